@@ -1,0 +1,9 @@
+"""The two ways a sample can fail for a reason worth one sentence."""
+
+
+class InputError(ValueError):
+    """The user's file, table row or setting is wrong; the message says which and what to do."""
+
+
+class RegistrationError(RuntimeError):
+    """A method could not produce a usable transform; the message says what it saw."""

@@ -1,0 +1,101 @@
+"""Files that are whole or absent, their checksums, and JSON side-cars."""
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+_CHECKSUM_BLOCK_BYTES = 1 << 20
+
+
+@contextmanager
+def whole(target: str | Path) -> Iterator[Path]:
+    """Yield a path beside ``target`` to write; rename it to ``target`` if the block succeeds.
+
+    The yielded name keeps the target's suffixes, because writers choose formats by them. When the
+    block raises, nothing is left: neither a half-written target nor the working file.
+    """
+    target = Path(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".part-", dir=target.parent) as folder:
+        part = Path(folder) / target.name
+        yield part
+        part.replace(target)
+
+
+@contextmanager
+def whole_directory(target: str | Path) -> Iterator[Path]:
+    """Yield an empty directory to fill; rename it to ``target`` if the block succeeds.
+
+    An existing ``target`` is replaced as a whole. When the block raises, ``target`` stays as it
+    was and the working directory is removed.
+    """
+    target = Path(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f".part-{target.name}-", dir=target.parent))
+    try:
+        part.chmod(0o777 & ~_umask())
+        yield part
+        if target.exists():
+            shutil.rmtree(target)
+        part.replace(target)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def sha256(path: str | Path) -> str:
+    """Return the SHA-256 of a file, or of a folder's files in name order, as a hex string."""
+    path = Path(path)
+    digest = hashlib.sha256()
+    members = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    for member in members:
+        with member.open("rb") as stream:
+            while block := stream.read(_CHECKSUM_BLOCK_BYTES):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def read_json(path: str | Path) -> Any:
+    """Read a JSON file."""
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def write_json(path: str | Path, content: Any) -> None:
+    """Write ``content`` as readable JSON, whole or not at all.
+
+    Numpy scalars and arrays become numbers and lists, paths become strings, and values that are
+    not finite become null, because JSON has no word for them.
+    """
+    text = json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False)
+    with whole(path) as part:
+        part.write_text(text + "\n", encoding="utf-8")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

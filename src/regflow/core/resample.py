@@ -1,0 +1,127 @@
+"""Resampling an image onto a grid through a transform, and shrinking one without aliasing.
+
+SimpleITK does the work: it is exact in the geometry, and each sample is computed by itself, so the
+result does not depend on the number of threads.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from regflow.core.grid import Grid
+from regflow.core.image import Image
+from regflow.core.io.transforms import to_sitk
+from regflow.core.transform import Affine, Transform
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+
+INTERPOLATIONS = ("nearest", "linear", "cubic", "lanczos")
+ANTIALIAS_SIGMA = 0.5
+"""Standard deviation of the filter before shrinking, in samples of the COARSER grid, in quadrature
+with the finer grid's own: keeps what the coarser grid can carry and damps what would alias."""
+
+
+def to_sitk_image(data: NDArray[Any], grid: Grid) -> "sitk.Image":
+    """Return a SimpleITK image of a ``grid.shape`` array (a boolean one becomes uint8)."""
+    import SimpleITK as sitk
+
+    image = sitk.GetImageFromArray(
+        data.astype(np.uint8) if data.dtype == bool else np.ascontiguousarray(data)
+    )
+    image.SetOrigin(grid.origin.tolist())
+    image.SetSpacing(grid.spacing.tolist())
+    image.SetDirection(grid.direction.ravel().tolist())
+    return image
+
+
+def grid_of(image: "sitk.Image") -> Grid:
+    """Return the grid of a SimpleITK image."""
+    return Grid.from_geometry(
+        image.GetSize()[::-1], image.GetSpacing(), image.GetOrigin(), np.array(image.GetDirection())
+    )
+
+
+def resample_array(
+    data: NDArray[Any],
+    source: Grid,
+    target: Grid,
+    transform: Transform | None = None,
+    interpolation: str = "linear",
+    outside: float = 0.0,
+) -> NDArray[Any]:
+    """Resample one channel.
+
+    Args:
+        data: ``source.shape`` array; the result has its type (bool becomes bool again).
+        source: the grid of ``data``, moving.
+        target: the grid of the result, fixed.
+        transform: from target world points to source world points; identity when None.
+        interpolation: one of :data:`INTERPOLATIONS` (cubic and lanczos may overshoot).
+        outside: value where the source has no sample.
+
+    Returns:
+        ``target.shape`` array.
+    """
+    import SimpleITK as sitk
+
+    kinds = {
+        "nearest": sitk.sitkNearestNeighbor,
+        "linear": sitk.sitkLinear,
+        "cubic": sitk.sitkBSpline,
+        "lanczos": sitk.sitkLanczosWindowedSinc,
+    }
+    resampler = sitk.ResampleImageFilter()
+    resampler.SetSize(target.size)
+    resampler.SetOutputOrigin(target.origin.tolist())
+    resampler.SetOutputSpacing(target.spacing.tolist())
+    resampler.SetOutputDirection(target.direction.ravel().tolist())
+    resampler.SetInterpolator(kinds[interpolation])
+    resampler.SetDefaultPixelValue(float(outside))
+    resampler.SetTransform(to_sitk(transform or Affine.identity(target.ndim)))
+    warped = sitk.GetArrayFromImage(resampler.Execute(to_sitk_image(data, source)))
+    return np.asarray(warped.astype(bool) if data.dtype == bool else warped)
+
+
+def resample(
+    image: Image,
+    target: Grid,
+    transform: Transform | None = None,
+    interpolation: str = "linear",
+    outside: float = 0.0,
+) -> Image:
+    """Resample all channels, the mask and the labels (both nearest) of an image.
+
+    Arguments are those of :func:`resample_array`.
+    """
+
+    def warped(part: NDArray[Any] | None, kind: str, value: float) -> Any:
+        return None if part is None else resample_array(part, image.grid, target, transform, kind, value)
+
+    channels = np.stack([warped(channel, interpolation, outside) for channel in image.data])
+    mask = warped(image.mask, "nearest", 0.0)
+    return Image(channels, target, mask, warped(image.labels, "nearest", 0.0), image.modality)
+
+
+def antialias(data: NDArray[Any], source: Grid, spacing: ArrayLike) -> NDArray[np.float32]:
+    """Blur one channel so that it can be sampled at a coarser spacing.
+
+    Args:
+        data: ``source.shape`` array.
+        source: its grid.
+        spacing: the spacing to come, ``(x, y, z)`` order, in world units; axes that do not get
+            coarser are left as they are.
+
+    Returns:
+        float32 array of the same shape.
+    """
+    from scipy.ndimage import gaussian_filter1d
+
+    ratio = np.broadcast_to(np.asarray(spacing, dtype=np.float64), (source.ndim,)) / source.spacing
+    blurred = np.asarray(data, dtype=np.float32)
+    for axis, factor in enumerate(ratio[::-1]):
+        if factor > 1.001:
+            sigma = ANTIALIAS_SIGMA * float(np.sqrt(factor**2 - 1))
+            blurred = gaussian_filter1d(blurred, sigma, axis=axis, mode="nearest")
+    return blurred

@@ -1,0 +1,56 @@
+"""What a row of a method table holds, and how a method's options are completed and checked."""
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from regflow.core.errors import InputError
+from regflow.core.image import Image
+from regflow.core.transform import Transform
+
+Run = Callable[[Image, Image, Transform, Mapping[str, Any]], Transform]
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row of a table of methods.
+
+    Attributes:
+        target: ``"package.module:function"``, imported when the method first runs, so that a job
+            pays only for the libraries it uses.
+        summary: one sentence for the documentation and the report's methods paragraph.
+        citation: the paper or tool behind it; empty when there is none.
+        options: JSON schema properties of its options, each with ``description`` and ``default``.
+    """
+
+    target: str
+    summary: str
+    citation: str = ""
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def load(self) -> Run:
+        """Import and return the function ``(fixed, moving, initial, options) -> Transform``."""
+        module, _, name = self.target.partition(":")
+        run: Run = getattr(importlib.import_module(module), name)
+        return run
+
+    def complete(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the options with defaults filled in for what is not given."""
+        defaults = {key: schema["default"] for key, schema in self.options.items()}
+        return {**defaults, **given}
+
+
+def find(table: Mapping[str, Method], name: str, stage: str) -> Method:
+    """Return a method by name.
+
+    Raises:
+        InputError: the table has no such method; the message names the nearest one.
+    """
+    from difflib import get_close_matches
+
+    if name in table:
+        return table[name]
+    near = get_close_matches(name, table, n=1, cutoff=0.0)[0]
+    known = ", ".join(sorted(table))
+    raise InputError(f"{stage}: unknown method '{name}'; did you mean '{near}'? Known methods: {known}")

@@ -1,0 +1,111 @@
+"""How a stage ends: a whole directory with its ``stage.json``, also for a sample that cannot go on."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from regflow.core.errors import InputError, RegistrationError
+from regflow.core.files import read_json, whole_directory, write_json
+from regflow.core.gate import Verdict
+
+log = logging.getLogger(__name__)
+
+STAGE_FILE = "stage.json"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one stage of one sample ended.
+
+    Attributes:
+        state: ``done``: its products are there; ``error``: this sample's data made the stage
+            impossible; ``skipped``: an earlier stage had ended in an error.
+        verdict: the gate's verdict; ``fail`` with the reason for ``error`` and ``skipped``.
+        steps: one record per step or try, each with ``name`` and ``seconds``.
+        details: further figures of the stage, by names that carry their units.
+    """
+
+    state: Literal["done", "error", "skipped"]
+    verdict: Verdict
+    steps: list[dict[str, Any]] = field(default_factory=list)
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+def done(verdict: Verdict, steps: Sequence[Mapping[str, Any]] = (), **details: Any) -> Outcome:
+    """Return the outcome of a stage that made its products."""
+    return Outcome("done", verdict, [dict(step) for step in steps], details)
+
+
+def read_outcome(folder: str | Path) -> Outcome:
+    """Read the outcome that :func:`conclude` wrote into a stage's directory."""
+    content = read_json(Path(folder) / STAGE_FILE)
+    return Outcome(
+        content["state"], Verdict.from_dict(content["verdict"]), content["steps"], content["details"]
+    )
+
+
+def conclude(
+    stage: str,
+    sample: str,
+    output: str | Path,
+    upstream: Sequence[str | Path],
+    work: Callable[[Path], Outcome],
+) -> Outcome:
+    """Run ``work`` into a fresh directory and close it with ``stage.json``, whole or not at all.
+
+    ``work`` gets the directory to fill. When it raises InputError or RegistrationError the
+    directory holds ``stage.json`` alone, state ``error`` and the sentence; when a directory of
+    ``upstream`` did not end as ``done``, ``work`` is not called and the state is ``skipped``. So
+    one bad sample never stops a cohort. Any other exception is a defect or the machine's fault:
+    it goes on up and leaves no output.
+    """
+    started = time.perf_counter()
+    outcome = _blocked(upstream)
+    if outcome is None:
+        try:
+            with whole_directory(output) as folder:
+                outcome = work(folder)
+                _write(folder, stage, sample, outcome, time.perf_counter() - started)
+            return outcome
+        except (InputError, RegistrationError) as error:
+            log.error("%s: %s: %s", sample, stage, error)
+            outcome = Outcome("error", Verdict("fail", str(error)))
+    with whole_directory(output) as folder:
+        _write(folder, stage, sample, outcome, time.perf_counter() - started)
+    return outcome
+
+
+@contextmanager
+def timed(steps: list[dict[str, Any]], name: str, **details: Any) -> Iterator[dict[str, Any]]:
+    """Append a record of a step to ``steps``; its ``seconds`` are filled in when the block ends."""
+    record: dict[str, Any] = {"name": name, **details}
+    started = time.perf_counter()
+    yield record
+    record["seconds"] = time.perf_counter() - started
+    steps.append(record)
+    log.info("%s: %.2f s", name, record["seconds"])
+
+
+def _blocked(upstream: Sequence[str | Path]) -> Outcome | None:
+    for folder in upstream:
+        before = read_outcome(folder)
+        if before.state != "done":
+            return Outcome("skipped", before.verdict)
+    return None
+
+
+def _write(folder: Path, stage: str, sample: str, outcome: Outcome, seconds: float) -> None:
+    content = {
+        "stage": stage,
+        "sample": sample,
+        "state": outcome.state,
+        "verdict": outcome.verdict.to_dict(),
+        "steps": outcome.steps,
+        "details": outcome.details,
+        "seconds": seconds,
+    }
+    write_json(folder / STAGE_FILE, content)
