@@ -1,0 +1,66 @@
+import json
+
+import numpy as np
+import pytest
+
+from regflow.core.files import read_json, sha256, whole, whole_directory, write_json
+
+
+def test_a_failed_write_leaves_nothing(tmp_path):
+    target = tmp_path / "out" / "volume.nii.gz"
+    with pytest.raises(OSError, match="disk"), whole(target) as part:
+        assert part.name == target.name
+        part.write_bytes(b"half")
+        raise OSError("disk full")
+    assert list(target.parent.iterdir()) == []
+
+
+def test_a_failed_rewrite_keeps_the_old_file(tmp_path):
+    target = tmp_path / "a.txt"
+    target.write_text("old")
+    with pytest.raises(ZeroDivisionError), whole(target) as part:
+        part.write_text("new")
+        raise ZeroDivisionError
+    assert target.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_directory_is_replaced_as_a_whole(tmp_path):
+    target = tmp_path / "stage"
+    with whole_directory(target) as part:
+        (part / "old").write_text("1")
+    with whole_directory(target) as part:
+        (part / "new").write_text("2")
+        assert not (target / "new").exists()
+    assert [p.name for p in target.iterdir()] == ["new"]
+    with pytest.raises(KeyError), whole_directory(target) as part:
+        (part / "broken").write_text("3")
+        raise KeyError
+    assert [p.name for p in target.iterdir()] == ["new"]
+    assert [p.name for p in tmp_path.iterdir()] == ["stage"]
+
+
+def test_a_directory_gets_the_users_permissions(tmp_path):
+    with whole_directory(tmp_path / "made") as part:
+        (part / "x").write_text("x")
+    (tmp_path / "plain").mkdir()
+    assert (tmp_path / "made").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_json_holds_numpy_paths_and_values_that_are_not_finite(tmp_path):
+    path = tmp_path / "a.json"
+    write_json(
+        path, {"a": np.float32(1.5), "b": np.arange(3), "c": tmp_path, "d": float("nan"), 5: (np.int8(1),)}
+    )
+    assert json.loads(path.read_text()) == {"a": 1.5, "b": [0, 1, 2], "c": str(tmp_path), "d": None, "5": [1]}
+    assert read_json(path)["a"] == 1.5
+
+
+def test_checksum_of_file_and_folder(tmp_path):
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "1.dcm").write_bytes(b"one")
+    (tmp_path / "s" / "2.dcm").write_bytes(b"two")
+    (tmp_path / "both").write_bytes(b"onetwo")
+    assert sha256(tmp_path / "s") == sha256(tmp_path / "both")
+    known = "25b6746d5172ed6352966a013d93ac846e1110d5a25e8f183b5931f4688842a1"
+    assert sha256(tmp_path / "both") == known
