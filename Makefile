@@ -1,0 +1,59 @@
+# Every target that a person types carries a line for `make help` after ##.
+.DEFAULT_GOAL := help
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+
+PYTHON ?= python3
+VENV   ?= .venv
+CORES  ?= all
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+SOURCES := src tests benchmarks workflow/scripts
+SNAKEFILES := Snakefile workflow/Snakefile workflow/rules
+
+# Snakemake calls python, snakemake and regflow by name.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: help install demo test test-all lint format bench clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: $(STAMP) ## Make .venv with everything the lock pins
+
+# The lock is complete, so pip resolves nothing. A torch built for CUDA needs libraries that the
+# lock leaves out, because most machines want the CPU build: fetch them only where it asks for them.
+$(STAMP): requirements.lock pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --no-deps -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	$(BIN)/python -c 'import torch' || $(BIN)/python -m pip install --quiet "$$(grep '^torch==' requirements.lock)"
+	touch $@
+
+demo: install ## Register real brains to the MNI atlas and write demo/results/report/index.html
+	$(BIN)/python -m regflow.demo --cores $(CORES)
+
+test: install ## Run the tests (minutes)
+	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow"
+
+test-all: install ## Run every test, the slow ones too
+	$(BIN)/python -m pytest -n auto --dist loadfile
+
+lint: install ## Check style, types and the workflow's form
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy
+	$(BIN)/snakefmt --check $(SNAKEFILES)
+	$(BIN)/snakemake --lint
+
+format: install ## Rewrite the sources in the project's style
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/snakefmt $(SNAKEFILES)
+
+bench: install ## Measure regflow beside its peers
+	$(BIN)/python -m benchmarks
+
+clean: ## Remove results and caches; keep .venv
+	rm -rf results demo .snakemake build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find src tests workflow benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
