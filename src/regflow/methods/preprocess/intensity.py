@@ -1,0 +1,75 @@
+"""Robust normalization of intensities inside the mask."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regflow.core.errors import InputError
+from regflow.core.image import Image
+from regflow.methods.preprocess import INTENSITY
+
+
+def percentile(image: Image, reference: Image | None, options: Mapping[str, Any]) -> Image:
+    """Bring two percentiles inside the mask, or a given window, to 0 and 1 and clip beyond.
+
+    Raises:
+        InputError: nothing lies between the two.
+    """
+    scaled = []
+    for channel in image.data:
+        if options["window"] is not None:
+            low, high = options["window"]
+        else:
+            low, high = np.percentile(_inside(channel, image.mask), [options["low"], options["high"]])
+        if not high > low:
+            raise InputError(
+                f"the image is constant inside its mask (both intensity limits are {low:g}); "
+                "check the image and its mask"
+            )
+        unit = (np.asarray(channel, dtype=np.float32) - np.float32(low)) / np.float32(high - low)
+        scaled.append(np.clip(unit, 0, 1, out=unit))
+    return image.with_data(np.stack(scaled))
+
+
+def zscore(image: Image, reference: Image | None, options: Mapping[str, Any]) -> Image:
+    """Subtract the mean and divide by the standard deviation inside the mask.
+
+    Raises:
+        InputError: the image is constant inside its mask.
+    """
+    scaled = []
+    for channel in image.data:
+        inside = _inside(channel, image.mask).astype(np.float64)
+        mean, deviation = inside.mean(), inside.std()
+        if not deviation > 0:
+            raise InputError(
+                f"the image is constant inside its mask ({mean:g} everywhere); check the image and its mask"
+            )
+        scaled.append(((channel - mean) / deviation).astype(np.float32))
+    return image.with_data(np.stack(scaled))
+
+
+def histogram(image: Image, reference: Image | None, options: Mapping[str, Any]) -> Image:
+    """Match the quantiles inside the mask to the reference's (Nyul et al. 2000), clipped to its range.
+
+    The fixed image itself has no reference and is scaled by :func:`percentile`.
+    """
+    defaults = INTENSITY["percentile"].complete({})
+    scaled = percentile(image, reference, defaults)
+    if reference is None:
+        return scaled
+    steps = np.linspace(defaults["low"], defaults["high"], options["quantiles"])
+    matched = []
+    for channel, model in zip(scaled.data, reference.data, strict=True):
+        have = np.percentile(_inside(channel, image.mask), steps)
+        want = np.percentile(_inside(model, reference.mask), steps)
+        # Plateaus of equal quantiles have no inverse; their first value stands for all.
+        have, first = np.unique(have, return_index=True)
+        matched.append(np.interp(channel, have, want[first]).astype(np.float32))
+    return image.with_data(np.stack(matched))
+
+
+def _inside(channel: NDArray[Any], mask: NDArray[np.bool_] | None) -> NDArray[Any]:
+    return channel.ravel() if mask is None else channel[mask]

@@ -1,0 +1,190 @@
+"""Masks of the samples that may steer a registration."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regflow.core.errors import InputError
+from regflow.core.grid import Grid
+from regflow.core.image import Image
+from regflow.core.resample import antialias, resample_array
+from regflow.methods.preprocess import MASKS
+
+CONSTANT_BORDER_SHARE = 0.98
+"""An image has a constant background when this share of its outermost samples has one value ..."""
+CONSTANT_SHARE = 0.15
+"""... and this share of all samples has it too."""
+HEAD_TO_MASK = 1.5
+"""A foreground this many times the size of the fixed image's mask is more than what that mask covers."""
+MORPHOLOGY_MM = 2.0
+"""Thresholded masks are worked on at about this spacing: radii are several millimeters anyway."""
+BACKGROUND_CLIP = 99.0
+"""Percentile to which intensities are clipped before a threshold is sought: a few very bright samples
+(fat, vessels, metal) must not decide what is background."""
+
+
+def choose(image: Image, reference: Image | None) -> tuple[str, str]:
+    """Choose a mask method for an image, and say why.
+
+    Args:
+        image: the image, with its mask when one was given.
+        reference: the preprocessed fixed image; None for the fixed image itself.
+
+    Returns:
+        ``given``, ``atlas`` or ``foreground``, and one clause with the reason.
+    """
+    if image.mask is not None:
+        return "given", "a mask was given"
+    if reference is None or reference.mask is None or reference.mask.all():
+        return "foreground", "no fixed mask to carry over"
+    options = MASKS["foreground"].complete({})
+    ratio = _volume(foreground(image, None, options).mask, image.grid) / _volume(
+        reference.mask, reference.grid
+    )
+    if ratio > HEAD_TO_MASK:
+        return "atlas", f"the foreground is {ratio:.2f} times the fixed mask, so it holds more than that"
+    return "foreground", f"the foreground is {ratio:.2f} times the fixed mask, so it is the same object"
+
+
+def given(image: Image, reference: Image | None, options: Mapping[str, Any]) -> Image:
+    """Keep the mask that came with the image.
+
+    Raises:
+        InputError: none came, or it is empty.
+    """
+    if image.mask is None:
+        raise InputError(
+            "preprocess: the mask method is 'given' but this image has no mask; name one in the sheet "
+            "or choose 'auto'"
+        )
+    return checked(image, "the given mask")
+
+
+def everything(image: Image, reference: Image | None, options: Mapping[str, Any]) -> Image:
+    """Let every sample steer."""
+    return image.with_mask(None)
+
+
+def foreground(image: Image, reference: Image | None, options: Mapping[str, Any]) -> Image:
+    """Separate the object from the background.
+
+    With an exactly constant background (a skull-stripped brain, a padded or defaced scan) the mask
+    is what differs from it, in one piece, holes filled. Otherwise Otsu's threshold, or the given
+    one, is followed by an opening, the largest piece, a closing and hole filling at about 2 mm.
+
+    Raises:
+        InputError: nothing stands out from the background.
+    """
+    data = np.asarray(image.channel)
+    value = constant_background(data)
+    if value is not None and options["threshold"] is None:
+        return checked(image.with_mask(filled(largest_piece(data != value))), "the foreground")
+    spacing = np.maximum(image.grid.spacing, MORPHOLOGY_MM)
+    coarse = image.grid.resampled(spacing.tolist())
+    low = float(data.min())
+    small = resample_array(antialias(data, image.grid, spacing), image.grid, coarse, outside=low)
+    threshold = options["threshold"]
+    if threshold is None:
+        threshold = otsu(np.minimum(small, np.percentile(small, BACKGROUND_CLIP)))
+    mask = largest_piece(_opened(small > threshold, coarse, options["opening_mm"]))
+    mask = filled(_closed(mask, coarse, options["closing_mm"]))
+    share = resample_array(mask.astype(np.float32), coarse, image.grid)
+    return checked(image.with_mask(share >= 0.5), "the foreground")
+
+
+def checked(image: Image, name: str) -> Image:
+    """Return the image if its mask holds anything.
+
+    Raises:
+        InputError: the mask is empty.
+    """
+    if image.mask is None or not image.mask.any():
+        raise InputError(f"preprocess: {name} is empty; check the image, or name a mask in the sheet")
+    return image
+
+
+def constant_background(data: NDArray[Any]) -> float | None:
+    """Return the value of an exactly constant background, or None when there is no such thing."""
+    faces = [np.take(data, end, axis).ravel() for axis in range(data.ndim) for end in (0, -1)]
+    border = np.concatenate(faces)
+    values, counts = np.unique(border, return_counts=True)
+    value = values[counts.argmax()]
+    constant = counts.max() >= CONSTANT_BORDER_SHARE * border.size and np.mean(data == value) > CONSTANT_SHARE
+    return float(value) if constant else None
+
+
+def otsu(data: NDArray[Any], bins: int = 256) -> float:
+    """Return the threshold that best parts the values into two classes (Otsu 1979)."""
+    counts, edges = np.histogram(data, bins)
+    centers = (edges[:-1] + edges[1:]) / 2
+    below = np.cumsum(counts)[:-1]
+    above = counts.sum() - below
+    sums = np.cumsum(counts * centers)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        between = below * above * (sums[:-1] / below - (sums[-1] - sums[:-1]) / above) ** 2
+    return float(edges[1:-1][np.nanargmax(between)])
+
+
+def largest_piece(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the largest face-connected piece of a mask."""
+    from scipy.ndimage import label
+
+    pieces, count = label(mask)
+    if count < 2:
+        return mask
+    sizes = np.bincount(pieces.ravel())
+    sizes[0] = 0
+    return np.asarray(pieces == sizes.argmax())
+
+
+def filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the mask with every hole that does not reach the array's border filled."""
+    from scipy.ndimage import label
+
+    pieces, count = label(~mask)
+    open_pieces = np.zeros(count + 1, dtype=bool)
+    for axis in range(mask.ndim):
+        for end in (0, -1):
+            open_pieces[np.unique(np.take(pieces, end, axis))] = True
+    open_pieces[0] = False
+    return np.asarray(~open_pieces[pieces])
+
+
+def dilated(mask: NDArray[np.bool_], grid: Grid, radius_mm: float) -> NDArray[np.bool_]:
+    """Return the mask grown by a radius, in world units."""
+    return mask if radius_mm <= 0 else np.asarray(_distance(~mask, grid) <= radius_mm)
+
+
+def eroded(mask: NDArray[np.bool_], grid: Grid, radius_mm: float) -> NDArray[np.bool_]:
+    """Return the mask shrunken by a radius, in world units."""
+    return mask if radius_mm <= 0 else np.asarray(_distance(mask, grid) > radius_mm)
+
+
+def _distance(mask: NDArray[np.bool_], grid: Grid) -> NDArray[np.float64]:
+    """Return each inside sample's distance to the outside (0 outside, infinite when there is none)."""
+    from scipy.ndimage import distance_transform_edt
+
+    if mask.all():
+        return np.full(mask.shape, np.inf)
+    return np.asarray(distance_transform_edt(mask, sampling=grid.spacing[::-1]))
+
+
+def _opened(mask: NDArray[np.bool_], grid: Grid, radius_mm: float) -> NDArray[np.bool_]:
+    return dilated(eroded(mask, grid, radius_mm), grid, radius_mm)
+
+
+def _closed(mask: NDArray[np.bool_], grid: Grid, radius_mm: float) -> NDArray[np.bool_]:
+    """Close gaps; the array is padded so that its border does not count as outside."""
+    if radius_mm <= 0:
+        return mask
+    pad = [int(np.ceil(radius_mm / s)) + 1 for s in grid.spacing[::-1]]
+    # What touches the border goes on beyond it: an edge-padded mask closes there as well.
+    padded = np.pad(mask, [(n, n) for n in pad], mode="edge")
+    closed = eroded(dilated(padded, grid, radius_mm), grid, radius_mm)
+    return closed[tuple(slice(n, -n) for n in pad)]
+
+
+def _volume(mask: NDArray[np.bool_] | None, grid: Grid) -> float:
+    return 0.0 if mask is None else float(mask.sum() * abs(np.linalg.det(grid.affine)))
