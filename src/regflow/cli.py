@@ -1,0 +1,57 @@
+"""The ``regflow`` command. Each subcommand is a module of :mod:`regflow.commands`."""
+
+from importlib import import_module
+from typing import Any
+
+import click
+
+from regflow import __version__
+from regflow.core.errors import InputError, RegistrationError
+
+COMMANDS = ("init", "check", "run", "register", "apply", "completion")
+
+
+class _Refusal(click.ClickException):
+    """A user's mistake: one sentence, and the exit code of wrong usage."""
+
+    exit_code = 2
+
+
+class _Commands(click.Group):
+    """The subcommands, imported when asked for; expected errors become one sentence."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(f"regflow.commands.{cmd_name}"), cmd_name)
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except InputError as error:
+            raise _Refusal(str(error)) from error
+        except RegistrationError as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="regflow")
+def main() -> None:
+    r"""Bring images onto one another: a pair, or a cohort from a sample sheet to a report.
+
+    \b
+    One pair, no set-up:
+      regflow register atlas.nii.gz subject.nii.gz -o aligned
+    \b
+    A cohort:
+      regflow init study          # writes study/config/{config.yaml,samples.tsv}, commented
+      cd study                    # ... name your volumes in the sheet ...
+      regflow check               # what is wrong with my inputs, all at once
+      regflow run                 # everything, to results/report/index.html
+
+    Every command explains itself: regflow COMMAND --help.
+    """

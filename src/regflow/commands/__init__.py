@@ -1,0 +1,1 @@
+"""One module per subcommand of ``regflow``; heavy imports stay inside the functions."""

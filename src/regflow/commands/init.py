@@ -1,0 +1,29 @@
+"""``regflow init``: a folder to start a study in."""
+
+import shutil
+from pathlib import Path
+
+import click
+
+from regflow.commands.checkout import checkout
+from regflow.core.errors import InputError
+
+FILES = ("config.yaml", "samples.tsv", "README.md")
+
+
+@click.command()
+@click.argument("directory", type=click.Path(path_type=Path))
+def init(directory: Path) -> None:
+    """Write a commented configuration and sample sheet into DIRECTORY/config.
+
+    Nothing that exists is overwritten. Then name your volumes in the sheet, and run
+    `regflow check` and `regflow run` from DIRECTORY.
+    """
+    source, target = checkout() / "config", directory / "config"
+    for name in FILES:
+        if (target / name).exists():
+            raise InputError(f"{target / name} exists already; choose another folder or remove it first")
+    target.mkdir(parents=True, exist_ok=True)
+    for name in FILES:
+        shutil.copyfile(source / name, target / name)
+    click.echo(f"wrote {target}: edit config.yaml and samples.tsv there, then: cd {directory}; regflow check")

@@ -1,0 +1,66 @@
+"""Which sources a stage's results depend on, as one short text that changes when they do.
+
+Snakemake re-runs a job when its params change. It cannot see inside the package, so each rule
+carries its stage's digest as a param: an edit of the report re-makes reports, not registrations.
+"""
+
+import ast
+import hashlib
+from collections.abc import Iterable, Iterator
+from functools import cache
+from pathlib import Path
+
+from regflow import __version__
+
+PACKAGE = Path(__file__).parent
+DIGITS = 12
+
+
+@cache
+def stage_digest(stage: str) -> str:
+    """Return the version and a digest of all sources that ``regflow.stages.<stage>`` leads to."""
+    digest = hashlib.sha256()
+    for path in sorted(closure([f"regflow.stages.{stage}"])):
+        digest.update(path.relative_to(PACKAGE).as_posix().encode())
+        digest.update(path.read_bytes())
+    return f"{__version__}+{digest.hexdigest()[:DIGITS]}"
+
+
+def closure(modules: Iterable[str]) -> set[Path]:
+    """Return the files of the given modules of regflow and of all they import from regflow.
+
+    Imports inside functions count too. A table of methods counts with every module beside it,
+    because its rows are imported by name.
+    """
+    waiting, found = list(modules), set[Path]()
+    while waiting:
+        path = _source(waiting.pop())
+        if path is not None and path not in found:
+            found.add(path)
+            waiting.extend(_mentions(path))
+    return found
+
+
+def _source(module: str) -> Path | None:
+    relative = Path(*module.split(".")[1:])
+    for path in (PACKAGE / relative.with_suffix(".py"), PACKAGE / relative / "__init__.py"):
+        if relative.parts and path.is_file():
+            return path
+    return None
+
+
+@cache
+def _mentions(path: Path) -> tuple[str, ...]:
+    tree = ast.parse(path.read_bytes(), filename=str(path))
+    names = [name for node in ast.walk(tree) for name in _imports(node)]
+    if path.name == "__init__.py" and path.parent.parent.name == "methods":
+        names += [f"regflow.methods.{path.parent.name}.{row.stem}" for row in path.parent.glob("*.py")]
+    return tuple(name for name in names if name.startswith("regflow."))
+
+
+def _imports(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom) and node.module:
+        yield node.module
+        yield from (f"{node.module}.{alias.name}" for alias in node.names)
