@@ -1,0 +1,66 @@
+"""A job's log holds all that it said: Python's messages, C's output, and the error that ended it."""
+
+import logging
+import subprocess
+import sys
+
+import pytest
+
+from regflow.core.logs import console_log, stage_log
+
+
+SCRIPT = """
+import logging, os
+from regflow.core.logs import stage_log
+with stage_log({path!r}):
+    logging.getLogger("regflow.stages.some").info("a step took %d s", 3)
+    print("printed")
+    os.write(2, b"from C\\n")
+    {last}
+print("after")
+"""
+
+
+def job(path, last="pass"):
+    """Run a job of its own that logs to ``path``."""
+    script = SCRIPT.format(path=str(path), last=last)
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+
+
+def test_messages_prints_and_c_output_land_in_the_file(tmp_path):
+    ended = job(tmp_path / "deep" / "stage.log")
+    text = (tmp_path / "deep" / "stage.log").read_text()
+    assert "INFO    a step took 3 s" in text
+    assert "printed\n" in text
+    assert "from C\n" in text
+    assert (ended.stdout, ended.stderr) == ("after\n", "")
+
+
+def test_a_failing_import_is_in_the_log_and_on_the_terminal(tmp_path):
+    ended = job(tmp_path / "log", last="import regflow.no_such_module")
+    assert ended.returncode == 1
+    assert "No module named 'regflow.no_such_module'" in ended.stderr
+    assert "No module named 'regflow.no_such_module'" in (tmp_path / "log").read_text()
+
+
+def test_the_error_that_ends_a_job_is_in_its_log_and_goes_on_up(tmp_path):
+    with pytest.raises(ZeroDivisionError), stage_log(tmp_path / "log"):
+        _ = 1 / 0
+    assert "ZeroDivisionError: division by zero" in (tmp_path / "log").read_text()
+
+
+def test_warnings_are_logged(tmp_path):
+    import warnings
+
+    with stage_log(tmp_path / "log"):
+        warnings.warn("the field has holes", UserWarning, stacklevel=1)
+    assert "the field has holes" in (tmp_path / "log").read_text()
+
+
+def test_console_log_ends_with_its_block(capsys):
+    with console_log():
+        logging.getLogger("regflow.pair").info("inside")
+    logging.getLogger("regflow.pair").info("outside")
+    said = capsys.readouterr().err
+    assert "inside" in said
+    assert "outside" not in said

