@@ -8,7 +8,6 @@ import pytest
 
 from regflow.core.logs import console_log, stage_log
 
-
 SCRIPT = """
 import logging, os
 from regflow.core.logs import stage_log
