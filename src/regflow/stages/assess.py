@@ -1,0 +1,371 @@
+"""How good a registration is: figures before and after each stage, and a verdict with its reason."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regflow.core.errors import InputError
+from regflow.core.files import read_json, write_json
+from regflow.core.gate import Verdict, judge, worst
+from regflow.core.image import Image
+from regflow.core.io.landmarks import Landmarks, read_landmarks
+from regflow.core.io.transforms import read_transform
+from regflow.core.io.volumes import read_volume, write_volume
+from regflow.core.resample import resample_array
+from regflow.core.transform import Affine, Transform
+from regflow.metrics import jacobian
+from regflow.metrics.distances import (
+    inverse_consistency,
+    mask_points,
+    summarize,
+    target_registration_error,
+    truth_error,
+)
+from regflow.metrics.overlap import count_labels, dice
+from regflow.metrics.surface import surface_distances
+from regflow.stages.outcome import Outcome, conclude, done, read_outcome, timed
+
+log = logging.getLogger(__name__)
+
+STAGES = ("start", "initialize", "refine")
+"""The states of the moving image that are compared: as its header places it, after the affine, and
+after the deformable registration."""
+SIMILARITY_MARGIN = 8
+"""Samples kept around the mask's box, more than any similarity's window reaches."""
+
+LIMITS: dict[str, dict[str, float]] = {
+    "mi_change": {"fail_below": -0.05, "warn_below": 0.0},
+    "folding_percent": {"fail_above": 1.0, "warn_above": 0.0},
+    "inverse_mean_mm": {"fail_above": 2.0, "warn_above": 0.5},
+}
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "lncc_radius": {
+        "type": "integer",
+        "minimum": 1,
+        "description": "radius of the window of the local cross-correlation (LNCC), in voxels",
+        "default": 4,
+    },
+    "bins": {
+        "type": "integer",
+        "minimum": 4,
+        "description": "bins per image of the histogram behind mutual information",
+        "default": 48,
+    },
+    "surfaces": {
+        "type": "boolean",
+        "description": "measure surface distances (HD95, ASD) of labels, not only Dice",
+        "default": True,
+    },
+    "limits": {
+        "type": "object",
+        "description": "what the figures of quality.json are held against: by figure, any of "
+        "fail_below, fail_above, warn_below, warn_above",
+        "default": LIMITS,
+    },
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """What is assessed.
+
+    Attributes:
+        fixed: working fixed image with its mask and, if given, labels.
+        moving: working moving image with, if given, labels.
+        initial: fixed to moving, after initialization.
+        forward: fixed to moving, the result.
+        backward: moving to fixed, its inverse; None when there is none.
+        landmarks: fixed and moving landmarks, partners at equal places.
+        truth: the known fixed-to-moving transform of a synthetic pair.
+        earlier: the gates' verdicts by stage, in order.
+    """
+
+    fixed: Image
+    moving: Image
+    initial: Transform
+    forward: Transform
+    backward: Transform | None = None
+    landmarks: tuple[Landmarks, Landmarks] | None = None
+    truth: Transform | None = None
+    earlier: Mapping[str, Verdict] = field(default_factory=dict)
+
+    @property
+    def transforms(self) -> dict[str, Transform]:
+        """The transform at each of :data:`STAGES`."""
+        start = Affine.identity(self.fixed.grid.ndim)
+        return dict(zip(STAGES, (start, self.initial, self.forward), strict=True))
+
+
+@dataclass(frozen=True, eq=False)
+class Assessment:
+    """What :func:`assess_pair` found.
+
+    Attributes:
+        quality: JSON-ready figures, as in ``quality.json``.
+        verdict: of the sample as a whole, the stages' gates included.
+        steps: seconds per kind of figure.
+        moved: the working moving image on the fixed grid at each of :data:`STAGES`.
+        determinant: Jacobian determinant of the deformable part on the fixed grid.
+    """
+
+    quality: dict[str, Any]
+    verdict: Verdict
+    steps: list[dict[str, Any]]
+    moved: dict[str, NDArray[np.float32]]
+    determinant: NDArray[np.float32]
+
+
+def assess_pair(pair: Pair, settings: Mapping[str, Any], *, threads: int = 1) -> Assessment:
+    """Measure a registration.
+
+    Args:
+        pair: the images and transforms.
+        settings: the ``assess`` section of the configuration; missing keys take their default.
+        threads: most threads to use; no figure depends on it.
+
+    Raises:
+        InputError: the fixed mask is empty, or landmarks lack partners.
+    """
+    settings = {**{key: schema["default"] for key, schema in OPTIONS.items()}, **settings}
+    steps: list[dict[str, Any]] = []
+    quality: dict[str, Any] = {}
+    with timed(steps, "similarity"):
+        moved = {stage: _warp(pair, transform) for stage, transform in pair.transforms.items()}
+        quality["similarity"] = _similarity(pair.fixed, moved, settings, threads)
+    if pair.fixed.labels is not None and pair.moving.labels is not None:
+        with timed(steps, "labels"):
+            quality["labels"] = _labels(pair, settings["surfaces"], threads)
+    with timed(steps, "transform"):
+        determinant = jacobian.determinant_map(pair.forward, pair.fixed.grid)
+        quality.update(_transform(pair, determinant))
+    quality["figures"] = dict(_flat(quality))
+    verdict = _verdict(quality["figures"], settings["limits"], pair.earlier)
+    quality["verdict"] = verdict.to_dict()
+    return Assessment(quality, verdict, steps, moved, determinant)
+
+
+def assess(
+    output: str | Path,
+    *,
+    sample: str,
+    manifests: tuple[str | Path, str | Path],
+    prepared: tuple[str | Path, str | Path],
+    initial: str | Path,
+    refined: str | Path,
+    applied: str | Path,
+    settings: Mapping[str, Any],
+    threads: int = 1,
+) -> Outcome:
+    """Assess one sample of a cohort.
+
+    Writes ``quality.json`` and ``jacobian.nii.gz`` (float32 determinant of the deformable part on
+    the fixed image's working grid) into ``output``.
+
+    Args:
+        output: the directory to make.
+        sample: its id.
+        manifests: of the fixed and the moving image, written by ingest.
+        prepared: directories of the fixed and the moving image, written by preprocess.
+        initial: directory written by initialize.
+        refined: directory written by refine.
+        applied: directory written by apply; only its verdict is looked at.
+        settings: the ``assess`` section of the configuration.
+        threads: most threads to use.
+    """
+
+    def work(folder: Path) -> Outcome:
+        pair = read_pair(manifests, prepared, initial, refined)
+        found = assess_pair(pair, settings, threads=threads)
+        write_json(folder / "quality.json", {"sample": sample, **found.quality})
+        write_volume(folder / "jacobian.nii.gz", found.determinant, pair.fixed.grid)
+        return done(found.verdict, found.steps)
+
+    return conclude("assess", sample, output, [*prepared, initial, refined, applied], work)
+
+
+def read_pair(
+    manifests: tuple[str | Path, str | Path],
+    prepared: tuple[str | Path, str | Path],
+    initial: str | Path,
+    refined: str | Path,
+) -> Pair:
+    """Read what :func:`assess` gets the places of."""
+    fixed, moving = (read_prepared(folder) for folder in prepared)
+    given = [read_json(manifest)["paths"] for manifest in manifests]
+    landmarks = None
+    if all(paths.get("landmarks") for paths in given):
+        landmarks = partners(*(read_landmarks(paths["landmarks"]) for paths in given))
+    truth = given[1].get("truth")
+    folders = {"initialize": Path(initial), "refine": Path(refined)}
+    inverse = folders["refine"] / "inverse.h5"
+    return Pair(
+        fixed,
+        moving,
+        read_transform(folders["initialize"] / "transform.h5"),
+        read_transform(folders["refine"] / "transform.h5"),
+        read_transform(inverse) if inverse.exists() else None,
+        landmarks,
+        read_transform(truth, fixed.grid) if truth else None,
+        {stage: read_outcome(folder).verdict for stage, folder in folders.items()},
+    )
+
+
+def read_prepared(folder: str | Path) -> Image:
+    """Read a working image with its mask and labels from the directory that preprocess wrote."""
+    folder = Path(folder)
+    image = read_volume(folder / "image.nii")
+    parts = {name: folder / f"{name}.nii" for name in ("mask", "labels")}
+    mask, labels = (read_volume(path).channel if path.exists() else None for path in parts.values())
+    return Image(
+        np.asarray(image.data, dtype=np.float32), image.grid, None if mask is None else mask > 0, labels
+    )
+
+
+def partners(fixed: Landmarks, moving: Landmarks) -> tuple[Landmarks, Landmarks]:
+    """Bring landmarks into one order: by name where both have the same names, else as they stand.
+
+    Raises:
+        InputError: their numbers differ.
+    """
+    if len(fixed.names) != len(moving.names):
+        raise InputError(
+            f"{len(fixed.names)} fixed and {len(moving.names)} moving landmarks; "
+            "every landmark needs its partner"
+        )
+    if len(set(fixed.names)) == len(fixed.names) and set(fixed.names) == set(moving.names):
+        order = [moving.names.index(name) for name in fixed.names]
+        moving = Landmarks(fixed.names, moving.points[order])
+    return fixed, moving
+
+
+def _warp(pair: Pair, transform: Transform) -> NDArray[np.float32]:
+    return resample_array(pair.moving.channel, pair.moving.grid, pair.fixed.grid, transform)
+
+
+def _similarity(
+    fixed: Image, moved: Mapping[str, NDArray[np.float32]], settings: Mapping[str, Any], threads: int
+) -> dict[str, dict[str, float]]:
+    """Return each measure's value at each stage, inside the mask."""
+    from regflow.core import similarity
+
+    mask = np.ones(fixed.grid.shape, dtype=bool) if fixed.mask is None else fixed.mask
+    box = _box(mask)
+    inside, target = mask[box], np.ascontiguousarray(fixed.channel[box])
+    crops = {stage: np.ascontiguousarray(values[box]) for stage, values in moved.items()}
+    measures = {
+        "ncc": lambda values: similarity.ncc(target, values, inside),
+        "lncc": lambda values: similarity.lncc(target, values, inside, settings["lncc_radius"]),
+        "mi": lambda values: similarity.mutual_information(target, values, inside, settings["bins"]),
+        "ssim": lambda values: similarity.ssim(target, values, inside),
+    }
+    with ThreadPoolExecutor(threads) as pool:
+        jobs = {
+            measure: {stage: pool.submit(function, values) for stage, values in crops.items()}
+            for measure, function in measures.items()
+        }
+        return {
+            measure: {stage: float(job.result()) for stage, job in of_stage.items()}
+            for measure, of_stage in jobs.items()
+        }
+
+
+def _box(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
+    """Return the mask's bounding box with a margin."""
+    box = []
+    for axis in range(mask.ndim):
+        others = tuple(a for a in range(mask.ndim) if a != axis)
+        taken = np.flatnonzero(mask.any(axis=others))
+        if not len(taken):
+            raise InputError("the fixed mask is empty, so there is nowhere to compare the images")
+        box.append(slice(max(0, taken[0] - SIMILARITY_MARGIN), taken[-1] + 1 + SIMILARITY_MARGIN))
+    return tuple(box)
+
+
+def _labels(pair: Pair, surfaces: bool, threads: int) -> list[dict[str, Any]]:
+    """Return one record per structure of the fixed image, with its figures at each stage."""
+    fixed, moving = pair.fixed.labels, pair.moving.labels
+    assert fixed is not None
+    assert moving is not None
+    counts = count_labels(fixed)
+    spacing = pair.fixed.grid.spacing
+    records = [{"label": label, "fixed_ml": n * spacing.prod() / 1000} for label, n in counts.items()]
+    for stage, transform in pair.transforms.items():
+        moved = resample_array(moving, pair.moving.grid, pair.fixed.grid, transform, "nearest")
+        overlaps = dice(fixed, moved, counts)
+        apart = surface_distances(fixed, moved, spacing, counts, threads) if surfaces else {}
+        for record in records:
+            label = record["label"]
+            record.setdefault("dice", {})[stage] = overlaps[label]
+            if surfaces:
+                record.setdefault("hd95_mm", {})[stage] = apart[label].hd95_mm
+                record.setdefault("asd_mm", {})[stage] = apart[label].asd_mm
+    return records
+
+
+def _transform(pair: Pair, determinant: NDArray[np.float32]) -> dict[str, Any]:
+    """Return what the transforms themselves tell: Jacobian, inverse, landmarks, truth."""
+    found: dict[str, Any] = {"jacobian": dict(jacobian.jacobian_figures(determinant, pair.fixed.mask))}
+    _, affine = jacobian.split(pair.forward)
+    if affine is not None:
+        found["jacobian"]["affine_determinant"] = float(np.linalg.det(affine.linear))
+    points = mask_points(pair.fixed.grid, pair.fixed.mask)
+    if pair.backward is not None:
+        found["inverse"] = dict(summarize(inverse_consistency(pair.forward, pair.backward, points)))
+    if pair.landmarks is not None:
+        found["landmarks"] = _landmark_errors(pair, *pair.landmarks)
+    if pair.truth is not None:
+        found["truth"] = {
+            stage: dict(summarize(truth_error(transform, pair.truth, points)))
+            for stage, transform in pair.transforms.items()
+        }
+    return found
+
+
+def _landmark_errors(pair: Pair, fixed: Landmarks, moving: Landmarks) -> list[dict[str, Any]]:
+    errors = {
+        stage: target_registration_error(fixed.points, moving.points, transform)
+        for stage, transform in pair.transforms.items()
+    }
+    return [
+        {"name": name, "tre_mm": {stage: float(errors[stage][number]) for stage in STAGES}}
+        for number, name in enumerate(fixed.names)
+    ]
+
+
+def _flat(quality: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """Yield the figures of a sample's row in the cohort's table; names carry the units."""
+    for measure, of_stage in quality["similarity"].items():
+        yield from ((f"{measure}_{stage}", value) for stage, value in of_stage.items())
+        yield f"{measure}_change", of_stage["refine"] - of_stage["start"]
+    for figure in ("dice", "hd95_mm", "asd_mm"):
+        name, _, unit = figure.partition("_")
+        records = [record[figure] for record in quality.get("labels", ()) if figure in record]
+        for stage in STAGES if records else ():
+            values = [record[stage] for record in records if np.isfinite(record[stage])]
+            mean = float(np.mean(values)) if values else float("nan")
+            yield "_".join(filter(None, (name, "mean", unit, stage))), mean
+    for stage in STAGES if quality.get("landmarks") else ():
+        values = [landmark["tre_mm"][stage] for landmark in quality["landmarks"]]
+        yield f"tre_mean_mm_{stage}", float(np.mean(values))
+        yield f"tre_max_mm_{stage}", float(np.max(values))
+    for stage, summary in quality.get("truth", {}).items():
+        yield from ((f"truth_{name}_{stage}", value) for name, value in summary.items())
+    yield from quality["jacobian"].items()
+    yield from ((f"inverse_{name}", value) for name, value in quality.get("inverse", {}).items())
+
+
+def _verdict(
+    figures: Mapping[str, float], limits: Mapping[str, Mapping[str, float]], earlier: Mapping[str, Verdict]
+) -> Verdict:
+    """Return the most severe of the stages' verdicts and of the figures' own."""
+    own = judge(figures, limits)
+    before = [Verdict(v.status, f"{stage}: {v.reason}", v.figures) for stage, v in earlier.items()]
+    decided = worst([own, *before])
+    return Verdict(decided.status, decided.reason, own.figures)
