@@ -33,7 +33,7 @@ def displacement_on(transform: Transform | None, grid: Grid) -> NDArray[np.float
     """Return the world displacement of a transform at each sample of a grid, ``(d, *grid.shape)``."""
     if transform is None:
         return np.zeros((grid.ndim, *grid.shape), dtype=np.float32)
-    if isinstance(transform, DisplacementField) and transform.grid == grid:
+    if isinstance(transform, DisplacementField) and transform.grid.matches(grid):
         return transform.vectors
     vectors = np.empty((grid.ndim, *grid.shape), dtype=np.float32)
     plane = np.indices(grid.shape[1:], dtype=np.float64).reshape(grid.ndim - 1, -1)[::-1].T
@@ -45,19 +45,19 @@ def displacement_on(transform: Transform | None, grid: Grid) -> NDArray[np.float
     return vectors
 
 
-def determinant_map(transform: Transform, grid: Grid) -> NDArray[np.float32]:
-    """Return the Jacobian determinant of the deformable part at each sample of a grid.
+def determinant_map(displacement: NDArray[np.float32], grid: Grid) -> NDArray[np.float32]:
+    """Return the Jacobian determinant of a displacement at each sample of its grid.
 
-    Below 1 the moving image's tissue was smaller than the fixed image's, up to the affine part;
-    0 or less means that the deformation folds there.
+    Above 1 the fixed image's tissue grew to become the moving image's, below 1 it shrank; 0 or less
+    means that the deformation folds there.
+
+    Args:
+        displacement: ``(d, *grid.shape)`` in world units.
+        grid: where it stands.
     """
     from regflow.core import fields
 
-    deformable, _ = split(transform)
-    if deformable is None:
-        return np.ones(grid.shape, dtype=np.float32)
-    voxels = fields.to_voxels(displacement_on(deformable, grid), grid)
-    return np.asarray(fields.jacobian_determinant(voxels), dtype=np.float32)
+    return np.asarray(fields.jacobian_determinant(fields.to_voxels(displacement, grid)), dtype=np.float32)
 
 
 def jacobian_figures(determinant: NDArray[np.float32], mask: NDArray[np.bool_] | None) -> Mapping[str, float]:

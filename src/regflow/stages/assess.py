@@ -20,6 +20,7 @@ from regflow.core.io.volumes import read_volume, write_volume
 from regflow.core.resample import resample_array
 from regflow.core.transform import Affine, Transform
 from regflow.metrics import jacobian
+from regflow.metrics.catalog import STAGES
 from regflow.metrics.distances import (
     inverse_consistency,
     mask_points,
@@ -33,9 +34,6 @@ from regflow.stages.outcome import Outcome, conclude, done, read_outcome, timed
 
 log = logging.getLogger(__name__)
 
-STAGES = ("start", "initialize", "refine")
-"""The states of the moving image that are compared: as its header places it, after the affine, and
-after the deformable registration."""
 SIMILARITY_MARGIN = 8
 """Samples kept around the mask's box, more than any similarity's window reaches."""
 
@@ -112,13 +110,15 @@ class Assessment:
         verdict: of the sample as a whole, the stages' gates included.
         steps: seconds per kind of figure.
         moved: the working moving image on the fixed grid at each of :data:`STAGES`.
-        determinant: Jacobian determinant of the deformable part on the fixed grid.
+        displacement: of the deformable part, ``(3, Z, Y, X)`` in world mm on the fixed grid.
+        determinant: its Jacobian determinant.
     """
 
     quality: dict[str, Any]
     verdict: Verdict
     steps: list[dict[str, Any]]
     moved: dict[str, NDArray[np.float32]]
+    displacement: NDArray[np.float32]
     determinant: NDArray[np.float32]
 
 
@@ -143,12 +143,13 @@ def assess_pair(pair: Pair, settings: Mapping[str, Any], *, threads: int = 1) ->
         with timed(steps, "labels"):
             quality["labels"] = _labels(pair, settings["surfaces"], threads)
     with timed(steps, "transform"):
-        determinant = jacobian.determinant_map(pair.forward, pair.fixed.grid)
+        displacement = jacobian.displacement_on(jacobian.split(pair.forward)[0], pair.fixed.grid)
+        determinant = jacobian.determinant_map(displacement, pair.fixed.grid)
         quality.update(_transform(pair, determinant))
     quality["figures"] = dict(_flat(quality))
     verdict = _verdict(quality["figures"], settings["limits"], pair.earlier)
     quality["verdict"] = verdict.to_dict()
-    return Assessment(quality, verdict, steps, moved, determinant)
+    return Assessment(quality, verdict, steps, moved, displacement, determinant)
 
 
 def assess(

@@ -1,0 +1,143 @@
+"""The cohort in two tables: one row per sample, and one row per structure of a sample."""
+
+import logging
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from regflow.core.files import read_json, whole
+from regflow.metrics.catalog import FIGURES, STAGES, WATCHED, final
+from regflow.metrics.outliers import robust_scores
+from regflow.stages.outcome import read_outcome
+
+log = logging.getLogger(__name__)
+
+OUTLIER_SCORE = 3.5
+"""Robust score beyond which a sample stands apart (Iglewicz and Hoaglin, 1993)."""
+
+SAMPLE_COLUMNS = ("sample", "fixed", "group", "session", "modality", "state", "status", "reason", "outliers")
+"""The columns of text; every other column of the samples' table is a number."""
+LABEL_COLUMNS = ("sample", "label", "fixed_ml")
+LABEL_FIGURES = ("dice", "hd95_mm", "asd_mm")
+
+Row = dict[str, Any]
+
+
+def gather(
+    tables: Mapping[str, str | Path],
+    assessed: Sequence[str | Path],
+    subjects: Mapping[str, Mapping[str, Any]] | None = None,
+) -> list[Row]:
+    """Collect the figures of all samples, failed and skipped ones included.
+
+    Args:
+        tables: where to write: ``samples`` and, if wanted, ``labels``; each for both a ``.tsv`` and
+            a ``.parquet``, whose suffix is put in place of the given one.
+        assessed: directories that assess wrote, named by sample.
+        subjects: what the sheet tells of each sample: fixed, group, session, modality.
+
+    Returns:
+        The rows of the samples' table, in the order of ``assessed``.
+    """
+    rows, structures = [], []
+    for folder in map(Path, assessed):
+        row, of_labels = _read(folder, (subjects or {}).get(folder.name, {}))
+        rows.append(row)
+        structures += of_labels
+    mark_outliers(rows)
+    write_table(tables["samples"], rows, SAMPLE_COLUMNS)
+    if "labels" in tables:
+        columns = (*LABEL_COLUMNS, *(f"{figure}_{stage}" for figure in LABEL_FIGURES for stage in STAGES))
+        write_table(tables["labels"], structures, columns)
+    counts = {state: sum(row["state"] == state for row in rows) for state in ("done", "error", "skipped")}
+    log.info("%d samples: %s", len(rows), ", ".join(f"{n} {state}" for state, n in counts.items()))
+    return rows
+
+
+def mark_outliers(rows: Sequence[Row]) -> None:
+    """Fill each row's ``outliers`` with the figures in which it is worse than its cohort.
+
+    Only the bad side counts: a sample that is better than all others needs no look.
+    """
+    marks: dict[int, list[str]] = {}
+    for name in WATCHED:
+        column = final(name)
+        values = [_number(row.get(column)) for row in rows]
+        sign = 1 if FIGURES[name].better == "low" else -1
+        for number, score in enumerate(robust_scores(values)):
+            if sign * score > OUTLIER_SCORE:
+                marks.setdefault(number, []).append(column)
+    for number, row in enumerate(rows):
+        row["outliers"] = ",".join(marks.get(number, []))
+
+
+def write_table(path: str | Path, rows: Sequence[Row], columns: Iterable[str]) -> None:
+    """Write rows as a ``.tsv`` and a ``.parquet`` side by side, each whole or not at all.
+
+    Args:
+        path: of either; the suffix is exchanged.
+        rows: by column name; a missing value is left empty.
+        columns: those that come first, in this order, even when no row has them.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    names = list(dict.fromkeys([*columns, *(name for row in rows for name in row)]))
+    with whole(Path(path).with_suffix(".tsv")) as part, part.open("w", encoding="utf-8") as stream:
+        stream.write("\t".join(names) + "\n")
+        for row in rows:
+            stream.write("\t".join(_cell(row.get(name)) for name in names) + "\n")
+    arrays = {name: _array(name, [row.get(name) for row in rows]) for name in names}
+    with whole(Path(path).with_suffix(".parquet")) as part:
+        pq.write_table(pa.table(arrays), part)
+
+
+def read_table(path: str | Path) -> list[Row]:
+    """Read the rows of a ``.parquet`` that :func:`write_table` wrote."""
+    import pyarrow.parquet as pq
+
+    rows: list[Row] = pq.read_table(Path(path).with_suffix(".parquet")).to_pylist()
+    return rows
+
+
+def _read(folder: Path, subject: Mapping[str, Any]) -> tuple[Row, list[Row]]:
+    outcome = read_outcome(folder)
+    row: Row = {"sample": folder.name}
+    row |= {key: subject.get(key) for key in ("fixed", "group", "session", "modality")}
+    row |= {"state": outcome.state, "status": outcome.verdict.status, "reason": outcome.verdict.reason}
+    row["outliers"] = ""
+    if outcome.state != "done":
+        return row, []
+    quality = read_json(folder / "quality.json")
+    row |= {name: _number(value) for name, value in quality["figures"].items()}
+    return row, [_label_row(folder.name, record) for record in quality.get("labels", ())]
+
+
+def _label_row(sample: str, record: Mapping[str, Any]) -> Row:
+    row: Row = {"sample": sample, "label": record["label"], "fixed_ml": record["fixed_ml"]}
+    for figure in LABEL_FIGURES:
+        for stage, value in record.get(figure, {}).items():
+            row[f"{figure}_{stage}"] = _number(value)
+    return row
+
+
+def _number(value: Any) -> float:
+    return float("nan") if value is None else float(value)
+
+
+def _cell(value: Any) -> str:
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return ""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return " ".join(str(value).split())
+
+
+def _array(name: str, values: list[Any]) -> Any:
+    import pyarrow as pa
+
+    if name in SAMPLE_COLUMNS:
+        return pa.array(values, pa.string())
+    kind = pa.int64() if name == "label" else pa.float64()
+    return pa.array([None if isinstance(v, float) and math.isnan(v) else v for v in values], kind)
