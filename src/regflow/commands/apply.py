@@ -1,0 +1,105 @@
+"""``regflow apply``: carry an image, a label map or points through a transform."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from regflow.core.errors import InputError
+
+if TYPE_CHECKING:
+    from regflow.core.grid import Grid
+    from regflow.core.transform import Transform
+
+FILE = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("transform", type=FILE)
+@click.argument("source", metavar="INPUT", type=FILE)
+@click.option("--reference", "-r", type=FILE, help="The fixed image, whose grid the result takes.")
+@click.option("--output", "-o", type=FILE, required=True, help="The file to write.")
+@click.option("--labels", is_flag=True, help="INPUT is a label map: no label is invented.")
+@click.option("--points", is_flag=True, help="INPUT holds landmarks: .csv, .fcsv or .mrk.json.")
+@click.option("--inverse", is_flag=True, help="The other way: from the fixed image's space to the moving one's.")
+@click.option(
+    "--interpolation",
+    type=click.Choice(["nearest", "linear", "cubic", "lanczos"]),
+    default="linear",
+    show_default=True,
+    help="Of an image.",
+)
+@click.option("--smooth", is_flag=True, help="Label borders between samples, instead of the nearest sample.")
+@click.option("--volume", help="Which volume of a 4-D INPUT, from 0, or which DICOM series.")
+def apply(
+    transform: Path,
+    source: Path,
+    reference: Path | None,
+    output: Path,
+    labels: bool,
+    points: bool,
+    inverse: bool,
+    interpolation: str,
+    smooth: bool,
+    volume: str | None,
+) -> None:
+    r"""Carry INPUT, which lies in the moving image's space, into the fixed image's, by TRANSFORM.
+
+    TRANSFORM is the same file for everything: transform.h5 of regflow, or any ITK transform from
+    fixed to moving points. Points go by its inverse, which is what brings them along with an image.
+
+    \b
+    regflow apply aligned/transform.h5 flair.nii.gz -r atlas.nii.gz -o flair_on_atlas.nii.gz
+    regflow apply aligned/transform.h5 seg.nii.gz -r atlas.nii.gz --labels -o seg_on_atlas.nii.gz
+    regflow apply aligned/transform.h5 landmarks.csv --points -o landmarks_on_atlas.csv
+    """
+    from regflow.core.io.transforms import read_transform
+
+    if labels and points:
+        raise InputError("--labels and --points are both given; INPUT is one of the two")
+    if reference is None and not points:
+        raise InputError("--reference is missing; name the image whose grid the result takes")
+    grid = None if reference is None else _grid(reference)
+    forward = read_transform(transform, grid)
+    pull = forward.inverse() if inverse else forward
+    if points:
+        _apply_to_points(source, output, forward if inverse else forward.inverse())
+        return
+    assert grid is not None
+    if labels:
+        _apply_to_labels(source, volume, output, grid, pull, "smooth" if smooth else "nearest")
+    else:
+        _apply_to_image(source, volume, output, grid, pull, interpolation)
+
+
+def _grid(reference: Path) -> "Grid":
+    from regflow.core.io.volumes import read_header
+
+    return read_header(reference).grid
+
+
+def _apply_to_points(source: Path, output: Path, push: "Transform") -> None:
+    from regflow.core.io.landmarks import read_landmarks, write_landmarks
+    from regflow.stages.apply import map_landmarks
+
+    write_landmarks(output, map_landmarks(read_landmarks(source), push))
+
+
+def _apply_to_labels(
+    source: Path, volume: int | None, output: Path, grid: "Grid", pull: "Transform", mode: str
+) -> None:
+    from regflow.core.io.volumes import read_volume, write_volume
+    from regflow.stages.apply import warp_labels
+
+    image = read_volume(source, volume)
+    write_volume(output, warp_labels(image.channel, image.grid, grid, pull, mode), grid)
+
+
+def _apply_to_image(
+    source: Path, volume: int | None, output: Path, grid: "Grid", pull: "Transform", interpolation: str
+) -> None:
+    from regflow.core.io.volumes import read_volume, write_volume
+    from regflow.stages.apply import warp_image
+
+    warped = warp_image(read_volume(source, volume), grid, pull, interpolation)
+    write_volume(output, warped.channel, grid)

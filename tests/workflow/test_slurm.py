@@ -1,0 +1,59 @@
+"""What the cluster profile asks of Slurm, and a run through a real Slurm of one node."""
+
+import re
+
+import pytest
+import yaml
+from one_node_slurm import one_node
+from study import ROOT
+
+PROFILE = ROOT / "workflow" / "profiles" / "slurm"
+
+
+def resources(text: str, rule: str) -> dict[str, str]:
+    """Return the resources of a rule's first job in a dry run."""
+    block = re.search(rf"^rule {rule}:\n(.*?)\n\n", text, re.MULTILINE | re.DOTALL)
+    assert block is not None, text
+    line = re.search(r"resources: (.*)", block[1])
+    assert line is not None
+    return dict(pair.split("=") for pair in line[1].split(", "))
+
+
+def test_the_profile_asks_for_partitions_memory_time_and_a_gpu(make_study):
+    ended = make_study().snakemake("--dry-run", "--workflow-profile", str(PROFILE))
+    assert ended.returncode == 0, ended.stderr
+    refine = resources(ended.stdout, "refine")
+    assert refine["slurm_partition"] == "gpu"
+    assert refine["gpu"] == "1"
+    assert int(refine["mem_mb"]) >= 4000
+    assert int(refine["runtime"]) > 0
+    apply = resources(ended.stdout, "apply")
+    assert apply["slurm_partition"] == "cpu"
+    assert "gpu" not in apply
+
+
+@pytest.fixture(scope="module")
+def jobs():
+    with one_node() as finished_jobs:
+        yield finished_jobs
+
+
+@pytest.mark.slurm
+def test_a_cohort_runs_through_slurm(make_study, finished, jobs):
+    study = make_study(("mni6", "icbm2009a"))
+    shipped = yaml.safe_load((PROFILE / "profile.yaml").read_text())
+    # Without an accounting database sacct never answers; and a test does not wait for the defaults.
+    here = {
+        "slurm-status-command": "squeue",
+        "slurm-init-seconds-before-status-checks": 3,
+        "slurm-no-account": True,
+        "latency-wait": 5,
+    }
+    (study.folder / "site").mkdir()
+    (study.folder / "site" / "profile.yaml").write_text(yaml.safe_dump({**shipped, **here}))
+    ended = study.regflow("run", "--profile", "site")
+    assert ended.returncode == 0, ended.stderr
+    assert study.checksums("refine/*/*.h5") == finished.checksums("refine/*/*.h5")
+    told = [dict(re.findall(r"(\w+)=(\S*)", line)) for line in jobs.read_text().splitlines()]
+    assert {job["JobState"] for job in told} == {"COMPLETED"}
+    assert sum(job["Partition"] == "gpu" for job in told) == 2
