@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.resample import to_sitk_image
-from regflow.core.threads import one_itk_thread
+from regflow.core.threads import itk_threads
 
 MOST_NEGATIVE_SHARE = 0.01
 """Above this share of negative samples in the mask the intensities are no product of a field: CT."""
@@ -50,7 +50,7 @@ def _corrected(
     if not small_mask.any():
         return data
     coarse = Grid(small.shape, image.grid.affine @ np.diag([*factors, 1.0]))
-    with one_itk_thread():
+    with itk_threads(1):
         correction = sitk.N4BiasFieldCorrectionImageFilter()
         correction.SetMaximumNumberOfIterations(list(options["iterations"]))
         correction.SetConvergenceThreshold(options["convergence"])

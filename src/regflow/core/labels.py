@@ -1,0 +1,89 @@
+"""Resampling of label maps that keeps borders smooth and invents no label."""
+
+from collections.abc import Iterator
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regflow.core.grid import Grid
+from regflow.core.resample import resample_array
+from regflow.core.transform import Affine, Transform
+
+Labels = NDArray[np.integer[Any]]
+
+POINTS_AT_ONCE = 1 << 18
+"""Samples whose neighbors are looked up together; bounds the memory to about 100 MB."""
+
+EQUAL_WEIGHTS = 1e-9
+"""Sums of weights, of 1 in all, that differ by less are equal."""
+
+
+def resample_labels(labels: Labels, source: Grid, target: Grid, transform: Transform | None = None) -> Labels:
+    """Resample a label map by the vote of the samples around each point.
+
+    Each label's indicator is interpolated linearly and the label with the most weight wins, the
+    lower label of equals; outside the source is label 0. Only samples near a border between
+    labels need the vote: elsewhere all neighbors agree and the nearest one is taken.
+
+    Args:
+        labels: integer ``source.shape`` array.
+        source: the grid of ``labels``, moving.
+        target: the grid of the result, fixed.
+        transform: from target world points to source world points; identity when None.
+
+    Returns:
+        ``target.shape`` array of the type of ``labels``.
+    """
+    transform = transform or Affine.identity(target.ndim)
+    result = np.array(resample_array(labels, source, target, transform, "nearest"))
+    contested = resample_array(_near_border(labels), source, target, transform, "nearest", outside=1.0)
+    padded = np.pad(labels, 1)
+    flat = result.reshape(-1)
+    for members in _blocks(np.flatnonzero(contested)):
+        indices = np.stack(np.unravel_index(members, target.shape)[::-1], axis=-1)
+        points = transform.apply(target.to_world(indices))
+        flat[members] = _vote(padded, source.to_index(points)[:, ::-1] + 1)
+    return result
+
+
+def _near_border(labels: Labels) -> NDArray[np.bool_]:
+    """Return where the 3^d box around a sample holds more than one label, or leaves the array."""
+    from scipy.ndimage import maximum_filter, minimum_filter
+
+    around = {"size": 3, "mode": "constant", "cval": 0}
+    return np.asarray(maximum_filter(labels, **around) != minimum_filter(labels, **around))
+
+
+def _vote(padded: Labels, index: NDArray[np.float64]) -> Labels:
+    """Return the winning label at each continuous index ``(N, d)``, array order, into ``padded``."""
+    # One sample of background all around stands for everything outside.
+    size = np.array(padded.shape)
+    index = np.clip(index, 0, size - 1)
+    corner = np.minimum(np.floor(index).astype(np.intp), size - 2)
+    steps = list(product((0, 1), repeat=padded.ndim))
+    found = np.stack([padded[tuple((corner + step).T)] for step in steps])
+    winner = found[0].copy()
+    split = np.flatnonzero((found != winner).any(axis=0))
+    part = (index - corner)[split]
+    weights = np.stack([np.prod(np.where(step, part, 1 - part), axis=1) for step in steps])
+    winner[split] = _heaviest(found[:, split], weights)
+    return winner
+
+
+def _heaviest(found: Labels, weights: NDArray[np.float64]) -> Labels:
+    """Return the label with the largest sum of weights in each column, the lower of equals."""
+    winner = found[0].copy()
+    best = np.full(len(winner), -1.0)
+    for label in found:
+        score = np.einsum("kn,kn->n", found == label, weights)
+        level = np.abs(score - best) <= EQUAL_WEIGHTS
+        better = np.where(level, label < winner, score > best)
+        winner, best = np.where(better, label, winner), np.where(better, score, best)
+    return winner
+
+
+def _blocks(members: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:
+    for start in range(0, len(members), POINTS_AT_ONCE):
+        yield members[start : start + POINTS_AT_ONCE]
