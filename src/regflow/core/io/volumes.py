@@ -1,0 +1,177 @@
+"""Reading and writing volumes in the formats of the field: NIfTI, NRRD, MetaImage and DICOM."""
+
+import gzip
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regflow.core.errors import InputError
+from regflow.core.grid import Grid
+from regflow.core.image import Image
+from regflow.core.io.dicom import read_dicom, read_dicom_header
+from regflow.core.io.header import Header, Volume
+from regflow.core.io.itk_files import read_itk, read_itk_header, write_itk
+from regflow.core.io.nifti import read_nifti, read_nifti_header, write_nifti
+
+READ = {
+    ".nii.gz": "compressed NIfTI",
+    ".nii": "NIfTI",
+    ".nrrd": "NRRD",
+    ".nhdr": "NRRD",
+    ".mha": "MetaImage",
+    ".mhd": "MetaImage",
+    ".dcm": "DICOM",
+}
+"""What the content of a file must be, by how its name ends; a folder is a DICOM series."""
+
+WRITTEN = (".nii.gz", ".nii", ".nrrd", ".mha")
+
+_FOREIGN = {
+    b"\x89PNG": "a PNG picture",
+    b"\xff\xd8\xff": "a JPEG picture",
+    b"II*\0": "a TIFF picture",
+    b"MM\0*": "a TIFF picture",
+    b"PK\x03\x04": "a ZIP archive",
+    b"\x89HDF": "an HDF5 or MINC file",
+    b"\x1f\x8b": "a gzip file",
+    b"%PDF": "a PDF",
+}
+_SNIFFED = 352  # bytes: enough for NIfTI's and DICOM's marks
+
+
+def read_header(path: str | Path, volume: Volume = None) -> Header:
+    """Read where a volume lies and what its samples are.
+
+    Args:
+        path: a ``.nii``, ``.nii.gz``, ``.nrrd``, ``.nhdr``, ``.mha``, ``.mhd`` or ``.dcm`` file,
+            or the folder of a DICOM series.
+        volume: the series in a DICOM folder; of no effect on other headers.
+
+    Raises:
+        InputError: the file is missing, empty, not what its name says, or its header is damaged
+            or describes no usable 3-D volume.
+    """
+    path = Path(path)
+    kind = _kind(path)
+    if kind == "DICOM":
+        return read_dicom_header(path, volume)
+    return read_nifti_header(path) if "NIfTI" in kind else read_itk_header(path, kind)
+
+
+def read_volume(path: str | Path, volume: Volume = None) -> Image:
+    """Read a volume: ``(1, z, y, x)`` in the file's own type (scaled values as float), LPS grid.
+
+    Args:
+        path: as for :func:`read_header`.
+        volume: index from 0 in a file of several volumes; number or UID of the series in a
+            DICOM folder of several.
+
+    Raises:
+        InputError: as for :func:`read_header`, or the samples are damaged or end early, or the
+            volume has to be named.
+    """
+    path = Path(path)
+    kind = _kind(path)
+    if kind == "DICOM":
+        data, grid = read_dicom(path, volume)
+    elif "NIfTI" in kind:
+        data, grid = read_nifti(path, volume)
+    else:
+        data, grid = read_itk(path, kind, volume)
+    return Image(data[None], grid)
+
+
+def write_volume(path: str | Path, data: NDArray[Any], grid: Grid) -> None:
+    """Write a ``grid.shape`` array, whole or not at all; equal arrays give equal bytes.
+
+    Args:
+        path: ends in ``.nii`` (fast, for what is read again), ``.nii.gz``, ``.nrrd`` or ``.mha``.
+        data: booleans become uint8; 64-bit integers the smallest type that holds them, because
+            few tools read them; half floats become float32.
+        grid: where the samples lie.
+
+    Raises:
+        InputError: the suffix is none of these.
+    """
+    path = Path(path)
+    if data.shape != grid.shape:
+        raise ValueError(f"data of shape {data.shape} do not lie on a grid of {grid.shape}")
+    ending = _ending(path)
+    if ending not in WRITTEN:
+        raise InputError(f"{path}: cannot write this format; name a file that ends in {', '.join(WRITTEN)}")
+    write = write_nifti if ending.startswith(".nii") else write_itk
+    write(path, portable(data), grid)
+
+
+def portable(data: NDArray[Any]) -> NDArray[Any]:
+    """Return samples in a type that every tool reads; see :func:`write_volume`."""
+    if data.dtype == bool:
+        return data.astype(np.uint8)
+    if data.dtype == np.float16:
+        return data.astype(np.float32)
+    if data.dtype.kind in "iu" and data.dtype.itemsize == 8:
+        low, high = (int(data.min()), int(data.max())) if data.size else (0, 0)
+        for name in ("uint8", "int16", "int32"):
+            limits = np.iinfo(name)
+            if limits.min <= low and high <= limits.max:
+                return data.astype(name)
+    return data
+
+
+def _ending(path: Path) -> str:
+    name = path.name.lower()
+    return next((ending for ending in READ if name.endswith(ending)), path.suffix.lower())
+
+
+def _kind(path: Path) -> str:
+    """Return what a path holds, after comparing its name with its content."""
+    if not path.exists():
+        raise InputError(f"{path}: this file does not exist; correct the path")
+    if path.is_dir():
+        return "DICOM"
+    if path.stat().st_size == 0:
+        raise InputError(f"{path}: this file is empty; copy it again")
+    ending, content = _ending(path), _content(path)
+    expected = READ.get(ending)
+    if content == expected and expected is not None:
+        return expected
+    if content in READ.values():
+        proper = next(name for name, kind in READ.items() if kind == content)
+        raise InputError(
+            f"{path}: the name ends in '{ending}' but the content is {content}; rename it to '{proper}'"
+        )
+    if expected is None:
+        raise InputError(f"{path}: not an image format that is read; convert it to one of {', '.join(READ)}")
+    what = f"{content}" if content else "something else"
+    raise InputError(f"{path}: not {expected} as its name says but {what}; export it again")
+
+
+def _content(path: Path) -> str | None:
+    with path.open("rb") as stream:
+        start = stream.read(_SNIFFED)
+    if start[:2] == b"\x1f\x8b":
+        try:
+            with gzip.open(path) as stream:
+                inner = stream.read(_SNIFFED)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise InputError(
+                f"{path}: the compressed data are damaged or end early; copy it again"
+            ) from error
+        if _is_nifti(inner):
+            return "compressed NIfTI"
+    if _is_nifti(start):
+        return "NIfTI"
+    if start.startswith(b"NRRD"):
+        return "NRRD"
+    if start[128:132] == b"DICM":
+        return "DICOM"
+    if b"ObjectType" in start or b"NDims" in start:
+        return "MetaImage"
+    return next((name for mark, name in _FOREIGN.items() if start.startswith(mark)), None)
+
+
+def _is_nifti(start: bytes) -> bool:
+    return start[344:348] == b"n+1\0" or start[4:8] == b"n+2\0"
