@@ -45,8 +45,9 @@ class Cut:
 
     def of(self, standing: NDArray[Any]) -> NDArray[Any]:
         """Return the slice of a standing volume, ``(rows, columns)``."""
-        plane = np.take(standing, self.number, axis=NORMAL[self.plane])
-        return plane[self.rows, self.columns]
+        index: list[int | slice] = [self.rows, self.columns]
+        index.insert(NORMAL[self.plane], self.number)
+        return standing[tuple(index)]
 
     def size(self, standing: tuple[int, ...]) -> tuple[int, int]:
         """Return rows and columns of the picture of a standing volume of this shape."""
