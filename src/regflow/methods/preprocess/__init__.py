@@ -68,6 +68,12 @@ MASKS = {
                 "description": "dilation of the mask at the end",
                 "default": 0.0,
             },
+            "strip": {
+                "type": "boolean",
+                "description": "blank the image outside the mask where the fixed image is blank outside "
+                "its own (a skull-stripped template)",
+                "default": True,
+            },
         },
     ),
     "none": Method(f"{_HERE}.masks:everything", "Every sample may steer the registration."),

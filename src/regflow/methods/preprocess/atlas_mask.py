@@ -1,23 +1,40 @@
 """The fixed image's mask carried over to the moving image."""
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from regflow.core.errors import InputError
 from regflow.core.image import Image
 from regflow.core.resample import antialias, resample_array
 from regflow.core.transform import Affine, Transform
-from regflow.methods.preprocess.masks import checked, dilated
+from regflow.methods.preprocess.masks import checked, closed, dilated, eroded, filled, largest_piece
 from regflow.methods.table import find
+
+log = logging.getLogger(__name__)
 
 COARSE_MM = 4.0
 """Spacing at which the coarse affine is sought: a mask needs no more."""
+FITTING_MM = 2.0
+"""Spacing at which the carried mask is fitted to the image."""
+TISSUE = (0.6, 1.6)
+"""Intensities that count as the same organ, as multiples of the median well inside the mask (above the
+background): between them lies brain, beyond them skull, cerebrospinal fluid and fat."""
+NECK_MM = 3.0
+"""Radius of the opening that cuts what hangs on by thin bridges: meninges, vessels, optic nerves."""
+SULCUS_MM = 5.0
+"""Radius of the closing that takes sulci back in."""
+KEPT = (0.75, 1.1)
+"""A fit whose volume leaves this range of the carried mask's volume is not trusted."""
 
 
 def atlas(image: Image, reference: Image | None, options: Mapping[str, Any]) -> Image:
-    """Register coarsely, carry the fixed mask over, and dilate it by the margin.
+    """Register coarsely, carry the fixed mask over, fit it to the image's edges, and dilate it.
+
+    Where the fixed image is blank outside its mask, the image becomes so too.
 
     Raises:
         InputError: there is no fixed image, or it has no mask.
@@ -30,9 +47,46 @@ def atlas(image: Image, reference: Image | None, options: Mapping[str, Any]) -> 
         )
     forward = _coarse_affine(image, reference, options)
     share = reference.mask.astype(np.float32)
-    carried = resample_array(share, reference.grid, image.grid, forward.inverse()) >= 0.5
-    mask = dilated(carried, image.grid, options["margin_mm"])
-    return checked(image.with_mask(mask), "the mask carried over from the fixed image")
+    mask = resample_array(share, reference.grid, image.grid, forward.inverse()) >= 0.5
+    mask = _fitted(image, mask, options["refine_mm"])
+    mask = dilated(mask, image.grid, options["margin_mm"])
+    image = checked(image.with_mask(mask), "the mask carried over from the fixed image")
+    return _stripped(image) if options["strip"] and _is_stripped(reference) else image
+
+
+def _is_stripped(reference: Image) -> bool:
+    outside = reference.channel[~reference.mask] if reference.mask is not None else reference.channel[:0]
+    return outside.size > 0 and float(np.ptp(outside)) == 0
+
+
+def _stripped(image: Image) -> Image:
+    """Blank what the mask leaves out, so that both images end at the same organ's border."""
+    return image.with_data(np.where(image.mask, image.data, image.data.min()))
+
+
+def _fitted(image: Image, mask: NDArray[np.bool_], reach_mm: float) -> NDArray[np.bool_]:
+    """Move the border of a carried mask by at most ``reach_mm`` to where the organ ends.
+
+    Samples of the organ's intensities near the mask are opened, so that only what hangs together
+    broadly stays, then closed and filled.
+    """
+    spacing = np.maximum(image.grid.spacing, FITTING_MM)
+    grid = image.grid.resampled(spacing.tolist())
+    data = resample_array(antialias(image.channel, image.grid, spacing), image.grid, grid)
+    carried = resample_array(mask.astype(np.float32), image.grid, grid) >= 0.5
+    core = eroded(carried, grid, reach_mm)
+    if reach_mm <= 0 or not core.any():
+        return mask
+    background = float(np.percentile(data, 1))
+    low, high = background + np.multiply(TISSUE, np.median(data[core]) - background)
+    organ = core | (dilated(carried, grid, reach_mm) & (data > low) & (data < high))
+    organ = dilated(largest_piece(eroded(organ, grid, NECK_MM)), grid, NECK_MM)
+    organ = filled(closed(organ, grid, SULCUS_MM))
+    ratio = organ.sum() / carried.sum()
+    if not KEPT[0] <= ratio <= KEPT[1]:
+        log.info("mask: kept as carried over, because the fit changed its volume by a factor of %.2f", ratio)
+        return mask
+    return resample_array(organ.astype(np.float32), grid, image.grid) >= 0.5
 
 
 def _coarse_affine(image: Image, reference: Image, options: Mapping[str, Any]) -> Transform:

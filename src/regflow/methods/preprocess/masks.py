@@ -72,7 +72,7 @@ def foreground(image: Image, reference: Image | None, options: Mapping[str, Any]
 
     With an exactly constant background (a skull-stripped brain, a padded or defaced scan) the mask
     is what differs from it, in one piece, holes filled. Otherwise Otsu's threshold, or the given
-    one, is followed by an opening, the largest piece, a closing and hole filling at about 2 mm.
+    one, is followed by the largest piece, a closing, hole filling and an opening at about 2 mm.
 
     Raises:
         InputError: nothing stands out from the background.
@@ -88,8 +88,9 @@ def foreground(image: Image, reference: Image | None, options: Mapping[str, Any]
     threshold = options["threshold"]
     if threshold is None:
         threshold = otsu(np.minimum(small, np.percentile(small, BACKGROUND_CLIP)))
-    mask = largest_piece(_opened(small > threshold, coarse, options["opening_mm"]))
-    mask = filled(_closed(mask, coarse, options["closing_mm"]))
+    mask = filled(closed(largest_piece(small > threshold), coarse, options["closing_mm"]))
+    # Only now is skin no longer a thin sheet over dark bone, which an opening would take away.
+    mask = largest_piece(_opened(mask, coarse, options["opening_mm"]))
     share = resample_array(mask.astype(np.float32), coarse, image.grid)
     return checked(image.with_mask(share >= 0.5), "the foreground")
 
@@ -162,6 +163,17 @@ def eroded(mask: NDArray[np.bool_], grid: Grid, radius_mm: float) -> NDArray[np.
     return mask if radius_mm <= 0 else np.asarray(_distance(mask, grid) > radius_mm)
 
 
+def closed(mask: NDArray[np.bool_], grid: Grid, radius_mm: float) -> NDArray[np.bool_]:
+    """Close gaps; the array is padded so that its border does not count as outside."""
+    if radius_mm <= 0:
+        return mask
+    pad = [int(np.ceil(radius_mm / s)) + 1 for s in grid.spacing[::-1]]
+    # What touches the border goes on beyond it: an edge-padded mask closes there as well.
+    padded = np.pad(mask, [(n, n) for n in pad], mode="edge")
+    closed = eroded(dilated(padded, grid, radius_mm), grid, radius_mm)
+    return closed[tuple(slice(n, -n) for n in pad)]
+
+
 def _distance(mask: NDArray[np.bool_], grid: Grid) -> NDArray[np.float64]:
     """Return each inside sample's distance to the outside (0 outside, infinite when there is none)."""
     from scipy.ndimage import distance_transform_edt
@@ -173,17 +185,6 @@ def _distance(mask: NDArray[np.bool_], grid: Grid) -> NDArray[np.float64]:
 
 def _opened(mask: NDArray[np.bool_], grid: Grid, radius_mm: float) -> NDArray[np.bool_]:
     return dilated(eroded(mask, grid, radius_mm), grid, radius_mm)
-
-
-def _closed(mask: NDArray[np.bool_], grid: Grid, radius_mm: float) -> NDArray[np.bool_]:
-    """Close gaps; the array is padded so that its border does not count as outside."""
-    if radius_mm <= 0:
-        return mask
-    pad = [int(np.ceil(radius_mm / s)) + 1 for s in grid.spacing[::-1]]
-    # What touches the border goes on beyond it: an edge-padded mask closes there as well.
-    padded = np.pad(mask, [(n, n) for n in pad], mode="edge")
-    closed = eroded(dilated(padded, grid, radius_mm), grid, radius_mm)
-    return closed[tuple(slice(n, -n) for n in pad)]
 
 
 def _volume(mask: NDArray[np.bool_] | None, grid: Grid) -> float:
