@@ -4,7 +4,7 @@ The demo, the tests and the benchmarks use them, so that each runs without a dow
 found without being imported, because importing some of them takes seconds.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -104,9 +104,6 @@ def load(name: str) -> Image:
     Raises:
         InputError: its package is not installed.
     """
-    import SimpleITK as sitk
+    from regflow.core.io.volumes import read_volume
 
-    from regflow.core.resample import grid_of
-
-    volume = sitk.ReadImage(str(require(name)))
-    return Image(sitk.GetArrayFromImage(volume)[None], grid_of(volume), modality=SOURCES[name].modality)
+    return replace(read_volume(require(name)), modality=SOURCES[name].modality)

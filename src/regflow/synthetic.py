@@ -5,6 +5,7 @@ a standard ITK ``.h5``; a registration's true error is then a distance in millim
 itself is sampled once from the real volume, through the truth's inverse.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -111,7 +112,7 @@ def random_truth(
     return Truth(Composite((warp, pose)), Composite((pose.inverse(), unwarp)))
 
 
-def subject_grid(fixed: Grid, truth: Truth, spacing_mm: float | tuple[float, float, float] = 1.0) -> Grid:
+def subject_grid(fixed: Grid, truth: Truth, spacing_mm: float | Sequence[float] = 1.0) -> Grid:
     """Return an upright scanner-like grid that holds the whole fixed box as the truth moves it."""
     corners = np.array(np.meshgrid(*[(0.0, n - 1.0) for n in fixed.size])).reshape(3, -1).T
     moved = truth.forward.apply(fixed.to_world(corners))

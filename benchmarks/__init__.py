@@ -1,0 +1,1 @@
+"""Measurements of regflow beside its peers; see README.md."""

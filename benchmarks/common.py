@@ -1,0 +1,221 @@
+"""What the benchmarks share: the pairs, the peers, the figures, and where results go."""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regflow import realdata, synthetic
+from regflow.core.files import read_json, whole_directory, write_json
+from regflow.core.grid import Grid
+from regflow.core.image import Image
+from regflow.core.io.transforms import read_transform, write_transform
+from regflow.core.resample import resample_array, to_sitk_image
+from regflow.core.transform import Transform
+from regflow.metrics.jacobian import determinant_map, displacement_on, jacobian_figures
+from regflow.metrics.overlap import dice
+from regflow.tissues import segment_tissues
+
+HERE = Path(__file__).resolve().parent
+OUT = HERE / "out"
+PAIR_NAMES = ("colin27", "same-contrast", "other-contrast")
+"""Colin27's brain to MNI152 NLin2009cAsym; that atlas to itself warped, shaded and noisy; ICBM152
+2009a to itself warped, T2-like, shaded and noisy. All at 1 mm, skull-stripped."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Files of one benchmark pair; ``truth`` is None for the real one."""
+
+    name: str
+    fixed: Path
+    moving: Path
+    truth: Path | None
+    fluid_is_bright: bool = False
+
+
+def arguments(description: str) -> argparse.ArgumentParser:
+    """Return a parser with the options every benchmark has."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--peers-python",
+        default=os.environ.get("REGFLOW_PEERS_PYTHON"),
+        help="Python of the environment that has the peers (README.md); default $REGFLOW_PEERS_PYTHON",
+    )
+    parser.add_argument("--keep-peers", action="store_true", help="take the peers' last results if any")
+    return parser
+
+
+def pair(name: str) -> Pair | None:
+    """Write a pair's files once and return them; None when its data are not installed."""
+    folder = OUT / "pairs" / name
+    truth = None if name == "colin27" else folder / "truth.h5"
+    made = Pair(name, folder / "fixed.nii.gz", folder / "moving.nii.gz", truth, name == "other-contrast")
+    if folder.is_dir():
+        return made
+    if name == "colin27" and realdata.locate("colin27-brain") is None:
+        return None
+    with whole_directory(folder) as part:
+        {"colin27": _colin27, "same-contrast": _same_contrast, "other-contrast": _other_contrast}[name](part)
+    return made
+
+
+def read_image(path: Path) -> Image:
+    """Read a skull-stripped volume as float32 with its brain as mask."""
+    import SimpleITK as sitk
+
+    from regflow.core.resample import grid_of
+
+    volume = sitk.ReadImage(str(path), sitk.sitkFloat32)
+    data = sitk.GetArrayFromImage(volume)
+    return Image(data[None], grid_of(volume), data > 0)
+
+
+def write_image(path: Path, data: NDArray[Any], grid: Grid) -> None:
+    """Write one channel as NIfTI."""
+    import SimpleITK as sitk
+
+    sitk.WriteImage(to_sitk_image(data, grid), str(path))
+
+
+def figures(pair: Pair, transform: Transform) -> dict[str, float]:
+    """Return what a transform is worth on a pair, inside the fixed brain.
+
+    Tissue classes are segmented in each image by itself and warped to the nearest; the Dice of the
+    three is averaged. The Jacobian is that of the whole transform.
+    """
+    fixed, moving = read_image(pair.fixed), read_image(pair.moving)
+    assert fixed.mask is not None
+    assert moving.mask is not None
+    tissues = segment_tissues(moving.channel, moving.mask, pair.fluid_is_bright)
+    warped = resample_array(tissues, moving.grid, fixed.grid, transform, "nearest")
+    overlap = dice(segment_tissues(fixed.channel, fixed.mask), warped)
+    displacement = displacement_on(transform, fixed.grid)
+    determinant = determinant_map(displacement, fixed.grid)
+    found = {
+        "tissue_dice": float(np.mean(list(overlap.values()))),
+        **{f"dice_{n}": overlap[k] for k, n in ((1, "fluid"), (2, "gray"), (3, "white"))},
+        **jacobian_figures(determinant, fixed.mask),
+    }
+    if pair.truth is not None:
+        error = displacement - displacement_on(read_transform(pair.truth), fixed.grid)
+        lengths = np.linalg.norm(error, axis=0)[fixed.mask]
+        found |= {"tre_mm_mean": float(lengths.mean()), "tre_mm_p95": float(np.percentile(lengths, 95))}
+    return found
+
+
+def run_peer(name: str, pair: Pair, options: argparse.Namespace) -> dict[str, Any] | None:
+    """Run a peer on a pair in its own Python; None (and one line) when there is none.
+
+    Returns:
+        ``total`` and ``steps`` seconds, ``process`` seconds with start-up, and ``transform``, a path.
+    """
+    folder = OUT / "peers" / pair.name / name
+    kept = folder / "run.json"
+    if options.keep_peers and kept.is_file():
+        return dict(read_json(kept))
+    if not options.peers_python:
+        print(f"{name}: skipped, no --peers-python (see benchmarks/README.md)")
+        return None
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [options.peers_python, str(HERE / "peers.py"), name, str(pair.fixed), str(pair.moving)]
+    seconds, _ = timed_process([*command, str(folder), str(options.threads)], folder / "log.txt")
+    found = {**json.loads((folder / "seconds.json").read_text()), "process": seconds}
+    found["transform"] = str(folder / "transform.h5")
+    write_json(kept, found)
+    return found
+
+
+def timed_process(command: list[str], log: Path, threads: int | None = None) -> tuple[float, int]:
+    """Run a command to its end; return its wall seconds and its peak resident memory in bytes.
+
+    Raises:
+        RuntimeError: it failed; its log's last lines are quoted.
+    """
+    import resource
+    import time
+
+    environment = dict(os.environ)
+    if threads is not None:
+        for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"):
+            environment[name] = str(threads)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    started = time.perf_counter()
+    with log.open("w") as stream:
+        child = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, env=environment)
+        _, status, usage = os.wait4(child.pid, 0)
+    seconds = time.perf_counter() - started
+    child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode:
+        tail = "\n".join(log.read_text().splitlines()[-15:])
+        raise RuntimeError(f"{' '.join(command)} ended with {child.returncode}:\n{tail}")
+    unit = 1 if sys.platform == "darwin" else 1024
+    assert isinstance(usage, resource.struct_rusage)
+    return seconds, usage.ru_maxrss * unit
+
+
+def save(name: str, results: Any, threads: int) -> None:
+    """Write results with the machine they come from to ``benchmarks/out/NAME.json``."""
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    machine = {
+        "cpu": _cpu_name(),
+        "cores": os.cpu_count(),
+        "threads": threads,
+        "load_at_end": load,
+        "python": platform.python_version(),
+        "system": platform.system(),
+    }
+    write_json(OUT / f"{name}.json", {"machine": machine, "results": results})
+    print(f"written: {OUT / f'{name}.json'}")
+
+
+def print_table(rows: list[dict[str, Any]], columns: list[str]) -> None:
+    """Print rows of a table; numbers with three decimals."""
+
+    def text(value: Any) -> str:
+        return "-" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
+
+    cells = [columns] + [[text(row.get(column)) for column in columns] for row in rows]
+    widths = [max(len(line[k]) for line in cells) for k in range(len(columns))]
+    for line in cells:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _colin27(folder: Path) -> None:
+    for name, target in (("mni2009c", "fixed"), ("colin27-brain", "moving")):
+        image = realdata.load(name)
+        write_image(folder / f"{target}.nii.gz", image.channel.astype(np.float32), image.grid)
+
+
+def _same_contrast(folder: Path) -> None:
+    _write_subject(folder, realdata.load("mni2009c"), None, seed=1)
+
+
+def _other_contrast(folder: Path) -> None:
+    t1 = realdata.load("icbm2009a")
+    gray, white = (realdata.load(f"icbm2009a-{tissue}").channel / np.float32(255) for tissue in ("gm", "wm"))
+    _write_subject(folder, t1, synthetic.t2_like(t1, gray, white), seed=2)
+
+
+def _write_subject(folder: Path, fixed: Image, contrast: Image | None, seed: int) -> None:
+    truth = synthetic.random_truth(fixed.grid, seed)
+    grid = synthetic.subject_grid(fixed.grid, truth)
+    subject = synthetic.make_subject(contrast or fixed, truth, grid, seed=seed)
+    write_image(folder / "fixed.nii.gz", fixed.channel.astype(np.float32), fixed.grid)
+    write_image(folder / "moving.nii.gz", subject.channel, subject.grid)
+    write_transform(folder / "truth.h5", truth.forward)
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
