@@ -1,0 +1,173 @@
+"""The configuration: read, checked against its schema with every problem named, and completed."""
+
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from regflow.core.errors import InputError
+from regflow.core.names import nearest
+from regflow.schemas import Schema, config_schema
+
+if TYPE_CHECKING:
+    from jsonschema import ValidationError
+
+_KINDS = {
+    "object": "a section of keys",
+    "array": "a list",
+    "string": "text",
+    "number": "a number",
+    "integer": "a whole number",
+    "boolean": "true or false",
+    "null": "null",
+}
+_BOUNDS = {
+    "minimum": "at least",
+    "maximum": "at most",
+    "exclusiveMinimum": "more than",
+    "exclusiveMaximum": "less than",
+}
+
+
+def load_config(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
+    """Return a complete configuration: what is given, and the default of everything else.
+
+    Args:
+        source: a YAML file, or its content.
+
+    Raises:
+        InputError: one sentence for each problem, one to a line: the file cannot be read, a key is
+            unknown (the nearest valid one is named), a value has a wrong type or is out of range.
+    """
+    name = "configuration" if isinstance(source, Mapping) else str(source)
+    given = dict(source) if isinstance(source, Mapping) else _read(Path(source))
+    schema = _schema()
+    complete = _completed(given, schema)
+    problems = [f"{name}: {sentence}" for sentence in _problems(complete, schema)]
+    if not problems:
+        problems = [f"{name}: {sentence}" for sentence in _contradictions(complete)]
+    if problems:
+        raise InputError("\n".join(problems))
+    return complete
+
+
+def defaults() -> dict[str, Any]:
+    """Return the configuration of someone who gave nothing."""
+    return _completed({}, _schema())
+
+
+@cache
+def _schema() -> Schema:
+    return config_schema()
+
+
+def _read(path: Path) -> dict[str, Any]:
+    import yaml
+
+    if not path.is_file():
+        raise InputError(f"{path}: this configuration does not exist; write one with: regflow init .")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        raise InputError(
+            f"{path}{line}: not valid YAML ({getattr(error, 'problem', error)}); correct it"
+        ) from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: holds no keys; write 'samples: config/samples.tsv' and what else you need")
+    return content
+
+
+def _completed(given: Mapping[str, Any], schema: Schema) -> dict[str, Any]:
+    """Fill in defaults; a section left empty in YAML (null) counts as not given."""
+    complete = dict(given)
+    for key, entry in schema.get("properties", {}).items():
+        absent = key not in complete or (complete[key] is None and entry.get("type") == "object")
+        if absent and "default" in entry:
+            complete[key] = deepcopy(entry["default"])
+        if isinstance(complete.get(key), Mapping):
+            complete[key] = _completed(complete[key], entry)
+    others = schema.get("additionalProperties")
+    if isinstance(others, dict):
+        named = schema.get("properties", {})
+        for key, value in complete.items():
+            if key not in named and isinstance(value, Mapping):
+                complete[key] = _completed(value, others)
+    return complete
+
+
+def _problems(content: Mapping[str, Any], schema: Schema) -> list[str]:
+    from jsonschema import Draft202012Validator
+
+    errors = Draft202012Validator(schema).iter_errors(content)
+    return [sentence for error in errors for sentence in _sentences(error)]
+
+
+def _sentences(error: "ValidationError") -> Iterator[str]:
+    path = ".".join(str(part) for part in error.absolute_path)
+    rule, value = str(error.validator), error.instance
+    bound: Any = error.validator_value
+    if rule == "additionalProperties" and isinstance(value, Mapping):
+        known = error.schema.get("properties", {}) if isinstance(error.schema, dict) else {}
+        yield from (_unknown(path, str(key), known) for key in value if key not in known)
+    elif rule == "required" and isinstance(value, Mapping):
+        yield from (f"{path}: the key '{key}' is missing" for key in bound if key not in value)
+    elif rule == "enum":
+        yield _not_one_of(path, value, [str(item) for item in bound])
+    elif rule == "type":
+        kinds = bound if isinstance(bound, list) else [bound]
+        wanted = " or ".join(_KINDS[kind] for kind in kinds)
+        yield f"{path} is {_shown(value)}, but must be {wanted}{_hint(value, kinds)}"
+    elif rule in _BOUNDS:
+        yield f"{path} is {_shown(value)}, but must be {_BOUNDS[rule]} {bound}"
+    elif rule == "pattern":
+        yield f"{path}: '{value}' may hold only letters, digits, '.', '_', '+' and '-'; rename it"
+    else:
+        yield f"{path}: {error.message}"
+
+
+def _unknown(path: str, key: str, known: Mapping[str, Any]) -> str:
+    prefix = f"{path}." if path else ""
+    kind = "method" if path.endswith(".options") else "key"
+    if not known:
+        return f"unknown key '{prefix}{key}'; remove it, '{path}' takes none"
+    return f"unknown {kind} '{prefix}{key}'; did you mean '{prefix}{nearest(key, known)}'?"
+
+
+def _not_one_of(path: str, value: Any, known: list[str]) -> str:
+    advice = f"did you mean '{nearest(str(value), known)}'? Known: {', '.join(known)}"
+    parts = path.split(".")
+    if parts[-1] == "method" or "methods" in parts[-2:]:
+        return f"{path}: unknown method '{value}'; {advice}"
+    return f"{path} is {_shown(value)}; {advice}"
+
+
+def _shown(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, (dict, list)):
+        return "a section of keys" if isinstance(value, dict) else "a list"
+    return f"'{value}'" if isinstance(value, str) else str(value)
+
+
+def _hint(value: Any, kinds: list[str]) -> str:
+    if "array" in kinds and "string" not in kinds and isinstance(value, (str, int, float)):
+        return f": write [{value}]"
+    if isinstance(value, str) and {"number", "integer"} & set(kinds):
+        try:
+            return f": write {float(value)!r}"  # YAML takes 1e-3 for text
+        except ValueError:
+            return ""
+    return ""
+
+
+def _contradictions(config: Mapping[str, Any]) -> Iterator[str]:
+    """Name what the schema cannot say."""
+    if (config["samples"] is None) == (config["bids"] is None):
+        yield "give either 'samples' (a sheet) or 'bids' (a data set), one of the two"
+    fixed, atlases = config["fixed"], config["atlases"]
+    if fixed is not None and fixed not in atlases:
+        near = f"; did you mean '{nearest(fixed, atlases)}'?" if atlases else "; add it to 'atlases'"
+        yield f"fixed names the atlas '{fixed}', which 'atlases' does not hold{near}"

@@ -1,0 +1,150 @@
+"""The cohort: one sample per moving image, from a sheet or a BIDS data set.
+
+Reading it is cheap and looks at no image file: Snakemake does it again for each job. Whether the
+files exist and what they hold is found at ``ingest``, so that a missing one fails alone.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from regflow.core.errors import InputError
+from regflow.core.names import nearest
+from regflow.realdata import SOURCES
+from regflow.realdata import locate as locate_example
+
+EXAMPLE = "example:"
+"""Start of a path that names a real volume of an installed package, as in ``example:mni2009c``."""
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """A fixed image and what belongs to it; paths as the stages open them.
+
+    Attributes:
+        name: names its folder of results: the atlas's name, or the file's with a short hash.
+        image: the volume.
+        mask: where it may steer the registration.
+        labels: label map.
+        landmarks: the atlas's landmarks; a row's own are in :attr:`Sample.fixed_landmarks`.
+        modality: as stated in the configuration.
+    """
+
+    name: str
+    image: str
+    mask: str | None = None
+    labels: str | None = None
+    landmarks: str | None = None
+    modality: str | None = None
+
+    def files(self) -> dict[str, str]:
+        """Return the files by their part: ``image``, ``mask`` ..."""
+        return _given({name: getattr(self, name) for name in ("image", "mask", "labels", "landmarks")})
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One moving image, the fixed image it goes to, and what belongs to both.
+
+    The fields bear the names of the sheet's columns; paths are as the stages open them.
+
+    Attributes:
+        sample: the id; names every result.
+        moving: the volume.
+        fixed: where it goes.
+        moving_mask: where it may steer the registration.
+        moving_labels: label map that follows the transform.
+        moving_landmarks: landmarks, partners of ``fixed_landmarks``.
+        fixed_landmarks: the row's own, else the atlas's.
+        companions: other volumes that follow the same transform, by name.
+        modality: ``T1w``, ``CT`` ...; None when not stated.
+        volume: index in a 4-D file, or number or UID of a DICOM series.
+        group: any word, for comparisons in the report.
+        session: any word.
+        truth: a known transform from fixed to moving points.
+        entities: BIDS entities, empty for a sheet.
+    """
+
+    sample: str
+    moving: str
+    fixed: Fixed
+    moving_mask: str | None = None
+    moving_labels: str | None = None
+    moving_landmarks: str | None = None
+    fixed_landmarks: str | None = None
+    companions: dict[str, str] = field(default_factory=dict)
+    modality: str | None = None
+    volume: int | str | None = None
+    group: str | None = None
+    session: str | None = None
+    truth: str | None = None
+    entities: dict[str, str] = field(default_factory=dict)
+
+    def files(self) -> dict[str, str]:
+        """Return the moving side's files by their part: ``image``, ``mask``, ``companions.NAME`` ..."""
+        parts = {
+            "image": self.moving,
+            "mask": self.moving_mask,
+            "labels": self.moving_labels,
+            "landmarks": self.moving_landmarks,
+            "fixed_landmarks": self.fixed_landmarks,
+            "truth": self.truth,
+            **{f"companions.{name}": path for name, path in self.companions.items()},
+        }
+        return _given(parts)
+
+
+def read_samples(config: Mapping[str, Any]) -> list[Sample]:
+    """Return the cohort of a complete configuration, in the sheet's order.
+
+    A relative path in a sheet is looked up from the sheet's folder; where the path's first folder
+    is not there, from the working directory. Paths in the configuration count from the latter.
+
+    Raises:
+        InputError: one sentence for each problem of the sheet, one to a line: unknown columns
+            (the nearest valid one is named), bad or repeated ids, unknown atlases, bad cells.
+    """
+    if config["bids"] is not None:
+        from regflow.bids import find_samples
+
+        return find_samples(config)
+    from regflow.sheet import Sheet
+
+    return Sheet(Path(config["samples"]), config).read()
+
+
+def fixed_images(samples: Iterable[Sample]) -> dict[str, Fixed]:
+    """Return each fixed image of the cohort once, by name."""
+    return {sample.fixed.name: sample.fixed for sample in samples}
+
+
+def atlas(config: Mapping[str, Any], name: str) -> Fixed:
+    """Return an atlas of the configuration."""
+    given = config["atlases"][name]
+    parts = {part: given[part] and resolve_example(given[part]) for part in ("mask", "labels", "landmarks")}
+    return Fixed(name, resolve_example(given["image"]), **parts, modality=given["modality"])
+
+
+def resolve_example(text: str) -> str:
+    """Return the path behind ``example:NAME``; any other text as it is.
+
+    Raises:
+        InputError: there is no such example, or its package is not installed.
+    """
+    if not text.startswith(EXAMPLE):
+        return text
+    name = text.removeprefix(EXAMPLE)
+    if name not in SOURCES:
+        raise InputError(f"'{text}' is not known; did you mean '{EXAMPLE}{nearest(name, SOURCES)}'?")
+    path = locate_example(name)
+    if path is None:
+        package = SOURCES[name].package
+        raise InputError(
+            f"'{text}' is part of the package {package}; install that, or give a file of your own"
+        )
+    return str(path)
+
+
+def _given(parts: Mapping[str, str | None]) -> dict[str, str]:
+    return {name: path for name, path in parts.items() if path is not None}
