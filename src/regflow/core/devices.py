@@ -1,0 +1,195 @@
+"""One GPU per job, and torch sessions whose results do not depend on the machine's load.
+
+A job that wants a GPU takes a lease: a file lock per device, held until the process ends, which the
+kernel gives back however the process ends. The lease is taken before torch looks for devices, and
+``CUDA_VISIBLE_DEVICES`` then shows the job that one only. Under Slurm the job takes what it was
+allotted.
+"""
+
+import fcntl
+import logging
+import os
+import re
+import tempfile
+import time
+from collections.abc import Iterator, MutableMapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from regflow.core.errors import RegistrationError
+
+if TYPE_CHECKING:
+    import torch
+
+log = logging.getLogger(__name__)
+
+DEVICES = ("auto", "cpu", "cuda")
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+SLURM_JOB = "SLURM_JOB_ID"
+LOCK_FOLDER = "regflow-gpus"
+POLL_SECONDS = 0.5
+NVIDIA_NODE = re.compile(r"nvidia(\d+)")
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A GPU that this process may use.
+
+    Attributes:
+        device: the device as ``CUDA_VISIBLE_DEVICES`` names it.
+        descriptor: the open lock file; None where a scheduler already sees to it.
+    """
+
+    device: str
+    descriptor: int | None = None
+
+    def release(self) -> None:
+        """Let other jobs have the device; the end of the process does the same."""
+        if self.descriptor is not None:
+            os.close(self.descriptor)
+
+
+def installed_devices(nodes: Path = Path("/dev")) -> list[str]:
+    """Return the indices of the NVIDIA devices of this machine, without loading CUDA."""
+    found = (NVIDIA_NODE.fullmatch(node.name) for node in nodes.glob("nvidia[0-9]*"))
+    return sorted((match.group(1) for match in found if match), key=int)
+
+
+def lease_gpu(
+    environment: MutableMapping[str, str],
+    devices: Sequence[str],
+    folder: Path,
+    wait_seconds: float | None = None,
+) -> Lease | None:
+    """Take one GPU and show it alone in ``CUDA_VISIBLE_DEVICES``.
+
+    When all are taken it waits: going on without one would make the result depend on the
+    machine's load.
+
+    Args:
+        environment: the process's environment; changed.
+        devices: devices of the machine; an existing ``CUDA_VISIBLE_DEVICES`` narrows them.
+        folder: where the lock files are, the same for all jobs of the machine.
+        wait_seconds: how long to wait for one; None waits as long as it takes.
+
+    Returns:
+        The lease, or None when there is no GPU to have.
+
+    Raises:
+        RegistrationError: ``wait_seconds`` went by.
+    """
+    allowed = _allowed(environment, devices)
+    if not allowed:
+        return None
+    allotted = SLURM_JOB in environment
+    lease = Lease(allowed[0]) if allotted else _wait_for_one(allowed, folder, wait_seconds)
+    environment[VISIBLE] = lease.device
+    return lease
+
+
+_held: Lease | None = None
+
+
+def torch_device(wanted: str) -> "torch.device":
+    """Return the device to compute on; a GPU is leased until the process ends.
+
+    Args:
+        wanted: ``cpu``, ``cuda``, or ``auto`` for a GPU where there is one.
+
+    Raises:
+        RegistrationError: ``cuda`` is wanted and there is none that torch can use.
+    """
+    global _held
+    if wanted != "cpu" and _held is None:
+        _held = lease_gpu(os.environ, installed_devices(), Path(tempfile.gettempdir()) / LOCK_FOLDER)
+    import torch
+
+    if wanted != "cpu" and _held is not None and torch.cuda.is_available():
+        return torch.device("cuda", 0)
+    if wanted == "cuda":
+        raise RegistrationError("no GPU that torch can use; set device to cpu or auto, or ask for a GPU")
+    return torch.device("cpu")
+
+
+@contextmanager
+def torch_session(threads: int, seed: int) -> Iterator[None]:
+    """Seed torch and let it use only deterministic algorithms; the caller's settings come back.
+
+    Determinism for one number of threads is torch's; that results also agree BETWEEN numbers of
+    threads is the callers' work: see :func:`one_torch_thread`.
+    """
+    import torch
+
+    # cuBLAS asks for this before its first use; it has no effect on the CPU.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    torch.set_num_threads(max(1, threads))
+    torch.use_deterministic_algorithms(True)
+    try:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            yield
+    finally:
+        torch.set_num_threads(before[0])
+        torch.use_deterministic_algorithms(before[1])
+
+
+@contextmanager
+def one_torch_thread() -> Iterator[None]:
+    """Run each torch operation inside the block on one thread of the CPU.
+
+    oneDNN divides a convolution's sums among the threads, so its last bits change with their
+    number (seen with torch 2.13: 1, 2, 3, 4 and 16 threads gave five different outputs).
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _allowed(environment: MutableMapping[str, str], devices: Sequence[str]) -> list[str]:
+    visible = environment.get(VISIBLE)
+    if visible is not None:
+        named = [name.strip() for name in visible.split(",")]
+        # CUDA itself stops reading at the first entry that is no device.
+        stop = next((i for i, name in enumerate(named) if name in ("", "-1", "NoDevFiles")), len(named))
+        return named[:stop]
+    return [] if SLURM_JOB in environment else list(devices)
+
+
+def _wait_for_one(devices: Sequence[str], folder: Path, wait_seconds: float | None) -> Lease:
+    started = time.monotonic()
+    told = False
+    while True:
+        for device in devices:
+            descriptor = _try_lock(folder, device)
+            if descriptor is not None:
+                return Lease(device, descriptor)
+        if wait_seconds is not None and time.monotonic() - started >= wait_seconds:
+            raise RegistrationError(f"all {len(devices)} GPUs stayed busy for {wait_seconds:g} s")
+        if not told:
+            log.info("waiting for one of %d busy GPUs", len(devices))
+            told = True
+        time.sleep(POLL_SECONDS)
+
+
+def _try_lock(folder: Path, device: str) -> int | None:
+    """Lock a device's file and return its descriptor, or None when another job holds it."""
+    if not folder.is_dir():
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o1777)
+    path = folder / f"{re.sub(r'[^A-Za-z0-9-]', '_', device)}.lock"
+    # Any user may lock; the sticky folder and O_NOFOLLOW keep users from each other's files.
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor

@@ -1,0 +1,127 @@
+"""Leases of GPUs that are not there: lock files and environments stand in for them."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from regflow.core import devices
+from regflow.core.devices import VISIBLE, installed_devices, lease_gpu
+from regflow.core.errors import RegistrationError
+
+
+def test_two_jobs_get_two_devices_and_a_third_waits(tmp_path: Path) -> None:
+    environments: list[dict[str, str]] = [{}, {}, {}]
+    first = lease_gpu(environments[0], ["0", "1"], tmp_path)
+    second = lease_gpu(environments[1], ["0", "1"], tmp_path)
+    assert first is not None
+    assert second is not None
+    assert [environment.get(VISIBLE) for environment in environments] == ["0", "1", None]
+    with pytest.raises(RegistrationError, match="2 GPUs stayed busy"):
+        lease_gpu(environments[2], ["0", "1"], tmp_path, wait_seconds=0)
+    assert VISIBLE not in environments[2]
+    first.release()
+    third = lease_gpu(environments[2], ["0", "1"], tmp_path, wait_seconds=0)
+    assert third is not None
+    assert third.device == "0"
+    second.release()
+    third.release()
+
+
+def test_a_killed_job_gives_its_device_back(tmp_path: Path) -> None:
+    program = (
+        "import sys, time; from pathlib import Path; from regflow.core.devices import lease_gpu;"
+        "lease_gpu({}, ['0'], Path(sys.argv[1])); print('taken', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program, tmp_path], stdout=subprocess.PIPE) as job:
+        assert job.stdout is not None
+        assert job.stdout.readline() == b"taken\n"
+        with pytest.raises(RegistrationError):
+            lease_gpu({}, ["0"], tmp_path, wait_seconds=0)
+        job.kill()
+    lease = lease_gpu({}, ["0"], tmp_path, wait_seconds=5)
+    assert lease is not None
+    lease.release()
+
+
+def test_a_waiting_job_goes_on_when_a_device_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = lease_gpu({}, ["0"], tmp_path)
+    assert held is not None
+    monkeypatch.setattr(time, "sleep", lambda seconds: held.release())
+    lease = lease_gpu({}, ["0"], tmp_path)
+    assert lease is not None
+    lease.release()
+
+
+@pytest.mark.parametrize(
+    ("environment", "installed", "device"),
+    [
+        ({}, [], None),
+        ({VISIBLE: ""}, ["0"], None),
+        ({VISIBLE: "-1"}, ["0"], None),
+        ({VISIBLE: "NoDevFiles"}, ["0"], None),
+        ({VISIBLE: "1,2"}, ["0", "1", "2"], "1"),
+        ({VISIBLE: "MIG-5f/3"}, ["0"], "MIG-5f/3"),
+        ({"SLURM_JOB_ID": "7"}, ["0"], None),
+        ({"SLURM_JOB_ID": "7", VISIBLE: "3"}, ["0"], "3"),
+    ],
+)
+def test_what_the_environment_allows(
+    environment: dict[str, str], installed: list[str], device: str | None, tmp_path: Path
+) -> None:
+    lease = lease_gpu(environment, installed, tmp_path, wait_seconds=0)
+    assert (lease and lease.device) == device
+    if lease is not None:
+        assert environment[VISIBLE] == device
+        lease.release()
+
+
+def test_slurm_needs_no_lock(tmp_path: Path) -> None:
+    for _ in range(2):
+        assert lease_gpu({"SLURM_JOB_ID": "7", VISIBLE: "0"}, [], tmp_path, wait_seconds=0) is not None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_installed_devices_are_read_from_their_nodes(tmp_path: Path) -> None:
+    for name in ("nvidia10", "nvidia2", "nvidiactl", "nvidia-uvm", "nvidia0"):
+        (tmp_path / name).touch()
+    assert installed_devices(tmp_path) == ["0", "2", "10"]
+
+
+def test_a_lock_file_is_never_followed_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "0.lock").symlink_to(tmp_path / "other")
+    with pytest.raises(OSError, match=r"0\.lock"):
+        lease_gpu({}, ["0"], tmp_path, wait_seconds=0)
+    assert not (tmp_path / "other").exists()
+
+
+def test_without_a_gpu_auto_means_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VISIBLE, "")
+    monkeypatch.setattr(devices, "_held", None)
+    assert devices.torch_device("auto") == torch.device("cpu")
+    with pytest.raises(RegistrationError, match="set device to cpu or auto"):
+        devices.torch_device("cuda")
+
+
+def test_a_session_restores_what_it_changed() -> None:
+    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(), torch.get_rng_state()
+    draws = []
+    for _ in range(2):
+        with devices.torch_session(threads=3, seed=11):
+            assert torch.get_num_threads() == 3
+            assert torch.are_deterministic_algorithms_enabled()
+            with devices.one_torch_thread():
+                assert torch.get_num_threads() == 1
+            draws.append(torch.rand(4))
+    assert torch.equal(*draws)
+    assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == before[:2]
+    assert torch.equal(torch.get_rng_state(), before[2])
+
+
+def test_importing_the_module_loads_no_torch() -> None:
+    program = "import sys, regflow.core.devices; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], env=dict(os.environ), check=False).returncode == 0
