@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -38,6 +40,24 @@ def test_a_directory_is_replaced_as_a_whole(tmp_path):
         raise KeyError
     assert [p.name for p in target.iterdir()] == ["new"]
     assert [p.name for p in tmp_path.iterdir()] == ["stage"]
+
+
+@pytest.mark.parametrize("writer", [whole, whole_directory])
+def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path, writer):
+    def die(name):
+        code = f"import os; from regflow.core.files import {writer.__name__} as write\n"
+        code += f"with write({str(tmp_path / name)!r}): os.kill(os.getpid(), 9)"
+        assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
+
+    die("sub-1")
+    die("sub-1-again")
+    left = {path.name.rsplit("-", 1)[0] for path in tmp_path.iterdir()}
+    assert left == {".part-sub-1", ".part-sub-1-again"}
+    with writer(tmp_path / "sub-1") as part:
+        if writer is whole:
+            part.write_text("done")
+    left = {path.name.rsplit("-", 1)[0] for path in tmp_path.iterdir() if path.name != "sub-1"}
+    assert left == {".part-sub-1-again"}
 
 
 def test_a_directory_gets_the_users_permissions(tmp_path):

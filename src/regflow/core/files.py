@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ from typing import Any
 import numpy as np
 
 _CHECKSUM_BLOCK_BYTES = 1 << 20
+_RANDOM_NAME = "[a-z0-9_]{8}"
+"""What tempfile adds to a prefix; so the leftovers of ``a`` are told from those of ``a-b``."""
 
 
 @contextmanager
@@ -24,11 +27,13 @@ def whole(target: str | Path) -> Iterator[Path]:
     block raises, nothing is left: neither a half-written target nor the working file.
     """
     target = Path(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".part-", dir=target.parent) as folder:
-        part = Path(folder) / target.name
+    folder = _working_folder(target)
+    try:
+        part = folder / target.name
         yield part
         part.replace(target)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
@@ -39,8 +44,7 @@ def whole_directory(target: str | Path) -> Iterator[Path]:
     was and the working directory is removed.
     """
     target = Path(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".part-{target.name}-", dir=target.parent))
+    part = _working_folder(target)
     try:
         part.chmod(0o777 & ~_umask())
         yield part
@@ -93,6 +97,17 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def _working_folder(target: Path) -> Path:
+    """Make a folder beside ``target``, after removing those that killed writers of it left."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    prefix = f".part-{target.name}-"
+    left = re.compile(re.escape(prefix) + _RANDOM_NAME)
+    for entry in target.parent.iterdir():
+        if left.fullmatch(entry.name):
+            shutil.rmtree(entry, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
 
 
 def _umask() -> int:
