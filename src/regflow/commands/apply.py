@@ -9,6 +9,7 @@ from regflow.core.errors import InputError
 
 if TYPE_CHECKING:
     from regflow.core.grid import Grid
+    from regflow.core.io.header import Volume
     from regflow.core.transform import Transform
 
 FILE = click.Path(path_type=Path)
@@ -21,7 +22,9 @@ FILE = click.Path(path_type=Path)
 @click.option("--output", "-o", type=FILE, required=True, help="The file to write.")
 @click.option("--labels", is_flag=True, help="INPUT is a label map: no label is invented.")
 @click.option("--points", is_flag=True, help="INPUT holds landmarks: .csv, .fcsv or .mrk.json.")
-@click.option("--inverse", is_flag=True, help="The other way: from the fixed image's space to the moving one's.")
+@click.option(
+    "--inverse", is_flag=True, help="The other way: from the fixed image's space to the moving one's."
+)
 @click.option(
     "--interpolation",
     type=click.Choice(["nearest", "linear", "cubic", "lanczos"]),
@@ -66,10 +69,11 @@ def apply(
         _apply_to_points(source, output, forward if inverse else forward.inverse())
         return
     assert grid is not None
+    chosen = int(volume) if volume is not None and volume.isdigit() else volume
     if labels:
-        _apply_to_labels(source, volume, output, grid, pull, "smooth" if smooth else "nearest")
+        _apply_to_labels(source, chosen, output, grid, pull, "smooth" if smooth else "nearest")
     else:
-        _apply_to_image(source, volume, output, grid, pull, interpolation)
+        _apply_to_image(source, chosen, output, grid, pull, interpolation)
 
 
 def _grid(reference: Path) -> "Grid":
@@ -86,7 +90,7 @@ def _apply_to_points(source: Path, output: Path, push: "Transform") -> None:
 
 
 def _apply_to_labels(
-    source: Path, volume: int | None, output: Path, grid: "Grid", pull: "Transform", mode: str
+    source: Path, volume: "Volume", output: Path, grid: "Grid", pull: "Transform", mode: str
 ) -> None:
     from regflow.core.io.volumes import read_volume, write_volume
     from regflow.stages.apply import warp_labels
@@ -96,7 +100,7 @@ def _apply_to_labels(
 
 
 def _apply_to_image(
-    source: Path, volume: int | None, output: Path, grid: "Grid", pull: "Transform", interpolation: str
+    source: Path, volume: "Volume", output: Path, grid: "Grid", pull: "Transform", interpolation: str
 ) -> None:
     from regflow.core.io.volumes import read_volume, write_volume
     from regflow.stages.apply import warp_image
