@@ -1,0 +1,158 @@
+"""Whether data are what they claim to be: samples, grids and landmarks, each told in one phrase.
+
+Every function returns None for sound data, else what is wrong and what to do, to be put after the
+name of the file.
+"""
+
+from collections.abc import Iterator
+from itertools import permutations, product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regflow.core.grid import Grid
+from regflow.core.io.landmarks import Landmarks
+
+OUTSIDE_MM = 5.0
+"""Distance beyond the field of view that a rater's rounding may explain."""
+
+SAME_POINT_MM = 1.0
+"""Landmarks that all lie within this distance say nothing; they are in a larger unit."""
+
+MIRROR_RATIO = 0.5
+"""A mirrored fit with less than this part of the best rotation's residual means a swapped column."""
+
+MIRROR_MIN_MM = 5.0
+_MIRROR_MIN_POINTS = 4
+_UNITS = {"meters": 1000.0, "centimeters": 10.0, "micrometers": 0.001}
+
+
+def implausible_samples(data: NDArray[Any]) -> str | None:
+    """Tell whether an image's samples are not finite or all the same."""
+    if data.dtype.kind == "f":
+        finite = np.isfinite(data)
+        if not finite.all():
+            count = int(data.size - np.count_nonzero(finite))
+            return f"holds {count} NaN or infinite samples; replace them, e.g. by 0"
+    low, high = data.min(), data.max()
+    if low == high:
+        return f"every sample is {low:g}; is this the right file?"
+    return None
+
+
+def implausible_mask(data: NDArray[Any]) -> str | None:
+    """Tell whether a mask has NaN or nothing in it."""
+    if data.dtype.kind == "f" and not np.isfinite(data).all():
+        return "a mask with NaN or infinite samples; save it with 0 and 1"
+    return None if np.any(data) else "the mask is empty (all 0); give one that covers the object"
+
+
+def implausible_labels(data: NDArray[Any]) -> str | None:
+    """Tell whether a label map holds what is no label, or nothing."""
+    if data.dtype.kind == "f":
+        if not np.isfinite(data).all():
+            return "a label map with NaN or infinite samples; save it as integers"
+        if np.any(data != np.rint(data)):
+            return "holds values that are not whole numbers; give a label map, not an image"
+    return None if np.any(data) else "the label map is empty (all 0); give one with labels"
+
+
+def elsewhere(part: Grid, image: Grid) -> str | None:
+    """Tell whether a mask or label map lies on another grid than its image."""
+    if part.matches(image):
+        return None
+    grids = f"{_described(part)}, its image {_described(image)}"
+    return f"lies on another grid ({grids}); resample it onto the image's"
+
+
+def apart(first: Grid, second: Grid) -> bool:
+    """Tell whether two fields of view have nothing in common, by their boxes in world axes."""
+    (low_a, high_a), (low_b, high_b) = _box(first), _box(second)
+    return bool(np.any(high_a < low_b) or np.any(high_b < low_a))
+
+
+def misplaced(landmarks: Landmarks, grid: Grid) -> str | None:
+    """Tell whether landmarks are not in LPS millimeters of the image on ``grid``; guess why."""
+    points = landmarks.points
+    outside = ~_inside(points, grid)
+    cramped = len(points) > 1 and float(np.ptp(points, axis=0).max()) < SAME_POINT_MM
+    if not outside.any() and not cramped:
+        return None
+    if cramped:
+        what = f"all {len(points)} landmarks lie within {SAME_POINT_MM:g} mm"
+    else:
+        first = int(np.argmax(outside))
+        place = ", ".join(f"{value:.1f}" for value in points[first])
+        count = f"{int(outside.sum())} of {len(points)} landmarks lie outside the image"
+        what = f"{count} ('{landmarks.names[first]}' at {place} mm LPS)"
+    guesses = _guesses(points, grid)
+    advice = next(
+        (text for text, moved in guesses if _inside(moved, grid).all()), "give LPS millimeters of this image"
+    )
+    return f"{what}; {advice}"
+
+
+def mirrored(fixed: Landmarks, moving: Landmarks) -> str | None:
+    """Tell whether partners fit only when mirrored, which no body does: two columns are swapped."""
+    if len(fixed) < _MIRROR_MIN_POINTS:
+        return None
+    rotated, reflected = (_residual(fixed.points, moving.points, sign) for sign in (1.0, -1.0))
+    if rotated < MIRROR_MIN_MM or reflected > MIRROR_RATIO * rotated:
+        return None
+    return (
+        f"these landmarks are a mirror image of the fixed ones (rms {reflected:.1f} mm mirrored, "
+        f"{rotated:.1f} mm else); two columns are swapped or one has the wrong sign: correct them"
+    )
+
+
+def _guesses(points: NDArray[np.float64], grid: Grid) -> Iterator[tuple[str, NDArray[np.float64]]]:
+    """Yield what might have happened to the points, with the points put right."""
+    for unit, factor in _UNITS.items():
+        if np.ptp(points * factor, axis=0).max() > SAME_POINT_MM:
+            yield f"they look like {unit}: give millimeters", points * factor
+    yield (
+        "they look like RAS: give LPS, or a first line '# coordinateSystem = RAS'",
+        points * (-1.0, -1.0, 1.0),
+    )
+    for order in permutations(range(3)):
+        if order != (0, 1, 2):
+            columns = ", ".join("xyz"[axis] for axis in order)
+            yield (
+                f"their columns look swapped: the first three seem to hold {columns}",
+                points[:, np.argsort(order)],
+            )
+    yield "they look like voxel indices: give LPS millimeters", grid.to_world(points)
+    for order in permutations(range(3)):
+        swapped = points[:, np.argsort(order)] * (-1.0, -1.0, 1.0)
+        yield "they look like RAS with swapped columns: give x, y, z in LPS millimeters", swapped
+
+
+def _inside(points: NDArray[np.float64], grid: Grid) -> NDArray[np.bool_]:
+    margin = 0.5 + OUTSIDE_MM / grid.spacing
+    index = grid.to_index(points)
+    return np.asarray(np.all((index >= -margin) & (index <= np.array(grid.size) - 1 + margin), axis=1))
+
+
+def _residual(fixed: NDArray[np.float64], moving: NDArray[np.float64], sign: float) -> float:
+    """Return the rms in mm after the best rotation (``sign`` 1) or mirrored rotation (-1).
+
+    Kabsch, Acta Cryst. A32:922, 1976.
+    """
+    a, b = fixed - fixed.mean(axis=0), moving - moving.mean(axis=0)
+    left, _, right = np.linalg.svd(a.T @ b)
+    last = sign * np.sign(np.linalg.det(left @ right)) or sign
+    turn = left @ np.diag([1.0, 1.0, last]) @ right
+    return float(np.sqrt(np.mean(np.sum((a @ turn - b) ** 2, axis=1))))
+
+
+def _box(grid: Grid) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    corners = grid.to_world(list(product(*((-0.5, n - 0.5) for n in grid.size))))
+    return corners.min(axis=0), corners.max(axis=0)
+
+
+def _described(grid: Grid) -> str:
+    size = "x".join(str(n) for n in grid.size)
+    spacing = "x".join(f"{value:.3g}" for value in grid.spacing)
+    origin = ", ".join(f"{value:.1f}" for value in grid.origin)
+    return f"{size} of {spacing} mm from {origin}"
