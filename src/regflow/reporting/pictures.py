@@ -45,6 +45,7 @@ class Scene:
         determinant: its Jacobian determinant.
         cuts: the slices by plane.
         level: intensity of the fixed image at which contours are drawn when there are no labels.
+        neurological: the patient's left is on the left.
         memo: contours already drawn, by slice.
     """
 
@@ -57,7 +58,15 @@ class Scene:
     determinant: NDArray[np.float32]
     cuts: Mapping[str, list[Cut]]
     level: float
+    neurological: bool
     memo: dict[tuple[str, int], dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def orientation(self) -> str:
+        """Say which side of the patient is where."""
+        if self.neurological:
+            return "neurological: the patient's left is on the left"
+        return "radiological: the patient's left is on the right"
 
 
 def make_scene(
@@ -98,6 +107,7 @@ def make_scene(
         standing.turn(determinant),
         choose_cuts(standing, upright, slices, neurological=neurological),
         drawing.otsu_levels(np.asarray(fixed.channel[sample]))[1],
+        neurological,
     )
 
 

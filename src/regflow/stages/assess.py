@@ -34,9 +34,6 @@ from regflow.stages.outcome import Outcome, conclude, done, read_outcome, timed
 
 log = logging.getLogger(__name__)
 
-SIMILARITY_MARGIN = 8
-"""Samples kept around the mask's box, more than any similarity's window reaches."""
-
 LIMITS: dict[str, dict[str, float]] = {
     "mi_change": {"fail_below": -0.05, "warn_below": 0.0},
     "folding_percent": {"fail_above": 1.0, "warn_above": 0.0},
@@ -256,37 +253,24 @@ def _similarity(
     """Return each measure's value at each stage, inside the mask."""
     from regflow.core import similarity
 
-    mask = np.ones(fixed.grid.shape, dtype=bool) if fixed.mask is None else fixed.mask
-    box = _box(mask)
-    inside, target = mask[box], np.ascontiguousarray(fixed.channel[box])
-    crops = {stage: np.ascontiguousarray(values[box]) for stage, values in moved.items()}
+    target, mask = fixed.channel, fixed.mask
+    if mask is not None and not mask.any():
+        raise InputError("the fixed mask is empty, so there is nowhere to compare the images")
     measures = {
-        "ncc": lambda values: similarity.ncc(target, values, inside),
-        "lncc": lambda values: similarity.lncc(target, values, inside, settings["lncc_radius"]),
-        "mi": lambda values: similarity.mutual_information(target, values, inside, settings["bins"]),
-        "ssim": lambda values: similarity.ssim(target, values, inside),
+        "ncc": lambda values: similarity.ncc(target, values, mask),
+        "lncc": lambda values: similarity.lncc(target, values, mask, settings["lncc_radius"]),
+        "mi": lambda values: similarity.mutual_information(target, values, mask, settings["bins"]),
+        "ssim": lambda values: similarity.ssim(target, values, mask),
     }
     with ThreadPoolExecutor(threads) as pool:
         jobs = {
-            measure: {stage: pool.submit(function, values) for stage, values in crops.items()}
+            measure: {stage: pool.submit(function, values) for stage, values in moved.items()}
             for measure, function in measures.items()
         }
         return {
             measure: {stage: float(job.result()) for stage, job in of_stage.items()}
             for measure, of_stage in jobs.items()
         }
-
-
-def _box(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
-    """Return the mask's bounding box with a margin."""
-    box = []
-    for axis in range(mask.ndim):
-        others = tuple(a for a in range(mask.ndim) if a != axis)
-        taken = np.flatnonzero(mask.any(axis=others))
-        if not len(taken):
-            raise InputError("the fixed mask is empty, so there is nowhere to compare the images")
-        box.append(slice(max(0, taken[0] - SIMILARITY_MARGIN), taken[-1] + 1 + SIMILARITY_MARGIN))
-    return tuple(box)
 
 
 def _labels(pair: Pair, surfaces: bool, threads: int) -> list[dict[str, Any]]:

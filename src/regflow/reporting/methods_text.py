@@ -1,0 +1,86 @@
+"""The methods paragraph: what was done to the images, in words, with the papers behind it."""
+
+import importlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from regflow import __version__
+
+Stage = Mapping[str, Any]
+
+OPENING = {
+    "preprocess": "The images that steer the registration were prepared",
+    "initialize": "The moving image was brought near the fixed one",
+    "refine": "The deformation that was left was found",
+}
+CLOSING = (
+    "Each product was resampled once, from its original file, by the composed transform. "
+    "Quality was measured inside the fixed mask: similarity of the images, the Jacobian determinant "
+    "of the deformation and the error of its inverse{extras}."
+)
+
+
+def methods_text(stages: Sequence[Stage], figures: Iterable[str] = ()) -> dict[str, Any]:
+    """Return the paragraph (``text``) and its ``references``, numbered in the text.
+
+    Args:
+        stages: contents of the stages' ``stage.json``, in order; only what ran is told.
+        figures: names of the measured figures, which add what they need.
+    """
+    references: list[str] = []
+    sentences = [f"Registration was done with regflow {__version__}."]
+    for stage in OPENING:
+        done = [record for record in stages if record["stage"] == stage and record["state"] == "done"]
+        told = _steps(stage, done[-1]["steps"], references) if done else []
+        if told:
+            sentences.append(f"{OPENING[stage]}: {'; '.join(told)}.")
+    if any(record["state"] == "done" for record in stages):
+        sentences.append(CLOSING.format(extras=_extras(set(figures), references)))
+    return {"text": " ".join(sentences), "references": references}
+
+
+def _steps(stage: str, steps: Iterable[Mapping[str, Any]], references: list[str]) -> list[str]:
+    """Tell each step that ran, once, with its citation."""
+    told: dict[str, None] = {}
+    for step in steps:
+        if step.get("state", "done") != "done" or "skipped" in step:
+            continue
+        method = _method(stage, step)
+        name = step.get("method", step["name"])
+        if method is None:
+            continue
+        sentence = method.summary[:1].lower() + method.summary[1:].rstrip(".")
+        told[f"{name} ({sentence}){_cite(method.citation, references)}"] = None
+    return list(told)
+
+
+def _method(stage: str, step: Mapping[str, Any]) -> Any:
+    """Return the row of the stage's table that a step names, or None for a step of no table."""
+    module = importlib.import_module(f"regflow.methods.{stage}")
+    if stage == "preprocess":
+        row = module.TABLES.get(step["name"], {}).get(step.get("method"))
+    else:
+        row = module.METHODS.get(step["name"])
+    return row if row is not None and row.target else None
+
+
+def _extras(figures: set[str], references: list[str]) -> str:
+    extras = ""
+    if any(name.startswith("dice") for name in figures):
+        extras += ", the Dice coefficient" + _cite("Dice, Ecology 26(3):297-302, 1945", references)
+    if any(name.startswith("hd95") for name in figures):
+        citation = "Maier-Hein et al., Nature Methods 21:195-212, 2024"
+        extras += ", surface distances of the labels" + _cite(citation, references)
+    if any(name.startswith("tre") for name in figures):
+        extras += ", the target registration error of the landmarks"
+    if any(name.startswith("truth") for name in figures):
+        extras += ", the distance from the known transform"
+    return extras
+
+
+def _cite(citation: str, references: list[str]) -> str:
+    if not citation:
+        return ""
+    if citation not in references:
+        references.append(citation)
+    return f" [{references.index(citation) + 1}]"

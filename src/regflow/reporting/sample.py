@@ -1,0 +1,250 @@
+"""The page of one sample: its verdict, pictures, figures, stages and methods."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from regflow.metrics.catalog import FIGURES, STAGES
+from regflow.reporting import drawing, pictures
+from regflow.reporting.methods_text import methods_text
+from regflow.reporting.render import render
+
+KEYS = (
+    "truth_mean_mm",
+    "tre_mean_mm",
+    "dice_mean",
+    "hd95_mean_mm",
+    "ncc",
+    "lncc",
+    "mi",
+    "folding_percent",
+    "log_jacobian_std",
+    "inverse_mean_mm",
+)
+"""The figures on the cards, the most telling first."""
+CARDS = 8
+DEFORMATION = ("folding_percent", "log_jacobian_std", "jacobian_min", "jacobian_max", "sdlogj_learn2reg")
+STAGE_COLORS = {
+    "ingest": "#8a94a6",
+    "preprocess": "#4f8fd9",
+    "initialize": "#3fae9a",
+    "refine": "#d98b3a",
+    "apply": "#9a6fd0",
+    "assess": "#c75f7f",
+    "report": "#7d8a4e",
+}
+SHORT_NAMES = {"fixed": "Fixed", "start": "Start", "initialize": "Affine", "refine": "Warped"}
+MODES = (
+    ("flicker", "Flicker"),
+    ("blend", "Blend"),
+    ("swipe", "Swipe"),
+    ("checker", "Checkerboard"),
+    ("difference", "Difference"),
+)
+
+
+@dataclass(frozen=True)
+class Story:
+    """What a sample's page tells.
+
+    Attributes:
+        sample: its id.
+        status: ``pass``, ``warn``, ``fail``, or the state ``error`` or ``skipped``.
+        reason: the sentence behind it.
+        stages: contents of the stages' ``stage.json``, in order.
+        quality: content of ``quality.json``, or empty when there is none.
+        facts: short lines under the title: name and value.
+        provenance: titles and texts to fold out: versions, configuration, checksums.
+        home: link to the cohort's page, if there is one.
+    """
+
+    sample: str
+    status: str
+    reason: str
+    stages: Sequence[Mapping[str, Any]]
+    quality: Mapping[str, Any] = field(default_factory=dict)
+    facts: Sequence[tuple[str, str]] = ()
+    provenance: Sequence[tuple[str, str]] = ()
+    home: str | None = None
+
+
+def sample_page(story: Story, scene: pictures.Scene | None, product: Any = None) -> str:
+    """Return the page of a sample.
+
+    Args:
+        story: what is told.
+        scene: what is drawn, or None when there is nothing to show.
+        product: the warped product on the scene's grid, or None.
+    """
+    figures = story.quality.get("figures", {})
+    context = {
+        "sample": story.sample,
+        "status": story.status,
+        "sentence": _sentence(story),
+        "outliers": "",
+        "facts": story.facts,
+        "home": story.home,
+        "cards": list(_keys(figures))[:CARDS],
+        "similarity": list(_similarity(figures)),
+        "deformation": list(_deformation(story.quality)),
+        "labels": _labels(story.quality.get("labels", ())),
+        "landmarks": _landmarks(story.quality.get("landmarks", ())),
+        "stages": list(_stages(story.stages)),
+        "clock": clock(story.stages),
+        "methods": methods_text(story.stages, figures),
+        "provenance": story.provenance,
+    }
+    drawn = None if scene is None else _scene(scene, product, same_contrast(figures))
+    title = f"{story.sample}: registration report"
+    return render("sample.html", script="viewer.js", title=title, story=context, scene=drawn)
+
+
+def same_contrast(figures: Mapping[str, Any]) -> bool:
+    """Tell whether fixed and moving image look alike enough for their difference to mean something."""
+    return (figures.get("ncc_refine") or 0.0) >= 0.7
+
+
+def clock(stages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the seconds of each stage for a bar, in order."""
+    seconds: dict[str, float] = {}
+    for record in stages:
+        seconds[record["stage"]] = seconds.get(record["stage"], 0.0) + float(record.get("seconds") or 0)
+    return [
+        {
+            "title": stage,
+            "seconds": round(spent, 3),
+            "text": duration(spent),
+            "color": STAGE_COLORS.get(stage),
+        }
+        for stage, spent in seconds.items()
+        if spent > 0
+    ]
+
+
+def duration(seconds: float | None) -> str:
+    """Return a time in words: ``0.42 s``, ``12.3 s``, ``2 min 5 s``."""
+    if seconds is None:
+        return ""
+    if seconds < 60:
+        return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.1f} s"
+    return f"{int(seconds) // 60} min {int(seconds) % 60} s"
+
+
+def _sentence(story: Story) -> str:
+    reason = story.reason[:1].upper() + story.reason[1:]
+    return reason if reason.endswith((".", "!", "?")) else reason + "."
+
+
+def _keys(figures: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the cards: a figure at the end, with what it was before."""
+    for name in KEYS:
+        figure = FIGURES[name]
+        value = figures.get(f"{name}_refine" if figure.staged else name)
+        if value is None:
+            continue
+        number, _, unit = figure.text(value).partition(" ")
+        card = {"title": figure.title, "number": number, "unit": unit, "meaning": figure.meaning, "was": ""}
+        if figure.staged:
+            start, affine = (figure.text(figures.get(f"{name}_{stage}")) for stage in STAGES[:2])
+            card["was"] = f"start {start}, affine {affine}"
+        yield card
+
+
+def _similarity(figures: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for name, figure in FIGURES.items():
+        if figure.staged and figures.get(f"{name}_refine") is not None:
+            cells = [figure.text(figures.get(f"{name}_{stage}")) for stage in STAGES]
+            yield {"title": figure.title, "meaning": figure.meaning, "better": figure.better, "cells": cells}
+
+
+def _deformation(quality: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    found = quality.get("jacobian", {})
+    for name in DEFORMATION:
+        if found.get(name) is not None:
+            figure = FIGURES[name]
+            yield f"{figure.title}: {figure.meaning}", figure.text(found[name])
+    if found.get("affine_determinant") is not None:
+        yield "Volume change of the affine part, left out above", f"{found['affine_determinant']:.3f}"
+    inverse = quality.get("inverse")
+    if inverse:
+        told = ", ".join(
+            f"{name} {FIGURES['inverse_mean_mm'].text(inverse[f'{name}_mm'])}"
+            for name in ("mean", "p95", "max")
+        )
+        yield "Inverse error: distance from the start after going there and back", told
+
+
+def _labels(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows of the structures' table, the worst at the end first."""
+    rows = []
+    for record in sorted(records, key=lambda r: (r["dice"]["refine"] or 0.0, r["label"])):
+        before, after = (record["dice"][stage] or 0.0 for stage in STAGES[1:])
+        row = {
+            "label": record["label"],
+            "volume": f"{record['fixed_ml']:.1f} ml",
+            "dice": [f"{before:.3f}", f"{after:.3f}"],
+            "before": round(100 * before, 1),
+            "after": round(100 * after, 1),
+            "hd95": _pair(record.get("hd95_mm")),
+            "asd": _pair(record.get("asd_mm")),
+        }
+        rows.append(row)
+    return rows
+
+
+def _pair(of_stage: Mapping[str, Any] | None) -> list[str]:
+    return [FIGURES["asd_mean_mm"].text(of_stage[stage]) for stage in STAGES[1:]] if of_stage else []
+
+
+def _landmarks(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    text = FIGURES["tre_mean_mm"].text
+    return [{"name": r["name"], "cells": [text(r["tre_mm"][stage]) for stage in STAGES]} for r in records]
+
+
+def _stages(stages: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield a row per stage, each followed by a row per step."""
+    for record in stages:
+        status = record["verdict"]["status"] if record["state"] == "done" else record["state"]
+        yield {
+            "stage": record.get("title", record["stage"]),
+            "step": "",
+            "time": duration(record.get("seconds")),
+            "status": status,
+            "reason": record["verdict"]["reason"],
+        }
+        for step in record["steps"]:
+            verdict = step.get("verdict") or {}
+            method = step.get("method")
+            failed = step.get("state") == "error"
+            yield {
+                "stage": "",
+                "step": step["name"] + (f": {method}" if method else ""),
+                "time": duration(step.get("seconds")),
+                "status": "fail" if failed else verdict.get("status", ""),
+                "reason": step.get("reason") or verdict.get("reason") or step.get("skipped") or "",
+            }
+
+
+def _scene(scene: pictures.Scene, product: Any, differences: bool) -> dict[str, Any]:
+    """Return all that the templates draw."""
+    figures = {figure["name"]: figure for figure in pictures.figures(scene, differences=differences)}
+    if product is not None:
+        figures["product"] = pictures.product(scene, product)
+    lattice = {**figures["refine"], "title": "Deformation grid on the warped image", "contours": False}
+    bound = pictures.jacobian_bound(scene)
+    ticks = [f"{2 ** (bound * part):.2f}" for part in (-1, -0.5, 0, 0.5, 1)]
+    kind = "borders of the fixed labels" if scene.labels is not None else "edges inside the fixed image"
+    return {
+        "planes": pictures.tiles(scene),
+        "figures": figures,
+        "lattice": lattice,
+        "grid_mm": f"{pictures.GRID_STEP_MM:g}",
+        "names": pictures.LAYERS,
+        "choices": [(name, SHORT_NAMES[name]) for name in scene.layers],
+        "modes": [mode for mode in MODES if differences or mode[0] != "difference"],
+        "differences": differences,
+        "structures": kind,
+        "orientation": scene.orientation,
+        "ramp": ", ".join(drawing.DIVERGING),
+        "ticks": ticks,
+    }
