@@ -95,8 +95,8 @@ def check_volume(path: Path, volume: Volume, volumes: int) -> int:
         raise InputError(
             f"{path}: holds {volumes} volumes; name one of them, 0 to {volumes - 1}, in the column 'volume'"
         )
-    if isinstance(volume, int) and 0 <= volume < volumes:
-        return volume
+    if str(volume).isdigit() and int(volume) < volumes:
+        return int(volume)
     raise InputError(f"{path}: has no volume '{volume}'; name one from 0 to {volumes - 1}")
 
 

@@ -1,9 +1,10 @@
 """NIfTI files: nibabel reads the headers; RAS becomes LPS here and nowhere else.
 
 Which orientation counts: the sform when its code is set, else the qform, as nibabel, FSL and SPM
-do it; with neither, NIfTI's method 1 (+x = right), as ITK does it. What ITK would read otherwise is
-said in a warning; a handedness on which the two disagree is refused, since left and right cannot
-be told.
+do it; with neither, the axes are left, posterior, superior from an origin of 0, as ITK does it: a half
+turn from NIfTI's method 1, so never mirrored, and transforms mean the same in ITK's tools. What ITK
+would read otherwise is said in a warning; a handedness on which sform and qform disagree is
+refused, since left and right cannot be told.
 """
 
 import gzip
@@ -128,13 +129,16 @@ def _read_header(path: Path) -> tuple[Header, _Layout]:
         kind = nib.Nifti2Header if stream.read(4) in _NIFTI_2 else nib.Nifti1Header
         stream.seek(0)
         try:
-            header = kind.from_fileobj(stream)
+            # Unchecked: nibabel's check repairs in silence what the user should know.
+            header = kind.from_fileobj(stream, check=False)
             slope, intercept = header.get_slope_inter()
             dtype = header.get_data_dtype()
         except (nib.spatialimages.HeaderDataError, nib.wrapstruct.WrapStructError, ValueError) as error:
             raise InputError(f"{path}: the NIfTI header is damaged ({error}); export it again") from error
     check_samples(path, dtype)
     sizes = tuple(int(n) for n in header.get_data_shape())
+    if not sizes or min(sizes) < 1:
+        raise InputError(f"{path}: the NIfTI header states the size {sizes}; export it again")
     if len(sizes) > 4 and any(n > 1 for n in sizes[4:]):
         raise InputError(
             f"{path}: has {len(sizes)} dimensions; give a file with one value per voxel and time"
@@ -143,7 +147,8 @@ def _read_header(path: Path) -> tuple[Header, _Layout]:
         shape=sizes[:3][::-1],
         volumes=max(1, int(np.prod(sizes[3:], dtype=int))),
         dtype=dtype,
-        offset=header.get_data_offset(),
+        # Some writers leave the offset 0; the samples cannot begin inside the header.
+        offset=max(int(header.get_data_offset()), header.single_vox_offset),
         slope=1.0 if slope is None else float(slope),
         intercept=0.0 if intercept is None else float(intercept),
     )
@@ -176,10 +181,11 @@ def _orientation(path: Path, header: Any) -> tuple[NDArray[np.float64], tuple[st
     if has_qform:
         return _qform(path, header), ()
     warning = (
-        f"{path}: states no orientation (sform_code and qform_code are 0); +x is taken as right, +y as "
-        "anterior, as ITK does; set the codes if it is otherwise"
+        f"{path}: states no orientation (sform_code and qform_code are 0); the axes are taken as left, "
+        "posterior, superior, as ITK does; set the codes if they are not"
     )
-    return np.diag([*header["pixdim"][1:4].astype(np.float64), 1.0]), (warning,)
+    in_lps = np.diag([*header["pixdim"][1:4].astype(np.float64), 1.0])
+    return _RAS_TO_LPS @ in_lps, (warning,)
 
 
 def _qform(path: Path, header: Any) -> NDArray[np.float64]:
