@@ -94,6 +94,28 @@ def publish(sample: Sample, applied: str | Path, refined: str | Path, root: str 
     return placed
 
 
+def publish_cohort(
+    root: str | Path,
+    *,
+    samples: Iterable[Sample],
+    applied: Iterable[str | Path],
+    refined: Iterable[str | Path],
+    config: Mapping[str, Any],
+) -> None:
+    """Place the products of all samples under ``root``; see :func:`publish`.
+
+    Args:
+        root: of the derivatives.
+        samples: of a BIDS data set.
+        applied: directories written by apply, one for each sample.
+        refined: directories written by refine, one for each sample.
+        config: the complete configuration.
+    """
+    for sample, *folders in zip(samples, applied, refined, strict=True):
+        publish(sample, *folders, root)
+    write_description(root, config)
+
+
 def write_description(root: str | Path, config: Mapping[str, Any]) -> Path:
     """Write the derivatives' ``dataset_description.json`` and return its path."""
     raw = Path(config["bids"]["path"]).resolve()

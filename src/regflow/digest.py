@@ -1,7 +1,7 @@
-"""Which sources a stage's results depend on, as one short text that changes when they do.
+"""Which sources a result depends on, as one short text that changes when they do.
 
 Snakemake re-runs a job when its params change. It cannot see inside the package, so each rule
-carries its stage's digest as a param: an edit of the report re-makes reports, not registrations.
+carries its module's digest as a param: an edit of the report re-makes reports, not registrations.
 """
 
 import ast
@@ -17,10 +17,10 @@ DIGITS = 12
 
 
 @cache
-def stage_digest(stage: str) -> str:
-    """Return the version and a digest of all sources that ``regflow.stages.<stage>`` leads to."""
+def source_digest(module: str) -> str:
+    """Return the version and a digest of all sources that a module, ``stages.refine`` say, leads to."""
     digest = hashlib.sha256()
-    for path in sorted(closure([f"regflow.stages.{stage}"])):
+    for path in sorted(closure([f"regflow.{module}"])):
         digest.update(path.relative_to(PACKAGE).as_posix().encode())
         digest.update(path.read_bytes())
     return f"{__version__}+{digest.hexdigest()[:DIGITS]}"

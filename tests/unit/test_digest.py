@@ -22,16 +22,16 @@ def copied(tmp_path, monkeypatch) -> Path:
 
 
 def forget() -> None:
-    digest.stage_digest.cache_clear()
+    digest.source_digest.cache_clear()
     digest._mentions.cache_clear()
 
 
 def touched(path: Path, stage: str) -> bool:
     """Return whether an edit of ``path`` changes the digest of ``stage``."""
-    before = digest.stage_digest(stage)
+    before = digest.source_digest(f"stages.{stage}")
     path.write_text(path.read_text() + "\n# edited\n")
     forget()
-    return digest.stage_digest(stage) != before
+    return digest.source_digest(f"stages.{stage}") != before
 
 
 def names(stage: str) -> set[str]:

@@ -1,0 +1,46 @@
+"""``regflow check``: what is wrong with a study's inputs, all problems at once."""
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.option(
+    "--config",
+    "-c",
+    type=click.Path(path_type=Path),
+    default=Path("config/config.yaml"),
+    show_default=True,
+    help="The study's configuration; paths in it count from the current folder.",
+)
+@click.option("--threads", type=int, default=os.cpu_count(), help="Images looked at together [default: all cores].")
+def check(config: Path, threads: int) -> None:
+    """Look at every input, compute nothing, and tell all that is wrong.
+
+    The configuration, the sheet, every header and the samples behind it: missing and damaged files,
+    masks and label maps on another grid, landmarks in other units, images that do not overlap.
+    The exit code is 1 when there is a problem.
+    """
+    from tqdm import tqdm
+
+    from regflow.config import load_config
+    from regflow.stages import ingest
+
+    settings = load_config(config)
+    with tqdm(unit="image", desc="check", disable=not sys.stderr.isatty(), leave=False) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        problems = ingest.check(settings, threads=threads, progress=progress)
+    for problem in problems:
+        click.echo(problem)
+    if problems:
+        noun = "problem" if len(problems) == 1 else "problems"
+        click.echo(f"{len(problems)} {noun}: mend them, or let `regflow run` leave those samples out")
+        raise SystemExit(1)
+    click.echo("nothing is wrong with the inputs")
