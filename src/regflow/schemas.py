@@ -1,17 +1,13 @@
 """The one model of the configuration and of the sample sheet, from which their JSON schemas come.
 
 Each stage and each table of methods states its own options; this module puts them together.
-``python -m regflow.schemas FOLDER`` writes the schemas where the workflow keeps them.
+:mod:`regflow.reference` writes what people and other tools read of it.
 """
 
-import json
-import sys
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
-from pathlib import Path
 from typing import Any
 
-from regflow.core.files import whole
 from regflow.core.gate import LIMIT_KEYS
 from regflow.core.names import SAFE
 from regflow.methods.table import Method
@@ -19,7 +15,6 @@ from regflow.methods.table import Method
 Schema = dict[str, Any]
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-FILES = ("config.schema.json", "samples.schema.json")
 
 _ATLAS = {
     "image": "the fixed image: NIfTI, NRRD, MetaImage, a DICOM folder, or example:NAME",
@@ -71,6 +66,7 @@ def config_schema() -> Schema:
     """Return the JSON schema of the configuration, with a description and default for each key."""
     from regflow.methods import initialize, preprocess, refine
     from regflow.stages.assess import OPTIONS as ASSESS
+    from regflow.stages.report import OPTIONS as REPORT
 
     section = _section(
         "",
@@ -89,7 +85,7 @@ def config_schema() -> Schema:
         refine=_ladder("deformable alignment", refine.METHODS, ["greedy"]),
         apply=_apply(),
         assess=_section("what is measured, and the limits of the verdict", **ASSESS),
-        report=_section("the pages of figures and pictures"),
+        report=_section("the pages of figures and pictures", **REPORT),
     )
     del section["default"]
     return {"$schema": DIALECT, "title": "configuration of regflow", **section}
@@ -107,13 +103,6 @@ def leaves(schema: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Sch
             yield from leaves(entry["additionalProperties"], f"{here}.NAME")
         else:
             yield here, entry
-
-
-def write_schemas(folder: str | Path) -> None:
-    """Write both schemas into ``folder``."""
-    for name, schema in zip(FILES, (config_schema(), samples_schema()), strict=True):
-        with whole(Path(folder) / name) as part:
-            part.write_text(json.dumps(schema, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _key(kind: str | list[str], default: Any, description: str, **more: Any) -> Schema:
@@ -233,7 +222,3 @@ def _apply() -> Schema:
             "boolean", False, "also bring the fixed image and its labels onto the moving image's grid"
         ),
     )
-
-
-if __name__ == "__main__":
-    write_schemas(sys.argv[1])

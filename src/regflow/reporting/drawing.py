@@ -28,7 +28,7 @@ def gray(values: NDArray[np.floating], window: tuple[float, float]) -> Bytes:
     return np.asarray(np.clip(np.rint(scaled), 0, 255), dtype=np.uint8)
 
 
-def window_of(values: NDArray[np.floating], low: float = 0.5, high: float = 99.5) -> tuple[float, float]:
+def window_of(values: NDArray[np.floating], low: float = 0.5, high: float = 99.8) -> tuple[float, float]:
     """Return percentiles of values, a window that outliers cannot stretch."""
     if not values.size:
         return 0.0, 1.0

@@ -24,14 +24,14 @@ def methods_text(stages: Sequence[Stage], figures: Iterable[str] = ()) -> dict[s
     """Return the paragraph (``text``) and its ``references``, numbered in the text.
 
     Args:
-        stages: contents of the stages' ``stage.json``, in order; only what ran is told.
+        stages: contents of ``stage.json`` of one or many samples; only what ran is told, each once.
         figures: names of the measured figures, which add what they need.
     """
     references: list[str] = []
     sentences = [f"Registration was done with regflow {__version__}."]
     for stage in OPENING:
         done = [record for record in stages if record["stage"] == stage and record["state"] == "done"]
-        told = _steps(stage, done[-1]["steps"], references) if done else []
+        told = _steps(stage, (step for record in done for step in record["steps"]), references)
         if told:
             sentences.append(f"{OPENING[stage]}: {'; '.join(told)}.")
     if any(record["state"] == "done" for record in stages):

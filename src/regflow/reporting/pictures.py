@@ -26,6 +26,9 @@ COMPARED = ("initialize", "refine")
 GRID_STEP_MM = 8.0
 GRID_SAMPLING_MM = 2.5
 """Distance of the samples from which the deformation grid is drawn: its lines are smooth."""
+SHEET_HEIGHT = 560
+"""Of a contact sheet in pixels, twice what it has at the end, so that its lines come out smooth."""
+SHEET_COLORS = {"outline": "#ffd54a", "structures": "#35d0ff"}
 FOLD_COLOR = (255, 0, 255)
 SMALLEST_JACOBIAN_BOUND = 0.25
 LARGEST_JACOBIAN_BOUND = 2.0
@@ -217,12 +220,12 @@ def _jacobian(scene: Scene, cut: Cut, bound: float) -> drawing.Bytes:
 
 
 def _difference(scene: Scene, stage: str, cut: Cut) -> drawing.Bytes:
-    """Return fixed minus moving in units of the fixed image's window, colored, on black."""
+    """Return fixed minus moving in units of their windows, colored, clear outside the mask."""
     gap = []
     for name in ("fixed", stage):
         low, high = scene.windows[name]
         gap.append(np.clip((cut.of(scene.layers[name]) - low) / max(high - low, 1e-12), -0.2, 1.2))
-    return drawing.diverging(gap[0] - gap[1], 0.6)
+    return drawing.with_alpha(drawing.diverging(gap[0] - gap[1], 0.6), cut.of(scene.mask).astype(np.float32))
 
 
 def figures(scene: Scene, *, differences: bool) -> list[dict[str, Any]]:
@@ -272,3 +275,44 @@ def middle_cuts(scene: Scene) -> list[Cut]:
 
 def _checker(scene: Scene, stage: str, cut: Cut) -> drawing.Bytes:
     return drawing.checkerboard(_gray(scene, "fixed", cut), _gray(scene, stage, cut))
+
+
+def contact_sheet(scene: Scene) -> drawing.Bytes:
+    """Return one RGB picture: the warped image's middle slices with the fixed image's contours."""
+    from PIL import Image as Pillow
+    from PIL import ImageDraw
+
+    cuts = middle_cuts(scene)
+    sizes = [cut.size(scene.mask.shape) for cut in cuts]
+    extents = [
+        (rows * cut.pixel_mm[0], columns * cut.pixel_mm[1])
+        for cut, (rows, columns) in zip(cuts, sizes, strict=True)
+    ]
+    scale = SHEET_HEIGHT / max(height for height, _ in extents)
+    sheet = Pillow.new("RGB", (round(sum(width for _, width in extents) * scale), SHEET_HEIGHT))
+    left = 0.0
+    for cut, (height, width) in zip(cuts, extents, strict=True):
+        tile = Pillow.fromarray(np.ascontiguousarray(_gray(scene, "refine", cut))).convert("RGB")
+        top = (SHEET_HEIGHT - height * scale) / 2
+        sheet.paste(tile.resize((round(width * scale), round(height * scale))), (round(left), round(top)))
+        pen = ImageDraw.Draw(sheet)
+        for kind, lines in contour_lines(scene, cut).items():
+            for line in lines:
+                points = (line * scale + (left, top)).ravel().tolist()
+                pen.line(points, fill=SHEET_COLORS[kind], width=2)
+        left += width * scale
+    shrunk = sheet.resize((sheet.width // 2, sheet.height // 2), Pillow.Resampling.LANCZOS)
+    return np.asarray(shrunk)
+
+
+def word_sheet(sentence: str) -> drawing.Bytes:
+    """Return one RGB picture that says why there is none."""
+    from textwrap import fill
+
+    from PIL import Image as Pillow
+    from PIL import ImageDraw
+
+    sheet = Pillow.new("RGB", (640, SHEET_HEIGHT // 2), "#f1f3f6")
+    text = fill(sentence.encode("ascii", "replace").decode(), 70)
+    ImageDraw.Draw(sheet).multiline_text((24, 24), text, fill="#b3261e", font_size=16)
+    return np.asarray(sheet)

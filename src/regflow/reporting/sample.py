@@ -145,8 +145,8 @@ def _keys(figures: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         number, _, unit = figure.text(value).partition(" ")
         card = {"title": figure.title, "number": number, "unit": unit, "meaning": figure.meaning, "was": ""}
         if figure.staged:
-            start, affine = (figure.text(figures.get(f"{name}_{stage}")) for stage in STAGES[:2])
-            card["was"] = f"start {start}, affine {affine}"
+            before = [figure.text(figures.get(f"{name}_{stage}")).split()[0] for stage in STAGES[:2]]
+            card["was"] = f"{before[0]} → {before[1]} before"
         yield card
 
 

@@ -14,7 +14,7 @@ from regflow.core.errors import InputError
 from regflow.core.files import read_json, write_json
 from regflow.core.gate import Verdict, judge, worst
 from regflow.core.image import Image
-from regflow.core.io.landmarks import Landmarks, read_landmarks
+from regflow.core.io.landmarks import Landmarks, paired, read_landmarks
 from regflow.core.io.transforms import read_transform
 from regflow.core.io.volumes import read_volume, write_volume
 from regflow.core.resample import resample_array
@@ -30,7 +30,7 @@ from regflow.metrics.distances import (
 )
 from regflow.metrics.overlap import count_labels, dice
 from regflow.metrics.surface import surface_distances
-from regflow.stages.outcome import Outcome, conclude, done, read_outcome, timed
+from regflow.stages.outcome import STAGE_FILE, Outcome, conclude, done, read_outcome, timed
 
 log = logging.getLogger(__name__)
 
@@ -134,13 +134,13 @@ def assess_pair(pair: Pair, settings: Mapping[str, Any], *, threads: int = 1) ->
     steps: list[dict[str, Any]] = []
     quality: dict[str, Any] = {}
     with timed(steps, "similarity"):
-        moved = {stage: _warp(pair, transform) for stage, transform in pair.transforms.items()}
+        moved = moved_images(pair)
         quality["similarity"] = _similarity(pair.fixed, moved, settings, threads)
     if pair.fixed.labels is not None and pair.moving.labels is not None:
         with timed(steps, "labels"):
             quality["labels"] = _labels(pair, settings["surfaces"], threads)
     with timed(steps, "transform"):
-        displacement = jacobian.displacement_on(jacobian.split(pair.forward)[0], pair.fixed.grid)
+        displacement = deformation(pair)
         determinant = jacobian.determinant_map(displacement, pair.fixed.grid)
         quality.update(_transform(pair, determinant))
     quality["figures"] = dict(_flat(quality))
@@ -181,7 +181,8 @@ def assess(
     def work(folder: Path) -> Outcome:
         pair = read_pair(manifests, prepared, initial, refined)
         found = assess_pair(pair, settings, threads=threads)
-        write_json(folder / "quality.json", {"sample": sample, **found.quality})
+        before = stage_records(prepared, initial, refined, applied)
+        write_json(folder / "quality.json", {"sample": sample, **found.quality, "stages": before})
         write_volume(folder / "jacobian.nii.gz", found.determinant, pair.fixed.grid)
         return done(found.verdict, found.steps)
 
@@ -196,11 +197,11 @@ def read_pair(
 ) -> Pair:
     """Read what :func:`assess` gets the places of."""
     fixed, moving = (read_prepared(folder) for folder in prepared)
-    given = [read_json(manifest)["paths"] for manifest in manifests]
+    given = read_json(manifests[1])["paths"]
     landmarks = None
-    if all(paths.get("landmarks") for paths in given):
-        landmarks = partners(*(read_landmarks(paths["landmarks"]) for paths in given))
-    truth = given[1].get("truth")
+    if "landmarks" in given and "fixed_landmarks" in given:
+        landmarks = paired(read_landmarks(given["fixed_landmarks"]), read_landmarks(given["landmarks"]))
+    truth = given.get("truth")
     folders = {"initialize": Path(initial), "refine": Path(refined)}
     inverse = folders["refine"] / "inverse.h5"
     return Pair(
@@ -215,6 +216,15 @@ def read_pair(
     )
 
 
+def stage_records(prepared: tuple[str | Path, str | Path], *later: str | Path) -> list[dict[str, Any]]:
+    """Return what the stages' ``stage.json`` hold, in order; the two images are told apart by title."""
+    folders = [Path(folder) for folder in (*prepared, *later)]
+    records = [read_json(folder / STAGE_FILE) for folder in folders]
+    for record, image in zip(records, ("fixed", "moving"), strict=False):
+        record["title"] = f"{record['stage']} ({image})"
+    return records
+
+
 def read_prepared(folder: str | Path) -> Image:
     """Read a working image with its mask and labels from the directory that preprocess wrote."""
     folder = Path(folder)
@@ -226,25 +236,18 @@ def read_prepared(folder: str | Path) -> Image:
     )
 
 
-def partners(fixed: Landmarks, moving: Landmarks) -> tuple[Landmarks, Landmarks]:
-    """Bring landmarks into one order: by name where both have the same names, else as they stand.
-
-    Raises:
-        InputError: their numbers differ.
-    """
-    if len(fixed.names) != len(moving.names):
-        raise InputError(
-            f"{len(fixed.names)} fixed and {len(moving.names)} moving landmarks; "
-            "every landmark needs its partner"
-        )
-    if len(set(fixed.names)) == len(fixed.names) and set(fixed.names) == set(moving.names):
-        order = [moving.names.index(name) for name in fixed.names]
-        moving = Landmarks(fixed.names, moving.points[order])
-    return fixed, moving
+def moved_images(pair: Pair) -> dict[str, NDArray[np.float32]]:
+    """Return the working moving image on the fixed grid at each of the compared states."""
+    moving, target = pair.moving, pair.fixed.grid
+    return {
+        stage: resample_array(moving.channel, moving.grid, target, transform)
+        for stage, transform in pair.transforms.items()
+    }
 
 
-def _warp(pair: Pair, transform: Transform) -> NDArray[np.float32]:
-    return resample_array(pair.moving.channel, pair.moving.grid, pair.fixed.grid, transform)
+def deformation(pair: Pair) -> NDArray[np.float32]:
+    """Return the displacement of the deformable part on the fixed grid, ``(3, Z, Y, X)`` world mm."""
+    return jacobian.displacement_on(jacobian.split(pair.forward)[0], pair.fixed.grid)
 
 
 def _similarity(

@@ -9,7 +9,7 @@ from typing import Any
 from regflow.core.files import read_json, whole
 from regflow.metrics.catalog import FIGURES, STAGES, WATCHED, final
 from regflow.metrics.outliers import robust_scores
-from regflow.stages.outcome import read_outcome
+from regflow.stages.outcome import STAGE_FILE, read_outcome
 
 log = logging.getLogger(__name__)
 
@@ -111,6 +111,10 @@ def _read(folder: Path, subject: Mapping[str, Any]) -> tuple[Row, list[Row]]:
         return row, []
     quality = read_json(folder / "quality.json")
     row |= {name: _number(value) for name, value in quality["figures"].items()}
+    # The fixed image is prepared once for the cohort, so its seconds are no sample's.
+    own = [record for record in quality["stages"] if record["title"] != "preprocess (fixed)"]
+    row |= {f"seconds_{record['stage']}": float(record["seconds"]) for record in own}
+    row["seconds_assess"] = float(read_json(folder / STAGE_FILE)["seconds"])
     return row, [_label_row(folder.name, record) for record in quality.get("labels", ())]
 
 
