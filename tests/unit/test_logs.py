@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from regflow.core.logs import console_log, stage_log
+from regflow.core.logs import progress_log, stage_log
 
 SCRIPT = """
 import logging, os
@@ -56,10 +56,19 @@ def test_warnings_are_logged(tmp_path):
     assert "the field has holes" in (tmp_path / "log").read_text()
 
 
-def test_console_log_ends_with_its_block(capsys):
-    with console_log():
-        logging.getLogger("regflow.pair").info("inside")
+def test_progress_is_plain_lines_in_a_log(capsys):
+    with progress_log("register", 1, steps_of="regflow.pair"):
+        logging.getLogger("regflow.pair").info("initialize: 1.2 s")
     logging.getLogger("regflow.pair").info("outside")
     said = capsys.readouterr().err
-    assert "inside" in said
-    assert "outside" not in said
+    assert said.endswith("INFO    initialize: 1.2 s\n")
+
+
+def test_progress_is_a_bar_in_a_terminal(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    with progress_log("register", 2, steps_of="regflow.pair"):
+        logging.getLogger("regflow.pair").info("initialize: 1.2 s")
+        logging.getLogger("regflow.methods").warning("the mask is small")
+    said = capsys.readouterr().err
+    assert "1/2" in said
+    assert "the mask is small\n" in said

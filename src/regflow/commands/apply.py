@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 FILE = click.Path(path_type=Path)
 
 
-@click.command()
+@click.command(short_help="Carry an image, labels or points through a transform.")
 @click.argument("transform", type=FILE)
 @click.argument("source", metavar="INPUT", type=FILE)
 @click.option("--reference", "-r", type=FILE, help="The fixed image, whose grid the result takes.")

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 
-@click.command()
+@click.command(short_help="Tell what is wrong with a study's inputs.")
 @click.option(
     "--config",
     "-c",
@@ -16,7 +16,9 @@ import click
     show_default=True,
     help="The study's configuration; paths in it count from the current folder.",
 )
-@click.option("--threads", type=int, default=os.cpu_count(), help="Images looked at together [default: all cores].")
+@click.option(
+    "--threads", type=int, default=os.cpu_count(), help="Images looked at together [default: all cores]."
+)
 def check(config: Path, threads: int) -> None:
     """Look at every input, compute nothing, and tell all that is wrong.
 

@@ -3,7 +3,7 @@
 import click
 
 
-@click.command()
+@click.command(short_help="Teach the shell to complete.")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
     r"""Print the lines that make SHELL complete regflow's commands and options.

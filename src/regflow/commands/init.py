@@ -11,7 +11,7 @@ from regflow.core.errors import InputError
 FILES = ("config.yaml", "samples.tsv", "README.md")
 
 
-@click.command()
+@click.command(short_help="Start a study: a commented configuration and sheet.")
 @click.argument("directory", type=click.Path(path_type=Path))
 def init(directory: Path) -> None:
     """Write a commented configuration and sample sheet into DIRECTORY/config.

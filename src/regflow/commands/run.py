@@ -18,7 +18,7 @@ ERROR = re.compile(r"^(Error in |\w*Error\b|\w*Exception\b)")
 TAIL_LINES = 20
 
 
-@click.command(context_settings={"ignore_unknown_options": True})
+@click.command(short_help="Run a study, to its report.", context_settings={"ignore_unknown_options": True})
 @click.option(
     "--config",
     "-c",

@@ -6,6 +6,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 FORMAT = "%(asctime)s %(levelname)-7s %(message)s"
 DATE_FORMAT = "%Y-%m-%d %H:%M:%S"
@@ -34,10 +38,40 @@ def stage_log(path: str | Path) -> Iterator[None]:
 
 
 @contextmanager
-def console_log(level: int = logging.INFO) -> Iterator[None]:
-    """Write regflow's messages to standard error inside the block, one plain line each."""
-    with _attached(logging.StreamHandler(sys.stderr), level):
+def progress_log(title: str, steps: int, *, steps_of: str) -> Iterator[None]:
+    """Show regflow's messages on standard error: behind a bar in a terminal, else as plain lines.
+
+    Args:
+        title: stands before the bar.
+        steps: how many the bar counts to.
+        steps_of: the logger each of whose messages counts as one step.
+    """
+    if not sys.stderr.isatty():
+        with _attached(logging.StreamHandler(sys.stderr)):
+            yield
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=steps, desc=title, leave=False) as bar, _attached(_Bar(bar, steps_of)):
         yield
+
+
+class _Bar(logging.Handler):
+    """Shows each message beside a bar, and moves it on at those of one logger."""
+
+    def __init__(self, bar: "tqdm[Any]", steps_of: str) -> None:
+        super().__init__()
+        self.bar = bar
+        self.steps_of = steps_of
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show one message; warnings stay on the screen."""
+        if record.levelno >= logging.WARNING:
+            self.bar.write(record.getMessage(), file=sys.stderr)
+        else:
+            self.bar.set_postfix_str(record.getMessage())
+        if record.name == self.steps_of and record.levelno == logging.INFO:
+            self.bar.update()
 
 
 @contextmanager
