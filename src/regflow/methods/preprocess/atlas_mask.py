@@ -30,6 +30,9 @@ SULCUS_MM = 5.0
 KEPT = (0.75, 1.1)
 """A fit whose volume leaves this range of the carried mask's volume is not trusted."""
 
+BLANK_SHARE = 0.99
+"""An image is blank outside its mask when this share of those samples has one value."""
+
 
 def atlas(image: Image, reference: Image | None, options: Mapping[str, Any]) -> Image:
     """Register coarsely, carry the fixed mask over, fit it to the image's edges, and dilate it.
@@ -50,18 +53,16 @@ def atlas(image: Image, reference: Image | None, options: Mapping[str, Any]) -> 
     mask = resample_array(share, reference.grid, image.grid, forward.inverse()) >= 0.5
     mask = _fitted(image, mask, options["refine_mm"])
     mask = dilated(mask, image.grid, options["margin_mm"])
-    image = checked(image.with_mask(mask), "the mask carried over from the fixed image")
-    return _stripped(image) if options["strip"] and _is_stripped(reference) else image
+    checked(image.with_mask(mask), "the mask carried over from the fixed image")
+    data = image.data
+    if options["strip"] and _blank(reference.channel[~reference.mask]):
+        data = np.where(mask, data, data.min())
+    return image.with_mask(mask).with_data(data)
 
 
-def _is_stripped(reference: Image) -> bool:
-    outside = reference.channel[~reference.mask] if reference.mask is not None else reference.channel[:0]
-    return outside.size > 0 and float(np.ptp(outside)) == 0
-
-
-def _stripped(image: Image) -> Image:
-    """Blank what the mask leaves out, so that both images end at the same organ's border."""
-    return image.with_data(np.where(image.mask, image.data, image.data.min()))
+def _blank(outside: NDArray[Any]) -> bool:
+    """Tell whether practically all samples outside a mask have one value."""
+    return outside.size > 0 and float(np.mean(outside == np.median(outside))) > BLANK_SHARE
 
 
 def _fitted(image: Image, mask: NDArray[np.bool_], reach_mm: float) -> NDArray[np.bool_]:
