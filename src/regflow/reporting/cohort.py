@@ -10,7 +10,7 @@ from regflow.metrics.catalog import FIGURES, STAGES, WATCHED, final
 from regflow.reporting.charts import Dot, strips
 from regflow.reporting.methods_text import methods_text
 from regflow.reporting.render import WORDS, render
-from regflow.reporting.sample import STAGE_COLORS, duration
+from regflow.reporting.sample import STAGE_COLORS, duration, sentence
 
 Row = Mapping[str, Any]
 
@@ -93,12 +93,11 @@ def _summary(counts: Counter[str], total: int) -> str:
 
 
 def _sample(row: Row, links: Mapping[str, str], thumbnails: Mapping[str, str]) -> dict[str, Any]:
-    reason = str(row["reason"])
     return {
         "sample": row["sample"],
         "status": status_of(row),
         "rank": ORDER.index(status_of(row)),
-        "reason": reason[:1].upper() + reason[1:],
+        "reason": sentence(str(row["reason"])),
         "outliers": outlier_titles(row),
         "link": links.get(row["sample"]),
         "thumbnail": thumbnails.get(row["sample"]),
@@ -149,7 +148,7 @@ def _charts(rows: Sequence[Row], links: Mapping[str, str]) -> Iterator[dict[str,
             ]
         if any(strip.values()):
             better = "higher" if figure.better == "high" else "lower"
-            unit = f" in {figure.unit}" if figure.unit else ""
+            unit = f"{figure.unit}, " if figure.unit else ""
             yield {
                 "title": figure.title,
                 "unit": unit,

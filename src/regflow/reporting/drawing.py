@@ -14,6 +14,7 @@ LONGEST_SIDE = 320
 """Pixels of a picture along its longer side; larger slices are shrunk."""
 UNITS_PER_MM = 10
 """Units of SVG paths: whole tenths of a millimeter keep them short."""
+HEADROOM = 0.06
 SHORTEST_CONTOUR_MM = 8.0
 SIMPLIFYING_PASSES = 4
 
@@ -29,11 +30,11 @@ def gray(values: NDArray[np.floating], window: tuple[float, float]) -> Bytes:
 
 
 def window_of(values: NDArray[np.floating], low: float = 0.5, high: float = 99.8) -> tuple[float, float]:
-    """Return percentiles of values, a window that outliers cannot stretch."""
+    """Return percentiles of values, a window that outliers cannot stretch, and a little above."""
     if not values.size:
         return 0.0, 1.0
     bottom, top = np.percentile(values, (low, high))
-    return float(bottom), float(top)
+    return float(bottom), float(top + HEADROOM * (top - bottom))
 
 
 def diverging(values: NDArray[np.floating], bound: float) -> Bytes:

@@ -80,7 +80,7 @@ def sample_page(story: Story, scene: pictures.Scene | None, product: Any = None)
     context = {
         "sample": story.sample,
         "status": story.status,
-        "sentence": _sentence(story),
+        "sentence": sentence(story.reason),
         "outliers": "",
         "facts": story.facts,
         "home": story.home,
@@ -130,9 +130,11 @@ def duration(seconds: float | None) -> str:
     return f"{int(seconds) // 60} min {int(seconds) % 60} s"
 
 
-def _sentence(story: Story) -> str:
-    reason = story.reason[:1].upper() + story.reason[1:]
-    return reason if reason.endswith((".", "!", "?")) else reason + "."
+def sentence(reason: str) -> str:
+    """Return a reason as a sentence; a name or a path at its beginning is left as it is."""
+    first = reason.partition(" ")[0]
+    start = reason if any(sign in first for sign in "_/\\.") else reason[:1].upper() + reason[1:]
+    return start if start.endswith((".", "!", "?")) else start + "."
 
 
 def _keys(figures: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -143,10 +145,16 @@ def _keys(figures: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         if value is None:
             continue
         number, _, unit = figure.text(value).partition(" ")
-        card = {"title": figure.title, "number": number, "unit": unit, "meaning": figure.meaning, "was": ""}
+        card: dict[str, Any] = {
+            "was": [],
+            "title": figure.title,
+            "number": number,
+            "unit": unit,
+            "meaning": figure.meaning,
+        }
         if figure.staged:
             before = [figure.text(figures.get(f"{name}_{stage}")).split()[0] for stage in STAGES[:2]]
-            card["was"] = f"{before[0]} → {before[1]} before"
+            card["was"] = [f"start {before[0]}", f"affine {before[1]}"]
         yield card
 
 

@@ -31,7 +31,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "orientation": {
         "enum": ["radiological", "neurological"],
-        "description": "where the patient's left is: radiological, on the right of the picture; neurological, left",
+        "description": "the patient's left is on the right of the picture (radiological) or on the left",
         "default": "radiological",
     },
 }

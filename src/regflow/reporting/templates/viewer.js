@@ -16,6 +16,7 @@
   };
   let timer = 0;
   let upper = true;
+  let touched = false; // once a first picture was chosen by hand, a change of mode leaves it alone
 
   const names = (side) => find(`input[name="${side}"]:checked + span`).textContent.trim();
 
@@ -51,6 +52,7 @@
       Object.assign(slider, { min: settings.min, max: settings.max, step: settings.step });
       slider.value = settings.value;
     }
+    if (!touched) find(`input[name="first"][value="${mode === "flicker" ? "initialize" : "fixed"}"]`).checked = true;
     stop();
     upper = true;
     draw();
@@ -75,7 +77,10 @@
     const input = event.target;
     if (input.name === "mode") enter();
     else if (input.dataset.class) show(input);
-    else draw();
+    else {
+      touched ||= input.name === "first";
+      draw();
+    }
   });
   slider.addEventListener("input", () => { const mode = chosen("mode"); sliders[mode].value = Number(slider.value); if (timer) start(); draw(); });
   play.addEventListener("click", () => (timer ? stop() : start()));
