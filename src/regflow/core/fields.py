@@ -98,7 +98,7 @@ def resize(field: VoxelField, shape: tuple[int, ...]) -> VoxelField:
     return out[-field.shape[0] :].reshape(field.shape[0], *shape)
 
 
-def _turned(vectors: NDArray[Any], matrix: NDArray[np.float64]) -> NDArray[np.float32]:
+def _turned(vectors: NDArray[Any], matrix: NDArray[Any]) -> NDArray[np.float32]:
     flat = np.asarray(vectors, np.float32).reshape(vectors.shape[0], -1)
     if np.count_nonzero(matrix) == matrix.shape[0]:
         # Axes along the world's, the usual case: scale and reorder without a matrix product.

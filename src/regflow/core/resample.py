@@ -125,3 +125,23 @@ def antialias(data: NDArray[Any], source: Grid, spacing: ArrayLike) -> NDArray[n
             sigma = ANTIALIAS_SIGMA * float(np.sqrt(factor**2 - 1))
             blurred = gaussian_filter1d(blurred, sigma, axis=axis, mode="nearest")
     return blurred
+
+
+def coarsen(image: Image, spacing: float) -> Image:
+    """Return an image with samples at least ``spacing`` world units apart, filtered against aliasing.
+
+    Outside the image its smallest value is taken; the mask keeps the samples of which half or more
+    was inside, labels are the nearest.
+    """
+    coarser = np.maximum(image.grid.spacing, spacing)
+    grid = image.grid.resampled(coarser.tolist())
+
+    def shrunk(channel: NDArray[Any]) -> NDArray[Any]:
+        filtered = antialias(channel, image.grid, coarser)
+        return resample_array(filtered, image.grid, grid, outside=float(channel.min()))
+
+    mask = None if image.mask is None else shrunk(image.mask) >= 0.5
+    labels = image.labels
+    if labels is not None:
+        labels = resample_array(labels, image.grid, grid, interpolation="nearest")
+    return Image(np.stack([shrunk(channel) for channel in image.data]), grid, mask, labels, image.modality)

@@ -44,7 +44,7 @@ def lncc(a: Array, b: Array, mask: Mask = None, radius: int = 4) -> float:
     var_y = _box(y * y, radius) - mean_y**2
     cov = _box(x * y, radius) - mean_x * mean_y
     # Below a millionth of the image's variance a window is flat, and its correlation rounding noise.
-    floor = 1e-6 * max(float(x.var()) * float(y.var()), np.finfo(np.float32).tiny)
+    floor = 1e-6 * float(x.var()) * float(y.var()) + 1e-30
     product = var_x * var_y
     flat = (product <= floor) | (var_x <= 0) | (var_y <= 0)
     local = np.where(flat, 0.0, np.minimum(cov * cov / np.where(flat, 1.0, product), 1.0))

@@ -16,7 +16,7 @@ from regflow.core.gate import Verdict, judge, worst
 from regflow.core.image import Image
 from regflow.core.io.landmarks import Landmarks, paired, read_landmarks
 from regflow.core.io.transforms import read_transform
-from regflow.core.io.volumes import read_volume, write_volume
+from regflow.core.io.volumes import write_volume
 from regflow.core.resample import resample_array
 from regflow.core.transform import Affine, Transform
 from regflow.metrics import jacobian
@@ -31,6 +31,7 @@ from regflow.metrics.distances import (
 from regflow.metrics.overlap import count_labels, dice
 from regflow.metrics.surface import surface_distances
 from regflow.stages.outcome import STAGE_FILE, Outcome, conclude, done, read_outcome, timed
+from regflow.stages.working import read_working
 
 log = logging.getLogger(__name__)
 
@@ -196,7 +197,7 @@ def read_pair(
     refined: str | Path,
 ) -> Pair:
     """Read what :func:`assess` gets the places of."""
-    fixed, moving = (read_prepared(folder) for folder in prepared)
+    fixed, moving = (read_working(folder) for folder in prepared)
     given = read_json(manifests[1])["paths"]
     landmarks = None
     if "landmarks" in given and "fixed_landmarks" in given:
@@ -223,17 +224,6 @@ def stage_records(prepared: tuple[str | Path, str | Path], *later: str | Path) -
     for record, image in zip(records, ("fixed", "moving"), strict=False):
         record["title"] = f"{record['stage']} ({image})"
     return records
-
-
-def read_prepared(folder: str | Path) -> Image:
-    """Read a working image with its mask and labels from the directory that preprocess wrote."""
-    folder = Path(folder)
-    image = read_volume(folder / "image.nii")
-    parts = {name: folder / f"{name}.nii" for name in ("mask", "labels")}
-    mask, labels = (read_volume(path).channel if path.exists() else None for path in parts.values())
-    return Image(
-        np.asarray(image.data, dtype=np.float32), image.grid, None if mask is None else mask > 0, labels
-    )
 
 
 def moved_images(pair: Pair) -> dict[str, NDArray[np.float32]]:

@@ -21,7 +21,7 @@ from regflow.core.errors import RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.io.transforms import from_sitk, to_sitk
-from regflow.core.resample import antialias, resample_array, to_sitk_image
+from regflow.core.resample import coarsen, to_sitk_image
 from regflow.core.threads import itk_threads
 from regflow.core.transform import Affine, Transform, compose
 from regflow.methods.initialize.moments import mass
@@ -94,27 +94,13 @@ def _require_contrast(image: Image, role: str) -> None:
 
 
 def _level(fixed: Image, moving: Image, spacing_mm: float) -> Level:
-    return Level(
-        _shrunk(fixed, spacing_mm), _shrunk(moving, spacing_mm), _grown_mask(fixed, spacing_mm), spacing_mm
-    )
-
-
-def _shrunk(image: Image, spacing_mm: float) -> Any:
-    spacing = np.maximum(image.grid.spacing, spacing_mm)
-    grid = image.grid.resampled(spacing.tolist())
-    data = antialias(image.channel, image.grid, spacing)
-    return to_sitk_image(resample_array(data, image.grid, grid), grid)
-
-
-def _grown_mask(image: Image, spacing_mm: float) -> Any:
-    """Return the mask and one sample around it: the organ's border says much about its pose."""
+    """Shrink both images; the fixed mask grows by one sample, because an organ's border says much."""
     from scipy.ndimage import binary_dilation
 
-    if image.mask is None:
-        return None
-    grid = image.grid.resampled(np.maximum(image.grid.spacing, spacing_mm).tolist())
-    mask = resample_array(image.mask.astype(np.float32), image.grid, grid) >= 0.5
-    return to_sitk_image(binary_dilation(mask), grid)
+    small, other = coarsen(fixed, spacing_mm), coarsen(moving, spacing_mm)
+    mask = None if small.mask is None else to_sitk_image(binary_dilation(small.mask), small.grid)
+    pictures = (to_sitk_image(part.channel, part.grid) for part in (small, other))
+    return Level(*pictures, mask, spacing_mm)
 
 
 def _sparse(image: Image, spacing_mm: float) -> Image:

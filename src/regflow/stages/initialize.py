@@ -1,0 +1,150 @@
+"""The start of a registration: a rigid, then affine transform, by a gated ladder of methods."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regflow.core.gate import Verdict, judge
+from regflow.core.image import Image
+from regflow.core.io.transforms import write_transform
+from regflow.core.resample import coarsen, resample_array
+from regflow.core.similarity import normalized_mutual_information
+from regflow.core.transform import Affine, Transform
+from regflow.methods.initialize import METHODS
+from regflow.methods.ladder import Climb, climb
+from regflow.stages.outcome import Outcome, conclude, done
+from regflow.stages.working import read_working
+
+log = logging.getLogger(__name__)
+
+EXAMINE_MM = 4.0
+"""Spacing at which a candidate is examined: an organ's pose shows at it."""
+
+LIMITS: dict[str, dict[str, float]] = {
+    "overlap_dice": {"fail_below": 0.75, "warn_below": 0.85},
+    "nmi_change": {"fail_below": -0.005},
+    "nmi": {"fail_below": 1.04},
+    "determinant": {"fail_below": 0.3, "fail_above": 3.0},
+    "scale_min": {"fail_below": 0.6, "warn_below": 0.75},
+    "scale_max": {"fail_above": 1.6, "warn_above": 1.35},
+}
+"""What the gate holds a candidate against; the figures are those of :class:`Examiner`."""
+
+
+class Examiner:
+    """Measures candidates for one pair on coarse copies of it.
+
+    Figures: ``overlap_dice``, of the fixed mask and the moving mask brought onto it (only when
+    both images have one); ``nmi``, normalized mutual information where either mask is, 1 to 2;
+    ``nmi_change`` against the start; ``determinant``, ``scale_min`` and ``scale_max`` of the linear
+    part.
+    """
+
+    def __init__(self, fixed: Image, moving: Image, start: Transform, limits: Mapping[str, Any]) -> None:
+        self._fixed = coarsen(fixed, EXAMINE_MM)
+        self._moving = coarsen(moving, EXAMINE_MM)
+        self._limits = {**LIMITS, **limits}
+        self._start = self._similarity(start)
+
+    def __call__(self, transform: Transform) -> tuple[Verdict, float]:
+        """Return the verdict and the similarity of a candidate."""
+        figures = self._similarity(transform)
+        similarity = figures["nmi"]
+        figures["nmi_change"] = similarity - self._start["nmi"]
+        if isinstance(transform, Affine):
+            scales = np.linalg.svd(transform.linear, compute_uv=False)
+            figures["determinant"] = float(np.linalg.det(transform.linear))
+            figures["scale_min"], figures["scale_max"] = float(scales.min()), float(scales.max())
+        return judge(figures, self._limits), similarity
+
+    def _similarity(self, transform: Transform) -> dict[str, float]:
+        low = float(self._moving.channel.min())
+        moved = resample_array(
+            self._moving.channel, self._moving.grid, self._fixed.grid, transform, "linear", outside=low
+        )
+        fixed, region = self._fixed, self._fixed.mask
+        figures: dict[str, float] = {}
+        if self._moving.mask is not None and region is not None:
+            mask = resample_array(
+                self._moving.mask, self._moving.grid, self._fixed.grid, transform, "nearest"
+            )
+            figures["overlap_dice"] = _dice(region, mask)
+            region = region | mask
+        figures["nmi"] = normalized_mutual_information(fixed.channel, moved, region, bins=32)
+        return figures
+
+
+def align(
+    fixed: Image,
+    moving: Image,
+    settings: Mapping[str, Any],
+    *,
+    threads: int = 1,
+    seed: int = 0,
+    log_file: Path | None = None,
+) -> Climb:
+    """Find the transform that brings the moving image near the fixed one.
+
+    Args:
+        fixed: working fixed image.
+        moving: working moving image.
+        settings: the ``initialize`` section of the configuration.
+        threads: most threads to use; no result depends on it.
+        seed: of every random choice.
+        log_file: where elastix's own log goes, if it runs.
+
+    Raises:
+        InputError: an unknown method.
+        RegistrationError: no method gave a transform.
+    """
+    start = Affine.identity(fixed.grid.ndim)
+    examine = Examiner(fixed, moving, start, settings.get("gate", {}))
+    shared = {"threads": threads, "seed": seed, "log": log_file}
+    return climb(
+        "initialize",
+        METHODS,
+        settings["methods"],
+        (fixed, moving),
+        start,
+        settings.get("options", {}),
+        shared,
+        examine,
+    )
+
+
+def initialize(
+    output: str | Path,
+    *,
+    sample: str,
+    prepared: tuple[str, str],
+    settings: Mapping[str, Any],
+    seed: int = 0,
+    threads: int = 1,
+) -> Outcome:
+    """Initialize one sample: ``transform.h5`` (fixed to moving), elastix's log, ``stage.json``.
+
+    Args:
+        output: directory to write.
+        sample: its id.
+        prepared: the fixed and the moving image's ``preprocess`` directories.
+        settings: the ``initialize`` section of the configuration.
+        seed: of every random choice.
+        threads: most threads to use.
+    """
+
+    def work(folder: Path) -> Outcome:
+        fixed, moving = (read_working(path) for path in prepared)
+        found = align(fixed, moving, settings, threads=threads, seed=seed, log_file=folder / "elastix.log")
+        write_transform(folder / "transform.h5", found.transform)
+        return done(found.verdict, found.steps, method=found.method)
+
+    return conclude("initialize", sample, output, prepared, work)
+
+
+def _dice(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
+    total = int(a.sum()) + int(b.sum())
+    return 2.0 * int((a & b).sum()) / total if total else 0.0

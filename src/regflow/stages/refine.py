@@ -1,0 +1,206 @@
+"""The deformation that is left after the affine transform, and its inverse, by a gated ladder."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regflow.core.gate import Verdict, judge
+from regflow.core.image import Image
+from regflow.core.io.transforms import read_transform, write_transform
+from regflow.core.resample import coarsen, resample_array
+from regflow.core.similarity import lncc, normalized_mutual_information
+from regflow.core.transform import Composite, DisplacementField, Transform, flatten
+from regflow.methods.ladder import Climb, climb
+from regflow.methods.refine import METHODS
+from regflow.stages.outcome import Outcome, conclude, done, timed
+from regflow.stages.working import read_working
+
+log = logging.getLogger(__name__)
+
+EXAMINE_MM = 2.0
+"""Spacing at which similarities are compared: they take seconds at 1 mm and decide the same."""
+
+LIMITS: dict[str, dict[str, float]] = {
+    "lncc_change": {"fail_below": -0.01},
+    "nmi_change": {"fail_below": -0.01},
+    "folding_percent": {"fail_above": 0.5, "warn_above": 0.0},
+    "displacement_max_mm": {"warn_above": 60.0},
+}
+"""What the gate holds a candidate against; the figures are those of :class:`Examiner`."""
+
+INVERSE_LIMITS: dict[str, dict[str, float]] = {
+    "inverse_mean_voxels": {"fail_above": 0.5, "warn_above": 0.1},
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Refined:
+    """What the stage came to.
+
+    Attributes:
+        forward: fixed to moving world points.
+        inverse: moving to fixed world points.
+        climb: the ladder's record.
+    """
+
+    forward: Transform
+    inverse: Transform
+    climb: Climb
+
+
+class Examiner:
+    """Measures candidates for one pair against the start.
+
+    Figures: ``lncc_change`` and ``nmi_change``, local correlation and normalized mutual information
+    inside the fixed mask minus those of the start; ``folding_percent`` of the samples;
+    ``jacobian_min``; ``displacement_max_mm``.
+    """
+
+    def __init__(self, fixed: Image, moving: Image, start: Transform, limits: Mapping[str, Any]) -> None:
+        self._fixed, self._moving = coarsen(fixed, EXAMINE_MM), coarsen(moving, EXAMINE_MM)
+        self._limits = {**LIMITS, **limits}
+        self._start = self._similarity(start)
+
+    def __call__(self, transform: Transform) -> tuple[Verdict, float]:
+        """Return the verdict and the similarity of a candidate."""
+        found = self._similarity(transform)
+        figures = {f"{name}_change": found[name] - self._start[name] for name in found}
+        figures.update(_deformation(transform))
+        return judge(figures, self._limits), found["lncc"] + found["nmi"]
+
+    def _similarity(self, transform: Transform) -> dict[str, float]:
+        low = float(self._moving.channel.min())
+        moved = resample_array(
+            self._moving.channel, self._moving.grid, self._fixed.grid, transform, "linear", outside=low
+        )
+        fixed, mask = self._fixed.channel, self._fixed.mask
+        return {"lncc": lncc(fixed, moved, mask), "nmi": normalized_mutual_information(fixed, moved, mask)}
+
+
+def deform(
+    fixed: Image,
+    moving: Image,
+    initial: Transform,
+    settings: Mapping[str, Any],
+    *,
+    threads: int = 1,
+    seed: int = 0,
+    log_file: Path | None = None,
+) -> Refined:
+    """Find the deformation and its inverse.
+
+    Args:
+        fixed: working fixed image.
+        moving: working moving image.
+        initial: the initializer's transform.
+        settings: the ``refine`` section of the configuration.
+        threads: most threads to use; no result depends on it.
+        seed: of every random choice.
+        log_file: where elastix's own log goes, if it runs.
+
+    Raises:
+        InputError: an unknown method.
+        RegistrationError: no method gave a transform, or what it gave has no inverse.
+    """
+    limits = settings.get("gate", {})
+    examine = Examiner(fixed, moving, initial, limits)
+    shared = {"threads": threads, "seed": seed, "log": log_file}
+    found = climb(
+        "refine",
+        METHODS,
+        settings["methods"],
+        (fixed, moving),
+        initial,
+        settings.get("options", {}),
+        shared,
+        examine,
+    )
+    steps = list(found.steps)
+    with timed(steps, "inverse") as record:
+        inverse = found.transform.inverse()
+        figures = _inverse_figures(found.transform, inverse, fixed.mask)
+        record.update(figures)
+    checked = judge({**found.verdict.figures, **figures}, {**INVERSE_LIMITS, **limits})
+    verdict = max(found.verdict, checked, key=lambda item: item.severity)
+    verdict = replace(verdict, figures=checked.figures)
+    return Refined(found.transform, inverse, replace(found, verdict=verdict, steps=steps))
+
+
+def refine(
+    output: str | Path,
+    *,
+    sample: str,
+    prepared: tuple[str, str],
+    initial: str,
+    settings: Mapping[str, Any],
+    seed: int = 0,
+    threads: int = 1,
+) -> Outcome:
+    """Refine one sample: ``transform.h5`` (fixed to moving), ``inverse.h5``, ``stage.json``.
+
+    Args:
+        output: directory to write.
+        sample: its id.
+        prepared: the fixed and the moving image's ``preprocess`` directories.
+        initial: the sample's ``initialize`` directory.
+        settings: the ``refine`` section of the configuration.
+        seed: of every random choice.
+        threads: most threads to use.
+    """
+
+    def work(folder: Path) -> Outcome:
+        fixed, moving = (read_working(path) for path in prepared)
+        start = read_transform(Path(initial) / "transform.h5")
+        found = deform(
+            fixed, moving, start, settings, threads=threads, seed=seed, log_file=folder / "elastix.log"
+        )
+        write_transform(folder / "transform.h5", found.forward)
+        write_transform(folder / "inverse.h5", found.inverse)
+        return done(found.climb.verdict, found.climb.steps, method=found.climb.method)
+
+    return conclude("refine", sample, output, [*prepared, initial], work)
+
+
+def _fields(transform: Transform) -> list[DisplacementField]:
+    return [part for part in flatten([transform]) if isinstance(part, DisplacementField)]
+
+
+def _deformation(transform: Transform) -> dict[str, float]:
+    """Return the figures of the deformable part; none when the transform is linear."""
+    from regflow.core import fields
+
+    parts = _fields(transform)
+    if not parts:
+        return {}
+    determinants = [fields.jacobian_determinant(fields.to_voxels(part.vectors, part.grid)) for part in parts]
+    return {
+        "folding_percent": max(100.0 * float((values <= 0).mean()) for values in determinants),
+        "jacobian_min": min(float(values.min()) for values in determinants),
+        "displacement_max_mm": max(float(np.sqrt((part.vectors**2).sum(0).max())) for part in parts),
+    }
+
+
+def _inverse_figures(
+    forward: Transform, inverse: Transform, mask: NDArray[np.bool_] | None
+) -> dict[str, float]:
+    """Return the error of the deformable part's inverse inside the mask, in samples of its grid."""
+    from regflow.core import fields
+
+    there, back = _fields(forward), _fields(Composite((inverse,)))
+    if not there:
+        return {}
+    pairs = zip(there, reversed(back), strict=True)
+    residuals = [
+        fields.inverse_residual(*(fields.to_voxels(part.vectors, part.grid) for part in pair))
+        for pair in pairs
+    ]
+    inside = [r[mask] if mask is not None and mask.shape == r.shape else r.ravel() for r in residuals]
+    return {
+        "inverse_mean_voxels": max(float(r.mean()) for r in inside),
+        "inverse_max_voxels": max(float(r.max()) for r in inside),
+    }
