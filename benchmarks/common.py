@@ -7,6 +7,7 @@ import platform
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ HERE = Path(__file__).resolve().parent
 OUT = HERE / "out"
 PAIR_NAMES = ("colin27", "same-contrast", "other-contrast")
 """Colin27's brain to MNI152 NLin2009cAsym; that atlas to itself warped, shaded and noisy; ICBM152
-2009a to itself warped, T2-like, shaded and noisy. All at 1 mm, skull-stripped."""
+2009a to itself warped, T2-like, shaded and noisy. All at 1 mm, skull-stripped. ``colin27-head`` is
+the first with its skull."""
 
 
 @dataclass(frozen=True)
@@ -58,14 +60,14 @@ def arguments(description: str) -> argparse.ArgumentParser:
 def pair(name: str) -> Pair | None:
     """Write a pair's files once and return them; None when its data are not installed."""
     folder = OUT / "pairs" / name
-    truth = None if name == "colin27" else folder / "truth.h5"
+    truth = None if name.startswith("colin27") else folder / "truth.h5"
     made = Pair(name, folder / "fixed.nii.gz", folder / "moving.nii.gz", truth, name == "other-contrast")
     if folder.is_dir():
         return made
-    if name == "colin27" and realdata.locate("colin27-brain") is None:
+    if name.startswith("colin27") and realdata.locate("colin27") is None:
         return None
     with whole_directory(folder) as part:
-        {"colin27": _colin27, "same-contrast": _same_contrast, "other-contrast": _other_contrast}[name](part)
+        _MAKERS[name](part)
     return made
 
 
@@ -190,8 +192,8 @@ def print_table(rows: list[dict[str, Any]], columns: list[str]) -> None:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
-def _colin27(folder: Path) -> None:
-    for name, target in (("mni2009c", "fixed"), ("colin27-brain", "moving")):
+def _colin27(folder: Path, moving: str) -> None:
+    for name, target in (("mni2009c", "fixed"), (moving, "moving")):
         image = realdata.load(name)
         write_image(folder / f"{target}.nii.gz", image.channel.astype(np.float32), image.grid)
 
@@ -213,6 +215,14 @@ def _write_subject(folder: Path, fixed: Image, contrast: Image | None, seed: int
     write_image(folder / "fixed.nii.gz", fixed.channel.astype(np.float32), fixed.grid)
     write_image(folder / "moving.nii.gz", subject.channel, subject.grid)
     write_transform(folder / "truth.h5", truth.forward)
+
+
+_MAKERS = {
+    "colin27": partial(_colin27, moving="colin27-brain"),
+    "colin27-head": partial(_colin27, moving="colin27"),
+    "same-contrast": _same_contrast,
+    "other-contrast": _other_contrast,
+}
 
 
 def _cpu_name() -> str:

@@ -1,6 +1,6 @@
 """Run one peer on one pair, in the peers' own Python environment (see README.md).
 
-    python peers.py {ants|greedy|elastix} FIXED MOVING FOLDER THREADS
+    python peers.py {ants|greedy|greedy-nmi|elastix} FIXED MOVING FOLDER THREADS
 
 Writes into FOLDER the warped image, ``transform.h5`` (ITK composite, fixed to moving points) and
 ``seconds.json``: seconds by step and in all, from this script's start to the warped image on disk.
@@ -31,12 +31,14 @@ def ants_syn(fixed: str, moving: str, folder: Path, threads: int) -> tuple[dict,
     return seconds, result["fwdtransforms"]
 
 
-def greedy(fixed: str, moving: str, folder: Path, threads: int) -> tuple[dict, list[str]]:
-    """picsl-greedy: affine by NCC from the image centers, then deformable by NCC of radius 2."""
+def greedy(
+    fixed: str, moving: str, folder: Path, threads: int, metric: str = "NCC 2x2x2"
+) -> tuple[dict, list[str]]:
+    """picsl-greedy: affine from the image centers, then deformable, by NCC of radius 2."""
     from picsl_greedy import Greedy3D
 
     affine, warp = folder / "affine.mat", folder / "warp.nii.gz"
-    images = f"-i {fixed} {moving} -m NCC 2x2x2 -threads {threads}"
+    images = f"-i {fixed} {moving} -m {metric} -threads {threads}"
     seconds = {}
     with clock(seconds, "affine"):
         Greedy3D().execute(f"-d 3 -a -dof 12 -ia-image-centers -n 100x50x10 {images} -o {affine}")
@@ -46,6 +48,11 @@ def greedy(fixed: str, moving: str, folder: Path, threads: int) -> tuple[dict, l
         target = folder / "warped.nii.gz"
         Greedy3D().execute(f"-d 3 -threads {threads} -rf {fixed} -rm {moving} {target} -r {warp} {affine}")
     return seconds, [str(warp), str(affine)]
+
+
+def greedy_nmi(fixed: str, moving: str, folder: Path, threads: int) -> tuple[dict, list[str]]:
+    """picsl-greedy by normalized mutual information: its metric for images of other contrast."""
+    return greedy(fixed, moving, folder, threads, "NMI")
 
 
 def elastix(fixed: str, moving: str, folder: Path, threads: int) -> tuple[dict, list[str]]:
@@ -137,7 +144,7 @@ def main() -> None:
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
     os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = threads
-    run = {"ants": ants_syn, "greedy": greedy, "elastix": elastix}[name]
+    run = {"ants": ants_syn, "greedy": greedy, "greedy-nmi": greedy_nmi, "elastix": elastix}[name]
     seconds, parts = run(fixed, moving, target, int(threads))
     total = time.perf_counter() - STARTED
     write_composite(parts, fixed, target / "transform.h5")

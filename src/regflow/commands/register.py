@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-STAGES = 6
-"""Ingest, preprocess, initialize, refine, assess and report: the steps of the bar."""
+STAGES = 8
+"""Ingest, preprocess of both images, initialize, refine, apply, assess and report: the bar's steps."""
 
 
 def _path(*names: str, text: str) -> Any:

@@ -1,0 +1,51 @@
+"""What a job costs beyond its work: a stage that needs neither torch nor itk beside bare Python."""
+
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks.common import arguments, print_table, save, timed_process, write_image
+
+ROUNDS = 5
+LIMIT_S = 1.0
+JOBS = {
+    "python": "pass",
+    "ingest": (
+        "from regflow.stages.ingest import ingest\n"
+        "from regflow.samples import Fixed\n"
+        "ingest('{folder}/manifest.json', subject=Fixed('tiny', '{folder}/tiny.nii.gz'))"
+    ),
+    "regflow --help": "import sys; sys.argv = ['regflow', '--help']\nimport regflow.__main__",
+}
+
+
+def main() -> None:
+    """Print the median seconds of each job and what is added to Python's own start."""
+    options = arguments(__doc__).parse_args()
+    rows = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        _write_tiny(folder / "tiny.nii.gz")
+        for job, code in JOBS.items():
+            command = [sys.executable, "-c", code.format(folder=folder)]
+            seconds = [timed_process(command, folder / "log.txt")[0] for _ in range(ROUNDS)]
+            rows.append({"job": job, "seconds": statistics.median(seconds)})
+    for row in rows:
+        row["added_s"] = row["seconds"] - rows[0]["seconds"]
+        row["within_limit"] = row["added_s"] <= LIMIT_S
+    print_table(rows, ["job", "seconds", "added_s", "within_limit"])
+    save("startup", rows, options.threads)
+
+
+def _write_tiny(path: Path) -> None:
+    from regflow import realdata
+    from regflow.core.resample import antialias, resample_array
+
+    full = realdata.load("mni2009c")
+    grid = full.grid.resampled(8.0)
+    write_image(path, resample_array(antialias(full.channel, full.grid, 8.0), full.grid, grid), grid)
+
+
+if __name__ == "__main__":
+    main()

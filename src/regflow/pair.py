@@ -1,0 +1,297 @@
+"""One pair, from files to aligned image, transforms, figures and report, in memory.
+
+The chain behind ``regflow register``: the stages' own functions, as the workflow calls them, without
+Snakemake and without intermediate files.
+"""
+
+import logging
+import os
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from regflow.config import load_config
+from regflow.core.errors import InputError
+from regflow.core.files import whole_directory, write_json
+from regflow.core.gate import Verdict
+from regflow.core.image import Image
+from regflow.core.io.volumes import read_volume
+from regflow.core.transform import Transform
+from regflow.presets import merged, preset_settings
+from regflow.samples import Fixed, Sample
+
+if TYPE_CHECKING:
+    from regflow.core.io.landmarks import Landmarks
+    from regflow.stages.assess import Pair
+
+log = logging.getLogger(__name__)
+
+PRODUCTS = (
+    "warped.nii.gz",
+    "labels.nii.gz",
+    "landmarks.csv",
+    "transform.h5",
+    "inverse.h5",
+    "quality.json",
+    "report.html",
+)
+"""What the folder of a pair may hold; a folder that holds anything else is not written over."""
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What :func:`register_pair` came to.
+
+    Attributes:
+        output: the folder with the files of :data:`PRODUCTS`.
+        transform: fixed to moving world points.
+        verdict: of the registration as a whole.
+        quality: content of ``quality.json``.
+        seconds: by stage, and in ``total``; stages overlap, so they add up to more.
+    """
+
+    output: Path
+    transform: Transform
+    verdict: Verdict
+    quality: dict[str, Any]
+    seconds: dict[str, float]
+
+
+@dataclass
+class _Journal:
+    """What happened: one record per stage, as in the workflow's ``stage.json``."""
+
+    sample: str
+    started: float = field(default_factory=time.perf_counter)
+    stages: list[dict[str, Any]] = field(default_factory=list)
+
+    @contextmanager
+    def stage(self, name: str, image: str | None = None) -> Iterator[dict[str, Any]]:
+        record: dict[str, Any] = {
+            "stage": name,
+            "title": f"{name} ({image})" if image else name,
+            "sample": self.sample,
+            "state": "done",
+            "verdict": Verdict("pass", "nothing was checked").to_dict(),
+            "steps": [],
+            "details": {},
+        }
+        begun = time.perf_counter()
+        yield record
+        record["seconds"] = time.perf_counter() - begun
+        self.stages.append(record)
+        log.info("%s: %.1f s", record["title"], record["seconds"])
+
+    def seconds(self) -> dict[str, float]:
+        spent: dict[str, float] = {}
+        for record in self.stages:
+            spent[record["stage"]] = spent.get(record["stage"], 0.0) + record["seconds"]
+        return {**spent, "total": time.perf_counter() - self.started}
+
+
+def register_pair(
+    fixed: Fixed,
+    moving: Sample,
+    output: str | Path,
+    *,
+    preset: str = "default",
+    config: Mapping[str, Any] | None = None,
+    threads: int | None = None,
+) -> Result:
+    """Bring a moving image onto a fixed one and write the result into a folder, whole or not at all.
+
+    Args:
+        fixed: the fixed image's files.
+        moving: the moving image's files; ``moving.fixed`` is ``fixed``.
+        output: the folder to make; one that holds an earlier result is replaced.
+        preset: ``fast``, ``default`` or ``accurate`` (:data:`regflow.presets.PRESETS`).
+        config: sections of the configuration that replace the preset's, key by key.
+        threads: most threads to use, all cores when None; no byte of the products but the seconds
+            in ``quality.json`` and ``report.html`` depends on it.
+
+    Raises:
+        InputError: a file, the folder, the preset or a key of ``config`` is wrong.
+        RegistrationError: no method gave a usable transform.
+    """
+    from regflow.stages.assess import assess_pair
+    from regflow.stages.report import report_pair
+
+    target = _writable(Path(output))
+    settings = load_config(merged(merged({"samples": moving.moving}, preset_settings(preset)), config or {}))
+    journal = _Journal(moving.sample)
+    cores = threads or _cores()
+    with ThreadPoolExecutor(max(2, cores)) as pool:
+        with journal.stage("ingest"):
+            _refuse_unfit(fixed, moving, pool)
+            originals = _read_both(fixed, moving, pool)
+        pair = _align(originals, settings, journal, cores)
+        pair = replace(pair, landmarks=_landmarks(fixed, moving), truth=_truth(moving, pair.fixed))
+        with whole_directory(target) as folder:
+            writing = _write_transforms(folder, pair, pool)
+            writing.append(pool.submit(_apply, folder, moving, originals, pair, settings, journal))
+            with journal.stage("assess") as record:
+                found = assess_pair(pair, settings["assess"], threads=cores)
+                record.update(verdict=found.verdict.to_dict(), steps=found.steps)
+            with journal.stage("report"):
+                report_pair(
+                    folder / "report.html",
+                    sample=moving.sample,
+                    pair=pair,
+                    assessment=found,
+                    stages=journal.stages,
+                    settings=settings["report"],
+                    facts=[("onto", Path(fixed.image).name), ("preset", preset)],
+                    provenance=[("Input files", f"fixed   {fixed.image}\nmoving  {moving.moving}")],
+                )
+            for job in writing:
+                job.result()
+            seconds = journal.seconds()
+            write_json(
+                folder / "quality.json", {"sample": moving.sample, "seconds": seconds, **found.quality}
+            )
+    return Result(target, pair.forward, found.verdict, found.quality, seconds)
+
+
+def _writable(target: Path) -> Path:
+    """Return the folder if it may be written.
+
+    Raises:
+        InputError: it is a file, or holds what this program did not write.
+    """
+    if target.is_dir():
+        foreign = sorted(item.name for item in target.iterdir() if item.name not in PRODUCTS)
+        if foreign:
+            raise InputError(
+                f"{target}: this folder holds other files ('{foreign[0]}'); name a new folder for the result"
+            )
+    elif target.exists():
+        raise InputError(f"{target}: this is a file; name a folder for the result")
+    return target
+
+
+def _refuse_unfit(fixed: Fixed, moving: Sample, pool: ThreadPoolExecutor) -> None:
+    """Look at all files.
+
+    Raises:
+        InputError: every problem found, one to a line.
+    """
+    from regflow.stages.ingest import examine
+
+    both = list(pool.map(examine, (fixed, moving)))
+    for found in both:
+        for sentence in found.warnings:
+            log.warning("%s", sentence)
+    problems = [sentence for found in both for sentence in found.problems]
+    if problems:
+        raise InputError("\n".join(dict.fromkeys(problems)))
+
+
+def _read_both(fixed: Fixed, moving: Sample, pool: ThreadPoolExecutor) -> tuple[Image, Image]:
+    atlas = pool.submit(_read, fixed.image, fixed.mask, fixed.labels, None, fixed.modality)
+    subject = pool.submit(
+        _read, moving.moving, moving.moving_mask, moving.moving_labels, moving.volume, moving.modality
+    )
+    return atlas.result(), subject.result()
+
+
+def _read(
+    image: str, mask: str | None, labels: str | None, volume: int | str | None, modality: str | None
+) -> Image:
+    return replace(
+        read_volume(image, volume),
+        mask=None if mask is None else np.asarray(read_volume(mask).channel != 0),
+        labels=None if labels is None else _whole_numbers(labels),
+        modality=modality,
+    )
+
+
+def _whole_numbers(labels: str) -> Any:
+    from regflow.stages.apply import whole_numbers
+
+    return whole_numbers(read_volume(labels).channel)
+
+
+def _align(
+    originals: tuple[Image, Image], settings: Mapping[str, Any], journal: _Journal, threads: int
+) -> "Pair":
+    """Prepare, initialize and refine; return the working images with what was found between them."""
+    from regflow.stages.assess import Pair
+    from regflow.stages.initialize import align
+    from regflow.stages.preprocess import prepare
+    from regflow.stages.refine import deform
+
+    shared: dict[str, Any] = {"threads": threads, "seed": settings["seed"]}
+    with journal.stage("preprocess", "fixed") as record:
+        fixed, record["steps"] = prepare(originals[0], settings["preprocess"], threads=threads)
+    with journal.stage("preprocess", "moving") as record:
+        moving, record["steps"] = prepare(
+            originals[1], settings["preprocess"], reference=fixed, threads=threads
+        )
+    with journal.stage("initialize") as record:
+        start = align(fixed, moving, settings["initialize"], **shared)
+        record.update(verdict=start.verdict.to_dict(), steps=start.steps)
+    with journal.stage("refine") as record:
+        refined = deform(fixed, moving, start.transform, settings["refine"], **shared)
+        record.update(verdict=refined.climb.verdict.to_dict(), steps=refined.climb.steps)
+    verdicts = {"initialize": start.verdict, "refine": refined.climb.verdict}
+    return Pair(fixed, moving, start.transform, refined.forward, refined.inverse, earlier=verdicts)
+
+
+def _landmarks(fixed: Fixed, moving: Sample) -> "tuple[Landmarks, Landmarks] | None":
+    from regflow.core.io.landmarks import paired, read_landmarks
+
+    of_fixed = moving.fixed_landmarks or fixed.landmarks
+    if of_fixed is None or moving.moving_landmarks is None:
+        return None
+    return paired(read_landmarks(of_fixed), read_landmarks(moving.moving_landmarks))
+
+
+def _truth(moving: Sample, fixed: Image) -> Transform | None:
+    from regflow.core.io.transforms import read_transform
+
+    return None if moving.truth is None else read_transform(moving.truth, fixed.grid)
+
+
+def _write_transforms(folder: Path, pair: "Pair", pool: ThreadPoolExecutor) -> list[Future[Any]]:
+    from regflow.core.io.transforms import write_transform
+
+    both = {"transform.h5": pair.forward, "inverse.h5": pair.backward}
+    return [pool.submit(write_transform, folder / name, part) for name, part in both.items() if part]
+
+
+def _apply(
+    folder: Path,
+    moving: Sample,
+    originals: tuple[Image, Image],
+    pair: "Pair",
+    settings: Mapping[str, Any],
+    journal: _Journal,
+) -> None:
+    """Write what follows the transform: the image, its labels and landmarks, each sampled once."""
+    from regflow.core.io.landmarks import read_landmarks, write_landmarks
+    from regflow.core.io.volumes import write_volume
+    from regflow.stages.apply import map_landmarks, warp_image, warp_labels
+
+    grid, original, options = originals[0].grid, originals[1], settings["apply"]
+    with journal.stage("apply"):
+        warped = warp_image(original, grid, pair.forward, options["interpolation"])
+        write_volume(folder / "warped.nii.gz", warped.channel, grid)
+        if original.labels is not None:
+            labels = warp_labels(original.labels, original.grid, grid, pair.forward, options["labels"])
+            write_volume(folder / "labels.nii.gz", labels, grid)
+        if moving.moving_landmarks is not None and pair.backward is not None:
+            moved = map_landmarks(read_landmarks(moving.moving_landmarks), pair.backward)
+            write_landmarks(folder / "landmarks.csv", moved)
+
+
+def _cores() -> int:
+    """Return the cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
