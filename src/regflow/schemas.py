@@ -80,7 +80,7 @@ def config_schema() -> Schema:
         atlases=_atlases(),
         preprocess=preprocess.schema(),
         initialize=_ladder(
-            "rigid, then affine alignment", initialize.METHODS, ["mutual-information", "elastix", "moments"]
+            "rigid, then affine alignment", initialize.METHODS, ["mutual-information", "elastix"]
         ),
         refine=_ladder("deformable alignment", refine.METHODS, ["greedy"]),
         apply=_apply(),
@@ -92,15 +92,17 @@ def config_schema() -> Schema:
 
 
 def leaves(schema: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Schema]]:
-    """Yield the full path and the schema of each key that holds a value, in order."""
+    """Yield the full path and the schema of each documented key that holds a value, in order.
+
+    Keys that the user names, as the atlases, stand as ``NAME``.
+    """
     for name, entry in schema.get("properties", {}).items():
         here = f"{path}.{name}" if path else name
+        named = entry.get("additionalProperties") or {}
         if entry.get("properties"):
             yield from leaves(entry, here)
-        elif isinstance(entry.get("additionalProperties"), dict) and entry["additionalProperties"].get(
-            "properties"
-        ):
-            yield from leaves(entry["additionalProperties"], f"{here}.NAME")
+        elif any("description" in inner for inner in named.get("properties", {}).values()):
+            yield from leaves(named, f"{here}.NAME")
         else:
             yield here, entry
 
@@ -171,7 +173,7 @@ def _atlases() -> Schema:
 
 
 def _ladder(description: str, table: Mapping[str, Method], first: list[str]) -> Schema:
-    summaries = "; ".join(f"{name}: {method.summary}" for name, method in table.items())
+    summaries = "; ".join(f"{name}: {method.summary.rstrip('.')}" for name, method in table.items())
     options = {
         name: _section(method.summary, **method.options) for name, method in table.items() if method.options
     }

@@ -83,7 +83,8 @@ class Sheet:
 
     def _check_header(self, header: list[str]) -> None:
         unknown = [name for name in header if name not in self.columns]
-        missing = [name for name in REQUIRED_COLUMNS if name not in header]
+        meant = {nearest(name, self.columns) for name in unknown}
+        missing = [name for name in REQUIRED_COLUMNS if name not in header and name not in meant]
         problems = [
             f"unknown column '{name}'; did you mean '{nearest(name, self.columns)}'?" for name in unknown
         ]

@@ -1,0 +1,94 @@
+"""What is written from the model of configuration and sheet: JSON schemas and the reference tables.
+
+``python -m regflow.reference`` writes both into the clone; a test fails when they lag behind.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from regflow.commands.checkout import checkout
+from regflow.core.files import whole
+from regflow.schemas import REQUIRED_COLUMNS, config_schema, leaves, samples_schema
+
+README = "config/README.md"
+_BOUNDS = {
+    "minimum": "at least",
+    "maximum": "at most",
+    "exclusiveMinimum": "above",
+    "exclusiveMaximum": "below",
+}
+BEGIN, END = "<!-- begin {} -->", "<!-- end {} -->"
+
+
+def schema_files() -> dict[str, str]:
+    """Return the JSON schemas by their path in the clone."""
+    schemas = {"config": config_schema(), "samples": samples_schema()}
+    return {
+        f"workflow/schemas/{name}.schema.json": json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+        for name, schema in schemas.items()
+    }
+
+
+def with_tables(text: str) -> str:
+    """Return a page with its tables of columns and keys, between their marks, written anew."""
+    columns = (
+        (f"`{name}`", "required" if name in REQUIRED_COLUMNS else "", _cell(entry["description"]))
+        for name, entry in samples_schema()["properties"].items()
+    )
+    keys = (
+        (f"`{path}`", _values(entry), _default(entry), _cell(entry["description"]))
+        for path, entry in leaves(config_schema())
+    )
+    text = _between(text, "columns", _table(("column", "", "what it holds"), columns))
+    return _between(text, "keys", _table(("key", "values", "default", "what it does"), keys))
+
+
+def main() -> None:
+    """Write the schemas and the tables of the page into the clone."""
+    root = checkout()
+    page = root / README
+    for name, text in {**schema_files(), README: with_tables(page.read_text(encoding="utf-8"))}.items():
+        with whole(root / name) as part:
+            part.write_text(text, encoding="utf-8")
+
+
+def _between(text: str, mark: str, content: str) -> str:
+    begin, end = BEGIN.format(mark), END.format(mark)
+    before, _, rest = text.partition(begin)
+    _, _, after = rest.partition(end)
+    return f"{before}{begin}\n{content}{end}{after}"
+
+
+def _table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [header, ("---",) * len(header), *rows]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _default(entry: Mapping[str, Any]) -> str:
+    return f"`{_cell(json.dumps(entry['default']))}`" if "default" in entry else "required"
+
+
+def _values(entry: Mapping[str, Any]) -> str:
+    """Return which values a key takes, as ``integer, at least 1``."""
+    if "enum" in entry:
+        return ", ".join(f"`{value}`" for value in entry["enum"])
+    kinds = entry["type"] if isinstance(entry["type"], list) else [entry["type"]]
+    words = [" or ".join(f"array{_items(entry)}" if kind == "array" else kind for kind in kinds)]
+    words += [f"{text} {entry[rule]:g}" for rule, text in _BOUNDS.items() if rule in entry]
+    return ", ".join(words)
+
+
+def _items(entry: Mapping[str, Any]) -> str:
+    items = entry.get("items", {})
+    if "enum" in items:
+        return " of " + ", ".join(f"`{value}`" for value in items["enum"])
+    return f" of {items['type']}" if "type" in items else ""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,185 @@
+"""The configuration: defaults, refusals in one sentence each, and the files made from its model."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from regflow import reference
+from regflow.config import defaults, load_config
+from regflow.core.errors import InputError
+from regflow.methods import initialize, preprocess, refine
+from regflow.schemas import config_schema, leaves, samples_schema
+
+ROOT = Path(__file__).parents[2]
+SAMPLES = {"samples": "samples.tsv"}
+
+
+def refusal(config) -> list[str]:
+    with pytest.raises(InputError) as caught:
+        load_config(config)
+    return str(caught.value).splitlines()
+
+
+def nested(path: str, value: object) -> dict:
+    """Return ``value`` under the keys of ``path``, and a sample sheet."""
+    for key in reversed(path.split(".")):
+        value = {key: value}
+    return {**SAMPLES, **value}
+
+
+def test_every_documented_key_has_its_default():
+    complete = load_config(SAMPLES)
+    for path, entry in leaves(config_schema()):
+        if "NAME" in path or path.startswith(("bids.", "samples")):
+            continue
+        value = complete
+        for key in path.split("."):
+            value = value[key]
+        assert value == entry["default"]
+
+
+def test_what_is_given_stands_and_its_neighbors_get_defaults():
+    complete = load_config(nested("initialize.options.mutual-information.bins", 16))
+    options = complete["initialize"]["options"]["mutual-information"]
+    assert options["bins"] == 16
+    assert options["starts"] == initialize.METHODS["mutual-information"].options["starts"]["default"]
+    assert complete["refine"] == load_config(SAMPLES)["refine"]
+
+
+def test_a_loaded_configuration_loads_again_to_the_same():
+    complete = load_config(SAMPLES)
+    assert load_config(complete) == complete
+
+
+def test_defaults_are_not_shared():
+    first = defaults()
+    first["preprocess"]["bias"]["method"] = "spoiled"
+    assert defaults()["preprocess"]["bias"]["method"] == "n4"
+
+
+def test_a_section_left_empty_in_yaml_takes_its_defaults(tmp_path):
+    (tmp_path / "config.yaml").write_text("samples: a.tsv\ninitialize:\nrefine:\n  options:\n")
+    assert load_config(tmp_path / "config.yaml") == load_config({"samples": "a.tsv"})
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "told"),
+    [
+        ("initialise", {}, "unknown key 'initialise'; did you mean 'initialize'?"),
+        ("ouput", "x", "unknown key 'ouput'; did you mean 'output'?"),
+        ("preprocess.spacing", 2, "unknown key 'preprocess.spacing'; did you mean 'preprocess.spacing_mm'?"),
+        (
+            "initialize.options.mutual-information.bin",
+            16,
+            "unknown key 'initialize.options.mutual-information.bin'; "
+            "did you mean 'initialize.options.mutual-information.bins'?",
+        ),
+        (
+            "initialize.options.mutual_information",
+            {},
+            "unknown method 'initialize.options.mutual_information'; "
+            "did you mean 'initialize.options.mutual-information'?",
+        ),
+        ("initialize.methods", ["elastics"], "unknown method 'elastics'; did you mean 'elastix'?"),
+        ("refine.methods", ["voxelmorf"], "unknown method 'voxelmorf'; did you mean 'voxelmorph'?"),
+        ("preprocess.bias.method", "N3", "preprocess.bias.method: unknown method 'N3'; did you mean 'n4'?"),
+        ("apply.interpolation", "Linear", "apply.interpolation is 'Linear'; did you mean 'linear'?"),
+        ("seed", "one", "seed is 'one', but must be a whole number"),
+        ("seed", 1.5, "seed is 1.5, but must be a whole number"),
+        ("seed", -1, "seed is -1, but must be at least 0"),
+        ("seed", True, "seed is true, but must be a whole number"),
+        ("apply.inverse", "yes please", "apply.inverse is 'yes please', but must be true or false"),
+        ("preprocess.spacing_mm", 0, "preprocess.spacing_mm is 0, but must be more than 0"),
+        ("preprocess.bias.options.n4.convergence", "1e-3", "must be a number: write 0.001"),
+        ("refine.methods", "none", "refine.methods is 'none', but must be a list: write [none]"),
+        ("refine", ["none"], "refine is a list, but must be a section of keys"),
+        (
+            "refine.gate",
+            {"folding_percent": {"fail_over": 1}},
+            "did you mean 'refine.gate.folding_percent.fail_above'?",
+        ),
+        ("atlases", {"mni": {"mask": "m.nii"}}, "atlases.mni: the key 'image' is missing"),
+        ("atlases", {"my atlas": {"image": "a.nii"}}, "'my atlas' may hold only letters"),
+        ("fixed", "mni", "fixed names the atlas 'mni', which 'atlases' does not hold"),
+        ("bids", {"path": "x"}, "give either 'samples' (a sheet) or 'bids'"),
+    ],
+)
+def test_each_mistake_gets_one_sentence(path, value, told):
+    problems = refusal(nested(path, value))
+    assert len(problems) == 1
+    assert problems[0].startswith("configuration: ")
+    assert told in problems[0]
+
+
+def test_all_mistakes_are_told_at_once():
+    problems = refusal({**SAMPLES, "sed": 1, "output": 3, "refine": {"methods": []}})
+    assert len(problems) == 3
+
+
+def test_a_missing_atlas_names_the_nearest_one():
+    config = {**SAMPLES, "fixed": "nmi", "atlases": {"mni": {"image": "a.nii"}, "colin": {"image": "b.nii"}}}
+    assert "did you mean 'mni'?" in refusal(config)[0]
+
+
+def test_a_file_that_cannot_be_read_is_named_with_its_line(tmp_path):
+    assert "does not exist" in refusal(tmp_path / "none.yaml")[0]
+    path = tmp_path / "config.yaml"
+    path.write_text("samples: a.tsv\nrefine: {methods: [none\n")
+    assert refusal(path)[0].startswith(f"{path}, line 3: not valid YAML")
+    path.write_text("- a\n- b\n")
+    assert "holds no keys" in refusal(path)[0]
+    path.write_text("")
+    assert "holds no keys" in refusal(path)[0]
+
+
+def test_the_schemas_are_valid_and_hold_every_method():
+    for schema in (config_schema(), samples_schema()):
+        Draft202012Validator.check_schema(schema)
+    properties = config_schema()["properties"]
+    for stage, table in (("initialize", initialize.METHODS), ("refine", refine.METHODS)):
+        assert properties[stage]["properties"]["methods"]["items"]["enum"] == list(table)
+        for name, method in table.items():
+            if method.options:
+                options = properties[stage]["properties"]["options"]["properties"][name]["properties"]
+                assert options == method.options
+    assert properties["preprocess"] == preprocess.schema()
+
+
+def test_every_key_has_a_description_and_a_default():
+    for path, entry in leaves(config_schema()):
+        assert entry["description"], path
+        assert "default" in entry or path in ("bids.path", "atlases.NAME.image"), path
+
+
+@pytest.mark.parametrize("path", sorted(reference.schema_files()))
+def test_the_committed_schemas_are_those_of_the_model(path):
+    committed = (ROOT / path).read_text(encoding="utf-8")
+    assert committed == reference.schema_files()[path], "run: python -m regflow.reference"
+
+
+def test_the_reference_page_has_the_tables_of_the_model():
+    page = (ROOT / reference.README).read_text(encoding="utf-8")
+    assert page == reference.with_tables(page), "run: python -m regflow.reference"
+
+
+def test_the_standard_configuration_says_what_the_defaults_are():
+    given = load_config(ROOT / "config" / "config.yaml")
+    plain = defaults()
+    for section in ("preprocess", "initialize", "refine", "apply", "assess", "report"):
+        assert given[section] == plain[section]
+
+
+def test_reading_configuration_and_sheet_loads_no_heavy_library():
+    code = """
+import sys
+from regflow.config import load_config
+from regflow.samples import read_samples
+read_samples(load_config("config/config.yaml"))
+heavy = {"torch", "itk", "SimpleITK", "numba", "matplotlib", "pandas", "nibabel", "scipy"}
+print(*heavy & set(sys.modules))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
