@@ -27,7 +27,9 @@ from regflow.core.files import read_json
 from regflow.core.io.transforms import read_transform
 from regflow.core.transform import inverse_error
 
-PEERS = ("greedy", "ants", "elastix")
+PEERS = ("greedy", "greedy-nmi", "ants", "elastix")
+"""``greedy-nmi`` runs on the pair of other contrast only."""
+BOTH = "affine and deformable"
 COLUMNS = [
     "method",
     "compute_s",
@@ -50,6 +52,7 @@ def run_regflow(pair: Pair, options: argparse.Namespace, more: tuple[str, ...] =
     process, _ = timed_process(
         [*command, "--output", str(folder), "--threads", str(options.threads), *more],
         folder.with_suffix(".log"),
+        accepted=(0, 1),
     )
     seconds = read_json(folder / "quality.json")["seconds"]
     forward, backward = (read_transform(folder / f"{name}.h5") for name in ("transform", "inverse"))
@@ -70,6 +73,8 @@ def compare(pair: Pair, options: argparse.Namespace) -> list[dict[str, Any]]:
     """Return one row per method for a pair, regflow first."""
     rows = [{"method": "regflow", **run_regflow(pair, options)}]
     for name in PEERS:
+        if name == "greedy-nmi" and not pair.fluid_is_bright:
+            continue
         run = run_peer(name, pair, options)
         if run is None:
             continue
@@ -82,9 +87,6 @@ def compare(pair: Pair, options: argparse.Namespace) -> list[dict[str, Any]]:
     for row in rows:
         row["x_greedy"] = row["compute_s"] / greedy if greedy and "compute_s" in row else None
     return rows
-
-
-BOTH = "affine and deformable"
 
 
 def main() -> None:
