@@ -1,0 +1,234 @@
+"""BIDS: which images a data set gives, and where their products go."""
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from regflow.bids import find_samples, parse
+from regflow.config import load_config
+from regflow.core.errors import InputError
+from regflow.core.files import sha256
+from regflow.core.io.volumes import write_volume
+from regflow.derivatives import products, publish, write_description
+from regflow.samples import Sample, read_samples
+from regflow.stages.ingest import check
+
+FILES = (
+    "sub-01/ses-pre/anat/sub-01_ses-pre_run-1_T1w.nii.gz",
+    "sub-01/ses-pre/anat/sub-01_ses-pre_run-1_desc-brain_mask.nii.gz",
+    "sub-01/ses-pre/anat/sub-01_ses-pre_run-1_dseg.nii.gz",
+    "sub-01/ses-pre/anat/sub-01_ses-pre_run-2_T1w.nii.gz",
+    "sub-01/ses-pre/anat/sub-01_ses-pre_FLAIR.nii.gz",
+    "sub-01/ses-pre/anat/sub-01_ses-pre_run-1_T1w.json",
+    "sub-01/ses-pre/pet/sub-01_ses-pre_trc-fdg_pet.nii.gz",
+    "sub-01/ses-post/anat/sub-01_ses-post_T1w.nii",
+    "sub-02/anat/sub-02_acq-mprage_T1w.nii.gz",
+    "sub-02/anat/notes.txt",
+    "derivatives/old/sub-01/anat/sub-01_T1w.nii.gz",
+    "dataset_description.json",
+)
+
+
+@pytest.fixture
+def dataset(tmp_path) -> Path:
+    root = tmp_path / "raw"
+    for name in FILES:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    (root / "participants.tsv").write_text(
+        "participant_id\tage\tgroup\nsub-01\t40\tpatient\nsub-02\t50\tn/a\n"
+    )
+    return root
+
+
+def configured(root: Path, **bids: object) -> dict:
+    atlases = {"mni_2009c": {"image": "atlas.nii.gz"}}
+    return load_config({"bids": {"path": str(root), **bids}, "fixed": "mni_2009c", "atlases": atlases})
+
+
+def ids(config: dict) -> list[str]:
+    return [sample.sample for sample in read_samples(config)]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("sub-01_T1w.nii.gz", ({"sub": "01"}, "T1w")),
+        ("sub-01_ses-a_acq-x_run-02_bold.nii", ({"sub": "01", "ses": "a", "acq": "x", "run": "02"}, "bold")),
+        ("sub-01_T1w.json", None),
+        ("sub-01_.nii.gz", None),
+        ("T1w.nii.gz", None),
+        ("sub-01_extra_T1w.nii.gz", None),
+    ],
+)
+def test_names_are_parsed(name, expected):
+    assert parse(name) == expected
+
+
+def test_every_image_with_the_suffix_is_a_sample(dataset):
+    assert ids(configured(dataset)) == [
+        "sub-01_ses-post_T1w",
+        "sub-01_ses-pre_run-1_T1w",
+        "sub-01_ses-pre_run-2_T1w",
+        "sub-02_acq-mprage_T1w",
+    ]
+
+
+def test_a_sample_has_all_that_belongs_to_it(dataset):
+    samples = {s.sample: s for s in read_samples(configured(dataset, companions=["FLAIR", "pet"]))}
+    sample = samples["sub-01_ses-pre_run-1_T1w"]
+    folder = dataset / "sub-01" / "ses-pre"
+    assert sample.moving == str(folder / "anat/sub-01_ses-pre_run-1_T1w.nii.gz")
+    assert sample.moving_mask == str(folder / "anat/sub-01_ses-pre_run-1_desc-brain_mask.nii.gz")
+    assert sample.moving_labels == str(folder / "anat/sub-01_ses-pre_run-1_dseg.nii.gz")
+    assert sample.companions == {
+        "sub-01_ses-pre_FLAIR": str(folder / "anat/sub-01_ses-pre_FLAIR.nii.gz"),
+        "sub-01_ses-pre_trc-fdg_pet": str(folder / "pet/sub-01_ses-pre_trc-fdg_pet.nii.gz"),
+    }
+    assert (sample.modality, sample.group, sample.session) == ("T1w", "patient", "pre")
+    assert sample.fixed.name == "mni_2009c"
+    other = samples["sub-01_ses-pre_run-2_T1w"]
+    assert (other.moving_mask, other.moving_labels) == (None, None)
+    assert samples["sub-02_acq-mprage_T1w"].group is None
+
+
+@pytest.mark.parametrize(
+    ("filters", "expected"),
+    [
+        ({"session": "post"}, ["sub-01_ses-post_T1w"]),
+        ({"ses": ["post", "ses-pre"], "run": "01"}, ["sub-01_ses-pre_run-1_T1w"]),
+        ({"subject": ["02"]}, ["sub-02_acq-mprage_T1w"]),
+        ({"acquisition": "mprage"}, ["sub-02_acq-mprage_T1w"]),
+    ],
+)
+def test_filters_go_by_long_and_short_names(dataset, filters, expected):
+    assert ids(configured(dataset, filters=filters)) == expected
+
+
+@pytest.mark.parametrize(
+    ("bids", "told"),
+    [
+        ({"suffix": ["T1"]}, "no image with suffix T1 and these filters; did you mean 'T1w'?"),
+        ({"filters": {"sesion": "pre"}}, "unknown entity 'sesion'; did you mean 'session'?"),
+        ({"path": "nowhere"}, "nowhere: this BIDS data set does not exist"),
+    ],
+)
+def test_mistakes_get_one_sentence(dataset, bids, told):
+    with pytest.raises(InputError) as caught:
+        read_samples(configured(dataset, **bids))
+    assert told in str(caught.value)
+    assert check(configured(dataset, **bids)) == [str(caught.value)]
+
+
+def test_an_empty_folder_and_a_missing_atlas_are_told(dataset, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="is it the root of a data set"):
+        read_samples(configured(tmp_path / "empty"))
+    with pytest.raises(InputError, match="set 'fixed' in the configuration"):
+        read_samples(load_config({"bids": {"path": str(dataset)}}))
+
+
+@pytest.fixture
+def finished(dataset, tmp_path) -> tuple[Sample, Path, Path]:
+    """A sample with what apply and refine leave of it."""
+    samples = read_samples(configured(dataset, companions=["FLAIR", "pet"]))
+    applied, refined = tmp_path / "apply", tmp_path / "refine"
+    companions = [f"companions/{name}.nii.gz" for name in samples[1].companions]
+    for name in ("warped.nii.gz", "labels.nii.gz", "stage.json", *companions):
+        (applied / name).parent.mkdir(parents=True, exist_ok=True)
+        (applied / name).write_text(name)
+    refined.mkdir()
+    for name in ("transform.h5", "inverse.h5", "stage.json"):
+        (refined / name).write_text(name)
+    return samples[1], applied, refined
+
+
+def test_products_get_the_names_of_bids_derivatives(finished, tmp_path):
+    sample, applied, refined = finished
+    placed = publish(sample, applied, refined, tmp_path / "derivatives")
+    names = sorted(path.relative_to(tmp_path / "derivatives").as_posix() for path in placed)
+    anat, pet = "sub-01/ses-pre/anat/sub-01_ses-pre", "sub-01/ses-pre/pet/sub-01_ses-pre"
+    stems = [
+        f"{anat}_run-1_space-mni2009c_desc-warped_T1w.nii.gz",
+        f"{anat}_run-1_space-mni2009c_desc-warped_dseg.nii.gz",
+        f"{anat}_run-1_from-T1w_to-mni2009c_mode-image_xfm.h5",
+        f"{anat}_run-1_from-mni2009c_to-T1w_mode-image_xfm.h5",
+        f"{anat}_space-mni2009c_desc-warped_FLAIR.nii.gz",
+        f"{pet}_trc-fdg_space-mni2009c_desc-warped_pet.nii.gz",
+    ]
+    sidecars = [name.split(".")[0] + ".json" for name in stems]
+    assert names == sorted(stems + sidecars)
+    assert all(path.is_file() for path in placed)
+    for name in stems:
+        # Each derivative is itself a name that BIDS tools parse.
+        assert name.endswith(".h5") or parse(Path(name).name) is not None
+    image = tmp_path / "derivatives" / stems[0]
+    assert image.samefile(applied / "warped.nii.gz")
+
+
+def test_side_cars_name_sources_and_reference(finished, tmp_path):
+    sample, applied, refined = finished
+    side = {
+        path.name.rsplit("_", 1)[0].split("ses-pre_")[1] + path.name.rsplit("_", 1)[1]: json.loads(
+            path.read_text()
+        )
+        for path in publish(sample, applied, refined, tmp_path / "derivatives")
+        if path.suffix == ".json"
+    }
+    moving = "bids:raw:sub-01/ses-pre/anat/sub-01_ses-pre_run-1_T1w.nii.gz"
+    atlas = Path("atlas.nii.gz").resolve().as_uri()
+    assert side["run-1_space-mni2009c_desc-warpedT1w.json"] == {
+        "Sources": [moving],
+        "SpatialReference": atlas,
+    }
+    forward = side["run-1_from-T1w_to-mni2009c_mode-imagexfm.json"]
+    assert (forward["FromFile"], forward["ToFile"]) == (moving, atlas)
+    assert side["trc-fdg_space-mni2009c_desc-warpedpet.json"]["Sources"] == [
+        "bids:raw:sub-01/ses-pre/pet/sub-01_ses-pre_trc-fdg_pet.nii.gz"
+    ]
+    assert "dseg" in side["run-1_space-mni2009c_desc-warpeddseg.json"]["Sources"][0]
+
+
+def test_publishing_again_changes_nothing_and_a_failed_sample_places_nothing(finished, tmp_path):
+    sample, applied, refined = finished
+    first = {path: sha256(path) for path in publish(sample, applied, refined, tmp_path / "derivatives")}
+    assert {
+        path: sha256(path) for path in publish(sample, applied, refined, tmp_path / "derivatives")
+    } == first
+    for folder in (applied, refined):
+        for path in [p for p in folder.rglob("*") if p.is_file() and p.name != "stage.json"]:
+            path.unlink()
+    assert publish(sample, applied, refined, tmp_path / "none") == []
+    assert products(sample, ["stage.json", "log.txt"]) == {}
+
+
+def test_the_derivatives_describe_themselves(dataset, tmp_path):
+    content = json.loads(write_description(tmp_path / "derivatives", configured(dataset)).read_text())
+    assert content["DatasetType"] == "derivative"
+    assert content["GeneratedBy"][0]["Name"] == "regflow"
+    assert content["DatasetLinks"]["raw"] == dataset.resolve().as_uri()
+
+
+def test_a_real_data_set_passes_the_check(tmp_path, mni_4mm):
+    folder = tmp_path / "raw" / "sub-01" / "anat"
+    folder.mkdir(parents=True)
+    write_volume(folder / "sub-01_T1w.nii.gz", mni_4mm.channel, mni_4mm.grid)
+    write_volume(folder / "sub-01_desc-brain_mask.nii.gz", np.asarray(mni_4mm.mask), mni_4mm.grid)
+    atlases = {"mni": {"image": str(folder / "sub-01_T1w.nii.gz")}}
+    config = load_config({"bids": {"path": str(tmp_path / "raw")}, "fixed": "mni", "atlases": atlases})
+    assert check(config) == []
+
+
+def test_three_thousand_subjects_are_found_in_two_seconds(tmp_path):
+    for number in range(3000):
+        folder = tmp_path / "raw" / f"sub-{number:04d}" / "anat"
+        folder.mkdir(parents=True)
+        (folder / f"sub-{number:04d}_T1w.nii.gz").touch()
+    config = configured(tmp_path / "raw")
+    started = time.perf_counter()
+    assert len(find_samples(config)) == 3000
+    assert time.perf_counter() - started < 2

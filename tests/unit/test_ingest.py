@@ -1,0 +1,220 @@
+"""Ingest: every kind of bad input leaves a manifest with one sentence for each problem."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from regflow.config import load_config
+from regflow.core.errors import InputError
+from regflow.core.files import read_json, sha256
+from regflow.core.grid import Grid
+from regflow.core.io.landmarks import Landmarks, write_landmarks
+from regflow.core.io.volumes import write_volume
+from regflow.samples import Fixed, Sample, fixed_images, read_samples
+from regflow.stages.ingest import check, examine, ingest, read_manifest
+
+POINTS = np.array([[-35.0, -60, 20], [40, 35, 40], [10, -70, 60], [-50, 30, 10], [5, 0, -20], [25, 50, 0]])
+NAMES = tuple("abcdef")
+
+
+@pytest.fixture
+def brain(mni_4mm):
+    return mni_4mm
+
+
+@pytest.fixture
+def sample(tmp_path, brain) -> Sample:
+    """A sound sample of real volumes, with everything a row can name."""
+    for name in ("fixed", "moving", "flair"):
+        write_volume(tmp_path / f"{name}.nii.gz", brain.channel, brain.grid)
+    write_volume(tmp_path / "mask.nii.gz", brain.mask, brain.grid)
+    write_volume(tmp_path / "labels.nii.gz", brain.mask.astype(np.uint8) * 2, brain.grid)
+    for name in ("fixed", "moving"):
+        write_landmarks(tmp_path / f"{name}.csv", Landmarks(NAMES, POINTS))
+    return Sample(
+        sample="sub-01",
+        moving=str(tmp_path / "moving.nii.gz"),
+        fixed=Fixed("mni", str(tmp_path / "fixed.nii.gz"), str(tmp_path / "mask.nii.gz")),
+        moving_mask=str(tmp_path / "mask.nii.gz"),
+        moving_labels=str(tmp_path / "labels.nii.gz"),
+        moving_landmarks=str(tmp_path / "moving.csv"),
+        fixed_landmarks=str(tmp_path / "fixed.csv"),
+        companions={"flair": str(tmp_path / "flair.nii.gz")},
+        modality="T1w",
+        group="patients",
+    )
+
+
+def only(subject: Sample | Fixed) -> str:
+    """Return the one sentence about a subject with one problem."""
+    (sentence,) = examine(subject).problems
+    assert "\n" not in sentence
+    return sentence
+
+
+def shifted(grid: Grid, *offset: float) -> Grid:
+    affine = np.array(grid.affine)
+    affine[:3, 3] += offset
+    return Grid(grid.shape, affine)
+
+
+def test_a_sound_sample_has_a_full_manifest(tmp_path, sample, brain):
+    manifest = ingest(tmp_path / "out" / "sub-01.json", subject=sample)
+    assert manifest["state"] == "done"
+    assert manifest["problems"] == manifest["warnings"] == []
+    stored = read_manifest(tmp_path / "out" / "sub-01.json")
+    assert Grid.from_dict(stored["grid"]).matches(brain.grid)
+    assert (stored["name"], stored["fixed"], stored["format"]) == ("sub-01", "mni", "NIfTI")
+    assert (stored["dtype"], stored["modality"], stored["group"]) == ("float32", "T1w", "patients")
+    assert stored["paths"]["companions"] == sample.companions
+    assert stored["sha256"]["image"] == sha256(sample.moving)
+    assert stored["sha256"]["companions"]["flair"] == sha256(sample.companions["flair"])
+
+
+def test_a_fixed_image_has_a_manifest_too(tmp_path, sample):
+    manifest = ingest(tmp_path / "mni.json", subject=sample.fixed)
+    assert (manifest["name"], manifest["fixed"], manifest["state"]) == ("mni", None, "done")
+    assert set(manifest["paths"]) == {"image", "mask"}
+
+
+def test_a_manifest_is_written_for_a_bad_sample_and_using_it_tells_why(tmp_path, sample):
+    Path(sample.moving).write_bytes(b"")
+    manifest = ingest(tmp_path / "a.json", subject=replace(sample, moving_labels="none.nii"))
+    assert manifest["state"] == "error"
+    assert manifest["grid"] is None
+    assert len(manifest["problems"]) == 2
+    assert read_json(tmp_path / "a.json") == manifest
+    with pytest.raises(
+        InputError, match=r"none\.nii: this file does not exist.*; .*moving\.nii\.gz: this file is empty"
+    ):
+        read_manifest(tmp_path / "a.json")
+
+
+def test_a_missing_file_of_each_part_is_named(sample):
+    for part in ("moving", "moving_mask", "moving_labels", "moving_landmarks", "fixed_landmarks", "truth"):
+        assert "none.nii: this file does not exist" in only(replace(sample, **{part: "none.nii"}))
+    assert "none.nii: this file" in only(replace(sample, companions={"flair": "none.nii"}))
+
+
+@pytest.mark.parametrize("content", [b"", b"not an image at all" * 40])
+def test_an_empty_or_foreign_file_of_each_part_is_named(sample, tmp_path, content):
+    path = tmp_path / "bad.nii.gz"
+    path.write_bytes(content)
+    for part in ("moving", "moving_mask", "moving_labels"):
+        assert str(path) in only(replace(sample, **{part: str(path)}))
+
+
+def test_a_truncated_file_is_named(sample):
+    path = Path(sample.moving)
+    path.write_bytes(path.read_bytes()[:-500])
+    assert "end early" in only(sample)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_samples_that_are_not_finite_are_told(sample, brain, bad):
+    data = brain.channel.copy()
+    data[3, 4, 5] = bad
+    write_volume(sample.moving, data, brain.grid)
+    assert "1 NaN or infinite samples" in only(sample)
+
+
+def test_a_constant_image_is_told(sample, brain):
+    write_volume(sample.moving, np.full(brain.grid.shape, 3, np.int16), brain.grid)
+    assert "every sample is 3" in only(sample)
+
+
+def test_a_companion_with_nan_is_only_warned_of(sample, brain):
+    data = brain.channel.copy()
+    data[0, 0, 0] = np.nan
+    write_volume(sample.companions["flair"], data, brain.grid)
+    found = examine(sample)
+    assert found.problems == []
+    assert "NaN" in found.warnings[0]
+
+
+@pytest.mark.parametrize("part", ["moving_mask", "moving_labels"])
+def test_a_mask_or_label_map_on_another_grid_is_told(sample, brain, tmp_path, part):
+    path = tmp_path / "other.nii.gz"
+    write_volume(path, np.ones(brain.grid.shape, np.uint8), shifted(brain.grid, 2, 0, 0))
+    told = only(replace(sample, **{part: str(path)}))
+    assert "other.nii.gz: lies on another grid" in told
+    coarse = brain.grid.resampled(8)
+    write_volume(path, np.ones(coarse.shape, np.uint8), coarse)
+    assert "lies on another grid" in only(replace(sample, **{part: str(path)}))
+
+
+def test_an_image_for_a_label_map_and_an_empty_mask_are_told(sample, brain, tmp_path):
+    write_volume(tmp_path / "image.nii", brain.channel + 0.5, brain.grid)
+    assert "not whole numbers" in only(replace(sample, moving_labels=str(tmp_path / "image.nii")))
+    write_volume(tmp_path / "empty.nii", np.zeros(brain.grid.shape, np.uint8), brain.grid)
+    assert "mask is empty" in only(replace(sample, moving_mask=str(tmp_path / "empty.nii")))
+
+
+def test_a_companion_may_have_its_own_grid_but_not_lie_elsewhere(sample, brain):
+    coarse = brain.grid.resampled(8)
+    write_volume(sample.companions["flair"], np.arange(np.prod(coarse.shape)).reshape(coarse.shape), coarse)
+    assert examine(sample).problems == []
+    write_volume(sample.companions["flair"], brain.channel, shifted(brain.grid, 0, 900, 0))
+    assert "does not overlap" in only(sample)
+
+
+def test_fields_of_view_that_do_not_overlap_are_told(sample, brain):
+    write_volume(sample.moving, brain.channel, shifted(brain.grid, 0, 0, 400))
+    told = only(Sample("a", sample.moving, sample.fixed))
+    assert "its field of view does not overlap that of" in told
+    assert sample.fixed.image in told
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda p: p / 1000, "look like meters"),
+        (lambda p: p[:, [1, 0, 2]], "mirror image"),
+        (lambda p: p + 300, "lie outside the image"),
+    ],
+)
+def test_landmarks_in_other_units_or_columns_are_told(sample, change, told):
+    write_landmarks(sample.moving_landmarks, Landmarks(NAMES, change(POINTS)))
+    sentence = only(sample)
+    assert told in sentence
+    assert sample.moving_landmarks in sentence
+
+
+def test_unequal_counts_of_landmarks_are_told(sample):
+    write_landmarks(sample.moving_landmarks, Landmarks(NAMES[:5], POINTS[:5]))
+    assert "6 fixed but 5 moving landmarks (only in one: f)" in only(sample)
+
+
+def test_a_broken_fixed_image_is_told_once_by_its_own_manifest(sample):
+    Path(sample.fixed.image).write_bytes(b"")
+    assert examine(sample).problems == []
+    assert "empty" in only(sample.fixed)
+
+
+def cohort(tmp_path: Path, sample: Sample, rows: str) -> dict:
+    (tmp_path / "samples.tsv").write_text(f"sample\tmoving\n{rows}")
+    atlases = {"mni": {"image": sample.fixed.image}}
+    return load_config({"samples": str(tmp_path / "samples.tsv"), "fixed": "mni", "atlases": atlases})
+
+
+def test_check_tells_all_problems_of_all_samples_at_once(tmp_path, sample):
+    (tmp_path / "empty.nii").touch()
+    config = cohort(tmp_path, sample, "a\tmoving.nii.gz\nb\tempty.nii\nc\tnone.nii\n")
+    seen = []
+    problems = check(config, threads=2, progress=lambda done, total: seen.append((done, total)))
+    assert [problem.split(":")[0] for problem in problems] == ["b", "c"]
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert check(config, threads=1) == problems
+
+
+def test_check_tells_all_problems_of_the_sheet(tmp_path, sample):
+    config = cohort(tmp_path, sample, "a b\tmoving.nii.gz\nc\t\n")
+    assert len(check(config)) == 2
+
+
+def test_check_finds_nothing_wrong_with_a_sound_cohort(tmp_path, sample):
+    config = cohort(tmp_path, sample, "a\tmoving.nii.gz\n")
+    assert check(config) == []
+    assert list(fixed_images(read_samples(config))) == ["mni"]
