@@ -18,7 +18,7 @@ MOST_CARDS = 60
 """Samples shown at the top as wanting a look; the table below lists them all."""
 COLUMNS = ("truth_mean_mm", "tre_mean_mm", "dice_mean", "ncc", "mi", "folding_percent", "inverse_mean_mm")
 """The figures of the table of samples, those that were measured."""
-ORDER = ("error", "skipped", "fail", "warn", "pass")
+ORDER = ("error", "fail", "warn", "pass")
 
 
 def cohort_page(
@@ -67,8 +67,8 @@ def cohort_page(
 
 
 def status_of(row: Row) -> str:
-    """Return the verdict of a sample that was done, else its state."""
-    return str(row["status"] if row["state"] == "done" else row["state"])
+    """Return the verdict of a sample that was done, else ``error``."""
+    return str(row["status"]) if row["state"] == "done" else "error"
 
 
 def _tally(counts: Counter[str]) -> Iterator[tuple[str, str]]:
@@ -85,7 +85,6 @@ def _summary(counts: Counter[str], total: int) -> str:
         "warn": "should be looked at",
         "fail": "failed the checks",
         "error": "could not be done",
-        "skipped": "were skipped" if counts["skipped"] > 1 else "was skipped",
     }
     told = [f"{counts[status]} {words[status]}" for status in reversed(ORDER) if counts[status]]
     whole = f"{total} sample" + ("s" if total != 1 else "")

@@ -49,7 +49,7 @@ class Story:
 
     Attributes:
         sample: its id.
-        status: ``pass``, ``warn``, ``fail``, or the state ``error`` or ``skipped``.
+        status: ``pass``, ``warn``, ``fail``, or ``error`` when it could not be done.
         reason: the sentence behind it.
         stages: contents of the stages' ``stage.json``, in order.
         quality: content of ``quality.json``, or empty when there is none.

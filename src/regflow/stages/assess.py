@@ -218,11 +218,12 @@ def read_pair(
 
 
 def stage_records(prepared: tuple[str | Path, str | Path], *later: str | Path) -> list[dict[str, Any]]:
-    """Return what the stages' ``stage.json`` hold, in order; the two images are told apart by title."""
+    """Return what the stages' ``stage.json`` hold, in order, each with a title for the report."""
     folders = [Path(folder) for folder in (*prepared, *later)]
     records = [read_json(folder / STAGE_FILE) for folder in folders]
-    for record, image in zip(records, ("fixed", "moving"), strict=False):
-        record["title"] = f"{record['stage']} ({image})"
+    for number, record in enumerate(records):
+        image = (" (fixed)", " (moving)")[number] if number < len(prepared) else ""
+        record["title"] = record["stage"] + image
     return records
 
 

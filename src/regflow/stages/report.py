@@ -74,10 +74,9 @@ def report(
     told = [read_json(manifest) for manifest in manifests]
     stages = [*_ingested(told), *stage_records(prepared, initial, refined, applied, assessed)]
     verdict, state = stages[-1]["verdict"], stages[-1]["state"]
-    status = verdict["status"] if state == "done" else state
     story = {
         "sample": sample,
-        "status": status,
+        "status": verdict["status"] if state == "done" else "error",
         "reason": verdict["reason"],
         "stages": stages,
         "facts": _facts(told, stages),

@@ -1,0 +1,139 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from registered import FOUND, known_pair, write_failure, write_stages
+
+from regflow.core.errors import InputError
+from regflow.core.gate import Verdict
+from regflow.core.io.landmarks import Landmarks
+from regflow.core.io.volumes import read_volume
+from regflow.core.transform import Affine, DisplacementField
+from regflow.metrics.catalog import FIGURES, STAGES
+from regflow.metrics.distances import mask_points
+from regflow.stages.assess import assess, assess_pair
+from regflow.stages.outcome import read_outcome
+
+
+@pytest.fixture(scope="module")
+def known(mni_4mm, volume):
+    drawn = volume("neuromorphometrics", 4.0)
+    from regflow.core.resample import resample_array
+
+    labels = resample_array(drawn.channel, drawn.grid, mni_4mm.grid, interpolation="nearest")
+    large = [label for label, count in zip(*np.unique(labels, return_counts=True), strict=True) if count > 60]
+    return known_pair(mni_4mm, np.where(np.isin(labels, large), labels, 0))
+
+
+@pytest.fixture(scope="module")
+def found(known):
+    return assess_pair(replace(known.pair, truth=known.truth.forward), {}, threads=2)
+
+
+def test_every_figure_improves_from_start_to_affine_to_end(found):
+    figures = found.quality["figures"]
+    staged = [name for name, figure in FIGURES.items() if figure.staged and f"{name}_refine" in figures]
+    assert {"ncc", "lncc", "mi", "ssim", "dice_mean", "hd95_mean_mm", "asd_mean_mm", "truth_mean_mm"} <= set(
+        staged
+    )
+    for name in staged:
+        start, affine, end = (figures[f"{name}_{stage}"] for stage in STAGES)
+        better = (start < affine < end) if FIGURES[name].better == "high" else (start > affine > end)
+        assert better, name
+    assert found.verdict.status == "pass"
+
+
+def test_error_against_the_truth_is_the_part_of_the_warp_that_was_missed(known, found):
+    warp = known.truth.forward.parts[0]
+    points = mask_points(known.pair.fixed.grid, known.pair.fixed.mask)
+    pose = known.pair.initial
+    missed = np.linalg.norm(known.truth.forward.apply(points) - pose.apply(points), axis=1)
+    assert np.linalg.norm(warp.apply(points) - points, axis=1).mean() > 1.5
+    figures = found.quality["figures"]
+    assert figures["truth_mean_mm_initialize"] == pytest.approx(missed.mean(), rel=1e-6)
+    assert figures["truth_mean_mm_refine"] == pytest.approx((1 - FOUND) * missed.mean(), rel=1e-4)
+
+
+def test_landmarks_carry_the_same_errors_as_the_truth_they_come_from(known):
+    points = mask_points(known.pair.fixed.grid, known.pair.fixed.mask, most=40)
+    names = tuple(map(str, range(len(points))))
+    pair = replace(
+        known.pair,
+        fixed=replace(known.pair.fixed, labels=None),
+        landmarks=(Landmarks(names, points), Landmarks(names, known.truth.forward.apply(points))),
+    )
+    quality = assess_pair(pair, {}).quality
+    assert "labels" not in quality
+    errors = [record["tre_mm"]["initialize"] for record in quality["landmarks"]]
+    ends = [record["tre_mm"]["refine"] for record in quality["landmarks"]]
+    assert ends == pytest.approx([(1 - FOUND) * error for error in errors], abs=1e-3)
+    assert quality["figures"]["tre_max_mm_refine"] == pytest.approx(max(ends))
+
+
+def test_figures_do_not_depend_on_the_number_of_threads(known, found):
+    again = assess_pair(replace(known.pair, truth=known.truth.forward), {}, threads=1)
+    assert again.quality == found.quality
+
+
+def test_a_folding_deformation_fails_with_the_figure_that_decided(known):
+    rng = np.random.default_rng(0)
+    wild = rng.normal(0, 8, (3, *known.pair.fixed.grid.shape)).astype(np.float32)
+    pair = replace(known.pair, forward=DisplacementField(wild, known.pair.fixed.grid), backward=None)
+    found = assess_pair(pair, {"surfaces": False})
+    assert found.verdict.status == "fail"
+    assert found.quality["figures"]["folding_percent"] > 5
+    assert "inverse" not in found.quality
+    assert "hd95_mm" not in found.quality["labels"][0]
+    only_folding = {"folding_percent": {"fail_above": 1.0}}
+    verdict = assess_pair(pair, {"surfaces": False, "limits": only_folding}).verdict
+    assert verdict.reason.startswith("folding_percent is")
+
+
+def test_an_earlier_gate_that_failed_fails_the_sample_and_is_named(known):
+    earlier = {
+        "initialize": Verdict("fail", "ncc is 0.1, below the limit of 0.3"),
+        "refine": Verdict("warn", "x"),
+    }
+    pair = replace(known.pair, earlier=earlier, fixed=replace(known.pair.fixed, labels=None))
+    verdict = assess_pair(pair, {}).verdict
+    assert (verdict.status, verdict.reason) == ("fail", "initialize: ncc is 0.1, below the limit of 0.3")
+
+
+def test_an_affine_result_has_no_deformation(known):
+    pair = replace(known.pair, forward=known.pair.initial, backward=known.pair.initial.inverse())
+    figures = assess_pair(pair, {"surfaces": False}).quality["figures"]
+    assert figures["jacobian_min"] == figures["jacobian_max"] == 1
+    assert figures["affine_determinant"] == pytest.approx(np.linalg.det(known.pair.initial.linear))
+    assert figures["inverse_max_mm"] == pytest.approx(0, abs=1e-6)
+
+
+def test_an_empty_mask_is_refused(known):
+    empty = replace(known.pair.fixed, mask=np.zeros(known.pair.fixed.grid.shape, dtype=bool), labels=None)
+    with pytest.raises(InputError, match="fixed mask is empty"):
+        assess_pair(replace(known.pair, fixed=empty, forward=Affine.identity(3)), {})
+
+
+def test_a_sample_on_disk_gives_the_same_figures(tmp_path, known, found):
+    points = mask_points(known.pair.fixed.grid, known.pair.fixed.mask, most=20)
+    folders = write_stages(tmp_path, "sub-01", known, points)
+    assess(folders.assessed, **folders.arguments, settings={}, threads=2)
+    made = {path.name for path in folders.assessed.iterdir()}
+    assert made == {"quality.json", "jacobian.nii.gz", "stage.json"}
+    quality = json.loads((folders.assessed / "quality.json").read_text())
+    for name, value in found.quality["figures"].items():
+        assert quality["figures"][name] == pytest.approx(value, rel=5e-3, abs=5e-3), name
+    assert len(quality["landmarks"]) == len(points)
+    titles = [record["title"] for record in quality["stages"][:2]]
+    assert titles == ["preprocess (fixed)", "preprocess (moving)"]
+    determinant = read_volume(folders.assessed / "jacobian.nii.gz")
+    assert determinant.grid.matches(known.pair.fixed.grid)
+    assert determinant.channel == pytest.approx(found.determinant, abs=1e-2)
+
+
+def test_a_sample_that_failed_earlier_is_skipped_with_its_reason(tmp_path, known):
+    folders = write_failure(tmp_path, "sub-02", known, "moving.nii: the file is empty")
+    assess(folders.assessed, **folders.arguments, settings={})
+    assert [path.name for path in folders.assessed.iterdir()] == ["stage.json"]
+    outcome = read_outcome(folders.assessed)
+    assert (outcome.state, outcome.verdict.reason) == ("skipped", "moving.nii: the file is empty")
