@@ -5,6 +5,27 @@ from regflow.methods.table import Method
 
 _HERE = "regflow.methods.refine"
 
+ELASTIX_BSPLINE = {
+    "spacing_mm": {
+        "type": "number",
+        "exclusiveMinimum": 0,
+        "description": "final spacing of the control points",
+        "default": 10.0,
+    },
+    "samples": {
+        "type": "integer",
+        "minimum": 100,
+        "description": "image samples drawn for each iteration",
+        "default": 5000,
+    },
+    "iterations": {
+        "type": "integer",
+        "minimum": 1,
+        "description": "iterations per resolution",
+        "default": 400,
+    },
+}
+
 METHODS: dict[str, Method] = {
     "greedy": Method(f"{_HERE}.greedy:greedy", "Compositive diffeomorphic updates along analytic forces."),
     "voxelmorph": Method(
@@ -18,6 +39,12 @@ METHODS: dict[str, Method] = {
         "Adam on a stationary velocity field, for this pair alone.",
         "Balakrishnan et al., IEEE Trans. Medical Imaging 38(8):1788-1800, 2019",
         INSTANCE_OPTIMIZATION,
+    ),
+    "elastix-bspline": Method(
+        f"{_HERE}.elastix_bspline:elastix_bspline",
+        "Cubic B-splines and mutual information by elastix.",
+        "Klein et al., IEEE Trans. Medical Imaging 29(1):196-205, 2010",
+        ELASTIX_BSPLINE,
     ),
     "none": Method(f"{_HERE}.none:none", "No deformation: the affine transform is the result."),
 }

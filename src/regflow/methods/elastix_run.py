@@ -1,0 +1,126 @@
+"""One way to run elastix, for the methods that use it."""
+
+import logging
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from regflow.core.errors import InputError, RegistrationError
+from regflow.core.grid import Grid
+from regflow.core.image import Image
+from regflow.core.io.transforms import read_transform
+from regflow.core.resample import resample
+from regflow.core.transform import Transform
+
+log = logging.getLogger(__name__)
+
+MAPS = Path(__file__).parents[3] / "resources" / "elastix"
+MASK_MARGIN = 2
+"""Samples by which the fixed mask grows."""
+LOG_NAME = "elastix.log"
+
+
+def run_elastix(
+    fixed: Image,
+    moving: Image,
+    maps: Sequence[str | Path],
+    changes: Mapping[str, Any],
+    log_file: Path | None,
+    grid: Grid,
+) -> Transform:
+    """Register two images with elastix parameter maps, one after another.
+
+    elastix runs on one thread, through ITK's pool of threads: with more its transforms change from
+    run to run (ITKElastix issue 160), and the TBB threader can be many times slower.
+
+    Args:
+        fixed: fixed image; its mask says where samples are drawn.
+        moving: moving image.
+        maps: parameter files, or names of those in ``resources/elastix`` without suffix.
+        changes: parameters to set in every map that has them.
+        log_file: where elastix's log is kept; None throws it away.
+        grid: where a transform that is not linear is sampled as a displacement field.
+
+    Raises:
+        InputError: a parameter file is missing.
+        RegistrationError: elastix failed; the last error of its log is quoted.
+    """
+    from scipy.ndimage import binary_dilation
+
+    itk = _itk()
+    with tempfile.TemporaryDirectory(prefix="elastix-") as folder:
+        # The object is made first: ParameterObject is only there once elastix's modules are loaded.
+        elastix = itk.ElastixRegistrationMethod.New(_to_itk(fixed), _to_itk(moving))
+        elastix.SetParameterObject(_parameters(itk, maps, changes))
+        if fixed.mask is not None:
+            # An organ's border says much about its pose: without the margin the error is ten times larger.
+            grown = binary_dilation(fixed.mask, iterations=MASK_MARGIN)
+            elastix.SetFixedMask(_to_itk(fixed.with_data(grown.astype(np.uint8))))
+        elastix.SetOutputDirectory(folder)
+        elastix.SetLogFileName(LOG_NAME)
+        elastix.LogToFileOn()
+        elastix.LogToConsoleOff()
+        elastix.SetNumberOfThreads(1)
+        try:
+            elastix.UpdateLargestPossibleRegion()
+        except RuntimeError as error:
+            raise RegistrationError(f"elastix: {_last_error(Path(folder) / LOG_NAME, error)}") from error
+        finally:
+            _keep(Path(folder) / LOG_NAME, log_file)
+        path = Path(folder) / "combined.h5"
+        combined = elastix.ConvertToItkTransform(elastix.GetCombinationTransform())
+        itk.transformwrite([combined], str(path))
+        return read_transform(path, grid)
+
+
+def started(fixed: Image, moving: Image, initial: Transform) -> Image:
+    """Return the moving image on the fixed grid through ``initial``: where elastix goes on from."""
+    return resample(moving, fixed.grid, initial, "linear", float(moving.channel.min()))
+
+
+def _itk() -> Any:
+    # Both are read when itk is imported; in a process that has it already the calls below count.
+    os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "1")
+    os.environ.setdefault("ITK_GLOBAL_DEFAULT_THREADER", "Pool")
+    import itk
+
+    itk.MultiThreaderBase.SetGlobalDefaultNumberOfThreads(1)
+    return itk
+
+
+def _to_itk(image: Image) -> Any:
+    itk = _itk()
+    data = np.ascontiguousarray(image.channel)
+    result = itk.image_from_array(data if data.dtype == np.uint8 else data.astype(np.float32))
+    result.SetOrigin(image.grid.origin.tolist())
+    result.SetSpacing(image.grid.spacing.tolist())
+    result.SetDirection(itk.matrix_from_array(np.ascontiguousarray(image.grid.direction)))
+    return result
+
+
+def _parameters(itk: Any, maps: Sequence[str | Path], changes: Mapping[str, Any]) -> Any:
+    parameters = itk.ParameterObject.New()
+    for number, name in enumerate(maps):
+        path = Path(name) if Path(name).suffix else MAPS / f"{name}.txt"
+        if not path.is_file():
+            raise InputError(f"initialize.options.elastix.maps: {path} is not there; name an elastix file")
+        parameters.AddParameterFile(str(path))
+        for key, value in changes.items():
+            if parameters.HasParameter(number, key):
+                parameters.SetParameter(number, key, str(value))
+    return parameters
+
+
+def _last_error(path: Path, error: RuntimeError) -> str:
+    lines = path.read_text(errors="replace").splitlines() if path.is_file() else []
+    told = [line.strip() for line in lines if "error" in line.lower() or "exception" in line.lower()]
+    return told[-1] if told else str(error).strip().splitlines()[-1]
+
+
+def _keep(path: Path, target: Path | None) -> None:
+    if target is not None and path.is_file():
+        target.write_bytes(path.read_bytes())

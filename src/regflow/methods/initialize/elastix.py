@@ -1,0 +1,43 @@
+"""Rigid, then affine alignment by elastix."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from regflow.core.errors import RegistrationError
+from regflow.core.image import Image
+from regflow.core.resample import coarsen
+from regflow.core.transform import Affine, Transform, compose
+from regflow.methods.elastix_run import run_elastix
+
+WORKING_MM = 2.0
+"""Spacing that elastix sees: twelve parameters gain nothing from finer samples."""
+
+
+def elastix(fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any]) -> Transform:
+    """Run elastix's rigid and affine maps from ``resources/elastix``, or the files of ``maps``.
+
+    elastix starts from the centers of gravity of the images, so ``initial`` is not used: it must be
+    a trusted header (the identity) or is replaced.
+
+    Raises:
+        RegistrationError: elastix failed, an image is constant, or what came out is not affine.
+    """
+    for role, image in (("fixed", fixed), ("moving", moving)):
+        inside = image.channel if image.mask is None else image.channel[image.mask]
+        if inside.size == 0 or not float(np.ptp(inside)) > 0:
+            raise RegistrationError(f"elastix: the {role} image is constant or empty inside its mask")
+    maps = options["maps"] or (["rigid"] if options["transform"] == "rigid" else ["rigid", "affine"])
+    changes = {
+        "NumberOfSpatialSamples": options["samples"],
+        "MaximumNumberOfIterations": options["iterations"],
+        # elastix takes 0 as the time of day.
+        "RandomSeed": options["seed"] + 1,
+    }
+    small, other = coarsen(fixed, WORKING_MM), coarsen(moving, WORKING_MM)
+    found = run_elastix(small, other, maps, changes, options.get("log"), small.grid)
+    merged = compose(found)
+    if not isinstance(merged, Affine):
+        raise RegistrationError("elastix: the parameter files gave a transform that is not affine")
+    return merged

@@ -1,0 +1,28 @@
+"""Deformation by elastix's cubic B-splines."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from regflow.core.image import Image
+from regflow.core.transform import Composite, Transform
+from regflow.methods.elastix_run import run_elastix, started
+
+
+def elastix_bspline(fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any]) -> Transform:
+    """Deform by B-splines, sampled as a displacement field on the fixed grid.
+
+    elastix registers the moving image as ``initial`` brings it onto the fixed grid; its map of one
+    metric is ``resources/elastix/bspline.txt``.
+
+    Raises:
+        RegistrationError: elastix failed; the last error of its log is quoted.
+    """
+    changes = {
+        "NumberOfSpatialSamples": options["samples"],
+        "MaximumNumberOfIterations": options["iterations"],
+        "FinalGridSpacingInPhysicalUnits": options["spacing_mm"],
+        "RandomSeed": options["seed"] + 1,
+    }
+    moved = started(fixed, moving, initial)
+    found = run_elastix(fixed, moved, ["bspline"], changes, options.get("log"), fixed.grid)
+    return Composite((found, initial))
