@@ -1,6 +1,9 @@
 """Volumes: what nibabel and SimpleITK write we read alike, and bad files get one clear sentence."""
 
-import gzip
+import resource
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import nibabel as nib
@@ -133,14 +136,28 @@ def test_masks_and_wide_integers_get_a_type_that_every_tool_reads(tmp_path, data
         assert read_volume(tmp_path / "a.nii").channel.dtype == expected
 
 
-def test_a_failed_write_leaves_nothing(tmp_path, data, grid, monkeypatch):
-    def full(*_args):
-        raise OSError(28, "No space left on device")
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """Let no file grow beyond ``size`` bytes, as a full disk would."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
 
-    monkeypatch.setattr(gzip.GzipFile, "write", full)
-    with pytest.raises(OSError, match="No space left"):
-        write_volume(tmp_path / "a.nii.gz", data, grid)
-    assert list(tmp_path.iterdir()) == []
+
+@pytest.mark.parametrize("ending", ["nii", "nii.gz"])
+def test_a_failed_write_leaves_what_was_there(tmp_path, data, grid, ending):
+    path = tmp_path / f"a.{ending}"
+    write_volume(path, data, grid)
+    before = path.read_bytes()
+    with pytest.raises(OSError, match="File too large"), largest_file(500):
+        write_volume(path, data + 1, grid)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_writing_another_format_is_refused(tmp_path, data, grid):

@@ -8,6 +8,7 @@ refused, since left and right cannot be told.
 """
 
 import gzip
+import io
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +29,9 @@ FORM_TOLERANCE = 0.1
 
 COMPRESSION_LEVEL = 1
 """Higher levels save under a percent of a warped volume and take longer."""
+
+GZIP_WINDOW = 31
+"""zlib's name for a gzip container with the largest window; it holds neither a time nor a name."""
 
 ALIGNED = 2
 """NIFTI_XFORM_ALIGNED_ANAT: coordinates of another file's, true of everything that is written."""
@@ -82,7 +86,8 @@ def read_nifti(path: Path, volume: Volume) -> tuple[NDArray[Any], Grid]:
 def write_nifti(path: Path, data: NDArray[Any], grid: Grid) -> None:
     """Write a ``(z, y, x)`` array as NIfTI-1 with equal sform and qform, whole or not at all.
 
-    Equal arrays give equal bytes: a compressed file holds neither a time nor a name.
+    Equal arrays give equal bytes. Of floats only runs of one value (the background) are matched:
+    the files are as small as with zlib's full search and take a third of the time.
     """
     import nibabel as nib
 
@@ -94,15 +99,17 @@ def write_nifti(path: Path, data: NDArray[Any], grid: Grid) -> None:
     affine = _RAS_TO_LPS @ grid.affine
     header.set_qform(affine, ALIGNED)
     header.set_sform(affine, ALIGNED)
-    samples = np.ascontiguousarray(data).data.cast("B")
+    start = io.BytesIO()
+    header.write_to(start)
+    pieces = (start.getvalue(), np.ascontiguousarray(data).data.cast("B"))
     with whole(path) as part, part.open("wb") as stream:
         if path.suffix == ".gz":
-            with gzip.GzipFile("", "wb", COMPRESSION_LEVEL, stream, mtime=0) as packed:
-                header.write_to(packed)
-                packed.write(samples)
+            strategy = zlib.Z_RLE if data.dtype.kind == "f" else zlib.Z_DEFAULT_STRATEGY
+            packer = zlib.compressobj(COMPRESSION_LEVEL, zlib.DEFLATED, GZIP_WINDOW, strategy=strategy)
+            stream.writelines(packer.compress(piece) for piece in pieces)
+            stream.write(packer.flush())
         else:
-            header.write_to(stream)
-            stream.write(samples)
+            stream.writelines(pieces)
 
 
 @contextmanager
