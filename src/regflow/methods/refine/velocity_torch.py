@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from regflow.core import fields
 from regflow.core.grid import Grid
 from regflow.core.transform import DisplacementField
 
@@ -68,10 +69,12 @@ def sample(image: Tensor, displacement: Tensor) -> Tensor:
 
 def resize(image: Tensor, shape: Sequence[int]) -> Tensor:
     """Interpolate ``(N, C, *)`` linearly onto another number of samples over the same extent."""
-    for axis, count in enumerate(shape, start=2):
-        if image.shape[axis] != count:
-            image = _resize_axis(image, axis, count)
-    return image
+    if tuple(image.shape[2:]) == tuple(shape):
+        return image
+    if not (image.is_cuda and torch.are_deterministic_algorithms_enabled()):
+        mode = "trilinear" if len(shape) == 3 else "bilinear"
+        return functional.interpolate(image, tuple(shape), mode=mode, align_corners=False)
+    return _ordered_resize(image, shape)
 
 
 def resize_field(field: Tensor, shape: Sequence[int]) -> Tensor:
@@ -95,8 +98,6 @@ def halve_field(field: Tensor) -> Tensor:
 
 def to_displacement_field(displacement: Tensor, grid: Grid) -> DisplacementField:
     """Convert one displacement ``(1, d, *)`` over a grid's extent to world units on that grid."""
-    from regflow.core import fields
-
     voxels = resize_field(displacement.detach().float(), grid.shape)[0].cpu().numpy()
     return DisplacementField(fields.to_world(voxels, grid), grid)
 
@@ -125,8 +126,14 @@ def _per_component(factors: Sequence[float], like: Tensor) -> Tensor:
     return values.view(1, -1, *[1] * (like.ndim - 2))
 
 
+def _ordered_resize(image: Tensor, shape: Sequence[int]) -> Tensor:
+    """Do the same with a backward pass whose sums have one order, which torch's lacks on a GPU."""
+    for axis, count in enumerate(shape, start=2):
+        image = _resize_axis(image, axis, count)
+    return image
+
+
 def _resize_axis(image: Tensor, axis: int, count: int) -> Tensor:
-    """Interpolate linearly along one axis; torch's own has no deterministic backward on a GPU."""
     old = image.shape[axis]
     centers = (torch.arange(count, dtype=torch.float64, device=image.device) + 0.5) * (old / count) - 0.5
     centers = centers.clamp(0, old - 1)

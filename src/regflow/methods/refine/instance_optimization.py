@@ -1,0 +1,222 @@
+"""Deformable registration of one pair by gradient descent on its velocity field.
+
+The scheme of VoxelMorph's loss without its network (Balakrishnan et al., 2019): Adam moves a
+stationary velocity field, coarse to fine, until the objective no longer falls.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from regflow.core.devices import torch_device, torch_session
+from regflow.core.errors import InputError, RegistrationError
+from regflow.core.image import Image
+from regflow.core.transform import Composite, Transform
+from regflow.methods.refine import losses_torch as losses
+from regflow.methods.refine.velocity_torch import integrate, resize_field, sample, to_displacement_field
+from regflow.methods.refine.voxelmorph import start_velocity
+from regflow.methods.refine.working import bring_together, scaled, working_grid
+
+log = logging.getLogger(__name__)
+
+REGULARIZERS = {"bending": losses.bending, "diffusion": losses.diffusion}
+
+
+@dataclass(frozen=True)
+class Level:
+    """What one level compares.
+
+    Attributes:
+        fixed: ``(1, C, *shape)`` intensities, descriptors or labels.
+        moving: the same of the moving image.
+        fixed_mask: ``(1, 1, *shape)`` weights, or None.
+        moving_mask: the same, to be carried along with the moving image.
+        velocity_shape: samples of the velocity field.
+        velocity_spacing: world units between them, array order.
+    """
+
+    fixed: Tensor
+    moving: Tensor
+    fixed_mask: Tensor | None
+    moving_mask: Tensor | None
+    velocity_shape: tuple[int, ...]
+    velocity_spacing: tuple[float, ...]
+
+
+def instance_optimization(
+    fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any]
+) -> Transform:
+    """Refine an alignment; options are ``learning_options.INSTANCE_OPTIMIZATION``.
+
+    Raises:
+        InputError: the loss needs label maps, which are missing, or levels and iterations differ
+            in number.
+        RegistrationError: the objective stopped being a number, or the network to start from is
+            missing.
+    """
+    _check(fixed, moving, options)
+    device = torch_device(options["device"])
+    with torch_session(options["threads"], options["seed"]):
+        velocity: Tensor | None = None
+        if options["start"] == "voxelmorph":
+            velocity = start_velocity(fixed, moving, initial, options, device)
+        for shrink, iterations in zip(options["shrink"], options["iterations"], strict=True):
+            level = _level(fixed, moving, initial, shrink, options, device)
+            if velocity is None:
+                velocity = torch.zeros(1, fixed.grid.ndim, *level.velocity_shape, device=device)
+            velocity = _descend(resize_field(velocity, level.velocity_shape), level, iterations, options)
+        assert velocity is not None
+        field = to_displacement_field(integrate(velocity), fixed.grid)
+    return Composite((field, initial))
+
+
+def _check(fixed: Image, moving: Image, options: Mapping[str, Any]) -> None:
+    if len(options["shrink"]) != len(options["iterations"]):
+        raise InputError(
+            f"instance-optimization: {len(options['shrink'])} levels in 'shrink' but "
+            f"{len(options['iterations'])} in 'iterations'; give one number of iterations per level"
+        )
+    if options["loss"] == "dice" and (fixed.labels is None or moving.labels is None):
+        raise InputError(
+            "instance-optimization: the loss 'dice' needs label maps of the fixed and the moving image; "
+            "give both or take another loss"
+        )
+
+
+def _level(
+    fixed: Image,
+    moving: Image,
+    initial: Transform,
+    shrink: float,
+    options: Mapping[str, Any],
+    device: torch.device,
+) -> Level:
+    finest = options["spacing_mm"] or float(fixed.grid.spacing.min())
+    coarser = options["velocity_shrink"]
+    grid = working_grid(fixed.grid, finest * shrink, multiple=coarser)
+    pair = bring_together(fixed, moving, initial, grid)
+    fixed_part, moving_part = FEATURES[options["loss"]](*pair)
+    return Level(
+        fixed_part.to(device),
+        moving_part.to(device),
+        _mask(pair[0], device) if options["masks"] in ("fixed", "both") else None,
+        _mask(pair[1], device) if options["masks"] == "both" else None,
+        tuple(count // coarser for count in grid.shape),
+        tuple(float(step) * coarser for step in grid.spacing[::-1]),
+    )
+
+
+def _descend(start: Tensor, level: Level, iterations: int, options: Mapping[str, Any]) -> Tensor:
+    """Lower a level's objective; the velocity of its lowest value comes back."""
+    velocity = start.clone().requires_grad_()
+    adam = torch.optim.Adam([velocity], lr=options["rate"])
+    dissimilarity = _dissimilarity(level, options)
+    progress = Progress(options["tolerance"], options["patience"])
+    best, lowest = start, float("inf")
+    for _ in range(iterations):
+        adam.zero_grad()
+        objective = _objective(velocity, level, dissimilarity, options)
+        value = float(objective.detach())
+        if not np.isfinite(value):
+            raise RegistrationError(
+                f"the objective of instance-optimization became {value}; lower 'rate' or check the images"
+            )
+        if value < lowest:
+            best, lowest = velocity.detach().clone(), value
+        if progress.stalled(value):
+            break
+        objective.backward()
+        adam.step()
+    shape = "x".join(str(count) for count in level.fixed.shape[2:])
+    log.info("%s samples: %d iterations, objective %.5f", shape, len(progress.values), lowest)
+    return best
+
+
+def _objective(
+    velocity: Tensor, level: Level, dissimilarity: Callable[..., Tensor], options: Mapping[str, Any]
+) -> Tensor:
+    displacement = resize_field(integrate(velocity), level.fixed.shape[2:])
+    warped = sample(level.moving, displacement)
+    mask = level.fixed_mask
+    if level.moving_mask is not None:
+        carried = sample(level.moving_mask, displacement.detach())
+        mask = carried if mask is None else mask * carried
+    smoothness = REGULARIZERS[options["regularizer"]](velocity, level.velocity_spacing)
+    return dissimilarity(level.fixed, warped, mask) + options["weight"] * smoothness
+
+
+class Progress:
+    """Tells when an objective no longer falls."""
+
+    def __init__(self, tolerance: float, patience: int) -> None:
+        self.tolerance = tolerance
+        self.patience = patience
+        self.values: list[float] = []
+
+    def stalled(self, value: float) -> bool:
+        """Add a value; true when the last ``patience`` lowered the least one by too little."""
+        self.values.append(value)
+        if len(self.values) <= self.patience:
+            return False
+        before, after = min(self.values[: -self.patience]), min(self.values)
+        return before - after <= self.tolerance * abs(before)
+
+
+def _dissimilarity(level: Level, options: Mapping[str, Any]) -> Callable[..., Tensor]:
+    loss = options["loss"]
+    if loss == "lncc":
+        return lambda f, w, m: losses.local_correlation(f, w, m, options["radius"], options["signed"])
+    if loss == "mi":
+        # Fixed ranges: those of the warped image would move the bins with the field.
+        return lambda f, w, m: losses.mutual_information(f, w, m, ranges=((0, 1), (0, 1)))
+    if loss == "dice":
+        return losses.label_overlap
+    return losses.mean_squared_error
+
+
+def _mask(image: Image, device: torch.device) -> Tensor | None:
+    if image.mask is None:
+        return None
+    return torch.from_numpy(image.mask.astype(np.float32))[None, None].to(device)
+
+
+def _intensities(fixed: Image, moving: Image) -> tuple[Tensor, Tensor]:
+    """Both images scaled robustly to 0 to 1, so that weights mean the same for every pair."""
+    first, second = (scaled(image, "percentile", {}).data for image in (fixed, moving))
+    return _tensor(first), _tensor(second)
+
+
+def _descriptors(fixed: Image, moving: Image) -> tuple[Tensor, Tensor]:
+    """MIND channels of both images; warping them is cheaper than describing anew each time."""
+    first, second = _intensities(fixed, moving)
+    return losses.mind(first[:, :1]), losses.mind(second[:, :1])
+
+
+def _labels(fixed: Image, moving: Image) -> tuple[Tensor, Tensor]:
+    """One channel per label of the fixed image, background left out."""
+    assert fixed.labels is not None
+    assert moving.labels is not None
+    values = [value for value in np.unique(fixed.labels) if value != 0]
+    if not values:
+        raise InputError("instance-optimization: the fixed image's label map is empty on the working grid")
+    first, second = (np.stack([part == value for value in values]) for part in (fixed.labels, moving.labels))
+    return _tensor(first), _tensor(second)
+
+
+def _tensor(channels: NDArray[Any]) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(channels, dtype=np.float32))[None]
+
+
+FEATURES: dict[str, Callable[[Image, Image], tuple[Tensor, Tensor]]] = {
+    "lncc": _intensities,
+    "mse": _intensities,
+    "mi": _intensities,
+    "mind": _descriptors,
+    "dice": _labels,
+}

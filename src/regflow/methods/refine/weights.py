@@ -1,0 +1,175 @@
+"""Trained networks as files: safetensors that carry their own description and checksum.
+
+Such a file holds numbers and text only; nothing in it is executed, and pickles are refused.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jsonschema
+import torch
+from torch import Tensor, nn
+
+from regflow.core.errors import InputError, RegistrationError
+from regflow.core.files import whole
+
+if TYPE_CHECKING:
+    from monai.networks.nets import VoxelMorphUNet
+
+HEADER = "regflow"
+FORMAT = 1
+SUFFIX = ".safetensors"
+WEIGHTS_FOLDER = Path(__file__).parents[4] / "resources" / "weights"
+
+_CHANNELS = {"type": "array", "items": {"type": "integer", "minimum": 1}}
+_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["ndim", "channels", "unet_out_channels", "final_channels", "spacing", "intensity"],
+    "additionalProperties": False,
+    "properties": {
+        "ndim": {"enum": [2, 3]},
+        "channels": {**_CHANNELS, "minItems": 2},
+        "unet_out_channels": {"type": "integer", "minimum": 1},
+        "final_channels": _CHANNELS,
+        "spacing": {"type": "number", "exclusiveMinimum": 0},
+        "intensity": {"type": "object", "required": ["method"]},
+        "masked": {"type": "boolean"},
+        "half_resolution": {"type": "boolean"},
+        "notes": {"type": "object"},
+    },
+}
+
+
+@dataclass(frozen=True)
+class Description:
+    """What must be known to rebuild a network and to feed it as in its training.
+
+    Attributes:
+        ndim: 2 or 3.
+        channels: of MONAI's VoxelMorphUNet, a pair (down, up) per level.
+        unet_out_channels: channels between the U-Net and the final convolutions.
+        final_channels: of the final convolutions.
+        spacing: of its training images, world units.
+        intensity: ``method`` of the preprocess stage's intensity table, and its options.
+        masked: whether images were zero outside their masks.
+        half_resolution: whether the answer is averaged to half resolution before integration.
+        notes: title, training data, license: for the report.
+    """
+
+    ndim: int
+    channels: tuple[int, ...]
+    unet_out_channels: int
+    final_channels: tuple[int, ...]
+    spacing: float
+    intensity: dict[str, Any]
+    masked: bool = False
+    half_resolution: bool = True
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def multiple(self) -> int:
+        """What the number of samples along each axis must be a multiple of."""
+        return int(2 ** (len(self.channels) // 2))
+
+
+def build_network(description: Description) -> "VoxelMorphUNet":
+    """Return the network with fresh weights from torch's random numbers."""
+    from monai.networks.nets import VoxelMorphUNet
+
+    return VoxelMorphUNet(
+        spatial_dims=description.ndim,
+        in_channels=2,
+        unet_out_channels=description.unet_out_channels,
+        channels=description.channels,
+        final_conv_channels=description.final_channels,
+    )
+
+
+def save_weights(path: str | Path, network: nn.Module, description: Description) -> None:
+    """Write a network with its description, whole or not at all; equal networks give equal bytes."""
+    from safetensors.torch import save_file
+
+    tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    header = {"format": FORMAT, "sha256": _checksum(tensors), "description": asdict(description)}
+    with whole(path) as part:
+        # One key of metadata only: safetensors writes several in an order that changes.
+        save_file(tensors, part, metadata={HEADER: json.dumps(header, sort_keys=True)})
+
+
+def load_network(path: str | Path, device: torch.device) -> tuple["VoxelMorphUNet", Description]:
+    """Read what :func:`save_weights` wrote, ready to answer.
+
+    Raises:
+        InputError: the file is none of ours, damaged, or describes another network.
+    """
+    tensors, description = _read(Path(path))
+    network = build_network(description)
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise InputError(f"{path}: the weights do not fit the network that their header describes") from error
+    network.requires_grad_(False)
+    return network.eval().to(device), description
+
+
+def find_weights(name: str | None) -> Path:
+    """Return the file of a network, given its path or its name in ``resources/weights``.
+
+    Raises:
+        RegistrationError: none is named or the file is missing, so that a ladder goes on.
+    """
+    if not name:
+        raise RegistrationError(
+            "voxelmorph has no trained network; set refine.options.voxelmorph.weights to a "
+            f"{SUFFIX} file, or take voxelmorph out of refine.methods"
+        )
+    candidates = [Path(name), WEIGHTS_FOLDER / name, WEIGHTS_FOLDER / f"{name}{SUFFIX}"]
+    found = next((path for path in candidates if path.is_file()), None)
+    if found is None:
+        raise RegistrationError(
+            f"the network '{name}' is neither a file nor in resources/weights; "
+            "correct the option 'weights' or put the file there"
+        )
+    return found
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], Description]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as store:
+            header = json.loads((store.metadata() or {})[HEADER])
+            tensors = {name: store.get_tensor(name) for name in store.keys()}  # noqa: SIM118
+        known, expected, content = header["format"], header["sha256"], header["description"]
+    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+        raise InputError(
+            f"{path}: not a network written by regflow; give the {SUFFIX} file that its training wrote"
+        ) from error
+    if known != FORMAT:
+        raise InputError(f"{path}: format {known} of networks is unknown; update regflow")
+    if _checksum(tensors) != expected:
+        raise InputError(f"{path}: the network is damaged (its checksum differs); copy the file again")
+    return tensors, _description(path, content)
+
+
+def _description(path: Path, content: Any) -> Description:
+    try:
+        jsonschema.validate(content, _SCHEMA)
+    except jsonschema.ValidationError as error:
+        raise InputError(
+            f"{path}: the network's description is wrong at {error.json_path}: {error.message}"
+        ) from error
+    lists = {key: tuple(content[key]) for key in ("channels", "final_channels")}
+    return Description(**{**content, **lists})
+
+
+def _checksum(tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        value = tensors[name]
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
