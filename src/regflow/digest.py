@@ -14,13 +14,18 @@ from regflow import __version__
 
 PACKAGE = Path(__file__).parent
 DIGITS = 12
+READERS = frozenset({"bids.py", "config.py", "samples.py", "schemas.py", "sheet.py"})
+"""Modules that read the configuration and the sheet: what they read arrives as params, and they
+know every stage's options, so through them each stage would lead to all others."""
 
 
 @cache
 def source_digest(module: str) -> str:
     """Return the version and a digest of all sources that a module, ``stages.refine`` say, leads to."""
     digest = hashlib.sha256()
-    for path in sorted(closure([f"regflow.{module}"])):
+    sources = closure([f"regflow.{module}"])
+    templates = {path for source in sources for path in (source.parent / "templates").glob("*")}
+    for path in sorted(sources | templates):
         digest.update(path.relative_to(PACKAGE).as_posix().encode())
         digest.update(path.read_bytes())
     return f"{__version__}+{digest.hexdigest()[:DIGITS]}"
@@ -35,7 +40,7 @@ def closure(modules: Iterable[str]) -> set[Path]:
     waiting, found = list(modules), set[Path]()
     while waiting:
         path = _source(waiting.pop())
-        if path is not None and path not in found:
+        if path is not None and path not in found and path.name not in READERS:
             found.add(path)
             waiting.extend(_mentions(path))
     return found

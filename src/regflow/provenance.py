@@ -1,8 +1,6 @@
 """What a run was made from: versions, sources, inputs by checksum, configuration and command."""
 
-import os
 import platform
-import sys
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import distributions
@@ -11,9 +9,7 @@ from typing import Any
 
 from regflow import __version__
 from regflow.core.files import read_json, whole, write_json
-
-COMMAND = "REGFLOW_COMMAND"
-"""Environment variable by which the workflow tells its jobs the command that was typed."""
+from regflow.jobs import typed
 
 
 def provenance(
@@ -43,7 +39,7 @@ def provenance(
         "regflow": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "command": os.environ.get(COMMAND, " ".join(sys.argv)),
+        "command": typed(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "sources": dict(sources),
         "packages": {d.name: d.version for d in sorted(distributions(), key=lambda d: d.name.lower())},

@@ -1,0 +1,27 @@
+"""What the jobs of a workflow inherit from the process that starts them."""
+
+import os
+import shlex
+import sys
+from pathlib import Path
+
+COMMAND = "REGFLOW_COMMAND"
+"""Environment variable with the command that was typed."""
+
+
+def hand_down() -> None:
+    """Set, for all processes started from here, where this package is and what was typed.
+
+    A job in a conda environment of its own then finds this regflow, not another version. Only a
+    source tree is handed down: a folder of installed packages holds those of another environment.
+    """
+    source = Path(__file__).parents[1]
+    if source.name == "src":
+        others = filter(None, [os.environ.get("PYTHONPATH")])
+        os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([str(source), *others]))
+    os.environ.setdefault(COMMAND, typed())
+
+
+def typed() -> str:
+    """Return the command that was typed, also in a job that it led to."""
+    return os.environ.get(COMMAND, shlex.join(sys.argv))

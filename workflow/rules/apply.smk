@@ -1,0 +1,53 @@
+rule apply:
+    """Warp the original image, companions, labels and landmarks, each with one interpolation."""
+    input:
+        refined="<results>/refine/{sample}",
+        fixed_manifest=fixed_manifest,
+        moving_manifest="<results>/ingest/moving/{sample}.json",
+        files=original_files,
+    output:
+        directory("<results>/apply/{sample}"),
+    log:
+        "<logs>/apply/{sample}.log",
+    benchmark:
+        "<benchmarks>/apply/{sample}.tsv"
+    conda:
+        "../../envs/volumes.yaml"
+    threads: 2
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(30),
+    params:
+        settings=settings["apply"],
+        digest=source_digest("stages.apply"),
+    message:
+        "{wildcards.sample}: warp"
+    script:
+        "../scripts/apply.py"
+
+
+rule publish:
+    """Give the products of a BIDS data set their names of BIDS-Derivatives."""
+    input:
+        applied=expand("<results>/apply/{sample}", sample=samples),
+        refined=expand("<results>/refine/{sample}", sample=samples),
+    output:
+        directory("<results>/derivatives"),
+    log:
+        "<logs>/publish.log",
+    benchmark:
+        "<benchmarks>/publish.tsv"
+    conda:
+        "../../envs/volumes.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(30),
+    params:
+        samples=list(samples.values()),
+        config=settings,
+        digest=source_digest("derivatives"),
+    message:
+        "name the products as BIDS derivatives"
+    script:
+        "../scripts/publish.py"

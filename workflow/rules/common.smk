@@ -1,0 +1,93 @@
+"""What all rules share: the validated configuration, the samples, and input functions."""
+
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+from regflow.config import load_config
+from regflow.core.errors import InputError
+from regflow.digest import source_digest
+from regflow.jobs import hand_down
+from regflow.samples import fixed_images, read_samples
+
+try:
+    settings = load_config(config)
+    samples = {sample.sample: sample for sample in read_samples(settings)}
+except InputError as error:
+    raise WorkflowError(str(error)) from None
+
+STAGES = ("ingest", "preprocess", "initialize", "refine", "apply", "assess", "report")
+
+fixed = fixed_images(samples.values())
+
+hand_down()
+
+
+wildcard_constraints:
+    sample="[^/]+",
+    fixed="[^/]+",
+
+
+def growing(amount):
+    """Return a resource: ``amount`` at the first try, and as much more at every retry."""
+    return lambda wildcards, attempt: amount * attempt
+
+
+def there(files):
+    """Return the files that exist: a missing one is ingest's to tell, and stops no other sample."""
+    return [path for path in files.values() if Path(path).exists()]
+
+
+def fixed_files(wildcards):
+    """Return the original files of a fixed image."""
+    return there(fixed[wildcards.fixed].files())
+
+
+def moving_files(wildcards):
+    """Return the original files of a sample."""
+    return there(samples[wildcards.sample].files())
+
+
+def fixed_image(wildcards):
+    """Return a sample's fixed image, whose field of view the sample has to meet."""
+    image = samples[wildcards.sample].fixed.image
+    return there({"image": image})
+
+
+def original_files(wildcards):
+    """Return the original files of a sample and of its fixed image."""
+    sample = samples[wildcards.sample]
+    return there(sample.files()) + there(sample.fixed.files())
+
+
+def fixed_manifest(wildcards):
+    """Return what ingest found about a sample's fixed image."""
+    return f"<results>/ingest/fixed/{samples[wildcards.sample].fixed.name}.json"
+
+
+def fixed_prepared(wildcards):
+    """Return the working copy of a sample's fixed image."""
+    return f"<results>/preprocess/fixed/{samples[wildcards.sample].fixed.name}"
+
+
+def manifests(wildcards):
+    """Return what ingest found about every image."""
+    return [
+        *(f"<results>/ingest/fixed/{name}.json" for name in fixed),
+        *(f"<results>/ingest/moving/{name}.json" for name in samples),
+    ]
+
+
+def derivatives(wildcards):
+    """Return the derivatives of a BIDS data set; a sheet has none."""
+    return ["<results>/derivatives"] if settings["bids"] else []
+
+
+def described(sample):
+    """Return what the sheet says of a sample beside its files."""
+    return {
+        "fixed": sample.fixed.name,
+        "group": sample.group,
+        "session": sample.session,
+        "modality": sample.modality,
+    }

@@ -1,0 +1,15 @@
+"""Warp what belongs to one sample (rule apply)."""
+
+from regflow.core.logs import stage_log
+
+with stage_log(snakemake.log[0]):
+    from regflow.stages.apply import apply
+
+    apply(
+        snakemake.output[0],
+        sample=snakemake.wildcards.sample,
+        manifests=(snakemake.input.fixed_manifest, snakemake.input.moving_manifest),
+        refined=snakemake.input.refined,
+        settings=snakemake.params.settings,
+        threads=snakemake.threads,
+    )

@@ -1,0 +1,18 @@
+"""Assess one sample (rule assess)."""
+
+from regflow.core.logs import stage_log
+
+with stage_log(snakemake.log[0]):
+    from regflow.stages.assess import assess
+
+    assess(
+        snakemake.output[0],
+        sample=snakemake.wildcards.sample,
+        manifests=(snakemake.input.fixed_manifest, snakemake.input.moving_manifest),
+        prepared=(snakemake.input.fixed, snakemake.input.moving),
+        initial=snakemake.input.initial,
+        refined=snakemake.input.refined,
+        applied=snakemake.input.applied,
+        settings=snakemake.params.settings,
+        threads=snakemake.threads,
+    )
