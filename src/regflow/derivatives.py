@@ -50,6 +50,7 @@ def products(sample: Sample, names: Iterable[str]) -> dict[str, str]:
         "landmarks.csv": image_name(sample, placed, "landmarks", ".csv"),
         "inverse_fixed.nii.gz": image_name(sample, f"space-{suffix}_desc-fixed", suffix),
         "inverse_labels.nii.gz": image_name(sample, f"space-{suffix}_desc-fixed", "dseg"),
+        "inverse_landmarks.csv": image_name(sample, f"space-{suffix}_desc-fixed", "landmarks", ".csv"),
         "transform.h5": image_name(sample, f"from-{suffix}_to-{space}_mode-image", "xfm", ".h5"),
         "inverse.h5": image_name(sample, f"from-{space}_to-{suffix}_mode-image", "xfm", ".h5"),
     }

@@ -65,8 +65,10 @@ def samples_schema() -> Schema:
 def config_schema() -> Schema:
     """Return the JSON schema of the configuration, with a description and default for each key."""
     from regflow.methods import initialize, preprocess, refine
-    from regflow.stages.assess import OPTIONS as ASSESS
-    from regflow.stages.report import OPTIONS as REPORT
+    from regflow.stages import apply, assess, report
+    from regflow.stages.initialize import LIMITS as INITIALIZE_LIMITS
+    from regflow.stages.refine import INVERSE_LIMITS
+    from regflow.stages.refine import LIMITS as REFINE_LIMITS
 
     section = _section(
         "",
@@ -80,12 +82,20 @@ def config_schema() -> Schema:
         atlases=_atlases(),
         preprocess=preprocess.schema(),
         initialize=_ladder(
-            "rigid, then affine alignment", initialize.METHODS, ["mutual-information", "elastix"]
+            "rigid, then affine alignment",
+            initialize.METHODS,
+            ["mutual-information", "elastix"],
+            INITIALIZE_LIMITS,
         ),
-        refine=_ladder("deformable alignment", refine.METHODS, ["greedy"]),
-        apply=_apply(),
-        assess=_section("what is measured, and the limits of the verdict", **ASSESS),
-        report=_section("the pages of figures and pictures", **REPORT),
+        refine=_ladder(
+            "deformable alignment", refine.METHODS, ["greedy"], {**REFINE_LIMITS, **INVERSE_LIMITS}
+        ),
+        apply=_section("the products: resampled once, from the original files", **apply.OPTIONS),
+        assess=_section(
+            "what is measured, and the limits of the verdict",
+            **{**assess.OPTIONS, "limits": _limits(assess.LIMITS, others=True)},
+        ),
+        report=_section("the pages of figures and pictures", **report.OPTIONS),
     )
     del section["default"]
     return {"$schema": DIALECT, "title": "configuration of regflow", **section}
@@ -99,7 +109,9 @@ def leaves(schema: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Sch
     for name, entry in schema.get("properties", {}).items():
         here = f"{path}.{name}" if path else name
         named = entry.get("additionalProperties") or {}
-        if entry.get("properties"):
+        if "default" in entry and any(key in LIMIT_KEYS for key in entry.get("properties", {})):
+            yield here, entry
+        elif entry.get("properties"):
             yield from leaves(entry, here)
         elif any("description" in inner for inner in named.get("properties", {}).values()):
             yield from leaves(named, f"{here}.NAME")
@@ -172,7 +184,9 @@ def _atlases() -> Schema:
     }
 
 
-def _ladder(description: str, table: Mapping[str, Method], first: list[str]) -> Schema:
+def _ladder(
+    description: str, table: Mapping[str, Method], first: list[str], limits: Mapping[str, Mapping[str, float]]
+) -> Schema:
     summaries = "; ".join(f"{name}: {method.summary.rstrip('.')}" for name, method in table.items())
     options = {
         name: _section(method.summary, **method.options) for name, method in table.items() if method.options
@@ -188,39 +202,30 @@ def _ladder(description: str, table: Mapping[str, Method], first: list[str]) -> 
             "default": [name for name in first if name in table],
         },
         options=_section("each method's own options, by its name", **options),
-        gate=_limits({}),
+        gate=_limits(limits),
     )
 
 
-def _limits(default: Schema) -> Schema:
+def _limits(defaults: Mapping[str, Mapping[str, float]], *, others: bool = False) -> Schema:
+    """Return the schema of limits by figure: a given figure's limits replace its own defaults.
+
+    Args:
+        defaults: by figure.
+        others: further figures may get limits.
+    """
+    bounds: Schema = {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {key: {"type": ["number", "null"]} for key in LIMIT_KEYS},
+    }
+    figures = {
+        name: {**deepcopy(bounds), "description": f"limits of {name}", "default": dict(limits)}
+        for name, limits in defaults.items()
+    }
     return {
         "type": "object",
-        "description": "limits that replace the stage's own: by figure, any of " + ", ".join(LIMIT_KEYS),
-        "default": default,
-        "additionalProperties": {
-            "type": "object",
-            "additionalProperties": False,
-            "properties": {key: {"type": ["number", "null"]} for key in LIMIT_KEYS},
-        },
+        "description": "limits of the verdict: by figure, any of " + ", ".join(LIMIT_KEYS),
+        "additionalProperties": bounds if others else False,
+        "properties": figures,
+        "default": {},
     }
-
-
-def _apply() -> Schema:
-    from regflow.core.resample import INTERPOLATIONS
-
-    return _section(
-        "the products: resampled once, from the original files",
-        interpolation={
-            "enum": list(INTERPOLATIONS),
-            "description": "of the moving image and its companions",
-            "default": "linear",
-        },
-        labels={
-            "enum": ["nearest", "smooth"],
-            "description": "of label maps: the nearest sample's label, or smooth borders between labels",
-            "default": "nearest",
-        },
-        inverse=_key(
-            "boolean", False, "also bring the fixed image and its labels onto the moving image's grid"
-        ),
-    )

@@ -49,6 +49,12 @@ def test_what_is_given_stands_and_its_neighbors_get_defaults():
     assert complete["refine"] == load_config(SAMPLES)["refine"]
 
 
+def test_a_figure_with_new_limits_loses_its_old_ones_and_no_other_does():
+    limits = {"folding_percent": {"warn_above": 0.1}, "dice_mean": {"fail_below": 0.5}}
+    given = load_config(nested("assess.limits", limits))["assess"]["limits"]
+    assert given == {**load_config(SAMPLES)["assess"]["limits"], **limits}
+
+
 def test_a_loaded_configuration_loads_again_to_the_same():
     complete = load_config(SAMPLES)
     assert load_config(complete) == complete
@@ -96,6 +102,7 @@ def test_a_section_left_empty_in_yaml_takes_its_defaults(tmp_path):
         ("preprocess.bias.options.n4.convergence", "1e-3", "must be a number: write 0.001"),
         ("refine.methods", "none", "refine.methods is 'none', but must be a list: write [none]"),
         ("refine", ["none"], "refine is a list, but must be a section of keys"),
+        ("refine.gate", {"foldings": {}}, "did you mean 'refine.gate.folding_percent'?"),
         (
             "refine.gate",
             {"folding_percent": {"fail_over": 1}},
