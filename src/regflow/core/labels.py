@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from regflow.core.errors import InputError
 from regflow.core.grid import Grid
 from regflow.core.resample import resample_array
 from regflow.core.transform import Affine, Transform
@@ -46,6 +47,20 @@ def resample_labels(labels: Labels, source: Grid, target: Grid, transform: Trans
         points = transform.apply(target.to_world(indices))
         flat[members] = _vote(padded, source.to_index(points)[:, ::-1] + 1)
     return result
+
+
+def whole_numbers(labels: NDArray[Any]) -> Labels:
+    """Return a label map as integers.
+
+    Raises:
+        InputError: it holds values that are not whole numbers.
+    """
+    if labels.dtype.kind in "iu":
+        return labels
+    rounded = np.rint(labels)
+    if not np.array_equal(rounded, labels):
+        raise InputError("the label map holds values that are not whole numbers; is it an image?")
+    return rounded.astype(np.int32)
 
 
 def _near_border(labels: Labels) -> NDArray[np.bool_]:

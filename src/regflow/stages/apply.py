@@ -4,22 +4,58 @@ Pixels come from the original files, not from the working copies, and are resamp
 composed transform.
 """
 
-from typing import TYPE_CHECKING, Any
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+import regflow
 from regflow.core.errors import InputError
+from regflow.core.files import sha256, write_json
+from regflow.core.gate import Verdict
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.labels import Labels, resample_labels
+from regflow.core.io.landmarks import Landmarks, read_landmarks, write_landmarks
+from regflow.core.io.transforms import read_transform
+from regflow.core.io.volumes import read_volume, write_volume
+from regflow.core.labels import Labels, resample_labels, whole_numbers
 from regflow.core.resample import INTERPOLATIONS, resample_array
+from regflow.core.threads import itk_threads
 from regflow.core.transform import Transform
+from regflow.stages.ingest import read_manifest
+from regflow.stages.outcome import Outcome, conclude, done, timed
 
-if TYPE_CHECKING:
-    from regflow.core.io.landmarks import Landmarks
+log = logging.getLogger(__name__)
 
 LABEL_MODES = ("nearest", "smooth")
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "interpolation": {
+        "enum": list(INTERPOLATIONS),
+        "description": "of the moving image and its companions",
+        "default": "linear",
+    },
+    "labels": {
+        "enum": list(LABEL_MODES),
+        "description": "of label maps: the nearest sample's label, or smooth borders between labels",
+        "default": "nearest",
+    },
+    "outside": {
+        "type": ["number", "null"],
+        "description": "value where the moving image has no sample; null takes 0, or the smallest value "
+        "of an image with negative ones",
+        "default": None,
+    },
+    "inverse": {
+        "type": "boolean",
+        "description": "also bring the fixed image, its labels and landmarks onto the moving image's grid",
+        "default": False,
+    },
+}
 
 
 def warp_image(
@@ -76,30 +112,146 @@ def warp_labels(
     return resample_array(whole, source, target, transform, "nearest")
 
 
-def map_landmarks(landmarks: "Landmarks", transform: Transform) -> "Landmarks":
+def map_landmarks(landmarks: Landmarks, transform: Transform) -> Landmarks:
     """Move landmarks by a transform, their names kept.
 
     An image is pulled by the transform from fixed to moving points, but a point is pushed: moving
     landmarks come into the fixed image's space by the INVERSE, fixed landmarks into the moving
     image's by the forward transform.
     """
-    from dataclasses import replace
-
     return replace(landmarks, points=transform.apply(landmarks.points))
 
 
-def whole_numbers(labels: NDArray[Any]) -> Labels:
-    """Return a label map as integers.
+def apply(
+    output: str | Path,
+    *,
+    sample: str,
+    manifests: tuple[str | Path, str | Path],
+    refined: str | Path,
+    settings: Mapping[str, Any],
+    threads: int = 1,
+) -> Outcome:
+    """Bring everything of one sample onto the fixed image's grid.
 
-    Raises:
-        InputError: it holds values that are not whole numbers.
+    Writes ``warped.nii.gz`` and, where the sample has them, ``labels.nii.gz``, ``landmarks.csv``
+    and ``companions/NAME.nii.gz`` into ``output``; with the setting ``inverse`` also
+    ``inverse_fixed.nii.gz``, ``inverse_labels.nii.gz`` and ``inverse_landmarks.csv`` in the moving
+    image's space. Beside each stands a ``.json`` that says what it was made from and how.
+
+    Args:
+        output: the directory to make.
+        sample: its id.
+        manifests: of the fixed and the moving image, written by ingest.
+        refined: directory written by refine, with ``transform.h5`` and ``inverse.h5``.
+        settings: the ``apply`` section of the configuration; missing keys take their default.
+        threads: most threads to use; no product depends on it.
     """
-    if labels.dtype.kind in "iu":
-        return labels
-    rounded = np.rint(labels)
-    if not np.array_equal(rounded, labels):
-        raise InputError("the label map holds values that are not whole numbers; is it an image?")
-    return rounded.astype(np.int32)
+    settings = {**{key: schema["default"] for key, schema in OPTIONS.items()}, **settings}
+
+    def work(folder: Path) -> Outcome:
+        fixed, moving = (read_manifest(manifest) for manifest in manifests)
+        if "fixed_landmarks" in moving["paths"]:
+            fixed = _with_landmarks(fixed, moving)
+        steps: list[dict[str, Any]] = []
+        with itk_threads(threads):
+            for carry in _directions(fixed, moving, Path(refined), settings["inverse"]):
+                _carry(folder, carry, settings, steps)
+        return done(Verdict("pass", "every product was written"), steps)
+
+    return conclude("apply", sample, output, [refined], work)
+
+
+@dataclass(frozen=True)
+class _Carry:
+    """One direction: what is carried, onto which grid, and by which files.
+
+    Attributes:
+        source: manifest of the image that is carried.
+        target: manifest of the image whose grid the products take.
+        pull: transform file from target to source points, for images.
+        push: transform file from source to target points, for landmarks.
+        names: names of the products, without suffix, of the image, labels and landmarks.
+        companions: companions that are carried too, by name.
+    """
+
+    source: Mapping[str, Any]
+    target: Mapping[str, Any]
+    pull: Path
+    push: Path
+    names: tuple[str, str, str]
+    companions: Mapping[str, str]
+
+
+def _directions(
+    fixed: Mapping[str, Any], moving: Mapping[str, Any], refined: Path, inverse: bool
+) -> list[_Carry]:
+    forward, backward = refined / "transform.h5", refined / "inverse.h5"
+    companions = moving["paths"].get("companions", {})
+    names = ("warped", "labels", "landmarks")
+    carries = [_Carry(moving, fixed, forward, backward, names, companions)]
+    if inverse:
+        names = ("inverse_fixed", "inverse_labels", "inverse_landmarks")
+        carries.append(_Carry(fixed, moving, backward, forward, names, {}))
+    return carries
+
+
+def _with_landmarks(fixed: Mapping[str, Any], moving: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fixed image's manifest with the sample's own fixed landmarks."""
+    part = "fixed_landmarks"
+    paths = {**fixed["paths"], "landmarks": moving["paths"][part]}
+    return {**fixed, "paths": paths, "sha256": {**fixed["sha256"], "landmarks": moving["sha256"][part]}}
+
+
+def _carry(folder: Path, carry: _Carry, settings: Mapping[str, Any], steps: list[dict[str, Any]]) -> None:
+    """Write all products of one direction, each with its side-car."""
+    paths, sums = carry.source["paths"], carry.source["sha256"]
+    target = Grid.from_dict(carry.target["grid"])
+    transform = read_transform(carry.pull, target)
+    image, labels, landmarks = carry.names
+    volumes = {image: (paths["image"], sums["image"], carry.source["volume"])}
+    for name, path in carry.companions.items():
+        volumes[f"companions/{name}"] = (path, sums["companions"][name], None)
+    for name, (path, digest, volume) in volumes.items():
+        with timed(steps, name):
+            original = read_volume(path, volume)
+            warped = warp_image(original, target, transform, settings["interpolation"], settings["outside"])
+            write_volume(folder / f"{name}.nii.gz", warped.channel, target)
+            how = {"volume": volume, "interpolation": settings["interpolation"]}
+            _describe(folder / f"{name}.json", carry, carry.pull, (path, digest), how)
+    if "labels" in paths:
+        with timed(steps, labels):
+            original = read_volume(paths["labels"])
+            mode = settings["labels"]
+            drawn = warp_labels(original.channel, original.grid, target, transform, mode)
+            write_volume(folder / f"{labels}.nii.gz", drawn, target)
+            how = {"interpolation": f"labels, {mode}"}
+            _describe(folder / f"{labels}.json", carry, carry.pull, (paths["labels"], sums["labels"]), how)
+    if "landmarks" in paths:
+        with timed(steps, landmarks):
+            push = read_transform(carry.push, Grid.from_dict(carry.source["grid"]))
+            moved = map_landmarks(read_landmarks(paths["landmarks"]), push)
+            write_landmarks(folder / f"{landmarks}.csv", moved)
+            made_from = (paths["landmarks"], sums["landmarks"])
+            _describe(folder / f"{landmarks}.json", carry, carry.push, made_from, {})
+
+
+def _describe(
+    path: Path, carry: _Carry, transform: Path, source: tuple[str, str], how: Mapping[str, Any]
+) -> None:
+    """Write the side-car of a product: from which file (path, checksum) it was made, and how."""
+    from importlib.metadata import version
+
+    content = {
+        "source": source[0],
+        "source_sha256": source[1],
+        "space_of": carry.target["paths"]["image"],
+        "space_of_sha256": carry.target["sha256"]["image"],
+        "transform": "/".join(transform.parts[-3:]),
+        "transform_sha256": sha256(transform),
+        **how,
+        "versions": {"regflow": regflow.__version__, "SimpleITK": version("SimpleITK")},
+    }
+    write_json(path, content)
 
 
 def _warp_channel(

@@ -5,16 +5,22 @@ field, intensity. Each can be switched off, and each is recorded with its second
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from regflow.core.gate import Verdict
 from regflow.core.image import Image
+from regflow.core.threads import itk_threads
 from regflow.methods.preprocess import TABLES, complete, load
 from regflow.methods.preprocess.bias import unsuitable
 from regflow.methods.preprocess.masks import choose
 from regflow.methods.preprocess.orientation import orient, respace, working_spacing
-from regflow.stages.outcome import timed
+from regflow.stages.ingest import read_manifest
+from regflow.stages.originals import read_original
+from regflow.stages.outcome import Outcome, conclude, done, timed
+from regflow.stages.working import read_working, write_working
 
 
 def prepare(
@@ -51,6 +57,40 @@ def prepare(
     for kind in TABLES:
         image = _step(kind, image, reference, settings[kind], threads, steps)
     return image, steps
+
+
+def preprocess(
+    output: str | Path,
+    *,
+    sample: str,
+    manifest: str | Path,
+    settings: Mapping[str, Any],
+    reference: str | Path | None = None,
+    threads: int = 1,
+) -> Outcome:
+    """Make the working image of one original file.
+
+    Writes ``image.nii`` (float32), ``mask.nii`` (uint8) and ``labels.nii``, the latter two where
+    there are any, into ``output``.
+
+    Args:
+        output: the directory to make.
+        sample: the sample's id, or the fixed image's name.
+        manifest: of this image, written by ingest.
+        settings: the ``preprocess`` section of the configuration.
+        reference: this stage's directory of the fixed image, for a moving image.
+        threads: most threads to use.
+    """
+
+    def work(folder: Path) -> Outcome:
+        original = read_original(read_manifest(manifest))
+        fixed = None if reference is None else read_working(reference)
+        with itk_threads(threads):
+            prepared, steps = prepare(original, settings, reference=fixed, threads=threads)
+        write_working(folder, prepared)
+        return done(Verdict("pass", "the working image was made"), steps)
+
+    return conclude("preprocess", sample, output, [] if reference is None else [reference], work)
 
 
 def _step(
