@@ -62,7 +62,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "limits": {
         "type": "object",
         "description": "what the figures of quality.json are held against: by figure, any of "
-        "fail_below, fail_above, warn_below, warn_above",
+        "fail_below, fail_above, warn_below, warn_above; {} lifts a standard limit",
         "default": LIMITS,
     },
 }
@@ -145,7 +145,7 @@ def assess_pair(pair: Pair, settings: Mapping[str, Any], *, threads: int = 1) ->
         determinant = jacobian.determinant_map(displacement, pair.fixed.grid)
         quality.update(_transform(pair, determinant))
     quality["figures"] = dict(_flat(quality))
-    verdict = _verdict(quality["figures"], settings["limits"], pair.earlier)
+    verdict = _verdict(quality["figures"], {**LIMITS, **settings["limits"]}, pair.earlier)
     quality["verdict"] = verdict.to_dict()
     return Assessment(quality, verdict, steps, moved, displacement, determinant)
 
@@ -230,8 +230,9 @@ def stage_records(prepared: tuple[str | Path, str | Path], *later: str | Path) -
 def moved_images(pair: Pair) -> dict[str, NDArray[np.float32]]:
     """Return the working moving image on the fixed grid at each of the compared states."""
     moving, target = pair.moving, pair.fixed.grid
+    outside = float(moving.channel.min())
     return {
-        stage: resample_array(moving.channel, moving.grid, target, transform)
+        stage: resample_array(moving.channel, moving.grid, target, transform, outside=outside)
         for stage, transform in pair.transforms.items()
     }
 
