@@ -30,7 +30,7 @@ def provenance(
         sources: each stage's digest of its sources.
 
     Returns:
-        What ``record`` holds: ``regflow``, ``python``, ``platform``, ``command``, ``started`` (UTC,
+        What ``record`` holds: ``regflow``, ``python``, ``platform``, ``command``, ``recorded`` (UTC,
         ISO 8601), ``sources``, ``packages`` (version by name) and ``inputs`` (checksums by image).
     """
     import yaml
@@ -40,7 +40,7 @@ def provenance(
         "python": platform.python_version(),
         "platform": platform.platform(),
         "command": typed(),
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "recorded": datetime.now(UTC).isoformat(timespec="seconds"),
         "sources": dict(sources),
         "packages": {d.name: d.version for d in sorted(distributions(), key=lambda d: d.name.lower())},
         "inputs": {Path(path).stem: read_json(path)["sha256"] for path in manifests},

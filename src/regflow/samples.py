@@ -119,6 +119,15 @@ def fixed_images(samples: Iterable[Sample]) -> dict[str, Fixed]:
     return {sample.fixed.name: sample.fixed for sample in samples}
 
 
+def described(samples: Iterable[Sample]) -> dict[str, dict[str, str | None]]:
+    """Return what the sheet says of each sample beside its files, by id."""
+    stated = ("group", "session", "modality")
+    return {
+        sample.sample: {"fixed": sample.fixed.name, **{key: getattr(sample, key) for key in stated}}
+        for sample in samples
+    }
+
+
 def atlas(config: Mapping[str, Any], name: str) -> Fixed:
     """Return an atlas of the configuration."""
     given = config["atlases"][name]

@@ -52,7 +52,7 @@ rule gather:
         mem_mb=growing(4000),
         runtime=growing(30),
     params:
-        subjects={name: described(sample) for name, sample in samples.items()},
+        subjects=described(samples.values()),
         digest=source_digest("stages.gather"),
     message:
         "gather the figures of all samples"

@@ -8,7 +8,7 @@ from regflow.config import load_config
 from regflow.core.errors import InputError
 from regflow.digest import source_digest
 from regflow.jobs import hand_down
-from regflow.samples import fixed_images, read_samples
+from regflow.samples import described, fixed_images, read_samples
 
 try:
     settings = load_config(config)
@@ -81,13 +81,3 @@ def manifests(wildcards):
 def derivatives(wildcards):
     """Return the derivatives of a BIDS data set; a sheet has none."""
     return ["<results>/derivatives"] if settings["bids"] else []
-
-
-def described(sample):
-    """Return what the sheet says of a sample beside its files."""
-    return {
-        "fixed": sample.fixed.name,
-        "group": sample.group,
-        "session": sample.session,
-        "modality": sample.modality,
-    }

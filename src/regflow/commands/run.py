@@ -4,6 +4,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ TOTAL = re.compile(r"^total\s+(\d+)\s*$")
 DONE = re.compile(r"^(\d+) of (\d+) steps \(\d+%\) done$")
 ERROR = re.compile(r"^(Error in |\w*Error\b|\w*Exception\b)")
 TAIL_LINES = 20
+INTERRUPTED = 130
 
 
 @click.command(short_help="Run a study, to its report.", context_settings={"ignore_unknown_options": True})
@@ -46,12 +48,30 @@ def run(config: Path, cores: str | None, profile: str, dry_run: bool, snakemake:
     regflow run -- --forcerun refine     one stage, and what follows, again
     """
     from regflow.config import load_config
+    from regflow.jobs import hand_down
     from regflow.samples import read_samples
 
     settings = load_config(config)
-    read_samples(settings)
+    samples = read_samples(settings)
+    hand_down()
     command = _command(config, cores, profile, [*(["--dry-run"] if dry_run else []), *snakemake])
-    raise SystemExit(_wait(command, bar=sys.stderr.isatty() and not dry_run))
+    started = time.time()
+    code = _wait(command, bar=sys.stderr.isatty() and not dry_run)
+    results = Path(settings["output"])
+    page = results / "report" / "index.html"
+    if code not in (0, INTERRUPTED) and _ran_jobs(results, started):
+        from regflow.aftermath import report_what_exists
+
+        click.echo("some jobs crashed: the report tells which; run it again to resume", err=True)
+        page = report_what_exists(results, samples)
+    if page.exists() and not dry_run:
+        click.echo(f"report: {page}", err=True)
+    raise SystemExit(code)
+
+
+def _ran_jobs(results: Path, since: float) -> bool:
+    """Return whether any job has run; if none has, Snakemake itself has said what it refused."""
+    return any(log.stat().st_mtime >= since for log in results.glob("logs/**/*.log"))
 
 
 def _command(config: Path, cores: str | None, profile: str, more: Sequence[str]) -> list[str]:
@@ -72,13 +92,14 @@ def _wait(command: Sequence[str], *, bar: bool) -> int:
     stdout, stderr = (subprocess.PIPE, subprocess.STDOUT) if bar else (None, None)
     with subprocess.Popen(command, text=True, stdout=stdout, stderr=stderr) as process:
         # An interrupt reaches Snakemake too, which then cancels its jobs: outlive it.
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        interrupts: list[int] = []
+        before = signal.signal(signal.SIGINT, lambda number, _frame: interrupts.append(number))
         tail: Iterable[str] = _follow(process.stdout) if process.stdout else ()
         code = process.wait()
         signal.signal(signal.SIGINT, before)
     if code:
         click.echo("".join(tail), err=True, nl=False)
-    return code
+    return INTERRUPTED if interrupts else code
 
 
 def _follow(lines: Iterable[str]) -> deque[str]:
