@@ -49,24 +49,15 @@ def invert(
 ) -> VoxelField:
     """Return the field that undoes ``field``, by the fixed point ``v <- -u(i + v)``.
 
-    The iteration converges where the displacement's slope is below one and is damped by a half
-    when it does not; it ends after ``iterations``, or when no sample changes by more than
-    ``tolerance`` samples. :func:`inverse_residual` measures the result.
+    Every sample iterates by itself, until it moves by less than ``tolerance`` samples or for
+    ``iterations``; a step that is not shorter than the last is halved, which carries it over places
+    where the displacement's slope reaches one. :func:`inverse_residual` measures the result.
     Source: Chen et al., Medical Physics 35(1):81-88, 2008.
     """
-    inverse = np.asarray(-field)
-    previous = np.inf
-    damping = np.float32(1.0)
-    for _ in range(iterations):
-        pulled = _pulled(field, inverse, np.empty_like(inverse))
-        change = np.abs(pulled + inverse).max()
-        if change > previous:
-            damping = max(damping * np.float32(0.5), np.float32(0.125))
-        previous = change
-        inverse -= damping * (inverse + pulled)
-        if change < tolerance:
-            break
-    return inverse
+    volume = _as_volume(field)
+    out = np.empty_like(volume)
+    _invert(volume, iterations, np.float32(tolerance), out)
+    return out[-field.shape[0] :].reshape(field.shape)
 
 
 def inverse_residual(forward: VoxelField, backward: VoxelField) -> NDArray[np.float32]:
@@ -148,13 +139,46 @@ def _pull(channels: Any, field: Any, out: Any) -> None:
                 y0, y1, b = _split(np.float32(y) + field[1, z, y, x], height)
                 x0, x1, a = _split(np.float32(x) + field[2, z, y, x], width)
                 for n in range(count):
-                    s00 = channels[n, z0, y0, x0] + a * (channels[n, z0, y0, x1] - channels[n, z0, y0, x0])
-                    s01 = channels[n, z0, y1, x0] + a * (channels[n, z0, y1, x1] - channels[n, z0, y1, x0])
-                    s10 = channels[n, z1, y0, x0] + a * (channels[n, z1, y0, x1] - channels[n, z1, y0, x0])
-                    s11 = channels[n, z1, y1, x0] + a * (channels[n, z1, y1, x1] - channels[n, z1, y1, x0])
-                    s0 = s00 + b * (s01 - s00)
-                    s1 = s10 + b * (s11 - s10)
-                    out[n, z, y, x] = s0 + c * (s1 - s0)
+                    out[n, z, y, x] = _blend(channels[n], z0, z1, c, y0, y1, b, x0, x1, a)
+
+
+@njit(**_PARALLEL)
+def _invert(field: Any, iterations: int, tolerance: Any, out: Any) -> None:
+    depth, height, width = field.shape[1:]
+    for z in prange(depth):
+        for y in range(height):
+            for x in range(width):
+                v0, v1, v2 = -field[0, z, y, x], -field[1, z, y, x], -field[2, z, y, x]
+                last = np.float32(np.inf)
+                damping = np.float32(1)
+                for _ in range(iterations):
+                    z0, z1, c = _split(np.float32(z) + v0, depth)
+                    y0, y1, b = _split(np.float32(y) + v1, height)
+                    x0, x1, a = _split(np.float32(x) + v2, width)
+                    d0 = -_blend(field[0], z0, z1, c, y0, y1, b, x0, x1, a) - v0
+                    d1 = -_blend(field[1], z0, z1, c, y0, y1, b, x0, x1, a) - v1
+                    d2 = -_blend(field[2], z0, z1, c, y0, y1, b, x0, x1, a) - v2
+                    length = np.sqrt(d0 * d0 + d1 * d1 + d2 * d2)
+                    if length >= last:
+                        damping = max(damping * np.float32(0.5), np.float32(0.05))
+                    last = length
+                    v0, v1, v2 = v0 + damping * d0, v1 + damping * d1, v2 + damping * d2
+                    if length < tolerance:
+                        break
+                out[0, z, y, x], out[1, z, y, x], out[2, z, y, x] = v0, v1, v2
+
+
+@njit(cache=True, inline="always")
+def _blend(
+    v: Any, z0: int, z1: int, c: Any, y0: int, y1: int, b: Any, x0: int, x1: int, a: Any
+) -> np.float32:
+    """Interpolate linearly between eight samples of a volume."""
+    s00 = v[z0, y0, x0] + a * (v[z0, y0, x1] - v[z0, y0, x0])
+    s01 = v[z0, y1, x0] + a * (v[z0, y1, x1] - v[z0, y1, x0])
+    s10 = v[z1, y0, x0] + a * (v[z1, y0, x1] - v[z1, y0, x0])
+    s11 = v[z1, y1, x0] + a * (v[z1, y1, x1] - v[z1, y1, x0])
+    s0 = s00 + b * (s01 - s00)
+    return s0 + c * (s10 + b * (s11 - s10) - s0)
 
 
 @njit(cache=True, inline="always")
@@ -195,10 +219,5 @@ def _resize(field: Any, ratio: Any, out: Any) -> None:
             for x in range(out.shape[3]):
                 x0, x1, a = _split((np.float32(x) + half) * ratio[2] - half, width)
                 for n in range(3):
-                    s00 = field[n, z0, y0, x0] + a * (field[n, z0, y0, x1] - field[n, z0, y0, x0])
-                    s01 = field[n, z0, y1, x0] + a * (field[n, z0, y1, x1] - field[n, z0, y1, x0])
-                    s10 = field[n, z1, y0, x0] + a * (field[n, z1, y0, x1] - field[n, z1, y0, x0])
-                    s11 = field[n, z1, y1, x0] + a * (field[n, z1, y1, x1] - field[n, z1, y1, x0])
-                    s0 = s00 + b * (s01 - s00)
-                    s1 = s10 + b * (s11 - s10)
-                    out[n, z, y, x] = (s0 + c * (s1 - s0)) / ratio[n]
+                    moved = _blend(field[n], z0, z1, c, y0, y1, b, x0, x1, a)
+                    out[n, z, y, x] = moved / ratio[n]
