@@ -1,5 +1,6 @@
 """DICOM series that SimpleITK writes from a real volume, and folders that hold something else."""
 
+import shutil
 from pathlib import Path
 
 import nibabel as nib
@@ -11,7 +12,7 @@ from regflow.core.errors import InputError
 from regflow.core.grid import Grid
 from regflow.core.io.dicom import list_series
 from regflow.core.io.volumes import read_header, read_volume
-from regflow.core.resample import to_sitk_image
+from regflow.core.resample import grid_of, to_sitk_image
 
 DATA = Path(nib.__file__).parent / "tests" / "data"
 TILT = np.array([[1.0, 0.0, 0.0], [0.0, 0.96, -0.28], [0.0, 0.28, 0.96]])
@@ -60,6 +61,16 @@ def test_a_series_reads_on_its_oblique_grid(tmp_path):
     assert image.grid.matches(expected)
     header = read_header(tmp_path / "scan")
     assert (header.format, header.dtype, header.grid) == ("DICOM", np.int16, image.grid)
+
+
+def test_real_slices_read_as_simpleitk_reads_them(tmp_path):
+    for name in ("0.dcm", "1.dcm"):
+        shutil.copy(DATA / name, tmp_path)
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(tmp_path)))
+    theirs, image = reader.Execute(), read_volume(tmp_path)
+    assert np.array_equal(image.channel, sitk.GetArrayFromImage(theirs))
+    assert image.grid.matches(grid_of(theirs))
 
 
 def test_one_of_several_series_is_chosen_by_number_or_uid(tmp_path):

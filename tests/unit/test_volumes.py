@@ -5,11 +5,15 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
 
 from regflow.core.errors import InputError
 from regflow.core.files import sha256
@@ -201,7 +205,7 @@ def test_one_of_several_volumes_is_named(tmp_path, ending):
     for index in range(3):
         assert np.array_equal(read_volume(path, index).channel, values[index])
     assert np.array_equal(read_volume(path, "2").channel, values[2])
-    assert "holds 3 volumes; name one of them, 0 to 2, in the column 'volume'" in sentence(path)
+    assert "holds 3 volumes; name one of a moving file in the column 'volume' (0 to 2)" in sentence(path)
     assert "no volume '3'" in sentence(path, volume=3)
 
 
@@ -209,6 +213,34 @@ def test_components_count_as_volumes(tmp_path):
     values = np.random.default_rng(1).normal(size=(*SHAPE, 3)).astype(np.float32)
     sitk.WriteImage(sitk.GetImageFromArray(values, isVector=True), str(tmp_path / "a.nrrd"))
     assert np.array_equal(read_volume(tmp_path / "a.nrrd", 1).channel, values[..., 1])
+
+
+def test_an_ending_in_capitals_is_the_same(tmp_path, data, grid):
+    for name in ("A.NII", "A.NII.GZ"):
+        write_volume(tmp_path / name, data, grid)
+        assert np.array_equal(read_volume(tmp_path / name).channel, data)
+    assert (tmp_path / "A.NII.GZ").read_bytes()[:2] == b"\x1f\x8b"
+
+
+@given(
+    spacing=st.tuples(*[st.floats(0.2, 10)] * 3),
+    origin=st.tuples(*[st.floats(-500, 500)] * 3),
+    angles=st.tuples(*[st.floats(-180, 180)] * 3),
+    flip=st.tuples(*[st.sampled_from([-1.0, 1.0])] * 3),
+)
+@settings(max_examples=60, deadline=None)
+def test_any_grid_survives_a_nifti_file(spacing, origin, angles, flip):
+    turn = Rotation.from_euler("xyz", angles, degrees=True).as_matrix() * flip
+    grid = Grid.from_geometry(SHAPE, spacing, origin, turn)
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "a.nii"
+        write_volume(path, np.zeros(SHAPE, np.uint8), grid)
+        back, theirs = read_header(path), sitk.ReadImage(str(path))
+    corner = np.array(grid.size) - 1
+    assert back.warnings == ()
+    assert np.allclose(back.grid.to_world(corner), grid.to_world(corner), atol=1e-3)
+    found = theirs.TransformIndexToPhysicalPoint([int(n) for n in corner])
+    assert np.allclose(found, grid.to_world(corner), atol=1e-3)
 
 
 # Orientation

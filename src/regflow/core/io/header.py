@@ -93,7 +93,8 @@ def check_volume(path: Path, volume: Volume, volumes: int) -> int:
         if volumes == 1:
             return 0
         raise InputError(
-            f"{path}: holds {volumes} volumes; name one of them, 0 to {volumes - 1}, in the column 'volume'"
+            f"{path}: holds {volumes} volumes; name one of a moving file in the column 'volume' (0 to "
+            f"{volumes - 1}), or save it as a file of its own"
         )
     if str(volume).isdigit() and int(volume) < volumes:
         return int(volume)

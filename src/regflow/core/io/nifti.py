@@ -103,7 +103,7 @@ def write_nifti(path: Path, data: NDArray[Any], grid: Grid) -> None:
     header.write_to(start)
     pieces = (start.getvalue(), np.ascontiguousarray(data).data.cast("B"))
     with whole(path) as part, part.open("wb") as stream:
-        if path.suffix == ".gz":
+        if path.suffix.lower() == ".gz":
             strategy = zlib.Z_RLE if data.dtype.kind == "f" else zlib.Z_DEFAULT_STRATEGY
             packer = zlib.compressobj(COMPRESSION_LEVEL, zlib.DEFLATED, GZIP_WINDOW, strategy=strategy)
             stream.writelines(packer.compress(piece) for piece in pieces)
