@@ -112,8 +112,8 @@ def publish_cohort(
         refined: directories written by refine, one for each sample.
         config: the complete configuration.
     """
-    for sample, *folders in zip(samples, applied, refined, strict=True):
-        publish(sample, *folders, root)
+    for sample, products_of, transforms_of in zip(samples, applied, refined, strict=True):
+        publish(sample, products_of, transforms_of, root)
     write_description(root, config)
 
 

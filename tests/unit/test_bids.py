@@ -12,7 +12,7 @@ from regflow.config import load_config
 from regflow.core.errors import InputError
 from regflow.core.files import sha256
 from regflow.core.io.volumes import write_volume
-from regflow.derivatives import products, publish, write_description
+from regflow.derivatives import products, publish, publish_cohort
 from regflow.samples import Sample, read_samples
 from regflow.stages.ingest import check
 
@@ -207,7 +207,8 @@ def test_publishing_again_changes_nothing_and_a_failed_sample_places_nothing(fin
 
 
 def test_the_derivatives_describe_themselves(dataset, tmp_path):
-    content = json.loads(write_description(tmp_path / "derivatives", configured(dataset)).read_text())
+    publish_cohort(tmp_path / "derivatives", samples=[], applied=[], refined=[], config=configured(dataset))
+    content = json.loads((tmp_path / "derivatives" / "dataset_description.json").read_text())
     assert content["DatasetType"] == "derivative"
     assert content["GeneratedBy"][0]["Name"] == "regflow"
     assert content["DatasetLinks"]["raw"] == dataset.resolve().as_uri()
