@@ -35,7 +35,8 @@ STAGES = {
     ),
     "report": (
         f"report('report.html', sample='head', manifests={MANIFESTS}, prepared={PREPARED},\n"
-        "       initial='initialize', refined='refine', applied='apply', assessed='assess', settings=settings)"
+        "       initial='initialize', refined='refine', applied='apply', assessed='assess',\n"
+        "       settings=settings)"
     ),
 }
 HEADER = (
