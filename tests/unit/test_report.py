@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -202,13 +203,19 @@ def test_pair_in_memory_needs_no_folders(tmp_path, known):
 
 def test_difference_is_left_out_where_contrasts_differ(tmp_path, known):
     inverted = known.pair.moving.with_data(known.pair.moving.channel.max() - known.pair.moving.channel)
-    from dataclasses import replace
-
     pair = replace(known.pair, moving=inverted)
     report_pair(tmp_path / "r.html", sample="x", pair=pair, assessment=assess_pair(pair, {}), stages=[])
     page = check(tmp_path / "r.html")
     assert "Difference" not in page.text
     assert "No stage left a record." in page.text
+
+
+def test_affine_result_says_that_nothing_was_deformed(tmp_path, known):
+    pair = replace(known.pair, forward=known.pair.initial, backward=known.pair.initial.inverse())
+    report_pair(tmp_path / "r.html", sample="x", pair=pair, assessment=assess_pair(pair, {}), stages=[])
+    page = check(tmp_path / "r.html")
+    assert "nothing was deformed" in page.text
+    assert "Local volume change" not in page.text
 
 
 def test_fold_is_drawn_in_its_own_color_and_anisotropic_slices_keep_their_shape(known):

@@ -65,6 +65,11 @@ class Scene:
     memo: dict[tuple[str, int], dict[str, Any]] = field(default_factory=dict)
 
     @property
+    def deformed(self) -> bool:
+        """Tell whether anything moves but by the affine part."""
+        return any(bool(part.any()) for part in self.displacement)
+
+    @property
     def orientation(self) -> str:
         """Say which side of the patient is where."""
         if self.neurological:

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from regflow.core.errors import InputError
 from regflow.core.files import read_json, write_json
 from regflow.core.gate import Verdict, judge, worst
 from regflow.core.image import Image
@@ -20,6 +18,7 @@ from regflow.core.io.volumes import write_volume
 from regflow.core.resample import resample_array
 from regflow.core.transform import Affine, Transform
 from regflow.metrics import jacobian
+from regflow.metrics.agreement import compare
 from regflow.metrics.catalog import STAGES
 from regflow.metrics.distances import (
     inverse_consistency,
@@ -42,10 +41,16 @@ LIMITS: dict[str, dict[str, float]] = {
 }
 
 OPTIONS: dict[str, dict[str, Any]] = {
+    "local_mm": {
+        "type": "number",
+        "exclusiveMinimum": 0,
+        "description": "spacing to which finer images are shrunk for the local measures (LNCC, SSIM)",
+        "default": 2.0,
+    },
     "lncc_radius": {
         "type": "integer",
         "minimum": 1,
-        "description": "radius of the window of the local cross-correlation (LNCC), in voxels",
+        "description": "radius of the window of the local cross-correlation (LNCC), in samples",
         "default": 4,
     },
     "bins": {
@@ -136,7 +141,14 @@ def assess_pair(pair: Pair, settings: Mapping[str, Any], *, threads: int = 1) ->
     quality: dict[str, Any] = {}
     with timed(steps, "similarity"):
         moved = moved_images(pair)
-        quality["similarity"] = _similarity(pair.fixed, moved, settings, threads)
+        quality["similarity"] = compare(
+            pair.fixed,
+            moved,
+            bins=settings["bins"],
+            radius=settings["lncc_radius"],
+            local_mm=settings["local_mm"],
+            threads=threads,
+        )
     if pair.fixed.labels is not None and pair.moving.labels is not None:
         with timed(steps, "labels"):
             quality["labels"] = _labels(pair, settings["surfaces"], threads)
@@ -240,32 +252,6 @@ def moved_images(pair: Pair) -> dict[str, NDArray[np.float32]]:
 def deformation(pair: Pair) -> NDArray[np.float32]:
     """Return the displacement of the deformable part on the fixed grid, ``(3, Z, Y, X)`` world mm."""
     return jacobian.displacement_on(jacobian.split(pair.forward)[0], pair.fixed.grid)
-
-
-def _similarity(
-    fixed: Image, moved: Mapping[str, NDArray[np.float32]], settings: Mapping[str, Any], threads: int
-) -> dict[str, dict[str, float]]:
-    """Return each measure's value at each stage, inside the mask."""
-    from regflow.core import similarity
-
-    target, mask = fixed.channel, fixed.mask
-    if mask is not None and not mask.any():
-        raise InputError("the fixed mask is empty, so there is nowhere to compare the images")
-    measures = {
-        "ncc": lambda values: similarity.ncc(target, values, mask),
-        "lncc": lambda values: similarity.lncc(target, values, mask, settings["lncc_radius"]),
-        "mi": lambda values: similarity.mutual_information(target, values, mask, settings["bins"]),
-        "ssim": lambda values: similarity.ssim(target, values, mask),
-    }
-    with ThreadPoolExecutor(threads) as pool:
-        jobs = {
-            measure: {stage: pool.submit(function, values) for stage, values in moved.items()}
-            for measure, function in measures.items()
-        }
-        return {
-            measure: {stage: float(job.result()) for stage, job in of_stage.items()}
-            for measure, of_stage in jobs.items()
-        }
 
 
 def _labels(pair: Pair, surfaces: bool, threads: int) -> list[dict[str, Any]]:

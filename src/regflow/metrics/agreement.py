@@ -1,0 +1,87 @@
+"""How alike two images are inside a mask, by four measures, for several states of one of them.
+
+Correlation and mutual information look at every sample. The local measures (LNCC, SSIM) look at
+copies shrunk to a common spacing: so their windows have the same size in every cohort, noise counts
+less, and they cost an eighth.
+"""
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regflow.core import similarity
+from regflow.core.errors import InputError
+from regflow.core.grid import Grid
+from regflow.core.image import Image
+from regflow.core.resample import coarsen
+
+MARGIN_MM = 20.0
+"""Kept around the mask's box, more than any window reaches."""
+
+Volumes = Mapping[str, NDArray[np.float32]]
+
+
+def compare(
+    fixed: Image, moved: Volumes, *, bins: int, radius: int, local_mm: float, threads: int = 1
+) -> dict[str, dict[str, float]]:
+    """Measure how alike the fixed image and each state of the moving image are.
+
+    Args:
+        fixed: with its mask, where the measures look.
+        moved: the moving image on the fixed image's grid, by state.
+        bins: per image of the histogram behind mutual information.
+        radius: of the window of the local correlation, in samples of the shrunk copies.
+        local_mm: least spacing of the copies for the local measures.
+        threads: most threads to use; no figure depends on it.
+
+    Returns:
+        ``{measure: {state: value}}`` for ``ncc``, ``lncc``, ``mi`` (nats) and ``ssim``.
+
+    Raises:
+        InputError: the mask is empty.
+    """
+    box = _box(fixed)
+    grid = _cut_grid(fixed.grid, box)
+    mask = None if fixed.mask is None else fixed.mask[box]
+    target = Image(fixed.channel[box][None], grid, mask)
+    local_target = coarsen(target, local_mm)
+
+    def measure(values: NDArray[np.float32]) -> dict[str, float]:
+        own = Image(values[box][None], grid)
+        near = coarsen(own, local_mm).channel
+        there, region = local_target.channel, local_target.mask
+        return {
+            "ncc": similarity.ncc(target.channel, own.channel, mask),
+            "lncc": similarity.lncc(there, near, region, radius),
+            "mi": similarity.mutual_information(target.channel, own.channel, mask, bins),
+            "ssim": similarity.ssim(there, near, region),
+        }
+
+    with ThreadPoolExecutor(threads) as pool:
+        found = dict(zip(moved, pool.map(measure, moved.values()), strict=True))
+    names = next(iter(found.values())) if found else ()
+    return {name: {state: figures[name] for state, figures in found.items()} for name in names}
+
+
+def _box(image: Image) -> tuple[slice, ...]:
+    """Return the bounding box of an image's mask with a margin."""
+    if image.mask is None:
+        return tuple(slice(0, n) for n in image.grid.shape)
+    box = []
+    for axis, step in enumerate(image.grid.spacing[::-1]):
+        others = tuple(a for a in range(image.mask.ndim) if a != axis)
+        used = np.flatnonzero(image.mask.any(axis=others))
+        if not used.size:
+            raise InputError("the fixed mask is empty, so there is nowhere to compare the images")
+        margin = int(np.ceil(MARGIN_MM / step))
+        stop = min(int(used[-1]) + 1 + margin, image.mask.shape[axis])
+        box.append(slice(max(0, int(used[0]) - margin), stop))
+    return tuple(box)
+
+
+def _cut_grid(grid: Grid, box: tuple[slice, ...]) -> Grid:
+    affine = np.array(grid.affine)
+    affine[:-1, -1] = grid.to_world([part.start for part in box[::-1]])
+    return Grid(tuple(part.stop - part.start for part in box), affine)
