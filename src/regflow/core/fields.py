@@ -54,7 +54,7 @@ def invert(
     where the displacement's slope reaches one. :func:`inverse_residual` measures the result.
     Source: Chen et al., Medical Physics 35(1):81-88, 2008.
     """
-    volume = _as_volume(field)
+    volume = as_volume(field)
     out = np.empty_like(volume)
     _invert(volume, iterations, np.float32(tolerance), out)
     return out[-field.shape[0] :].reshape(field.shape)
@@ -70,7 +70,7 @@ def jacobian_determinant(field: VoxelField) -> NDArray[np.float32]:
 
     Central differences, one-sided at the border; 1 is no change of volume, 0 or less is folding.
     """
-    volume = _as_volume(field)
+    volume = as_volume(field)
     out = np.empty(volume.shape[1:], np.float32)
     _determinant(volume, out)
     return out.reshape(field.shape[1:])
@@ -82,11 +82,19 @@ def resize(field: VoxelField, shape: tuple[int, ...]) -> VoxelField:
     Borders, not centers, of the outer samples coincide (:meth:`Grid.resampled` up to rounding);
     displacements are converted to the new samples.
     """
-    volume, target = _as_volume(field), (1,) * (4 - field.ndim) + tuple(shape)
+    volume, target = as_volume(field), (1,) * (4 - field.ndim) + tuple(shape)
+    ratio = (np.array(volume.shape[1:], np.float64) / target).astype(np.float32)
     out = np.empty((3, *target), np.float32)
-    ratio = np.array(volume.shape[1:], np.float64) / target
-    _resize(volume, ratio.astype(np.float32), out)
+    _resize(volume, ratio, np.float32(1) / ratio, out)
     return out[-field.shape[0] :].reshape(field.shape[0], *shape)
+
+
+def sample_blocks(volume: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Sample a volume ``(Z, Y, X)`` at the centers of ``shape`` equal blocks of it, without filtering."""
+    ratio = (np.array(volume.shape, np.float64) / shape).astype(np.float32)
+    out = np.empty((1, *shape), np.float32)
+    _resize(np.ascontiguousarray(volume)[None], ratio, np.ones(1, np.float32), out)
+    return np.asarray(out[0])
 
 
 def _turned(vectors: NDArray[Any], matrix: NDArray[Any]) -> NDArray[np.float32]:
@@ -101,8 +109,8 @@ def _turned(vectors: NDArray[Any], matrix: NDArray[Any]) -> NDArray[np.float32]:
     return turned.reshape(vectors.shape)
 
 
-def _as_volume(field: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Give a 2-D field a first axis of one sample and a zero first component."""
+def as_volume(field: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return a field as ``(3, Z, Y, X)``: a 2-D one gets one slice and a zero first component."""
     if field.shape[0] == 3:
         return np.ascontiguousarray(field, np.float32)
     volume = np.zeros((3, 1, *field.shape[1:]), np.float32)
@@ -116,7 +124,7 @@ def _pulled(
     shape = (1,) * (3 - field.shape[0]) + field.shape[1:]
     source = np.ascontiguousarray(channels, np.float32)
     depth = (1,) * (3 - field.shape[0]) + source.shape[1:]
-    _pull(source.reshape(-1, *depth), _as_volume(field), out.reshape(-1, *shape))
+    _pull(source.reshape(-1, *depth), as_volume(field), out.reshape(-1, *shape))
     return out
 
 
@@ -209,7 +217,7 @@ def _determinant(field: Any, out: Any) -> None:
 
 
 @njit(**_PARALLEL)
-def _resize(field: Any, ratio: Any, out: Any) -> None:
+def _resize(field: Any, ratio: Any, factor: Any, out: Any) -> None:
     depth, height, width = field.shape[1:]
     half = np.float32(0.5)
     for z in prange(out.shape[1]):
@@ -218,6 +226,5 @@ def _resize(field: Any, ratio: Any, out: Any) -> None:
             y0, y1, b = _split((np.float32(y) + half) * ratio[1] - half, height)
             for x in range(out.shape[3]):
                 x0, x1, a = _split((np.float32(x) + half) * ratio[2] - half, width)
-                for n in range(3):
-                    moved = _blend(field[n], z0, z1, c, y0, y1, b, x0, x1, a)
-                    out[n, z, y, x] = moved / ratio[n]
+                for n in range(field.shape[0]):
+                    out[n, z, y, x] = factor[n] * _blend(field[n], z0, z1, c, y0, y1, b, x0, x1, a)
