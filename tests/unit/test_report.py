@@ -138,7 +138,9 @@ def test_page_of_a_sample_shows_pictures_figures_stages_and_methods(cohort):
 
 def test_page_of_a_failed_sample_tells_its_reason_and_nothing_else(cohort):
     page = check(cohort / "report/sub-03.html")
-    assert page.text.count("a <b> & c.nii: the file is empty") >= 2
+    assert page.text.count("a <b> & c.nii: the file is empty") == 3
+    assert page.text.count("an earlier stage could not be done") == 4
+    assert "resampled once" not in page.text
     assert "Could not be done" in page.text
     assert "Skipped" in page.text
     assert page.images == []
@@ -264,6 +266,7 @@ def test_methods_tell_only_what_ran_with_each_citation_once():
         {"stage": "preprocess", "state": "done", "steps": skipped},
         {"stage": "initialize", "state": "done", "steps": tries},
         {"stage": "refine", "state": "error", "steps": []},
+        {"stage": "assess", "state": "done", "steps": []},
     ]
     told = methods_text(stages, ["dice_mean_refine"])
     assert told["text"].count("n4 (divide by") == 1

@@ -10,7 +10,7 @@ from regflow.metrics.catalog import FIGURES, STAGES, WATCHED, final
 from regflow.reporting.charts import Dot, strips
 from regflow.reporting.methods_text import methods_text
 from regflow.reporting.render import WORDS, render
-from regflow.reporting.sample import STAGE_COLORS, duration, sentence
+from regflow.reporting.sample import STAGE_COLORS, clock, duration, sentence
 
 Row = Mapping[str, Any]
 
@@ -207,11 +207,10 @@ def _values(rows: Sequence[Row], column: str) -> Any:
 
 
 def _clock(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Return each stage's median seconds per sample."""
-    parts = []
-    for stage, color in STAGE_COLORS.items():
+    """Return each stage's median seconds per sample, for a bar."""
+    medians = []
+    for stage in STAGE_COLORS:
         seconds = _values(rows, f"seconds_{stage}")
         if len(seconds):
-            median = float(np.median(seconds))
-            parts.append({"title": stage, "seconds": median, "text": duration(median), "color": color})
-    return parts
+            medians.append({"stage": stage, "seconds": float(np.median(seconds))})
+    return clock(medians)

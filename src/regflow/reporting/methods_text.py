@@ -34,7 +34,7 @@ def methods_text(stages: Sequence[Stage], figures: Iterable[str] = ()) -> dict[s
         told = _steps(stage, (step for record in done for step in record["steps"]), references)
         if told:
             sentences.append(f"{OPENING[stage]}: {'; '.join(told)}.")
-    if any(record["state"] == "done" for record in stages):
+    if any(record["stage"] in ("apply", "assess") and record["state"] == "done" for record in stages):
         sentences.append(CLOSING.format(extras=_extras(set(figures), references)))
     return {"text": " ".join(sentences), "references": references}
 

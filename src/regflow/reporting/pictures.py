@@ -102,8 +102,10 @@ def make_scene(
         mask = np.ones_like(mask)
     layers = {"fixed": fixed.channel, **{name: moved[name] for name in LAYERS if name in moved}}
     sample = mask & (np.arange(mask.shape[0]) % 2 == 0)[:, None, None] if mask.shape[0] > 32 else mask
-    own = drawing.window_of(np.asarray(fixed.channel[sample]))
-    other = drawing.window_of(np.asarray(moved["refine"][sample]))
+    # Without a mask the brightest percent is mostly fat around the head.
+    brightest = 99.0 if mask.all() else 99.8
+    own = drawing.window_of(np.asarray(fixed.channel[sample]), high=brightest)
+    other = drawing.window_of(np.asarray(moved["refine"][sample]), high=brightest)
     upright = standing.turn(mask)
     return Scene(
         standing,

@@ -33,6 +33,7 @@ STAGE_COLORS = {
     "assess": "#c75f7f",
     "report": "#7d8a4e",
 }
+SKIPPED = "an earlier stage could not be done"
 SHORT_NAMES = {"fixed": "Fixed", "start": "Start", "initialize": "Affine", "refine": "Warped"}
 MODES = (
     ("flicker", "Flicker"),
@@ -90,7 +91,7 @@ def sample_page(story: Story, scene: pictures.Scene | None, product: Any = None)
         "labels": _labels(story.quality.get("labels", ())),
         "landmarks": _landmarks(story.quality.get("landmarks", ())),
         "stages": list(_stages(story.stages)),
-        "clock": clock(story.stages),
+        "clock": clock(story.stages) if story.quality else [],
         "methods": methods_text(story.stages, figures),
         "provenance": story.provenance,
     }
@@ -218,7 +219,7 @@ def _stages(stages: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
             "step": "",
             "time": duration(record.get("seconds")),
             "status": status,
-            "reason": record["verdict"]["reason"],
+            "reason": SKIPPED if record["state"] == "skipped" else record["verdict"]["reason"],
         }
         for step in record["steps"]:
             verdict = step.get("verdict") or {}
@@ -252,6 +253,7 @@ def _scene(scene: pictures.Scene, product: Any, differences: bool) -> dict[str, 
         "modes": [mode for mode in MODES if differences or mode[0] != "difference"],
         "differences": differences,
         "deformed": scene.deformed,
+        "masked": not scene.mask.all(),
         "structures": kind,
         "orientation": scene.orientation,
         "ramp": ", ".join(drawing.DIVERGING),
