@@ -37,42 +37,31 @@ METHODS: dict[str, Method] = {
                 "description": "what is sought: rigid alone, or rigid and then affine",
                 "default": "affine",
             },
+            "orientations": {
+                "enum": ["all", "near", "header"],
+                "description": "starting orientations: all there are, those within 60 degrees of the "
+                "header's, or the header's alone",
+                "default": "all",
+            },
             "starts": {
                 "type": "integer",
                 "minimum": 1,
                 "description": "most promising starting poses that are optimized at the coarsest spacing",
-                "default": 6,
+                "default": 16,
             },
-            "angles_degrees": {
+            "samples_across": {
                 "type": "array",
-                "items": {"type": "number"},
-                "description": "rotations about each axis that are combined into starting poses, besides 0",
-                "default": [-30, 30],
-            },
-            "flips": {
-                "type": "boolean",
-                "description": "also start from half turns about each axis (a patient lying the other way)",
-                "default": True,
-            },
-            "spacings_mm": {
-                "type": "array",
-                "items": {"type": "number", "exclusiveMinimum": 0},
-                "minItems": 2,
-                "maxItems": 2,
-                "description": "spacing of the search among starts, and of the final optimization",
-                "default": [8.0, 3.0],
+                "items": {"type": "integer", "minimum": 8},
+                "minItems": 1,
+                "description": "samples along the longest side of the fixed mask, for the search and for "
+                "each finer step; never more than the image has",
+                "default": [24, 48, 96],
             },
             "bins": {
                 "type": "integer",
                 "minimum": 8,
                 "description": "bins of the joint histogram",
                 "default": 32,
-            },
-            "iterations": {
-                "type": "integer",
-                "minimum": 1,
-                "description": "most iterations of each optimization",
-                "default": 120,
             },
         },
     ),
