@@ -92,7 +92,7 @@ def cohort(tmp_path_factory, known):
     root = tmp_path_factory.mktemp("cohort")
     points = mask_points(known.pair.fixed.grid, known.pair.fixed.mask, most=5)
     folders = {name: write_stages(root, name, known, points) for name in ("sub-01", "sub-02")}
-    folders["sub-03"] = write_failure(root, "sub-03", known, "a <b> & c.nii: the file is empty")
+    folders["sub-03"] = write_failure(root, "sub-03", known, "a<b>&c.nii: the file is empty")
     for name, folder in folders.items():
         assess(folder.assessed, **folder.arguments, settings={})
         report(
@@ -138,7 +138,7 @@ def test_page_of_a_sample_shows_pictures_figures_stages_and_methods(cohort):
 
 def test_page_of_a_failed_sample_tells_its_reason_and_nothing_else(cohort):
     page = check(cohort / "report/sub-03.html")
-    assert page.text.count("a <b> & c.nii: the file is empty") == 3
+    assert page.text.count("a<b>&c.nii: the file is empty") == 3
     assert page.text.count("an earlier stage could not be done") == 4
     assert "resampled once" not in page.text
     assert "Could not be done" in page.text

@@ -106,16 +106,18 @@ def same_contrast(figures: Mapping[str, Any]) -> bool:
 
 
 def clock(stages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the seconds of each stage for a bar, in order."""
+    """Return the seconds of each stage and their share in percent, in order, for a bar."""
     seconds: dict[str, float] = {}
     for record in stages:
         seconds[record["stage"]] = seconds.get(record["stage"], 0.0) + float(record.get("seconds") or 0)
+    total = sum(seconds.values())
     return [
         {
             "title": stage,
-            "seconds": round(spent, 3),
+            "seconds": spent,
+            "share": 100 * spent / total,
             "text": duration(spent),
-            "color": STAGE_COLORS.get(stage),
+            "color": STAGE_COLORS[stage],
         }
         for stage, spent in seconds.items()
         if spent > 0
