@@ -1,6 +1,7 @@
 """A small study in a folder, and what tests do with it."""
 
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -69,3 +70,12 @@ class Study:
     def leftovers(self) -> list[Path]:
         """Return working files that a job left behind."""
         return [path for path in self.results().rglob("*") if path.name.startswith(".part-")]
+
+
+def planned(text: str) -> dict[str, int]:
+    """Return the number of jobs by rule in a dry run's table."""
+    table = re.search(r"^job +count\n-+ +-+\n(.*?)\n\n", text, re.MULTILINE | re.DOTALL)
+    if table is None:
+        return {}
+    counts = dict(line.split() for line in table[1].splitlines())
+    return {rule: int(count) for rule, count in counts.items() if rule != "total"}

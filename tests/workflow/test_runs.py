@@ -1,22 +1,13 @@
 """Undisturbed runs: what comes out, what is done again, and that cores do not matter."""
 
-import re
 import zipfile
 
 import pytest
+from study import planned
 
 from regflow.core.files import read_json
 
 SAMPLES = ("mni6", "icbm2009a")
-
-
-def planned(text: str) -> dict[str, int]:
-    """Return the number of jobs by rule in a dry run's table."""
-    table = re.search(r"^job +count\n-+ +-+\n(.*?)\n\n", text, re.MULTILINE | re.DOTALL)
-    if table is None:
-        return {}
-    counts = dict(line.split() for line in table[1].splitlines())
-    return {rule: int(count) for rule, count in counts.items() if rule != "total"}
 
 
 @pytest.mark.parametrize("sample", SAMPLES)

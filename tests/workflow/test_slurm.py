@@ -5,7 +5,7 @@ import re
 import pytest
 import yaml
 from one_node_slurm import one_node
-from study import ROOT
+from study import ROOT, WORKFLOW
 
 PROFILE = ROOT / "workflow" / "profiles" / "slurm"
 
@@ -19,8 +19,21 @@ def resources(text: str, rule: str) -> dict[str, str]:
     return dict(pair.split("=") for pair in line[1].split(", "))
 
 
+UNCOVERED = """
+include: {workflow!r}
+
+
+# A job that has a message does not show its resources.
+for each in workflow.rules:
+    each.message = None
+"""
+
+
 def test_the_profile_asks_for_partitions_memory_time_and_a_gpu(make_study):
-    ended = make_study().snakemake("--dry-run", "--workflow-profile", str(PROFILE))
+    study = make_study()
+    (study.folder / "Snakefile").write_text(UNCOVERED.format(workflow=str(WORKFLOW)))
+    options = ("--snakefile", "Snakefile", "--dry-run", "--workflow-profile", str(PROFILE), "all")
+    ended = study.snakemake(*options)
     assert ended.returncode == 0, ended.stderr
     refine = resources(ended.stdout, "refine")
     assert refine["slurm_partition"] == "gpu"
@@ -39,8 +52,8 @@ def jobs():
 
 
 @pytest.mark.slurm
-def test_a_cohort_runs_through_slurm(make_study, finished, jobs):
-    study = make_study(("mni6", "icbm2009a"))
+def test_a_sample_runs_through_slurm(make_study, finished, jobs):
+    study = make_study(("mni6",))
     shipped = yaml.safe_load((PROFILE / "profile.yaml").read_text())
     # Without an accounting database sacct never answers; and a test does not wait for the defaults.
     here = {
@@ -51,9 +64,9 @@ def test_a_cohort_runs_through_slurm(make_study, finished, jobs):
     }
     (study.folder / "site").mkdir()
     (study.folder / "site" / "profile.yaml").write_text(yaml.safe_dump({**shipped, **here}))
-    ended = study.regflow("run", "--profile", "site")
+    ended = study.regflow("run", "--profile", "site", "--", "results/refine/mni6")
     assert ended.returncode == 0, ended.stderr
-    assert study.checksums("refine/*/*.h5") == finished.checksums("refine/*/*.h5")
+    assert study.checksums("refine/mni6/*.h5") == finished.checksums("refine/mni6/*.h5")
     told = [dict(re.findall(r"(\w+)=(\S*)", line)) for line in jobs.read_text().splitlines()]
     assert {job["JobState"] for job in told} == {"COMPLETED"}
-    assert sum(job["Partition"] == "gpu" for job in told) == 2
+    assert sum(job["Partition"] == "gpu" for job in told) == 1

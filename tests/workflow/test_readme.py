@@ -1,0 +1,89 @@
+"""What the README tells a newcomer to type works, as it stands there."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from study import ROOT
+
+from regflow.core.io.landmarks import Landmarks, write_landmarks
+
+README = (ROOT / "README.md").read_text()
+ELSEWHERE = ("git clone", "source ")
+"""Commands that make the place in which the tests already are."""
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def commands() -> list[str]:
+    lines = [line.partition("  #")[0].strip() for block in blocks("bash") for line in block.splitlines()]
+    return [line for line in lines if line]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, volume_file) -> Path:
+    """A folder with the files that the README's commands name, small ones."""
+    folder = tmp_path_factory.mktemp("readme")
+    shutil.copyfile(volume_file("mni2009c", 4.0), folder / "atlas.nii.gz")
+    for name in ("subject", "subject_flair"):
+        shutil.copyfile(volume_file("mni6", 4.0), folder / f"{name}.nii.gz")
+    shutil.copyfile(volume_file("neuromorphometrics", 4.0), folder / "subject_labels.nii.gz")
+    write_landmarks(folder / "subject_points.csv", Landmarks(("a",), np.zeros((1, 3))))
+    return folder
+
+
+def shrink(study: Path, folder: Path) -> None:
+    """Put the small volumes in the place of the new study's full ones."""
+    sheet, config = study / "config" / "samples.tsv", study / "config" / "config.yaml"
+    sheet.write_text(f"sample\tmoving\nsub-01\t{folder / 'subject.nii.gz'}\n")
+    text = config.read_text()
+    assert "example:mni2009c" in text
+    config.write_text(text.replace("example:mni2009c", str(folder / "atlas.nii.gz")))
+
+
+def test_every_command_works(place):
+    """In order, each in the folder where the last left the reader."""
+    bin_folder = Path(sys.executable).parent
+    mine = {**os.environ, "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}"}
+    here, typed = place, []
+    for command in commands():
+        if command.startswith(ELSEWHERE):
+            continue
+        if command.startswith("cd "):
+            here = here / command.removeprefix("cd ")
+            continue
+        if command.startswith("make "):
+            command = command.replace("make", f"make --dry-run --directory {ROOT}", 1)
+        if "--profile slurm" in command:
+            command += " --dry-run"
+        ended = subprocess.run(command, shell=True, cwd=here, env=mine, capture_output=True, text=True)
+        assert ended.returncode == 0, f"{command}\n{ended.stdout}\n{ended.stderr}"
+        typed.append(command)
+        if command.startswith("regflow init"):
+            shrink(here / command.split()[-1], place)
+    assert {line.split()[1] for line in typed if line.startswith("regflow")} >= {
+        *("register", "apply", "init", "check", "run")
+    }
+    assert (place / "study" / "results" / "report" / "index.html").is_file()
+
+
+def test_the_lines_of_python_work(place):
+    code = next(block for block in blocks("python") if "SimpleITK" in block)
+    if not (place / "aligned").exists():
+        register = ["register", "atlas.nii.gz", "subject.nii.gz", "-o", "aligned"]
+        subprocess.run([sys.executable, "-m", "regflow", *register], cwd=place, check=True)
+    ended = subprocess.run([sys.executable, "-c", code], cwd=place, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_files_that_are_named_exist():
+    named = re.findall(r"\]\(([^)#:]+)\)|`((?:workflow|config|src|benchmarks)/[\w./]+)`", README)
+    for name in {first or second for first, second in named}:
+        assert (ROOT / name).exists(), name
