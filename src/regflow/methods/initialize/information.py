@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -137,7 +138,7 @@ def levels(fixed: Image, moving: Image, across: Sequence[int], bins: int, worker
         RegistrationError: a mask is empty, or an image is constant inside it.
     """
     parts = [_lifted(image) for image in (fixed, moving)]
-    cut = _is_cut(parts[1].inside)
+    cut = is_cut(parts[1].inside)
     boxes = [_box(part.inside, role) for part, role in zip(parts, ROLES, strict=True)]
     spans = np.array([end - start for start, end in boxes[0]])
     side = float((spans * parts[0].grid.spacing[::-1]).max())
@@ -185,9 +186,10 @@ def _box(inside: NDArray[np.float32], role: str) -> list[tuple[int, int]]:
     return spans
 
 
-def _is_cut(inside: NDArray[np.float32]) -> bool:
-    for axis in range(3):
-        areas = inside.sum(axis=tuple(a for a in range(3) if a != axis), dtype=np.float64)
+def is_cut(inside: NDArray[Any]) -> bool:
+    """Tell whether a mask goes on beyond its grid, as :data:`CUT` says."""
+    for axis in range(inside.ndim):
+        areas = inside.sum(axis=tuple(a for a in range(inside.ndim) if a != axis), dtype=np.float64)
         if inside.shape[axis] > 1 and max(areas[0], areas[-1]) > CUT * areas.max():
             return True
     return False

@@ -1,0 +1,79 @@
+"""Second thoughts about a pose: how far it is from a maximum, and how good the next best one is."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from regflow.core.image import Image
+from regflow.core.transform import Affine
+from regflow.methods.initialize.information import Metric, levels, scores
+from regflow.methods.initialize.poses import Found, Matrix, angles, lifted, nearest_rotation, optimize
+from regflow.methods.initialize.search import SAME_DEGREES, SAME_PLACE, distinct, starting_poses
+
+SAMPLES_ACROSS = 24
+BINS = 32
+CLIMBED = 6
+ITERATIONS = 30
+
+
+@dataclass(frozen=True)
+class SecondThoughts:
+    """How sure a pose is.
+
+    Attributes:
+        drift: mean distance, in world units, by which the pose moves when it climbs to the nearest
+            maximum of mutual information.
+        radius: root mean square distance of the fixed samples from their center, to compare with.
+        rival_share: mutual information of the best pose elsewhere, as a part of this pose's own;
+            above 1 the other one is better.
+    """
+
+    drift: float
+    radius: float
+    rival_share: float
+
+
+def second_thoughts(fixed: Image, moving: Image, transform: Affine, threads: int = 1) -> SecondThoughts:
+    """Climb from a pose and from the most promising poses elsewhere, all orientations considered.
+
+    Args:
+        fixed: working fixed image; coarse copies will do, 24 samples across are used.
+        moving: working moving image.
+        transform: the pose to doubt.
+        threads: most threads; the result does not depend on their number.
+
+    Raises:
+        RegistrationError: an image is constant or its mask empty.
+    """
+    ndim = fixed.grid.ndim
+    with ThreadPoolExecutor(max(1, threads)) as workers:
+        (level,) = levels(fixed, moving, [SAMPLES_ACROSS], BINS, workers)
+        own = lifted(transform.matrix)
+        own[:3, 3] = own[:3, :3] @ level.center + own[:3, 3]
+        value = Metric(level)(own)[0]
+        poses = starting_poses(level, moving, np.eye(4), ndim, "all")
+        poses = poses[_elsewhere(poses, own, level.radius)]
+        values = scores(level, poses, workers)
+        ranked = [Found(poses[k], values[k]) for k in np.argsort(-values, kind="stable") if values[k] > 0]
+        starts = [Found(own, value), *distinct(ranked, CLIMBED, level.radius)]
+
+        def climb(start: Found) -> Found:
+            return optimize(Metric(level), start.pose, np.eye(4), ndim, rigid=True, iterations=ITERATIONS)
+
+        settled, *others = workers.map(climb, starts)
+    far = _elsewhere(np.array([item.pose for item in others]), own, level.radius)
+    best = max((item.value for item, is_far in zip(others, far, strict=True) if is_far), default=0.0)
+    points = level.points.astype(np.float64)
+    moves = points @ (settled.pose - own)[:3, :3].T + (settled.pose - own)[:3, 3]
+    drift = float(np.linalg.norm(moves, axis=1).mean())
+    return SecondThoughts(drift, level.radius, best / value if value > 0 else float("inf"))
+
+
+def _elsewhere(poses: Matrix, own: Matrix, radius: float) -> np.ndarray:
+    """Return which of the poses ``(K, 4, 4)`` belong to another maximum."""
+    if len(poses) == 0:
+        return np.zeros(0, dtype=bool)
+    turned = angles(poses[:, :3, :3], nearest_rotation(own[:3, :3])) > SAME_DEGREES
+    shifted = np.linalg.norm(poses[:, :3, 3] - own[:3, 3], axis=1) > SAME_PLACE * radius
+    return np.asarray(turned | shifted)
