@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from regflow.core.gate import worst
 from regflow.metrics.catalog import FIGURES, STAGES
 from regflow.reporting import drawing, pictures
 from regflow.reporting.methods_text import methods_text
@@ -215,13 +216,15 @@ def _landmarks(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def _stages(stages: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     """Yield a row per stage, each followed by a row per step."""
     for record in stages:
-        status = record["verdict"]["status"] if record["state"] == "done" else record["state"]
+        state, verdict = record["state"], record["verdict"]
+        told = state != "done" or verdict["reason"] != worst([]).reason
+        reason = SKIPPED if state == "skipped" else verdict["reason"]
         yield {
             "stage": record.get("title", record["stage"]),
             "step": "",
             "time": duration(record.get("seconds")),
-            "status": status,
-            "reason": SKIPPED if record["state"] == "skipped" else record["verdict"]["reason"],
+            "status": (verdict["status"] if state == "done" else state) if told else "",
+            "reason": reason if told else "",
         }
         for step in record["steps"]:
             verdict = step.get("verdict") or {}
