@@ -1,0 +1,322 @@
+"""Registration by a trained network: the path from a weights file to a transform.
+
+The network is a small one, trained here for some seconds on slices of a real brain.
+"""
+
+import json
+import pickle
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch_bytes import across_threads
+
+from regflow.core import fields
+from regflow.core.devices import torch_session
+from regflow.core.errors import InputError, RegistrationError
+from regflow.core.grid import Grid
+from regflow.core.image import Image
+from regflow.core.resample import resample_array
+from regflow.core.transform import Affine, Composite, DisplacementField, inverse_error
+from regflow.methods.refine import METHODS, losses_torch, velocity_torch
+from regflow.methods.refine.voxelmorph import as_trained, predict_velocity, voxelmorph
+from regflow.methods.refine.weights import (
+    Description,
+    build_network,
+    find_weights,
+    load_network,
+    save_weights,
+)
+from regflow.methods.refine.working import working_grid
+
+SPACING_MM = 4.0
+FLAT = Description(
+    ndim=2,
+    channels=(16, 16, 16, 16),
+    unet_out_channels=16,
+    final_channels=(16,),
+    spacing=SPACING_MM,
+    intensity={"method": "percentile", "low": 0.0, "high": 100.0},
+    masked=True,
+)
+SOLID = replace(FLAT, ndim=3, channels=(8, 8, 8, 8), unet_out_channels=8, final_channels=(8,))
+CPU = torch.device("cpu")
+
+
+def options(**given: Any) -> dict[str, Any]:
+    shared = {"threads": 1, "seed": 0, "device": "cpu"}
+    return {**METHODS["voxelmorph"].complete({}), **shared, **given}
+
+
+def random_velocity(shape: tuple[int, ...], seed: int, longest: float = 2.5) -> torch.Tensor:
+    """A smooth velocity at half resolution, ``(1, d, *shape / 2)``."""
+    generator = torch.Generator().manual_seed(seed)
+    knots = torch.randn(1, len(shape), *[max(2, n // 12) for n in shape], generator=generator)
+    velocity = velocity_torch.resize(knots, [n // 2 for n in shape])
+    return velocity * (longest / 2 / velocity.norm(dim=1).max())
+
+
+def slices(image: Image) -> list[np.ndarray]:
+    """Axial slices of the brain, 56x48, 0 to 1."""
+    data = image.channel[10:38, 1:57, :48] / image.channel.max()
+    return [np.ascontiguousarray(part, dtype=np.float32) for part in data]
+
+
+@pytest.fixture(scope="module")
+def trained(mni_4mm: Image, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[float]]:
+    """A network trained on the even slices under random warps, as a file, and its losses."""
+    path = tmp_path_factory.mktemp("weights") / "slices.safetensors"
+    # Small tensors: on a busy machine further threads wait for each other most of the time.
+    with torch_session(threads=1, seed=0):
+        network, history = train(torch.from_numpy(np.stack(slices(mni_4mm)[::2])[:, None]))
+    save_weights(path, network, FLAT)
+    return path, history
+
+
+def train(images: torch.Tensor) -> tuple[torch.nn.Module, list[float]]:
+    """Train without truth; a loss is the squared difference left, as a part of what there was."""
+    network = build_network(FLAT)
+    adam = torch.optim.Adam(network.parameters(), lr=2e-3)
+    history = []
+    for step in range(300):
+        fixed = images[torch.randint(len(images), (4,))]
+        warp = torch.cat([random_velocity((56, 48), 4 * step + k) for k in range(4)])
+        truth = velocity_torch.resize_field(velocity_torch.integrate(warp), (56, 48))
+        moving = velocity_torch.sample(fixed, truth)
+        velocity = velocity_torch.halve_field(network(torch.cat([moving, fixed], dim=1)))
+        flow = velocity_torch.resize_field(velocity_torch.integrate(velocity), (56, 48))
+        error = losses_torch.mean_squared_error(fixed, velocity_torch.sample(moving, flow))
+        untouched = losses_torch.mean_squared_error(fixed, moving).item()
+        loss = error + 4e-3 * losses_torch.diffusion(velocity, (2.0, 2.0))
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+        history.append(error.item() / untouched)
+    return network, history
+
+
+def held_out_pair(image: Image, seed: int = 9001) -> tuple[Image, Image, DisplacementField]:
+    """An odd slice, the same warped, and the true field fixed to moving."""
+    data = slices(image)[13]
+    grid = Grid.from_geometry(data.shape, (SPACING_MM,) * 2, (10.0, -20.0))
+    velocity = random_velocity(data.shape, seed)
+    forward, backward = (
+        velocity_torch.to_displacement_field(velocity_torch.integrate(sign * velocity), grid)
+        for sign in (1, -1)
+    )
+    moving = resample_array(data, grid, grid, backward)
+    return Image(data[None], grid), Image(moving[None], grid), forward
+
+
+def test_training_lowers_the_loss(trained: tuple[Path, list[float]]) -> None:
+    history = trained[1]
+    assert np.mean(history[:5]) > 0.8
+    assert np.mean(history[-20:]) < 0.6 * np.mean(history[:5])
+
+
+@pytest.mark.parametrize(("symmetric", "left"), [(True, 0.75), (False, 0.85)])
+def test_held_out_pairs_come_closer_to_the_truth_than_the_affine(
+    trained: tuple[Path, list[float]], mni_4mm: Image, symmetric: bool, left: float
+) -> None:
+    initial = Affine.identity(2)
+    errors, differences = [], []
+    for seed in range(9001, 9005):
+        fixed, moving, truth = held_out_pair(mni_4mm, seed)
+        result = voxelmorph(fixed, moving, initial, options(weights=str(trained[0]), symmetric=symmetric))
+        points = fixed.grid.to_world(np.argwhere(fixed.channel > 0.1)[:, ::-1])
+        target = truth.apply(points)
+        errors.append([np.linalg.norm(end - target, axis=1).mean() for end in (points, result.apply(points))])
+        warped = resample_array(moving.channel, moving.grid, fixed.grid, result)
+        differences.append([np.mean((part - fixed.channel) ** 2) for part in (moving.channel, warped)])
+    before, after = np.mean(errors, axis=0)
+    assert after < left * before
+    before, after = np.mean(differences, axis=0)
+    assert after < 0.4 * before
+
+
+def test_the_answer_has_an_inverse_and_no_folds(trained: tuple[Path, list[float]], mni_4mm: Image) -> None:
+    fixed, moving, _ = held_out_pair(mni_4mm)
+    result = voxelmorph(fixed, moving, Affine.identity(2), options(weights=str(trained[0])))
+    field = result.parts[0]  # type: ignore[attr-defined]
+    points = fixed.grid.to_world(np.argwhere(fixed.channel > 0.1)[:, ::-1])
+    assert inverse_error(field, field.inverse(), points).mean() < 0.1 * SPACING_MM
+    assert fields.jacobian_determinant(fields.to_voxels(field.vectors, field.grid)).min() > 0
+
+
+def test_swapping_the_images_turns_the_velocity_around(
+    trained: tuple[Path, list[float]], mni_4mm: Image
+) -> None:
+    fixed, moving, _ = held_out_pair(mni_4mm)
+    network, description = load_network(trained[0], CPU)
+    there = predict_velocity(network, description, (fixed, moving), CPU, options())
+    back = predict_velocity(network, description, (moving, fixed), CPU, options())
+    assert there.abs().max() > 0.1
+    assert torch.equal(there, -back)
+
+
+@pytest.mark.parametrize("half", [True, False])
+@pytest.mark.parametrize("shape", [(30, 44), (22, 50), (20, 18, 26)])
+def test_padding_is_cut_off_where_it_was_put_on(shape: tuple[int, ...], half: bool) -> None:
+    # A network that answers with the fixed image: its velocity must lie on the image's own samples.
+    grid = Grid(shape, np.eye(len(shape) + 1))
+    values = np.random.default_rng(0).random((1, *shape)).astype(np.float32)
+    pair = Image(values, grid), Image(np.zeros_like(values), grid)
+    description = replace(
+        FLAT, ndim=len(shape), channels=(1,) * 8, half_resolution=half, intensity={"method": "none"}
+    )
+
+    def network(both: torch.Tensor) -> torch.Tensor:
+        assert all(count % 16 == 0 for count in both.shape[2:])
+        return both[:, 1:].expand(-1, len(shape), *both.shape[2:])
+
+    given = predict_velocity(network, description, pair, CPU, options(symmetric=False))
+    expected = as_trained(pair[0], description).expand(-1, len(shape), *shape)
+    assert torch.equal(given, velocity_torch.halve_field(expected) if half else expected)
+
+
+@pytest.mark.parametrize("half", [True, False])
+@pytest.mark.parametrize("shape", [(31, 45, 27), (52, 40, 46)])
+def test_a_constant_answer_is_a_shift_in_world_units(
+    shape: tuple[int, ...], half: bool, tmp_path: Path
+) -> None:
+    """Any size, any orientation, another working spacing, fixed and moving of different grids."""
+    description = replace(SOLID, spacing=5.0, half_resolution=half)
+    network = build_network(description)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.zero_()
+        shift = torch.tensor([1.0, -0.5, 0.25])
+        list(network.parameters())[-1].copy_(shift)
+    save_weights(tmp_path / "shift.safetensors", network, description)
+    turn = np.deg2rad(20)
+    direction = [[np.cos(turn), -np.sin(turn), 0], [np.sin(turn), np.cos(turn), 0], [0, 0, -1]]
+    grid = Grid.from_geometry(shape, (2.0, 1.5, 3.0), (4.0, 5.0, 6.0), direction)
+    rng = np.random.default_rng(1)
+    fixed = Image(rng.random((1, *shape), dtype=np.float32), grid)
+    moving_grid = Grid.from_geometry((30, 30, 30), (3.0, 3.0, 4.0), tuple(grid.center - 45.0))
+    moving = Image(rng.random((1, 30, 30, 30), dtype=np.float32), moving_grid)
+    initial = Affine.from_parts(np.diag([1.1, 0.9, 1.0]), [1.0, 2.0, 3.0], grid.center)
+    given = options(weights=str(tmp_path / "shift.safetensors"), symmetric=False)
+    result = voxelmorph(fixed, moving, initial, given)
+    working = working_grid(grid, 5.0)
+    moved_mm = working.affine[:3, :3] @ shift.numpy()[::-1]
+    points = grid.to_world(rng.uniform(5, 20, (50, 3)))
+    np.testing.assert_allclose(result.apply(points), initial.apply(points + moved_mm), atol=1e-3)
+    assert isinstance(result, Composite)
+    assert result.parts[0].grid == grid  # type: ignore[attr-defined]
+
+
+def test_bytes_do_not_depend_on_threads() -> None:
+    # Without care they do: oneDNN divides sums among threads, seen in three dimensions.
+    torch.manual_seed(2)
+    network = build_network(replace(SOLID, channels=(16, 32, 32, 32)))
+    grid = Grid((32, 40, 32), np.eye(4))
+    rng = np.random.default_rng(2)
+    pair = tuple(Image(rng.random((1, *grid.shape), dtype=np.float32), grid) for _ in range(2))
+
+    def work() -> list[torch.Tensor]:
+        threads = torch.get_num_threads()
+        answer = predict_velocity(network, SOLID, pair, CPU, options(threads=threads))  # type: ignore[arg-type]
+        assert torch.get_num_threads() == threads
+        return [answer]
+
+    assert len(across_threads(work)) == 1
+
+
+def test_what_the_network_sees_is_what_it_was_trained_on(mni_4mm: Image) -> None:
+    image = replace(mni_4mm, data=mni_4mm.data * 7 + 3)
+    seen = as_trained(image, SOLID)
+    assert float(seen.min()) == 0
+    assert float(seen.max()) == 1
+    assert image.mask is not None
+    assert torch.all(seen[0, 0][torch.from_numpy(~image.mask)] == 0)
+
+
+def test_equal_networks_give_equal_bytes_and_come_back(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = build_network(FLAT)
+    for name in ("a", "b"):
+        save_weights(tmp_path / f"{name}.safetensors", network, replace(FLAT, notes={"license": "CC0"}))
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+    back, description = load_network(tmp_path / "a.safetensors", CPU)
+    assert description == replace(FLAT, notes={"license": "CC0"})
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, back.state_dict()[name])
+
+
+def test_missing_weights_let_the_ladder_go_on(tmp_path: Path, mni_4mm: Image) -> None:
+    with pytest.raises(RegistrationError, match=r"set refine\.options\.voxelmorph\.weights"):
+        voxelmorph(mni_4mm, mni_4mm, Affine.identity(3), options())
+    with pytest.raises(RegistrationError, match="neither a file nor in resources/weights"):
+        find_weights(str(tmp_path / "nothing.safetensors"))
+
+
+def damaged(path: Path) -> None:
+    torch.manual_seed(0)
+    save_weights(path, build_network(FLAT), FLAT)
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 1
+    path.write_bytes(content)
+
+
+def pickled(path: Path) -> None:
+    path.write_bytes(pickle.dumps({"weight": np.zeros(3)}))
+
+
+def foreign(path: Path) -> None:
+    save_file({"weight": torch.zeros(3)}, path)
+
+
+def misdescribed(path: Path) -> None:
+    save_weights(path, build_network(FLAT), replace(FLAT, ndim=7))
+
+
+def other_network(path: Path) -> None:
+    save_weights(path, build_network(FLAT), SOLID)
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (damaged, "checksum differs"),
+        (pickled, "not a network written by regflow"),
+        (foreign, "not a network written by regflow"),
+        (misdescribed, r"wrong at \$\.ndim"),
+        (other_network, "do not fit"),
+    ],
+)
+def test_bad_weights_are_refused_in_one_sentence(
+    write: Callable[[Path], None], message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "bad.safetensors"
+    write(path)
+    with pytest.raises(InputError, match=message) as caught:
+        load_network(path, CPU)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_pair_the_network_is_not_for(trained: tuple[Path, list[float]], mni_4mm: Image) -> None:
+    with pytest.raises(RegistrationError, match="2-D images and these are 3-D"):
+        voxelmorph(mni_4mm, mni_4mm, Affine.identity(3), options(weights=str(trained[0])))
+    fixed, moving, _ = held_out_pair(mni_4mm)
+    two = fixed.with_data(np.repeat(fixed.data, 2, axis=0))
+    with pytest.raises(RegistrationError, match="one channel"):
+        voxelmorph(two, two, Affine.identity(2), options(weights=str(trained[0])))
+    far = Affine.from_parts(np.eye(2), [1e4, 0])
+    with pytest.raises(RegistrationError, match="no sample in common"):
+        voxelmorph(fixed, moving, far, options(weights=str(trained[0])))
+
+
+def test_options_can_be_read_without_torch() -> None:
+    import subprocess
+    import sys
+
+    program = "import sys, regflow.methods.refine; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+    json.dumps(METHODS["voxelmorph"].options)
