@@ -1,5 +1,6 @@
 """Refiners: deformable methods. One row per method; imports happen when one runs."""
 
+from regflow.methods.refine.greedy_options import GREEDY
 from regflow.methods.refine.learning_options import INSTANCE_OPTIMIZATION, VOXELMORPH
 from regflow.methods.table import Method
 
@@ -27,7 +28,13 @@ ELASTIX_BSPLINE = {
 }
 
 METHODS: dict[str, Method] = {
-    "greedy": Method(f"{_HERE}.greedy:greedy", "Compositive diffeomorphic updates along analytic forces."),
+    "greedy": Method(
+        f"{_HERE}.greedy:greedy",
+        "Small smooth steps up the gradient of the local correlation, composed into a diffeomorphism.",
+        "Avants et al., Medical Image Analysis 12(1):26-41, 2008; "
+        "Yushkevich et al., Alzheimer's & Dementia 12(7):P126, 2016",
+        GREEDY,
+    ),
     "voxelmorph": Method(
         f"{_HERE}.voxelmorph:voxelmorph",
         "A trained network (MONAI's VoxelMorphUNet) predicts a stationary velocity field.",

@@ -1,0 +1,188 @@
+"""Our diffeomorphic engine: greedy compositive updates along analytic forces.
+
+The displacement is built from many small smooth steps. Each iteration takes the gradient of the
+similarity at the present displacement, smooths it, scales it to at most one sample, COMPOSES it with
+the displacement and smooths that lightly; products of small smooth steps do not fold.
+
+Sources: Avants et al., Medical Image Analysis 12(1):26-41, 2008 (force of the local correlation);
+Yushkevich et al., Alzheimer's & Dementia 12(7S):P126, 2016 (the greedy scheme); Heinrich et al., 2012
+(:mod:`regflow.methods.refine.mind`).
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regflow.core.errors import InputError, RegistrationError
+from regflow.core.grid import Grid
+from regflow.core.image import Image
+from regflow.core.resample import resample_array
+from regflow.core.transform import Composite, DisplacementField, Transform, compose, flatten
+from regflow.methods.refine.greedy_level import Level, Solved
+from regflow.methods.refine.greedy_pyramid import PER_LEVEL, Pair, build_level, grown, prepare
+
+log = logging.getLogger(__name__)
+
+Array = NDArray[np.float32]
+Solve = Callable[[Level, Array], Solved]
+
+SMALLEST_DETERMINANT = 0.01
+"""Of the Jacobian, guaranteed by :func:`_unfold`."""
+UNFOLD_ROUNDS = 50
+
+
+def greedy(fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any]) -> Transform:
+    """Refine an alignment; options are ``greedy_options.GREEDY``.
+
+    A displacement field on the fixed grid at the head of ``initial`` (a network's answer) is taken
+    for the start and refined in place: the result has one field. It is defined on the whole fixed
+    grid; away from the mask it repeats what it is near it. The first channels are matched.
+
+    Raises:
+        RegistrationError: an image is constant where it counts, or no sample counts.
+        InputError: options of the levels have unequal lengths.
+    """
+    start, rest = _taken_apart(initial, fixed.grid)
+    seen = moving.mask if options["masks"] == "both" and moving.mask is not None else None
+    low = float(moving.channel.min())
+    moved = resample_array(moving.channel, moving.grid, fixed.grid, rest, "cubic", outside=low)
+    valid = resample_array(
+        np.ones(moving.grid.shape, bool) if seen is None else seen, moving.grid, fixed.grid, rest, "nearest"
+    )
+    field = refine_field(
+        np.asarray(fixed.channel),
+        moved,
+        mask=fixed.mask if options["masks"] != "none" else None,
+        valid=valid,
+        start=start,
+        spacing=fixed.grid.spacing[::-1],
+        options=options,
+    )
+    from regflow.core import fields
+
+    return Composite((DisplacementField(fields.to_world(field, fixed.grid), fixed.grid), rest))
+
+
+def refine_field(
+    fixed: NDArray[Any],
+    moving: NDArray[Any],
+    *,
+    mask: NDArray[np.bool_] | None = None,
+    valid: NDArray[np.bool_] | None = None,
+    start: Array | None = None,
+    spacing: Sequence[float] | NDArray[np.float64] | None = None,
+    options: Mapping[str, Any],
+) -> Array:
+    """Refine a voxel field on arrays of one grid, 2-D or 3-D.
+
+    Args:
+        fixed: the fixed image, ``shape``.
+        moving: the moving image on the same grid.
+        mask: samples of the fixed image that steer; None for all.
+        valid: samples of ``moving`` that may steer; None for all.
+        start: voxel field ``(d, *shape)`` to start from; None for no displacement.
+        spacing: of the samples in array order, any unit; None for equal spacing.
+        options: of the method, complete, ``threads`` included.
+
+    Returns:
+        Float32 voxel field ``(d, *shape)``, components in array order.
+
+    Raises:
+        RegistrationError, InputError: as :func:`greedy`.
+    """
+    _check_levels(options)
+    widths = np.ones(fixed.ndim) if spacing is None else np.asarray(spacing, np.float64) / np.min(spacing)
+    pair = prepare(fixed, moving, mask, valid, widths, options)
+    inner = np.zeros((3, *pair.weights.shape), np.float32)
+    if start is not None:
+        inner[_axes(fixed.ndim)] = start[(slice(None), *pair.window)].reshape(fixed.ndim, *pair.weights.shape)
+    with _solver(options) as solve:
+        for number in range(len(options["shrink"])):
+            inner = _run_level(pair, inner, number, options, solve)
+        inner = _unfold(inner)
+    field = inner[_axes(fixed.ndim)].reshape(fixed.ndim, *[s.stop - s.start for s in pair.window])
+    around = [(s.start, n - s.stop) for s, n in zip(pair.window, fixed.shape, strict=True)]
+    return np.pad(field, [(0, 0), *around], mode="edge")
+
+
+def _run_level(pair: Pair, field: Array, number: int, options: Mapping[str, Any], solve: Solve) -> Array:
+    """Run one level; the field comes and goes at full resolution's or the last level's shape."""
+    from regflow.core import fields
+
+    level = build_level(pair, number, options)
+    began = time.perf_counter()
+    solved = solve(level, fields.resize(field, level.weights.shape))
+    log.info(
+        "greedy: level %d of %d, %s samples, %d iterations, similarity %.5f, %.2f s",
+        number + 1,
+        len(options["shrink"]),
+        "x".join(str(n) for n in level.weights.shape if n > 1),
+        len(solved.similarities),
+        solved.similarities[-1] if solved.similarities else float("nan"),
+        time.perf_counter() - began,
+    )
+    last = number + 1 == len(options["shrink"])
+    return fields.resize(solved.field, pair.weights.shape) if last else solved.field
+
+
+def _taken_apart(initial: Transform, grid: Grid) -> tuple[Array | None, Transform]:
+    """Split a leading field on ``grid`` from a transform: its voxel field, and what follows."""
+    parts = list(flatten([initial]))
+    if not isinstance(parts[0], DisplacementField) or not parts[0].grid.matches(grid) or len(parts) == 1:
+        return None, initial
+    from regflow.core import fields
+
+    return fields.to_voxels(parts[0].vectors, grid), compose(*parts[1:])
+
+
+def _check_levels(options: Mapping[str, Any]) -> None:
+    levels = len(options["shrink"])
+    for name in PER_LEVEL:
+        if len(options[name]) != levels:
+            raise InputError(
+                f"greedy: option '{name}' has {len(options[name])} values for the {levels} levels of 'shrink'"
+            )
+
+
+def _axes(ndim: int) -> list[int]:
+    """Components of a volume's field that a 2-D or 3-D field has."""
+    return [0, 2] if ndim == 2 else [0, 1, 2]
+
+
+@contextmanager
+def _solver(options: Mapping[str, Any]) -> Iterator[Solve]:
+    """Choose where to compute: numba on the CPU, or torch on a GPU."""
+    from regflow.core.devices import installed_devices
+
+    # Looking for a GPU costs torch's import: not where there is no such device.
+    if options["device"] == "cpu" or (options["device"] == "auto" and not installed_devices()):
+        from regflow.methods.refine.greedy_cpu import numba_threads, solve
+
+        with numba_threads(options["threads"]):
+            yield solve
+    else:
+        from regflow.methods.refine.greedy_torch import torch_solver
+
+        with torch_solver(options["device"], options["threads"], options["seed"]) as solve_on_gpu:
+            yield solve_on_gpu
+
+
+def _unfold(field: Array) -> Array:
+    """Smooth a field where it folds, wider with every round, until it folds nowhere."""
+    from scipy.ndimage import gaussian_filter
+
+    from regflow.core import fields
+
+    for rounds in range(UNFOLD_ROUNDS):
+        folded = fields.jacobian_determinant(field) < SMALLEST_DETERMINANT
+        if not folded.any():
+            return field
+        reach = grown(folded, 2 + rounds, np.ones(3)).astype(np.float32)
+        share = gaussian_filter(reach, 1.0)
+        field = np.stack([u + share * (gaussian_filter(u, 1.0, mode="nearest") - u) for u in field])
+    raise RegistrationError("greedy: the field folds even after smoothing; raise update_sigma or field_sigma")

@@ -1,0 +1,115 @@
+"""What one level of the greedy scheme needs, whichever device computes it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+VARIANCE_FLOOR = 1e-5
+"""Added to local variances, for intensities scaled to about [0, 1]: silences flat windows."""
+SMALLEST_SIGMA = 0.2
+"""A Gaussian narrower than this, in samples, changes nothing worth its time."""
+TRUNCATE = 3.0
+"""Where Gaussians end, in standard deviations."""
+WINDOW = 10
+"""Iterations over which progress is judged."""
+
+
+@dataclass(frozen=True, eq=False)
+class Level:
+    """The images of one level and how they are to be matched.
+
+    All arrays are float32 with three axes; a 2-D image ``(rows, columns)`` is ``(rows, 1, columns)``.
+
+    Attributes:
+        fixed: ``(C, Z, Y, X)`` channels: one image, or descriptors.
+        moving: the same, on the same grid.
+        weights: ``(Z, Y, X)``, how much each fixed sample steers, 0 to 1.
+        valid: ``(Z, Y, X)``, 1 where the moving image has samples that may steer; None for everywhere.
+        spacing: of the samples in array order, in units of the finest axis: all at least 1.
+        correlation: match by local correlation (one channel); else by squared differences.
+        radius: of the correlation's window, update_sigma and field_sigma: of the Gaussians, and
+            step: the longest vector of an update; all four in samples of the finest axis.
+        iterations: most updates.
+        tolerance: see :class:`Progress`.
+    """
+
+    fixed: NDArray[np.float32]
+    moving: NDArray[np.float32]
+    weights: NDArray[np.float32]
+    valid: NDArray[np.float32] | None
+    spacing: NDArray[np.float64]
+    correlation: bool
+    radius: int
+    update_sigma: float
+    field_sigma: float
+    step: float
+    iterations: int
+    tolerance: float
+
+    @property
+    def radii(self) -> tuple[int, int, int]:
+        """The window's radius along each axis, in samples."""
+        a, b, c = (round(self.radius / width) for width in self.spacing)
+        return a, b, c
+
+    def gaussians(self, sigma: float) -> tuple[NDArray[np.float32], ...]:
+        """Return half kernels along each axis, center first, for a Gaussian of ``sigma``."""
+        return tuple(half_gaussian(sigma / width) for width in self.spacing)
+
+    @property
+    def metric(self) -> NDArray[np.float32]:
+        """What turns a gradient along samples into a displacement in samples, per axis.
+
+        A gradient per sample, over the sample's width twice: once for the slope in the world,
+        once for the displacement back in samples.
+        """
+        return (1.0 / np.square(self.spacing)).astype(np.float32)
+
+
+@dataclass
+class Progress:
+    """Tells, from the similarities so far, whether further iterations are worth their time.
+
+    Attributes:
+        tolerance: least gain of mean similarity over :data:`WINDOW` iterations.
+        history: similarity before each iteration.
+    """
+
+    tolerance: float
+    history: list[float] = field(default_factory=list)
+
+    def stalled(self, similarity: float) -> bool:
+        """Note a similarity; return whether the last iterations gained less than the tolerance."""
+        self.history.append(similarity)
+        if self.tolerance <= 0 or len(self.history) <= WINDOW:
+            return False
+        return similarity - self.history[-1 - WINDOW] < self.tolerance
+
+
+@dataclass(frozen=True, eq=False)
+class Solved:
+    """What a level came to: the voxel field ``(3, Z, Y, X)`` and the similarity before each update."""
+
+    field: NDArray[np.float32]
+    similarities: Sequence[float]
+
+
+def half_gaussian(sigma: float) -> NDArray[np.float32]:
+    """Return the taps ``[center, 1, 2, ..]`` of a Gaussian whose two sides sum to 1."""
+    if sigma < SMALLEST_SIGMA:
+        return np.ones(1, np.float32)
+    taps = np.exp(-0.5 * np.square(np.arange(int(np.ceil(TRUNCATE * sigma)) + 1) / sigma))
+    return np.asarray(taps / (2 * taps.sum() - taps[0]), dtype=np.float32)
+
+
+def window_counts(shape: Sequence[int], radii: Sequence[int]) -> tuple[NDArray[Any], ...]:
+    """Return, per axis, how many samples of a window centered at each index lie in the image."""
+    counts = []
+    for size, radius in zip(shape, radii, strict=True):
+        index = np.arange(size)
+        inside = np.minimum(index + radius, size - 1) - np.maximum(index - radius, 0) + 1
+        counts.append(inside.astype(np.float32))
+    return tuple(counts)

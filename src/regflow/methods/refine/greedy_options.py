@@ -1,0 +1,67 @@
+"""Options of the method ``greedy``, importable without numba or torch."""
+
+from typing import Any
+
+
+def _per_level(kind: dict[str, Any], description: str, default: list[float]) -> dict[str, Any]:
+    return {"type": "array", "items": kind, "minItems": 1, "description": description, "default": default}
+
+
+GREEDY: dict[str, dict[str, Any]] = {
+    "metric": {
+        "enum": ["lncc", "ssd", "mind"],
+        "description": "lncc: local correlation, also of inverted contrast; ssd: same scanner and contrast; "
+        "mind: self-similarity descriptors, for other modalities",
+        "default": "lncc",
+    },
+    "shrink": _per_level(
+        {"type": "number", "minimum": 1}, "how much coarser each level is, coarsest first", [4, 2, 1]
+    ),
+    "iterations": _per_level(
+        {"type": "integer", "minimum": 0}, "most iterations of each level", [100, 50, 15]
+    ),
+    "radius": _per_level(
+        {"type": "integer", "minimum": 1},
+        "radius of the window of lncc at each level, in samples of the level's finest axis",
+        [2, 2, 2],
+    ),
+    "update_sigma": _per_level(
+        {"type": "number", "minimum": 0},
+        "smoothing of each update at each level, in samples of the level's finest axis",
+        [2.5, 2.5, 2.5],
+    ),
+    "field_sigma": _per_level(
+        {"type": "number", "minimum": 0},
+        "smoothing of the field after each update, in samples of the level's finest axis",
+        [0.5, 0.5, 0.5],
+    ),
+    "step": {
+        "type": "number",
+        "exclusiveMinimum": 0,
+        "maximum": 1,
+        "description": "length of an update's longest vector, in samples of the level's finest axis",
+        "default": 1.0,
+    },
+    "tolerance": {
+        "type": "number",
+        "minimum": 0,
+        "description": "a level ends when ten iterations raise the mean similarity by less; 0 runs them all",
+        "default": 0.0,
+    },
+    "masks": {
+        "enum": ["fixed", "both", "none"],
+        "description": "whose mask says which samples steer; both leaves out what either leaves out",
+        "default": "fixed",
+    },
+    "margin": {
+        "type": "integer",
+        "minimum": 0,
+        "description": "by how many samples the fixed mask is grown, so that the border steers too",
+        "default": 2,
+    },
+    "device": {
+        "enum": ["auto", "cpu", "cuda"],
+        "description": "where to compute; auto takes a GPU where there is one, and waits for a busy one",
+        "default": "auto",
+    },
+}

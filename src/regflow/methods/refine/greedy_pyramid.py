@@ -1,0 +1,158 @@
+"""The images of the greedy scheme: scaled, cut to what matters, and shrunk level by level."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regflow.core.errors import RegistrationError
+from regflow.core.resample import ANTIALIAS_SIGMA
+from regflow.methods.refine import greedy_kernels as kernels
+from regflow.methods.refine.greedy_level import Level, half_gaussian
+
+Array = NDArray[np.float32]
+
+MARGIN_SAMPLES = 12
+"""Samples kept around the mask: the field dies out there, and windows and steps reach into it."""
+SMALLEST_AXIS = 8
+"""A level does not shrink an axis below this many samples."""
+PER_LEVEL = ("iterations", "radius", "update_sigma", "field_sigma")
+"""Options with one value per level."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """Both images, scaled to about [0, 1] and cut to ``window``, as float32 volumes of three axes."""
+
+    fixed: Array
+    moving: Array
+    weights: Array
+    valid: Array | None
+    spacing: NDArray[np.float64]
+    window: tuple[slice, ...]
+
+
+def prepare(
+    fixed: NDArray[Any],
+    moving: NDArray[Any],
+    mask: NDArray[np.bool_] | None,
+    valid: NDArray[np.bool_] | None,
+    spacing: NDArray[np.float64],
+    options: Mapping[str, Any],
+) -> Pair:
+    """Scale both images, grow the mask and cut all to its box; arguments as of ``refine_field``.
+
+    Raises:
+        RegistrationError: no sample counts, or an image is constant where they count.
+    """
+    inside = np.ones(fixed.shape, bool) if mask is None else np.asarray(mask, bool)
+    common = inside if valid is None else inside & valid
+    if not common.any():
+        raise RegistrationError(
+            "greedy: no sample of the fixed mask meets the moving image; check masks and initial alignment"
+        )
+    ranges = [_range(image, common, name) for image, name in ((fixed, "fixed"), (moving, "moving"))]
+    if options["metric"] == "ssd":
+        ranges[1] = ranges[0]
+    inside = inside if mask is None else grown(inside, options["margin"], spacing)
+    window = _window(inside)
+    shape = _volume_shape([s.stop - s.start for s in window])
+
+    def cut(values: NDArray[Any]) -> Array:
+        return np.ascontiguousarray(values[window], np.float32).reshape(shape)
+
+    scaled = [
+        (cut(image) - np.float32(low)) / np.float32(high - low)
+        for image, (low, high) in zip((fixed, moving), ranges, strict=True)
+    ]
+    spoken = None if valid is None or valid[window].all() else cut(valid)
+    widths = spacing if len(spacing) == 3 else np.array([spacing[0], 1.0, spacing[1]])
+    return Pair(scaled[0], scaled[1], cut(inside), spoken, widths, window)
+
+
+def _range(image: NDArray[Any], inside: NDArray[np.bool_], name: str) -> tuple[float, float]:
+    values = image[inside]
+    low, high = (float(v) for v in np.percentile(values[:: max(1, values.size // 200_000)], (1.0, 99.0)))
+    if not high > low:
+        low, high = float(values.min()), float(values.max())
+    if not high > low:
+        raise RegistrationError(f"greedy: the {name} image is constant inside the mask; nothing to match")
+    return low, high
+
+
+def grown(mask: NDArray[np.bool_], samples: int, spacing: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Grow a mask by a number of samples of the finest axis, axis after axis."""
+    from scipy.ndimage import maximum_filter1d
+
+    grown = mask.astype(np.uint8)
+    for axis, width in enumerate(spacing):
+        reach = round(samples / width)
+        if reach > 0:
+            grown = maximum_filter1d(grown, 2 * reach + 1, axis=axis, mode="nearest")
+    return grown.astype(bool)
+
+
+def _window(inside: NDArray[np.bool_]) -> tuple[slice, ...]:
+    """Return the box around a mask with a margin."""
+    box = []
+    for axis, size in enumerate(inside.shape):
+        others = tuple(k for k in range(inside.ndim) if k != axis)
+        used = np.flatnonzero(inside.any(axis=others))
+        first, last = int(used[0]) - MARGIN_SAMPLES, int(used[-1]) + MARGIN_SAMPLES
+        box.append(slice(max(first, 0), min(last + 1, size)))
+    return tuple(box)
+
+
+def build_level(pair: Pair, number: int, options: Mapping[str, Any]) -> Level:
+    """Shrink a pair for level ``number`` of the options."""
+    shrink = float(options["shrink"][number])
+    full = np.array(pair.weights.shape)
+    wanted = np.maximum(1.0, shrink / pair.spacing)
+    shape = np.maximum(np.rint(full / wanted), np.minimum(full, SMALLEST_AXIS)).astype(int)
+    spacing = pair.spacing * full / shape
+    fixed, moving, weights = (_shrunk(part, shape) for part in (pair.fixed, pair.moving, pair.weights))
+    valid = None if pair.valid is None else _shrunk(pair.valid, shape) > 0.999
+    finest = spacing[full > 1].min() if (full > 1).any() else 1.0
+    chosen = {name: options[name][number] for name in PER_LEVEL}
+    return Level(
+        fixed=_channels(fixed, spacing / finest, options["metric"]),
+        moving=_channels(moving, spacing / finest, options["metric"]),
+        weights=weights,
+        valid=None if valid is None else valid.astype(np.float32),
+        spacing=spacing / finest,
+        correlation=options["metric"] == "lncc",
+        step=float(options["step"]),
+        tolerance=float(options["tolerance"]),
+        **chosen,
+    )
+
+
+def _channels(image: Array, spacing: NDArray[np.float64], metric: str) -> Array:
+    if metric != "mind":
+        return image[None]
+    from regflow.methods.refine.mind import descriptors
+
+    return descriptors(image, spacing)
+
+
+def _shrunk(volume: Array, shape: NDArray[np.int_]) -> Array:
+    """Bring a volume to a coarser grid of the same extent, without aliasing."""
+    ratio = np.array(volume.shape) / shape
+    if np.all(ratio == 1):
+        return volume
+    taps = [half_gaussian(ANTIALIAS_SIGMA * float(np.sqrt(max(r * r - 1, 0.0)))) for r in ratio]
+    blurred, coarse = np.empty((1, *volume.shape), np.float32), np.empty((1, *shape), np.float32)
+    kernels.smooth(volume[None], *taps, blurred)
+    offsets = np.empty((3, *shape), np.float32)
+    for axis, (count, step) in enumerate(zip(shape, ratio, strict=True)):
+        line = (np.arange(count) + 0.5) * step - 0.5 - np.arange(count)
+        offsets[axis] = line.reshape([-1 if k == axis else 1 for k in range(3)])
+    kernels.pull(blurred, offsets, np.float32(1), coarse)
+    return np.asarray(coarse[0])
+
+
+def _volume_shape(shape: Sequence[int]) -> tuple[int, int, int]:
+    """A 2-D image's columns become the third axis: loops are parallel over the first."""
+    return (shape[0], 1, shape[1]) if len(shape) == 2 else (shape[0], shape[1], shape[2])
