@@ -5,6 +5,7 @@ ANTs, Slicer and SimpleITK read it.
 """
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,18 +33,14 @@ def write_transform(path: str | Path, transform: Transform) -> None:
     """
     import h5py
 
-    parts = list(flatten([transform]))
-    ndim = parts[0].ndim  # type: ignore[attr-defined]
-    with whole(path) as part, h5py.File(part, "w") as store:
+    # HDF5 crashes the process when the disk is full, so it gets to write to memory only.
+    image = BytesIO()
+    with h5py.File(image, "w") as store:
         for name, text in (("ITKVersion", "5.4"), ("HDFVersion", "1.14"), ("OSName", ""), ("OSVersion", "")):
             _write_text(store, name, text)
-        group = store.create_group("TransformGroup")
-        if len(parts) == 1 and not isinstance(transform, Composite):
-            _write_part(group.create_group("0"), parts[0])
-            return
-        _write_text(group.create_group("0"), "TransformType", f"CompositeTransform_double_{ndim}_{ndim}")
-        for number, item in enumerate(reversed(parts), start=1):
-            _write_part(group.create_group(str(number)), item)
+        _write_parts(store.create_group("TransformGroup"), transform)
+    with whole(path) as part:
+        part.write_bytes(image.getbuffer())
 
 
 def read_transform(path: str | Path, grid: Grid | None = None) -> Transform:
@@ -117,6 +114,17 @@ def to_sitk(transform: Transform) -> "sitk.Transform":
     for part in reversed(parts):
         composite.AddTransform(to_sitk(part))
     return composite
+
+
+def _write_parts(group: Any, transform: Transform) -> None:
+    parts = list(flatten([transform]))
+    if len(parts) == 1 and not isinstance(transform, Composite):
+        _write_part(group.create_group("0"), parts[0])
+        return
+    ndim = parts[0].ndim  # type: ignore[attr-defined]
+    _write_text(group.create_group("0"), "TransformType", f"CompositeTransform_double_{ndim}_{ndim}")
+    for number, item in enumerate(reversed(parts), start=1):
+        _write_part(group.create_group(str(number)), item)
 
 
 def _write_part(group: Any, part: Transform) -> None:
