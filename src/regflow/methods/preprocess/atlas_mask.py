@@ -9,15 +9,25 @@ from numpy.typing import NDArray
 
 from regflow.core.errors import InputError
 from regflow.core.image import Image
-from regflow.core.resample import antialias, resample_array
+from regflow.core.resample import resample_array
 from regflow.core.transform import Affine, Transform
-from regflow.methods.preprocess.masks import checked, closed, dilated, eroded, filled, largest_piece
+from regflow.methods.preprocess.masks import (
+    checked,
+    closed,
+    coarsened,
+    dilated,
+    eroded,
+    filled,
+    largest_piece,
+)
 from regflow.methods.table import find
 
 log = logging.getLogger(__name__)
 
 COARSE_MM = 4.0
 """Spacing at which the coarse affine is sought: a mask needs no more."""
+COARSE_OPTIONS = {"mutual-information": {"samples_across": [16, 48], "starts": 8}}
+"""Options of the initializers, where their defaults are finer than a mask needs."""
 FITTING_MM = 2.0
 """Spacing at which the carried mask is fitted to the image."""
 TISSUE = (0.6, 1.6)
@@ -71,10 +81,9 @@ def _fitted(image: Image, mask: NDArray[np.bool_], reach_mm: float) -> NDArray[n
     Samples of the organ's intensities near the mask are opened, so that only what hangs together
     broadly stays, then closed and filled.
     """
-    spacing = np.maximum(image.grid.spacing, FITTING_MM)
-    grid = image.grid.resampled(spacing.tolist())
-    data = resample_array(antialias(image.channel, image.grid, spacing), image.grid, grid)
-    carried = resample_array(mask.astype(np.float32), image.grid, grid) >= 0.5
+    coarse = coarsened(image.with_mask(mask), FITTING_MM)
+    data, grid, carried = coarse.channel, coarse.grid, coarse.mask
+    assert carried is not None
     core = eroded(carried, grid, reach_mm)
     if reach_mm <= 0 or not core.any():
         return mask
@@ -93,19 +102,8 @@ def _fitted(image: Image, mask: NDArray[np.bool_], reach_mm: float) -> NDArray[n
 def _coarse_affine(image: Image, reference: Image, options: Mapping[str, Any]) -> Transform:
     from regflow.methods.initialize import METHODS
 
-    method = find(METHODS, options["initializer"], "preprocess: mask")
-    shared = {"threads": options["threads"], "seed": 0}
-    fixed, moving = _coarse(reference), _coarse(image.with_mask(None))
-    start = Affine.identity(image.grid.ndim)
-    return method.load()(fixed, moving, start, {**method.complete({}), **shared})
-
-
-def _coarse(image: Image) -> Image:
-    spacing = np.maximum(image.grid.spacing, COARSE_MM)
-    grid = image.grid.resampled(spacing.tolist())
-    low = float(image.channel.min())
-    data = resample_array(antialias(image.channel, image.grid, spacing), image.grid, grid, outside=low)
-    mask = image.mask
-    if mask is not None:
-        mask = resample_array(antialias(mask, image.grid, spacing), image.grid, grid) >= 0.5
-    return Image(data[None], grid, mask, modality=image.modality)
+    name = options["initializer"]
+    method = find(METHODS, name, "preprocess: mask")
+    full = {**method.complete(COARSE_OPTIONS.get(name, {})), "threads": options["threads"], "seed": 0}
+    fixed, moving = (coarsened(part, COARSE_MM) for part in (reference, image.with_mask(None)))
+    return method.load()(fixed, moving, Affine.identity(image.grid.ndim), full)

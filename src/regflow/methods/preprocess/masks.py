@@ -18,6 +18,11 @@ CONSTANT_SHARE = 0.15
 """... and this share of all samples has it too."""
 HEAD_TO_MASK = 1.5
 """A foreground this many times the size of the fixed image's mask is more than what that mask covers."""
+FAINT = 0.01
+"""What differs from a constant background by less than this part of the image's range is its echo:
+the tails of a filter or of an interpolation."""
+CHOICE_MM = 4.0
+"""Spacing at which foreground and fixed mask are compared to choose a method."""
 MORPHOLOGY_MM = 2.0
 """Thresholded masks are worked on at about this spacing: radii are several millimeters anyway."""
 BACKGROUND_CLIP = 99.0
@@ -40,7 +45,10 @@ def choose(image: Image, reference: Image | None) -> tuple[str, str]:
     if reference is None or reference.mask is None or reference.mask.all():
         return "foreground", "no fixed mask to carry over"
     options = MASKS["foreground"].complete({})
-    ratio = _volume(foreground(image, None, options).mask, image.grid) / _volume(
+    # Shrinking widens the border of a constant background, and finding it needs no shrinking.
+    stripped = constant_background(image.channel) is not None
+    coarse = image if stripped else coarsened(image, CHOICE_MM)
+    ratio = _volume(foreground(coarse, None, options).mask, coarse.grid) / _volume(
         reference.mask, reference.grid
     )
     if ratio > HEAD_TO_MASK:
@@ -71,7 +79,7 @@ def foreground(image: Image, reference: Image | None, options: Mapping[str, Any]
     """Separate the object from the background.
 
     With an exactly constant background (a skull-stripped brain, a padded or defaced scan) the mask
-    is what differs from it, in one piece, holes filled. Otherwise Otsu's threshold, or the given
+    is what differs from it visibly, in one piece, holes filled. Otherwise Otsu's threshold, or the given
     one, is followed by the largest piece, a closing, hole filling and an opening at about 2 mm.
 
     Raises:
@@ -80,19 +88,31 @@ def foreground(image: Image, reference: Image | None, options: Mapping[str, Any]
     data = np.asarray(image.channel)
     value = constant_background(data)
     if value is not None and options["threshold"] is None:
-        return checked(image.with_mask(filled(largest_piece(data != value))), "the foreground")
-    spacing = np.maximum(image.grid.spacing, MORPHOLOGY_MM)
-    coarse = image.grid.resampled(spacing.tolist())
-    low = float(data.min())
-    small = resample_array(antialias(data, image.grid, spacing), image.grid, coarse, outside=low)
+        contrast = np.abs(data - np.float32(value))
+        differs = contrast > FAINT * np.percentile(contrast, BACKGROUND_CLIP)
+        return checked(image.with_mask(filled(largest_piece(differs))), "the foreground")
+    coarse = coarsened(image.with_mask(None), MORPHOLOGY_MM)
+    small, grid = coarse.channel, coarse.grid
     threshold = options["threshold"]
     if threshold is None:
         threshold = otsu(np.minimum(small, np.percentile(small, BACKGROUND_CLIP)))
-    mask = filled(closed(largest_piece(small > threshold), coarse, options["closing_mm"]))
+    mask = filled(closed(largest_piece(small > threshold), grid, options["closing_mm"]))
     # Only now is skin no longer a thin sheet over dark bone, which an opening would take away.
-    mask = largest_piece(_opened(mask, coarse, options["opening_mm"]))
-    share = resample_array(mask.astype(np.float32), coarse, image.grid)
+    mask = largest_piece(_opened(mask, grid, options["opening_mm"]))
+    share = resample_array(mask.astype(np.float32), grid, image.grid)
     return checked(image.with_mask(share >= 0.5), "the foreground")
+
+
+def coarsened(image: Image, spacing_mm: float) -> Image:
+    """Return one channel and the mask at a spacing no finer than ``spacing_mm``, without aliasing."""
+    spacing = np.maximum(image.grid.spacing, spacing_mm)
+    grid = image.grid.resampled(spacing.tolist())
+    low = float(image.channel.min())
+    data = resample_array(antialias(image.channel, image.grid, spacing), image.grid, grid, outside=low)
+    mask = image.mask
+    if mask is not None:
+        mask = resample_array(antialias(mask, image.grid, spacing), image.grid, grid) >= 0.5
+    return Image(data[None], grid, mask, modality=image.modality)
 
 
 def checked(image: Image, name: str) -> Image:
