@@ -258,8 +258,8 @@ class _Sampling:
 
 def _sampling(parts: Sequence[_Part], bins: int, shell: float) -> _Sampling:
     ranges = tuple(_range(part, role) for part, role in zip(parts, ROLES, strict=True))
-    within = np.argwhere(parts[0].inside >= 0.5)[:, ::-1]
-    return _Sampling(ranges, bins, shell, parts[0].grid.to_world(within).mean(axis=0))
+    center = np.argwhere(parts[0].inside >= 0.5).mean(axis=0)[::-1]
+    return _Sampling(ranges, bins, shell, parts[0].grid.to_world(center))
 
 
 def _level(parts: Sequence[_Part], sampling: _Sampling, *, closed: bool) -> Level:
@@ -273,7 +273,9 @@ def _level(parts: Sequence[_Part], sampling: _Sampling, *, closed: bool) -> Leve
     index = np.argwhere(_grown(within, fixed.grid, sampling.shell))
     chosen = tuple(index.T)
     rows = np.where(within[chosen], np.rint(binned[0][chosen]), bins).astype(np.uint8)
-    points = fixed.grid.to_world(index[:, ::-1]) - sampling.center
+    # Column by column: a product with a long array wakes threads that cost more than they do.
+    columns = [index[:, 2 - axis, None] * fixed.grid.affine[:3, axis] for axis in range(3)]
+    points = sum(columns, fixed.grid.origin - sampling.center)
     stacked = np.stack([binned[1], moving.inside], axis=-1)
     to_index = np.array(np.linalg.inv(moving.grid.affine), dtype=np.float64)
     if closed:

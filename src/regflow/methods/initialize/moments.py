@@ -1,5 +1,6 @@
 """Start from the centers of mass and the principal axes of the masks."""
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -38,20 +39,27 @@ def mass(image: Image) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     Raises:
         RegistrationError: nothing is inside the mask, or the image is constant.
     """
-    if image.mask is not None:
-        weights = image.mask.astype(np.float64)
-    else:
-        data = np.asarray(image.channel, dtype=np.float64)
-        weights = data - data.min()
-    total = weights.sum()
+    weights = image.channel - image.channel.min() if image.mask is None else image.mask
+    ndim = weights.ndim
+    total = float(weights.sum(dtype=np.float64))
     if not total > 0:
         raise RegistrationError("moments: the image has no mass (an empty mask or one constant value)")
-    index = np.flatnonzero(weights)
-    points = image.grid.to_world(np.stack(np.unravel_index(index, weights.shape)[::-1], axis=-1))
-    share = weights.ravel()[index] / total
-    center = share @ points
-    spread = (points - center).T @ ((points - center) * share[:, None])
-    return center, np.linalg.eigh(spread)[1]
+    # Sums over whole axes, because a product of long arrays depends on the number of threads.
+    ticks = [np.arange(length, dtype=np.float64) for length in weights.shape]
+    mean = np.array([float((_marginal(weights, i) * ticks[i]).sum()) / total for i in range(ndim)])
+    spread = np.empty((ndim, ndim))
+    for i, j in itertools.combinations_with_replacement(range(ndim), 2):
+        across = ticks[i] - mean[i] if i == j else np.outer(ticks[i] - mean[i], ticks[j] - mean[j])
+        product = across**2 if i == j else across
+        spread[i, j] = spread[j, i] = float((_marginal(weights, i, j) * product).sum()) / total
+    matrix = image.grid.affine[:-1, :-1]
+    axes: NDArray[np.float64] = np.linalg.eigh(matrix @ spread[::-1, ::-1] @ matrix.T)[1]
+    return image.grid.to_world(mean[::-1]), axes
+
+
+def _marginal(weights: NDArray[Any], *kept: int) -> NDArray[np.float64]:
+    others = tuple(axis for axis in range(weights.ndim) if axis not in kept)
+    return np.asarray(weights.sum(axis=others, dtype=np.float64))
 
 
 def _smallest_turn(fixed: NDArray[np.float64], moving: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -5,15 +5,17 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 from scipy.spatial.transform import Rotation
 
 from regflow.methods.initialize.information import Metric
 
 Matrix = NDArray[np.float64]
 
-RELATIVE_CHANGE = 1e-6
-"""An optimization ends when the mutual information changes by less than this part."""
+FIRST_STEP, LONGEST_STEP, LAST_STEP = 0.5, 3.0, 1e-4
+"""Length of an optimizer's first, of its longest and of its last step, in units of the spacing."""
+SUFFICIENT = 1e-4
+"""Part of the expected gain that a step must bring (Armijo's rule)."""
+HALVINGS = 8
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def nearest_rotation(linear: NDArray[np.float64]) -> NDArray[np.float64]:
 def optimize(
     metric: Metric, start: Matrix, after: Matrix, ndim: int, *, rigid: bool, iterations: int
 ) -> Found:
-    """Climb from a pose to the nearest maximum of mutual information (L-BFGS).
+    """Climb from a pose to the nearest maximum of mutual information (BFGS).
 
     Args:
         metric: of the image pair.
@@ -96,14 +98,73 @@ def optimize(
         value, gradient = metric(after @ place(parameters))
         return -value, -pull(parameters, after[:3, :3].T @ gradient)
 
-    size = _free(ndim, rigid).sum()
-    options = {"maxiter": iterations, "maxcor": 12, "ftol": RELATIVE_CHANGE, "gtol": 1e-7, "maxls": 10}
-    result = minimize(cost, np.zeros(size), jac=True, method="L-BFGS-B", options=options)
-    return Found(place(result.x), -float(result.fun))
+    size = int(_free(ndim, rigid).sum())
+    best, value = _minimize(cost, size, metric.level.spacing, iterations)
+    return Found(place(best), -value)
 
 
+Cost = Callable[[NDArray[np.float64]], tuple[float, NDArray[np.float64]]]
 Place = Callable[[NDArray[np.float64]], Matrix]
 Pull = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]
+
+
+def _minimize(cost: Cost, size: int, spacing: float, iterations: int) -> tuple[NDArray[np.float64], float]:
+    """Minimize from zero by BFGS with a backtracking line search; parameters are world lengths.
+
+    A library's optimizer spends more time in threaded linear algebra than a dozen parameters need.
+    """
+    x = np.zeros(size)
+    value, gradient = cost(x)
+    inverse_hessian: NDArray[np.float64] | None = None
+    for _ in range(iterations):
+        norm = float(np.linalg.norm(gradient))
+        if norm == 0:
+            break
+        if inverse_hessian is None:
+            step = gradient * (-FIRST_STEP * spacing / norm)
+        else:
+            step = -inverse_hessian @ gradient
+        length = float(np.linalg.norm(step))
+        step *= min(1.0, LONGEST_STEP * spacing / length)
+        found = _line_search(cost, x, value, float(gradient @ step), step)
+        if found is None:
+            if inverse_hessian is None:
+                break
+            inverse_hessian = None
+            continue
+        step, new_value, new_gradient = found
+        inverse_hessian = _updated(inverse_hessian, step, new_gradient - gradient)
+        x, value, gradient = x + step, new_value, new_gradient
+        if np.linalg.norm(step) < LAST_STEP * spacing:
+            break
+    return x, value
+
+
+def _line_search(
+    cost: Cost, x: NDArray[np.float64], value: float, slope: float, step: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], float, NDArray[np.float64]] | None:
+    """Shorten a step until it gains enough; None when it never does."""
+    for _ in range(HALVINGS):
+        new_value, new_gradient = cost(x + step)
+        if new_value <= value + SUFFICIENT * slope:
+            return step, new_value, new_gradient
+        # The minimum of the parabola through both values and the first slope, within bounds.
+        shrink = float(np.clip(-slope / (2 * (new_value - value - slope)), 0.1, 0.5))
+        step, slope = step * shrink, slope * shrink
+    return None
+
+
+def _updated(
+    inverse: NDArray[np.float64] | None, step: NDArray[np.float64], change: NDArray[np.float64]
+) -> NDArray[np.float64] | None:
+    """Return the BFGS update of an inverse Hessian; unchanged where the curvature is not positive."""
+    curvature = float(step @ change)
+    if curvature <= 1e-12 * float(np.linalg.norm(step) * np.linalg.norm(change)):
+        return inverse
+    if inverse is None:
+        inverse = np.eye(len(step)) * (curvature / float(change @ change))
+    left = np.eye(len(step)) - np.outer(step, change) / curvature
+    return np.asarray(left @ inverse @ left.T + np.outer(step, step) / curvature)
 
 
 def _free(ndim: int, rigid: bool) -> NDArray[np.bool_]:
