@@ -39,13 +39,12 @@ def resample_labels(labels: Labels, source: Grid, target: Grid, transform: Trans
     """
     transform = transform or Affine.identity(target.ndim)
     result = np.array(resample_array(labels, source, target, transform, "nearest"))
-    contested = resample_array(_near_border(labels), source, target, transform, "nearest", outside=1.0)
-    padded = np.pad(labels, 1)
+    contested = resample_array(_near_border(labels), source, target, transform, "nearest")
     flat = result.reshape(-1)
     for members in _blocks(np.flatnonzero(contested)):
         indices = np.stack(np.unravel_index(members, target.shape)[::-1], axis=-1)
         points = transform.apply(target.to_world(indices))
-        flat[members] = _vote(padded, source.to_index(points)[:, ::-1] + 1)
+        flat[members] = _vote(labels, source.to_index(points)[:, ::-1])
     return result
 
 
@@ -64,21 +63,20 @@ def whole_numbers(labels: NDArray[Any]) -> Labels:
 
 
 def _near_border(labels: Labels) -> NDArray[np.bool_]:
-    """Return where the 3^d box around a sample holds more than one label, or leaves the array."""
+    """Return where the 3^d box around a sample holds more than one label."""
     from scipy.ndimage import maximum_filter, minimum_filter
 
-    around = {"size": 3, "mode": "constant", "cval": 0}
-    return np.asarray(maximum_filter(labels, **around) != minimum_filter(labels, **around))
+    return np.asarray(maximum_filter(labels, 3) != minimum_filter(labels, 3))
 
 
-def _vote(padded: Labels, index: NDArray[np.float64]) -> Labels:
-    """Return the winning label at each continuous index ``(N, d)``, array order, into ``padded``."""
-    # One sample of background all around stands for everything outside.
-    size = np.array(padded.shape)
-    index = np.clip(index, 0, size - 1)
-    corner = np.minimum(np.floor(index).astype(np.intp), size - 2)
-    steps = list(product((0, 1), repeat=padded.ndim))
-    found = np.stack([padded[tuple((corner + step).T)] for step in steps])
+def _vote(labels: Labels, index: NDArray[np.float64]) -> Labels:
+    """Return the winning label at each continuous index ``(N, d)``, array order, into ``labels``."""
+    # Up to half a sample beyond the border, the border's labels hold, as in ITK.
+    last = np.array(labels.shape) - 1
+    index = np.clip(index, 0, last)
+    corner = np.minimum(np.floor(index).astype(np.intp), np.maximum(last - 1, 0))
+    steps = list(product((0, 1), repeat=labels.ndim))
+    found = np.stack([labels[tuple(np.minimum(corner + step, last).T)] for step in steps])
     winner = found[0].copy()
     split = np.flatnonzero((found != winner).any(axis=0))
     part = (index - corner)[split]
