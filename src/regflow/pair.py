@@ -280,7 +280,7 @@ def _apply(
 
     grid, original, options = originals[0].grid, originals[1], settings["apply"]
     with journal.stage("apply"):
-        warped = warp_image(original, grid, pair.forward, options["interpolation"])
+        warped = warp_image(original, grid, pair.forward, options["interpolation"], options["outside"])
         write_volume(folder / "warped.nii.gz", warped.channel, grid)
         if original.labels is not None:
             labels = warp_labels(original.labels, original.grid, grid, pair.forward, options["labels"])
