@@ -8,11 +8,12 @@ from regflow.core.errors import InputError
 from regflow.core.names import nearest
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "fast": {},
+    "fast": {"refine": {"options": {"greedy": {"iterations": [100, 50, 0]}}}, "assess": {"surfaces": False}},
     "default": {},
-    "accurate": {},
+    "accurate": {"refine": {"options": {"greedy": {"iterations": [150, 100, 40]}}}},
 }
-"""By name, what differs from the configuration's defaults."""
+"""By name, what differs from the configuration's defaults: ``fast`` deforms at half resolution and
+measures no surface distances, ``accurate`` iterates two to three times as long."""
 
 
 def preset_settings(name: str) -> dict[str, Any]:
