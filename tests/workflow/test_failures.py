@@ -3,7 +3,9 @@
 import os
 import signal
 import subprocess
+import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -43,22 +45,33 @@ def wait_for_worker(study, script: str) -> int:
     pytest.fail(f"no worker of {script} was seen")
 
 
-@pytest.mark.parametrize("kind", ["missing", "truncated"])
-def test_one_bad_sample_does_not_stop_the_others(make_study, tmp_path, kind):
+def test_bad_samples_do_not_stop_the_others(make_study, tmp_path):
     study = make_study(("mni6", "icbm2009a"))
-    bad = tmp_path / "bad.nii.gz"
-    if kind == "truncated":
-        truncated(Path(study.rows[1]["moving"]), bad)
-    study.rows[1]["moving"] = bad
+    missing, torn = tmp_path / "missing.nii.gz", tmp_path / "torn.nii.gz"
+    study.rows[1]["moving"] = truncated(Path(study.rows[1]["moving"]), torn)
+    study.rows.append({"sample": "third", "moving": missing})
     ended = study.write().snakemake()
     assert ended.returncode == 0, ended.stderr
     assert read_json(study.results("assess", "mni6", "stage.json"))["state"] == "done"
-    outcome = read_json(study.results("assess", "icbm2009a", "stage.json"))
-    assert outcome["state"] == "skipped"
-    reason = outcome["verdict"]["reason"]
-    assert str(bad) in reason
-    assert "\n" not in reason
-    assert str(bad) in study.results("report", "index.html").read_text()
+    page = study.results("report", "index.html").read_text()
+    for sample, file in (("icbm2009a", torn), ("third", missing)):
+        outcome = read_json(study.results("assess", sample, "stage.json"))
+        assert outcome["state"] == "skipped"
+        assert str(file) in outcome["verdict"]["reason"]
+        assert "\n" not in outcome["verdict"]["reason"]
+        assert str(file) in page
+        assert study.results("report", f"{sample}.html").is_file()
+
+
+def test_a_crash_is_in_the_report_of_what_came_through(make_study):
+    study = make_study(("mni6",))
+    with running(study, [sys.executable, "-m", "regflow", "run"]) as run:
+        os.kill(wait_for_worker(study, "initialize"), signal.SIGKILL)
+        assert run.wait() == 1
+    page = study.results("report", "index.html").read_text()
+    assert "initialize crashed" in page
+    assert "results/logs/initialize/mni6.log" in page
+    assert not study.results("assess", "cohort.tsv").exists()
 
 
 def test_a_mistake_in_the_configuration_is_one_sentence(make_study):
@@ -71,34 +84,44 @@ def test_a_mistake_in_the_configuration_is_one_sentence(make_study):
     assert not study.results().exists()
 
 
-@pytest.mark.parametrize("stage", ["preprocess", "initialize", "refine", "apply", "assess", "report"])
-def test_a_killed_worker_leaves_nothing_and_the_run_resumes(make_study, finished, stage):
-    study = make_study()
+@contextmanager
+def running(study, command=None):
+    """Run a study in the background, in a process group of its own."""
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with subprocess.Popen(
-        study.command(), cwd=study.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command or study.command(), cwd=study.folder, start_new_session=True, **quiet
     ) as run:
-        os.kill(wait_for_worker(study, stage), signal.SIGKILL)
-        assert run.wait() == 1
-    assert study.checksums("refine/*/*.h5").items() <= finished.checksums("refine/*/*.h5").items()
-    resumed = study.snakemake()
-    assert resumed.returncode == 0, resumed.stderr
-    for pattern in ("*/*/*.h5", "apply/*/*.nii.gz", "assess/*/*.nii.gz"):
-        assert study.checksums(pattern) == finished.checksums(pattern)
+        yield run
+
+
+def assert_equal_to_undisturbed(study, finished):
+    for pattern in ("initialize/*/*.h5", "refine/*/*.h5", "apply/*/*.nii.gz", "assess/*/*.nii.gz"):
+        undisturbed = {path: sum for path, sum in finished.checksums(pattern).items() if "mni6" in path}
+        assert undisturbed, pattern
+        assert study.checksums(pattern) == undisturbed
     assert study.leftovers() == []
 
 
-def test_a_killed_snakemake_resumes(make_study, finished):
-    study = make_study()
-    with subprocess.Popen(
-        study.command(), cwd=study.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as run:
-        worker = wait_for_worker(study, "refine")
-        run.kill()
-    os.kill(worker, signal.SIGKILL)
+def test_a_worker_killed_in_any_stage_leaves_nothing_and_the_run_resumes(make_study, finished):
+    study = make_study(("mni6",))
+    for stage in ("ingest", "preprocess", "initialize", "refine", "apply", "assess", "report"):
+        with running(study) as run:
+            os.kill(wait_for_worker(study, stage), signal.SIGKILL)
+            assert run.wait() == 1, stage
+    resumed = study.snakemake()
+    assert resumed.returncode == 0, resumed.stderr
+    assert_equal_to_undisturbed(study, finished)
+
+
+def test_a_run_killed_as_a_whole_resumes(make_study, finished):
+    study = make_study(("mni6",))
+    with running(study) as run:
+        wait_for_worker(study, "refine")
+        os.killpg(run.pid, signal.SIGKILL)
     assert study.snakemake("--unlock").returncode == 0
     resumed = study.snakemake()
     assert resumed.returncode == 0, resumed.stderr
-    assert study.checksums("refine/*/*.h5") == finished.checksums("refine/*/*.h5")
+    assert_equal_to_undisturbed(study, finished)
 
 
 @pytest.fixture
@@ -121,8 +144,8 @@ def small_disk(tmp_path):
 
 
 def test_a_full_disk_leaves_nothing_half_written(make_study, finished, small_disk):
-    study = make_study()
-    disk = small_disk(3)
+    study = make_study(("mni6",))
+    disk = small_disk(2)
     study.config["output"] = str(disk / "results")
     ended = study.write().snakemake()
     assert ended.returncode == 1
