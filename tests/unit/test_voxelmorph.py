@@ -15,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch_bytes import across_threads
+from warped_slices import SPACING_MM, random_velocity, slices, warped_pair
 
 from regflow.core import fields
 from regflow.core.devices import torch_session
@@ -22,7 +23,7 @@ from regflow.core.errors import InputError, RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.resample import resample_array
-from regflow.core.transform import Affine, Composite, DisplacementField, inverse_error
+from regflow.core.transform import Affine, Composite, inverse_error
 from regflow.methods.refine import METHODS, losses_torch, velocity_torch
 from regflow.methods.refine.voxelmorph import as_trained, predict_velocity, voxelmorph
 from regflow.methods.refine.weights import (
@@ -34,7 +35,6 @@ from regflow.methods.refine.weights import (
 )
 from regflow.methods.refine.working import working_grid
 
-SPACING_MM = 4.0
 FLAT = Description(
     ndim=2,
     channels=(16, 16, 16, 16),
@@ -51,20 +51,6 @@ CPU = torch.device("cpu")
 def options(**given: Any) -> dict[str, Any]:
     shared = {"threads": 1, "seed": 0, "device": "cpu"}
     return {**METHODS["voxelmorph"].complete({}), **shared, **given}
-
-
-def random_velocity(shape: tuple[int, ...], seed: int, longest: float = 2.5) -> torch.Tensor:
-    """A smooth velocity at half resolution, ``(1, d, *shape / 2)``."""
-    generator = torch.Generator().manual_seed(seed)
-    knots = torch.randn(1, len(shape), *[max(2, n // 12) for n in shape], generator=generator)
-    velocity = velocity_torch.resize(knots, [n // 2 for n in shape])
-    return velocity * (longest / 2 / velocity.norm(dim=1).max())
-
-
-def slices(image: Image) -> list[np.ndarray]:
-    """Axial slices of the brain, 56x48, 0 to 1."""
-    data = image.channel[10:38, 1:57, :48] / image.channel.max()
-    return [np.ascontiguousarray(part, dtype=np.float32) for part in data]
 
 
 @pytest.fixture(scope="module")
@@ -100,19 +86,6 @@ def train(images: torch.Tensor) -> tuple[torch.nn.Module, list[float]]:
     return network, history
 
 
-def held_out_pair(image: Image, seed: int = 9001) -> tuple[Image, Image, DisplacementField]:
-    """An odd slice, the same warped, and the true field fixed to moving."""
-    data = slices(image)[13]
-    grid = Grid.from_geometry(data.shape, (SPACING_MM,) * 2, (10.0, -20.0))
-    velocity = random_velocity(data.shape, seed)
-    forward, backward = (
-        velocity_torch.to_displacement_field(velocity_torch.integrate(sign * velocity), grid)
-        for sign in (1, -1)
-    )
-    moving = resample_array(data, grid, grid, backward)
-    return Image(data[None], grid), Image(moving[None], grid), forward
-
-
 def test_training_lowers_the_loss(trained: tuple[Path, list[float]]) -> None:
     history = trained[1]
     assert np.mean(history[:5]) > 0.8
@@ -126,7 +99,7 @@ def test_held_out_pairs_come_closer_to_the_truth_than_the_affine(
     initial = Affine.identity(2)
     errors, differences = [], []
     for seed in range(9001, 9005):
-        fixed, moving, truth = held_out_pair(mni_4mm, seed)
+        fixed, moving, truth = warped_pair(mni_4mm, seed)
         result = voxelmorph(fixed, moving, initial, options(weights=str(trained[0]), symmetric=symmetric))
         points = fixed.grid.to_world(np.argwhere(fixed.channel > 0.1)[:, ::-1])
         target = truth.apply(points)
@@ -140,7 +113,7 @@ def test_held_out_pairs_come_closer_to_the_truth_than_the_affine(
 
 
 def test_the_answer_has_an_inverse_and_no_folds(trained: tuple[Path, list[float]], mni_4mm: Image) -> None:
-    fixed, moving, _ = held_out_pair(mni_4mm)
+    fixed, moving, _ = warped_pair(mni_4mm, 9001)
     result = voxelmorph(fixed, moving, Affine.identity(2), options(weights=str(trained[0])))
     field = result.parts[0]  # type: ignore[attr-defined]
     points = fixed.grid.to_world(np.argwhere(fixed.channel > 0.1)[:, ::-1])
@@ -151,7 +124,7 @@ def test_the_answer_has_an_inverse_and_no_folds(trained: tuple[Path, list[float]
 def test_swapping_the_images_turns_the_velocity_around(
     trained: tuple[Path, list[float]], mni_4mm: Image
 ) -> None:
-    fixed, moving, _ = held_out_pair(mni_4mm)
+    fixed, moving, _ = warped_pair(mni_4mm, 9001)
     network, description = load_network(trained[0], CPU)
     there = predict_velocity(network, description, (fixed, moving), CPU, options())
     back = predict_velocity(network, description, (moving, fixed), CPU, options())
@@ -304,13 +277,32 @@ def test_bad_weights_are_refused_in_one_sentence(
 def test_a_pair_the_network_is_not_for(trained: tuple[Path, list[float]], mni_4mm: Image) -> None:
     with pytest.raises(RegistrationError, match="2-D images and these are 3-D"):
         voxelmorph(mni_4mm, mni_4mm, Affine.identity(3), options(weights=str(trained[0])))
-    fixed, moving, _ = held_out_pair(mni_4mm)
+    fixed, moving, _ = warped_pair(mni_4mm, 9001)
     two = fixed.with_data(np.repeat(fixed.data, 2, axis=0))
     with pytest.raises(RegistrationError, match="one channel"):
         voxelmorph(two, two, Affine.identity(2), options(weights=str(trained[0])))
     far = Affine.from_parts(np.eye(2), [1e4, 0])
     with pytest.raises(RegistrationError, match="no sample in common"):
         voxelmorph(fixed, moving, far, options(weights=str(trained[0])))
+
+
+def test_the_greedy_engine_goes_on_from_the_network(
+    trained: tuple[Path, list[float]], mni_4mm: Image
+) -> None:
+    fixed, moving, truth = warped_pair(mni_4mm, 9001)
+    # The images agree with each other outside the brain; a shift there would be the network's own.
+    points = fixed.grid.to_world(np.argwhere(fixed.channel > 0.1)[:, ::-1])
+    target = truth.apply(points)
+    left = {}
+    for polish in ("none", "greedy"):
+        given = options(weights=str(trained[0]), polish=polish)
+        result = voxelmorph(fixed, moving, Affine.identity(2), given)
+        assert isinstance(result, Composite)
+        assert len(result.parts) == 2
+        left[polish] = np.linalg.norm(result.apply(points) - target, axis=1).mean()
+    assert left["greedy"] < 0.9 * left["none"]
+    with pytest.raises(InputError, match="no option 'iteration'"):
+        voxelmorph(fixed, moving, Affine.identity(2), {**given, "polish_options": {"iteration": 3}})
 
 
 def test_options_can_be_read_without_torch() -> None:

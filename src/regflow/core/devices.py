@@ -128,7 +128,7 @@ def torch_session(threads: int, seed: int) -> Iterator[None]:
     torch.set_num_threads(max(1, threads))
     torch.use_deterministic_algorithms(True)
     try:
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             yield
     finally:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.ndimage import binary_dilation
 from torch import Tensor
 
 from regflow.core.devices import torch_device, torch_session
@@ -25,6 +26,8 @@ from regflow.methods.refine.working import bring_together, scaled, working_grid
 
 log = logging.getLogger(__name__)
 
+MASK_MARGIN = 2
+"""Samples by which the fixed mask is grown at each level, so that the object's border steers too."""
 REGULARIZERS = {"bending": losses.bending, "diffusion": losses.diffusion}
 
 
@@ -105,22 +108,27 @@ def _level(
     return Level(
         fixed_part.to(device),
         moving_part.to(device),
-        _mask(pair[0], device) if options["masks"] in ("fixed", "both") else None,
-        _mask(pair[1], device) if options["masks"] == "both" else None,
+        _mask(pair[0], MASK_MARGIN, device) if options["masks"] in ("fixed", "both") else None,
+        _mask(pair[1], 0, device) if options["masks"] == "both" else None,
         tuple(count // coarser for count in grid.shape),
         tuple(float(step) * coarser for step in grid.spacing[::-1]),
     )
 
 
 def _descend(start: Tensor, level: Level, iterations: int, options: Mapping[str, Any]) -> Tensor:
-    """Lower a level's objective; the velocity of its lowest value comes back."""
-    velocity = start.clone().requires_grad_()
-    adam = torch.optim.Adam([velocity], lr=options["rate"])
+    """Lower a level's objective; the velocity of its lowest value comes back.
+
+    Adam takes steps of one length everywhere, in places where the images say nothing as well;
+    it moves the velocity before smoothing, so that its steps are smooth.
+    """
+    change = torch.zeros_like(start, requires_grad=True)
+    adam = torch.optim.Adam([change], lr=options["rate"])
     dissimilarity = _dissimilarity(level, options)
     progress = Progress(options["tolerance"], options["patience"])
     best, lowest = start, float("inf")
     for _ in range(iterations):
         adam.zero_grad()
+        velocity = start + _smoothed(change, options["smoothing"])
         objective = _objective(velocity, level, dissimilarity, options)
         value = float(objective.detach())
         if not np.isfinite(value):
@@ -128,7 +136,7 @@ def _descend(start: Tensor, level: Level, iterations: int, options: Mapping[str,
                 f"the objective of instance-optimization became {value}; lower 'rate' or check the images"
             )
         if value < lowest:
-            best, lowest = velocity.detach().clone(), value
+            best, lowest = velocity.detach(), value
         if progress.stalled(value):
             break
         objective.backward()
@@ -136,6 +144,16 @@ def _descend(start: Tensor, level: Level, iterations: int, options: Mapping[str,
     shape = "x".join(str(count) for count in level.fixed.shape[2:])
     log.info("%s samples: %d iterations, objective %.5f", shape, len(progress.values), lowest)
     return best
+
+
+def _smoothed(field: Tensor, passes: int) -> Tensor:
+    """Average over three samples along each axis, ``passes`` times: nearly a Gaussian."""
+    if passes == 0:
+        return field
+    count = losses.box_sum(torch.ones_like(field[:, :1]), 1)
+    for _ in range(passes):
+        field = losses.box_sum(field, 1) / count
+    return field
 
 
 def _objective(
@@ -180,10 +198,11 @@ def _dissimilarity(level: Level, options: Mapping[str, Any]) -> Callable[..., Te
     return losses.mean_squared_error
 
 
-def _mask(image: Image, device: torch.device) -> Tensor | None:
+def _mask(image: Image, margin: int, device: torch.device) -> Tensor | None:
     if image.mask is None:
         return None
-    return torch.from_numpy(image.mask.astype(np.float32))[None, None].to(device)
+    grown = binary_dilation(image.mask, iterations=margin) if margin else image.mask
+    return torch.from_numpy(grown.astype(np.float32))[None, None].to(device)
 
 
 def _intensities(fixed: Image, moving: Image) -> tuple[Tensor, Tensor]:

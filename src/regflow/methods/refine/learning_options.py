@@ -30,8 +30,19 @@ VOXELMORPH: dict[str, dict[str, Any]] = {
     "symmetric": _SYMMETRIC,
     "polish": {
         "enum": ["none", "greedy"],
-        "description": "what refines the network's field further, with that method's default options",
+        "description": "method that refines the network's field further",
         "default": "none",
+    },
+    "polish_options": {
+        "type": "object",
+        "description": "options of that method; the network's answer makes its coarse levels needless",
+        "default": {
+            "shrink": [2, 1],
+            "iterations": [30, 15],
+            "radius": [2, 2],
+            "update_sigma": [2.5, 2.5],
+            "field_sigma": [0.5, 0.5],
+        },
     },
 }
 
@@ -86,7 +97,7 @@ INSTANCE_OPTIMIZATION: dict[str, dict[str, Any]] = {
         "items": {"type": "integer", "minimum": 0},
         "minItems": 1,
         "description": "most iterations of each level",
-        "default": [100, 100, 50],
+        "default": [60, 40, 30],
     },
     "velocity_shrink": {
         "type": "integer",
@@ -98,7 +109,13 @@ INSTANCE_OPTIMIZATION: dict[str, dict[str, Any]] = {
         "type": "number",
         "exclusiveMinimum": 0,
         "description": "step of Adam, in samples of the velocity field",
-        "default": 0.1,
+        "default": 0.2,
+    },
+    "smoothing": {
+        "type": "integer",
+        "minimum": 0,
+        "description": "passes of a 3-sample average over each step, so that steps are smooth; 0 for none",
+        "default": 3,
     },
     "tolerance": {
         "type": "number",

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from regflow.core.devices import one_torch_thread, torch_device, torch_session
-from regflow.core.errors import RegistrationError
+from regflow.core.errors import InputError, RegistrationError
 from regflow.core.image import Image
 from regflow.core.transform import Composite, Transform
 from regflow.methods.refine.velocity_torch import halve_field, integrate, to_displacement_field
@@ -37,7 +37,7 @@ def voxelmorph(fixed: Image, moving: Image, initial: Transform, options: Mapping
     Raises:
         RegistrationError: no trained network is given, or it is for another number of dimensions
             or channels.
-        InputError: the network's file is damaged.
+        InputError: the network's file is damaged, or ``polish_options`` are none of greedy's.
     """
     path = find_weights(options["weights"])
     device = torch_device(options["device"])
@@ -154,5 +154,14 @@ def _crop(field: Tensor, padding: list[tuple[int, int]]) -> Tensor:
     return field
 
 
-def _polish(fixed: Image, moving: Image, start: Composite, options: Mapping[str, Any]) -> Transform:
-    raise NotImplementedError
+def _polish(fixed: Image, moving: Image, start: Transform, options: Mapping[str, Any]) -> Transform:
+    """Let the greedy engine go on from the network's field, which leads the composite."""
+    from regflow.methods.refine.greedy import greedy
+    from regflow.methods.refine.greedy_options import GREEDY
+
+    unknown = sorted(set(options["polish_options"]) - set(GREEDY))
+    if unknown:
+        raise InputError(f"voxelmorph: polish_options: greedy has no option '{unknown[0]}'")
+    defaults = {name: entry["default"] for name, entry in GREEDY.items()}
+    shared = {name: options[name] for name in ("device", "threads", "seed")}
+    return greedy(fixed, moving, start, {**defaults, **shared, **options["polish_options"]})
