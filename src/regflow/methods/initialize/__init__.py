@@ -37,12 +37,6 @@ METHODS: dict[str, Method] = {
                 "description": "what is sought: rigid alone, or rigid and then affine",
                 "default": "affine",
             },
-            "engine": {
-                "enum": ["compiled", "simpleitk"],
-                "description": "compiled: regflow's kernels of the metric, over all orientations; simpleitk: "
-                "SimpleITK's own, from tilts of 30 degrees and half turns about each axis",
-                "default": "compiled",
-            },
             "orientations": {
                 "enum": ["all", "near", "header"],
                 "description": "starting orientations: all there are, those within 60 degrees of the "

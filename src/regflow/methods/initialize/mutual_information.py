@@ -44,10 +44,6 @@ def mutual_information(
         RegistrationError: an image is constant or its mask empty, the images never overlap, or
             ``initial`` is not affine.
     """
-    if options["engine"] == "simpleitk":
-        from regflow.methods.initialize.mattes import mattes
-
-        return mattes(fixed, moving, initial, options)
     if not isinstance(initial, Affine):
         raise RegistrationError("mutual-information: the transform to start from is not affine")
     ndim = fixed.grid.ndim

@@ -1,0 +1,72 @@
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from moved_brain import error_mm, inverted, known_affine, moved
+
+from regflow.core.errors import InputError, RegistrationError
+from regflow.core.image import Image
+from regflow.core.io.transforms import write_transform
+from regflow.core.resample import resample_array, to_sitk_image
+from regflow.core.transform import Affine, Composite, DisplacementField
+from regflow.methods.initialize import METHODS as INITIALIZERS
+from regflow.methods.refine import METHODS as REFINERS
+
+
+def initialize(fixed: Image, moving: Image, **options):
+    method = INITIALIZERS["elastix"]
+    given = {**method.complete(options), "threads": 2, "seed": 0, **options}
+    return method.load()(fixed, moving, Affine.identity(3), given)
+
+
+def deform(fixed: Image, moving: Image, initial: Affine, **options):
+    method = REFINERS["elastix-bspline"]
+    given = {**method.complete(options), "threads": 2, "seed": 0}
+    return method.load()(fixed, moving, initial, given)
+
+
+def test_rigid_then_affine_finds_a_known_pose_and_keeps_its_log(mni_4mm, tmp_path):
+    truth = known_affine(mni_4mm, 15.0, 30.0, stretch=1.06)
+    found = initialize(mni_4mm, moved(mni_4mm, truth), log=tmp_path / "elastix.log")
+    assert isinstance(found, Affine)
+    assert error_mm(mni_4mm, found, truth) < 0.7
+    assert "AffineTransform" in (tmp_path / "elastix.log").read_text()
+
+
+def test_another_contrast_is_found(mni_4mm):
+    truth = known_affine(mni_4mm, 10.0, 20.0)
+    assert error_mm(mni_4mm, initialize(mni_4mm, inverted(moved(mni_4mm, truth))), truth) < 0.7
+
+
+def test_twice_gives_the_same_bits_and_only_the_seed_changes_them(mni_4mm):
+    moving = moved(mni_4mm, known_affine(mni_4mm, 5.0, 5.0))
+    first, second, other = (
+        initialize(mni_4mm, moving, iterations=30, transform="rigid", seed=seed).matrix for seed in (0, 0, 1)
+    )
+    assert np.array_equal(first, second)
+    assert not np.array_equal(first, other)
+
+
+def test_bsplines_follow_a_known_bend_and_simpleitk_resamples_alike(mni_4mm, tmp_path):
+    grid = mni_4mm.grid
+    index = np.indices(grid.shape)
+    vectors = np.stack([6 * np.sin(index[0] / 9), 5 * np.cos(index[2] / 8), 4 * np.sin(index[1] / 10)])
+    bend = DisplacementField(vectors.astype(np.float32), grid)
+    moving = resample_array(mni_4mm.channel, grid, grid, bend.inverse())
+    moving = Image(moving[None], grid, moving > 0.05 * moving.max())
+    start = Affine.identity(3)
+    found = deform(mni_4mm, moving, start, spacing_mm=16.0)
+    assert isinstance(found, Composite)
+    assert error_mm(mni_4mm, found, bend) < 0.5 * error_mm(mni_4mm, start, bend)
+    write_transform(tmp_path / "t.h5", found)
+    picture = to_sitk_image(moving.channel, grid)
+    theirs = sitk.Resample(picture, sitk.ReadTransform(str(tmp_path / "t.h5")), sitk.sitkLinear)
+    ours = resample_array(moving.channel, grid, grid, found)
+    assert np.allclose(sitk.GetArrayFromImage(theirs), ours, atol=0.01 * float(ours.max()))
+
+
+def test_bad_input_is_one_sentence(mni_4mm):
+    flat = mni_4mm.with_data(np.zeros_like(mni_4mm.data))
+    with pytest.raises(RegistrationError, match="elastix: the moving image is constant"):
+        initialize(mni_4mm, flat)
+    with pytest.raises(InputError, match=r"none\.txt is not there"):
+        initialize(mni_4mm, mni_4mm, maps=["none.txt"])
