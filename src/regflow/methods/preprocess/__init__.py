@@ -58,8 +58,8 @@ MASKS = {
             "refine_mm": {
                 "type": "number",
                 "minimum": 0,
-                "description": "how far the carried mask's border may move to meet the image's edge; "
-                "0 keeps it as carried",
+                "description": "how far the carried mask's border may retreat to the organ's edge, for "
+                "instance from the skull; 0 keeps it as carried",
                 "default": 8.0,
             },
             "margin_mm": {

@@ -37,7 +37,10 @@ NECK_MM = 3.0
 """Radius of the opening that cuts what hangs on by thin bridges: meninges, vessels, optic nerves."""
 SULCUS_MM = 5.0
 """Radius of the closing that takes sulci back in."""
-KEPT = (0.75, 1.1)
+GROWTH_MM = 2.0
+"""How far a fit may take a carried mask's border outward. It may retreat farther: outside lies the
+skull's marrow, skin and fat, whose intensities are the organ's in some contrasts."""
+KEPT = (0.8, 1.05)
 """A fit whose volume leaves this range of the carried mask's volume is not trusted."""
 
 BLANK_SHARE = 0.99
@@ -76,7 +79,7 @@ def _blank(outside: NDArray[Any]) -> bool:
 
 
 def _fitted(image: Image, mask: NDArray[np.bool_], reach_mm: float) -> NDArray[np.bool_]:
-    """Move the border of a carried mask by at most ``reach_mm`` to where the organ ends.
+    """Move the border of a carried mask inward by at most ``reach_mm``, to where the organ ends.
 
     Samples of the organ's intensities near the mask are opened, so that only what hangs together
     broadly stays, then closed and filled.
@@ -89,7 +92,7 @@ def _fitted(image: Image, mask: NDArray[np.bool_], reach_mm: float) -> NDArray[n
         return mask
     background = float(np.percentile(data, 1))
     low, high = background + np.multiply(TISSUE, np.median(data[core]) - background)
-    organ = core | (dilated(carried, grid, reach_mm) & (data > low) & (data < high))
+    organ = core | (dilated(carried, grid, min(GROWTH_MM, reach_mm)) & (data > low) & (data < high))
     organ = dilated(largest_piece(eroded(organ, grid, NECK_MM)), grid, NECK_MM)
     organ = filled(closed(organ, grid, SULCUS_MM))
     ratio = organ.sum() / carried.sum()
