@@ -76,7 +76,7 @@ def _reason(results: Path, sample: str) -> str:
     stage = _crashed_in(results, sample)
     log = results.joinpath("logs", str(stage), *(["moving"] if stage in TWO_KINDS else []), f"{sample}.log")
     if not log.exists():
-        return f"{stage} was not reached, because a job that it waits for crashed"
+        return f"{stage} left nothing: it, or a job that it waits for, was killed at its start"
     said = log.read_text(encoding="utf-8", errors="replace").split("\n")
     last = next((line.strip() for line in reversed(said) if line.strip()), "it said nothing")
     return f"{stage} crashed ({last}); see {log}"

@@ -66,11 +66,14 @@ def test_bad_samples_do_not_stop_the_others(make_study, tmp_path):
 def test_a_crash_is_in_the_report_of_what_came_through(make_study):
     study = make_study(("mni6",))
     with running(study, [sys.executable, "-m", "regflow", "run"]) as run:
-        os.kill(wait_for_worker(study, "initialize"), signal.SIGKILL)
+        worker = wait_for_worker(study, "refine")
+        while not study.results("logs", "refine", "mni6.log").exists():
+            time.sleep(0.02)
+        os.kill(worker, signal.SIGKILL)
         assert run.wait() == 1
     page = study.results("report", "index.html").read_text()
-    assert "initialize crashed" in page
-    assert "results/logs/initialize/mni6.log" in page
+    assert "crashed" in page
+    assert "results/logs/refine/mni6.log" in page
     assert not study.results("assess", "cohort.tsv").exists()
 
 
