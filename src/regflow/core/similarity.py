@@ -25,8 +25,9 @@ def ncc(a: Array, b: Array, mask: Mask = None) -> float:
     if x.size == 0:
         return math.nan
     x, y = x - x.mean(), y - y.mean()
-    spread = math.sqrt(float(x @ x) * float(y @ y))
-    return float(x @ y) / spread if spread > 0 else math.nan
+    # Not by dot products: those of long arrays depend, in the last bits, on the number of threads.
+    spread = math.sqrt(float((x * x).sum()) * float((y * y).sum()))
+    return float((x * y).sum()) / spread if spread > 0 else math.nan
 
 
 def lncc(a: Array, b: Array, mask: Mask = None, radius: int = 4) -> float:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import maximum_filter1d
+from scipy.ndimage import map_coordinates, maximum_filter1d, uniform_filter
 
 from regflow.core.errors import RegistrationError
 from regflow.core.grid import Grid
@@ -266,13 +266,12 @@ def _level(parts: Sequence[_Part], sampling: _Sampling, *, closed: bool) -> Leve
     fixed, moving = parts
     bins = sampling.bins
     binned = [
-        np.clip((part.values - low) * ((bins - 1) / (high - low)), 0, bins - 1)
+        _extended(np.clip((part.values - low) * ((bins - 1) / (high - low)), 0, bins - 1), part.inside)
         for part, (low, high) in zip(parts, sampling.ranges, strict=True)
     ]
-    within = fixed.inside >= 0.5
-    index = np.argwhere(_grown(within, fixed.grid, sampling.shell))
-    chosen = tuple(index.T)
-    rows = np.where(within[chosen], np.rint(binned[0][chosen]), bins).astype(np.uint8)
+    index = _jittered(np.argwhere(_grown(fixed.inside >= 0.5, fixed.grid, sampling.shell)), fixed.grid)
+    values, inside = (_at(volume, index) for volume in (binned[0], fixed.inside))
+    rows = np.where(inside >= 0.5, np.rint(values), bins).astype(np.uint8)
     # Column by column: a product with a long array wakes threads that cost more than they do.
     columns = [index[:, 2 - axis, None] * fixed.grid.affine[:3, axis] for axis in range(3)]
     points = sum(columns, fixed.grid.origin - sampling.center)
@@ -293,6 +292,36 @@ def _level(parts: Sequence[_Part], sampling: _Sampling, *, closed: bool) -> Leve
         (bins + 1, bins + 2 * parzen.MARGIN + 1),
         float(fixed.grid.spacing.max()),
     )
+
+
+def _jittered(index: NDArray[np.intp], grid: Grid) -> NDArray[np.float64]:
+    """Move samples off the grid, each at random within its own voxel; always the same way.
+
+    Samples on the grid are sharper than those that interpolation makes between samples, and of two
+    images the sharper one is found too large (by 0.7 percent at 4 mm), or drawn to where the grids
+    fall together. Between samples both images are equally blurred.
+    """
+    thick = np.array(grid.shape) > 1
+    return np.asarray(index + np.random.default_rng(0).uniform(-0.5, 0.5, index.shape) * thick)
+
+
+def _at(volume: NDArray[np.float32], index: NDArray[np.float64]) -> NDArray[np.float32]:
+    return np.asarray(map_coordinates(volume, index.T, np.float32, order=1, mode="nearest"))
+
+
+def _extended(values: NDArray[np.float32], inside: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Carry intensities one sample beyond the mask, so that interpolation at its border sees no fall.
+
+    Without it the border looks darker than it is.
+    """
+    weights = uniform_filter(inside, 3, mode="constant")
+    carried = np.divide(
+        uniform_filter(values * inside, 3, mode="constant"),
+        weights,
+        out=np.zeros_like(values),
+        where=weights > 1e-3,
+    )
+    return np.where(inside >= 0.5, values, carried)
 
 
 def _grown(mask: NDArray[np.bool_], grid: Grid, shell: float) -> NDArray[np.bool_]:

@@ -1,0 +1,148 @@
+"""The initialize stage: what passes its gate, what does not, and what it leaves on disk."""
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from scipy.spatial.transform import Rotation
+
+from regflow.core.errors import InputError, RegistrationError
+from regflow.core.gate import Verdict
+from regflow.core.grid import Grid
+from regflow.core.image import Image
+from regflow.core.io.transforms import read_transform
+from regflow.core.transform import Affine
+from regflow.methods.initialize.moments import mass
+from regflow.stages.initialize import Examiner, align, initialize
+from regflow.stages.outcome import STAGE_FILE, conclude, done, read_outcome
+from regflow.stages.working import write_working
+
+SETTINGS = {"methods": ["mutual-information"]}
+STARTS = 8
+
+
+@pytest.fixture(scope="module")
+def right(mni_4mm, mni6_4mm) -> Affine:
+    found = align(mni_4mm, mni6_4mm, SETTINGS).transform
+    assert isinstance(found, Affine)
+    return found
+
+
+def moved(image: Image, seed: int, degrees: float, shift_mm: float) -> tuple[Image, Affine]:
+    """Carry an image's header away; return it with the map from old to new places."""
+    rng = np.random.default_rng(seed)
+    axis, way = (v / np.linalg.norm(v) for v in rng.normal(size=(2, 3)))
+    turn = Rotation.from_rotvec(axis * np.deg2rad(degrees)).as_matrix()
+    pose = Affine.from_parts(turn, way * shift_mm, image.grid.center)
+    grid = Grid(image.grid.shape, pose.matrix @ image.grid.affine)
+    return Image(image.data, grid, image.mask), pose
+
+
+def error_mm(found: Affine, truth: Affine, fixed: Image) -> float:
+    points = fixed.grid.to_world(np.argwhere(fixed.mask)[::7, ::-1])
+    return float(np.linalg.norm(found.apply(points) - truth.apply(points), axis=1).mean())
+
+
+@pytest.mark.parametrize("seed", range(STARTS))
+def test_far_starts_of_another_brain_end_in_one_place_and_pass(mni_4mm, mni6_4mm, right, seed):
+    rng = np.random.default_rng(100 + seed)
+    moving, pose = moved(mni6_4mm, seed, rng.uniform(20, 40), rng.uniform(30, 60))
+    found = align(mni_4mm, moving, SETTINGS)
+    assert error_mm(found.transform, Affine(pose.matrix @ right.matrix), mni_4mm) < 0.2
+    assert found.verdict.status == "pass"
+
+
+@pytest.mark.parametrize("method", ["header", "moments"])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_wrong_pose_does_not_pass(mni_4mm, mni6_4mm, method, seed):
+    moving, _ = moved(mni6_4mm, seed, degrees=25, shift_mm=30)
+    found = align(mni_4mm, moving, {"methods": [method]})
+    assert found.verdict.status == "fail"
+
+
+def test_the_gate_tells_a_flip_that_overlaps_well(mni_4mm, mni6_4mm, right):
+    flip = Affine.from_parts(np.diag([-1.0, -1.0, 1.0]), np.zeros(3), mass(mni_4mm)[0])
+    verdict, _ = Examiner(mni_4mm, mni6_4mm, right, {})(Affine(right.matrix @ flip.matrix))
+    assert verdict.figures["overlap_dice"] > 0.75
+    assert verdict.status == "fail"
+    assert "rival_share" in verdict.reason
+
+
+@pytest.mark.parametrize("degrees", [8, 12, 18, 30])
+def test_the_gate_tells_a_pose_that_is_turned(mni_4mm, mni6_4mm, right, degrees):
+    turn = Rotation.from_rotvec(np.deg2rad(degrees) * np.array([0.6, 0.0, 0.8])).as_matrix()
+    turned = Affine(right.matrix @ Affine.from_parts(turn, np.zeros(3), mni_4mm.grid.center).matrix)
+    verdict, _ = Examiner(mni_4mm, mni6_4mm, right, {})(turned)
+    assert verdict.status == "fail"
+
+
+def test_the_gate_bounds_scale(mni_4mm, mni6_4mm, right):
+    squeezed = Affine(right.matrix @ Affine.from_parts(np.diag([0.5, 1, 1]), np.zeros(3)).matrix)
+    verdict, _ = Examiner(mni_4mm, mni6_4mm, right, {})(squeezed)
+    assert verdict.figures["scale_min"] < 0.6
+    assert verdict.status == "fail"
+
+
+def test_limits_of_the_settings_replace_the_stage_s_own(mni_4mm, mni6_4mm, right):
+    strict = {"nmi": {"fail_below": 1.9}}
+    verdict, _ = Examiner(mni_4mm, mni6_4mm, right, strict)(right)
+    assert verdict.status == "fail"
+    assert verdict.reason.startswith("nmi is")
+
+
+def test_noise_that_fits_nowhere_does_not_pass(mni_4mm):
+    rng = np.random.default_rng(0)
+    noise = Image(rng.normal(size=mni_4mm.data.shape).astype(np.float32), mni_4mm.grid)
+    assert align(mni_4mm, noise, SETTINGS).verdict.status == "fail"
+
+
+def test_the_ladder_goes_on_when_the_gate_rejects(mni_4mm, mni6_4mm):
+    moving, _ = moved(mni6_4mm, 0, degrees=35, shift_mm=40)
+    found = align(mni_4mm, moving, {"methods": ["moments", "mutual-information"]})
+    assert found.method == "mutual-information"
+    assert [step["verdict"]["status"] for step in found.steps] == ["fail", "pass"]
+
+
+def test_an_unknown_method_is_named_with_its_nearest(mni_4mm):
+    with pytest.raises(InputError, match="did you mean 'moments'"):
+        align(mni_4mm, mni_4mm, {"methods": ["moment"]})
+
+
+def test_when_no_method_can_all_reasons_are_told(mni_4mm):
+    constant = mni_4mm.with_data(np.full(mni_4mm.grid.shape, 7, np.float32))
+    with pytest.raises(RegistrationError, match=r"no method gave a transform.*constant"):
+        align(mni_4mm, constant, SETTINGS)
+
+
+@pytest.fixture
+def prepared(tmp_path, mni_4mm, mni6_4mm) -> tuple[str, str]:
+    folders = []
+    for name, image in (("fixed", mni_4mm), ("moving", mni6_4mm)):
+
+        def write(folder, image=image):
+            write_working(folder, image)
+            return done(Verdict("pass", ""))
+
+        conclude("preprocess", name, tmp_path / name, [], write)
+        folders.append(str(tmp_path / name))
+    return folders[0], folders[1]
+
+
+def test_the_stage_leaves_a_transform_that_simpleitk_reads(tmp_path, prepared, mni_4mm, right):
+    outcome = initialize(tmp_path / "out", sample="one", prepared=prepared, settings=SETTINGS)
+    assert outcome.state == "done"
+    assert outcome.verdict.status == "pass"
+    found = read_transform(tmp_path / "out" / "transform.h5")
+    assert error_mm(found, right, mni_4mm) < 1e-6
+    point = [10.0, -20.0, 5.0]
+    there = sitk.ReadTransform(str(tmp_path / "out" / "transform.h5")).TransformPoint(point)
+    np.testing.assert_allclose(there, right.apply([point])[0], atol=1e-9)
+    assert read_outcome(tmp_path / "out").steps[0]["seconds"] > 0
+
+
+def test_a_hopeless_sample_leaves_its_reason_alone(tmp_path, prepared, mni6_4mm):
+    constant = mni6_4mm.with_data(np.full(mni6_4mm.grid.shape, 7, np.float32))
+    write_working(prepared[1], constant)
+    outcome = initialize(tmp_path / "out", sample="one", prepared=prepared, settings=SETTINGS)
+    assert outcome.state == "error"
+    assert "constant" in outcome.verdict.reason
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [STAGE_FILE]
