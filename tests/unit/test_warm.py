@@ -1,0 +1,24 @@
+"""After warming, no kernel that a method calls is left to compile."""
+
+import subprocess
+import sys
+
+SCRIPT = """
+import importlib
+from numba.core.registry import CPUDispatcher
+from regflow.warm import warm
+
+warm()
+modules = ("core.fields", "methods.refine.greedy_kernels", "methods.initialize.parzen")
+for module in map(importlib.import_module, (f"regflow.{name}" for name in modules)):
+    for name, kernel in vars(module).items():
+        if isinstance(kernel, CPUDispatcher) and not name.startswith("_"):
+            print(name, len(kernel.signatures))
+"""
+
+
+def test_every_kernel_is_compiled():
+    told = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True).stdout
+    counts = dict(line.split() for line in told.splitlines())
+    assert len(counts) > 8
+    assert "0" not in counts.values(), counts
