@@ -22,8 +22,9 @@ from regflow.stages.working import read_working
 
 log = logging.getLogger(__name__)
 
-EXAMINE_MM = 2.0
-"""Spacing at which similarities are compared: they take seconds at 1 mm and decide the same."""
+EXAMINED_ACROSS = 112
+"""Samples along the fixed image's longest side at which similarities are compared (some 2 mm for a
+head): finer ones take seconds and decide the same."""
 
 LIMITS: dict[str, dict[str, float]] = {
     "lncc_change": {"fail_below": -0.01},
@@ -62,7 +63,8 @@ class Examiner:
     """
 
     def __init__(self, fixed: Image, moving: Image, start: Transform, limits: Mapping[str, Any]) -> None:
-        self._fixed, self._moving = coarsen(fixed, EXAMINE_MM), coarsen(moving, EXAMINE_MM)
+        spacing = float((np.array(fixed.grid.size) * fixed.grid.spacing).max()) / EXAMINED_ACROSS
+        self._fixed, self._moving = coarsen(fixed, spacing), coarsen(moving, spacing)
         self._limits = {**LIMITS, **limits}
         self._start = self._similarity(start)
 

@@ -11,8 +11,9 @@ from regflow.core.resample import coarsen
 from regflow.core.transform import Affine, Transform, compose
 from regflow.methods.elastix_run import run_elastix
 
-WORKING_MM = 2.0
-"""Spacing that elastix sees: twelve parameters gain nothing from finer samples."""
+SAMPLES_ACROSS = 112
+"""Samples along the fixed image's longest side that elastix sees (some 2 mm for a head): twelve
+parameters gain nothing from finer ones."""
 
 
 def elastix(fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any]) -> Transform:
@@ -35,7 +36,8 @@ def elastix(fixed: Image, moving: Image, initial: Transform, options: Mapping[st
         # elastix takes 0 as the time of day.
         "RandomSeed": options["seed"] + 1,
     }
-    small, other = coarsen(fixed, WORKING_MM), coarsen(moving, WORKING_MM)
+    spacing = float((np.array(fixed.grid.size) * fixed.grid.spacing).max()) / SAMPLES_ACROSS
+    small, other = coarsen(fixed, spacing), coarsen(moving, spacing)
     found = run_elastix(small, other, maps, changes, options.get("log"), small.grid)
     merged = compose(found)
     if not isinstance(merged, Affine):

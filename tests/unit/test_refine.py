@@ -1,0 +1,150 @@
+"""The refine stage: what passes its gate, what does not, and what it leaves on disk."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from regflow.core.errors import InputError
+from regflow.core.gate import Verdict
+from regflow.core.image import Image
+from regflow.core.io.transforms import read_transform, write_transform
+from regflow.core.transform import Affine, Composite, DisplacementField, Transform, inverse_error
+from regflow.methods.refine import METHODS
+from regflow.methods.table import Method
+from regflow.stages.outcome import STAGE_FILE, conclude, done, read_outcome
+from regflow.stages.refine import deform, refine
+from regflow.stages.working import write_working
+from regflow.synthetic import random_warp
+
+START = Affine.identity(3)
+GREEDY = {"methods": ["greedy"]}
+
+
+@pytest.fixture(scope="module")
+def pair(mni_4mm) -> tuple[Image, Image, DisplacementField]:
+    """A brain, the same brain bent, and the field from the first to the second."""
+    from regflow.core.resample import resample
+
+    bend, back = random_warp(mni_4mm.grid, amplitude_mm=8, smoothness_mm=18, seed=3)
+    return mni_4mm, resample(mni_4mm, mni_4mm.grid, back), bend
+
+
+def given(fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any]) -> Transform:
+    return Composite((DisplacementField(options["field"], fixed.grid), initial))
+
+
+def with_field(monkeypatch: pytest.MonkeyPatch, field: np.ndarray) -> dict[str, Any]:
+    """Add a method that returns a field, and the settings that choose it."""
+    schema = {"field": {"description": "", "default": field.astype(np.float32)}}
+    monkeypatch.setitem(METHODS, "given", Method(f"{__name__}:given", "", options=schema))
+    return {"methods": ["given"]}
+
+
+def mean_error(found: Transform, truth: Transform, fixed: Image) -> float:
+    points = fixed.grid.to_world(np.argwhere(fixed.mask)[::7, ::-1])
+    return float(np.linalg.norm(found.apply(points) - truth.apply(points), axis=1).mean())
+
+
+def test_a_known_bend_is_followed_and_undone(pair):
+    fixed, moving, bend = pair
+    found = deform(fixed, moving, START, GREEDY)
+    assert mean_error(found.forward, bend, fixed) < 0.5 * mean_error(START, bend, fixed)
+    points = fixed.grid.to_world(np.argwhere(fixed.mask)[::7, ::-1])
+    assert inverse_error(found.forward, found.inverse, points).mean() < 0.4
+    figures = found.climb.verdict.figures
+    assert found.climb.verdict.status == "pass"
+    assert figures["lncc_change"] > 0.05
+    assert figures["folding_percent"] == 0
+    assert figures["inverse_mean_voxels"] < 0.1
+    assert [step["name"] for step in found.climb.steps] == ["greedy", "inverse"]
+    assert all(step["seconds"] >= 0 for step in found.climb.steps)
+
+
+def test_none_keeps_the_affine_transform(pair):
+    fixed, moving, _ = pair
+    start = Affine.from_parts(np.eye(3), [1, 2, 3])
+    found = deform(fixed, moving, start, {"methods": ["none"]})
+    assert found.forward is start
+    np.testing.assert_allclose(found.inverse.matrix @ start.matrix, np.eye(4), atol=1e-12)
+    assert found.climb.verdict.status == "pass"
+
+
+def test_a_deformation_that_is_worse_than_the_start_fails(pair, monkeypatch):
+    fixed, moving, bend = pair
+    found = deform(fixed, moving, START, with_field(monkeypatch, -bend.vectors))
+    assert found.climb.verdict.status == "fail"
+    assert "lncc_change" in found.climb.verdict.reason
+
+
+def test_folding_fails_and_the_ladder_goes_on(pair, monkeypatch):
+    fixed, moving, bend = pair
+    waves = bend.vectors + 8 * np.sin(np.indices(fixed.grid.shape)[2])
+    ladder = {"methods": [*with_field(monkeypatch, waves)["methods"], "none"]}
+    found = deform(fixed, moving, START, ladder)
+    first = found.climb.steps[0]["verdict"]
+    assert first["status"] == "fail"
+    assert first["figures"]["folding_percent"] > 0.5
+    assert found.climb.method == "none"
+
+
+def test_limits_of_the_settings_replace_the_stage_s_own(pair):
+    fixed, moving, _ = pair
+    settings = {"methods": ["none"], "gate": {"nmi_change": {"fail_below": 0.1}}}
+    assert deform(fixed, moving, START, settings).climb.verdict.status == "fail"
+
+
+def test_an_unknown_method_is_named_with_its_nearest(pair):
+    with pytest.raises(InputError, match="did you mean 'greedy'"):
+        deform(pair[0], pair[1], START, {"methods": ["greed"]})
+
+
+@pytest.fixture
+def folders(tmp_path, pair) -> tuple[tuple[str, str], str]:
+    for name, image in (("fixed", pair[0]), ("moving", pair[1])):
+        conclude("preprocess", name, tmp_path / name, [], lambda folder, image=image: _written(folder, image))
+
+    def start(folder):
+        write_transform(folder / "transform.h5", START)
+        return done(Verdict("pass", ""))
+
+    conclude("initialize", "one", tmp_path / "start", [], start)
+    return (str(tmp_path / "fixed"), str(tmp_path / "moving")), str(tmp_path / "start")
+
+
+def _written(folder, image):
+    write_working(folder, image)
+    return done(Verdict("pass", ""))
+
+
+def test_the_stage_leaves_composites_that_simpleitk_reads(tmp_path, folders, pair):
+    prepared, initial = folders
+    outcome = refine(
+        tmp_path / "out", sample="one", prepared=prepared, initial=initial, settings=GREEDY, threads=2
+    )
+    assert (outcome.state, outcome.verdict.status) == ("done", "pass")
+    forward = read_transform(tmp_path / "out" / "transform.h5")
+    points = pair[0].grid.to_world(np.argwhere(pair[0].mask)[::503, ::-1])
+    theirs = sitk.ReadTransform(str(tmp_path / "out" / "transform.h5"))
+    there = [theirs.TransformPoint(point) for point in points.tolist()]
+    np.testing.assert_allclose(there, forward.apply(points), atol=1e-4)
+    back = sitk.ReadTransform(str(tmp_path / "out" / "inverse.h5"))
+    returned = np.array([back.TransformPoint(point) for point in there])
+    assert np.linalg.norm(returned - points, axis=1).mean() < 0.4
+
+
+def test_after_a_failed_start_the_sample_is_skipped_with_its_reason(tmp_path, folders):
+    prepared, _ = folders
+
+    def refuse(folder):
+        raise InputError("the file is empty")
+
+    conclude("initialize", "one", tmp_path / "bad", [], refuse)
+    outcome = refine(
+        tmp_path / "out", sample="one", prepared=prepared, initial=str(tmp_path / "bad"), settings=GREEDY
+    )
+    assert (outcome.state, outcome.verdict.reason) == ("skipped", "the file is empty")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [STAGE_FILE]
+    assert read_outcome(tmp_path / "out").state == "skipped"
