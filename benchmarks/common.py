@@ -132,7 +132,7 @@ def run_peer(name: str, pair: Pair, options: argparse.Namespace) -> dict[str, An
     folder.mkdir(parents=True, exist_ok=True)
     command = [options.peers_python, str(HERE / "peers.py"), name, str(pair.fixed), str(pair.moving)]
     seconds, _ = timed_process([*command, str(folder), str(options.threads)], folder / "log.txt")
-    found = {**json.loads((folder / "seconds.json").read_text()), "process": seconds}
+    found = {**json.loads((folder / "seconds.json").read_text(encoding="utf-8")), "process": seconds}
     found["transform"] = str(folder / "transform.h5")
     write_json(kept, found)
     return found
@@ -152,7 +152,7 @@ def timed_process(command: list[str], log: Path, accepted: tuple[int, ...] = (0,
     seconds = time.perf_counter() - started
     child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode not in accepted:
-        tail = "\n".join(log.read_text().splitlines()[-15:])
+        tail = "\n".join(log.read_text(encoding="utf-8").splitlines()[-15:])
         raise RuntimeError(f"{' '.join(command)} ended with {child.returncode}:\n{tail}")
     unit = 1 if sys.platform == "darwin" else 1024
     return seconds, usage.ru_maxrss * unit
@@ -174,15 +174,18 @@ def save(name: str, results: Any, threads: int) -> None:
 
 
 def print_table(rows: list[dict[str, Any]], columns: list[str]) -> None:
-    """Print rows of a table; numbers with three decimals."""
-
-    def text(value: Any) -> str:
-        return "-" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
-
-    cells = [columns] + [[text(row.get(column)) for column in columns] for row in rows]
+    """Print rows of a table."""
+    cells = [columns] + [[text_of(row.get(column)) for column in columns] for row in rows]
     widths = [max(len(line[k]) for line in cells) for k in range(len(columns))]
     for line in cells:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def text_of(value: Any) -> str:
+    """Return a cell of a table: numbers with three decimals, a dash for none."""
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return "-" if value is None else str(value)
 
 
 def _colin27(folder: Path, moving: str) -> None:
@@ -220,5 +223,5 @@ _MAKERS = {
 
 def _cpu_name() -> str:
     info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
+    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")

@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks.common import OUT, arguments, print_table, save, timed_process, write_image
 from regflow import realdata
 from regflow.core.files import sha256
-from regflow.core.resample import antialias, resample_array
+from regflow.core.resample import coarsen
 
 SPACING_MM = 4.0
 THREADS = (1, 2, 2)
@@ -51,9 +51,8 @@ def _row(pair: list[Path], initialize: str, refine: str) -> dict[str, Any]:
 def _shrunk(name: str) -> Path:
     path = OUT / "determinism" / f"{name}.nii.gz"
     path.parent.mkdir(parents=True, exist_ok=True)
-    full = realdata.load(name)
-    grid = full.grid.resampled(SPACING_MM)
-    write_image(path, resample_array(antialias(full.channel, full.grid, SPACING_MM), full.grid, grid), grid)
+    shrunk = coarsen(realdata.load(name), SPACING_MM)
+    write_image(path, shrunk.channel, shrunk.grid)
     return path
 
 

@@ -6,6 +6,8 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.common import arguments, print_table, save, timed_process, write_image
+from regflow import realdata
+from regflow.core.resample import coarsen
 
 ROUNDS = 5
 LIMIT_S = 1.0
@@ -39,12 +41,8 @@ def main() -> None:
 
 
 def _write_tiny(path: Path) -> None:
-    from regflow import realdata
-    from regflow.core.resample import antialias, resample_array
-
-    full = realdata.load("mni2009c")
-    grid = full.grid.resampled(8.0)
-    write_image(path, resample_array(antialias(full.channel, full.grid, 8.0), full.grid, grid), grid)
+    tiny = coarsen(realdata.load("mni2009c"), 8.0)
+    write_image(path, tiny.channel, tiny.grid)
 
 
 if __name__ == "__main__":

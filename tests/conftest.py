@@ -13,7 +13,7 @@ import pytest
 
 from regflow import realdata
 from regflow.core.image import Image
-from regflow.core.resample import antialias, resample_array
+from regflow.core.resample import coarsen, resample_array
 
 Volume = Callable[..., Image]
 VolumeFile = Callable[..., Path]
@@ -32,10 +32,9 @@ def real_volume(name: str, spacing_mm: float | None = None) -> Image:
     grid = full.grid if spacing_mm is None else full.grid.resampled(spacing_mm)
     if drawn:
         data = resample_array(full.channel.astype(np.int16), full.grid, grid, interpolation="nearest")
-    elif spacing_mm is None:
-        data = full.channel.astype(np.float32)
     else:
-        data = resample_array(antialias(full.channel, full.grid, spacing_mm), full.grid, grid)
+        whole = full.with_data(full.channel.astype(np.float32))
+        data = (whole if spacing_mm is None else coarsen(whole, spacing_mm)).channel
     skull_stripped = full.modality is not None and name != "colin27"
     mask = data > 0.02 * data.max() if skull_stripped else None
     data.setflags(write=False)

@@ -25,7 +25,7 @@ from regflow.core.image import Image
 from regflow.core.io.landmarks import Landmarks, write_landmarks
 from regflow.core.io.transforms import write_transform
 from regflow.core.io.volumes import write_volume
-from regflow.core.resample import antialias, resample_array
+from regflow.core.resample import coarsen
 from regflow.tissues import segment_tissues
 
 STRUCTURES = {
@@ -100,11 +100,9 @@ def volume(name: str, spacing_mm: float | None) -> Image:
     full = realdata.load(name)
     if spacing_mm is None:
         return full.with_data(full.channel.astype(np.float32))
-    grid = full.grid.resampled(spacing_mm)
-    data = resample_array(antialias(full.channel, full.grid, spacing_mm), full.grid, grid)
+    coarse = coarsen(full, spacing_mm)
     # Far outside the brain a blurred background is not quite zero.
-    data[data < 0.02 * data.max()] = 0
-    return Image(data[None], grid, modality=full.modality)
+    return coarse.with_data(np.where(coarse.data < 0.02 * coarse.data.max(), 0, coarse.data))
 
 
 def structure_centers() -> Landmarks:

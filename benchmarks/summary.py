@@ -1,0 +1,70 @@
+"""Publish the last run: JSON from ``out/`` into ``results/``, and its tables into README.md."""
+
+from typing import Any
+
+from benchmarks.common import HERE, OUT, text_of
+from benchmarks.deformable import COLUMNS
+from regflow.core.files import read_json, whole, write_json
+
+START, END = "<!-- results -->", "<!-- end of results -->"
+
+
+def main() -> None:
+    """Copy every result there is and rewrite the README's section between its two marks."""
+    sections = []
+    for name, tables in TABLES.items():
+        path = OUT / f"{name}.json"
+        if not path.is_file():
+            continue
+        content = read_json(path)
+        write_json(HERE / "results" / path.name, content)
+        machine = content["machine"]
+        sections.append(f"### {name}\n\n{machine['cpu']}, {machine['threads']} threads.")
+        sections += [_markdown(*table) for table in tables(content["results"])]
+    readme = HERE / "README.md"
+    before, _, rest = readme.read_text(encoding="utf-8").partition(START)
+    _, _, after = rest.partition(END)
+    with whole(readme) as part:
+        part.write_text("\n".join([before + START, "", "\n\n".join(sections), "", END + after]))
+
+
+def _deformable(results: dict[str, Any]) -> list[tuple[str, list[dict[str, Any]], list[str]]]:
+    return [(name, rows, COLUMNS) for name, rows in results.items()]
+
+
+def _pair_cold(results: dict[str, Any]) -> list[tuple[str, list[dict[str, Any]], list[str]]]:
+    stages = [
+        "method",
+        "process_s",
+        "ingest",
+        "preprocess",
+        "initialize",
+        "refine",
+        "apply",
+        "assess",
+        "report",
+    ]
+    return [
+        (name, content["rows"], [*stages, "affine", "deformable", "affine and deformable"])
+        for name, content in results.items()
+    ]
+
+
+TABLES = {
+    "deformable": _deformable,
+    "pair_cold": _pair_cold,
+    "memory": lambda rows: [("256x256x256", rows, ["stage", "peak_gb", "seconds"])],
+    "determinism": lambda rows: [("one and two threads", rows, ["initialize", "refine", "identical"])],
+    "startup": lambda rows: [("median seconds", rows, ["job", "seconds", "added_s"])],
+}
+
+
+def _markdown(title: str, rows: list[dict[str, Any]], columns: list[str]) -> str:
+    used = [column for column in columns if any(row.get(column) is not None for row in rows)]
+    lines = ["| " + " | ".join(used) + " |", "|" + "---|" * len(used)]
+    lines += ["| " + " | ".join(text_of(row.get(column)) for column in used) + " |" for row in rows]
+    return f"{title}:\n\n" + "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
