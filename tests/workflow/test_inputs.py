@@ -47,7 +47,7 @@ def test_a_fixed_image_for_each_row(make_study, volume_file):
 def test_a_comma_separated_sheet(make_study):
     study = make_study(("mni6",)).write()
     sheet = study.folder / "config" / "samples.tsv"
-    sheet.with_suffix(".csv").write_text(sheet.read_text().replace("\t", ","))
+    sheet.with_suffix(".csv").write_text(sheet.read_text(encoding="utf-8").replace("\t", ","))
     study.config["samples"] = "config/samples.csv"
     assert plan(study)["refine"] == 1
 

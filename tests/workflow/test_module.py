@@ -37,5 +37,5 @@ def test_another_workflow_uses_the_rules_and_their_results(make_study):
     command = [sys.executable, "-m", "snakemake", "--cores", "2", "volumes"]
     ended = subprocess.run(command, cwd=study.folder, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
-    assert "warped.nii.gz" in (study.folder / "volumes.txt").read_text().split()
+    assert "warped.nii.gz" in (study.folder / "volumes.txt").read_text(encoding="utf-8").split()
     assert not study.results("report").exists()

@@ -13,7 +13,7 @@ from study import ROOT
 
 from regflow.core.io.landmarks import Landmarks, write_landmarks
 
-README = (ROOT / "README.md").read_text()
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 ELSEWHERE = ("git clone", "source ")
 """Commands that make the place in which the tests already are."""
 
@@ -43,7 +43,7 @@ def shrink(study: Path, folder: Path) -> None:
     """Put the small volumes in the place of the new study's full ones."""
     sheet, config = study / "config" / "samples.tsv", study / "config" / "config.yaml"
     sheet.write_text(f"sample\tmoving\nsub-01\t{folder / 'subject.nii.gz'}\n")
-    text = config.read_text()
+    text = config.read_text(encoding="utf-8")
     assert "example:mni2009c" in text
     config.write_text(text.replace("example:mni2009c", str(folder / "atlas.nii.gz")))
 

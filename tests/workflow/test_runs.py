@@ -33,7 +33,7 @@ def test_a_cohort_gets_its_table_report_and_provenance(finished):
     table = pd.read_csv(finished.results("assess", "cohort.tsv"), sep="\t")
     assert set(table["sample"]) == set(SAMPLES)
     assert set(pd.read_parquet(finished.results("assess", "cohort.parquet"))["sample"]) == set(SAMPLES)
-    page = finished.results("report", "index.html").read_text()
+    page = finished.results("report", "index.html").read_text(encoding="utf-8")
     assert all(sample in page for sample in SAMPLES)
     assert finished.results("provenance.json").is_file()
     assert finished.results("config.yaml").is_file()

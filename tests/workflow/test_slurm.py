@@ -54,7 +54,7 @@ def jobs():
 @pytest.mark.slurm
 def test_a_sample_runs_through_slurm(make_study, finished, jobs):
     study = make_study(("mni6",))
-    shipped = yaml.safe_load((PROFILE / "profile.yaml").read_text())
+    shipped = yaml.safe_load((PROFILE / "profile.yaml").read_text(encoding="utf-8"))
     # Without an accounting database sacct never answers; and a test does not wait for the defaults.
     here = {
         "slurm-status-command": "squeue",
@@ -67,6 +67,6 @@ def test_a_sample_runs_through_slurm(make_study, finished, jobs):
     ended = study.regflow("run", "--profile", "site", "--", "results/refine/mni6")
     assert ended.returncode == 0, ended.stderr
     assert study.checksums("refine/mni6/*.h5") == finished.checksums("refine/mni6/*.h5")
-    told = [dict(re.findall(r"(\w+)=(\S*)", line)) for line in jobs.read_text().splitlines()]
+    told = [dict(re.findall(r"(\w+)=(\S*)", line)) for line in jobs.read_text(encoding="utf-8").splitlines()]
     assert {job["JobState"] for job in told} == {"COMPLETED"}
     assert sum(job["Partition"] == "gpu" for job in told) == 1
