@@ -119,7 +119,7 @@ def test_a_sample_on_disk_gives_the_same_figures(tmp_path, known, found):
     assess(folders.assessed, **folders.arguments, settings={}, threads=2)
     made = {path.name for path in folders.assessed.iterdir()}
     assert made == {"quality.json", "jacobian.nii.gz", "stage.json"}
-    quality = json.loads((folders.assessed / "quality.json").read_text())
+    quality = json.loads((folders.assessed / "quality.json").read_text(encoding="utf-8"))
     for name, value in found.quality["figures"].items():
         assert quality["figures"][name] == pytest.approx(value, rel=5e-3, abs=5e-3), name
     assert len(quality["landmarks"]) == len(points)

@@ -174,7 +174,7 @@ def test_side_cars_name_sources_and_reference(finished, tmp_path):
     sample, applied, refined = finished
     side = {
         path.name.rsplit("_", 1)[0].split("ses-pre_")[1] + path.name.rsplit("_", 1)[1]: json.loads(
-            path.read_text()
+            path.read_text(encoding="utf-8")
         )
         for path in publish(sample, applied, refined, tmp_path / "derivatives")
         if path.suffix == ".json"
@@ -208,7 +208,7 @@ def test_publishing_again_changes_nothing_and_a_failed_sample_places_nothing(fin
 
 def test_the_derivatives_describe_themselves(dataset, tmp_path):
     publish_cohort(tmp_path / "derivatives", samples=[], applied=[], refined=[], config=configured(dataset))
-    content = json.loads((tmp_path / "derivatives" / "dataset_description.json").read_text())
+    content = json.loads((tmp_path / "derivatives" / "dataset_description.json").read_text(encoding="utf-8"))
     assert content["DatasetType"] == "derivative"
     assert content["GeneratedBy"][0]["Name"] == "regflow"
     assert content["DatasetLinks"]["raw"] == dataset.resolve().as_uri()

@@ -37,7 +37,7 @@ def test_rows_without_their_volume_are_left_out(tmp_path, monkeypatch):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "mni6.nii.gz").touch()
     demo._write_config(tmp_path)
-    lines = (tmp_path / "config" / "samples.tsv").read_text().splitlines()
+    lines = (tmp_path / "config" / "samples.tsv").read_text(encoding="utf-8").splitlines()
     assert [line.split("\t")[0] for line in lines] == ["sample", "mni6"]
 
 

@@ -29,7 +29,7 @@ def forget() -> None:
 def touched(path: Path, stage: str) -> bool:
     """Return whether an edit of ``path`` changes the digest of ``stage``."""
     before = digest.source_digest(f"stages.{stage}")
-    path.write_text(path.read_text() + "\n# edited\n")
+    path.write_text(path.read_text(encoding="utf-8") + "\n# edited\n")
     forget()
     return digest.source_digest(f"stages.{stage}") != before
 

@@ -23,7 +23,7 @@ def test_a_failed_rewrite_keeps_the_old_file(tmp_path):
     with pytest.raises(ZeroDivisionError), whole(target) as part:
         part.write_text("new")
         raise ZeroDivisionError
-    assert target.read_text() == "old"
+    assert target.read_text(encoding="utf-8") == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
 
@@ -72,7 +72,13 @@ def test_json_holds_numpy_paths_and_values_that_are_not_finite(tmp_path):
     write_json(
         path, {"a": np.float32(1.5), "b": np.arange(3), "c": tmp_path, "d": float("nan"), 5: (np.int8(1),)}
     )
-    assert json.loads(path.read_text()) == {"a": 1.5, "b": [0, 1, 2], "c": str(tmp_path), "d": None, "5": [1]}
+    assert json.loads(path.read_text(encoding="utf-8")) == {
+        "a": 1.5,
+        "b": [0, 1, 2],
+        "c": str(tmp_path),
+        "d": None,
+        "5": [1],
+    }
     assert read_json(path)["a"] == 1.5
 
 

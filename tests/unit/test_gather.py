@@ -53,7 +53,7 @@ def test_every_sample_has_a_row_failed_ones_with_their_reason(tmp_path, cohort):
     rows = gather(tables, cohort, {"b": {"fixed": "mni", "group": "x"}})
     assert [row["sample"] for row in rows] == ["b", "a", "c"]
     assert (rows[2]["state"], rows[2]["status"], rows[2]["reason"]) == ("skipped", "fail", "c.nii:\tcut off")
-    lines = (tmp_path / "cohort.tsv").read_text().splitlines()
+    lines = (tmp_path / "cohort.tsv").read_text(encoding="utf-8").splitlines()
     cells = [dict(zip(lines[0].split("\t"), line.split("\t"), strict=True)) for line in lines[1:]]
     assert cells[0]["fixed"] == "mni"
     assert cells[0]["ncc_refine"] == "0.9"

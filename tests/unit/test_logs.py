@@ -28,7 +28,7 @@ def job(path, last="pass"):
 
 def test_messages_prints_and_c_output_land_in_the_file(tmp_path):
     ended = job(tmp_path / "deep" / "stage.log")
-    text = (tmp_path / "deep" / "stage.log").read_text()
+    text = (tmp_path / "deep" / "stage.log").read_text(encoding="utf-8")
     assert "INFO    a step took 3 s" in text
     assert "printed\n" in text
     assert "from C\n" in text
@@ -39,13 +39,13 @@ def test_a_failing_import_is_in_the_log_and_on_the_terminal(tmp_path):
     ended = job(tmp_path / "log", last="import regflow.no_such_module")
     assert ended.returncode == 1
     assert "No module named 'regflow.no_such_module'" in ended.stderr
-    assert "No module named 'regflow.no_such_module'" in (tmp_path / "log").read_text()
+    assert "No module named 'regflow.no_such_module'" in (tmp_path / "log").read_text(encoding="utf-8")
 
 
 def test_the_error_that_ends_a_job_is_in_its_log_and_goes_on_up(tmp_path):
     with pytest.raises(ZeroDivisionError), stage_log(tmp_path / "log"):
         _ = 1 / 0
-    assert "ZeroDivisionError: division by zero" in (tmp_path / "log").read_text()
+    assert "ZeroDivisionError: division by zero" in (tmp_path / "log").read_text(encoding="utf-8")
 
 
 def test_warnings_are_logged(tmp_path):
@@ -53,7 +53,7 @@ def test_warnings_are_logged(tmp_path):
 
     with stage_log(tmp_path / "log"):
         warnings.warn("the field has holes", UserWarning, stacklevel=1)
-    assert "the field has holes" in (tmp_path / "log").read_text()
+    assert "the field has holes" in (tmp_path / "log").read_text(encoding="utf-8")
 
 
 def test_progress_is_plain_lines_in_a_log(capsys):

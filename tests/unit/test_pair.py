@@ -55,7 +55,7 @@ def test_all_products_are_there_and_nothing_else(result):
 
 
 def test_quality_improves_and_the_true_error_is_small(result):
-    figures = json.loads((result.output / "quality.json").read_text())["figures"]
+    figures = json.loads((result.output / "quality.json").read_text(encoding="utf-8"))["figures"]
     assert result.verdict.status != "fail"
     for name in ("ncc", "lncc", "mi", "dice_mean"):
         assert figures[f"{name}_start"] < figures[f"{name}_initialize"] < figures[f"{name}_refine"]
@@ -78,7 +78,7 @@ def test_simpleitk_reproduces_the_warped_image_from_the_stored_transform(result,
 
 
 def test_seconds_are_told_by_stage(result):
-    seconds = json.loads((result.output / "quality.json").read_text())["seconds"]
+    seconds = json.loads((result.output / "quality.json").read_text(encoding="utf-8"))["seconds"]
     stages = {"ingest", "preprocess", "initialize", "refine", "apply", "assess", "report", "total"}
     assert set(seconds) == stages
     assert all(seconds[stage] > 0 for stage in stages)
@@ -86,7 +86,7 @@ def test_seconds_are_told_by_stage(result):
 
 
 def test_the_report_stands_alone(result):
-    page = (result.output / "report.html").read_text()
+    page = (result.output / "report.html").read_text(encoding="utf-8")
     assert "warped-mild" in page
     assert "data:image/" in page
     assert 'src="http' not in page
@@ -152,7 +152,7 @@ def test_a_folder_of_other_things_is_not_written_over(files, tmp_path):
     fixed = atlas(files)
     with pytest.raises(InputError, match=r"thesis\.tex"):
         register_pair(fixed, subject(files, fixed), tmp_path)
-    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+    assert (tmp_path / "thesis.tex").read_text(encoding="utf-8") == "years of work"
     with pytest.raises(InputError, match="is a file"):
         register_pair(fixed, subject(files, fixed), tmp_path / "thesis.tex")
 
