@@ -1,6 +1,6 @@
 """One level of the greedy scheme on the CPU, by the kernels of :mod:`greedy_kernels`."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numba
@@ -8,9 +8,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regflow.methods.refine import greedy_kernels as kernels
-from regflow.methods.refine.greedy_level import VARIANCE_FLOOR, Level, Progress, Solved, window_counts
+from regflow.methods.refine.greedy_level import (
+    SMALLEST_SHARE,
+    VARIANCE_FLOOR,
+    WHOLLY,
+    Level,
+    Progress,
+    Solved,
+    window_counts,
+)
 
 Array = NDArray[np.float32]
+Force = Callable[[Array, Array, Array, NDArray[np.float64]], None]
+"""Writes the force (third) and each plane's similarity (fourth) for moved channels and weights."""
+
+ONE = np.float32(1)
 
 
 @contextmanager
@@ -27,98 +39,96 @@ def numba_threads(count: int) -> Iterator[None]:
 def solve(level: Level, field: Array) -> Solved:
     """Run a level's iterations from a voxel field ``(3, Z, Y, X)``, which is overwritten.
 
-    Each iteration samples the moving image at the field, computes the force, smooths it, scales it
-    to the level's step, composes it with the field and smooths the field.
+    Each iteration samples the moving image at the field, computes the force, smooths it, extends it
+    over the mask's border (:func:`edge_factors`), scales it (:meth:`Level.factor`), composes it with
+    the field and smooths the field.
     """
-    force = _Correlation(level) if level.correlation else _Difference(level)
+    force = (_correlation if level.correlation else _difference)(level)
+    curvature, reach = mean_curvature(level), edge_factors(level)
     lengths = level.spacing.astype(np.float32)
-    update_taps, field_taps = level.gaussians(level.update_sigma), level.gaussians(level.field_sigma)
+    update_taps = level.gaussians(level.update_sigma)
     update, spare = np.empty_like(field), np.empty_like(field)
-    longest = np.empty(field.shape[1], np.float32)
+    moved = np.empty_like(level.moving)
+    longest, totals = np.empty(field.shape[1], np.float32), np.empty(field.shape[1])
+    whole = float(level.weights.sum(dtype=np.float64))
     progress = Progress(level.tolerance)
     for _ in range(level.iterations):
-        if progress.stalled(force(field, spare)):
+        kernels.pull(level.moving, field, ONE, moved)
+        force(moved, _seen(level, field), spare, totals)
+        if progress.stalled(float(totals.sum()) / whole):
             break
         kernels.smooth(spare, *update_taps, update)
-        kernels.squared_lengths(update, lengths, longest)
-        norm = float(np.sqrt(longest.max()))
-        if norm == 0.0:
-            break
-        factor = np.float32(level.step / norm)
+        kernels.scale_and_measure(update, reach, lengths, longest)
+        scale = progress.boldness * level.factor(float(np.sqrt(longest.max())), curvature)
+        factor = np.float32(scale)
         kernels.pull(field, update, factor, spare)
         kernels.add_scaled(update, factor, spare)
-        kernels.smooth(spare, *field_taps, field)
+        kernels.smooth(spare, *level.relaxation(scale * curvature), field)
     return Solved(field, progress.history)
 
 
-class _Force:
-    """Samples the moving image at a field and writes the force there; calling returns the similarity."""
+def edge_factors(level: Level) -> Array:
+    """Return what makes a smoothed force the mean of the forces inside the mask, not of zeros around.
 
-    def __init__(self, level: Level) -> None:
-        self._level = level
-        self._moved = np.empty_like(level.moving)
-        self._totals = np.empty(level.weights.shape[0])
-        self._whole = max(float(level.weights.sum(dtype=np.float64)), 1.0)
-
-    def __call__(self, field: Array, out: Array) -> float:
-        kernels.pull(self._level.moving, field, np.float32(1), self._moved)
-        self._write(self._weights(field), out)
-        return float(self._totals.sum()) / self._whole
-
-    def _weights(self, field: Array) -> Array:
-        if self._level.valid is None:
-            return self._level.weights
-        seen = np.empty((1, *self._level.weights.shape), np.float32)
-        kernels.pull(self._level.valid[None], field, np.float32(1), seen)
-        return np.asarray(self._level.weights * (seen[0] > 0.999), np.float32)
-
-    def _write(self, weights: Array, out: Array) -> None:
-        raise NotImplementedError
+    Without it, the displacement would be held back along the mask's border.
+    """
+    smoothed = np.empty((1, *level.weights.shape), np.float32)
+    kernels.smooth(level.weights[None], *level.gaussians(level.update_sigma), smoothed)
+    return np.asarray(np.float32(1) / np.maximum(smoothed[0], np.float32(SMALLEST_SHARE)))
 
 
-class _Correlation(_Force):
-    """Local squared correlation; the fixed image's statistics are computed once."""
+def mean_curvature(level: Level) -> float:
+    """Return the mean second derivative of the dissimilarity along the force, at a perfect match."""
+    totals = np.empty(level.weights.shape[0])
+    weights = level.weights * _statistics(level)[1] if level.correlation else level.weights
+    kernels.squared_slopes(level.fixed, weights, level.metric, totals)
+    return float(totals.sum() / level.weights.sum(dtype=np.float64))
 
-    def __init__(self, level: Level) -> None:
-        super().__init__(level)
-        fixed = level.fixed[0]
-        self._counts = window_counts(fixed.shape, level.radii)
-        means = local_means(np.stack([fixed, fixed * fixed]), level.radii)
-        self._mean = np.ascontiguousarray(means[0])
-        self._precision = 1 / (np.maximum(means[1] - means[0] ** 2, 0) + np.float32(VARIANCE_FLOOR))
 
-    def _write(self, weights: Array, out: Array) -> None:
+def _seen(level: Level, field: Array) -> Array:
+    """Return the weights where the moving image has samples at the present displacement."""
+    if level.valid is None:
+        return level.weights
+    seen = np.empty((1, *level.weights.shape), np.float32)
+    kernels.pull(level.valid[None], field, ONE, seen)
+    return np.asarray(level.weights * (seen[0] > WHOLLY), np.float32)
+
+
+def _correlation(level: Level) -> Force:
+    counts = window_counts(level.weights.shape, level.radii)
+    mean, precision = _statistics(level)
+    floor = np.float32(VARIANCE_FLOOR)
+
+    def force(moved: Array, weights: Array, out: Array, totals: NDArray[np.float64]) -> None:
         kernels.correlation_force(
-            self._level.fixed[0],
-            self._mean,
-            self._precision,
-            self._moved[0],
+            level.fixed[0],
+            mean,
+            precision,
+            moved[0],
             weights,
-            self._level.radii,
-            *self._counts,
-            np.float32(VARIANCE_FLOOR),
-            self._level.metric,
+            level.radii,
+            *counts,
+            floor,
+            level.metric,
             out,
-            self._totals,
+            totals,
         )
 
-
-class _Difference(_Force):
-    """Squared differences, summed over channels."""
-
-    def _write(self, weights: Array, out: Array) -> None:
-        level = self._level
-        kernels.difference_force(level.fixed, self._moved, weights, level.metric, out, self._totals)
+    return force
 
 
-def local_means(channels: Array, radii: tuple[int, int, int]) -> Array:
-    """Return the means of ``(C, Z, Y, X)`` channels over windows, cut at the image's borders."""
-    from scipy.ndimage import uniform_filter1d
+def _difference(level: Level) -> Force:
+    def force(moved: Array, weights: Array, out: Array, totals: NDArray[np.float64]) -> None:
+        kernels.difference_force(level.fixed, moved, weights, level.metric, out, totals)
 
-    counts = window_counts(channels.shape[1:], radii)
-    means = channels
-    for axis, (radius, count) in enumerate(zip(radii, counts, strict=True), start=1):
-        size = 2 * radius + 1
-        sums = uniform_filter1d(means, size, axis=axis, output=np.float32, mode="constant") * np.float32(size)
-        means = sums / count.reshape([-1 if k == axis else 1 for k in range(4)])
-    return np.ascontiguousarray(means, np.float32)
+    return force
+
+
+def _statistics(level: Level) -> tuple[Array, Array]:
+    """Return the fixed image's local mean and one over its local variance."""
+    fixed = level.fixed[0]
+    means = np.empty((2, *fixed.shape), np.float32)
+    counts = window_counts(fixed.shape, level.radii)
+    kernels.local_means(np.stack([fixed, fixed * fixed]), level.radii, *counts, means)
+    variance = np.maximum(means[1] - means[0] * means[0], np.float32(0))
+    return np.ascontiguousarray(means[0]), np.float32(1) / (variance + np.float32(VARIANCE_FLOOR))

@@ -71,6 +71,15 @@ def _add_products(fixed: Any, moved: Any, sums: Any) -> None:
 
 
 @njit(**_ROW)
+def _sum_rows(columns: Any, y: int, radius: int, out: Any) -> None:
+    """Sum ``(Y, C, X)`` over a window of rows around ``y``."""
+    out[:] = 0
+    for k in range(max(y - radius, 0), min(y + radius, columns.shape[0] - 1) + 1):
+        for n in range(out.shape[0]):
+            _add_row(columns[k, n], out[n])
+
+
+@njit(**_ROW)
 def _slide(sums: Any, radius: int, padded: Any, out: Any) -> None:
     """Sum ``(3, X)`` rows over a window along x; outside counts as zero."""
     width = out.shape[1]
@@ -81,6 +90,42 @@ def _slide(sums: Any, radius: int, padded: Any, out: Any) -> None:
         out[n] = padded[n, :width]
         for r in range(1, 2 * radius + 1):
             _add_row(padded[n, r : r + width], out[n])
+
+
+@njit(**_ROW)
+def _share_row(counts_z: Any, counts_y: Any, counts_x: Any, out: Any) -> None:
+    """One over the number of samples in each window of a row."""
+    for x in range(out.size):
+        out[x] = np.float32(1) / (counts_z * counts_y * counts_x[x])
+
+
+@njit(**_ROW)
+def _multiply_row(factors: Any, out: Any) -> None:
+    for x in range(out.size):
+        out[x] *= factors[x]
+
+
+@njit(**_PARALLEL)
+def local_means(channels: Any, radii: Any, counts_z: Any, counts_y: Any, counts_x: Any, out: Any) -> None:
+    """Write the means of ``(C, Z, Y, X)`` channels over windows, cut at the image's borders."""
+    count, depth, height, width = channels.shape
+    for plane in prange(depth):
+        z = np.int64(plane)
+        columns = np.zeros((height, count, width), np.float32)
+        for k in range(max(z - radii[0], 0), min(z + radii[0], depth - 1) + 1):
+            for y in range(height):
+                for c in range(count):
+                    _add_row(channels[c, k, y], columns[y, c])
+        padded = np.empty((count, width + 2 * radii[2]), np.float32)
+        rows, sums = np.empty((count, width), np.float32), np.empty((count, width), np.float32)
+        shares = np.empty(width, np.float32)
+        for y in range(height):
+            _sum_rows(columns, y, radii[1], rows)
+            _slide(rows, radii[2], padded, sums)
+            _share_row(counts_z[z], counts_y[y], counts_x, shares)
+            for c in range(count):
+                _multiply_row(shares, sums[c])
+                out[c, z, y] = sums[c]
 
 
 @njit(**_ROW)
@@ -115,19 +160,22 @@ def _gradient_row(pull: Any, moved: Any, z: int, y: int, sides: Any, scale: Any,
     back, front, row = moved[z, sides[2]], moved[z, sides[3]], moved[z, y]
     width = row.size
     for x in range(width):
-        force[0, z, y, x] += pull[x] * (above[x] - below[x]) * scale[0]
-        force[1, z, y, x] += pull[x] * (front[x] - back[x]) * scale[1]
+        force[0, x] += pull[x] * (above[x] - below[x]) * scale[0]
+        force[1, x] += pull[x] * (front[x] - back[x]) * scale[1]
     for x in range(1, width - 1):
-        force[2, z, y, x] += pull[x] * (row[x + 1] - row[x - 1]) * scale[2]
+        force[2, x] += pull[x] * (row[x + 1] - row[x - 1]) * scale[2]
     if width > 1:
         twice = scale[2] * np.float32(2)
-        force[2, z, y, 0] += pull[0] * (row[1] - row[0]) * twice
-        force[2, z, y, width - 1] += pull[width - 1] * (row[width - 1] - row[width - 2]) * twice
+        force[2, 0] += pull[0] * (row[1] - row[0]) * twice
+        force[2, width - 1] += pull[width - 1] * (row[width - 1] - row[width - 2]) * twice
 
 
 @njit(**_ROW)
 def _push_row(pull: Any, moved: Any, z: int, y: int, metric: Any, scale: Any, force: Any) -> None:
-    """Add ``pull`` times the gradient of one moved channel; differences are one-sided at borders."""
+    """Add ``pull`` times the gradient of one moved channel to a row ``(3, X)`` of the force.
+
+    Differences are central, one-sided at borders.
+    """
     depth, height = moved.shape[:2]
     below, above = max(z - 1, 0), min(z + 1, depth - 1)
     back, front = max(y - 1, 0), min(y + 1, height - 1)
@@ -187,13 +235,9 @@ def correlation_force(
             force[:, z, y] = 0
             if not weights[z, y].any():
                 continue
-            rows[:] = 0
-            for k in range(max(y - radii[1], 0), min(y + radii[1], height - 1) + 1):
-                for n in range(3):
-                    _add_row(columns[k, n], rows[n])
+            _sum_rows(columns, y, radii[1], rows)
             _slide(rows, radii[2], padded, sums)
-            for x in range(width):
-                shares[x] = np.float32(1) / (counts_z[z] * counts_y[y] * counts_x[x])
+            _share_row(counts_z[z], counts_y[y], counts_x, shares)
             total += _correlation_row(
                 fixed[z, y],
                 mean[z, y],
@@ -205,7 +249,7 @@ def correlation_force(
                 floor,
                 pull,
             )
-            _push_row(pull, moved, z, y, metric, scale, force)
+            _push_row(pull, moved, z, y, metric, scale, force[:, z, y])
         totals[z] = total
 
 
@@ -226,7 +270,7 @@ def difference_force(fixed: Any, moved: Any, weights: Any, metric: Any, force: A
                 continue
             for c in range(channels):
                 total -= _difference_row(fixed[c, z, y], moved[c, z, y], weights[z, y], pull)
-                _push_row(pull, moved[c], z, y, metric, scale, force)
+                _push_row(pull, moved[c], z, y, metric, scale, force[:, z, y])
         totals[z] = total
 
 
@@ -241,21 +285,54 @@ def _difference_row(fixed: Any, moved: Any, weights: Any, pull: Any) -> np.float
 
 
 @njit(**_PARALLEL)
-def squared_lengths(field: Any, lengths: Any, out: Any) -> None:
-    """Write the largest squared length of each plane's vectors; ``lengths`` are the axes' units."""
-    for plane in prange(field.shape[1]):
+def squared_slopes(channels: Any, weights: Any, metric: Any, totals: Any) -> None:
+    """Write each plane's sum of weighted squared slopes of ``(C, Z, Y, X)`` channels."""
+    count, depth, height, width = channels.shape
+    for plane in prange(depth):
         z = np.int64(plane)
-        out[z] = _longest(field[:, z], lengths)
+        slopes = np.empty((3, width), np.float32)
+        one, scale = np.ones(width, np.float32), np.empty(3, np.float32)
+        total = 0.0
+        for y in range(height):
+            for c in range(count):
+                slopes[:] = 0
+                _push_row(one, channels[c], z, y, metric, scale, slopes)
+                for n in range(3):
+                    total += _weighted_squares(slopes[n], weights[z, y]) / metric[n]
+        totals[z] = total
 
 
 @njit(**_ROW)
-def _longest(plane: Any, lengths: Any) -> np.float32:
+def _weighted_squares(values: Any, weights: Any) -> np.float32:
+    total = np.float32(0)
+    for x in range(values.size):
+        total += weights[x] * values[x] * values[x]
+    return total
+
+
+@njit(**_PARALLEL)
+def scale_and_measure(field: Any, factors: Any, lengths: Any, out: Any) -> None:
+    """Multiply ``(3, Z, Y, X)`` by ``(Z, Y, X)`` factors; write each plane's largest squared length.
+
+    ``lengths`` are the axes' units.
+    """
+    for plane in prange(field.shape[1]):
+        z = np.int64(plane)
+        longest = np.float32(0)
+        for y in range(field.shape[2]):
+            for n in range(3):
+                _multiply_row(factors[z, y], field[n, z, y])
+            longest = max(longest, _longest(field[:, z, y], lengths))
+        out[z] = longest
+
+
+@njit(**_ROW)
+def _longest(vectors: Any, lengths: Any) -> np.float32:
     longest = np.float32(0)
-    for y in range(plane.shape[1]):
-        first, second, third = plane[0, y], plane[1, y], plane[2, y]
-        for x in range(first.size):
-            a, b, c = first[x] * lengths[0], second[x] * lengths[1], third[x] * lengths[2]
-            longest = max(longest, a * a + b * b + c * c)
+    first, second, third = vectors[0], vectors[1], vectors[2]
+    for x in range(first.size):
+        a, b, c = first[x] * lengths[0], second[x] * lengths[1], third[x] * lengths[2]
+        longest = max(longest, a * a + b * b + c * c)
     return longest
 
 

@@ -9,10 +9,19 @@ from numpy.typing import NDArray
 
 VARIANCE_FLOOR = 1e-5
 """Added to local variances, for intensities scaled to about [0, 1]: silences flat windows."""
-SMALLEST_SIGMA = 0.2
-"""A Gaussian narrower than this, in samples, changes nothing worth its time."""
+SMALLEST_VARIANCE, NARROW_VARIANCE = 1e-4, 0.4
+"""Of Gaussians, in squared samples: below the first they change nothing worth their time."""
 TRUNCATE = 3.0
 """Where Gaussians end, in standard deviations."""
+WHOLLY = 0.999
+"""Share of valid samples from which a sampled or shrunk place counts as valid."""
+SMALLEST_SHARE = 0.2
+"""Of the mask in a smoothing's window: further out the update fades away."""
+LARGEST_GAIN = 4.0
+"""Most that an update may be, in units of a Newton step with the mean curvature. The longest vector
+bounds the step far from the match, this bound near it, where there is little but rounding left."""
+CAUTION, RECOVERY, SMALLEST_BOLDNESS = 0.5, 1.1, 1 / 64
+"""What multiplies the step when the similarity fell, what when it rose, and the least that is left."""
 WINDOW = 10
 """Iterations over which progress is judged."""
 
@@ -59,6 +68,25 @@ class Level:
         """Return half kernels along each axis, center first, for a Gaussian of ``sigma``."""
         return tuple(half_gaussian(sigma / width) for width in self.spacing)
 
+    def relaxation(self, gain: float) -> tuple[NDArray[np.float32], ...]:
+        """Return the half kernels that smooth the field after an update of ``gain`` Newton steps.
+
+        Smoothing in proportion to the step keeps the balance between force and smoothness, to which
+        the iterations converge, independent of the step.
+        """
+        return self.gaussians(self.field_sigma * float(np.sqrt(gain)))
+
+    def factor(self, longest: float, curvature: float) -> float:
+        """Return what to multiply the smoothed force with.
+
+        Args:
+            longest: length of its longest vector.
+            curvature: mean second derivative along the force.
+        """
+        bounds = [self.step / longest] if longest > 0 else []
+        bounds += [LARGEST_GAIN / curvature] if curvature > 0 else []
+        return min(bounds, default=0.0)
+
     @property
     def metric(self) -> NDArray[np.float32]:
         """What turns a gradient along samples into a displacement in samples, per axis.
@@ -71,18 +99,24 @@ class Level:
 
 @dataclass
 class Progress:
-    """Tells, from the similarities so far, whether further iterations are worth their time.
+    """Judges the similarities so far: how bold the next step may be, and whether it is worth its time.
 
     Attributes:
         tolerance: least gain of mean similarity over :data:`WINDOW` iterations.
         history: similarity before each iteration.
+        boldness: share of the full step that the next one may take, halved when the similarity falls.
     """
 
     tolerance: float
     history: list[float] = field(default_factory=list)
+    boldness: float = 1.0
 
     def stalled(self, similarity: float) -> bool:
         """Note a similarity; return whether the last iterations gained less than the tolerance."""
+        if self.history and similarity < self.history[-1]:
+            self.boldness = max(self.boldness * CAUTION, SMALLEST_BOLDNESS)
+        elif self.history:
+            self.boldness = min(self.boldness * RECOVERY, 1.0)
         self.history.append(similarity)
         if self.tolerance <= 0 or len(self.history) <= WINDOW:
             return False
@@ -98,9 +132,16 @@ class Solved:
 
 
 def half_gaussian(sigma: float) -> NDArray[np.float32]:
-    """Return the taps ``[center, 1, 2, ..]`` of a Gaussian whose two sides sum to 1."""
-    if sigma < SMALLEST_SIGMA:
+    """Return the taps ``[center, 1, 2, ..]`` of a Gaussian whose two sides sum to 1.
+
+    A narrow one has three taps with exactly the variance asked for, which samples of the curve
+    would miss by far.
+    """
+    variance = sigma * sigma
+    if variance < SMALLEST_VARIANCE:
         return np.ones(1, np.float32)
+    if variance < NARROW_VARIANCE:
+        return np.array([1 - variance, variance / 2], np.float32)
     taps = np.exp(-0.5 * np.square(np.arange(int(np.ceil(TRUNCATE * sigma)) + 1) / sigma))
     return np.asarray(taps / (2 * taps.sum() - taps[0]), dtype=np.float32)
 

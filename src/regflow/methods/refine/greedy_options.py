@@ -18,22 +18,22 @@ GREEDY: dict[str, dict[str, Any]] = {
         {"type": "number", "minimum": 1}, "how much coarser each level is, coarsest first", [4, 2, 1]
     ),
     "iterations": _per_level(
-        {"type": "integer", "minimum": 0}, "most iterations of each level", [100, 50, 15]
+        {"type": "integer", "minimum": 0}, "most iterations of each level", [100, 60, 20]
     ),
     "radius": _per_level(
         {"type": "integer", "minimum": 1},
         "radius of the window of lncc at each level, in samples of the level's finest axis",
-        [2, 2, 2],
+        [2, 2, 3],
     ),
     "update_sigma": _per_level(
         {"type": "number", "minimum": 0},
         "smoothing of each update at each level, in samples of the level's finest axis",
-        [2.5, 2.5, 2.5],
+        [3.0, 2.5, 2.0],
     ),
     "field_sigma": _per_level(
         {"type": "number", "minimum": 0},
-        "smoothing of the field after each update, in samples of the level's finest axis",
-        [0.5, 0.5, 0.5],
+        "smoothing of the field for an update of one Newton step, in samples of the level's finest axis",
+        [0.27, 0.27, 0.27],
     ),
     "step": {
         "type": "number",

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from regflow.core.errors import RegistrationError
 from regflow.core.resample import ANTIALIAS_SIGMA
 from regflow.methods.refine import greedy_kernels as kernels
-from regflow.methods.refine.greedy_level import Level, half_gaussian
+from regflow.methods.refine.greedy_level import WHOLLY, Level, half_gaussian
 
 Array = NDArray[np.float32]
 
@@ -113,7 +113,7 @@ def build_level(pair: Pair, number: int, options: Mapping[str, Any]) -> Level:
     shape = np.maximum(np.rint(full / wanted), np.minimum(full, SMALLEST_AXIS)).astype(int)
     spacing = pair.spacing * full / shape
     fixed, moving, weights = (_shrunk(part, shape) for part in (pair.fixed, pair.moving, pair.weights))
-    valid = None if pair.valid is None else _shrunk(pair.valid, shape) > 0.999
+    valid = None if pair.valid is None else _shrunk(pair.valid, shape) > WHOLLY
     finest = spacing[full > 1].min() if (full > 1).any() else 1.0
     chosen = {name: options[name][number] for name in PER_LEVEL}
     return Level(

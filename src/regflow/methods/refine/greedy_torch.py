@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from regflow.core.devices import torch_device, torch_session
-from regflow.methods.refine.greedy_level import VARIANCE_FLOOR, Level, Progress, Solved
+from regflow.methods.refine.greedy_cpu import edge_factors, mean_curvature
+from regflow.methods.refine.greedy_level import VARIANCE_FLOOR, WHOLLY, Level, Progress, Solved
 
 Force = Callable[[Tensor, Tensor], tuple[Tensor, float]]
 
@@ -35,26 +36,24 @@ def solve(level: Level, field: NDArray[np.float32], device: torch.device) -> Sol
     with torch.inference_mode():
         current = tensor(field)
         force = (_correlation if level.correlation else _difference)(level, tensor)
+        curvature, reach = mean_curvature(level), tensor(edge_factors(level))
         weights = tensor(level.weights)
         valid = None if level.valid is None else tensor(level.valid)
         lengths = tensor(level.spacing).reshape(3, 1, 1, 1)
-        update_taps, field_taps = (
-            [tensor(taps) for taps in level.gaussians(sigma)]
-            for sigma in (level.update_sigma, level.field_sigma)
-        )
+        update_taps = [tensor(taps) for taps in level.gaussians(level.update_sigma)]
         progress = Progress(level.tolerance)
         for _ in range(level.iterations):
             seen = weights
             if valid is not None:
-                seen = weights * (_sample(valid[None], current)[0] > 0.999)
+                seen = weights * (_sample(valid[None], current)[0] > WHOLLY)
             update, similarity = force(current, seen)
-            if progress.stalled(similarity / max(float(weights.sum()), 1.0)):
+            if progress.stalled(similarity / float(weights.sum())):
                 break
-            update = _smooth(update, update_taps)
+            update = _smooth(update, update_taps) * reach
             norm = float((update * lengths).square().sum(0).max().sqrt())
-            if norm == 0.0:
-                break
-            update *= level.step / norm
+            scale = progress.boldness * level.factor(norm, curvature)
+            update *= scale
+            field_taps = [tensor(taps) for taps in level.relaxation(scale * curvature)]
             current = _smooth(update + _sample(current, update), field_taps)
         return Solved(current.cpu().numpy(), progress.history)
 

@@ -6,7 +6,9 @@ deformable registration, Medical Image Analysis 16(7):1423-1435, 2012.
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter1d
+
+from regflow.methods.refine import greedy_kernels as kernels
+from regflow.methods.refine.greedy_level import half_gaussian
 
 PATCH_SIGMA = 0.8
 """Size of the compared patches, in samples of the finest axis."""
@@ -25,26 +27,19 @@ def descriptors(image: NDArray[np.float32], spacing: NDArray[np.float64]) -> NDA
         ``(2 n, Z, Y, X)`` in 0 to 1, two channels for each of the ``n`` axes longer than one sample:
         1 where the patches are most alike.
     """
-    distances = []
-    for axis in (k for k in range(image.ndim) if image.shape[k] > 1):
-        for shift in (-1, 1):
-            distances.append(_patches(np.square(image - _shifted(image, axis, shift)), spacing))
-    stack = np.stack(distances)
+    axes = [axis for axis in range(image.ndim) if image.shape[axis] > 1]
+    shifted = [_shifted(image, axis, shift) for axis in axes for shift in (-1, 1)]
+    distances = np.stack([np.square(image - other) for other in shifted])
+    stack = np.empty_like(distances)
+    kernels.smooth(distances, *(half_gaussian(PATCH_SIGMA / width) for width in spacing), stack)
     stack -= stack.min(axis=0)
     variance = stack.mean(axis=0)
     middle = float(variance.mean(dtype=np.float64))
     if middle > 0:
         stack /= np.clip(variance, LIMITS[0] * middle, LIMITS[1] * middle)
-    return np.asarray(np.exp(-stack), np.float32)
+    return np.asarray(np.exp(-stack, out=stack))
 
 
 def _shifted(image: NDArray[np.float32], axis: int, shift: int) -> NDArray[np.float32]:
     index = np.clip(np.arange(image.shape[axis]) + shift, 0, image.shape[axis] - 1)
     return np.take(image, index, axis=axis)
-
-
-def _patches(distance: NDArray[np.float32], spacing: NDArray[np.float64]) -> NDArray[np.float32]:
-    for axis, width in enumerate(spacing):
-        if distance.shape[axis] > 1:
-            distance = gaussian_filter1d(distance, PATCH_SIGMA / width, axis=axis, mode="nearest")
-    return distance

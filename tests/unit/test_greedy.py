@@ -1,0 +1,225 @@
+import logging
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter
+
+from regflow.core import fields
+from regflow.core.errors import InputError, RegistrationError
+from regflow.core.grid import Grid
+from regflow.core.image import Image
+from regflow.core.transform import Affine, Composite, DisplacementField
+from regflow.methods.refine import METHODS, greedy_torch
+from regflow.methods.refine.greedy import greedy, refine_field
+from regflow.methods.refine.greedy_cpu import solve
+from regflow.methods.refine.greedy_kernels import smooth as smooth_kernel
+from regflow.methods.refine.greedy_level import half_gaussian
+from regflow.methods.refine.greedy_pyramid import build_level, prepare
+from regflow.methods.refine.mind import descriptors
+
+SHAPE = (36, 44, 40)
+START_VOXELS = 2.0
+"""Mean length of the known displacement inside the mask."""
+
+
+def options(**changes):
+    shared = {"threads": 1, "seed": 0, "device": "cpu", "shrink": [2, 1], "iterations": [60, 20]}
+    per_level = {"radius": [2, 2], "update_sigma": [2.0, 2.0], "field_sigma": [0.25, 0.25]}
+    return METHODS["greedy"].complete({**shared, **per_level, **changes})
+
+
+def texture(shape, seed=0):
+    """Blobs of several sizes, 0 to 1."""
+    rng = np.random.default_rng(seed)
+    layers = [gaussian_filter(rng.normal(size=shape), sigma, mode="nearest") for sigma in (1.5, 3.0)]
+    image = sum(layer / layer.std() for layer in layers)
+    return ((image - image.min()) / np.ptp(image)).astype(np.float32)
+
+
+def known_field(shape, inside):
+    """Long waves, longer than the image along every axis."""
+    places = [np.arange(n) / n for n in shape]
+    waves = []
+    for component in range(len(shape)):
+        turns = [
+            np.cos(2 * np.pi * (0.7 * p + 0.3 * axis + 0.2 * component)) for axis, p in enumerate(places)
+        ]
+        waves.append(np.prod(np.stack(np.meshgrid(*turns, indexing="ij")), axis=0))
+    field = np.stack(waves)
+    return (field * START_VOXELS / np.linalg.norm(field, axis=0)[inside].mean()).astype(np.float32)
+
+
+def ball(shape):
+    middle = (np.array(shape) - 1) / 2
+    places = np.indices(shape) - middle.reshape(-1, *[1] * len(shape))
+    return np.linalg.norm(places / (middle.reshape(-1, *[1] * len(shape)) * 0.85), axis=0) < 1
+
+
+def known_pair(shape=SHAPE):
+    """A fixed image made from a moving one by a known field: fixed(x) = moving(x + u(x))."""
+    moving, inside = texture(shape), ball(shape)
+    truth = known_field(shape, inside)
+    return fields.warp(moving, truth), moving, inside, truth
+
+
+def error(found, truth, inside):
+    return float(np.linalg.norm(found - truth, axis=0)[inside].mean())
+
+
+@pytest.mark.parametrize("shape", [SHAPE, (80, 96)])
+@pytest.mark.parametrize(("metric", "share"), [("lncc", 0.2), ("ssd", 0.2), ("mind", 0.25)])
+def test_known_displacement_is_found_without_folding(shape, metric, share):
+    fixed, moving, inside, truth = known_pair(shape)
+    found = refine_field(fixed, moving, mask=inside, options=options(metric=metric))
+    assert found.shape == truth.shape
+    assert found.dtype == np.float32
+    assert error(found, truth, inside) < share * START_VOXELS
+    assert fields.jacobian_determinant(found).min() > 0
+
+
+@pytest.mark.parametrize("metric", ["lncc", "mind"])
+def test_other_contrast_is_matched(metric):
+    fixed, moving, inside, truth = known_pair()
+    found = refine_field(fixed, np.exp(-2 * moving), mask=inside, options=options(metric=metric))
+    assert error(found, truth, inside) < 0.25 * START_VOXELS
+
+
+def test_inverse_undoes_the_result():
+    fixed, moving, inside, _ = known_pair()
+    found = refine_field(fixed, moving, mask=inside, options=options())
+    residual = fields.inverse_residual(found, fields.invert(found))
+    assert residual[inside].mean() < 0.05
+
+
+def test_threads_change_no_bit():
+    fixed, moving, inside, _ = known_pair()
+    one, two = (
+        refine_field(fixed, moving, mask=inside, options=options(threads=threads)) for threads in (1, 2)
+    )
+    assert one.tobytes() == two.tobytes()
+
+
+def test_what_lies_outside_the_mask_does_not_steer():
+    fixed, moving, inside, truth = known_pair()
+    lesion = np.zeros(SHAPE, bool)
+    lesion[12:24, 16:28, 14:26] = True
+    misleading = np.where(lesion, np.roll(fixed, 3, axis=2), fixed)
+    masked = refine_field(misleading, moving, mask=inside & ~lesion, options=options(margin=0))
+    followed = refine_field(misleading, moving, mask=inside, options=options(margin=0))
+    assert error(masked, truth, lesion) < 0.5 * error(followed, truth, lesion)
+
+
+def test_samples_the_moving_image_lacks_do_not_steer():
+    fixed, moving, inside, truth = known_pair()
+    valid = np.ones(SHAPE, bool)
+    valid[:, :, 26:] = False
+    cut = np.where(valid, moving, 0)
+    told = refine_field(fixed, cut, mask=inside, valid=valid, options=options())
+    untold = refine_field(fixed, cut, mask=inside, options=options())
+    columns = np.indices(SHAPE)[2]
+    near = inside & (columns > 18) & (columns < 26)
+    assert error(told, truth, near) < 0.7 * error(untold, truth, near)
+
+
+def test_torch_and_numba_agree():
+    fixed, moving, inside, _ = known_pair()
+    for metric in ("lncc", "mind"):
+        chosen = options(metric=metric, iterations=[10, 10])
+        valid = np.ones(SHAPE, bool)
+        valid[:5] = False
+        spacing = np.array([1.5, 1.0, 1.0])
+        level = build_level(prepare(fixed, moving, inside, valid, spacing, chosen), 1, chosen)
+        start = np.zeros((3, *level.weights.shape), np.float32)
+        ours = solve(level, start.copy())
+        theirs = greedy_torch.solve(level, start.copy(), torch.device("cpu"))
+        assert np.abs(ours.field).max() > 0.5
+        assert np.abs(ours.field - theirs.field).max() < 0.02
+        assert np.allclose(ours.similarities, theirs.similarities, rtol=1e-3)
+
+
+def test_smoothing_is_a_gaussian():
+    data = texture(SHAPE)[None]
+    out = np.empty_like(data)
+    smooth_kernel(data, half_gaussian(2.0), half_gaussian(1.0), half_gaussian(0.0), out)
+    assert np.allclose(out[0], gaussian_filter(data[0], (2.0, 1.0, 0.0), mode="nearest"), atol=2e-3)
+
+
+def test_descriptors_see_through_contrast():
+    image = texture(SHAPE)
+    same = descriptors(image, np.ones(3))
+    inverted = descriptors(1 - image, np.ones(3))
+    other = descriptors(texture(SHAPE, seed=5), np.ones(3))
+    assert same.shape == (6, *SHAPE)
+    assert np.abs(same - inverted).max() < 1e-3
+    assert np.abs(same - other).mean() > 0.1
+
+
+GRID = Grid.from_geometry(SHAPE, (1.0, 1.2, 2.0), (5.0, -3.0, 8.0), [[0, -1, 0], [1, 0, 0], [0, 0, -1]])
+
+
+def anisotropic_pair():
+    """An image of a tilted, anisotropic grid, moved by a known field and a known shift."""
+    moving, inside = texture(SHAPE), ball(SHAPE)
+    truth = known_field(SHAPE, inside)
+    shift = Affine.from_parts(np.eye(3), [4.0, 2.0, -3.0])
+    shifted = Grid(GRID.shape, shift.matrix @ GRID.affine)
+    fixed = Image(fields.warp(moving, truth)[None], GRID, inside)
+    return fixed, Image(moving[None], shifted), shift, truth
+
+
+def test_method_composes_with_the_start_in_world_units():
+    fixed, moving, shift, truth = anisotropic_pair()
+    found = greedy(fixed, moving, shift, options())
+    expected = Composite((DisplacementField(fields.to_world(truth, GRID), GRID), shift))
+    points = GRID.to_world(np.argwhere(fixed.mask)[::50, ::-1])
+    missed = np.linalg.norm(found.apply(points) - expected.apply(points), axis=1)
+    start = np.linalg.norm(shift.apply(points) - expected.apply(points), axis=1)
+    assert missed.mean() < 0.25 * start.mean()
+
+
+def test_a_field_at_the_head_of_the_start_is_refined_in_place():
+    fixed, moving, shift, truth = anisotropic_pair()
+    near = DisplacementField(fields.to_world(0.9 * truth, GRID), GRID)
+    found = greedy(
+        fixed, moving, Composite((near, shift)), options(shrink=[1], iterations=[5], **one_level())
+    )
+    assert len(found.parts) == 2
+    polished = fields.to_voxels(found.parts[0].vectors, GRID)
+    assert error(polished, truth, fixed.mask) < 0.15 * START_VOXELS
+
+
+def one_level():
+    return {"radius": [2], "update_sigma": [2.0], "field_sigma": [0.25]}
+
+
+def test_a_stalled_level_ends_early(caplog):
+    fixed, moving, inside, _ = known_pair()
+    with caplog.at_level(logging.INFO, logger="regflow.methods.refine.greedy"):
+        refine_field(fixed, moving, mask=inside, options=options(tolerance=0.01, iterations=[200, 0]))
+    assert len(caplog.records) == 2
+    assert 11 < caplog.records[0].args[3] < 200
+
+
+def test_identical_images_stay_where_they_are():
+    image = texture(SHAPE)
+    found = refine_field(image, image, options=options())
+    assert np.abs(found).mean() < 0.02
+
+
+@pytest.mark.parametrize(
+    ("fixed", "moving", "mask", "sentence"),
+    [
+        (np.ones(SHAPE), texture(SHAPE), None, "fixed image is constant"),
+        (texture(SHAPE), np.ones(SHAPE), None, "moving image is constant"),
+        (texture(SHAPE), texture(SHAPE), np.zeros(SHAPE, bool), "no sample of the fixed mask"),
+    ],
+)
+def test_nothing_to_match_is_one_sentence(fixed, moving, mask, sentence):
+    with pytest.raises(RegistrationError, match=sentence):
+        refine_field(fixed, moving, mask=mask, options=options())
+
+
+def test_unequal_levels_are_named():
+    with pytest.raises(InputError, match="'radius' has 2 values for the 3 levels"):
+        refine_field(texture(SHAPE), texture(SHAPE), options=options(shrink=[4, 2, 1], iterations=[1, 1, 1]))
