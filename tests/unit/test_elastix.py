@@ -1,13 +1,17 @@
+import re
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
 from moved_brain import error_mm, inverted, known_affine, moved
 
 from regflow.core.errors import InputError, RegistrationError
+from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.io.transforms import write_transform
 from regflow.core.resample import resample_array, to_sitk_image
 from regflow.core.transform import Affine, Composite, DisplacementField
+from regflow.methods.elastix_run import MAPS
 from regflow.methods.initialize import METHODS as INITIALIZERS
 from regflow.methods.refine import METHODS as REFINERS
 
@@ -29,7 +33,7 @@ def test_rigid_then_affine_finds_a_known_pose_and_keeps_its_log(mni_4mm, tmp_pat
     found = initialize(mni_4mm, moved(mni_4mm, truth), log=tmp_path / "elastix.log")
     assert isinstance(found, Affine)
     assert error_mm(mni_4mm, found, truth) < 0.7
-    assert "AffineTransform" in (tmp_path / "elastix.log").read_text()
+    assert "AffineTransform" in (tmp_path / "elastix.log").read_text(encoding="utf-8")
 
 
 def test_another_contrast_is_found(mni_4mm):
@@ -70,3 +74,43 @@ def test_bad_input_is_one_sentence(mni_4mm):
         initialize(mni_4mm, flat)
     with pytest.raises(InputError, match=r"none\.txt is not there"):
         initialize(mni_4mm, mni_4mm, maps=["none.txt"])
+
+
+def parameters(name: str) -> dict[str, list[str]]:
+    lines = re.findall(r"^\((\w+) (.*)\)$", (MAPS / f"{name}.txt").read_text(encoding="utf-8"), re.MULTILINE)
+    return {key: re.findall(r'[^\s"]+', values) for key, values in lines}
+
+
+@pytest.mark.parametrize("name", ["rigid", "affine", "bspline"])
+def test_our_maps_keep_clear_of_elastix_s_traps(name):
+    found = parameters(name)
+    # Several metrics on several threads give wrong transforms; only composed ones become ITK's.
+    assert len(found["Metric"]) == 1
+    assert found["HowToCombineTransforms"] == ["Compose"]
+    assert found["WriteResultImage"] == ["false"]
+    assert found["RandomSeed"] != ["0"]
+    # Without it elastix's own rigid map trusts the headers; a second start would undo the first.
+    assert found.get("AutomaticTransformInitialization") == (["true"] if name == "rigid" else None)
+
+
+def test_elastix_runs_on_one_thread_of_itk_s_pool(mni_4mm):
+    moving = moved(mni_4mm, known_affine(mni_4mm, 5.0, 5.0))
+    initialize(mni_4mm, moving, iterations=1, transform="rigid")
+    import itk
+
+    assert itk.MultiThreaderBase.GetGlobalDefaultNumberOfThreads() == 1
+    pool = itk.MultiThreaderBase.ThreaderTypeFromString("Pool")
+    assert itk.MultiThreaderBase.GetGlobalDefaultThreader() == pool
+
+
+def test_a_large_constant_background_does_not_spoil_the_pose(mni_4mm):
+    truth = known_affine(mni_4mm, 10.0, 20.0)
+    padded = Image(np.pad(mni_4mm.data, [(0, 0), (20, 20), (20, 20), (20, 20)]), _padded(mni_4mm.grid, 20))
+    fixed = padded.with_mask(np.pad(mni_4mm.mask, 20))
+    assert error_mm(mni_4mm, initialize(fixed, moved(mni_4mm, truth)), truth) < 0.7
+
+
+def _padded(grid: Grid, margin: int) -> Grid:
+    affine = grid.affine.copy()
+    affine[:3, 3] = grid.to_world([-margin] * 3)
+    return Grid(tuple(length + 2 * margin for length in grid.shape), affine)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from regflow.core.errors import InputError, RegistrationError
 from regflow.core.grid import Grid
@@ -19,8 +20,11 @@ from regflow.core.transform import Transform
 log = logging.getLogger(__name__)
 
 MAPS = Path(__file__).parents[3] / "resources" / "elastix"
-MASK_MARGIN = 2
-"""Samples by which the fixed mask grows."""
+MASK_MARGIN = 0.12
+"""By how much the fixed mask grows, as a part of its longest side. An organ's border says much about
+its pose: with a margin of 5 percent known rigid poses were missed by up to 48 mm."""
+VIEW_MARGIN = 0.2
+"""Background that elastix sees around a mask, as a part of the mask's extent along each axis."""
 LOG_NAME = "elastix.log"
 
 
@@ -49,17 +53,14 @@ def run_elastix(
         InputError: a parameter file is missing.
         RegistrationError: elastix failed; the last error of its log is quoted.
     """
-    from scipy.ndimage import binary_dilation
-
+    fixed, moving = _cropped(fixed), _cropped(moving)
     itk = _itk()
     with tempfile.TemporaryDirectory(prefix="elastix-") as folder:
         # The object is made first: ParameterObject is only there once elastix's modules are loaded.
         elastix = itk.ElastixRegistrationMethod.New(_to_itk(fixed), _to_itk(moving))
         elastix.SetParameterObject(_parameters(itk, maps, changes))
         if fixed.mask is not None:
-            # An organ's border says much about its pose: without the margin the error is ten times larger.
-            grown = binary_dilation(fixed.mask, iterations=MASK_MARGIN)
-            elastix.SetFixedMask(_to_itk(fixed.with_data(grown.astype(np.uint8))))
+            elastix.SetFixedMask(_to_itk(fixed.with_data(_grown(fixed.mask).astype(np.uint8))))
         elastix.SetOutputDirectory(folder)
         elastix.SetLogFileName(LOG_NAME)
         elastix.LogToFileOn()
@@ -80,6 +81,36 @@ def run_elastix(
 def started(fixed: Image, moving: Image, initial: Transform) -> Image:
     """Return the moving image on the fixed grid through ``initial``: where elastix goes on from."""
     return resample(moving, fixed.grid, initial, "linear", float(moving.channel.min()))
+
+
+def _cropped(image: Image) -> Image:
+    """Cut an image to its mask and a margin: a wide empty background makes elastix lose the pose."""
+    if image.mask is None or not image.mask.any():
+        return image
+    ends = _ends(image.mask)
+    margins = [max(1, round(VIEW_MARGIN * (last - first))) for first, last in ends]
+    starts = [max(first - margin, 0) for (first, _), margin in zip(ends, margins, strict=True)]
+    stops = [last + margin + 1 for (_, last), margin in zip(ends, margins, strict=True)]
+    box = tuple(slice(start, stop) for start, stop in zip(starts, stops, strict=True))
+    affine = image.grid.affine.copy()
+    affine[:-1, -1] = image.grid.to_world(starts[::-1])
+    mask = image.mask[box]
+    return Image(image.data[(slice(None), *box)], Grid(mask.shape, affine), mask, modality=image.modality)
+
+
+def _grown(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Grow a mask by its margin."""
+    from scipy.ndimage import binary_dilation
+
+    side = max(last - first for first, last in _ends(mask))
+    return np.asarray(binary_dilation(mask, iterations=max(1, round(MASK_MARGIN * side))))
+
+
+def _ends(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Return the first and the last index along each axis that the mask reaches."""
+    axes = range(mask.ndim)
+    used = [np.flatnonzero(mask.any(axis=tuple(a for a in axes if a != axis))) for axis in axes]
+    return [(int(indices[0]), int(indices[-1])) for indices in used]
 
 
 def _itk() -> Any:
