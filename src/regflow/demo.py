@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +20,7 @@ import numpy as np
 
 from regflow import realdata, synthetic
 from regflow.commands.checkout import checkout
-from regflow.core.files import whole
+from regflow.core.files import whole, whole_directory
 from regflow.core.image import Image
 from regflow.core.io.landmarks import Landmarks, write_landmarks
 from regflow.core.io.transforms import write_transform
@@ -72,25 +72,20 @@ RECIPES = {
 
 
 def build(folder: Path, spacing_mm: float | None = None) -> None:
-    """Make the demo's study folder: ``config/`` and ``data/``.
+    """Make the demo's study folder: ``config/`` and ``data/``, the latter whole or not at all.
 
     Args:
-        folder: where; files of an earlier demo there are overwritten.
+        folder: where; the data of an earlier demo there are replaced.
         spacing_mm: spacing of all volumes; None for that of the originals, 1 mm.
 
     Raises:
         InputError: a package with the volumes is not installed.
     """
-    data = folder / "data"
-    writers: list[Callable[[], None]] = [
-        lambda: _write_templates(data, spacing_mm),
-        lambda: _write_warped(data, spacing_mm),
-        lambda: _write_t2_like(data, spacing_mm),
-    ]
+    writers = [_write_templates, _write_warped, _write_t2_like]
     if realdata.locate("colin27") is not None:
-        writers.append(lambda: _write_colin27(data, spacing_mm))
-    with ThreadPoolExecutor(2) as pool:
-        for job in [pool.submit(writer) for writer in writers]:
+        writers.append(_write_colin27)
+    with whole_directory(folder / "data") as data, ThreadPoolExecutor(2) as pool:
+        for job in [pool.submit(writer, data, spacing_mm) for writer in writers]:
             job.result()
     _write_config(folder)
 
@@ -219,9 +214,12 @@ def overhead_summary(results: Path, wall_seconds: float, cores: int) -> str:
 @click.option("--build-only", is_flag=True, help="Make the data and the configuration, run nothing.")
 def main(folder: Path, cores: str, spacing_mm: float | None, build_only: bool) -> None:
     """Make the demo study in FOLDER from real brains, run it, and name its report."""
-    started = time.perf_counter()
-    build(folder, spacing_mm)
-    click.echo(f"made the demo's data in {time.perf_counter() - started:.0f} s: {folder / 'data'}")
+    if (folder / "data").is_dir():
+        click.echo(f"the demo's data are there already; remove {folder / 'data'} to make them anew")
+    else:
+        started = time.perf_counter()
+        build(folder, spacing_mm)
+        click.echo(f"made the demo's data in {time.perf_counter() - started:.0f} s: {folder / 'data'}")
     if build_only:
         return
     raise SystemExit(_run(folder, cores))
