@@ -78,6 +78,8 @@ def climb(
         if verdict.status == "pass":
             break
     if best is None:
-        reasons = "; ".join(f"{step['name']}: {step['reason']}" for step in steps)
+        reasons = "; ".join(
+            f"{step['name']}: {step['reason'].removeprefix(step['name'] + ': ')}" for step in steps
+        )
         raise RegistrationError(f"{stage}: no method gave a transform ({reasons})")
     return best

@@ -27,8 +27,9 @@ SHELL = 0.02
 CUT = 0.1
 """A mask that covers more than this part of its largest cross-section on a face of the grid was cut
 by the field of view: beyond that face nothing is known."""
-MIN_OVERLAP = 0.3
-"""Smallest part of the fixed samples that must have a partner in the moving image."""
+MIN_OVERLAP = 0.4
+"""Smallest part of the samples that must have a partner, of those that could have one: all, or as
+many as the moving image's field of view holds."""
 
 ROLES = ("fixed", "moving")
 POINTS_PER_JOB = 16384
@@ -53,6 +54,7 @@ class Level:
         radius: root mean square distance of the points from the center.
         shape: fixed and moving bins.
         spacing: of the fixed samples.
+        possible: how many of the points can have a partner.
     """
 
     points: NDArray[np.float32]
@@ -64,6 +66,7 @@ class Level:
     radius: float
     shape: tuple[int, int]
     spacing: float
+    possible: float
 
     def matrices(self, poses: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return ``(K, 3, 4)`` maps from centered points to moving indices of poses ``(K, 4, 4)``."""
@@ -78,7 +81,7 @@ def scores(level: Level, poses: NDArray[np.float64], workers: Executor) -> NDArr
         joints = parzen.histograms(
             points, rows, level.moving, level.closed, level.matrices(block), level.shape
         )
-        return [_information(joint, len(points))[0] for joint in joints]
+        return [_information(joint, level.possible * len(points) / len(level.points))[0] for joint in joints]
 
     blocks = [poses[i : i + POSES_PER_JOB] for i in range(0, len(poses), POSES_PER_JOB)]
     return np.array([value for block in workers.map(score, blocks) for value in block])
@@ -111,7 +114,7 @@ class Metric:
             return joint
 
         joint = np.sum(list(self._run(fill, self._parts)), axis=0)
-        value, logs = _information(joint, len(level.points))
+        value, logs = _information(joint, level.possible)
 
         def push(part: slice) -> NDArray[np.float64]:
             force: NDArray[np.float64] = parzen.forces(
@@ -201,7 +204,10 @@ def _shrunk(part: _Part, spacing: float) -> _Part:
     if part.grid.shape[0] == 1:
         target[2] = part.grid.spacing[2]
     grid = part.grid.resampled(target.tolist())
-    inside = _decimated(part.inside, part.grid, grid) if part.masked else np.ones(grid.shape, np.float32)
+    inside = np.ones(grid.shape, np.float32)
+    if part.masked:
+        # Rounding can make a weighted mean of ones a hair more than one.
+        inside = np.minimum(_decimated(part.inside, part.grid, grid), 1)
     values = part.values * part.inside if part.masked else part.values
     values = _decimated(values, part.grid, grid)
     if part.masked:
@@ -291,7 +297,13 @@ def _level(parts: Sequence[_Part], sampling: _Sampling, *, closed: bool) -> Leve
         float(np.sqrt((points**2).sum(axis=1).mean())),
         (bins + 1, bins + 2 * parzen.MARGIN + 1),
         float(fixed.grid.spacing.max()),
+        float(len(points) if closed else min(len(points), _fitting(moving.grid, fixed.grid))),
     )
+
+
+def _fitting(view: Grid, samples: Grid) -> float:
+    """Return how many samples of one grid the field of view of another holds."""
+    return float(np.prod(view.size * view.spacing) / np.prod(samples.spacing))
 
 
 def _jittered(index: NDArray[np.intp], grid: Grid) -> NDArray[np.float64]:
@@ -333,10 +345,10 @@ def _grown(mask: NDArray[np.bool_], grid: Grid, shell: float) -> NDArray[np.bool
     return mask
 
 
-def _information(joint: NDArray[np.float64], count: int) -> tuple[float, NDArray[np.float64]]:
+def _information(joint: NDArray[np.float64], possible: float) -> tuple[float, NDArray[np.float64]]:
     """Return the mutual information in nats and its derivative by each sample added to a bin."""
     total = joint.sum()
-    if total < MIN_OVERLAP * count:
+    if total < MIN_OVERLAP * possible:
         return 0.0, np.zeros_like(joint)
     p = joint / total
     product = p.sum(axis=1, keepdims=True) * p.sum(axis=0, keepdims=True)

@@ -19,7 +19,7 @@ from regflow.core.image import Image
 from regflow.core.transform import Affine, Transform
 from regflow.methods.initialize.information import Metric, levels
 from regflow.methods.initialize.poses import flattened, lifted, optimize
-from regflow.methods.initialize.search import search, starting_poses
+from regflow.methods.initialize.search import preferred, search, starting_poses
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ def mutual_information(
         poses = starting_poses(pyramid[0], moving, after, ndim, options["orientations"])
         found = search(pyramid[0], poses, after, ndim, starts=options["starts"], workers=workers)
         log.info("poses at %.1f mm: %s", pyramid[0].spacing, ", ".join(f"{f.value:.3f}" for f in found))
-        pose, rigid = found[0].pose, options["transform"] == "rigid"
+        pose, rigid = preferred(found).pose, options["transform"] == "rigid"
         for level in pyramid[1:] or pyramid:
             metric = Metric(level, workers)
             best = optimize(metric, pose, after, ndim, rigid=rigid, iterations=ITERATIONS)

@@ -24,6 +24,8 @@ FIRST_CLIMB, FULL_CLIMB = 10, 60
 """Iterations that show how promising a start is, and that reach its maximum."""
 FOLLOWED = 4
 """Maxima climbed to the top."""
+NEARLY = 0.9
+"""A pose near the header's orientation is preferred to one that is better by less than a tenth."""
 SAME_DEGREES = 20.0
 SAME_PLACE = 0.3
 """Poses nearer than these (the shift in units of the radius) belong to one maximum."""
@@ -92,6 +94,18 @@ def search(
         climbed = sorted(workers.map(climb, chosen), key=lambda item: -item.value)
         chosen = distinct(climbed, keep, level.radius)
     return chosen
+
+
+def preferred(found: Sequence[Found]) -> Found:
+    """Return the best pose, or one near the header's orientation that is nearly as good.
+
+    Thin slabs and blurred images look alike from several sides; scanners' headers seldom err much.
+    """
+    for item in found:
+        turn = float(angles(nearest_rotation(item.pose[:3, :3])[None], np.eye(3))[0])
+        if turn <= NEAR_DEGREES and item.value >= NEARLY * found[0].value:
+            return item
+    return found[0]
 
 
 def distinct(found: Sequence[Found], count: int, radius: float) -> list[Found]:
