@@ -22,12 +22,16 @@ class Method:
         summary: one sentence for the documentation and the report's methods paragraph.
         citation: the paper or tool behind it; empty when there is none.
         options: JSON schema properties of its options, each with ``description`` and ``default``.
+        kinds: the kinds of image it serves: ``volumes``, ``rasters``.
+        variants: by kind, the row that stands in its place where function or options differ.
     """
 
     target: str
     summary: str
     citation: str = ""
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    kinds: tuple[str, ...] = ("volumes",)
+    variants: Mapping[str, "Method"] = field(default_factory=dict)
 
     def load(self) -> Run:
         """Import and return the function ``(fixed, moving, initial, options) -> Transform``."""
@@ -39,6 +43,12 @@ class Method:
         """Return the options with defaults filled in for what is not given."""
         defaults = {key: schema["default"] for key, schema in self.options.items()}
         return {**defaults, **given}
+
+
+def of_kind(table: Mapping[str, Method], kind: str) -> dict[str, Method]:
+    """Return the methods that serve one kind of image, ``volumes`` or ``rasters``, in the table's order."""
+    chosen = {name: method.variants.get(kind, method) for name, method in table.items()}
+    return {name: method for name, method in chosen.items() if kind in method.kinds}
 
 
 def find(table: Mapping[str, Method], name: str, stage: str) -> Method:
