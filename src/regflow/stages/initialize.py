@@ -16,6 +16,7 @@ from regflow.core.similarity import normalized_mutual_information
 from regflow.core.transform import Affine, Transform
 from regflow.methods.initialize import METHODS
 from regflow.methods.ladder import Climb, climb
+from regflow.methods.table import of_kind
 from regflow.stages.outcome import Outcome, conclude, done
 from regflow.stages.working import read_working
 
@@ -124,7 +125,7 @@ def align(
     shared = {"threads": threads, "seed": seed, "log": log_file}
     return climb(
         "initialize",
-        METHODS,
+        of_kind(METHODS, "volumes"),
         settings["methods"],
         (fixed, moving),
         start,
