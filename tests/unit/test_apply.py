@@ -4,6 +4,7 @@ import csv
 from dataclasses import dataclass
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -219,6 +220,37 @@ def test_a_companion_on_its_own_grid_lands_where_the_image_does(pair):
     )
     inside = warped > 200
     assert np.corrcoef(warped[inside], flair[inside])[0, 1] > 0.8
+
+
+def test_a_companion_of_several_volumes_is_warped_volume_by_volume(pair, tmp_path):
+    """A functional series on its own grid follows the transform of the anatomical image."""
+    volumes = np.stack([pair.flair.channel * factor for factor in (1.0, 0.5, 2.0)]).astype(np.float32)
+    lps_to_ras = np.diag([-1.0, -1.0, 1.0, 1.0])
+    series = nib.Nifti1Image(volumes.T, lps_to_ras @ pair.flair.grid.affine)
+    series.header.set_zooms((*pair.flair.grid.spacing, 1.75))
+    series.header.set_xyzt_units("mm", "sec")
+    nib.save(series, tmp_path / "bold.nii.gz")
+    manifest = read_json(pair.folder / "moving.json")
+    manifest["paths"]["companions"] = {"bold": str(tmp_path / "bold.nii.gz")}
+    manifest["sha256"]["companions"] = {"bold": sha256(tmp_path / "bold.nii.gz")}
+    write_json(tmp_path / "moving.json", manifest)
+    outcome = apply(
+        tmp_path / "out",
+        sample="s",
+        manifests=(pair.folder / "fixed.json", tmp_path / "moving.json"),
+        refined=pair.forward.parent,
+        settings={},
+    )
+    assert outcome.state == "done"
+    product = nib.load(tmp_path / "out" / "companions" / "bold.nii.gz")
+    assert product.shape == (*pair.fixed.size, 3)
+    assert product.header.get_zooms()[3] == pytest.approx(1.75)
+    assert product.header.get_xyzt_units() == ("mm", "sec")
+    transform = read_transform(pair.forward)
+    for index, volume in enumerate(volumes):
+        warped = read_volume(tmp_path / "out" / "companions" / "bold.nii.gz", index).channel
+        alone = warp_image(pair.flair.with_data(volume), pair.fixed, transform).channel
+        assert np.abs(warped - alone).max() < HEADER_TOLERANCE * np.abs(volume).max()
 
 
 def test_landmarks_go_by_the_inverse_and_agree_with_simpleitk(pair):

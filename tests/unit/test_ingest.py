@@ -10,8 +10,9 @@ from regflow.config import load_config
 from regflow.core.errors import InputError
 from regflow.core.files import read_json, sha256
 from regflow.core.grid import Grid
+from regflow.core.io.header import Timing
 from regflow.core.io.landmarks import Landmarks, write_landmarks
-from regflow.core.io.volumes import write_volume
+from regflow.core.io.volumes import write_series, write_volume
 from regflow.samples import Fixed, Sample, fixed_images, read_samples
 from regflow.stages.ingest import check, examine, ingest, read_manifest
 
@@ -150,6 +151,17 @@ def test_an_image_for_a_label_map_and_an_empty_mask_are_told(sample, brain, tmp_
     assert "not whole numbers" in only(replace(sample, moving_labels=str(tmp_path / "image.nii")))
     write_volume(tmp_path / "empty.nii", np.zeros(brain.grid.shape, np.uint8), brain.grid)
     assert "mask is empty" in only(replace(sample, moving_mask=str(tmp_path / "empty.nii")))
+
+
+def test_a_companion_may_have_several_volumes(sample, brain):
+    series = np.stack([brain.channel, brain.channel]).astype(np.float32)
+    write_series(sample.companions["flair"], series, series.dtype, brain.grid, Timing(2, 2.0, "sec"))
+    assert examine(sample).problems == []
+    series[1, 0, 0, 0] = np.nan
+    write_series(sample.companions["flair"], series, series.dtype, brain.grid, Timing(2, 2.0, "sec"))
+    found = examine(sample)
+    assert found.problems == []
+    assert "1 NaN" in found.warnings[0]
 
 
 def test_a_companion_may_have_its_own_grid_but_not_lie_elsewhere(sample, brain):

@@ -18,7 +18,8 @@ from scipy.spatial.transform import Rotation
 from regflow.core.errors import InputError
 from regflow.core.files import sha256
 from regflow.core.grid import Grid
-from regflow.core.io.volumes import read_header, read_volume, write_volume
+from regflow.core.io.header import Timing
+from regflow.core.io.volumes import read_header, read_series, read_volume, write_series, write_volume
 
 DATA = Path(nib.__file__).parent / "tests" / "data"
 ROTATION = np.array([[0.96, -0.28, 0.0], [0.28, 0.96, 0.0], [0.0, 0.0, 1.0]])
@@ -207,6 +208,34 @@ def test_one_of_several_volumes_is_named(tmp_path, ending):
     assert np.array_equal(read_volume(path, "2").channel, values[2])
     assert "holds 3 volumes; name one of a moving file in the column 'volume' (0 to 2)" in sentence(path)
     assert "no volume '3'" in sentence(path, volume=3)
+
+
+@pytest.mark.parametrize("ending", ["nii", "nii.gz", "nrrd", "mha"])
+def test_a_series_yields_each_volume(tmp_path, ending):
+    values = np.random.default_rng(1).normal(size=(3, *SHAPE)).astype(np.float32)
+    path = tmp_path / f"four.{ending}"
+    sitk.WriteImage(sitk.GetImageFromArray(values, isVector=False), str(path))
+    assert np.array_equal(np.stack(list(read_series(path))), values)
+
+
+def test_a_series_that_ends_early_is_told(tmp_path):
+    values = np.random.default_rng(1).normal(size=(3, *SHAPE)).astype(np.float32)
+    path = tmp_path / "four.nii.gz"
+    sitk.WriteImage(sitk.GetImageFromArray(values, isVector=False), str(path))
+    path.write_bytes(path.read_bytes()[:-2000])
+    with pytest.raises(InputError, match="end early"):
+        list(read_series(path))
+
+
+@pytest.mark.parametrize(("given_type", "kept"), [(np.int16, np.int16), (bool, np.uint8), (np.int64, float)])
+def test_a_series_is_written_as_tools_read_it(tmp_path, grid, given_type, kept):
+    volumes = [np.full(SHAPE, value).astype(given_type) for value in (0, 1, 5)]
+    write_series(tmp_path / "a.nii.gz", volumes, np.dtype(given_type), grid, Timing(3, 2.0, "sec"))
+    stored = sitk.ReadImage(str(tmp_path / "a.nii.gz"))
+    assert stored.GetSize()[3] == 3
+    assert stored.GetSpacing()[3] == 2.0
+    read = list(read_series(tmp_path / "a.nii.gz"))
+    assert all(a.dtype == kept and np.array_equal(a, b) for a, b in zip(read, volumes, strict=True))
 
 
 def test_components_count_as_volumes(tmp_path):

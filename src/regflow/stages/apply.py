@@ -19,9 +19,10 @@ from regflow.core.files import sha256, write_json
 from regflow.core.gate import Verdict
 from regflow.core.grid import Grid
 from regflow.core.image import Image
+from regflow.core.io.header import Timing
 from regflow.core.io.landmarks import Landmarks, read_landmarks, write_landmarks
 from regflow.core.io.transforms import read_transform
-from regflow.core.io.volumes import read_volume, write_volume
+from regflow.core.io.volumes import read_header, read_series, read_volume, write_series, write_volume
 from regflow.core.labels import Labels, resample_labels, whole_numbers
 from regflow.core.resample import INTERPOLATIONS, resample_array
 from regflow.core.threads import itk_threads
@@ -208,16 +209,18 @@ def _carry(folder: Path, carry: _Carry, settings: Mapping[str, Any], steps: list
     target = Grid.from_dict(carry.target["grid"])
     transform = read_transform(carry.pull, target)
     image, labels, landmarks = carry.names
-    volumes = {image: (paths["image"], sums["image"], carry.source["volume"])}
+    with timed(steps, image):
+        original = read_volume(paths["image"], carry.source["volume"])
+        warped = warp_image(original, target, transform, settings["interpolation"], settings["outside"])
+        write_volume(folder / f"{image}.nii.gz", warped.channel, target)
+        how = {"volume": carry.source["volume"], "interpolation": settings["interpolation"]}
+        _describe(folder / f"{image}.json", carry, carry.pull, (paths["image"], sums["image"]), how)
     for name, path in carry.companions.items():
-        volumes[f"companions/{name}"] = (path, sums["companions"][name], None)
-    for name, (path, digest, volume) in volumes.items():
-        with timed(steps, name):
-            original = read_volume(path, volume)
-            warped = warp_image(original, target, transform, settings["interpolation"], settings["outside"])
-            write_volume(folder / f"{name}.nii.gz", warped.channel, target)
-            how = {"volume": volume, "interpolation": settings["interpolation"]}
-            _describe(folder / f"{name}.json", carry, carry.pull, (path, digest), how)
+        with timed(steps, f"companions/{name}"):
+            _warp_companion(folder / "companions" / f"{name}.nii.gz", path, target, transform, settings)
+            how = {"interpolation": settings["interpolation"]}
+            made_from = (path, sums["companions"][name])
+            _describe(folder / "companions" / f"{name}.json", carry, carry.pull, made_from, how)
     if "labels" in paths:
         with timed(steps, labels):
             original = read_volume(paths["labels"])
@@ -233,6 +236,21 @@ def _carry(folder: Path, carry: _Carry, settings: Mapping[str, Any], steps: list
             write_landmarks(folder / f"{landmarks}.csv", moved)
             made_from = (paths["landmarks"], sums["landmarks"])
             _describe(folder / f"{landmarks}.json", carry, carry.push, made_from, {})
+
+
+def _warp_companion(
+    output: Path, path: str, target: Grid, transform: Transform, settings: Mapping[str, Any]
+) -> None:
+    """Warp a companion, volume by volume where it has several."""
+    header = read_header(path)
+    warped = (
+        _warp_channel(volume, header.grid, target, transform, settings["interpolation"], settings["outside"])
+        for volume in read_series(path)
+    )
+    if header.volumes == 1:
+        write_volume(output, next(warped), target)
+    else:
+        write_series(output, warped, header.dtype, target, header.timing or Timing(header.volumes))
 
 
 def _describe(

@@ -14,7 +14,7 @@ from regflow.core.files import read_json, sha256, write_json
 from regflow.core.grid import Grid
 from regflow.core.io.header import Header, Volume
 from regflow.core.io.landmarks import Landmarks, paired, read_landmarks
-from regflow.core.io.volumes import read_header, read_volume
+from regflow.core.io.volumes import read_header, read_series, read_volume
 from regflow.core.plausibility import (
     apart,
     elsewhere,
@@ -170,9 +170,10 @@ def _examine_overlay(found: Findings, part: str, path: Path) -> None:
 
 
 def _examine_companion(found: Findings, path: Path) -> None:
-    """A companion: readable and in the image's space; its grid may be its own."""
+    """A companion: readable to its end and in the image's space; its grid may be its own, and 4-D."""
     try:
-        companion = read_volume(path)
+        companion = read_header(path)
+        phrases = [implausible_samples(volume) for volume in read_series(path)]
     except InputError as error:
         found.problems.append(str(error))
         return
@@ -181,7 +182,7 @@ def _examine_companion(found: Findings, path: Path) -> None:
             f"{path}: its field of view does not overlap that of {found.header.path}, whose transform "
             "it is to follow; correct the origin in one of the headers"
         )
-    _add(found.warnings, path, implausible_samples(companion.channel))
+    _add(found.warnings, path, next((phrase for phrase in phrases if phrase is not None), None))
 
 
 def _examine_landmarks(found: Findings, present: Mapping[str, Path], fixed: Header | None) -> None:

@@ -24,6 +24,21 @@ AXES = "xyz"
 
 
 @dataclass(frozen=True)
+class Timing:
+    """The fourth axis of a file.
+
+    Attributes:
+        volumes: how many.
+        step: distance between them, 0 when the file does not say.
+        unit: of the step, as nibabel names it: ``sec``, ``msec``, ``hz``, ``unknown`` ...
+    """
+
+    volumes: int
+    step: float = 0.0
+    unit: str = "unknown"
+
+
+@dataclass(frozen=True)
 class Header:
     """Where a volume lies and what its samples are, known without reading them.
 
@@ -34,6 +49,7 @@ class Header:
         dtype: type of the samples after scaling.
         volumes: how many volumes the file holds.
         warnings: sentences on what was decided for the user, empty for a sound header.
+        timing: the fourth axis, where the format has one.
     """
 
     path: Path
@@ -42,6 +58,7 @@ class Header:
     dtype: np.dtype[Any]
     volumes: int = 1
     warnings: tuple[str, ...] = ()
+    timing: Timing | None = None
 
 
 def volume_grid(path: Path, shape: Sequence[int], affine: ArrayLike) -> Grid:

@@ -10,9 +10,9 @@ refused, since left and right cannot be told.
 import gzip
 import io
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -22,7 +22,15 @@ from numpy.typing import NDArray
 from regflow.core.errors import InputError
 from regflow.core.files import whole
 from regflow.core.grid import Grid
-from regflow.core.io.header import Header, Volume, check_samples, check_spacing, check_volume, volume_grid
+from regflow.core.io.header import (
+    Header,
+    Timing,
+    Volume,
+    check_samples,
+    check_spacing,
+    check_volume,
+    volume_grid,
+)
 
 FORM_TOLERANCE = 0.1
 """Largest distance, in voxels, between what sform and qform say before a warning is due."""
@@ -83,33 +91,79 @@ def read_nifti(path: Path, volume: Volume) -> tuple[NDArray[Any], Grid]:
     return _scaled(raw, layout, header.dtype), header.grid
 
 
+def read_nifti_series(path: Path) -> Iterator[NDArray[Any]]:
+    """Yield a file's volumes one after another, each as :func:`read_nifti` gives it; one is in memory.
+
+    Raises:
+        InputError: as :func:`read_nifti`.
+    """
+    header, layout = _read_header(path)
+    size = int(np.prod(layout.shape)) * layout.dtype.itemsize
+    with _stream(path) as stream:
+        stream.seek(layout.offset)
+        for index in range(layout.volumes):
+            content = stream.read(size)
+            if len(content) < size:
+                raise InputError(
+                    f"{path}: ends early, {index} of {layout.volumes} volumes are there; copy it again"
+                )
+            raw = np.frombuffer(content, layout.dtype).reshape(layout.shape)
+            yield _scaled(raw, layout, header.dtype)
+        # At the end of a compressed file gzip compares its checksum.
+        stream.read(1)
+
+
 def write_nifti(path: Path, data: NDArray[Any], grid: Grid) -> None:
     """Write a ``(z, y, x)`` array as NIfTI-1 with equal sform and qform, whole or not at all.
 
     Equal arrays give equal bytes. Of floats only runs of one value (the background) are matched:
     the files are as small as with zlib's full search and take a third of the time.
     """
-    import nibabel as nib
+    _write(path, [data], data.dtype, grid)
 
-    header = nib.Nifti1Header()
-    header.set_data_dtype(data.dtype)
-    header.set_data_shape(grid.size)
-    header.set_data_offset(_HEADER_BYTES)
-    header.set_xyzt_units("mm")
-    affine = _RAS_TO_LPS @ grid.affine
-    header.set_qform(affine, ALIGNED)
-    header.set_sform(affine, ALIGNED)
-    start = io.BytesIO()
-    header.write_to(start)
-    pieces = (start.getvalue(), np.ascontiguousarray(data).data.cast("B"))
+
+def write_nifti_series(
+    path: Path, volumes: Iterable[NDArray[Any]], dtype: np.dtype[Any], grid: Grid, timing: Timing
+) -> None:
+    """Write volumes of one type as a 4-D file, as :func:`write_nifti`; one is in memory at a time."""
+    _write(path, volumes, dtype, grid, timing)
+
+
+def _write(
+    path: Path,
+    volumes: Iterable[NDArray[Any]],
+    dtype: np.dtype[Any],
+    grid: Grid,
+    timing: Timing | None = None,
+) -> None:
+    samples = (np.ascontiguousarray(volume).data.cast("B") for volume in volumes)
     with whole(path) as part, part.open("wb") as stream:
+        pieces: Iterable[bytes | memoryview] = chain([_header_bytes(dtype, grid, timing)], samples)
         if path.suffix.lower() == ".gz":
-            strategy = zlib.Z_RLE if data.dtype.kind == "f" else zlib.Z_DEFAULT_STRATEGY
+            strategy = zlib.Z_RLE if dtype.kind == "f" else zlib.Z_DEFAULT_STRATEGY
             packer = zlib.compressobj(COMPRESSION_LEVEL, zlib.DEFLATED, GZIP_WINDOW, strategy=strategy)
             stream.writelines(packer.compress(piece) for piece in pieces)
             stream.write(packer.flush())
         else:
             stream.writelines(pieces)
+
+
+def _header_bytes(dtype: np.dtype[Any], grid: Grid, timing: Timing | None) -> bytes:
+    import nibabel as nib
+
+    header = nib.Nifti1Header()
+    header.set_data_dtype(dtype)
+    header.set_data_shape(grid.size if timing is None else (*grid.size, timing.volumes))
+    header.set_data_offset(_HEADER_BYTES)
+    header.set_xyzt_units("mm", None if timing is None else timing.unit)
+    affine = _RAS_TO_LPS @ grid.affine
+    header.set_qform(affine, ALIGNED)
+    header.set_sform(affine, ALIGNED)
+    if timing is not None:
+        header["pixdim"][4] = timing.step
+    start = io.BytesIO()
+    header.write_to(start)
+    return start.getvalue()
 
 
 @contextmanager
@@ -164,7 +218,8 @@ def _read_header(path: Path) -> tuple[Header, _Layout]:
         check_spacing(path, header["pixdim"][1:4])
     affine, warnings = _orientation(path, header)
     grid = volume_grid(path, layout.shape, _RAS_TO_LPS @ affine)
-    return Header(path, "NIfTI", grid, _scaled_type(layout), layout.volumes, warnings), layout
+    timing = Timing(layout.volumes, float(header["pixdim"][4]), header.get_xyzt_units()[1])
+    return Header(path, "NIfTI", grid, _scaled_type(layout), layout.volumes, warnings, timing), layout
 
 
 def _check_size(path: Path, layout: _Layout) -> None:

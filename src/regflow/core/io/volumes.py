@@ -2,6 +2,7 @@
 
 import gzip
 import zlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,15 @@ from regflow.core.errors import InputError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.io.dicom import read_dicom, read_dicom_header
-from regflow.core.io.header import Header, Volume
+from regflow.core.io.header import Header, Timing, Volume
 from regflow.core.io.itk_files import read_itk, read_itk_header, write_itk
-from regflow.core.io.nifti import read_nifti, read_nifti_header, write_nifti
+from regflow.core.io.nifti import (
+    read_nifti,
+    read_nifti_header,
+    read_nifti_series,
+    write_nifti,
+    write_nifti_series,
+)
 
 READ = {
     ".nii.gz": "compressed NIfTI",
@@ -84,6 +91,35 @@ def read_volume(path: str | Path, volume: Volume = None) -> Image:
     return Image(data[None], grid)
 
 
+def read_series(path: str | Path) -> Iterator[NDArray[Any]]:
+    """Yield every volume of a file, ``(z, y, x)`` each, as :func:`read_volume` would give it.
+
+    Only one volume of a NIfTI file is in memory at a time.
+
+    Raises:
+        InputError: as for :func:`read_volume`.
+    """
+    path = Path(path)
+    if "NIfTI" in _kind(path):
+        yield from read_nifti_series(path)
+        return
+    for index in range(read_header(path).volumes):
+        yield read_volume(path, index).channel
+
+
+def write_series(
+    path: str | Path, volumes: Iterable[NDArray[Any]], dtype: np.dtype[Any], grid: Grid, timing: Timing
+) -> None:
+    """Write ``grid.shape`` volumes of one type as a 4-D NIfTI, whole or not at all.
+
+    Only one is in memory at a time. 64-bit integers become float64, because few tools read them.
+    """
+    kept = np.dtype(np.float64) if dtype.kind in "iu" and dtype.itemsize == 8 else portable_type(dtype)
+    write_nifti_series(
+        Path(path), (volume.astype(kept, copy=False) for volume in volumes), kept, grid, timing
+    )
+
+
 def write_volume(path: str | Path, data: NDArray[Any], grid: Grid) -> None:
     """Write a ``grid.shape`` array, whole or not at all; equal arrays give equal bytes.
 
@@ -108,17 +144,20 @@ def write_volume(path: str | Path, data: NDArray[Any], grid: Grid) -> None:
 
 def portable(data: NDArray[Any]) -> NDArray[Any]:
     """Return samples in a type that every tool reads; see :func:`write_volume`."""
-    if data.dtype == bool:
-        return data.astype(np.uint8)
-    if data.dtype == np.float16:
-        return data.astype(np.float32)
     if data.dtype.kind in "iu" and data.dtype.itemsize == 8:
         low, high = (int(data.min()), int(data.max())) if data.size else (0, 0)
         for name in ("uint8", "int16", "int32"):
             limits = np.iinfo(name)
             if limits.min <= low and high <= limits.max:
                 return data.astype(name)
-    return data
+    return data.astype(portable_type(data.dtype), copy=False)
+
+
+def portable_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return uint8 for booleans, float32 for half floats, and any other type as it is."""
+    if dtype == bool:
+        return np.dtype(np.uint8)
+    return np.dtype(np.float32) if dtype == np.float16 else dtype
 
 
 def _ending(path: Path) -> str:
