@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from regflow.core.errors import InputError
 from regflow.core.names import nearest
-from regflow.schemas import Schema, config_schema
+from regflow.schema_parts import Schema
+from regflow.schemas import KINDS, config_schema
 
 if TYPE_CHECKING:
     from jsonschema import ValidationError
@@ -42,7 +43,7 @@ def load_config(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
     """
     name = "configuration" if isinstance(source, Mapping) else str(source)
     given = dict(source) if isinstance(source, Mapping) else _read(Path(source))
-    schema = _schema()
+    schema = _schema(_kind(name, given))
     complete = _completed(given, schema)
     problems = [f"{name}: {sentence}" for sentence in _problems(complete, schema)]
     if not problems:
@@ -52,14 +53,22 @@ def load_config(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
     return complete
 
 
-def defaults() -> dict[str, Any]:
-    """Return the configuration of someone who gave nothing."""
-    return _completed({}, _schema())
+def defaults(kind: str = "volumes") -> dict[str, Any]:
+    """Return the configuration of someone who gave nothing but what is registered."""
+    return _completed({"kind": kind}, _schema(kind))
+
+
+def _kind(name: str, given: Mapping[str, Any]) -> str:
+    """Return what is registered, on which the valid keys depend."""
+    kind = given.get("kind") or "volumes"
+    if kind not in KINDS:
+        raise InputError(f"{name}: {_not_one_of('kind', kind, list(KINDS))}")
+    return str(kind)
 
 
 @cache
-def _schema() -> Schema:
-    return config_schema()
+def _schema(kind: str) -> Schema:
+    return config_schema(kind)
 
 
 def _read(path: Path) -> dict[str, Any]:

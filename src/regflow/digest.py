@@ -14,7 +14,12 @@ from regflow import __version__
 
 PACKAGE = Path(__file__).parent
 DIGITS = 12
-READERS = frozenset({"bids.py", "config.py", "samples.py", "schemas.py", "sheet.py"})
+READERS = frozenset(
+    {
+        *("bids.py", "config.py", "samples.py", "schema_parts.py", "schemas.py", "sheet.py", "stac.py"),
+        *("raster_samples.py", "raster_schemas.py", "raster_sheet.py"),
+    }
+)
 """Modules that read the configuration and the sheet: what they read arrives as params, and they
 know every stage's options, so through them each stage would lead to all others."""
 

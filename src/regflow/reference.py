@@ -9,7 +9,8 @@ from typing import Any
 
 from regflow.commands.checkout import checkout
 from regflow.core.files import whole
-from regflow.schemas import REQUIRED_COLUMNS, config_schema, leaves, samples_schema
+from regflow.schema_parts import leaves
+from regflow.schemas import REQUIRED_COLUMNS, config_schema, samples_schema
 
 README = "config/README.md"
 _BOUNDS = {

@@ -11,7 +11,9 @@ from regflow import reference
 from regflow.config import defaults, load_config
 from regflow.core.errors import InputError
 from regflow.methods import initialize, preprocess, refine
-from regflow.schemas import config_schema, leaves, samples_schema
+from regflow.methods.table import of_kind
+from regflow.schema_parts import leaves
+from regflow.schemas import config_schema, samples_schema
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = {"samples": "samples.tsv"}
@@ -146,7 +148,8 @@ def test_the_schemas_are_valid_and_hold_every_method():
     for schema in (config_schema(), samples_schema()):
         Draft202012Validator.check_schema(schema)
     properties = config_schema()["properties"]
-    for stage, table in (("initialize", initialize.METHODS), ("refine", refine.METHODS)):
+    for stage, whole_table in (("initialize", initialize.METHODS), ("refine", refine.METHODS)):
+        table = of_kind(whole_table, "volumes")
         assert properties[stage]["properties"]["methods"]["items"]["enum"] == list(table)
         for name, method in table.items():
             if method.options:

@@ -1,0 +1,143 @@
+"""The building blocks of the configuration's schemas: keys, sections, ladders of methods, limits."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
+from typing import Any
+
+from regflow.core.gate import LIMIT_KEYS
+from regflow.core.names import SAFE
+from regflow.methods.table import Method, of_kind
+
+Schema = dict[str, Any]
+Limits = Mapping[str, Mapping[str, float]]
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def leaves(schema: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Schema]]:
+    """Yield the full path and the schema of each documented key that holds a value, in order.
+
+    Keys that the user names, as the atlases, stand as ``NAME``.
+    """
+    for name, entry in schema.get("properties", {}).items():
+        here = f"{path}.{name}" if path else name
+        named = entry.get("additionalProperties") or {}
+        if "default" in entry and any(key in LIMIT_KEYS for key in entry.get("properties", {})):
+            yield here, entry
+        elif entry.get("properties"):
+            yield from leaves(entry, here)
+        elif any("description" in inner for inner in named.get("properties", {}).values()):
+            yield from leaves(named, f"{here}.NAME")
+        else:
+            yield here, entry
+
+
+def option(kind: str | list[str], default: Any, description: str, **more: Any) -> Schema:
+    """Return the schema of one key."""
+    return {"type": kind, "description": description, "default": default, **more}
+
+
+def section(description: str, **properties: Mapping[str, Any]) -> Schema:
+    """Return the schema of a section of keys."""
+    copied = {name: deepcopy(dict(entry)) for name, entry in properties.items()}
+    content: Schema = {"type": "object", "additionalProperties": False, "properties": copied, "default": {}}
+    return {**content, "description": description} if description else content
+
+
+def whole_config(title: str, **properties: Mapping[str, Any]) -> Schema:
+    """Return the schema of a configuration of these sections."""
+    content = section("", **properties)
+    del content["default"]
+    return {"$schema": DIALECT, "title": title, **content}
+
+
+def table_row(
+    title: str, columns: Mapping[str, str], required: Sequence[str], patterns: Mapping[str, str]
+) -> Schema:
+    """Return the schema of a row of a table of text cells: columns with descriptions, some with patterns."""
+    properties: dict[str, Schema] = {
+        name: {"type": "string", "description": text} for name, text in columns.items()
+    }
+    for name, pattern in patterns.items():
+        properties[name]["pattern"] = pattern
+    return {
+        "$schema": DIALECT,
+        "title": title,
+        "type": "object",
+        "required": list(required),
+        "additionalProperties": False,
+        "properties": properties,
+    }
+
+
+def named_entries(description: str, entries: Mapping[str, Schema], required: Sequence[str]) -> Schema:
+    """Return the schema of a section whose keys the user names, each holding the same entries."""
+    return {
+        "type": "object",
+        "description": description,
+        "default": {},
+        "propertyNames": {"pattern": SAFE},
+        "additionalProperties": {
+            "type": "object",
+            "required": list(required),
+            "additionalProperties": False,
+            "properties": dict(entries),
+        },
+    }
+
+
+def ladder(
+    description: str, table: Mapping[str, Method], first: Sequence[str], limits: Limits, kind: str
+) -> Schema:
+    """Return the schema of a ladder of methods.
+
+    Args:
+        description: of the section.
+        table: all methods; those of the kind are offered.
+        first: the default ladder.
+        limits: of the gate, by figure.
+        kind: ``volumes`` or ``rasters``.
+    """
+    table = of_kind(table, kind)
+    summaries = "; ".join(f"{name}: {method.summary.rstrip('.')}" for name, method in table.items())
+    options = {
+        name: section(method.summary, **method.options) for name, method in table.items() if method.options
+    }
+    return section(
+        description,
+        methods={
+            "type": "array",
+            "items": {"enum": list(table)},
+            "minItems": 1,
+            "uniqueItems": True,
+            "description": f"a ladder: the next method runs when the gate rejects the last. {summaries}",
+            "default": [name for name in first if name in table],
+        },
+        options=section("each method's own options, by its name", **options),
+        gate=limits_schema(limits),
+    )
+
+
+def limits_schema(defaults: Limits, *, others: bool = False) -> Schema:
+    """Return the schema of limits by figure: a given figure's limits replace its own defaults.
+
+    Args:
+        defaults: by figure.
+        others: further figures may get limits.
+    """
+    bounds: Schema = {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {key: {"type": ["number", "null"]} for key in LIMIT_KEYS},
+    }
+    figures = {
+        name: {**deepcopy(bounds), "description": f"limits of {name}", "default": dict(limits)}
+        for name, limits in defaults.items()
+    }
+    return {
+        "type": "object",
+        "description": "limits of the verdict: by figure, any of " + ", ".join(LIMIT_KEYS),
+        "additionalProperties": bounds if others else False,
+        "properties": figures,
+        "default": {},
+    }
