@@ -97,6 +97,56 @@ class Affine:
 
 
 @dataclass(frozen=True, eq=False)
+class Homography:
+    """A projective map of the plane: straight lines stay straight, parallels may meet.
+
+    Attributes:
+        matrix: homogeneous ``(3, 3)`` float64 matrix, scaled so that its last element is 1.
+        center: a point, usually the fixed scene's middle, in which ``matrix`` has its origin:
+            ``x -> h(x - center) + center``. World coordinates of millions of meters would leave a
+            perspective part without digits.
+    """
+
+    matrix: NDArray[Any]
+    center: tuple[float, float] = (0.0, 0.0)
+
+    def __post_init__(self) -> None:
+        matrix = np.array(self.matrix, dtype=np.float64)
+        if matrix.shape != (3, 3):
+            raise ValueError(f"a homography needs a 3x3 matrix, got {matrix.shape}")
+        if matrix[2, 2] == 0:
+            raise RegistrationError("the homography sends its center to infinity")
+        matrix = matrix / matrix[2, 2]
+        matrix.setflags(write=False)
+        object.__setattr__(self, "matrix", matrix)
+        object.__setattr__(self, "center", (float(self.center[0]), float(self.center[1])))
+
+    @property
+    def ndim(self) -> int:
+        """Number of coordinates of a point."""
+        return 2
+
+    def apply(self, points: ArrayLike) -> Points:
+        """Map fixed world points ``(N, 2)`` to moving world points; NaN beyond the horizon."""
+        local = np.asarray(points, dtype=np.float64) - self.center
+        weight = local @ self.matrix[2, :2] + 1.0
+        weight = np.where(weight > 0, weight, np.nan)
+        moved = (local @ self.matrix[:2, :2].T + self.matrix[:2, 2]) / weight[..., None]
+        return np.asarray(moved + self.center)
+
+    def inverse(self) -> "Homography":
+        """Return the exact inverse.
+
+        Raises:
+            RegistrationError: the matrix is singular, or the center's origin lies at infinity.
+        """
+        try:
+            return Homography(np.linalg.inv(self.matrix), self.center)
+        except np.linalg.LinAlgError as error:
+            raise RegistrationError("the homography is singular and has no inverse") from error
+
+
+@dataclass(frozen=True, eq=False)
 class DisplacementField:
     """A displacement sampled on a grid and interpolated linearly: ``x -> x + u(x)``.
 
