@@ -102,7 +102,7 @@ def test_what_is_written_is_read_back_by_us_and_by_simpleitk(tmp_path, data, gri
 def test_nibabel_finds_both_forms_equal_in_what_is_written(tmp_path, data, grid):
     write_volume(tmp_path / "a.nii.gz", data, grid)
     header = nib.load(tmp_path / "a.nii.gz").header
-    assert header["sform_code"] == header["qform_code"] == 2
+    assert header["sform_code"] == header["qform_code"] == 1
     assert np.allclose(header.get_sform(), header.get_qform(), atol=1e-5)
     assert np.allclose(header.get_sform(), np.diag([-1, -1, 1, 1]) @ grid.affine, atol=HEADER_MM)
     assert header.get_xyzt_units()[0] == "mm"
@@ -252,7 +252,7 @@ def test_an_ending_in_capitals_is_the_same(tmp_path, data, grid):
 
 
 @given(
-    spacing=st.tuples(*[st.floats(0.5, 5)] * 3),
+    spacing=st.tuples(*[st.floats(0.2, 10)] * 3),
     origin=st.tuples(*[st.floats(-500, 500)] * 3),
     angles=st.tuples(*[st.floats(-180, 180)] * 3),
     flip=st.tuples(*[st.sampled_from([-1.0, 1.0])] * 3),
@@ -269,9 +269,7 @@ def test_any_grid_survives_a_nifti_file(spacing, origin, angles, flip):
     assert back.warnings == ()
     assert np.allclose(back.grid.to_world(corner), grid.to_world(corner), atol=1e-3)
     found = theirs.TransformIndexToPhysicalPoint([int(n) for n in corner])
-    # Near a half turn a float32 quaternion holds an angle to 4e-4 radians only: ITK reads the qform.
-    extent = float(np.linalg.norm(corner * grid.spacing))
-    assert np.linalg.norm(np.subtract(found, grid.to_world(corner))) < 1e-3 + 5e-4 * extent
+    assert np.allclose(found, grid.to_world(corner), atol=1e-3)
 
 
 # Orientation

@@ -35,14 +35,18 @@ from regflow.core.io.header import (
 FORM_TOLERANCE = 0.1
 """Largest distance, in voxels, between what sform and qform say before a warning is due."""
 
+QUATERNION_TOLERANCE = 7e-4
+"""Radians by which a float32 quaternion may miss an angle, near half turns; no conflict either."""
+
 COMPRESSION_LEVEL = 1
 """Higher levels save under a percent of a warped volume and take longer."""
 
 GZIP_WINDOW = 31
 """zlib's name for a gzip container with the largest window; it holds neither a time nor a name."""
 
-ALIGNED = 2
-"""NIFTI_XFORM_ALIGNED_ANAT: coordinates of another file's, true of everything that is written."""
+SCANNER = 1
+"""NIFTI_XFORM_SCANNER_ANAT, as ITK writes it: with this code ITK reads the sform, whose float32 is
+exact to micrometers, where a qform's quaternion near a half turn is off by 7e-4 of the extent."""
 
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _HEADER_BYTES = 352
@@ -157,8 +161,8 @@ def _header_bytes(dtype: np.dtype[Any], grid: Grid, timing: Timing | None) -> by
     header.set_data_offset(_HEADER_BYTES)
     header.set_xyzt_units("mm", None if timing is None else timing.unit)
     affine = _RAS_TO_LPS @ grid.affine
-    header.set_qform(affine, ALIGNED)
-    header.set_sform(affine, ALIGNED)
+    header.set_qform(affine, SCANNER)
+    header.set_sform(affine, SCANNER)
     if timing is not None:
         header["pixdim"][4] = timing.step
     start = io.BytesIO()
@@ -264,7 +268,9 @@ def _conflict(
         return ()
     corners = np.array(list(product(*[(0, n - 1) for n in size], (1,))))
     distance = float(np.linalg.norm(corners @ (sform - qform).T, axis=1).max())
-    if distance <= FORM_TOLERANCE * np.linalg.norm(sform[:3, :3], axis=0).min():
+    spacing = np.linalg.norm(sform[:3, :3], axis=0)
+    extent = float(np.linalg.norm(spacing * (np.array(size) - 1)))
+    if distance <= FORM_TOLERANCE * spacing.min() + QUATERNION_TOLERANCE * extent:
         return ()
     if np.linalg.det(sform[:3, :3]) * np.linalg.det(qform[:3, :3]) < 0:
         raise InputError(
