@@ -16,8 +16,8 @@ PACKAGE = Path(__file__).parent
 DIGITS = 12
 READERS = frozenset(
     {
-        *("bids.py", "config.py", "samples.py", "schema_parts.py", "schemas.py", "sheet.py", "stac.py"),
-        *("raster_samples.py", "raster_schemas.py", "raster_sheet.py"),
+        *("bids.py", "config.py", "samples.py", "schema_parts.py", "schemas.py", "sheet.py"),
+        *("raster_samples.py", "raster_schemas.py", "raster_sheet.py", "sheet_table.py", "stac.py"),
     }
 )
 """Modules that read the configuration and the sheet: what they read arrives as params, and they
