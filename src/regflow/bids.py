@@ -104,7 +104,7 @@ def find_samples(config: Mapping[str, Any]) -> list[Sample]:
     for folder in _subject_files(root):
         suffixes |= {file.suffix for file in folder}
         chosen = [file for file in folder if file.suffix in settings["suffix"] and _matches(file, filters)]
-        samples += [_sample(file, folder, fixed, settings["companions"], groups) for file in chosen]
+        samples += [_sample(file, folder, fixed, settings, groups) for file in chosen]
     if not samples:
         wanted = settings["suffix"][0]
         near = (
@@ -163,7 +163,11 @@ def _same(key: str, value: str, wanted: str) -> bool:
 
 
 def _sample(
-    file: BidsFile, beside: list[BidsFile], fixed: Fixed, companions: list[str], groups: Mapping[str, str]
+    file: BidsFile,
+    beside: list[BidsFile],
+    fixed: Fixed,
+    settings: Mapping[str, Any],
+    groups: Mapping[str, str],
 ) -> Sample:
     return Sample(
         sample=f"{file.stem}_{file.suffix}",
@@ -174,9 +178,10 @@ def _sample(
         companions={
             f"{other.stem}_{other.suffix}": other.path
             for other in beside
-            if other.suffix in companions and other is not file
+            if other.suffix in settings["companions"] and other is not file
         },
         modality=file.suffix,
+        volume=settings["volume"],
         group=groups.get(f"sub-{file.entities.get('sub')}"),
         session=file.entities.get("ses"),
         entities={**file.entities, "suffix": file.suffix, "folder": file.folder},

