@@ -1,0 +1,108 @@
+"""How alike two pictures' edges are at every shift of one over the other, by FFT, within their masks."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regflow.methods.initialize.structure import Structure
+
+MIN_OVERLAP = 0.1
+"""Smallest overlap that counts, as a part of the smaller picture's valid pixels."""
+SAME_PEAK = 6
+"""Shifts within so many pixels of a maximum belong to it."""
+
+Surface = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Peak:
+    """A maximum of a correlation surface.
+
+    Attributes:
+        shift: ``(x, y)`` pixels from a place in the fixed picture to its partner in the moving one.
+        height: of the maximum.
+        rival_share: the highest value elsewhere as a part of this one.
+    """
+
+    shift: NDArray[np.float64]
+    height: float
+    rival_share: float
+
+
+def similarity_surface(fixed: Structure, moving: Structure) -> tuple[Surface, NDArray[np.intp]]:
+    """Return the masked correlation at all shifts, times the root of the overlap.
+
+    The correlation of what is unrelated has a spread of one over the root of the number of samples,
+    so the product compares shifts of different overlap fairly.
+    Source: Padfield, IEEE Trans. Image Processing 21(5):2706-2718, 2012.
+
+    Returns:
+        The surface, and the ``(x, y)`` shift of its first entry; shifts grow along both axes.
+    """
+    from scipy import fft
+
+    shape = [fft.next_fast_len(a + b - 1) for a, b in zip(fixed.valid.shape, moving.valid.shape, strict=True)]
+
+    def spectrum(plane: NDArray[np.generic]) -> NDArray[np.complex64]:
+        return np.asarray(fft.rfft2(plane.astype(np.float32), shape))
+
+    def back(product: NDArray[np.complex64]) -> NDArray[np.float32]:
+        return np.asarray(fft.irfft2(product, shape))
+
+    parts = [(np.real, np.real), (np.imag, np.imag)]
+    top = back(
+        sum(
+            (np.conj(spectrum(a(fixed.edges))) * spectrum(b(moving.edges)) for a, b in parts),
+            np.zeros(1, np.complex64),
+        )
+    )
+    masks = [spectrum(part.valid) for part in (fixed, moving)]
+    powers = [spectrum(np.abs(part.edges) ** 2) for part in (fixed, moving)]
+    overlap = np.maximum(back(np.conj(masks[0]) * masks[1]), 0)
+    energy = np.maximum(back(np.conj(powers[0]) * masks[1]), 0) * np.maximum(
+        back(np.conj(masks[0]) * powers[1]), 0
+    )
+    enough = overlap > MIN_OVERLAP * min(fixed.valid.sum(), moving.valid.sum())
+    scale = np.sqrt(np.divide(overlap, energy, out=np.zeros_like(energy), where=enough & (energy > 1e-6)))
+    surface = np.fft.fftshift(top * scale)
+    first = -np.array([shape[1] // 2, shape[0] // 2], dtype=np.intp)
+    return surface, first
+
+
+def highest(surface: Surface, first: NDArray[np.intp], exclusion: int = SAME_PEAK) -> Peak:
+    """Return the highest maximum of a surface, to a part of a pixel, and how far it stands out."""
+    row, column = np.unravel_index(int(np.argmax(surface)), surface.shape)
+    height = float(surface[row, column])
+    rest = surface.copy()
+    rest[
+        max(row - exclusion, 0) : row + exclusion + 1, max(column - exclusion, 0) : column + exclusion + 1
+    ] = 0
+    rival = float(rest.max())
+    offset = np.zeros(2)
+    if 0 < row < surface.shape[0] - 1 and 0 < column < surface.shape[1] - 1:
+        patch = surface[row - 1 : row + 2, column - 1 : column + 2]
+        offset = summit(patch[None].astype(np.float64))[0]
+    shift = first + np.array([column, row]) + offset
+    return Peak(shift, height, rival / height if height > 0 else float("inf"))
+
+
+def summit(patches: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return where parabolas through 3 x 3 values have their maxima.
+
+    Args:
+        patches: ``(N, 3, 3)`` values around maxima.
+
+    Returns:
+        ``(N, 2)`` offsets ``(x, y)`` from the middle, at most 1; 0 where there is no maximum.
+    """
+    gx = (patches[:, :, 2] - patches[:, :, 0]).mean(axis=1) / 2
+    gy = (patches[:, 2, :] - patches[:, 0, :]).mean(axis=1) / 2
+    hxx = (patches[:, :, 2] - 2 * patches[:, :, 1] + patches[:, :, 0]).mean(axis=1)
+    hyy = (patches[:, 2, :] - 2 * patches[:, 1, :] + patches[:, 0, :]).mean(axis=1)
+    hxy = (patches[:, 2, 2] - patches[:, 2, 0] - patches[:, 0, 2] + patches[:, 0, 0]) / 4
+    determinant = hxx * hyy - hxy**2
+    sound = (determinant > 0) & (hxx < 0)
+    safe = np.where(sound, determinant, 1.0)
+    offsets = np.stack([(hxy * gy - hyy * gx) / safe, (hxy * gx - hxx * gy) / safe], axis=-1)
+    return np.where(sound[:, None], np.clip(offsets, -1, 1), 0.0)

@@ -1,0 +1,177 @@
+"""Pictures for the initializers of rasters: one channel with its mask, at any spacing, through any map.
+
+A *picture* is a 2-D :class:`~regflow.core.image.Image` of one float32 channel whose mask is never
+None. Maps between planes are homogeneous ``(3, 3)`` matrices, so that an affine and a homography
+are handled alike.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from regflow.core.errors import RegistrationError
+from regflow.core.grid import Grid
+from regflow.core.image import Image
+from regflow.core.transform import Affine, Composite, Transform
+
+Matrix = NDArray[np.float64]
+Plane = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+LEFTOVER = 1.2
+"""Shrinking by less than this needs no filter of its own: cubic convolution is soft enough."""
+
+
+def picture(image: Image, role: str) -> Image:
+    """Return the first channel as float32 with the mask of the samples that are finite and may steer.
+
+    Raises:
+        RegistrationError: nothing is valid, or all that is has one value.
+    """
+    values = np.asarray(image.channel, dtype=np.float32)
+    valid = np.isfinite(values)
+    if image.mask is not None:
+        valid &= image.mask
+    inside = values[valid]
+    if inside.size == 0:
+        raise RegistrationError(f"the {role} image has no valid pixel")
+    if not float(np.ptp(inside)) > 0:
+        raise RegistrationError(f"the {role} image is constant where it is valid")
+    # Invalid pixels must not disturb filters; a middle value does least.
+    filled = np.where(valid, values, np.float32(np.median(inside)))
+    return Image(filled[None], image.grid, valid, modality=image.modality)
+
+
+def matrix_of(transform: Transform) -> Matrix:
+    """Return the homogeneous matrix of an affine, a homography, or a chain of them.
+
+    Raises:
+        RegistrationError: the transform is not linear.
+    """
+    if isinstance(transform, Composite):
+        whole = np.eye(3)
+        for part in transform.parts:
+            whole = matrix_of(part) @ whole
+        return whole
+    matrix = getattr(transform, "matrix", None)
+    if matrix is None or np.shape(matrix) != (3, 3):
+        raise RegistrationError("the transform to start from is neither affine nor a homography")
+    return np.array(matrix, dtype=np.float64)
+
+
+def transform_of(matrix: ArrayLike) -> Transform:
+    """Return the affine, or the homography where the last row is not ``(0, 0, 1)``."""
+    matrix = np.asarray(matrix, dtype=np.float64)
+    matrix = matrix / matrix[2, 2]
+    if np.all(matrix[2, :2] == 0):
+        return Affine(matrix)
+    from regflow.core.transform import Homography
+
+    return Homography(matrix)
+
+
+def mapped(matrix: Matrix, points: ArrayLike) -> NDArray[np.float64]:
+    """Map points ``(N, 2)``."""
+    points = np.asarray(points, dtype=np.float64)
+    homogeneous = points @ matrix[:, :2].T + matrix[:, 2]
+    return np.asarray(homogeneous[..., :2] / homogeneous[..., 2:])
+
+
+def linear_at(matrix: Matrix, point: ArrayLike) -> NDArray[np.float64]:
+    """Return the ``(2, 2)`` derivative of a map at a point."""
+    point = np.asarray(point, dtype=np.float64)
+    w = float(matrix[2, :2] @ point + matrix[2, 2])
+    place = mapped(matrix, point[None])[0]
+    return np.asarray((matrix[:2, :2] - np.outer(place, matrix[2, :2])) / w)
+
+
+def corners(grid: Grid) -> NDArray[np.float64]:
+    """Return the world positions of the centers of the four corner pixels, ``(4, 2)``."""
+    width, height = grid.size
+    return grid.to_world([(0, 0), (width - 1, 0), (0, height - 1), (width - 1, height - 1)])
+
+
+def between(source: Grid, target: Grid, matrix: Matrix) -> Matrix:
+    """Return the map from target indices to source indices of a map from target to source world."""
+    return np.asarray(np.linalg.inv(source.affine) @ matrix @ target.affine)
+
+
+def brought(image: Image, grid: Grid, matrix: Matrix | None = None) -> Image:
+    """Return a picture on another grid, filtered first where that shrinks it.
+
+    Args:
+        image: a picture.
+        grid: of the result.
+        matrix: from the grid's world to the picture's; identity when None.
+    """
+    from regflow.methods.initialize.planar_kernels import look_up
+
+    matrix = np.eye(3) if matrix is None else matrix
+    middle = (np.array(grid.size) - 1) / 2
+    shrink = math.sqrt(abs(np.linalg.det(linear_at(between(image.grid, grid, matrix), middle))))
+    factor = math.floor(shrink * 1.05)
+    if factor >= 2:
+        image, shrink = averaged(image, factor), shrink / factor
+    if shrink > LEFTOVER:
+        image = blurred(image, 0.5 * math.sqrt(shrink**2 - 1))
+    mask = np.ones(image.grid.shape, bool) if image.mask is None else image.mask
+    values, valid = look_up(image.channel, mask, between(image.grid, grid, matrix), *grid.shape)
+    return Image(values[None], grid, valid, modality=image.modality)
+
+
+def averaged(image: Image, factor: int) -> Image:
+    """Return the means of the valid pixels of squares of ``factor`` pixels; half must be valid."""
+    rows, columns = (n // factor for n in image.grid.shape)
+    if factor == 1 or min(rows, columns) == 0:
+        return image
+    assert image.mask is not None
+
+    def sums(plane: NDArray[Any]) -> NDArray[np.float32]:
+        cut = plane[: rows * factor, : columns * factor].reshape(rows, factor, columns, factor)
+        return np.asarray(cut.sum(axis=(1, 3), dtype=np.float32))
+
+    counts = sums(image.mask)
+    means = sums(np.where(image.mask, image.channel, np.float32(0))) / np.maximum(counts, 1)
+    affine = image.grid.affine @ np.array(
+        [[factor, 0, (factor - 1) / 2], [0, factor, (factor - 1) / 2], [0, 0, 1]]
+    )
+    grid = Grid((rows, columns), affine, image.grid.crs)
+    return Image(means[None], grid, counts >= 0.5 * factor**2, modality=image.modality)
+
+
+def blurred(image: Image, sigma: float) -> Image:
+    """Return a picture smoothed by a Gaussian, valid pixels only."""
+    assert image.mask is not None
+    return Image(smooth(image.channel, image.mask, sigma)[None], image.grid, image.mask, None, image.modality)
+
+
+def smooth(values: Plane, valid: Mask | None, sigma: float) -> Plane:
+    """Return Gaussian means over the valid samples, ``(H, W)``; 0 where none is near."""
+    if valid is None or valid.all():
+        return gaussian(values, sigma)
+    weights = gaussian(valid.astype(np.float32), sigma)
+    sums = gaussian(np.where(valid, values, np.float32(0)), sigma)
+    return np.divide(sums, weights, out=np.zeros_like(sums), where=weights > 1e-4)
+
+
+def gaussian(values: Plane, sigma: float) -> Plane:
+    """Blur a float32 plane; the border's samples are continued by mirroring."""
+    import cv2
+
+    width = 2 * math.ceil(3 * sigma) + 1
+    return np.asarray(cv2.GaussianBlur(values, (width, width), sigma, borderType=cv2.BORDER_REFLECT_101))
+
+
+def at_spacing(image: Image, spacing: float) -> Image:
+    """Return a picture with pixels at least ``spacing`` world units apart, the same otherwise."""
+    if float(image.grid.spacing.max()) * 1.001 >= spacing:
+        return image
+    return brought(image, image.grid.resampled(np.maximum(image.grid.spacing, spacing).tolist()))
+
+
+def common_spacing(fixed: Grid, moving: Grid, matrix: Matrix) -> float:
+    """Return the coarser of both spacings in fixed world units, seen through a map."""
+    stretch = math.sqrt(abs(np.linalg.det(linear_at(matrix, fixed.center))))
+    return max(float(fixed.spacing.max()), float(moving.spacing.max()) / stretch)

@@ -1,0 +1,64 @@
+"""What two images of one place share whatever their contrast: the directions of their edges.
+
+A gradient squared as a complex number has twice the gradient's angle, so an edge from dark to
+bright and one from bright to dark are the same. Divided by its neighborhood's strength it does not
+depend on local contrast either. Sums of products of such numbers are large only where edges run
+alike.
+
+Source: Fitch et al., Orientation correlation, BMVC 2002; Ye et al., IEEE Trans. Geoscience and
+Remote Sensing 57(11):9059-9070, 2019.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regflow.core.image import Image
+from regflow.methods.initialize.planar import Mask, gaussian, smooth
+
+GRADIENT_SIGMA = 1.0
+SPREAD_SIGMA = 1.0
+NEIGHBORHOOD_SIGMA = 8.0
+"""In pixels: blur before the gradient, of the result, and of what strength is held against."""
+
+
+@dataclass(frozen=True)
+class Structure:
+    """Directions of edges, ``(H, W)`` complex64, at most 1 in size, 0 where they are not known."""
+
+    edges: NDArray[np.complex64]
+    valid: Mask
+
+
+def structure(image: Image, sigma: float = GRADIENT_SIGMA) -> Structure:
+    """Return the directions of a picture's edges.
+
+    Args:
+        image: a picture.
+        sigma: blur before the gradient, in pixels; more for noisier images.
+    """
+    import cv2
+
+    assert image.mask is not None
+    flat = smooth(image.channel, image.mask, sigma)
+    gx = cv2.Sobel(flat, cv2.CV_32F, 1, 0, ksize=3)
+    gy = cv2.Sobel(flat, cv2.CV_32F, 0, 1, ksize=3)
+    # An edge of the mask is no edge of the scene.
+    valid = eroded(image.mask, 1 + round(2 * sigma))
+    strength = np.where(valid, gx * gx + gy * gy, np.float32(0))
+    around = smooth(strength, valid, NEIGHBORHOOD_SIGMA)
+    floor = np.float32(1e-6) * np.float32(strength.mean()) + np.float32(1e-30)
+    weight = np.where(valid, 1 / (strength + around + floor), np.float32(0)).astype(np.float32)
+    real = gaussian((gx * gx - gy * gy) * weight, SPREAD_SIGMA)
+    imaginary = gaussian(2 * gx * gy * weight, SPREAD_SIGMA)
+    return Structure((real + 1j * imaginary).astype(np.complex64), valid)
+
+
+def eroded(mask: Mask, reach: int) -> Mask:
+    """Return the samples that have no invalid one, and no border, within ``reach`` along each axis."""
+    import cv2
+
+    kernel = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
+    kept = cv2.erode(mask.astype(np.uint8), kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    return np.asarray(kept.astype(bool))

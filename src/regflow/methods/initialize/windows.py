@@ -1,0 +1,162 @@
+"""Many small windows, each asked on its own where it belongs: what a transform is polished and judged by.
+
+Each window of the fixed picture looks for its partner in the moving one, brought onto the same grid
+by the transform in question, within a few pixels. Where the transform is right the windows agree
+with each other; where it is wrong each finds something else, all over its range. Agreement by
+chance has a probability, and that is what a verdict can rest on.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regflow.methods.initialize.correlation import summit
+from regflow.methods.initialize.structure import Structure
+
+MIN_VALID = 0.6
+"""Part of a window that must be valid in both pictures."""
+NEIGHBORS = 8
+TOLERANCE = 1.5
+"""Windows agree with their neighbors to so many pixels."""
+CROWDING = 3.0
+"""The median of random neighbors lies near the middle, where agreement is this much likelier."""
+
+
+@dataclass(frozen=True)
+class Matches:
+    """What the windows found.
+
+    Attributes:
+        points: ``(N, 2)`` centers ``(x, y)`` in pixels of the fixed picture.
+        shifts: ``(N, 2)`` pixels from a center to its partner.
+        scores: ``(N,)`` correlation of each window with its partner, at most 1.
+        agreeing: which windows agree with their neighbors.
+        surprise: decimal logarithm of one over the probability of so much agreement by chance.
+    """
+
+    points: NDArray[np.float64]
+    shifts: NDArray[np.float64]
+    scores: NDArray[np.float64]
+    agreeing: NDArray[np.bool_]
+    surprise: float
+
+    @property
+    def share(self) -> float:
+        """Part of the windows that agree."""
+        return float(self.agreeing.mean()) if len(self.agreeing) else 0.0
+
+
+def match(fixed: Structure, moving: Structure, size: int, reach: int, most: int) -> Matches:
+    """Let windows of one picture look for their partners in another one on the same grid.
+
+    Args:
+        fixed: directions of edges, ``(H, W)``.
+        moving: likewise, of the same shape.
+        size: side of a window in pixels.
+        reach: how far it may look along each axis, in pixels.
+        most: about how many windows, evenly spread.
+    """
+    starts, step = _places(fixed.valid & moving.valid, size, most)
+    points = starts[:, ::-1] + (size - 1) / 2
+    if len(starts) == 0:
+        return Matches(points, points.copy(), np.zeros(0), np.zeros(0, bool), 0.0)
+    surfaces = _surfaces(fixed, moving, starts, size, reach)
+    shifts, scores, inside = _peaks(surfaces, reach)
+    agreeing = inside & _agree(points, shifts)
+    chance = min(0.5, CROWDING * math.pi * TOLERANCE**2 / (2 * reach + 1) ** 2)
+    # Windows that overlap repeat each other.
+    apart = min(1.0, (step / size) ** 2)
+    surprise = apart * _surprise(int(agreeing.sum()), len(agreeing), chance)
+    return Matches(points, shifts, scores, agreeing, surprise)
+
+
+def _places(valid: NDArray[np.bool_], size: int, most: int) -> tuple[NDArray[np.intp], float]:
+    """Return the first rows and columns of evenly spread windows, ``(N, 2)``, and their distance."""
+    spans = [n - size for n in valid.shape]
+    if min(spans) < 0:
+        return np.zeros((0, 2), np.intp), float(size)
+    area = (spans[0] + 1) * (spans[1] + 1)
+    step = max(size / 4, math.sqrt(area / most))
+    axes = [np.rint(np.linspace(0, span, max(1, int(span / step) + 1))).astype(np.intp) for span in spans]
+    starts = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 2)
+    total = np.zeros((valid.shape[0] + 1, valid.shape[1] + 1), np.int64)
+    total[1:, 1:] = valid.cumsum(axis=0, dtype=np.int64).cumsum(axis=1)
+    top, left = starts.T
+    counts = (
+        total[top + size, left + size] - total[top, left + size] - total[top + size, left] + total[top, left]
+    )
+    return starts[counts >= MIN_VALID * size**2], step
+
+
+def _surfaces(
+    fixed: Structure, moving: Structure, starts: NDArray[np.intp], size: int, reach: int
+) -> NDArray[np.float32]:
+    """Return the normalized correlation of each window at each shift, ``(N, 2 reach + 1, 2 reach + 1)``."""
+    from scipy import fft
+
+    wide = size + 2 * reach
+    length = fft.next_fast_len(wide)
+    padded = np.pad(moving.edges, reach)
+    template = _cut(fixed.edges, starts, size)
+    known = _cut(fixed.valid, starts, size)
+    mean = template.sum(axis=(1, 2)) / np.maximum(known.sum(axis=(1, 2)), 1)
+    template = np.where(known, template - mean[:, None, None], 0).astype(np.complex64)
+    region = _cut(padded, starts, wide)
+    spectra = [fft.fft2(part, (length, length)) for part in (template, region)]
+    found = fft.ifft2(np.conj(spectra[0]) * spectra[1]).real[:, : 2 * reach + 1, : 2 * reach + 1]
+    energy = np.abs(region) ** 2
+    sums = np.zeros((len(starts), wide + 1, wide + 1), np.float32)
+    sums[:, 1:, 1:] = energy.cumsum(axis=1, dtype=np.float64).cumsum(axis=2)
+    n = 2 * reach + 1
+    box = sums[:, size:, size:] - sums[:, :n, size:] - sums[:, size:, :n] + sums[:, :n, :n]
+    own = (np.abs(template) ** 2).sum(axis=(1, 2))
+    scale = np.sqrt(np.maximum(box * own[:, None, None], 1e-12))
+    # A region that is mostly unknown says little, however well the rest of it fits.
+    return np.asarray(found / np.maximum(scale, 0.25 * scale.max(axis=(1, 2), keepdims=True)), np.float32)
+
+
+def _cut(plane: NDArray[np.generic], starts: NDArray[np.intp], side: int) -> NDArray[np.generic]:
+    views = np.lib.stride_tricks.sliding_window_view(plane, (side, side))
+    return np.asarray(views[starts[:, 0], starts[:, 1]])
+
+
+def _peaks(
+    surfaces: NDArray[np.float32], reach: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+    """Return each surface's maximum ``(N, 2)`` in ``(x, y)`` order, its height, and whether it is inside."""
+    count, n, _ = surfaces.shape
+    flat = surfaces.reshape(count, -1).argmax(axis=1)
+    rows, columns = np.divmod(flat, n)
+    inside = (rows > 0) & (rows < n - 1) & (columns > 0) & (columns < n - 1)
+    y, x = np.clip(rows, 1, n - 2), np.clip(columns, 1, n - 2)
+    span = np.arange(-1, 2)
+    each = np.arange(count)[:, None, None]
+    patches = surfaces[each, (y[:, None] + span)[:, :, None], (x[:, None] + span)[:, None, :]]
+    offsets = summit(patches.astype(np.float64))
+    shifts = np.stack([x, y], axis=-1) + offsets - reach
+    return shifts, surfaces.reshape(count, -1).max(axis=1).astype(np.float64), inside
+
+
+def _agree(points: NDArray[np.float64], shifts: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Tell which windows move like the median of their nearest neighbors."""
+    count = len(points)
+    near = min(NEIGHBORS, count - 1)
+    if near < 3:
+        return np.zeros(count, bool)
+    distance = ((points[:, None] - points[None]) ** 2).sum(axis=-1)
+    order = np.argsort(distance, axis=1, kind="stable")[:, 1 : near + 1]
+    middle = np.median(shifts[order], axis=1)
+    return np.asarray(np.linalg.norm(shifts - middle, axis=1) <= TOLERANCE)
+
+
+def _surprise(hits: int, count: int, chance: float) -> float:
+    """Return how unlikely so many hits are, as a decimal logarithm (Chernoff's bound)."""
+    share = hits / count
+    if share <= chance:
+        return 0.0
+    information = share * math.log(share / chance)
+    if share < 1:
+        information += (1 - share) * math.log((1 - share) / (1 - chance))
+    return count * information / math.log(10)
