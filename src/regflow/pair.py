@@ -14,14 +14,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from regflow.config import load_config
 from regflow.core.errors import InputError
 from regflow.core.files import whole_directory, write_json
 from regflow.core.gate import Verdict
 from regflow.core.image import Image
-from regflow.core.io.volumes import read_volume
 from regflow.core.transform import Transform
 from regflow.presets import merged, preset_settings
 from regflow.samples import Fixed, Sample
@@ -193,28 +190,11 @@ def _refuse_unfit(fixed: Fixed, moving: Sample, pool: ThreadPoolExecutor) -> Non
 
 
 def _read_both(fixed: Fixed, moving: Sample, pool: ThreadPoolExecutor) -> tuple[Image, Image]:
-    atlas = pool.submit(_read, fixed.image, fixed.mask, fixed.labels, None, fixed.modality)
-    subject = pool.submit(
-        _read, moving.moving, moving.moving_mask, moving.moving_labels, moving.volume, moving.modality
-    )
+    from regflow.stages.originals import read_parts
+
+    atlas = pool.submit(read_parts, fixed.files(), None, fixed.modality)
+    subject = pool.submit(read_parts, moving.files(), moving.volume, moving.modality)
     return atlas.result(), subject.result()
-
-
-def _read(
-    image: str, mask: str | None, labels: str | None, volume: int | str | None, modality: str | None
-) -> Image:
-    return replace(
-        read_volume(image, volume),
-        mask=None if mask is None else np.asarray(read_volume(mask).channel != 0),
-        labels=None if labels is None else _whole_numbers(labels),
-        modality=modality,
-    )
-
-
-def _whole_numbers(labels: str) -> Any:
-    from regflow.stages.apply import whole_numbers
-
-    return whole_numbers(read_volume(labels).channel)
 
 
 def _align(

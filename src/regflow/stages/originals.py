@@ -1,4 +1,4 @@
-"""Original images on disk: what the manifests of ingest point to."""
+"""Original images on disk: what a sheet's row, or the manifest that ingest made of it, points to."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from regflow.core.image import Image
+from regflow.core.io.header import Volume
 from regflow.core.io.volumes import read_volume
 from regflow.core.labels import whole_numbers
 
@@ -16,12 +17,25 @@ def read_original(manifest: Mapping[str, Any]) -> Image:
     Raises:
         InputError: a file has become unreadable since ingest.
     """
-    paths = manifest["paths"]
-    image = read_volume(paths["image"], manifest["volume"])
+    return read_parts(manifest["paths"], manifest["volume"], manifest["modality"])
+
+
+def read_parts(paths: Mapping[str, Any], volume: Volume = None, modality: str | None = None) -> Image:
+    """Read an image in its own type, with its mask and labels if ``paths`` names any.
+
+    Args:
+        paths: files by their part: ``image``, and perhaps ``mask`` and ``labels``.
+        volume: of the image's file, where it holds several.
+        modality: of the image.
+
+    Raises:
+        InputError: a file cannot be read.
+    """
+    image = read_volume(paths["image"], volume)
     return Image(
         image.data,
         image.grid,
         np.asarray(read_volume(paths["mask"]).channel != 0) if "mask" in paths else None,
         whole_numbers(read_volume(paths["labels"]).channel) if "labels" in paths else None,
-        manifest["modality"],
+        modality,
     )
