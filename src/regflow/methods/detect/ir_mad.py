@@ -1,0 +1,173 @@
+"""Iteratively reweighted multivariate alteration detection (IR-MAD).
+
+Canonical correlation of two dates gives pairs of band combinations, and their differences are the
+MAD variates: uncorrelated, and the same whatever gain and offset each band has. Each round weights a
+pixel by its chance of no change, so that the statistics come to rest on the unchanged ground
+(Nielsen, IEEE Trans. Image Processing 16(2):463-478, 2007).
+"""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regflow.core.errors import RegistrationError
+from regflow.methods.detect.model import ChangeModel, Fit, no_change_probability, statistic
+from regflow.methods.detect.moments import Moments, merged
+from regflow.methods.detect.no_change import calibrated
+from regflow.methods.detect.tiles import PairTile, Tiles
+
+log = logging.getLogger(__name__)
+
+Array = NDArray[np.float64]
+
+FEWEST_REWEIGHTED: Final = 3
+"""Variates from which on reweighting settles: with fewer, the weights of plain noise narrow the noise
+from round to round until nothing is left."""
+
+SMALLEST_EIGENVALUE: Final = 1e-10
+"""Of a correlation matrix of bands; below it a band is a combination of the others."""
+
+SMALLEST_VARIANCE: Final = 1e-9
+"""Of a MAD variate, whose two parts have unit variance; less means that the dates are copies."""
+
+
+@dataclass(frozen=True, eq=False)
+class Canonical:
+    """Canonical variates of two dates.
+
+    Attributes:
+        before: ``(p, c)``; a row is a combination of the first date's bands.
+        after: ``(p, d)``.
+        correlation: ``(p,)``, largest first.
+        variance: ``(p,)`` of the difference of each pair.
+        mean: ``(c + d,)`` of all bands.
+    """
+
+    before: Array
+    after: Array
+    correlation: Array
+    variance: Array
+    mean: Array
+
+    def model(self) -> ChangeModel:
+        """Return the MAD variates, divided by their standard deviations."""
+        spread = np.sqrt(self.variance)[:, None]
+        before, after = self.before / spread, self.after / spread
+        bands = self.before.shape[1]
+        offset = after @ self.mean[bands:] - before @ self.mean[:bands]
+        return ChangeModel(before, after, offset, np.eye(len(offset)))
+
+
+def ir_mad(tiles: Tiles, options: Mapping[str, Any]) -> Fit:
+    """Fit IR-MAD.
+
+    Args:
+        tiles: the scene pair; the two dates may have different bands.
+        options: ``iterations`` (at most), ``tolerance`` (largest change of a canonical correlation
+            at which to stop), ``regularization`` (0..1, share of the identity in the correlation
+            matrices of the bands) and ``calibrate`` (learn the spread of the unchanged anew, with
+            :func:`~regflow.methods.detect.no_change.calibrated`; without it the statistic is the
+            paper's).
+
+    Returns:
+        The model, with the figures ``iterations``, ``converged`` (0 or 1), ``correlation_first`` and
+        ``correlation_last`` (largest and smallest canonical correlation) and
+        ``no_change_weight_share`` (mean weight of a pixel in the last round).
+
+    Raises:
+        RegistrationError: no valid pixel, a constant band or dependent bands, or copies.
+    """
+    sums = tiles.map(_pair_moments)
+    total = merged(part for part, _ in sums)
+    bands = max(count for _, count in sums)
+    if total.weight <= 2 * len(total.mean):
+        raise RegistrationError("ir-mad: hardly a pixel is valid at both dates; check nodata and masks")
+    found = canonical(total, bands, float(options["regularization"]))
+    rounds = int(options["iterations"]) if len(found.correlation) >= FEWEST_REWEIGHTED else 1
+    history = [_record(found, 1.0)]
+    converged = rounds == 1
+    while len(history) < rounds and not converged:
+        weighted = merged(tiles.map(partial(_no_change_moments, model=found.model())))
+        previous, found = found, canonical(weighted, bands, float(options["regularization"]))
+        history.append(_record(found, weighted.weight / total.weight))
+        step = float(np.abs(found.correlation - previous.correlation).max())
+        converged = step < float(options["tolerance"])
+    if not converged:
+        log.warning("ir-mad: correlations still move after %d rounds; allow more iterations", rounds)
+    model = found.model()
+    if options["calibrate"]:
+        model = replace(calibrated(tiles, model), back=model.back)
+    figures = {"iterations": float(len(history)), "converged": float(converged), **history[-1]}
+    return Fit(model, figures, history)
+
+
+def canonical(moments: Moments, bands: int, regularization: float) -> Canonical:
+    """Solve the canonical correlation of the first ``bands`` variables with the others.
+
+    The penalty is Nielsen's on the length of the combinations, for bands of unit variance, so that
+    it does not depend on their units.
+
+    Args:
+        moments: of all variables, ``(c + d)``.
+        bands: ``c``, the first date's.
+        regularization: 0..1.
+
+    Raises:
+        RegistrationError: a variable is constant or depends on others of its date.
+    """
+    covariance = moments.covariance
+    spread = np.sqrt(np.diag(covariance))
+    if not (spread > 0).all():
+        raise RegistrationError(_constant(int(np.argmin(spread)), bands))
+    correlation = covariance / np.outer(spread, spread)
+    first = _root(correlation[:bands, :bands], regularization, "before")
+    second = _root(correlation[bands:, bands:], regularization, "after")
+    mixed = (1.0 - regularization) * correlation[:bands, bands:]
+    whitened = np.linalg.solve(first, np.linalg.solve(second, mixed.T).T)
+    left, shared, right = np.linalg.svd(whitened, full_matrices=False)
+    before = np.linalg.solve(first.T, left).T / spread[:bands]
+    after = np.linalg.solve(second.T, right.T).T / spread[bands:]
+    signs = np.where(before.sum(axis=1, keepdims=True) < 0, -1.0, 1.0)
+    before, after = signs * before, signs * after
+    stacked = np.hstack([before, -after])
+    variance = np.einsum("pi,ij,pj->p", stacked, covariance, stacked)
+    return Canonical(before, after, shared, np.maximum(variance, SMALLEST_VARIANCE), moments.mean)
+
+
+def _root(correlation: Array, regularization: float, date: str) -> Array:
+    penalized = (1.0 - regularization) * correlation + regularization * np.eye(len(correlation))
+    if np.linalg.eigvalsh(penalized)[0] < SMALLEST_EIGENVALUE:
+        raise RegistrationError(
+            f"ir-mad: the bands of the {date} scene depend on one another; leave one out or set "
+            "'regularization' above 0"
+        )
+    return np.asarray(np.linalg.cholesky(penalized), dtype=np.float64)
+
+
+def _constant(position: int, bands: int) -> str:
+    date, band = ("before", position) if position < bands else ("after", position - bands)
+    return f"ir-mad: band {band + 1} of the {date} scene is constant where both are valid; leave it out"
+
+
+def _pair_moments(tile: PairTile) -> tuple[Moments, int]:
+    before, after = tile.pixels()
+    return Moments.of(np.ascontiguousarray(np.vstack([before, after]).T)), len(before)
+
+
+def _no_change_moments(tile: PairTile, model: ChangeModel) -> Moments:
+    before, after = tile.pixels()
+    weights = no_change_probability(statistic(model.difference(before, after)), model.freedom)
+    return Moments.of(np.ascontiguousarray(np.vstack([before, after]).T), weights)
+
+
+def _record(found: Canonical, share: float) -> dict[str, float]:
+    return {
+        "correlation_first": float(found.correlation[0]),
+        "correlation_last": float(found.correlation[-1]),
+        "no_change_weight_share": share,
+    }
