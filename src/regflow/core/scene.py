@@ -1,91 +1,40 @@
 """Large scenes, read window by window: lazy images on their working grid.
 
 A working image of a scene is an :class:`~regflow.core.image.Image` whose ``data`` is a
-:class:`SceneData`: nothing of it is in memory. :func:`read_block` reads a window of any image, lazy
-or not, so a method need not know which it was given.
+:class:`SceneData`: nothing of it is in memory. :func:`~regflow.core.blocks.read_block` reads a window
+of any image, lazy or not.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from regflow.core.blocks import Block, BlockSource, decimate, load, read_block
 from regflow.core.errors import InputError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.io.rasters import Nodata, RasterHeader, read_raster_header, read_window, same_crs
+from regflow.core.reprojection import north_up_grid, source_of
+from regflow.core.transform import Composite
+from regflow.core.warp import PixelMap, warp_window
 
-WHOLE_FACTOR_TOLERANCE = 1e-3
-"""Decimation by 2.0005 is decimation by 2: spacings are often rounded in headers."""
-
-_STRIP_SAMPLES = 1 << 22
-"""Samples of one channel read at once while decimating."""
-
-
-class Block(NamedTuple):
-    """A window of an image.
-
-    Attributes:
-        values: float32 ``(C, h, w)``, 0 where invalid.
-        valid: boolean ``(h, w)``, the samples that may steer a registration.
-    """
-
-    values: NDArray[np.float32]
-    valid: NDArray[np.bool_]
-
-
-@runtime_checkable
-class BlockSource(Protocol):
-    """What gives an image its samples window by window; picklable, safe in threads."""
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """``(C, rows, columns)``."""
-
-    def read(self, rows: slice, cols: slice) -> Block:
-        """Read a window that lies within the image."""
-
-
-def read_block(image: Image, rows: slice, cols: slice) -> Block:
-    """Read a window of an image, lazy or in memory.
-
-    Args:
-        image: 2-D, with any number of channels.
-        rows: start and stop; the window may reach outside the image, even lie there.
-        cols: likewise.
-
-    Returns:
-        The window's samples; what lies outside the image, outside its mask, or is not finite is
-        invalid and 0.
-
-    Raises:
-        InputError: the file cannot be decoded there.
-    """
-    (top, bottom), (left, right) = ((s.start, s.stop) for s in (rows, cols))
-    height, width = image.grid.shape
-    inner = slice(max(top, 0), min(bottom, height)), slice(max(left, 0), min(right, width))
-    shape = (bottom - top, right - left)
-    values = np.zeros((image.data.shape[0], *shape), dtype=np.float32)
-    valid = np.zeros(shape, dtype=bool)
-    if inner[0].start < inner[0].stop and inner[1].start < inner[1].stop:
-        block = _read_inside(image, *inner)
-        place = (
-            slice(inner[0].start - top, inner[0].stop - top),
-            slice(inner[1].start - left, inner[1].stop - left),
-        )
-        values[:, *place] = block.values
-        valid[place] = block.valid
-    return Block(values, valid)
-
-
-def load(image: Image) -> Image:
-    """Return the image with float32 samples and boolean mask in memory; invalid samples are 0."""
-    height, width = image.grid.shape
-    block = read_block(image, slice(0, height), slice(0, width))
-    return Image(block.values, image.grid, block.valid, modality=image.modality)
+__all__ = [
+    "Block",
+    "BlockSource",
+    "SceneData",
+    "SceneView",
+    "decimate",
+    "load",
+    "open_scene",
+    "open_view",
+    "read_block",
+    "scene_view",
+]
 
 
 @dataclass(frozen=True)
@@ -95,7 +44,8 @@ class SceneView:
     Attributes:
         path: the raster file.
         bands: numbers of the bands that are read.
-        grid: the file's pixels in the working world; what decimation starts from.
+        grid: the file's pixels where they lie in the working world, else a north-up grid in the
+            fixed scene's CRS.
         weights: of a linear combination of the bands into one channel; None keeps each band.
         nodata: value of samples that are no measurements, see
             :data:`~regflow.core.io.rasters.Nodata`.
@@ -104,6 +54,8 @@ class SceneView:
         mask_values: classes of ``mask`` whose pixels are excluded.
         mask_band: number of the band of ``mask``.
         name: of the channel, kept as the image's modality.
+        height: for RPCs, see :class:`~regflow.core.reprojection.SensorModel`.
+        dem: for RPCs, likewise.
     """
 
     path: str
@@ -116,6 +68,8 @@ class SceneView:
     mask_values: tuple[float, ...] = ()
     mask_band: int = 1
     name: str | None = None
+    height: float | None = None
+    dem: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready description."""
@@ -132,7 +86,11 @@ class SceneView:
 
 @dataclass(frozen=True)
 class SceneData:
-    """Samples of a scene on the pixels of its file, read when asked for."""
+    """Samples of a scene, read when asked for.
+
+    They are the file's own pixels where the view's grid is the file's; where the scene lies in
+    another CRS, or only GCPs or RPCs tie it to the ground, they are interpolated (cubic).
+    """
 
     view: SceneView
 
@@ -149,6 +107,19 @@ class SceneData:
         Raises:
             InputError: the file cannot be decoded there.
         """
+        mapped = _pixel_map(self.view)
+        if mapped is None:
+            return self._read_file(rows, cols)
+
+        def read(*window: slice) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+            block = self._read_file(*window)
+            return block.values, np.broadcast_to(block.valid, block.values.shape)
+
+        values, valid = warp_window(read, mapped, rows, cols, resampling="cubic")
+        return Block(values, np.asarray(valid.all(axis=0)))
+
+    def _read_file(self, rows: slice, cols: slice) -> Block:
+        """Read a window of the file's own pixels."""
         view = self.view
         stored, measured = read_window(view.path, view.bands, rows, cols, view.nodata)
         valid = np.asarray(measured.all(axis=0))
@@ -162,46 +133,6 @@ class SceneData:
         return Block(values, valid)
 
 
-@dataclass(frozen=True)
-class DecimatedData:
-    """Samples of another source averaged over the area of each coarser sample.
-
-    A sample is valid when half of its area or more is.
-
-    Attributes:
-        source: the finer samples.
-        factors: finer samples per coarser one along rows and columns, 1 or more, not
-            necessarily whole.
-    """
-
-    source: BlockSource
-    factors: tuple[float, float]
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """``(C, rows, columns)``."""
-        channels, *size = self.source.shape
-        return channels, *_decimated_shape(size, self.factors)
-
-    def read(self, rows: slice, cols: slice) -> Block:
-        """Read a window that lies within the decimated image."""
-        from regflow.core.decimation import average
-
-        finer = self.source.shape[1:]
-        across = _span(cols, self.factors[1], finer[1])
-        strip = max(1, int(_STRIP_SAMPLES / ((across.stop - across.start) * self.factors[0])))
-        parts = []
-        for top in range(rows.start, rows.stop, strip):
-            some = slice(top, min(top + strip, rows.stop))
-            down = _span(some, self.factors[0], finer[0])
-            block = self.source.read(down, across)
-            starts = ((some.start, down.start), (cols.start, across.start))
-            shape = (some.stop - some.start, cols.stop - cols.start)
-            parts.append(average(block.values, block.valid, starts, shape, self.factors))
-        values, valid = zip(*parts, strict=True)
-        return Block(np.concatenate(values, axis=1), np.concatenate(valid, axis=0))
-
-
 def open_scene(
     path: str | Path,
     *,
@@ -212,8 +143,11 @@ def open_scene(
     mask: str | Path | None = None,
     mask_values: Sequence[float] = (),
     crs: str | None = None,
+    near: Grid | None = None,
     spacing: float | None = None,
     pixels: bool = False,
+    height: float | None = None,
+    dem: str | Path | None = None,
 ) -> Image:
     """Open a scene as a lazy image; no pixel is read.
 
@@ -226,8 +160,11 @@ def open_scene(
         mask: raster of classes (clouds, quality) on the same pixels or parallel to them.
         mask_values: classes that are excluded.
         crs: WKT of the fixed scene; the image's grid lies in it. None takes the scene's own.
+        near: the fixed scene's grid; of a scene in another CRS only what lies near it is covered.
         spacing: of the working grid in world units; a finer scene is averaged. None keeps pixels.
         pixels: use pixel space, whatever the georeference.
+        height: above the ellipsoid in meters, for scenes with RPCs; None takes their middle height.
+        dem: raster of heights for scenes with RPCs.
 
     Returns:
         The image; ``data`` is lazy.
@@ -245,7 +182,10 @@ def open_scene(
         mask=mask,
         mask_values=mask_values,
         crs=crs,
+        near=near,
         pixels=pixels,
+        height=height,
+        dem=dem,
     )
     image = open_view(view)
     return image if spacing is None else decimate(image, spacing)
@@ -261,7 +201,10 @@ def scene_view(
     mask: str | Path | None = None,
     mask_values: Sequence[float] = (),
     crs: str | None = None,
+    near: Grid | None = None,
     pixels: bool = False,
+    height: float | None = None,
+    dem: str | Path | None = None,
 ) -> SceneView:
     """Return how to open a scene's working image; see :func:`open_scene`."""
     if bands is None:
@@ -276,13 +219,15 @@ def scene_view(
     view = SceneView(
         path=header.path,
         bands=numbers,
-        grid=_working_grid(header, crs, pixels),
+        grid=_working_grid(header, crs, pixels, near, height, None if dem is None else str(dem)),
         weights=None if weights is None else tuple(float(w) for w in weights),
         nodata=nodata,
         physical=physical,
         mask=None if mask is None else str(mask),
         mask_values=tuple(float(v) for v in mask_values),
         name="+".join(name for name in names if name) or None,
+        height=height,
+        dem=None if dem is None else str(dem),
     )
     if view.mask is not None:
         _mask_steps(view)
@@ -292,57 +237,6 @@ def scene_view(
 def open_view(view: SceneView) -> Image:
     """Open the lazy image that a view describes."""
     return Image(SceneData(view), view.grid, modality=view.name)
-
-
-def decimate(image: Image, spacing: float) -> Image:
-    """Return the lazy image with samples at least ``spacing`` world units apart, by averaging.
-
-    The first sample's corner stays where it is; axes already that coarse stay as they are.
-    """
-    across, down = (_factor(spacing / own) for own in image.grid.spacing)
-    if across == down == 1:
-        return image
-    grid = decimated_grid(image.grid, (down, across))
-    return replace(image, data=DecimatedData(image.data, (down, across)), grid=grid)
-
-
-def decimated_grid(grid: Grid, factors: tuple[float, float]) -> Grid:
-    """Return the grid whose samples cover ``factors`` (rows, columns) samples of a finer one."""
-    down, across = factors
-    finer = np.array([[across, 0, (across - 1) / 2], [0, down, (down - 1) / 2], [0, 0, 1]])
-    return Grid(_decimated_shape(grid.shape, factors), grid.affine @ finer, grid.crs)
-
-
-def _factor(ratio: float) -> float:
-    whole = round(ratio)
-    if abs(ratio - whole) < WHOLE_FACTOR_TOLERANCE * max(whole, 1):
-        ratio = float(whole)
-    return max(1.0, ratio)
-
-
-def _decimated_shape(shape: Sequence[int], factors: tuple[float, float]) -> tuple[int, int]:
-    rows, cols = (max(1, int(np.ceil(n / f - 1e-3))) for n, f in zip(shape, factors, strict=True))
-    return rows, cols
-
-
-def _span(coarse: slice, factor: float, size: int) -> slice:
-    """Return the finer samples that a run of coarser ones touches."""
-    return slice(int(np.floor(coarse.start * factor)), min(int(np.ceil(coarse.stop * factor)), size))
-
-
-def _read_inside(image: Image, rows: slice, cols: slice) -> Block:
-    if isinstance(image.data, BlockSource):
-        block = image.data.read(rows, cols)
-        if image.mask is None:
-            return block
-        valid = block.valid & image.mask[rows, cols]
-        return Block(np.where(valid, block.values, np.float32(0)), valid)
-    values = np.array(image.data[:, rows, cols], dtype=np.float32)
-    valid = np.asarray(np.isfinite(values).all(axis=0))
-    if image.mask is not None:
-        valid &= image.mask[rows, cols]
-    values[:, ~valid] = 0
-    return Block(values, valid)
 
 
 def _physical(view: SceneView, stored: NDArray[Any]) -> NDArray[np.float32]:
@@ -355,21 +249,33 @@ def _physical(view: SceneView, stored: NDArray[Any]) -> NDArray[np.float32]:
     return np.asarray(stored * scale + offset, dtype=np.float32)
 
 
-def _working_grid(header: RasterHeader, crs: str | None, pixels: bool) -> Grid:
+def _working_grid(
+    header: RasterHeader,
+    crs: str | None,
+    pixels: bool,
+    near: Grid | None,
+    height: float | None,
+    dem: str | None,
+) -> Grid:
     if pixels or header.georeference == "none":
         return header.pixel_grid
-    if header.grid is None:
-        raise InputError(f"{header.path}: georeferenced by {header.georeference} only")
-    if crs is None:
-        return header.grid
-    if header.crs is None:
-        raise InputError(
-            f"{header.path}: has coordinates but names no CRS, and the reference scene has one; assign it "
-            "(gdal_edit -a_srs)"
-        )
-    if not same_crs(crs, header.crs):
-        raise InputError(f"{header.path}: lies in another CRS")
-    return Grid(header.grid.shape, header.grid.affine, crs)
+    wanted = crs or header.crs
+    source, change = source_of(header, wanted, height=height, dem=dem)
+    if not change:
+        return Grid(source.shape, source.affine, wanted)
+    return north_up_grid(header.path, source, Composite(change), wanted, near)
+
+
+@lru_cache(maxsize=32)
+def _pixel_map(view: SceneView) -> PixelMap | None:
+    """Return where a view's samples lie in its file; None where they are the file's own pixels."""
+    header = read_raster_header(view.path)
+    if view.grid.shape == header.shape and view.grid == header.pixel_grid:
+        return None
+    source, change = source_of(header, view.grid.crs, height=view.height, dem=view.dem)
+    if not change:
+        return None
+    return PixelMap.between(view.grid, source, Composite(change))
 
 
 def _mask_steps(view: SceneView) -> tuple[tuple[float, float], tuple[float, float]]:
