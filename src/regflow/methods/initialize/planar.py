@@ -14,14 +14,14 @@ from numpy.typing import ArrayLike, NDArray
 from regflow.core.errors import RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.transform import Affine, Composite, Transform
+from regflow.core.transform import Affine, Composite, Homography, Transform
 
 Matrix = NDArray[np.float64]
 Plane = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 LEFTOVER = 1.2
-"""Shrinking by less than this needs no filter of its own: cubic convolution is soft enough."""
+"""Shrinking by less than this needs no filter of its own: next to nothing aliases."""
 
 
 def picture(image: Image, role: str) -> Image:
@@ -55,21 +55,29 @@ def matrix_of(transform: Transform) -> Matrix:
         for part in transform.parts:
             whole = matrix_of(part) @ whole
         return whole
-    matrix = getattr(transform, "matrix", None)
-    if matrix is None or np.shape(matrix) != (3, 3):
-        raise RegistrationError("the transform to start from is neither affine nor a homography")
-    return np.array(matrix, dtype=np.float64)
+    if isinstance(transform, Affine) and transform.ndim == 2:
+        return np.array(transform.matrix)
+    if isinstance(transform, Homography):
+        middle = np.array(transform.center)
+        return np.asarray(_shift(middle) @ transform.matrix @ _shift(-middle))
+    raise RegistrationError("the transform to start from is neither affine nor a homography")
 
 
-def transform_of(matrix: ArrayLike) -> Transform:
-    """Return the affine, or the homography where the last row is not ``(0, 0, 1)``."""
+def transform_of(matrix: ArrayLike, center: ArrayLike) -> Affine | Homography:
+    """Return the affine, or the homography about ``center`` where the last row is not ``(0, 0, 1)``."""
     matrix = np.asarray(matrix, dtype=np.float64)
     matrix = matrix / matrix[2, 2]
     if np.all(matrix[2, :2] == 0):
         return Affine(matrix)
-    from regflow.core.transform import Homography
+    x, y = (float(value) for value in np.asarray(center))
+    middle = np.array([x, y])
+    return Homography(_shift(-middle) @ matrix @ _shift(middle), (x, y))
 
-    return Homography(matrix)
+
+def _shift(offset: NDArray[np.float64]) -> Matrix:
+    matrix = np.eye(3)
+    matrix[:2, 2] = offset
+    return matrix
 
 
 def mapped(matrix: Matrix, points: ArrayLike) -> NDArray[np.float64]:
@@ -106,7 +114,7 @@ def brought(image: Image, grid: Grid, matrix: Matrix | None = None) -> Image:
         grid: of the result.
         matrix: from the grid's world to the picture's; identity when None.
     """
-    from regflow.methods.initialize.planar_kernels import look_up
+    from regflow.methods.initialize.planar_kernels import WEIGHTS, look_up
 
     matrix = np.eye(3) if matrix is None else matrix
     middle = (np.array(grid.size) - 1) / 2
@@ -117,7 +125,7 @@ def brought(image: Image, grid: Grid, matrix: Matrix | None = None) -> Image:
     if shrink > LEFTOVER:
         image = blurred(image, 0.5 * math.sqrt(shrink**2 - 1))
     mask = np.ones(image.grid.shape, bool) if image.mask is None else image.mask
-    values, valid = look_up(image.channel, mask, between(image.grid, grid, matrix), *grid.shape)
+    values, valid = look_up(image.channel, mask, between(image.grid, grid, matrix), WEIGHTS, *grid.shape)
     return Image(values[None], grid, valid, modality=image.modality)
 
 

@@ -8,6 +8,7 @@ chance has a probability, and that is what a verdict can rest on.
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,7 +59,7 @@ def match(fixed: Structure, moving: Structure, size: int, reach: int, most: int)
         reach: how far it may look along each axis, in pixels.
         most: about how many windows, evenly spread.
     """
-    starts, step = _places(fixed.valid & moving.valid, size, most)
+    starts, step = places(fixed.valid & moving.valid, size, most, MIN_VALID)
     points = starts[:, ::-1] + (size - 1) / 2
     if len(starts) == 0:
         return Matches(points, points.copy(), np.zeros(0), np.zeros(0, bool), 0.0)
@@ -72,8 +73,18 @@ def match(fixed: Structure, moving: Structure, size: int, reach: int, most: int)
     return Matches(points, shifts, scores, agreeing, surprise)
 
 
-def _places(valid: NDArray[np.bool_], size: int, most: int) -> tuple[NDArray[np.intp], float]:
-    """Return the first rows and columns of evenly spread windows, ``(N, 2)``, and their distance."""
+def places(valid: NDArray[np.bool_], size: int, most: int, share: float) -> tuple[NDArray[np.intp], float]:
+    """Return where evenly spread windows begin, and about how far they lie apart.
+
+    Args:
+        valid: ``(H, W)``.
+        size: side of a window.
+        most: about how many windows.
+        share: part of a window that must be valid.
+
+    Returns:
+        First rows and columns, ``(N, 2)``, and the distance in pixels.
+    """
     spans = [n - size for n in valid.shape]
     if min(spans) < 0:
         return np.zeros((0, 2), np.intp), float(size)
@@ -87,7 +98,7 @@ def _places(valid: NDArray[np.bool_], size: int, most: int) -> tuple[NDArray[np.
     counts = (
         total[top + size, left + size] - total[top, left + size] - total[top + size, left] + total[top, left]
     )
-    return starts[counts >= MIN_VALID * size**2], step
+    return starts[counts >= share * size**2], step
 
 
 def _surfaces(
@@ -99,11 +110,11 @@ def _surfaces(
     wide = size + 2 * reach
     length = fft.next_fast_len(wide)
     padded = np.pad(moving.edges, reach)
-    template = _cut(fixed.edges, starts, size)
-    known = _cut(fixed.valid, starts, size)
+    template = cut(fixed.edges, starts, size)
+    known = cut(fixed.valid, starts, size)
     mean = template.sum(axis=(1, 2)) / np.maximum(known.sum(axis=(1, 2)), 1)
     template = np.where(known, template - mean[:, None, None], 0).astype(np.complex64)
-    region = _cut(padded, starts, wide)
+    region = cut(padded, starts, wide)
     spectra = [fft.fft2(part, (length, length)) for part in (template, region)]
     found = fft.ifft2(np.conj(spectra[0]) * spectra[1]).real[:, : 2 * reach + 1, : 2 * reach + 1]
     energy = np.abs(region) ** 2
@@ -117,7 +128,8 @@ def _surfaces(
     return np.asarray(found / np.maximum(scale, 0.25 * scale.max(axis=(1, 2), keepdims=True)), np.float32)
 
 
-def _cut(plane: NDArray[np.generic], starts: NDArray[np.intp], side: int) -> NDArray[np.generic]:
+def cut(plane: NDArray[Any], starts: NDArray[np.intp], side: int) -> NDArray[Any]:
+    """Return the squares of a plane that begin at given rows and columns, ``(N, side, side)``."""
     views = np.lib.stride_tricks.sliding_window_view(plane, (side, side))
     return np.asarray(views[starts[:, 0], starts[:, 1]])
 

@@ -1,0 +1,216 @@
+"""Translation by phase correlation: coarse over all shifts, then fine by the phases themselves."""
+
+import logging
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regflow.core.errors import RegistrationError
+from regflow.core.grid import Grid
+from regflow.core.image import Image
+from regflow.core.transform import Transform
+from regflow.methods.initialize.planar import (
+    Matrix,
+    at_spacing,
+    between,
+    brought,
+    common_spacing,
+    corners,
+    mapped,
+    matrix_of,
+    picture,
+    transform_of,
+)
+from regflow.methods.initialize.polish import polish
+from regflow.methods.initialize.spectra import Shift, spectra, whole_shift
+
+log = logging.getLogger(__name__)
+
+COARSE_ACROSS = 512
+"""Pixels along the longest side of either image at which all shifts are compared."""
+LARGEST_CANVAS = 4096
+PASS_BAND = 0.25
+"""Frequency in cycles per pixel at which the coarse comparison trusts phases by 1/e."""
+CANDIDATES = 6
+SAME_PEAK = 3
+WINDOW = 64
+LEAST_WINDOW = 16
+WINDOWS = 400
+CERTAIN = 6.0
+"""Decimal logarithm of one over the chance of a peak as high between unrelated images."""
+STEPS = 6
+
+
+@dataclass(frozen=True)
+class PhaseShift:
+    """What phase correlation says of two pictures.
+
+    Attributes:
+        matrix: ``(3, 3)`` from fixed to moving world points.
+        sigma: standard deviation of the shift along x and y, in pixels of the common spacing, from
+            the coherence of the pictures.
+        reliability: decimal logarithm of one over the probability that unrelated pictures agree so
+            well at some shift; above :data:`CERTAIN` the shift is not chance.
+    """
+
+    matrix: Matrix
+    sigma: NDArray[np.float64]
+    reliability: float
+
+
+def phase_correlation(
+    fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any]
+) -> Transform:
+    """Find the translation, and from there what the windows of both images ask for.
+
+    Args:
+        fixed: 2-D; its first channel and mask are used.
+        moving: likewise; any overlap above a tenth will do, at any shift.
+        initial: affine or homography; where the georeference says the moving image is.
+        options: see the table in :mod:`regflow.methods.initialize`.
+
+    Raises:
+        RegistrationError: an image is constant or has no valid pixel, or no shift stands out.
+    """
+    first, second = picture(fixed, "fixed"), picture(moving, "moving")
+    found = phase_shift(first, second, matrix_of(initial))
+    if found.reliability < CERTAIN:
+        raise RegistrationError(
+            f"phase-correlation: no shift stands out: its reliability is {found.reliability:.1f}, "
+            f"below {CERTAIN:g}"
+        )
+    matrix = found.matrix
+    if options["model"] != "translation":
+        matrix = polish(first, second, matrix, options["model"], seed=options["seed"]).matrix
+    return transform_of(matrix, fixed.grid.center)
+
+
+def phase_shift(fixed: Image, moving: Image, matrix: Matrix) -> PhaseShift:
+    """Find the translation between two pictures, whatever their overlap.
+
+    Args:
+        fixed: a picture.
+        moving: a picture.
+        matrix: from fixed to moving world points, right but for a translation.
+
+    Raises:
+        RegistrationError: the images have too little in common at any shift.
+    """
+    spacing = common_spacing(fixed.grid, moving.grid, matrix)
+    extents = [_extent(fixed.grid, np.eye(3), fixed.grid), _extent(fixed.grid, matrix, moving.grid)]
+    longest = float(max((high - low).max() for low, high in extents)) * float(fixed.grid.spacing.max())
+    coarse = max(spacing, longest / COARSE_ACROSS)
+    best: PhaseShift | None = None
+    plane = at_spacing(fixed, coarse)
+    for candidate in _candidates(plane, moving, matrix):
+        found = _climbed(plane, moving, candidate)
+        if found is not None and (best is None or found.reliability > best.reliability):
+            best = found
+    if best is None:
+        raise RegistrationError("phase-correlation: the images have too little in common at any shift")
+    if coarse > spacing * 1.01:
+        finer = _climbed(at_spacing(fixed, spacing), moving, best.matrix)
+        # Local distortion can undo the agreement of fine details that the coarse images have.
+        if finer is not None and finer.reliability >= CERTAIN:
+            return finer
+    return best
+
+
+def _candidates(fixed: Image, moving: Image, matrix: Matrix) -> list[Matrix]:
+    """Return the translations at the highest peaks of the whitened correlation, and none at all."""
+    from scipy import fft
+
+    low, high = _extent(fixed.grid, matrix, moving.grid)
+    size = np.ceil(high - low).astype(int) + 1
+    if size.max() > LARGEST_CANVAS:
+        raise RegistrationError("phase-correlation: one image is many times larger than the other; crop it")
+    affine = fixed.grid.affine.copy()
+    affine[:2, 2] = fixed.grid.to_world(np.floor(low))
+    there = brought(moving, Grid((int(size[1]), int(size[0])), affine), matrix)
+    if not (there.mask is not None and there.mask.any()):
+        return [matrix]
+    shape = [fft.next_fast_len(a + b) for a, b in zip(fixed.grid.shape, there.grid.shape, strict=True)]
+    first, second = (fft.rfft2(_tapered(part), shape) for part in (fixed, there))
+    cross = np.conj(first) * second
+    fx, fy = np.meshgrid(fft.rfftfreq(shape[1]), fft.fftfreq(shape[0]))
+    size_of = np.abs(cross)
+    unit = np.divide(cross, size_of, out=np.zeros_like(cross), where=size_of > 1e-12 * size_of.max())
+    surface = np.abs(fft.irfft2(unit * np.exp(-(fx**2 + fy**2) / PASS_BAND**2).astype(np.float32), shape))
+    starts = [matrix]
+    for _ in range(CANDIDATES):
+        row, column = np.unravel_index(int(np.argmax(surface)), surface.shape)
+        shift = np.array(
+            [
+                _signed(int(column), fixed.grid.size[0], shape[1]),
+                _signed(int(row), fixed.grid.size[1], shape[0]),
+            ]
+        )
+        starts.append(_moved(fixed.grid, matrix, shift + np.floor(low)))
+        rows, columns = (np.arange(-SAME_PEAK, SAME_PEAK + 1) + at for at in (row, column))
+        surface[np.ix_(rows % shape[0], columns % shape[1])] = 0
+    return starts
+
+
+def _climbed(fixed: Image, moving: Image, matrix: Matrix) -> PhaseShift | None:
+    """Follow the phases from one translation until it stays; None where the overlap is too small."""
+    size = int(np.clip(2 ** int(math.log2(max(min(fixed.grid.shape) / 3, 1))), LEAST_WINDOW, WINDOW))
+    found: Shift | None = None
+    for _ in range(STEPS):
+        whole = _whole(fixed.grid, moving.grid, matrix)
+        parts = spectra(fixed, brought(moving, fixed.grid, whole), size, WINDOWS)
+        if parts is None:
+            return None
+        found = whole_shift(parts)
+        before, matrix = matrix, _moved(fixed.grid, whole, found.pixels)
+        if (
+            np.abs(found.pixels).max() < 0.75
+            or np.abs(matrix - before).max() < 0.05 * fixed.grid.spacing.min()
+        ):
+            break
+    assert found is not None
+    return PhaseShift(matrix, found.sigma, found.surprise)
+
+
+def _whole(fixed: Grid, moving: Grid, matrix: Matrix) -> Matrix:
+    """Move a map by less than a pixel so that pixels fall on pixels: interpolation is never exact."""
+    if fixed.ndim != 2:
+        return matrix
+    index = between(moving, fixed, matrix)
+    place = mapped(index, np.zeros((1, 2)))[0]
+    back = np.linalg.inv(index[:2, :2]) @ (np.rint(place) - place)
+    return _moved(fixed, matrix, back)
+
+
+def _moved(grid: Grid, matrix: Matrix, pixels: NDArray[np.float64]) -> Matrix:
+    """Return a map after a shift by pixels of the fixed grid."""
+    step = np.eye(3)
+    step[:2, 2] = grid.affine[:2, :2] @ pixels
+    return np.asarray(matrix @ step)
+
+
+def _extent(fixed: Grid, matrix: Matrix, moving: Grid) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the box that an image fills in indices of the fixed grid."""
+    places = fixed.to_index(mapped(np.linalg.inv(matrix), corners(moving)))
+    return places.min(axis=0), places.max(axis=0)
+
+
+def _tapered(image: Image) -> NDArray[np.float32]:
+    """Return values around zero that fade out towards the border of what is valid."""
+    import cv2
+
+    assert image.mask is not None
+    reach = max(2.0, 0.1 * min(image.grid.shape))
+    padded = np.pad(image.mask.astype(np.uint8), 1)
+    depth = cv2.distanceTransform(padded, cv2.DIST_L2, 5)[1:-1, 1:-1]
+    taper = np.sin(0.5 * np.pi * np.minimum(depth / reach, 1)) ** 2
+    mean = float((image.channel * taper).sum() / max(float(taper.sum()), 1e-6))
+    return np.asarray((image.channel - mean) * taper, np.float32)
+
+
+def _signed(position: int, fixed: int, length: int) -> int:
+    """Return the shift that a position on a circle of shifts means."""
+    return position - length if position >= length - fixed else position
