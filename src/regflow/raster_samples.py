@@ -1,0 +1,234 @@
+"""The cohort of scenes: one sample per moving scene, from a sheet or a STAC item collection.
+
+As for volumes, reading it is cheap and looks at no raster: what the files hold is found at ``ingest``.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from regflow.core.errors import InputError
+from regflow.samples import resolve_example
+
+Nodata = float | Literal["file"] | None
+
+STATED = ("group", "date", "sensor")
+"""What the sheet says of a sample beside its files."""
+
+RANGES = r"^\s*(bit)?\d+(\s*-\s*\d+)?(\s*,\s*(bit)?\d+(\s*-\s*\d+)?)*\s*,?\s*$"
+"""Values of a quality mask: ``0, 2-4``, or bits that may not be set: ``bit1, bit3-4``."""
+
+NUMBER = r"^(file|none|nan|[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?)$"
+"""What stands for nodata: a number, ``nan``, ``none``, or ``file`` for what the file declares."""
+
+_RANGE = re.compile(r"(bit)?(\d+)(?:\s*-\s*(\d+))?")
+_SUBDATASET = re.compile(
+    r'^(netcdf|hdf5|hdf4_eos:eos_grid|hdf4_sds|gpkg|sentinel2_l\w+):"?(.+?)"?:([^:]+)$', re.I
+)
+_REMOTE = re.compile(r"^([a-z][a-z0-9+.-]+://|/vsi)", re.I)
+_ARCHIVE = re.compile(
+    r"^(?:zip|tar|gzip)(?:\+file)?://([^!]+)(?:!.*)?$|^/vsi(?:zip|tar|gzip)/(.+?\.(?:zip|tar|tgz|tar\.gz|gz))(?:/.*)?$",
+    re.I,
+)
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Which values of a quality mask exclude a pixel.
+
+    Attributes:
+        values: these values do.
+        bits: a set bit of these does, 0 for the lowest, as in Landsat's QA_PIXEL.
+    """
+
+    values: tuple[int, ...] = ()
+    bits: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A raster and how it is to be read.
+
+    Attributes:
+        image: a file, an address or a sub-dataset, as GDAL opens it.
+        bands: to match on, by number from 1 or by name; empty for the first band.
+        nodata: a value, ``"file"`` for what the file declares, or None for none.
+        mask: a quality mask of the same ground.
+        quality: values of the mask that exclude; with none, the value 0 does.
+        date: of the acquisition, ISO 8601.
+        sensor: any words.
+    """
+
+    image: str
+    bands: tuple[str, ...] = ()
+    nodata: Nodata = "file"
+    mask: str | None = None
+    quality: Quality = Quality()
+    date: str | None = None
+    sensor: str | None = None
+
+    def files(self) -> dict[str, str]:
+        """Return the files by their part: ``image`` and, where there is one, ``mask``."""
+        return {"image": self.image, **({"mask": self.mask} if self.mask else {})}
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A fixed scene.
+
+    Attributes:
+        name: names its folder of results.
+        scene: what it is.
+    """
+
+    name: str
+    scene: Scene
+
+    @property
+    def image(self) -> str:
+        """The raster."""
+        return self.scene.image
+
+    def files(self) -> dict[str, str]:
+        """Return the files by their part."""
+        return self.scene.files()
+
+
+@dataclass(frozen=True)
+class RasterSample:
+    """One moving scene, the fixed scene it goes to, and what follows it.
+
+    Attributes:
+        sample: the id; names every result.
+        scene: the moving scene.
+        fixed: where it goes.
+        companions: other rasters of the same acquisition that follow its transform, by name.
+        classes: the same for rasters of classes, which are never blended.
+        group: any word, for comparisons in the report.
+        truth: a known correction from fixed to moving points, as ``displacement.tif``.
+    """
+
+    sample: str
+    scene: Scene
+    fixed: Reference
+    companions: dict[str, str] = field(default_factory=dict)
+    classes: dict[str, str] = field(default_factory=dict)
+    group: str | None = None
+    truth: str | None = None
+
+    @property
+    def moving(self) -> str:
+        """The moving raster."""
+        return self.scene.image
+
+    @property
+    def date(self) -> str | None:
+        """Of the moving scene."""
+        return self.scene.date
+
+    @property
+    def sensor(self) -> str | None:
+        """Of the moving scene."""
+        return self.scene.sensor
+
+    def files(self) -> dict[str, str]:
+        """Return the moving side's files by their part: ``image``, ``mask``, ``companions.NAME`` ..."""
+        return {
+            **self.scene.files(),
+            **{f"companions.{name}": path for name, path in self.companions.items()},
+            **{f"classes.{name}": path for name, path in self.classes.items()},
+            **({"truth": self.truth} if self.truth else {}),
+        }
+
+
+def read_raster_samples(config: Mapping[str, Any]) -> list[RasterSample]:
+    """Return the cohort of a complete configuration of kind ``rasters``.
+
+    Raises:
+        InputError: one sentence for each problem, one to a line.
+    """
+    if config["stac"] is not None:
+        from regflow.stac import find_scenes
+
+        return find_scenes(config)
+    from regflow.raster_sheet import RasterSheet
+
+    return RasterSheet(Path(config["samples"]), config).read()
+
+
+def reference(config: Mapping[str, Any], name: str) -> Reference:
+    """Return a reference of the configuration.
+
+    Raises:
+        InputError: its mask values or an ``example:`` are not known.
+    """
+    given = config["references"][name]
+    scene = Scene(
+        resolve_example(given["image"]),
+        bands=as_bands(given["bands"]),
+        nodata=as_nodata(given["nodata"]),
+        mask=given["mask"] and resolve_example(given["mask"]),
+        quality=as_quality(given["mask_values"]),
+        date=None if given["date"] is None else str(given["date"]),
+        sensor=given["sensor"],
+    )
+    return Reference(name, scene)
+
+
+def as_bands(given: str | int | Iterable[str | int] | None) -> tuple[str, ...]:
+    """Return bands from a cell (``B04, B03`` or ``4``) or from a list."""
+    if given is None:
+        return ()
+    parts = str(given).split(",") if isinstance(given, (str, int)) else [str(part) for part in given]
+    return tuple(part.strip() for part in parts if part.strip())
+
+
+def as_nodata(given: str | float | None) -> Nodata:
+    """Return nodata from what :data:`NUMBER` allows; None stands for what the file declares."""
+    if given is None or given == "file":
+        return "file"
+    return None if given == "none" else float(given)
+
+
+def as_quality(given: str | int | Iterable[int | str] | None) -> Quality:
+    """Return the excluded values and bits from what :data:`RANGES` allows, or from a list.
+
+    Raises:
+        InputError: neither.
+    """
+    if given is None:
+        return Quality()
+    text = str(given) if isinstance(given, (str, int)) else ",".join(str(part) for part in given)
+    if not re.match(RANGES, text):
+        raise InputError(f"mask_values is '{text}', but must be values and bits, as '0, 2-4' or 'bit1, bit3'")
+    numbers: dict[str, list[int]] = {"": [], "bit": []}
+    for kind, first, last in _RANGE.findall(text):
+        numbers[kind.lower()] += range(int(first), int(last or first) + 1)
+    return Quality(tuple(numbers[""]), tuple(numbers["bit"]))
+
+
+def local_file(path: str) -> Path | None:
+    """Return the file on this machine behind what GDAL opens; None for one that lies elsewhere."""
+    archive = _ARCHIVE.match(path)
+    if archive:
+        return Path(archive[1] or archive[2])
+    if _REMOTE.match(path):
+        return None
+    parts = _SUBDATASET.match(path)
+    if parts and _REMOTE.match(parts[2]):
+        return None
+    return Path(parts[2] if parts else path)
+
+
+def relocated(path: str, beside: Any) -> str:
+    """Return what GDAL opens with its file looked up by ``beside(path) -> path``."""
+    if _REMOTE.match(path):
+        return path
+    parts = _SUBDATASET.match(path)
+    if parts is None:
+        return str(beside(path))
+    if _REMOTE.match(parts[2]):
+        return path
+    return f"{parts[1]}:{beside(parts[2])}:{parts[3]}"

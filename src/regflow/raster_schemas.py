@@ -1,0 +1,129 @@
+"""The model of a configuration and a sample sheet of scenes (kind ``rasters``)."""
+
+from regflow.core.names import SAFE
+from regflow.raster_samples import NUMBER, RANGES
+from regflow.schema_parts import Schema, named_entries, option, table_row, whole_config
+from regflow.schemas import KIND, OUTPUT, REQUIRED_COLUMNS, SAMPLES, SEED
+
+DATE = r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?$"
+
+_RASTER = "GeoTIFF, COG, JP2, VRT, a netCDF sub-dataset or anything GDAL reads; a file, http(s):// or s3://"
+_BANDS = "bands to match on, by number from 1 or by name: 'B04' or '4, 3'; empty: the first"
+_NODATA = "value that means no measurement; nan; none; file: what the file declares (empty)"
+_MASK = "quality mask of the same ground: clouds, shadows, snow ..."
+_VALUES = "values of the mask that exclude a pixel, '0, 2-4', or bits, 'bit1, bit3-4'; empty: 0 excludes"
+
+_COLUMNS = {
+    "sample": "id of the row: letters, digits, '.', '_', '+' and '-'; names the results",
+    "moving": f"the moving scene: {_RASTER}",
+    "fixed": "a reference of the configuration by name, or a raster; empty: the configuration's 'fixed'",
+    "bands": _BANDS,
+    "nodata": _NODATA,
+    "moving_mask": _MASK,
+    "mask_values": _VALUES,
+    "fixed_bands": "bands of the fixed scene to match on; empty: the reference's",
+    "fixed_nodata": "nodata of the fixed scene; empty: the reference's",
+    "fixed_mask": "quality mask of the fixed scene; empty: the reference's",
+    "fixed_mask_values": "values of that mask that exclude; empty: the reference's",
+    "companions": "other rasters that follow the same transform: 'b11=path;b12=path'",
+    "classes": "the same for rasters of classes, whose values are never blended: 'scl=path'",
+    "date": "of the moving scene: 2024-06-30, with a time or without",
+    "sensor": "any words; for the report",
+    "group": "any word; the report compares groups",
+    "truth": "a known correction to measure the true error with: displacement.tif (dx, dy in CRS units)",
+}
+
+_TEXTS = {"type": ["array", "string", "integer", "null"], "items": {"type": ["string", "integer"]}}
+_NUMBER = {"type": ["number", "string", "null"], "pattern": NUMBER}
+
+
+def samples_schema() -> Schema:
+    """Return the JSON schema of one row of the sample sheet."""
+    pairs = r"^[^=;]+=[^=;]+(;[^=;]+=[^=;]+)*;?$"
+    patterns = {
+        "sample": SAFE,
+        "nodata": NUMBER,
+        "fixed_nodata": NUMBER,
+        "mask_values": RANGES,
+        "fixed_mask_values": RANGES,
+        "companions": pairs,
+        "classes": pairs,
+        "date": DATE,
+    }
+    return table_row("one row of a sample sheet of scenes", _COLUMNS, REQUIRED_COLUMNS, patterns)
+
+
+def config_schema() -> Schema:
+    """Return the JSON schema of the configuration, with a description and default for each key."""
+    return whole_config(
+        "configuration of regflow for scenes",
+        kind={**KIND, "default": "rasters"},
+        samples=SAMPLES,
+        stac=_stac(),
+        output=OUTPUT,
+        seed=SEED,
+        fixed=option(["string", "null"], None, "reference of the rows that name no fixed scene"),
+        references=_references(),
+        **_stages(),
+    )
+
+
+def _references() -> Schema:
+    entries: dict[str, Schema] = {
+        "image": {"type": "string", "description": f"the fixed scene: {_RASTER}", "minLength": 1},
+        "bands": {**_TEXTS, "description": _BANDS, "default": None},
+        "nodata": {**_NUMBER, "description": _NODATA, "default": None},
+        "mask": option(["string", "null"], None, _MASK),
+        "mask_values": {**_TEXTS, "description": _VALUES, "default": None},
+        "date": option(["string", "null"], None, "of the scene: '2024-06-30'", pattern=DATE),
+        "sensor": option(["string", "null"], None, "any words; for the report"),
+    }
+    return named_entries("named fixed scenes; paths count from the working directory", entries, ["image"])
+
+
+def _stac() -> Schema:
+    return {
+        "type": ["object", "null"],
+        "description": "a STAC item collection instead of a sheet; each item is a sample",
+        "default": None,
+        "additionalProperties": False,
+        "required": ["path", "asset"],
+        "properties": {
+            "path": {"type": "string", "description": "the collection, a local JSON file", "minLength": 1},
+            "asset": {"type": "string", "description": "asset to match on, by its key", "minLength": 1},
+            "reference": option(
+                ["string", "null"],
+                None,
+                "id of the item all others go to; null: the reference that 'fixed' names",
+            ),
+            "bands": {**_TEXTS, "description": f"of that asset: {_BANDS}", "default": None},
+            "mask_asset": option(["string", "null"], None, "asset with the quality mask"),
+            "mask_values": {**_TEXTS, "description": _VALUES, "default": None},
+            "companions": {
+                "type": "array",
+                "items": {"type": "string"},
+                "description": "assets that follow the same transform",
+                "default": [],
+            },
+            "classes": {
+                "type": "array",
+                "items": {"type": "string"},
+                "description": "assets of classes that follow it, whose values are never blended",
+                "default": [],
+            },
+            "cloud_cover_max": option(
+                ["number", "null"],
+                None,
+                "leave out items with more clouds, in percent",
+                minimum=0,
+                maximum=100,
+            ),
+        },
+    }
+
+
+def _stages() -> dict[str, Schema]:
+    """Return the sections that the stages and the tables of methods state themselves."""
+    from regflow.methods import representation
+
+    return {"preprocess": representation.schema()}

@@ -1,0 +1,313 @@
+"""What is in the files of scenes, and what is wrong with them, before anything is computed."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from regflow.core.errors import InputError
+from regflow.core.files import read_json, sha256, write_json
+from regflow.core.image import Image
+from regflow.core.io.completeness import missing_bytes
+from regflow.core.io.rasters import RasterHeader, read_raster_header
+from regflow.core.scene import open_view, read_block
+from regflow.raster_samples import Quality, RasterSample, Reference, Scene, local_file
+from regflow.stages.ingest import Progress
+from regflow.stages.rasters.footprints import misplacement
+from regflow.stages.rasters.views import working_view
+
+log = logging.getLogger(__name__)
+
+Subject = RasterSample | Reference
+
+LOOKS = 8
+"""Windows along each side at which a scene is looked into first."""
+LOOK_PIXELS = 64
+STRIP_PIXELS = 1 << 22
+"""Pixels read at once when a scene has to be looked through as a whole."""
+STORED_WHOLE = ("GTiff", "COG", "VRT", "JP2OpenJPEG", "JP2ECW", "JP2KAK", "JP2MrSID")
+"""Formats whose files tell by themselves whether they are complete; others are read through."""
+
+
+@dataclass
+class Findings:
+    """What looking at one scene's files found.
+
+    Attributes:
+        header: the scene's; None when it cannot be read.
+        problems: sentences; any of them makes the scene unusable.
+        warnings: sentences on what was decided for the user.
+        stamps: size in bytes and time of change of each local file, by its path.
+        sums: SHA-256 of each local file by part.
+    """
+
+    header: RasterHeader | None = None
+    problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    stamps: dict[str, list[int]] = field(default_factory=dict)
+    sums: dict[str, str] = field(default_factory=dict)
+
+
+def ingest(output: str | Path, *, subject: Subject) -> dict[str, Any]:
+    """Look at a scene's files and write the manifest, problems included.
+
+    Args:
+        output: the JSON file to write, whole or not at all. Its keys: ``name``, ``state`` (``done``
+            or ``error``), ``problems``, ``warnings``, ``scene`` (how it is read), ``paths`` and
+            ``sha256`` by part, ``stamps``, ``driver``, ``georeference``, ``crs``, ``shape``,
+            ``grid``, ``bands``, and what the sheet says: ``fixed``, ``group``, ``date``, ``sensor``.
+        subject: the sample or the fixed scene.
+
+    Returns:
+        The manifest.
+    """
+    found = examine(subject, sums=True)
+    for sentence in found.problems:
+        log.error("%s: %s", name_of(subject), sentence)
+    for sentence in found.warnings:
+        log.warning("%s: %s", name_of(subject), sentence)
+    manifest = _manifest(subject, found)
+    write_json(output, manifest)
+    return manifest
+
+
+def read_manifest(path: str | Path) -> dict[str, Any]:
+    """Read the manifest of a scene that is fit for use.
+
+    Raises:
+        InputError: ingest found problems, all of which are named, or a file has changed since.
+    """
+    manifest: dict[str, Any] = read_json(path)
+    if manifest["state"] != "done":
+        raise InputError("; ".join(manifest["problems"]))
+    for file, stamp in manifest["stamps"].items():
+        if _stamp(Path(file)) != stamp:
+            raise InputError(f"{file}: this file has changed since it was checked; run it again")
+    return manifest
+
+
+def scene_of(manifest: Mapping[str, Any]) -> Scene:
+    """Return how the scene of a manifest is to be read."""
+    content = manifest["scene"]
+    quality = Quality(*(tuple(content["quality"][name]) for name in ("values", "bits")))
+    return Scene(**{**content, "bands": tuple(content["bands"]), "quality": quality})
+
+
+def check(config: Mapping[str, Any], *, threads: int = 1, progress: Progress | None = None) -> list[str]:
+    """Look at every input of a configuration of kind ``rasters`` and return all problems at once.
+
+    Args:
+        config: a complete configuration.
+        threads: scenes looked at together.
+        progress: called with how many scenes are done and how many there are.
+
+    Returns:
+        Sentences that begin with the sample or fixed scene they are about; empty when all is well.
+    """
+    from regflow.raster_samples import read_raster_samples
+    from regflow.samples import fixed_images
+
+    try:
+        samples = read_raster_samples(config)
+    except InputError as error:
+        return str(error).splitlines()
+    subjects: list[Subject] = [*fixed_images(samples).values(), *samples]
+    problems = []
+    with ThreadPoolExecutor(threads) as pool:
+        looked_at = zip(subjects, pool.map(examine, subjects), strict=True)
+        for count, (subject, found) in enumerate(looked_at, start=1):
+            problems += [f"{name_of(subject)}: {sentence}" for sentence in found.problems]
+            if progress is not None:
+                progress(count, len(subjects))
+    return problems
+
+
+def examine(subject: Subject, *, sums: bool = False) -> Findings:
+    """Look at one scene's files; a sample's are also held against its fixed scene's header.
+
+    Args:
+        subject: the sample or the fixed scene.
+        sums: also read all local files for their checksums.
+    """
+    found = Findings()
+    files = subject.files()
+    local = {part: path for part, name in files.items() if (path := local_file(name)) is not None}
+    missing = {part for part, path in local.items() if not path.exists()}
+    found.problems += [f"{local[part]}: this file does not exist; correct the path" for part in missing]
+    found.stamps = {str(path): _stamp(path) for part, path in local.items() if part not in missing}
+    if not missing & {"image", "mask"}:
+        _noted(found, _examine_scene, subject)
+    for part in files.keys() - missing - {"image", "mask"}:
+        _noted(found, _examine_companion, subject, files[part])
+    if sums:
+        found.sums = {part: sha256(path) for part, path in local.items() if part not in missing}
+    for name, stamp in found.stamps.items():
+        if _stamp(Path(name)) != stamp:
+            found.problems.append(
+                f"{name}: this file changed while it was read; let its writer finish, then run it again"
+            )
+    found.problems = list(dict.fromkeys(found.problems))
+    return found
+
+
+def name_of(subject: Subject) -> str:
+    """Return the id of a sample or the name of a fixed scene."""
+    return subject.sample if isinstance(subject, RasterSample) else subject.name
+
+
+def _noted(found: Findings, look: Any, *arguments: Any) -> None:
+    """Look at something, and note the sentence with which it is refused."""
+    try:
+        look(found, *arguments)
+    except InputError as error:
+        found.problems.append(str(error))
+
+
+def _examine_scene(found: Findings, subject: Subject) -> None:
+    """The scene itself: whole, with its bands and mask, samples that differ, where it should be."""
+    scene = subject.scene
+    header = read_raster_header(scene.image)
+    found.header = header
+    _refuse_incomplete(scene.image, header)
+    fixed = _fixed_header(subject)
+    view = working_view(scene, header)
+    if scene.mask is not None:
+        _refuse_incomplete(scene.mask, read_raster_header(scene.mask))
+    _refuse_blank(scene, open_view(view))
+    if fixed is not None:
+        sentence, warning = misplacement(fixed, header)
+        found.problems += [sentence] if sentence else []
+        found.warnings += [warning] if warning else []
+
+
+def _examine_companion(found: Findings, subject: Subject, path: str) -> None:
+    """A raster that follows the transform: whole, and tied to the ground as its scene is."""
+    header = read_raster_header(path)
+    _refuse_incomplete(path, header)
+    own = found.header
+    if own is None or isinstance(subject, Reference) or path == subject.truth:
+        return
+    if header.georeference == "none" and own.georeference == "none":
+        return
+    sentence, _ = misplacement(own, header)
+    if sentence:
+        found.problems.append(sentence)
+
+
+def _refuse_incomplete(path: str, header: RasterHeader) -> None:
+    file = local_file(path)
+    if file is None or str(file) != path:
+        return
+    lacking = missing_bytes(path)
+    if lacking:
+        raise InputError(
+            f"{path}: this file is cut off ({lacking:,} bytes or more are missing); fetch it again"
+        )
+    if header.driver not in STORED_WHOLE:
+        whole = open_view(working_view(Scene(path), header))
+        for rows, cols in _strips(whole):
+            read_block(whole, rows, cols)
+
+
+def _refuse_blank(scene: Scene, image: Image) -> None:
+    """Look for two samples that are valid and differ, first here and there, then everywhere.
+
+    Raises:
+        InputError: there are none.
+    """
+    seen: float | None = None
+    for rows, cols in (*_looks(image), *_strips(image)):
+        block = read_block(image, rows, cols)
+        values = block.values[0][block.valid]
+        if values.size:
+            seen = float(values[0]) if seen is None else seen
+            if (values != seen).any():
+                return
+    if seen is not None:
+        raise InputError(
+            f"{scene.image}: the bands to match on are constant ({seen:g}) wherever they are valid; name "
+            "other bands or another scene"
+        )
+    if scene.mask is None:
+        raise InputError(f"{scene.image}: all pixels are nodata; give another scene, or correct 'nodata'")
+    raise InputError(
+        f"{scene.image}: its mask {scene.mask} leaves no pixel (all clouds or nodata); give another scene, "
+        "or correct the mask's values"
+    )
+
+
+def _looks(image: Image) -> Iterator[tuple[slice, slice]]:
+    """Yield small windows spread evenly, the middle ones among the first."""
+    height, width = image.grid.shape
+    rows, cols = (
+        [min(int((n + 0.5) * size / LOOKS), max(size - LOOK_PIXELS, 0)) for n in range(LOOKS)]
+        for size in (height, width)
+    )
+    for number in range(LOOKS * LOOKS):
+        # A step prime to the count visits every window, and jumps about the scene.
+        place = (number * 27 + LOOKS * LOOKS // 2) % (LOOKS * LOOKS)
+        row, col = rows[place // LOOKS], cols[place % LOOKS]
+        yield slice(row, min(row + LOOK_PIXELS, height)), slice(col, min(col + LOOK_PIXELS, width))
+
+
+def _strips(image: Image) -> Iterator[tuple[slice, slice]]:
+    height, width = image.grid.shape
+    step = max(1, STRIP_PIXELS // width)
+    for top in range(0, height, step):
+        yield slice(top, min(top + step, height)), slice(0, width)
+
+
+def _fixed_header(subject: Subject) -> RasterHeader | None:
+    """Return the header of a sample's fixed scene; its own manifest tells what is wrong with it."""
+    if isinstance(subject, Reference):
+        return None
+    try:
+        return read_raster_header(subject.fixed.image)
+    except InputError:
+        return None
+
+
+def _stamp(path: Path) -> list[int]:
+    try:
+        status = path.stat()
+    except OSError:
+        return [-1, -1]
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _manifest(subject: Subject, found: Findings) -> dict[str, Any]:
+    header = found.header
+    return {
+        "name": name_of(subject),
+        "fixed": subject.fixed.name if isinstance(subject, RasterSample) else None,
+        "state": "error" if found.problems else "done",
+        "problems": found.problems,
+        "warnings": found.warnings,
+        "scene": asdict(subject.scene),
+        "group": subject.group if isinstance(subject, RasterSample) else None,
+        "date": subject.scene.date,
+        "sensor": subject.scene.sensor,
+        "driver": header.driver if header else None,
+        "georeference": header.georeference if header else None,
+        "crs": header.crs if header else None,
+        "shape": list(header.shape) if header else None,
+        "grid": header.grid.to_dict() if header and header.grid else None,
+        "bands": [asdict(band) for band in header.bands] if header else None,
+        "paths": _nested(subject.files()),
+        "sha256": _nested(found.sums),
+        "stamps": found.stamps,
+    }
+
+
+def _nested(parts: Mapping[str, str]) -> dict[str, Any]:
+    """Return parts by name, ``companions.NAME`` gathered under ``companions``."""
+    nested: dict[str, Any] = {}
+    for part, value in parts.items():
+        group, _, name = part.partition(".")
+        if name:
+            nested.setdefault(group, {})[name] = value
+        else:
+            nested[group] = value
+    return nested

@@ -1,0 +1,132 @@
+"""Working scenes: what steers a registration, never what it produces.
+
+A working scene is a recipe, not a copy: which bands of which file, averaged to which spacing, in
+which representation. Windows of it are made when they are read; only a small overview is written.
+"""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from regflow.core.errors import InputError
+from regflow.core.gate import Verdict
+from regflow.core.image import Image
+from regflow.core.io.rasters import RasterHeader, read_raster_header
+from regflow.core.scene import SceneView
+from regflow.methods.representation import METHODS
+from regflow.raster_samples import Scene
+from regflow.stages.outcome import Outcome, conclude, done, timed
+from regflow.stages.rasters.ingest import read_manifest, scene_of
+from regflow.stages.rasters.views import spacing_of, working_view
+from regflow.stages.rasters.working import WorkingScene, read_overview, read_scene, write_working
+
+CLEAR_RATIO = 1.5
+"""A scene finer by less keeps its pixels: averaging 1.2 of them only blurs."""
+
+
+def prepare(
+    scene: Scene,
+    settings: Mapping[str, Any],
+    *,
+    reference: tuple[WorkingScene, Image] | None = None,
+    header: RasterHeader | None = None,
+) -> tuple[WorkingScene, Image, list[dict[str, Any]]]:
+    """Decide how a scene is read for registration, and read its overview.
+
+    Args:
+        scene: the file and how it is to be read.
+        settings: the ``preprocess`` section of the configuration, complete.
+        reference: the fixed working scene and its overview, for a moving scene.
+        header: of the scene's file, where it has been read.
+
+    Returns:
+        The working scene, its overview, and one record per step.
+
+    Raises:
+        InputError: the file does not hold what the sheet says, or no sample may steer.
+    """
+    steps: list[dict[str, Any]] = []
+    found = header or read_raster_header(scene.image)
+    fixed_grid = None if reference is None else reference[0].view.grid
+    with timed(steps, "view") as record:
+        view = working_view(scene, found, settings["weights"], fixed_grid)
+        working = _resolutions(view, settings, reference)
+        record.update(spacing=working.spacing, coarse_spacing=working.coarse_spacing)
+    with timed(steps, "overview", representation=working.representation) as record:
+        overview = working.overview()
+        record["valid_share"] = _usable(scene, overview)
+    return working, overview, steps
+
+
+def preprocess(
+    output: str | Path,
+    *,
+    sample: str,
+    manifest: str | Path,
+    settings: Mapping[str, Any],
+    reference: str | Path | None = None,
+) -> Outcome:
+    """Make the working scene of one original: ``view.json``, ``overview.tif`` and ``stage.json``.
+
+    Args:
+        output: the directory to make.
+        sample: the sample's id, or the fixed scene's name.
+        manifest: of this scene, written by ingest.
+        settings: the ``preprocess`` section of the configuration.
+        reference: this stage's directory of the fixed scene, for a moving scene.
+    """
+
+    def work(folder: Path) -> Outcome:
+        scene = scene_of(read_manifest(manifest))
+        fixed = None if reference is None else (read_scene(reference), read_overview(reference))
+        working, overview, steps = prepare(scene, settings, reference=fixed)
+        write_working(folder, working, overview)
+        return done(Verdict("pass", "the working scene was made"), steps)
+
+    return conclude("preprocess", sample, output, [] if reference is None else [reference], work)
+
+
+def _resolutions(
+    view: SceneView, settings: Mapping[str, Any], reference: tuple[WorkingScene, Image] | None
+) -> WorkingScene:
+    """Return the working scene at the spacings of the two stages: the pair's, and the overviews'."""
+    own = spacing_of(view.grid)
+    both, coarse = [own], settings["spacing"] or 0.0
+    if reference is not None:
+        fixed, overview = reference
+        both.append(fixed.spacing or spacing_of(fixed.view.grid))
+        coarse = spacing_of(overview.grid)
+    spacing = max(*both, settings["spacing"] or 0.0)
+    # Whole pixels are averaged quickly, and without favoring any.
+    shrink = math.ceil(max(view.grid.shape) / settings["overview"] - 1e-6)
+    coarse = max(spacing, coarse, shrink * own)
+    method = settings["representation"]["method"]
+    options = METHODS[method].complete(settings["representation"]["options"].get(method, {}))
+    return WorkingScene(
+        view,
+        spacing if spacing > CLEAR_RATIO * min(both) else None,
+        coarse if coarse > CLEAR_RATIO * own else None,
+        method,
+        options,
+    )
+
+
+def _usable(scene: Scene, overview: Image) -> float:
+    """Return the share of an overview's samples that may steer.
+
+    Raises:
+        InputError: none may, or all of them are equal.
+    """
+    assert overview.mask is not None
+    share = float(overview.mask.mean())
+    if not share:
+        masked = " or masked" if scene.mask else ""
+        raise InputError(f"{scene.image}: no pixel may steer: all are nodata{masked}; give another scene")
+    values = overview.channel[overview.mask]
+    if values.min() == values.max():
+        raise InputError(
+            f"{scene.image}: the bands to match on are constant ({values[0]:g}) where they are valid; "
+            "name other bands or another scene"
+        )
+    return share

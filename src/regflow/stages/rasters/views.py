@@ -1,0 +1,74 @@
+"""How a scene's file is read for registration: bands, mask and coordinates."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from regflow.core.errors import InputError
+from regflow.core.grid import Grid
+from regflow.core.io.rasters import RasterHeader, read_raster_header
+from regflow.core.scene import SceneView, scene_view
+from regflow.raster_samples import Quality, Scene
+
+
+def working_view(
+    scene: Scene, header: RasterHeader, weights: list[float] | None = None, fixed: Grid | None = None
+) -> SceneView:
+    """Return how a scene's file is read, on its pixels in the fixed scene's coordinates.
+
+    Args:
+        scene: the file and how it is to be read.
+        header: of the file.
+        weights: of the bands; None for their mean.
+        fixed: the fixed scene's pixels, for a moving scene.
+
+    Raises:
+        InputError: the bands, weights or mask do not fit the file, or its coordinates the fixed
+            scene's.
+    """
+    bands = scene.bands or (header.bands[0].number,)
+    view = scene_view(
+        header,
+        bands=bands,
+        weights=weights or [1 / len(bands)] * len(bands),
+        nodata=scene.nodata,
+        mask=scene.mask,
+        mask_values=excluded_values(scene.quality, scene.mask),
+        crs=None if fixed is None else fixed.crs,
+        pixels=fixed is not None and is_pixel_space(fixed),
+    )
+    if fixed is not None and header.georeference == "none" and not is_pixel_space(fixed):
+        # A scene without coordinates starts on the fixed scene's first pixels, one to one.
+        view = replace(view, grid=Grid(view.grid.shape, fixed.affine, fixed.crs))
+    return view
+
+
+def excluded_values(quality: Quality, mask: str | None) -> tuple[float, ...]:
+    """Return the values of a mask that exclude a pixel, bits spelled out.
+
+    Raises:
+        InputError: bits are named and the mask's numbers are too large to spell them out.
+    """
+    if mask is None:
+        return ()
+    if not quality.values and not quality.bits:
+        return (0.0,)
+    values = set(quality.values)
+    if quality.bits:
+        dtype = np.dtype(read_raster_header(mask).bands[0].dtype)
+        if dtype.kind not in "iu" or dtype.itemsize > 2:
+            raise InputError(f"{mask}: its samples are {dtype}, which have no bits to look at; name values")
+        flags = sum(1 << bit for bit in set(quality.bits))
+        numbers = np.arange(np.iinfo(dtype).max + 1)
+        values.update(numbers[(numbers & flags) != 0].tolist())
+    return tuple(float(value) for value in sorted(values))
+
+
+def spacing_of(grid: Grid) -> float:
+    """Return the distance of a grid's samples in world units, the geometric mean of its axes'."""
+    return float(np.sqrt(np.prod(grid.spacing)))
+
+
+def is_pixel_space(grid: Grid) -> bool:
+    """Tell whether a grid's world is its own pixels."""
+    return grid.crs is None and bool(np.array_equal(grid.affine, np.eye(3)))
