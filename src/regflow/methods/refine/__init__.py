@@ -2,6 +2,7 @@
 
 from regflow.methods.refine.greedy_options import GREEDY
 from regflow.methods.refine.learning_options import INSTANCE_OPTIMIZATION, VOXELMORPH
+from regflow.methods.refine.tie_point_options import TIE_POINTS
 from regflow.methods.table import Method
 
 _HERE = "regflow.methods.refine"
@@ -53,5 +54,17 @@ METHODS: dict[str, Method] = {
         "Klein et al., IEEE Trans. Medical Imaging 29(1):196-205, 2010",
         ELASTIX_BSPLINE,
     ),
-    "none": Method(f"{_HERE}.none:none", "No deformation: the affine transform is the result."),
+    "tie-points": Method(
+        f"{_HERE}.tie_points:tie_points",
+        "Windows matched by least squares over the scene, and a smoothing B-spline through those that hold.",
+        "Gruen, South African J. Photogrammetry 14(3):175-187, 1985; "
+        "Eilers & Marx, Statistical Science 11(2):89-121, 1996",
+        TIE_POINTS,
+        kinds=("rasters",),
+    ),
+    "none": Method(
+        f"{_HERE}.none:none",
+        "No deformation: the affine transform is the result.",
+        kinds=("volumes", "rasters"),
+    ),
 }

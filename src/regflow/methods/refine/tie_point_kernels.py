@@ -20,9 +20,6 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-REACH = 8
-"""Pixels by which the filters of :func:`smoothing` and :func:`coefficients` shrink a patch."""
-
 _JIT: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
 
 
@@ -133,7 +130,14 @@ def eroded(seen: Array, margin: int, cut: int) -> Array:
 
 @njit(**_JIT)
 def pull(
-    block: Array, valid: Array, corner: Array, center: Array, jacobian: Array, step: int, out: Array, seen: Array
+    block: Array,
+    valid: Array,
+    corner: Array,
+    center: Array,
+    jacobian: Array,
+    step: int,
+    out: Array,
+    seen: Array,
 ) -> None:
     """Sample a patch on a turned or scaled lattice; else as :func:`crop`.
 
@@ -157,7 +161,7 @@ def pull(
                 u = (j - cols // 2) * step + k % step - 0.5 * (step - 1)
                 x = center[0] + jacobian[0, 0] * u + jacobian[0, 1] * v - corner[1]
                 y = center[1] + jacobian[1, 0] * u + jacobian[1, 1] * v - corner[0]
-                left, top = int(math.floor(x)), int(math.floor(y))
+                left, top = math.floor(x), math.floor(y)
                 if left < 1 or top < 1 or left > width - 3 or top > height - 3:
                     continue
                 if not (valid[top, left] and valid[top, left + 1]):
@@ -239,7 +243,7 @@ def _mean_length(channels: Array) -> float:
 def features(patch: Array, channels: int, soft: Array, blur: Array) -> Array:
     """Return what is compared, ``(C, n, n)``: smoothed intensities, or channels of oriented gradients.
 
-    Both shrink the patch by :data:`REACH` minus nothing: the taps are of that total length.
+    Each axis shrinks by twice the reach of the taps, for gradients by 2 more.
     """
     if channels == 0:
         smooth = filtered(patch, soft)
@@ -250,7 +254,9 @@ def features(patch: Array, channels: int, soft: Array, blur: Array) -> Array:
 
 
 @njit(**_JIT)
-def search(template: Array, inside: Array, target: Array, seen: Array, most: int) -> tuple[int, int, float, float]:
+def search(
+    template: Array, inside: Array, target: Array, seen: Array, most: int
+) -> tuple[int, int, float, float]:
     """Find a template in a larger patch by whole samples.
 
     Args:
@@ -317,7 +323,14 @@ def _score_row(template: Array, inside: Array, target: Array, known: Array, dy: 
 
 @njit(**_JIT)
 def align(
-    template: Array, weight: Array, coefs: Array, warp: Array, free: int, rounds: int, tolerance: float, sampled: Array
+    template: Array,
+    weight: Array,
+    coefs: Array,
+    warp: Array,
+    free: int,
+    rounds: int,
+    tolerance: float,
+    sampled: Array,
 ) -> tuple[float, float, float]:
     """Align a window by inverse-compositional Gauss-Newton on the normalized residual.
 
@@ -413,9 +426,7 @@ def _prepare(
 
 
 @njit(**_JIT)
-def _project(
-    part: Array, slopes: Array, weight: Array, total: float, projected: Array, sums: Array
-) -> float:
+def _project(part: Array, slopes: Array, weight: Array, total: float, projected: Array, sums: Array) -> float:
     """Project a window on the slopes of the six parameters; return its spread about its means.
 
     Sums run down the columns first: side by side, in an order that does not change.
@@ -636,12 +647,19 @@ def _sample_row(coefs: Array, x0: float, y0: float, along_x: float, along_y: flo
         ay, by = sixth * rt * rt * rt, two_thirds - half * t * t * (two - t)
         cy, dy = two_thirds - half * rt * rt * (two - rt), sixth * t * t * t
         k, v = left - np.uint32(1), top - np.uint32(1)
-        one_u, two_u, three_u = np.uint32(1), np.uint32(2), np.uint32(3)
-        row_a = ax * coefs[v, k] + bx * coefs[v, k + one_u] + cx * coefs[v, k + two_u] + dx * coefs[v, k + three_u]
-        v += one_u
-        row_b = ax * coefs[v, k] + bx * coefs[v, k + one_u] + cx * coefs[v, k + two_u] + dx * coefs[v, k + three_u]
-        v += one_u
-        row_c = ax * coefs[v, k] + bx * coefs[v, k + one_u] + cx * coefs[v, k + two_u] + dx * coefs[v, k + three_u]
-        v += one_u
-        row_d = ax * coefs[v, k] + bx * coefs[v, k + one_u] + cx * coefs[v, k + two_u] + dx * coefs[v, k + three_u]
+        row_a = _blend(coefs, v, k, ax, bx, cx, dx)
+        row_b = _blend(coefs, v + np.uint32(1), k, ax, bx, cx, dx)
+        row_c = _blend(coefs, v + np.uint32(2), k, ax, bx, cx, dx)
+        row_d = _blend(coefs, v + np.uint32(3), k, ax, bx, cx, dx)
         out[j] = ay * row_a + by * row_b + cy * row_c + dy * row_d
+
+
+@njit(**_JIT)
+def _blend(coefs: Array, row: int, col: int, a: float, b: float, c: float, d: float) -> float:
+    # Unsigned indices: numba then looks for no negative ones.
+    return (
+        a * coefs[row, col]
+        + b * coefs[row, col + np.uint32(1)]
+        + c * coefs[row, col + np.uint32(2)]
+        + d * coefs[row, col + np.uint32(3)]
+    )

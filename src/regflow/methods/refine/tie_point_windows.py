@@ -22,12 +22,19 @@ from regflow.methods.refine.tie_point_kernels import (
 )
 
 Array = NDArray[Any]
+Scene = tuple[Array, Array, Array]
+"""Float32 pixels ``(h, w)``, their validity, and row and column, in the scene, of the first."""
+Place = tuple[Scene, Array, Array]
+"""A scene, ``(x, y)`` in its pixels, and a ``(2, 2)`` lattice: its pixels per pixel of a window."""
+Recipe = tuple[Array, int, Array, Array, Array]
+"""How windows are compared: the plan ``(3, 2)`` (radius in samples of 4, 2 and 1 pixels; in the first
+row also the farthest shift of the search), 0 for intensities or the number of directions of gradients,
+and the taps of the smoothing, of the gradients' smoothing and of the spline's prefilter."""
 
 COLUMNS = (
     "shift_x",
     "shift_y",
     "zncc",
-    "zncc_before",
     "peak",
     "rival",
     "error_x",
@@ -49,213 +56,179 @@ SLACK = 4
 MARGIN = 2
 """Samples around an invalid one that its filters reach and that therefore do not count."""
 SSIM_CELL = 7
+LEAST_VALID = 0.5
+"""Share of a window that must be valid in both scenes."""
+ROUNDS = 12
+TOLERANCE = 0.003
+"""Samples; an iteration that moves a window by less is its last."""
 
 _JIT: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
 
 
 @njit(**_JIT)
 def match_windows(
-    fixed: tuple[Array, Array, Array],
-    moving: tuple[Array, Array, Array],
-    points: Array,
-    guesses: Array,
-    jacobians: Array,
-    plan: Array,
-    channels: int,
-    taps: tuple[Array, Array, Array],
-    out: Array,
+    fixed: Scene, moving: Scene, points: Array, guesses: Array, jacobians: Array, recipe: Recipe, out: Array
 ) -> None:
     """Match windows around points of the fixed scene with the moving scene.
 
     Args:
-        fixed: pixels ``(h, w)``, their validity, and row and column of the first in the scene.
-        moving: the same of the moving scene, covering all that may be met.
+        fixed: the fixed scene's pixels around the points.
+        moving: the moving scene's pixels, covering all that may be met.
         points: ``(N, 2)`` whole ``(x, y)`` of the fixed scene's pixels.
         guesses: ``(N, 2)`` where the initial transform puts them in the moving scene's pixels.
         jacobians: ``(N, 2, 2)`` of the initial transform, pixels to pixels.
-        plan: ``(3, 2)`` whole numbers: radius in samples, and, in the first row, the farthest
-            shift, for the samples of 4, 2 and 1 pixels.
-        channels: 0 for intensities, else the number of directions of gradients.
-        taps: of the smoothing, of the gradients' smoothing and of the spline's prefilter.
+        recipe: how to compare.
         out: ``(N, len(COLUMNS))`` float64, filled; rows of windows that failed are NaN but for
             ``valid``, the share of the window that could be compared.
     """
     for n in range(points.shape[0]):
         out[n, :] = np.nan
-        _match(fixed, moving, points[n], guesses[n], jacobians[n], plan, channels, taps, out[n])
+        _match(fixed, moving, points[n], guesses[n], jacobians[n], recipe, out[n])
 
 
 @njit(**_JIT)
 def _match(
-    fixed: tuple[Array, Array, Array],
-    moving: tuple[Array, Array, Array],
-    point: Array,
-    guess: Array,
-    jacobian: Array,
-    plan: Array,
-    channels: int,
-    taps: tuple[Array, Array, Array],
-    row: Array,
+    fixed: Scene, moving: Scene, point: Array, guess: Array, jacobian: Array, recipe: Recipe, row: Array
 ) -> None:
-    plain = True
-    for a in range(2):
-        for b in range(2):
-            if abs(jacobian[a, b] - (1.0 if a == b else 0.0)) > PLAIN_WITHIN:
-                plain = False
+    """Match one window there and back; fill its row."""
     still = np.eye(2)
-    lattice = np.eye(2) if plain else jacobian
-    linear = jacobian if plain else still
-    forth = np.full(12, np.nan)
-    _track(fixed, moving, point, guess, still, lattice, linear, plan, channels, taps, 6, forth)
-    row[12] = forth[9]
+    plain = np.abs(jacobian - still).max() <= PLAIN_WITHIN
+    lattice, linear = (still, jacobian) if plain else (jacobian, still)
+    here, aim = (fixed, point, still), (moving, guess, lattice)
+    forth = np.full(9, np.nan)
+    _track(here, aim, linear, recipe, 6, forth)
+    row[11] = forth[7]
     if not forth[2] > -2.0:
         return
-    sx, sy = forth[0], forth[1]
-    there = np.empty(2)
-    for k in range(2):
-        there[k] = guess[k] + lattice[k, 0] * sx + lattice[k, 1] * sy
-    back = np.full(12, np.nan)
-    undone = np.linalg.inv(linear) if plain else still
-    _track(moving, fixed, there, point, lattice, still, undone, plan, channels, taps, 2, back)
-    inverse = np.linalg.inv(jacobian)
-    dx, dy = there[0] - guess[0], there[1] - guess[1]
-    row[0] = inverse[0, 0] * dx + inverse[0, 1] * dy
-    row[1] = inverse[1, 0] * dx + inverse[1, 1] * dy
-    row[2], row[3], row[4], row[5] = forth[2], forth[3], forth[4], forth[5]
-    row[6], row[7] = forth[6], forth[7]
-    row[8], row[9] = back[0], back[1]
-    row[10], row[11] = forth[10], forth[11]
+    way = _product(lattice, forth[:2])
+    back = np.full(9, np.nan)
+    _track((moving, guess + way, lattice), here, np.linalg.inv(linear), recipe, 2, back)
+    row[:2] = _product(np.linalg.inv(jacobian), way)
+    row[2:7] = forth[2:7]
+    row[7:9] = back[:2]
+    row[9] = _before(here, aim, recipe)
+    row[10] = forth[8]
 
 
 @njit(**_JIT)
-def _track(
-    source: tuple[Array, Array, Array],
-    target: tuple[Array, Array, Array],
-    middle: Array,
-    guess: Array,
-    source_lattice: Array,
-    target_lattice: Array,
-    linear: Array,
-    plan: Array,
-    channels: int,
-    taps: tuple[Array, Array, Array],
-    free: int,
-    found: Array,
-) -> None:
-    """Follow one window; fill shift x, y on the target's lattice, correlation and the rest."""
-    shift = np.zeros(2)
+def _track(source: Place, target: Place, linear: Array, recipe: Recipe, free: int, found: Array) -> None:
+    """Follow one window from a place to near another.
+
+    Args:
+        source: where the window is.
+        target: where its partner should be.
+        linear: linear part of the map between their lattices, to start from.
+        recipe: how to compare.
+        free: 2 to move the window, 6 to let its linear part follow.
+        found: filled with the shift along x and y on the target's lattice, correlation, the search's
+            peak and rival, standard errors along x and y, the share of the window that is valid, and
+            the SSIM.
+    """
+    plan = recipe[0]
     radius, most = plan[0, 0], plan[0, 1]
-    part, inside, off = _window(source, middle, source_lattice, 4, radius, channels, taps)
-    there, seen, end = _window(target, guess, target_lattice, 4, radius + most, channels, taps)
-    size = 2 * radius + 1
-    shares = 0
-    for i in range(size):
-        for j in range(size):
-            shares += 1 if inside[i, j] else 0
-    found[9] = shares / (size * size)
-    if 2 * shares < size * size:
+    part, inside, off = _window(source, 4, radius, recipe)
+    there, seen, end = _window(target, 4, radius + most, recipe)
+    found[7] = inside.mean()
+    if found[7] < LEAST_VALID:
         return
     dx, dy, peak, rival = search(part, inside, there, seen, most)
     if peak <= 0.0:
         return
-    found[4], found[5] = peak, rival
-    shift[0] = end[0] + 4.0 * dx - (linear[0, 0] * off[0] + linear[0, 1] * off[1])
-    shift[1] = end[1] + 4.0 * dy - (linear[1, 0] * off[0] + linear[1, 1] * off[1])
+    found[3], found[4] = peak, rival
+    shift = end - _product(linear, off) + 4.0 * np.array([dx, dy])
     warp = np.zeros((2, 3))
     warp[:, :2] = linear
-    _level(source, target, middle, guess, source_lattice, target_lattice, warp, shift, 2, plan[1, 0], channels, taps, 2, found)
+    _level(source, target, warp, shift, 2, plan[1, 0], recipe, 2, found)
     if found[2] > -2.0:
-        _level(source, target, middle, guess, source_lattice, target_lattice, warp, shift, 1, plan[2, 0], channels, taps, free, found)
-    found[0], found[1] = shift[0], shift[1]
+        _level(source, target, warp, shift, 1, plan[2, 0], recipe, free, found)
+    found[:2] = shift
 
 
 @njit(**_JIT)
 def _level(
-    source: tuple[Array, Array, Array],
-    target: tuple[Array, Array, Array],
-    middle: Array,
-    guess: Array,
-    source_lattice: Array,
-    target_lattice: Array,
+    source: Place,
+    target: Place,
     warp: Array,
     shift: Array,
     step: int,
     radius: int,
-    channels: int,
-    taps: tuple[Array, Array, Array],
+    recipe: Recipe,
     free: int,
     found: Array,
 ) -> None:
     """Align one window at one resolution; change ``warp`` and ``shift`` in place."""
-    part, inside, off = _window(source, middle, source_lattice, step, radius + 1, channels, taps)
-    center = np.empty(2)
-    for k in range(2):
-        center[k] = guess[k] + target_lattice[k, 0] * shift[0] + target_lattice[k, 1] * shift[1]
-    reach = taps[2].size - 1
-    there, seen, end = _window(target, center, target_lattice, step, radius + SLACK + reach, channels, taps)
-    coefs = np.empty((there.shape[0], there.shape[1] - 2 * reach, there.shape[2] - 2 * reach), np.float32)
+    part, inside, off = _window(source, step, radius + 1, recipe)
+    moved = (target[0], target[1] + _product(target[2], shift), target[2])
+    taps = recipe[4]
+    there, seen, end = _window(moved, step, radius + SLACK + taps.size - 1, recipe)
+    cut = 2 * (taps.size - 1)
+    coefs = np.empty((there.shape[0], there.shape[1] - cut, there.shape[2] - cut), np.float32)
     for c in range(there.shape[0]):
-        coefs[c] = filtered(there[c], taps[2])
-    size = 2 * radius + 1
+        coefs[c] = filtered(there[c], taps)
     # The start: where the shift so far, seen from this patch's middle, puts the window's middle.
-    for k in range(2):
-        warp[k, 2] = (warp[k, 0] * off[0] + warp[k, 1] * off[1] - end[k]) / step
+    warp[:, 2] = (_product(warp[:, :2], off) - end) / step
+    size = 2 * radius + 1
     weight = np.zeros((size, size), np.float32)
-    count = 0
+    at_x = round(there.shape[1] // 2 + warp[0, 2]) - radius
+    at_y = round(there.shape[1] // 2 + warp[1, 2]) - radius
     for i in range(size):
         for j in range(size):
-            y = int(round(there.shape[1] // 2 + warp[1, 2])) + i - radius
-            x = int(round(there.shape[1] // 2 + warp[0, 2])) + j - radius
-            if inside[i + 1, j + 1] and seen[y, x]:
+            if inside[i + 1, j + 1] and seen[at_y + i, at_x + j]:
                 weight[i, j] = 1.0
-                count += 1
     found[2] = -2.0
-    found[9] = count / (size * size)
-    if 2 * count < size * size:
+    found[7] = weight.mean()
+    if found[7] < LEAST_VALID:
         return
     sampled = np.empty((part.shape[0], size, size), np.float32)
-    inner = part[:, 1 : 1 + size, 1 : 1 + size]
-    found[2], found[6], found[7] = align(part, weight, coefs, warp, free, 12, 0.003, sampled)
+    found[2], found[5], found[6] = align(part, weight, coefs, warp, free, ROUNDS, TOLERANCE, sampled)
     if found[2] <= -2.0:
         return
-    for k in range(2):
-        shift[k] += end[k] + step * warp[k, 2] - (warp[k, 0] * off[0] + warp[k, 1] * off[1])
+    shift += end + step * warp[:, 2] - _product(warp[:, :2], off)
     if step == 1:
-        found[11] = _ssim(inner, sampled, weight)
+        found[8] = _ssim(part[:, 1 : 1 + size, 1 : 1 + size], sampled, weight)
 
 
 @njit(**_JIT)
-def _window(
-    scene: tuple[Array, Array, Array],
-    center: Array,
-    lattice: Array,
-    step: int,
-    radius: int,
-    channels: int,
-    taps: tuple[Array, Array, Array],
-) -> tuple[Array, Array, Array]:
+def _window(place: Place, step: int, radius: int, recipe: Recipe) -> tuple[Array, Array, Array]:
     """Return a window's features ``(C, n, n)``, their validity, and where its middle is.
 
-    The last is the middle's offset from ``center`` in pixels of the lattice.
+    The last is the middle's offset from the place, in pixels of its lattice.
     """
-    around = taps[0].size - 1
-    if channels > 0:
-        around += taps[1].size
+    scene, center, lattice = place
+    channels, soft, blur = recipe[1], recipe[2], recipe[3]
+    around = soft.size - 1 + (blur.size if channels > 0 else 0)
     size = 2 * (radius + around) + 1
     raw = np.empty((size, size), np.float32)
     seen = np.empty((size, size), np.bool_)
     off = np.zeros(2)
-    straight = lattice[0, 0] == 1.0 and lattice[1, 1] == 1.0 and lattice[0, 1] == 0.0 and lattice[1, 0] == 0.0
-    if straight:
-        at_x = int(math.floor(math.floor(center[0] + 0.5) / step))
-        at_y = int(math.floor(math.floor(center[1] + 0.5) / step))
+    if np.abs(lattice - np.eye(2)).max() == 0.0:
+        at_x = math.floor(math.floor(center[0] + 0.5) / step)
+        at_y = math.floor(math.floor(center[1] + 0.5) / step)
         off[0] = at_x * step + 0.5 * (step - 1) - center[0]
         off[1] = at_y * step + 0.5 * (step - 1) - center[1]
         crop(scene[0], scene[1], scene[2], at_y - size // 2, at_x - size // 2, step, raw, seen)
     else:
         pull(scene[0], scene[1], scene[2], center, lattice, step, raw, seen)
     fill(raw, seen)
-    return features(raw, channels, taps[0], taps[1]), eroded(seen, MARGIN, around), off
+    return features(raw, channels, soft, blur), eroded(seen, MARGIN, around), off
+
+
+@njit(**_JIT)
+def _product(matrix: Array, vector: Array) -> Array:
+    """Return a 2x2 matrix times a vector."""
+    out = np.empty(2)
+    for k in range(2):
+        out[k] = matrix[k, 0] * vector[0] + matrix[k, 1] * vector[1]
+    return out
+
+
+@njit(**_JIT)
+def _before(source: Place, target: Place, recipe: Recipe) -> float:
+    """Return the SSIM of the windows where the initial transform puts them, to the nearest pixel."""
+    radius = recipe[0][2, 0]
+    here, inside, _ = _window(source, 1, radius, recipe)
+    there, seen, _ = _window(target, 1, radius, recipe)
+    return _ssim(here, there, (inside & seen).astype(np.float32))
 
 
 @njit(**_JIT)

@@ -1,0 +1,330 @@
+"""A smooth displacement field through scattered points: a tensor-product cubic B-spline.
+
+The fit is penalized least squares. Its normal matrix is the sum of row-wise Kronecker products of the
+two axes' bases, a band of some three rows of control points; it is built and factored as such, in an
+order that does not depend on threads.
+
+Sources: Eilers & Marx, Statistical Science 11(2):89-121, 1996 (P-splines); Eilers et al.,
+Computational Statistics & Data Analysis 50(1):61-76, 2006 (on grids); Westerweel & Scarano,
+Experiments in Fluids 39(6):1096-1100, 2005 (the normalized median test); Beaton & Tukey,
+Technometrics 16(2):147-185, 1974 (biweight).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from regflow.core.errors import RegistrationError
+
+Array = NDArray[Any]
+
+STIFFNESSES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0, 1e4)
+"""Weights of the penalty that are tried: from following every point to a plane through them all."""
+CALM = 1e-3
+"""Share of the penalty on slopes, which makes the field level off where no point is near."""
+BIWEIGHT = 4.685
+"""Robust scales at which a point loses all its weight; 95% efficient for normal errors."""
+FOLDS = 4
+NEIGHBORS = 12
+
+_JIT: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
+
+
+@dataclass(frozen=True, eq=False)
+class SplineField:
+    """Displacements as a cubic B-spline over a rectangle.
+
+    Attributes:
+        coefs: ``(2, rows + 3, columns + 3)`` float64, components x and y.
+        origin: ``(x, y)`` of the rectangle's first corner.
+        spacing: distance of control points, the same along both axes.
+    """
+
+    coefs: Array
+    origin: tuple[float, float]
+    spacing: float
+
+    def at(self, points: Array) -> Array:
+        """Return the displacements ``(N, 2)`` at points ``(N, 2)``; outside, those of the border."""
+        places = (np.asarray(points, np.float64) - self.origin) / self.spacing
+        out = np.empty((len(places), 2))
+        _evaluate(self.coefs, np.ascontiguousarray(places), out)
+        return out
+
+    def on_lattice(self, x: Array, y: Array) -> NDArray[np.float32]:
+        """Return the displacements at every crossing of ``x`` and ``y``, ``(2, len(y), len(x))``."""
+        places = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
+        return self.at(places).T.reshape(2, len(y), len(x)).astype(np.float32)
+
+    def bending(self) -> float:
+        """Return the largest second derivative's bound, per squared unit of length."""
+        along = [np.abs(np.diff(self.coefs, 2, axis=axis)).max() for axis in (1, 2)]
+        return float(max(along)) / self.spacing**2
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """A fitted field and what it made of each point.
+
+    Attributes:
+        field: the displacement.
+        weights: ``(N,)`` robust weights, 0 for points that were left out.
+        residuals: ``(N, 2)`` measured less fitted.
+        scale: robust standard deviation of the residuals' components.
+        stiffness: the weight of the penalty that predicts left-out points best.
+    """
+
+    field: SplineField
+    weights: Array
+    residuals: Array
+    scale: float
+    stiffness: float
+
+
+def fit_field(
+    points: Array,
+    values: Array,
+    errors: Array,
+    extent: Sequence[float],
+    spacing: float,
+    *,
+    seed: int = 0,
+    floor: float = 0.02,
+) -> Fit:
+    """Fit displacements robustly; how smooth is decided by the points themselves.
+
+    Args:
+        points: ``(N, 2)`` places.
+        values: ``(N, 2)`` displacements measured there.
+        errors: ``(N,)`` standard error of each.
+        extent: x0, y0, x1, y1 of the rectangle on which the field is wanted.
+        spacing: of the control points.
+        seed: of the division into folds.
+        floor: smallest robust scale believed.
+
+    Raises:
+        RegistrationError: fewer than six points.
+    """
+    if len(points) < 6:
+        raise RegistrationError(f"tie-points: {len(points)} points are too few for a displacement field")
+    shape = _controls(extent, spacing)
+    places = np.ascontiguousarray((np.asarray(points, np.float64) - extent[:2]) / spacing)
+    prior = 1.0 / (errors**2 + floor**2)
+    prior = np.minimum(prior / np.median(prior), 1.0)
+    problem = _Problem(places, np.asarray(values, np.float64), shape)
+    stiffness, weights = 1e-1, prior
+    for turn in range(6):
+        coefs = problem.solve(weights, stiffness)
+        residuals = values - problem.evaluate(coefs)
+        scale = max(_spread(residuals, prior), floor)
+        weights = prior * _biweight(np.hypot(*residuals.T) / scale)
+        if turn in (1, 3):
+            stiffness = _best_stiffness(problem, weights, np.random.default_rng(seed))
+    field = SplineField(coefs, (float(extent[0]), float(extent[1])), spacing)
+    return Fit(field, weights, residuals, scale, stiffness)
+
+
+def unlike_neighbors(
+    points: Array, values: Array, limit: float = 3.0, floor: float = 0.1
+) -> NDArray[np.bool_]:
+    """Tell which displacements differ from their neighbors' by more than those do among themselves.
+
+    The normalized median test, about a plane through the neighbors so that a slope does not count.
+
+    Args:
+        points: ``(N, 2)`` places.
+        values: ``(N, 2)`` displacements.
+        limit: distance from the neighbors' median, in their median distance from it.
+        floor: added to the latter, the noise that is always there.
+    """
+    from scipy.spatial import cKDTree
+
+    count = min(NEIGHBORS + 1, len(points))
+    if count < 6:
+        return np.zeros(len(points), bool)
+    near = cKDTree(points).query(points, count)[1][:, 1:]
+    offsets = points[near] - points[:, None]
+    slopes = _median_slopes(offsets, values[near] - values[:, None])
+    level = values[near] - np.einsum("nkd,ndc->nkc", offsets, slopes)
+    median = np.median(level, axis=1)
+    among = np.median(np.linalg.norm(level - median[:, None], axis=-1), axis=1)
+    apart = np.linalg.norm(values - median, axis=-1)
+    return np.asarray(apart > limit * (among + floor))
+
+
+def _median_slopes(offsets: Array, rises: Array) -> Array:
+    """Return a slope ``(N, 2, 2)`` per point: the linear trend of its neighbors, fitted robustly."""
+    ones = np.ones((*offsets.shape[:2], 1))
+    design = np.concatenate([offsets, ones], axis=-1)
+    weights = np.ones(offsets.shape[:2])
+    for _ in range(4):
+        weighted = design * weights[..., None]
+        normal = np.einsum("nki,nkj->nij", weighted, design)
+        normal += 1e-6 * np.trace(normal, axis1=1, axis2=2)[:, None, None] * np.eye(3)
+        found = np.linalg.solve(normal, np.einsum("nki,nkc->nic", weighted, rises))
+        left = np.linalg.norm(rises - np.einsum("nki,nic->nkc", design, found), axis=-1)
+        weights = 1.0 / np.maximum(left, 0.05)
+    return found[:, :2]
+
+
+class _Problem:
+    """The least-squares problem of one set of points: built once a weighting, solved for both axes."""
+
+    def __init__(self, places: Array, values: Array, shape: tuple[int, int]) -> None:
+        # The band is as wide as three rows: rows run along the shorter axis.
+        self._turned = shape[1] > shape[0]
+        self._places = np.ascontiguousarray(places[:, ::-1]) if self._turned else places
+        self._shape = shape[::-1] if self._turned else shape
+        self._values = values
+
+    def solve(self, weights: Array, stiffness: float) -> Array:
+        """Return the coefficients ``(2, *shape)``."""
+        rows, cols = self._shape
+        band = np.zeros((rows * cols, 3 * cols + 4))
+        right = np.zeros((rows * cols, 2))
+        _assemble(self._places, self._values, weights, cols, band, right)
+        density = max(float(weights.sum()) / (rows * cols), 1e-12)
+        _penalize(band, rows, cols, density * stiffness, density * max(stiffness, 1e-4) * CALM)
+        _solve_band(band, right)
+        coefs = right.T.reshape(2, rows, cols)
+        return np.ascontiguousarray(coefs.transpose(0, 2, 1) if self._turned else coefs)
+
+    def evaluate(self, coefs: Array) -> Array:
+        """Return the fitted displacements at the points."""
+        out = np.empty((len(self._places), 2))
+        places = np.ascontiguousarray(self._places[:, ::-1]) if self._turned else self._places
+        _evaluate(coefs, places, out)
+        return out
+
+
+def _best_stiffness(problem: _Problem, weights: Array, rng: np.random.Generator) -> float:
+    """Return the stiffness that predicts left-out points best, judged by their robust weights."""
+    fold = rng.permutation(len(weights)) % FOLDS
+    errors = []
+    for stiffness in STIFFNESSES:
+        total = 0.0
+        for k in range(FOLDS // 2):
+            coefs = problem.solve(np.where(fold == k, 0.0, weights), stiffness)
+            left = problem._values - problem.evaluate(coefs)
+            total += float((weights * (left**2).sum(1))[fold == k].sum())
+        errors.append(total)
+    return STIFFNESSES[int(np.argmin(errors))]
+
+
+def _controls(extent: Sequence[float], spacing: float) -> tuple[int, int]:
+    cells = [max(1, math.ceil((extent[2 + k] - extent[k]) / spacing)) for k in (0, 1)]
+    return cells[1] + 3, cells[0] + 3
+
+
+def _spread(residuals: Array, prior: Array) -> float:
+    """Return the median absolute deviation of both components, as a standard deviation."""
+    counted = np.abs(residuals[prior > 0])
+    return float(np.median(counted)) / 0.6745
+
+
+def _biweight(distance: Array) -> Array:
+    # Two components: a distance of sqrt(2) scales is what one scale is for one.
+    share = distance / (BIWEIGHT * math.sqrt(2.0))
+    return np.where(share < 1.0, (1.0 - np.minimum(share, 1.0) ** 2) ** 2, 0.0)
+
+
+@njit(**_JIT)
+def _basis(place: float, cells: int, out: Array) -> int:
+    """Fill the four weights at a place in units of the spacing; return the first control point."""
+    cell = min(max(math.floor(place), 0), cells - 1)
+    t = min(max(place - cell, 0.0), 1.0)
+    out[0] = (1.0 - t) ** 3 / 6.0
+    out[1] = 2.0 / 3.0 - 0.5 * t * t * (2.0 - t)
+    out[2] = 2.0 / 3.0 - 0.5 * (1.0 - t) ** 2 * (1.0 + t)
+    out[3] = t**3 / 6.0
+    return cell
+
+
+@njit(**_JIT)
+def _evaluate(coefs: Array, places: Array, out: Array) -> None:
+    bx, by = np.empty(4), np.empty(4)
+    for n in range(places.shape[0]):
+        col = _basis(places[n, 0], coefs.shape[2] - 3, bx)
+        row = _basis(places[n, 1], coefs.shape[1] - 3, by)
+        for c in range(2):
+            value = 0.0
+            for i in range(4):
+                for j in range(4):
+                    value += by[i] * bx[j] * coefs[c, row + i, col + j]
+            out[n, c] = value
+
+
+@njit(**_JIT)
+def _assemble(places: Array, values: Array, weights: Array, cols: int, band: Array, right: Array) -> None:
+    """Add the points to the upper band of the normal matrix and to the right-hand sides."""
+    rows = band.shape[0] // cols
+    bx, by = np.empty(4), np.empty(4)
+    for n in range(places.shape[0]):
+        if weights[n] <= 0.0:
+            continue
+        col = _basis(places[n, 0], cols - 3, bx)
+        row = _basis(places[n, 1], rows - 3, by)
+        for p in range(16):
+            at_p = (row + p // 4) * cols + col + p % 4
+            of_p = weights[n] * by[p // 4] * bx[p % 4]
+            right[at_p, 0] += of_p * values[n, 0]
+            right[at_p, 1] += of_p * values[n, 1]
+            for q in range(p, 16):
+                band[at_p, (row + q // 4) * cols + col + q % 4 - at_p] += of_p * by[q // 4] * bx[q % 4]
+
+
+@njit(**_JIT)
+def _penalize(band: Array, rows: int, cols: int, bend: float, slope: float) -> None:
+    """Add the thin-plate energy of the control points and a little of their slopes' energy."""
+    second, first = np.array([1.0, -2.0, 1.0]), np.array([-1.0, 1.0])
+    for i in range(rows):
+        for j in range(cols):
+            at = i * cols + j
+            if i + 2 < rows:
+                _add_square(band, at, cols, second, bend)
+            if j + 2 < cols:
+                _add_square(band, at, 1, second, bend)
+            if i + 1 < rows:
+                _add_square(band, at, cols, first, slope)
+            if j + 1 < cols:
+                _add_square(band, at, 1, first, slope)
+            if i + 1 < rows and j + 1 < cols:
+                corners = np.array([at, at + 1, at + cols, at + cols + 1])
+                signs = np.array([1.0, -1.0, -1.0, 1.0])
+                for p in range(4):
+                    for q in range(p, 4):
+                        band[corners[p], corners[q] - corners[p]] += 2.0 * bend * signs[p] * signs[q]
+
+
+@njit(**_JIT)
+def _add_square(band: Array, at: int, stride: int, stencil: Array, weight: float) -> None:
+    for p in range(stencil.size):
+        for q in range(p, stencil.size):
+            band[at + p * stride, (q - p) * stride] += weight * stencil[p] * stencil[q]
+
+
+@njit(**_JIT)
+def _solve_band(band: Array, right: Array) -> None:
+    """Solve a positive definite banded system in place; ``band[k, d]`` is the entry ``(k, k + d)``."""
+    size, width = band.shape
+    for k in range(size):
+        pivot = 1.0 / band[k, 0]
+        for i in range(1, min(width, size - k)):
+            factor = band[k, i] * pivot
+            if factor == 0.0:
+                continue
+            for j in range(i, width):
+                band[k + i, j - i] -= factor * band[k, j]
+            for c in range(right.shape[1]):
+                right[k + i, c] -= factor * right[k, c]
+    for k in range(size - 1, -1, -1):
+        for c in range(right.shape[1]):
+            value = right[k, c]
+            for j in range(1, min(width, size - k)):
+                value -= band[k, j] * right[k + j, c]
+            right[k, c] = value / band[k, 0]

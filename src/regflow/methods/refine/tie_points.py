@@ -1,0 +1,293 @@
+"""Tie points: windows matched over the scene, and a smooth displacement field through them."""
+
+import logging
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regflow.core.blocks import read_block
+from regflow.core.errors import RegistrationError
+from regflow.core.grid import Grid
+from regflow.core.image import Image
+from regflow.core.transform import DisplacementField, Transform, compose
+from regflow.methods.refine.spline_field import Fit, fit_field, unlike_neighbors
+from regflow.methods.refine.tie_point_set import REASONS, TiePoints, judge_matches
+
+log = logging.getLogger(__name__)
+
+Array = NDArray[Any]
+
+TILE_PX = 1024
+"""Side of the squares of the fixed scene whose points are matched together. No result depends on it."""
+MOST_ALONG = 55
+"""Points along the longer side where the spacing is chosen."""
+LEAST_SPACING_PX = 64
+LEAST_ALONG = 8
+DIRECTIONS = 6
+"""Channels of oriented gradients."""
+SMOOTHING_PX = 0.5
+GRADIENT_SMOOTHING_PX = 1.0
+SPLINE_REACH = 8
+"""Taps of the cubic B-spline's prefilter on each side: the next is below 3e-5."""
+CONVINCING_CORRELATION = 0.8
+CONVINCING_SHARE = 0.7
+"""Intensities are taken without trying gradients when the median correlation and the share of points
+that count are above these."""
+INTERPOLATION_PX = 0.002
+"""Largest error of reading the displacement field linearly between its samples."""
+
+
+@dataclass(frozen=True, eq=False)
+class Tile:
+    """Points that are matched together, and the windows of the scenes that they need."""
+
+    fixed: Image
+    moving: Image
+    points: Array
+    guesses: Array
+    jacobians: Array
+    plan: Array
+    channels: int
+    reach: int
+
+
+def tie_points(fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any]) -> Transform:
+    """Refine an alignment of two scenes by tie points; options are ``tie_point_options.TIE_POINTS``.
+
+    The scenes may be lazy; windows of their first channels are read. ``options["keep"]``, if given, is
+    called with the :class:`TiePoints`.
+
+    Raises:
+        RegistrationError: too few points could be matched.
+    """
+    found = match(fixed, moving, initial, lay_points(fixed.grid, moving.grid, initial, options), options)
+    field, found = fit_points(found, fixed.grid, options)
+    log.info(
+        "tie-points: %d of %d points count, %s, scatter about the field %.3f px",
+        int(found.used.sum()),
+        len(found),
+        found.channels,
+        field.scale,
+    )
+    if options.get("keep"):
+        options["keep"](found)
+    return compose(displacement(field, fixed.grid), initial)
+
+
+def lay_points(fixed: Grid, moving: Grid, initial: Transform, options: Mapping[str, Any]) -> Array:
+    """Return a regular grid of whole pixels ``(N, 2)`` over the part of the fixed scene that is seen.
+
+    Raises:
+        RegistrationError: the scenes do not overlap.
+    """
+    low, high = overlap(fixed, moving, initial)
+    size = high - low + 1
+    spacing = options["spacing_px"] or default_spacing(size)
+    counts = np.maximum(np.round(size / spacing), 1).astype(int)
+    axes = [low[k] + np.floor((np.arange(counts[k]) + 0.5) * size[k] / counts[k]) for k in (0, 1)]
+    return np.stack(np.meshgrid(*axes), axis=-1).reshape(-1, 2)
+
+
+def default_spacing(size: Array) -> float:
+    """Return the distance of points for a scene of so many pixels along x and y."""
+    longest = float(max(size))
+    return longest / min(max(longest / LEAST_SPACING_PX, LEAST_ALONG), MOST_ALONG)
+
+
+def overlap(fixed: Grid, moving: Grid, initial: Transform) -> tuple[Array, Array]:
+    """Return the first and last pixel ``(x, y)`` of the fixed scene's box that the moving one covers.
+
+    Raises:
+        RegistrationError: there is none.
+    """
+    size = np.array(fixed.size)
+    ticks = [np.linspace(0, n - 1, 65) for n in size]
+    lattice = np.stack(np.meshgrid(*ticks), axis=-1).reshape(-1, 2)
+    there = moving.to_index(initial.apply(fixed.to_world(lattice)))
+    seen = lattice[((there >= -0.5) & (there <= np.array(moving.size) - 0.5)).all(axis=1)]
+    if len(seen) == 0:
+        raise RegistrationError("tie-points: the initial transform leaves the scenes without overlap")
+    # Between the lattice's points the border is a step farther out.
+    step = (size - 1) / 64
+    return np.maximum(np.floor(seen.min(0) - step), 0), np.minimum(np.ceil(seen.max(0) + step), size - 1)
+
+
+def match(
+    fixed: Image, moving: Image, initial: Transform, points: Array, options: Mapping[str, Any]
+) -> TiePoints:
+    """Match points ``(N, 2)`` of the fixed scene; with intensities or gradients, as the data decide."""
+    wanted = options["channels"]
+    tried = []
+    if wanted in ("auto", "intensity"):
+        tried.append(_match_by(fixed, moving, initial, points, options, "intensity"))
+        if wanted == "auto" and _convincing(tried[0]):
+            return tried[0]
+    if wanted in ("auto", "gradients"):
+        tried.append(_match_by(fixed, moving, initial, points, options, "gradients"))
+    return max(tried, key=lambda found: int(found.used.sum()))
+
+
+def fit_points(found: TiePoints, fixed: Grid, options: Mapping[str, Any]) -> tuple[Fit, TiePoints]:
+    """Fit the field to the points that count; points that it leaves out are marked.
+
+    Raises:
+        RegistrationError: too few points count.
+    """
+    used = np.flatnonzero(found.used)
+    if len(used) < 6:
+        raise RegistrationError(
+            f"tie-points: only {len(used)} of {len(found)} points could be matched ({_why(found)})"
+        )
+    points, shifts = found.points[used], found.shifts[used]
+    size = np.array(fixed.size)
+    spacing = options["field_spacing_px"] or 2.0 * (options["spacing_px"] or default_spacing(size))
+    fit = fit_field(points, shifts, found.error_px[used], (0, 0, *(size - 1)), spacing, seed=options["seed"])
+    reason = found.reason.copy()
+    reason[used[fit.weights <= 0]] = REASONS.index("fit")
+    residuals = found.shifts - fit.field.at(found.points)
+    return fit, replace(found, reason=reason, residuals=residuals)
+
+
+def displacement(fit: Fit, grid: Grid) -> DisplacementField:
+    """Return the fitted field on a grid as coarse as reading it linearly allows, in world units."""
+    bending = fit.field.bending()
+    step = math.sqrt(8.0 * INTERPOLATION_PX / bending) if bending > 0 else math.inf
+    step = max(1.0, math.floor(min(step, fit.field.spacing)))
+    counts = [math.ceil((n - 1) / step) + 1 for n in grid.size]
+    axes = [np.arange(n) * step for n in counts]
+    pixels = fit.field.on_lattice(*axes)
+    vectors = np.einsum("ij,jhw->ihw", grid.affine[:2, :2], pixels)
+    coarse = grid.affine @ np.diag([step, step, 1.0])
+    return DisplacementField(vectors.astype(np.float32), Grid((counts[1], counts[0]), coarse, grid.crs))
+
+
+def _convincing(found: TiePoints) -> bool:
+    seen = np.not_equal(found.reason, REASONS.index("no data"))
+    if not seen.any():
+        return True
+    correlation = float(np.median(np.nan_to_num(found.measures["zncc"][seen])))
+    share = float(found.used[seen].mean())
+    return correlation >= CONVINCING_CORRELATION and share >= CONVINCING_SHARE
+
+
+def _why(found: TiePoints) -> str:
+    counts = np.bincount(found.reason, minlength=len(REASONS))
+    return ", ".join(f"{REASONS[k]}: {counts[k]}" for k in range(1, len(REASONS)) if counts[k]) or "none laid"
+
+
+def _match_by(
+    fixed: Image, moving: Image, initial: Transform, points: Array, options: Mapping[str, Any], channels: str
+) -> TiePoints:
+    """Match points with one kind of channels, tile by tile."""
+    from regflow.methods.refine.tie_point_windows import COLUMNS
+
+    guesses, jacobians = linearized(fixed.grid, moving.grid, initial, points)
+    plan = _plan(options, fixed.grid)
+    directions = 0 if channels == "intensity" else DIRECTIONS
+    tiles, order = [], []
+    for chosen in _tiles(points):
+        part = (points[chosen], guesses[chosen], jacobians[chosen])
+        tiles.append(Tile(fixed, moving, *part, plan, directions, _reach(plan, directions)))
+        order.append(chosen)
+    rows = np.full((len(points), len(COLUMNS)), np.nan)
+    for chosen, filled in zip(order, _each(match_tile, tiles, int(options["threads"])), strict=True):
+        rows[chosen] = filled
+    found = judge_matches(points, rows, COLUMNS, {**options, "window_px": 2 * int(plan[2, 0]) + 1}, channels)
+    reason = found.reason.copy()
+    kept = np.flatnonzero(found.used)
+    if len(kept):
+        reason[kept[unlike_neighbors(points[kept], found.shifts[kept])]] = REASONS.index("neighbors")
+    return replace(found, reason=reason)
+
+
+def linearized(fixed: Grid, moving: Grid, initial: Transform, points: Array) -> tuple[Array, Array]:
+    """Return where points ``(N, 2)`` of the fixed pixels lie in the moving ones, and the Jacobians there."""
+
+    def there(pixels: Array) -> Array:
+        return moving.to_index(initial.apply(fixed.to_world(pixels)))
+
+    reach = 8.0
+    across, down = np.array([reach, 0.0]), np.array([0.0, reach])
+    columns = [(there(points + way) - there(points - way)) / (2 * reach) for way in (across, down)]
+    return there(points), np.ascontiguousarray(np.stack(columns, axis=-1))
+
+
+def match_tile(tile: Tile) -> Array:
+    """Return the rows of ``match_windows`` for one tile's points."""
+    from regflow.methods.refine.tie_point_windows import COLUMNS, match_windows
+
+    rows = np.full((len(tile.points), len(COLUMNS)), np.nan)
+    stretch = np.abs(tile.jacobians).sum(axis=2).max(axis=0)
+    sources = (
+        _block(tile.fixed, tile.points, np.full(2, tile.reach)),
+        _block(tile.moving, tile.guesses, np.ceil(stretch * tile.reach)),
+    )
+    if all(source[1].any() for source in sources):
+        taps = (gaussian_taps(SMOOTHING_PX), gaussian_taps(GRADIENT_SMOOTHING_PX), spline_taps())
+        recipe = (tile.plan, tile.channels, *taps)
+        match_windows(*sources, tile.points, tile.guesses, tile.jacobians, recipe, rows)
+    return rows
+
+
+def gaussian_taps(sigma: float) -> NDArray[np.float32]:
+    """Return one side of a Gaussian's taps, the middle first."""
+    taps = np.exp(-0.5 * (np.arange(math.ceil(3 * sigma) + 1) / sigma) ** 2)
+    return (taps / (taps[0] + 2 * taps[1:].sum())).astype(np.float32)
+
+
+def spline_taps() -> NDArray[np.float32]:
+    """Return one side of the taps that turn samples into cubic B-spline coefficients."""
+    pole = math.sqrt(3.0) - 2.0
+    taps = pole ** np.arange(SPLINE_REACH + 1)
+    return (taps / (taps[0] + 2 * taps[1:].sum())).astype(np.float32)
+
+
+def _plan(options: Mapping[str, Any], fixed: Grid) -> NDArray[np.int64]:
+    """Return the radii, in samples of 4, 2 and 1 pixels, and the farthest shift of the search."""
+    radius = min(int(options["window_px"]) // 2, max(min(fixed.shape) // 4, 6))
+    most = math.ceil(options["search_px"] / 4)
+    return np.array([[max(radius // 3, 4), most], [max(radius // 2, 6), 0], [radius, 0]])
+
+
+def _reach(plan: Array, directions: int) -> int:
+    """Return how far from a point, in pixels, its windows may reach into the other scene."""
+    from regflow.methods.refine.tie_point_windows import SLACK
+
+    around = math.ceil(3 * SMOOTHING_PX) + (math.ceil(3 * GRADIENT_SMOOTHING_PX) + 1 if directions else 0)
+    far = 4 * (int(plan[0, 1]) + 1)
+    wide = [4 * int(plan[0, 0] + plan[0, 1] + around + 2)]
+    wide += [step * int(plan[k, 0] + SLACK + SPLINE_REACH + around + 2) for k, step in ((1, 2), (2, 1))]
+    return far + 2 * SLACK + max(wide)
+
+
+def _tiles(points: Array) -> Iterator[NDArray[np.int64]]:
+    """Yield the indices of the points of each tile, tiles in rows from the top."""
+    tile = np.floor(points[:, ::-1] / TILE_PX).astype(np.int64)
+    keys = tile[:, 0] * (tile[:, 1].max() + 1 if len(points) else 1) + tile[:, 1]
+    order = np.argsort(keys, kind="stable")
+    _, starts = np.unique(keys[order], return_index=True)
+    yield from np.split(order, starts[1:])
+
+
+def _block(image: Image, places: Array, reach: Array) -> tuple[Array, Array, Array]:
+    """Read the first channel around places ``(N, 2)``; an empty block where that is outside."""
+    first = np.floor(places.min(axis=0) - reach - 2).astype(int)
+    last = np.ceil(places.max(axis=0) + reach + 3).astype(int)
+    first = np.maximum(first, 0)
+    last = np.minimum(last, image.grid.size)
+    if (first >= last).any():
+        return np.zeros((1, 1), np.float32), np.zeros((1, 1), bool), np.zeros(2, np.int64)
+    block = read_block(image, slice(int(first[1]), int(last[1])), slice(int(first[0]), int(last[0])))
+    return np.ascontiguousarray(block.values[0]), block.valid, first[::-1].astype(np.int64)
+
+
+def _each(function: Callable[[Tile], Array], tiles: Sequence[Tile], threads: int) -> Iterable[Array]:
+    if threads <= 1 or len(tiles) <= 1:
+        return map(function, tiles)
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(function, tiles))
