@@ -47,7 +47,7 @@ METHODS: dict[str, Method] = {
                 "type": "integer",
                 "minimum": 2,
                 "maximum": 5,
-                "description": "sizes of structures, each 1.6 times the last",
+                "description": "sizes of structures, each twice the last",
                 "default": 3,
             },
             "orientations": {
@@ -60,8 +60,8 @@ METHODS: dict[str, Method] = {
             "noise": {
                 "type": "number",
                 "minimum": 0,
-                "description": "energy, as a part of the window's local contrast, that counts as noise",
-                "default": 0.1,
+                "description": "energy, in parts of the average around, that counts as noise",
+                "default": 0.5,
             },
         },
         kinds=("rasters",),
@@ -110,6 +110,13 @@ def schema() -> dict[str, Any]:
             items={"type": "number"},
             minItems=1,
         ),
+        height=option(
+            ["number", "null"],
+            None,
+            "height of the ground in meters above the ellipsoid, for scenes with RPCs; null takes the "
+            "middle height the RPCs are made for",
+        ),
+        dem=option(["string", "null"], None, "raster of heights, for scenes with RPCs"),
         representation=section(
             "what of the samples is compared",
             method={

@@ -17,7 +17,7 @@ from regflow.methods.representation.smoothing import reach, separable, smooth
 
 FINEST = 1.5
 """Standard deviation of the finest filters' Gaussian, in samples."""
-STEP = 1.6
+STEP = 2.0
 """How much wider each scale's filters are than the last's."""
 _WIDTH = 4.0
 _CONTRAST_SIGMA = 12.0
@@ -43,7 +43,7 @@ def phase_congruency(
 def margin(options: Mapping[str, Any]) -> int:
     """Return how far around a sample its result looks."""
     filters = math.ceil(_WIDTH * FINEST * STEP ** (options["scales"] - 1))
-    return reach(_CONTRAST_SIGMA) + max(filters, reach(_CONTRAST_SIGMA))
+    return 2 * reach(_CONTRAST_SIGMA) + filters
 
 
 def _filled(samples: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -56,21 +56,25 @@ def _congruency(
     samples: NDArray[np.float32], valid: NDArray[np.bool_], options: Mapping[str, Any]
 ) -> NDArray[np.float32]:
     responses = [_responses(samples, FINEST * STEP**scale) for scale in range(options["scales"])]
-    contrast = np.sqrt(smooth(samples**2, valid, _CONTRAST_SIGMA))
-    floor = options["noise"] * contrast * options["scales"]
     energy = np.zeros(samples.shape, dtype=np.float32)
     amplitude = np.full(samples.shape, _TINY, dtype=np.float32)
     for number in range(options["orientations"]):
         angle = math.pi * number / options["orientations"]
-        even, odd, total = (np.zeros(samples.shape, dtype=np.float32) for _ in range(3))
-        for basis in responses:
-            e, o = _steered(basis, angle)
-            even += e
-            odd += o
-            total += np.hypot(e, o)
-        energy += np.maximum(np.hypot(even, odd) - floor, 0)
+        pairs = [_steered(basis, angle) for basis in responses]
+        total = np.add.reduce([np.hypot(even, odd) for even, odd in pairs])
+        floor = np.float32(options["noise"]) * smooth(total, valid, _CONTRAST_SIGMA)
+        energy += np.maximum(_in_phase(pairs) - floor, 0)
         amplitude += total
     return np.asarray(energy / amplitude)
+
+
+def _in_phase(pairs: list[tuple[NDArray[np.float32], NDArray[np.float32]]]) -> NDArray[np.float32]:
+    """Return how much of the scales' amplitude agrees with their mean phase (Kovesi's measure)."""
+    even, odd = (np.add.reduce([pair[part] for pair in pairs]) for part in (0, 1))
+    length = np.hypot(even, odd) + np.float32(_TINY)
+    even, odd = even / length, odd / length
+    parts = [(e * even + o * odd) - np.abs(e * odd - o * even) for e, o in pairs]
+    return np.asarray(np.add.reduce(parts))
 
 
 def _responses(samples: NDArray[np.float32], sigma: float) -> list[NDArray[np.float32]]:

@@ -50,7 +50,8 @@ def prepare(
     found = header or read_raster_header(scene.image)
     fixed_grid = None if reference is None else reference[0].view.grid
     with timed(steps, "view") as record:
-        view = working_view(scene, found, settings["weights"], fixed_grid)
+        relief = {"height": settings["height"], "dem": settings["dem"]}
+        view = working_view(scene, found, settings["weights"], fixed_grid, **relief)
         working = _resolutions(view, settings, reference)
         record.update(spacing=working.spacing, coarse_spacing=working.coarse_spacing)
     with timed(steps, "overview", representation=working.representation) as record:

@@ -1,5 +1,6 @@
 """How a scene's file is read for registration: bands, mask and coordinates."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +13,13 @@ from regflow.raster_samples import Quality, Scene
 
 
 def working_view(
-    scene: Scene, header: RasterHeader, weights: list[float] | None = None, fixed: Grid | None = None
+    scene: Scene,
+    header: RasterHeader,
+    weights: Sequence[float] | None = None,
+    fixed: Grid | None = None,
+    *,
+    height: float | None = None,
+    dem: str | None = None,
 ) -> SceneView:
     """Return how a scene's file is read, on its pixels in the fixed scene's coordinates.
 
@@ -21,6 +28,8 @@ def working_view(
         header: of the file.
         weights: of the bands; None for their mean.
         fixed: the fixed scene's pixels, for a moving scene.
+        height: above the ellipsoid in meters, for scenes with RPCs.
+        dem: raster of heights, for scenes with RPCs.
 
     Raises:
         InputError: the bands, weights or mask do not fit the file, or its coordinates the fixed
@@ -35,6 +44,9 @@ def working_view(
         mask=scene.mask,
         mask_values=excluded_values(scene.quality, scene.mask),
         crs=None if fixed is None else fixed.crs,
+        near=fixed,
+        height=height,
+        dem=dem,
         pixels=fixed is not None and is_pixel_space(fixed),
     )
     if fixed is not None and header.georeference == "none" and not is_pixel_space(fixed):
