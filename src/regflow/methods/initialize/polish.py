@@ -1,6 +1,7 @@
 """Polishing a linear map until many small windows of both pictures agree with it."""
 
 import logging
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,12 +10,15 @@ from regflow.core.errors import RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.methods.initialize.planar import Matrix, at_spacing, brought, common_spacing, corners, mapped
-from regflow.methods.initialize.robust import MODELS, estimate
+from regflow.methods.initialize.robust import MODELS, Fit, estimate
+from regflow.methods.initialize.spectra import spectra, window_shifts
 from regflow.methods.initialize.structure import structure
-from regflow.methods.initialize.windows import Matches, match
+from regflow.methods.initialize.windows import Matches, match, together
 
 log = logging.getLogger(__name__)
 
+PARAMETERS = {"translation": 2, "similarity": 4, "affine": 6}
+"""Models that ``auto`` chooses from, and their free parameters."""
 COARSE_ACROSS = 384
 """Pixels along the longest side at which polishing begins."""
 WINDOWS = 196
@@ -27,33 +31,42 @@ THRESHOLD = 2.0
 SETTLED = 0.02
 """A map that moves no corner by so many pixels has settled."""
 ROUNDS = 4
+FINE_REACH = 1.5
+"""Pixels within which a window's phases can tell its shift."""
 
 
 @dataclass(frozen=True)
 class Polished:
-    """A map and the windows' last opinion of the one before it.
+    """A map, and what windows said last.
 
     Attributes:
         matrix: from fixed to moving world points.
         matches: what the windows found at the finest spacing.
-        grid: the pixels that they count in.
+        scatter: median distance in pixels between the windows' shifts and the map's.
+        grid: the pixels.
     """
 
     matrix: Matrix
     matches: Matches
+    scatter: float
     grid: Grid
 
 
 def polish(
-    fixed: Image, moving: Image, matrix: Matrix, model: str, *, reach: int = 12, seed: int = 0
+    fixed: Image, moving: Image, matrix: Matrix, model: str = "auto", *, reach: int = 12, seed: int = 0
 ) -> Polished:
     """Refine a map from coarse to fine so that the windows' shifts vanish.
+
+    Windows compare directions of edges, which finds partners some pixels away in any contrast; at
+    the finest spacing the phases of their spectra, which are exact for pictures that share fine
+    detail, are taken instead where the windows scatter less by them.
 
     Args:
         fixed: a picture.
         moving: a picture.
         matrix: from fixed to moving world points, right to about ``reach`` pixels of the coarsest level.
-        model: what may be changed: one of :data:`~regflow.methods.initialize.robust.MODELS`.
+        model: what may be changed: one of :data:`~regflow.methods.initialize.robust.MODELS`, or
+            ``auto``: a translation, similarity or affine map, as the windows demand.
         reach: how far windows look, in pixels of each level.
         seed: of the robust estimator.
 
@@ -62,52 +75,98 @@ def polish(
     """
     spacing = common_spacing(fixed.grid, moving.grid, matrix)
     longest = float((np.array(fixed.grid.size) * fixed.grid.spacing).max())
-    level = max(1, 2 ** int(np.ceil(np.log2(max(longest / spacing / COARSE_ACROSS, 1)))))
-    while True:
-        plane = at_spacing(fixed, spacing * level)
-        polished = _settle(plane, moving, matrix, model, reach, seed)
-        matrix = polished.matrix
-        if level == 1:
-            return polished
+    level = 2 ** math.ceil(math.log2(max(longest / spacing / COARSE_ACROSS, 1)))
+    polished = _settled(at_spacing(fixed, spacing * level), moving, matrix, model, reach, seed)
+    while level > 1:
         level //= 2
-        reach = min(reach, 8)
+        plane = at_spacing(fixed, spacing * level)
+        polished = _settled(plane, moving, polished.matrix, model, min(reach, 8), seed)
+    fine = _by_phases(at_spacing(fixed, spacing), moving, polished.matrix, model, seed)
+    return fine if fine is not None and fine.scatter < polished.scatter else polished
 
 
 def opinions(fixed: Image, moving: Image, matrix: Matrix, reach: int) -> Matches:
-    """Ask the windows of a picture what they think of a map, in the fixed picture's pixels."""
+    """Ask the windows of a picture, by directions of edges, where they belong; in the fixed pixels."""
     there = brought(moving, fixed.grid, matrix)
-    side = int(np.clip(min(fixed.grid.shape) // SIDES, LEAST_SIDE, MOST_SIDE))
-    return match(structure(fixed), structure(there), side, reach, WINDOWS)
+    return match(structure(fixed), structure(there), _side(fixed.grid), reach, WINDOWS)
 
 
-def _settle(fixed: Image, moving: Image, matrix: Matrix, model: str, reach: int, seed: int) -> Polished:
-    ends = corners(fixed.grid)
-    for _ in range(ROUNDS):
-        matches = opinions(fixed, moving, matrix, reach)
-        step = correction(matches, model, seed)
-        world = fixed.grid.affine @ step @ np.linalg.inv(fixed.grid.affine)
-        before, matrix = matrix, matrix @ world
-        moved = np.linalg.norm(mapped(matrix, ends) - mapped(before, ends), axis=1).max()
-        log.info(
-            "%.3g per pixel: %d of %d windows agree; corners moved by %.3g", *_told(fixed, matches), moved
-        )
-        if moved < SETTLED * float(fixed.grid.spacing.min()):
-            break
-    return Polished(matrix, matches, fixed.grid)
-
-
-def correction(matches: Matches, model: str, seed: int) -> Matrix:
-    """Return the map in pixels that the agreeing windows ask for.
+def correction(matches: Matches, model: str, seed: int) -> tuple[Matrix, float]:
+    """Return the map in pixels that the agreeing windows ask for, and their median distance from it.
 
     Raises:
         RegistrationError: too few windows agree.
     """
-    agreeing = matches.agreeing
-    if agreeing.sum() < MODELS[model] + 2:
-        raise RegistrationError(f"{agreeing.sum()} of {len(agreeing)} windows agree, too few for a {model}")
-    points, shifts = matches.points[agreeing], matches.shifts[agreeing]
-    return estimate(points, points + shifts, model, threshold=THRESHOLD, seed=seed).matrix
+    points, shifts = (part[matches.agreeing] for part in (matches.points, matches.shifts))
+    names = list(PARAMETERS) if model == "auto" else [model]
+    names = [name for name in names if len(points) >= MODELS[name] + 2]
+    if not names:
+        raise RegistrationError(f"{len(points)} of {len(matches.agreeing)} windows agree, too few for a map")
+    fits = {name: estimate(points, points + shifts, name, threshold=THRESHOLD, seed=seed) for name in names}
+    residuals = {name: _residuals(fit, points, shifts) for name, fit in fits.items()}
+    best = min(names, key=lambda name: _information(residuals[name], name, matches.independent))
+    return fits[best].matrix, float(np.median(residuals[best]))
 
 
-def _told(fixed: Image, matches: Matches) -> tuple[float, int, int]:
-    return float(fixed.grid.spacing.max()), int(matches.agreeing.sum()), len(matches.agreeing)
+def _settled(fixed: Image, moving: Image, matrix: Matrix, model: str, reach: int, seed: int) -> Polished:
+    for _ in range(ROUNDS):
+        matches = opinions(fixed, moving, matrix, reach)
+        step, scatter = correction(matches, model, seed)
+        before, matrix = matrix, _after(fixed.grid, matrix, step)
+        if _moved(fixed.grid, before, matrix) < SETTLED:
+            break
+    return Polished(matrix, matches, scatter, fixed.grid)
+
+
+def _by_phases(fixed: Image, moving: Image, matrix: Matrix, model: str, seed: int) -> Polished | None:
+    """Polish by the phases of windows; None where too few of them agree."""
+    for _ in range(ROUNDS):
+        parts = spectra(fixed, brought(moving, fixed.grid, matrix), _side(fixed.grid), WINDOWS)
+        if parts is None:
+            return None
+        shifts, fits = window_shifts(parts)
+        near = np.linalg.norm(shifts, axis=1) < FINE_REACH
+        agreeing = near & together(parts.points, shifts)
+        matches = Matches(parts.points, shifts, fits, agreeing, math.nan, parts.independent)
+        if matches.share < 0.5:
+            return None
+        try:
+            step, scatter = correction(matches, model, seed)
+        except RegistrationError:
+            return None
+        before, matrix = matrix, _after(fixed.grid, matrix, step)
+        if _moved(fixed.grid, before, matrix) < SETTLED:
+            break
+    log.info("phases of %d windows agree to %.3f pixels", int(agreeing.sum()), scatter)
+    return Polished(matrix, matches, scatter, fixed.grid)
+
+
+def _side(grid: Grid) -> int:
+    return int(np.clip(min(grid.shape) // SIDES, LEAST_SIDE, MOST_SIDE)) // 2 * 2
+
+
+def _after(grid: Grid, matrix: Matrix, step: Matrix) -> Matrix:
+    """Return a map after a step in pixels of the fixed grid."""
+    return np.asarray(matrix @ grid.affine @ step @ np.linalg.inv(grid.affine))
+
+
+def _moved(grid: Grid, before: Matrix, after: Matrix) -> float:
+    """Return how far, in pixels, a corner moves at most between two maps."""
+    ends = corners(grid)
+    back = mapped(np.linalg.inv(before), mapped(after, ends))
+    return float(np.linalg.norm(grid.to_index(back) - grid.to_index(ends), axis=1).max())
+
+
+def _residuals(fit: Fit, points: Matrix, shifts: Matrix) -> Matrix:
+    return np.asarray(np.linalg.norm(mapped(fit.matrix, points) - points - shifts, axis=1))
+
+
+def _information(residuals: Matrix, model: str, independent: float) -> float:
+    """Return the Bayesian information criterion of a model, with residuals cut at the threshold.
+
+    Source: Schwarz, Annals of Statistics 6(2):461-464, 1978.
+    """
+    mean = float((np.minimum(residuals, THRESHOLD) ** 2).mean())
+    count = max(independent, 2.0)
+    # Two coordinates a window.
+    return 2 * count * math.log(max(mean, 1e-9)) + PARAMETERS.get(model, 8) * math.log(count)

@@ -29,7 +29,7 @@ HIGHEST = 0.45
 RINGS = 12
 MAX_COHERENCE = 0.95
 """Coherence is never trusted beyond this: a few frequencies must not outvote all others."""
-LEAKAGE = 1e-7
+LEAKAGE = 1e-4
 """Below this part of the highest power a frequency holds what leaked from others."""
 TAPER_SPREAD = 2.25
 """Neighboring frequencies that a Hann taper makes one."""

@@ -35,6 +35,7 @@ class Matches:
         scores: ``(N,)`` correlation of each window with its partner, at most 1.
         agreeing: which windows agree with their neighbors.
         surprise: decimal logarithm of one over the probability of so much agreement by chance.
+        independent: windows' worth of independent information.
     """
 
     points: NDArray[np.float64]
@@ -42,6 +43,7 @@ class Matches:
     scores: NDArray[np.float64]
     agreeing: NDArray[np.bool_]
     surprise: float
+    independent: float
 
     @property
     def share(self) -> float:
@@ -62,15 +64,15 @@ def match(fixed: Structure, moving: Structure, size: int, reach: int, most: int)
     starts, step = places(fixed.valid & moving.valid, size, most, MIN_VALID)
     points = starts[:, ::-1] + (size - 1) / 2
     if len(starts) == 0:
-        return Matches(points, points.copy(), np.zeros(0), np.zeros(0, bool), 0.0)
+        return Matches(points, points.copy(), np.zeros(0), np.zeros(0, bool), 0.0, 0.0)
     surfaces = _surfaces(fixed, moving, starts, size, reach)
     shifts, scores, inside = _peaks(surfaces, reach)
-    agreeing = inside & _agree(points, shifts)
+    agreeing = inside & together(points, shifts)
     chance = min(0.5, CROWDING * math.pi * TOLERANCE**2 / (2 * reach + 1) ** 2)
     # Windows that overlap repeat each other.
     apart = min(1.0, (step / size) ** 2)
     surprise = apart * _surprise(int(agreeing.sum()), len(agreeing), chance)
-    return Matches(points, shifts, scores, agreeing, surprise)
+    return Matches(points, shifts, scores, agreeing, surprise, apart * len(points))
 
 
 def places(valid: NDArray[np.bool_], size: int, most: int, share: float) -> tuple[NDArray[np.intp], float]:
@@ -151,8 +153,8 @@ def _peaks(
     return shifts, surfaces.reshape(count, -1).max(axis=1).astype(np.float64), inside
 
 
-def _agree(points: NDArray[np.float64], shifts: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Tell which windows move like the median of their nearest neighbors."""
+def together(points: NDArray[np.float64], shifts: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Tell which windows move like the median of their nearest neighbors, ``(N,)``."""
     count = len(points)
     near = min(NEIGHBORS, count - 1)
     if near < 3:
