@@ -2,8 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -195,7 +194,7 @@ def _match_by(
         tiles.append(Tile(fixed, moving, *part, plan, directions, _reach(plan, directions)))
         order.append(chosen)
     rows = np.full((len(points), len(COLUMNS)), np.nan)
-    for chosen, filled in zip(order, _each(match_tile, tiles, int(options["threads"])), strict=True):
+    for chosen, filled in zip(order, _each(tiles, options), strict=True):
         rows[chosen] = filled
     found = judge_matches(points, rows, COLUMNS, {**options, "window_px": 2 * int(plan[2, 0]) + 1}, channels)
     reason = found.reason.copy()
@@ -286,8 +285,11 @@ def _block(image: Image, places: Array, reach: Array) -> tuple[Array, Array, Arr
     return np.ascontiguousarray(block.values[0]), block.valid, first[::-1].astype(np.int64)
 
 
-def _each(function: Callable[[Tile], Array], tiles: Sequence[Tile], threads: int) -> Iterable[Array]:
-    if threads <= 1 or len(tiles) <= 1:
-        return map(function, tiles)
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(function, tiles))
+def _each(tiles: Sequence[Tile], options: Mapping[str, Any]) -> list[Array]:
+    """Match all tiles, by the workers that were given or by threads of this process."""
+    from regflow.core.chunks import open_workers, over_blocks
+
+    if options.get("workers") is not None:
+        return list(over_blocks(match_tile, tiles, options["workers"], describe="tie points"))
+    with open_workers(threads=int(options["threads"])) as workers:
+        return list(over_blocks(match_tile, tiles, workers, describe="tie points"))

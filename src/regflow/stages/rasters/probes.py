@@ -1,0 +1,113 @@
+"""A few windows of two scenes at working resolution, to compare how alike transforms make them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regflow.core.blocks import Block, read_block
+from regflow.core.errors import RegistrationError
+from regflow.core.grid import Grid
+from regflow.core.image import Image
+from regflow.core.similarity import ncc, normalized_mutual_information
+from regflow.core.transform import Transform
+
+ALONG = 6
+"""Windows along each axis of the overlap."""
+SIDE_PX = 96
+SLACK_PX = 40
+"""Pixels beyond the initial transform's window that are read of the moving scene, for what candidates
+add to it; beyond them a sample is invalid."""
+LEAST_VALID = 0.25
+SPLINE_ORDER = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Probe:
+    """One window: the fixed block and the moving block around its partner, with their first pixels."""
+
+    fixed: Block
+    corner: NDArray[np.int64]
+    moving: Block
+    moving_corner: NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Probes:
+    """Windows spread over the overlap of two scenes.
+
+    Attributes:
+        windows: what was read.
+        fixed: grid of the fixed scene.
+        moving: grid of the moving scene.
+    """
+
+    windows: list[Probe]
+    fixed: Grid
+    moving: Grid
+
+    @classmethod
+    def read(cls, fixed: Image, moving: Image, initial: Transform) -> "Probes":
+        """Read the windows around the middles of equal cells of the overlap.
+
+        Raises:
+            RegistrationError: no window has data in both scenes.
+        """
+        from regflow.methods.refine.tie_points import overlap
+
+        low, high = overlap(fixed.grid, moving.grid, initial)
+        counts = np.clip((high - low + 1) / SIDE_PX, 1, ALONG).astype(int)
+        axes = [low[k] + (np.arange(counts[k]) + 0.5) * (high - low + 1)[k] / counts[k] for k in (0, 1)]
+        middles = np.stack(np.meshgrid(*axes), axis=-1).reshape(-1, 2)
+        found = [_read(fixed, moving, initial, middle) for middle in middles]
+        kept = [probe for probe in found if probe is not None]
+        if not kept:
+            raise RegistrationError("the scenes have no valid pixels in common where they overlap")
+        return cls(kept, fixed.grid, moving.grid)
+
+    def similarity(self, transform: Transform) -> dict[str, float]:
+        """Return ``ncc``, the median over windows of its size, and ``nmi`` of all together."""
+        values, ones, others = [], [], []
+        for probe in self.windows:
+            moved, seen = self.moved(probe, transform)
+            mask = probe.fixed.valid & seen
+            if mask.mean() < LEAST_VALID:
+                continue
+            values.append(abs(ncc(probe.fixed.values[0], moved, mask)))
+            ones.append(probe.fixed.values[0][mask])
+            others.append(moved[mask])
+        if not ones:
+            return {"ncc": 0.0, "nmi": 1.0}
+        together = normalized_mutual_information(np.concatenate(ones), np.concatenate(others))
+        return {"ncc": float(np.nanmedian(values)), "nmi": float(np.nan_to_num(together, nan=1.0))}
+
+    def moved(self, probe: Probe, transform: Transform) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Return the moving scene on a window of the fixed one, and where it is valid."""
+        from scipy.ndimage import map_coordinates
+
+        rows, cols = probe.fixed.valid.shape
+        lattice = np.stack(np.meshgrid(np.arange(cols), np.arange(rows)), axis=-1) + probe.corner
+        there = self.moving.to_index(transform.apply(self.fixed.to_world(lattice.reshape(-1, 2))))
+        places = (there - probe.moving_corner)[:, ::-1].T.reshape(2, rows, cols)
+        moved = map_coordinates(probe.moving.values[0], places, order=SPLINE_ORDER, mode="nearest")
+        share = map_coordinates(probe.moving.valid.astype(np.float32), places, order=1, mode="constant")
+        return moved, np.asarray(share > 0.999)
+
+
+def _read(fixed: Image, moving: Image, initial: Transform, middle: NDArray[Any]) -> Probe | None:
+    size = np.minimum(SIDE_PX, fixed.grid.size)
+    corner = np.clip(np.round(middle - size / 2), 0, np.array(fixed.grid.size) - size).astype(np.int64)
+    here = read_block(fixed, *_slices(corner, corner + size))
+    if here.valid.mean() < LEAST_VALID:
+        return None
+    corners = corner + np.array([[0, 0], [1, 0], [0, 1], [1, 1]]) * (size - 1)
+    there = moving.grid.to_index(initial.apply(fixed.grid.to_world(corners)))
+    first = np.floor(there.min(axis=0)).astype(np.int64) - SLACK_PX
+    last = np.ceil(there.max(axis=0)).astype(np.int64) + SLACK_PX
+    block = read_block(moving, *_slices(first, last + 1))
+    return Probe(here, corner, block, first) if block.valid.mean() >= LEAST_VALID / 4 else None
+
+
+def _slices(first: NDArray[np.int64], last: NDArray[np.int64]) -> tuple[slice, slice]:
+    return slice(int(first[1]), int(last[1])), slice(int(first[0]), int(last[0]))

@@ -1,0 +1,231 @@
+"""What is left between two scenes after the initial transform, by a gated ladder."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regflow.core.gate import Verdict, judge
+from regflow.core.grid import Grid
+from regflow.core.image import Image
+from regflow.core.transform import DisplacementField, Transform, flatten
+from regflow.core.units import meters_per_unit
+from regflow.methods.ladder import Climb, climb
+from regflow.methods.refine import METHODS
+from regflow.methods.refine.tie_point_set import TiePoints, columns
+from regflow.methods.table import of_kind
+from regflow.stages.outcome import Outcome, conclude, done
+from regflow.stages.rasters.probes import Probes
+
+if TYPE_CHECKING:
+    from regflow.core.chunks import Workers
+
+log = logging.getLogger(__name__)
+
+LIMITS: dict[str, dict[str, float]] = {
+    "ncc_change": {"fail_below": -0.02},
+    "nmi_change": {"fail_below": -0.01},
+    "folding_percent": {"fail_above": 0.0},
+    "points_used": {"fail_below": 8, "warn_below": 20},
+    "points_used_percent": {"warn_below": 20.0},
+    "scatter_px": {"fail_above": 2.0, "warn_above": 0.5},
+    "covered_percent": {"warn_below": 40.0},
+    "displacement_max_px": {"warn_above": 64.0},
+}
+"""What the gate holds a candidate against; the figures are those of :class:`Examiner`."""
+
+COVER_CELLS = 8
+"""Along the longer side of the overlap: a cell with a tie point that counts is covered."""
+
+
+@dataclass(frozen=True, eq=False)
+class RefinedScene:
+    """What the stage came to.
+
+    Attributes:
+        transform: fixed to moving world points, both in the fixed scene's CRS.
+        climb: the ladder's record.
+        points: the tie points behind it; None where the method has none.
+    """
+
+    transform: Transform
+    climb: Climb
+    points: TiePoints | None
+
+
+@dataclass(eq=False)
+class Examiner:
+    """Measures candidates for one pair against the start.
+
+    Figures: ``ncc_change`` and ``nmi_change``, correlation (median over windows, whatever its sign)
+    and normalized mutual information (windows together) at working resolution less those of the
+    start; ``folding_percent`` of the field's samples; ``displacement_max_px``; and for tie points
+    ``points_used``, ``points_used_percent`` of those with data, ``scatter_px`` about the field, and
+    ``covered_percent`` of the overlap's cells.
+    """
+
+    fixed: Image
+    moving: Image
+    initial: Transform
+    limits: Mapping[str, Any]
+    kept: list[TiePoints] = field(default_factory=list)
+    points: list[tuple[Transform, TiePoints]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._probes = Probes.read(self.fixed, self.moving, self.initial)
+        self._start = self._probes.similarity(self.initial)
+
+    def __call__(self, transform: Transform) -> tuple[Verdict, float]:
+        """Return the verdict and the similarity of a candidate."""
+        found = self._probes.similarity(transform)
+        figures = {f"{name}_change": found[name] - self._start[name] for name in found}
+        figures.update(_deformation(transform, self.fixed.grid))
+        if self.kept:
+            points = self.kept.pop()
+            self.points.append((transform, points))
+            figures.update(_point_figures(points))
+        return judge(figures, {**LIMITS, **self.limits}), found["ncc"] + found["nmi"]
+
+    def points_of(self, transform: Transform) -> TiePoints | None:
+        """Return the tie points that a candidate was made from."""
+        return next((points for made, points in self.points if made is transform), None)
+
+
+def refine_scene(
+    fixed: Image,
+    moving: Image,
+    initial: Transform,
+    settings: Mapping[str, Any],
+    *,
+    threads: int = 1,
+    seed: int = 0,
+    workers: "Workers | None" = None,
+) -> RefinedScene:
+    """Find what is left between two scenes.
+
+    Args:
+        fixed: the fixed scene at working resolution, lazy or in memory.
+        moving: the moving scene; its grid lies in the fixed scene's CRS.
+        initial: fixed to moving world points, both in the fixed scene's CRS.
+        settings: the ``refine`` section of the configuration.
+        threads: most threads to use; no result depends on it.
+        seed: of every random choice.
+        workers: who works on blocks; None opens ``threads`` threads.
+
+    Raises:
+        InputError: an unknown method.
+        RegistrationError: no method gave a transform.
+    """
+    examine = Examiner(fixed, moving, initial, settings.get("gate", {}))
+    shared = {"threads": threads, "seed": seed, "keep": examine.kept.append, "workers": workers}
+    found = climb(
+        "refine",
+        of_kind(METHODS, "rasters"),
+        settings["methods"],
+        (fixed, moving),
+        initial,
+        settings.get("options", {}),
+        shared,
+        examine,
+    )
+    return RefinedScene(found.transform, found, examine.points_of(found.transform))
+
+
+def refine(
+    output: str | Path,
+    *,
+    sample: str,
+    prepared: tuple[str, str],
+    initial: str,
+    settings: Mapping[str, Any],
+    dask: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    threads: int = 1,
+) -> Outcome:
+    """Refine one sample.
+
+    Writes ``transform.json``, ``displacement.tif`` (the whole correction, from a fixed point to its
+    place in the moving scene), ``tie_points.gpkg`` (for methods that have them) and ``stage.json``.
+
+    Args:
+        output: directory to write.
+        sample: its id.
+        prepared: the fixed and the moving scene's ``preprocess`` directories.
+        initial: the sample's ``initialize`` directory.
+        settings: the ``refine`` section of the configuration.
+        dask: the ``dask`` section of the configuration.
+        seed: of every random choice.
+        threads: most threads to use.
+    """
+    from regflow.core.chunks import open_workers
+    from regflow.core.io.raster_transforms import read_raster_transform, write_raster_transform
+    from regflow.stages.rasters.working import read_pair
+
+    def work(folder: Path) -> Outcome:
+        fixed, moving = read_pair(prepared)
+        start = read_raster_transform(initial)
+        with open_workers(dask, threads=threads) as workers:
+            found = refine_scene(fixed, moving, start, settings, threads=threads, seed=seed, workers=workers)
+        write_raster_transform(folder, found.transform, fixed.grid)
+        if found.points is not None:
+            write_tie_points(folder / "tie_points.gpkg", found.points, fixed.grid, start)
+        return done(found.climb.verdict, found.climb.steps, method=found.climb.method)
+
+    return conclude("refine", sample, output, [*prepared, initial], work)
+
+
+def write_tie_points(path: str | Path, points: TiePoints, fixed: Grid, initial: Transform) -> None:
+    """Write tie points as GeoPackage; its columns are those of :func:`tie_point_set.columns`."""
+    from regflow.core.io.vectors import write_points
+
+    table = columns(points, fixed, initial, meters_per_unit(fixed))
+    tags = {"compared": points.channels, "direction": "from the fixed point to its place in the moving scene"}
+    write_points(path, table, fixed.to_world(points.points), fixed.crs, layer="tie_points", tags=tags)
+
+
+def _deformation(transform: Transform, grid: Grid) -> dict[str, float]:
+    """Return the figures of the deformable part; none when the transform has none."""
+    from regflow.core import fields
+
+    parts = [part for part in flatten([transform]) if isinstance(part, DisplacementField)]
+    if not parts:
+        return {}
+    determinants = [fields.jacobian_determinant(fields.to_voxels(part.vectors, part.grid)) for part in parts]
+    pixels = [_in_pixels(part.vectors, grid) for part in parts]
+    return {
+        "folding_percent": max(100.0 * float((values <= 0).mean()) for values in determinants),
+        "jacobian_min": min(float(values.min()) for values in determinants),
+        "jacobian_max": max(float(values.max()) for values in determinants),
+        "displacement_max_px": max(float(np.linalg.norm(part, axis=0).max()) for part in pixels),
+    }
+
+
+def _in_pixels(vectors: NDArray[Any], grid: Grid) -> NDArray[Any]:
+    return np.einsum("ij,jhw->ihw", np.linalg.inv(grid.affine[:2, :2]), vectors)
+
+
+def _point_figures(points: TiePoints) -> dict[str, float]:
+    seen = points.measures["valid"] >= 0.5
+    residuals = points.residuals[points.used]
+    return {
+        "points_used": float(points.used.sum()),
+        "points_used_percent": 100.0 * float(points.used.sum()) / max(float(seen.sum()), 1.0),
+        "scatter_px": float(np.sqrt((residuals**2).sum(1).mean())),
+        "covered_percent": 100.0 * covered(points.points[seen], points.points[points.used]),
+    }
+
+
+def covered(seen: NDArray[Any], used: NDArray[Any]) -> float:
+    """Return the share of the cells with points ``seen (N, 2)`` that have one of ``used (M, 2)``."""
+    if len(seen) == 0:
+        return 0.0
+    low = seen.min(axis=0)
+    side = max(float((seen.max(axis=0) - low).max()) / COVER_CELLS, 1.0)
+    cells: Sequence[set[tuple[int, int]]] = [
+        {(int(x), int(y)) for x, y in (part - low) // side} for part in (seen, used)
+    ]
+    return len(cells[0] & cells[1]) / len(cells[0])
