@@ -1,0 +1,88 @@
+"""A fitted model applied to a window: magnitude, no-change probability, classes."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regflow.core.chunks import Window
+from regflow.methods.detect.misregistration import HALO, unexplained_statistic
+from regflow.methods.detect.model import ChangeModel, no_change_probability, statistic
+from regflow.methods.detect.regions import BlockRegions, regions_of
+from regflow.methods.detect.scene_pair import ScenePair
+from regflow.methods.detect.tiles import PairTile, tile_windows
+
+UNCHANGED, CHANGED, EXPLAINED, NODATA = 0, 1, 2, 255
+"""Classes of ``change.tif``: explained are changes that the remaining registration error explains."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What counts as a change.
+
+    Attributes:
+        model: the fitted model.
+        limit: of the statistic.
+        residual_px: remaining registration error; 0 explains nothing.
+        quantum: unit in which regions add up magnitudes, so that sums are exact.
+    """
+
+    model: ChangeModel
+    limit: float
+    residual_px: float
+    quantum: float
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """The maps of one window.
+
+    Attributes:
+        window: rows and columns in the scene.
+        magnitude: ``(h, w)`` float32, not a number where invalid.
+        probability: ``(h, w)`` float32 in 0..1, not a number where invalid.
+        classes: ``(h, w)`` uint8.
+        regions: the connected changed pixels.
+    """
+
+    window: Window
+    magnitude: NDArray[np.float32]
+    probability: NDArray[np.float32]
+    classes: NDArray[np.uint8]
+    regions: BlockRegions
+
+
+def measure(window: Window, pair: ScenePair, rule: Rule) -> Measured:
+    """Read a window and apply the model, tile by tile."""
+    rows, cols = window
+    block = pair.read(rows, cols, HALO)
+    shape = (rows.stop - rows.start, cols.stop - cols.start)
+    magnitude, probability = (np.empty(shape, np.float32) for _ in range(2))
+    classes = np.empty(shape, np.uint8)
+    for r, c in tile_windows(*shape):
+        wide = (slice(r.start, r.stop + 2 * HALO), slice(c.start, c.stop + 2 * HALO))
+        magnitude[r, c], probability[r, c], classes[r, c] = _tile_maps(block.window(*wide), rule)
+    origin = (rows.start, cols.start)
+    regions = regions_of(
+        classes == CHANGED, origin, pair.shape[1], (magnitude, probability), (rule.quantum, 2.0**-24)
+    )
+    return Measured(window, magnitude, probability, classes, regions)
+
+
+def _tile_maps(
+    tile: PairTile, rule: Rule
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint8]]:
+    """Return the maps of a tile that has a halo, without it."""
+    inner = tile.window(slice(HALO, -HALO), slice(HALO, -HALO))
+    difference = rule.model.difference(inner.before, inner.after)
+    values = statistic(difference)
+    classes = np.where(values > rule.limit, CHANGED, UNCHANGED).astype(np.uint8)
+    classes[~inner.valid] = NODATA
+    changed = classes == CHANGED
+    if rule.residual_px > 0 and changed.any():
+        left = unexplained_statistic(rule.model, tile, rule.residual_px, changed)
+        classes[changed] = np.where(left > rule.limit, CHANGED, EXPLAINED)
+    magnitude = rule.model.magnitude(difference).astype(np.float32)
+    probability = no_change_probability(values, rule.model.freedom).astype(np.float32)
+    magnitude[~inner.valid] = probability[~inner.valid] = np.nan
+    return magnitude, probability, classes
