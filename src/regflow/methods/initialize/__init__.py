@@ -4,6 +4,30 @@ from regflow.methods.table import Method
 
 _HERE = "regflow.methods.initialize"
 
+MODEL = {
+    "enum": ["auto", "translation", "similarity", "affine", "homography"],
+    "description": "what the windows may change when they polish the map; auto: a translation, similarity "
+    "or affine map, as they demand",
+    "default": "auto",
+}
+
+POSES = {
+    "rotation_degrees": {
+        "type": "number",
+        "minimum": 0,
+        "maximum": 180,
+        "description": "largest rotation either way that is sought, on top of the georeference",
+        "default": 180,
+    },
+    "scale": {
+        "type": "number",
+        "minimum": 1,
+        "maximum": 4,
+        "description": "largest factor of size either way that is sought, on top of the georeference",
+        "default": 1.3,
+    },
+}
+
 METHODS: dict[str, Method] = {
     "header": Method(
         f"{_HERE}.header:header",
@@ -15,6 +39,42 @@ METHODS: dict[str, Method] = {
                 "default": False,
             }
         },
+        variants={
+            "rasters": Method(
+                f"{_HERE}.header:header",
+                "Trust the georeference.",
+                options={
+                    "centers": {
+                        "type": "boolean",
+                        "description": "lay the centers of the scenes on each other instead",
+                        "default": False,
+                    }
+                },
+                kinds=("rasters",),
+            )
+        },
+    ),
+    "phase-correlation": Method(
+        f"{_HERE}.phase_correlation:phase_correlation",
+        "Translation by phase correlation, coarse over all shifts and fine by coherent phases.",
+        "Kuglin and Hines, Proc. Int. Conf. Cybernetics and Society, 163-165, 1975",
+        {"model": MODEL},
+        kinds=("rasters",),
+    ),
+    "edge-correlation": Method(
+        f"{_HERE}.edge_correlation:edge_correlation",
+        "Correlate directions of edges over rotations, scales and all shifts, whatever the contrast.",
+        "Fitch et al., Orientation correlation, BMVC 2002",
+        {
+            "edges": {
+                "enum": ["sobel", "canny"],
+                "description": "all gradients by their local strength, or the thin lines of Canny's detector",
+                "default": "sobel",
+            },
+            **POSES,
+            "model": MODEL,
+        },
+        kinds=("rasters",),
     ),
     "moments": Method(
         f"{_HERE}.moments:moments",

@@ -5,7 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from regflow.methods.initialize.structure import Structure
+from regflow.core.grid import Grid
+from regflow.core.image import Image
+from regflow.methods.initialize.planar import Matrix, brought, extent
+from regflow.methods.initialize.structure import Structure, structure
 
 MIN_OVERLAP = 0.1
 """Smallest overlap that counts, as a part of the smaller picture's valid pixels."""
@@ -85,6 +88,35 @@ def highest(surface: Surface, first: NDArray[np.intp], exclusion: int = SAME_PEA
         offset = summit(patch[None].astype(np.float64))[0]
     shift = first + np.array([column, row]) + offset
     return Peak(shift, height, rival / height if height > 0 else float("inf"))
+
+
+def rival_share(fixed: Image, moving: Image, matrix: Matrix) -> float:
+    """Return how alike the pictures' edges are at the best other shift, as a part of a map's own.
+
+    Args:
+        fixed: a picture, coarse.
+        moving: a picture.
+        matrix: from fixed to moving world points: the map that is doubted.
+    """
+    low, high = extent(fixed.grid, matrix, moving.grid)
+    low, high = (
+        np.floor(np.maximum(low, -np.array(fixed.grid.size))),
+        np.minimum(high, 2 * np.array(fixed.grid.size)),
+    )
+    size = np.ceil(high - low).astype(int) + 1
+    affine = fixed.grid.affine.copy()
+    affine[:2, 2] = fixed.grid.to_world(low)
+    there = brought(moving, Grid((int(size[1]), int(size[0])), affine), matrix)
+    surface, first = similarity_surface(structure(fixed), structure(there))
+    # In the pixels of the larger plane the candidate's own place is where that plane begins.
+    column, row = (-low - first).astype(int)
+    box = (
+        slice(max(row - SAME_PEAK, 0), row + SAME_PEAK + 1),
+        slice(max(column - SAME_PEAK, 0), column + SAME_PEAK + 1),
+    )
+    own = float(surface[box].max(initial=0))
+    surface[box] = 0
+    return float(surface.max()) / own if own > 0 else float("inf")
 
 
 def summit(patches: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -19,7 +19,7 @@ from regflow.methods.initialize.planar import (
     between,
     brought,
     common_spacing,
-    corners,
+    extent,
     mapped,
     matrix_of,
     picture,
@@ -101,7 +101,7 @@ def phase_shift(fixed: Image, moving: Image, matrix: Matrix) -> PhaseShift:
         RegistrationError: the images have too little in common at any shift.
     """
     spacing = common_spacing(fixed.grid, moving.grid, matrix)
-    extents = [_extent(fixed.grid, np.eye(3), fixed.grid), _extent(fixed.grid, matrix, moving.grid)]
+    extents = [extent(fixed.grid, np.eye(3), fixed.grid), extent(fixed.grid, matrix, moving.grid)]
     longest = float(max((high - low).max() for low, high in extents)) * float(fixed.grid.spacing.max())
     coarse = max(spacing, longest / COARSE_ACROSS)
     best: PhaseShift | None = None
@@ -124,7 +124,7 @@ def _candidates(fixed: Image, moving: Image, matrix: Matrix) -> list[Matrix]:
     """Return the translations at the highest peaks of the whitened correlation, and none at all."""
     from scipy import fft
 
-    low, high = _extent(fixed.grid, matrix, moving.grid)
+    low, high = extent(fixed.grid, matrix, moving.grid)
     size = np.ceil(high - low).astype(int) + 1
     if size.max() > LARGEST_CANVAS:
         raise RegistrationError("phase-correlation: one image is many times larger than the other; crop it")
@@ -190,12 +190,6 @@ def _moved(grid: Grid, matrix: Matrix, pixels: NDArray[np.float64]) -> Matrix:
     step = np.eye(3)
     step[:2, 2] = grid.affine[:2, :2] @ pixels
     return np.asarray(matrix @ step)
-
-
-def _extent(fixed: Grid, matrix: Matrix, moving: Grid) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the box that an image fills in indices of the fixed grid."""
-    places = fixed.to_index(mapped(np.linalg.inv(matrix), corners(moving)))
-    return places.min(axis=0), places.max(axis=0)
 
 
 def _tapered(image: Image) -> NDArray[np.float32]:

@@ -101,6 +101,12 @@ def corners(grid: Grid) -> NDArray[np.float64]:
     return grid.to_world([(0, 0), (width - 1, 0), (0, height - 1), (width - 1, height - 1)])
 
 
+def extent(fixed: Grid, matrix: Matrix, moving: Grid) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the box ``(low, high)`` that an image fills in ``(x, y)`` indices of the fixed grid."""
+    places = fixed.to_index(mapped(np.linalg.inv(matrix), corners(moving)))
+    return places.min(axis=0), places.max(axis=0)
+
+
 def between(source: Grid, target: Grid, matrix: Matrix) -> Matrix:
     """Return the map from target indices to source indices of a map from target to source world."""
     return np.asarray(np.linalg.inv(source.affine) @ matrix @ target.affine)

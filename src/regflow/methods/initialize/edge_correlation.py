@@ -1,0 +1,33 @@
+"""Similarity, then what windows ask for, by correlating directions of edges over many poses."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from regflow.core.image import Image
+from regflow.core.transform import Transform
+from regflow.methods.initialize.planar import matrix_of, picture, transform_of
+from regflow.methods.initialize.pose_search import best_polished, search, similarities
+
+
+def edge_correlation(
+    fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any]
+) -> Transform:
+    """Try rotations and scales, compare edges at all shifts by FFT, and polish what windows confirm.
+
+    Edges count by their direction alone, whichever side is brighter, so that other seasons,
+    inverted contrast and other sensors do not matter.
+
+    Args:
+        fixed: 2-D; its first channel and mask are used.
+        moving: likewise.
+        initial: affine or homography; rotations and scales are sought around it.
+        options: see the table in :mod:`regflow.methods.initialize`.
+
+    Raises:
+        RegistrationError: an image is constant or has no valid pixel, or windows agree at no pose.
+    """
+    first, second = picture(fixed, "fixed"), picture(moving, "moving")
+    linears = similarities(options["rotation_degrees"], options["scale"])
+    poses = search(first, second, matrix_of(initial), linears, options["edges"])
+    found = best_polished(first, second, poses, options["model"], options["seed"], "edge-correlation")
+    return transform_of(found.matrix, fixed.grid.center)

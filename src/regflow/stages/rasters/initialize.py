@@ -1,0 +1,229 @@
+"""The start of a raster's registration: a linear map in the fixed CRS, by a gated ladder of methods."""
+
+import logging
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from regflow.core.errors import RegistrationError
+from regflow.core.gate import Verdict, judge
+from regflow.core.image import Image
+from regflow.core.similarity import normalized_mutual_information
+from regflow.core.transform import Affine, Transform
+from regflow.methods.initialize import METHODS
+from regflow.methods.initialize.planar import (
+    Matrix,
+    at_spacing,
+    brought,
+    common_spacing,
+    corners,
+    linear_at,
+    mapped,
+    matrix_of,
+    picture,
+)
+from regflow.methods.ladder import Climb, climb
+from regflow.methods.table import of_kind
+from regflow.stages.outcome import Outcome, conclude, done
+
+log = logging.getLogger(__name__)
+
+LADDER = ("phase-correlation", "sift", "edge-correlation", "xfeat", "mutual-information")
+"""The default: what is fastest and most exact comes first, what finds more later."""
+
+EXAMINED_ACROSS = 768
+"""Pixels along the fixed image's longest side at which windows are asked about a candidate."""
+RIVALS_ACROSS = 256
+"""The same for the comparison with all other shifts."""
+REACH = 12
+"""How far the windows look, in pixels of the examined image."""
+
+LIMITS: dict[str, dict[str, float]] = {
+    "evidence": {"fail_below": 4.0, "warn_below": 6.0},
+    "agreeing_share": {"fail_below": 0.15, "warn_below": 0.25},
+    "drift_px": {"fail_above": 1.0, "warn_above": 0.5},
+    "rival_share": {"fail_above": 0.9, "warn_above": 0.75},
+    "overlap_share": {"fail_below": 0.05, "warn_below": 0.15},
+    "nmi_change": {"fail_below": -0.05},
+    "determinant": {"fail_below": 0.02, "fail_above": 50.0},
+    "scale_min": {"fail_below": 0.15, "warn_below": 0.3},
+    "scale_max": {"fail_above": 7.0, "warn_above": 3.5},
+    "scale_ratio": {"fail_above": 1.6, "warn_above": 1.25},
+}
+"""What the gate holds a candidate against; the figures are those of :class:`Examiner`."""
+
+
+class Examiner:
+    """Measures candidates for one pair.
+
+    Figures: ``evidence``, decimal logarithm of one over the chance of so many small windows
+    agreeing with each other where they belong, if the images were unrelated there;
+    ``agreeing_share`` of the windows; ``drift_px``, how far a corner moves at most, in pixels of the
+    coarser image, when the agreeing windows have their way; ``rival_share``, likeness of edges at
+    the best other shift as a part of the candidate's; ``overlap_share``, valid pixels of the smaller
+    image that have a partner; ``nmi``, normalized mutual information there, and ``nmi_change``
+    against the start; ``determinant``, ``scale_min``, ``scale_max`` and their ``scale_ratio`` at
+    the fixed image's center.
+    """
+
+    def __init__(
+        self, fixed: Image, moving: Image, start: Transform, limits: Mapping[str, Any], seed: int = 0
+    ) -> None:
+        self._fixed, self._moving = fixed, moving
+        self._limits = {**LIMITS, **limits}
+        self._seed = seed
+        self._start = self._likeness(self._examined(matrix_of(start)), matrix_of(start))
+
+    def __call__(self, transform: Transform) -> tuple[Verdict, float]:
+        """Return the verdict and the evidence of a candidate."""
+        matrix = matrix_of(transform)
+        figures = self._shape(matrix)
+        if not _sane(figures):
+            return judge(figures, self._limits), -math.inf
+        fixed = self._examined(matrix)
+        figures.update(self._likeness(fixed, matrix))
+        figures["nmi_change"] = figures["nmi"] - self._start["nmi"]
+        if not figures["overlap_share"] > 0:
+            return judge(figures, self._limits), -math.inf
+        figures.update(self._windows(fixed, matrix))
+        figures["rival_share"] = self._rivals(matrix)
+        return judge(figures, self._limits), figures["evidence"]
+
+    def _examined(self, matrix: Matrix) -> Image:
+        """Return the fixed image at the spacing of examination."""
+        return at_spacing(self._fixed, self._spacing(matrix, EXAMINED_ACROSS))
+
+    def _spacing(self, matrix: Matrix, across: int) -> float:
+        grid = self._fixed.grid
+        longest = float((np.array(grid.size) * grid.spacing).max())
+        return max(common_spacing(grid, self._moving.grid, matrix), longest / across)
+
+    def _shape(self, matrix: Matrix) -> dict[str, float]:
+        linear = linear_at(matrix, self._fixed.grid.center)
+        scales = np.linalg.svd(linear, compute_uv=False)
+        return {
+            "determinant": float(np.linalg.det(linear)),
+            "scale_min": float(scales.min()),
+            "scale_max": float(scales.max()),
+            "scale_ratio": float(scales.max() / scales.min()) if scales.min() > 0 else math.inf,
+        }
+
+    def _likeness(self, fixed: Image, matrix: Matrix) -> dict[str, float]:
+        there = brought(self._moving, fixed.grid, matrix)
+        both = _mask(fixed) & _mask(there)
+        count = int(both.sum())
+        inside = min(
+            _area(fixed), _area(self._moving) / abs(np.linalg.det(linear_at(matrix, fixed.grid.center)))
+        )
+        nmi = (
+            normalized_mutual_information(fixed.channel, there.channel, both, bins=32) if count else math.nan
+        )
+        pixel = float(np.prod(fixed.grid.spacing))
+        return {"overlap_share": count * pixel / inside, "nmi": 1.0 if math.isnan(nmi) else nmi}
+
+    def _windows(self, fixed: Image, matrix: Matrix) -> dict[str, float]:
+        from regflow.methods.initialize.polish import correction, opinions
+
+        matches = opinions(fixed, self._moving, matrix, REACH)
+        figures = {"evidence": matches.surprise, "agreeing_share": matches.share}
+        try:
+            step, _ = correction(matches, "auto", self._seed)
+        except RegistrationError as error:
+            # So few windows agree that the other figures decide.
+            log.info("gate: %s", error)
+            return figures
+        ends = fixed.grid.to_index(corners(fixed.grid))
+        moved = np.linalg.norm(mapped(step, ends) - ends, axis=1).max()
+        unit = common_spacing(self._fixed.grid, self._moving.grid, matrix)
+        figures["drift_px"] = float(moved) * float(fixed.grid.spacing.max()) / unit
+        return figures
+
+    def _rivals(self, matrix: Matrix) -> float:
+        from regflow.methods.initialize.correlation import rival_share
+
+        fixed = at_spacing(self._fixed, self._spacing(matrix, RIVALS_ACROSS))
+        return rival_share(fixed, self._moving, matrix)
+
+
+def align(
+    fixed: Image, moving: Image, settings: Mapping[str, Any], *, threads: int = 1, seed: int = 0
+) -> Climb:
+    """Find the linear map that brings the moving image onto the fixed one.
+
+    Args:
+        fixed: in-memory 2-D image ``(1, H, W)`` with its mask; its grid is in world units.
+        moving: likewise, its grid in the fixed image's CRS.
+        settings: the ``initialize`` section of the configuration.
+        threads: most threads to use; no result depends on it.
+        seed: of every random choice.
+
+    Returns:
+        The map from fixed to moving world points, an affine or a homography, with the gate's
+        verdict.
+
+    Raises:
+        InputError: an unknown method.
+        RegistrationError: no method gave a map, or an image is constant or has no valid pixel.
+    """
+    start = Affine.identity(2)
+    pair = picture(fixed, "fixed"), picture(moving, "moving")
+    examine = Examiner(*pair, start, settings.get("gate") or {}, seed)
+    return climb(
+        "initialize",
+        of_kind(METHODS, "rasters"),
+        settings["methods"],
+        pair,
+        start,
+        settings.get("options") or {},
+        {"threads": threads, "seed": seed, "log": None},
+        examine,
+    )
+
+
+def initialize(
+    output: str | Path,
+    *,
+    sample: str,
+    prepared: tuple[str, str],
+    settings: Mapping[str, Any],
+    seed: int = 0,
+    threads: int = 1,
+) -> Outcome:
+    """Initialize one sample: ``transform.json`` (fixed to moving) and ``stage.json``.
+
+    Args:
+        output: directory to write.
+        sample: its id.
+        prepared: the fixed and the moving scene's ``preprocess`` directories.
+        settings: the ``initialize`` section of the configuration.
+        seed: of every random choice.
+        threads: most threads to use.
+    """
+
+    def work(folder: Path) -> Outcome:
+        from regflow.core.io.raster_transforms import write_raster_transform
+        from regflow.stages.rasters.working import read_overview
+
+        fixed, moving = (read_overview(path) for path in prepared)
+        found = align(fixed, moving, settings, threads=threads, seed=seed)
+        write_raster_transform(folder, found.transform, fixed.grid)
+        return done(found.verdict, found.steps, method=found.method)
+
+    return conclude("initialize", sample, output, prepared, work)
+
+
+def _sane(figures: Mapping[str, float]) -> bool:
+    """Tell whether a map can be drawn at all: not mirrored, not collapsed, not blown up."""
+    return figures["determinant"] > 0 and figures["scale_min"] > 0.05 and figures["scale_max"] < 20
+
+
+def _mask(image: Image) -> Any:
+    return np.ones(image.grid.shape, bool) if image.mask is None else image.mask
+
+
+def _area(image: Image) -> float:
+    """Return the area of the valid pixels in world units squared."""
+    return max(float(_mask(image).sum()), 1.0) * float(np.prod(image.grid.spacing))
