@@ -1,0 +1,344 @@
+"""What changed between two aligned scenes: maps, polygons and the figures behind them.
+
+The statistics come from pixels spread evenly over the scenes, held in memory (or, when asked, from
+every pixel, read anew in each round). The maps are then made window by window.
+"""
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from regflow.core.chunks import Workers, over_blocks
+from regflow.core.errors import InputError, RegistrationError
+from regflow.core.files import write_json
+from regflow.core.gate import Verdict, judge
+from regflow.methods.detect import METHODS, load
+from regflow.methods.detect.maps import CHANGED, EXPLAINED, NODATA, Measured, Rule, measure
+from regflow.methods.detect.model import Fit
+from regflow.methods.detect.normalization import Normalization, normalization
+from regflow.methods.detect.regions import RegionMerger, Regions
+from regflow.methods.detect.scene_pair import ScenePair, SceneTiles, chunks_of, sampled, window_bytes
+from regflow.methods.detect.thresholds import THRESHOLDS, limit_of
+from regflow.methods.detect.tiles import Tiles
+from regflow.methods.table import find
+from regflow.stages.outcome import Outcome, done, timed
+from regflow.stages.rasters.change_files import ChangeFiles
+
+log = logging.getLogger(__name__)
+
+USUAL_RESIDUAL_PX = 0.2
+"""Remaining registration error where nobody measured it."""
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "pairs": {
+        "enum": ["reference", "consecutive"],
+        "description": "of a stack of dates: each date with the reference, or with the date before it",
+        "default": "reference",
+    },
+    "bands": {
+        "type": ["array", "null"],
+        "items": {"type": ["integer", "string"]},
+        "minItems": 1,
+        "description": "bands to compare, by number or name; null takes all, or those of the same name "
+        "where the scenes have different bands",
+        "default": None,
+    },
+    "pixels": {
+        "type": ["integer", "null"],
+        "minimum": 1000,
+        "description": "pixels, evenly spaced, from which the statistics come; null takes every pixel and "
+        "reads the scenes once per round",
+        "default": 4_000_000,
+    },
+    "threshold": {
+        "enum": list(THRESHOLDS),
+        "description": "what parts changed from unchanged pixels",
+        "default": "chi-square",
+    },
+    "level": {
+        "type": "number",
+        "exclusiveMinimum": 0,
+        "exclusiveMaximum": 1,
+        "description": "chi-square level: share of the unchanged pixels that is not marked",
+        "default": 0.999,
+    },
+    "mapping_unit_px": {
+        "type": "integer",
+        "minimum": 1,
+        "description": "minimum mapping unit: smaller groups of touching pixels are dropped",
+        "default": 4,
+    },
+    "margin_px": {
+        "type": "integer",
+        "minimum": 0,
+        "description": "pixels around nodata and clouds that are left out too",
+        "default": 1,
+    },
+    "residual_px": {
+        "type": ["number", "null"],
+        "minimum": 0,
+        "description": "remaining registration error; what it explains is marked as such. null takes the "
+        f"assessed RMSE, or {USUAL_RESIDUAL_PX} where there is none",
+        "default": None,
+    },
+    "no_change": {
+        "type": "number",
+        "minimum": 0,
+        "exclusiveMaximum": 1,
+        "description": "no-change probability above which a pixel serves the radiometric normalization",
+        "default": 0.9,
+    },
+    "normalized": {
+        "type": "boolean",
+        "description": "also write the second date in the first date's radiometry",
+        "default": False,
+    },
+}
+
+LIMITS: dict[str, dict[str, float]] = {
+    "valid_percent": {"fail_below": 0.1, "warn_below": 10.0},
+    "changed_percent": {"warn_above": 40.0},
+    "explained_percent_of_changes": {"warn_above": 50.0},
+    "correlation_first": {"warn_below": 0.5},
+    "converged": {"warn_below": 1.0},
+}
+"""What the verdict looks at: above 40% changed, the unchanged ground no longer leads the statistics."""
+
+
+@dataclass(frozen=True)
+class Between:
+    """What is known of the two scenes.
+
+    Attributes:
+        names: of the first and the second date's scene.
+        dates: ISO 8601, None where unknown.
+        residual_px: remaining registration error, None where nobody measured it.
+    """
+
+    names: tuple[str, str]
+    dates: tuple[str | None, str | None] = (None, None)
+    residual_px: float | None = None
+
+
+@dataclass(eq=False)
+class Tally:
+    """Pixels of each kind, counted while the maps are made."""
+
+    valid: int = 0
+    changed: int = 0
+    explained: int = 0
+
+    def add(self, part: Measured) -> None:
+        """Count one window."""
+        counts = np.bincount(part.classes.ravel(), minlength=256)
+        self.valid += part.classes.size - int(counts[NODATA])
+        self.changed += int(counts[CHANGED])
+        self.explained += int(counts[EXPLAINED])
+
+
+def detect_changes(
+    pair: ScenePair,
+    folder: str | Path,
+    settings: Mapping[str, Any],
+    between: Between,
+    workers: Workers,
+) -> Outcome:
+    """Find what changed and write it.
+
+    Writes ``magnitude.tif``, ``probability.tif`` (of no change), ``change.tif`` (0 unchanged, 1
+    changed, 2 explained by the remaining registration error, 255 no data), ``changes.gpkg``,
+    ``detect.json`` and, when asked, ``normalized.tif``.
+
+    Args:
+        pair: the two scenes.
+        folder: to write to; must exist.
+        settings: the ``detect`` section of the configuration, complete.
+        between: names, dates and registration error.
+        workers: who works on blocks; no result depends on them.
+
+    Raises:
+        InputError: the scenes do not fit one another.
+        RegistrationError: the method found nothing to hold a change against.
+    """
+    _same_grid(pair, between)
+    steps: list[dict[str, Any]] = []
+    with timed(steps, "statistics", method=settings["method"]):
+        tiles: Tiles = (
+            SceneTiles(pair, workers)
+            if settings["pixels"] is None
+            else sampled(pair, workers, settings["pixels"])
+        )
+        fit = _fit(tiles, settings)
+        limit = limit_of(tiles, fit.model, settings["threshold"], settings["level"])
+        lines = _normalized(tiles, fit, settings)
+    residual = _first_given(settings["residual_px"], between.residual_px, USUAL_RESIDUAL_PX)
+    rule = Rule(fit.model, limit, residual, _quantum(fit))
+    tally = Tally()
+    with timed(steps, "maps"), ChangeFiles(folder, pair, fit.model, between.dates) as files:
+        regions = _maps(pair, rule, workers, settings["mapping_unit_px"], files, tally)
+        with timed(steps, "polygons"):
+            files.finish(regions, rule.quantum, between.dates)
+    if settings["normalized"]:
+        with timed(steps, "normalization"):
+            _write_normalized(pair, lines, Path(folder), workers)
+    figures = _figures(pair, tally, regions, fit)
+    verdict = judge(figures, {**LIMITS, **settings["limits"]})
+    content = _record(settings, between, fit, rule, lines, figures, verdict)
+    write_json(Path(folder) / "detect.json", content)
+    return done(verdict, steps, **figures)
+
+
+def defaults(method: str = "ir-mad") -> dict[str, Any]:
+    """Return the ``detect`` section of someone who gave nothing."""
+    given = {name: option["default"] for name, option in OPTIONS.items()}
+    return {"method": method, "options": {}, "limits": {}, **given}
+
+
+def date_pairs(dates: Sequence[str | None], how: str) -> list[tuple[int, int]]:
+    """Return which scenes of a stack are compared, as positions ``(before, after)``.
+
+    Args:
+        dates: of the scenes, the reference first; ISO 8601. Without dates the order given counts.
+        how: ``reference``: each with the first; ``consecutive``: each with the one before it in time.
+
+    Raises:
+        InputError: dates are wanted for the order and only some scenes have one.
+    """
+    if how == "reference":
+        return [(0, other) for other in range(1, len(dates))]
+    known = [date for date in dates if date is not None]
+    if known and len(known) < len(dates):
+        raise InputError(
+            f"detect: {len(dates) - len(known)} of {len(dates)} scenes have no date; give each one its date, "
+            "or compare with pairs: reference"
+        )
+    order = sorted(range(len(dates)), key=lambda k: (dates[k] or "", k))
+    return list(pairwise(order))
+
+
+def _fit(tiles: Tiles, settings: Mapping[str, Any]) -> Fit:
+    method = find(METHODS, settings["method"], "detect")
+    return load(method)(tiles, method.complete(settings["options"].get(settings["method"], {})))
+
+
+def _normalized(tiles: Tiles, fit: Fit, settings: Mapping[str, Any]) -> Normalization | None:
+    """Return the radiometric normalization, or None where it was not asked for and is impossible."""
+    try:
+        return normalization(tiles, fit.model, settings["no_change"])
+    except (InputError, RegistrationError) as error:
+        if settings["normalized"]:
+            raise
+        log.info("no radiometric normalization: %s", error)
+        return None
+
+
+def _maps(
+    pair: ScenePair,
+    rule: Rule,
+    workers: Workers,
+    smallest: int,
+    files: ChangeFiles,
+    tally: Tally,
+) -> Regions:
+    from functools import partial
+
+    merger = RegionMerger(pair.shape[1], smallest)
+    windows = chunks_of(pair.shape, workers.chunk)
+    size = window_bytes(pair, workers.chunk)
+    work = partial(measure, pair=pair, rule=rule)
+    for part in over_blocks(work, windows, workers, describe="change maps", item_bytes=size):
+        files.write(part)
+        merger.add(part.regions)
+        tally.add(part)
+    return merger.finish()
+
+
+def _write_normalized(pair: ScenePair, lines: Normalization | None, folder: Path, workers: Workers) -> None:
+    from functools import partial
+
+    from regflow.stages.rasters.change_files import normalized_window, open_normalized
+
+    assert lines is not None
+    work = partial(normalized_window, pair=pair, lines=lines)
+    size = window_bytes(pair, workers.chunk)
+    with open_normalized(folder, pair) as write:
+        windows = chunks_of(pair.shape, workers.chunk)
+        for window, values in over_blocks(work, windows, workers, describe="normalization", item_bytes=size):
+            write(window, values)
+
+
+def _same_grid(pair: ScenePair, between: Between) -> None:
+    if not pair.before.grid.matches(pair.after.grid):
+        raise InputError(
+            f"{between.names[1]} does not lie on the pixels of {between.names[0]}; bring it there first: "
+            f"regflow register {between.names[0]} {between.names[1]} -o DIR, then take its warped.tif"
+        )
+
+
+def _quantum(fit: Fit) -> float:
+    """Return a power of two, a millionth of the magnitude of plain noise or less."""
+    size = math.sqrt(float(np.mean(np.square(fit.model.back))))
+    return float(2.0 ** (math.floor(math.log2(size)) - 16))
+
+
+def _first_given(*values: float | None) -> float:
+    return next(float(value) for value in values if value is not None)
+
+
+def _figures(pair: ScenePair, tally: Tally, regions: Regions, fit: Fit) -> dict[str, float]:
+    rows, cols = pair.shape
+    valid, kept = max(tally.valid, 1), int(regions.pixels.sum())
+    marked = tally.changed + tally.explained
+    return {
+        "valid_percent": 100.0 * tally.valid / (rows * cols),
+        "changed_percent": 100.0 * kept / valid,
+        "explained_percent": 100.0 * tally.explained / valid,
+        "explained_percent_of_changes": 100.0 * tally.explained / max(marked, 1),
+        "dropped_percent": 100.0 * regions.dropped_pixels / valid,
+        "regions": float(len(regions.pixels)),
+        **fit.figures,
+    }
+
+
+def _record(
+    settings: Mapping[str, Any],
+    between: Between,
+    fit: Fit,
+    rule: Rule,
+    lines: Normalization | None,
+    figures: Mapping[str, float],
+    verdict: Verdict,
+) -> dict[str, Any]:
+    method = METHODS[settings["method"]]
+    return {
+        "before": {"name": between.names[0], "date": between.dates[0]},
+        "after": {"name": between.names[1], "date": between.dates[1]},
+        "method": settings["method"],
+        "options": method.complete(settings["options"].get(settings["method"], {})),
+        "citation": method.citation,
+        "threshold": settings["threshold"],
+        "level": settings["level"],
+        "statistic_limit": rule.limit,
+        "degrees_of_freedom": rule.model.freedom,
+        "magnitude_unit": rule.model.unit,
+        "residual_px": rule.residual_px,
+        "mapping_unit_px": settings["mapping_unit_px"],
+        "margin_px": settings["margin_px"],
+        "classes": {"unchanged": 0, "changed": 1, "explained by registration error": 2, "no data": 255},
+        "figures": dict(figures),
+        "verdict": verdict.to_dict(),
+        "normalization": None if lines is None else lines.to_dict(),
+        "model": {
+            "before": rule.model.before,
+            "after": rule.model.after,
+            "offset": rule.model.offset,
+            "indices": rule.model.indices,
+        },
+        "history": fit.history,
+    }
