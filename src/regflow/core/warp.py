@@ -17,7 +17,7 @@ from regflow.core.errors import InputError
 from regflow.core.grid import Grid
 from regflow.core.transform import Transform
 
-LATTICE_TOLERANCE = 0.001
+LATTICE_TOLERANCE = 0.002
 """Largest error of interpolated coordinates, in pixels of the source."""
 
 LATTICE_STEPS = (64, 32, 16, 8, 4, 2, 1)
@@ -67,24 +67,26 @@ class PixelMap:
         return self.source.to_index(points)
 
     def lattice_error(self) -> float:
-        """Return the largest error of the interpolated lattice at probes all over the result.
+        """Return the largest error of the interpolated lattice at probes all over the result, in samples.
 
         Probes without an answer (beyond a projection's limits) do not count.
         """
-        if self.step == 1:
-            return 0.0
-        cells = [
-            np.unique(np.linspace(0, (n - 1) // self.step, _PROBES).astype(int)) for n in self.target.size
-        ]
+        return self.halfway_error() if self.step > 1 else 0.0
+
+    def halfway_error(self) -> float:
+        """Return the largest error of linear interpolation between nodes, inside the cells probed."""
+        size = np.array(self.target.size)
+        cells = [np.unique(np.linspace(0, max(n - 2, 0) // self.step, _PROBES).astype(int)) for n in size]
         corner = np.stack(np.meshgrid(*cells, indexing="ij"), axis=-1).reshape(-1, 2) * float(self.step)
-        nodes = [
-            self.at(corner + np.array(offset) * self.step) for offset in ((0, 0), (1, 0), (0, 1), (1, 1))
-        ]
+        offsets = [np.array(offset) * float(self.step) for offset in ((0, 0), (1, 0), (0, 1), (1, 1))]
+        nodes = [self._at_nodes(corner + offset) for offset in offsets]
         worst = 0.0
-        for x, y in ((0.5, 0.5), (0.5, 0.0), (0.0, 0.5), (0.25, 0.75), (0.75, 0.25)):
+        for probe in ((0.5, 0.5), (0.5, 0.0), (0.0, 0.5), (0.25, 0.75), (0.75, 0.25)):
+            pixel = np.minimum(corner + np.array(probe) * self.step, size - 1)
+            x, y = ((pixel - corner) / self.step).T[..., None]
             weights = ((1 - x) * (1 - y), x * (1 - y), (1 - x) * y, x * y)
             linear = sum(weight * node for weight, node in zip(weights, nodes, strict=True))
-            error = np.abs(linear - self.at(corner + np.array([x, y]) * self.step))
+            error = np.abs(linear - self.at(pixel))
             worst = max(worst, float(np.max(error[np.isfinite(error)], initial=0.0)))
         return worst
 
@@ -111,7 +113,24 @@ class PixelMap:
     def _tile(self, row: int, col: int) -> NDArray[np.float64]:
         x, y = (np.arange(k * _TILE_NODES, (k + 1) * _TILE_NODES) * float(self.step) for k in (col, row))
         pixels = np.stack(np.meshgrid(x, y, indexing="xy"), axis=-1).reshape(-1, 2)
-        return self.at(pixels).reshape(_TILE_NODES, _TILE_NODES, 2)
+        return self._at_nodes(pixels).reshape(_TILE_NODES, _TILE_NODES, 2)
+
+    def _at_nodes(self, pixels: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Map positions of nodes; those past the result's last pixels by linear extrapolation.
+
+        A displacement field may end where the scene ends, and a node beyond must not pull the last
+        pixels towards its zero.
+        """
+        inner = np.minimum(pixels, np.array(self.target.size) - 1.0)
+        mapped = self.at(inner)
+        for axis in range(2):
+            past = pixels[:, axis] > inner[:, axis]
+            back = inner[past]
+            back[:, axis] = np.maximum(back[:, axis] - 1.0, 0.0)
+            if past.any() and self.target.size[axis] > 1:
+                slope = self.at(inner[past]) - self.at(back)
+                mapped[past] += slope * (pixels - inner)[past, axis, None]
+        return mapped
 
 
 def warp_window(

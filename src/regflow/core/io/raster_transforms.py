@@ -1,0 +1,193 @@
+"""Transforms of scenes on disk: ``transform.json`` with its parts, and ``displacement.tif``.
+
+``transform.json`` keeps the transform exactly, part by part. ``displacement.tif`` is for other
+tools: the whole transform as displacements, in CRS units, from a reference point to its place in
+the moving scene, on nodes between which linear interpolation is accurate.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regflow.core.errors import InputError
+from regflow.core.files import read_json, whole, write_json
+from regflow.core.grid import Grid
+from regflow.core.io.rasters import gdal, geotransform, read_raster_header, read_window
+from regflow.core.reprojection import GroundModel, Reprojection, SensorModel
+from regflow.core.transform import Affine, Composite, DisplacementField, Homography, Transform, flatten
+from regflow.core.warp import PixelMap
+
+TRANSFORM_FILE = "transform.json"
+DISPLACEMENT_FILE = "displacement.tif"
+
+SAMPLING_TOLERANCE = 0.003
+"""Largest error of linear interpolation in ``displacement.tif``, in pixels of the reference."""
+
+SAMPLING_STEPS = (256, 128, 64, 32, 16, 8, 4, 2, 1)
+"""Pixels of the reference between nodes of ``displacement.tif``, the first that is accurate."""
+
+_DIRECTION = "from a point of the reference scene to its place in the moving scene, in CRS units"
+
+
+def write_raster_transform(folder: str | Path, transform: Transform, grid: Grid) -> None:
+    """Write ``transform.json``, the fields it names, and ``displacement.tif`` into a folder.
+
+    Args:
+        folder: an existing directory.
+        transform: from fixed to moving world points.
+        grid: of the fixed scene, at any resolution; ``displacement.tif`` covers its footprint.
+    """
+    folder = Path(folder)
+    parts = list(flatten([transform]))
+    fields = sum(isinstance(part, DisplacementField) for part in parts)
+    described: list[dict[str, Any]] = []
+    for part in parts:
+        file = "field.tif" if fields == 1 else f"field_{len(described) + 1}.tif"
+        if isinstance(part, DisplacementField):
+            write_displacement(folder / file, part, "one part of the transform, see transform.json")
+        described.append(_described(part, file))
+    content = {
+        "maps": "world points of the fixed scene to world points of the moving scene; the first part is "
+        "applied first",
+        "crs": grid.crs,
+        "grid": grid.to_dict(),
+        "parts": described,
+    }
+    write_json(folder / TRANSFORM_FILE, content)
+    write_displacement(folder / DISPLACEMENT_FILE, sampled(transform, grid), _DIRECTION)
+
+
+def read_raster_transform(folder: str | Path) -> Transform:
+    """Read the transform that :func:`write_raster_transform` wrote into a folder.
+
+    Raises:
+        InputError: it is not there, or damaged.
+    """
+    path = Path(folder) / TRANSFORM_FILE
+    if not path.is_file():
+        raise InputError(f"{path}: this transform file does not exist")
+    try:
+        parts = tuple(_part(described, Path(folder)) for described in read_json(path)["parts"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: not a transform that regflow wrote ({error})") from error
+    return parts[0] if len(parts) == 1 else Composite(parts)
+
+
+def sampled(transform: Transform, grid: Grid) -> DisplacementField:
+    """Return a transform as one displacement field that covers a grid's footprint.
+
+    Its nodes are those of the transform's own first field where linear interpolation between them
+    is accurate (:data:`SAMPLING_TOLERANCE`); else nodes from the footprint's first corner on.
+    """
+    first = next(flatten([transform]))
+    if isinstance(first, DisplacementField) and _covers(first.grid, grid):
+        nodes = first.grid
+        spread = float(np.max(np.abs(np.linalg.inv(grid.affine[:2, :2]) @ nodes.affine[:2, :2])))
+        if PixelMap(nodes, nodes, transform, 1).halfway_error() * spread <= SAMPLING_TOLERANCE:
+            return _field(transform, nodes)
+    for step in SAMPLING_STEPS:
+        nodes = _nodes(grid, step)
+        if PixelMap(nodes, nodes, transform, 1).halfway_error() * step <= SAMPLING_TOLERANCE:
+            break
+    return _field(transform, nodes)
+
+
+def write_displacement(path: str | Path, field: DisplacementField, description: str = _DIRECTION) -> None:
+    """Write a displacement field as a GeoTIFF with bands ``dx`` and ``dy`` (float32, CRS units)."""
+    rasterio = gdal()
+    rows, cols = field.grid.shape
+    layout = {"tiled": True, "blockxsize": 256, "blockysize": 256} if max(rows, cols) > 256 else {}
+    profile = {
+        "driver": "GTiff",
+        "width": cols,
+        "height": rows,
+        "count": 2,
+        "dtype": "float32",
+        "crs": field.grid.crs,
+        "transform": geotransform(field.grid),
+        "compress": "deflate",
+        "predictor": 3,
+        **layout,
+    }
+    with whole(path) as part, rasterio.open(part, "w", **profile) as target:
+        # Adding zero turns -0.0 into 0.0: one number, one pattern of bytes.
+        target.write(field.vectors + np.float32(0))
+        target.update_tags(DESCRIPTION=f"Displacement (dx, dy) {description}; interpolate linearly")
+        for number, name in enumerate(("dx", "dy"), start=1):
+            target.set_band_description(number, name)
+
+
+def read_displacement(path: str | Path) -> DisplacementField:
+    """Read a displacement field as :func:`write_displacement` writes it, or any raster of dx and dy.
+
+    Raises:
+        InputError: it is no raster, or has not two bands.
+    """
+    header = read_raster_header(path)
+    if len(header.bands) != 2:
+        raise InputError(f"{path}: a displacement has two bands, dx and dy, not {len(header.bands)}")
+    rows, cols = (slice(0, count) for count in header.shape)
+    values, _ = read_window(path, [1, 2], rows, cols, nodata=None)
+    return DisplacementField(values.astype(np.float32), header.grid or header.pixel_grid)
+
+
+def _described(part: Transform, file: str) -> dict[str, Any]:
+    if isinstance(part, Affine):
+        return {"type": "affine", "matrix": part.matrix.tolist()}
+    if isinstance(part, Homography):
+        return {"type": "homography", "matrix": part.matrix.tolist(), "center": list(part.center)}
+    if isinstance(part, DisplacementField):
+        return {"type": "displacement", "file": file, "grid": part.grid.to_dict()}
+    if isinstance(part, Reprojection):
+        return {"type": "reprojection", **vars(part)}
+    if isinstance(part, SensorModel):
+        return {"type": "sensor model", **vars(part)}
+    if isinstance(part, GroundModel):
+        return {"type": "ground model", **vars(part.sensor)}
+    raise TypeError(f"{type(part).__name__} has no form on disk")
+
+
+def _part(described: Mapping[str, Any], folder: Path) -> Transform:
+    content = dict(described)
+    kind = content.pop("type")
+    if kind == "affine":
+        return Affine(np.array(content["matrix"]))
+    if kind == "homography":
+        return Homography(np.array(content["matrix"]), tuple(content["center"]))
+    if kind == "displacement":
+        return DisplacementField(
+            read_displacement(folder / content["file"]).vectors, Grid.from_dict(content["grid"])
+        )
+    if kind == "reprojection":
+        return Reprojection(**content)
+    if kind == "sensor model":
+        return SensorModel(**content)
+    if kind == "ground model":
+        return GroundModel(SensorModel(**content))
+    raise ValueError(f"its part '{kind}' is unknown")
+
+
+def _field(transform: Transform, nodes: Grid) -> DisplacementField:
+    rows, cols = nodes.shape
+    index = np.stack(np.meshgrid(np.arange(cols), np.arange(rows)), axis=-1).reshape(-1, 2)
+    points = nodes.to_world(index)
+    vectors = (transform.apply(points) - points).T.reshape(2, rows, cols)
+    return DisplacementField(vectors.astype(np.float32), nodes)
+
+
+def _nodes(grid: Grid, step: int) -> Grid:
+    """Return nodes every ``step`` pixels from the outer corner of the first pixel to past the last."""
+    rows, cols = (max(2, int(np.ceil(count / step)) + 1) for count in grid.shape)
+    place = np.array([[step, 0, -0.5], [0, step, -0.5], [0, 0, 1.0]])
+    return Grid((rows, cols), grid.affine @ place, grid.crs)
+
+
+def _covers(nodes: Grid, grid: Grid) -> bool:
+    """Tell whether every pixel center of ``grid`` lies between nodes."""
+    cols, rows = grid.size
+    corners: NDArray[np.float64] = np.array([[0, 0], [cols - 1, 0], [0, rows - 1], [cols - 1, rows - 1]])
+    index = nodes.to_index(grid.to_world(corners))
+    return bool((index >= -1e-6).all() and (index <= np.array(nodes.size) - 1 + 1e-6).all())
