@@ -91,6 +91,30 @@ def opinions(fixed: Image, moving: Image, matrix: Matrix, reach: int) -> Matches
     return match(structure(fixed), structure(there), _side(fixed.grid), reach, WINDOWS)
 
 
+def demanded(
+    fixed: Image, moving: Image, matrix: Matrix, reach: int, seed: int = 0
+) -> tuple[Matches, Matrix | None]:
+    """Return what windows of a picture say of a map, and the change in pixels that they ask for.
+
+    Phases are asked as well, and believed where windows scatter less by them.
+
+    Returns:
+        The matches by directions of edges, and a map of the fixed picture's pixels, None where too
+        few windows agree.
+    """
+    matches = opinions(fixed, moving, matrix, reach)
+    try:
+        step, scatter = correction(matches, "auto", seed)
+    except RegistrationError as error:
+        log.info("too few windows to ask: %s", error)
+        return matches, None
+    fine = _phases(fixed, moving, matrix)
+    if fine is not None:
+        finer, less = correction(fine, "auto", seed)
+        step = finer if less < scatter else step
+    return matches, step
+
+
 def correction(matches: Matches, model: str, seed: int) -> tuple[Matrix, float]:
     """Return the map in pixels that the agreeing windows ask for, and their median distance from it.
 
@@ -121,24 +145,28 @@ def _settled(fixed: Image, moving: Image, matrix: Matrix, model: str, reach: int
 def _by_phases(fixed: Image, moving: Image, matrix: Matrix, model: str, seed: int) -> Polished | None:
     """Polish by the phases of windows; None where too few of them agree."""
     for _ in range(ROUNDS):
-        parts = spectra(fixed, brought(moving, fixed.grid, matrix), _side(fixed.grid), WINDOWS)
-        if parts is None:
+        matches = _phases(fixed, moving, matrix)
+        if matches is None:
             return None
-        shifts, fits = window_shifts(parts)
-        near = np.linalg.norm(shifts, axis=1) < FINE_REACH
-        agreeing = near & together(parts.points, shifts)
-        matches = Matches(parts.points, shifts, fits, agreeing, math.nan, parts.independent)
-        if matches.share < 0.5:
-            return None
-        try:
-            step, scatter = correction(matches, model, seed)
-        except RegistrationError:
-            return None
+        step, scatter = correction(matches, model, seed)
         before, matrix = matrix, _after(fixed.grid, matrix, step)
         if _moved(fixed.grid, before, matrix) < SETTLED:
             break
-    log.info("phases of %d windows agree to %.3f pixels", int(agreeing.sum()), scatter)
+    log.info("phases of %d windows agree to %.3f pixels", int(matches.agreeing.sum()), scatter)
     return Polished(matrix, matches, scatter, fixed.grid)
+
+
+def _phases(fixed: Image, moving: Image, matrix: Matrix) -> Matches | None:
+    """Return the windows' shifts by the phases of their spectra; None where few agree."""
+    parts = spectra(fixed, brought(moving, fixed.grid, matrix), _side(fixed.grid), WINDOWS)
+    if parts is None:
+        return None
+    shifts, fits = window_shifts(parts)
+    near = np.linalg.norm(shifts, axis=1) < FINE_REACH
+    agreeing = near & together(parts.points, shifts)
+    if agreeing.sum() < max(0.5 * len(agreeing), MODELS["homography"] + 2):
+        return None
+    return Matches(parts.points, shifts, fits, agreeing, math.nan, parts.independent)
 
 
 def _side(grid: Grid) -> int:

@@ -52,7 +52,7 @@ def similarities(turn_degrees: float, scale: float) -> list[NDArray[np.float64]]
         turns = turns[1:]
     steps = math.floor(math.log(scale) / SCALE_STEP + 1e-9)
     factors = np.exp(np.arange(-steps, steps + 1) * SCALE_STEP)
-    pairs = sorted(((abs(t) + abs(math.log(f)), t, f) for t in turns for f in factors))
+    pairs = sorted((abs(t) + abs(math.log(f)), t, f) for t in turns for f in factors)
     return [f * _rotation(math.radians(t)) for _, t, f in pairs]
 
 

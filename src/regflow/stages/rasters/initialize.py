@@ -1,6 +1,5 @@
 """The start of a raster's registration: a linear map in the fixed CRS, by a gated ladder of methods."""
 
-import logging
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from regflow.core.errors import RegistrationError
 from regflow.core.gate import Verdict, judge
 from regflow.core.image import Image
 from regflow.core.similarity import normalized_mutual_information
@@ -28,8 +26,6 @@ from regflow.methods.initialize.planar import (
 from regflow.methods.ladder import Climb, climb
 from regflow.methods.table import of_kind
 from regflow.stages.outcome import Outcome, conclude, done
-
-log = logging.getLogger(__name__)
 
 LADDER = ("phase-correlation", "sift", "edge-correlation", "xfeat", "mutual-information")
 """The default: what is fastest and most exact comes first, what finds more later."""
@@ -125,20 +121,15 @@ class Examiner:
         return {"overlap_share": count * pixel / inside, "nmi": 1.0 if math.isnan(nmi) else nmi}
 
     def _windows(self, fixed: Image, matrix: Matrix) -> dict[str, float]:
-        from regflow.methods.initialize.polish import correction, opinions
+        from regflow.methods.initialize.polish import demanded
 
-        matches = opinions(fixed, self._moving, matrix, REACH)
+        matches, step = demanded(fixed, self._moving, matrix, REACH, self._seed)
         figures = {"evidence": matches.surprise, "agreeing_share": matches.share}
-        try:
-            step, _ = correction(matches, "auto", self._seed)
-        except RegistrationError as error:
-            # So few windows agree that the other figures decide.
-            log.info("gate: %s", error)
-            return figures
-        ends = fixed.grid.to_index(corners(fixed.grid))
-        moved = np.linalg.norm(mapped(step, ends) - ends, axis=1).max()
-        unit = common_spacing(self._fixed.grid, self._moving.grid, matrix)
-        figures["drift_px"] = float(moved) * float(fixed.grid.spacing.max()) / unit
+        if step is not None:
+            ends = fixed.grid.to_index(corners(fixed.grid))
+            moved = np.linalg.norm(mapped(step, ends) - ends, axis=1).max()
+            unit = common_spacing(self._fixed.grid, self._moving.grid, matrix)
+            figures["drift_px"] = float(moved) * float(fixed.grid.spacing.max()) / unit
         return figures
 
     def _rivals(self, matrix: Matrix) -> float:
