@@ -181,19 +181,12 @@ def write_scene(
         nodata: declared, and written where there is nothing.
         dtype: of the file; whole numbers are rounded and kept within their range.
     """
-    from regflow.core.files import whole
-    from regflow.core.io.rasters import gdal, geotransform
+    from regflow.core.io.raster_files import write_raster
 
-    rasterio = gdal()
-    profile = {"driver": "GTiff", "dtype": dtype, "count": len(bands), "nodata": nodata, "crs": grid.crs}
-    layout = {"tiled": True, "blockxsize": 256, "blockysize": 256, "compress": "deflate", "predictor": 2}
-    if np.dtype(dtype).kind == "f":
-        layout["predictor"] = 3
-    size = {"height": grid.shape[0], "width": grid.shape[1], "transform": geotransform(grid)}
-    with whole(path) as part, rasterio.open(part, "w", **profile, **layout, **size) as target:
-        for number, (name, samples) in enumerate(bands.items(), start=1):
-            target.write(_stored(samples, nodata, dtype), number)
-            target.set_band_description(number, name)
+    stored = np.stack([_stored(samples, nodata, dtype) for samples in bands.values()])
+    layout = {"tiled": True, "blockxsize": 256, "blockysize": 256, "compress": "deflate"}
+    predictor = 3 if stored.dtype.kind == "f" else 2
+    write_raster(path, stored, grid, names=list(bands), nodata=nodata, predictor=predictor, **layout)
 
 
 def write_truth(path: Path, truth: Transform, grid: Grid) -> None:

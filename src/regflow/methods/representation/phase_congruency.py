@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from regflow.methods.representation.smoothing import reach, separable, smooth
+from regflow.methods.representation.smoothing import kernel, reach, separable, smooth
 
 FINEST = 1.5
 """Standard deviation of the finest filters' Gaussian, in samples."""
@@ -21,6 +21,7 @@ STEP = 2.0
 """How much wider each scale's filters are than the last's."""
 _WIDTH = 4.0
 _CONTRAST_SIGMA = 12.0
+_FADE_SIGMA = 4.0
 _TINY = 1e-12
 
 
@@ -65,7 +66,9 @@ def _congruency(
         floor = np.float32(options["noise"]) * smooth(total, valid, _CONTRAST_SIGMA)
         energy += np.maximum(_in_phase(pairs) - floor, 0)
         amplitude += total
-    return np.asarray(energy / amplitude)
+    # Where a filter hangs over a hole it finds the hole: structures fade out towards it.
+    seen = separable(valid.astype(np.float32), *[kernel(_FADE_SIGMA)] * 2)
+    return np.asarray(energy / amplitude * seen**2)
 
 
 def _in_phase(pairs: list[tuple[NDArray[np.float32], NDArray[np.float32]]]) -> NDArray[np.float32]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from regflow.core.files import read_json, whole, write_json
+from regflow.core.files import read_json, write_json
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.scene import SceneView, decimate, load, open_view
@@ -97,17 +97,9 @@ def read_overview(folder: str | Path) -> Image:
 
 def write_overview(path: str | Path, overview: Image) -> None:
     """Write an in-memory overview as a GeoTIFF that any tool opens."""
-    from regflow.core.io.rasters import gdal, geotransform
+    from regflow.core.io.raster_files import write_raster
 
-    rasterio = gdal()
-    rows, cols = overview.grid.shape
-    mask = np.ones((rows, cols), np.float32) if overview.mask is None else overview.mask.astype(np.float32)
-    profile = {"driver": "GTiff", "dtype": "float32", "count": 2, "height": rows, "width": cols}
-    with (
-        whole(path) as part,
-        rasterio.open(
-            part, "w", **profile, crs=overview.grid.crs, transform=geotransform(overview.grid)
-        ) as target,
-    ):
-        target.write(np.asarray(overview.channel, dtype=np.float32), 1)
-        target.write(mask, 2)
+    samples = np.asarray(overview.channel, dtype=np.float32)
+    mask = np.ones_like(samples) if overview.mask is None else overview.mask.astype(np.float32)
+    name = overview.modality or "compared"
+    write_raster(path, np.stack([samples, mask]), overview.grid, names=[name, "mask"])
