@@ -21,8 +21,10 @@ log = logging.getLogger(__name__)
 
 Array = NDArray[Any]
 
-TILE_PX = 1024
-"""Side of the squares of the fixed scene whose points are matched together. No result depends on it."""
+POINTS_PER_TILE = 64
+TILE_PX = (256, 2048)
+"""Least and greatest side of the squares of the fixed scene whose points are matched together, by the
+same windows read of the scenes. No result depends on it."""
 MOST_ALONG = 55
 """Points along the longer side where the spacing is chosen."""
 LEAST_SPACING_PX = 64
@@ -37,6 +39,7 @@ CONVINCING_CORRELATION = 0.8
 CONVINCING_SHARE = 0.7
 """Intensities are taken without trying gradients when the median correlation and the share of points
 that count are above these."""
+CURVED_ROUNDS = 2
 INTERPOLATION_PX = 0.002
 """Largest error of reading the displacement field linearly between its samples."""
 
@@ -144,12 +147,19 @@ def fit_points(found: TiePoints, fixed: Grid, options: Mapping[str, Any]) -> tup
         )
     points, shifts = found.points[used], found.shifts[used]
     size = np.array(fixed.size)
-    spacing = options["field_spacing_px"] or 2.0 * (options["spacing_px"] or default_spacing(size))
-    fit = fit_field(points, shifts, found.error_px[used], (0, 0, *(size - 1)), spacing, seed=options["seed"])
+    spacing = options["field_spacing_px"] or options["spacing_px"] or default_spacing(size)
+    spread = (found.window_px**2 - 1) / 12.0
+    flat = shifts
+    for _ in range(CURVED_ROUNDS):
+        fit = fit_field(
+            points, flat, found.error_px[used], (0, 0, *(size - 1)), spacing, seed=options["seed"]
+        )
+        # An affine window follows slopes; where the field curves it measures its mean over the window.
+        flat = shifts - 0.5 * spread * fit.field.laplacian(points)
     reason = found.reason.copy()
     reason[used[fit.weights <= 0]] = REASONS.index("fit")
-    residuals = found.shifts - fit.field.at(found.points)
-    return fit, replace(found, reason=reason, residuals=residuals)
+    flat = found.shifts - 0.5 * spread * fit.field.laplacian(found.points)
+    return fit, replace(found, reason=reason, shifts=flat, residuals=flat - fit.field.at(found.points))
 
 
 def displacement(fit: Fit, grid: Grid) -> DisplacementField:
@@ -266,8 +276,10 @@ def _reach(plan: Array, directions: int) -> int:
 
 def _tiles(points: Array) -> Iterator[NDArray[np.int64]]:
     """Yield the indices of the points of each tile, tiles in rows from the top."""
-    tile = np.floor(points[:, ::-1] / TILE_PX).astype(np.int64)
-    keys = tile[:, 0] * (tile[:, 1].max() + 1 if len(points) else 1) + tile[:, 1]
+    area = float(np.prod(np.ptp(points, axis=0) + 1))
+    side = np.clip(math.sqrt(POINTS_PER_TILE * area / len(points)), *TILE_PX)
+    tile = np.floor((points[:, ::-1] - points[:, ::-1].min(axis=0)) / side).astype(np.int64)
+    keys = tile[:, 0] * (tile[:, 1].max() + 1) + tile[:, 1]
     order = np.argsort(keys, kind="stable")
     _, starts = np.unique(keys[order], return_index=True)
     yield from np.split(order, starts[1:])
