@@ -6,7 +6,7 @@ enough that interpolating it linearly errs by less than :data:`LATTICE_TOLERANCE
 computed in float64 from the four lattice nodes around it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 
 from regflow.core.errors import InputError
 from regflow.core.grid import Grid
-from regflow.core.transform import Transform
+from regflow.core.transform import DisplacementField, Transform, flatten
 
 LATTICE_TOLERANCE = 0.002
 """Largest error of interpolated coordinates, in pixels of the source."""
 
 LATTICE_STEPS = (64, 32, 16, 8, 4, 2, 1)
-"""Pixels of the result between lattice nodes; the largest that is accurate enough is taken."""
+"""Pixels of the result between lattice nodes; the largest that is accurate enough is taken. The step
+of a displacement field whose nodes are pixels of the result is tried too: there it is exact."""
 
 RESAMPLINGS = {"nearest": 0, "bilinear": 1, "cubic": 2, "lanczos": 3}
 """Interpolation kernels and their radius in samples: cubic is Keys' (a = -0.5), Lanczos' has three
@@ -53,7 +54,7 @@ class PixelMap:
     @classmethod
     def between(cls, target: Grid, source: Grid, transform: Transform | None = None) -> "PixelMap":
         """Return the map with the largest lattice step that is accurate enough."""
-        for step in LATTICE_STEPS:
+        for step in sorted({*LATTICE_STEPS, *_field_steps(target, transform)}, reverse=True):
             mapped = cls(target, source, transform, step)
             if mapped.lattice_error() <= LATTICE_TOLERANCE:
                 break
@@ -131,6 +132,20 @@ class PixelMap:
                 slope = self.at(inner[past]) - self.at(back)
                 mapped[past] += slope * (pixels - inner)[past, axis, None]
         return mapped
+
+
+def _field_steps(target: Grid, transform: Transform | None) -> Iterator[int]:
+    """Yield the steps at which the nodes of a transform's first fields are pixels of the result."""
+    for part in flatten([] if transform is None else [transform]):
+        if not isinstance(part, DisplacementField):
+            return
+        place = np.linalg.inv(target.affine) @ part.grid.affine
+        step = max(1, round(float(place[0, 0])))
+        offset = place[:2, 2] / step
+        if np.allclose(place[:2, :2], np.eye(2) * step, atol=1e-6) and np.allclose(
+            offset, np.rint(offset), atol=1e-6
+        ):
+            yield step
 
 
 def warp_window(
