@@ -2,7 +2,7 @@
 
 from regflow.core.names import SAFE
 from regflow.raster_samples import NUMBER, RANGES
-from regflow.schema_parts import Schema, named_entries, option, table_row, whole_config
+from regflow.schema_parts import Schema, ladder, named_entries, option, section, table_row, whole_config
 from regflow.schemas import KIND, OUTPUT, REQUIRED_COLUMNS, SAMPLES, SEED
 
 DATE = r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?$"
@@ -124,6 +124,46 @@ def _stac() -> Schema:
 
 def _stages() -> dict[str, Schema]:
     """Return the sections that the stages and the tables of methods state themselves."""
-    from regflow.methods import representation
+    from regflow.methods import initialize, refine, representation
+    from regflow.stages.rasters import detect_options
+    from regflow.stages.rasters.initialize import LADDER
+    from regflow.stages.rasters.initialize import LIMITS as INITIALIZE_LIMITS
+    from regflow.stages.rasters.refine import LIMITS as REFINE_LIMITS
 
-    return {"preprocess": representation.schema()}
+    return {
+        "preprocess": representation.schema(),
+        "initialize": ladder(
+            "translation to affine or homography", initialize.METHODS, LADDER, INITIALIZE_LIMITS, "rasters"
+        ),
+        "refine": ladder(
+            "what is left after the linear map", refine.METHODS, ["tie-points"], REFINE_LIMITS, "rasters"
+        ),
+        "detect": detect_options.schema(),
+        "dask": _dask(),
+    }
+
+
+def _dask() -> Schema:
+    from regflow.core.chunks import DEFAULTS, SCHEDULERS
+
+    return section(
+        "who works on the blocks of a scene; no result depends on it",
+        scheduler={
+            "enum": list(SCHEDULERS),
+            "description": "threads or processes on this machine, a cluster's address, or Slurm jobs",
+            "default": DEFAULTS["scheduler"],
+        },
+        workers=option(
+            ["integer", "null"], DEFAULTS["workers"], "how many; null takes the job's threads", minimum=1
+        ),
+        address=option(
+            ["string", "null"], DEFAULTS["address"], "of the cluster's scheduler, as tcp://host:8786"
+        ),
+        memory=option("string", DEFAULTS["memory"], "of all workers together, as '1.5GB'", minLength=1),
+        chunk=option("integer", DEFAULTS["chunk"], "side of a block, in pixels", minimum=64, maximum=16384),
+        slurm=option(
+            "object",
+            DEFAULTS["slurm"],
+            "options of dask-jobqueue's SLURMCluster, as {queue: cpu, walltime: '01:00:00'}",
+        ),
+    )

@@ -4,7 +4,7 @@ Reading it is cheap and looks at no image file: Snakemake does it again for each
 files exist and what they hold is found at ``ingest``, so that a missing one fails alone.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -156,13 +156,32 @@ def fixed_images(samples: Iterable[_Goes[FixedImage]]) -> dict[str, FixedImage]:
     return {sample.fixed.name: sample.fixed for sample in samples}
 
 
+def stated(kind: str) -> tuple[str, ...]:
+    """Return what the sheet of a kind says of a sample beside its files."""
+    if kind == "rasters":
+        from regflow.raster_samples import STATED as OF_RASTERS
+
+        return OF_RASTERS
+    return STATED
+
+
+def there(files: Mapping[str, str]) -> list[str]:
+    """Return the files on this machine that exist, for Snakemake to watch.
+
+    A missing one is ingest's to tell, and stops no other sample; one elsewhere cannot be watched.
+    """
+    from regflow.raster_samples import local_file
+
+    found = [local_file(path) for path in files.values()]
+    return [str(path) for path in found if path is not None and path.exists()]
+
+
 def described(
-    samples: Iterable[_Goes[_Named]], stated: Iterable[str] = STATED
+    samples: Iterable[_Goes[_Named]], words: Sequence[str] = STATED
 ) -> dict[str, dict[str, str | None]]:
     """Return what the sheet says of each sample beside its files, by id."""
-    stated = tuple(stated)
     return {
-        sample.sample: {"fixed": sample.fixed.name, **{key: getattr(sample, key) for key in stated}}
+        sample.sample: {"fixed": sample.fixed.name, **{key: getattr(sample, key) for key in words}}
         for sample in samples
     }
 

@@ -52,7 +52,7 @@ rule gather:
         mem_mb=growing(4000),
         runtime=growing(30),
     params:
-        subjects=described(samples.values()),
+        subjects=subjects,
         digest=source_digest("stages.gather"),
     message:
         "gather the figures of all samples"

@@ -1,24 +1,26 @@
 """What all rules share: the validated configuration, the samples, and input functions."""
 
-from pathlib import Path
-
 from snakemake.exceptions import WorkflowError
 
 from regflow.config import load_config
 from regflow.core.errors import InputError
 from regflow.digest import source_digest
 from regflow.jobs import hand_down
-from regflow.samples import described, fixed_images, read_samples
+from regflow.samples import described, fixed_images, read_cohort, stated, there
 
 try:
     settings = load_config(config)
-    samples = {sample.sample: sample for sample in read_samples(settings)}
+    samples = {sample.sample: sample for sample in read_cohort(settings)}
 except InputError as error:
     raise WorkflowError(str(error)) from None
 
 STAGES = ("ingest", "preprocess", "initialize", "refine", "apply", "assess", "report")
+if settings["kind"] == "rasters":
+    STAGES = tuple(f"rasters.{stage}" for stage in (*STAGES[:-1], "detect", "report"))
 
 fixed = fixed_images(samples.values())
+subjects = described(samples.values(), stated(settings["kind"]))
+change_maps = []
 
 hand_down()
 
@@ -31,11 +33,6 @@ wildcard_constraints:
 def growing(amount):
     """Return a resource: ``amount`` at the first try, and as much more at every retry."""
     return lambda wildcards, attempt: amount * attempt
-
-
-def there(files):
-    """Return the files that exist: a missing one is ingest's to tell, and stops no other sample."""
-    return [path for path in files.values() if Path(path).exists()]
 
 
 def fixed_files(wildcards):
@@ -78,6 +75,8 @@ def manifests(wildcards):
     ]
 
 
-def derivatives(wildcards):
-    """Return the derivatives of a BIDS data set; a sheet has none."""
+def beside_the_report(wildcards):
+    """Return what else is made: the derivatives of a BIDS data set, the change maps of scenes."""
+    if settings["kind"] == "rasters":
+        return change_maps
     return ["<results>/derivatives"] if settings["bids"] else []

@@ -1,7 +1,7 @@
 """What is in the files of scenes, and what is wrong with them, before anything is computed."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,13 +14,13 @@ from regflow.core.io.completeness import missing_bytes
 from regflow.core.io.rasters import RasterHeader, read_raster_header
 from regflow.core.scene import open_view, read_block
 from regflow.raster_samples import Quality, RasterSample, Reference, Scene, local_file
-from regflow.stages.ingest import Progress
 from regflow.stages.rasters.footprints import misplacement
 from regflow.stages.rasters.views import working_view
 
 log = logging.getLogger(__name__)
 
 Subject = RasterSample | Reference
+Progress = Callable[[int, int], None]
 
 LOOKS = 8
 """Windows along each side at which a scene is looked into first."""

@@ -1,0 +1,15 @@
+"""Initialize one sample (rule initialize)."""
+
+from regflow.core.logs import stage_log
+
+with stage_log(snakemake.log[0]):
+    from regflow.stages.rasters.initialize import initialize
+
+    initialize(
+        snakemake.output[0],
+        sample=snakemake.wildcards.sample,
+        prepared=(snakemake.input.fixed, snakemake.input.moving),
+        settings=snakemake.params.settings,
+        seed=snakemake.params.seed,
+        threads=snakemake.threads,
+    )

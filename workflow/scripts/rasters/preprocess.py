@@ -1,0 +1,14 @@
+"""Prepare one working scene (rules preprocess_fixed and preprocess_moving)."""
+
+from regflow.core.logs import stage_log
+
+with stage_log(snakemake.log[0]):
+    from regflow.stages.rasters.preprocess import preprocess
+
+    preprocess(
+        snakemake.output[0],
+        sample=snakemake.wildcards[0],
+        manifest=snakemake.input.manifest,
+        reference=snakemake.input.get("reference"),
+        settings=snakemake.params.settings,
+    )

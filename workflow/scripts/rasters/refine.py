@@ -1,0 +1,17 @@
+"""Refine one sample (rule refine)."""
+
+from regflow.core.logs import stage_log
+
+with stage_log(snakemake.log[0]):
+    from regflow.stages.rasters.refine import refine
+
+    refine(
+        snakemake.output[0],
+        sample=snakemake.wildcards.sample,
+        prepared=(snakemake.input.fixed, snakemake.input.moving),
+        initial=snakemake.input.initial,
+        settings=snakemake.params.settings,
+        dask=snakemake.params.dask,
+        seed=snakemake.params.seed,
+        threads=snakemake.threads,
+    )
