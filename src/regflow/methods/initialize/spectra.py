@@ -33,6 +33,9 @@ LEAKAGE = 1e-4
 """Below this part of the highest power a frequency holds what leaked from others."""
 TAPER_SPREAD = 2.25
 """Neighboring frequencies that a Hann taper makes one."""
+OVERLAP_LOSS = 1.3
+CHANCE_DEVIATIONS = 4.0
+"""How far above its mean chance must not lift a ring's coherence, in standard deviations."""
 NEWTON_STEPS = 8
 
 Complex = NDArray[np.complex64]
@@ -106,8 +109,7 @@ def spectra(fixed: Image, moving: Image, size: int, most: int) -> Spectra | None
     independent = len(starts) * min(1.0, (2 * step / size) ** 2)
     rings = _rings(size)
     coherence = _smoothed(np.abs(total) ** 2 / np.maximum(power, 1e-30), rings)
-    # Of N unrelated windows the mean coherence is 1 / N.
-    chance = 1 / max(independent, 1)
+    chance = np.float32(min(1.0, _chance(independent, rings)))
     known = np.clip((coherence - chance) / (1 - chance) if chance < 1 else 0 * coherence, 0, MAX_COHERENCE)
     seen = _smoothed(power, rings)
     used = (rings > 0) & (seen > LEAKAGE**2 * seen.max())
@@ -202,6 +204,15 @@ def _rings(size: int) -> NDArray[np.intp]:
     radius = np.hypot(fx, fy)
     ring = 1 + ((radius - LOWEST) * (RINGS / (HIGHEST - LOWEST))).astype(np.intp)
     return np.where((radius >= LOWEST) & (radius < HIGHEST), ring, 0)
+
+
+def _chance(independent: float, rings: NDArray[np.intp]) -> float:
+    """Return a mean coherence of a ring that unrelated windows do not reach.
+
+    Of N of them it is 1 / N; overlapping windows are a little less than their number says.
+    """
+    fewest = float(np.bincount(rings.ravel(), minlength=RINGS + 1)[1:].min()) / TAPER_SPREAD
+    return OVERLAP_LOSS / max(independent, 1.0) * (1 + CHANCE_DEVIATIONS / math.sqrt(max(fewest, 1.0)))
 
 
 def _smoothed(values: NDArray[np.float32], rings: NDArray[np.intp]) -> NDArray[np.float32]:
