@@ -8,7 +8,7 @@ import click
 from regflow import __version__
 from regflow.core.errors import InputError, RegistrationError
 
-COMMANDS = ("init", "check", "run", "register", "apply", "completion")
+COMMANDS = ("init", "check", "run", "register", "apply", "detect", "completion")
 
 
 class _Refusal(click.ClickException):

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from regflow.core.chunks import Window
 from regflow.core.grid import Grid
+from regflow.core.io.cog import CogProfile, CogWriter, plain_bands
 from regflow.core.io.rasters import gdal, geotransform
-from regflow.methods.detect.maps import CHANGED, NODATA, UNCHANGED, Measured
+from regflow.methods.detect.maps import CHANGED, EXPLAINED, NODATA, UNCHANGED, Measured
 from regflow.methods.detect.model import ChangeModel
 from regflow.methods.detect.normalization import Normalization
 from regflow.methods.detect.regions import Regions, labeled
@@ -25,6 +26,19 @@ if TYPE_CHECKING:
 
 PROBABILITY_QUANTUM = 2.0**-24
 """Unit in which regions add up probabilities."""
+
+COLORS = {
+    UNCHANGED: (236, 236, 236, 255),
+    CHANGED: (214, 40, 57, 255),
+    EXPLAINED: (240, 170, 60, 255),
+    NODATA: (0, 0, 0, 0),
+}
+_MEANINGS = {
+    "CLASS_0": "unchanged",
+    "CLASS_1": "changed",
+    "CLASS_2": "explained by registration error",
+    "CLASS_255": "no data",
+}
 
 Dates = tuple[str | None, str | None]
 
@@ -48,15 +62,14 @@ class ChangeFiles:
             work = Path(tempfile.mkdtemp(prefix=".work-", dir=self._folder))
             stack.callback(shutil.rmtree, work, ignore_errors=True)
             self._work = work
-            unit = {"unit": self._unit}
-            self._magnitude = stack.enter_context(
-                _cog(self._folder / "magnitude.tif", self._grid, "float32", {**self._tags, **unit})
-            )
-            self._probability = stack.enter_context(
-                _cog(self._folder / "probability.tif", self._grid, "float32", self._tags)
-            )
+            tags = {**self._tags, "unit": self._unit}
+            magnitude = _profile(self._grid, "magnitude", tags)
+            probability = _profile(self._grid, "no-change probability", self._tags)
+            self._magnitude = stack.enter_context(CogWriter(self._folder / "magnitude.tif", magnitude))
+            self._probability = stack.enter_context(CogWriter(self._folder / "probability.tif", probability))
+            self._raw = _create(work / "raw.tif", self._grid, "uint8")
+            stack.callback(self._raw.close)
             self._stack = stack.pop_all()
-        self._raw = _create(work / "raw.tif", self._grid, "uint8")
         return self
 
     def __exit__(
@@ -65,14 +78,13 @@ class ChangeFiles:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._raw.close()
         self._stack.__exit__(kind, error, trace)
 
     def write(self, part: Measured) -> None:
         """Write the maps of one window."""
         self._windows.append(part.window)
-        self._magnitude(part.window, part.magnitude)
-        self._probability(part.window, part.probability)
+        self._magnitude.write(part.magnitude[None], *part.window)
+        self._probability.write(part.probability[None], *part.window)
         _put(self._raw, part.window, part.classes)
 
     def finish(self, regions: Regions, quantum: float, dates: Dates) -> None:
@@ -110,7 +122,7 @@ class ChangeFiles:
             open(self._work / "raw.tif") as raw,
             _create(numbers, self._grid, "int32") as number_file,
             _create(kept, self._grid, "uint8") as kept_file,
-            _cog(self._folder / "change.tif", self._grid, "uint8", self._tags) as change,
+            CogWriter(self._folder / "change.tif", _classes(self._grid, self._tags)) as change,
         ):
             for window, table in zip(self._windows, regions.tables, strict=True):
                 classes = raw.read(1, window=_window(window))
@@ -119,15 +131,16 @@ class ChangeFiles:
                 classes[(classes == CHANGED) & (number == 0)] = UNCHANGED
                 _put(number_file, window, number)
                 _put(kept_file, window, (number > 0).astype(np.uint8))
-                change(window, classes)
+                change.write(classes[None], *window)
 
 
 @contextmanager
 def open_normalized(folder: Path, pair: ScenePair) -> Iterator[Callable[[Window, NDArray[np.float32]], None]]:
     """Open ``normalized.tif`` for writing window by window."""
-    bands = pair.after.data.shape[0]
-    with _cog(folder / "normalized.tif", pair.after.grid, "float32", {}, bands) as write:
-        yield write
+    names = (f"band {n}" for n in range(1, pair.after.data.shape[0] + 1))
+    profile = CogProfile(pair.after.grid, "float32", plain_bands(*names), float("nan"))
+    with CogWriter(folder / "normalized.tif", profile) as cog:
+        yield lambda window, values: cog.write(values, *window)
 
 
 def normalized_window(
@@ -142,25 +155,13 @@ def normalized_window(
     return window, values
 
 
-@contextmanager
-def _cog(
-    path: Path, grid: Grid, dtype: str, tags: dict[str, str], bands: int = 1
-) -> Iterator[Callable[[Window, NDArray[Any]], None]]:
-    """Give a function that writes windows; a cloud-optimized GeoTIFF appears when the block ends."""
-    from rasterio.shutil import copy
+def _profile(grid: Grid, name: str, tags: dict[str, str]) -> CogProfile:
+    return CogProfile(grid, "float32", plain_bands(name), float("nan"), tags)
 
-    from regflow.core.files import whole
 
-    gdal()
-    with whole(path) as part:
-        draft = part.with_name("draft.tif")
-        with _create(draft, grid, dtype, bands) as target:
-            target.nodata = np.nan if dtype == "float32" else NODATA
-            target.update_tags(**tags)
-            yield lambda window, values: _put(target, window, values)
-        options = {"compress": "deflate", "predictor": "yes", "num_threads": "1", "bigtiff": "if_safer"}
-        resampling = "average" if dtype == "float32" else "mode"
-        copy(draft, part, driver="COG", **options, overview_resampling=resampling)
+def _classes(grid: Grid, tags: dict[str, str]) -> CogProfile:
+    bands = plain_bands("change", dtype="uint8")
+    return CogProfile(grid, "uint8", bands, NODATA, {**tags, **_MEANINGS}, COLORS, classes=True)
 
 
 def _create(path: Path, grid: Grid, dtype: str, bands: int = 1) -> "DatasetWriter":

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from regflow.core.chunks import Workers, over_blocks
+from regflow.core.chunks import Workers, open_workers, over_blocks
 from regflow.core.errors import InputError, RegistrationError
 from regflow.core.files import write_json
 from regflow.core.gate import Verdict, judge
@@ -24,91 +24,15 @@ from regflow.methods.detect.model import Fit
 from regflow.methods.detect.normalization import Normalization, normalization
 from regflow.methods.detect.regions import RegionMerger, Regions
 from regflow.methods.detect.scene_pair import ScenePair, SceneTiles, chunks_of, sampled, window_bytes
-from regflow.methods.detect.thresholds import THRESHOLDS, limit_of
+from regflow.methods.detect.thresholds import limit_of
 from regflow.methods.detect.tiles import Tiles
 from regflow.methods.table import find
-from regflow.stages.outcome import Outcome, done, timed
+from regflow.stages.outcome import Outcome, conclude, done, timed
 from regflow.stages.rasters.change_files import ChangeFiles
+from regflow.stages.rasters.detect_inputs import fixed_scene, open_pair, residual_px, warped_scene
+from regflow.stages.rasters.detect_options import LIMITS, USUAL_RESIDUAL_PX
 
 log = logging.getLogger(__name__)
-
-USUAL_RESIDUAL_PX = 0.2
-"""Remaining registration error where nobody measured it."""
-
-OPTIONS: dict[str, dict[str, Any]] = {
-    "pairs": {
-        "enum": ["reference", "consecutive"],
-        "description": "of a stack of dates: each date with the reference, or with the date before it",
-        "default": "reference",
-    },
-    "bands": {
-        "type": ["array", "null"],
-        "items": {"type": ["integer", "string"]},
-        "minItems": 1,
-        "description": "bands to compare, by number or name; null takes all, or those of the same name "
-        "where the scenes have different bands",
-        "default": None,
-    },
-    "pixels": {
-        "type": ["integer", "null"],
-        "minimum": 1000,
-        "description": "pixels, evenly spaced, from which the statistics come; null takes every pixel and "
-        "reads the scenes once per round",
-        "default": 4_000_000,
-    },
-    "threshold": {
-        "enum": list(THRESHOLDS),
-        "description": "what parts changed from unchanged pixels",
-        "default": "chi-square",
-    },
-    "level": {
-        "type": "number",
-        "exclusiveMinimum": 0,
-        "exclusiveMaximum": 1,
-        "description": "chi-square level: share of the unchanged pixels that is not marked",
-        "default": 0.999,
-    },
-    "mapping_unit_px": {
-        "type": "integer",
-        "minimum": 1,
-        "description": "minimum mapping unit: smaller groups of touching pixels are dropped",
-        "default": 4,
-    },
-    "margin_px": {
-        "type": "integer",
-        "minimum": 0,
-        "description": "pixels around nodata and clouds that are left out too",
-        "default": 1,
-    },
-    "residual_px": {
-        "type": ["number", "null"],
-        "minimum": 0,
-        "description": "remaining registration error; what it explains is marked as such. null takes the "
-        f"assessed RMSE, or {USUAL_RESIDUAL_PX} where there is none",
-        "default": None,
-    },
-    "no_change": {
-        "type": "number",
-        "minimum": 0,
-        "exclusiveMaximum": 1,
-        "description": "no-change probability above which a pixel serves the radiometric normalization",
-        "default": 0.9,
-    },
-    "normalized": {
-        "type": "boolean",
-        "description": "also write the second date in the first date's radiometry",
-        "default": False,
-    },
-}
-
-LIMITS: dict[str, dict[str, float]] = {
-    "valid_percent": {"fail_below": 0.1, "warn_below": 10.0},
-    "changed_percent": {"warn_above": 40.0},
-    "explained_percent_of_changes": {"warn_above": 50.0},
-    "correlation_first": {"warn_below": 0.5},
-    "converged": {"warn_below": 1.0},
-}
-"""What the verdict looks at: above 40% changed, the unchanged ground no longer leads the statistics."""
 
 
 @dataclass(frozen=True)
@@ -163,10 +87,9 @@ def detect_changes(
         workers: who works on blocks; no result depends on them.
 
     Raises:
-        InputError: the scenes do not fit one another.
+        InputError: the method's options do not fit the scenes.
         RegistrationError: the method found nothing to hold a change against.
     """
-    _same_grid(pair, between)
     steps: list[dict[str, Any]] = []
     with timed(steps, "statistics", method=settings["method"]):
         tiles: Tiles = (
@@ -194,10 +117,45 @@ def detect_changes(
     return done(verdict, steps, **figures)
 
 
-def defaults(method: str = "ir-mad") -> dict[str, Any]:
-    """Return the ``detect`` section of someone who gave nothing."""
-    given = {name: option["default"] for name, option in OPTIONS.items()}
-    return {"method": method, "options": {}, "limits": {}, **given}
+def detect(
+    output: str | Path,
+    *,
+    sample: str,
+    manifest: str | Path,
+    fixed: str | Path,
+    warped: str | Path,
+    settings: Mapping[str, Any],
+    assessed: str | Path | None = None,
+    earlier: tuple[str | Path, str | Path] | None = None,
+    dask: Mapping[str, Any] | None = None,
+    threads: int = 1,
+) -> Outcome:
+    """Find what changed between a registered scene and the reference, or the date before it.
+
+    Args:
+        output: the directory to make.
+        sample: the sample's id.
+        manifest: of the moving scene, written by ingest.
+        fixed: manifest of the fixed scene.
+        warped: the apply stage's directory.
+        settings: the ``detect`` section of the configuration.
+        assessed: the assess stage's directory, for the remaining registration error.
+        earlier: manifest and apply directory of the date before; None compares with the fixed scene.
+        dask: the ``dask`` section of the configuration.
+        threads: workers where ``dask`` names no number.
+    """
+    upstream = [warped, *([assessed] if assessed else []), *([earlier[1]] if earlier else [])]
+
+    def work(folder: Path) -> Outcome:
+        after = warped_scene(manifest, warped)
+        before = warped_scene(*earlier) if earlier else fixed_scene(fixed)
+        pair = open_pair(before, after, settings["bands"], settings["margin_px"])
+        residual = None if assessed is None else residual_px(assessed)
+        between = Between((before.name, after.name), (before.date, after.date), residual)
+        with open_workers(dask, threads=threads) as workers:
+            return detect_changes(pair, folder, settings, between, workers)
+
+    return conclude("detect", sample, output, upstream, work)
 
 
 def date_pairs(dates: Sequence[str | None], how: str) -> list[tuple[int, int]]:
@@ -271,14 +229,6 @@ def _write_normalized(pair: ScenePair, lines: Normalization | None, folder: Path
         windows = chunks_of(pair.shape, workers.chunk)
         for window, values in over_blocks(work, windows, workers, describe="normalization", item_bytes=size):
             write(window, values)
-
-
-def _same_grid(pair: ScenePair, between: Between) -> None:
-    if not pair.before.grid.matches(pair.after.grid):
-        raise InputError(
-            f"{between.names[1]} does not lie on the pixels of {between.names[0]}; bring it there first: "
-            f"regflow register {between.names[0]} {between.names[1]} -o DIR, then take its warped.tif"
-        )
 
 
 def _quantum(fit: Fit) -> float:

@@ -1,0 +1,140 @@
+"""``regflow detect``: what changed between aligned scenes."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from regflow.core.errors import InputError
+
+if TYPE_CHECKING:
+    from regflow.stages.rasters.detect_inputs import DatedScene
+
+
+@click.command(short_help="Map what changed between aligned scenes.")
+@click.argument("scenes", nargs=-1, required=True, metavar="BEFORE AFTER [LATER...]")
+@click.option(
+    "--output", "-o", type=click.Path(path_type=Path), required=True, help="Folder for the results."
+)
+@click.option(
+    "--method",
+    type=click.Choice(["ir-mad", "cva", "index-difference"]),
+    default="ir-mad",
+    show_default=True,
+    help="How change is told from noise.",
+)
+@click.option("--bands", help="Bands to compare, by number or name: 'B04,B08'  [default: all].")
+@click.option(
+    "--index",
+    "indices",
+    multiple=True,
+    metavar="A,B",
+    help="For index-difference: (A - B) / (A + B) of two of the bands compared; NDVI is nir,red.",
+)
+@click.option(
+    "--threshold", type=click.Choice(["chi-square", "otsu"]), help="What parts changed from unchanged."
+)
+@click.option(
+    "--level",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Chi-square level, 0 to 1: unchanged pixels left unmarked.",
+)
+@click.option(
+    "--mapping-unit", "mapping_unit_px", type=click.IntRange(1), help="Pixels of the smallest change kept."
+)
+@click.option(
+    "--residual", "residual_px", type=click.FloatRange(0), help="Remaining registration error in pixels."
+)
+@click.option("--mask", "masks", multiple=True, help="Quality mask of a scene; repeat it, in their order.")
+@click.option("--mask-values", help="Values of the masks that exclude a pixel: '3,8,9'  [default: 0].")
+@click.option("--nodata", type=float, help="Value that is no measurement  [default: what the files say].")
+@click.option("--date", "dates", multiple=True, help="Date of a scene; repeat it, in their order.")
+@click.option(
+    "--pairs",
+    type=click.Choice(["reference", "consecutive"]),
+    default="reference",
+    show_default=True,
+    help="With more than two scenes: each with the first, or with the date before.",
+)
+@click.option("--normalized", is_flag=True, help="Also write the later date in the earlier's radiometry.")
+@click.option("--all-pixels", is_flag=True, help="Statistics from every pixel, not from an even sample.")
+@click.option(
+    "--chunk", type=click.IntRange(1), help="Pixels along a side of the blocks read; no result depends on it."
+)
+@click.option(
+    "--threads", type=click.IntRange(1), help="Threads to use; no result depends on it  [default: all cores]."
+)
+def detect(scenes: tuple[str, ...], output: Path, pairs: str, threads: int | None, **given: Any) -> None:
+    r"""Map what changed from BEFORE to AFTER, which lie on the same pixels.
+
+    The folder gets magnitude.tif, probability.tif (of no change), change.tif (0 unchanged, 1 changed,
+    2 explained by the remaining registration error, 255 no data), changes.gpkg and detect.json. With
+    more than two scenes each comparison gets a folder of its own.
+
+    \b
+    regflow detect 2019.tif aligned/warped.tif -o change
+    regflow detect a.tif b.tif -o change --method index-difference --index 4,3
+    regflow detect a.tif b.tif c.tif -o change --pairs consecutive --date 2019-05-01 ...
+
+    The last line says pass, warn or fail and why; after fail the exit code is 1.
+    """
+    from regflow.change import detect_series
+
+    found = detect_series(
+        _dated(scenes, given), output, _settings(given), pairs=pairs, chunk=given["chunk"], threads=threads
+    )
+    changed = f"{found.figures['changed_percent']:.2f}% changed, {found.figures['regions']:.0f} places"
+    click.echo(f"{found.status}: {found.reason} ({changed}); see {output}")
+    raise SystemExit(1 if found.status == "fail" else 0)
+
+
+def _dated(scenes: tuple[str, ...], given: dict[str, Any]) -> list["DatedScene"]:
+    from regflow.core.io.rasters import Nodata
+    from regflow.stages.rasters.detect_inputs import DatedScene
+
+    masks = _each(given["masks"], scenes, "--mask")
+    dates = _each(given["dates"], scenes, "--date")
+    values = tuple(_numbers(given["mask_values"], "--mask-values")) if given["mask_values"] else (0.0,)
+    nodata: Nodata = "file" if given["nodata"] is None else float(given["nodata"])
+    names = _names(scenes)
+    return [
+        DatedScene(path, name, date, nodata, mask, values if mask else ())
+        for path, name, date, mask in zip(scenes, names, dates, masks, strict=True)
+    ]
+
+
+def _settings(given: dict[str, Any]) -> dict[str, Any]:
+    """Return the options as the section of a configuration."""
+    from regflow.stages.rasters.detect_options import defaults
+
+    names = ("threshold", "level", "mapping_unit_px", "residual_px")
+    chosen = {name: given[name] for name in names if given[name] is not None}
+    if given["bands"]:
+        chosen["bands"] = [band.strip() for band in given["bands"].split(",")]
+    if given["all_pixels"]:
+        chosen["pixels"] = None
+    if given["indices"]:
+        pairs = [[int(n) for n in _numbers(text, "--index")] for text in given["indices"]]
+        chosen["options"] = {"index-difference": {"indices": pairs}}
+    return defaults(method=given["method"], normalized=given["normalized"], **chosen)
+
+
+def _each(values: tuple[str, ...], scenes: tuple[str, ...], option: str) -> list[str | None]:
+    if values and len(values) != len(scenes):
+        raise InputError(f"{option} is given {len(values)} times for {len(scenes)} scenes; give one for each")
+    return list(values) or [None] * len(scenes)
+
+
+def _names(scenes: tuple[str, ...]) -> list[str]:
+    """Return a name for each scene, with its folder's where file names repeat."""
+    stems = [Path(path).stem for path in scenes]
+    if len(set(stems)) == len(stems):
+        return stems
+    return [f"{Path(path).parent.name}-{stem}" for path, stem in zip(scenes, stems, strict=True)]
+
+
+def _numbers(text: str, option: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise InputError(f"{option} is '{text}', but must be numbers with commas between") from error

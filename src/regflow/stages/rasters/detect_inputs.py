@@ -1,0 +1,131 @@
+"""The scenes that change detection compares: which bands of which files, and how they lie."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from regflow.core.errors import InputError
+from regflow.core.files import read_json
+from regflow.core.image import Image
+from regflow.core.io.rasters import Nodata, RasterHeader, read_raster_header, same_crs
+from regflow.core.scene import open_view, scene_view
+from regflow.methods.detect.scene_pair import ScenePair
+from regflow.stages.rasters.ingest import read_manifest, scene_of
+from regflow.stages.rasters.views import excluded_values
+
+WARPED_FILE = "warped.tif"
+MASK_FILE = "mask.tif"
+"""In the apply stage's directory: the moving scene, and where it may be used (not 0), if there is one."""
+
+
+@dataclass(frozen=True)
+class DatedScene:
+    """A scene of a stack that lies on the reference's pixels.
+
+    Attributes:
+        path: the raster.
+        name: for people.
+        date: ISO 8601, None where unknown.
+        nodata: overrides what the file declares.
+        mask: a quality mask on the same pixels; None without one.
+        mask_values: its values that exclude a pixel.
+    """
+
+    path: str
+    name: str
+    date: str | None = None
+    nodata: Nodata = "file"
+    mask: str | None = None
+    mask_values: tuple[float, ...] = ()
+
+
+def open_pair(
+    before: DatedScene, after: DatedScene, bands: Sequence[int | str] | None, margin: int
+) -> ScenePair:
+    """Open two scenes that lie on the same pixels.
+
+    Args:
+        before: the first date.
+        after: the second date.
+        bands: of both; None takes all where both have as many, else those of the same name.
+        margin: pixels around invalid ones that are left out.
+
+    Raises:
+        InputError: the scenes do not lie on one another, or have no bands in common.
+    """
+    headers = [read_raster_header(scene.path) for scene in (before, after)]
+    chosen = (bands, bands) if bands is not None else _common(*headers)
+    first, second = (
+        _open(scene, header, own) for scene, header, own in zip((before, after), headers, chosen, strict=True)
+    )
+    return ScenePair(first, _on_the_same_pixels(first, second, before, after), margin)
+
+
+def fixed_scene(manifest: str | Path) -> DatedScene:
+    """Return the fixed scene of a manifest that ingest wrote."""
+    content = read_manifest(manifest)
+    scene = scene_of(content)
+    values = excluded_values(scene.quality, scene.mask)
+    return DatedScene(scene.image, content["name"], scene.date, scene.nodata, scene.mask, values)
+
+
+def warped_scene(manifest: str | Path, folder: str | Path) -> DatedScene:
+    """Return a registered scene, in the directory of the apply stage."""
+    content = read_manifest(manifest)
+    mask = Path(folder) / MASK_FILE
+    return DatedScene(
+        str(Path(folder) / WARPED_FILE),
+        content["name"],
+        scene_of(content).date,
+        mask=str(mask) if mask.is_file() else None,
+        mask_values=(0.0,),
+    )
+
+
+def residual_px(assessed: str | Path) -> float | None:
+    """Return the registration error that the assess stage measured, None where it could not."""
+    quality = read_json(Path(assessed) / "quality.json")
+    found = quality.get("figures", {}).get("rmse_px")
+    return None if found is None else float(found)
+
+
+def _open(scene: DatedScene, header: RasterHeader, bands: Sequence[int | str] | None) -> Image:
+    if header.georeference in ("gcps", "rpcs"):
+        raise InputError(f"{scene.path}: its pixels are not on a map yet; bring it onto the reference first")
+    view = scene_view(
+        header, bands=bands, nodata=scene.nodata, mask=scene.mask, mask_values=scene.mask_values
+    )
+    return open_view(view)
+
+
+def _on_the_same_pixels(first: Image, second: Image, before: DatedScene, after: DatedScene) -> Image:
+    """Return the second image with the first one's spelling of the CRS.
+
+    Raises:
+        InputError: the grids differ.
+    """
+    if same_crs(first.grid.crs, second.grid.crs):
+        second = replace(second, grid=replace(second.grid, crs=first.grid.crs))
+    if not first.grid.matches(second.grid):
+        raise InputError(
+            f"{after.path} does not lie on the pixels of {before.path}; bring it there first: "
+            f"regflow register {before.path} {after.path} -o DIR, and take its warped.tif"
+        )
+    return second
+
+
+def _common(
+    first: RasterHeader, second: RasterHeader
+) -> tuple[list[int | str] | None, list[int | str] | None]:
+    """Return the bands to compare, all where both files have as many."""
+    counts = [sum(band.color != "alpha" for band in header.bands) for header in (first, second)]
+    if counts[0] == counts[1]:
+        return None, None
+    names = [[band.name for band in header.bands if band.name] for header in (first, second)]
+    shared: list[int | str] = [name for name in names[0] if name in names[1]]
+    if not shared:
+        raise InputError(
+            f"{first.path} has {counts[0]} bands and {second.path} {counts[1]}, and no names in common; name "
+            "the bands to compare (bands: [...] or --bands)"
+        )
+    return shared, shared
