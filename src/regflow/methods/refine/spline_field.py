@@ -27,6 +27,8 @@ STIFFNESSES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 1e3)
 """Weights of the penalty that are tried: from following every point to a plane through them all."""
 CALM = 1e-3
 """Share of the penalty on slopes, which makes the field level off where no point is near."""
+SLOPE_RIDGE = 0.1
+"""Added to the normal equations of the plane's slopes: a tenth of a point one spacing off the middle."""
 BIWEIGHT = 4.685
 """Robust scales at which a point loses all its weight; 95% efficient for normal errors."""
 ROUNDS = 6
@@ -105,6 +107,7 @@ def fit_field(
     *,
     seed: int = 0,
     floor: float = 0.02,
+    stiffness: float | None = None,
 ) -> Fit:
     """Fit displacements robustly; how smooth is decided by the points themselves.
 
@@ -116,6 +119,7 @@ def fit_field(
         spacing: of the control points.
         seed: of the division into folds.
         floor: smallest robust scale believed.
+        stiffness: weight of the penalty; None takes the one that predicts left-out points best.
 
     Raises:
         RegistrationError: fewer than six points.
@@ -126,15 +130,21 @@ def fit_field(
     places = np.ascontiguousarray((np.asarray(points, np.float64) - extent[:2]) / spacing)
     prior = 1.0 / (errors**2 + floor**2)
     prior = np.minimum(prior / np.median(prior), 1.0)
-    problem = _Problem(places, np.asarray(values, np.float64), shape)
-    weights = prior
+    plane = _plane(places, np.asarray(values, np.float64), prior)
+    level = values - _on_plane(plane, places)
+    problem = _Problem(places, level, shape)
+    weights, chosen = prior, stiffness is None
     for turn in range(ROUNDS):
-        if turn in (0, 3):
+        if stiffness is None or (chosen and turn == ROUNDS // 2):
             stiffness = _best_stiffness(problem, weights, np.random.default_rng(seed))
         coefs = problem.solve(weights, stiffness)
-        residuals = values - problem.evaluate(coefs)
+        residuals = level - problem.evaluate(coefs)
         scale = max(_spread(residuals, prior), floor)
         weights = prior * _biweight(np.hypot(*residuals.T) / scale)
+    # A cubic B-spline whose control points lie on a plane is that plane.
+    rows, cols = np.indices(shape) - 1.0
+    controls = np.stack([cols, rows], axis=-1).reshape(-1, 2)
+    coefs = coefs + _on_plane(plane, controls).T.reshape(2, *shape)
     field = SplineField(coefs, (float(extent[0]), float(extent[1])), spacing)
     return Fit(field, weights, residuals, scale, stiffness)
 
@@ -225,6 +235,26 @@ def _best_stiffness(problem: _Problem, weights: Array, rng: np.random.Generator)
         errors.append(total)
     good = np.flatnonzero(np.array(errors) <= AS_GOOD * min(errors))
     return STIFFNESSES[int(good[-1])]
+
+
+def _plane(places: Array, values: Array, prior: Array) -> Array:
+    """Return the robust plane ``(3, 2)`` through the displacements: constant, slope along x and along y.
+
+    Slopes that the points hardly determine stay near zero.
+    """
+    design = np.column_stack([np.ones(len(places)), places])
+    ridge = np.diag([0.0, 1.0, 1.0]) * SLOPE_RIDGE
+    weights = prior
+    for _ in range(10):
+        weighted = design * weights[:, None]
+        found = np.linalg.solve(weighted.T @ design + ridge, weighted.T @ values)
+        lengths = np.hypot(*(values - design @ found).T)
+        weights = prior / np.maximum(lengths / max(float(np.median(lengths)), 1e-6), 1.0)
+    return np.asarray(found)
+
+
+def _on_plane(plane: Array, places: Array) -> Array:
+    return np.asarray(plane[0] + places @ plane[1:])
 
 
 def _controls(extent: Sequence[float], spacing: float) -> tuple[int, int]:

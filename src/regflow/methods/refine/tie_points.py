@@ -39,7 +39,6 @@ CONVINCING_CORRELATION = 0.8
 CONVINCING_SHARE = 0.7
 """Intensities are taken without trying gradients when the median correlation and the share of points
 that count are above these."""
-CURVED_ROUNDS = 2
 INTERPOLATION_PX = 0.002
 """Largest error of reading the displacement field linearly between its samples."""
 
@@ -149,17 +148,17 @@ def fit_points(found: TiePoints, fixed: Grid, options: Mapping[str, Any]) -> tup
     size = np.array(fixed.size)
     spacing = options["field_spacing_px"] or options["spacing_px"] or default_spacing(size)
     spread = (found.window_px**2 - 1) / 12.0
-    flat = shifts
-    for _ in range(CURVED_ROUNDS):
-        fit = fit_field(
-            points, flat, found.error_px[used], (0, 0, *(size - 1)), spacing, seed=options["seed"]
-        )
-        # An affine window follows slopes; where the field curves it measures its mean over the window.
-        flat = shifts - 0.5 * spread * fit.field.laplacian(points)
+    extent, errors = (0, 0, *(size - 1)), found.error_px[used]
+    fit = fit_field(points, shifts, errors, extent, spacing, seed=options["seed"])
+    # An affine window follows slopes; where the field curves it measures its mean over the window.
+    straight = shifts - 0.5 * spread * fit.field.laplacian(points)
+    fit = fit_field(points, straight, errors, extent, spacing, stiffness=fit.stiffness)
     reason = found.reason.copy()
     reason[used[fit.weights <= 0]] = REASONS.index("fit")
-    flat = found.shifts - 0.5 * spread * fit.field.laplacian(found.points)
-    return fit, replace(found, reason=reason, shifts=flat, residuals=flat - fit.field.at(found.points))
+    straight = found.shifts - 0.5 * spread * fit.field.laplacian(found.points)
+    return fit, replace(
+        found, reason=reason, shifts=straight, residuals=straight - fit.field.at(found.points)
+    )
 
 
 def displacement(fit: Fit, grid: Grid) -> DisplacementField:

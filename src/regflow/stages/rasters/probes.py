@@ -1,5 +1,6 @@
 """A few windows of two scenes at working resolution, to compare how alike transforms make them."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ from regflow.core.blocks import Block, read_block
 from regflow.core.errors import RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.similarity import ncc, normalized_mutual_information
+from regflow.core.similarity import mutual_information, ncc, normalized_mutual_information, ssim
 from regflow.core.transform import Transform
 
 ALONG = 6
@@ -21,6 +22,11 @@ SLACK_PX = 40
 add to it; beyond them a sample is invalid."""
 LEAST_VALID = 0.25
 SPLINE_ORDER = 3
+
+
+Array = NDArray[Any]
+Pair = tuple[Array, Array, Array]
+"""The fixed window, the moving scene on it, and where both are valid."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,19 +74,44 @@ class Probes:
 
     def similarity(self, transform: Transform) -> dict[str, float]:
         """Return ``ncc``, the median over windows of its size, and ``nmi`` of all together."""
-        values, ones, others = [], [], []
+        found = list(self._pairs(transform))
+        if not found:
+            return {"ncc": 0.0, "nmi": 1.0}
+        nmi = normalized_mutual_information(*self._together(found))
+        return {"ncc": self._correlation(found), "nmi": float(np.nan_to_num(nmi, nan=1.0))}
+
+    def likeness(self, transform: Transform) -> dict[str, float]:
+        """Return ``ncc`` as :meth:`similarity`, ``mi`` in nats of all windows together, median ``ssim``.
+
+        For the latter each moving window gets the mean and the spread of the fixed one.
+        """
+        found = list(self._pairs(transform))
+        if not found:
+            return {"ncc": 0.0, "mi": 0.0, "ssim": 0.0}
+        structural = [ssim(fixed, _like(fixed, moved, mask), mask) for fixed, moved, mask in found]
+        return {
+            "ncc": self._correlation(found),
+            "mi": float(np.nan_to_num(mutual_information(*self._together(found)))),
+            "ssim": float(np.nan_to_num(np.nanmedian(structural))),
+        }
+
+    def _pairs(self, transform: Transform) -> Iterator[Pair]:
+        """Yield the windows that have enough valid samples in common."""
         for probe in self.windows:
             moved, seen = self.moved(probe, transform)
             mask = probe.fixed.valid & seen
-            if mask.mean() < LEAST_VALID:
-                continue
-            values.append(abs(ncc(probe.fixed.values[0], moved, mask)))
-            ones.append(probe.fixed.values[0][mask])
-            others.append(moved[mask])
-        if not ones:
-            return {"ncc": 0.0, "nmi": 1.0}
-        together = normalized_mutual_information(np.concatenate(ones), np.concatenate(others))
-        return {"ncc": float(np.nanmedian(values)), "nmi": float(np.nan_to_num(together, nan=1.0))}
+            if mask.mean() >= LEAST_VALID:
+                yield probe.fixed.values[0], moved, mask
+
+    @staticmethod
+    def _correlation(found: list[Pair]) -> float:
+        values = np.abs([ncc(*pair) for pair in found])
+        return 0.0 if np.isnan(values).all() else float(np.nanmedian(values))
+
+    @staticmethod
+    def _together(found: list[Pair]) -> tuple[Array, Array]:
+        ones, others = ([pair[k][pair[2]] for pair in found] for k in (0, 1))
+        return np.concatenate(ones), np.concatenate(others)
 
     def moved(self, probe: Probe, transform: Transform) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Return the moving scene on a window of the fixed one, and where it is valid."""
@@ -111,3 +142,10 @@ def _read(fixed: Image, moving: Image, initial: Transform, middle: NDArray[Any])
 
 def _slices(first: NDArray[np.int64], last: NDArray[np.int64]) -> tuple[slice, slice]:
     return slice(int(first[1]), int(last[1])), slice(int(first[0]), int(last[0]))
+
+
+def _like(fixed: Array, moved: Array, mask: Array) -> Array:
+    """Return a window with the mean and the spread of another."""
+    spread = float(moved[mask].std())
+    gain = float(fixed[mask].std()) / spread if spread > 0 else 0.0
+    return np.asarray(fixed[mask].mean() + gain * (moved - moved[mask].mean()))

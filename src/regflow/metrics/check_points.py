@@ -1,0 +1,183 @@
+"""Check points: correspondences that no fit has seen, and what they say about a transform.
+
+A check point is measured from the initial transform, as a tie point is, but at other places and
+without looking at any later transform; so it judges them without bias.
+
+Terms: RMSE is the root of the mean squared length of the residuals; CE90 and CE95 are the radii that
+hold 90% and 95% of them (FGDC-STD-007.3, Geospatial Positioning Accuracy Standards, 1998); bias is
+the mean residual.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regflow.core.grid import Grid
+from regflow.core.image import Image
+from regflow.core.transform import Transform
+from regflow.methods.refine.tie_point_set import REASONS, TiePoints
+
+Array = NDArray[Any]
+
+OPTIONS: dict[str, Any] = {
+    "window_px": 49,
+    "search_px": 16,
+    "channels": "auto",
+    "min_correlation": 0.4,
+    "min_reliability_percent": 60.0,
+    "max_forward_backward_px": 0.4,
+}
+"""How check points are matched; see ``tie_point_options``."""
+
+JITTER = 0.35
+"""Share of the spacing by which a check point may lie off the middle of its cell: no regular pattern
+of them can coincide with that of the tie points."""
+
+
+@dataclass(frozen=True, eq=False)
+class CheckPoints:
+    """Measured correspondences.
+
+    Attributes:
+        points: ``(N, 2)`` fixed world points.
+        partners: ``(N, 2)`` their measured moving world points, NaN where none was found.
+        matched: what is known of each match; ``used`` are those that count.
+        fixed: grid whose pixels are the unit of residuals.
+    """
+
+    points: Array
+    partners: Array
+    matched: TiePoints
+    fixed: Grid
+
+    @property
+    def used(self) -> NDArray[np.bool_]:
+        """The points that count."""
+        return self.matched.used
+
+    def residuals(self, transform: Transform) -> Array:
+        """Return measured less mapped, ``(N, 2)`` world units."""
+        return np.asarray(self.partners - transform.apply(self.points))
+
+    def residuals_px(self, transform: Transform) -> Array:
+        """Return measured less mapped, ``(N, 2)`` pixels of the fixed grid, x right and y down."""
+        return np.asarray(self.residuals(transform) @ np.linalg.inv(self.fixed.affine[:2, :2]).T)
+
+
+def measure_check_points(
+    fixed: Image,
+    moving: Image,
+    initial: Transform,
+    count: int,
+    *,
+    threads: int = 1,
+    seed: int = 0,
+    workers: Any = None,
+    options: Mapping[str, Any] | None = None,
+) -> CheckPoints:
+    """Measure about ``count`` correspondences over the scenes' overlap.
+
+    Args:
+        fixed: the fixed scene at working resolution, lazy or in memory.
+        moving: the moving scene.
+        initial: where to look for partners.
+        count: how many to lay out.
+        threads: most threads to use; no result depends on it.
+        seed: of the places.
+        workers: who works on blocks; None opens ``threads`` threads.
+        options: in place of some of :data:`OPTIONS`.
+
+    Raises:
+        RegistrationError: the scenes do not overlap.
+    """
+    from regflow.methods.refine.tie_points import match, overlap
+
+    low, high = overlap(fixed.grid, moving.grid, initial)
+    places = lay(low, high, count, np.random.default_rng([seed, 0xC4EC]))
+    settings = {**OPTIONS, **(options or {}), "threads": threads, "workers": workers}
+    found = match(fixed, moving, initial, places, settings)
+    points = fixed.grid.to_world(places)
+    partners = initial.apply(fixed.grid.to_world(places + np.nan_to_num(found.shifts)))
+    partners[~np.isfinite(found.shifts).all(axis=1)] = np.nan
+    return CheckPoints(points, partners, found, fixed.grid)
+
+
+def lay(low: Array, high: Array, count: int, rng: np.random.Generator) -> Array:
+    """Return about ``count`` whole pixels ``(N, 2)``, one at random in each of equal cells."""
+    size = high - low + 1
+    side = np.sqrt(float(size.prod()) / count)
+    cells = np.maximum(np.round(size / side), 1).astype(int)
+    axes = [np.arange(n) + 0.5 for n in cells]
+    middles = np.stack(np.meshgrid(*axes), axis=-1).reshape(-1, 2)
+    places = low + (middles + rng.uniform(-JITTER, JITTER, middles.shape)) * size / cells
+    return np.clip(np.round(places), low, high)
+
+
+def accuracy(residuals: Array, meters: tuple[float, float] | None) -> dict[str, float]:
+    """Return the figures of residuals ``(N, 2)`` in pixels.
+
+    Args:
+        residuals: of the points that count.
+        meters: in a pixel along x and y; None gives no figures in meters.
+
+    Returns:
+        ``rmse_px, ce90_px, ce95_px, median_px, max_px, bias_x_px, bias_y_px, bias_px`` and, with
+        meters, ``rmse_m, ce90_m, ce95_m, bias_m``; NaN without points.
+    """
+    found: dict[str, float] = {}
+    units = {"px": (1.0, 1.0), **({"m": meters} if meters else {})}
+    for unit, scale in units.items():
+        scaled = residuals * np.asarray(scale)
+        lengths = np.hypot(*scaled.T)
+        empty = len(lengths) == 0
+        bias = np.full(2, np.nan) if empty else scaled.mean(axis=0)
+        found[f"rmse_{unit}"] = np.nan if empty else float(np.sqrt((lengths**2).mean()))
+        for name, percent in (("ce90", 90), ("ce95", 95), ("median", 50), ("max", 100)):
+            found[f"{name}_{unit}"] = np.nan if empty else float(np.percentile(lengths, percent))
+        found[f"bias_x_{unit}"], found[f"bias_y_{unit}"] = float(bias[0]), float(bias[1])
+        found[f"bias_{unit}"] = float(np.hypot(*bias))
+    return found
+
+
+def reasons(found: TiePoints) -> dict[str, int]:
+    """Return how many points do not count, by the reason."""
+    counts = np.bincount(found.reason, minlength=len(REASONS))
+    return {name: int(counts[k]) for k, name in enumerate(REASONS) if k and counts[k]}
+
+
+def residual_map(points: Array, residuals: Array, grid: Grid, along: int = 64) -> tuple[Array, Grid]:
+    """Return residuals averaged over their surroundings, on a coarse grid of the fixed scene.
+
+    Args:
+        points: ``(N, 2)`` world points.
+        residuals: ``(N, 2)`` pixels.
+        grid: of the fixed scene.
+        along: cells along the longer side.
+
+    Returns:
+        ``(3, rows, cols)`` float32: along x, along y, and length; and the coarse grid. NaN where no
+        point is within three times the points' mean distance.
+    """
+    from scipy.spatial import cKDTree
+
+    cell = max(grid.size) / along
+    coarse = grid.resampled([float(cell * step) for step in grid.spacing])
+    rows, cols = coarse.shape
+    index = np.stack(np.meshgrid(np.arange(cols), np.arange(rows)), axis=-1).reshape(-1, 2)
+    here = grid.to_index(coarse.to_world(index))
+    out = np.full((3, rows * cols), np.nan, np.float32)
+    if len(points):
+        places = grid.to_index(points)
+        reach = np.sqrt(float(np.prod(np.ptp(places, axis=0) + 1)) / len(places))
+        distance, near = cKDTree(places).query(here, k=min(8, len(places)))
+        distance, near = distance.reshape(len(here), -1), near.reshape(len(here), -1)
+        weight = np.exp(-0.5 * (distance / reach) ** 2) * (distance <= 3 * reach)
+        total = weight.sum(axis=1)
+        seen = total > 0
+        mean = (weight[..., None] * residuals[near]).sum(axis=1)[seen] / total[seen, None]
+        out[:2, seen] = mean.T
+        out[2, seen] = np.hypot(*mean.T)
+    return out.reshape(3, rows, cols), coarse

@@ -1,0 +1,384 @@
+"""How well two scenes lie on each other: check points, similarity, the field, and a verdict."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regflow.core.errors import RegistrationError
+from regflow.core.files import read_json, write_json
+from regflow.core.gate import Verdict, judge, worst
+from regflow.core.grid import Grid
+from regflow.core.image import Image
+from regflow.core.transform import Affine, DisplacementField, Transform, flatten
+from regflow.core.units import meters_per_pixel, meters_per_unit
+from regflow.metrics.check_points import (
+    CheckPoints,
+    accuracy,
+    measure_check_points,
+    reasons,
+    residual_map,
+)
+from regflow.stages.outcome import STAGE_FILE, Outcome, conclude, done, read_outcome, timed
+from regflow.stages.rasters.probes import Probes
+
+if TYPE_CHECKING:
+    from regflow.core.chunks import Workers
+
+log = logging.getLogger(__name__)
+
+STAGES = ("start", "initialize", "refine")
+"""The states that are compared: as the headers place the scenes, after the initial transform, and
+after refinement."""
+
+LIMITS: dict[str, dict[str, float]] = {
+    "check_points_used": {"fail_below": 8, "warn_below": 20},
+    "check_points_used_percent": {"fail_below": 5.0, "warn_below": 15.0},
+    "ce90_px_refine": {"fail_above": 2.0, "warn_above": 1.0},
+    "rmse_px_change": {"fail_above": 0.2, "warn_above": 0.05},
+    "ncc_change": {"fail_below": -0.05, "warn_below": -0.01},
+    "folding_percent": {"fail_above": 0.0},
+}
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "check_points": {
+        "type": "integer",
+        "minimum": 16,
+        "description": "correspondences to lay out that no fit has seen",
+        "default": 256,
+    },
+    "window_px": {
+        "type": "integer",
+        "minimum": 9,
+        "maximum": 255,
+        "description": "side of the windows that are compared at check points, in pixels of the working grid",
+        "default": 49,
+    },
+    "residual_map": {
+        "type": "boolean",
+        "description": "write residuals.tif, the check points' residuals averaged over their surroundings",
+        "default": True,
+    },
+    "limits": {
+        "type": "object",
+        "description": "what the figures of quality.json are held against: by figure, any of "
+        "fail_below, fail_above, warn_below, warn_above; {} lifts a standard limit",
+        "default": LIMITS,
+    },
+}
+
+
+@dataclass(frozen=True, eq=False)
+class ScenePair:
+    """What is assessed.
+
+    Attributes:
+        fixed: the fixed scene at working resolution, lazy or in memory.
+        moving: the moving scene, its grid in the fixed scene's CRS.
+        initial: fixed to moving, after initialization.
+        refined: fixed to moving, the result.
+        truth: the known transform of a synthetic pair.
+        earlier: the gates' verdicts by stage, in order.
+    """
+
+    fixed: Image
+    moving: Image
+    initial: Transform
+    refined: Transform
+    truth: Transform | None = None
+    earlier: Mapping[str, Verdict] = field(default_factory=dict)
+
+    @property
+    def transforms(self) -> dict[str, Transform]:
+        """The transform at each of :data:`STAGES`."""
+        return dict(zip(STAGES, (Affine.identity(2), self.initial, self.refined), strict=True))
+
+
+@dataclass(frozen=True, eq=False)
+class SceneAssessment:
+    """What :func:`assess_scene` found.
+
+    Attributes:
+        quality: JSON-ready figures, as in ``quality.json``.
+        verdict: of the sample as a whole, the stages' gates included.
+        steps: seconds per kind of figure.
+        points: the check points.
+    """
+
+    quality: dict[str, Any]
+    verdict: Verdict
+    steps: list[dict[str, Any]]
+    points: CheckPoints
+
+
+def assess_scene(
+    pair: ScenePair,
+    settings: Mapping[str, Any],
+    *,
+    threads: int = 1,
+    seed: int = 0,
+    workers: "Workers | None" = None,
+) -> SceneAssessment:
+    """Measure a registration of two scenes.
+
+    Args:
+        pair: the scenes and transforms.
+        settings: the ``assess`` section of the configuration; missing keys take their default.
+        threads: most threads to use; no figure depends on it.
+        seed: of the check points' places.
+        workers: who works on blocks; None opens ``threads`` threads.
+
+    Raises:
+        RegistrationError: the scenes do not overlap.
+    """
+    settings = {**{key: schema["default"] for key, schema in OPTIONS.items()}, **settings}
+    steps: list[dict[str, Any]] = []
+    quality: dict[str, Any] = {"pixel_m": meters_per_pixel(pair.fixed.grid)}
+    with timed(steps, "check points"):
+        points = measure_check_points(
+            pair.fixed,
+            pair.moving,
+            pair.initial,
+            settings["check_points"],
+            threads=threads,
+            seed=seed,
+            workers=workers,
+            options={"window_px": settings["window_px"]},
+        )
+        quality["check_points"] = _accuracy(points, pair)
+    with timed(steps, "similarity"):
+        quality["similarity"] = _similarity(pair)
+    with timed(steps, "field"):
+        quality["field"] = field_figures(pair)
+    if pair.truth is not None:
+        quality["truth"] = truth_errors(pair, points)
+    quality["figures"] = dict(_flat(quality))
+    verdict = _verdict(quality["figures"], {**LIMITS, **settings["limits"]}, pair.earlier)
+    quality["verdict"] = verdict.to_dict()
+    return SceneAssessment(quality, verdict, steps, points)
+
+
+def assess(
+    output: str | Path,
+    *,
+    sample: str,
+    manifest: str | Path,
+    prepared: tuple[str, str],
+    initial: str | Path,
+    refined: str | Path,
+    applied: str | Path,
+    settings: Mapping[str, Any],
+    dask: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    threads: int = 1,
+) -> Outcome:
+    """Assess one sample.
+
+    Writes ``quality.json``, ``check_points.gpkg``, ``residuals.tif`` (along x, along y and length, in
+    pixels) and ``stage.json``.
+
+    Args:
+        output: directory to write.
+        sample: its id.
+        manifest: of the moving scene, written by ingest.
+        prepared: the fixed and the moving scene's ``preprocess`` directories.
+        initial: the sample's ``initialize`` directory.
+        refined: the sample's ``refine`` directory.
+        applied: the sample's ``apply`` directory; only its verdict is looked at.
+        settings: the ``assess`` section of the configuration.
+        dask: the ``dask`` section of the configuration.
+        seed: of the check points' places.
+        threads: most threads to use.
+    """
+    from regflow.core.chunks import open_workers
+
+    def work(folder: Path) -> Outcome:
+        pair = read_scene_pair(manifest, prepared, initial, refined)
+        with open_workers(dask, threads=threads) as workers:
+            found = assess_scene(pair, settings, threads=threads, seed=seed, workers=workers)
+        folders = [Path(part) for part in (*prepared, initial, refined, applied)]
+        before = [read_json(part / STAGE_FILE) for part in folders]
+        write_json(folder / "quality.json", {"sample": sample, **found.quality, "stages": before})
+        write_check_points(folder / "check_points.gpkg", found.points, pair.transforms)
+        if settings.get("residual_map", True):
+            write_residuals(folder / "residuals.tif", found.points, pair.refined)
+        return done(found.verdict, found.steps)
+
+    return conclude("assess", sample, output, [*prepared, initial, refined, applied], work)
+
+
+def read_scene_pair(
+    manifest: str | Path, prepared: tuple[str, str], initial: str | Path, refined: str | Path
+) -> ScenePair:
+    """Read what :func:`assess` gets the places of."""
+    from regflow.core.io.raster_transforms import read_displacement, read_raster_transform
+    from regflow.stages.rasters.working import read_pair
+
+    fixed, moving = read_pair(prepared)
+    truth = read_json(manifest).get("paths", {}).get("truth")
+    folders = {"initialize": initial, "refine": refined}
+    return ScenePair(
+        fixed,
+        moving,
+        read_raster_transform(initial),
+        read_raster_transform(refined),
+        read_displacement(truth) if truth else None,
+        {stage: read_outcome(folder).verdict for stage, folder in folders.items()},
+    )
+
+
+def write_check_points(path: str | Path, points: CheckPoints, transforms: Mapping[str, Transform]) -> None:
+    """Write check points as GeoPackage.
+
+    The columns are those of the tie points, and for each of :data:`STAGES` ``residual_x_px_<stage>,
+    residual_y_px_<stage>, residual_px_<stage>``, with ``_m`` where a CRS gives meters.
+    """
+    from regflow.core.io.vectors import write_points
+    from regflow.methods.refine.tie_point_set import columns
+
+    grid = points.fixed
+    meters = meters_per_pixel(grid)
+    table = columns(points.matched, grid, transforms["initialize"], meters_per_unit(grid))
+    for name in ("residual_x_px", "residual_y_px"):
+        del table[name]
+    for stage, transform in transforms.items():
+        residuals = points.residuals_px(transform)
+        table[f"residual_x_px_{stage}"], table[f"residual_y_px_{stage}"] = residuals.T
+        table[f"residual_px_{stage}"] = np.hypot(*residuals.T)
+        if meters is not None:
+            table[f"residual_m_{stage}"] = np.hypot(*(residuals * meters).T)
+    write_points(path, table, points.points, grid.crs, layer="check_points")
+
+
+def write_residuals(path: str | Path, points: CheckPoints, transform: Transform) -> None:
+    """Write the residuals, averaged over their surroundings, as a three-band float32 GeoTIFF."""
+    from regflow.core.io.raster_files import write_raster
+
+    used = points.used
+    values, grid = residual_map(points.points[used], points.residuals_px(transform)[used], points.fixed)
+    names = ["residual_x_px", "residual_y_px", "residual_px"]
+    write_raster(path, values.astype(np.float32), grid, names=names, nodata=float("nan"))
+
+
+def field_figures(pair: ScenePair) -> dict[str, float]:
+    """Return what the transform itself tells: how far it moves, how much it stretches, whether it folds.
+
+    ``shift_*``: the whole correction over the overlap; ``local_*``: what refinement added.
+    """
+    from regflow.core import fields
+    from regflow.methods.refine.tie_points import overlap
+
+    grid = pair.fixed.grid
+    low, high = overlap(grid, pair.moving.grid, pair.initial)
+    axes = [np.linspace(low[k], high[k], 65) for k in (0, 1)]
+    points = grid.to_world(np.stack(np.meshgrid(*axes), axis=-1).reshape(-1, 2))
+    whole = _pixels(pair.refined.apply(points) - points, grid)
+    local = _pixels(pair.refined.apply(points) - pair.initial.apply(points), grid)
+    found = {
+        **_lengths("shift", whole),
+        "shift_x_mean_px": float(whole[:, 0].mean()),
+        "shift_y_mean_px": float(whole[:, 1].mean()),
+        **_lengths("local", local),
+    }
+    parts = [part for part in flatten([pair.refined]) if isinstance(part, DisplacementField)]
+    maps = [fields.jacobian_determinant(fields.to_voxels(part.vectors, part.grid)) for part in parts]
+    if maps:
+        found["folding_percent"] = max(100.0 * float((values <= 0).mean()) for values in maps)
+        found["jacobian_min"] = min(float(values.min()) for values in maps)
+        found["jacobian_max"] = max(float(values.max()) for values in maps)
+    return found
+
+
+def truth_errors(pair: ScenePair, points: CheckPoints) -> dict[str, dict[str, float]]:
+    """Return how far each stage's transform is from the known one, over the whole overlap, pixels.
+
+    Also, as ``check_points``, how far the measured check points are from it: their own error.
+    """
+    from regflow.methods.refine.tie_points import overlap
+
+    assert pair.truth is not None
+    grid = pair.fixed.grid
+    low, high = overlap(grid, pair.moving.grid, pair.truth)
+    axes = [np.linspace(low[k], high[k], 129) for k in (0, 1)]
+    places = grid.to_world(np.stack(np.meshgrid(*axes), axis=-1).reshape(-1, 2))
+    known = pair.truth.apply(places)
+    errors = {stage: made.apply(places) - known for stage, made in pair.transforms.items()}
+    if points.used.any():
+        errors["check_points"] = points.partners[points.used] - pair.truth.apply(points.points[points.used])
+    return {stage: _summary(np.hypot(*_pixels(error, grid).T)) for stage, error in errors.items()}
+
+
+def _accuracy(points: CheckPoints, pair: ScenePair) -> dict[str, Any]:
+    meters = meters_per_pixel(pair.fixed.grid)
+    seen = points.matched.measures["valid"] >= 0.5
+    used = points.used
+    return {
+        "laid": len(points.points),
+        "with_data": int(seen.sum()),
+        "used": int(used.sum()),
+        "compared": points.matched.channels,
+        "left_out": reasons(points.matched),
+        "expected_error_px": float(np.median(points.matched.error_px[used])) if used.any() else np.nan,
+        **{
+            stage: accuracy(points.residuals_px(transform)[used], meters)
+            for stage, transform in pair.transforms.items()
+        },
+    }
+
+
+def _similarity(pair: ScenePair) -> dict[str, dict[str, float]]:
+    """Return correlation, mutual information and structural similarity at each stage."""
+    try:
+        probes = Probes.read(pair.fixed, pair.moving, pair.initial)
+    except RegistrationError as error:
+        log.warning("assess: %s", error)
+        return {}
+    found = {stage: probes.likeness(transform) for stage, transform in pair.transforms.items()}
+    return {name: {stage: found[stage][name] for stage in found} for name in ("ncc", "mi", "ssim")}
+
+
+def _pixels(vectors: NDArray[Any], grid: Grid) -> NDArray[Any]:
+    return np.asarray(vectors @ np.linalg.inv(grid.affine[:2, :2]).T)
+
+
+def _lengths(name: str, vectors: NDArray[Any]) -> dict[str, float]:
+    lengths = np.hypot(*vectors.T)
+    return {f"{name}_mean_px": float(lengths.mean()), f"{name}_max_px": float(lengths.max())}
+
+
+def _summary(errors: NDArray[Any]) -> dict[str, float]:
+    return {
+        "rmse_px": float(np.sqrt((errors**2).mean())),
+        "p95_px": float(np.percentile(errors, 95)),
+        "max_px": float(errors.max()),
+    }
+
+
+def _flat(quality: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """Yield the figures of a sample's row in the cohort's table; names carry the units."""
+    points = quality["check_points"]
+    yield "check_points_used", points["used"]
+    yield "check_points_used_percent", 100.0 * points["used"] / max(points["with_data"], 1)
+    for name in points[STAGES[0]]:
+        yield from ((f"{name}_{stage}", points[stage][name]) for stage in STAGES)
+    yield "rmse_px_change", points["refine"]["rmse_px"] - points["initialize"]["rmse_px"]
+    for measure, of_stage in quality["similarity"].items():
+        yield from ((f"{measure}_{stage}", value) for stage, value in of_stage.items())
+        yield f"{measure}_change", of_stage["refine"] - of_stage["start"]
+    yield from quality["field"].items()
+    for stage, summary in quality.get("truth", {}).items():
+        yield from ((f"truth_{name}_{stage}", value) for name, value in summary.items())
+
+
+def _verdict(
+    figures: Mapping[str, float], limits: Mapping[str, Mapping[str, float]], earlier: Mapping[str, Verdict]
+) -> Verdict:
+    """Return the most severe of the stages' verdicts and of the figures' own."""
+    own = judge(figures, limits)
+    before = [Verdict(v.status, f"{stage}: {v.reason}", v.figures) for stage, v in earlier.items()]
+    decided = worst([own, *before])
+    return Verdict(decided.status, decided.reason, own.figures)
