@@ -217,9 +217,8 @@ class CogWriter:
 
     def _failed(self, error: Exception) -> OSError:
         free = shutil.disk_usage(self._part.parent).free / 1e6
-        return OSError(
-            f"{self.path}: could not be written ({error.__cause__ or error}); {free:,.0f} MB are free on its disk"
-        )
+        reason = error.__cause__ or error
+        return OSError(f"{self.path}: could not be written ({reason}); {free:,.0f} MB are free on its disk")
 
 
 def _georeference(grid: Grid) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regflow.core.errors import InputError
-from regflow.core.files import read_json, whole, write_json
+from regflow.core.files import read_json, sha256, whole, write_json
 from regflow.core.grid import Grid
 from regflow.core.io.rasters import gdal, geotransform, read_raster_header, read_window
 from regflow.core.reprojection import GroundModel, Reprojection, SensorModel
@@ -48,7 +48,7 @@ def write_raster_transform(folder: str | Path, transform: Transform, grid: Grid)
         file = "field.tif" if fields == 1 else f"field_{len(described) + 1}.tif"
         if isinstance(part, DisplacementField):
             write_displacement(folder / file, part, "one part of the transform, see transform.json")
-        described.append(_described(part, file))
+        described.append(_described(part, folder / file))
     content = {
         "maps": "world points of the fixed scene to world points of the moving scene; the first part is "
         "applied first",
@@ -134,13 +134,18 @@ def read_displacement(path: str | Path) -> DisplacementField:
     return DisplacementField(values.astype(np.float32), header.grid or header.pixel_grid)
 
 
-def _described(part: Transform, file: str) -> dict[str, Any]:
+def _described(part: Transform, file: Path) -> dict[str, Any]:
     if isinstance(part, Affine):
         return {"type": "affine", "matrix": part.matrix.tolist()}
     if isinstance(part, Homography):
         return {"type": "homography", "matrix": part.matrix.tolist(), "center": list(part.center)}
     if isinstance(part, DisplacementField):
-        return {"type": "displacement", "file": file, "grid": part.grid.to_dict()}
+        return {
+            "type": "displacement",
+            "file": file.name,
+            "sha256": sha256(file),
+            "grid": part.grid.to_dict(),
+        }
     if isinstance(part, Reprojection):
         return {"type": "reprojection", **vars(part)}
     if isinstance(part, SensorModel):

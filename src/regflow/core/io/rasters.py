@@ -144,7 +144,7 @@ def read_window(
         nodata: overrides what the file declares; not-a-number is never valid.
 
     Returns:
-        Values ``(C, h, w)`` in the file's type, and which of them are measurements: not nodata, not
+        Values ``(C, h, w)`` in the bands' type, and which of them are measurements: not nodata, not
         NaN, and not masked by the file's mask or alpha band.
 
     Raises:
@@ -156,7 +156,8 @@ def read_window(
     window = Window.from_slices(rows, cols)
     dataset = open_raster(path)
     try:
-        values = dataset.read(list(bands), window=window)
+        types = {dataset.dtypes[number - 1] for number in bands}
+        values = dataset.read(list(bands), window=window, out_dtype=np.result_type(*types))
         hidden = _masked(dataset, bands, window)
     except RasterioIOError as error:
         reason = str(error.__cause__ or error).rstrip(".")
