@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -214,15 +214,20 @@ def overhead_summary(results: Path, wall_seconds: float, cores: int) -> str:
 @click.option("--build-only", is_flag=True, help="Make the data and the configuration, run nothing.")
 def main(folder: Path, cores: str, spacing_mm: float | None, build_only: bool) -> None:
     """Make the demo study in FOLDER from real brains, run it, and name its report."""
+    raise SystemExit(
+        make_and_run(folder, cores, lambda place: build(place, spacing_mm), build_only=build_only)
+    )
+
+
+def make_and_run(folder: Path, cores: str, make: Callable[[Path], None], *, build_only: bool) -> int:
+    """Make a demo's study unless its data are there, run it, and return the exit code."""
     if (folder / "data").is_dir():
         click.echo(f"the demo's data are there already; remove {folder / 'data'} to make them anew")
     else:
         started = time.perf_counter()
-        build(folder, spacing_mm)
+        make(folder)
         click.echo(f"made the demo's data in {time.perf_counter() - started:.0f} s: {folder / 'data'}")
-    if build_only:
-        return
-    raise SystemExit(_run(folder, cores))
+    return 0 if build_only else _run(folder, cores)
 
 
 def _run(folder: Path, cores: str) -> int:

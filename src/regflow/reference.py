@@ -12,7 +12,7 @@ from regflow.core.files import whole
 from regflow.schema_parts import leaves
 from regflow.schemas import REQUIRED_COLUMNS, config_schema, samples_schema
 
-README = "config/README.md"
+PAGES = {"volumes": "config/README.md", "rasters": "config/rasters/README.md"}
 _BOUNDS = {
     "minimum": "at least",
     "maximum": "at most",
@@ -25,31 +25,34 @@ BEGIN, END = "<!-- begin {} -->", "<!-- end {} -->"
 def schema_files() -> dict[str, str]:
     """Return the JSON schemas by their path in the clone."""
     schemas = {"config": config_schema(), "samples": samples_schema()}
+    schemas |= {"rasters.config": config_schema("rasters"), "rasters.samples": samples_schema("rasters")}
     return {
         f"workflow/schemas/{name}.schema.json": json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
         for name, schema in schemas.items()
     }
 
 
-def with_tables(text: str) -> str:
+def with_tables(text: str, kind: str = "volumes") -> str:
     """Return a page with its tables of columns and keys, between their marks, written anew."""
     columns = (
         (f"`{name}`", "required" if name in REQUIRED_COLUMNS else "", _cell(entry["description"]))
-        for name, entry in samples_schema()["properties"].items()
+        for name, entry in samples_schema(kind)["properties"].items()
     )
     keys = (
         (f"`{path}`", _values(entry), _default(entry), _cell(entry["description"]))
-        for path, entry in leaves(config_schema())
+        for path, entry in leaves(config_schema(kind))
     )
     text = _between(text, "columns", _table(("column", "", "what it holds"), columns))
     return _between(text, "keys", _table(("key", "values", "default", "what it does"), keys))
 
 
 def main() -> None:
-    """Write the schemas and the tables of the page into the clone."""
+    """Write the schemas and the tables of the pages into the clone."""
     root = checkout()
-    page = root / README
-    for name, text in {**schema_files(), README: with_tables(page.read_text(encoding="utf-8"))}.items():
+    texts = schema_files()
+    for kind, page in PAGES.items():
+        texts[page] = with_tables((root / page).read_text(encoding="utf-8"), kind)
+    for name, text in texts.items():
         with whole(root / name) as part:
             part.write_text(text, encoding="utf-8")
 
@@ -77,7 +80,7 @@ def _default(entry: Mapping[str, Any]) -> str:
 def _values(entry: Mapping[str, Any]) -> str:
     """Return which values a key takes, as ``integer, at least 1``."""
     if "enum" in entry:
-        return ", ".join(f"`{value}`" for value in entry["enum"])
+        return ", ".join(f"`{json.dumps(value) if value is None else value}`" for value in entry["enum"])
     kinds = entry["type"] if isinstance(entry["type"], list) else [entry["type"]]
     words = [" or ".join(f"array{_items(entry)}" if kind == "array" else kind for kind in kinds)]
     words += [f"{text} {entry[rule]:g}" for rule, text in _BOUNDS.items() if rule in entry]

@@ -13,7 +13,7 @@ from regflow.core.errors import InputError
 from regflow.methods import initialize, preprocess, refine
 from regflow.methods.table import of_kind
 from regflow.schema_parts import leaves
-from regflow.schemas import config_schema, samples_schema
+from regflow.schemas import KINDS, config_schema, samples_schema
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = {"samples": "samples.tsv"}
@@ -32,10 +32,11 @@ def nested(path: str, value: object) -> dict:
     return {**SAMPLES, **value}
 
 
-def test_every_documented_key_has_its_default():
-    complete = load_config(SAMPLES)
-    for path, entry in leaves(config_schema()):
-        if "NAME" in path or path.startswith(("bids.", "samples")):
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_documented_key_has_its_default(kind):
+    complete = load_config({**SAMPLES, "kind": kind})
+    for path, entry in leaves(config_schema(kind)):
+        if "NAME" in path or path.startswith(("bids.", "stac.", "samples")):
             continue
         value = complete
         for key in path.split("."):
@@ -57,8 +58,9 @@ def test_a_figure_with_new_limits_loses_its_old_ones_and_no_other_does():
     assert given == {**load_config(SAMPLES)["assess"]["limits"], **limits}
 
 
-def test_a_loaded_configuration_loads_again_to_the_same():
-    complete = load_config(SAMPLES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_loaded_configuration_loads_again_to_the_same(kind):
+    complete = load_config({**SAMPLES, "kind": kind})
     assert load_config(complete) == complete
 
 
@@ -145,8 +147,9 @@ def test_a_file_that_cannot_be_read_is_named_with_its_line(tmp_path):
 
 
 def test_the_schemas_are_valid_and_hold_every_method():
-    for schema in (config_schema(), samples_schema()):
-        Draft202012Validator.check_schema(schema)
+    for kind in KINDS:
+        Draft202012Validator.check_schema(config_schema(kind))
+        Draft202012Validator.check_schema(samples_schema(kind))
     properties = config_schema()["properties"]
     for stage, whole_table in (("initialize", initialize.METHODS), ("refine", refine.METHODS)):
         table = of_kind(whole_table, "volumes")
@@ -158,10 +161,12 @@ def test_the_schemas_are_valid_and_hold_every_method():
     assert properties["preprocess"] == preprocess.schema()
 
 
-def test_every_key_has_a_description_and_a_default():
-    for path, entry in leaves(config_schema()):
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_key_has_a_description_and_a_default(kind):
+    required = ("bids.path", "atlases.NAME.image", "stac.path", "stac.asset", "references.NAME.image")
+    for path, entry in leaves(config_schema(kind)):
         assert entry["description"], path
-        assert "default" in entry or path in ("bids.path", "atlases.NAME.image"), path
+        assert "default" in entry or path in required, path
 
 
 @pytest.mark.parametrize("path", sorted(reference.schema_files()))
@@ -170,16 +175,20 @@ def test_the_committed_schemas_are_those_of_the_model(path):
     assert committed == reference.schema_files()[path], "run: python -m regflow.reference"
 
 
-def test_the_reference_page_has_the_tables_of_the_model():
-    page = (ROOT / reference.README).read_text(encoding="utf-8")
-    assert page == reference.with_tables(page), "run: python -m regflow.reference"
+@pytest.mark.parametrize("kind", reference.PAGES)
+def test_the_reference_pages_have_the_tables_of_the_model(kind):
+    page = (ROOT / reference.PAGES[kind]).read_text(encoding="utf-8")
+    assert page == reference.with_tables(page, kind), "run: python -m regflow.reference"
 
 
-def test_the_standard_configuration_says_what_the_defaults_are():
-    given = load_config(ROOT / "config" / "config.yaml")
-    plain = defaults()
-    for section in ("preprocess", "initialize", "refine", "apply", "assess", "report"):
-        assert given[section] == plain[section]
+@pytest.mark.parametrize(("kind", "path"), [("volumes", "config.yaml"), ("rasters", "rasters/config.yaml")])
+def test_the_standard_configurations_say_what_the_defaults_are(kind, path):
+    given = load_config(ROOT / "config" / path)
+    plain = defaults(kind)
+    own = {"kind", "samples", "bids", "stac", "output", "seed", "fixed", "atlases", "references"}
+    assert len(plain.keys() - own) >= 5
+    for section in plain.keys() - own:
+        assert given[section] == plain[section], section
 
 
 def test_reading_configuration_and_sheet_loads_no_heavy_library():

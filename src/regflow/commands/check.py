@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -23,22 +24,23 @@ def check(config: Path, threads: int) -> None:
     """Look at every input, compute nothing, and tell all that is wrong.
 
     The configuration, the sheet, every header and the samples behind it: missing and damaged files,
-    masks and label maps on another grid, landmarks in other units, images that do not overlap.
+    masks and label maps on another grid, landmarks in other units, images that do not overlap, scenes
+    without a CRS or under clouds.
     The exit code is 1 when there is a problem.
     """
     from tqdm import tqdm
 
     from regflow.config import load_config
-    from regflow.stages import ingest
 
     settings = load_config(config)
+    look = _checker(settings["kind"])
     with tqdm(unit="image", desc="check", disable=not sys.stderr.isatty(), leave=False) as bar:
 
         def progress(done: int, total: int) -> None:
             bar.total = total
             bar.update(done - bar.n)
 
-        problems = ingest.check(settings, threads=threads, progress=progress)
+        problems = look(settings, threads=threads, progress=progress)
     for problem in problems:
         click.echo(problem)
     if problems:
@@ -46,3 +48,14 @@ def check(config: Path, threads: int) -> None:
         click.echo(f"{len(problems)} {noun}: mend them, or let `regflow run` leave those samples out")
         raise SystemExit(1)
     click.echo("nothing is wrong with the inputs")
+
+
+def _checker(kind: str) -> Callable[..., list[str]]:
+    """Return what looks at the inputs of a kind."""
+    if kind == "rasters":
+        from regflow.stages.rasters.ingest import check as of_rasters
+
+        return of_rasters
+    from regflow.stages.ingest import check as of_volumes
+
+    return of_volumes

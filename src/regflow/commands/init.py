@@ -13,13 +13,15 @@ FILES = ("config.yaml", "samples.tsv", "README.md")
 
 @click.command(short_help="Start a study: a commented configuration and sheet.")
 @click.argument("directory", type=click.Path(path_type=Path))
-def init(directory: Path) -> None:
+@click.option("--rasters", is_flag=True, help="For satellite or aerial scenes instead of volumes.")
+def init(directory: Path, rasters: bool) -> None:
     """Write a commented configuration and sample sheet into DIRECTORY/config.
 
-    Nothing that exists is overwritten. Then name your volumes in the sheet, and run
+    Nothing that exists is overwritten. Then name your images in the sheet, and run
     `regflow check` and `regflow run` from DIRECTORY.
     """
     source, target = checkout() / "config", directory / "config"
+    source = source / "rasters" if rasters else source
     for name in FILES:
         if (target / name).exists():
             raise InputError(f"{target / name} exists already; choose another folder or remove it first")

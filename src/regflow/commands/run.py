@@ -49,10 +49,10 @@ def run(config: Path, cores: str | None, profile: str, dry_run: bool, snakemake:
     """
     from regflow.config import load_config
     from regflow.jobs import hand_down
-    from regflow.samples import read_samples
+    from regflow.samples import read_cohort
 
     settings = load_config(config)
-    samples = read_samples(settings)
+    samples = read_cohort(settings)
     hand_down()
     command = _command(config, cores, profile, [*(["--dry-run"] if dry_run else []), *snakemake])
     started = time.time()
