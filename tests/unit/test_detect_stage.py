@@ -292,6 +292,14 @@ def test_scenes_that_do_not_fit_are_refused(scenes, tmp_path):
     assert (tile.before == tile.after).all()
 
 
+def test_a_finer_scene_is_averaged_to_the_coarser(scenes, tmp_path):
+    coarse = sentinel().reshape(4, ROWS // 2, 2, COLS // 2, 2).mean(axis=(2, 4))
+    path = write(tmp_path / "coarse.tif", coarse, transform=TRANSFORM @ TRANSFORM.scale(2))
+    pair = open_pair(scenes[0], DatedScene(str(path), "coarse"), None, 0)
+    tile = pair.read(slice(0, ROWS // 2), slice(0, COLS // 2))
+    assert tile.before == pytest.approx(tile.after, rel=1e-5)
+
+
 def test_the_command_writes_each_comparison_or_says_what_is_wrong(scenes, tmp_path):
     run = CliRunner()
     paths = [scenes[0].path, scenes[1].path]

@@ -150,7 +150,7 @@ def detect(
         after = warped_scene(manifest, warped)
         before = warped_scene(*earlier) if earlier else fixed_scene(fixed)
         pair = open_pair(before, after, settings["bands"], settings["margin_px"])
-        residual = None if assessed is None else residual_px(assessed)
+        residual = None if assessed is None else residual_px(assessed, pair.before.grid)
         between = Between((before.name, after.name), (before.date, after.date), residual)
         with open_workers(dask, threads=threads) as workers:
             return detect_changes(pair, folder, settings, between, workers)

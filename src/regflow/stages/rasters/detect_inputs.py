@@ -1,21 +1,24 @@
 """The scenes that change detection compares: which bands of which files, and how they lie."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from regflow.core.errors import InputError
 from regflow.core.files import read_json
+from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.io.rasters import Nodata, RasterHeader, read_raster_header, same_crs
-from regflow.core.scene import open_view, scene_view
+from regflow.core.scene import decimate, open_view, scene_view
+from regflow.core.units import meters_per_pixel
 from regflow.methods.detect.scene_pair import ScenePair
 from regflow.stages.rasters.ingest import read_manifest, scene_of
 from regflow.stages.rasters.views import excluded_values
 
 WARPED_FILE = "warped.tif"
 MASK_FILE = "mask.tif"
-"""In the apply stage's directory: the moving scene, and where it may be used (not 0), if there is one."""
+"""In the apply stage's directory: the moving scene, and its quality mask if it has one."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,9 @@ class DatedScene:
 def open_pair(
     before: DatedScene, after: DatedScene, bands: Sequence[int | str] | None, margin: int
 ) -> ScenePair:
-    """Open two scenes that lie on the same pixels.
+    """Open two scenes that lie on the same pixels, or on pixels of which one's hold whole ones of the other.
+
+    The finer is averaged to the coarser's pixels.
 
     Args:
         before: the first date.
@@ -58,7 +63,7 @@ def open_pair(
     first, second = (
         _open(scene, header, own) for scene, header, own in zip((before, after), headers, chosen, strict=True)
     )
-    return ScenePair(first, _on_the_same_pixels(first, second, before, after), margin)
+    return ScenePair(*_on_the_same_pixels(first, second, before, after), margin)
 
 
 def fixed_scene(manifest: str | Path) -> DatedScene:
@@ -70,23 +75,32 @@ def fixed_scene(manifest: str | Path) -> DatedScene:
 
 
 def warped_scene(manifest: str | Path, folder: str | Path) -> DatedScene:
-    """Return a registered scene, in the directory of the apply stage."""
+    """Return a registered scene, in the directory of the apply stage; its mask was warped with it."""
     content = read_manifest(manifest)
+    scene = scene_of(content)
     mask = Path(folder) / MASK_FILE
+    known = mask.is_file()
     return DatedScene(
         str(Path(folder) / WARPED_FILE),
         content["name"],
-        scene_of(content).date,
-        mask=str(mask) if mask.is_file() else None,
-        mask_values=(0.0,),
+        scene.date,
+        mask=str(mask) if known else None,
+        mask_values=excluded_values(scene.quality, scene.mask) if known else (),
     )
 
 
-def residual_px(assessed: str | Path) -> float | None:
-    """Return the registration error that the assess stage measured, None where it could not."""
+def residual_px(assessed: str | Path, grid: Grid) -> float | None:
+    """Return the registration error that the assess stage measured, in pixels of a grid.
+
+    The RMSE of the check points; None where there were none.
+    """
     quality = read_json(Path(assessed) / "quality.json")
-    found = quality.get("figures", {}).get("rmse_px")
-    return None if found is None else float(found)
+    found = quality["figures"].get("rmse_px_refine")
+    if found is None:
+        return None
+    measured, here = quality.get("pixel_m"), meters_per_pixel(grid)
+    scale = 1.0 if measured is None or here is None else math.hypot(*measured) / math.hypot(*here)
+    return float(found) * scale
 
 
 def _open(scene: DatedScene, header: RasterHeader, bands: Sequence[int | str] | None) -> Image:
@@ -98,20 +112,24 @@ def _open(scene: DatedScene, header: RasterHeader, bands: Sequence[int | str] | 
     return open_view(view)
 
 
-def _on_the_same_pixels(first: Image, second: Image, before: DatedScene, after: DatedScene) -> Image:
-    """Return the second image with the first one's spelling of the CRS.
+def _on_the_same_pixels(
+    first: Image, second: Image, before: DatedScene, after: DatedScene
+) -> tuple[Image, Image]:
+    """Return both images on the coarser one's pixels, with the first one's spelling of the CRS.
 
     Raises:
-        InputError: the grids differ.
+        InputError: the grids differ by more than whole pixels of the finer in one of the coarser.
     """
     if same_crs(first.grid.crs, second.grid.crs):
         second = replace(second, grid=replace(second.grid, crs=first.grid.crs))
+    spacing = max(float(image.grid.spacing.min()) for image in (first, second))
+    first, second = (decimate(image, spacing) for image in (first, second))
     if not first.grid.matches(second.grid):
         raise InputError(
             f"{after.path} does not lie on the pixels of {before.path}; bring it there first: "
             f"regflow register {before.path} {after.path} -o DIR, and take its warped.tif"
         )
-    return second
+    return first, second
 
 
 def _common(
