@@ -29,6 +29,9 @@ SAMPLING_TOLERANCE = 0.003
 SAMPLING_STEPS = (256, 128, 64, 32, 16, 8, 4, 2, 1)
 """Pixels of the reference between nodes of ``displacement.tif``, the first that is accurate."""
 
+_STRIP_NODES = 1 << 18
+_STRIP_ROWS = 256
+
 _DIRECTION = "from a point of the reference scene to its place in the moving scene, in CRS units"
 
 
@@ -98,6 +101,8 @@ def sampled(transform: Transform, grid: Grid) -> DisplacementField:
 def write_displacement(path: str | Path, field: DisplacementField, description: str = _DIRECTION) -> None:
     """Write a displacement field as a GeoTIFF with bands ``dx`` and ``dy`` (float32, CRS units)."""
     rasterio = gdal()
+    from rasterio.windows import Window
+
     rows, cols = field.grid.shape
     layout = {"tiled": True, "blockxsize": 256, "blockysize": 256} if max(rows, cols) > 256 else {}
     profile = {
@@ -110,11 +115,15 @@ def write_displacement(path: str | Path, field: DisplacementField, description: 
         "transform": geotransform(field.grid),
         "compress": "deflate",
         "predictor": 3,
+        "zlevel": 4,
         **layout,
     }
     with whole(path) as part, rasterio.open(part, "w", **profile) as target:
         # Adding zero turns -0.0 into 0.0: one number, one pattern of bytes.
-        target.write(field.vectors + np.float32(0))
+        for top in range(0, rows, _STRIP_ROWS):
+            some = slice(top, min(top + _STRIP_ROWS, rows))
+            window = Window.from_slices(some, slice(0, cols))
+            target.write(field.vectors[:, some] + np.float32(0), window=window)
         target.update_tags(DESCRIPTION=f"Displacement (dx, dy) {description}; interpolate linearly")
         for number, name in enumerate(("dx", "dy"), start=1):
             target.set_band_description(number, name)
@@ -131,7 +140,7 @@ def read_displacement(path: str | Path) -> DisplacementField:
         raise InputError(f"{path}: a displacement has two bands, dx and dy, not {len(header.bands)}")
     rows, cols = (slice(0, count) for count in header.shape)
     values, _ = read_window(path, [1, 2], rows, cols, nodata=None)
-    return DisplacementField(values.astype(np.float32), header.grid or header.pixel_grid)
+    return DisplacementField(values.astype(np.float32, copy=False), header.grid or header.pixel_grid)
 
 
 def _described(part: Transform, file: Path) -> dict[str, Any]:
@@ -176,11 +185,16 @@ def _part(described: Mapping[str, Any], folder: Path) -> Transform:
 
 
 def _field(transform: Transform, nodes: Grid) -> DisplacementField:
+    """Sample a transform at nodes, some rows at a time: a large scene has many."""
     rows, cols = nodes.shape
-    index = np.stack(np.meshgrid(np.arange(cols), np.arange(rows)), axis=-1).reshape(-1, 2)
-    points = nodes.to_world(index)
-    vectors = (transform.apply(points) - points).T.reshape(2, rows, cols)
-    return DisplacementField(vectors.astype(np.float32), nodes)
+    vectors = np.empty((2, rows, cols), dtype=np.float32)
+    strip = max(1, _STRIP_NODES // cols)
+    for top in range(0, rows, strip):
+        some = np.arange(top, min(top + strip, rows))
+        index = np.stack(np.broadcast_arrays(np.arange(cols), some[:, None]), axis=-1).reshape(-1, 2)
+        points = nodes.to_world(index)
+        vectors[:, some] = (transform.apply(points) - points).T.reshape(2, len(some), cols)
+    return DisplacementField(vectors, nodes)
 
 
 def _nodes(grid: Grid, step: int) -> Grid:
