@@ -1,5 +1,6 @@
 """Initializers: rigid and affine starts. One row per method; imports happen when one runs."""
 
+from regflow.methods.initialize.robust import ESTIMATORS
 from regflow.methods.table import Method
 
 _HERE = "regflow.methods.initialize"
@@ -27,6 +28,57 @@ POSES = {
         "default": 1.3,
     },
 }
+
+
+_FEATURE_OPTIONS = {
+    "count": {
+        "type": "integer",
+        "minimum": 50,
+        "description": "most keypoints in each image, drawn evenly from tiles",
+        "default": 3000,
+    },
+    "across": {
+        "type": "integer",
+        "minimum": 64,
+        "description": "most pixels along the fixed image's longest side in which keypoints are sought",
+        "default": 1024,
+    },
+    "ratio": {
+        "type": "number",
+        "exclusiveMinimum": 0,
+        "maximum": 1,
+        "description": "a partner must be nearer than this part of the second nearest's distance; 1: no test",
+        "default": 0.85,
+    },
+    "estimator": {
+        "enum": list(ESTIMATORS),
+        "description": "how a map is found among wrong matches",
+        "default": "magsac++",
+    },
+    "threshold_px": {
+        "type": "number",
+        "exclusiveMinimum": 0,
+        "description": "largest residual in pixels of a match that supports a map",
+        "default": 3.0,
+    },
+    "sure_inliers": {
+        "type": "integer",
+        "minimum": 1,
+        "description": "with fewer matches that fit, inverted contrast is tried as well",
+        "default": 25,
+    },
+    "model": MODEL,
+}
+
+
+def _features(summary: str, citation: str, function: str, **defaults: float) -> Method:
+    """Return a row of a keypoint method, with its own defaults."""
+    options = {
+        name: {**schema, "default": defaults.get(name, schema["default"])}
+        for name, schema in _FEATURE_OPTIONS.items()
+    }
+    return Method(f"{_HERE}.features.matching:{function}", summary, citation, options, ("rasters",))
+
 
 METHODS: dict[str, Method] = {
     "header": Method(
@@ -75,6 +127,29 @@ METHODS: dict[str, Method] = {
             "model": MODEL,
         },
         kinds=("rasters",),
+    ),
+    "sift": _features("Match SIFT keypoints.", "Lowe, Int. J. Computer Vision 60(2):91-110, 2004", "sift"),
+    "surf": _features(
+        "Match SURF keypoints.", "Bay et al., Computer Vision and Image Understanding 110(3), 2008", "surf"
+    ),
+    "orb": _features("Match ORB keypoints.", "Rublee et al., ICCV 2011", "orb"),
+    "akaze": _features("Match AKAZE keypoints.", "Alcantarilla et al., BMVC 2013", "akaze"),
+    "brisk": _features("Match BRISK keypoints.", "Leutenegger et al., ICCV 2011", "brisk"),
+    "fast-brief": _features(
+        "Match FAST corners by BRIEF, which knows neither rotation nor scale.",
+        "Rosten and Drummond, ECCV 2006; Calonder et al., ECCV 2010",
+        "fast_brief",
+    ),
+    "harris": _features(
+        "Match Harris corners by SIFT's descriptor.",
+        "Harris and Stephens, Alvey Vision Conference, 1988",
+        "harris",
+    ),
+    "xfeat": _features(
+        "Match XFeat's learned keypoints, which hold across sensors.",
+        "Potje et al., XFeat, CVPR 2024",
+        "xfeat",
+        ratio=1.0,
     ),
     "moments": Method(
         f"{_HERE}.moments:moments",

@@ -1,0 +1,1 @@
+"""Keypoints, descriptors and their matches: initializers for rasters."""

@@ -1,0 +1,148 @@
+"""Maps from keypoints: nearest neighbors both ways, the ratio test, and a robust fit."""
+
+import logging
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regflow.core.errors import RegistrationError
+from regflow.core.grid import Grid
+from regflow.core.image import Image
+from regflow.core.transform import Transform
+from regflow.methods.initialize.features import detectors
+from regflow.methods.initialize.features.keypoints import Keypoints
+from regflow.methods.initialize.features.xfeat import xfeat as detect_xfeat
+from regflow.methods.initialize.planar import (
+    Matrix,
+    at_spacing,
+    brought,
+    common_spacing,
+    extent,
+    matrix_of,
+    picture,
+    transform_of,
+)
+from regflow.methods.initialize.polish import polish
+from regflow.methods.initialize.robust import Fit, estimate
+
+log = logging.getLogger(__name__)
+
+FEWEST = 6
+"""Inliers below which a fit is not even looked at."""
+LARGEST_CANVAS = 3
+"""Sides of the moving picture at most, in those of the fixed one, before its pixels are made larger."""
+
+
+def match_features(
+    detect: detectors.Detect,
+    fixed: Image,
+    moving: Image,
+    initial: Transform,
+    options: Mapping[str, Any],
+) -> Transform:
+    """Match keypoints, fit the map robustly, and let windows polish it.
+
+    Where keypoints of equal contrast do not agree, those of the inverted moving image are tried.
+
+    Args:
+        detect: finds and describes keypoints.
+        fixed: 2-D; its first channel and mask are used.
+        moving: likewise.
+        initial: affine or homography; where the georeference says the moving image is.
+        options: see the table in :mod:`regflow.methods.initialize`.
+
+    Raises:
+        RegistrationError: an image is constant or has no valid pixel, or too few matches agree.
+    """
+    first, second = picture(fixed, "fixed"), picture(moving, "moving")
+    start = matrix_of(initial)
+    spacing = common_spacing(first.grid, second.grid, start)
+    longest = float((np.array(first.grid.size) * first.grid.spacing).max())
+    plane = at_spacing(first, max(spacing, longest / options["across"]))
+    there = _upright(plane.grid, second, start)
+    known = detect(plane, options["count"], False)
+    best: Fit | None = None
+    for inverted in (False, True):
+        fit = _fit(known, detect(there, options["count"], inverted), options)
+        if fit is not None and (best is None or fit.inliers.sum() > best.inliers.sum()):
+            best = fit
+        if best is not None and best.inliers.sum() >= options["sure_inliers"]:
+            break
+    if best is None or best.inliers.sum() < FEWEST:
+        raise RegistrationError(f"too few of the {len(known.points)} keypoints have a partner that fits")
+    matrix = start @ there.grid.affine @ best.matrix @ np.linalg.inv(plane.grid.affine)
+    return transform_of(_polished(first, second, matrix, options), fixed.grid.center)
+
+
+def pairs(fixed: Keypoints, moving: Keypoints, ratio: float) -> NDArray[np.intp]:
+    """Return matches ``(M, 2)`` of keypoints that are each other's nearest.
+
+    Args:
+        fixed: keypoints.
+        moving: keypoints described alike.
+        ratio: a partner must be nearer than this part of the second nearest's distance (Lowe).
+    """
+    import cv2
+
+    if min(len(fixed.points), len(moving.points)) < 2:
+        return np.zeros((0, 2), np.intp)
+    matcher = cv2.BFMatcher(cv2.NORM_HAMMING if fixed.binary else cv2.NORM_L2)
+    there = matcher.knnMatch(fixed.descriptors, moving.descriptors, k=2)
+    back = {m.queryIdx: m.trainIdx for m in matcher.match(moving.descriptors, fixed.descriptors)}
+    kept = [
+        (best.queryIdx, best.trainIdx)
+        for best, second in there
+        if best.distance < ratio * second.distance and back.get(best.trainIdx) == best.queryIdx
+    ]
+    return np.array(kept, dtype=np.intp).reshape(-1, 2)
+
+
+def _fit(fixed: Keypoints, moving: Keypoints, options: Mapping[str, Any]) -> Fit | None:
+    found = pairs(fixed, moving, options["ratio"])
+    source, target = fixed.points[found[:, 0]], moving.points[found[:, 1]]
+    # Three parameters fewer need far fewer matches; windows find the rest of an affine afterwards.
+    model = "similarity" if options["model"] == "auto" else options["model"]
+    chosen = {"estimator": options["estimator"], "threshold": options["threshold_px"]}
+    try:
+        fit = estimate(source, target, model, **chosen, seed=options["seed"])
+    except RegistrationError as error:
+        log.info("%d matches: %s", len(found), error)
+        return None
+    log.info("%d of %d matches fit to %.2f pixels", int(fit.inliers.sum()), len(found), fit.rms)
+    return fit
+
+
+def _upright(fixed: Grid, moving: Image, matrix: Matrix) -> Image:
+    """Return the moving picture on the axes and at the spacing of the fixed one, as the start has it.
+
+    Its grid is in the start's world, so mirrored and turned scenes look as the fixed one does.
+    """
+    low, high = extent(fixed, matrix, moving.grid)
+    size = high - low
+    enlarge = max(1.0, float(size.max()) / (LARGEST_CANVAS * max(fixed.shape)))
+    columns, rows = np.ceil(size / enlarge).astype(int) + 1
+    affine = fixed.affine.copy()
+    affine[:2, :2] *= enlarge
+    affine[:2, 2] = fixed.to_world(np.floor(low))
+    return brought(moving, Grid((int(rows), int(columns)), affine), matrix)
+
+
+def _polished(fixed: Image, moving: Image, matrix: Matrix, options: Mapping[str, Any]) -> Matrix:
+    try:
+        return polish(fixed, moving, matrix, options["model"], seed=options["seed"]).matrix
+    except RegistrationError as error:
+        log.info("not polished: %s", error)
+        return matrix
+
+
+sift = partial(match_features, detectors.sift)
+surf = partial(match_features, detectors.surf)
+orb = partial(match_features, detectors.orb)
+akaze = partial(match_features, detectors.akaze)
+brisk = partial(match_features, detectors.brisk)
+fast_brief = partial(match_features, detectors.fast_brief)
+harris = partial(match_features, detectors.harris)
+xfeat = partial(match_features, detect_xfeat)
