@@ -98,6 +98,36 @@ WATCHED = (
 """The figures whose outliers over a cohort are marked, and whose distributions are drawn."""
 
 
+@dataclass(frozen=True)
+class Catalog:
+    """The figures of a kind of image.
+
+    Attributes:
+        figures: by name.
+        watched: those whose outliers over a cohort are marked, and whose distributions are drawn.
+        columns: those of the cohort's table of samples, the most telling first.
+        states: a short name for each of :data:`STAGES`, and an empty one for unstaged figures.
+    """
+
+    figures: Mapping[str, Figure]
+    watched: tuple[str, ...]
+    columns: tuple[str, ...]
+    states: Mapping[str, str]
+
+    def final(self, name: str) -> str:
+        """Return the column of a figure's value at the end of the registration."""
+        return f"{name}_{STAGES[-1]}" if self.figures[name].staged else name
+
+
+VOLUMES = Catalog(
+    figures=FIGURES,
+    watched=WATCHED,
+    columns=("truth_mean_mm", "tre_mean_mm", "dice_mean", "ncc", "mi", "folding_percent", "inverse_mean_mm"),
+    states={"start": "Start", "initialize": "Affine", "refine": "End", "": ""},
+)
+"""For tables, outliers and the cohort's page."""
+
+
 def final(name: str) -> str:
-    """Return the column of a figure's value at the end of the registration."""
-    return f"{name}_{STAGES[-1]}" if FIGURES[name].staged else name
+    """Return the column of a volumes' figure's value at the end of the registration."""
+    return VOLUMES.final(name)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from regflow.metrics.catalog import Figure
+from regflow.metrics.catalog import VOLUMES, Figure
 
 WIDTH = 300
 LEFT = 52
@@ -16,7 +16,6 @@ RIGHT = 10
 ROW = 34
 MOST_DOTS = 400
 """Dots per strip; of a larger cohort only the outliers are drawn, beside box and median."""
-ROW_NAMES = {"start": "Start", "initialize": "Affine", "refine": "End", "": ""}
 
 
 @dataclass(frozen=True)
@@ -29,12 +28,15 @@ class Dot:
     outlier: bool = False
 
 
-def strips(rows: Mapping[str, Sequence[Dot]], figure: Figure) -> str:
+def strips(
+    rows: Mapping[str, Sequence[Dot]], figure: Figure, names: Mapping[str, str] = VOLUMES.states
+) -> str:
     """Return an ``svg`` element with one strip of dots per row.
 
     Args:
         rows: dots by the stage's name, top first; an empty name has no label.
         figure: names the values.
+        names: of the rows, for people.
     """
     values = [dot.value for dots in rows.values() for dot in dots]
     low, high = _extent(values)
@@ -44,16 +46,15 @@ def strips(rows: Mapping[str, Sequence[Dot]], figure: Figure) -> str:
         return left + (value - low) / (high - low) * (WIDTH - left - RIGHT)
 
     height = ROW * len(rows) + 24
-    parts = [
-        f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(_described(rows, figure))}">'
-    ]
-    for tick in _ticks(low, high):
+    told = escape(_described(rows, figure, names))
+    parts = [f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{told}">']
+    for tick in round_ticks(low, high):
         place = f"{x(tick):.1f}"
         parts.append(f'<line class="axis" x1="{place}" x2="{place}" y1="2" y2="{height - 18}"/>')
         parts.append(f'<text x="{place}" y="{height - 5}" text-anchor="middle">{tick:g}</text>')
     for number, (name, dots) in enumerate(rows.items()):
         middle = ROW * number + ROW / 2 + 2
-        parts.append(f'<text x="0" y="{middle + 4:.0f}">{ROW_NAMES[name]}</text>')
+        parts.append(f'<text x="0" y="{middle + 4:.0f}">{names[name]}</text>')
         parts += _strip(dots, x, middle, figure)
     return "".join([*parts, "</svg>"])
 
@@ -85,7 +86,7 @@ def _extent(values: Sequence[float]) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def _ticks(low: float, high: float, most: int = 4) -> list[float]:
+def round_ticks(low: float, high: float, most: int = 4) -> list[float]:
     """Return round numbers within an interval."""
     rough = (high - low) / most
     power = 10.0 ** math.floor(math.log10(rough))
@@ -94,7 +95,7 @@ def _ticks(low: float, high: float, most: int = 4) -> list[float]:
     return [round(number * step, 10) for number in range(first, math.floor(high / step) + 1)]
 
 
-def _described(rows: Mapping[str, Sequence[Dot]], figure: Figure) -> str:
+def _described(rows: Mapping[str, Sequence[Dot]], figure: Figure, names: Mapping[str, str]) -> str:
     """Say a chart in words for those who do not see it."""
     told = []
     for name, dots in rows.items():
@@ -102,5 +103,5 @@ def _described(rows: Mapping[str, Sequence[Dot]], figure: Figure) -> str:
         if values:
             median = figure.text(float(np.median(values)))
             span = f"{figure.text(min(values))} to {figure.text(max(values))}"
-            told.append(f"{ROW_NAMES[name]} median {median}, {span}".strip())
+            told.append(f"{names[name]} median {median}, {span}".strip())
     return f"{figure.title}: {'; '.join(told)}"

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from regflow.metrics.catalog import FIGURES, STAGES, WATCHED, final
+from regflow.metrics.catalog import STAGES, VOLUMES, Catalog
 from regflow.reporting.charts import Dot, strips
 from regflow.reporting.methods_text import methods_text
 from regflow.reporting.render import WORDS, render
@@ -16,8 +16,6 @@ Row = Mapping[str, Any]
 
 MOST_CARDS = 60
 """Samples shown at the top as wanting a look; the table below lists them all."""
-COLUMNS = ("truth_mean_mm", "tre_mean_mm", "dice_mean", "ncc", "mi", "folding_percent", "inverse_mean_mm")
-"""The figures of the table of samples, those that were measured."""
 ORDER = ("error", "fail", "warn", "pass")
 
 
@@ -28,6 +26,7 @@ def cohort_page(
     links: Mapping[str, str],
     thumbnails: Mapping[str, str],
     provenance: Sequence[tuple[str, str]] = (),
+    catalog: Catalog = VOLUMES,
 ) -> str:
     """Return the cohort's page.
 
@@ -38,28 +37,29 @@ def cohort_page(
         links: to each sample's page.
         thumbnails: data URI by sample, for those that have one.
         provenance: titles and texts to fold out.
+        catalog: of the figures that were measured.
     """
-    told = [_sample(row, links, thumbnails) for row in rows]
+    told = [_sample(row, links, thumbnails, catalog) for row in rows]
     counts = Counter(sample["status"] for sample in told)
     attention = sorted(
         (s for s in told if s["status"] != "pass" or s["outliers"]),
         key=lambda s: (ORDER.index(s["status"]), s["sample"]),
     )
-    columns = [name for name in COLUMNS if any(_known(row, final(name)) for row in rows)]
+    columns = [name for name in catalog.columns if any(_known(row, catalog.final(name)) for row in rows)]
     figures = {name for row in rows for name, value in row.items() if value is not None}
     cohort = {
         "sentence": _summary(counts, len(rows)),
         "tally": [(kind, counts[status], WORDS[status]) for status, kind in _tally(counts)],
         "attention": attention[:MOST_CARDS],
         "more": max(0, len(attention) - MOST_CARDS),
-        "charts": list(_charts(rows, links)),
-        "groups": _groups(rows, columns),
+        "charts": list(_charts(rows, links, catalog)),
+        "groups": _groups(rows, columns, catalog),
         "structures": _structures(structures),
-        "columns": [FIGURES[name] for name in columns],
-        "samples": [{**s, "cells": _cells(row, columns)} for s, row in zip(told, rows, strict=True)],
+        "columns": [catalog.figures[name] for name in columns],
+        "samples": [{**s, "cells": _cells(row, columns, catalog)} for s, row in zip(told, rows, strict=True)],
         "thumbnails": bool(thumbnails),
         "clock": _clock(rows),
-        "methods": methods_text(stages, figures),
+        "methods": methods_text(stages, figures, catalog),
         "provenance": provenance,
     }
     title = f"Registration report: {len(rows)} samples"
@@ -91,13 +91,15 @@ def _summary(counts: Counter[str], total: int) -> str:
     return f"Of {whole}, {', '.join(told)}."
 
 
-def _sample(row: Row, links: Mapping[str, str], thumbnails: Mapping[str, str]) -> dict[str, Any]:
+def _sample(
+    row: Row, links: Mapping[str, str], thumbnails: Mapping[str, str], catalog: Catalog
+) -> dict[str, Any]:
     return {
         "sample": row["sample"],
         "status": status_of(row),
         "rank": ORDER.index(status_of(row)),
         "reason": sentence(str(row["reason"])),
-        "outliers": outlier_titles(row),
+        "outliers": outlier_titles(row, catalog),
         "link": links.get(row["sample"]),
         "thumbnail": thumbnails.get(row["sample"]),
         "group": row.get("group") or "",
@@ -106,9 +108,9 @@ def _sample(row: Row, links: Mapping[str, str], thumbnails: Mapping[str, str]) -
     }
 
 
-def outlier_titles(row: Row) -> str:
+def outlier_titles(row: Row, catalog: Catalog = VOLUMES) -> str:
     """Return in words the figures in which a sample stands apart from its cohort."""
-    columns = {final(name): FIGURES[name].title for name in WATCHED}
+    columns = {catalog.final(name): catalog.figures[name].title for name in catalog.watched}
     return ", ".join(columns[name] for name in (row.get("outliers") or "").split(",") if name)
 
 
@@ -122,20 +124,21 @@ def _known(row: Row, column: str) -> bool:
     return value is not None and bool(np.isfinite(value))
 
 
-def _cells(row: Row, columns: Sequence[str]) -> list[dict[str, Any]]:
+def _cells(row: Row, columns: Sequence[str], catalog: Catalog) -> list[dict[str, Any]]:
     """Return a sample's figures as text, and as a number to sort by."""
     cells = []
     for name in columns:
-        known = _known(row, final(name))
-        text = FIGURES[name].text(row[final(name)]) if known else ""
-        outlier = final(name) in (row.get("outliers") or "").split(",")
-        cells.append({"text": text, "value": float(row[final(name)]) if known else "", "outlier": outlier})
+        column = catalog.final(name)
+        known = _known(row, column)
+        text = catalog.figures[name].text(row[column]) if known else ""
+        outlier = column in (row.get("outliers") or "").split(",")
+        cells.append({"text": text, "value": float(row[column]) if known else "", "outlier": outlier})
     return cells
 
 
-def _charts(rows: Sequence[Row], links: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    for name in WATCHED:
-        figure = FIGURES[name]
+def _charts(rows: Sequence[Row], links: Mapping[str, str], catalog: Catalog) -> Iterator[dict[str, Any]]:
+    for name in catalog.watched:
+        figure = catalog.figures[name]
         stages = STAGES if figure.staged else ("",)
         strip = {}
         for stage in stages:
@@ -152,7 +155,7 @@ def _charts(rows: Sequence[Row], links: Mapping[str, str]) -> Iterator[dict[str,
                 "title": figure.title,
                 "unit": unit,
                 "better": f"{better} is better",
-                "svg": strips(strip, figure),
+                "svg": strips(strip, figure, catalog.states),
             }
 
 
@@ -160,7 +163,7 @@ def _marks(row: Row) -> list[str]:
     return (row.get("outliers") or "").split(",")
 
 
-def _groups(rows: Sequence[Row], columns: Sequence[str]) -> list[dict[str, Any]]:
+def _groups(rows: Sequence[Row], columns: Sequence[str], catalog: Catalog) -> list[dict[str, Any]]:
     """Return each group's size, verdicts and medians; empty when there are fewer than two."""
     names = sorted({str(row["group"]) for row in rows if row.get("group")})
     if len(names) < 2:
@@ -170,8 +173,9 @@ def _groups(rows: Sequence[Row], columns: Sequence[str]) -> list[dict[str, Any]]
         members = [row for row in rows if row.get("group") == name]
         cells = []
         for column in columns:
-            values = [row[final(column)] for row in members if _known(row, final(column))]
-            cells.append(FIGURES[column].text(float(np.median(values))) if values else "")
+            name_of = catalog.final(column)
+            values = [row[name_of] for row in members if _known(row, name_of)]
+            cells.append(catalog.figures[column].text(float(np.median(values))) if values else "")
         passed = sum(status_of(row) == "pass" for row in members)
         table.append({"name": name, "count": len(members), "passed": passed, "cells": cells})
     return table
@@ -197,7 +201,9 @@ def _structures(rows: Sequence[Row]) -> list[dict[str, Any]]:
         }
         for figure in ("hd95_mm", "asd_mm"):
             values = _values(members, f"{figure}_refine")
-            entry[figure] = FIGURES["asd_mean_mm"].text(float(np.median(values))) if len(values) else ""
+            entry[figure] = (
+                VOLUMES.figures["asd_mean_mm"].text(float(np.median(values))) if len(values) else ""
+            )
         table.append(entry)
     return sorted(table, key=lambda entry: (entry["median"], entry["label"]))
 

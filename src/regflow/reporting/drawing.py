@@ -63,14 +63,14 @@ def checkerboard(first: Bytes, second: Bytes, squares: int = 8) -> Bytes:
     return np.where((rows // side + columns // side) % 2 == 0, first, second)
 
 
-def data_uri(picture: Bytes) -> str:
-    """Encode a gray, RGB or RGBA picture for the ``src`` of an ``img``."""
+def data_uri(picture: Bytes, side: int = LONGEST_SIDE) -> str:
+    """Encode a gray, RGB or RGBA picture for the ``src`` of an ``img``, shrunk to ``side`` pixels."""
     from PIL import Image
 
     image = Image.fromarray(np.ascontiguousarray(picture))
     longest = max(image.size)
-    if longest > LONGEST_SIDE:
-        size = [max(1, round(n * LONGEST_SIDE / longest)) for n in image.size]
+    if longest > side:
+        size = [max(1, round(n * side / longest)) for n in image.size]
         image = image.resize((size[0], size[1]), Image.Resampling.LANCZOS)
     stream = io.BytesIO()
     image.save(stream, **WEBP)  # type: ignore[arg-type]

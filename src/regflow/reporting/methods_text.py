@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from regflow import __version__
+from regflow.metrics.catalog import VOLUMES, Catalog
 
 Stage = Mapping[str, Any]
 
@@ -12,20 +13,29 @@ OPENING = {
     "preprocess": "The images that steer the registration were prepared",
     "initialize": "The moving image was brought near the fixed one",
     "refine": "The deformation that was left was found",
+    "detect": "Change was told from noise",
 }
 CLOSING = (
     "Each product was resampled once, from its original file, by the composed transform. "
     "Quality was measured inside the fixed mask: similarity of the images, the Jacobian determinant "
     "of the deformation and the error of its inverse{extras}."
 )
+CLOSING_RASTERS = (
+    "Each product was resampled once, from its original pixels, by the composed transform. Accuracy was "
+    "measured at check points that no fit had seen: root mean squared error, bias, and the radii that "
+    "hold 90 % and 95 % of the residuals{extras}."
+)
 
 
-def methods_text(stages: Sequence[Stage], figures: Iterable[str] = ()) -> dict[str, Any]:
+def methods_text(
+    stages: Sequence[Stage], figures: Iterable[str] = (), catalog: Catalog = VOLUMES
+) -> dict[str, Any]:
     """Return the paragraph (``text``) and its ``references``, numbered in the text.
 
     Args:
         stages: contents of ``stage.json`` of one or many samples; only what ran is told, each once.
         figures: names of the measured figures, which add what they need.
+        catalog: of the kind of image.
     """
     references: list[str] = []
     sentences = [f"Registration was done with regflow {__version__}."]
@@ -35,7 +45,9 @@ def methods_text(stages: Sequence[Stage], figures: Iterable[str] = ()) -> dict[s
         if told:
             sentences.append(f"{OPENING[stage]}: {'; '.join(told)}.")
     if any(record["stage"] in ("apply", "assess") and record["state"] == "done" for record in stages):
-        sentences.append(CLOSING.format(extras=_extras(set(figures), references)))
+        volumes = catalog is VOLUMES
+        extras = (_extras if volumes else _raster_extras)(set(figures), references)
+        sentences.append((CLOSING if volumes else CLOSING_RASTERS).format(extras=extras))
     return {"text": " ".join(sentences), "references": references}
 
 
@@ -60,7 +72,7 @@ def _method(stage: str, step: Mapping[str, Any]) -> Any:
     if stage == "preprocess":
         row = module.TABLES.get(step["name"], {}).get(step.get("method"))
     else:
-        row = module.METHODS.get(step["name"])
+        row = module.METHODS.get(step.get("method", step["name"]))
     return row if row is not None and row.target else None
 
 
@@ -75,6 +87,13 @@ def _extras(figures: set[str], references: list[str]) -> str:
         extras += ", the target registration error of the landmarks"
     if any(name.startswith("truth") for name in figures):
         extras += ", the distance from the known transform"
+    return extras
+
+
+def _raster_extras(figures: set[str], references: list[str]) -> str:
+    extras = _cite("FGDC-STD-007.3, Geospatial Positioning Accuracy Standards, 1998", references)
+    if any(name.startswith("truth") for name in figures):
+        extras += ", and the distance from the known displacement"
     return extras
 
 

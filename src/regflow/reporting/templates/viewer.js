@@ -52,7 +52,7 @@
       Object.assign(slider, { min: settings.min, max: settings.max, step: settings.step });
       slider.value = settings.value;
     }
-    if (!touched) find(`input[name="first"][value="${mode === "flicker" ? "initialize" : "fixed"}"]`).checked = true;
+    if (!touched) find(`input[name="first"][value="${mode === "flicker" ? (viewer.dataset.before || "initialize") : "fixed"}"]`).checked = true;
     stop();
     upper = true;
     draw();
@@ -70,7 +70,7 @@
     const input = find(`input[name="${name}"][value="${value}"]`);
     if (input) { input.checked = true; name === "mode" ? enter() : draw(); }
   }
-  function toggle(name) { const box = find(`input[data-class="${name}"]`); box.checked = !box.checked; show(box); }
+  function toggle(name) { const box = find(`input[data-class="${name}"]`); if (!box) return; box.checked = !box.checked; show(box); }
   function show(box) { viewer.classList.toggle(box.dataset.class, box.checked); }
 
   viewer.addEventListener("change", (event) => {
