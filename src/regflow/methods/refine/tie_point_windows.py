@@ -128,7 +128,7 @@ def _track(source: Place, target: Place, linear: Array, recipe: Recipe, free: in
     radius, most = plan[0, 0], plan[0, 1]
     part, inside, off = _window(source, 4, radius, recipe)
     there, seen, end = _window(target, 4, radius + most, recipe)
-    found[7] = inside.mean()
+    found[7] = min(inside.mean(), seen.mean())
     if found[7] < LEAST_VALID:
         return
     dx, dy, peak, rival = search(part, inside, there, seen, most)

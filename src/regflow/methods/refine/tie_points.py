@@ -39,6 +39,8 @@ CONVINCING_CORRELATION = 0.8
 CONVINCING_SHARE = 0.7
 """Intensities are taken without trying gradients when the median correlation and the share of points
 that count are above these."""
+GRADIENTS_GAIN = 1.25
+"""Times as many points that gradients must match to be preferred."""
 INTERPOLATION_PX = 0.002
 """Largest error of reading the displacement field linearly between its samples."""
 
@@ -130,7 +132,9 @@ def match(
             return tried[0]
     if wanted in ("auto", "gradients"):
         tried.append(_match_by(fixed, moving, initial, points, options, "gradients"))
-    return max(tried, key=lambda found: int(found.used.sum()))
+    counts = [int(found.used.sum()) for found in tried]
+    # Where both work intensities are the more exact.
+    return tried[0] if counts[-1] <= GRADIENTS_GAIN * counts[0] else tried[-1]
 
 
 def fit_points(found: TiePoints, fixed: Grid, options: Mapping[str, Any]) -> tuple[Fit, TiePoints]:

@@ -1,0 +1,152 @@
+"""The assess stage of rasters: check points against a known displacement."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from known_scenes import COLS, ROWS, fixed, moving, truth
+from test_raster_refine import SETTINGS, initialized, prepare
+
+from regflow.core.files import read_json, write_json
+from regflow.core.gate import Verdict
+from regflow.core.io.rasters import read_raster_header, read_window
+from regflow.core.io.vectors import read_points
+from regflow.core.transform import Affine
+from regflow.core.units import meters_per_pixel, meters_per_unit
+from regflow.metrics.check_points import accuracy, lay, measure_check_points, residual_map
+from regflow.stages.outcome import conclude, done
+from regflow.stages.rasters.assess import ScenePair, assess, assess_scene
+from regflow.stages.rasters.refine import refine
+from regflow.synthetic_scenes import write_truth
+
+IDENTITY = Affine.identity(2)
+
+
+@pytest.fixture(scope="module")
+def points():
+    return measure_check_points(fixed(), moving(), IDENTITY, 200, threads=2)
+
+
+def test_check_points_measure_the_truth(points):
+    assert points.used.sum() > 150
+    residuals = points.residuals_px(truth())[points.used]
+    assert np.sqrt((residuals**2).sum(axis=1).mean()) < 0.05
+    assert np.hypot(*residuals.mean(axis=0)) < 0.01
+
+
+def test_check_points_do_not_know_the_transform_they_judge(points):
+    off = Affine.from_parts(np.eye(2), (3.0, -4.0))
+    shifted = points.residuals_px(truth())[points.used].mean(axis=0)
+    biased = points.residuals(off)[points.used].mean(axis=0) - points.residuals(IDENTITY)[points.used].mean(
+        axis=0
+    )
+    np.testing.assert_allclose(biased, [-3.0, 4.0], atol=1e-6)
+    assert np.abs(shifted).max() < 0.01
+
+
+def test_the_figures_are_those_of_their_definitions():
+    residuals = np.random.default_rng(0).normal([0.3, -0.4], 0.2, (5000, 2))
+    figures = accuracy(residuals, (10.0, 10.0))
+    lengths = np.hypot(*residuals.T)
+    assert figures["rmse_px"] == pytest.approx(np.sqrt((lengths**2).mean()))
+    assert (lengths <= figures["ce90_px"]).mean() == pytest.approx(0.9, abs=1e-3)
+    assert (lengths <= figures["ce95_px"]).mean() == pytest.approx(0.95, abs=1e-3)
+    assert figures["bias_px"] == pytest.approx(0.5, abs=0.01)
+    assert figures["rmse_m"] == pytest.approx(10 * figures["rmse_px"])
+    assert figures["bias_y_m"] == pytest.approx(-4, abs=0.1)
+
+
+def test_without_points_there_are_no_figures():
+    assert np.isnan(accuracy(np.empty((0, 2)), None)["rmse_px"])
+
+
+def test_check_points_lie_apart_in_all_cells():
+    places = lay(np.array([10.0, 20.0]), np.array([509.0, 319.0]), 60, np.random.default_rng(0))
+    assert 50 <= len(places) <= 70
+    assert (places >= [10, 20]).all()
+    assert (places <= [509, 319]).all()
+    assert len(np.unique(places, axis=0)) == len(places)
+
+
+def test_a_good_registration_passes_and_a_bad_one_fails():
+    good = assess_scene(ScenePair(fixed(), moving(), IDENTITY, truth()), {}, threads=2)
+    assert good.verdict.status == "pass", good.verdict
+    figures = good.quality["figures"]
+    assert figures["rmse_px_refine"] < 0.05 < 1 < figures["rmse_px_start"]
+    assert figures["rmse_m_refine"] == pytest.approx(10 * figures["rmse_px_refine"])
+    assert figures["ncc_refine"] > figures["ncc_start"]
+    wrong = Affine.from_parts(np.eye(2), (40.0, 0.0))
+    bad = assess_scene(ScenePair(fixed(), moving(), IDENTITY, wrong), {}, threads=2)
+    assert bad.verdict.status == "fail"
+
+
+def test_unrelated_scenes_fail():
+    noise = np.random.default_rng(0).normal(1000, 100, (1, ROWS, COLS)).astype(np.float32)
+    found = assess_scene(ScenePair(fixed(), replace(moving(), data=noise), IDENTITY, IDENTITY), {}, threads=2)
+    assert found.verdict.status == "fail"
+    assert found.quality["check_points"]["used"] < 8
+
+
+def test_an_earlier_failure_is_not_forgotten():
+    earlier = {"initialize": Verdict("fail", "lost")}
+    found = assess_scene(ScenePair(fixed(), moving(), IDENTITY, truth(), earlier=earlier), {}, threads=2)
+    assert found.verdict.reason == "initialize: lost"
+
+
+def test_a_sample_is_assessed_on_disk(tmp_path):
+    prepared = prepare(tmp_path / "f", fixed()), prepare(tmp_path / "m", moving())
+    start = initialized(tmp_path / "i", IDENTITY)
+    refine(tmp_path / "r", sample="s", prepared=prepared, initial=start, settings=SETTINGS, threads=2)
+    conclude("apply", "s", tmp_path / "a", [], lambda folder: done(Verdict("pass", "fine")))
+    write_truth(tmp_path / "truth.tif", truth(), fixed().grid)
+    write_json(tmp_path / "m.json", {"paths": {"truth": str(tmp_path / "truth.tif")}})
+    outcome = assess(
+        tmp_path / "out",
+        sample="s",
+        manifest=tmp_path / "m.json",
+        prepared=prepared,
+        initial=start,
+        refined=str(tmp_path / "r"),
+        applied=str(tmp_path / "a"),
+        settings={"check_points": 120},
+        threads=2,
+    )
+    assert outcome.verdict.status == "pass", outcome.verdict
+    quality = read_json(tmp_path / "out/quality.json")
+    assert quality["figures"]["truth_rmse_px_refine"] < 0.05
+    assert quality["figures"]["truth_rmse_px_check_points"] < 0.06
+    assert [record["stage"] for record in quality["stages"]] == [
+        "preprocess", "preprocess", "initialize", "refine", "apply",
+    ]  # fmt: skip
+    columns, _ = read_points(tmp_path / "out/check_points.gpkg", "check_points")
+    used = ~columns["outlier"]
+    assert np.median(columns["residual_px_refine"][used]) < 0.05
+    assert np.median(columns["residual_m_start"][used]) > 5
+    header = read_raster_header(tmp_path / "out/residuals.tif")
+    assert [band.name for band in header.bands] == ["residual_x_px", "residual_y_px", "residual_px"]
+    rows, cols = (slice(0, n) for n in header.shape)
+    values, measured = read_window(tmp_path / "out/residuals.tif", [3], rows, cols)
+    assert measured.mean() > 0.9
+    assert np.median(values[measured]) < 0.05
+
+
+def test_the_map_is_empty_far_from_points():
+    grid = fixed().grid
+    near = grid.to_world(np.random.default_rng(0).uniform(0, 60, (30, 2)))
+    values, coarse = residual_map(near, np.full((30, 2), [3.0, 4.0]), grid)
+    assert np.isnan(values[0, -1, -1])
+    assert values[:, 0, 0].tolist() == [3.0, 4.0, 5.0]
+    assert max(coarse.shape) == 64
+
+
+def test_degrees_are_as_long_as_they_are_there():
+    from regflow.core.grid import Grid
+
+    degrees = Grid((3, 3), np.array([[0.001, 0, 10.0], [0, -0.001, 60.0], [0, 0, 1]]), "EPSG:4326")
+    east, north = meters_per_unit(degrees)
+    assert east == pytest.approx(55800, rel=1e-3)
+    assert north == pytest.approx(111412, rel=1e-3)
+    assert meters_per_pixel(fixed().grid) == (10.0, 10.0)
+    feet = Grid((3, 3), np.diag([2.0, -2.0, 1.0]), "EPSG:2263")
+    assert meters_per_pixel(feet)[0] == pytest.approx(0.6096, rel=1e-4)
+    assert meters_per_unit(Grid((3, 3), np.eye(3))) is None

@@ -1,0 +1,125 @@
+"""The refine stage of rasters: its gate, and what it leaves on disk."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from known_scenes import COLS, ROWS, error_px, fixed, moving
+
+from regflow.core.errors import InputError
+from regflow.core.gate import Verdict
+from regflow.core.io.raster_transforms import read_displacement, read_raster_transform, write_raster_transform
+from regflow.core.io.rasters import read_raster_header
+from regflow.core.io.vectors import read_points
+from regflow.core.scene import scene_view
+from regflow.core.transform import Affine
+from regflow.stages.outcome import conclude, done, read_outcome
+from regflow.stages.rasters.probes import Probes
+from regflow.stages.rasters.refine import covered, refine, refine_scene
+from regflow.stages.rasters.working import WorkingScene, write_working
+from regflow.synthetic_scenes import write_scene
+
+SETTINGS = {"methods": ["tie-points"], "options": {"tie-points": {"spacing_px": 40.0}}}
+IDENTITY = Affine.identity(2)
+
+
+def prepare(folder, image):
+    """Write a scene and what preprocess would leave of it."""
+    write_scene(
+        folder / "scene.tif", {"red": np.where(image.mask, image.channel, np.nan)}, image.grid, nodata=0
+    )
+    view = scene_view(read_raster_header(folder / "scene.tif"))
+
+    def work(part):
+        working = WorkingScene(view)
+        write_working(part, working, working.overview())
+        return done(Verdict("pass", "fine"))
+
+    conclude("preprocess", "s", folder / "prepared", [], work)
+    return str(folder / "prepared")
+
+
+def initialized(folder, transform):
+    def work(part):
+        write_raster_transform(part, transform, fixed().grid)
+        return done(Verdict("pass", "fine"))
+
+    conclude("initialize", "s", folder, [], work)
+    return str(folder)
+
+
+def test_a_sample_is_refined_on_disk(tmp_path):
+    prepared = prepare(tmp_path / "f", fixed()), prepare(tmp_path / "m", moving())
+    start = initialized(tmp_path / "i", IDENTITY)
+    outcome = refine(tmp_path / "out", sample="s", prepared=prepared, initial=start, settings=SETTINGS)
+    assert outcome.verdict.status == "pass", outcome.verdict
+    assert outcome.details["method"] == "tie-points"
+    assert read_outcome(tmp_path / "out").verdict.figures["points_used"] > 150
+    transform = read_raster_transform(tmp_path / "out")
+    assert np.sqrt((error_px(transform) ** 2).mean()) < 0.04
+    whole = read_displacement(tmp_path / "out/displacement.tif")
+    assert np.sqrt((error_px(whole) ** 2).mean()) < 0.04
+    columns, xy = read_points(tmp_path / "out/tie_points.gpkg", "tie_points")
+    assert np.array_equal(xy, np.stack([columns["x_map"], columns["y_map"]], axis=1))
+    assert columns["outlier"].sum() < 0.1 * len(xy)
+
+
+def test_every_scheduler_gives_the_same_bytes(tmp_path):
+    prepared = prepare(tmp_path / "f", fixed()), prepare(tmp_path / "m", moving())
+    start = initialized(tmp_path / "i", IDENTITY)
+    for name, dask in {"one": {"workers": 1}, "two": {"workers": 2, "chunk": 256}}.items():
+        refine(tmp_path / name, sample="s", prepared=prepared, initial=start, settings=SETTINGS, dask=dask)
+    for file in ("displacement.tif", "field.tif", "tie_points.gpkg"):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes(), file
+
+
+def test_a_sample_without_texture_ends_with_its_reason(tmp_path):
+    flat = replace(moving(), data=np.where(moving().mask, 5.0, 0.0).reshape(1, ROWS, COLS).astype(np.float32))
+    prepared = prepare(tmp_path / "f", fixed()), prepare(tmp_path / "m", flat)
+    start = initialized(tmp_path / "i", IDENTITY)
+    outcome = refine(tmp_path / "out", sample="s", prepared=prepared, initial=start, settings=SETTINGS)
+    assert outcome.state == "error"
+    assert "points could be matched" in outcome.verdict.reason
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["stage.json"]
+
+
+def test_without_refinement_nothing_changes():
+    found = refine_scene(fixed(), moving(), IDENTITY, {"methods": ["none"]})
+    assert found.transform is IDENTITY
+    assert found.points is None
+    assert found.climb.verdict.figures["ncc_change"] == 0
+
+
+def test_a_method_for_volumes_is_unknown_to_rasters():
+    with pytest.raises(InputError, match="unknown method 'voxelmorph'"):
+        refine_scene(fixed(), moving(), IDENTITY, {"methods": ["voxelmorph"]})
+
+
+def test_the_gate_holds_the_field_against_the_start():
+    found = refine_scene(fixed(), moving(), IDENTITY, SETTINGS, threads=2)
+    figures = found.climb.verdict.figures
+    assert figures["ncc_change"] > 0.02
+    assert figures["nmi_change"] > 0
+    assert figures["folding_percent"] == 0
+    assert 3 < figures["displacement_max_px"] < 5
+    assert figures["scatter_px"] < 0.05
+    assert figures["covered_percent"] == 100
+    strict = {**SETTINGS, "gate": {"points_used": {"fail_below": 10000}}}
+    verdict = refine_scene(fixed(), moving(), IDENTITY, strict, threads=2).climb.verdict
+    assert verdict.status == "fail"
+    assert "points_used" in verdict.reason
+
+
+def test_probes_see_a_better_transform():
+    probes = Probes.read(fixed(), moving(), IDENTITY)
+    found = refine_scene(fixed(), moving(), IDENTITY, SETTINGS).transform
+    before, after = probes.likeness(IDENTITY), probes.likeness(found)
+    assert all(after[name] > before[name] for name in ("ncc", "mi", "ssim"))
+    assert after["ncc"] > 0.95
+
+
+def test_cells_without_a_point_that_counts_are_not_covered():
+    seen = np.stack(np.meshgrid(np.arange(8.0), np.arange(8.0)), axis=-1).reshape(-1, 2)
+    assert covered(seen, seen) == 1
+    assert covered(seen, seen[seen[:, 0] < 4]) == pytest.approx(0.5)
+    assert covered(seen[:0], seen[:0]) == 0
