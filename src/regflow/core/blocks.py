@@ -5,7 +5,7 @@ An image's ``data`` is an array, or a :class:`BlockSource` of which nothing is i
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -86,37 +86,37 @@ def load(image: Image) -> Image:
 
 @dataclass(frozen=True)
 class DecimatedData:
-    """Samples of another source averaged over the area of each coarser sample.
+    """Samples of a finer image averaged over the area of each coarser sample.
 
     A sample is valid when half of its area or more is.
 
     Attributes:
-        source: the finer samples.
+        image: the finer samples, lazy or in memory.
         factors: finer samples per coarser one along rows and columns, 1 or more, not
             necessarily whole.
     """
 
-    source: BlockSource
+    image: Image
     factors: tuple[float, float]
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """``(C, rows, columns)``."""
-        channels, *size = self.source.shape
+        channels, *size = self.image.data.shape
         return channels, *_decimated_shape(size, self.factors)
 
     def read(self, rows: slice, cols: slice) -> Block:
         """Read a window that lies within the decimated image."""
         from regflow.core.decimation import average
 
-        finer = self.source.shape[1:]
+        finer = self.image.grid.shape
         across = _span(cols, self.factors[1], finer[1])
         strip = max(1, int(_STRIP_SAMPLES / ((across.stop - across.start) * self.factors[0])))
         parts = []
         for top in range(rows.start, rows.stop, strip):
             some = slice(top, min(top + strip, rows.stop))
             down = _span(some, self.factors[0], finer[0])
-            block = self.source.read(down, across)
+            block = read_block(self.image, down, across)
             starts = ((some.start, down.start), (cols.start, across.start))
             shape = (some.stop - some.start, cols.stop - cols.start)
             parts.append(average(block.values, block.valid, starts, shape, self.factors))
@@ -133,7 +133,7 @@ def decimate(image: Image, spacing: float) -> Image:
     if across == down == 1:
         return image
     grid = decimated_grid(image.grid, (down, across))
-    return replace(image, data=DecimatedData(image.data, (down, across)), grid=grid)
+    return Image(DecimatedData(image, (down, across)), grid, modality=image.modality)
 
 
 def decimated_grid(grid: Grid, factors: tuple[float, float]) -> Grid:
