@@ -6,6 +6,7 @@ As for volumes, reading it is cheap and looks at no raster: what the files hold 
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -177,6 +178,28 @@ def reference(config: Mapping[str, Any], name: str) -> Reference:
     return Reference(name, scene)
 
 
+def predecessors(samples: Iterable[RasterSample], pairs: str) -> dict[str, str | None]:
+    """Return the sample that each one is compared with for changes, None for the fixed scene.
+
+    Args:
+        samples: of the whole cohort.
+        pairs: ``reference``, or ``consecutive`` for the date before, among the scenes of one fixed
+            scene and that scene itself, which comes first where it has no date.
+
+    Raises:
+        InputError: dates are wanted and only some samples of a fixed scene have one.
+    """
+    stacks: dict[str, list[RasterSample]] = {}
+    for sample in samples:
+        stacks.setdefault(sample.fixed.name, []).append(sample)
+    found: dict[str, str | None] = {}
+    for stack in stacks.values():
+        found |= dict.fromkeys(sample.sample for sample in stack)
+        if pairs == "consecutive":
+            found |= _in_time(stack)
+    return found
+
+
 def as_bands(given: str | int | Iterable[str | int] | None) -> tuple[str, ...]:
     """Return bands from a cell (``B04, B03`` or ``4``) or from a list."""
     if given is None:
@@ -232,3 +255,15 @@ def relocated(path: str, beside: Any) -> str:
     if _REMOTE.match(parts[2]):
         return path
     return f"{parts[1]}:{beside(parts[2])}:{parts[3]}"
+
+
+def _in_time(stack: list[RasterSample]) -> dict[str, str | None]:
+    """Return the sample before each one in time; the earliest of a stack has the fixed scene."""
+    dated = [sample for sample in stack if sample.date]
+    if dated and len(dated) < len(stack):
+        bare = next(sample.sample for sample in stack if not sample.date)
+        raise InputError(f"{bare}: has no date; give every row its date, or set detect.pairs to reference")
+    scenes: list[tuple[str, str | None]] = [(stack[0].fixed.scene.date or "", None)]
+    scenes += [(sample.date or "", sample.sample) for sample in stack]
+    scenes.sort(key=lambda scene: scene[0])
+    return {after: before for (_, before), (_, after) in pairwise(scenes) if after is not None}

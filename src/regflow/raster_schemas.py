@@ -2,7 +2,16 @@
 
 from regflow.core.names import SAFE
 from regflow.raster_samples import NUMBER, RANGES
-from regflow.schema_parts import Schema, ladder, named_entries, option, section, table_row, whole_config
+from regflow.schema_parts import (
+    Schema,
+    ladder,
+    limits_schema,
+    named_entries,
+    option,
+    section,
+    table_row,
+    whole_config,
+)
 from regflow.schemas import KIND, OUTPUT, REQUIRED_COLUMNS, SAMPLES, SEED
 
 DATE = r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?$"
@@ -125,7 +134,7 @@ def _stac() -> Schema:
 def _stages() -> dict[str, Schema]:
     """Return the sections that the stages and the tables of methods state themselves."""
     from regflow.methods import initialize, refine, representation
-    from regflow.stages.rasters import detect_options
+    from regflow.stages.rasters import apply, assess, detect_options
     from regflow.stages.rasters.initialize import LADDER
     from regflow.stages.rasters.initialize import LIMITS as INITIALIZE_LIMITS
     from regflow.stages.rasters.refine import LIMITS as REFINE_LIMITS
@@ -138,7 +147,13 @@ def _stages() -> dict[str, Schema]:
         "refine": ladder(
             "what is left after the linear map", refine.METHODS, ["tie-points"], REFINE_LIMITS, "rasters"
         ),
+        "apply": section("the products: resampled once, from the original pixels", **apply.OPTIONS),
+        "assess": section(
+            "what is measured, and the limits of the verdict",
+            **{**assess.OPTIONS, "limits": limits_schema(assess.LIMITS, others=True)},
+        ),
         "detect": detect_options.schema(),
+        "report": section("the pages of figures and pictures"),
         "dask": _dask(),
     }
 

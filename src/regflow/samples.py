@@ -165,6 +165,19 @@ def stated(kind: str) -> tuple[str, ...]:
     return STATED
 
 
+def earlier_dates(config: Mapping[str, Any], samples: Iterable[Any]) -> dict[str, str | None]:
+    """Return the sample before each one whose changes are wanted, None for the fixed scene.
+
+    Raises:
+        InputError: changes from date to date are wanted, and only some samples have a date.
+    """
+    if config["kind"] != "rasters" or config["detect"]["method"] is None:
+        return {}
+    from regflow.raster_samples import predecessors
+
+    return predecessors(samples, config["detect"]["pairs"])
+
+
 def there(files: Mapping[str, str]) -> list[str]:
     """Return the files on this machine that exist, for Snakemake to watch.
 

@@ -6,7 +6,14 @@ from regflow.config import load_config
 from regflow.core.errors import InputError
 from regflow.digest import source_digest
 from regflow.jobs import hand_down
-from regflow.samples import described, fixed_images, read_cohort, stated, there
+from regflow.samples import (
+    described,
+    earlier_dates,
+    fixed_images,
+    read_cohort,
+    stated,
+    there,
+)
 
 try:
     settings = load_config(config)
@@ -20,7 +27,7 @@ if settings["kind"] == "rasters":
 
 fixed = fixed_images(samples.values())
 subjects = described(samples.values(), stated(settings["kind"]))
-change_maps = []
+before = earlier_dates(settings, samples.values())
 
 hand_down()
 
@@ -67,6 +74,16 @@ def fixed_prepared(wildcards):
     return f"<results>/preprocess/fixed/{samples[wildcards.sample].fixed.name}"
 
 
+def earlier_date(wildcards):
+    """Return manifest and products of the date before a sample; nothing where that is the reference."""
+    name = before[wildcards.sample]
+    return (
+        [f"<results>/ingest/moving/{name}.json", f"<results>/apply/{name}"]
+        if name
+        else []
+    )
+
+
 def manifests(wildcards):
     """Return what ingest found about every image."""
     return [
@@ -78,5 +95,5 @@ def manifests(wildcards):
 def beside_the_report(wildcards):
     """Return what else is made: the derivatives of a BIDS data set, the change maps of scenes."""
     if settings["kind"] == "rasters":
-        return change_maps
+        return expand("<results>/detect/{sample}", sample=before)
     return ["<results>/derivatives"] if settings["bids"] else []

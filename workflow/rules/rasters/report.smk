@@ -1,0 +1,106 @@
+rule report:
+    """Write a sample's page: pictures, figures of each stage, verdict; also when it failed."""
+    input:
+        fixed_manifest=fixed_manifest,
+        moving_manifest="<results>/ingest/moving/{sample}.json",
+        fixed=fixed_prepared,
+        moving="<results>/preprocess/moving/{sample}",
+        initial="<results>/initialize/{sample}",
+        refined="<results>/refine/{sample}",
+        applied="<results>/apply/{sample}",
+        assessed="<results>/assess/{sample}",
+    output:
+        page=report(
+            "<results>/report/{sample}.html",
+            caption="../../report/sample.rst",
+            category="Samples",
+            labels={"sample": "{sample}", "what": "page"},
+        ),
+        picture=report(
+            "<results>/report/images/{sample}.png",
+            caption="../../report/picture.rst",
+            category="Samples",
+            labels={"sample": "{sample}", "what": "picture"},
+        ),
+    log:
+        "<logs>/report/{sample}.log",
+    benchmark:
+        "<benchmarks>/report/{sample}.tsv"
+    conda:
+        "../../../envs/reporting.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(30),
+    params:
+        settings=settings["report"],
+        digest=source_digest("stages.rasters.report"),
+    message:
+        "{wildcards.sample}: page"
+    script:
+        "../../scripts/rasters/report.py"
+
+
+rule provenance:
+    """Write down what the run is made from: versions, checksums, configuration, command."""
+    input:
+        manifests,
+    output:
+        record="<results>/provenance.json",
+        configuration="<results>/config.yaml",
+    log:
+        "<logs>/provenance.log",
+    benchmark:
+        "<benchmarks>/provenance.tsv"
+    conda:
+        "../../../envs/reporting.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(30),
+    params:
+        settings=settings,
+        sources={stage: source_digest(f"stages.{stage}") for stage in STAGES},
+    message:
+        "write down what the run is made from"
+    script:
+        "../../scripts/provenance.py"
+
+
+rule report_cohort:
+    """Write the cohort's page: verdicts, distributions with outliers, failures and their reasons."""
+    input:
+        samples=rules.gather.output.samples,
+        assessed=expand("<results>/assess/{sample}", sample=samples),
+        pages=expand("<results>/report/{sample}.html", sample=samples),
+        images=expand("<results>/report/images/{sample}.png", sample=samples),
+        provenance=rules.provenance.output.record,
+        configuration=rules.provenance.output.configuration,
+    output:
+        report(
+            "<results>/report/index.html",
+            caption="../../report/cohort.rst",
+            category="Cohort",
+            labels={"what": "page"},
+        ),
+    log:
+        "<logs>/report_cohort.log",
+    benchmark:
+        "<benchmarks>/report_cohort.tsv"
+    conda:
+        "../../../envs/reporting.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(30),
+    params:
+        samples=list(samples),
+        digest=source_digest("stages.rasters.report"),
+    message:
+        "write the cohort's page"
+    script:
+        "../../scripts/rasters/report_cohort.py"
+
+
+# The cohort's page is not the page of a sample that bears its name.
+ruleorder: report_cohort > report

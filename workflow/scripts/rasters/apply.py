@@ -1,0 +1,17 @@
+"""Warp what belongs to one sample (rule apply)."""
+
+from regflow.core.logs import stage_log
+
+with stage_log(snakemake.log[0]):
+    from regflow.stages.rasters.apply import apply
+
+    apply(
+        snakemake.output[0],
+        sample=snakemake.wildcards.sample,
+        manifests=(snakemake.input.fixed_manifest, snakemake.input.moving_manifest),
+        prepared=(snakemake.input.fixed, snakemake.input.moving),
+        refined=snakemake.input.refined,
+        settings=snakemake.params.settings,
+        dask=snakemake.params.dask,
+        threads=snakemake.threads,
+    )

@@ -1,0 +1,20 @@
+"""Assess one sample (rule assess)."""
+
+from regflow.core.logs import stage_log
+
+with stage_log(snakemake.log[0]):
+    from regflow.stages.rasters.assess import assess
+
+    assess(
+        snakemake.output[0],
+        sample=snakemake.wildcards.sample,
+        manifest=snakemake.input.manifest,
+        prepared=(snakemake.input.fixed, snakemake.input.moving),
+        initial=snakemake.input.initial,
+        refined=snakemake.input.refined,
+        applied=snakemake.input.applied,
+        settings=snakemake.params.settings,
+        dask=snakemake.params.dask,
+        seed=snakemake.params.seed,
+        threads=snakemake.threads,
+    )

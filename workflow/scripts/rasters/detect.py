@@ -1,0 +1,19 @@
+"""Find the changes of one sample (rule detect)."""
+
+from regflow.core.logs import stage_log
+
+with stage_log(snakemake.log[0]):
+    from regflow.stages.rasters.detect import detect
+
+    detect(
+        snakemake.output[0],
+        sample=snakemake.wildcards.sample,
+        manifest=snakemake.input.moving_manifest,
+        fixed=snakemake.input.fixed_manifest,
+        warped=snakemake.input.warped,
+        assessed=snakemake.input.assessed,
+        earlier=tuple(snakemake.input.earlier) or None,
+        settings=snakemake.params.settings,
+        dask=snakemake.params.dask,
+        threads=snakemake.threads,
+    )
