@@ -90,6 +90,18 @@ def test_only_the_bad_side_of_a_cohort_stands_apart():
     assert marked == {"4": "ncc_refine", "6": "folding_percent"}
 
 
+def test_scenes_get_their_own_columns_and_outliers(tmp_path):
+    folders = [assessed(tmp_path, f"s{n}", {"rmse_px_refine": 0.1 + 0.001 * n}) for n in range(9)]
+    folders.append(assessed(tmp_path, "off", {"rmse_px_refine": 3.0}))
+    subjects = {folder.name: {"fixed": "tile", "date": "2024-06-30", "sensor": "S2"} for folder in folders}
+    rows = gather({"samples": tmp_path / "cohort.tsv"}, folders, subjects, kind="rasters")
+    assert [row["sample"] for row in rows if row["outliers"]] == ["off"]
+    header, first, *_ = (tmp_path / "cohort.tsv").read_text(encoding="utf-8").splitlines()
+    assert header.split("\t")[:5] == ["sample", "fixed", "group", "date", "sensor"]
+    assert first.split("\t")[3] == "2024-06-30"
+    assert read_table(tmp_path / "cohort.tsv")[0]["sensor"] == "S2"
+
+
 def test_robust_scores_of_a_normal_cohort_are_standard_scores():
     values = np.random.default_rng(0).normal(5, 2, 20_000)
     assert robust_scores(values) == pytest.approx((values - 5) / 2, abs=0.15)

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from regflow.core.files import read_json, whole
-from regflow.metrics.catalog import FIGURES, STAGES, WATCHED, final
+from regflow.metrics.catalog import STAGES, VOLUMES, Catalog
 from regflow.metrics.outliers import robust_scores
+from regflow.samples import stated
 from regflow.stages.outcome import STAGE_FILE, read_outcome
 
 log = logging.getLogger(__name__)
@@ -16,7 +17,8 @@ log = logging.getLogger(__name__)
 OUTLIER_SCORE = 3.5
 """Robust score beyond which a sample stands apart (Iglewicz and Hoaglin, 1993)."""
 
-SAMPLE_COLUMNS = ("sample", "fixed", "group", "session", "modality", "state", "status", "reason", "outliers")
+VERDICT_COLUMNS = ("state", "status", "reason", "outliers")
+TEXT_COLUMNS = frozenset(("sample", "fixed", *stated("volumes"), *stated("rasters"), *VERDICT_COLUMNS))
 """The columns of text; every other column of the samples' table is a number."""
 LABEL_COLUMNS = ("sample", "label", "fixed_ml")
 LABEL_FIGURES = ("dice", "hd95_mm", "asd_mm")
@@ -28,6 +30,7 @@ def gather(
     tables: Mapping[str, str | Path],
     assessed: Sequence[str | Path],
     subjects: Mapping[str, Mapping[str, Any]] | None = None,
+    kind: str = "volumes",
 ) -> list[Row]:
     """Collect the figures of all samples, failed and skipped ones included.
 
@@ -35,18 +38,20 @@ def gather(
         tables: where to write: ``samples`` and, if wanted, ``labels``; each for both a ``.tsv`` and
             a ``.parquet``, whose suffix is put in place of the given one.
         assessed: directories that assess wrote, named by sample.
-        subjects: what the sheet tells of each sample: fixed, group, session, modality.
+        subjects: what the sheet tells of each sample: ``fixed`` and what :func:`~regflow.samples.stated` names.
+        kind: ``volumes`` or ``rasters``.
 
     Returns:
         The rows of the samples' table, in the order of ``assessed``.
     """
     rows, structures = [], []
     for folder in map(Path, assessed):
-        row, of_labels = _read(folder, (subjects or {}).get(folder.name, {}))
+        row, of_labels = _read(folder, (subjects or {}).get(folder.name, {}), stated(kind))
         rows.append(row)
         structures += of_labels
-    mark_outliers(rows)
-    write_table(tables["samples"], rows, SAMPLE_COLUMNS)
+    mark_outliers(rows, _catalog(kind))
+    columns = ("sample", "fixed", *stated(kind), *VERDICT_COLUMNS)
+    write_table(tables["samples"], rows, columns)
     if "labels" in tables:
         columns = (*LABEL_COLUMNS, *(f"{figure}_{stage}" for figure in LABEL_FIGURES for stage in STAGES))
         write_table(tables["labels"], structures, columns)
@@ -55,16 +60,16 @@ def gather(
     return rows
 
 
-def mark_outliers(rows: Sequence[Row]) -> None:
+def mark_outliers(rows: Sequence[Row], catalog: Catalog = VOLUMES) -> None:
     """Fill each row's ``outliers`` with the figures in which it is worse than its cohort.
 
     Only the bad side counts: a sample that is better than all others needs no look.
     """
     marks: dict[int, list[str]] = {}
-    for name in WATCHED:
-        column = final(name)
+    for name in catalog.watched:
+        column = catalog.final(name)
         values = [_number(row.get(column)) for row in rows]
-        sign = 1 if FIGURES[name].better == "low" else -1
+        sign = 1 if catalog.figures[name].better == "low" else -1
         for number, score in enumerate(robust_scores(values)):
             if sign * score > OUTLIER_SCORE:
                 marks.setdefault(number, []).append(column)
@@ -101,10 +106,18 @@ def read_table(path: str | Path) -> list[Row]:
     return rows
 
 
-def _read(folder: Path, subject: Mapping[str, Any]) -> tuple[Row, list[Row]]:
+def _catalog(kind: str) -> Catalog:
+    if kind == "rasters":
+        from regflow.metrics.raster_catalog import RASTERS
+
+        return RASTERS
+    return VOLUMES
+
+
+def _read(folder: Path, subject: Mapping[str, Any], words: Sequence[str]) -> tuple[Row, list[Row]]:
     outcome = read_outcome(folder)
     row: Row = {"sample": folder.name}
-    row |= {key: subject.get(key) for key in ("fixed", "group", "session", "modality")}
+    row |= {key: subject.get(key) for key in ("fixed", *words)}
     row |= {"state": outcome.state, "status": outcome.verdict.status, "reason": outcome.verdict.reason}
     row["outliers"] = ""
     if outcome.state != "done":
@@ -112,7 +125,7 @@ def _read(folder: Path, subject: Mapping[str, Any]) -> tuple[Row, list[Row]]:
     quality = read_json(folder / "quality.json")
     row |= {name: _number(value) for name, value in quality["figures"].items()}
     # The fixed image is prepared once for the cohort, so its seconds are no sample's.
-    own = [record for record in quality["stages"] if record["title"] != "preprocess (fixed)"]
+    own = [record for record in quality["stages"] if record.get("title") != "preprocess (fixed)"]
     row |= {f"seconds_{record['stage']}": float(record["seconds"]) for record in own}
     row["seconds_assess"] = float(read_json(folder / STAGE_FILE)["seconds"])
     return row, [_label_row(folder.name, record) for record in quality.get("labels", ())]
@@ -141,7 +154,7 @@ def _cell(value: Any) -> str:
 def _array(name: str, values: list[Any]) -> Any:
     import pyarrow as pa
 
-    if name in SAMPLE_COLUMNS:
+    if name in TEXT_COLUMNS:
         return pa.array(values, pa.string())
     kind = pa.int64() if name == "label" else pa.float64()
     return pa.array([None if isinstance(v, float) and math.isnan(v) else v for v in values], kind)
