@@ -116,21 +116,24 @@ class PixelMap:
         pixels = np.stack(np.meshgrid(x, y, indexing="xy"), axis=-1).reshape(-1, 2)
         return self._at_nodes(pixels).reshape(_TILE_NODES, _TILE_NODES, 2)
 
-    def _at_nodes(self, pixels: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Map positions of nodes; those past the result's last pixels by linear extrapolation.
+    def _at_nodes(self, pixels: NDArray[np.float64], axis: int = 0) -> NDArray[np.float64]:
+        """Map positions of nodes; those past the result's last pixels by bilinear extrapolation.
 
         A displacement field may end where the scene ends, and a node beyond must not pull the last
         pixels towards its zero.
         """
-        inner = np.minimum(pixels, np.array(self.target.size) - 1.0)
-        mapped = self.at(inner)
-        for axis in range(2):
-            past = pixels[:, axis] > inner[:, axis]
+        if axis == 2:
+            return self.at(pixels)
+        last = self.target.size[axis] - 1.0
+        inner = pixels.copy()
+        inner[:, axis] = np.minimum(pixels[:, axis], last)
+        mapped = self._at_nodes(inner, axis + 1)
+        past = pixels[:, axis] > last
+        if last > 0 and past.any():
             back = inner[past]
-            back[:, axis] = np.maximum(back[:, axis] - 1.0, 0.0)
-            if past.any() and self.target.size[axis] > 1:
-                slope = self.at(inner[past]) - self.at(back)
-                mapped[past] += slope * (pixels - inner)[past, axis, None]
+            back[:, axis] -= 1.0
+            slope = mapped[past] - self._at_nodes(back, axis + 1)
+            mapped[past] += slope * (pixels[past, axis] - last)[:, None]
         return mapped
 
 
