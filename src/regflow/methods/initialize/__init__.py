@@ -30,6 +30,39 @@ POSES = {
 }
 
 
+ACROSS = {
+    "type": "integer",
+    "minimum": 64,
+    "description": "most pixels along the fixed image's longest side",
+    "default": 1024,
+}
+
+ELASTIX = {
+    "transform": {
+        "enum": ["rigid", "affine"],
+        "description": "what is sought: rigid alone, or rigid and then affine",
+        "default": "affine",
+    },
+    "samples": {
+        "type": "integer",
+        "minimum": 100,
+        "description": "image samples drawn for each iteration",
+        "default": 3000,
+    },
+    "iterations": {
+        "type": "integer",
+        "minimum": 1,
+        "description": "iterations per resolution",
+        "default": 250,
+    },
+    "maps": {
+        "type": "array",
+        "items": {"type": "string"},
+        "description": "elastix parameter files to run instead of regflow's, in order",
+        "default": [],
+    },
+}
+
 _FEATURE_OPTIONS = {
     "count": {
         "type": "integer",
@@ -128,6 +161,33 @@ METHODS: dict[str, Method] = {
         },
         kinds=("rasters",),
     ),
+    "fourier-mellin": Method(
+        f"{_HERE}.fourier_mellin:fourier_mellin",
+        "Rotation and scale from log-polar spectra, then the shift.",
+        "Reddy and Chatterji, IEEE Trans. Image Processing 5(8):1266-1271, 1996",
+        {"model": MODEL},
+        kinds=("rasters",),
+    ),
+    "ecc": Method(
+        f"{_HERE}.ecc:ecc",
+        "Climb the enhanced correlation coefficient from where the georeference is.",
+        "Evangelidis and Psarakis, IEEE Trans. Pattern Analysis and Machine Intelligence 30(10), 2008",
+        {
+            "model": {
+                "enum": ["translation", "rigid", "affine", "homography"],
+                "description": "what is sought",
+                "default": "affine",
+            },
+            "across": ACROSS,
+            "iterations": {
+                "type": "integer",
+                "minimum": 1,
+                "description": "iterations at each spacing",
+                "default": 100,
+            },
+        },
+        kinds=("rasters",),
+    ),
     "sift": _features("Match SIFT keypoints.", "Lowe, Int. J. Computer Vision 60(2):91-110, 2004", "sift"),
     "surf": _features(
         "Match SURF keypoints.", "Bay et al., Computer Vision and Image Understanding 110(3), 2008", "surf"
@@ -199,35 +259,54 @@ METHODS: dict[str, Method] = {
                 "default": 32,
             },
         },
+        variants={
+            "rasters": Method(
+                f"{_HERE}.mattes:mutual_information",
+                "Similarity then affine by SimpleITK's Mattes mutual information, from several rotations.",
+                "Mattes et al., IEEE Trans. Medical Imaging 22(1):120-128, 2003",
+                {
+                    "model": {
+                        "enum": ["translation", "similarity", "affine"],
+                        "description": "what is sought at the finer spacings",
+                        "default": "affine",
+                    },
+                    "polish": {
+                        "type": "boolean",
+                        "description": "let windows, by the directions of edges, polish what was found",
+                        "default": True,
+                    },
+                    "starts_degrees": {
+                        "type": "array",
+                        "items": {"type": "number"},
+                        "minItems": 1,
+                        "description": "rotations to start from",
+                        "default": [0, -10, 10, -20, 20],
+                    },
+                    "bins": {
+                        "type": "integer",
+                        "minimum": 8,
+                        "description": "bins of the joint histogram",
+                        "default": 32,
+                    },
+                    "across": ACROSS,
+                },
+                kinds=("rasters",),
+            )
+        },
     ),
     "elastix": Method(
         f"{_HERE}.elastix:elastix",
         "Rigid then affine by elastix with regflow's parameter maps.",
         "Klein et al., IEEE Trans. Medical Imaging 29(1):196-205, 2010",
-        {
-            "transform": {
-                "enum": ["rigid", "affine"],
-                "description": "what is sought: rigid alone, or rigid and then affine",
-                "default": "affine",
-            },
-            "samples": {
-                "type": "integer",
-                "minimum": 100,
-                "description": "image samples drawn for each iteration",
-                "default": 3000,
-            },
-            "iterations": {
-                "type": "integer",
-                "minimum": 1,
-                "description": "iterations per resolution",
-                "default": 250,
-            },
-            "maps": {
-                "type": "array",
-                "items": {"type": "string"},
-                "description": "elastix parameter files to run instead of regflow's, in order",
-                "default": [],
-            },
+        ELASTIX,
+        variants={
+            "rasters": Method(
+                f"{_HERE}.elastix_rasters:elastix",
+                "Rigid then affine by elastix with regflow's parameter maps.",
+                "Klein et al., IEEE Trans. Medical Imaging 29(1):196-205, 2010",
+                {**ELASTIX, "across": {**ACROSS, "default": 512}},
+                kinds=("rasters",),
+            )
         },
     ),
 }

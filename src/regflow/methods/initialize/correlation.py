@@ -138,3 +138,16 @@ def summit(patches: NDArray[np.float64]) -> NDArray[np.float64]:
     safe = np.where(sound, determinant, 1.0)
     offsets = np.stack([(hxy * gy - hyy * gx) / safe, (hxy * gx - hxx * gy) / safe], axis=-1)
     return np.where(sound[:, None], np.clip(offsets, -1, 1), 0.0)
+
+
+def faded(image: Image) -> NDArray[np.float32]:
+    """Return values around zero that fade out towards the border of what is valid."""
+    import cv2
+
+    assert image.mask is not None
+    reach = max(2.0, 0.1 * min(image.grid.shape))
+    padded = np.pad(image.mask.astype(np.uint8), 1)
+    depth = cv2.distanceTransform(padded, cv2.DIST_L2, 5)[1:-1, 1:-1]
+    taper = np.sin(0.5 * np.pi * np.minimum(depth / reach, 1)) ** 2
+    mean = float((image.channel * taper).sum() / max(float(taper.sum()), 1e-6))
+    return np.asarray((image.channel - mean) * taper, np.float32)

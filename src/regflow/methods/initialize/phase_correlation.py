@@ -13,6 +13,7 @@ from regflow.core.errors import RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Transform
+from regflow.methods.initialize.correlation import faded
 from regflow.methods.initialize.planar import (
     Matrix,
     at_spacing,
@@ -134,7 +135,7 @@ def _candidates(fixed: Image, moving: Image, matrix: Matrix) -> list[Matrix]:
     if not (there.mask is not None and there.mask.any()):
         return [matrix]
     shape = [fft.next_fast_len(a + b) for a, b in zip(fixed.grid.shape, there.grid.shape, strict=True)]
-    first, second = (fft.rfft2(_tapered(part), shape) for part in (fixed, there))
+    first, second = (fft.rfft2(faded(part), shape) for part in (fixed, there))
     cross = np.conj(first) * second
     fx, fy = np.meshgrid(fft.rfftfreq(shape[1]), fft.fftfreq(shape[0]))
     size_of = np.abs(cross)
@@ -190,19 +191,6 @@ def _moved(grid: Grid, matrix: Matrix, pixels: NDArray[np.float64]) -> Matrix:
     step = np.eye(3)
     step[:2, 2] = grid.affine[:2, :2] @ pixels
     return np.asarray(matrix @ step)
-
-
-def _tapered(image: Image) -> NDArray[np.float32]:
-    """Return values around zero that fade out towards the border of what is valid."""
-    import cv2
-
-    assert image.mask is not None
-    reach = max(2.0, 0.1 * min(image.grid.shape))
-    padded = np.pad(image.mask.astype(np.uint8), 1)
-    depth = cv2.distanceTransform(padded, cv2.DIST_L2, 5)[1:-1, 1:-1]
-    taper = np.sin(0.5 * np.pi * np.minimum(depth / reach, 1)) ** 2
-    mean = float((image.channel * taper).sum() / max(float(taper.sum()), 1e-6))
-    return np.asarray((image.channel - mean) * taper, np.float32)
 
 
 def _signed(position: int, fixed: int, length: int) -> int:

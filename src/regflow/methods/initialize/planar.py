@@ -6,6 +6,9 @@ are handled alike.
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +23,8 @@ Matrix = NDArray[np.float64]
 Plane = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
+LARGEST_CANVAS = 3
+"""Sides of a moving picture at most, in those of the fixed one, before its pixels are made larger."""
 LEFTOVER = 1.2
 """Shrinking by less than this needs no filter of its own: next to nothing aliases."""
 
@@ -112,6 +117,60 @@ def between(source: Grid, target: Grid, matrix: Matrix) -> Matrix:
     return np.asarray(np.linalg.inv(source.affine) @ matrix @ target.affine)
 
 
+@dataclass(frozen=True)
+class PixelPair:
+    """Both pictures at one spacing on axes of the fixed grid, in pixels.
+
+    Attributes:
+        fixed: a picture whose world is its pixels.
+        moving: likewise; turned, mirrored and scaled to look as the fixed one does, as the start has it.
+        before: from fixed world points to fixed pixels.
+        after: from moving pixels to moving world points.
+        start: from fixed pixels to moving pixels, where the start has them.
+    """
+
+    fixed: Image
+    moving: Image
+    before: Matrix
+    after: Matrix
+    start: Matrix
+
+    def world(self, pixels: Matrix) -> Matrix:
+        """Return the map of world points that a map of pixels means."""
+        return np.asarray(self.after @ pixels @ self.before)
+
+
+def pixel_pair(fixed: Image, moving: Image, matrix: Matrix, across: int) -> PixelPair:
+    """Bring two pictures to one spacing, with at most ``across`` pixels along the fixed one's longest side.
+
+    Args:
+        fixed: a picture.
+        moving: a picture.
+        matrix: from fixed to moving world points: the start.
+        across: a moving picture that is far larger gets larger pixels as well.
+    """
+    longest = float((np.array(fixed.grid.size) * fixed.grid.spacing).max())
+    plane = at_spacing(fixed, max(common_spacing(fixed.grid, moving.grid, matrix), longest / across))
+    low, high = extent(plane.grid, matrix, moving.grid)
+    enlarge = max(1.0, float((high - low).max()) / (LARGEST_CANVAS * max(plane.grid.shape)))
+    columns, rows = np.ceil((high - low) / enlarge).astype(int) + 1
+    affine = plane.grid.affine.copy()
+    affine[:2, :2] *= enlarge
+    affine[:2, 2] = plane.grid.to_world(np.floor(low))
+    there = brought(moving, Grid((int(rows), int(columns)), affine), matrix)
+    return PixelPair(
+        _in_pixels(plane),
+        _in_pixels(there),
+        np.linalg.inv(plane.grid.affine),
+        np.asarray(matrix @ affine),
+        np.asarray(np.linalg.inv(affine) @ plane.grid.affine),
+    )
+
+
+def _in_pixels(image: Image) -> Image:
+    return Image(image.data, Grid(image.grid.shape, np.eye(3)), image.mask, modality=image.modality)
+
+
 def brought(image: Image, grid: Grid, matrix: Matrix | None = None) -> Image:
     """Return a picture on another grid, filtered first where that shrinks it.
 
@@ -189,3 +248,16 @@ def common_spacing(fixed: Grid, moving: Grid, matrix: Matrix) -> float:
     """Return the coarser of both spacings in fixed world units, seen through a map."""
     stretch = math.sqrt(abs(np.linalg.det(linear_at(matrix, fixed.center))))
     return max(float(fixed.spacing.max()), float(moving.spacing.max()) / stretch)
+
+
+@contextmanager
+def one_opencv_thread() -> Iterator[None]:
+    """Let OpenCV add up on one thread: the last bits of its sums depend on their number."""
+    import cv2
+
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)

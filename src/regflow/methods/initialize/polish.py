@@ -159,7 +159,7 @@ def _by_phases(fixed: Image, moving: Image, matrix: Matrix, model: str, seed: in
 def _phases(fixed: Image, moving: Image, matrix: Matrix) -> Matches | None:
     """Return the windows' shifts by the phases of their spectra; None where few agree."""
     parts = spectra(fixed, brought(moving, fixed.grid, matrix), _side(fixed.grid), WINDOWS)
-    if parts is None:
+    if parts is None or not parts.weights.any():
         return None
     shifts, fits = window_shifts(parts)
     near = np.linalg.norm(shifts, axis=1) < FINE_REACH

@@ -53,7 +53,7 @@ def similarities(turn_degrees: float, scale: float) -> list[NDArray[np.float64]]
     steps = math.floor(math.log(scale) / SCALE_STEP + 1e-9)
     factors = np.exp(np.arange(-steps, steps + 1) * SCALE_STEP)
     pairs = sorted((abs(t) + abs(math.log(f)), t, f) for t in turns for f in factors)
-    return [f * _rotation(math.radians(t)) for _, t, f in pairs]
+    return [f * rotation(math.radians(t)) for _, t, f in pairs]
 
 
 def search(
@@ -191,6 +191,7 @@ def _distinct(poses: list[Pose], grid: Grid) -> Iterator[Pose]:
             return
 
 
-def _rotation(angle: float) -> NDArray[np.float64]:
+def rotation(angle: float) -> NDArray[np.float64]:
+    """Return the ``(2, 2)`` rotation by an angle in radians."""
     cosine, sine = math.cos(angle), math.sin(angle)
     return np.array([[cosine, -sine], [sine, cosine]])

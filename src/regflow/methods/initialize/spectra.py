@@ -50,7 +50,8 @@ class Spectra:
         points: ``(N, 2)`` centers ``(x, y)`` of the windows in pixels.
         cross: ``(N, n, n // 2 + 1)`` unit cross-spectra, fixed to moving, contrast made positive.
         total: ``(n, n // 2 + 1)`` the phases of their sum.
-        weights: ``(n, n // 2 + 1)`` coherence squared over the rest, 0 where it is chance.
+        weights: ``(n, n // 2 + 1)`` coherence over the rest, times the squared frequency; 0 where it is
+            chance.
         frequencies: ``(2, n, n // 2 + 1)`` angular frequencies along x and y, radians per pixel.
         size: side of a window.
         independent: windows' worth of independent information.
@@ -113,8 +114,9 @@ def spectra(fixed: Image, moving: Image, size: int, most: int) -> Spectra | None
     known = np.clip((coherence - chance) / (1 - chance) if chance < 1 else 0 * coherence, 0, MAX_COHERENCE)
     seen = _smoothed(power, rings)
     used = (rings > 0) & (seen > LEAKAGE**2 * seen.max())
-    weights = np.where(used, known / (1 - known), 0).astype(np.float32)
     fx, fy = np.meshgrid(fft.rfftfreq(size), fft.fftfreq(size))
+    # What differs between bands and seasons though it lies alike, shadows first, fades with frequency.
+    weights = np.where(used, known / (1 - known) * (fx**2 + fy**2) / HIGHEST**2, 0).astype(np.float32)
     return Spectra(
         starts[:, ::-1] + (size - 1) / 2,
         _unit(cross),

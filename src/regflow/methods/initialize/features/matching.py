@@ -9,22 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regflow.core.errors import RegistrationError
-from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Transform
 from regflow.methods.initialize.features import detectors
 from regflow.methods.initialize.features.keypoints import Keypoints
 from regflow.methods.initialize.features.xfeat import xfeat as detect_xfeat
-from regflow.methods.initialize.planar import (
-    Matrix,
-    at_spacing,
-    brought,
-    common_spacing,
-    extent,
-    matrix_of,
-    picture,
-    transform_of,
-)
+from regflow.methods.initialize.planar import Matrix, matrix_of, picture, pixel_pair, transform_of
 from regflow.methods.initialize.polish import polish
 from regflow.methods.initialize.robust import Fit, estimate
 
@@ -32,8 +22,6 @@ log = logging.getLogger(__name__)
 
 FEWEST = 6
 """Inliers below which a fit is not even looked at."""
-LARGEST_CANVAS = 3
-"""Sides of the moving picture at most, in those of the fixed one, before its pixels are made larger."""
 
 
 def match_features(
@@ -58,23 +46,19 @@ def match_features(
         RegistrationError: an image is constant or has no valid pixel, or too few matches agree.
     """
     first, second = picture(fixed, "fixed"), picture(moving, "moving")
-    start = matrix_of(initial)
-    spacing = common_spacing(first.grid, second.grid, start)
-    longest = float((np.array(first.grid.size) * first.grid.spacing).max())
-    plane = at_spacing(first, max(spacing, longest / options["across"]))
-    there = _upright(plane.grid, second, start)
-    known = detect(plane, options["count"], False)
+    pair = pixel_pair(first, second, matrix_of(initial), options["across"])
+    known = detect(pair.fixed, options["count"], False)
     best: Fit | None = None
     for inverted in (False, True):
-        fit = _fit(known, detect(there, options["count"], inverted), options)
+        fit = _fit(known, detect(pair.moving, options["count"], inverted), options)
         if fit is not None and (best is None or fit.inliers.sum() > best.inliers.sum()):
             best = fit
         if best is not None and best.inliers.sum() >= options["sure_inliers"]:
             break
     if best is None or best.inliers.sum() < FEWEST:
         raise RegistrationError(f"too few of the {len(known.points)} keypoints have a partner that fits")
-    matrix = start @ there.grid.affine @ best.matrix @ np.linalg.inv(plane.grid.affine)
-    return transform_of(_polished(first, second, matrix, options), fixed.grid.center)
+    matrix = _polished(first, second, pair.world(best.matrix), options)
+    return transform_of(matrix, fixed.grid.center)
 
 
 def pairs(fixed: Keypoints, moving: Keypoints, ratio: float) -> NDArray[np.intp]:
@@ -113,21 +97,6 @@ def _fit(fixed: Keypoints, moving: Keypoints, options: Mapping[str, Any]) -> Fit
         return None
     log.info("%d of %d matches fit to %.2f pixels", int(fit.inliers.sum()), len(found), fit.rms)
     return fit
-
-
-def _upright(fixed: Grid, moving: Image, matrix: Matrix) -> Image:
-    """Return the moving picture on the axes and at the spacing of the fixed one, as the start has it.
-
-    Its grid is in the start's world, so mirrored and turned scenes look as the fixed one does.
-    """
-    low, high = extent(fixed, matrix, moving.grid)
-    size = high - low
-    enlarge = max(1.0, float(size.max()) / (LARGEST_CANVAS * max(fixed.shape)))
-    columns, rows = np.ceil(size / enlarge).astype(int) + 1
-    affine = fixed.affine.copy()
-    affine[:2, :2] *= enlarge
-    affine[:2, 2] = fixed.to_world(np.floor(low))
-    return brought(moving, Grid((int(rows), int(columns)), affine), matrix)
 
 
 def _polished(fixed: Image, moving: Image, matrix: Matrix, options: Mapping[str, Any]) -> Matrix:

@@ -1,0 +1,39 @@
+"""Rigid, then affine alignment of rasters by elastix."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from regflow.core.errors import RegistrationError
+from regflow.core.image import Image
+from regflow.core.transform import Affine, Transform, compose
+from regflow.methods.elastix_run import run_elastix
+from regflow.methods.initialize.planar import matrix_of, picture, pixel_pair, transform_of
+
+
+def elastix(fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any]) -> Transform:
+    """Run elastix's rigid and affine maps from ``resources/elastix``, or the files of ``maps``.
+
+    elastix works in pixels of the common spacing, which its parameter files count in.
+
+    Args:
+        fixed: 2-D; its first channel and mask are used.
+        moving: likewise.
+        initial: affine or homography; where the georeference says the moving image is.
+        options: see the table in :mod:`regflow.methods.initialize`.
+
+    Raises:
+        RegistrationError: elastix failed, an image is constant, or what came out is not affine.
+    """
+    first, second = picture(fixed, "fixed"), picture(moving, "moving")
+    pair = pixel_pair(first, second, matrix_of(initial), options["across"])
+    maps = options["maps"] or (["rigid"] if options["transform"] == "rigid" else ["rigid", "affine"])
+    changes = {
+        "NumberOfSpatialSamples": options["samples"],
+        "MaximumNumberOfIterations": options["iterations"],
+        # elastix takes 0 as the time of day.
+        "RandomSeed": options["seed"] + 1,
+    }
+    found = compose(run_elastix(pair.fixed, pair.moving, maps, changes, options.get("log"), pair.fixed.grid))
+    if not isinstance(found, Affine):
+        raise RegistrationError("elastix: the parameter files gave a transform that is not affine")
+    return transform_of(pair.world(found.matrix), fixed.grid.center)

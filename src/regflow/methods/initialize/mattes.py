@@ -1,0 +1,136 @@
+"""Similarity, then affine alignment of rasters by SimpleITK's Mattes mutual information."""
+
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from regflow.core.errors import RegistrationError
+from regflow.core.image import Image
+from regflow.core.resample import to_sitk_image
+from regflow.core.threads import itk_threads
+from regflow.core.transform import Transform
+from regflow.methods.initialize.planar import Matrix, PixelPair, matrix_of, picture, pixel_pair, transform_of
+from regflow.methods.initialize.polish import polish
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+
+log = logging.getLogger(__name__)
+
+COARSE_ACROSS = 96
+"""Pixels along the longest side at which every start is climbed from."""
+SAMPLES = 20_000
+ITERATIONS = 100
+
+
+def mutual_information(
+    fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any]
+) -> Transform:
+    """Climb mutual information from several rotations at a coarse spacing; follow the best to finer ones.
+
+    It runs on one thread: sums, and with them the last bits, depend on the number of threads.
+
+    Args:
+        fixed: 2-D; its first channel and mask are used.
+        moving: likewise.
+        initial: affine or homography to start from.
+        options: see the table in :mod:`regflow.methods.initialize`.
+
+    Raises:
+        RegistrationError: an image is constant or has no valid pixel, the images never overlap, or their
+            windows do not confirm what was found.
+    """
+    first, second = picture(fixed, "fixed"), picture(moving, "moving")
+    start, best = matrix_of(initial), None
+    with itk_threads(1):
+        pair = pixel_pair(first, second, start, COARSE_ACROSS)
+        for degrees in options["starts_degrees"]:
+            found = _climbed(pair, _turned(pair, degrees), "similarity", options)
+            if found is not None and (best is None or found[0] < best[0]):
+                best = found
+        if best is None:
+            raise RegistrationError("mutual-information: the images overlap from none of the starts")
+        matrix = pair.world(best[1])
+        for across in (2 * COARSE_ACROSS, options["across"]):
+            pair = pixel_pair(first, second, matrix, across)
+            finer = _climbed(pair, pair.start, options["model"], options)
+            if finer is None:
+                raise RegistrationError("mutual-information: the images lost each other")
+            log.info("mutual information %.4f at %d pixels across", -finer[0], across)
+            matrix = pair.world(finer[1])
+    if options["polish"]:
+        matrix = polish(first, second, matrix, seed=options["seed"]).matrix
+    return transform_of(matrix, fixed.grid.center)
+
+
+def _climbed(
+    pair: PixelPair, start: Matrix, model: str, options: Mapping[str, Any]
+) -> tuple[float, Matrix] | None:
+    """Return the metric, smaller is better, and the map of pixels; None without overlap."""
+    import SimpleITK as sitk
+
+    method = sitk.ImageRegistrationMethod()
+    method.SetMetricAsMattesMutualInformation(options["bins"])
+    share = min(1.0, SAMPLES / float(np.prod(pair.fixed.grid.shape)))
+    method.SetMetricSamplingStrategy(method.RANDOM if share < 1 else method.NONE)
+    method.SetMetricSamplingPercentage(share, options["seed"] + 1)
+    method.SetInterpolator(sitk.sitkLinear)
+    method.SetOptimizerAsRegularStepGradientDescent(1.0, 1e-3, ITERATIONS, relaxationFactor=0.6)
+    method.SetOptimizerScalesFromPhysicalShift()
+    for image, give in (
+        (pair.fixed, method.SetMetricFixedMask),
+        (pair.moving, method.SetMetricMovingMask),
+    ):
+        assert image.mask is not None
+        give(to_sitk_image(image.mask, image.grid))
+    method.SetInitialTransform(_parametrized(start, pair, model), inPlace=False)
+    planes = [to_sitk_image(np.asarray(part.channel), part.grid) for part in (pair.fixed, pair.moving)]
+    try:
+        found = method.Execute(*planes)
+    except RuntimeError as error:
+        log.info("mutual-information: %s", str(error).strip().splitlines()[-1])
+        return None
+    return float(method.GetMetricValue()), _matrix(found)
+
+
+def _parametrized(start: Matrix, pair: PixelPair, model: str) -> "sitk.Transform":
+    import SimpleITK as sitk
+
+    center = pair.fixed.grid.center
+    linear = start[:2, :2] / start[2, 2]
+    offset = (start @ np.append(center, 1.0))[:2] / start[2, 2] - center
+    if model == "translation":
+        return sitk.TranslationTransform(2, offset.tolist())
+    if model == "affine":
+        affine = sitk.AffineTransform(2)
+        affine.SetCenter(center.tolist())
+        affine.SetMatrix(linear.ravel().tolist())
+        affine.SetTranslation(offset.tolist())
+        return affine
+    similarity = sitk.Similarity2DTransform()
+    similarity.SetCenter(center.tolist())
+    similarity.SetScale(float(np.sqrt(abs(np.linalg.det(linear)))))
+    similarity.SetAngle(float(np.arctan2(linear[1, 0] - linear[0, 1], linear[0, 0] + linear[1, 1])))
+    similarity.SetTranslation(offset.tolist())
+    return similarity
+
+
+def _matrix(found: "sitk.Transform") -> Matrix:
+    """Read a linear transform by where it sends three points."""
+    origin, right, down = (
+        np.array(found.TransformPoint(point)) for point in ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0))
+    )
+    matrix = np.eye(3)
+    matrix[:2] = np.stack([right - origin, down - origin, origin], axis=1)
+    return matrix
+
+
+def _turned(pair: PixelPair, degrees: float) -> Matrix:
+    """Return the start after a rotation about the fixed picture's middle."""
+    angle, center = np.deg2rad(degrees), pair.fixed.grid.center
+    turn = np.eye(3)
+    turn[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    turn[:2, 2] = center - turn[:2, :2] @ center
+    return np.asarray(pair.start @ turn)
