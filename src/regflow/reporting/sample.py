@@ -32,6 +32,7 @@ STAGE_COLORS = {
     "refine": "#d98b3a",
     "apply": "#9a6fd0",
     "assess": "#c75f7f",
+    "detect": "#b58a1b",
     "report": "#7d8a4e",
 }
 SKIPPED = "an earlier stage could not be done"
@@ -91,7 +92,7 @@ def sample_page(story: Story, scene: pictures.Scene | None, product: Any = None)
         "deformation": list(_deformation(story.quality)),
         "labels": _labels(story.quality.get("labels", ())),
         "landmarks": _landmarks(story.quality.get("landmarks", ())),
-        "stages": list(_stages(story.stages)),
+        "stages": list(stage_rows(story.stages)),
         "clock": clock(story.stages) if story.quality else [],
         "methods": methods_text(story.stages, figures),
         "provenance": story.provenance,
@@ -213,7 +214,7 @@ def _landmarks(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [{"name": r["name"], "cells": [text(r["tre_mm"][stage]) for stage in STAGES]} for r in records]
 
 
-def _stages(stages: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+def stage_rows(stages: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     """Yield a row per stage, each followed by a row per step."""
     for record in stages:
         state, verdict = record["state"], record["verdict"]

@@ -13,6 +13,7 @@ from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.io.volumes import read_volume
 from regflow.core.resample import resample_array
+from regflow.metrics.catalog import VOLUMES, Catalog
 from regflow.reporting import drawing, pictures
 from regflow.reporting.cohort import cohort_page, status_of
 from regflow.reporting.sample import Story, clock, duration, sample_page
@@ -72,7 +73,7 @@ def report(
         home: link from the page to the cohort's page.
     """
     told = [read_json(manifest) for manifest in manifests]
-    stages = [*_ingested(told), *stage_records(prepared, initial, refined, applied, assessed)]
+    stages = [*ingested(told), *stage_records(prepared, initial, refined, applied, assessed)]
     verdict, state = stages[-1]["verdict"], stages[-1]["state"]
     story = {
         "sample": sample,
@@ -80,12 +81,12 @@ def report(
         "reason": verdict["reason"],
         "stages": stages,
         "facts": _facts(told, stages),
-        "provenance": _sources(told),
+        "provenance": sources_told(told),
         "home": home,
     }
     if state != "done":
-        _write(page, sample_page(Story(**story), None))
-        _write_picture(picture, pictures.word_sheet(f"{sample}: {verdict['reason']}"))
+        write_page(page, sample_page(Story(**story), None))
+        write_picture(picture, pictures.word_sheet(f"{sample}: {verdict['reason']}"))
         return
     pair = read_pair(manifests, prepared, initial, refined)
     scene = _scene(
@@ -98,9 +99,9 @@ def report(
     warped = read_volume(Path(applied) / "warped.nii.gz")
     product = on_grid(np.asarray(warped.channel, dtype=np.float32), warped.grid, pair.fixed.grid)
     quality = read_json(Path(assessed) / "quality.json")
-    _write(page, sample_page(Story(**story, quality=quality), scene, product))
+    write_page(page, sample_page(Story(**story, quality=quality), scene, product))
     if picture is not None:
-        _write_picture(picture, pictures.contact_sheet(scene))
+        write_picture(picture, pictures.contact_sheet(scene))
 
 
 def report_pair(
@@ -142,7 +143,7 @@ def report_pair(
         provenance,
     )
     shown = None if product is None else on_grid(product.channel, product.grid, pair.fixed.grid)
-    _write(page, sample_page(story, scene, shown))
+    write_page(page, sample_page(story, scene, shown))
 
 
 def report_cohort(
@@ -154,20 +155,23 @@ def report_cohort(
     images: Mapping[str, str | Path],
     provenance: str | Path | None = None,
     configuration: str | Path | None = None,
+    catalog: Catalog = VOLUMES,
 ) -> None:
     """Write the cohort's page.
 
     Args:
         page: the ``.html`` file to write.
-        tables: ``samples`` and ``labels``, written by gather.
+        tables: ``samples`` and, where there are structures, ``labels``, written by gather.
         assessed: directories that assess wrote.
         pages: each sample's page.
         images: each sample's ``.png``.
         provenance: the run's ``provenance.json``.
         configuration: the run's complete ``config.yaml``.
+        catalog: of the figures that were measured.
     """
     page = Path(page)
     rows = read_table(tables["samples"])
+    structures = read_table(tables["labels"]) if "labels" in tables else []
     links = {sample: Path(path).relative_to(page.parent).as_posix() for sample, path in pages.items()}
     stages: list[dict[str, Any]] = []
     for folder in map(Path, assessed):
@@ -178,7 +182,7 @@ def report_cohort(
         shown = [row for row in shown if status_of(row) != "pass" or row["outliers"]][:MOST_THUMBNAILS]
     thumbnails = {row["sample"]: _thumbnail(images[row["sample"]]) for row in shown}
     told = _provenance(provenance, configuration)
-    _write(page, cohort_page(rows, read_table(tables["labels"]), stages, links, thumbnails, told))
+    write_page(page, cohort_page(rows, structures, stages, links, thumbnails, told, catalog))
 
 
 def on_grid(values: NDArray[np.float32], source: Grid, target: Grid) -> NDArray[np.float32]:
@@ -204,7 +208,7 @@ def _scene(
     )
 
 
-def _ingested(manifests: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def ingested(manifests: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return ingest's part of the stages' table: problems and warnings of the files."""
     records = []
     for manifest, image in zip(manifests, ("fixed", "moving"), strict=True):
@@ -231,7 +235,7 @@ def _facts(
     return [*facts, ("time", duration(total))] if total else facts
 
 
-def _sources(manifests: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+def sources_told(manifests: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     """Return the input files and their checksums as text to fold out."""
     lines = []
     for manifest in manifests:
@@ -279,12 +283,14 @@ def _thumbnail(path: str | Path) -> str:
         return drawing.data_uri(np.asarray(picture))
 
 
-def _write(page: str | Path, content: str) -> None:
+def write_page(page: str | Path, content: str) -> None:
+    """Write a page, whole or not at all."""
     with whole(page) as part:
         part.write_text(content, encoding="utf-8")
 
 
-def _write_picture(path: str | Path | None, picture: drawing.Bytes) -> None:
+def write_picture(path: str | Path | None, picture: drawing.Bytes) -> None:
+    """Write a picture, whole or not at all; nothing where no path is given."""
     from PIL import Image as Pillow
 
     if path is not None:

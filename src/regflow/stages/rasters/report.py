@@ -1,0 +1,372 @@
+"""The pages on scenes: one per sample, one for the cohort, one for a change map alone."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regflow.core.files import read_json
+from regflow.core.image import Image
+from regflow.core.transform import Affine, Transform
+from regflow.reporting.raster_page import ChangeView, SceneView, scene_page
+from regflow.reporting.raster_pictures import Points, contact_sheet
+from regflow.reporting.raster_views import (
+    Window,
+    box_around,
+    layers_at,
+    moved_window,
+    overview_of,
+    windows_of,
+)
+from regflow.reporting.sample import Story, clock, duration
+from regflow.stages.outcome import STAGE_FILE
+
+if TYPE_CHECKING:
+    from regflow.methods.detect.scene_pair import ScenePair as DatedPair
+    from regflow.stages.rasters.assess import SceneAssessment, ScenePair
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "changes": {
+        "type": "integer",
+        "minimum": 0,
+        "maximum": 12,
+        "description": "windows at full resolution on the largest changes",
+        "default": 3,
+    },
+}
+
+Titled = tuple[str, str]
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What was measured at points, as the page draws it.
+
+    Attributes:
+        ties: at the tie points, or None.
+        checks: by state, at the check points.
+    """
+
+    ties: Points | None
+    checks: Mapping[str, Points]
+
+
+def report(
+    page: str | Path,
+    *,
+    sample: str,
+    manifests: tuple[str | Path, str | Path],
+    prepared: tuple[str | Path, str | Path],
+    initial: str | Path,
+    refined: str | Path,
+    applied: str | Path,
+    assessed: str | Path,
+    settings: Mapping[str, Any],
+    detected: str | Path | None = None,
+    picture: str | Path | None = None,
+    home: str | None = "index.html",
+) -> None:
+    """Write the page of one sample of a cohort, also of one that failed.
+
+    Args:
+        page: the ``.html`` file to write.
+        sample: its id.
+        manifests: of the fixed and the moving scene, written by ingest.
+        prepared: directories of the fixed and the moving scene, written by preprocess.
+        initial: directory written by initialize.
+        refined: directory written by refine.
+        applied: directory written by apply.
+        assessed: directory written by assess.
+        settings: the ``report`` section of the configuration; missing keys take their default.
+        detected: directory written by detect, if change was looked for.
+        picture: a ``.png`` to write beside: both scenes as checkerboards.
+        home: link from the page to the cohort's page.
+    """
+    from regflow.reporting.pictures import word_sheet
+    from regflow.stages.rasters.assess import read_scene_pair
+    from regflow.stages.report import ingested, sources_told, write_page, write_picture
+
+    told = [read_json(manifest) for manifest in manifests]
+    folders = [*prepared, initial, refined, applied, assessed, *([detected] if detected else [])]
+    stages = [*ingested(told), *_records(folders)]
+    decided = next(record for record in stages if record["stage"] == "assess")
+    done = decided["state"] == "done"
+    story = {
+        "sample": sample,
+        "status": decided["verdict"]["status"] if done else "error",
+        "reason": decided["verdict"]["reason"],
+        "stages": stages,
+        "facts": _facts(told, stages),
+        "provenance": sources_told(told),
+        "home": home,
+    }
+    if not done:
+        write_page(page, scene_page(Story(**story), None))
+        write_picture(picture, word_sheet(f"{sample}: {decided['verdict']['reason']}"))
+        return
+    pair = read_scene_pair(manifests[1], tuple(map(str, prepared)), initial, refined)  # type: ignore[arg-type]
+    quality = read_json(Path(assessed) / "quality.json")
+    measured = read_measured(Path(refined) / "tie_points.gpkg", Path(assessed) / "check_points.gpkg")
+    change = _change_of(detected)
+    view = scene_view(pair, measured, quality, change, _complete(settings)["changes"])
+    write_page(page, scene_page(Story(**story, quality=quality), view, change))
+    if picture is not None:
+        write_picture(picture, contact_sheet(view.windows[:3]))
+
+
+def report_scene(
+    page: str | Path,
+    *,
+    sample: str,
+    pair: "ScenePair",
+    assessment: "SceneAssessment",
+    stages: Sequence[Mapping[str, Any]],
+    tie_points: str | Path | None = None,
+    detected: str | Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+    facts: Sequence[Titled] = (),
+    provenance: Sequence[Titled] = (),
+) -> None:
+    """Write the page of one pair of scenes from what is in memory.
+
+    Args:
+        page: the ``.html`` file to write.
+        sample: a name for the pair.
+        pair: what was assessed.
+        assessment: what came of it.
+        stages: what each stage's ``stage.json`` would hold: ``stage``, ``state``, ``verdict``,
+            ``steps``, ``seconds`` and, if wanted, ``title``.
+        tie_points: the GeoPackage of the refine stage, if its method has them.
+        detected: directory with the change maps, if change was looked for.
+        settings: the ``report`` section of the configuration; missing keys take their default.
+        facts: short lines under the title: name and value.
+        provenance: titles and texts to fold out.
+    """
+    from regflow.stages.report import write_page
+
+    ties = None if tie_points is None else _tie_points(Path(tie_points))
+    measured = Measured(ties, _checks(pair, assessment))
+    change = _change_of(detected)
+    view = scene_view(pair, measured, assessment.quality, change, _complete(settings)["changes"])
+    story = Story(
+        sample,
+        assessment.verdict.status,
+        assessment.verdict.reason,
+        stages,
+        assessment.quality,
+        facts,
+        provenance,
+    )
+    write_page(page, scene_page(story, view, change))
+
+
+def report_change(
+    page: str | Path,
+    *,
+    pair: "DatedPair",
+    detected: str | Path,
+    stages: Sequence[Mapping[str, Any]] = (),
+    settings: Mapping[str, Any] | None = None,
+    provenance: Sequence[Titled] = (),
+) -> None:
+    """Write the page of a change map of two aligned scenes.
+
+    Args:
+        page: the ``.html`` file to write.
+        pair: the scenes that were compared; the first band of each is shown.
+        detected: directory with the change maps.
+        stages: what ``stage.json`` of the detection would hold.
+        settings: the ``report`` section of the configuration; missing keys take their default.
+        provenance: titles and texts to fold out.
+    """
+    from regflow.stages.report import write_page
+
+    change = _change_of(detected)
+    assert change is not None
+    before, after = pair.before, pair.after
+    overview = overview_of(before)
+    moved = overview_of(after).image
+    known = np.ones(moved.grid.shape, bool) if moved.mask is None else moved.mask
+    windows = change_windows(
+        change, before, after, {"refine": Affine.identity(2)}, _complete(settings)["changes"]
+    )
+    view = SceneView(overview, np.where(known, moved.channel, np.nan).astype(np.float32), windows)
+    record = change.record
+    names = [record[key]["name"] for key in ("before", "after")]
+    facts = [(f"{key} date", record[key]["date"]) for key in ("before", "after") if record[key]["date"]]
+    verdict = record["verdict"]
+    story = Story(" to ".join(names), verdict["status"], verdict["reason"], stages, {}, facts, provenance)
+    write_page(page, scene_page(story, view, change))
+
+
+def report_cohort(
+    page: str | Path,
+    *,
+    tables: Mapping[str, str | Path],
+    assessed: Sequence[str | Path],
+    pages: Mapping[str, str | Path],
+    images: Mapping[str, str | Path],
+    provenance: str | Path | None = None,
+    configuration: str | Path | None = None,
+) -> None:
+    """Write the cohort's page; the arguments are those of :func:`regflow.stages.report.report_cohort`."""
+    from regflow.metrics.raster_catalog import RASTERS
+    from regflow.stages.report import report_cohort as of_any_kind
+
+    of_any_kind(
+        page,
+        tables=tables,
+        assessed=assessed,
+        pages=pages,
+        images=images,
+        provenance=provenance,
+        configuration=configuration,
+        catalog=RASTERS,
+    )
+
+
+def scene_view(
+    pair: "ScenePair",
+    measured: Measured,
+    quality: Mapping[str, Any],
+    change: ChangeView | None = None,
+    changes: int = 3,
+) -> SceneView:
+    """Read what the page of a registration draws.
+
+    Args:
+        pair: the scenes and transforms.
+        measured: at tie points and check points.
+        quality: content of ``quality.json``.
+        change: the change map, if there is one.
+        changes: windows on the largest changes.
+    """
+    overview = overview_of(pair.fixed)
+    small = overview_of(pair.moving)
+    rows, cols = (slice(0, size) for size in overview.image.grid.shape)
+    moved = moved_window(small.image, pair.refined, overview.image.grid, rows, cols)
+    end = measured.checks.get("refine")
+    places = end.places[end.used] if end else np.empty((0, 2))
+    left = np.hypot(*end.vectors_px[end.used].T) if end else np.empty(0)
+    windows = windows_of(pair.fixed, pair.moving, pair.transforms, places, left)
+    if change is not None:
+        windows += change_windows(change, pair.fixed, pair.moving, pair.transforms, changes)
+    figures = quality["figures"]
+    rings = {state: figures.get(f"ce90_px_{state}") or 0.0 for state in measured.checks}
+    return SceneView(overview, moved, windows, measured.ties, measured.checks, rings)
+
+
+def change_windows(
+    change: ChangeView, fixed: Image, moving: Image, transforms: Mapping[str, Transform], count: int
+) -> list[Window]:
+    """Return windows at full resolution on the largest changes."""
+    found = []
+    for number, k in enumerate(change.largest[:count], start=1):
+        middle = change.outlines[k].representative_point()
+        box = box_around(fixed.grid.shape, fixed.grid.to_index([middle.x, middle.y]))
+        found.append(Window(f"Change {number}", *box, layers_at(fixed, moving, transforms, *box)))
+    return found
+
+
+def read_measured(tie_points: Path, check_points: Path) -> Measured:
+    """Read tie points and check points as the stages wrote them."""
+    from regflow.core.io.vectors import read_points
+
+    columns, places = read_points(check_points, layer="check_points")
+    used = ~columns["outlier"].astype(bool)
+    checks = {
+        state: Points(
+            places,
+            np.stack([columns[f"residual_x_px_{state}"], columns[f"residual_y_px_{state}"]], axis=1),
+            used,
+        )
+        for state in ("initialize", "refine")
+    }
+    return Measured(_tie_points(tie_points) if tie_points.is_file() else None, checks)
+
+
+def _tie_points(path: Path) -> Points:
+    from regflow.core.io.vectors import read_points
+
+    columns, places = read_points(path, layer="tie_points")
+    vectors = np.stack([columns["x_shift_px"], columns["y_shift_px"]], axis=1).astype(np.float64)
+    return Points(places, vectors, ~columns["outlier"].astype(bool))
+
+
+def _checks(pair: "ScenePair", assessment: "SceneAssessment") -> dict[str, Points]:
+    points = assessment.points
+    return {
+        state: Points(points.points, points.residuals_px(pair.transforms[state]), points.used)
+        for state in ("initialize", "refine")
+    }
+
+
+def _change_of(folder: str | Path | None) -> ChangeView | None:
+    """Read a change map; None where the stage made none."""
+    import pyogrio
+    import shapely
+
+    from regflow.core.scene import open_scene
+
+    if folder is None or not (Path(folder) / "detect.json").is_file():
+        return None
+    folder = Path(folder)
+    magnitude = overview_of(open_scene(folder / "magnitude.tif"))
+    meta, _, geometry, values = pyogrio.raw.read(str(folder / "changes.gpkg"))
+    assert magnitude.image.mask is not None
+    return ChangeView(
+        record=read_json(folder / "detect.json"),
+        overview=magnitude,
+        shares=_shares(open_scene(folder / "change.tif"), magnitude.image),
+        magnitude=np.asarray(magnitude.image.channel),
+        valid=magnitude.image.mask,
+        columns=dict(zip(meta["fields"], values, strict=True)),
+        outlines=list(shapely.from_wkb(geometry)),
+    )
+
+
+def _shares(classes: Image, overview: Image) -> dict[str, NDArray[np.float32]]:
+    """Return which share of the pixels in each of the overview's is changed, and which explained."""
+    from regflow.core.blocks import read_block
+    from regflow.core.decimation import average
+    from regflow.methods.detect.maps import CHANGED, EXPLAINED
+
+    rows, cols = overview.grid.shape
+    across, down = (float(part) for part in overview.grid.spacing / classes.grid.spacing)
+    found = {name: np.zeros((rows, cols), np.float32) for name in ("changed", "explained")}
+    height, width = classes.grid.shape
+    for row in range(rows):
+        top, bottom = int(row * down), min(int(np.ceil((row + 1) * down)), height)
+        block = read_block(classes, slice(top, bottom), slice(0, width))
+        for name, kind in (("changed", CHANGED), ("explained", EXPLAINED)):
+            part = (block.values == kind).astype(np.float32)
+            every = np.ones(block.valid.shape, bool)
+            values, _ = average(part, every, ((row, top), (0, 0)), (1, cols), (down, across))
+            found[name][row] = values[0, 0]
+    return found
+
+
+def _records(folders: Sequence[str | Path]) -> list[dict[str, Any]]:
+    """Return what the stages' ``stage.json`` say; the two of preprocess get titles of their own."""
+    records: list[dict[str, Any]] = [read_json(Path(folder) / STAGE_FILE) for folder in folders]
+    for record, scene in zip(records[:2], ("fixed", "moving"), strict=True):
+        record["title"] = f"preprocess ({scene})"
+    return records
+
+
+def _facts(manifests: Sequence[Mapping[str, Any]], stages: Sequence[Mapping[str, Any]]) -> list[Titled]:
+    fixed, moving = manifests
+    facts = [("onto", fixed["name"])]
+    facts += [(key, str(moving[key])) for key in ("date", "sensor", "group") if moving.get(key)]
+    if moving.get("shape"):
+        rows, cols = moving["shape"]
+        facts.append(("size", f"{cols} x {rows} px"))
+    total = sum(part["seconds"] for part in clock(stages))
+    return [*facts, ("time", duration(total))] if total else facts
+
+
+def _complete(settings: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {**{name: option["default"] for name, option in OPTIONS.items()}, **(settings or {})}
