@@ -12,6 +12,7 @@ from regflow.core.image import Image
 from regflow.core.transform import Affine, Composite, DisplacementField
 from regflow.methods.refine import METHODS, greedy_torch
 from regflow.methods.refine.greedy import greedy, refine_field
+from regflow.methods.refine.greedy_contrast import for_level, settled
 from regflow.methods.refine.greedy_cpu import solve
 from regflow.methods.refine.greedy_kernels import smooth as smooth_kernel
 from regflow.methods.refine.greedy_level import half_gaussian
@@ -76,6 +77,49 @@ def test_known_displacement_is_found_without_folding(shape, metric, share):
     assert found.dtype == np.float32
     assert error(found, truth, inside) < share * START_VOXELS
     assert fields.jacobian_determinant(found).min() > 0
+
+
+def folded(image):
+    """A contrast with one gray value for two of another image, like T2 for gray matter and air."""
+    return np.abs(image - 0.45).astype(np.float32)
+
+
+def test_auto_takes_local_correlation_for_one_contrast_and_maps_two():
+    fixed, moving, inside, _ = known_pair()
+
+    def bits(metric, other):
+        return refine_field(fixed, other, mask=inside, options=options(metric=metric)).tobytes()
+
+    assert bits("auto", 2 * moving + 1) == bits("lncc", 2 * moving + 1)
+    assert bits("auto", folded(moving)) == bits("mapped", folded(moving))
+    assert bits("auto", -moving) == bits("mapped", -moving)
+
+
+def test_a_contrast_that_folds_intensities_is_matched():
+    fixed, moving, inside, truth = known_pair()
+    for images in ((fixed, folded(moving)), (folded(fixed), moving)):
+        found = refine_field(*images, mask=inside, options=options(metric="mapped"))
+        assert error(found, truth, inside) < 0.15 * START_VOXELS
+
+
+def test_unrelated_intensities_are_left_to_descriptors():
+    """A mapping that explains nothing must not replace the fixed image by a flat one."""
+    fixed, _, inside, _ = known_pair()
+    noise = np.random.default_rng(5).normal(size=SHAPE).astype(np.float32)
+    settings = options(metric="mapped")
+    pair = prepare(fixed, noise, inside, None, np.ones(3), settings)
+    chosen, same = for_level(settings, pair, np.zeros((3, *pair.weights.shape), np.float32), 1)
+    assert chosen["metric"] == "mind"
+    assert same is pair
+
+
+def test_smoothing_follows_the_contrast_unless_given():
+    fixed, moving, inside, _ = known_pair()
+    for other, sigmas in ((moving, (3.0, 2.5)), (folded(moving), (8.0, 8.0))):
+        open_options = options(update_sigma=None)
+        pair = prepare(fixed, other, inside, None, np.ones(3), open_options)
+        assert tuple(settled(open_options, pair)["update_sigma"]) == sigmas
+        assert settled(options(), pair)["update_sigma"] == [2.0, 2.0]
 
 
 @pytest.mark.parametrize("metric", ["lncc", "mind"])
@@ -197,8 +241,9 @@ def test_a_stalled_level_ends_early(caplog):
     fixed, moving, inside, _ = known_pair()
     with caplog.at_level(logging.INFO, logger="regflow.methods.refine.greedy"):
         refine_field(fixed, moving, mask=inside, options=options(tolerance=0.01, iterations=[200, 0]))
-    assert len(caplog.records) == 2
-    assert 11 < caplog.records[0].args[3] < 200
+    first, second = (record for record in caplog.records if "level" in str(record.msg))
+    assert 11 < first.args[3] < 200
+    assert second.args[3] == 0
 
 
 def test_identical_images_stay_where_they_are():

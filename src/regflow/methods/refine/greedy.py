@@ -23,6 +23,7 @@ from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.resample import resample_array
 from regflow.core.transform import Composite, DisplacementField, Transform, compose, flatten
+from regflow.methods.refine.greedy_contrast import for_level, settled
 from regflow.methods.refine.greedy_level import Level, Solved
 from regflow.methods.refine.greedy_pyramid import PER_LEVEL, Pair, build_level, grown, prepare
 
@@ -102,6 +103,8 @@ def refine_field(
     if start is not None:
         inner[_axes(fixed.ndim)] = start[(slice(None), *pair.window)].reshape(fixed.ndim, *pair.weights.shape)
     with _solver(options) as solve:
+        options = settled(options, pair)
+        log.info("greedy: metric %s, update_sigma %s", options["metric"], options["update_sigma"])
         for number in range(len(options["shrink"])):
             inner = _run_level(pair, inner, number, options, solve)
         inner = _unfold(inner)
@@ -114,6 +117,7 @@ def _run_level(pair: Pair, field: Array, number: int, options: Mapping[str, Any]
     """Run one level; the field comes and goes at full resolution's or the last level's shape."""
     from regflow.core import fields
 
+    options, pair = for_level(options, pair, field, number)
     level = build_level(pair, number, options)
     began = time.perf_counter()
     solved = solve(level, fields.resize(field, level.weights.shape))
@@ -143,7 +147,7 @@ def _taken_apart(initial: Transform, grid: Grid) -> tuple[Array | None, Transfor
 def _check_levels(options: Mapping[str, Any]) -> None:
     levels = len(options["shrink"])
     for name in PER_LEVEL:
-        if len(options[name]) != levels:
+        if options[name] is not None and len(options[name]) != levels:
             raise InputError(
                 f"greedy: option '{name}' has {len(options[name])} values for the {levels} levels of 'shrink'"
             )

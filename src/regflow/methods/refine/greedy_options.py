@@ -9,10 +9,11 @@ def _per_level(kind: dict[str, Any], description: str, default: list[float]) -> 
 
 GREEDY: dict[str, dict[str, Any]] = {
     "metric": {
-        "enum": ["lncc", "ssd", "mind"],
-        "description": "lncc: local correlation, also of inverted contrast; ssd: same scanner and contrast; "
-        "mind: self-similarity descriptors, for other modalities",
-        "default": "lncc",
+        "enum": ["auto", "lncc", "ssd", "mind", "mapped"],
+        "description": "lncc: local correlation; ssd: same scanner and contrast; mind: self-similarity "
+        "descriptors, for other modalities; mapped: these first, then lncc with one image in the "
+        "other's contrast; auto: lncc for one contrast, mapped for two",
+        "default": "auto",
     },
     "shrink": _per_level(
         {"type": "number", "minimum": 1}, "how much coarser each level is, coarsest first", [4, 2, 1]
@@ -25,11 +26,14 @@ GREEDY: dict[str, dict[str, Any]] = {
         "radius of the window of lncc at each level, in samples of the level's finest axis",
         [2, 2, 3],
     ),
-    "update_sigma": _per_level(
-        {"type": "number", "minimum": 0},
-        "smoothing of each update at each level, in samples of the level's finest axis",
-        [3.0, 2.5, 2.0],
-    ),
+    "update_sigma": {
+        "type": ["array", "null"],
+        "items": {"type": "number", "minimum": 0},
+        "minItems": 1,
+        "description": "smoothing of each update at each level, in samples of the level's finest axis; null "
+        "takes 3, 2.5, 2 for lncc and ssd, and 8 for other contrasts",
+        "default": None,
+    },
     "field_sigma": _per_level(
         {"type": "number", "minimum": 0},
         "smoothing of the field for an update of one Newton step, in samples of the level's finest axis",

@@ -1,0 +1,149 @@
+"""How the intensities of two images relate: one contrast or two, and one image in the other's contrast.
+
+Sources: the correlation ratio of Roche et al., MICCAI 1998, LNCS 1496:1115-1124; intensities brought
+to the other image's contrast while registering, Guimond et al., IEEE Trans. Medical Imaging
+20(1):58-69, 2001.
+"""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regflow.methods.refine import greedy_kernels as kernels
+from regflow.methods.refine.greedy_level import half_gaussian
+from regflow.methods.refine.greedy_pyramid import Pair
+
+log = logging.getLogger(__name__)
+
+Array = NDArray[np.float32]
+
+BINS = 64
+RANGE = (-0.25, 1.25)
+"""Intensities that are told apart, for images scaled to about [0, 1]."""
+BIN_SIGMA = 1.0
+FEWEST = 1e-4
+"""Share of all samples by which a bin's mean is drawn towards the mean of all."""
+BLUR_SIGMA = 0.7
+"""Of both images before they are compared, in samples: noise flattens a mean by intensity."""
+LIKE_SHARE = 0.6
+"""Of what any function of the intensities explains, the part that a rising straight line must, for two
+images to count as one contrast. T1-weighted pairs have 0.98, T1 and T2 0.01."""
+EXPLAINED = 0.5
+"""Least part of an image's variance that the other's intensities must explain to stand for it."""
+
+UPDATE_SIGMA = {"like": (3.0, 2.5, 2.0), "other": (8.0, 8.0, 8.0)}
+"""Smoothing of updates by contrast, coarsest level first; the last value serves further levels. Two
+contrasts share fewer edges, so that more must come from smoothness."""
+
+
+def settled(options: Mapping[str, Any], pair: Pair) -> dict[str, Any]:
+    """Return the options with ``auto`` and null resolved for a pair."""
+    metric = options["metric"]
+    if metric == "auto":
+        metric = "lncc" if one_contrast(pair) else "mapped"
+    sigmas = options["update_sigma"]
+    if sigmas is None:
+        usual = UPDATE_SIGMA["like" if metric in ("lncc", "ssd") else "other"]
+        sigmas = [usual[min(n, len(usual) - 1)] for n in range(len(options["shrink"]))]
+    return {**options, "metric": metric, "update_sigma": sigmas}
+
+
+def for_level(
+    options: Mapping[str, Any], pair: Pair, field: Array, number: int
+) -> tuple[dict[str, Any], Pair]:
+    """Return the options and images of one level.
+
+    ``mapped`` means descriptors at first; the last level that iterates has one image in the other's
+    contrast and local correlation, if the alignment so far shows how they relate.
+
+    Args:
+        options: settled.
+        pair: both images.
+        field: the voxel field so far, ``(3, Z, Y, X)`` of any level's shape.
+        number: of the level.
+    """
+    if options["metric"] != "mapped":
+        return dict(options), pair
+    used = [n for n, iterations in enumerate(options["iterations"]) if iterations > 0]
+    recolored = _recolored(pair, field) if used and number == used[-1] else None
+    if recolored is None:
+        return {**options, "metric": "mind"}, pair
+    return {**options, "metric": "lncc"}, recolored
+
+
+def one_contrast(pair: Pair) -> bool:
+    """Tell whether a rising straight line says nearly as much as any function of the intensities."""
+    fixed, moving = _compared(pair, pair.moving)
+    if not (fixed.std() > 0 and moving.std() > 0):
+        return True
+    correlation = float(np.corrcoef(fixed, moving)[0, 1])
+    best = max(_explained(fixed, moving), _explained(moving, fixed))
+    return correlation > 0 and correlation**2 >= LIKE_SHARE * best
+
+
+def _recolored(pair: Pair, field: Array) -> Pair | None:
+    """Return the pair with one image in the other's contrast; None if they hardly relate.
+
+    The image whose intensities explain more of the other's is recolored.
+    """
+    from regflow.core import fields
+
+    moved = np.empty((1, *pair.moving.shape), np.float32)
+    kernels.pull(pair.moving[None], fields.resize(field, pair.weights.shape), np.float32(1), moved)
+    fixed, moving = _compared(pair, moved[0])
+    forth, back = _explained(fixed, moving), _explained(moving, fixed)
+    log.info("greedy: fixed intensities explain %.2f of moving ones, moving %.2f of fixed ones", forth, back)
+    if max(forth, back) < EXPLAINED:
+        return None
+    if forth >= back:
+        return replace(pair, fixed=_mapped(_means(fixed, moving), pair.fixed))
+    return replace(pair, moving=_mapped(_means(moving, fixed), pair.moving))
+
+
+def _compared(pair: Pair, moved: Array) -> tuple[Array, Array]:
+    """Return both images' blurred samples where they count."""
+    taps = [half_gaussian(BLUR_SIGMA / width) for width in pair.spacing]
+    stack = np.stack([pair.fixed, moved])
+    blurred = np.empty_like(stack)
+    kernels.smooth(stack, *taps, blurred)
+    inside = pair.weights > 0.5
+    if pair.valid is not None:
+        inside &= pair.valid > 0.5
+    return blurred[0][inside], blurred[1][inside]
+
+
+def _explained(given: Array, told: Array) -> float:
+    """Return the correlation ratio: the part of ``told``'s variance that ``given`` explains, 0 to 1."""
+    residual = told - _mapped(_means(given, told), given)
+    total = float(np.var(told, dtype=np.float64))
+    return 1 - float(np.mean(np.square(residual), dtype=np.float64)) / total if total > 0 else 0.0
+
+
+def _means(given: Array, told: Array) -> Array:
+    """Return the mean of ``told`` at each of ``BINS + 1`` intensities of ``given``."""
+    from scipy.ndimage import gaussian_filter1d
+
+    low, share = _split(given)
+    counts, sums = (
+        np.bincount(low, (1 - share) * values, BINS + 1) + np.bincount(low + 1, share * values, BINS + 1)
+        for values in (np.ones_like(told), told)
+    )
+    counts, sums = (gaussian_filter1d(part, BIN_SIGMA, mode="constant") for part in (counts, sums))
+    prior = FEWEST * counts.sum()
+    return np.asarray((sums + prior * sums.sum() / counts.sum()) / (counts + prior), np.float32)
+
+
+def _mapped(means: Array, values: Array) -> Array:
+    low, share = _split(values)
+    return np.asarray(means[low] * (1 - share) + means[low + 1] * share, np.float32)
+
+
+def _split(values: Array) -> tuple[NDArray[np.int32], Array]:
+    """Return each value's lower bin and its share of the upper one."""
+    position = np.clip((values - RANGE[0]) * (BINS / (RANGE[1] - RANGE[0])), 0, BINS - 1e-3)
+    low = position.astype(np.int32)
+    return low, np.asarray(position - low, np.float32)
