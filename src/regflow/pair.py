@@ -5,12 +5,9 @@ Snakemake and without intermediate files.
 """
 
 import logging
-import os
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +17,7 @@ from regflow.core.files import whole_directory, write_json
 from regflow.core.gate import Verdict
 from regflow.core.image import Image
 from regflow.core.transform import Transform
+from regflow.journal import Journal, cores, writable
 from regflow.presets import merged, preset_settings
 from regflow.samples import Fixed, Sample
 
@@ -60,38 +58,6 @@ class Result:
     seconds: dict[str, float]
 
 
-@dataclass
-class _Journal:
-    """What happened: one record per stage, as in the workflow's ``stage.json``."""
-
-    sample: str
-    started: float = field(default_factory=time.perf_counter)
-    stages: list[dict[str, Any]] = field(default_factory=list)
-
-    @contextmanager
-    def stage(self, name: str, image: str | None = None) -> Iterator[dict[str, Any]]:
-        record: dict[str, Any] = {
-            "stage": name,
-            "title": f"{name} ({image})" if image else name,
-            "sample": self.sample,
-            "state": "done",
-            "verdict": Verdict("pass", "nothing was checked").to_dict(),
-            "steps": [],
-            "details": {},
-        }
-        begun = time.perf_counter()
-        yield record
-        record["seconds"] = time.perf_counter() - begun
-        self.stages.append(record)
-        log.info("%s: %.1f s", record["title"], record["seconds"])
-
-    def seconds(self) -> dict[str, float]:
-        spent: dict[str, float] = {}
-        for record in self.stages:
-            spent[record["stage"]] = spent.get(record["stage"], 0.0) + record["seconds"]
-        return {**spent, "total": time.perf_counter() - self.started}
-
-
 def register_pair(
     fixed: Fixed,
     moving: Sample,
@@ -119,21 +85,21 @@ def register_pair(
     from regflow.stages.assess import assess_pair
     from regflow.stages.report import report_pair
 
-    target = _writable(Path(output))
+    target = writable(Path(output), PRODUCTS)
     settings = load_config(merged(merged({"samples": moving.moving}, preset_settings(preset)), config or {}))
-    journal = _Journal(moving.sample)
-    cores = threads or _cores()
-    with ThreadPoolExecutor(max(2, cores)) as pool:
+    journal = Journal(moving.sample)
+    count = threads or cores()
+    with ThreadPoolExecutor(max(2, count)) as pool:
         with journal.stage("ingest"):
             _refuse_unfit(fixed, moving, pool)
             originals = _read_both(fixed, moving, pool)
-        pair = _align(originals, settings, journal, cores)
+        pair = _align(originals, settings, journal, count)
         pair = replace(pair, landmarks=_landmarks(fixed, moving), truth=_truth(moving, pair.fixed))
         with whole_directory(target) as folder:
             writing = _write_transforms(folder, pair, pool)
             writing.append(pool.submit(_apply, folder, moving, originals, pair, settings, journal))
             with journal.stage("assess") as record:
-                found = assess_pair(pair, settings["assess"], threads=cores)
+                found = assess_pair(pair, settings["assess"], threads=count)
                 record.update(verdict=found.verdict.to_dict(), steps=found.steps)
             with journal.stage("report"):
                 report_pair(
@@ -153,23 +119,6 @@ def register_pair(
                 folder / "quality.json", {"sample": moving.sample, "seconds": seconds, **found.quality}
             )
     return Result(target, pair.forward, found.verdict, found.quality, seconds)
-
-
-def _writable(target: Path) -> Path:
-    """Return the folder if it may be written.
-
-    Raises:
-        InputError: it is a file, or holds what this program did not write.
-    """
-    if target.is_dir():
-        foreign = sorted(item.name for item in target.iterdir() if item.name not in PRODUCTS)
-        if foreign:
-            raise InputError(
-                f"{target}: this folder holds other files ('{foreign[0]}'); name a new folder for the result"
-            )
-    elif target.exists():
-        raise InputError(f"{target}: this is a file; name a folder for the result")
-    return target
 
 
 def _refuse_unfit(fixed: Fixed, moving: Sample, pool: ThreadPoolExecutor) -> None:
@@ -198,7 +147,7 @@ def _read_both(fixed: Fixed, moving: Sample, pool: ThreadPoolExecutor) -> tuple[
 
 
 def _align(
-    originals: tuple[Image, Image], settings: Mapping[str, Any], journal: _Journal, threads: int
+    originals: tuple[Image, Image], settings: Mapping[str, Any], journal: Journal, threads: int
 ) -> "Pair":
     """Prepare, initialize and refine; return the working images with what was found between them."""
     from regflow.stages.assess import Pair
@@ -251,7 +200,7 @@ def _apply(
     originals: tuple[Image, Image],
     pair: "Pair",
     settings: Mapping[str, Any],
-    journal: _Journal,
+    journal: Journal,
 ) -> None:
     """Write what follows the transform: the image, its labels and landmarks, each sampled once."""
     from regflow.core.io.landmarks import read_landmarks, write_landmarks
@@ -268,10 +217,3 @@ def _apply(
         if moving.moving_landmarks is not None and pair.backward is not None:
             moved = map_landmarks(read_landmarks(moving.moving_landmarks), pair.backward)
             write_landmarks(folder / "landmarks.csv", moved)
-
-
-def _cores() -> int:
-    """Return the cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -69,7 +69,7 @@ def register(fixed: str, moving: str, output: Path, preset: str, threads: int | 
         volume=int(volume) if volume is not None and volume.isdigit() else volume,
         **{key: path for key, path in files.items() if key not in ("fixed_mask", "fixed_labels")},
     )
-    with progress_log("register", STAGES, steps_of="regflow.pair"):
+    with progress_log("register", STAGES, steps_of="regflow.journal"):
         result = register_pair(atlas, subject, output, preset=preset, config=_config(given), threads=threads)
     click.echo(f"{result.verdict.status}: {result.verdict.reason}; see {output / 'report.html'}")
     raise SystemExit(1 if result.verdict.status == "fail" else 0)

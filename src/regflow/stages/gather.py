@@ -38,7 +38,8 @@ def gather(
         tables: where to write: ``samples`` and, if wanted, ``labels``; each for both a ``.tsv`` and
             a ``.parquet``, whose suffix is put in place of the given one.
         assessed: directories that assess wrote, named by sample.
-        subjects: what the sheet tells of each sample: ``fixed`` and what :func:`~regflow.samples.stated` names.
+        subjects: what the sheet tells of each sample: ``fixed`` and what
+            :func:`~regflow.samples.stated` names.
         kind: ``volumes`` or ``rasters``.
 
     Returns:

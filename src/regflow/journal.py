@@ -1,0 +1,83 @@
+"""What one pair's registration shares, whatever its kind: a record of the stages, and a folder to fill."""
+
+import logging
+import os
+import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from regflow.core.errors import InputError
+from regflow.core.gate import Verdict
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Journal:
+    """What happened: one record per stage, as in the workflow's ``stage.json``.
+
+    Attributes:
+        sample: the pair's name.
+        started: when, by the clock of performance.
+        stages: the records of those that have ended, in the order of their ends.
+    """
+
+    sample: str
+    started: float = field(default_factory=time.perf_counter)
+    stages: list[dict[str, Any]] = field(default_factory=list)
+
+    @contextmanager
+    def stage(self, name: str, image: str | None = None) -> Iterator[dict[str, Any]]:
+        """Yield a stage's record to fill in; its seconds are those of the block."""
+        record: dict[str, Any] = {
+            "stage": name,
+            "title": f"{name} ({image})" if image else name,
+            "sample": self.sample,
+            "state": "done",
+            "verdict": Verdict("pass", "nothing was checked").to_dict(),
+            "steps": [],
+            "details": {},
+        }
+        begun = time.perf_counter()
+        yield record
+        record["seconds"] = time.perf_counter() - begun
+        self.stages.append(record)
+        log.info("%s: %.1f s", record["title"], record["seconds"])
+
+    def seconds(self) -> dict[str, float]:
+        """Return the seconds by stage, and since the start in ``total``."""
+        spent: dict[str, float] = {}
+        for record in self.stages:
+            spent[record["stage"]] = spent.get(record["stage"], 0.0) + record["seconds"]
+        return {**spent, "total": time.perf_counter() - self.started}
+
+
+def writable(target: Path, products: Collection[str]) -> Path:
+    """Return the folder if it may be written.
+
+    Args:
+        target: the folder, there or not.
+        products: what an earlier result may hold.
+
+    Raises:
+        InputError: it is a file, or holds what this program did not write.
+    """
+    if target.is_dir():
+        foreign = sorted(item.name for item in target.iterdir() if item.name not in products)
+        if foreign:
+            raise InputError(
+                f"{target}: this folder holds other files ('{foreign[0]}'); name a new folder for the result"
+            )
+    elif target.exists():
+        raise InputError(f"{target}: this is a file; name a folder for the result")
+    return target
+
+
+def cores() -> int:
+    """Return the cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
