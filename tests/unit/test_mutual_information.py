@@ -48,6 +48,21 @@ def error_mm(found: Affine, truth: Affine, fixed: Image) -> float:
     return float(np.linalg.norm(found.apply(points) - truth.apply(points), axis=1).mean())
 
 
+def test_simpleitk_climbs_to_the_same_pose(mni_4mm):
+    truth = turned(mni_4mm, degrees=40, shift_mm=50, seed=3)
+    moving = posed(mni_4mm, truth)
+    ours, theirs = (
+        search(mni_4mm, moving, transform="rigid", engine=name) for name in ("compiled", "simpleitk")
+    )
+    assert error_mm(theirs, truth, mni_4mm) < RECOVERED_MM
+    assert error_mm(theirs, ours, mni_4mm) < RECOVERED_MM
+
+
+def test_simpleitk_gives_the_same_bits_whatever_the_threads(mni_4mm, mni6_4mm):
+    one, two = (search(mni_4mm, mni6_4mm, threads=n, engine="simpleitk") for n in (1, 2))
+    assert one.matrix.tobytes() == two.matrix.tobytes()
+
+
 def test_the_gradient_is_that_of_the_value(mni_4mm, mni6_4mm):
     with ThreadPoolExecutor(1) as workers:
         (level,) = information.levels(mni_4mm, mni6_4mm, [20], 32, workers)

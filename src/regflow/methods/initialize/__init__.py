@@ -252,6 +252,12 @@ METHODS: dict[str, Method] = {
                 "each finer step; never more than the image has",
                 "default": [24, 48, 96],
             },
+            "engine": {
+                "enum": ["compiled", "simpleitk"],
+                "description": "what climbs from the best start: regflow's compiled Mattes kernels, or "
+                "SimpleITK's Mattes metric on one thread",
+                "default": "compiled",
+            },
             "bins": {
                 "type": "integer",
                 "minimum": 8,

@@ -2,7 +2,8 @@
 
 The search is coarse to fine. At the coarsest spacing rotations that cover all orientations, with
 the centers of both masks laid on each other, are scored; the most promising are optimized, and the
-best maximum is followed, rigidly and then affinely, to the finest spacing. Mutual information
+best maximum is followed, rigidly and then affinely, to the finest spacing, by compiled kernels or by
+SimpleITK's Mattes metric. Mutual information
 makes no assumption about contrast, and the many starts solve any tilt and patients who lie the
 other way.
 """
@@ -13,11 +14,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from regflow.core.errors import RegistrationError
 from regflow.core.image import Image
 from regflow.core.transform import Affine, Transform
-from regflow.methods.initialize.information import Metric, levels
+from regflow.methods.initialize.information import Level, Metric, levels
+from regflow.methods.initialize.mattes_volumes import climb_mattes
 from regflow.methods.initialize.poses import flattened, lifted, optimize
 from regflow.methods.initialize.search import preferred, search, starting_poses
 
@@ -54,11 +57,20 @@ def mutual_information(
         found = search(pyramid[0], poses, after, ndim, starts=options["starts"], workers=workers)
         log.info("poses at %.1f mm: %s", pyramid[0].spacing, ", ".join(f"{f.value:.3f}" for f in found))
         pose, rigid = preferred(found).pose, options["transform"] == "rigid"
+        if options["engine"] == "simpleitk":
+            spacings = [level.spacing for level in pyramid[1:] or pyramid]
+            near = _world(after, pose, pyramid[0], ndim)
+            return climb_mattes(fixed, moving, near, spacings, bins=options["bins"], rigid=rigid)
         for level in pyramid[1:] or pyramid:
             metric = Metric(level, workers)
             best = optimize(metric, pose, after, ndim, rigid=rigid, iterations=ITERATIONS)
             pose = best.pose
             log.info("%.1f mm: mutual information %.4f", level.spacing, best.value)
+    return _world(after, pose, pyramid[0], ndim)
+
+
+def _world(after: NDArray[np.float64], pose: NDArray[np.float64], level: Level, ndim: int) -> Affine:
+    """Return the map of world points for a pose of points about the level's center."""
     centered = np.eye(4)
-    centered[:3, 3] = -pyramid[0].center
+    centered[:3, 3] = -level.center
     return Affine(flattened(after @ pose @ centered, ndim))
