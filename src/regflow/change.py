@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from regflow.core.errors import InputError
 from regflow.core.files import whole_directory
 from regflow.core.gate import Verdict, worst
+from regflow.journal import Journal, writable
 from regflow.stages.rasters.detect import Between, date_pairs, detect_changes
 from regflow.stages.rasters.detect_inputs import DatedScene, open_pair
 
@@ -72,10 +73,24 @@ def detect_series(
 def _compare(
     before: DatedScene, after: DatedScene, output: Path, settings: Mapping[str, Any], workers: "Workers"
 ) -> Verdict:
+    from regflow.stages.rasters.report import report_change
+
     pair = open_pair(before, after, settings["bands"], settings["margin_px"])
     between = Between((before.name, after.name), (before.date, after.date))
+    journal = Journal(f"{before.name}_{after.name}")
     with whole_directory(output) as folder:
-        return detect_changes(pair, folder, settings, between, workers).verdict
+        with journal.stage("detect") as record:
+            found = detect_changes(pair, folder, settings, between, workers)
+            record.update(verdict=found.verdict.to_dict(), steps=found.steps)
+        files = f"before  {before.path}\nafter   {after.path}"
+        report_change(
+            folder / "report.html",
+            pair=pair,
+            detected=folder,
+            stages=journal.stages,
+            provenance=[("Input files", files)],
+        )
+    return found.verdict
 
 
 def _folder(output: Path, before: DatedScene, after: DatedScene, count: int) -> Path:
@@ -84,13 +99,4 @@ def _folder(output: Path, before: DatedScene, after: DatedScene, count: int) -> 
     Raises:
         InputError: it is a file, or holds what this program did not write.
     """
-    target = output if count == 1 else output / f"{before.name}_{after.name}"
-    if target.is_dir():
-        foreign = sorted(item.name for item in target.iterdir() if item.name not in PRODUCTS)
-        if foreign:
-            raise InputError(
-                f"{target}: this folder holds other files ('{foreign[0]}'); name a new folder for the result"
-            )
-    elif target.exists():
-        raise InputError(f"{target}: this is a file; name a folder for the result")
-    return target
+    return writable(output if count == 1 else output / f"{before.name}_{after.name}", PRODUCTS)

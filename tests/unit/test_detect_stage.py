@@ -95,7 +95,7 @@ def test_chunks_and_workers_change_no_byte(scenes, results, tmp_path, chunk, thr
     detect_series(scenes, tmp_path / "cut", defaults(normalized=True), chunk=chunk, threads=threads)
     names = sorted(path.name for path in results.iterdir())
     assert names == sorted(path.name for path in (tmp_path / "cut").iterdir())
-    for name in names:
+    for name in set(names) - {"report.html"}:  # which tells the seconds
         assert (results / name).read_bytes() == (tmp_path / "cut" / name).read_bytes(), name
 
 
@@ -104,7 +104,7 @@ def test_every_pixel_and_chunks_change_no_byte(scenes, tmp_path):
     for chunk in (256, 512):
         folder = tmp_path / str(chunk)
         detect_series(scenes, folder, defaults(pixels=None), chunk=chunk, threads=2)
-        made.append([path.read_bytes() for path in sorted(folder.iterdir())])
+        made.append([path.read_bytes() for path in sorted(folder.iterdir()) if path.suffix != ".html"])
     assert made[0] == made[1]
 
 

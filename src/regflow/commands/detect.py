@@ -68,8 +68,8 @@ def detect(scenes: tuple[str, ...], output: Path, pairs: str, threads: int | Non
     r"""Map what changed from BEFORE to AFTER, which lie on the same pixels.
 
     The folder gets magnitude.tif, probability.tif (of no change), change.tif (0 unchanged, 1 changed,
-    2 explained by the remaining registration error, 255 no data), changes.gpkg and detect.json. With
-    more than two scenes each comparison gets a folder of its own.
+    2 explained by the remaining registration error, 255 no data), changes.gpkg, detect.json and
+    report.html. With more than two scenes each comparison gets a folder of its own.
 
     \b
     regflow detect 2019.tif aligned/warped.tif -o change

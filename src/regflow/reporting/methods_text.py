@@ -38,7 +38,9 @@ def methods_text(
         catalog: of the kind of image.
     """
     references: list[str] = []
-    sentences = [f"Registration was done with regflow {__version__}."]
+    registered = not stages or any(record["stage"] != "detect" for record in stages)
+    what = "Registration was done" if registered else "Change was mapped"
+    sentences = [f"{what} with regflow {__version__}."]
     for stage in OPENING:
         done = [record for record in stages if record["stage"] == stage and record["state"] == "done"]
         told = _steps(stage, (step for record in done for step in record["steps"]), references)

@@ -183,9 +183,13 @@ def _scene(scene: SceneView, change: ChangeView | None, figures: Mapping[str, An
     if scene.ties is not None:
         title = "Tie points: the shift that was found"
         panels.append(raster_pictures.panel(scene.overview, gray, title, vectors=scene.ties))
-    if "refine" in scene.checks:
-        title = "Check points, which no fit has seen: what is left at the end"
-        panels.append(raster_pictures.panel(scene.overview, gray, title, vectors=scene.checks["refine"]))
+    titles = {
+        "initialize": "Check points, which no fit has seen: what the initial transform leaves",
+        "refine": "Check points: what is left at the end",
+    }
+    for state, title in titles.items():
+        if state in scene.checks:
+            panels.append(raster_pictures.panel(scene.overview, gray, title, vectors=scene.checks[state]))
     names = dict(LAYERS) if not aligned else {"fixed": "First date", "refine": "Second date"}
     short = SHORT_NAMES if not aligned else {"fixed": "First date", "refine": "Second date"}
     outlines = [] if change is None else [change.outlines[k] for k in change.largest]
@@ -196,6 +200,7 @@ def _scene(scene: SceneView, change: ChangeView | None, figures: Mapping[str, An
         "names": names,
         "choices": [(name, short[name]) for name in names],
         "before": "fixed" if aligned else "start",
+        "outlined": aligned,
         "modes": [mode for mode in MODES if differences or mode[0] != "difference"],
         "differences": differences,
         "lead": LEAD_ALIGNED if aligned else LEAD,
@@ -265,7 +270,7 @@ def _change_lead(record: Mapping[str, Any]) -> str:
     return (
         f"From {before} to {after}: {figures['changed_percent']:.2f} % of the valid pixels changed, in "
         f"{figures['regions']:.0f} places. Another {figures['explained_percent']:.2f} % look changed, but a "
-        f"shift of {record['residual_px']:.2f} px, the remaining registration error, explains them."
+        f"shift of up to {record['residual_px']:.2f} px, the remaining registration error, explains them."
     )
 
 

@@ -98,15 +98,21 @@ def gray_overview(values: Array, valid: NDArray[np.bool_]) -> drawing.Bytes:
 
 
 def composite(fixed: Array, moved: Array) -> drawing.Bytes:
-    """Return an RGB picture: the reference red, the registered scene cyan, gray where they agree."""
+    """Return an RGB picture: the reference red, the registered scene cyan, gray where they agree.
+
+    The registered scene is shown with the reference's median and middle half, so that another
+    radiometry gives no color of its own.
+    """
     valid = np.isfinite(fixed) & np.isfinite(moved)
-    parts = []
-    for values in (fixed, moved, moved):
-        window = drawing.window_of(values[valid], 2.0, 98.0) if valid.any() else (0.0, 1.0)
-        part = drawing.gray(np.nan_to_num(values), window)
-        part[~np.isfinite(values)] = 0
-        parts.append(part)
-    return np.dstack(parts)
+    if not valid.any():
+        return np.dstack([np.zeros(fixed.shape, np.uint8)] * 3)
+    low, middle, high = np.percentile(fixed[valid], (25, 50, 75))
+    other_low, other_middle, other_high = np.percentile(moved[valid], (25, 50, 75))
+    like = (moved - other_middle) * ((high - low) / max(other_high - other_low, 1e-9)) + middle
+    window = drawing.window_of(fixed[valid], 2.0, 98.0)
+    red, cyan = (drawing.gray(np.nan_to_num(part), window) for part in (fixed, like))
+    red[~np.isfinite(fixed)] = cyan[~np.isfinite(moved)] = 0
+    return np.dstack([red, cyan, cyan])
 
 
 def change_picture(base: drawing.Bytes, shares: Mapping[str, Array]) -> drawing.Bytes:

@@ -64,7 +64,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "type": ["number", "null"],
         "minimum": 0,
         "description": "remaining registration error; what it explains is marked as such. null takes the "
-        f"assessed RMSE, or {USUAL_RESIDUAL_PX} where there is none",
+        f"assessed CE95 and 0.1 for interpolation, or {USUAL_RESIDUAL_PX} where there is none",
         "default": None,
     },
     "no_change": {
@@ -84,7 +84,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 LIMITS: dict[str, dict[str, float]] = {
     "valid_percent": {"fail_below": 0.1, "warn_below": 10.0},
     "changed_percent": {"warn_above": 40.0},
-    "explained_percent_of_changes": {"warn_above": 50.0},
+    "explained_percent_of_changes": {"warn_above": 80.0},
     "correlation_first": {"warn_below": 0.5},
     "converged": {"warn_below": 1.0},
 }
