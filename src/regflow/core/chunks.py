@@ -214,12 +214,28 @@ def _client(scheduler: str, settings: Mapping[str, Any], count: int, memory: int
                 "the address"
             ) from error
         with client:
+            _refuse_without_regflow(client, settings["address"])
             yield client
         return
     cluster = _local_cluster(count, memory) if scheduler == "processes" else _slurm_cluster(settings, count)
     with cluster, Client(cluster, set_as_default=False) as client:
         client.wait_for_workers(1, timeout=None if scheduler == "slurm" else _START_SECONDS)
         yield client
+
+
+def _refuse_without_regflow(client: "Client", address: str) -> None:
+    """Refuse workers that cannot import what they will be given: Dask would wait for them forever."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        found = set(client.run(version, "regflow").values())
+    except PackageNotFoundError as error:
+        raise InputError(f"dask: the workers at {address} have no regflow; install it there") from error
+    if found - {version("regflow")}:
+        raise InputError(
+            f"dask: the workers at {address} have regflow {', '.join(sorted(found))}, not "
+            f"{version('regflow')}; install the same there"
+        )
 
 
 def _local_cluster(count: int, memory: int) -> Any:

@@ -188,6 +188,7 @@ class CogWriter:
         """
         gdal()
         from rasterio import Env
+        from rasterio._err import CPLE_BaseError
         from rasterio.errors import RasterioError
         from rasterio.shutil import copy
 
@@ -207,7 +208,7 @@ class CogWriter:
                     num_threads=str(self.threads),
                     **options,
                 )
-        except RasterioError as error:
+        except (RasterioError, CPLE_BaseError) as error:
             raise self._failed(error) from error
         self._raw.unlink()
 
