@@ -269,11 +269,12 @@ def test_a_residual_shift_explains_edges_and_no_more():
     limit = chi_square_limit(0.999, model.freedom)
     hit = (statistic(model.difference(before, after)) > limit)[inner]
     left = np.zeros(hit.shape, bool)
-    left[hit] = unexplained_statistic(model, tile, 0.3, hit) > limit
+    variates = model.variates(before, after)
+    left[hit] = unexplained_statistic(variates, tile.valid, 0.3, hit) > limit
     planted = changed[inner]
     assert left[planted].mean() > 0.95
     assert left[~planted].sum() < 0.5 * hit[~planted].sum()
-    nothing = unexplained_statistic(model, tile, 0.0, hit)
+    nothing = unexplained_statistic(variates, tile.valid, 0.0, hit)
     assert nothing == pytest.approx(statistic(model.difference(before, after))[inner][hit])
 
 

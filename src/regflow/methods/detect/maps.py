@@ -73,16 +73,18 @@ def _tile_maps(
     tile: PairTile, rule: Rule
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint8]]:
     """Return the maps of a tile that has a halo, without it."""
-    inner = tile.window(slice(HALO, -HALO), slice(HALO, -HALO))
-    difference = rule.model.difference(inner.before, inner.after)
+    variates = rule.model.variates(tile.before, tile.after)
+    inner = (slice(HALO, -HALO), slice(HALO, -HALO))
+    valid = tile.valid[inner]
+    difference = variates[0][:, *inner] - variates[1][:, *inner]
     values = statistic(difference)
     classes = np.where(values > rule.limit, CHANGED, UNCHANGED).astype(np.uint8)
-    classes[~inner.valid] = NODATA
+    classes[~valid] = NODATA
     changed = classes == CHANGED
     if rule.residual_px > 0 and changed.any():
-        left = unexplained_statistic(rule.model, tile, rule.residual_px, changed)
+        left = unexplained_statistic(variates, tile.valid, rule.residual_px, changed)
         classes[changed] = np.where(left > rule.limit, CHANGED, EXPLAINED)
     magnitude = rule.model.magnitude(difference).astype(np.float32)
     probability = no_change_probability(values, rule.model.freedom).astype(np.float32)
-    magnitude[~inner.valid] = probability[~inner.valid] = np.nan
+    magnitude[~valid] = probability[~valid] = np.nan
     return magnitude, probability, classes

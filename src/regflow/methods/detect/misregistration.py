@@ -12,56 +12,43 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from regflow.methods.detect.model import ChangeModel
-from regflow.methods.detect.tiles import PairTile
+Array = NDArray[np.float64]
 
 HALO = 1
 """Pixels around a block that its gradients need."""
 
 
 def unexplained_statistic(
-    model: ChangeModel, tile: PairTile, radius_px: float, where: NDArray[np.bool_]
-) -> NDArray[np.float64]:
+    variates: tuple[Array, Array], valid: NDArray[np.bool_], radius_px: float, where: NDArray[np.bool_]
+) -> Array:
     """Return the statistic that is left when the second date may shift by up to ``radius_px``.
 
     Args:
-        model: the fitted model.
-        tile: the block, with :data:`HALO` pixels around it.
+        variates: of both dates, ``(p, h, w)`` each, of unit variance where nothing changed, with
+            :data:`HALO` pixels around the block.
+        valid: ``(h, w)``, with the halo.
         radius_px: residual displacement, in pixels.
-        where: ``(h, w)`` of the block without its halo: the pixels to look at.
+        where: of the block without its halo: the pixels to look at.
 
     Returns:
         ``(n,)`` statistic of the ``n`` pixels of ``where``, in row-major order.
     """
     from regflow.methods.detect.kernels import explained_by_shift
 
-    first, second = model.variates(tile.before, tile.after)
-    middle = 0.5 * (first + second)
-    slopes = [_central(middle, tile.valid, axis)[:, where] for axis in (1, 0)]
-    inner = (slice(None), slice(HALO, -HALO), slice(HALO, -HALO))
-    difference = (first - second)[inner][:, where]
-    out = np.empty(difference.shape[1])
-    explained_by_shift(
-        np.ascontiguousarray(difference),
-        np.ascontiguousarray(slopes[0]),
-        np.ascontiguousarray(slopes[1]),
-        radius_px,
-        out,
-    )
+    rows, cols = (index + HALO for index in np.nonzero(where))
+    first, second = variates
+    slopes = [_central(first, second, valid, rows, cols, step) for step in ((0, 1), (1, 0))]
+    difference = first[:, rows, cols] - second[:, rows, cols]
+    out = np.empty(len(rows))
+    explained_by_shift(difference, *slopes, radius_px, out)
     return out
 
 
-def _central(values: NDArray[Any], valid: NDArray[np.bool_], axis: int) -> NDArray[np.float64]:
-    """Return central differences ``(p, h, w)`` inside the halo; 0 beside a pixel that is not valid."""
-    steps = ((0, 2) if axis == 0 else (1, 1), (0, 2) if axis == 1 else (1, 1))
-    rows, cols = values.shape[1:]
-
-    def part(offset_row: int, offset_col: int) -> tuple[slice, slice]:
-        return slice(offset_row, rows - 2 + offset_row), slice(offset_col, cols - 2 + offset_col)
-
-    low = part(steps[0][0], steps[1][0])
-    high = part(steps[0][1], steps[1][1])
+def _central(
+    first: Array, second: Array, valid: NDArray[np.bool_], rows: Any, cols: Any, step: tuple[int, int]
+) -> Array:
+    """Return central differences ``(p, n)`` of both dates' mean; 0 beside a pixel that is not valid."""
+    low, high = (rows - step[0], cols - step[1]), (rows + step[0], cols + step[1])
     both = valid[low] & valid[high]
-    slope: NDArray[np.float64] = 0.5 * (values[:, high[0], high[1]] - values[:, low[0], low[1]])
-    slope[:, ~both] = 0.0
-    return slope
+    ends = [first[:, *place] + second[:, *place] for place in (low, high)]
+    return np.where(both, 0.25 * (ends[1] - ends[0]), 0.0)
