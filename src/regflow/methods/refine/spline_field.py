@@ -133,11 +133,12 @@ def fit_field(
     plane = _plane(places, np.asarray(values, np.float64), prior)
     level = values - _on_plane(plane, places)
     problem = _Problem(places, level, shape)
-    weights, chosen = prior, stiffness is None
+    weights, held = prior, STIFFNESSES[0] if stiffness is None else stiffness
     for turn in range(ROUNDS):
-        if stiffness is None or (chosen and turn == ROUNDS // 2):
-            stiffness = _best_stiffness(problem, weights, np.random.default_rng(seed))
-        coefs = problem.solve(weights, stiffness)
+        if stiffness is None and turn in (0, ROUNDS // 2):
+            tried = _nearby(held) if turn else STIFFNESSES
+            held = _best_stiffness(problem, weights, tried, np.random.default_rng(seed))
+        coefs = problem.solve(weights, held)
         residuals = level - problem.evaluate(coefs)
         scale = max(_spread(residuals, prior), floor)
         weights = prior * _biweight(np.hypot(*residuals.T) / scale)
@@ -146,7 +147,7 @@ def fit_field(
     controls = np.stack([cols, rows], axis=-1).reshape(-1, 2)
     coefs = coefs + _on_plane(plane, controls).T.reshape(2, *shape)
     field = SplineField(coefs, (float(extent[0]), float(extent[1])), spacing)
-    return Fit(field, weights, residuals, scale, stiffness)
+    return Fit(field, weights, residuals, scale, held)
 
 
 def unlike_neighbors(
@@ -222,11 +223,16 @@ class _Problem:
         return out
 
 
-def _best_stiffness(problem: _Problem, weights: Array, rng: np.random.Generator) -> float:
-    """Return the stiffness that predicts left-out points best, judged by their robust weights."""
+def _best_stiffness(problem: _Problem, weights: Array, near: float | None, rng: np.random.Generator) -> float:
+    """Return the stiffness that predicts left-out points best, judged by their robust weights.
+
+    All are tried, or ``near`` and the next on either side.
+    """
+    around = 0 if near is None else STIFFNESSES.index(near)
+    tried = STIFFNESSES if near is None else STIFFNESSES[max(around - 1, 0) : around + 2]
     fold = rng.permutation(len(weights)) % FOLDS
     errors = []
-    for stiffness in STIFFNESSES:
+    for stiffness in tried:
         total = 0.0
         for k in range(FOLDS // 2):
             coefs = problem.solve(np.where(fold == k, 0.0, weights), stiffness)
@@ -234,7 +240,7 @@ def _best_stiffness(problem: _Problem, weights: Array, rng: np.random.Generator)
             total += float((weights * (left**2).sum(1))[fold == k].sum())
         errors.append(total)
     good = np.flatnonzero(np.array(errors) <= AS_GOOD * min(errors))
-    return STIFFNESSES[int(good[-1])]
+    return tried[int(good[-1])]
 
 
 def _plane(places: Array, values: Array, prior: Array) -> Array:
@@ -382,8 +388,9 @@ def _solve_band(band: Array, right: Array) -> None:
             factor = band[k, i] * pivot
             if factor == 0.0:
                 continue
-            for j in range(i, width):
-                band[k + i, j - i] -= factor * band[k, j]
+            below, rest = band[k + i, : width - i], band[k, i:]
+            for j in range(width - i):
+                below[j] -= factor * rest[j]
             for c in range(right.shape[1]):
                 right[k + i, c] -= factor * right[k, c]
     for k in range(size - 1, -1, -1):

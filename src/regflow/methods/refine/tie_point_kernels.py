@@ -343,7 +343,7 @@ def align(
         free: 2 to move the window, 6 to let its linear part follow too.
         rounds: most iterations.
         tolerance: samples; a change below it ends the iterations.
-        sampled: ``(C, n, n)``, filled with the patch at the final warp.
+        sampled: ``(C, n, n)``, filled with the patch where the last iteration began.
 
     Returns:
         The correlation at the end (-2 when the window left the patch or has too little texture), and
@@ -375,8 +375,6 @@ def align(
         _solve(lower, step)
         if _compose(warp, step, half) < tolerance:
             break
-    if not _sample(coefs, warp, sampled):
-        return -2.0, 0.0, 0.0
     found = _agreement(template, sampled, weight, total)
     left = max(1.0 - found * found, 0.0) * spread / max(total * template.shape[0] - free, 1.0)
     return found, _error(lower, left, 0), _error(lower, left, 1)

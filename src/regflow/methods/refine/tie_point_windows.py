@@ -59,7 +59,7 @@ SSIM_CELL = 7
 LEAST_VALID = 0.5
 """Share of a window that must be valid in both scenes."""
 ROUNDS = 12
-TOLERANCE = 0.003
+TOLERANCE = 0.01
 """Samples; an iteration that moves a window by less is its last."""
 
 _JIT: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
