@@ -223,13 +223,15 @@ class _Problem:
         return out
 
 
-def _best_stiffness(problem: _Problem, weights: Array, near: float | None, rng: np.random.Generator) -> float:
-    """Return the stiffness that predicts left-out points best, judged by their robust weights.
+def _nearby(stiffness: float) -> tuple[float, ...]:
+    around = STIFFNESSES.index(stiffness)
+    return STIFFNESSES[max(around - 1, 0) : around + 2]
 
-    All are tried, or ``near`` and the next on either side.
-    """
-    around = 0 if near is None else STIFFNESSES.index(near)
-    tried = STIFFNESSES if near is None else STIFFNESSES[max(around - 1, 0) : around + 2]
+
+def _best_stiffness(
+    problem: _Problem, weights: Array, tried: Sequence[float], rng: np.random.Generator
+) -> float:
+    """Return the stiffness that predicts left-out points best, judged by their robust weights."""
     fold = rng.permutation(len(weights)) % FOLDS
     errors = []
     for stiffness in tried:
