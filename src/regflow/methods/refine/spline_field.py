@@ -136,7 +136,7 @@ def fit_field(
     weights, held = prior, STIFFNESSES[0] if stiffness is None else stiffness
     for turn in range(ROUNDS):
         if stiffness is None and turn in (0, ROUNDS // 2):
-            tried = _nearby(held) if turn else STIFFNESSES
+            tried = _no_stiffer(held) if turn else STIFFNESSES
             held = _best_stiffness(problem, weights, tried, np.random.default_rng(seed))
         coefs = problem.solve(weights, held)
         residuals = level - problem.evaluate(coefs)
@@ -223,9 +223,9 @@ class _Problem:
         return out
 
 
-def _nearby(stiffness: float) -> tuple[float, ...]:
-    around = STIFFNESSES.index(stiffness)
-    return STIFFNESSES[max(around - 1, 0) : around + 2]
+def _no_stiffer(stiffness: float) -> tuple[float, ...]:
+    """Return what is worth a second try: gross errors make the first choice too stiff, not too soft."""
+    return STIFFNESSES[: STIFFNESSES.index(stiffness) + 2]
 
 
 def _best_stiffness(
