@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.features import rasterize
-from scipy.ndimage import label, shift
+from scipy.ndimage import gaussian_filter, label, map_coordinates, shift
 from test_detect_methods import later, sentinel
 
 from regflow.change import detect_series
@@ -21,9 +21,12 @@ from regflow.core.chunks import open_workers
 from regflow.core.errors import InputError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
+from regflow.methods.detect import METHODS
+from regflow.methods.detect.ir_mad import ir_mad
 from regflow.methods.detect.maps import CHANGED, EXPLAINED, NODATA
 from regflow.methods.detect.polygons import areas
 from regflow.methods.detect.regions import RegionMerger, labeled, regions_of
+from regflow.methods.detect.registration_noise import registration_noise
 from regflow.methods.detect.scene_pair import ScenePair, SceneTiles, sampled
 from regflow.stages.rasters.detect import date_pairs
 from regflow.stages.rasters.detect_inputs import DatedScene, open_pair
@@ -195,6 +198,25 @@ def test_a_known_residual_is_what_edges_are_held_against(scenes, tmp_path):
     assert found[0.0][1] == 0
     assert found[0.35][1] > found[0.35][0]
     assert found[0.35][0] < 0.5 * found[0.0][0]
+
+
+@pytest.mark.parametrize("sigma", [0.0, 0.15, 0.4])
+def test_registration_noise_is_measured_from_the_scenes(sigma):
+    rng = np.random.default_rng(2)
+    scene = np.stack([gaussian_filter(band, 1) for band in sentinel()])
+    rows, cols = np.indices(scene.shape[1:])
+    by = [gaussian_filter(rng.normal(size=rows.shape), 12) for _ in (0, 1)]
+    by = [sigma * part / part.std() for part in by]
+    moved = np.stack([map_coordinates(band, (rows + by[0], cols + by[1]), order=5) for band in scene])
+    after = later(moved, 3)
+    after[:, 40:80, 60:130] += 700
+    grid = Grid(scene.shape[1:], np.eye(3))
+    pair = ScenePair(Image(scene, grid), Image(after, grid), 1)
+    with open_workers({}, threads=2) as workers:
+        tiles = sampled(pair, workers, 4_000_000)
+        model = ir_mad(tiles, METHODS["ir-mad"].complete({})).model
+        found = registration_noise(pair, model, workers)
+    assert found == pytest.approx(sigma, rel=0.4, abs=0.06)
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([3, 5, 8]), st.integers(1, 6), st.floats(0.2, 0.7))

@@ -132,7 +132,8 @@ def test_the_detect_stage_compares_the_warped_scene_with_the_reference(cohort):
     assert record["before"] == {"name": "june", "date": "2017-06-16"}
     assert record["after"] == {"name": "july", "date": "2018-07-01"}
     quality = read_json(cohort.places["assessed"] / "quality.json")
-    assert record["residual_px"] == pytest.approx(quality["figures"]["ce95_px_refine"] + 0.1)
+    shown = 2.45 * record["figures"]["registration_noise_px"]
+    assert record["residual_px"] == pytest.approx(max(quality["figures"]["ce95_px_refine"], shown))
     assert 0.5 < record["figures"]["changed_percent"] < 3
     stage = read_json(cohort.places["detected"] / "stage.json")
     assert (stage["stage"], stage["state"]) == ("detect", "done")
@@ -307,4 +308,4 @@ def test_page_of_a_change_map_alone(cohort, tmp_path):
     assert "Accuracy and similarity" not in page.text
     assert any(image["alt"].startswith("Second date, change 1") for image in page.images)
     record = json.loads((tmp_path / "out/detect.json").read_text())
-    assert record["residual_px"] == 0.2
+    assert record["residual_px"] < 0.5

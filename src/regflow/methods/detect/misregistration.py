@@ -2,9 +2,7 @@
 
 Where two scenes do not lie on one another to the last tenth of a pixel, every edge looks changed, by
 the local gradient times the residual displacement. A pixel is marked when some displacement no larger
-than the residual leaves a statistic that is not a change any more (after Bruzzone and Cossu, IEEE
-Trans. Image Processing 12(4):478-484, 2003, who model registration noise; the bound on the
-displacement is here the measured one).
+than the residual leaves a statistic that is not a change any more.
 """
 
 from typing import Any
@@ -37,17 +35,29 @@ def unexplained_statistic(
 
     rows, cols = (index + HALO for index in np.nonzero(where))
     first, second = variates
-    slopes = [_central(first, second, valid, rows, cols, step) for step in ((0, 1), (1, 0))]
+    slopes = [central_differences(variates, valid, rows, cols, step) for step in ((0, 1), (1, 0))]
     difference = first[:, rows, cols] - second[:, rows, cols]
     out = np.empty(len(rows))
     explained_by_shift(difference, *slopes, radius_px, out)
     return out
 
 
-def _central(
-    first: Array, second: Array, valid: NDArray[np.bool_], rows: Any, cols: Any, step: tuple[int, int]
+def central_differences(
+    variates: tuple[Array, Array], valid: NDArray[np.bool_], rows: Any, cols: Any, step: tuple[int, int]
 ) -> Array:
-    """Return central differences ``(p, n)`` of both dates' mean; 0 beside a pixel that is not valid."""
+    """Return the slopes of both dates' mean at some pixels.
+
+    Args:
+        variates: of both dates, ``(p, h, w)`` each.
+        valid: ``(h, w)``.
+        rows: ``(n,)`` of the pixels, none at the border.
+        cols: likewise.
+        step: ``(0, 1)`` for the slope along x, ``(1, 0)`` along y.
+
+    Returns:
+        ``(p, n)`` per pixel; 0 beside a pixel that is not valid.
+    """
+    first, second = variates
     low, high = (rows - step[0], cols - step[1]), (rows + step[0], cols + step[1])
     both = valid[low] & valid[high]
     ends = [first[:, *place] + second[:, *place] for place in (low, high)]

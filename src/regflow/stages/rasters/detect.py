@@ -23,6 +23,7 @@ from regflow.methods.detect.maps import CHANGED, EXPLAINED, NODATA, Measured, Ru
 from regflow.methods.detect.model import Fit
 from regflow.methods.detect.normalization import Normalization, normalization
 from regflow.methods.detect.regions import RegionMerger, Regions
+from regflow.methods.detect.registration_noise import RADIUS_95, registration_noise
 from regflow.methods.detect.scene_pair import ScenePair, SceneTiles, chunks_of, sampled, window_bytes
 from regflow.methods.detect.thresholds import limit_of
 from regflow.methods.detect.tiles import Tiles
@@ -30,7 +31,7 @@ from regflow.methods.table import find
 from regflow.stages.outcome import Outcome, conclude, done, timed
 from regflow.stages.rasters.change_files import ChangeFiles
 from regflow.stages.rasters.detect_inputs import fixed_scene, open_pair, residual_px, warped_scene
-from regflow.stages.rasters.detect_options import LIMITS, USUAL_RESIDUAL_PX
+from regflow.stages.rasters.detect_options import LARGEST_RESIDUAL_PX, LIMITS
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ class Between:
     Attributes:
         names: of the first and the second date's scene.
         dates: ISO 8601, None where unknown.
-        residual_px: remaining registration error, None where nobody measured it.
+        residual_px: largest displacement that registration left, None where nobody measured it.
     """
 
     names: tuple[str, str]
@@ -100,8 +101,9 @@ def detect_changes(
         fit = _fit(tiles, settings)
         limit = limit_of(tiles, fit.model, settings["threshold"], settings["level"])
         lines = _normalized(tiles, fit, settings)
-    residual = _first_given(settings["residual_px"], between.residual_px, USUAL_RESIDUAL_PX)
-    rule = Rule(fit.model, limit, residual, _quantum(fit))
+    with timed(steps, "registration noise"):
+        noise = registration_noise(pair, fit.model, workers)
+    rule = Rule(fit.model, limit, _residual(settings, between, noise), _quantum(fit))
     tally = Tally()
     with timed(steps, "maps"), ChangeFiles(folder, pair, fit.model, between.dates) as files:
         regions = _maps(pair, rule, workers, settings["mapping_unit_px"], files, tally)
@@ -110,7 +112,7 @@ def detect_changes(
     if settings["normalized"]:
         with timed(steps, "normalization"):
             _write_normalized(pair, lines, Path(folder), workers)
-    figures = _figures(pair, tally, regions, fit)
+    figures = {**_figures(pair, tally, regions, fit), "registration_noise_px": noise}
     verdict = judge(figures, {**LIMITS, **settings["limits"]})
     content = _record(settings, between, fit, rule, lines, figures, verdict)
     write_json(Path(folder) / "detect.json", content)
@@ -237,8 +239,11 @@ def _quantum(fit: Fit) -> float:
     return float(2.0 ** (math.floor(math.log2(size)) - 16))
 
 
-def _first_given(*values: float | None) -> float:
-    return next(float(value) for value in values if value is not None)
+def _residual(settings: Mapping[str, Any], between: Between, noise: float) -> float:
+    """Return the radius within which a displacement may explain a change."""
+    if settings["residual_px"] is not None:
+        return float(settings["residual_px"])
+    return min(max(between.residual_px or 0.0, RADIUS_95 * noise), LARGEST_RESIDUAL_PX)
 
 
 def _figures(pair: ScenePair, tally: Tally, regions: Regions, fit: Fit) -> dict[str, float]:

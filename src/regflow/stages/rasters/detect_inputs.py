@@ -16,9 +16,6 @@ from regflow.methods.detect.scene_pair import ScenePair
 from regflow.stages.rasters.ingest import read_manifest, scene_of
 from regflow.stages.rasters.views import excluded_values
 
-INTERPOLATION_PX = 0.1
-"""Interpolating texture near the limit of resolution changes it as much as a shift by this would."""
-
 WARPED_FILE = "warped.tif"
 MASK_FILE = "mask.tif"
 """In the apply stage's directory: the moving scene, and its quality mask if it has one."""
@@ -95,8 +92,7 @@ def warped_scene(manifest: str | Path, folder: str | Path) -> DatedScene:
 def residual_px(assessed: str | Path, grid: Grid) -> float | None:
     """Return the largest displacement that is plausible after registration, in pixels of a grid.
 
-    The radius that holds 95% of the check points' residuals, and what interpolation adds; None where
-    there were no check points.
+    The radius that holds 95% of the check points' residuals; None where there were no check points.
     """
     quality = read_json(Path(assessed) / "quality.json")
     found = quality["figures"].get("ce95_px_refine")
@@ -104,7 +100,7 @@ def residual_px(assessed: str | Path, grid: Grid) -> float | None:
         return None
     measured, here = quality.get("pixel_m"), meters_per_pixel(grid)
     scale = 1.0 if measured is None or here is None else math.hypot(*measured) / math.hypot(*here)
-    return float(found) * scale + INTERPOLATION_PX
+    return float(found) * scale
 
 
 def _open(scene: DatedScene, header: RasterHeader, bands: Sequence[int | str] | None) -> Image:

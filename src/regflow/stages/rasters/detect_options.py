@@ -6,8 +6,8 @@ from regflow.methods.detect import METHODS
 from regflow.methods.detect.thresholds import THRESHOLDS
 from regflow.schema_parts import Schema, limits_schema, section
 
-USUAL_RESIDUAL_PX = 0.2
-"""Remaining registration error where nobody measured it."""
+LARGEST_RESIDUAL_PX = 1.0
+"""Beyond it local gradients say nothing about displaced pixels."""
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "method": {
@@ -63,8 +63,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "residual_px": {
         "type": ["number", "null"],
         "minimum": 0,
-        "description": "remaining registration error; what it explains is marked as such. null takes the "
-        f"assessed CE95 and 0.1 for interpolation, or {USUAL_RESIDUAL_PX} where there is none",
+        "description": "largest remaining displacement; what it explains is marked as such. null takes the "
+        "larger of the assessed CE95 and of what the scenes themselves show at their edges",
         "default": None,
     },
     "no_change": {
@@ -85,6 +85,7 @@ LIMITS: dict[str, dict[str, float]] = {
     "valid_percent": {"fail_below": 0.1, "warn_below": 10.0},
     "changed_percent": {"warn_above": 40.0},
     "explained_percent_of_changes": {"warn_above": 80.0},
+    "registration_noise_px": {"warn_above": 0.5},
     "correlation_first": {"warn_below": 0.5},
     "converged": {"warn_below": 1.0},
 }
