@@ -59,7 +59,7 @@ def scatter(residuals: NDArray[np.float64], ce90: float) -> str:
     middle = SIDE / 2
     scale = (middle - 26) / bound
     parts = [
-        f'<svg viewBox="0 0 {SIDE} {SIDE}" role="img" '
+        f'<svg class="round" viewBox="0 0 {SIDE} {SIDE}" role="img" '
         f'aria-label="Residuals around zero; nine of ten lie within {ce90:.2f} px">',
         f'<path class="axis" d="M26 {middle}H{SIDE - 26}M{middle} 26V{SIDE - 26}"/>',
     ]
