@@ -134,7 +134,7 @@ def _stac() -> Schema:
 def _stages() -> dict[str, Schema]:
     """Return the sections that the stages and the tables of methods state themselves."""
     from regflow.methods import initialize, refine, representation
-    from regflow.stages.rasters import apply, assess, detect_options
+    from regflow.stages.rasters import apply, assess, detect_options, report
     from regflow.stages.rasters.initialize import LADDER
     from regflow.stages.rasters.initialize import LIMITS as INITIALIZE_LIMITS
     from regflow.stages.rasters.refine import LIMITS as REFINE_LIMITS
@@ -153,7 +153,7 @@ def _stages() -> dict[str, Schema]:
             **{**assess.OPTIONS, "limits": limits_schema(assess.LIMITS, others=True)},
         ),
         "detect": detect_options.schema(),
-        "report": section("the pages of figures and pictures"),
+        "report": section("the pages of figures and pictures", **report.OPTIONS),
         "dask": _dask(),
     }
 

@@ -84,6 +84,11 @@ def earlier_date(wildcards):
     )
 
 
+def change_map(wildcards):
+    """Return what detect found of a sample; nothing where no changes are wanted."""
+    return [f"<results>/detect/{name}" for name in before if name == wildcards.sample]
+
+
 def manifests(wildcards):
     """Return what ingest found about every image."""
     return [

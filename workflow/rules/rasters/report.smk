@@ -9,6 +9,7 @@ rule report:
         refined="<results>/refine/{sample}",
         applied="<results>/apply/{sample}",
         assessed="<results>/assess/{sample}",
+        detected=change_map,
     output:
         page=report(
             "<results>/report/{sample}.html",

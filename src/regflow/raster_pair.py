@@ -1,0 +1,245 @@
+"""One pair of scenes, from files to aligned scene, correction, tie points, figures and report.
+
+The chain behind ``regflow register`` for rasters: the stages' own functions, as the workflow calls
+them, without Snakemake and without intermediate files.
+"""
+
+import logging
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from regflow.config import load_config
+from regflow.core.errors import InputError
+from regflow.core.files import whole_directory, write_json
+from regflow.core.gate import Verdict
+from regflow.core.transform import Transform
+from regflow.journal import Journal, cores, writable
+from regflow.raster_samples import RasterSample
+from regflow.stages.rasters.working import WorkingScene
+
+if TYPE_CHECKING:
+    from regflow.core.chunks import Workers
+    from regflow.stages.rasters.assess import ScenePair
+    from regflow.stages.rasters.refine import RefinedScene
+
+log = logging.getLogger(__name__)
+
+PRODUCTS = (
+    "warped.tif",
+    "mask.tif",
+    "companions",
+    "classes",
+    "displacement.tif",
+    "field.tif",
+    "transform.json",
+    "tie_points.gpkg",
+    "check_points.gpkg",
+    "quality.json",
+    "report.html",
+)
+"""What the folder of a pair may hold; a folder that holds anything else is not written over."""
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What :func:`register_scenes` came to.
+
+    Attributes:
+        output: the folder with the files of :data:`PRODUCTS`.
+        transform: from fixed to moving points, both in the fixed scene's CRS.
+        verdict: of the registration as a whole.
+        quality: content of ``quality.json``.
+        seconds: by stage, and in ``total``; stages overlap, so they add up to more.
+    """
+
+    output: Path
+    transform: Transform
+    verdict: Verdict
+    quality: dict[str, Any]
+    seconds: dict[str, float]
+
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """What all steps of one pair share."""
+
+    moving: RasterSample
+    settings: Mapping[str, Any]
+    journal: Journal
+    threads: int
+    workers: "Workers"
+
+
+def register_scenes(
+    moving: RasterSample,
+    output: str | Path,
+    *,
+    config: Mapping[str, Any] | None = None,
+    threads: int | None = None,
+) -> Result:
+    """Bring a moving scene onto its fixed one and write the result into a folder, whole or not at all.
+
+    Args:
+        moving: the moving scene, and the fixed one it goes to.
+        output: the folder to make; one that holds an earlier result is replaced.
+        config: sections of the configuration that replace the defaults, key by key.
+        threads: most threads to use, all cores when None; no byte of the products but the seconds
+            in ``quality.json`` and ``report.html`` depends on it.
+
+    Raises:
+        InputError: a file, the folder or a key of ``config`` is wrong.
+        RegistrationError: no method gave a usable transform.
+    """
+    from regflow.core.chunks import open_workers
+
+    target = writable(Path(output), PRODUCTS)
+    settings = load_config({"kind": "rasters", "samples": moving.moving, **(config or {})})
+    journal = Journal(moving.sample)
+    count = threads or cores()
+    with (
+        ThreadPoolExecutor(max(2, count)) as pool,
+        open_workers(settings["dask"], threads=count) as workers,
+    ):
+        job = _Job(moving, settings, journal, count, workers)
+        with journal.stage("ingest"):
+            _refuse_unfit(moving, pool)
+        scenes = _prepare(job)
+        pair, refined = _align(job, scenes)
+        with whole_directory(target) as folder:
+            _write_correction(folder, pair, refined)
+            applying = pool.submit(_apply, folder, job, scenes)
+            quality, verdict, seconds = _assess(folder, job, pair, refined, applying)
+    return Result(target, pair.refined, verdict, quality, seconds)
+
+
+def _refuse_unfit(moving: RasterSample, pool: ThreadPoolExecutor) -> None:
+    """Look at all files.
+
+    Raises:
+        InputError: every problem found, one to a line.
+    """
+    from regflow.stages.rasters.ingest import examine
+
+    both = list(pool.map(examine, (moving.fixed, moving)))
+    for found in both:
+        for sentence in found.warnings:
+            log.warning("%s", sentence)
+    problems = [sentence for found in both for sentence in found.problems]
+    if problems:
+        raise InputError("\n".join(dict.fromkeys(problems)))
+
+
+def _prepare(job: _Job) -> tuple[Any, Any]:
+    """Return the fixed and the moving working scene, each with its overview."""
+    from regflow.stages.rasters.preprocess import prepare
+
+    settings = job.settings["preprocess"]
+    with job.journal.stage("preprocess", "fixed") as record:
+        fixed, overview, record["steps"] = prepare(job.moving.fixed.scene, settings)
+    with job.journal.stage("preprocess", "moving") as record:
+        moving, image, record["steps"] = prepare(job.moving.scene, settings, reference=(fixed, overview))
+    return (fixed, overview), (moving, image)
+
+
+def _align(job: _Job, scenes: tuple[Any, Any]) -> tuple["ScenePair", "RefinedScene"]:
+    """Initialize and refine; return what was found between the scenes, ready to be assessed."""
+    from regflow.stages.rasters.assess import ScenePair
+    from regflow.stages.rasters.initialize import align
+    from regflow.stages.rasters.refine import refine_scene
+
+    (fixed, fixed_overview), (moving, moving_overview) = scenes
+    shared: dict[str, Any] = {"threads": job.threads, "seed": job.settings["seed"]}
+    with job.journal.stage("initialize") as record:
+        start = align(fixed_overview, moving_overview, job.settings["initialize"], **shared)
+        record.update(verdict=start.verdict.to_dict(), steps=start.steps)
+    images = fixed.matched(moving).open(), moving.open()
+    with job.journal.stage("refine") as record:
+        refined = refine_scene(
+            *images, start.transform, job.settings["refine"], workers=job.workers, **shared
+        )
+        record.update(verdict=refined.climb.verdict.to_dict(), steps=refined.climb.steps)
+    verdicts = {"initialize": start.verdict, "refine": refined.climb.verdict}
+    truth = _truth(job.moving)
+    return ScenePair(*images, start.transform, refined.transform, truth, verdicts), refined
+
+
+def _truth(moving: RasterSample) -> Transform | None:
+    from regflow.core.io.raster_transforms import read_displacement
+
+    return None if moving.truth is None else read_displacement(moving.truth)
+
+
+def _write_correction(folder: Path, pair: "ScenePair", refined: "RefinedScene") -> None:
+    """Write ``transform.json`` with its field, ``displacement.tif`` and ``tie_points.gpkg``."""
+    from regflow.core.io.raster_transforms import write_raster_transform
+    from regflow.stages.rasters.refine import write_tie_points
+
+    write_raster_transform(folder, pair.refined, pair.fixed.grid)
+    if refined.points is not None:
+        write_tie_points(folder / "tie_points.gpkg", refined.points, pair.fixed.grid, pair.initial)
+
+
+def _apply(folder: Path, job: _Job, scenes: tuple[Any, Any]) -> None:
+    """Write what follows the correction: the scene, its mask, companions and classes."""
+    from regflow.stages.rasters.apply import Source, warp_raster
+
+    fixed, moving = (scene.view for scene, _ in scenes)
+    files = {"warped": Source(job.moving.moving, nodata=moving.nodata)}
+    if job.moving.scene.mask is not None:
+        files["mask"] = Source(job.moving.scene.mask, classes=True)
+    files |= {f"companions/{name}": Source(path) for name, path in job.moving.companions.items()}
+    files |= {f"classes/{name}": Source(path, True) for name, path in job.moving.classes.items()}
+    with job.journal.stage("apply") as record:
+        for name, source in files.items():
+            warp_raster(
+                source,
+                folder / f"{name}.tif",
+                fixed=fixed.grid,
+                moving=moving,
+                refined=folder,
+                settings=job.settings["apply"],
+                workers=job.workers,
+            )
+            record["steps"].append({"name": name})
+
+
+def _assess(
+    folder: Path, job: _Job, pair: "ScenePair", refined: "RefinedScene", applying: Future[None]
+) -> tuple[dict[str, Any], Verdict, dict[str, float]]:
+    """Measure while the products are written; then write figures and page."""
+    from regflow.stages.rasters.assess import assess_scene, write_check_points
+    from regflow.stages.rasters.report import report_scene
+
+    journal = job.journal
+    with journal.stage("assess") as record:
+        found = assess_scene(
+            pair,
+            job.settings["assess"],
+            threads=job.threads,
+            seed=job.settings["seed"],
+            workers=job.workers,
+        )
+        write_check_points(folder / "check_points.gpkg", found.points, pair.transforms)
+        record.update(verdict=found.verdict.to_dict(), steps=found.steps)
+    fixed, moving = job.moving.fixed.image, job.moving.moving
+    ties = folder / "tie_points.gpkg"
+    with journal.stage("report"):
+        report_scene(
+            folder / "report.html",
+            sample=job.moving.sample,
+            pair=pair,
+            assessment=found,
+            stages=journal.stages,
+            tie_points=ties if ties.exists() else None,
+            settings=job.settings["report"],
+            facts=[("onto", Path(fixed).name)],
+            provenance=[("Input files", f"fixed   {fixed}\nmoving  {moving}")],
+        )
+    applying.result()
+    seconds = journal.seconds()
+    content = {"sample": job.moving.sample, "seconds": seconds, **found.quality}
+    write_json(folder / "quality.json", content)
+    return content, found.verdict, seconds

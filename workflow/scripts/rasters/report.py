@@ -1,0 +1,20 @@
+"""Write one sample's page (rule report)."""
+
+from regflow.core.logs import stage_log
+
+with stage_log(snakemake.log[0]):
+    from regflow.stages.rasters.report import report
+
+    report(
+        snakemake.output.page,
+        sample=snakemake.wildcards.sample,
+        manifests=(snakemake.input.fixed_manifest, snakemake.input.moving_manifest),
+        prepared=(snakemake.input.fixed, snakemake.input.moving),
+        initial=snakemake.input.initial,
+        refined=snakemake.input.refined,
+        applied=snakemake.input.applied,
+        assessed=snakemake.input.assessed,
+        detected=next(iter(snakemake.input.get("detected", [])), None),
+        settings=snakemake.params.settings,
+        picture=snakemake.output.picture,
+    )

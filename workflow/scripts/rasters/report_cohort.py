@@ -1,0 +1,16 @@
+"""Write the cohort's page (rule report_cohort)."""
+
+from regflow.core.logs import stage_log
+
+with stage_log(snakemake.log[0]):
+    from regflow.stages.rasters.report import report_cohort
+
+    report_cohort(
+        snakemake.output[0],
+        tables={"samples": snakemake.input.samples[0]},
+        assessed=snakemake.input.assessed,
+        pages=dict(zip(snakemake.params.samples, snakemake.input.pages, strict=True)),
+        images=dict(zip(snakemake.params.samples, snakemake.input.images, strict=True)),
+        provenance=snakemake.input.provenance,
+        configuration=snakemake.input.configuration,
+    )
