@@ -87,12 +87,34 @@ def test_colors_and_alpha(tmp_path):
         assert (dataset.dataset_mask() > 0).sum() == 500 * 1300
 
 
-def test_pixels_never_written_are_nodata(tmp_path):
+def test_a_window_left_out_is_a_defect(tmp_path):
     profile = CogProfile(GRID, "float32", plain_bands("x"), nodata=float("nan"))
-    with CogWriter(tmp_path / "a.tif", profile) as cog:
+    with (
+        pytest.raises(ValueError, match="10000 of 1430000 pixels"),
+        CogWriter(tmp_path / "a.tif", profile) as cog,
+    ):
         cog.write(np.ones((1, 100, 100), np.float32), slice(0, 100), slice(0, 100))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_names_and_tags_may_hold(tmp_path):
+    names = ('<B04> & "red"', "Grün")
+    bands = tuple(Band(n, name, "uint8", None, 1.0, 0.0, "gray") for n, name in enumerate(names, start=1))
+    profile = CogProfile(GRID, "uint8", bands, nodata=255, tags={"NOTE": "a < b\nc & d"})
+    write(tmp_path / "a.tif", profile, values_of("uint8"))
     with rasterio.open(tmp_path / "a.tif") as dataset:
-        assert np.isfinite(dataset.read()).sum() == 100 * 100
+        assert dataset.descriptions == names
+        assert dataset.tags()["NOTE"] == "a < b\nc & d"
+        assert dataset.nodata == 255
+
+
+def test_geographic_coordinates_keep_their_order(tmp_path):
+    geographic = rasterio.crs.CRS.from_epsg(4326).to_wkt()
+    grid = Grid(GRID.shape, np.array([[1e-4, 0, 15.00005], [0, -1e-4, 52.2], [0, 0, 1]]), geographic)
+    write(tmp_path / "a.tif", CogProfile(grid, "uint8", bands_of("uint8")), values_of("uint8"))
+    header = read_raster_header(tmp_path / "a.tif")
+    np.testing.assert_allclose(header.grid.affine, grid.affine, rtol=0, atol=1e-12)
+    assert rasterio.crs.CRS.from_wkt(header.crs).to_epsg() == 4326
 
 
 def test_pixel_space_gets_no_georeference(tmp_path):

@@ -1,18 +1,20 @@
 """Cloud-optimized GeoTIFFs written block by block.
 
-GDAL's COG driver wants the whole raster at once, so blocks go to a tiled temporary GeoTIFF beside
-the target, through one handle, and the driver makes the COG from that: overviews, tiles in order,
-the same bytes whatever the order or size of the blocks.
+GDAL's COG driver wants the whole raster at once, so blocks go to a plain file of samples beside the
+target, and the driver makes the COG from that: overviews, tiles in order, the same bytes whatever
+the order or size of the blocks. The plain file is not written through GDAL: while other threads read
+rasters, its shared cache has lost parts of tiles that were written in pieces (GDAL 3.10).
 """
 
+import os
 import shutil
-import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
+from xml.etree.ElementTree import Element, SubElement, tostring
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +22,6 @@ from numpy.typing import NDArray
 from regflow.core.files import whole
 from regflow.core.grid import Grid
 from regflow.core.io.rasters import Band, gdal, geotransform, open_raster
-
-if TYPE_CHECKING:
-    from rasterio.io import DatasetWriter
 
 TILE_PIXELS = 512
 COMPRESSIONS: dict[str, dict[str, Any]] = {
@@ -33,8 +32,18 @@ COMPRESSIONS: dict[str, dict[str, Any]] = {
 """Deflate is read everywhere; zstd is smaller, for tools that have it. Higher levels take three to
 four times as long for a tenth of the size."""
 
-_COLORS = ("gray", "red", "green", "blue", "alpha", "palette")
-_STATISTICS = "STATISTICS_"
+_RAW = "raw.bin"
+_COLORS = {
+    **{color: color.capitalize() for color in ("gray", "red", "green", "blue", "alpha")},
+    "palette": "Palette",
+}
+_TYPES = {
+    "uint8": "Byte",
+    **{f"{sign}int{bits}": f"{sign.upper()}Int{bits}" for bits in (16, 32, 64) for sign in ("", "u")},
+    "int8": "Int8",
+    "float32": "Float32",
+    "float64": "Float64",
+}
 _STRUCTURAL = ("OVR_RESAMPLING_ALG", "INTERLEAVE", "COMPRESSION", "LAYOUT")
 
 
@@ -95,29 +104,36 @@ class CogWriter:
         self.profile = profile
         self.threads = threads
         self._stack = ExitStack()
+        self._pixels = 0
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             self._part = stack.enter_context(whole(self.path))
-            self._raw = self._part.with_name("raw.tif")
-            self._target = self._open()
-            stack.callback(self._close)
+            self._raw = stack.enter_context(self._part.with_name(_RAW).open("wb", buffering=0))
+            try:
+                self._raw.truncate(self._offset(len(self.profile.bands), 0, 0))
+            except OSError as error:
+                raise self._failed(error) from error
             self._stack = stack.pop_all()
         return self
 
     def write(self, values: NDArray[Any], rows: slice, cols: slice) -> None:
-        """Write a window of all bands, ``(C, h, w)``; windows may come in any order.
+        """Write a window of all bands, ``(C, h, w)``; windows may come in any order, each pixel once.
 
         Raises:
             OSError: the disk is full, or fails.
         """
-        from rasterio.errors import RasterioError
-        from rasterio.windows import Window
-
+        samples = np.ascontiguousarray(values, dtype=np.dtype(self.profile.dtype).newbyteorder("<"))
+        height, width = rows.stop - rows.start, cols.stop - cols.start
+        if samples.shape != (len(self.profile.bands), height, width):
+            raise ValueError(f"a window of {height} x {width} cannot hold values of shape {samples.shape}")
         try:
-            self._target.write(values, window=Window.from_slices(rows, cols))
-        except RasterioError as error:
+            for band, channel in enumerate(samples):
+                for row, line in enumerate(channel, start=rows.start):
+                    self._put(line, self._offset(band, row, cols.start))
+        except OSError as error:
             raise self._failed(error) from error
+        self._pixels += height * width
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -129,63 +145,26 @@ class CogWriter:
                 # An error inside leaves nothing behind.
                 stack.__exit__(kind, error, trace)
 
-    def _open(self) -> "DatasetWriter":
-        rasterio = gdal()
-        from rasterio.errors import NotGeoreferencedWarning
+    def _offset(self, band: int, row: int, col: int) -> int:
+        """Return where a sample stands in the plain file."""
+        rows, cols = self.profile.grid.shape
+        return ((band * rows + row) * cols + col) * np.dtype(self.profile.dtype).itemsize
 
-        profile = self.profile
-        rows, cols = profile.grid.shape
-        colors = [band.color for band in profile.bands]
-        rgb = colors[:3] == ["red", "green", "blue"] and profile.dtype in ("uint8", "uint16")
-        layout = {
-            "tiled": True,
-            "blockxsize": TILE_PIXELS,
-            "blockysize": TILE_PIXELS,
-            "interleave": "band",
-            "bigtiff": "yes",
-            "sparse_ok": True,
-            "photometric": "RGB" if rgb else "MINISBLACK",
-        }
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            target = rasterio.open(
-                self._raw,
-                "w",
-                driver="GTiff",
-                width=cols,
-                height=rows,
-                count=len(profile.bands),
-                dtype=profile.dtype,
-                nodata=profile.nodata,
-                **layout,
-                **_georeference(profile.grid),
-            )
-        self._describe(target)
-        return target
-
-    def _describe(self, target: "DatasetWriter") -> None:
-        """Write all that is not pixels."""
-        from rasterio.enums import ColorInterp
-
-        profile = self.profile
-        if profile.colormap:
-            target.write_colormap(1, dict(profile.colormap))
-        else:
-            colors = [band.color if band.color in _COLORS else "undefined" for band in profile.bands]
-            target.colorinterp = [ColorInterp[color] for color in colors]
-        target.scales = tuple(band.scale for band in profile.bands)
-        target.offsets = tuple(band.offset for band in profile.bands)
-        for number, band in enumerate(profile.bands, start=1):
-            if band.name:
-                target.set_band_description(number, band.name)
-        target.update_tags(**profile.tags)
+    def _put(self, line: NDArray[Any], offset: int) -> None:
+        content = line.data.cast("B")
+        while content:
+            count = os.pwrite(self._raw.fileno(), content, offset)
+            content, offset = content[count:], offset + count
 
     def _finish(self) -> None:
-        """Close the temporary file and make the COG from it.
+        """Make the COG from the plain file.
 
         Raises:
             OSError: the disk is full, or fails.
         """
+        rows, cols = self.profile.grid.shape
+        if self._pixels != rows * cols:
+            raise ValueError(f"{self._pixels} of {rows * cols} pixels of {self.path} were written")
         gdal()
         from rasterio import Env
         from rasterio._err import CPLE_BaseError
@@ -195,11 +174,12 @@ class CogWriter:
         options = COMPRESSIONS[self.profile.compression]
         if options["compress"] != "NONE":
             options = {**options, "predictor": "YES"}
+        source = self._part.with_name("raw.vrt")
+        source.write_text(description(self.profile, self._offset), encoding="utf-8")
         try:
-            self._close()
             with Env(GDAL_NUM_THREADS=str(self.threads)):
                 copy(
-                    self._raw,
+                    source,
                     self._part,
                     driver="COG",
                     blocksize=TILE_PIXELS,
@@ -210,11 +190,6 @@ class CogWriter:
                 )
         except (RasterioError, CPLE_BaseError) as error:
             raise self._failed(error) from error
-        self._raw.unlink()
-
-    def _close(self) -> None:
-        if not self._target.closed:
-            self._target.close()
 
     def _failed(self, error: Exception) -> OSError:
         free = shutil.disk_usage(self._part.parent).free / 1e6
@@ -222,10 +197,56 @@ class CogWriter:
         return OSError(f"{self.path}: could not be written ({reason}); {free:,.0f} MB are free on its disk")
 
 
-def _georeference(grid: Grid) -> dict[str, Any]:
-    if grid.crs is None and np.array_equal(grid.affine, np.eye(3)):
-        return {}
-    return {"crs": grid.crs, "transform": geotransform(grid)}
+def description(profile: CogProfile, offset: Callable[[int, int, int], int]) -> str:
+    """Return the GDAL VRT that describes a plain file of samples with all of a profile.
+
+    Args:
+        profile: of the raster.
+        offset: place in the file of a sample, by band from 0, row and column.
+    """
+    rows, cols = profile.grid.shape
+    root = Element("VRTDataset", rasterXSize=str(cols), rasterYSize=str(rows))
+    if profile.grid.crs is not None:
+        _add(root, "SRS", profile.grid.crs)
+    if profile.grid.crs is not None or not np.array_equal(profile.grid.affine, np.eye(3)):
+        place = geotransform(profile.grid)
+        numbers = (place.c, place.a, place.b, place.f, place.d, place.e)
+        _add(root, "GeoTransform", ", ".join(repr(float(number)) for number in numbers))
+    metadata = SubElement(root, "Metadata")
+    for key, value in profile.tags.items():
+        SubElement(metadata, "MDI", key=key).text = value
+    for index, band in enumerate(profile.bands):
+        entry = SubElement(root, "VRTRasterBand", dataType=_TYPES[profile.dtype], band=str(index + 1))
+        entry.set("subClass", "VRTRawRasterBand")
+        _describe_band(entry, profile, band)
+        SubElement(entry, "SourceFilename", relativeToVRT="1").text = _RAW
+        _add(entry, "ImageOffset", offset(index, 0, 0))
+        _add(entry, "PixelOffset", np.dtype(profile.dtype).itemsize)
+        _add(entry, "LineOffset", offset(0, 1, 0))
+        _add(entry, "ByteOrder", "LSB")
+    return tostring(root, encoding="unicode")
+
+
+def _describe_band(entry: Element, profile: CogProfile, band: Band) -> None:
+    if band.name:
+        _add(entry, "Description", band.name)
+    if profile.nodata is not None:
+        whole_number = np.issubdtype(np.dtype(profile.dtype), np.integer)
+        _add(entry, "NoDataValue", int(profile.nodata) if whole_number else repr(float(profile.nodata)))
+    _add(entry, "ColorInterp", _COLORS.get("palette" if profile.colormap else band.color, "Undefined"))
+    if profile.colormap:
+        table = SubElement(entry, "ColorTable")
+        # Entries count from 0 without a gap.
+        for value in range(max(profile.colormap) + 1):
+            parts = profile.colormap.get(value, (0, 0, 0, 255))
+            SubElement(table, "Entry", {f"c{n}": str(part) for n, part in enumerate(parts, start=1)})
+    if (band.scale, band.offset) != (1.0, 0.0):
+        _add(entry, "Offset", repr(band.offset))
+        _add(entry, "Scale", repr(band.scale))
+
+
+def _add(parent: Element, name: str, content: Any) -> None:
+    SubElement(parent, name).text = str(content)
 
 
 def _colormap(dataset: Any, bands: tuple[Band, ...]) -> dict[int, tuple[int, int, int, int]] | None:
