@@ -13,6 +13,7 @@ from scipy.stats import chi2, kstest
 
 from regflow.core.errors import InputError, RegistrationError
 from regflow.methods.detect import METHODS, load
+from regflow.methods.detect.ir_mad import weights_narrowing
 from regflow.methods.detect.kernels import explained_by_shift
 from regflow.methods.detect.misregistration import unexplained_statistic
 from regflow.methods.detect.model import chi_square_limit, no_change_probability, statistic
@@ -206,12 +207,35 @@ def test_copies_are_no_change():
         assert hit.sum() == 100
 
 
-def test_two_bands_are_not_reweighted():
-    before, after = sentinel()[:2], later(sentinel(), 30)[:2]
-    found = fit("ir-mad", HeldTiles.of(before, after, np.ones(before.shape[1:], bool)))
-    assert found.figures["iterations"] == 1
+@pytest.mark.parametrize("bands", [1, 2])
+def test_few_bands_are_reweighted_only_with_calibration(bands):
+    before, after = sentinel()[:bands], later(sentinel(), 30)[:bands]
+    tiles = HeldTiles.of(before, after, np.ones(before.shape[1:], bool))
+    assert fit("ir-mad", tiles, calibrate=False).figures["iterations"] == 1
+    found = fit("ir-mad", tiles)
+    assert 1 < found.figures["iterations"] < 50
     z = statistic(found.model.difference(before, after))
-    assert (z > chi_square_limit(0.99, 2)).mean() == pytest.approx(0.01, abs=0.004)
+    assert (z > chi_square_limit(0.99, bands)).mean() == pytest.approx(0.01, abs=0.004)
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 3, 6])
+def test_weights_narrow_noise_by_the_known_factor(freedom):
+    noise = np.random.default_rng(0).normal(size=(freedom, 400_000))
+    z = (noise**2).sum(axis=0)
+    weights = chi2.sf(z, freedom)
+    measured = (weights * z).sum() / weights.sum() / freedom
+    assert weights_narrowing(freedom) == pytest.approx(measured, rel=0.01)
+
+
+def test_real_dates_do_not_collapse_onto_a_few_pixels():
+    (before, clear), (after, clear_after) = landsat("2010227"), landsat("2011214")
+    tiles = HeldTiles.of(before, after, clear & clear_after)
+    papers, ours = fit("ir-mad", tiles, calibrate=False).figures, fit("ir-mad", tiles).figures
+    assert papers["no_change_weight_share"] < 0.01
+    assert papers["correlation_last"] > 0.9999
+    assert ours["no_change_weight_share"] > 0.2
+    assert ours["converged"] == 1
+    assert ours["correlation_last"] < 0.99
 
 
 def test_bad_bands_are_named():

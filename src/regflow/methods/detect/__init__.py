@@ -38,9 +38,9 @@ _IR_MAD: dict[str, dict[str, Any]] = {
     },
     "calibrate": {
         "type": "boolean",
-        "description": "learn the spread of unchanged pixels anew from the central differences, so that "
-        "the chi-square level is the share of false alarms; false leaves the paper's statistic, "
-        "which calls too much a change",
+        "description": "keep the weights from narrowing plain noise round by round, so that the chi-square "
+        "level is the share of false alarms; false gives the paper's statistic, which calls too much "
+        "a change and may settle on a handful of pixels",
         "default": True,
     },
 }

@@ -88,6 +88,7 @@ LIMITS: dict[str, dict[str, float]] = {
     "registration_noise_px": {"warn_above": 0.5},
     "correlation_first": {"warn_below": 0.5},
     "converged": {"warn_below": 1.0},
+    "no_change_weight_share": {"fail_below": 0.01, "warn_below": 0.1},
 }
 """What the verdict looks at: above 40% changed, the unchanged ground no longer leads the statistics."""
 
