@@ -93,26 +93,26 @@ def opinions(fixed: Image, moving: Image, matrix: Matrix, reach: int) -> Matches
 
 def demanded(
     fixed: Image, moving: Image, matrix: Matrix, reach: int, seed: int = 0
-) -> tuple[Matches, Matrix | None]:
+) -> tuple[Matches, Matrix | None, float]:
     """Return what windows of a picture say of a map, and the change in pixels that they ask for.
 
     Phases are asked as well, and believed where windows scatter less by them.
 
     Returns:
-        The matches by directions of edges, and a map of the fixed picture's pixels, None where too
-        few windows agree.
+        The matches by directions of edges; a map of the fixed picture's pixels, None where too few
+        windows agree; and the windows' median distance from it in pixels.
     """
     matches = opinions(fixed, moving, matrix, reach)
     try:
         step, scatter = correction(matches, "auto", seed)
     except RegistrationError as error:
         log.info("too few windows to ask: %s", error)
-        return matches, None
+        return matches, None, 0.0
     fine = _phases(fixed, moving, matrix)
     if fine is not None:
         finer, less = correction(fine, "auto", seed)
-        step = finer if less < scatter else step
-    return matches, step
+        step, scatter = (finer, less) if less < scatter else (step, scatter)
+    return matches, step, scatter
 
 
 def correction(matches: Matches, model: str, seed: int) -> tuple[Matrix, float]:

@@ -34,6 +34,8 @@ EXAMINED_ACROSS = 768
 """Pixels along the fixed image's longest side at which windows are asked about a candidate."""
 RIVALS_ACROSS = 256
 """The same for the comparison with all other shifts."""
+SCATTERS_ALLOWED = 2.0
+"""Drift that is not counted, in median distances of the windows from the map they ask for."""
 REACH = 12
 """How far the windows look, in pixels of the examined image."""
 
@@ -58,8 +60,8 @@ class Examiner:
     Figures: ``evidence``, decimal logarithm of one over the chance of so many small windows
     agreeing with each other where they belong, if the images were unrelated there;
     ``agreeing_share`` of the windows; ``drift_px``, how far a corner moves at most, in pixels of the
-    coarser image, when the agreeing windows have their way; ``rival_share``, likeness of edges at
-    the best other shift as a part of the candidate's; ``overlap_share``, valid pixels of the smaller
+    coarser image, when the agreeing windows have their way, beyond twice what they scatter;
+    ``rival_share``, likeness of edges at the best other shift as a part of the candidate's; ``overlap_share``, valid pixels of the smaller
     image that have a partner; ``nmi``, normalized mutual information there, and ``nmi_change``
     against the start; ``determinant``, ``scale_min``, ``scale_max`` and their ``scale_ratio`` at
     the fixed image's center.
@@ -123,13 +125,16 @@ class Examiner:
     def _windows(self, fixed: Image, matrix: Matrix) -> dict[str, float]:
         from regflow.methods.initialize.polish import demanded
 
-        matches, step = demanded(fixed, self._moving, matrix, REACH, self._seed)
+        matches, step, scatter = demanded(fixed, self._moving, matrix, REACH, self._seed)
         figures = {"evidence": matches.surprise, "agreeing_share": matches.share}
         if step is not None:
             ends = fixed.grid.to_index(corners(fixed.grid))
             moved = np.linalg.norm(mapped(step, ends) - ends, axis=1).max()
+            # Where the ground itself is bent, windows scatter about every linear map, and as far as
+            # they do the best of them is a matter of taste: that is left to the refine stage.
+            beyond = max(0.0, float(moved) - SCATTERS_ALLOWED * scatter)
             unit = common_spacing(self._fixed.grid, self._moving.grid, matrix)
-            figures["drift_px"] = float(moved) * float(fixed.grid.spacing.max()) / unit
+            figures["drift_px"] = beyond * float(fixed.grid.spacing.max()) / unit
         return figures
 
     def _rivals(self, matrix: Matrix) -> float:
