@@ -1,5 +1,6 @@
 """Refiners: deformable methods. One row per method; imports happen when one runs."""
 
+from regflow.methods.refine.dense_options import DENSE
 from regflow.methods.refine.greedy_options import GREEDY
 from regflow.methods.refine.learning_options import INSTANCE_OPTIMIZATION, VOXELMORPH
 from regflow.methods.refine.tie_point_options import TIE_POINTS
@@ -60,6 +61,14 @@ METHODS: dict[str, Method] = {
         "Gruen, South African J. Photogrammetry 14(3):175-187, 1985; "
         "Eilers & Marx, Statistical Science 11(2):89-121, 1996",
         TIE_POINTS,
+        kinds=("rasters",),
+    ),
+    "dense": Method(
+        f"{_HERE}.dense:dense",
+        "A dense field, chunk by chunk with a halo, on top of the tie points' smooth one.",
+        "Avants et al., Medical Image Analysis 12(1):26-41, 2008; "
+        "Balakrishnan et al., IEEE Trans. Medical Imaging 38(8):1788-1800, 2019",
+        DENSE,
         kinds=("rasters",),
     ),
     "none": Method(
