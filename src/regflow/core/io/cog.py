@@ -2,13 +2,11 @@
 
 GDAL's COG driver wants the whole raster at once, so blocks go to a plain file of samples beside the
 target, and the driver makes the COG from that: overviews, tiles in order, the same bytes whatever
-the order or size of the blocks. The plain file is not written through GDAL: while other threads read
-rasters, its shared cache has lost parts of tiles that were written in pieces (GDAL 3.10).
+the order or size of the blocks.
 """
 
-import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,6 +19,7 @@ from numpy.typing import NDArray
 
 from regflow.core.files import whole
 from regflow.core.grid import Grid
+from regflow.core.io.plain_file import PlainFile
 from regflow.core.io.rasters import Band, gdal, geotransform, open_raster
 
 TILE_PIXELS = 512
@@ -104,14 +103,14 @@ class CogWriter:
         self.profile = profile
         self.threads = threads
         self._stack = ExitStack()
-        self._pixels = 0
 
     def __enter__(self) -> Self:
+        shape = (len(self.profile.bands), self.profile.grid.shape[0], self.profile.grid.shape[1])
         with ExitStack() as stack:
             self._part = stack.enter_context(whole(self.path))
-            self._raw = stack.enter_context(self._part.with_name(_RAW).open("wb", buffering=0))
+            raw = PlainFile(self._part.with_name(_RAW), shape, self.profile.dtype)
             try:
-                self._raw.truncate(self._offset(len(self.profile.bands), 0, 0))
+                self._raw = stack.enter_context(raw)
             except OSError as error:
                 raise self._failed(error) from error
             self._stack = stack.pop_all()
@@ -123,17 +122,10 @@ class CogWriter:
         Raises:
             OSError: the disk is full, or fails.
         """
-        samples = np.ascontiguousarray(values, dtype=np.dtype(self.profile.dtype).newbyteorder("<"))
-        height, width = rows.stop - rows.start, cols.stop - cols.start
-        if samples.shape != (len(self.profile.bands), height, width):
-            raise ValueError(f"a window of {height} x {width} cannot hold values of shape {samples.shape}")
         try:
-            for band, channel in enumerate(samples):
-                for row, line in enumerate(channel, start=rows.start):
-                    self._put(line, self._offset(band, row, cols.start))
+            self._raw.write(values, rows, cols)
         except OSError as error:
             raise self._failed(error) from error
-        self._pixels += height * width
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -145,17 +137,6 @@ class CogWriter:
                 # An error inside leaves nothing behind.
                 stack.__exit__(kind, error, trace)
 
-    def _offset(self, band: int, row: int, col: int) -> int:
-        """Return where a sample stands in the plain file."""
-        rows, cols = self.profile.grid.shape
-        return ((band * rows + row) * cols + col) * np.dtype(self.profile.dtype).itemsize
-
-    def _put(self, line: NDArray[Any], offset: int) -> None:
-        content = line.data.cast("B")
-        while content:
-            count = os.pwrite(self._raw.fileno(), content, offset)
-            content, offset = content[count:], offset + count
-
     def _finish(self) -> None:
         """Make the COG from the plain file.
 
@@ -163,8 +144,8 @@ class CogWriter:
             OSError: the disk is full, or fails.
         """
         rows, cols = self.profile.grid.shape
-        if self._pixels != rows * cols:
-            raise ValueError(f"{self._pixels} of {rows * cols} pixels of {self.path} were written")
+        if self._raw.pixels != rows * cols:
+            raise ValueError(f"{self._raw.pixels} of {rows * cols} pixels of {self.path} were written")
         gdal()
         from rasterio import Env
         from rasterio._err import CPLE_BaseError
@@ -175,7 +156,7 @@ class CogWriter:
         if options["compress"] != "NONE":
             options = {**options, "predictor": "YES"}
         source = self._part.with_name("raw.vrt")
-        source.write_text(description(self.profile, self._offset), encoding="utf-8")
+        source.write_text(description(self.profile, self._raw), encoding="utf-8")
         try:
             with Env(GDAL_NUM_THREADS=str(self.threads)):
                 copy(
@@ -197,13 +178,8 @@ class CogWriter:
         return OSError(f"{self.path}: could not be written ({reason}); {free:,.0f} MB are free on its disk")
 
 
-def description(profile: CogProfile, offset: Callable[[int, int, int], int]) -> str:
-    """Return the GDAL VRT that describes a plain file of samples with all of a profile.
-
-    Args:
-        profile: of the raster.
-        offset: place in the file of a sample, by band from 0, row and column.
-    """
+def description(profile: CogProfile, samples: PlainFile) -> str:
+    """Return the GDAL VRT that describes a plain file beside it with all of a profile."""
     rows, cols = profile.grid.shape
     root = Element("VRTDataset", rasterXSize=str(cols), rasterYSize=str(rows))
     if profile.grid.crs is not None:
@@ -219,10 +195,10 @@ def description(profile: CogProfile, offset: Callable[[int, int, int], int]) -> 
         entry = SubElement(root, "VRTRasterBand", dataType=_TYPES[profile.dtype], band=str(index + 1))
         entry.set("subClass", "VRTRawRasterBand")
         _describe_band(entry, profile, band)
-        SubElement(entry, "SourceFilename", relativeToVRT="1").text = _RAW
-        _add(entry, "ImageOffset", offset(index, 0, 0))
-        _add(entry, "PixelOffset", np.dtype(profile.dtype).itemsize)
-        _add(entry, "LineOffset", offset(0, 1, 0))
+        SubElement(entry, "SourceFilename", relativeToVRT="1").text = samples.path.name
+        _add(entry, "ImageOffset", samples.offset(index))
+        _add(entry, "PixelOffset", samples.dtype.itemsize)
+        _add(entry, "LineOffset", samples.offset(0, 1))
         _add(entry, "ByteOrder", "LSB")
     return tostring(root, encoding="unicode")
 

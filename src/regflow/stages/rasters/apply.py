@@ -277,7 +277,7 @@ def _job(
     refined: str | Path,
     settings: Mapping[str, Any],
 ) -> _Job:
-    from regflow.core.io.raster_transforms import TRANSFORM_FILE, read_raster_transform
+    from regflow.core.io.raster_transforms import TRANSFORM_FILE
     from regflow.core.warp import PixelMap
 
     bands = header.bands
@@ -288,7 +288,8 @@ def _job(
         )
     grid, change = _reached(moving, header)
     target = product_grid(fixed, grid, change, settings["resolution"])
-    correction = read_raster_transform(refined)
+    digest = sha256(Path(refined) / TRANSFORM_FILE)
+    correction = _correction(str(refined), digest)
     alpha = next((band.number for band in bands if band.color == "alpha"), None)
     classes = source.classes or any(band.color == "palette" for band in bands)
     fill = _fill(source, bands, dtype, settings["nodata"], classes)
@@ -301,7 +302,7 @@ def _job(
         source=grid,
         change=change,
         refined=str(refined),
-        digest=sha256(Path(refined) / TRANSFORM_FILE),
+        digest=digest,
         step=PixelMap.between(target, grid, compose(correction, *change)).step,
         resampling="nearest" if classes else settings["resampling"],
         nodata=source.nodata,
@@ -356,14 +357,20 @@ def _nested(factor: float) -> float:
     return factor
 
 
-@lru_cache(maxsize=4)
-def _mapped(job: _Job) -> "PixelMap":
+@lru_cache(maxsize=1)
+def _correction(refined: str, digest: str) -> Transform:
+    """Return the correction of a directory, read once; ``digest`` tells it from an older one there."""
     from regflow.core.io.raster_transforms import read_raster_transform
+
+    return read_raster_transform(refined)
+
+
+@lru_cache(maxsize=1)
+def _mapped(job: _Job) -> "PixelMap":
     from regflow.core.warp import PixelMap
 
-    return PixelMap(
-        job.target, job.source, compose(read_raster_transform(job.refined), *job.change), job.step
-    )
+    correction = _correction(job.refined, job.digest)
+    return PixelMap(job.target, job.source, compose(correction, *job.change), job.step)
 
 
 def _warp(job: _Job, window: tuple[slice, slice]) -> tuple[NDArray[Any], int]:
