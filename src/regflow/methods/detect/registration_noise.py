@@ -22,7 +22,7 @@ WINDOWS: Final = 48
 """Tiles that are looked at, evenly spaced."""
 THINNING: Final = 2
 """Every second pixel along rows and columns: neighbors say the same."""
-FEWEST_PIXELS: Final = 2000
+FEWEST_PIXELS: Final = 500
 STEEP, FLAT = 0.9, 0.3
 """Quantiles of the gradient's size: steep pixels are above the one, flat ones below the other."""
 MEDIAN_SHARE: Final = 0.5
