@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from regflow.core.errors import InputError
+from regflow.core.names import SAFE
 from regflow.samples import resolve_example
 
 Nodata = float | Literal["file"] | None
@@ -208,10 +209,29 @@ def as_bands(given: str | int | Iterable[str | int] | None) -> tuple[str, ...]:
     return tuple(part.strip() for part in parts if part.strip())
 
 
+def as_pairs(given: Iterable[str]) -> dict[str, str]:
+    """Return names and paths from ``NAME=PATH`` texts.
+
+    Raises:
+        InputError: a text has another form, or a name cannot name a file.
+    """
+    pairs = [text.partition("=") for text in given]
+    for name, sign, path in pairs:
+        if not re.match(SAFE, name) or not sign or not path:
+            raise InputError(f"'{name}{sign}{path}' must be NAME=FILE, the name of letters and digits")
+    return {name: path for name, _, path in pairs}
+
+
 def as_nodata(given: str | float | None) -> Nodata:
-    """Return nodata from what :data:`NUMBER` allows; None stands for what the file declares."""
+    """Return nodata from what :data:`NUMBER` allows; None stands for what the file declares.
+
+    Raises:
+        InputError: it is something else.
+    """
     if given is None or given == "file":
         return "file"
+    if not re.match(NUMBER, str(given)):
+        raise InputError(f"nodata is '{given}', but must be a number, nan, none or file")
     return None if given == "none" else float(given)
 
 

@@ -1,13 +1,32 @@
 """``regflow register``: one pair, from two files to a folder of results."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from regflow.core.errors import InputError
+
+if TYPE_CHECKING:
+    from regflow.core.gate import Verdict
+    from regflow.raster_samples import RasterSample
+
 STAGES = 8
 """Ingest, preprocess of both images, initialize, refine, apply, assess and report: the bar's steps."""
+
+VOLUME_NAMES = re.compile(r"\.(nii|nii\.gz|nrrd|nhdr|mha|mhd|dcm)$", re.I)
+"""Files that hold volumes; a folder holds DICOM slices; all other names are scenes."""
+
+ONLY_VOLUMES = (
+    *("fixed_labels", "moving_labels", "fixed_landmarks", "moving_landmarks"),
+    *("modality", "fixed_modality", "volume"),
+)
+ONLY_RASTERS = (
+    *("bands", "fixed_bands", "nodata", "fixed_nodata", "mask_values", "fixed_mask_values"),
+    *("representation", "companions", "classes", "truth"),
+)
 
 
 def _path(*names: str, text: str) -> Any:
@@ -19,10 +38,10 @@ def _path(*names: str, text: str) -> Any:
 @click.argument("moving")
 @click.option("--output", "-o", type=click.Path(path_type=Path), required=True, help="The folder to make.")
 @click.option("--preset", default="default", show_default=True, help="fast, default or accurate.")
-@click.option("--initialize", metavar="METHODS", help="Rigid and affine methods, first choice first.")
-@click.option("--refine", metavar="METHODS", help="Deformable methods, first choice first; none for affine.")
+@click.option("--initialize", metavar="METHODS", help="Linear methods, first choice first.")
+@click.option("--refine", metavar="METHODS", help="Deformable methods, first choice first; none for linear.")
 @_path("--fixed-mask", text="Where the fixed image may steer the registration.")
-@_path("--moving-mask", text="Where the moving image may steer the registration.")
+@_path("--moving-mask", text="Where the moving image may steer it; of scenes, a quality mask.")
 @_path("--fixed-labels", text="Structures of the fixed image, for Dice and surface distances.")
 @_path("--moving-labels", text="Structures of the moving image; they are warped as well.")
 @_path("--fixed-landmarks", text="Partners of the moving landmarks, to measure the error in mm.")
@@ -30,31 +49,75 @@ def _path(*names: str, text: str) -> Any:
 @click.option("--modality", help="Of the moving image: T1w, T2w, CT ...")
 @click.option("--fixed-modality", help="Of the fixed image.")
 @click.option("--volume", help="Which volume of a 4-D moving file, from 0, or which DICOM series.")
+@click.option("--bands", help="Of the moving scene, to match on: 'B04' or '4,3'  [default: the first].")
+@click.option("--fixed-bands", help="Of the fixed scene.")
+@click.option("--nodata", help="Of the moving scene: a number, nan or none  [default: as declared].")
+@click.option("--fixed-nodata", help="Of the fixed scene.")
+@click.option("--mask-values", help="Of the moving mask, that exclude a pixel: '3, 8-10' or 'bit1, bit3'.")
+@click.option("--fixed-mask-values", help="Of the fixed mask.")
+@click.option("--representation", help="Of scenes: intensity, gradient or phase-congruency.")
+@click.option("--companion", "companions", multiple=True, metavar="NAME=FILE", help="Follows the scene.")
+@click.option("--classes", multiple=True, metavar="NAME=FILE", help="The same for rasters of classes.")
+@_path("--truth", text="A known displacement.tif, to measure the true error with.")
 @click.option("--interpolation", help="Of the warped image: nearest, linear, cubic or lanczos.")
 @click.option("--seed", type=int, help="Of every random choice [default: 0].")
 @click.option("--threads", type=int, help="Threads to use; no result depends on it [default: all cores].")
 def register(fixed: str, moving: str, output: Path, preset: str, threads: int | None, **given: Any) -> None:
     r"""Bring MOVING onto FIXED and write the result into a folder.
 
-    The folder gets warped.nii.gz, transform.h5 (fixed to moving points, as ITK and ANTs read it),
-    inverse.h5, quality.json and report.html, and the warped labels and landmarks if there are any.
-    NIfTI, NRRD, MetaImage and folders of DICOM slices are read.
+    Volumes (NIfTI, NRRD, MetaImage, a folder of DICOM slices): the folder gets warped.nii.gz,
+    transform.h5 (fixed to moving points, as ITK and ANTs read it), inverse.h5, quality.json and
+    report.html, and the warped labels and landmarks if there are any.
+
+    Scenes (GeoTIFF, COG, JP2, PNG and what else GDAL reads): the folder gets warped.tif,
+    displacement.tif (dx and dy in CRS units from a fixed point to its place in the moving scene),
+    tie_points.gpkg, quality.json and report.html.
 
     \b
     regflow register atlas.nii.gz subject.nii.gz -o aligned
     regflow register atlas.nii.gz subject.nii.gz -o rigid --refine none --preset fast
-    regflow register ct.nrrd mr.nrrd -o aligned --initialize mutual-information --moving-mask brain.nrrd
+    regflow register reference.tif scene.tif -o aligned --fixed-bands B04 --bands B08
+    regflow register may.tif june.tif -o aligned --moving-mask scl.tif --mask-values "3, 8-10"
 
     The last line says pass, warn or fail and why; after fail the exit code is 1.
     """
     from regflow.core.logs import progress_log
+    from regflow.samples import resolve_example
+
+    files = resolve_example(fixed), resolve_example(moving)
+    kinds = {_kind(path) for path in files}
+    if len(kinds) > 1:
+        raise InputError(f"{fixed} and {moving}: one is a volume and one a scene; give two of a kind")
+    kind = kinds.pop()
+    _refuse_others(given, ONLY_VOLUMES if kind == "rasters" else ONLY_RASTERS, kind)
+    run = _register_scenes if kind == "rasters" else _register_volumes
+    with progress_log("register", STAGES, steps_of="regflow.journal"):
+        verdict = run(*files, output, preset, threads, given)
+    click.echo(f"{verdict.status}: {verdict.reason}; see {output / 'report.html'}")
+    raise SystemExit(1 if verdict.status == "fail" else 0)
+
+
+def _kind(path: str) -> str:
+    return "volumes" if VOLUME_NAMES.search(path) or Path(path).is_dir() else "rasters"
+
+
+def _refuse_others(given: Mapping[str, Any], names: tuple[str, ...], kind: str) -> None:
+    for name in names:
+        if given[name]:
+            option = "--" + {"companions": "companion"}.get(name, name).replace("_", "-")
+            raise InputError(f"{option} is not for {kind}; leave it out")
+
+
+def _register_volumes(
+    fixed: str, moving: str, output: Path, preset: str, threads: int | None, given: Mapping[str, Any]
+) -> "Verdict":
     from regflow.pair import register_pair
-    from regflow.samples import Fixed, Sample, resolve_example
+    from regflow.samples import Fixed, Sample
 
     files = {key: given[key] for key in given if key.endswith(("_mask", "_labels", "_landmarks"))}
     atlas = Fixed(
         "fixed",
-        resolve_example(fixed),
+        fixed,
         files["fixed_mask"],
         files["fixed_labels"],
         files["fixed_landmarks"],
@@ -63,25 +126,71 @@ def register(fixed: str, moving: str, output: Path, preset: str, threads: int | 
     volume = given["volume"]
     subject = Sample(
         sample=re.split(r"\.nii|\.[^.]*$", Path(moving).name)[0] or "moving",
-        moving=resolve_example(moving),
+        moving=moving,
         fixed=atlas,
         modality=given["modality"],
         volume=int(volume) if volume is not None and volume.isdigit() else volume,
         **{key: path for key, path in files.items() if key not in ("fixed_mask", "fixed_labels")},
     )
-    with progress_log("register", STAGES, steps_of="regflow.journal"):
-        result = register_pair(atlas, subject, output, preset=preset, config=_config(given), threads=threads)
-    click.echo(f"{result.verdict.status}: {result.verdict.reason}; see {output / 'report.html'}")
-    raise SystemExit(1 if result.verdict.status == "fail" else 0)
+    config = {**_config(given), **_section("apply", "interpolation", given["interpolation"])}
+    return register_pair(atlas, subject, output, preset=preset, config=config, threads=threads).verdict
 
 
-def _config(given: dict[str, Any]) -> dict[str, Any]:
-    """Return the options as sections of a configuration, which checks them."""
+def _register_scenes(
+    fixed: str, moving: str, output: Path, preset: str, threads: int | None, given: Mapping[str, Any]
+) -> "Verdict":
+    from regflow.raster_pair import register_scenes
+
+    if preset != "default":
+        raise InputError("--preset is not for rasters; leave it out")
+    resampling = {"linear": "bilinear"}.get(given["interpolation"], given["interpolation"])
+    config = {**_config(given), **_section("apply", "resampling", resampling)}
+    if given["representation"]:
+        config["preprocess"] = {"representation": {"method": given["representation"]}}
+    return register_scenes(_scene_pair(fixed, moving, given), output, config=config, threads=threads).verdict
+
+
+def _scene_pair(fixed: str, moving: str, given: Mapping[str, Any]) -> "RasterSample":
+    from regflow.raster_samples import (
+        RasterSample,
+        Reference,
+        Scene,
+        as_bands,
+        as_nodata,
+        as_pairs,
+        as_quality,
+    )
+
+    names = ("", "fixed_")
+    scenes = [
+        Scene(
+            path,
+            bands=as_bands(given[f"{side}bands"]),
+            nodata=as_nodata(given[f"{side}nodata"]),
+            mask=given["moving_mask" if not side else "fixed_mask"],
+            quality=as_quality(given[f"{side}mask_values"]),
+        )
+        for path, side in zip((moving, fixed), names, strict=True)
+    ]
+    return RasterSample(
+        Path(moving).name.split(".")[0] or "moving",
+        scenes[0],
+        Reference("fixed", scenes[1]),
+        companions=as_pairs(given["companions"]),
+        classes=as_pairs(given["classes"]),
+        truth=given["truth"],
+    )
+
+
+def _config(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of both kinds as sections of a configuration, which checks them."""
     ladders = {
         stage: {"methods": [name.strip() for name in given[stage].split(",")]}
         for stage in ("initialize", "refine")
         if given[stage] is not None
     }
-    apply = {"interpolation": given["interpolation"]} if given["interpolation"] else {}
-    seed = {"seed": given["seed"]} if given["seed"] is not None else {}
-    return {**ladders, **({"apply": apply} if apply else {}), **seed}
+    return {**ladders, **({"seed": given["seed"]} if given["seed"] is not None else {})}
+
+
+def _section(name: str, key: str, value: str | None) -> dict[str, Any]:
+    return {name: {key: value}} if value else {}
