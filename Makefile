@@ -14,10 +14,10 @@ SNAKEFILES := Snakefile workflow/Snakefile workflow/rules
 # Snakemake calls python, snakemake and regflow by name.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help install demo test test-all lint format bench clean
+.PHONY: help install demo demo-volumes demo-rasters test test-all lint format bench clean
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 install: $(STAMP) ## Make .venv with everything the lock pins
 
@@ -31,8 +31,13 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/python -m regflow.warm
 	touch $@
 
-demo: install ## Register real brains to the MNI atlas and write demo/results/report/index.html
+demo: demo-volumes demo-rasters ## Run both demos: real brains, and real satellite scenes
+
+demo-volumes: install ## Register real brains to the MNI atlas: demo/results/report/index.html
 	$(BIN)/python -m regflow.demo --cores $(CORES)
+
+demo-rasters: install ## Register real scenes and map changes: demo-rasters/results/report/index.html
+	$(BIN)/python -m regflow.raster_demo --cores $(CORES)
 
 test: install ## Run the tests (minutes)
 	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow"
@@ -46,6 +51,7 @@ lint: install ## Check style, types and the workflow's form
 	$(BIN)/mypy
 	$(BIN)/snakefmt --check $(SNAKEFILES)
 	$(BIN)/snakemake --lint
+	$(BIN)/snakemake --lint --configfile config/rasters/config.yaml --config samples=config/rasters/samples.tsv
 
 format: install ## Rewrite the sources in the project's style
 	$(BIN)/ruff check --fix $(SOURCES)
@@ -56,5 +62,5 @@ bench: install ## Measure regflow beside its peers
 	$(BIN)/python -m benchmarks
 
 clean: ## Remove results and caches; keep .venv
-	rm -rf results demo .snakemake build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf results demo demo-rasters .snakemake build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find src tests workflow benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -3,12 +3,16 @@
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from regflow.core.errors import RegistrationError
-from regflow.samples import Sample, described
+from regflow.samples import described, stated
 from regflow.stages.gather import gather
 from regflow.stages.outcome import Outcome, conclude
-from regflow.stages.report import report_cohort
+
+if TYPE_CHECKING:
+    from regflow.raster_samples import RasterSample
+    from regflow.samples import Sample
 
 PRODUCTS = {
     "ingest": "ingest/moving/{}.json",
@@ -24,7 +28,9 @@ TWO_KINDS = ("ingest", "preprocess")
 """Stages that treat fixed and moving images apart."""
 
 
-def report_what_exists(results: str | Path, samples: Sequence[Sample]) -> Path:
+def report_what_exists(
+    results: str | Path, samples: "Sequence[Sample] | Sequence[RasterSample]", kind: str = "volumes"
+) -> Path:
     """Write the cohort's page from the samples that came through, and say where the others stopped.
 
     The tables behind it are not kept: a run that comes to its end writes them.
@@ -32,6 +38,7 @@ def report_what_exists(results: str | Path, samples: Sequence[Sample]) -> Path:
     Args:
         results: the run's folder.
         samples: of the whole cohort.
+        kind: ``volumes`` or ``rasters``.
 
     Returns:
         The page.
@@ -46,14 +53,19 @@ def report_what_exists(results: str | Path, samples: Sequence[Sample]) -> Path:
             for name in names
         ]
         tables = {"samples": Path(scratch, "cohort.tsv"), "labels": Path(scratch, "labels.tsv")}
-        gather(tables, assessed, described(samples))
-        report_cohort(
-            page,
-            tables=tables,
-            assessed=assessed,
-            pages={name: results / "report" / f"{name}.html" for name in existing},
-            images={name: results / "report" / "images" / f"{name}.png" for name in existing},
-        )
+        if kind == "rasters":
+            del tables["labels"]
+        gather(tables, assessed, described(samples, stated(kind)), kind)
+        pages = {name: results / "report" / f"{name}.html" for name in existing}
+        images = {name: results / "report" / "images" / f"{name}.png" for name in existing}
+        if kind == "rasters":
+            from regflow.stages.rasters.report import report_cohort as of_rasters
+
+            of_rasters(page, tables=tables, assessed=assessed, pages=pages, images=images)
+        else:
+            from regflow.stages.report import report_cohort as of_volumes
+
+            of_volumes(page, tables=tables, assessed=assessed, pages=pages, images=images)
     return page
 
 

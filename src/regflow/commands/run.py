@@ -63,7 +63,7 @@ def run(config: Path, cores: str | None, profile: str, dry_run: bool, snakemake:
         from regflow.aftermath import report_what_exists
 
         click.echo("some jobs crashed: the report tells which; run it again to resume", err=True)
-        page = report_what_exists(results, samples)
+        page = report_what_exists(results, samples, settings["kind"])
     if page.exists() and not dry_run:
         click.echo(f"report: {page}", err=True)
     raise SystemExit(code)
