@@ -158,7 +158,7 @@ def _similarities(source: Array, target: Array) -> Array:
     step = p[:, 1] - p[:, 0]
     with np.errstate(divide="ignore", invalid="ignore"):
         turn = (q[:, 1] - q[:, 0]) / step
-    shift = q[:, 0] - turn * p[:, 0]
+        shift = q[:, 0] - turn * p[:, 0]
     maps = np.tile(np.eye(3), (len(source), 1, 1))
     maps[:, 0] = np.stack([turn.real, -turn.imag, shift.real], axis=-1)
     maps[:, 1] = np.stack([turn.imag, turn.real, shift.imag], axis=-1)
