@@ -46,11 +46,11 @@ def write_raster(path: Path, values=TEXTURE, *, grid: Grid | None = None, **prof
 
 
 def smooth_texture(shape: tuple[int, int], seed: int = 0, sigma: float = 2.0):
-    """Return a smooth random image of mean 1000 and deviation 300, float64."""
+    """Return a smooth random image of mean 1000 and deviation 180, float64."""
     from scipy.ndimage import gaussian_filter
 
     noise = gaussian_filter(np.random.default_rng(seed).normal(size=shape), sigma, mode="wrap")
-    return 1000 + 300 * noise / noise.std()
+    return 1000 + 180 * noise / noise.std()
 
 
 def linear_rpc(longitude: float = 15.0, latitude: float = 52.0, degrees: float = 1e-4, tilt: float = 0.0):

@@ -22,7 +22,7 @@ HOLES = np.random.default_rng(5).random(SOURCE.shape) > 0.1
 def bent(seed: int = 0, amplitude: float = 4.0, step: int = 8) -> DisplacementField:
     """A field of some pixels on nodes that are pixels of the target."""
     rows, cols = (-(-(n - 1) // step) + 1 for n in TARGET.shape)
-    vectors = np.stack([smooth_texture((rows, cols), seed + k) - 1000 for k in (0, 1)]) / 300 * amplitude * 10
+    vectors = np.stack([smooth_texture((rows, cols), seed + k) - 1000 for k in (0, 1)]) / 180 * amplitude * 10
     return DisplacementField(vectors, Grid((rows, cols), TARGET.affine @ np.diag([step, step, 1.0])))
 
 
