@@ -131,7 +131,7 @@ def _run(words: list[Any], log: Path) -> tuple[dict[str, Any], int]:
 
 def _scene(side: int) -> Path:
     """Write a scene of a size and the field that is to be undone, once; return their folder."""
-    folder = OUT / "scenes" / str(side)
+    folder = OUT / "large-scenes" / str(side)
     if folder.is_dir():
         return folder
     with whole_directory(folder) as part:
