@@ -64,7 +64,8 @@ def _mentions(path: Path) -> tuple[str, ...]:
     tree = ast.parse(path.read_bytes(), filename=str(path))
     names = [name for node in ast.walk(tree) for name in _imports(node)]
     if path.name == "__init__.py" and path.parent.parent.name == "methods":
-        names += [f"regflow.methods.{path.parent.name}.{row.stem}" for row in path.parent.glob("*.py")]
+        rows = (row.relative_to(PACKAGE).with_suffix("") for row in path.parent.rglob("*.py"))
+        names += [".".join(("regflow", *row.parts)) for row in rows if row.name != "__init__"]
     return tuple(name for name in names if name.startswith("regflow."))
 
 
