@@ -78,7 +78,7 @@ def judge_matches(
     """Turn the rows that ``match_windows`` filled into tie points with reliability and reasons."""
     measures = {name: rows[:, k] for k, name in enumerate(columns)}
     window = int(options["window_px"])
-    samples = (window * 4 / 3 / 4) ** 2 / CORRELATED_SAMPLES
+    samples = int(options["search_window"]) ** 2 / CORRELATED_SAMPLES
     back = np.hypot(measures["back_x"], measures["back_y"])
     measures["reliability"] = reliability(measures["peak"], measures["rival"], back, samples)
     reason = np.zeros(len(points), np.int8)

@@ -27,9 +27,10 @@ Scene = tuple[Array, Array, Array]
 Place = tuple[Scene, Array, Array]
 """A scene, ``(x, y)`` in its pixels, and a ``(2, 2)`` lattice: its pixels per pixel of a window."""
 Recipe = tuple[Array, int, Array, Array, Array]
-"""How windows are compared: the plan ``(3, 2)`` (radius in samples of 4, 2 and 1 pixels; in the first
-row also the farthest shift of the search), 0 for intensities or the number of directions of gradients,
-and the taps of the smoothing, of the gradients' smoothing and of the spline's prefilter."""
+"""How windows are compared: the plan ``(3, 3)`` (radius in samples, pixels per sample, and farthest
+shift in samples, of the search and of the two alignments; the last at full resolution), 0 for
+intensities or the number of directions of gradients, and the taps of the smoothing, of the gradients'
+smoothing and of the spline's prefilter."""
 
 COLUMNS = (
     "shift_x",
@@ -58,6 +59,8 @@ MARGIN = 2
 SSIM_CELL = 7
 LEAST_VALID = 0.5
 """Share of a window that must be valid in both scenes."""
+LEAST_SEEN = 0.75
+"""Share of the searched part below which finding nothing is for want of data."""
 ROUNDS = 12
 TOLERANCE = 0.01
 """Samples; an iteration that moves a window by less is its last."""
@@ -125,22 +128,24 @@ def _track(source: Place, target: Place, linear: Array, recipe: Recipe, free: in
             the SSIM.
     """
     plan = recipe[0]
-    radius, most = plan[0, 0], plan[0, 1]
-    part, inside, off = _window(source, 4, radius, recipe)
-    there, seen, end = _window(target, 4, radius + most, recipe)
-    found[7] = min(inside.mean(), seen.mean())
+    radius, step, most = plan[0, 0], plan[0, 1], plan[0, 2]
+    part, inside, off = _window(source, step, radius, recipe)
+    there, seen, end = _window(target, step, radius + most, recipe)
+    found[7] = inside.mean()
     if found[7] < LEAST_VALID:
         return
     dx, dy, peak, rival = search(part, inside, there, seen, most)
+    if peak <= -1.0 and seen.mean() < LEAST_SEEN:
+        found[7] = 0.0
     if peak <= 0.0:
         return
     found[3], found[4] = peak, rival
-    shift = end - _product(linear, off) + 4.0 * np.array([dx, dy])
+    shift = end - _product(linear, off) + float(step) * np.array([dx, dy])
     warp = np.zeros((2, 3))
     warp[:, :2] = linear
-    _level(source, target, warp, shift, 2, plan[1, 0], recipe, 2, found)
+    _level(source, target, warp, shift, plan[1, 1], plan[1, 0], recipe, 2, found)
     if found[2] > -2.0:
-        _level(source, target, warp, shift, 1, plan[2, 0], recipe, free, found)
+        _level(source, target, warp, shift, plan[2, 1], plan[2, 0], recipe, free, found)
     found[:2] = shift
 
 

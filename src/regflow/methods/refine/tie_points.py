@@ -29,6 +29,8 @@ MOST_ALONG = 55
 """Points along the longer side where the spacing is chosen."""
 LEAST_SPACING_PX = 64
 LEAST_ALONG = 8
+COARSEST = ((4, 384), (2, 128))
+"""Pixels per sample of the search, and the least shortest side of a scene for it; else 1."""
 DIRECTIONS = 6
 """Channels of oriented gradients."""
 SMOOTHING_PX = 0.5
@@ -209,7 +211,13 @@ def _match_by(
     rows = np.full((len(points), len(COLUMNS)), np.nan)
     for chosen, filled in zip(order, _each(tiles, options), strict=True):
         rows[chosen] = filled
-    found = judge_matches(points, rows, COLUMNS, {**options, "window_px": 2 * int(plan[2, 0]) + 1}, channels)
+    found = judge_matches(
+        points,
+        rows,
+        COLUMNS,
+        {**options, "window_px": 2 * int(plan[2, 0]) + 1, "search_window": 2 * int(plan[0, 0]) + 1},
+        channels,
+    )
     reason = found.reason.copy()
     kept = np.flatnonzero(found.used)
     if len(kept):
@@ -260,10 +268,15 @@ def spline_taps() -> NDArray[np.float32]:
 
 
 def _plan(options: Mapping[str, Any], fixed: Grid) -> NDArray[np.int64]:
-    """Return the radii, in samples of 4, 2 and 1 pixels, and the farthest shift of the search."""
-    radius = min(int(options["window_px"]) // 2, max(min(fixed.shape) // 4, 6))
-    most = math.ceil(options["search_px"] / 4)
-    return np.array([[max(radius // 3, 4), most], [max(radius // 2, 6), 0], [radius, 0]])
+    """Return radius in samples, pixels per sample and farthest shift of the search and the alignments."""
+    shortest = min(fixed.shape)
+    radius = min(int(options["window_px"]) // 2, max(shortest // 4, 6))
+    step = next((step for step, least in COARSEST if shortest >= least), 1)
+    # A search much wider than a small scene would find no window inside it.
+    most = min(math.ceil(options["search_px"] / step), max(shortest // (8 * step), 3))
+    half = min(step, 2)
+    wide = math.ceil(4 * radius / (3 * step))
+    return np.array([[max(wide, 4), step, most], [max(radius // half, 6), half, 0], [radius, 1, 0]])
 
 
 def _reach(plan: Array, directions: int) -> int:
@@ -271,10 +284,11 @@ def _reach(plan: Array, directions: int) -> int:
     from regflow.methods.refine.tie_point_windows import SLACK
 
     around = math.ceil(3 * SMOOTHING_PX) + (math.ceil(3 * GRADIENT_SMOOTHING_PX) + 1 if directions else 0)
-    far = 4 * (int(plan[0, 1]) + 1)
-    wide = [4 * int(plan[0, 0] + plan[0, 1] + around + 2)]
-    wide += [step * int(plan[k, 0] + SLACK + SPLINE_REACH + around + 2) for k, step in ((1, 2), (2, 1))]
-    return far + 2 * SLACK + max(wide)
+    (radius, step, most), *finer = plan.tolist()
+    far = step * (most + 1)
+    wide = [step * (radius + most + around + 2)]
+    wide += [side * (half + SLACK + SPLINE_REACH + around + 2) for half, side, _ in finer]
+    return int(far + 2 * SLACK + max(wide))
 
 
 def _tiles(points: Array) -> Iterator[NDArray[np.int64]]:
