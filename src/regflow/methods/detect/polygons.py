@@ -9,30 +9,30 @@ from numpy.typing import NDArray
 from regflow.core.grid import Grid
 
 
-def outlines(regions: str | Path, kept: str | Path, count: int, grid: Grid) -> list[Any]:
+def outlines(regions: str | Path, kept: str | Path, count: int) -> list[Any]:
     """Return the outline of each region as a shapely polygon or multipolygon in world coordinates.
 
     GDAL follows the outlines line by line through the whole file, so no block border shows in them
     and memory goes with the polygons, not with the scene.
 
     Args:
-        regions: raster of region numbers from 1, int32.
+        regions: raster of region numbers from 1, int32, georeferenced.
         kept: raster that is not 0 inside regions, uint8.
         count: number of regions.
-        grid: of both.
     """
     import shapely
-    from rasterio import band, open
+    from rasterio import band
     from rasterio.features import shapes
 
-    from regflow.core.io.rasters import geotransform
+    from regflow.core.io.rasters import open_raster
 
     parts: list[list[Any]] = [[] for _ in range(count)]
-    with open(regions) as numbers, open(kept) as mask:
-        found = shapes(band(numbers, 1), band(mask, 1), connectivity=4, transform=geotransform(grid))
-        for shape, number in found:
-            shell, *holes = shape["coordinates"]
-            parts[int(number) - 1].append(shapely.Polygon(shell, holes))
+    numbers, mask = open_raster(regions), open_raster(kept)
+    # GDAL places the outlines of a file by the file's own georeference.
+    found = shapes(band(numbers, 1), band(mask, 1), connectivity=4)
+    for shape, number in found:
+        shell, *holes = shape["coordinates"]
+        parts[int(number) - 1].append(shapely.Polygon(shell, holes))
     # Pixels that touch by a corner only are separate polygons of one region.
     return [own[0] if len(own) == 1 else shapely.MultiPolygon(own) for own in parts]
 

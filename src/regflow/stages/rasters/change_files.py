@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -14,12 +15,14 @@ from numpy.typing import NDArray
 from regflow.core.chunks import Window
 from regflow.core.grid import Grid
 from regflow.core.io.cog import CogProfile, CogWriter, plain_bands
+from regflow.core.io.plain_file import PlainFile
 from regflow.core.io.rasters import gdal, geotransform
 from regflow.methods.detect.maps import CHANGED, EXPLAINED, NODATA, UNCHANGED, Measured
 from regflow.methods.detect.model import ChangeModel
 from regflow.methods.detect.normalization import Normalization
 from regflow.methods.detect.regions import Regions, labeled
 from regflow.methods.detect.scene_pair import ScenePair
+from regflow.methods.detect.tiles import TILE
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetWriter
@@ -67,8 +70,8 @@ class ChangeFiles:
             probability = _profile(self._grid, "no-change probability", self._tags)
             self._magnitude = stack.enter_context(CogWriter(self._folder / "magnitude.tif", magnitude))
             self._probability = stack.enter_context(CogWriter(self._folder / "probability.tif", probability))
-            self._raw = _create(work / "raw.tif", self._grid, "uint8")
-            stack.callback(self._raw.close)
+            rows, cols = self._grid.shape
+            self._raw = stack.enter_context(PlainFile(work / "raw.bin", (1, rows, cols), "uint8"))
             self._stack = stack.pop_all()
         return self
 
@@ -85,7 +88,7 @@ class ChangeFiles:
         self._windows.append(part.window)
         self._magnitude.write(part.magnitude[None], *part.window)
         self._probability.write(part.probability[None], *part.window)
-        _put(self._raw, part.window, part.classes)
+        self._raw.write(part.classes[None], *part.window)
 
     def finish(self, regions: Regions, quantum: float, dates: Dates) -> None:
         """Drop the regions that are too small from the classes and outline the others.
@@ -101,7 +104,7 @@ class ChangeFiles:
         numbers, kept = self._work / "numbers.tif", self._work / "kept.tif"
         self._number(regions, numbers, kept)
         count = len(regions.pixels)
-        polygons = outlines(numbers, kept, count, self._grid)
+        polygons = outlines(numbers, kept, count)
         name, area = areas(polygons, regions.pixels, self._grid)
         columns = {
             "id": np.arange(1, count + 1),
@@ -115,17 +118,13 @@ class ChangeFiles:
         write_polygons(self._folder / "changes.gpkg", columns, polygons, self._grid.crs, layer="changes")
 
     def _number(self, regions: Regions, numbers: Path, kept: Path) -> None:
-        from rasterio import open
-
-        self._raw.close()
         with (
-            open(self._work / "raw.tif") as raw,
             _create(numbers, self._grid, "int32") as number_file,
             _create(kept, self._grid, "uint8") as kept_file,
             CogWriter(self._folder / "change.tif", _classes(self._grid, self._tags)) as change,
         ):
             for window, table in zip(self._windows, regions.tables, strict=True):
-                classes = raw.read(1, window=_window(window))
+                classes = self._raw.read(*window)[0]
                 found, _ = labeled(classes == CHANGED)
                 number = table[found].astype(np.int32)
                 classes[(classes == CHANGED) & (number == 0)] = UNCHANGED
@@ -164,35 +163,24 @@ def _classes(grid: Grid, tags: dict[str, str]) -> CogProfile:
     return CogProfile(grid, "uint8", bands, NODATA, {**tags, **_MEANINGS}, COLORS, classes=True)
 
 
-def _create(path: Path, grid: Grid, dtype: str, bands: int = 1) -> "DatasetWriter":
+def _create(path: Path, grid: Grid, dtype: str) -> "DatasetWriter":
+    """Open a file of one band for whole tiles."""
+    rasterio = gdal()
+    from rasterio.errors import NotGeoreferencedWarning
+
     rows, cols = grid.shape
-    return gdal().open(
-        path,
-        "w",
-        driver="GTiff",
-        width=cols,
-        height=rows,
-        count=bands,
-        dtype=dtype,
-        crs=grid.crs,
-        transform=geotransform(grid),
-        tiled=True,
-        blockxsize=256,
-        blockysize=256,
-        compress="deflate",
-        zlevel=1,
-        bigtiff="if_safer",
-    )
+    layout = {"tiled": True, "blockxsize": TILE, "blockysize": TILE, "bigtiff": "if_safer"}
+    size = {"count": 1, "height": rows, "width": cols, "dtype": dtype}
+    place = {"crs": grid.crs, "transform": geotransform(grid), "compress": "deflate", "zlevel": 1}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        return rasterio.open(path, "w", driver="GTiff", **layout, **size, **place)
 
 
 def _put(target: "DatasetWriter", window: Window, values: NDArray[Any]) -> None:
-    target.write(values if values.ndim == 3 else values[None], window=_window(window))
-
-
-def _window(window: Window) -> Any:
     from rasterio.windows import Window as FileWindow
 
-    return FileWindow.from_slices(*window)
+    target.write(values, 1, window=FileWindow.from_slices(*window))
 
 
 def _tags(dates: Dates) -> dict[str, str]:
