@@ -19,6 +19,7 @@ from regflow.core.gate import Verdict
 from regflow.core.grid import Grid
 from regflow.core.io.raster_transforms import write_raster_transform
 from regflow.core.io.rasters import read_raster_header
+from regflow.core.io.stac_items import footprint, stac_item
 from regflow.core.scene import open_scene
 from regflow.core.transform import Affine, DisplacementField, Transform, compose
 from regflow.core.warp import PixelMap
@@ -338,6 +339,28 @@ def test_the_product_is_resampled_once_from_the_original(cohort, tmp_path):
         result = dataset.read(1)[400:600, 700:1000].ravel()
     assert np.abs(result - expected).max() <= 1.5
     assert (result == np.floor(expected + 0.5)).mean() > 0.9
+
+
+def test_a_product_without_coordinates_or_date_has_an_item_too(tmp_path):
+    path = tmp_path / "warped.tif"
+    write_raster(path, SCENE, transform=None, crs=None)
+    manifest = {"paths": {"image": "/data/a.png"}, "sha256": {}, "date": None, "sensor": None}
+    item = pystac.Item.from_dict(stac_item("a", tmp_path, [("warped", path)], manifest, manifest))
+    assert item.geometry is None
+    assert item.bbox is None
+    assert item.datetime is None
+    assert item.common_metadata.start_datetime.year == 1
+    assert item.assets["warped"].href == "./warped.tif"
+
+
+def test_a_footprint_goes_on_past_the_antimeridian(tmp_path):
+    grid = Grid((300, 400), np.array([[200.0, 0, 630000], [0, -200, 6700000], [0, 0, 1]]), utm60())
+    ring = np.array(footprint(read_raster_header(write_raster(tmp_path / "a.tif", grid=grid))))
+    assert ring[:, 0].min() < 180 < ring[:, 0].max() < 190
+
+
+def utm60() -> str:
+    return CRS.from_epsg(32660).to_wkt()
 
 
 def test_the_options_are_described():
