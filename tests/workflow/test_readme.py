@@ -9,9 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
+from affine import Affine
+from rasterio.windows import Window
 from study import ROOT
 
 from regflow.core.io.landmarks import Landmarks, write_landmarks
+from regflow.realdata import require
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ELSEWHERE = ("git clone", "source ")
@@ -36,7 +40,23 @@ def place(tmp_path_factory, volume_file) -> Path:
         shutil.copyfile(volume_file("mni6", 4.0), folder / f"{name}.nii.gz")
     shutil.copyfile(volume_file("neuromorphometrics", 4.0), folder / "subject_labels.nii.gz")
     write_landmarks(folder / "subject_points.csv", Landmarks(("a",), np.zeros((1, 3))))
+    write_scenes(folder)
     return folder
+
+
+def write_scenes(folder: Path) -> None:
+    """Cut two scenes of four real bands; the second's pixels lie two rows and three columns off."""
+    bands = [rasterio.open(require(f"sentinel2-b{name}")) for name in ("02", "03", "04", "08")]
+    rng = np.random.default_rng(0)
+    for name, row, column in (("reference", 100, 100), ("scene", 102, 97)):
+        values = np.stack([band.read(1, window=Window(column, row, 320, 320)) for band in bands])
+        noisy = values + rng.normal(0, 10, values.shape)
+        corner = bands[0].transform @ Affine.translation(100, 100)
+        kind = {"driver": "GTiff", "dtype": "uint16", "count": 4, "crs": bands[0].crs}
+        with rasterio.open(
+            folder / f"{name}.tif", "w", width=320, height=320, transform=corner, **kind
+        ) as scene:
+            scene.write(noisy.round().clip(1).astype(np.uint16))
 
 
 def shrink(study: Path, folder: Path) -> None:
@@ -69,7 +89,7 @@ def test_every_command_works(place):
         if command.startswith("regflow init"):
             shrink(here / command.split()[-1], place)
     assert {line.split()[1] for line in typed if line.startswith("regflow")} >= {
-        *("register", "apply", "init", "check", "run")
+        *("register", "apply", "detect", "init", "check", "run")
     }
     assert (place / "study" / "results" / "report" / "index.html").is_file()
 
