@@ -35,7 +35,7 @@ images to count as one contrast. T1-weighted pairs have 0.98, T1 and T2 0.01."""
 EXPLAINED = 0.5
 """Least part of an image's variance that the other's intensities must explain to stand for it."""
 
-UPDATE_SIGMA = {"like": (3.0, 2.5, 2.0), "other": (8.0, 8.0, 8.0)}
+UPDATE_SIGMA = {"like": (3.0, 2.5, 2.0), "other": (5.0, 5.0, 5.0)}
 """Smoothing of updates by contrast, coarsest level first; the last value serves further levels. Two
 contrasts share fewer edges, so that more must come from smoothness."""
 
