@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,8 @@ WAVELENGTH_SHARE = 0.4
 """Of the scene's side: the shortest wave of the displacement."""
 GAIN, OFFSET, NOISE_SHARE = 1.2, 50.0, 0.03
 """Of the moving scene's contrast, and noise in both, in shares of the band's spread."""
-STRIP = 256
+STRIP = 512
+COARSE_PX = 32
 ORIGIN = (300000.0, 5900000.0, 10.0)
 
 
@@ -54,11 +56,15 @@ def _write(folder: Path, band: NDArray[np.float32], grid: Grid, truth: Waves) ->
     """Write both scenes strip by strip; the band is continued by mirroring."""
     from scipy.ndimage import map_coordinates, spline_filter
 
-    coefficients = spline_filter(band.astype(np.float64), order=5, mode="mirror")
-    rasterio, back = gdal(), truth.inverse()
+    coefficients = spline_filter(band.astype(np.float64), order=3, mode="mirror").astype(np.float32)
+    rasterio, inverse = gdal(), _inverse(grid, truth)
     noise = NOISE_SHARE * float(band.std())
     rng = np.random.default_rng(0)
     rows, cols = grid.shape
+    mirrored = [
+        np.abs(np.mod(np.arange(n) + size - 1, 2 * size - 2) - size + 1)
+        for n, size in ((rows, band.shape[0]), (cols, band.shape[1]))
+    ]
     layout = {"tiled": True, "blockxsize": 512, "blockysize": 512, "compress": "deflate", "predictor": 2}
     profile = {"driver": "GTiff", "dtype": "uint16", "count": 1, "height": rows, "width": cols, **layout}
     place = {"crs": grid.crs, "transform": geotransform(grid)}
@@ -67,14 +73,22 @@ def _write(folder: Path, band: NDArray[np.float32], grid: Grid, truth: Waves) ->
         rasterio.open(folder / "moving.tif", "w", **profile, **place) as moving,
     ):
         for top in range(0, rows, STRIP):
-            window = rasterio.windows.Window(0, top, cols, min(STRIP, rows - top))
-            index = np.stack(np.meshgrid(np.arange(cols), np.arange(top, top + window.height)), axis=-1)
-            index = index.reshape(-1, 2).astype(np.float64)
-            there = grid.to_index(back.apply(grid.to_world(index)))
-            for target, places, gain, offset in ((fixed, index, 1.0, 0.0), (moving, there, GAIN, OFFSET)):
-                values = map_coordinates(
-                    coefficients, places[:, ::-1].T, order=5, prefilter=False, mode="mirror"
-                )
-                values = gain * (values + rng.normal(0, noise, values.shape)) + offset
-                stored = np.clip(np.round(values), 1, 65535).astype(np.uint16)
-                target.write(stored.reshape(1, window.height, cols), window=window)
+            lines = np.arange(top, min(top + STRIP, rows))
+            window = rasterio.windows.Window(0, top, cols, len(lines))
+            there = np.stack([part(lines, np.arange(cols)) for part in inverse])
+            here = band[np.ix_(mirrored[0][lines], mirrored[1])]
+            moved = map_coordinates(coefficients, there, np.float32, order=3, prefilter=False, mode="mirror")
+            for target, values, gain, offset in ((fixed, here, 1.0, 0.0), (moving, moved, GAIN, OFFSET)):
+                seen = gain * (values + noise * rng.standard_normal(values.shape, np.float32)) + offset
+                target.write(np.clip(np.round(seen), 1, 65535).astype(np.uint16)[None], window=window)
+
+
+def _inverse(grid: Grid, truth: Waves) -> list[Any]:
+    """Return row and column, in the fixed scene, of pixels of the moving one: splines, exact to 1e-5."""
+    from scipy.interpolate import RectBivariateSpline
+
+    axes = [np.arange(0, n + COARSE_PX, COARSE_PX, dtype=np.float64) for n in grid.shape]
+    nodes = np.stack(np.meshgrid(axes[1], axes[0]), axis=-1).reshape(-1, 2)
+    there = grid.to_index(truth.inverse().apply(grid.to_world(nodes)))
+    shape = len(axes[0]), len(axes[1])
+    return [RectBivariateSpline(*axes, there[:, k].reshape(shape)) for k in (1, 0)]

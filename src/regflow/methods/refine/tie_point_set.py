@@ -26,6 +26,8 @@ REASONS = (
 
 CORRELATED_SAMPLES = 9.0
 """Samples of a window that count as one independent sample: images are smooth over about 3 by 3."""
+LEAST_VALID = 0.4
+"""Share of a window that must be valid in both scenes, as in ``tie_point_windows``."""
 BACK_SCALE_PX = 0.5
 """Disagreement between there and back at which the reliability has fallen to 61%."""
 
@@ -83,7 +85,7 @@ def judge_matches(
     measures["reliability"] = reliability(measures["peak"], measures["rival"], back, samples)
     reason = np.zeros(len(points), np.int8)
     checks = {
-        "no data": ~(measures["valid"] >= 0.5),
+        "no data": ~(measures["valid"] >= LEAST_VALID),
         "texture": ~np.isfinite(measures["zncc"]),
         "correlation": ~(measures["zncc"] >= options["min_correlation"]),
         "reliability": ~(measures["reliability"] >= options["min_reliability_percent"]),

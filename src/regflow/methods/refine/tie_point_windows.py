@@ -54,10 +54,10 @@ as it is recorded; beyond, it is sampled on a turned lattice, at the price of a 
 
 SLACK = 4
 """Samples by which a window may still move after the search."""
-MARGIN = 2
+MARGIN = 1
 """Samples around an invalid one that its filters reach and that therefore do not count."""
 SSIM_CELL = 7
-LEAST_VALID = 0.5
+LEAST_VALID = 0.4
 """Share of a window that must be valid in both scenes."""
 LEAST_SEEN = 0.75
 """Share of the searched part below which finding nothing is for want of data."""

@@ -16,6 +16,7 @@ from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Affine, DisplacementField, Transform, flatten
 from regflow.core.units import meters_per_pixel, meters_per_unit
+from regflow.methods.refine.tie_point_set import LEAST_VALID
 from regflow.metrics.check_points import (
     CheckPoints,
     accuracy,
@@ -314,7 +315,7 @@ def truth_errors(pair: ScenePair, points: CheckPoints) -> dict[str, dict[str, fl
 
 def _accuracy(points: CheckPoints, pair: ScenePair) -> dict[str, Any]:
     meters = meters_per_pixel(pair.fixed.grid)
-    seen = points.matched.measures["valid"] >= 0.5
+    seen = points.matched.measures["valid"] >= LEAST_VALID
     used = points.used
     return {
         "laid": len(points.points),

@@ -16,7 +16,7 @@ from regflow.core.transform import DisplacementField, Transform, flatten
 from regflow.core.units import meters_per_unit
 from regflow.methods.ladder import Climb, climb
 from regflow.methods.refine import METHODS
-from regflow.methods.refine.tie_point_set import TiePoints, columns
+from regflow.methods.refine.tie_point_set import LEAST_VALID, TiePoints, columns
 from regflow.methods.table import of_kind
 from regflow.stages.outcome import Outcome, conclude, done
 from regflow.stages.rasters.probes import Probes
@@ -209,7 +209,7 @@ def _in_pixels(vectors: NDArray[Any], grid: Grid) -> NDArray[Any]:
 
 
 def _point_figures(points: TiePoints) -> dict[str, float]:
-    seen = points.measures["valid"] >= 0.5
+    seen = points.measures["valid"] >= LEAST_VALID
     residuals = points.residuals[points.used]
     return {
         "points_used": float(points.used.sum()),
