@@ -31,6 +31,8 @@ THRESHOLD = 2.0
 SETTLED = 0.02
 """A map that moves no corner by so many pixels has settled."""
 ROUNDS = 4
+SOUND = 4.0
+"""A window's phases are believed from so many standard deviations of unrelated ones."""
 FINE_REACH = 1.5
 """Pixels within which a window's phases can tell its shift."""
 
@@ -108,9 +110,10 @@ def demanded(
     except RegistrationError as error:
         log.info("too few windows to ask: %s", error)
         return matches, None, 0.0
-    fine = _phases(fixed, moving, matrix)
-    if fine is not None:
-        finer, less = correction(fine, "auto", seed)
+    sharp = _phases(fixed, moving, matrix)
+    # A coherent picture has side peaks; what the edges say tells them from the right one.
+    if sharp is not None and _apart(sharp, matches) < FINE_REACH:
+        finer, less = correction(sharp, "auto", seed)
         step, scatter = (finer, less) if less < scatter else (step, scatter)
     return matches, step, scatter
 
@@ -146,7 +149,7 @@ def _by_phases(fixed: Image, moving: Image, matrix: Matrix, model: str, seed: in
     """Polish by the phases of windows; None where too few of them agree."""
     for _ in range(ROUNDS):
         matches = _phases(fixed, moving, matrix)
-        if matches is None:
+        if matches is None or np.linalg.norm(np.median(matches.shifts, axis=0)) > FINE_REACH:
             return None
         step, scatter = correction(matches, model, seed)
         before, matrix = matrix, _after(fixed.grid, matrix, step)
@@ -162,11 +165,19 @@ def _phases(fixed: Image, moving: Image, matrix: Matrix) -> Matches | None:
     if parts is None or not parts.weights.any():
         return None
     shifts, fits = window_shifts(parts)
-    near = np.linalg.norm(shifts, axis=1) < FINE_REACH
+    # Unrelated phases stay about where the search begins, which would look like agreement.
+    near = np.linalg.norm(shifts - np.median(shifts, axis=0), axis=1) < FINE_REACH
+    near &= fits > SOUND * parts.noise
     agreeing = near & together(parts.points, shifts)
     if agreeing.sum() < max(0.5 * len(agreeing), MODELS["homography"] + 2):
         return None
     return Matches(parts.points, shifts, fits, agreeing, math.nan, parts.independent)
+
+
+def _apart(one: Matches, other: Matches) -> float:
+    """Return the distance in pixels of two opinions of windows, each by its median."""
+    middles = [np.median(part.shifts[part.agreeing], axis=0) for part in (one, other)]
+    return float(np.linalg.norm(middles[0] - middles[1]))
 
 
 def _side(grid: Grid) -> int:

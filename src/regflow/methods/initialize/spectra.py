@@ -65,6 +65,12 @@ class Spectra:
     size: int
     independent: float
 
+    @property
+    def noise(self) -> float:
+        """Standard deviation of the fit of one window's phases where they are unrelated."""
+        weights = self.weights.astype(np.float64)
+        return math.sqrt(0.5 * TAPER_SPREAD * float((weights**2).sum())) / max(float(weights.sum()), 1e-12)
+
 
 @dataclass(frozen=True)
 class Shift:
@@ -148,17 +154,18 @@ def whole_shift(found: Spectra) -> Shift:
 
 
 def window_shifts(found: Spectra) -> tuple[Array, Array]:
-    """Return each window's own shift ``(N, 2)`` near zero, and how well its phases fit it ``(N,)``.
+    """Return each window's own shift ``(N, 2)`` near the common one, and how well its phases fit ``(N,)``.
 
-    The pictures must be aligned to half a pixel. Frequencies at which the contrast is inverted are
-    turned over, ring by ring.
+    Windows are sought within half a pixel or so of the shift of all together. Frequencies at which
+    the contrast is inverted are turned over, ring by ring.
     """
+    common = whole_shift(found).pixels
+    turn = np.exp(1j * np.tensordot(common.astype(np.float32), found.frequencies, 1)).astype(np.complex64)
     rings = _rings(found.size)
-    votes = np.bincount(rings.ravel(), (found.weights * found.total.real).ravel(), RINGS + 1)
-    pixels, _, fit = _climb(
-        found, found.cross * np.sign(votes).astype(np.float32)[rings], np.zeros((len(found.cross), 2))
-    )
-    return pixels, fit
+    votes = np.bincount(rings.ravel(), (found.weights * (found.total * turn).real).ravel(), RINGS + 1)
+    signs = np.sign(votes).astype(np.float32)[rings]
+    pixels, _, fit = _climb(found, found.cross * turn * signs, np.zeros((len(found.cross), 2)))
+    return pixels + common, fit
 
 
 def _climb(found: Spectra, cross: Complex, start: Array) -> tuple[Array, Array, Array]:

@@ -30,12 +30,14 @@ from regflow.stages.outcome import Outcome, conclude, done
 LADDER = ("phase-correlation", "sift", "edge-correlation", "xfeat", "mutual-information")
 """The default: what is fastest and most exact comes first, what finds more later."""
 
-EXAMINED_ACROSS = 768
+EXAMINED_ACROSS = 1024
 """Pixels along the fixed image's longest side at which windows are asked about a candidate."""
 RIVALS_ACROSS = 256
 """The same for the comparison with all other shifts."""
 SCATTERS_ALLOWED = 2.0
-"""Drift that is not counted, in median distances of the windows from the map they ask for."""
+MOST_ALLOWED = 1.0
+"""Drift that is not counted, in median distances of the windows from the map they ask for, and at
+most in pixels of the examined image: where an answer is wrong the windows scatter, too."""
 REACH = 12
 """How far the windows look, in pixels of the examined image."""
 
@@ -60,9 +62,10 @@ class Examiner:
     Figures: ``evidence``, decimal logarithm of one over the chance of so many small windows
     agreeing with each other where they belong, if the images were unrelated there;
     ``agreeing_share`` of the windows; ``drift_px``, how far a corner moves at most, in pixels of the
-    coarser image, when the agreeing windows have their way, beyond twice what they scatter;
-    ``rival_share``, likeness of edges at the best other shift as a part of the candidate's; ``overlap_share``, valid pixels of the smaller
-    image that have a partner; ``nmi``, normalized mutual information there, and ``nmi_change``
+    coarser image, when the agreeing windows have their way, beyond what they scatter (not given
+    where too few agree to say); ``rival_share``, likeness of edges at the best other shift as a part
+    of the candidate's; ``overlap_share``, valid pixels of the smaller image that have a partner;
+    ``nmi``, normalized mutual information there, and ``nmi_change``
     against the start; ``determinant``, ``scale_min``, ``scale_max`` and their ``scale_ratio`` at
     the fixed image's center.
     """
@@ -129,10 +132,10 @@ class Examiner:
         figures = {"evidence": matches.surprise, "agreeing_share": matches.share}
         if step is not None:
             ends = fixed.grid.to_index(corners(fixed.grid))
-            moved = np.linalg.norm(mapped(step, ends) - ends, axis=1).max()
+            moved = float(np.linalg.norm(mapped(step, ends) - ends, axis=1).max())
             # Where the ground itself is bent, windows scatter about every linear map, and as far as
             # they do the best of them is a matter of taste: that is left to the refine stage.
-            beyond = max(0.0, float(moved) - SCATTERS_ALLOWED * scatter)
+            beyond = max(0.0, moved - min(SCATTERS_ALLOWED * scatter, MOST_ALLOWED))
             unit = common_spacing(self._fixed.grid, self._moving.grid, matrix)
             figures["drift_px"] = beyond * float(fixed.grid.spacing.max()) / unit
         return figures
