@@ -205,6 +205,24 @@ def test_each_file_keeps_its_resolution(spacing, factor):
     assert product_grid(GRID, source, (), "reference") is GRID
 
 
+def test_a_much_finer_file_is_averaged_in_any_chunks(tmp_path):
+    """Onto the reference's pixels, 20 samples to each; noise averages out, and no seam shows."""
+    coarse = Grid((15, 20), np.array([[200.0, 0, 330100], [0, -200, 5821940], [0, 0, 1]]), UTM33)
+    path = write_raster(tmp_path / "a.tif", SCENE, grid=Grid(MOVED.shape, GRID.affine, UTM33))
+    still = Affine.from_parts(np.eye(2), [0.0, 0.0])
+    found = {
+        warped(tmp_path, Source(path), still, fixed=coarse, chunk=chunk, resolution="reference").read_bytes()
+        for chunk in (4000, 100)
+    }
+    assert len(found) == 1
+    with rasterio.open(tmp_path / "out.tif") as dataset:
+        assert dataset.shape == (15, 20)
+        inner = dataset.read(1)[2:-2, 2:-2]
+    means = SCENE[:300, :400].reshape(15, 20, 20, 20).mean(axis=(1, 3))[2:-2, 2:-2]
+    assert inner.std() < 0.3 * SCENE.std()
+    assert np.corrcoef(inner.ravel(), means.ravel())[0, 1] > 0.9
+
+
 def test_a_file_of_another_crs(tmp_path):
     """The correction comes first, then the change of CRS: as if the scene had lain in the fixed CRS."""
     other = CRS.from_epsg(32632).to_wkt()

@@ -58,6 +58,9 @@ NESTED_TOLERANCE = 0.02
 """Pixel sizes whose ratio is this near to a whole number (or its inverse) count as multiples."""
 
 
+_LEAST_CHUNK = 64
+
+
 @dataclass(frozen=True)
 class Source:
     """A raster to bring onto the fixed scene's grid.
@@ -106,6 +109,7 @@ def warp_raster(
     from regflow.core.chunks import blocks, over_blocks
     from regflow.core.io.cog import CogWriter, profile_like
     from regflow.core.io.rasters import read_raster_header
+    from regflow.core.warp import source_samples_per_pixel
 
     chosen = {**{key: schema["default"] for key, schema in OPTIONS.items()}, **settings}
     header = read_raster_header(source.path)
@@ -122,8 +126,11 @@ def warp_raster(
     )
     profile = replace(profile, tags={**profile.tags, **(tags or {})})
     valid = 0
-    windows = blocks(job.target.shape, workers.chunk)
-    size = len(bands) * workers.chunk**2 * (4 * np.dtype(job.dtype).itemsize + 3)
+    spans = max(source_samples_per_pixel(_mapped(job)))
+    # Where a pixel spans many of the source's, as many samples are read with smaller windows.
+    chunk = max(_LEAST_CHUNK, int(workers.chunk / spans))
+    windows = blocks(job.target.shape, chunk)
+    size = len(bands) * int(chunk * spans) ** 2 * (4 * np.dtype(job.dtype).itemsize + 3)
     with CogWriter(output, profile, threads=workers.count) as cog:
         results = over_blocks(
             partial(_warp, job), windows, workers, describe=Path(output).stem, item_bytes=size
