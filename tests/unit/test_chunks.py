@@ -138,6 +138,27 @@ def test_workers_without_regflow_are_refused(monkeypatch):
             pass
 
 
+def test_options_reach_slurms_jobs(monkeypatch):
+    from dask_jobqueue import SLURMCluster
+
+    from regflow.core import chunks
+
+    asked = []
+    monkeypatch.setattr(SLURMCluster, "scale", lambda _, count: asked.append(count))
+    slurm = {"queue": "cpu", "walltime": "01:30:00", "account": "geo"}
+    with chunks._slurm_cluster({"memory": "4GB", "slurm": slurm}, 3) as cluster:
+        script = cluster.job_script()
+    assert asked[0] == 3
+    for line in (
+        "#SBATCH -p cpu",
+        "#SBATCH -t 01:30:00",
+        "#SBATCH -A geo",
+        "#SBATCH --mem=4G",
+        "--nthreads 1",
+    ):
+        assert line in script
+
+
 def test_no_one_at_an_address(monkeypatch):
     monkeypatch.setattr("regflow.core.chunks._CONNECT_SECONDS", 1)
     nobody = {"scheduler": "address", "address": "tcp://127.0.0.1:9"}

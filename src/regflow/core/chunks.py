@@ -76,9 +76,9 @@ def open_workers(
 
     Args:
         settings: ``scheduler`` (``threads``, ``processes``, ``address`` or ``slurm``), ``workers``
-            (null for ``threads``), ``address`` (``tcp://host:port``), ``memory`` (of all together,
-            ``"1.5GB"``), ``chunk`` (pixels), ``slurm`` (options of dask-jobqueue's SLURMCluster);
-            missing keys take their default.
+            (null for ``threads``), ``address`` (``tcp://host:port``), ``memory`` (``"1.5GB"``, of all
+            together; of each worker on Slurm), ``chunk`` (pixels), ``slurm`` (options of
+            dask-jobqueue's SLURMCluster); missing keys take their default.
         threads: how many workers null means; None takes the cores this process may use.
 
     Raises:
