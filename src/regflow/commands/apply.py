@@ -50,11 +50,14 @@ def apply(
 
     TRANSFORM is the same file for everything: transform.h5 of regflow, or any ITK transform from
     fixed to moving points. Points go by its inverse, which is what brings them along with an image.
+    For scenes it is transform.json, or the folder that holds it: other bands of the moving scene
+    follow it, each at its own resolution; --labels is for classes.
 
     \b
     regflow apply aligned/transform.h5 flair.nii.gz -r atlas.nii.gz -o flair_on_atlas.nii.gz
     regflow apply aligned/transform.h5 seg.nii.gz -r atlas.nii.gz --labels -o seg_on_atlas.nii.gz
     regflow apply aligned/transform.h5 landmarks.csv --points -o landmarks_on_atlas.csv
+    regflow apply aligned/transform.json B11.jp2 -r reference.tif -o B11_on_reference.tif
     """
     from regflow.core.io.transforms import read_transform
 
@@ -62,6 +65,12 @@ def apply(
         raise InputError("--labels and --points are both given; INPUT is one of the two")
     if reference is None and not points:
         raise InputError("--reference is missing; name the image whose grid the result takes")
+    if transform.suffix == ".json" or transform.is_dir():
+        if points or inverse or smooth or volume is not None or reference is None:
+            raise InputError("--points, --inverse, --smooth and --volume are not for scenes; leave them out")
+        folder = transform if transform.is_dir() else transform.parent
+        _apply_to_scene(folder, source, output, reference, labels, interpolation)
+        return
     grid = None if reference is None else _grid(reference)
     forward = read_transform(transform, grid)
     pull = forward.inverse() if inverse else forward
@@ -107,3 +116,33 @@ def _apply_to_image(
 
     warped = warp_image(read_volume(source, volume), grid, pull, interpolation)
     write_volume(output, warped.channel, grid)
+
+
+def _apply_to_scene(
+    folder: Path, source: Path, output: Path, reference: Path, classes: bool, interpolation: str
+) -> None:
+    from regflow.core.chunks import open_workers
+    from regflow.core.io.raster_transforms import TRANSFORM_FILE
+    from regflow.core.io.rasters import read_raster_header
+    from regflow.raster_samples import Scene
+    from regflow.stages.rasters.apply import Source, warp_raster
+    from regflow.stages.rasters.views import working_view
+
+    if not (folder / TRANSFORM_FILE).is_file():
+        raise InputError(f"{folder}: holds no {TRANSFORM_FILE}; name the folder that regflow register wrote")
+    onto = read_raster_header(reference)
+    if onto.grid is None and onto.georeference != "none":
+        raise InputError(f"{reference}: its pixels are not on a map; name a reference that is")
+    grid = onto.grid or onto.pixel_grid
+    view = working_view(Scene(str(source)), read_raster_header(source), fixed=grid)
+    resampling = {"linear": "bilinear"}.get(interpolation, interpolation)
+    with open_workers() as workers:
+        warp_raster(
+            Source(str(source), classes),
+            output,
+            fixed=grid,
+            moving=view,
+            refined=folder,
+            settings={"resampling": resampling},
+            workers=workers,
+        )
