@@ -13,10 +13,13 @@ from regflow.core.transform import Affine
 from regflow.methods.refine.greedy_options import GREEDY
 from regflow.presets import merged
 from regflow.stages.initialize import align
+from regflow.stages.rasters.refine import refine_scene
 from regflow.stages.refine import deform
 
 SAMPLES = 32
 """Along each axis of the small pair."""
+PIXELS = 200
+"""Along each axis of the small scenes."""
 
 
 def blob(center: float) -> Image:
@@ -28,8 +31,23 @@ def blob(center: float) -> Image:
     return Image(data[None], grid, data > 0.02)
 
 
+def scene(shift: int) -> Image:
+    """Return random texture, ``(1, 200, 200)`` float32, that lies ``shift`` pixels to the left."""
+    from scipy.ndimage import gaussian_filter
+
+    noise = np.random.default_rng(0).normal(size=(PIXELS, 2 * PIXELS))
+    data = gaussian_filter(noise, 1.5)[:, shift : shift + PIXELS].astype(np.float32)
+    return Image(data[None], Grid(data.shape, np.eye(3)), np.ones(data.shape, bool))
+
+
 def warm() -> None:
     """Run every method that has kernels of its own, with every metric, on a small pair."""
+    warm_volumes()
+    refine_scene(scene(0), scene(1), Affine.identity(2), {"methods": ["tie-points"]}, threads=2)
+
+
+def warm_volumes() -> None:
+    """Run what volumes need, and the greedy engine of both kinds."""
     fixed, moving = blob(0.0), blob(1.0)
     settings = defaults()
     align(fixed, moving, merged(settings["initialize"], {"methods": ["mutual-information"]}), threads=2)

@@ -9,7 +9,12 @@ from numba.core.registry import CPUDispatcher
 from regflow.warm import warm
 
 warm()
-modules = ("core.fields", "methods.refine.greedy_kernels", "methods.initialize.parzen")
+modules = (
+    "core.fields",
+    "methods.refine.greedy_kernels",
+    "methods.initialize.parzen",
+    "methods.refine.tie_point_windows",
+)
 for module in map(importlib.import_module, (f"regflow.{name}" for name in modules)):
     for name, kernel in vars(module).items():
         if isinstance(kernel, CPUDispatcher) and not name.startswith("_"):

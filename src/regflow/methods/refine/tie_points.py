@@ -276,7 +276,7 @@ def spline_taps() -> NDArray[np.float32]:
 def _plan(options: Mapping[str, Any], fixed: Grid) -> NDArray[np.int64]:
     """Return radius in samples, pixels per sample and farthest shift of the search and the alignments."""
     shortest = min(fixed.shape)
-    radius = min(int(options["window_px"]) // 2, max(shortest // 4, 6))
+    radius = min(int(options["window_px"]) // 2, max(shortest // 6, 6))
     step = next((step for step, least in COARSEST if shortest >= least), 1)
     # A search much wider than a small scene would find no window inside it.
     most = min(math.ceil(options["search_px"] / step), max(shortest // (8 * step), 3))
