@@ -28,7 +28,7 @@ from regflow.methods.detect.polygons import areas
 from regflow.methods.detect.regions import RegionMerger, labeled, regions_of
 from regflow.methods.detect.registration_noise import registration_noise
 from regflow.methods.detect.scene_pair import ScenePair, SceneTiles, sampled
-from regflow.stages.rasters.detect import date_pairs
+from regflow.stages.rasters.detect import Between, date_pairs, detect_changes
 from regflow.stages.rasters.detect_inputs import DatedScene, open_pair
 from regflow.stages.rasters.detect_options import defaults
 
@@ -109,6 +109,17 @@ def test_every_pixel_and_chunks_change_no_byte(scenes, tmp_path):
         detect_series(scenes, folder, defaults(pixels=None), chunk=chunk, threads=2)
         made.append([path.read_bytes() for path in sorted(folder.iterdir()) if path.suffix != ".html"])
     assert made[0] == made[1]
+
+
+@pytest.mark.slow
+def test_dask_processes_change_no_byte(scenes, results, tmp_path):
+    settings = defaults()
+    pair = open_pair(*scenes, settings["bands"], settings["margin_px"])
+    dates = (scenes[0].date, scenes[1].date)
+    with open_workers({"scheduler": "processes", "workers": 2, "chunk": 256}) as workers:
+        detect_changes(pair, tmp_path, settings, Between(("before", "after"), dates), workers)
+    for path in tmp_path.iterdir():
+        assert path.name == "detect.json" or path.read_bytes() == (results / path.name).read_bytes()
 
 
 def test_the_planted_changes_are_the_polygons(results):

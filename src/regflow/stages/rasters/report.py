@@ -90,8 +90,8 @@ def report(
     from regflow.stages.report import ingested, sources_told, write_page, write_picture
 
     told = [read_json(manifest) for manifest in manifests]
-    folders = [*prepared, initial, refined, applied, assessed, *([detected] if detected else [])]
-    stages = [*ingested(told), *_records(folders)]
+    optional = [detected] if detected else []
+    stages = [*ingested(told), *_records([*prepared, initial, refined, applied, assessed, *optional])]
     decided = next(record for record in stages if record["stage"] == "assess")
     done = decided["state"] == "done"
     story = {
@@ -107,14 +107,13 @@ def report(
         write_page(page, scene_page(Story(**story), None))
         write_picture(picture, word_sheet(f"{sample}: {decided['verdict']['reason']}"))
         return
-    pair = read_scene_pair(manifests[1], tuple(map(str, prepared)), initial, refined)  # type: ignore[arg-type]
+    pair = read_scene_pair(manifests[1], (str(prepared[0]), str(prepared[1])), initial, refined)
     quality = read_json(Path(assessed) / "quality.json")
     measured = read_measured(Path(refined) / "tie_points.gpkg", Path(assessed) / "check_points.gpkg")
     change = _change_of(detected)
     view = scene_view(pair, measured, quality, change, _complete(settings)["changes"])
     write_page(page, scene_page(Story(**story, quality=quality), view, change))
-    if picture is not None:
-        write_picture(picture, contact_sheet(view.windows[:3]))
+    write_picture(picture, contact_sheet(view.windows[:3]))
 
 
 def report_scene(
