@@ -1,5 +1,6 @@
 """The ``regflow`` command. Each subcommand is a module of :mod:`regflow.commands`."""
 
+import errno
 from importlib import import_module
 from typing import Any
 
@@ -36,6 +37,13 @@ class _Commands(click.Group):
             raise _Refusal(str(error)) from error
         except RegistrationError as error:
             raise click.ClickException(str(error)) from error
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            raise click.ClickException(
+                f"{error.filename or 'the output'}: the disk is full and nothing was written; make room, or "
+                "write elsewhere"
+            ) from error
 
 
 @click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -1,7 +1,9 @@
 """What one pair's registration shares, whatever its kind: a record of the stages, and a folder to fill."""
 
+import errno
 import logging
 import os
+import shutil
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -13,6 +15,9 @@ from regflow.core.errors import InputError
 from regflow.core.gate import Verdict
 
 log = logging.getLogger(__name__)
+
+FULL_BYTES = 1 << 18
+"""A disk with less room than this counts as full: a writer that failed wanted more."""
 
 
 @dataclass
@@ -74,6 +79,21 @@ def writable(target: Path, products: Collection[str]) -> Path:
     elif target.exists():
         raise InputError(f"{target}: this is a file; name a folder for the result")
     return target
+
+
+@contextmanager
+def telling_a_full_disk(folder: Path) -> Iterator[None]:
+    """Tell a full disk from other failures of writers, which have many words for it.
+
+    Raises:
+        OSError: with ``errno.ENOSPC``, when a writer failed and ``folder``'s disk has no room.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        if shutil.disk_usage(folder).free > FULL_BYTES:
+            raise
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder.parent)) from error
 
 
 def cores() -> int:

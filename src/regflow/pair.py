@@ -17,7 +17,7 @@ from regflow.core.files import whole_directory, write_json
 from regflow.core.gate import Verdict
 from regflow.core.image import Image
 from regflow.core.transform import Transform
-from regflow.journal import Journal, cores, writable
+from regflow.journal import Journal, cores, telling_a_full_disk, writable
 from regflow.presets import merged, preset_settings
 from regflow.samples import Fixed, Sample
 
@@ -95,7 +95,7 @@ def register_pair(
             originals = _read_both(fixed, moving, pool)
         pair = _align(originals, settings, journal, count)
         pair = replace(pair, landmarks=_landmarks(fixed, moving), truth=_truth(moving, pair.fixed))
-        with whole_directory(target) as folder:
+        with whole_directory(target) as folder, telling_a_full_disk(folder):
             writing = _write_transforms(folder, pair, pool)
             writing.append(pool.submit(_apply, folder, moving, originals, pair, settings, journal))
             with journal.stage("assess") as record:

@@ -7,7 +7,7 @@ them, without Snakemake and without intermediate files.
 import logging
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +15,9 @@ from regflow.config import load_config
 from regflow.core.errors import InputError
 from regflow.core.files import whole_directory, write_json
 from regflow.core.gate import Verdict
+from regflow.core.image import Image
 from regflow.core.transform import Transform
-from regflow.journal import Journal, cores, writable
+from regflow.journal import Journal, cores, telling_a_full_disk, writable
 from regflow.raster_samples import RasterSample
 from regflow.stages.rasters.working import WorkingScene
 
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from regflow.core.chunks import Workers
     from regflow.stages.rasters.assess import ScenePair
     from regflow.stages.rasters.refine import RefinedScene
+
+_Prepared = tuple[WorkingScene, Image]
+"""A working scene and its overview."""
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +112,7 @@ def register_scenes(
             _refuse_unfit(moving, pool)
         scenes = _prepare(job)
         pair, refined = _align(job, scenes)
-        with whole_directory(target) as folder:
+        with whole_directory(target) as folder, telling_a_full_disk(folder):
             _write_correction(folder, pair, refined)
             applying = pool.submit(_apply, folder, job, scenes)
             quality, verdict, seconds = _assess(folder, job, pair, refined, applying)
@@ -132,7 +136,7 @@ def _refuse_unfit(moving: RasterSample, pool: ThreadPoolExecutor) -> None:
         raise InputError("\n".join(dict.fromkeys(problems)))
 
 
-def _prepare(job: _Job) -> tuple[Any, Any]:
+def _prepare(job: _Job) -> tuple[_Prepared, _Prepared]:
     """Return the fixed and the moving working scene, each with its overview."""
     from regflow.stages.rasters.preprocess import prepare
 
@@ -144,7 +148,7 @@ def _prepare(job: _Job) -> tuple[Any, Any]:
     return (fixed, overview), (moving, image)
 
 
-def _align(job: _Job, scenes: tuple[Any, Any]) -> tuple["ScenePair", "RefinedScene"]:
+def _align(job: _Job, scenes: tuple[_Prepared, _Prepared]) -> tuple["ScenePair", "RefinedScene"]:
     """Initialize and refine; return what was found between the scenes, ready to be assessed."""
     from regflow.stages.rasters.assess import ScenePair
     from regflow.stages.rasters.initialize import align
@@ -182,7 +186,7 @@ def _write_correction(folder: Path, pair: "ScenePair", refined: "RefinedScene") 
         write_tie_points(folder / "tie_points.gpkg", refined.points, pair.fixed.grid, pair.initial)
 
 
-def _apply(folder: Path, job: _Job, scenes: tuple[Any, Any]) -> None:
+def _apply(folder: Path, job: _Job, scenes: tuple[_Prepared, _Prepared]) -> None:
     """Write what follows the correction: the scene, its mask, companions and classes."""
     from regflow.stages.rasters.apply import Source, warp_raster
 

@@ -1,6 +1,7 @@
 """The workflow of scenes, from the sheet to the report: what comes out, and what bad input does to it."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -222,6 +223,25 @@ def test_register_refuses_a_mistake_in_one_sentence(tmp_path, data, options, tol
     assert told in ended.stderr
     assert "Traceback" not in ended.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path, data):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    options = ["-t", "tmpfs", "-o", "size=300k", "tmpfs", str(disk)]
+    if os.geteuid() != 0 or subprocess.run(["mount", *options], capture_output=True).returncode:
+        pytest.skip("mounting a small file system needs root")
+    try:
+        command = ["register", str(data / "fixed.tif"), str(data / "first.tif"), "-o", str(disk / "out")]
+        ended = subprocess.run(
+            [sys.executable, "-m", "regflow", *command], capture_output=True, text=True, cwd=tmp_path
+        )
+        assert ended.returncode == 1
+        assert "the disk is full and nothing was written" in ended.stderr
+        assert "Traceback" not in ended.stderr
+        assert list(disk.iterdir()) == []
+    finally:
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
 def test_scenes_without_georeference_are_registered_in_pixels(tmp_path, data):
