@@ -34,9 +34,9 @@ COARSEST = ((4, 384), (2, 128))
 DIRECTIONS = 6
 """Channels of oriented gradients."""
 SMOOTHING_PX = 0.5
-GRADIENT_SMOOTHING_PX = 1.0
-"""Of the samples, before they are compared or before their gradients are taken."""
+"""Of the samples, before they are compared or their gradients are taken."""
 CHANNEL_SMOOTHING_PX = 1.0
+"""Of the channels of oriented gradients."""
 SPLINE_REACH = 8
 """Taps of the cubic B-spline's prefilter on each side: the next is below 3e-5."""
 CONVINCING_CORRELATION = 0.8
@@ -250,14 +250,10 @@ def match_tile(tile: Tile) -> Array:
         _block(tile.moving, tile.guesses, np.ceil(stretch * tile.reach)),
     )
     if all(source[1].any() for source in sources):
-        taps = (gaussian_taps(_smoothing(tile.channels)), gaussian_taps(CHANNEL_SMOOTHING_PX), spline_taps())
+        taps = (gaussian_taps(SMOOTHING_PX), gaussian_taps(CHANNEL_SMOOTHING_PX), spline_taps())
         recipe = (tile.plan, tile.channels, *taps)
         match_windows(*sources, tile.points, tile.guesses, tile.jacobians, recipe, rows)
     return rows
-
-
-def _smoothing(directions: int) -> float:
-    return GRADIENT_SMOOTHING_PX if directions else SMOOTHING_PX
 
 
 def gaussian_taps(sigma: float) -> NDArray[np.float32]:
@@ -289,7 +285,7 @@ def _reach(plan: Array, directions: int) -> int:
     """Return how far from a point, in pixels, its windows may reach into the other scene."""
     from regflow.methods.refine.tie_point_windows import SLACK
 
-    around = math.ceil(3 * _smoothing(directions))
+    around = math.ceil(3 * SMOOTHING_PX)
     around += math.ceil(3 * CHANNEL_SMOOTHING_PX) + 1 if directions else 0
     (radius, step, most), *finer = plan.tolist()
     far = step * (most + 1)
