@@ -11,6 +11,7 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
     "rigid_starts": ("--cases", "same-contrast", "--spacing", "2"),
     "deformable": (),
     "pair_cold": (),
+    "tie_points": ("--sides", "2048"),
 }
 """In the order in which they run, with options of their own that keep the whole within minutes."""
 
