@@ -1,5 +1,6 @@
 """Between coordinate reference systems, and from the ground to the pixels of a raw scene."""
 
+import atexit
 import threading
 from dataclasses import dataclass
 from typing import Any
@@ -103,7 +104,11 @@ class SensorModel:
         return np.stack([x, y], axis=1)
 
     def _model(self) -> Any:
-        models = _local.__dict__.setdefault("models", {})
+        if "models" not in _local.__dict__:
+            _local.models = {}
+            # GDAL's transformers cannot be closed once the interpreter has begun to fall apart.
+            atexit.register(_local.models.clear)
+        models = _local.models
         if self not in models:
             models.clear()
             models[self] = self._build()
