@@ -1,18 +1,20 @@
 """Initializers: rigid and affine starts. One row per method; imports happen when one runs."""
 
+from typing import Any
+
 from regflow.methods.initialize.robust import ESTIMATORS
 from regflow.methods.table import Method
 
 _HERE = "regflow.methods.initialize"
 
-MODEL = {
+MODEL: dict[str, Any] = {
     "enum": ["auto", "translation", "similarity", "affine", "homography"],
     "description": "what the windows may change when they polish the map; auto: a translation, similarity "
     "or affine map, as they demand",
     "default": "auto",
 }
 
-POSES = {
+POSES: dict[str, dict[str, Any]] = {
     "rotation_degrees": {
         "type": "number",
         "minimum": 0,
@@ -30,14 +32,14 @@ POSES = {
 }
 
 
-ACROSS = {
+ACROSS: dict[str, Any] = {
     "type": "integer",
     "minimum": 64,
     "description": "most pixels along the fixed image's longest side",
     "default": 1024,
 }
 
-ELASTIX = {
+ELASTIX: dict[str, dict[str, Any]] = {
     "transform": {
         "enum": ["rigid", "affine"],
         "description": "what is sought: rigid alone, or rigid and then affine",
@@ -63,7 +65,7 @@ ELASTIX = {
     },
 }
 
-_FEATURE_OPTIONS = {
+_FEATURE_OPTIONS: dict[str, dict[str, Any]] = {
     "count": {
         "type": "integer",
         "minimum": 50,

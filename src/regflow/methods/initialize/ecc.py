@@ -11,6 +11,7 @@ from regflow.core.transform import Transform
 from regflow.methods.initialize.planar import (
     Matrix,
     PixelPair,
+    Plane,
     matrix_of,
     one_opencv_thread,
     picture,
@@ -80,8 +81,9 @@ def _climbed(pair: PixelPair, model: str, iterations: int) -> Matrix:
     return matrix
 
 
-def _normalized(image: Image) -> np.ndarray:
+def _normalized(image: Image) -> Plane:
     """Return local differences from the mean in units of the local spread."""
+    assert image.mask is not None
     sigma = min(NORMALIZE_SIGMA, min(image.grid.shape) / 4)
     centered = image.channel - smooth(image.channel, image.mask, sigma)
     power = smooth(centered * centered, image.mask, sigma)

@@ -42,12 +42,12 @@ def fourier_mellin(fixed: Image, moving: Image, initial: Transform, options: Map
     start = matrix_of(initial)
     pair = pixel_pair(first, second, start, ACROSS)
     side = max(*pair.fixed.grid.shape, *pair.moving.grid.shape)
-    planes = [_log_polar(faded(image), side) for image in (pair.fixed, pair.moving)]
+    one, other = (_log_polar(faded(image), side) for image in (pair.fixed, pair.moving))
     # A pixel's rotation is the world's seen along the fixed axes.
     axes = pair.before[:2, :2]
     linears = [
         np.linalg.inv(axes) @ (scale * rotation(angle + half)) @ axes
-        for angle, scale in _peaks(*planes, side)
+        for angle, scale in _peaks(one, other, side)
         for half in (0.0, math.pi)
     ]
     poses = search(first, second, start, linears, "sobel")
@@ -79,12 +79,12 @@ def _peaks(fixed: NDArray[np.float32], moving: NDArray[np.float32], side: int) -
     shape = (ANGLES, 2 * RADII)
     cross = np.conj(fft.rfft2(fixed, shape)) * fft.rfft2(moving, shape)
     surface = fft.irfft2(cross / np.maximum(np.abs(cross), 1e-12) ** 0.5, shape)
-    found = []
+    found: list[tuple[float, float]] = []
     for _ in range(PEAKS):
         row, column = np.unravel_index(int(np.argmax(surface)), shape)
         shift = column - shape[1] if column > RADII else column
         # What is larger has a smaller spectrum.
-        found.append((row * math.pi / ANGLES, math.exp(-shift * _step(side))))
+        found.append((float(row) * math.pi / ANGLES, math.exp(-shift * _step(side))))
         rows = np.arange(row - 8, row + 9) % ANGLES
         columns = np.arange(column - 8, column + 9) % shape[1]
         surface[np.ix_(rows, columns)] = -np.inf

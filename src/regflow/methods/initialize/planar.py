@@ -70,13 +70,13 @@ def matrix_of(transform: Transform) -> Matrix:
 
 def transform_of(matrix: ArrayLike, center: ArrayLike) -> Affine | Homography:
     """Return the affine, or the homography about ``center`` where the last row is not ``(0, 0, 1)``."""
-    matrix = np.asarray(matrix, dtype=np.float64)
-    matrix = matrix / matrix[2, 2]
-    if np.all(matrix[2, :2] == 0):
-        return Affine(matrix)
+    given = np.asarray(matrix, dtype=np.float64)
+    scaled = np.asarray(given / given[2, 2])
+    if np.all(scaled[2, :2] == 0):
+        return Affine(scaled)
     x, y = (float(value) for value in np.asarray(center))
     middle = np.array([x, y])
-    return Homography(_shift(-middle) @ matrix @ _shift(middle), (x, y))
+    return Homography(_shift(-middle) @ scaled @ _shift(middle), (x, y))
 
 
 def _shift(offset: NDArray[np.float64]) -> Matrix:
@@ -108,7 +108,7 @@ def corners(grid: Grid) -> NDArray[np.float64]:
 
 def extent(fixed: Grid, matrix: Matrix, moving: Grid) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the box ``(low, high)`` that an image fills in ``(x, y)`` indices of the fixed grid."""
-    places = fixed.to_index(mapped(np.linalg.inv(matrix), corners(moving)))
+    places = fixed.to_index(mapped(np.asarray(np.linalg.inv(matrix), np.float64), corners(moving)))
     return places.min(axis=0), places.max(axis=0)
 
 
@@ -161,7 +161,7 @@ def pixel_pair(fixed: Image, moving: Image, matrix: Matrix, across: int) -> Pixe
     return PixelPair(
         _in_pixels(plane),
         _in_pixels(there),
-        np.linalg.inv(plane.grid.affine),
+        np.asarray(np.linalg.inv(plane.grid.affine), np.float64),
         np.asarray(matrix @ affine),
         np.asarray(np.linalg.inv(affine) @ plane.grid.affine),
     )

@@ -195,7 +195,7 @@ def _after(grid: Grid, matrix: Matrix, step: Matrix) -> Matrix:
 def _moved(grid: Grid, before: Matrix, after: Matrix) -> float:
     """Return how far, in pixels, a corner moves at most between two maps."""
     ends = corners(grid)
-    back = mapped(np.linalg.inv(before), mapped(after, ends))
+    back = mapped(np.asarray(np.linalg.inv(before), np.float64), mapped(after, ends))
     return float(np.linalg.norm(grid.to_index(back) - grid.to_index(ends), axis=1).max())
 
 

@@ -124,7 +124,7 @@ def spectra(fixed: Image, moving: Image, size: int, most: int) -> Spectra | None
     # What differs between bands and seasons though it lies alike, shadows first, fades with frequency.
     weights = np.where(used, known / (1 - known) * (fx**2 + fy**2) / HIGHEST**2, 0).astype(np.float32)
     return Spectra(
-        starts[:, ::-1] + (size - 1) / 2,
+        np.asarray(starts[:, ::-1] + (size - 1) / 2, np.float64),
         _unit(cross),
         _unit(total),
         weights,

@@ -62,7 +62,7 @@ def match(fixed: Structure, moving: Structure, size: int, reach: int, most: int)
         most: about how many windows, evenly spread.
     """
     starts, step = places(fixed.valid & moving.valid, size, most, MIN_VALID)
-    points = starts[:, ::-1] + (size - 1) / 2
+    points = np.asarray(starts[:, ::-1] + (size - 1) / 2, np.float64)
     if len(starts) == 0:
         return Matches(points, points.copy(), np.zeros(0), np.zeros(0, bool), 0.0, 0.0)
     surfaces = _surfaces(fixed, moving, starts, size, reach)
