@@ -13,7 +13,8 @@ from regflow.core.image import Image
 from regflow.core.transform import Affine, Composite
 from regflow.methods.refine import METHODS
 from regflow.methods.refine import tie_points as module
-from regflow.methods.refine.tie_point_kernels import crop, filtered, search
+from regflow.methods.refine.tie_point_kernels import search
+from regflow.methods.refine.tie_point_patches import crop, filtered
 from regflow.methods.refine.tie_point_set import REASONS, columns, reliability
 from regflow.methods.refine.tie_points import default_spacing, overlap, spline_taps, tie_points
 

@@ -1,6 +1,7 @@
 """One window after another through search, half and full resolution, there and back: compiled.
 
-The kernels it is made of are in :mod:`regflow.methods.refine.tie_point_kernels`.
+What it is made of is in :mod:`regflow.methods.refine.tie_point_patches` and
+:mod:`regflow.methods.refine.tie_point_kernels`.
 """
 
 import math
@@ -10,16 +11,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from regflow.methods.refine.tie_point_kernels import (
-    align,
-    crop,
-    eroded,
-    features,
-    fill,
-    filtered,
-    pull,
-    search,
-)
+from regflow.methods.refine.tie_point_kernels import align, search
+from regflow.methods.refine.tie_point_patches import crop, eroded, features, fill, filtered, pull
 
 Array = NDArray[Any]
 Scene = tuple[Array, Array, Array]
