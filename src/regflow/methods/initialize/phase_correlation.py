@@ -41,8 +41,11 @@ SAME_PEAK = 3
 WINDOW = 64
 LEAST_WINDOW = 16
 WINDOWS = 400
+WORTH_A_LOOK = 3.0
 CERTAIN = 6.0
-"""Decimal logarithm of one over the chance of a peak as high between unrelated images."""
+"""Decimal logarithm of one over the chance of a peak as high between unrelated images: from
+where windows and the gate are asked, as small scenes have no more to give, and from where nobody
+needs to be."""
 STEPS = 6
 
 
@@ -79,10 +82,10 @@ def phase_correlation(
     """
     first, second = picture(fixed, "fixed"), picture(moving, "moving")
     found = phase_shift(first, second, matrix_of(initial))
-    if found.reliability < CERTAIN:
+    if found.reliability < WORTH_A_LOOK:
         raise RegistrationError(
             f"phase-correlation: no shift stands out: its reliability is {found.reliability:.1f}, "
-            f"below {CERTAIN:g}"
+            f"below {WORTH_A_LOOK:g}"
         )
     matrix = found.matrix
     if options["model"] != "translation":

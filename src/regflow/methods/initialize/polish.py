@@ -23,8 +23,8 @@ COARSE_ACROSS = 384
 """Pixels along the longest side at which polishing begins."""
 WINDOWS = 196
 MOST_SIDE = 64
-LEAST_SIDE = 16
-SIDES = 3
+LEAST_SIDE = 12
+SIDES = 5
 """A window's side in pixels at most and at least, and how many of them fit along the shorter side."""
 THRESHOLD = 2.0
 """Largest residual in pixels of a window that supports the map."""

@@ -42,7 +42,7 @@ REACH = 12
 """How far the windows look, in pixels of the examined image."""
 
 LIMITS: dict[str, dict[str, float]] = {
-    "evidence": {"fail_below": 4.0, "warn_below": 6.0},
+    "evidence": {"fail_below": 3.5, "warn_below": 5.0},
     "agreeing_share": {"fail_below": 0.15, "warn_below": 0.25},
     "drift_px": {"fail_above": 1.0, "warn_above": 0.5},
     "rival_share": {"fail_above": 0.9, "warn_above": 0.75},
