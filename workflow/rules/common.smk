@@ -33,7 +33,7 @@ hand_down()
 
 
 wildcard_constraints:
-    sample="[^/]+",
+    sample=r"(?!(index\.html|cohort\.tsv|cohort\.parquet)$)[^/]+",
     fixed="[^/]+",
 
 
