@@ -11,7 +11,10 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
     "rigid_starts": ("--cases", "same-contrast", "--spacing", "2"),
     "deformable": (),
     "pair_cold": (),
+    "raster_starts": ("--starts", "12", "--turns", "4", "--affines", "2"),
     "tie_points": ("--sides", "2048"),
+    "scenes": ("--sides", "2048", "10980"),
+    "change": (),
 }
 """In the order in which they run, with options of their own that keep the whole within minutes."""
 

@@ -4,17 +4,25 @@ Numba keeps what it compiled beside the sources. The methods run here on a small
 a large one, so that every kernel is compiled for the types it will meet.
 """
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 import numpy as np
 
+from regflow.change import detect_series
 from regflow.config import defaults
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Affine
 from regflow.methods.refine.greedy_options import GREEDY
 from regflow.presets import merged
+from regflow.raster_pair import register_scenes
+from regflow.raster_samples import RasterSample, Reference, Scene
 from regflow.stages.initialize import align
-from regflow.stages.rasters.refine import refine_scene
+from regflow.stages.rasters import detect_options
+from regflow.stages.rasters.detect_inputs import DatedScene
 from regflow.stages.refine import deform
+from regflow.synthetic_scenes import write_scene
 
 SAMPLES = 32
 """Along each axis of the small pair."""
@@ -31,19 +39,39 @@ def blob(center: float) -> Image:
     return Image(data[None], grid, data > 0.02)
 
 
-def scene(shift: int) -> Image:
-    """Return random texture, ``(1, 200, 200)`` float32, that lies ``shift`` pixels to the left."""
+def warm() -> None:
+    """Run every method that has kernels of its own on a small pair of each kind."""
+    warm_volumes()
+    with TemporaryDirectory() as folder:
+        warm_rasters(Path(folder))
+
+
+def warm_rasters(folder: Path) -> None:
+    """Register and compare small scenes of each type of samples, resampled in each way."""
+    for dtype, resampling in (("uint8", "nearest"), ("uint16", "cubic"), ("float32", "lanczos")):
+        paths = [write_texture(folder / f"{dtype}{shift}.tif", shift, dtype) for shift in (0, 1)]
+        fixed, moving = (Scene(str(path)) for path in paths)
+        sample = RasterSample("warm", moving, Reference("fixed", fixed))
+        for choice in (resampling, "bilinear"):
+            register_scenes(sample, folder / "aligned", config={"apply": {"resampling": choice}})
+    finer = Scene(str(write_texture(folder / "finer.tif", 1, dtype, finer=2)))
+    sample = RasterSample("warm", finer, Reference("fixed", fixed))
+    register_scenes(sample, folder / "aligned", config={"apply": {"resolution": "reference"}})
+    dated = [DatedScene(str(path), path.stem) for path in paths]
+    detect_series(dated, folder / "change", detect_options.defaults())
+
+
+def write_texture(path: Path, shift: int, dtype: str, finer: int = 1) -> Path:
+    """Write two bands of random texture, 200 m a side, that lie ``shift`` meters to the left."""
+    from rasterio.crs import CRS
     from scipy.ndimage import gaussian_filter
 
-    noise = np.random.default_rng(0).normal(size=(PIXELS, 2 * PIXELS))
-    data = gaussian_filter(noise, 1.5)[:, shift : shift + PIXELS].astype(np.float32)
-    return Image(data[None], Grid(data.shape, np.eye(3)), np.ones(data.shape, bool))
-
-
-def warm() -> None:
-    """Run every method that has kernels of its own, with every metric, on a small pair."""
-    warm_volumes()
-    refine_scene(scene(0), scene(1), Affine.identity(2), {"methods": ["tie-points"]}, threads=2)
+    noise = np.random.default_rng(0).normal(size=(2, PIXELS, 2 * PIXELS))
+    bands = 128 + 200 * gaussian_filter(noise, (0, 1.5, 1.5))[:, :, shift : shift + PIXELS]
+    first, second = (np.kron(band, np.ones((finer, finer))) for band in bands)
+    grid = Grid((PIXELS, PIXELS), np.diag([1.0, -1.0, 1.0]), CRS.from_epsg(32633).to_wkt())
+    write_scene(path, {"a": first, "b": second}, grid.resampled(1 / finer), dtype=dtype)
+    return path
 
 
 def warm_volumes() -> None:

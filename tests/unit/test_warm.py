@@ -9,7 +9,16 @@ from numba.core.registry import CPUDispatcher
 from regflow.warm import warm
 
 warm()
-modules = ("core.fields", "methods.refine.greedy_kernels", "methods.initialize.parzen")
+modules = (
+    "core.fields",
+    "core.warp_kernels",
+    "core.decimation",
+    "methods.refine.greedy_kernels",
+    "methods.refine.spline_field",
+    "methods.initialize.parzen",
+    "methods.initialize.planar_kernels",
+    "methods.detect.kernels",
+)
 for module in map(importlib.import_module, (f"regflow.{name}" for name in modules)):
     for name, kernel in vars(module).items():
         if isinstance(kernel, CPUDispatcher) and not name.startswith("_"):
