@@ -235,7 +235,7 @@ def _arrows(overview: Overview, vectors: Points, side: int) -> tuple[list[tuple[
     # What was left out may lie anywhere; its arrows only mark the place.
     drawn = np.where(vectors.used[known][:, None], across[known] * gain, 0.0)
     paths = arrows(starts[known], starts[known] + drawn, kinds)
-    return paths, f"{gain * overview.scale[0]:.3g}" if gain < 1 else f"{gain:.3g}"
+    return paths, f"{gain * overview.scale[0]:.3g}" if gain < 1 else f"{round(gain):,}"
 
 
 def _scale_bar(grid: Grid) -> dict[str, Any]:

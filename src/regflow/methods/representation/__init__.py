@@ -98,7 +98,7 @@ def schema() -> dict[str, Any]:
         ),
         overview=option(
             "integer",
-            2048,
+            1024,
             "longest side in pixels of the copies that the initialize stage sees",
             minimum=64,
             maximum=16384,

@@ -39,7 +39,7 @@ after refinement."""
 LIMITS: dict[str, dict[str, float]] = {
     "check_points_used": {"fail_below": 8, "warn_below": 20},
     "check_points_used_percent": {"fail_below": 5.0, "warn_below": 15.0},
-    "ce90_px_refine": {"fail_above": 2.0, "warn_above": 1.0},
+    "ce90_px_refine": {"fail_above": 1.5, "warn_above": 0.5},
     "rmse_px_change": {"fail_above": 0.2, "warn_above": 0.05},
     "ncc_change": {"fail_below": -0.05, "warn_below": -0.01},
     "folding_percent": {"fail_above": 0.0},
