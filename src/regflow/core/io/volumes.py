@@ -155,9 +155,9 @@ def portable(data: NDArray[Any]) -> NDArray[Any]:
 
 def portable_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """Return uint8 for booleans, float32 for half floats, and any other type as it is."""
-    if dtype == bool:
+    if dtype.kind == "b":
         return np.dtype(np.uint8)
-    return np.dtype(np.float32) if dtype == np.float16 else dtype
+    return np.dtype(np.float32) if dtype.kind == "f" and dtype.itemsize == 2 else dtype
 
 
 def _ending(path: Path) -> str:
