@@ -53,6 +53,24 @@ def test_gross_errors_lose_their_weight():
     assert np.sqrt(((found.field.at(points) - bend(points)) ** 2).mean()) < 0.05
 
 
+def test_noise_alone_moves_nothing():
+    points = lattice(25.0)
+    found = fit(points, np.random.default_rng(3).normal(0, 0.3, points.shape))
+    assert np.isinf(found.stiffness)
+    assert not found.field.at(points).any()
+
+
+def test_errors_that_neighbors_share_are_not_taken_for_a_field():
+    """Windows that overlap agree with each other even where they are wrong."""
+    points = lattice(25.0)
+    rng = np.random.default_rng(4)
+    squares = np.floor(points / 100).astype(int)
+    shared = rng.normal(0, 0.3, (squares.max() + 1, squares.max() + 1, 2))[squares[:, 0], squares[:, 1]]
+    values = shared + rng.normal(0, 0.02, points.shape)
+    alone, together = (np.abs(fit(points, values, reach=r).field.at(points)).mean() for r in (0.0, 100.0))
+    assert together < 0.5 * alone
+
+
 def test_the_points_decide_how_stiff_the_field_is():
     points = lattice(25.0)
     rng = np.random.default_rng(2)

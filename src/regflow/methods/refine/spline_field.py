@@ -23,8 +23,9 @@ from regflow.core.errors import RegistrationError
 
 Array = NDArray[Any]
 
-STIFFNESSES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 1e3)
-"""Weights of the penalty that are tried: from following every point to a plane through them all."""
+STIFFNESSES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 1e3, math.inf)
+"""Weights of the penalty that are tried: from following every point to a plane through them all, and
+last to no displacement at all."""
 CALM = 1e-3
 """Share of the penalty on slopes, which makes the field level off where no point is near."""
 SLOPE_RIDGE = 0.1
@@ -88,7 +89,8 @@ class Fit:
         weights: ``(N,)`` robust weights, 0 for points that were left out.
         residuals: ``(N, 2)`` measured less fitted.
         scale: robust standard deviation of the residuals' components.
-        stiffness: the weight of the penalty that predicts left-out points best.
+        stiffness: the weight of the penalty that predicts left-out points best; infinite where none
+            predicts them better than no displacement.
     """
 
     field: SplineField
@@ -108,6 +110,7 @@ def fit_field(
     seed: int = 0,
     floor: float = 0.02,
     stiffness: float | None = None,
+    reach: float = 0.0,
 ) -> Fit:
     """Fit displacements robustly; how smooth is decided by the points themselves.
 
@@ -120,6 +123,8 @@ def fit_field(
         seed: of the division into folds.
         floor: smallest robust scale believed.
         stiffness: weight of the penalty; None takes the one that predicts left-out points best.
+        reach: distance within which measurements share pixels, and with them their errors; such
+            neighbors are left out together.
 
     Raises:
         RegistrationError: fewer than six points.
@@ -132,20 +137,24 @@ def fit_field(
     prior = np.minimum(prior / np.median(prior), 1.0)
     plane = _plane(places, np.asarray(values, np.float64), prior)
     level = values - _on_plane(plane, places)
-    problem = _Problem(places, level, shape)
+    problem, folds = _Problem(places, level, shape), _folds(places, reach / spacing, seed)
     weights, held = prior, STIFFNESSES[0] if stiffness is None else stiffness
     for turn in range(ROUNDS):
         if stiffness is None and turn in (0, ROUNDS // 2):
             tried = _no_stiffer(held) if turn else STIFFNESSES
-            held = _best_stiffness(problem, weights, tried, np.random.default_rng(seed))
-        coefs = problem.solve(weights, held)
-        residuals = level - problem.evaluate(coefs)
+            held = _best_stiffness(problem, values, weights, tried, folds)
+        if math.isinf(held):
+            coefs, residuals = np.zeros((2, *shape)), np.asarray(values, np.float64)
+        else:
+            coefs = problem.solve(weights, held)
+            residuals = problem.left(coefs)
         scale = max(_spread(residuals, prior), floor)
         weights = prior * _biweight(np.hypot(*residuals.T) / scale)
-    # A cubic B-spline whose control points lie on a plane is that plane.
-    rows, cols = np.indices(shape) - 1.0
-    controls = np.stack([cols, rows], axis=-1).reshape(-1, 2)
-    coefs = coefs + _on_plane(plane, controls).T.reshape(2, *shape)
+    if math.isfinite(held):
+        # A cubic B-spline whose control points lie on a plane is that plane.
+        rows, cols = np.indices(shape) - 1.0
+        controls = np.stack([cols, rows], axis=-1).reshape(-1, 2)
+        coefs = coefs + _on_plane(plane, controls).T.reshape(2, *shape)
     field = SplineField(coefs, (float(extent[0]), float(extent[1])), spacing)
     return Fit(field, weights, residuals, scale, held)
 
@@ -215,6 +224,10 @@ class _Problem:
         coefs = right.T.reshape(2, rows, cols)
         return np.ascontiguousarray(coefs.transpose(0, 2, 1) if self._turned else coefs)
 
+    def left(self, coefs: Array) -> Array:
+        """Return what a fit leaves of the displacements."""
+        return np.asarray(self._values - self.evaluate(coefs))
+
     def evaluate(self, coefs: Array) -> Array:
         """Return the fitted displacements at the points."""
         out = np.empty((len(self._places), 2))
@@ -228,18 +241,30 @@ def _no_stiffer(stiffness: float) -> tuple[float, ...]:
     return STIFFNESSES[: STIFFNESSES.index(stiffness) + 2]
 
 
+def _folds(places: Array, reach: float, seed: int) -> NDArray[np.int64]:
+    """Return the fold of each point; points in one square of side ``reach`` share theirs."""
+    if reach > 0:
+        squares = np.floor(places / reach).astype(np.int64)
+        block = np.unique(squares, axis=0, return_inverse=True)[1].reshape(-1)
+    else:
+        block = np.arange(len(places))
+    order = np.random.default_rng(seed).permutation(int(block.max()) + 1)
+    return np.asarray(order[block] % FOLDS)
+
+
 def _best_stiffness(
-    problem: _Problem, weights: Array, tried: Sequence[float], rng: np.random.Generator
+    problem: _Problem, values: Array, weights: Array, tried: Sequence[float], folds: NDArray[np.int64]
 ) -> float:
     """Return the stiffness that predicts left-out points best, judged by their robust weights."""
-    fold = rng.permutation(len(weights)) % FOLDS
     errors = []
     for stiffness in tried:
         total = 0.0
         for k in range(FOLDS // 2):
-            coefs = problem.solve(np.where(fold == k, 0.0, weights), stiffness)
-            left = problem._values - problem.evaluate(coefs)
-            total += float((weights * (left**2).sum(1))[fold == k].sum())
+            left = values
+            if math.isfinite(stiffness):
+                coefs = problem.solve(np.where(folds == k, 0.0, weights), stiffness)
+                left = problem.left(coefs)
+            total += float((weights * (left**2).sum(1))[folds == k].sum())
         errors.append(total)
     good = np.flatnonzero(np.array(errors) <= AS_GOOD * min(errors))
     return tried[int(good[-1])]

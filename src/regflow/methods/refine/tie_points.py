@@ -157,7 +157,10 @@ def fit_points(found: TiePoints, fixed: Grid, options: Mapping[str, Any]) -> tup
     spacing = options["field_spacing_px"] or options["spacing_px"] or default_spacing(size)
     spread = (found.window_px**2 - 1) / 12.0
     extent, errors = (0, 0, *(size - 1)), found.error_px[used]
-    fit = fit_field(points, shifts, errors, extent, spacing, seed=options["seed"])
+    apart = options["spacing_px"] or default_spacing(size)
+    # Windows that overlap share their errors.
+    reach = float(found.window_px) if found.window_px > apart else 0.0
+    fit = fit_field(points, shifts, errors, extent, spacing, seed=options["seed"], reach=reach)
     # An affine window follows slopes; where the field curves it measures its mean over the window.
     straight = shifts - 0.5 * spread * fit.field.laplacian(points)
     fit = fit_field(points, straight, errors, extent, spacing, stiffness=fit.stiffness)
