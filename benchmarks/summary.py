@@ -6,6 +6,10 @@ from benchmarks.common import HERE, OUT, text_of
 from benchmarks.deformable import COLUMNS
 from regflow.core.files import read_json, whole, write_json
 
+STARTS = ["case", "starts", "missed", "silent", "false_alarms", "tre_mm_mean", "tre_mm_max", "seconds_mean"]
+TIE_POINTS = ["program", "points", "used", "tie_rmse_px", "tie_p95_px", "field_rmse_px", "seconds", "peak_gb"]
+SCENES = ["job", "side_px", "cpu_seconds", "seconds", "peak_mb"]
+
 START, END = "<!-- results -->", "<!-- end of results -->"
 
 
@@ -55,6 +59,12 @@ TABLES = {
     "pair_cold": _pair_cold,
     "memory": lambda rows: [("256x256x256", rows, ["stage", "peak_gb", "seconds"])],
     "determinism": lambda rows: [("one and two threads", rows, ["initialize", "refine", "identical"])],
+    "rigid_starts": lambda rows: [("starts", rows, STARTS)],
+    "tie_points": lambda results: [
+        (f"{side} x {side} pixels", rows, TIE_POINTS) for side, rows in results.items()
+    ],
+    "raster_starts": lambda results: [(name, rows, list(rows[0])) for name, rows in results.items()],
+    "scenes": lambda results: [("by side", results["rows"], SCENES)],
     "startup": lambda rows: [("median seconds", rows, ["job", "seconds", "added_s"])],
 }
 
