@@ -36,7 +36,7 @@ import json, sys, time
 from regflow.core.chunks import open_workers
 from regflow.core.grid import Grid
 from regflow.core.scene import open_scene
-from regflow.stages.rasters.apply import Source, warp_raster
+from regflow.stages.rasters.warping import Source, warp_raster
 
 def warp(grid):
     return warp_raster(

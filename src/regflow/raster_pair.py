@@ -188,7 +188,7 @@ def _write_correction(folder: Path, pair: "ScenePair", refined: "RefinedScene") 
 
 def _apply(folder: Path, job: _Job, scenes: tuple[_Prepared, _Prepared]) -> None:
     """Write what follows the correction: the scene, its mask, companions and classes."""
-    from regflow.stages.rasters.apply import Source, warp_raster
+    from regflow.stages.rasters.warping import Source, warp_raster
 
     fixed, moving = (scene.view for scene, _ in scenes)
     files = {"warped": Source(job.moving.moving, nodata=moving.nodata)}

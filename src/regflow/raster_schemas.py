@@ -134,7 +134,7 @@ def _stac() -> Schema:
 def _stages() -> dict[str, Schema]:
     """Return the sections that the stages and the tables of methods state themselves."""
     from regflow.methods import initialize, refine, representation
-    from regflow.stages.rasters import apply, assess, detect_options, report
+    from regflow.stages.rasters import assess, detect_options, report, warping
     from regflow.stages.rasters.initialize import LADDER
     from regflow.stages.rasters.initialize import LIMITS as INITIALIZE_LIMITS
     from regflow.stages.rasters.refine import LIMITS as REFINE_LIMITS
@@ -147,7 +147,7 @@ def _stages() -> dict[str, Schema]:
         "refine": ladder(
             "what is left after the linear map", refine.METHODS, ["tie-points"], REFINE_LIMITS, "rasters"
         ),
-        "apply": section("the products: resampled once, from the original pixels", **apply.OPTIONS),
+        "apply": section("the products: resampled once, from the original pixels", **warping.OPTIONS),
         "assess": section(
             "what is measured, and the limits of the verdict",
             **{**assess.OPTIONS, "limits": limits_schema(assess.LIMITS, others=True)},

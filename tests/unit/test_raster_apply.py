@@ -25,9 +25,10 @@ from regflow.core.transform import Affine, DisplacementField, Transform, compose
 from regflow.core.warp import PixelMap
 from regflow.raster_samples import Quality, RasterSample, Reference, Scene
 from regflow.stages.outcome import conclude, done
-from regflow.stages.rasters.apply import OPTIONS, Source, apply, product_grid, warp_raster
+from regflow.stages.rasters.apply import apply
 from regflow.stages.rasters.ingest import ingest
 from regflow.stages.rasters.preprocess import preprocess
+from regflow.stages.rasters.warping import OPTIONS, Source, product_grid, warp_raster
 
 PLACE = np.array([[10.0, 0, 330005], [0, -10, 5822035], [0, 0, 1]])
 GRID = Grid((300, 400), PLACE, UTM33)
