@@ -190,6 +190,14 @@ def test_register_writes_what_it_promises(registered):
     assert read_json(registered / "quality.json")["figures"]["truth_rmse_px_refine"] < 0.1
 
 
+def test_apply_makes_the_scene_that_register_made(registered, tmp_path):
+    files = ["mov.tif", "-r", "ref.tif", "-o", str(tmp_path / "again.tif"), "--interpolation", "cubic"]
+    command = [sys.executable, "-m", "regflow", "apply", "aligned/transform.json", *files]
+    ended = subprocess.run(command, cwd=registered.parent, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert (tmp_path / "again.tif").read_bytes() == (registered / "warped.tif").read_bytes()
+
+
 @pytest.mark.slow
 def test_register_and_the_workflow_make_the_same_field(registered, tmp_path, data):
     study = raster_study(tmp_path, data, ("first",), initialize={}, dask={})

@@ -57,6 +57,20 @@ def write_scenes(folder: Path) -> None:
             folder / f"{name}.tif", "w", width=320, height=320, transform=corner, **kind
         ) as scene:
             scene.write(noisy.round().clip(1).astype(np.uint16))
+    write_what_follows(folder)
+
+
+def write_what_follows(folder: Path) -> None:
+    """Write a band of its own, classes and points of the moving scene, and classes of the reference."""
+    shutil.copyfile(folder / "scene.tif", folder / "scene_B11.tif")
+    for name, source in (("scene_classes", "scene"), ("fields", "reference")):
+        with rasterio.open(folder / f"{source}.tif") as scene:
+            profile = {**scene.profile, "count": 1, "dtype": "uint8"}
+            classes = (scene.read(4) > 2500).astype(np.uint8)
+            x, y = scene.transform @ (100.5, 100.5)
+        with rasterio.open(folder / f"{name}.tif", "w", **profile) as target:
+            target.write(classes, 1)
+    (folder / "scene_points.csv").write_text(f"name,x,y\nwell,{x},{y}\n", encoding="utf-8")
 
 
 def shrink(study: Path, folder: Path) -> None:

@@ -175,17 +175,24 @@ class DisplacementField:
 
     def apply(self, points: ArrayLike) -> Points:
         """Map fixed world points ``(N, d)`` to moving world points."""
-        from scipy.ndimage import map_coordinates
-
         points = np.asarray(points, dtype=np.float64)
         index = self.grid.to_index(points)
         inside = np.all((index >= -0.5) & (index <= np.array(self.grid.size) - 0.5), axis=-1)
+        return np.asarray(points + np.where(inside[..., None], self._sampled(index), 0.0))
+
+    def extended(self, points: ArrayLike) -> Points:
+        """Map points as :meth:`apply` does, those outside the grid by the border's displacement."""
+        points = np.asarray(points, dtype=np.float64)
+        return np.asarray(points + self._sampled(self.grid.to_index(points)))
+
+    def _sampled(self, index: Points) -> Points:
+        from scipy.ndimage import map_coordinates
+
         coordinates = index[..., ::-1].T
-        displacement = np.stack(
+        return np.stack(
             [map_coordinates(v, coordinates, np.float64, order=1, mode="nearest") for v in self.vectors],
             axis=-1,
         )
-        return np.asarray(points + np.where(inside[..., None], displacement, 0.0))
 
     def inverse(self) -> "DisplacementField":
         """Return the field on the same grid that undoes this one, by fixed-point iteration.

@@ -5,9 +5,9 @@ tools: the whole transform as displacements, in CRS units, from a reference poin
 the moving scene, on nodes between which linear interpolation is accurate.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,8 @@ from regflow.core.io.rasters import gdal, geotransform, read_raster_header, read
 from regflow.core.reprojection import GroundModel, Reprojection, SensorModel
 from regflow.core.transform import Affine, Composite, DisplacementField, Homography, Transform, flatten
 from regflow.core.warp import PixelMap
+
+Built = TypeVar("Built")
 
 TRANSFORM_FILE = "transform.json"
 DISPLACEMENT_FILE = "displacement.tif"
@@ -43,6 +45,12 @@ def write_raster_transform(folder: str | Path, transform: Transform, grid: Grid)
         transform: from fixed to moving world points.
         grid: of the fixed scene, at any resolution; ``displacement.tif`` covers its footprint.
     """
+    write_parts(folder, transform, grid)
+    write_displacement(Path(folder) / DISPLACEMENT_FILE, sampled(transform, grid), _DIRECTION)
+
+
+def write_parts(folder: str | Path, transform: Transform, grid: Grid) -> None:
+    """Write ``transform.json`` and the fields it names into a folder, without ``displacement.tif``."""
     folder = Path(folder)
     parts = list(flatten([transform]))
     fields = sum(isinstance(part, DisplacementField) for part in parts)
@@ -60,7 +68,6 @@ def write_raster_transform(folder: str | Path, transform: Transform, grid: Grid)
         "parts": described,
     }
     write_json(folder / TRANSFORM_FILE, content)
-    write_displacement(folder / DISPLACEMENT_FILE, sampled(transform, grid), _DIRECTION)
 
 
 def read_raster_transform(folder: str | Path) -> Transform:
@@ -69,14 +76,16 @@ def read_raster_transform(folder: str | Path) -> Transform:
     Raises:
         InputError: it is not there, or damaged.
     """
-    path = Path(folder) / TRANSFORM_FILE
-    if not path.is_file():
-        raise InputError(f"{path}: this transform file does not exist")
-    try:
-        parts = tuple(_part(described, Path(folder)) for described in read_json(path)["parts"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: not a transform that regflow wrote ({error})") from error
-    return parts[0] if len(parts) == 1 else Composite(parts)
+    return _read(folder, lambda content: _joined(content, Path(folder)))
+
+
+def read_fixed_grid(folder: str | Path) -> Grid:
+    """Return the grid for which the transform of a folder was written.
+
+    Raises:
+        InputError: ``transform.json`` is not there, or damaged.
+    """
+    return _read(folder, lambda content: Grid.from_dict(content["grid"]))
 
 
 def sampled(transform: Transform, grid: Grid) -> DisplacementField:
@@ -141,6 +150,22 @@ def read_displacement(path: str | Path) -> DisplacementField:
     rows, cols = (slice(0, count) for count in header.shape)
     values, _ = read_window(path, [1, 2], rows, cols, nodata=None)
     return DisplacementField(values.astype(np.float32, copy=False), header.grid or header.pixel_grid)
+
+
+def _read(folder: str | Path, build: Callable[[Any], Built]) -> Built:
+    """Make something of the content of a folder's ``transform.json``."""
+    path = Path(folder) / TRANSFORM_FILE
+    if not path.is_file():
+        raise InputError(f"{path}: this transform file does not exist")
+    try:
+        return build(read_json(path))
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: not a transform that regflow wrote ({error})") from error
+
+
+def _joined(content: Mapping[str, Any], folder: Path) -> Transform:
+    parts = tuple(_part(described, folder) for described in content["parts"])
+    return parts[0] if len(parts) == 1 else Composite(parts)
 
 
 def _described(part: Transform, file: Path) -> dict[str, Any]:
