@@ -20,8 +20,8 @@ SCENE_TRANSFORMS = (".json", ".tif", ".tiff")
 
 @click.command(short_help="Carry an image, labels or points through a transform.")
 @click.argument("transform", type=FILE)
-@click.argument("source", metavar="INPUT", type=FILE)
-@click.option("--reference", "-r", type=FILE, help="The fixed image, whose grid the result takes.")
+@click.argument("source", metavar="INPUT")
+@click.option("--reference", "-r", metavar="FILE", help="The fixed image, whose grid the result takes.")
 @click.option("--output", "-o", type=FILE, required=True, help="The file to write.")
 @click.option("--labels", is_flag=True, help="INPUT is a label map: no label is invented.")
 @click.option("--points", is_flag=True, help="INPUT holds points: see below.")
@@ -39,8 +39,8 @@ SCENE_TRANSFORMS = (".json", ".tif", ".tiff")
 @click.option("--volume", help="Which volume of a 4-D INPUT, from 0, or which DICOM series.")
 def apply(
     transform: Path,
-    source: Path,
-    reference: Path | None,
+    source: str,
+    reference: str | None,
     output: Path,
     labels: bool,
     points: bool,
@@ -95,13 +95,13 @@ def apply(
         _apply_to_image(source, chosen, output, grid, pull, interpolation)
 
 
-def _grid(reference: Path) -> "Grid":
+def _grid(reference: str) -> "Grid":
     from regflow.core.io.volumes import read_header
 
     return read_header(reference).grid
 
 
-def _apply_to_points(source: Path, output: Path, push: "Transform") -> None:
+def _apply_to_points(source: str, output: Path, push: "Transform") -> None:
     from regflow.core.io.landmarks import read_landmarks, write_landmarks
     from regflow.stages.apply import map_landmarks
 
@@ -109,7 +109,7 @@ def _apply_to_points(source: Path, output: Path, push: "Transform") -> None:
 
 
 def _apply_to_labels(
-    source: Path, volume: "Volume", output: Path, grid: "Grid", pull: "Transform", mode: str
+    source: str, volume: "Volume", output: Path, grid: "Grid", pull: "Transform", mode: str
 ) -> None:
     from regflow.core.io.volumes import read_volume, write_volume
     from regflow.stages.apply import warp_labels
@@ -119,7 +119,7 @@ def _apply_to_labels(
 
 
 def _apply_to_image(
-    source: Path, volume: "Volume", output: Path, grid: "Grid", pull: "Transform", interpolation: str
+    source: str, volume: "Volume", output: Path, grid: "Grid", pull: "Transform", interpolation: str
 ) -> None:
     from regflow.core.io.volumes import read_volume, write_volume
     from regflow.stages.apply import warp_image
@@ -130,9 +130,9 @@ def _apply_to_image(
 
 def _apply_to_scene(
     transform: Path,
-    source: Path,
+    source: str,
     output: Path,
-    reference: Path | None,
+    reference: str | None,
     what: str,
     inverse: bool,
     interpolation: str,
@@ -146,7 +146,7 @@ def _apply_to_scene(
     assert reference is not None
     figures = carry_raster(
         correction,
-        Source(str(source), what == "labels"),
+        Source(source, what == "labels"),
         output,
         reference=reference,
         resampling={"linear": "bilinear"}.get(interpolation, interpolation),

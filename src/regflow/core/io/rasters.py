@@ -6,6 +6,7 @@ Everything that rasterio opens is read: GeoTIFF, COG, JP2, VRT, netCDF sub-datas
 
 import math
 import os
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -27,8 +28,31 @@ Georeference = Literal["affine", "gcps", "rpcs", "none"]
 Nodata = float | Literal["file"] | None
 """A value that means "no measurement", ``"file"`` for what each band declares, None for none."""
 
-GDAL_DEFAULTS = {"GDAL_CACHEMAX": "128", "GDAL_HTTP_MAX_RETRY": "3", "GDAL_HTTP_RETRY_DELAY": "1"}
-"""GDAL's own cache is 5% of the memory, per process; megabytes here. The environment overrides."""
+GDAL_DEFAULTS = {
+    "GDAL_CACHEMAX": "128",
+    "GDAL_HTTP_MAX_RETRY": "3",
+    "GDAL_HTTP_RETRY_DELAY": "1",
+    "GDAL_HTTP_CONNECTTIMEOUT": "15",
+    "GDAL_HTTP_LOW_SPEED_TIME": "60",
+    "GDAL_HTTP_LOW_SPEED_LIMIT": "100",
+}
+"""GDAL's own cache is 5% of the memory, per process; megabytes here. Without the last three (seconds,
+and bytes in a second) it waits forever for a server that falls silent. The environment overrides."""
+
+_NETWORK = re.compile(r"(https?|ftp|s3|gs|az|adls|oss|swift)://|/vsi(curl|s3|gs|az|adls|oss|swift)", re.I)
+_REMOTE_REFUSALS = (
+    (
+        r"access.?denied|access key|credentials|AWS_SECRET|signature|response code: 40[13]",
+        "the server refuses access ({reason}); give it credentials (of S3: AWS_PROFILE, or "
+        "AWS_NO_SIGN_REQUEST=YES for public data)",
+    ),
+    (
+        r"response code: 404|(key|bucket) does not exist",
+        "there is nothing at this address ({reason}); correct it",
+    ),
+    (r"CURL error|response code", "the server does not answer ({reason}); check address and network"),
+)
+"""What GDAL says of an address, as a pattern, and what a user is told; the first that fits."""
 
 _HANDLES_PER_THREAD = 8
 
@@ -161,9 +185,11 @@ def read_window(
         hidden = _masked(dataset, bands, window)
     except RasterioIOError as error:
         reason = str(error.__cause__ or error).rstrip(".")
+        remote = is_remote(str(path))
+        fault = "its server fell silent or it is damaged" if remote else "the file is damaged or incomplete"
+        remedy = "run it again" if remote else "fetch it again"
         raise InputError(
-            f"{path}: rows {rows.start} to {rows.stop} cannot be read, the file is damaged or incomplete "
-            f"({reason}); fetch it again"
+            f"{path}: rows {rows.start} to {rows.stop} cannot be read, {fault} ({reason}); {remedy}"
         ) from error
     valid = np.ones(values.shape, dtype=bool) if hidden is None else np.broadcast_to(~hidden, values.shape)
     valid = valid.copy()
@@ -217,6 +243,13 @@ def same_crs(one: str | None, other: str | None) -> bool:
     return bool(CRS.from_wkt(one) == CRS.from_wkt(other))
 
 
+def is_remote(path: str) -> bool:
+    """Tell whether GDAL fetches a raster over a network."""
+    return bool(
+        re.search(r"(https?|ftp|s3|gs|az|adls|oss|swift)://|/vsi(curl|s3|gs|az|adls|oss|swift)", path)
+    )
+
+
 def geotransform(grid: Grid) -> Any:
     """Return a raster grid's rasterio ``Affine``: from (column, row) of pixel CORNERS to world."""
     from affine import Affine
@@ -250,9 +283,17 @@ def _open(name: str) -> "DatasetReader":
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             return rasterio.open(name, sharing=False)
     except RasterioIOError as error:
-        raise InputError(
-            f"{name}: not a raster that GDAL reads, or cut off in its header ({str(error).rstrip('.')})"
-        ) from error
+        reason = str(error).rstrip(".")
+        raise InputError(f"{name}: {_refusal(name, reason)}") from error
+
+
+def _refusal(name: str, reason: str) -> str:
+    """Return what to tell a user of a raster that GDAL did not open for some reason."""
+    if is_remote(name):
+        for pattern, told in _REMOTE_REFUSALS:
+            if re.search(pattern, reason, re.IGNORECASE):
+                return told.format(reason=reason)
+    return f"not a raster that GDAL reads, or cut off in its header ({reason})"
 
 
 def _band(dataset: "DatasetReader", number: int) -> Band:
