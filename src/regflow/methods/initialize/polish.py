@@ -27,7 +27,12 @@ LEAST_SIDE = 12
 SIDES = 5
 """A window's side in pixels at most and at least, and how many of them fit along the shorter side."""
 THRESHOLD = 2.0
-"""Largest residual in pixels of a window that supports the map."""
+"""Largest residual in pixels of a window that may support the map."""
+SURE_SHARE = 2.58
+"""Median residuals within which 99% of two-dimensional normal ones lie: where most windows scatter less
+than a pixel, clouds and their shadows, which lie a pixel aside, must not pull at the map."""
+NARROWEST = 0.15
+"""Least residual in pixels at which a window is left out."""
 SETTLED = 0.02
 """A map that moves no corner by so many pixels has settled."""
 ROUNDS = 4
@@ -131,10 +136,19 @@ def correction(matches: Matches, model: str, seed: int) -> tuple[Matrix, float]:
     names = [name for name in names if len(points) >= MODELS[name] + 2]
     if not names:
         raise RegistrationError(f"{len(points)} of {len(matches.agreeing)} windows agree, too few for a map")
-    fits = {name: estimate(points, points + shifts, name, threshold=THRESHOLD, seed=seed) for name in names}
+    fits = {name: _narrowed(points, shifts, name, seed) for name in names}
     residuals = {name: _residuals(fit, points, shifts) for name, fit in fits.items()}
     best = min(names, key=lambda name: _information(residuals[name], name, matches.independent))
     return fits[best].matrix, float(np.median(residuals[best]))
+
+
+def _narrowed(points: Matrix, shifts: Matrix, model: str, seed: int) -> Fit:
+    """Fit a map to the windows' shifts, the second time to those alone that scatter as most of them do."""
+    fit = estimate(points, points + shifts, model, threshold=THRESHOLD, seed=seed)
+    limit = max(SURE_SHARE * float(np.median(_residuals(fit, points, shifts))), NARROWEST)
+    if limit >= THRESHOLD:
+        return fit
+    return estimate(points, points + shifts, model, threshold=limit, seed=seed)
 
 
 def _settled(fixed: Image, moving: Image, matrix: Matrix, model: str, reach: int, seed: int) -> Polished:
