@@ -1,11 +1,13 @@
 """Pages on scenes: of a sample, of one that failed, of a change map, of a cohort."""
 
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import rasterio
 from PIL import Image as Pillow
 from test_detect_methods import later, sentinel
 from test_detect_stage import TRANSFORM, write
@@ -155,6 +157,41 @@ def test_page_of_a_sample_shows_windows_arrows_residuals_and_change(cohort):
     assert "index.html" in page.links
     with Pillow.open(cohort.root / "report/images/july.png") as picture:
         assert picture.height == 280
+
+
+def test_scenes_without_common_bands_skip_detection_with_a_warning(cohort, settings, tmp_path):
+    """As the 20 m band of the demo: nothing to compare is no error, and the page says so."""
+    applied, detected = tmp_path / "applied", tmp_path / "detected"
+    shutil.copytree(cohort.places["applied"], applied)
+    with rasterio.open(cohort.places["applied"] / "warped.tif") as product:
+        write(applied / "warped.tif", product.read([4]), transform=product.transform, names=["B05"])
+    outcome = detect(
+        detected,
+        sample="july",
+        manifest=cohort.arguments["manifests"][1],
+        fixed=cohort.arguments["manifests"][0],
+        warped=applied,
+        assessed=cohort.places["assessed"],
+        settings=settings["detect"],
+    )
+    assert (outcome.state, outcome.verdict.status) == ("skipped", "warn")
+    assert [path.name for path in detected.iterdir()] == ["stage.json"]
+    report(tmp_path / "july.html", sample="july", **cohort.arguments, detected=detected, settings={})
+    page = check(tmp_path / "july.html")
+    assert "no change map: " in page.text
+    assert "and no names in common; name the bands to compare" in page.text
+    assert "an earlier stage could not be done" not in page.text
+    named = {**settings["detect"], "bands": ["B05"]}
+    again = detect(
+        detected,
+        sample="july",
+        manifest=cohort.arguments["manifests"][1],
+        fixed=cohort.arguments["manifests"][0],
+        warped=applied,
+        settings=named,
+    )
+    assert again.state == "error"
+    assert "there is no band B05" in again.verdict.reason
 
 
 def test_page_of_a_failed_sample_tells_its_reason_and_nothing_else(cohort):

@@ -219,7 +219,8 @@ def stage_rows(stages: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     for record in stages:
         state, verdict = record["state"], record["verdict"]
         told = state != "done" or verdict["reason"] != worst([]).reason
-        reason = SKIPPED if state == "skipped" else verdict["reason"]
+        blocked = state == "skipped" and verdict["status"] == "fail"
+        reason = SKIPPED if blocked else verdict["reason"]
         yield {
             "stage": record.get("title", record["stage"]),
             "step": "",

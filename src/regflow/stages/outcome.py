@@ -23,8 +23,10 @@ class Outcome:
 
     Attributes:
         state: ``done``: its products are there; ``error``: this sample's data made the stage
-            impossible; ``skipped``: an earlier stage had ended in an error.
-        verdict: the gate's verdict; ``fail`` with the reason for ``error`` and ``skipped``.
+            impossible; ``skipped``: an earlier stage had ended in an error, or (verdict ``warn``)
+            there was nothing for this one to do.
+        verdict: the gate's verdict; ``fail`` with the reason for ``error``, and for ``skipped``
+            after an error.
         steps: one record per step or try, each with ``name`` and ``seconds``.
         details: further figures of the stage, by names that carry their units.
     """

@@ -30,7 +30,13 @@ from regflow.methods.detect.tiles import Tiles
 from regflow.methods.table import find
 from regflow.stages.outcome import Outcome, conclude, done, timed
 from regflow.stages.rasters.change_files import ChangeFiles
-from regflow.stages.rasters.detect_inputs import fixed_scene, open_pair, residual_px, warped_scene
+from regflow.stages.rasters.detect_inputs import (
+    NoCommonBandsError,
+    fixed_scene,
+    open_pair,
+    residual_px,
+    warped_scene,
+)
 from regflow.stages.rasters.detect_options import LARGEST_RESIDUAL_PX, LIMITS
 
 log = logging.getLogger(__name__)
@@ -134,6 +140,9 @@ def detect(
 ) -> Outcome:
     """Find what changed between a registered scene and the reference, or the date before it.
 
+    Where the two have no bands in common, as scenes of different sensors may not, there is nothing to
+    compare: the stage is skipped with a warning.
+
     Args:
         output: the directory to make.
         sample: the sample's id.
@@ -151,7 +160,11 @@ def detect(
     def work(folder: Path) -> Outcome:
         after = warped_scene(manifest, warped)
         before = warped_scene(*earlier) if earlier else fixed_scene(fixed)
-        pair = open_pair(before, after, settings["bands"], settings["margin_px"])
+        try:
+            pair = open_pair(before, after, settings["bands"], settings["margin_px"])
+        except NoCommonBandsError as error:
+            log.warning("%s: no change map: %s", sample, error)
+            return Outcome("skipped", Verdict("warn", f"no change map: {error}"))
         residual = None if assessed is None else residual_px(assessed, pair.before.grid)
         between = Between((before.name, after.name), (before.date, after.date), residual)
         with open_workers(dask, threads=threads) as workers:

@@ -21,6 +21,10 @@ MASK_FILE = "mask.tif"
 """In the apply stage's directory: the moving scene, and its quality mask if it has one."""
 
 
+class NoCommonBandsError(InputError):
+    """Two scenes have no bands that can be compared, and the configuration names none."""
+
+
 @dataclass(frozen=True)
 class DatedScene:
     """A scene of a stack that lies on the reference's pixels.
@@ -56,7 +60,8 @@ def open_pair(
         margin: pixels around invalid ones that are left out.
 
     Raises:
-        InputError: the scenes do not lie on one another, or have no bands in common.
+        InputError: the scenes do not lie on one another.
+        NoCommonBandsError: they have no bands in common.
     """
     headers = [read_raster_header(scene.path) for scene in (before, after)]
     chosen = (bands, bands) if bands is not None else _common(*headers)
@@ -142,7 +147,7 @@ def _common(
     names = [[band.name for band in header.bands if band.name] for header in (first, second)]
     shared: list[int | str] = [name for name in names[0] if name in names[1]]
     if not shared:
-        raise InputError(
+        raise NoCommonBandsError(
             f"{first.path} has {counts[0]} bands and {second.path} {counts[1]}, and no names in common; name "
             "the bands to compare (bands: [...] or --bands)"
         )
