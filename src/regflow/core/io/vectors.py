@@ -35,9 +35,11 @@ def write_points(
         layer: name of the table.
         tags: further metadata of the layer.
     """
-    import shapely
+    from regflow.core.io.geopackage import write_point_layer
 
-    _write(path, shapely.points(np.asarray(xy, np.float64)), "Point", columns, crs, layer, tags)
+    data = {name: np.asarray(values) for name, values in columns.items()}
+    with whole(path) as part:
+        write_point_layer(part, layer, data, np.asarray(xy, np.float64), crs, tags or {})
 
 
 def write_polygons(
@@ -59,12 +61,26 @@ def write_polygons(
         layer: name of the table.
         tags: further metadata of the layer.
     """
+    import pyogrio
     import shapely
 
     several = [
         part if part.geom_type == "MultiPolygon" else shapely.MultiPolygon([part]) for part in polygons
     ]
-    _write(path, np.array(several, dtype=object), "MultiPolygon", columns, crs, layer, tags)
+    shapes = np.array(several, dtype=object)
+    with whole(path) as part, _quiet_and_repeatable():
+        pyogrio.raw.write(
+            str(part),
+            np.asarray(shapely.to_wkb(shapes), dtype=object),
+            field_data=[_stored(np.asarray(values)) for values in columns.values()],
+            fields=list(columns),
+            layer=layer,
+            driver="GPKG",
+            geometry_type="MultiPolygon",
+            crs=crs,
+            layer_metadata=dict(tags) if tags else None,
+            nan_as_null=True,
+        )
 
 
 def read_points(path: str | Path, layer: str = "points") -> tuple[dict[str, NDArray[Any]], NDArray[Any]]:
@@ -73,44 +89,14 @@ def read_points(path: str | Path, layer: str = "points") -> tuple[dict[str, NDAr
     Raises:
         InputError: there is no such file or layer.
     """
-    import pyogrio
-    import shapely
+    import sqlite3
+
+    from regflow.core.io.geopackage import read_point_layer
 
     try:
-        meta, _, geometry, fields = pyogrio.raw.read(str(path), layer=layer)
-    except pyogrio.errors.DataSourceError as error:
+        return read_point_layer(Path(path), layer)
+    except sqlite3.Error as error:
         raise InputError(f"{path}: this GeoPackage cannot be read: {error}") from error
-    xy = shapely.get_coordinates(shapely.from_wkb(geometry)).reshape(-1, 2)
-    return dict(zip(meta["fields"], fields, strict=True)), xy
-
-
-def _write(
-    path: str | Path,
-    shapes: NDArray[Any],
-    kind: str,
-    columns: Mapping[str, Any],
-    crs: str | None,
-    layer: str,
-    tags: Mapping[str, str] | None,
-) -> None:
-    import pyogrio
-    import shapely
-
-    names = list(columns)
-    data = [_stored(np.asarray(columns[name])) for name in names]
-    with whole(path) as part, _quiet_and_repeatable():
-        pyogrio.raw.write(
-            str(part),
-            np.asarray(shapely.to_wkb(shapes), dtype=object),
-            field_data=data,
-            fields=names,
-            layer=layer,
-            driver="GPKG",
-            geometry_type=kind,
-            crs=crs,
-            layer_metadata=dict(tags) if tags else None,
-            nan_as_null=True,
-        )
 
 
 def _stored(values: NDArray[Any]) -> NDArray[Any]:
