@@ -40,7 +40,9 @@ CANDIDATES = 6
 SAME_PEAK = 3
 WINDOW = 64
 LEAST_WINDOW = 16
+SCREENING_WINDOWS = 196
 WINDOWS = 400
+"""Windows that choose among candidates, and that measure the chosen one and what it is worth."""
 WORTH_A_LOOK = 3.0
 CERTAIN = 6.0
 """Decimal logarithm of one over the chance of a peak as high between unrelated images: from
@@ -81,25 +83,27 @@ def phase_correlation(
         RegistrationError: an image is constant or has no valid pixel, or no shift stands out.
     """
     first, second = picture(fixed, "fixed"), picture(moving, "moving")
-    found = phase_shift(first, second, matrix_of(initial))
+    alone = options["model"] == "translation"
+    found = phase_shift(first, second, matrix_of(initial), fine=alone)
     if found.reliability < WORTH_A_LOOK:
         raise RegistrationError(
             f"phase-correlation: no shift stands out: its reliability is {found.reliability:.1f}, "
             f"below {WORTH_A_LOOK:g}"
         )
     matrix = found.matrix
-    if options["model"] != "translation":
+    if not alone:
         matrix = polish(first, second, matrix, options["model"], seed=options["seed"]).matrix
     return transform_of(matrix, fixed.grid.center)
 
 
-def phase_shift(fixed: Image, moving: Image, matrix: Matrix) -> PhaseShift:
+def phase_shift(fixed: Image, moving: Image, matrix: Matrix, *, fine: bool = True) -> PhaseShift:
     """Find the translation between two pictures, whatever their overlap.
 
     Args:
         fixed: a picture.
         moving: a picture.
         matrix: from fixed to moving world points, right but for a translation.
+        fine: follow the phases down to the pictures' own pixels, also where a coarse look is certain.
 
     Raises:
         RegistrationError: the images have too little in common at any shift.
@@ -111,13 +115,14 @@ def phase_shift(fixed: Image, moving: Image, matrix: Matrix) -> PhaseShift:
     best: PhaseShift | None = None
     plane = at_spacing(fixed, coarse)
     for candidate in _candidates(plane, moving, matrix):
-        found = _climbed(plane, moving, candidate)
+        found = _climbed(plane, moving, candidate, SCREENING_WINDOWS)
         if found is not None and (best is None or found.reliability > best.reliability):
             best = found
     if best is None:
         raise RegistrationError("phase-correlation: the images have too little in common at any shift")
-    if coarse > spacing * 1.01:
-        finer = _climbed(at_spacing(fixed, spacing), moving, best.matrix)
+    best = _climbed(plane, moving, best.matrix, WINDOWS) or best
+    if coarse > spacing * 1.01 and (fine or best.reliability < CERTAIN):
+        finer = _climbed(at_spacing(fixed, spacing), moving, best.matrix, WINDOWS)
         # Local distortion can undo the agreement of fine details that the coarse images have.
         if finer is not None and finer.reliability >= CERTAIN:
             return finer
@@ -159,13 +164,13 @@ def _candidates(fixed: Image, moving: Image, matrix: Matrix) -> list[Matrix]:
     return starts
 
 
-def _climbed(fixed: Image, moving: Image, matrix: Matrix) -> PhaseShift | None:
+def _climbed(fixed: Image, moving: Image, matrix: Matrix, windows: int) -> PhaseShift | None:
     """Follow the phases from one translation until it stays; None where the overlap is too small."""
     size = int(np.clip(2 ** int(math.log2(max(min(fixed.grid.shape) / 3, 1))), LEAST_WINDOW, WINDOW))
     found: Shift | None = None
     for _ in range(STEPS):
         whole = _whole(fixed.grid, moving.grid, matrix)
-        parts = spectra(fixed, brought(moving, fixed.grid, whole), size, WINDOWS)
+        parts = spectra(fixed, brought(moving, fixed.grid, whole), size, windows)
         if parts is None:
             return None
         found = whole_shift(parts)

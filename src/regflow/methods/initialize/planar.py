@@ -9,7 +9,6 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,6 +24,10 @@ Mask = NDArray[np.bool_]
 
 LARGEST_CANVAS = 3
 """Sides of a moving picture at most, in those of the fixed one, before its pixels are made larger."""
+SAME_PLACE = 1e-9
+"""Largest difference of a map of indices from the identity at which pixels are taken as they are."""
+HALF = 0.5 - 1e-4
+"""Share of a larger pixel that must be valid, less what float32 may lose of it."""
 LEFTOVER = 1.2
 """Shrinking by less than this needs no filter of its own: next to nothing aliases."""
 
@@ -45,7 +48,7 @@ def picture(image: Image, role: str) -> Image:
     if not float(np.ptp(inside)) > 0:
         raise RegistrationError(f"the {role} image is constant where it is valid")
     # Invalid pixels must not disturb filters; a middle value does least.
-    filled = np.where(valid, values, np.float32(np.median(inside)))
+    filled = values if valid.all() else np.where(valid, values, np.float32(np.median(inside)))
     return Image(filled[None], image.grid, valid, modality=image.modality)
 
 
@@ -190,28 +193,37 @@ def brought(image: Image, grid: Grid, matrix: Matrix | None = None) -> Image:
     if shrink > LEFTOVER:
         image = blurred(image, 0.5 * math.sqrt(shrink**2 - 1))
     mask = np.ones(image.grid.shape, bool) if image.mask is None else image.mask
-    values, valid = look_up(image.channel, mask, between(image.grid, grid, matrix), WEIGHTS, *grid.shape)
+    index = between(image.grid, grid, matrix)
+    if grid.shape == image.grid.shape and np.abs(index - np.eye(3)).max() < SAME_PLACE:
+        return Image(image.data, grid, mask, modality=image.modality)
+    values, valid = look_up(image.channel, mask, index, WEIGHTS, *grid.shape)
     return Image(values[None], grid, valid, modality=image.modality)
 
 
 def averaged(image: Image, factor: int) -> Image:
     """Return the means of the valid pixels of squares of ``factor`` pixels; half must be valid."""
+    import cv2
+
     rows, columns = (n // factor for n in image.grid.shape)
     if factor == 1 or min(rows, columns) == 0:
         return image
     assert image.mask is not None
 
-    def sums(plane: NDArray[Any]) -> NDArray[np.float32]:
-        cut = plane[: rows * factor, : columns * factor].reshape(rows, factor, columns, factor)
-        return np.asarray(cut.sum(axis=(1, 3), dtype=np.float32))
+    def means_of(plane: Plane) -> Plane:
+        cut = plane[: rows * factor, : columns * factor]
+        return np.asarray(cv2.resize(cut, (columns, rows), interpolation=cv2.INTER_AREA), np.float32)
 
-    counts = sums(image.mask)
-    means = sums(np.where(image.mask, image.channel, np.float32(0))) / np.maximum(counts, 1)
+    if image.mask.all():
+        means, shares = means_of(image.channel), np.ones((rows, columns), np.float32)
+    else:
+        shares = means_of(image.mask.astype(np.float32))
+        means = means_of(np.where(image.mask, image.channel, np.float32(0)))
+        np.divide(means, shares, out=means, where=shares > 0)
     affine = image.grid.affine @ np.array(
         [[factor, 0, (factor - 1) / 2], [0, factor, (factor - 1) / 2], [0, 0, 1]]
     )
     grid = Grid((rows, columns), affine, image.grid.crs)
-    return Image(means[None], grid, counts >= 0.5 * factor**2, modality=image.modality)
+    return Image(means[None], grid, shares >= HALF, modality=image.modality)
 
 
 def blurred(image: Image, sigma: float) -> Image:

@@ -12,7 +12,7 @@ from regflow.core.image import Image
 from regflow.methods.initialize.planar import Matrix, at_spacing, brought, common_spacing, corners, mapped
 from regflow.methods.initialize.robust import MODELS, Fit, estimate
 from regflow.methods.initialize.spectra import spectra, window_shifts
-from regflow.methods.initialize.structure import structure
+from regflow.methods.initialize.structure import Structure, structure
 from regflow.methods.initialize.windows import Matches, match, together
 
 log = logging.getLogger(__name__)
@@ -20,7 +20,9 @@ log = logging.getLogger(__name__)
 PARAMETERS = {"translation": 2, "similarity": 4, "affine": 6}
 """Models that ``auto`` chooses from, and their free parameters."""
 COARSE_ACROSS = 384
-"""Pixels along the longest side at which polishing begins."""
+EDGES_ACROSS = 1536
+"""Pixels along the longest side at which polishing begins, and beyond which edges are not asked: their
+windows tell a shift to a tenth of a pixel, and phases do the rest where the pictures let them."""
 WINDOWS = 196
 MOST_SIDE = 64
 LEAST_SIDE = 12
@@ -50,8 +52,8 @@ class Polished:
 
     Attributes:
         matrix: from fixed to moving world points.
-        matches: what the windows found at the finest spacing.
-        scatter: median distance in pixels between the windows' shifts and the map's.
+        matches: what the windows found at the finest spacing that was asked.
+        scatter: median distance in its pixels between the windows' shifts and the map's.
         grid: the pixels.
     """
 
@@ -68,7 +70,8 @@ def polish(
 
     Windows compare directions of edges, which finds partners some pixels away in any contrast; at
     the finest spacing the phases of their spectra, which are exact for pictures that share fine
-    detail, are taken instead where the windows scatter less by them.
+    detail, are taken instead where the windows scatter less by them. They are not asked where the
+    windows scatter farther than phases reach: there the ground is bent, or has no common detail.
 
     Args:
         fixed: a picture.
@@ -86,18 +89,24 @@ def polish(
     longest = float((np.array(fixed.grid.size) * fixed.grid.spacing).max())
     level = 2 ** math.ceil(math.log2(max(longest / spacing / COARSE_ACROSS, 1)))
     polished = _settled(at_spacing(fixed, spacing * level), moving, matrix, model, reach, seed)
-    while level > 1:
+    while level > 1 and longest / spacing / level * 2 <= EDGES_ACROSS:
         level //= 2
         plane = at_spacing(fixed, spacing * level)
         polished = _settled(plane, moving, polished.matrix, model, min(reach, 8), seed)
+    if polished.scatter * level > FINE_REACH:
+        return polished
     fine = _by_phases(at_spacing(fixed, spacing), moving, polished.matrix, model, seed)
-    return fine if fine is not None and fine.scatter < polished.scatter else polished
+    return fine if fine is not None and fine.scatter < polished.scatter * level else polished
 
 
 def opinions(fixed: Image, moving: Image, matrix: Matrix, reach: int) -> Matches:
     """Ask the windows of a picture, by directions of edges, where they belong; in the fixed pixels."""
-    there = brought(moving, fixed.grid, matrix)
-    return match(structure(fixed), structure(there), _side(fixed.grid), reach, WINDOWS)
+    return _opinions(structure(fixed), fixed.grid, moving, matrix, reach)
+
+
+def _opinions(edges: Structure, grid: Grid, moving: Image, matrix: Matrix, reach: int) -> Matches:
+    there = brought(moving, grid, matrix)
+    return match(edges, structure(there), _side(grid), reach, WINDOWS)
 
 
 def demanded(
@@ -152,8 +161,9 @@ def _narrowed(points: Matrix, shifts: Matrix, model: str, seed: int) -> Fit:
 
 
 def _settled(fixed: Image, moving: Image, matrix: Matrix, model: str, reach: int, seed: int) -> Polished:
+    edges = structure(fixed)
     for _ in range(ROUNDS):
-        matches = opinions(fixed, moving, matrix, reach)
+        matches = _opinions(edges, fixed.grid, moving, matrix, reach)
         step, scatter = correction(matches, model, seed)
         before, matrix = matrix, _after(fixed.grid, matrix, step)
         if _moved(fixed.grid, before, matrix) < SETTLED:

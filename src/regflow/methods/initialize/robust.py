@@ -7,6 +7,7 @@ points, so a result depends on nothing but its arguments.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -259,6 +260,7 @@ def _magsac(limit: float) -> Callable[[Array], Array]:
     return loss
 
 
+@cache
 def _magsac_tables() -> tuple[Array, Array]:
     """Return loss and weight for residuals from 0 to the limit in equal steps; the last is beyond it."""
     from scipy.special import gamma, gammainc, gammaincc

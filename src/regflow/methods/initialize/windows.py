@@ -87,6 +87,8 @@ def places(valid: NDArray[np.bool_], size: int, most: int, share: float) -> tupl
     Returns:
         First rows and columns, ``(N, 2)``, and the distance in pixels.
     """
+    import cv2
+
     spans = [n - size for n in valid.shape]
     if min(spans) < 0:
         return np.zeros((0, 2), np.intp), float(size)
@@ -94,8 +96,7 @@ def places(valid: NDArray[np.bool_], size: int, most: int, share: float) -> tupl
     step = max(size / 4, math.sqrt(area / most))
     axes = [np.rint(np.linspace(0, span, max(1, int(span / step) + 1))).astype(np.intp) for span in spans]
     starts = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 2)
-    total = np.zeros((valid.shape[0] + 1, valid.shape[1] + 1), np.int64)
-    total[1:, 1:] = valid.cumsum(axis=0, dtype=np.int64).cumsum(axis=1)
+    total = cv2.integral(valid.astype(np.uint8))
     top, left = starts.T
     counts = (
         total[top + size, left + size] - total[top, left + size] - total[top + size, left] + total[top, left]
@@ -107,6 +108,7 @@ def _surfaces(
     fixed: Structure, moving: Structure, starts: NDArray[np.intp], size: int, reach: int
 ) -> NDArray[np.float32]:
     """Return the normalized correlation of each window at each shift, ``(N, 2 reach + 1, 2 reach + 1)``."""
+    import cv2
     from scipy import fft
 
     wide = size + 2 * reach
@@ -119,11 +121,11 @@ def _surfaces(
     region = cut(padded, starts, wide)
     spectra = [fft.fft2(part, (length, length)) for part in (template, region)]
     found = fft.ifft2(np.conj(spectra[0]) * spectra[1]).real[:, : 2 * reach + 1, : 2 * reach + 1]
-    energy = np.abs(region) ** 2
-    sums = np.zeros((len(starts), wide + 1, wide + 1), np.float32)
-    sums[:, 1:, 1:] = energy.cumsum(axis=1, dtype=np.float64).cumsum(axis=2)
+    total = cv2.integral(np.abs(padded) ** 2)
     n = 2 * reach + 1
-    box = sums[:, size:, size:] - sums[:, :n, size:] - sums[:, size:, :n] + sums[:, :n, :n]
+    down, right = np.array([size, 0]), np.array([0, size])
+    far = cut(total, starts + down + right, n) + cut(total, starts, n)
+    box = np.maximum(far - cut(total, starts + right, n) - cut(total, starts + down, n), 0).astype(np.float32)
     own = (np.abs(template) ** 2).sum(axis=(1, 2))
     scale = np.sqrt(np.maximum(box * own[:, None, None], 1e-12))
     # A region that is mostly unknown says little, however well the rest of it fits.
