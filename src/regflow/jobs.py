@@ -3,10 +3,17 @@
 import os
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+from regflow.methods.refine import METHODS
+from regflow.methods.table import wants_gpu
 
 COMMAND = "REGFLOW_COMMAND"
 """Environment variable with the command that was typed."""
+GPUS = "REGFLOW_REFINE_GPUS"
+"""Environment variable with the number of GPUs that a job of the refine stage can use, 0 or 1."""
 
 
 def hand_down() -> None:
@@ -20,6 +27,11 @@ def hand_down() -> None:
         others = filter(None, [os.environ.get("PYTHONPATH")])
         os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([str(source), *others]))
     os.environ.setdefault(COMMAND, typed())
+
+
+def tell_profiles(settings: Mapping[str, Any]) -> None:
+    """Set what a cluster's profile cannot know of a complete configuration: :data:`GPUS`."""
+    os.environ[GPUS] = str(int(wants_gpu(METHODS, settings["kind"], settings["refine"])))
 
 
 def typed() -> str:

@@ -5,7 +5,8 @@ import re
 import pytest
 import yaml
 from one_node_slurm import one_node
-from study import ROOT, WORKFLOW
+from raster_study import raster_study, write_scenes
+from study import ROOT, WORKFLOW, Study
 
 PROFILE = ROOT / "workflow" / "profiles" / "slurm"
 
@@ -29,20 +30,43 @@ for each in workflow.rules:
 """
 
 
-def test_the_profile_asks_for_partitions_memory_time_and_a_gpu(make_study):
-    study = make_study()
+def dry_run(study: Study) -> str:
+    """Return what Snakemake plans with the cluster's profile."""
     (study.folder / "Snakefile").write_text(UNCOVERED.format(workflow=str(WORKFLOW)))
     options = ("--snakefile", "Snakefile", "--dry-run", "--workflow-profile", str(PROFILE), "all")
     ended = study.snakemake(*options)
     assert ended.returncode == 0, ended.stderr
-    refine = resources(ended.stdout, "refine")
+    return ended.stdout
+
+
+def test_the_profile_asks_for_partitions_memory_time_and_a_gpu(make_study):
+    planned = dry_run(make_study())
+    refine = resources(planned, "refine")
     assert refine["slurm_partition"] == "gpu"
     assert refine["gpu"] == "1"
     assert int(refine["mem_mb"]) >= 4000
     assert int(refine["runtime"]) > 0
-    apply = resources(ended.stdout, "apply")
+    apply = resources(planned, "apply")
     assert apply["slurm_partition"] == "cpu"
     assert "gpu" not in apply
+
+
+@pytest.mark.parametrize(
+    "refine",
+    [
+        {"methods": ["elastix-bspline"]},
+        {"methods": ["greedy"], "options": {"greedy": {"device": "cpu"}}},
+    ],
+)
+def test_methods_that_use_no_gpu_ask_for_none(make_study, refine):
+    asked = resources(dry_run(make_study(refine=refine)), "refine")
+    assert (asked["slurm_partition"], asked["gpu"]) == ("cpu", "0")
+
+
+def test_tie_points_ask_for_no_gpu(tmp_path):
+    write_scenes(tmp_path)
+    asked = resources(dry_run(raster_study(tmp_path / "study", tmp_path, ("first",))), "refine")
+    assert (asked["slurm_partition"], asked["gpu"]) == ("cpu", "0")
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from snakemake.exceptions import WorkflowError
 from regflow.config import load_config
 from regflow.core.errors import InputError
 from regflow.digest import source_digest
-from regflow.jobs import hand_down
+from regflow.jobs import hand_down, tell_profiles
 from regflow.samples import (
     described,
     earlier_dates,
@@ -30,6 +30,7 @@ subjects = described(samples.values(), stated(settings["kind"]))
 before = earlier_dates(settings, samples.values())
 
 hand_down()
+tell_profiles(settings)
 
 
 wildcard_constraints:

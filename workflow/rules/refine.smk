@@ -1,7 +1,8 @@
 rule refine:
     """Find the deformation that is left after the affine transform, and its inverse.
 
-    No GPU is asked for here: a profile gives one (set-resources), as workflow/profiles/slurm does.
+    No GPU is asked for here: a profile gives one where the methods can use it, as workflow/profiles/slurm
+    does (set-resources).
     """
     input:
         fixed=fixed_prepared,

@@ -51,6 +51,24 @@ def of_kind(table: Mapping[str, Method], kind: str) -> dict[str, Method]:
     return {name: method for name, method in chosen.items() if kind in method.kinds}
 
 
+def wants_gpu(table: Mapping[str, Method], kind: str, section: Mapping[str, Any]) -> bool:
+    """Tell whether a ladder has a method that computes on a GPU where there is one.
+
+    Those are the methods with an option ``device``, unless it says ``cpu``.
+
+    Args:
+        table: the stage's methods.
+        kind: ``volumes`` or ``rasters``.
+        section: the stage's section of the configuration: ``methods``, and ``options`` by method.
+    """
+    known = of_kind(table, kind)
+    devices = (
+        known[name].complete(section["options"].get(name, {})).get("device", "cpu")
+        for name in section["methods"]
+    )
+    return any(device != "cpu" for device in devices)
+
+
 def find(table: Mapping[str, Method], name: str, stage: str) -> Method:
     """Return a method by name.
 

@@ -1,7 +1,8 @@
 rule refine:
     """Find what is left after the linear map: tie points and a smooth field, or a dense field.
 
-    No GPU is asked for here: a profile gives one (set-resources), as workflow/profiles/slurm does.
+    No GPU is asked for here: a profile gives one where the methods can use it, as workflow/profiles/slurm
+    does (set-resources).
     """
     input:
         fixed=fixed_prepared,
