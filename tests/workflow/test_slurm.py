@@ -1,12 +1,19 @@
 """What the cluster profile asks of Slurm, and a run through a real Slurm of one node."""
 
+import os
 import re
+import signal
+import subprocess
+from functools import partial
+from pathlib import Path
 
 import pytest
 import yaml
 from one_node_slurm import one_node
 from raster_study import raster_study, write_scenes
 from study import ROOT, WORKFLOW, Study
+
+from regflow.core.chunks import open_workers, over_blocks
 
 PROFILE = ROOT / "workflow" / "profiles" / "slurm"
 
@@ -75,6 +82,11 @@ def jobs():
         yield finished_jobs
 
 
+def told_of(jobs) -> list[dict[str, str]]:
+    """Return what Slurm recorded of its finished jobs."""
+    return [dict(re.findall(r"(\w+)=(\S*)", line)) for line in jobs.read_text(encoding="utf-8").splitlines()]
+
+
 @pytest.mark.slurm
 def test_a_sample_runs_through_slurm(make_study, finished, jobs):
     study = make_study(("mni6",))
@@ -91,6 +103,53 @@ def test_a_sample_runs_through_slurm(make_study, finished, jobs):
     ended = study.regflow("run", "--profile", "site", "--", "results/refine/mni6")
     assert ended.returncode == 0, ended.stderr
     assert study.checksums("refine/mni6/*.h5") == finished.checksums("refine/mni6/*.h5")
-    told = [dict(re.findall(r"(\w+)=(\S*)", line)) for line in jobs.read_text(encoding="utf-8").splitlines()]
+    told = told_of(jobs)
     assert {job["JobState"] for job in told} == {"COMPLETED"}
     assert sum(job["Partition"] == "gpu" for job in told) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.slurm
+def test_blocks_of_scenes_go_through_slurm_and_change_no_byte(tmp_path, jobs):
+    """Every stage that works on blocks sends them to workers that Slurm runs."""
+    write_scenes(tmp_path)
+    workers = {"queue": "cpu", "walltime": "00:10:00", "job_name": "blocks", "memory": "1GB"}
+    on_slurm = {"scheduler": "slurm", "workers": 2, "chunk": 100, "slurm": workers}
+    found = {}
+    for name, dask in {"here": {"chunk": 128}, "slurm": on_slurm}.items():
+        study = raster_study(tmp_path / name, tmp_path, ("first",), dask=dask)
+        ended = study.snakemake("results/apply/first", "results/detect/first")
+        assert ended.returncode == 0, ended.stderr
+        products = ("refine/first/*.tif", "apply/first/*.tif", "detect/first/*.tif", "detect/first/*.gpkg")
+        found[name] = {k: v for pattern in products for k, v in study.checksums(pattern).items()}
+    assert len(found["here"]) >= 6
+    assert found["slurm"] == found["here"]
+    sent = [job for job in told_of(jobs) if job["Name"] == "blocks"]
+    assert len(sent) >= 2
+    assert {job["Partition"] for job in sent} == {"cpu"}
+
+
+def cancel_own_job_once(marker: str, number: int) -> int:
+    """Have Slurm cancel the job that this runs in, the first time that item 5 comes by."""
+    if number != 5:
+        return number
+    try:
+        Path(marker).touch(exist_ok=False)
+    except FileExistsError:
+        return number
+    subprocess.run(["scancel", os.environ["SLURM_JOB_ID"]], check=True)
+    signal.pause()
+    return number
+
+
+@pytest.mark.slow
+@pytest.mark.slurm
+def test_a_job_of_blocks_that_is_cancelled_does_not_stop_the_run(tmp_path, jobs, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.chdir(tmp_path)
+    settings = {"scheduler": "slurm", "workers": 2, "slurm": {"queue": "cpu", "job_name": "mortal"}}
+    with open_workers(settings) as workers:
+        work = partial(cancel_own_job_once, str(tmp_path / "cancelled"))
+        assert list(over_blocks(work, list(range(12)), workers)) == list(range(12))
+    assert (tmp_path / "cancelled").exists()
+    assert "CANCELLED" in {job["JobState"] for job in told_of(jobs) if job["Name"] == "mortal"}
