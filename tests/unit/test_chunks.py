@@ -185,3 +185,16 @@ def test_a_bar_in_a_terminal_and_lines_in_a_log(monkeypatch, caplog):
         with caplog.at_level("INFO", logger="regflow"):
             list(over_blocks(square, range(3), workers, describe="warping"))
     assert "warping: 2 of 3 blocks" in caplog.messages
+
+
+@pytest.mark.parametrize(
+    ("written", "size"), [("1.5GB", 1_500_000_000), ("2 GiB", 2**31), ("512mb", 512_000_000), (4096, 4096)]
+)
+def test_sizes_of_memory_are_read_as_they_are_written(written, size):
+    with open_workers({"memory": written, "workers": 1}) as workers:
+        assert workers.memory == size
+
+
+def test_a_size_without_sense_is_one_sentence():
+    with pytest.raises(InputError, match="'much' is no size"), open_workers({"memory": "much"}):
+        pass

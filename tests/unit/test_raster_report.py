@@ -18,6 +18,7 @@ from regflow.core.files import read_json
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Affine
+from regflow.core.warp import PixelMap
 from regflow.metrics.raster_catalog import FIGURES, RASTERS
 from regflow.raster_samples import RasterSample, Reference, Scene
 from regflow.reporting import raster_charts, raster_pictures
@@ -256,13 +257,14 @@ def test_a_moved_window_shows_what_the_transform_says():
     data = sentinel()[:1]
     grid = Grid(data.shape[1:], np.array([[10.0, 0, 5e5], [0, -10, 5e6], [0, 0, 1]]))
     shifted = moved_by(70.0, -40.0)  # 7 columns right, 4 rows down
-    found = moved_window(Image(data, grid), shifted, grid, slice(20, 60), slice(30, 90))
+    mapped = PixelMap.between(grid, grid, shifted)
+    found = moved_window(Image(data, grid), mapped, slice(20, 60), slice(30, 90))
     assert found == pytest.approx(data[0, 24:64, 37:97], abs=1e-2)
-    outside = moved_window(Image(data, grid), shifted, grid, slice(280, 300), slice(480, 500))
+    outside = moved_window(Image(data, grid), mapped, slice(280, 300), slice(480, 500))
     assert np.isnan(outside[:, 13:]).all()
     assert np.isfinite(outside[:15, :12]).all()
-    away = moved_by(1e6, 0.0)
-    assert np.isnan(moved_window(Image(data, grid), away, grid, slice(0, 9), slice(0, 9))).all()
+    away = PixelMap.between(grid, grid, moved_by(1e6, 0.0))
+    assert np.isnan(moved_window(Image(data, grid), away, slice(0, 9), slice(0, 9))).all()
 
 
 def test_windows_are_the_worst_median_and_best_neighborhoods():

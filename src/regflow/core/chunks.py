@@ -7,6 +7,7 @@ on the scene.
 
 import logging
 import os
+import re
 import sys
 import time
 from collections import deque
@@ -41,6 +42,10 @@ _SHARE_PER_BLOCK = 2
 _SECONDS_BETWEEN_LINES = 15.0
 _START_SECONDS = 60
 _CONNECT_SECONDS = 15
+
+
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]*)?(?:e[0-9]+)?) *([kmgt]?)(i?)b?", re.IGNORECASE)
+_PREFIXES = " kmgt"
 
 
 class _Pending(Protocol):
@@ -84,14 +89,12 @@ def open_workers(
     Raises:
         InputError: an unknown scheduler, or one that cannot be reached.
     """
-    from dask.utils import parse_bytes
-
     chosen = {**DEFAULTS, **(settings or {})}
     scheduler = chosen["scheduler"]
     if scheduler not in SCHEDULERS:
         raise InputError(f"dask: scheduler {scheduler!r} is unknown; choose from {', '.join(SCHEDULERS)}")
     count = int(chosen["workers"] or threads or len(os.sched_getaffinity(0)))
-    chunk, memory = int(chosen["chunk"]), int(parse_bytes(chosen["memory"]))
+    chunk, memory = int(chosen["chunk"]), _bytes(chosen["memory"])
     if scheduler == "threads":
         with _threads(count) as submit:
             yield Workers(submit, count, chunk, memory)
@@ -197,6 +200,19 @@ def _threads(count: int) -> Iterator[Callable[[Callable[[Any], Any], Any], _Pend
         yield pool.submit
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _bytes(size: str | float) -> int:
+    """Return a size such as ``"1.5GB"`` or ``"2 GiB"`` in bytes.
+
+    Raises:
+        InputError: it is no size.
+    """
+    found = _SIZE.fullmatch(str(size).strip())
+    if found is None:
+        raise InputError(f"dask: memory {size!r} is no size; write a number with a unit, as 1.5GB or 512MiB")
+    number, prefix, binary = found.groups()
+    return int(float(number) * (1024 if binary else 1000) ** _PREFIXES.index(prefix.lower() or " "))
 
 
 @contextmanager

@@ -127,7 +127,7 @@ class SceneData:
             valid &= _unmasked(view, rows, cols)
         values = _physical(view, stored) if view.physical else stored.astype(np.float32)
         if view.weights is not None:
-            values = np.tensordot(np.array(view.weights, dtype=np.float32), values, axes=1)[None]
+            values = _combined(values, view.weights)
         valid &= np.isfinite(values).all(axis=0)
         values[:, ~valid] = 0
         return Block(values, valid)
@@ -247,6 +247,17 @@ def _physical(view: SceneView, stored: NDArray[Any]) -> NDArray[np.float32]:
     scale = np.array([band.scale for band in bands])[:, None, None]
     offset = np.array([band.offset for band in bands])[:, None, None]
     return np.asarray(stored * scale + offset, dtype=np.float32)
+
+
+def _combined(values: NDArray[np.float32], weights: Sequence[float]) -> NDArray[np.float32]:
+    """Return the weighted sum of bands ``(C, h, w)`` as one channel, ``(1, h, w)``.
+
+    Band after band: no sum then depends on how a library of linear algebra would divide it.
+    """
+    total = values[:1] * np.float32(weights[0])
+    for value, weight in zip(values[1:], weights[1:], strict=True):
+        total += value * np.float32(weight)
+    return total
 
 
 def _working_grid(

@@ -7,7 +7,7 @@ computed in float64 from the four lattice nodes around it.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ RESAMPLINGS = {"nearest": 0, "bilinear": 1, "cubic": 2, "lanczos": 3}
 lobes."""
 
 _TILE_NODES = 64
+_MOST_TILES = 128
 _PROBES = 48
 
 Reader = Callable[[slice, slice], tuple[NDArray[Any], NDArray[np.bool_]]]
@@ -44,12 +45,14 @@ class PixelMap:
         source: grid of the source.
         transform: from target world points to source world points; None when they are the same.
         step: pixels of the result between the nodes at which the transform is evaluated.
+        kept: nodes that were computed last, for windows that share them.
     """
 
     target: Grid
     source: Grid
     transform: Transform | None
     step: int
+    kept: dict[tuple[int, int], NDArray[np.float64]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def between(cls, target: Grid, source: Grid, transform: Transform | None = None) -> "PixelMap":
@@ -59,6 +62,10 @@ class PixelMap:
             if mapped.lattice_error() <= LATTICE_TOLERANCE:
                 break
         return mapped
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What a worker has at hand is its own affair.
+        return {**self.__dict__, "kept": {}}
 
     def at(self, pixels: NDArray[np.float64]) -> NDArray[np.float64]:
         """Map ``(N, 2)`` positions (column, row) in the result to those in the source, exactly."""
@@ -112,6 +119,15 @@ class PixelMap:
         return np.ascontiguousarray(nodes[top : top + size[0], left : left + size[1]]), first
 
     def _tile(self, row: int, col: int) -> NDArray[np.float64]:
+        found = self.kept.get((row, col))
+        if found is None:
+            found = self._computed(row, col)
+            if len(self.kept) >= _MOST_TILES:
+                self.kept.clear()
+            self.kept[row, col] = found
+        return found
+
+    def _computed(self, row: int, col: int) -> NDArray[np.float64]:
         x, y = (np.arange(k * _TILE_NODES, (k + 1) * _TILE_NODES) * float(self.step) for k in (col, row))
         pixels = np.stack(np.meshgrid(x, y, indexing="xy"), axis=-1).reshape(-1, 2)
         return self._at_nodes(pixels).reshape(_TILE_NODES, _TILE_NODES, 2)

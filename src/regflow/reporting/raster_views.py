@@ -10,6 +10,7 @@ from regflow.core.blocks import Block, decimate, load, read_block
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Transform
+from regflow.core.warp import PixelMap, warp_window
 
 LAYERS = {
     "fixed": "Reference",
@@ -90,46 +91,37 @@ def windows_of(
         points: ``(N, 2)`` world points of the check points that count.
         residuals_px: ``(N,)`` what is left at each.
     """
+    maps = maps_of(fixed, moving, transforms)
     places = _ranked(fixed.grid.to_index(points), residuals_px) if len(points) else [_middle(fixed.grid)]
     return [
-        Window(title, *box, layers_at(fixed, moving, transforms, *box), value)
+        Window(title, *box, layers_at(fixed, moving, maps, *box), value)
         for title, middle, value in places
         for box in [box_around(fixed.grid.shape, middle)]
     ]
 
 
 def layers_at(
-    fixed: Image, moving: Image, transforms: Mapping[str, Transform], rows: slice, cols: slice
+    fixed: Image, moving: Image, maps: Mapping[str, PixelMap], rows: slice, cols: slice
 ) -> dict[str, NDArray[np.float32]]:
     """Return a window of the fixed scene and of the moving one at each state, ``(h, w)`` float32."""
-    here = read_block(fixed, rows, cols)
-    found = {"fixed": _shown(here)}
-    for name, transform in transforms.items():
-        found[name] = moved_window(moving, transform, fixed.grid, rows, cols)
-    return found
+    found = {"fixed": _shown(read_block(fixed, rows, cols))}
+    return found | {name: moved_window(moving, mapped, rows, cols) for name, mapped in maps.items()}
 
 
-def moved_window(
-    moving: Image, transform: Transform, grid: Grid, rows: slice, cols: slice
-) -> NDArray[np.float32]:
-    """Return the moving scene on a window of the fixed grid, by cubic splines; NaN outside it."""
-    from scipy.ndimage import map_coordinates
+def maps_of(fixed: Image, moving: Image, transforms: Mapping[str, Transform]) -> dict[str, PixelMap]:
+    """Return where each state has the pixels of the fixed scene in the moving one."""
+    return {name: PixelMap.between(fixed.grid, moving.grid, made) for name, made in transforms.items()}
 
-    shape = (rows.stop - rows.start, cols.stop - cols.start)
-    x, y = np.meshgrid(np.arange(cols.start, cols.stop), np.arange(rows.start, rows.stop))
-    points = grid.to_world(np.stack([x, y], axis=-1).reshape(-1, 2))
-    there = moving.grid.to_index(transform.apply(points))
-    low, high = np.floor(there.min(axis=0)) - 8, np.ceil(there.max(axis=0)) + 9
-    low = np.maximum(low, -8)
-    high = np.minimum(high, np.array(moving.grid.size) + 8)
-    if not (high > low).all():
-        return np.full(shape, np.nan, np.float32)
-    corner = low.astype(int)
-    block = read_block(moving, *(slice(int(low[k]), int(high[k])) for k in (1, 0)))
-    places = (there - corner)[:, ::-1].T.reshape(2, *shape)
-    values = map_coordinates(block.values[0], places, order=3, mode="nearest")
-    valid = map_coordinates(block.valid.astype(np.float32), places, order=1, mode="constant") > 0.999
-    return np.where(valid, values, np.float32(np.nan)).astype(np.float32)
+
+def moved_window(moving: Image, mapped: PixelMap, rows: slice, cols: slice) -> NDArray[np.float32]:
+    """Return the moving scene on a window of the fixed one, by cubic convolution; NaN outside it."""
+
+    def read(rows: slice, cols: slice) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        block = read_block(moving, rows, cols)
+        return block.values, np.broadcast_to(block.valid, block.values.shape)
+
+    values, _ = warp_window(read, mapped, rows, cols, fill=(float("nan"),))
+    return np.asarray(values[0])
 
 
 def box_around(shape: Sequence[int], middle: NDArray[np.float64]) -> tuple[slice, slice]:

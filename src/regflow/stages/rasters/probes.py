@@ -13,6 +13,7 @@ from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.similarity import mutual_information, ncc, normalized_mutual_information, ssim
 from regflow.core.transform import Transform
+from regflow.core.warp import PixelMap, warp_window
 
 ALONG = 6
 """Windows along each axis of the overlap."""
@@ -21,8 +22,6 @@ SLACK_PX = 40
 """Pixels beyond the initial transform's window that are read of the moving scene, for what candidates
 add to it; beyond them a sample is invalid."""
 LEAST_VALID = 0.25
-SPLINE_ORDER = 3
-
 
 Array = NDArray[Any]
 Pair = tuple[Array, Array, Array]
@@ -31,12 +30,30 @@ Pair = tuple[Array, Array, Array]
 
 @dataclass(frozen=True, eq=False)
 class Probe:
-    """One window: the fixed block and the moving block around its partner, with their first pixels."""
+    """One window.
+
+    Attributes:
+        fixed: block of the fixed scene.
+        rows: where it lies.
+        cols: likewise.
+        moving: what is in memory of the moving scene around its partner.
+        first: row and column of its first pixel in the moving scene.
+    """
 
     fixed: Block
-    corner: NDArray[np.int64]
-    moving: Block
-    moving_corner: NDArray[np.int64]
+    rows: slice
+    cols: slice
+    moving: Image
+    first: tuple[int, int]
+
+    def read(self, rows: slice, cols: slice) -> tuple[Array, Array]:
+        """Read a window of the moving scene; what is not in memory is invalid."""
+        inside = [
+            slice(part.start - first, part.stop - first)
+            for part, first in zip((rows, cols), self.first, strict=True)
+        ]
+        block = read_block(self.moving, *inside)
+        return block.values, block.valid[None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,8 +114,10 @@ class Probes:
 
     def _pairs(self, transform: Transform) -> Iterator[Pair]:
         """Yield the windows that have enough valid samples in common."""
+        mapped = PixelMap.between(self.fixed, self.moving, transform)
         for probe in self.windows:
-            moved, seen = self.moved(probe, transform)
+            values, known = warp_window(probe.read, mapped, probe.rows, probe.cols)
+            moved, seen = values[0], known[0]
             mask = probe.fixed.valid & seen
             if mask.mean() >= LEAST_VALID:
                 yield probe.fixed.values[0], moved, mask
@@ -113,23 +132,12 @@ class Probes:
         ones, others = ([pair[k][pair[2]] for pair in found] for k in (0, 1))
         return np.concatenate(ones), np.concatenate(others)
 
-    def moved(self, probe: Probe, transform: Transform) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        """Return the moving scene on a window of the fixed one, and where it is valid."""
-        from scipy.ndimage import map_coordinates
-
-        rows, cols = probe.fixed.valid.shape
-        lattice = np.stack(np.meshgrid(np.arange(cols), np.arange(rows)), axis=-1) + probe.corner
-        there = self.moving.to_index(transform.apply(self.fixed.to_world(lattice.reshape(-1, 2))))
-        places = (there - probe.moving_corner)[:, ::-1].T.reshape(2, rows, cols)
-        moved = map_coordinates(probe.moving.values[0], places, order=SPLINE_ORDER, mode="nearest")
-        share = map_coordinates(probe.moving.valid.astype(np.float32), places, order=1, mode="constant")
-        return moved, np.asarray(share > 0.999)
-
 
 def _read(fixed: Image, moving: Image, initial: Transform, middle: NDArray[Any]) -> Probe | None:
     size = np.minimum(SIDE_PX, fixed.grid.size)
     corner = np.clip(np.round(middle - size / 2), 0, np.array(fixed.grid.size) - size).astype(np.int64)
-    here = read_block(fixed, *_slices(corner, corner + size))
+    rows, cols = _slices(corner, corner + size)
+    here = read_block(fixed, rows, cols)
     if here.valid.mean() < LEAST_VALID:
         return None
     corners = corner + np.array([[0, 0], [1, 0], [0, 1], [1, 1]]) * (size - 1)
@@ -137,7 +145,10 @@ def _read(fixed: Image, moving: Image, initial: Transform, middle: NDArray[Any])
     first = np.floor(there.min(axis=0)).astype(np.int64) - SLACK_PX
     last = np.ceil(there.max(axis=0)).astype(np.int64) + SLACK_PX
     block = read_block(moving, *_slices(first, last + 1))
-    return Probe(here, corner, block, first) if block.valid.mean() >= LEAST_VALID / 4 else None
+    if block.valid.mean() < LEAST_VALID / 4:
+        return None
+    held = Image(block.values, Grid(block.valid.shape, np.eye(3)), block.valid)
+    return Probe(here, rows, cols, held, (int(first[1]), int(first[0])))
 
 
 def _slices(first: NDArray[np.int64], last: NDArray[np.int64]) -> tuple[slice, slice]:

@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 from regflow.core.files import read_json
 from regflow.core.image import Image
 from regflow.core.transform import Affine, Transform
+from regflow.core.warp import PixelMap
 from regflow.reporting.raster_page import ChangeView, SceneView, scene_page
 from regflow.reporting.raster_pictures import Points, contact_sheet
 from regflow.reporting.raster_views import (
     Window,
     box_around,
     layers_at,
+    maps_of,
     moved_window,
     overview_of,
     windows_of,
@@ -246,7 +248,8 @@ def scene_view(
     overview = overview_of(pair.fixed)
     small = overview_of(pair.moving)
     rows, cols = (slice(0, size) for size in overview.image.grid.shape)
-    moved = moved_window(small.image, pair.refined, overview.image.grid, rows, cols)
+    mapped = PixelMap.between(overview.image.grid, small.image.grid, pair.refined)
+    moved = moved_window(small.image, mapped, rows, cols)
     end = measured.checks.get("refine")
     places = end.places[end.used] if end else np.empty((0, 2))
     left = np.hypot(*end.vectors_px[end.used].T) if end else np.empty(0)
@@ -263,10 +266,11 @@ def change_windows(
 ) -> list[Window]:
     """Return windows at full resolution on the largest changes."""
     found = []
+    maps = maps_of(fixed, moving, transforms)
     for number, k in enumerate(change.largest[:count], start=1):
         middle = change.outlines[k].representative_point()
         box = box_around(fixed.grid.shape, fixed.grid.to_index([middle.x, middle.y]))
-        found.append(Window(f"Change {number}", *box, layers_at(fixed, moving, transforms, *box)))
+        found.append(Window(f"Change {number}", *box, layers_at(fixed, moving, maps, *box)))
     return found
 
 
@@ -305,13 +309,13 @@ def _checks(pair: "ScenePair", assessment: "SceneAssessment") -> dict[str, Point
 
 def _change_of(folder: str | Path | None) -> ChangeView | None:
     """Read a change map; None where the stage made none."""
+    if folder is None or not (Path(folder) / "detect.json").is_file():
+        return None
     import pyogrio
     import shapely
 
     from regflow.core.scene import open_scene
 
-    if folder is None or not (Path(folder) / "detect.json").is_file():
-        return None
     folder = Path(folder)
     magnitude = overview_of(open_scene(folder / "magnitude.tif"))
     meta, _, geometry, values = pyogrio.raw.read(str(folder / "changes.gpkg"))
