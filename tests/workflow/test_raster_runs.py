@@ -106,6 +106,51 @@ def test_changes_from_date_to_date_wait_for_the_date_before(tmp_path, data):
     assert planned(study.snakemake("results/detect/first", "--dry-run").stdout)["apply"] == 1
 
 
+def misfits(scene: Path, folder: Path) -> list[dict[str, object]]:
+    """Write scenes that cannot be registered for other reasons than their file's state; return their rows."""
+    site = 'LOCAL_CS["building site",UNIT["metre",1],AXIS["x",EAST],AXIS["y",NORTH]]'
+    with rasterio.open(scene) as source:
+        profile, values, place = source.profile, source.read(), source.transform
+    far, flat = place @ place.translation(9000, 0), type(place)(place.a, 0, place.c, 0, 0, place.f)
+    changes = {
+        "elsewhere": ({"transform": far}, values),
+        "placeless": ({"crs": None}, values),
+        "siteplan": ({"crs": rasterio.crs.CRS.from_wkt(site)}, values),
+        "blank": ({}, np.zeros_like(values)),
+        "flat": ({}, np.full_like(values, 7)),
+        "collapsed": ({"transform": flat}, values),
+        "halfmask": ({}, values),
+    }
+    for name, (changed, samples) in changes.items():
+        with rasterio.open(folder / f"{name}.tif", "w", **{**profile, **changed}) as target:
+            target.write(samples)
+    half = {**profile, "count": 1, "dtype": "uint8", "nodata": None, "height": SHAPE[0] // 2}
+    with rasterio.open(folder / "half.tif", "w", **half) as mask:
+        mask.write(np.ones((1, SHAPE[0] // 2, SHAPE[1]), np.uint8))
+    rows: list[dict[str, object]] = [{"sample": name, "moving": folder / f"{name}.tif"} for name in changes]
+    rows[-1]["moving_mask"] = folder / "half.tif"
+    return rows
+
+
+def test_check_names_every_misfit_by_its_row(tmp_path, data):
+    study = raster_study(tmp_path, data, ("first",))
+    study.rows += misfits(data / "second.tif", tmp_path)
+    ended = study.write().regflow("check")
+    assert ended.returncode == 1, ended.stderr
+    told = dict(line.split(": ", 1) for line in ended.stdout.splitlines()[:-1])
+    expected = {
+        "elsewhere": "does not overlap",
+        "placeless": "names no CRS",
+        "siteplan": "no transformation is known",
+        "blank": "all pixels are nodata",
+        "flat": "are constant (7)",
+        "collapsed": "is degenerate",
+        "halfmask": "does not cover its scene",
+    }
+    assert told.keys() == expected.keys()
+    assert all(words in told[sample] for sample, words in expected.items())
+
+
 def test_bad_samples_do_not_stop_the_others(finished, tmp_path, data):
     study = raster_study(tmp_path, data, ("first",))
     torn = tmp_path / "torn.tif"
