@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation
 from torch import Tensor
 
+from regflow.core import fields
 from regflow.core.devices import torch_device, torch_session
 from regflow.core.errors import InputError, RegistrationError
 from regflow.core.image import Image
-from regflow.core.transform import Composite, Transform
+from regflow.core.transform import Composite, DisplacementField, Transform, flatten
 from regflow.methods.refine import losses_torch as losses
 from regflow.methods.refine.velocity_torch import integrate, resize_field, sample, to_displacement_field
-from regflow.methods.refine.voxelmorph import start_velocity
+from regflow.methods.refine.voxelmorph import network_start
 from regflow.methods.refine.working import bring_together, scaled, working_grid
 
 log = logging.getLogger(__name__)
@@ -68,7 +69,7 @@ def instance_optimization(
     with torch_session(options["threads"], options["seed"]):
         velocity: Tensor | None = None
         if options["start"] == "voxelmorph":
-            velocity = start_velocity(fixed, moving, initial, options, device)
+            initial = network_start(fixed, moving, initial, options, device)
         for shrink, iterations in zip(options["shrink"], options["iterations"], strict=True):
             level = _level(fixed, moving, initial, shrink, options, device)
             if velocity is None:
@@ -76,7 +77,17 @@ def instance_optimization(
             velocity = _descend(resize_field(velocity, level.velocity_shape), level, iterations, options)
         assert velocity is not None
         field = to_displacement_field(integrate(velocity), fixed.grid)
-    return Composite((field, initial))
+    return _led_by(field, initial)
+
+
+def _led_by(field: DisplacementField, initial: Transform) -> Composite:
+    """Put a field before a transform; a field that leads the transform is merged with it."""
+    parts = list(flatten([initial]))
+    if not isinstance(parts[0], DisplacementField) or not parts[0].grid.matches(field.grid):
+        return Composite((field, initial))
+    first, second = (fields.to_voxels(part.vectors, field.grid) for part in (field, parts[0]))
+    merged = fields.to_world(fields.compose(second, first), field.grid)
+    return Composite((DisplacementField(merged, field.grid), *parts[1:]))
 
 
 def _check(fixed: Image, moving: Image, options: Mapping[str, Any]) -> None:

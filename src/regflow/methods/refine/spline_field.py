@@ -7,7 +7,8 @@ order that does not depend on threads.
 Sources: Eilers & Marx, Statistical Science 11(2):89-121, 1996 (P-splines); Eilers et al.,
 Computational Statistics & Data Analysis 50(1):61-76, 2006 (on grids); Westerweel & Scarano,
 Experiments in Fluids 39(6):1096-1100, 2005 (the normalized median test); Beaton & Tukey,
-Technometrics 16(2):147-185, 1974 (biweight).
+Technometrics 16(2):147-185, 1974 (biweight); Breiman et al., Classification and Regression Trees, 1984,
+section 3.4.3 (the rule of one standard error).
 """
 
 import math
@@ -34,8 +35,16 @@ BIWEIGHT = 4.685
 """Robust scales at which a point loses all its weight; 95% efficient for normal errors."""
 ROUNDS = 6
 FOLDS = 4
+FEW_POINTS = 500
+"""Up to so many every fold is predicted once, beyond half of them: those tell as well."""
 AS_GOOD = 1.05
-"""The stiffest fit whose squared error of prediction is within this factor of the least is taken."""
+"""The stiffest fit whose squared error of prediction is within this factor of the least is taken, or
+within one standard error of their difference: what few blocks prefer may be chance."""
+NO_FIELD = 30.0
+"""No displacement at all is kept while its squared error of prediction, in that of the best field, is
+less above one than this over the number of blocks. Real displacements predict hundreds of times better;
+ground that has changed between two dates looks displaced, and predicts up to four times better in the nine
+blocks of a scene of 61 pixels."""
 NEIGHBORS = 12
 
 _JIT: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
@@ -135,16 +144,17 @@ def fit_field(
     places = np.ascontiguousarray((np.asarray(points, np.float64) - extent[:2]) / spacing)
     prior = 1.0 / (errors**2 + floor**2)
     prior = np.minimum(prior / np.median(prior), 1.0)
-    plane = _plane(places, np.asarray(values, np.float64), prior)
-    level = values - _on_plane(plane, places)
-    problem, folds = _Problem(places, level, shape), _folds(places, reach / spacing, seed)
+    values = np.asarray(values, np.float64)
+    plane = _plane(places, values, prior)
+    problem = _Problem(places, values - _on_plane(plane, places), shape)
+    blocks = _blocks(places, reach / spacing)
     weights, held = prior, STIFFNESSES[0] if stiffness is None else stiffness
     for turn in range(ROUNDS):
         if stiffness is None and turn in (0, ROUNDS // 2):
             tried = _no_stiffer(held) if turn else STIFFNESSES
-            held = _best_stiffness(problem, values, weights, tried, folds)
+            held = _best_stiffness(places, values, weights, shape, tried, blocks, seed)
         if math.isinf(held):
-            coefs, residuals = np.zeros((2, *shape)), np.asarray(values, np.float64)
+            coefs, residuals = np.zeros((2, *shape)), values
         else:
             coefs = problem.solve(weights, held)
             residuals = problem.left(coefs)
@@ -241,33 +251,50 @@ def _no_stiffer(stiffness: float) -> tuple[float, ...]:
     return STIFFNESSES[: STIFFNESSES.index(stiffness) + 2]
 
 
-def _folds(places: Array, reach: float, seed: int) -> NDArray[np.int64]:
-    """Return the fold of each point; points in one square of side ``reach`` share theirs."""
-    if reach > 0:
-        squares = np.floor(places / reach).astype(np.int64)
-        block = np.unique(squares, axis=0, return_inverse=True)[1].reshape(-1)
-    else:
-        block = np.arange(len(places))
-    order = np.random.default_rng(seed).permutation(int(block.max()) + 1)
-    return np.asarray(order[block] % FOLDS)
+def _blocks(places: Array, reach: float) -> NDArray[np.int64]:
+    """Return the block of each point: points in one square of side ``reach`` share theirs."""
+    if reach <= 0:
+        return np.arange(len(places))
+    squares = np.floor(places / reach).astype(np.int64)
+    return np.asarray(np.unique(squares, axis=0, return_inverse=True)[1].reshape(-1))
 
 
 def _best_stiffness(
-    problem: _Problem, values: Array, weights: Array, tried: Sequence[float], folds: NDArray[np.int64]
+    places: Array,
+    values: Array,
+    weights: Array,
+    shape: tuple[int, int],
+    tried: Sequence[float],
+    blocks: NDArray[np.int64],
+    seed: int,
 ) -> float:
-    """Return the stiffness that predicts left-out points best, judged by their robust weights."""
-    errors = []
-    for stiffness in tried:
-        total = 0.0
-        for k in range(FOLDS // 2):
-            left = values
-            if math.isfinite(stiffness):
-                coefs = problem.solve(np.where(folds == k, 0.0, weights), stiffness)
-                left = problem.left(coefs)
-            total += float((weights * (left**2).sum(1))[folds == k].sum())
-        errors.append(total)
-    good = np.flatnonzero(np.array(errors) <= AS_GOOD * min(errors))
-    return tried[int(good[-1])]
+    """Return the stiffness that predicts left-out blocks best, judged by their robust weights.
+
+    All that is predicted with is fitted without the left-out blocks, the plane too.
+    """
+    count = int(blocks.max()) + 1
+    fold = (np.random.default_rng(seed).permutation(count) % FOLDS)[blocks]
+    errors = np.zeros((len(tried), count))
+    judged = np.zeros(count, bool)
+    for k in range(FOLDS if len(places) <= FEW_POINTS else FOLDS // 2):
+        out = fold == k
+        kept = np.where(out, 0.0, weights)
+        if not out.any() or not kept.any():
+            continue
+        level = values - _on_plane(_plane(places, values, kept), places)
+        problem = _Problem(places, level, shape)
+        for row, stiffness in enumerate(tried):
+            left = problem.left(problem.solve(kept, stiffness)) if math.isfinite(stiffness) else values
+            lost = weights * (left**2).sum(1)
+            errors[row] += np.bincount(blocks[out], lost[out], count)
+        judged[blocks[out]] = True
+    total = errors.sum(axis=1)
+    best = int(np.argmin(total))
+    worse = (errors - errors[best])[:, judged]
+    allowed = np.maximum((AS_GOOD - 1.0) * total[best], math.sqrt(worse.shape[1]) * worse.std(axis=1))
+    none = np.isinf(tried)
+    allowed[none] = max(AS_GOOD - 1.0, NO_FIELD / worse.shape[1]) * total[best]
+    return tried[int(np.flatnonzero(total - total[best] <= allowed)[-1])]
 
 
 def _plane(places: Array, values: Array, prior: Array) -> Array:
@@ -282,7 +309,7 @@ def _plane(places: Array, values: Array, prior: Array) -> Array:
         weighted = design * weights[:, None]
         found = np.linalg.solve(weighted.T @ design + ridge, weighted.T @ values)
         lengths = np.hypot(*(values - design @ found).T)
-        weights = prior / np.maximum(lengths / max(float(np.median(lengths)), 1e-6), 1.0)
+        weights = prior / np.maximum(lengths / max(float(np.median(lengths[prior > 0])), 1e-6), 1.0)
     return np.asarray(found)
 
 

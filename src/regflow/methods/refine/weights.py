@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from regflow.core.errors import InputError, RegistrationError
 from regflow.core.files import whole
+from regflow.methods.refine.matching_torch import channels_of_evidence
 
 if TYPE_CHECKING:
     from monai.networks.nets import VoxelMorphUNet
@@ -38,6 +39,9 @@ _SCHEMA: dict[str, Any] = {
         "intensity": {"type": "object", "required": ["method"]},
         "masked": {"type": "boolean"},
         "half_resolution": {"type": "boolean"},
+        "fold": {"type": "integer", "minimum": 1},
+        "search": {"type": "integer", "minimum": 0},
+        "passes": {"type": "array", "minItems": 1, "items": {"type": "number", "minimum": 1}},
         "notes": {"type": "object"},
     },
 }
@@ -56,6 +60,12 @@ class Description:
         intensity: ``method`` of the preprocess stage's intensity table, and its options.
         masked: whether images were zero outside their masks.
         half_resolution: whether the answer is averaged to half resolution before integration.
+        fold: how many samples along each axis are laid side by side as channels: the network then
+            computes, and answers, on a grid that much coarser, and sees every sample.
+        search: samples of the coarser grid around each that are compared beforehand, along each axis,
+            for the network to see which fits best; 0 for none.
+        passes: how much coarser than ``spacing`` the images are in each pass, coarsest first; every
+            pass sees the moving image as the passes before have moved it.
         notes: title, training data, license: for the report.
     """
 
@@ -67,12 +77,26 @@ class Description:
     intensity: dict[str, Any]
     masked: bool = False
     half_resolution: bool = True
+    fold: int = 1
+    search: int = 0
+    passes: tuple[float, ...] = (1.0,)
     notes: dict[str, Any] = field(default_factory=dict)
 
     @property
     def multiple(self) -> int:
         """What the number of samples along each axis must be a multiple of."""
-        return int(2 ** (len(self.channels) // 2))
+        return int(self.fold * 2 ** (len(self.channels) // 2))
+
+    @property
+    def in_channels(self) -> int:
+        """Channels that the network sees."""
+        images = 2 * self.fold**self.ndim
+        return images + channels_of_evidence(self.ndim) if self.search else images
+
+    @property
+    def shrink(self) -> int:
+        """How much coarser than the images the network's velocity is."""
+        return self.fold * (2 if self.half_resolution else 1)
 
 
 def build_network(description: Description) -> "VoxelMorphUNet":
@@ -81,7 +105,7 @@ def build_network(description: Description) -> "VoxelMorphUNet":
 
     return VoxelMorphUNet(
         spatial_dims=description.ndim,
-        in_channels=2,
+        in_channels=description.in_channels,
         unet_out_channels=description.unet_out_channels,
         channels=description.channels,
         final_conv_channels=description.final_channels,
@@ -162,7 +186,7 @@ def _description(path: Path, content: Any) -> Description:
         raise InputError(
             f"{path}: the network's description is wrong at {error.json_path}: {error.message}"
         ) from error
-    lists = {key: tuple(content[key]) for key in ("channels", "final_channels")}
+    lists = {key: tuple(content[key]) for key in ("channels", "final_channels", "passes") if key in content}
     return Description(**{**content, **lists})
 
 

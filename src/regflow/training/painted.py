@@ -1,0 +1,138 @@
+"""Pairs painted from label maps: one anatomy deformed in two ways, or two anatomies."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+from torch import Tensor
+
+from regflow.training.deformations import related
+from regflow.training.label_maps import LabelMap, Labels
+from regflow.training.painting import (
+    Array,
+    degrade,
+    paint,
+    random_contrast,
+    random_texture,
+    similar_contrast,
+)
+from regflow.training.pairs import Pair, label_parts
+
+BACKGROUND_WEIGHT = 0.05
+"""Weight of the truth where there is nothing to see."""
+LONGEST = 5.0
+"""Bound of a deformation's velocity, samples of the patch."""
+SPACING_RANGE = {2: (0.8, 3.0), 3: (1.0, 5.0)}
+"""Of a patch, in samples of the label map: from a part of the object to all of it."""
+SAME_CONTRAST = 0.35
+
+
+@dataclass(frozen=True, eq=False)
+class Painter:
+    """Draws pairs from label maps.
+
+    Attributes:
+        maps: the anatomies.
+        same_contrast: how often both images have one contrast.
+    """
+
+    maps: Sequence[LabelMap]
+    same_contrast: float = SAME_CONTRAST
+
+    def __call__(self, shape: Sequence[int], rng: np.random.Generator) -> Pair:
+        """Draw a pair of one anatomy, deformed in two ways: its truth is known."""
+        one = self.maps[int(rng.integers(len(self.maps)))]
+        view = _random_view(one, len(shape), rng)
+        deformed = related(shape, LONGEST * rng.uniform(0.2, 1.0), rng)
+        fixed, moving = (view.look(shape, field) for field in (deformed.fixed, deformed.moving))
+        labels = one.labels[tuple(fixed.index)], one.labels[tuple(moving.index)]
+        images, alike = self._images(labels, (fixed.places, moving.places), rng)
+        parts = label_parts(*labels, rng)
+        known = deformed.truth.new_tensor(_weights(labels[0], fixed.inside))
+        return Pair(*images, deformed.truth[0], known, *parts, alike)
+
+    def _images(
+        self, labels: tuple[Labels, Labels], places: tuple[Array, Array], rng: np.random.Generator
+    ) -> tuple[tuple[Tensor, Tensor], bool]:
+        count = int(max(part.max() for part in labels)) + 1
+        first = random_contrast(count, rng)
+        alike = bool(rng.random() < self.same_contrast)
+        second = similar_contrast(first, rng) if alike else random_contrast(count, rng)
+        texture = random_texture(labels[0].ndim, rng)
+        strength = rng.uniform(0.1, 1.0)
+        painted = []
+        for part, where, contrast in zip(labels, places, (first, second), strict=True):
+            image = degrade(paint(part, texture, where, contrast), rng, strength)
+            painted.append(torch.from_numpy(image[None]))
+        return (painted[0], painted[1]), alike
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """What a patch sees.
+
+    Attributes:
+        index: ``(d, *shape)`` nearest samples of the label map, kept inside it.
+        inside: whether the place is inside the label map.
+        places: continuous position in samples of the patch, for the texture.
+    """
+
+    index: NDArray[np.intp]
+    inside: NDArray[np.bool_]
+    places: Array
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """A patch's pose in a label map: ``index = matrix (sample - middle) + center``.
+
+    ``spacing`` is that of the patch, in samples of the label map.
+    """
+
+    matrix: NDArray[np.float64]
+    center: NDArray[np.float64]
+    bounds: tuple[int, ...]
+    spacing: float
+
+    def look(self, shape: Sequence[int], displacement: Tensor) -> Look:
+        """Return what samples see that a displacement ``(1, d, *shape)`` moves first."""
+        middle = (np.array(shape, np.float32) - 1) / 2
+        local: Array = np.indices(shape, np.float32) + displacement[0].numpy()
+        local -= middle.reshape(-1, *[1] * len(shape))
+        places: Array = np.tensordot(self.matrix.astype(np.float32), local, axes=1)
+        places += self.center.astype(np.float32).reshape(-1, *[1] * len(shape))
+        nearest = np.rint(places).astype(np.intp)
+        limits = np.array(self.bounds).reshape(-1, *[1] * len(shape)) - 1
+        kept = np.clip(nearest, 0, limits)
+        return Look(kept, (kept == nearest).all(axis=0), np.float32(1 / self.spacing) * places)
+
+
+def _random_view(one: LabelMap, ndim: int, rng: np.random.Generator) -> View:
+    """Place a patch on the object: scaled, turned, mirrored now and then."""
+    angle = np.deg2rad(rng.normal(0, 12))
+    if ndim == 3:
+        rotation = Rotation.from_rotvec(angle * _unit(rng.normal(size=3))).as_matrix()
+    else:
+        rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    spacing = np.exp(rng.uniform(*np.log(SPACING_RANGE[ndim])))
+    stretch = np.exp(rng.normal(0, 0.08, ndim)) * spacing * np.where(rng.random(ndim) < 0.5, -1, 1)
+    center = one.inside[int(rng.integers(len(one.inside)))].astype(np.float64)
+    middle = (np.array(one.labels.shape) - 1) / 2
+    # A coarse patch sees most of the object: then its center is near the object's.
+    pull = np.clip((spacing - 1) / (SPACING_RANGE[ndim][1] - 1), 0, 1)
+    # Anisotropic label maps are seen in their true proportions.
+    proportions = one.spacing_mm.min() / one.spacing_mm
+    matrix = np.diag(proportions) @ rotation @ np.diag(stretch)
+    return View(matrix, center + pull * (middle - center), one.labels.shape, float(spacing))
+
+
+def _unit(vector: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(vector / np.linalg.norm(vector))
+
+
+def _weights(labels: Labels, inside: NDArray[np.bool_]) -> Array:
+    seen = np.where(labels > 0, 1.0, BACKGROUND_WEIGHT)
+    return np.where(inside, seen, 0.0).astype(np.float32)[None]

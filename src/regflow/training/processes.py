@@ -1,0 +1,75 @@
+"""Several processes that train one network, a GPU each, as ``torchrun`` starts them."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import distributed, nn
+
+from regflow.core.errors import InputError
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among those of a training.
+
+    Attributes:
+        rank: its number.
+        count: of processes.
+        device: the one that is its own; None when it may choose.
+    """
+
+    rank: int = 0
+    count: int = 1
+    device: torch.device | None = None
+
+    @classmethod
+    @contextmanager
+    def joined(cls, wanted: str) -> Iterator["Processes"]:
+        """Join the processes that ``torchrun`` announces in the environment; alone without it."""
+        count = int(os.environ.get("WORLD_SIZE", "1"))
+        if count == 1:
+            yield cls()
+            return
+        on_gpu = wanted != "cpu" and torch.cuda.is_available()
+        local = int(os.environ["LOCAL_RANK"])
+        if on_gpu:
+            torch.cuda.set_device(local)
+        distributed.init_process_group("nccl" if on_gpu else "gloo")
+        try:
+            yield cls(
+                distributed.get_rank(), count, torch.device("cuda", local) if on_gpu else torch.device("cpu")
+            )
+        finally:
+            distributed.destroy_process_group()
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes files and progress."""
+        return self.rank == 0
+
+    def mine(self, numbers: Sequence[int]) -> Sequence[int]:
+        """Return this process's share of a batch's pairs.
+
+        Raises:
+            InputError: the batch cannot be divided equally.
+        """
+        if len(numbers) % self.count:
+            raise InputError(
+                f"train: batch: {len(numbers)} pairs cannot be divided among {self.count} processes; "
+                "give a multiple"
+            )
+        return numbers[self.rank :: self.count]
+
+    def wrapped(self, network: nn.Module) -> nn.Module:
+        """Return the network, its gradients averaged over the processes."""
+        if self.count == 1:
+            return network
+        return nn.parallel.DistributedDataParallel(network)
+
+    def wait(self) -> None:
+        """Wait for the other processes."""
+        if self.count > 1:
+            distributed.barrier()

