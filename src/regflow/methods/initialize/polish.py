@@ -40,6 +40,9 @@ SETTLED = 0.02
 ROUNDS = 4
 SOUND = 4.0
 """A window's phases are believed from so many standard deviations of unrelated ones."""
+MARGIN = 10.0
+"""How much lower the information criterion of a richer model must be: very strong evidence by Kass and
+Raftery, as neighboring windows err alike where the ground has changed."""
 FINEST = 0.05
 """Windows are not trusted to fractions of a pixel below this when models are weighed."""
 FINE_REACH = 1.5
@@ -147,7 +150,12 @@ def correction(matches: Matches, model: str, seed: int) -> tuple[Matrix, float]:
         raise RegistrationError(f"{len(points)} of {len(matches.agreeing)} windows agree, too few for a map")
     fits = {name: _narrowed(points, shifts, name, seed) for name in names}
     residuals = {name: _residuals(fit, points, shifts) for name, fit in fits.items()}
-    best = min(names, key=lambda name: _information(residuals[name], name, matches.independent))
+    best = names[0]
+    lowest = _information(residuals[best], best, matches.independent)
+    for name in names[1:]:
+        information = _information(residuals[name], name, matches.independent)
+        if information < lowest - MARGIN:
+            best, lowest = name, information
     return fits[best].matrix, float(np.median(residuals[best]))
 
 
@@ -230,7 +238,8 @@ def _residuals(fit: Fit, points: Matrix, shifts: Matrix) -> Matrix:
 def _information(residuals: Matrix, model: str, independent: float) -> float:
     """Return the Bayesian information criterion of a model, with residuals cut at the threshold.
 
-    Source: Schwarz, Annals of Statistics 6(2):461-464, 1978.
+    Sources: Schwarz, Annals of Statistics 6(2):461-464, 1978; Kass and Raftery, J. American Statistical
+    Association 90(430):773-795, 1995.
     """
     mean = float((np.minimum(residuals, THRESHOLD) ** 2).mean())
     count = max(independent, 2.0)
