@@ -73,7 +73,7 @@ def register_pair(
         fixed: the fixed image's files.
         moving: the moving image's files; ``moving.fixed`` is ``fixed``.
         output: the folder to make; one that holds an earlier result is replaced.
-        preset: ``fast``, ``default`` or ``accurate`` (:data:`regflow.presets.PRESETS`).
+        preset: ``fast``, ``default`` or ``accurate``, of :data:`regflow.presets.PRESETS`.
         config: sections of the configuration that replace the preset's, key by key.
         threads: most threads to use, all cores when None; no byte of the products but the seconds
             in ``quality.json`` and ``report.html`` depends on it.

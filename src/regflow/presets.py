@@ -1,31 +1,88 @@
-"""Presets: named parts of a configuration that trade time for accuracy."""
+"""Presets: named parts of a configuration, for what a user knows of a pair and of the time there is."""
 
 from collections.abc import Mapping
 from copy import deepcopy
+from dataclasses import dataclass, field
 from typing import Any
 
 from regflow.core.errors import InputError
 from regflow.core.names import nearest
 
-PRESETS: dict[str, dict[str, Any]] = {
-    "fast": {"refine": {"options": {"greedy": {"iterations": [100, 50, 0]}}}, "assess": {"surfaces": False}},
-    "default": {},
-    "accurate": {"refine": {"options": {"greedy": {"iterations": [150, 100, 40]}}}},
+
+@dataclass(frozen=True)
+class Preset:
+    """A part of a configuration.
+
+    Attributes:
+        summary: when to take it, and what it does.
+        settings: what differs from the configuration's defaults.
+    """
+
+    summary: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _tie_points(**options: Any) -> dict[str, Any]:
+    return {"refine": {"options": {"tie-points": options}}}
+
+
+PRESETS: dict[str, dict[str, Preset]] = {
+    "volumes": {
+        "fast": Preset(
+            "deforms at half resolution and measures no surface distances",
+            {
+                "refine": {"options": {"greedy": {"iterations": [100, 50, 0]}}},
+                "assess": {"surfaces": False},
+            },
+        ),
+        "default": Preset("the configuration's defaults"),
+        "accurate": Preset(
+            "iterates two to three times as long",
+            {"refine": {"options": {"greedy": {"iterations": [150, 100, 40]}}}},
+        ),
+    },
+    "rasters": {
+        "default": Preset("the configuration's defaults: every way in turn, until one holds"),
+        "same-sensor": Preset(
+            "like bands of one sensor, weeks apart: brightness itself is compared, and where that does not "
+            "hold the pair is refused at once",
+            {
+                "initialize": {"methods": ["phase-correlation", "sift"]},
+                **_tie_points(channels="intensity"),
+            },
+        ),
+        "other-sensor": Preset(
+            "radar, thermal, indices, maps, far-off bands: directions of edges are compared, in larger "
+            "windows that need not be as alike",
+            {
+                "initialize": {"methods": ["xfeat", "edge-correlation", "mutual-information"]},
+                **_tie_points(
+                    channels="gradients", window_px=81, min_correlation=0.2, max_forward_backward_px=1.0
+                ),
+            },
+        ),
+    },
 }
-"""By name, what differs from the configuration's defaults: ``fast`` deforms at half resolution and
-measures no surface distances, ``accurate`` iterates two to three times as long."""
+"""By kind of image and name."""
 
 
-def preset_settings(name: str) -> dict[str, Any]:
+def preset_settings(name: str, kind: str = "volumes") -> dict[str, Any]:
     """Return a preset's part of a configuration.
+
+    Args:
+        name: of the preset.
+        kind: ``volumes`` or ``rasters``.
 
     Raises:
         InputError: there is no such preset; the message names the nearest one.
     """
-    if name not in PRESETS:
-        known = ", ".join(PRESETS)
-        raise InputError(f"unknown preset '{name}'; did you mean '{nearest(name, PRESETS)}'? Known: {known}")
-    return deepcopy(PRESETS[name])
+    presets = PRESETS[kind]
+    if name not in presets:
+        known = ", ".join(presets)
+        raise InputError(
+            f"unknown preset '{name}' of {kind}; did you mean '{nearest(name, presets)}'? Known: {known}"
+        )
+    return deepcopy(dict(presets[name].settings))
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

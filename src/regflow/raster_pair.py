@@ -18,6 +18,7 @@ from regflow.core.gate import Verdict
 from regflow.core.image import Image
 from regflow.core.transform import Transform
 from regflow.journal import Journal, cores, telling_a_full_disk, writable
+from regflow.presets import merged, preset_settings
 from regflow.raster_samples import RasterSample
 from regflow.stages.rasters.working import WorkingScene
 
@@ -81,6 +82,7 @@ def register_scenes(
     moving: RasterSample,
     output: str | Path,
     *,
+    preset: str = "default",
     config: Mapping[str, Any] | None = None,
     threads: int | None = None,
 ) -> Result:
@@ -89,18 +91,20 @@ def register_scenes(
     Args:
         moving: the moving scene, and the fixed one it goes to.
         output: the folder to make; one that holds an earlier result is replaced.
-        config: sections of the configuration that replace the defaults, key by key.
+        preset: ``default`` or another of the rasters' :data:`regflow.presets.PRESETS`.
+        config: sections of the configuration that replace the preset's, key by key.
         threads: most threads to use, all cores when None; no byte of the products but the seconds
             in ``quality.json`` and ``report.html`` depends on it.
 
     Raises:
-        InputError: a file, the folder or a key of ``config`` is wrong.
+        InputError: a file, the folder, the preset or a key of ``config`` is wrong.
         RegistrationError: no method gave a usable transform.
     """
     from regflow.core.chunks import open_workers
 
     target = writable(Path(output), PRODUCTS)
-    settings = load_config({"kind": "rasters", "samples": moving.moving, **(config or {})})
+    chosen = merged(preset_settings(preset, "rasters"), config or {})
+    settings = load_config({"kind": "rasters", "samples": moving.moving, **chosen})
     journal = Journal(moving.sample)
     count = threads or cores()
     with (

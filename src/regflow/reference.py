@@ -4,11 +4,12 @@
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from regflow.commands.checkout import checkout
 from regflow.core.files import whole
+from regflow.presets import PRESETS
 from regflow.schema_parts import leaves
 from regflow.schemas import REQUIRED_COLUMNS, config_schema, samples_schema
 
@@ -33,7 +34,7 @@ def schema_files() -> dict[str, str]:
 
 
 def with_tables(text: str, kind: str = "volumes") -> str:
-    """Return a page with its tables of columns and keys, between their marks, written anew."""
+    """Return a page with its tables of columns, presets and keys, between their marks, written anew."""
     columns = (
         (f"`{name}`", "required" if name in REQUIRED_COLUMNS else "", _cell(entry["description"]))
         for name, entry in samples_schema(kind)["properties"].items()
@@ -42,7 +43,12 @@ def with_tables(text: str, kind: str = "volumes") -> str:
         (f"`{path}`", _values(entry), _default(entry), _cell(entry["description"]))
         for path, entry in leaves(config_schema(kind))
     )
+    presets = (
+        (f"`{name}`", _cell(preset.summary), _cell(", ".join(_keys(preset.settings))))
+        for name, preset in PRESETS[kind].items()
+    )
     text = _between(text, "columns", _table(("column", "", "what it holds"), columns))
+    text = _between(text, "presets", _table(("preset", "when and what", "as keys"), presets))
     return _between(text, "keys", _table(("key", "values", "default", "what it does"), keys))
 
 
@@ -55,6 +61,15 @@ def main() -> None:
     for name, text in texts.items():
         with whole(root / name) as part:
             part.write_text(text, encoding="utf-8")
+
+
+def _keys(settings: Mapping[str, Any], path: str = "") -> Iterator[str]:
+    """Yield a configuration's part key by key, as ``assess.surfaces: false``."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _keys(value, f"{path}{name}.")
+        else:
+            yield f"`{path}{name}: {json.dumps(value)}`"
 
 
 def _between(text: str, mark: str, content: str) -> str:

@@ -104,11 +104,14 @@ def test_bytes_do_not_depend_on_threads_and_an_earlier_result_is_replaced(files,
     assert contents[0] == contents[1]
 
 
-@pytest.mark.parametrize("name", PRESETS)
-def test_presets_are_valid_configurations(name):
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind in PRESETS for name in PRESETS[kind]])
+def test_presets_are_valid_configurations(kind, name):
     from regflow.config import load_config
 
-    assert load_config({"samples": "sheet.tsv", **preset_settings(name)})["refine"]["methods"]
+    chosen = load_config({"kind": kind, "samples": "sheet.tsv", **preset_settings(name, kind)})
+    assert chosen["refine"]["methods"]
+    plain = load_config({"kind": kind, "samples": "sheet.tsv"})
+    assert (chosen == plain) == (name == "default")
 
 
 def test_an_unknown_preset_is_named(files, tmp_path):

@@ -259,7 +259,7 @@ def test_register_and_the_workflow_make_the_same_field(registered, tmp_path, dat
     ("options", "told"),
     [
         (["--volume", "3"], "--volume is not for rasters"),
-        (["--preset", "fast"], "--preset is not for rasters"),
+        (["--preset", "othersensor"], "did you mean 'other-sensor'?"),
         (["--bands", "B99"], "there is no band B99"),
         (["--mask-values", "clouds"], "mask_values is 'clouds'"),
         (["--nodata", "black"], "nodata is 'black'"),

@@ -3,11 +3,13 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from regflow.core.errors import InputError
+from regflow.presets import PRESETS
 
 if TYPE_CHECKING:
     from regflow.core.gate import Verdict
@@ -37,7 +39,7 @@ def _path(*names: str, text: str) -> Any:
 @click.argument("fixed")
 @click.argument("moving")
 @click.option("--output", "-o", type=click.Path(path_type=Path), required=True, help="The folder to make.")
-@click.option("--preset", default="default", show_default=True, help="fast, default or accurate.")
+@click.option("--preset", metavar="NAME", default="default", show_default=True, help="See below.")
 @click.option("--initialize", metavar="METHODS", help="Linear methods, first choice first.")
 @click.option("--refine", metavar="METHODS", help="Deformable methods, first choice first; none for linear.")
 @_path("--fixed-mask", text="Where the fixed image may steer the registration.")
@@ -80,6 +82,9 @@ def register(fixed: str, moving: str, output: Path, preset: str, threads: int | 
     regflow register may.tif june.tif -o aligned --moving-mask scl.tif --mask-values "3, 8-10"
 
     The last line says pass, warn or fail and why; after fail the exit code is 1.
+
+    \b
+    {presets}
     """
     from regflow.core.logs import progress_log
     from regflow.samples import resolve_example
@@ -95,6 +100,19 @@ def register(fixed: str, moving: str, output: Path, preset: str, threads: int | 
         verdict = run(*files, output, preset, threads, given)
     click.echo(f"{verdict.status}: {verdict.reason}; see {output / 'report.html'}")
     raise SystemExit(1 if verdict.status == "fail" else 0)
+
+
+def _presets_told(width: int = 76) -> str:
+    """Return the presets of both kinds, a paragraph each, as lines of the help."""
+    lines = []
+    for kind, title in (("volumes", "Presets of volumes:"), ("rasters", "Presets of scenes:")):
+        lines.append(title)
+        for name, preset in PRESETS[kind].items():
+            lines += wrap(f"{name}: {preset.summary}", width, initial_indent="  ", subsequent_indent="      ")
+    return "\n".join(lines)
+
+
+register.help = (register.help or "").replace("{presets}", _presets_told())
 
 
 def _kind(path: str) -> str:
@@ -141,13 +159,12 @@ def _register_scenes(
 ) -> "Verdict":
     from regflow.raster_pair import register_scenes
 
-    if preset != "default":
-        raise InputError("--preset is not for rasters; leave it out")
     resampling = {"linear": "bilinear"}.get(given["interpolation"], given["interpolation"])
     config = {**_config(given), **_section("apply", "resampling", resampling)}
     if given["representation"]:
         config["preprocess"] = {"representation": {"method": given["representation"]}}
-    return register_scenes(_scene_pair(fixed, moving, given), output, config=config, threads=threads).verdict
+    pair = _scene_pair(fixed, moving, given)
+    return register_scenes(pair, output, preset=preset, config=config, threads=threads).verdict
 
 
 def _scene_pair(fixed: str, moving: str, given: Mapping[str, Any]) -> "RasterSample":
