@@ -35,11 +35,12 @@ _SOURCES = {"volumes": ("bids", "atlases", "atlas"), "rasters": ("stac", "refere
 _WHOLES = {"bids": "a data set", "stac": "an item collection"}
 
 
-def load_config(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
+def load_config(source: str | Path | Mapping[str, Any], *, with_samples: bool = True) -> dict[str, Any]:
     """Return a complete configuration: what is given, and the default of everything else.
 
     Args:
         source: a YAML file, or its content.
+        with_samples: whether it must say what is to be registered; a training needs no samples.
 
     Raises:
         InputError: one sentence for each problem, one to a line: the file cannot be read, a key is
@@ -51,7 +52,7 @@ def load_config(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
     complete = _completed(given, schema)
     problems = [f"{name}: {sentence}" for sentence in _problems(complete, schema)]
     if not problems:
-        problems = [f"{name}: {sentence}" for sentence in _contradictions(complete)]
+        problems = [f"{name}: {sentence}" for sentence in _contradictions(complete, with_samples)]
     if problems:
         raise InputError("\n".join(problems))
     return complete
@@ -127,6 +128,8 @@ def _sentences(error: "ValidationError") -> Iterator[str]:
         yield from (_unknown(path, str(key), known) for key in value if key not in known)
     elif rule == "required" and isinstance(value, Mapping):
         yield from (f"{path}: the key '{key}' is missing" for key in bound if key not in value)
+    elif rule == "enum" and "propertyNames" in error.absolute_schema_path:
+        yield _unknown(path, str(value), dict.fromkeys(bound))
     elif rule == "enum":
         yield _not_one_of(path, value, [str(item) for item in bound])
     elif rule == "type":
@@ -176,10 +179,11 @@ def _hint(value: Any, kinds: list[str]) -> str:
     return ""
 
 
-def _contradictions(config: Mapping[str, Any]) -> Iterator[str]:
+def _contradictions(config: Mapping[str, Any], with_samples: bool) -> Iterator[str]:
     """Name what the schema cannot say."""
     whole, named, noun = _SOURCES[config["kind"]]
-    if (config["samples"] is None) == (config[whole] is None):
+    given = sum(config[key] is not None for key in ("samples", whole))
+    if given > 1 or (with_samples and given == 0):
         yield f"give either 'samples' (a sheet) or '{whole}' ({_WHOLES[whole]}), one of the two"
     fixed, known = config["fixed"], config[named]
     if fixed is not None and fixed not in known:

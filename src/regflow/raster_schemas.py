@@ -12,7 +12,7 @@ from regflow.schema_parts import (
     table_row,
     whole_config,
 )
-from regflow.schemas import KIND, OUTPUT, REQUIRED_COLUMNS, SAMPLES, SEED
+from regflow.schemas import KIND, OUTPUT, REQUIRED_COLUMNS, SAMPLES, SEED, TRAIN
 
 DATE = r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?$"
 
@@ -138,6 +138,7 @@ def _stages() -> dict[str, Schema]:
     from regflow.stages.rasters.initialize import LADDER
     from regflow.stages.rasters.initialize import LIMITS as INITIALIZE_LIMITS
     from regflow.stages.rasters.refine import LIMITS as REFINE_LIMITS
+    from regflow.training.options import options_of
 
     return {
         "preprocess": representation.schema(),
@@ -155,6 +156,7 @@ def _stages() -> dict[str, Schema]:
         "detect": detect_options.schema(),
         "report": section("the pages of figures and pictures", **report.OPTIONS),
         "dask": _dask(),
+        "train": section(TRAIN, **options_of("rasters")),
     }
 
 

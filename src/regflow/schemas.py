@@ -26,6 +26,7 @@ KIND = {
 }
 SAMPLES = option(["string", "null"], None, "sample sheet, TSV or CSV; paths in it are looked up beside it")
 OUTPUT = option("string", "results", "folder for everything that is written", minLength=1)
+TRAIN = "a registration network of your own: regflow train, or snakemake train"
 SEED = option("integer", 0, "seed of every random choice", minimum=0)
 
 _ATLAS = {
@@ -80,6 +81,7 @@ def config_schema(kind: str = "volumes") -> Schema:
     from regflow.stages.initialize import LIMITS as INITIALIZE_LIMITS
     from regflow.stages.refine import INVERSE_LIMITS
     from regflow.stages.refine import LIMITS as REFINE_LIMITS
+    from regflow.training.options import options_of
 
     refined = {**REFINE_LIMITS, **INVERSE_LIMITS}
     return whole_config(
@@ -106,6 +108,7 @@ def config_schema(kind: str = "volumes") -> Schema:
             **{**assess.OPTIONS, "limits": limits_schema(assess.LIMITS, others=True)},
         ),
         report=section("the pages of figures and pictures", **report.OPTIONS),
+        train=section(TRAIN, **options_of("volumes")),
     )
 
 

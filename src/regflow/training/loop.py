@@ -15,10 +15,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from regflow.core.devices import torch_device
 from regflow.core.errors import RegistrationError
+from regflow.methods.refine.losses_torch import mind_difference
 from regflow.methods.refine.velocity_torch import sample
 from regflow.methods.refine.weights import Description, build_network, find_weights, load_network
 from regflow.training.board import Board
-from regflow.training.objective import answer, end_point_error, objective
+from regflow.training.objective import answer, end_point_errors, objective
 from regflow.training.pairs import Batch, Mixture
 from regflow.training.processes import Processes
 from regflow.training.sources import build_mixture
@@ -31,7 +32,10 @@ VALIDATION_START = 1 << 40
 """Number of the first validation pair: training never comes so far."""
 AHEAD = 2
 """Batches that each drawing process has ready while the network computes."""
-MAY_CHANGE = {"steps", "validate_every", "precision", "name"}
+MAY_CHANGE = {
+    *("steps", "validate_every", "precision", "device", "workers"),
+    *("name", "license", "about"),
+}
 """Settings that a resumed training may have changed."""
 
 
@@ -153,25 +157,46 @@ def validate(run: Run, board: Board, figures: Mapping[str, float]) -> dict[str, 
         figures: what else is known of the step.
 
     Returns:
-        ``figures``, with ``epe``, the mean distance to the truth, and ``epe_start``, that of no
-        displacement, samples.
+        ``figures``, with what the pairs allow: ``epe``, the mean distance to the truth, and
+        ``epe_start``, that of no displacement, samples; ``difference`` and ``difference_start``,
+        the squared difference of descriptors of pairs of which nothing is known.
     """
     trained = {name: value.clone() for name, value in run.state.network.state_dict().items()}
     run.state.network.load_state_dict(run.state.average)
     size = run.settings["batch"]
-    errors, starts = [], []
+    measured = []
     for first in range(0, run.settings["validation_pairs"], size):
         count = min(size, run.settings["validation_pairs"] - first)
         batch = run.mixture.batch([VALIDATION_START + first + k for k in range(count)]).to(run.device)
         with torch.inference_mode(), _precision(run):
             found = answer(run.state.network, run.description, batch)
-        errors.append(float(end_point_error(found.displacement, batch.truth, batch.known)) * count)
-        starts.append(float(end_point_error(batch.truth * 0, batch.truth, batch.known)) * count)
+        measured.append(_measured(found.displacement, batch))
     run.state.network.load_state_dict(trained)
-    total = run.settings["validation_pairs"]
-    measured = {**figures, "epe": sum(errors) / total, "epe_start": sum(starts) / total}
-    board.validation(measured, batch, sample(batch.moving, found.displacement).cpu().numpy())
-    return measured
+    result = {**figures, **_means(measured)}
+    board.validation(result, batch, sample(batch.moving, found.displacement).cpu().numpy())
+    return result
+
+
+def _measured(displacement: Tensor, batch: Batch) -> dict[str, tuple[float, int]]:
+    """Return figures of a batch: the sum over the pairs that allow one, and how many do."""
+    known = int((batch.known.flatten(1).sum(dim=1) > 0).sum())
+    bare = batch.unlabeled > 0
+    figures = {}
+    for name, field in (("", displacement), ("_start", torch.zeros_like(displacement))):
+        if known:
+            errors = end_point_errors(field, batch.truth, batch.known)
+            figures[f"epe{name}"] = float(errors.sum()), known
+        if bool(bare.any()):
+            warped = sample(batch.moving[bare], field[bare])
+            each = float(mind_difference(batch.fixed[bare], warped))
+            figures[f"difference{name}"] = each * len(warped), len(warped)
+    return figures
+
+
+def _means(measured: Sequence[Mapping[str, tuple[float, int]]]) -> dict[str, float]:
+    names = dict.fromkeys(name for figures in measured for name in figures)
+    sums = {name: [figures[name] for figures in measured if name in figures] for name in names}
+    return {name: sum(s for s, _ in parts) / sum(n for _, n in parts) for name, parts in sums.items()}
 
 
 def _climb(
@@ -207,9 +232,10 @@ def _step(run: Run, network: nn.Module, batch: Batch) -> dict[str, float]:
     with _precision(run):
         found = answer(network, run.description, batch)
     loss, terms = objective(found, batch, settings["weights"])
-    value = float(loss.detach())
-    if not math.isfinite(value):
-        raise RegistrationError(f"train: the loss became {value} at step {state.step}; lower 'rate'")
+    told = {"loss": float(loss.detach()), **{name: float(term) for name, term in terms.items()}}
+    told = run.processes.averaged(told)
+    if not math.isfinite(told["loss"]):
+        raise RegistrationError(f"train: the loss became {told['loss']} at step {state.step}; lower 'rate'")
     state.adam.zero_grad(set_to_none=True)
     loss.backward()
     nn.utils.clip_grad_norm_(state.network.parameters(), settings["clip"])
@@ -218,7 +244,7 @@ def _step(run: Run, network: nn.Module, batch: Batch) -> dict[str, float]:
     # Early on the average follows faster: the first weights mean nothing.
     decay = min(settings["average"], (1 + state.step) / (10 + state.step))
     _follow(state.average, state.network.state_dict(), decay)
-    return {"loss": value, **{name: float(term) for name, term in terms.items()}}
+    return told
 
 
 def _follow(average: dict[str, Tensor], weights: Mapping[str, Tensor], decay: float) -> None:

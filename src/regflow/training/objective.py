@@ -56,23 +56,40 @@ def objective(answered: Answer, batch: Batch, weights: Mapping[str, Any]) -> tup
     """
     ndim = batch.fixed.ndim - 2
     terms = {
-        "truth": end_point_error(answered.displacement, batch.truth, batch.known),
+        "truth": end_point_errors(answered.displacement, batch.truth, batch.known).mean(),
         "roughness": losses.diffusion(answered.velocity, [1.0] * ndim),
     }
-    if weights["dice"] and bool(batch.fixed_parts.any()):
-        warped = sample(batch.moving_parts, answered.displacement)
-        terms["dice"] = losses.label_overlap(batch.fixed_parts, warped)
-    if weights["similarity"] and bool((batch.alike + batch.unlabeled).any()):
+    if weights["dice"]:
+        terms["dice"] = _mismatch(answered.displacement, batch)
+    if weights["similarity"]:
         terms["similarity"] = _dissimilarity(answered.displacement, batch)
     total = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
     return total, {name: term.detach() for name, term in terms.items()}
 
 
-def end_point_error(displacement: Tensor, truth: Tensor, known: Tensor) -> Tensor:
-    """Return the mean distance to the truth, samples, where ``known`` weighs it."""
+def end_point_errors(displacement: Tensor, truth: Tensor, known: Tensor) -> Tensor:
+    """Return each pair's mean distance to the truth, samples, where ``known`` weighs it: ``(N,)``.
+
+    A pair of which nothing is known gives 0.
+    """
     squared = (displacement - truth).square().sum(dim=1, keepdim=True)
     distance = (squared + SOFT_LENGTH**2).sqrt() - SOFT_LENGTH
-    return (distance * known).sum() / known.sum().clamp(min=1)
+    return (distance * known).flatten(1).sum(dim=1) / known.flatten(1).sum(dim=1).clamp(min=1)
+
+
+def _mismatch(displacement: Tensor, batch: Batch) -> Tensor:
+    """One minus the overlap of labels, a mean over pairs; one without labels gives 0.
+
+    Like every term it is a mean over pairs, so that processes that share a batch out come to its
+    loss by averaging theirs.
+    """
+    has_labels = batch.fixed_parts.flatten(1).any(dim=1)
+    if not bool(has_labels.any()):
+        return displacement.new_zeros(())
+    warped = sample(batch.moving_parts[has_labels], displacement[has_labels])
+    parts = batch.fixed_parts[has_labels]
+    each = [losses.label_overlap(parts[k : k + 1], warped[k : k + 1]) for k in range(len(parts))]
+    return torch.stack(each).sum() / len(displacement)
 
 
 def _dissimilarity(displacement: Tensor, batch: Batch) -> Tensor:

