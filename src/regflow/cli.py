@@ -18,6 +18,12 @@ class _Refusal(click.ClickException):
     exit_code = 2
 
 
+def _with_lines_kept(command: click.Command) -> click.Command:
+    r"""Make the marks ``\b`` of a raw docstring the characters by which click keeps a block's lines."""
+    command.help = (command.help or "").replace(r"\b", "\b")
+    return command
+
+
 class _Commands(click.Group):
     """The subcommands, imported when asked for; expected errors become one sentence."""
 
@@ -28,7 +34,7 @@ class _Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = getattr(import_module(f"regflow.commands.{cmd_name}"), cmd_name)
-        return command
+        return _with_lines_kept(command)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -63,3 +69,6 @@ def main() -> None:
 
     Every command explains itself: regflow COMMAND --help.
     """
+
+
+_with_lines_kept(main)

@@ -80,7 +80,7 @@ def preset_settings(name: str, kind: str = "volumes") -> dict[str, Any]:
     if name not in presets:
         known = ", ".join(presets)
         raise InputError(
-            f"unknown preset '{name}' of {kind}; did you mean '{nearest(name, presets)}'? Known: {known}"
+            f"unknown preset '{name}'; did you mean '{nearest(name, presets)}'? Those of {kind}: {known}"
         )
     return deepcopy(dict(presets[name].settings))
 

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from regflow import __version__
 from regflow.cli import COMMANDS, main
+from regflow.presets import PRESETS
 
 HELP_SECONDS = 0.3
 
@@ -43,6 +44,25 @@ def test_every_command_explains_itself(command):
     told = CliRunner().invoke(main, [command, "--help"])
     assert told.exit_code == 0
     assert len(told.output.splitlines()) > 5
+    assert r"\b" not in told.output
+
+
+def test_examples_in_the_help_are_lines_that_can_be_copied():
+    examples = {
+        "--help": "regflow register atlas.nii.gz subject.nii.gz -o aligned",
+        "register --help": "regflow register reference.tif scene.tif -o aligned --fixed-bands B04 --bands B08",
+        "apply --help": "regflow apply aligned/displacement.tif wells.csv --points -o wells_on_reference.csv",
+    }
+    for arguments, line in examples.items():
+        told = CliRunner().invoke(main, arguments.split()).output
+        assert line in [shown.strip() for shown in told.splitlines()]
+
+
+@pytest.mark.parametrize("kind", PRESETS)
+def test_every_preset_is_in_the_help(kind):
+    told = CliRunner().invoke(main, ["register", "--help"]).output
+    shown = [line.strip().partition(":")[0] for line in told.splitlines()]
+    assert PRESETS[kind].keys() <= set(shown)
 
 
 def test_version():

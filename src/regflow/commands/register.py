@@ -25,6 +25,8 @@ ONLY_VOLUMES = (
     *("fixed_labels", "moving_labels", "fixed_landmarks", "moving_landmarks"),
     *("modality", "fixed_modality", "volume"),
 )
+_DOCSTRING_MARGIN = " " * 4
+
 ONLY_RASTERS = (
     *("bands", "fixed_bands", "nodata", "fixed_nodata", "mask_values", "fixed_mask_values"),
     *("representation", "companions", "classes", "truth"),
@@ -103,13 +105,13 @@ def register(fixed: str, moving: str, output: Path, preset: str, threads: int | 
 
 
 def _presets_told(width: int = 76) -> str:
-    """Return the presets of both kinds, a paragraph each, as lines of the help."""
+    """Return the presets of both kinds as lines that stand in the command's docstring."""
     lines = []
     for kind, title in (("volumes", "Presets of volumes:"), ("rasters", "Presets of scenes:")):
         lines.append(title)
         for name, preset in PRESETS[kind].items():
             lines += wrap(f"{name}: {preset.summary}", width, initial_indent="  ", subsequent_indent="      ")
-    return "\n".join(lines)
+    return ("\n" + _DOCSTRING_MARGIN).join(lines)
 
 
 register.help = (register.help or "").replace("{presets}", _presets_told())
