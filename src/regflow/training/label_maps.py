@@ -39,12 +39,14 @@ class LabelMap:
     Attributes:
         labels: ``(*shape)``, 0 for the background, the others counted on from 1.
         spacing_mm: along the array axes.
+        codes: the value that each number stands for in the file, ``(numbers,)``, the background's 0 first.
         inside: indices ``(n, d)`` of some samples that bear a label: where patches are centered.
         name: of the file, or of the generator.
     """
 
     labels: Labels
     spacing_mm: NDArray[np.float64]
+    codes: NDArray[np.int64]
     inside: NDArray[np.int32]
     name: str
 
@@ -61,13 +63,15 @@ def label_map(labels: NDArray[np.signedinteger], spacing_mm: Sequence[float], na
         raise InputError(f"{name}: the label map has no labels; leave it out of the training data")
     if len(values) > MOST_LABELS:
         raise InputError(f"{name}: the label map has {len(values)} labels; at most {MOST_LABELS} can be used")
+    bearing = values[values != 0]
     numbers = np.zeros(int(values[-1] - values[0]) + 1, np.uint16)
-    numbers[values[values != 0] - values[0]] = np.arange(1, (values != 0).sum() + 1)
+    numbers[bearing - values[0]] = np.arange(1, len(bearing) + 1)
     compact = numbers[labels - values[0]]
+    codes = np.concatenate([[0], bearing]).astype(np.int64)
     inside = np.argwhere(compact > 0)
     picked = np.random.default_rng(0).choice(len(inside), min(4096, len(inside)), replace=False)
     spacing = np.asarray(spacing_mm, dtype=np.float64)
-    return LabelMap(compact, spacing, inside[picked].astype(np.int32), name)
+    return LabelMap(compact, spacing, codes, inside[picked].astype(np.int32), name)
 
 
 def random_shapes(ndim: int, count: int, seed: int) -> list[LabelMap]:

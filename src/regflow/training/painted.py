@@ -45,18 +45,19 @@ class Painter:
     def __call__(self, shape: Sequence[int], rng: np.random.Generator) -> Pair:
         """Draw a pair of one anatomy, deformed in two ways: its truth is known."""
         one = self.maps[int(rng.integers(len(self.maps)))]
-        view = _random_view(one, len(shape), rng)
+        view = random_view(one, len(shape), rng)
         deformed = related(shape, LONGEST * rng.uniform(0.2, 1.0), rng)
         fixed, moving = (view.look(shape, field) for field in (deformed.fixed, deformed.moving))
         labels = one.labels[tuple(fixed.index)], one.labels[tuple(moving.index)]
-        images, alike = self._images(labels, (fixed.places, moving.places), rng)
+        images, alike = self.images(labels, (fixed.places, moving.places), rng)
         parts = label_parts(*labels, rng)
         known = deformed.truth.new_tensor(_weights(labels[0], fixed.inside))
         return Pair(*images, deformed.truth[0], known, *parts, alike)
 
-    def _images(
+    def images(
         self, labels: tuple[Labels, Labels], places: tuple[Array, Array], rng: np.random.Generator
     ) -> tuple[tuple[Tensor, Tensor], bool]:
+        """Paint two label patches ``(*shape)``; return the images, and whether contrasts agree."""
         count = int(max(part.max() for part in labels)) + 1
         first = random_contrast(count, rng)
         alike = bool(rng.random() < self.same_contrast)
@@ -110,7 +111,7 @@ class View:
         return Look(kept, (kept == nearest).all(axis=0), np.float32(1 / self.spacing) * places)
 
 
-def _random_view(one: LabelMap, ndim: int, rng: np.random.Generator) -> View:
+def random_view(one: LabelMap, ndim: int, rng: np.random.Generator) -> View:
     """Place a patch on the object: scaled, turned, mirrored now and then."""
     angle = np.deg2rad(rng.normal(0, 12))
     if ndim == 3:

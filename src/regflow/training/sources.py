@@ -5,9 +5,12 @@ from functools import cache
 from typing import Any
 
 from regflow.core.errors import InputError
+from regflow.training.bands import Bands, real_bands
+from regflow.training.cohort import cohort
 from regflow.training.label_maps import LabelMap, atlas_maps, maps_of_folder, random_shapes, slices
 from regflow.training.painted import Painter
 from regflow.training.pairs import Draw, Mixture
+from regflow.training.subjects import subjects
 
 SHAPE_MAPS = {2: 48, 3: 24}
 SLICES_EACH = 24
@@ -47,4 +50,29 @@ def _anatomies(folder: str | None) -> tuple[LabelMap, ...]:
     return () if folder is None else tuple(maps_of_folder(folder))
 
 
-SOURCES: dict[str, Callable[[Mapping[str, Any], int], Draw]] = {"shapes": _shapes, "labels": _labels}
+def _subjects(settings: Mapping[str, Any], seed: int) -> Draw:
+    if settings["ndim"] == 2:
+        raise InputError("train: shares: subjects: two subjects make 3-D pairs only; set the share to 0")
+    if settings["label_maps"] is None:
+        raise InputError("train: shares: subjects: name a folder of label maps in 'label_maps'")
+    return subjects(_anatomies(settings["label_maps"]))
+
+
+def _bands(settings: Mapping[str, Any], seed: int) -> Draw:
+    if settings["ndim"] == 3:
+        raise InputError("train: shares: bands: satellite bands make 2-D pairs only; set the share to 0")
+    return _real_bands()
+
+
+@cache
+def _real_bands() -> Bands:
+    return real_bands()
+
+
+SOURCES: dict[str, Callable[[Mapping[str, Any], int], Draw]] = {
+    "shapes": _shapes,
+    "labels": _labels,
+    "subjects": _subjects,
+    "bands": _bands,
+    "cohort": cohort,
+}
