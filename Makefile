@@ -8,7 +8,7 @@ VENV   ?= .venv
 CORES  ?= all
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
-SOURCES := src tests benchmarks workflow/scripts
+SOURCES := setup.py src tests benchmarks workflow/scripts
 SNAKEFILES := Snakefile workflow/Snakefile workflow/rules
 
 # Snakemake calls python, snakemake and regflow by name.

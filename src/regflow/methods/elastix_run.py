@@ -15,11 +15,12 @@ from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.io.transforms import read_transform
 from regflow.core.resample import resample
+from regflow.core.resources import resources
 from regflow.core.transform import Transform
 
 log = logging.getLogger(__name__)
 
-MAPS = Path(__file__).parents[3] / "resources" / "elastix"
+MAPS = resources() / "elastix"
 MASK_MARGIN = 0.12
 """By how much the fixed mask grows, as a part of its longest side. An organ's border says much about
 its pose: with a margin of 5 percent known rigid poses were missed by up to 48 mm."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from regflow.core.errors import InputError, RegistrationError
 from regflow.core.files import whole
+from regflow.core.resources import resources
 from regflow.methods.refine.matching_torch import channels_of_evidence
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 HEADER = "regflow"
 FORMAT = 1
 SUFFIX = ".safetensors"
-WEIGHTS_FOLDER = Path(__file__).parents[4] / "resources" / "weights"
+WEIGHTS_FOLDER = resources() / "weights"
 
 _CHANNELS = {"type": "array", "items": {"type": "integer", "minimum": 1}}
 _SCHEMA: dict[str, Any] = {
