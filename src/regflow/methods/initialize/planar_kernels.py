@@ -42,6 +42,7 @@ def look_up(values: Any, valid: Any, matrix: Any, weights: Any, rows: int, colum
         that are not are 0. A place on a sample needs that one alone.
     """
     height, width = values.shape
+    complete = valid.all()
     out = np.zeros((rows, columns), np.float32)
     ok = np.zeros((rows, columns), np.bool_)
     for row in range(rows):
@@ -61,16 +62,30 @@ def look_up(values: Any, valid: Any, matrix: Any, weights: Any, rows: int, colum
             if not (REACH - 1 <= x < width - REACH and REACH - 1 <= y < height - REACH):
                 continue
             left, top = int(x), int(y)
-            across = weights[int((x - left) * STEPS + 0.5)]
-            down = weights[int((y - top) * STEPS + 0.5)]
-            total, whole = np.float32(0.0), True
-            for i in range(2 * REACH):
-                line = np.float32(0.0)
-                for j in range(2 * REACH):
-                    whole = whole and valid[top + 1 - REACH + i, left + 1 - REACH + j]
-                    line += across[j] * values[top + 1 - REACH + i, left + 1 - REACH + j]
-                total += down[i] * line
-            if whole:
-                out[row, column] = total
+            # Unsigned indices: numba then looks for no negative ones.
+            across, down = np.uint32((x - left) * STEPS + 0.5), np.uint32((y - top) * STEPS + 0.5)
+            first, above = np.uint32(left + 1 - REACH), np.uint32(top + 1 - REACH)
+            if complete or _all_valid(valid, above, first):
+                out[row, column] = _weighed(values, weights, above, first, down, across)
                 ok[row, column] = True
     return out, ok
+
+
+@njit(cache=True, nogil=True)
+def _weighed(values: Any, weights: Any, above: int, first: int, down: int, across: int) -> Any:
+    total = np.float32(0.0)
+    for i in range(np.uint32(2 * REACH)):
+        line = np.float32(0.0)
+        for j in range(np.uint32(2 * REACH)):
+            line += weights[across, j] * values[above + i, first + j]
+        total += weights[down, i] * line
+    return total
+
+
+@njit(cache=True, nogil=True)
+def _all_valid(valid: Any, above: int, first: int) -> bool:
+    for i in range(np.uint32(2 * REACH)):
+        for j in range(np.uint32(2 * REACH)):
+            if not valid[above + i, first + j]:
+                return False
+    return True

@@ -37,6 +37,8 @@ OVERLAP_LOSS = 1.3
 CHANCE_DEVIATIONS = 4.0
 """How far above its mean chance must not lift a ring's coherence, in standard deviations."""
 NEWTON_STEPS = 8
+STILL = 1e-4
+"""A step in pixels below which a window has arrived."""
 
 Complex = NDArray[np.complex64]
 Array = NDArray[np.float64]
@@ -183,12 +185,16 @@ def _climb(found: Spectra, cross: Complex, start: Array) -> tuple[Array, Array, 
     form = np.einsum("if,jf,f->ij", omega, omega, weights, dtype=np.float64) + 1e-9 * np.eye(2)
     shifts = start.copy()
     fit = np.zeros(len(start))
+    moving = np.arange(len(start))
     for _ in range(NEWTON_STEPS):
-        turned = phases * np.exp(1j * (shifts.astype(np.float32) @ omega))
-        fit = (turned.real @ weights).astype(np.float64) / total
+        turned = phases[moving] * np.exp(1j * (shifts[moving].astype(np.float32) @ omega))
+        fit[moving] = (turned.real @ weights).astype(np.float64) / total
         slope = -(turned.imag * weights) @ omega.T
-        step = np.linalg.solve(form, slope.astype(np.float64).T).T / np.maximum(fit, 0.2)[:, None]
-        shifts += np.clip(step, -0.5, 0.5)
+        step = np.linalg.solve(form, slope.astype(np.float64).T).T / np.maximum(fit[moving], 0.2)[:, None]
+        shifts[moving] += np.clip(step, -0.5, 0.5)
+        moving = moving[np.abs(step).max(axis=1) > STILL]
+        if len(moving) == 0:
+            break
     return shifts, form * np.maximum(fit, 1e-3)[:, None, None], fit
 
 
