@@ -144,6 +144,16 @@ def timed_process(command: list[str], log: Path, accepted: tuple[int, ...] = (0,
     Raises:
         RuntimeError: it ended with a code that is not accepted; its log's last lines are quoted.
     """
+    spent = spent_by(command, log, accepted)
+    return spent["seconds"], int(spent["peak_gb"] * 1e9)
+
+
+def spent_by(command: list[str], log: Path, accepted: tuple[int, ...] = (0,)) -> dict[str, float]:
+    """Run a command to its end; return ``seconds`` on the wall, ``cpu_seconds`` and ``peak_gb``.
+
+    Raises:
+        RuntimeError: it ended with a code that is not accepted; its log's last lines are quoted.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     with log.open("w") as stream:
@@ -155,7 +165,11 @@ def timed_process(command: list[str], log: Path, accepted: tuple[int, ...] = (0,
         tail = "\n".join(log.read_text(encoding="utf-8").splitlines()[-15:])
         raise RuntimeError(f"{' '.join(command)} ended with {child.returncode}:\n{tail}")
     unit = 1 if sys.platform == "darwin" else 1024
-    return seconds, usage.ru_maxrss * unit
+    return {
+        "seconds": seconds,
+        "cpu_seconds": usage.ru_utime + usage.ru_stime,
+        "peak_gb": usage.ru_maxrss * unit / 1e9,
+    }
 
 
 def save(name: str, results: Any, threads: int) -> None:

@@ -43,7 +43,7 @@ def moved_pair(side: int, crs: str = "EPSG:32633") -> MovedScene | None:
     affine = np.array([[step, 0, west], [0, -step, north], [0, 0, 1.0]])
     grid = Grid((side, side), affine, crs)
     truth = random_waves(grid, LARGEST_PX, WAVELENGTH_SHARE * side, seed=side)
-    folder = OUT / "scenes" / str(side)
+    folder = OUT / "moved-scenes" / str(side)
     if not folder.is_dir():
         shape = read_raster_header(path).shape
         band = read_window(path, [1], slice(0, shape[0]), slice(0, shape[1]))[0][0].astype(np.float32)
@@ -53,18 +53,15 @@ def moved_pair(side: int, crs: str = "EPSG:32633") -> MovedScene | None:
 
 
 def _write(folder: Path, band: NDArray[np.float32], grid: Grid, truth: Waves) -> None:
-    """Write both scenes strip by strip; the band is continued by mirroring."""
+    """Write both scenes strip by strip."""
     from scipy.ndimage import map_coordinates, spline_filter
 
-    coefficients = spline_filter(band.astype(np.float64), order=3, mode="mirror").astype(np.float32)
+    ground = _ground(band, grid.shape)
+    coefficients = spline_filter(ground, order=3, output=np.float32, mode="mirror")
     rasterio, inverse = gdal(), _inverse(grid, truth)
     noise = NOISE_SHARE * float(band.std())
     rng = np.random.default_rng(0)
     rows, cols = grid.shape
-    mirrored = [
-        np.abs(np.mod(np.arange(n) + size - 1, 2 * size - 2) - size + 1)
-        for n, size in ((rows, band.shape[0]), (cols, band.shape[1]))
-    ]
     layout = {"tiled": True, "blockxsize": 512, "blockysize": 512, "compress": "deflate", "predictor": 2}
     profile = {"driver": "GTiff", "dtype": "uint16", "count": 1, "height": rows, "width": cols, **layout}
     place = {"crs": grid.crs, "transform": geotransform(grid)}
@@ -76,11 +73,29 @@ def _write(folder: Path, band: NDArray[np.float32], grid: Grid, truth: Waves) ->
             lines = np.arange(top, min(top + STRIP, rows))
             window = rasterio.windows.Window(0, top, cols, len(lines))
             there = np.stack([part(lines, np.arange(cols)) for part in inverse])
-            here = band[np.ix_(mirrored[0][lines], mirrored[1])]
+            here = ground[lines]
             moved = map_coordinates(coefficients, there, np.float32, order=3, prefilter=False, mode="mirror")
             for target, values, gain, offset in ((fixed, here, 1.0, 0.0), (moving, moved, GAIN, OFFSET)):
                 seen = gain * (values + noise * rng.standard_normal(values.shape, np.float32)) + offset
                 target.write(np.clip(np.round(seen), 1, 65535).astype(np.uint16)[None], window=window)
+
+
+def _ground(band: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Continue a band by pieces of itself, turned and mirrored at random.
+
+    In a regular pattern of them a shift by its period would be as right as the true one.
+    """
+    rng = np.random.default_rng(1)
+    side = min(band.shape)
+    ground = np.empty(shape, np.float32)
+    for top in range(0, shape[0], side):
+        for left in range(0, shape[1], side):
+            row, col = (int(rng.integers(size - side + 1)) for size in band.shape)
+            piece = np.rot90(band[row : row + side, col : col + side], int(rng.integers(4)))
+            piece = piece[:, ::-1] if rng.integers(2) else piece
+            place = ground[top : top + side, left : left + side]
+            place[:] = piece[: place.shape[0], : place.shape[1]]
+    return ground
 
 
 def _inverse(grid: Grid, truth: Waves) -> list[Any]:

