@@ -2,7 +2,9 @@
 
 import logging
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -45,6 +47,7 @@ MARGIN = 10.0
 Raftery, as neighboring windows err alike where the ground has changed."""
 FINEST = 0.05
 """Windows are not trusted to fractions of a pixel below this when models are weighed."""
+NEARLY_ALL = 0.9
 FINE_REACH = 1.5
 """Pixels within which a window's phases can tell its shift."""
 
@@ -135,6 +138,29 @@ def demanded(
         finer, less = correction(sharp, "auto", seed)
         step, scatter = (finer, less) if less < scatter else (step, scatter)
     return matches, step, scatter
+
+
+def remaining(fixed: Image, moving: Image, maps: Sequence[Matrix], reach: int) -> list[float] | None:
+    """Return how far windows are from where they belong under each map: root mean squares in pixels.
+
+    The same windows are asked under all maps: by phases where nearly all agree by those, which over bent
+    ground they do not, else by directions of edges. None where too few agree under all.
+    """
+    for ask in (_phases, partial(opinions, reach=reach)):
+        found = [ask(fixed, moving, matrix) for matrix in maps]
+        known = [matches for matches in found if matches is not None]
+        if len(known) < len(maps) or (ask is _phases and min(part.share for part in known) < NEARLY_ALL):
+            continue
+        places = [{tuple(point) for point in part.points[part.agreeing]} for part in known]
+        common = set.intersection(*places)
+        if len(common) < MODELS["homography"] + 2:
+            continue
+        kept = [np.array([tuple(point) in common for point in part.points]) for part in known]
+        return [
+            float(np.sqrt((part.shifts[mask] ** 2).sum(axis=1).mean()))
+            for part, mask in zip(known, kept, strict=True)
+        ]
+    return None
 
 
 def correction(matches: Matches, model: str, seed: int) -> tuple[Matrix, float]:

@@ -1,5 +1,6 @@
 """The start of a raster's registration: a linear map in the fixed CRS, by a gated ladder of methods."""
 
+import logging
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,6 +27,8 @@ from regflow.methods.initialize.planar import (
 from regflow.methods.ladder import Climb, climb
 from regflow.methods.table import of_kind
 from regflow.stages.outcome import Outcome, conclude, done
+
+log = logging.getLogger(__name__)
 
 LADDER = ("phase-correlation", "sift", "edge-correlation", "xfeat", "mutual-information")
 """The default: what is fastest and most exact comes first, what finds more later."""
@@ -76,6 +79,7 @@ class Examiner:
         self._fixed, self._moving = fixed, moving
         self._limits = {**LIMITS, **limits}
         self._seed = seed
+        self._origin = start
         self._start = self._likeness(self._examined(matrix_of(start)), matrix_of(start))
 
     def __call__(self, transform: Transform) -> tuple[Verdict, float]:
@@ -92,6 +96,22 @@ class Examiner:
         figures.update(self._windows(fixed, matrix))
         figures["rival_share"] = self._rivals(matrix)
         return judge(figures, self._limits), figures["evidence"]
+
+    def start_is_as_near(self, transform: Transform) -> bool:
+        """Tell whether windows are, at the start, no farther from where they belong than under a map.
+
+        Where the ground is bent the best linear map is a matter of taste, and the start's may be as good.
+        """
+        from regflow.methods.initialize.polish import remaining
+
+        before, after = matrix_of(self._origin), matrix_of(transform)
+        fixed = self._examined(after)
+        ends = corners(fixed.grid)
+        back = mapped(np.asarray(np.linalg.inv(before), np.float64), mapped(after, ends))
+        if np.linalg.norm(fixed.grid.to_index(back) - fixed.grid.to_index(ends), axis=1).max() > REACH:
+            return False
+        found = remaining(fixed, self._moving, (before, after), REACH)
+        return found is not None and found[0] <= found[1]
 
     def _examined(self, matrix: Matrix) -> Image:
         """Return the fixed image at the spacing of examination."""
@@ -161,7 +181,7 @@ def align(
 
     Returns:
         The map from fixed to moving world points, an affine or a homography, with the gate's
-        verdict.
+        verdict; the start itself where no map brings the windows nearer to where they belong.
 
     Raises:
         InputError: an unknown method.
@@ -170,7 +190,7 @@ def align(
     start = Affine.identity(2)
     pair = picture(fixed, "fixed"), picture(moving, "moving")
     examine = Examiner(*pair, start, settings.get("gate") or {}, seed)
-    return climb(
+    found = climb(
         "initialize",
         of_kind(METHODS, "rasters"),
         settings["methods"],
@@ -180,6 +200,19 @@ def align(
         {"threads": threads, "seed": seed, "log": None},
         examine,
     )
+    return _kept(start, found, examine)
+
+
+def _kept(start: Affine, found: Climb, examine: Examiner) -> Climb:
+    """Return the start itself, as the method ``header``, where what was found is no better."""
+    if not examine.start_is_as_near(found.transform):
+        return found
+    verdict, _ = examine(start)
+    if verdict.severity > found.verdict.severity:
+        return found
+    log.info("initialize: %s is no better than the georeference, which is kept", found.method)
+    step = {"name": "header", "seconds": 0.0, "state": "done", "verdict": verdict.to_dict()}
+    return Climb(start, "header", verdict, [*found.steps, step])
 
 
 def initialize(
