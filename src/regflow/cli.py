@@ -9,7 +9,7 @@ import click
 from regflow import __version__
 from regflow.core.errors import InputError, RegistrationError
 
-COMMANDS = ("init", "check", "run", "register", "apply", "detect", "completion")
+COMMANDS = ("init", "check", "run", "register", "apply", "detect", "train", "weights", "completion")
 
 
 class _Refusal(click.ClickException):

@@ -14,6 +14,8 @@ COMMAND = "REGFLOW_COMMAND"
 """Environment variable with the command that was typed."""
 GPUS = "REGFLOW_REFINE_GPUS"
 """Environment variable with the number of GPUs that a job of the refine stage can use, 0 or 1."""
+TRAINING_GPUS = "REGFLOW_TRAIN_GPUS"
+"""The same of a training."""
 
 
 def hand_down() -> None:
@@ -30,8 +32,9 @@ def hand_down() -> None:
 
 
 def tell_profiles(settings: Mapping[str, Any]) -> None:
-    """Set what a cluster's profile cannot know of a complete configuration: :data:`GPUS`."""
+    """Set what a cluster's profile cannot know of a complete configuration: how many GPUs jobs can use."""
     os.environ[GPUS] = str(int(wants_gpu(METHODS, settings["kind"], settings["refine"])))
+    os.environ[TRAINING_GPUS] = str(int(settings["train"]["device"] != "cpu"))
 
 
 def typed() -> str:

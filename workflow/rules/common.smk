@@ -14,6 +14,7 @@ from regflow.samples import (
     stated,
     there,
 )
+from regflow.training.settings import training_settings
 
 try:
     settings = load_config(config)

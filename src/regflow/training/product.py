@@ -1,0 +1,119 @@
+"""A training as a product: trained weights and their model card, both whole or absent."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from regflow.core.errors import InputError
+from regflow.core.files import whole
+from regflow.methods.refine.weights import (
+    SUFFIX,
+    Description,
+    build_network,
+    find_weights,
+    read_weights,
+    save_weights,
+)
+from regflow.training.card import data_used, model_card
+from regflow.training.loop import Trained, describe, train
+from regflow.training.options import MOST_BYTES
+from regflow.training.settings import checksums
+
+log = logging.getLogger(__name__)
+
+OF_START = ("ndim", "channels", "fold", "search", "spacing", "passes")
+"""Settings that a network to start from brings along."""
+
+
+def train_network(
+    output: str | Path, *, settings: Mapping[str, Any], seed: int = 0, threads: int = 1
+) -> Path | None:
+    """Train a network and write ``NAME.safetensors``, and its model card ``NAME.md`` beside it.
+
+    The checkpoint and the TensorBoard events lie in ``NAME.training`` beside them. A training that
+    was stopped goes on from there when the same is asked for again, and ends with the same weights.
+
+    Args:
+        output: the file of weights to write.
+        settings: of :func:`regflow.training.settings.training_settings`.
+        seed: of weights and pairs.
+        threads: of the CPU.
+
+    Returns:
+        The file; None in all processes but the first of several.
+
+    Raises:
+        InputError: a setting is wrong, or training data are missing.
+        RegistrationError: the loss stopped being a number.
+    """
+    target = Path(output)
+    settings, description = _checked(settings)
+    folder = target.with_suffix(".training")
+    trained = train(
+        {**settings, "inputs": checksums(settings)},
+        folder,
+        seed=seed,
+        device=settings["device"],
+        threads=threads,
+        workers=settings["workers"],
+    )
+    if trained is None:
+        return None
+    description = replace(description, notes=_notes(trained, settings, seed))
+    with whole(target.with_suffix(".md")) as part:
+        part.write_text(model_card(description, settings, trained.history), encoding="utf-8")
+        # The card is renamed last of all: weights without a card are not yet a product.
+        save_weights(target, trained.network, description)
+    return target
+
+
+def _checked(settings: Mapping[str, Any]) -> tuple[dict[str, Any], Description]:
+    """Complete settings by those of the network to start from, and refuse what cannot be trained.
+
+    Raises:
+        InputError: before any hour of computing is spent.
+    """
+    settings = dict(settings)
+    if settings["start_from"]:
+        start = read_weights(find_weights(settings["start_from"]))[1]
+        given = {name: getattr(start, name) for name in OF_START}
+        settings |= {name: list(v) if isinstance(v, tuple) else v for name, v in given.items()}
+    if len(settings["channels"]) % 2:
+        raise InputError(
+            f"train: channels: {len(settings['channels'])} numbers; give a pair (down, up) for each level"
+        )
+    description = describe(settings)
+    if settings["side"] % description.multiple:
+        raise InputError(
+            f"train: side: {settings['side']} samples cannot be halved as often as the network does; give a "
+            f"multiple of {description.multiple}"
+        )
+    if settings["shares"].get("cohort") and not settings["weights"]["similarity"]:
+        raise InputError(
+            "train: weights: similarity: a cohort has no truth, and with 0 it teaches nothing; give it 1, say"
+        )
+    numbers = sum(parameter.numel() for parameter in build_network(description).parameters())
+    if 4 * numbers > MOST_BYTES:
+        raise InputError(
+            f"train: channels: the weights would take {4e-6 * numbers:.0f} MB, more than "
+            f"{1e-6 * MOST_BYTES:.0f}; give fewer channels"
+        )
+    return settings, description
+
+
+def _notes(trained: Trained, settings: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """Return what the file of weights says of itself."""
+    what = "volumes" if settings["ndim"] == 3 else "scenes and slices"
+    return {
+        "title": f"{settings['name']}: registration of {what}",
+        "data": data_used(settings),
+        "start_from": settings["start_from"] and Path(settings["start_from"]).name.removesuffix(SUFFIX),
+        "steps": settings["steps"],
+        "seconds": round(trained.seconds, 1),
+        "device": trained.device,
+        "seed": seed,
+        "license": settings["license"],
+        "figures": trained.history[-1],
+    }

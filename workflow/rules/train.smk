@@ -1,0 +1,28 @@
+rule train:
+    """Train a registration network by the section `train` of the configuration; not part of `all`.
+
+    Its checkpoint lies beside the products, where Snakemake does not see it: a job that was killed goes
+    on from there when it is run again. No GPU is asked for here; the profile of a cluster does that.
+    """
+    output:
+        weights=f"<results>/train/{settings['train']['name']}.safetensors",
+        card=f"<results>/train/{settings['train']['name']}.md",
+    log:
+        f"<logs>/train/{settings['train']['name']}.log",
+    benchmark:
+        f"<benchmarks>/train/{settings['train']['name']}.tsv"
+    conda:
+        "../../envs/registration.yaml"
+    threads: 4
+    resources:
+        mem_mb=growing(16000),
+        runtime=growing(1440),
+        gpu=0,
+    params:
+        settings=training_settings(settings),
+        seed=settings["seed"],
+        digest=source_digest("training.product"),
+    message:
+        "train a registration network"
+    script:
+        "../scripts/train.py"
