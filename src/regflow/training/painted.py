@@ -17,6 +17,7 @@ from regflow.training.painting import (
     paint,
     random_contrast,
     random_texture,
+    remapped_contrast,
     similar_contrast,
 )
 from regflow.training.pairs import Pair, label_parts
@@ -25,9 +26,11 @@ BACKGROUND_WEIGHT = 0.05
 """Weight of the truth where there is nothing to see."""
 LONGEST = 5.0
 """Bound of a deformation's velocity, samples of the patch."""
-SPACING_RANGE = {2: (0.8, 3.0), 3: (1.0, 5.0)}
+SPACING_RANGE = {2: (0.8, 3.0), 3: (1.5, 5.5)}
 """Of a patch, in samples of the label map: from a part of the object to all of it."""
-SAME_CONTRAST = 0.35
+SAME_CONTRAST = 0.4
+REMAPPED = 0.6
+"""How often two contrasts that differ are related, so that they show most of the same borders."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +64,12 @@ class Painter:
         count = int(max(part.max() for part in labels)) + 1
         first = random_contrast(count, rng)
         alike = bool(rng.random() < self.same_contrast)
-        second = similar_contrast(first, rng) if alike else random_contrast(count, rng)
+        if alike:
+            second = similar_contrast(first, rng)
+        elif rng.random() < REMAPPED:
+            second = remapped_contrast(first, rng)
+        else:
+            second = random_contrast(count, rng)
         texture = random_texture(labels[0].ndim, rng)
         strength = rng.uniform(0.1, 1.0)
         painted = []
@@ -123,7 +131,7 @@ def random_view(one: LabelMap, ndim: int, rng: np.random.Generator) -> View:
     center = one.inside[int(rng.integers(len(one.inside)))].astype(np.float64)
     middle = (np.array(one.labels.shape) - 1) / 2
     # A coarse patch sees most of the object: then its center is near the object's.
-    pull = np.clip((spacing - 1) / (SPACING_RANGE[ndim][1] - 1), 0, 1)
+    pull = np.clip((spacing - 1) / (SPACING_RANGE[ndim][1] - 1), 0, 1) ** 0.5
     # Anisotropic label maps are seen in their true proportions.
     proportions = one.spacing_mm.min() / one.spacing_mm
     matrix = np.diag(proportions) @ rotation @ np.diag(stretch)

@@ -39,18 +39,31 @@ def random_contrast(count: int, rng: np.random.Generator) -> Contrast:
     """Draw intensities for ``count`` labels, the background included."""
     means = rng.uniform(0.05, 1.0, count).astype(np.float32)
     # Neighbors that look alike are the rule in real images: some labels share an intensity.
-    groups = rng.integers(0, max(2, int(count * rng.uniform(0.3, 1.5))), count)
+    groups = rng.integers(0, max(4, int(count * rng.uniform(0.6, 3.0))), count)
     grouped = means[np.minimum(groups, count - 1)]
     means = grouped + rng.normal(0, 0.04, count).astype(np.float32)
     if rng.random() < DARK_BACKGROUND:
         means[0] = 0.0
-    return Contrast(means, rng.uniform(0.0, 0.12, count).astype(np.float32))
+    return Contrast(means, rng.uniform(0.0, 0.05, count).astype(np.float32))
 
 
 def similar_contrast(one: Contrast, rng: np.random.Generator) -> Contrast:
     """Draw a contrast that another image of the same kind would have."""
     changed = one.means + rng.normal(0, 0.03, one.means.shape).astype(np.float32)
     return Contrast(np.where(one.means == 0, 0, changed).astype(np.float32), one.grain)
+
+
+def remapped_contrast(one: Contrast, rng: np.random.Generator) -> Contrast:
+    """Draw the contrast of another kind of image that shows most of the same borders.
+
+    Intensities go through a random curve, turned around as often as not, as from T1 to T2 weighting.
+    """
+    knots = rng.uniform(0.0, 1.0, 4)
+    if rng.random() < 0.5:
+        knots = np.sort(knots)[::-1]
+    curved = np.interp(one.means, np.linspace(0, 1, len(knots)), knots)
+    means = curved.astype(np.float32) + rng.normal(0, 0.05, one.means.shape).astype(np.float32)
+    return Contrast(np.where(one.means == 0, 0, means).astype(np.float32), one.grain)
 
 
 def random_texture(ndim: int, rng: np.random.Generator) -> Array:
@@ -89,8 +102,8 @@ def degrade(image: Array, rng: np.random.Generator, strength: float = 1.0) -> Ar
         image = _thick_slices(image, rng)
     shape = image.shape
     field = smooth_noise(shape, max(shape) * rng.uniform(0.4, 1.0), rng)
-    image = image * np.exp(strength * rng.uniform(0, 0.35) * field)
-    level = strength * rng.uniform(0.0, 0.08)
+    image = image * np.exp(strength * rng.uniform(0, 0.25) * field)
+    level = strength * rng.uniform(0.0, 0.05) * (image.max() - image.min())
     image = image + level * rng.standard_normal(shape, dtype=np.float32)
     image = to_unit(image) ** np.float32(np.exp(rng.normal(0, 0.25)))
     if rng.random() < 0.1:
