@@ -22,7 +22,7 @@ from regflow.core.image import Image
 from regflow.core.transform import Composite, DisplacementField, Transform, flatten
 from regflow.methods.refine import losses_torch as losses
 from regflow.methods.refine.velocity_torch import integrate, resize_field, sample, to_displacement_field
-from regflow.methods.refine.voxelmorph import network_start
+from regflow.methods.refine.voxelmorph import Request, answers
 from regflow.methods.refine.working import bring_together, scaled, working_grid
 
 log = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ def instance_optimization(
     with torch_session(options["threads"], options["seed"]):
         velocity: Tensor | None = None
         if options["start"] == "voxelmorph":
-            initial = network_start(fixed, moving, initial, options, device)
+            initial = answers([Request(fixed, moving, initial)], {**options, "spacing_mm": None})[0]
         for shrink, iterations in zip(options["shrink"], options["iterations"], strict=True):
             level = _level(fixed, moving, initial, shrink, options, device)
             if velocity is None:

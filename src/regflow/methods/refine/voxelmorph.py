@@ -5,7 +5,7 @@ the inverse are our own: the velocity stays known, and its sign turned gives the
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -35,27 +35,42 @@ log = logging.getLogger(__name__)
 
 Network = Callable[[Tensor], Tensor]
 
+EXAMINED_ACROSS = 112
+"""Samples along the longest side at which an answer is judged."""
 CONCURRENT_SAMPLES = 6_000_000
 """Up to this many samples both orders of a pair run side by side on a CPU; beyond, one after the
 other, because each takes some 550 bytes per sample."""
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """A pair to answer for.
+
+    Attributes:
+        fixed: the fixed image.
+        moving: the moving image.
+        initial: from fixed to moving world points.
+    """
+
+    fixed: Image
+    moving: Image
+    initial: Transform
 
 
 def voxelmorph(fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any]) -> Transform:
     """Refine an alignment by a trained network; options are ``learning_options.VOXELMORPH``.
 
     An answer that makes the images less alike than the initial transform is put aside: the polish
-    then starts from the initial transform.
+    then starts from the initial transform. ``options["answer"]`` holds the answer of a batch, if the
+    network was asked before (:func:`answers`).
 
     Raises:
         RegistrationError: no trained network is given, or it is for another number of dimensions
             or channels, or its answer is worse than the initial transform and nothing polishes.
         InputError: the network's file is damaged, or ``polish_options`` are none of greedy's.
     """
-    device = torch_device(options["device"])
-    with torch_session(options["threads"], options["seed"]):
-        network, description = load_network(find_weights(options["weights"]), device)
-        refined = ask(network, description, (fixed, moving), initial, options)
-        gained = _gain(fixed, moving, initial, refined, options["spacing_mm"] or description.spacing)
+    refined = options.get("answer") or answers([Request(fixed, moving, initial)], options)[0]
+    gained = _gain(fixed, moving, initial, refined)
     log.info("voxelmorph: the network changes the similarity by %+.4f", gained)
     if options["polish"] == "none":
         if gained < 0:
@@ -68,88 +83,147 @@ def voxelmorph(fixed: Image, moving: Image, initial: Transform, options: Mapping
     return _polish(fixed, moving, refined if gained >= 0 else initial, options)
 
 
+def answers(requests: Sequence[Request], options: Mapping[str, Any], batch: int = 1) -> list[Composite]:
+    """Let the network answer for many pairs, whatever their sizes and spacings.
+
+    On a GPU pairs of one size go through it ``batch`` at a time. When memory runs out, the batch is
+    halved, then the working resolution, and in the end the CPU answers; the log says so.
+
+    Args:
+        requests: the pairs.
+        options: of the method, ``threads`` and ``seed`` included.
+        batch: most pairs at a time. On a CPU each goes alone: it gains nothing there, and so a
+            pair's answer has the same bytes whatever else is asked.
+
+    Returns:
+        For each pair a displacement field on the fixed grid, then its initial transform.
+
+    Raises:
+        RegistrationError, InputError: as :func:`voxelmorph`.
+    """
+    device = torch_device(options["device"])
+    with torch_session(options["threads"], options["seed"]):
+        network, description = load_network(find_weights(options["weights"]), device)
+        spacing = options["spacing_mm"] or description.spacing
+        for effort in _efforts(batch if device.type == "cuda" else 1, spacing, device):
+            try:
+                return ask(network.to(effort.device), description, requests, effort, options)
+            except torch.OutOfMemoryError:
+                log.warning("voxelmorph: no memory for %s", effort)
+                if device.type == "cuda":
+                    torch.cuda.empty_cache()
+    raise RegistrationError("voxelmorph: the memory does not suffice even on the CPU; raise spacing_mm")
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How the network is asked: fewer pairs, coarser or elsewhere needs less memory.
+
+    Attributes:
+        batch: pairs at a time.
+        spacing: of the last pass, world units.
+        device: where.
+    """
+
+    batch: int
+    spacing: float
+    device: torch.device
+
+    def __str__(self) -> str:
+        return f"{self.batch} pairs at a spacing of {self.spacing:g} on {self.device}"
+
+
+def _efforts(batch: int, spacing: float, device: torch.device) -> Iterator[Effort]:
+    """Yield what to try, in order, as memory runs out."""
+    while batch > 1:
+        yield Effort(batch, spacing, device)
+        batch //= 2
+    yield Effort(1, spacing, device)
+    yield Effort(1, 2 * spacing, device)
+    if device.type != "cpu":
+        yield Effort(1, spacing, torch.device("cpu"))
+
+
 def ask(
     network: Network,
     description: Description,
-    pair: tuple[Image, Image],
-    initial: Transform,
+    requests: Sequence[Request],
+    effort: Effort,
     options: Mapping[str, Any],
-) -> Composite:
-    """Let a network answer for fixed and moving image, pass by pass.
+) -> list[Composite]:
+    """Ask a network about pairs, pass by pass.
 
     Args:
-        network: the trained network, on its device.
+        network: the trained network, on the effort's device.
         description: how it was trained.
-        pair: fixed and moving image.
-        initial: from fixed to moving world points.
-        options: ``spacing_mm``, ``symmetric`` and ``threads``.
+        requests: the pairs.
+        effort: how many at a time, and how fine.
+        options: ``symmetric`` and ``threads``.
 
     Returns:
-        A displacement field on the fixed grid, then the initial transform.
+        For each pair a displacement field on the fixed grid, then its initial transform.
 
     Raises:
-        RegistrationError: the pair has another number of dimensions or channels.
+        RegistrationError: a pair has another number of dimensions or channels than the network.
     """
-    fixed, moving = pair
-    finest = options["spacing_mm"] or description.spacing
-    total: Tensor | None = None
+    for request in requests:
+        _check(description, request.fixed)
+    totals: list[Tensor | None] = [None] * len(requests)
     for shrink in description.passes:
-        grid = working_grid(fixed.grid, finest * shrink, description.shrink)
-        start = initial
-        if total is not None:
-            start = Composite((to_displacement_field(total, grid), initial))
-        velocity = predict_velocity(network, description, bring_together(fixed, moving, start, grid), options)
-        step = integrate(velocity)
-        total = step if total is None else compose(step, resize_field(total, step.shape[2:]))
-    assert total is not None
-    return Composite((to_displacement_field(total, fixed.grid), initial))
+        pairs = [
+            _brought(request, total, effort.spacing * shrink, description)
+            for request, total in zip(requests, totals, strict=True)
+        ]
+        velocities = predict_velocities(network, description, pairs, effort, options)
+        steps = [integrate(velocity) for velocity in velocities]
+        totals = [
+            step if total is None else compose(step, resize_field(total, step.shape[2:]))
+            for step, total in zip(steps, totals, strict=True)
+        ]
+    return [
+        Composite((to_displacement_field(total, request.fixed.grid), request.initial))
+        for request, total in zip(requests, totals, strict=True)
+        if total is not None
+    ]
 
 
-def network_start(
-    fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any], device: torch.device
-) -> Composite:
-    """Return the network's answer for another method to start from."""
-    network, description = load_network(find_weights(options["weights"]), device)
-    return ask(network, description, (fixed, moving), initial, {"spacing_mm": None, **options})
-
-
-def predict_velocity(
+def predict_velocities(
     network: Network,
     description: Description,
-    pair: tuple[Image, Image],
+    pairs: Sequence[tuple[Image, Image]],
+    effort: Effort,
     options: Mapping[str, Any],
-) -> Tensor:
-    """Let a network answer once, for a pair of any size.
+) -> list[Tensor]:
+    """Ask a network once about each pair, of any size; those of one size together.
 
     Args:
         network: the trained network.
         description: how it was trained.
-        pair: fixed and moving image on one grid of :func:`working_grid`.
+        pairs: fixed and moving image, each on one grid of :func:`working_grid`.
+        effort: how many at a time, and where.
         options: ``symmetric`` and ``threads``.
 
     Returns:
-        ``(1, d, *)`` velocity over the extent of the pair's grid, coarser by ``description.shrink``,
-        in samples of its own grid.
-
-    Raises:
-        RegistrationError: the pair has another number of dimensions or channels.
+        For each ``(1, d, *)`` velocity over the extent of the pair's grid, coarser by
+        ``description.shrink``, in samples of its own grid.
     """
-    _check(description, pair[0])
-    device = _device(network)
-    padding = _padding(pair[0].grid.shape, description)
-    fixed, moving = (
-        seen_by(description, _padded(as_trained(image, description).to(device), padding)) for image in pair
-    )
-    orders = [(fixed, moving), (moving, fixed)] if options["symmetric"] else [(fixed, moving)]
-
-    def one(order: tuple[Seen, Seen]) -> Tensor:
-        with torch.inference_mode():
-            return network_velocity(network, description, *order)
-
-    answers = _answer(one, orders, options["threads"])
-    velocity = (answers[0] - answers[1]) / 2 if options["symmetric"] else answers[0]
-    shrink = description.shrink
-    return _crop(velocity, [(low // shrink, high // shrink) for low, high in padding])
+    paddings = [_padding(pair[0].grid.shape, description) for pair in pairs]
+    found: dict[int, Tensor] = {}
+    for numbers in _alike([pair[0].grid.shape for pair in pairs], effort.batch):
+        fixed, moving = (
+            seen_by(
+                description,
+                torch.cat([_shown(pairs[k][side], description, paddings[k]) for k in numbers]).to(
+                    effort.device
+                ),
+            )
+            for side in (0, 1)
+        )
+        velocity = _both_orders(network, description, fixed, moving, options)
+        shrink = description.shrink
+        for number, part in zip(numbers, velocity.split(1), strict=True):
+            found[number] = _crop(part, [(low // shrink, high // shrink) for low, high in paddings[number]])
+    return [found[number] for number in range(len(pairs))]
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,7 +245,9 @@ def seen_by(description: Description, images: Tensor) -> Seen:
     if not description.search:
         return Seen(samples, None)
     with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
-        return Seen(samples, coarse_descriptors(images.float(), description.fold))
+        # One by one: descriptors are scaled by what an image has on the whole.
+        described = [coarse_descriptors(one, description.fold) for one in images.float().split(1)]
+        return Seen(samples, torch.cat(described))
 
 
 def network_velocity(network: Network, description: Description, fixed: Seen, moving: Seen) -> Tensor:
@@ -224,6 +300,40 @@ def _check(description: Description, image: Image) -> None:
         raise RegistrationError(f"the network takes one channel and the images have {len(image.data)}")
 
 
+def _brought(
+    request: Request, total: Tensor | None, spacing: float, description: Description
+) -> tuple[Image, Image]:
+    """Bring a pair together on the grid of a pass, as far as the passes before have come."""
+    grid = working_grid(request.fixed.grid, spacing, description.shrink)
+    start = request.initial
+    if total is not None:
+        start = Composite((to_displacement_field(total, grid), start))
+    return bring_together(request.fixed, request.moving, start, grid)
+
+
+def _alike(shapes: Sequence[tuple[int, ...]], most: int) -> Iterator[list[int]]:
+    """Yield the numbers of up to ``most`` pairs of one shape, in order."""
+    waiting: dict[tuple[int, ...], list[int]] = {}
+    for number, shape in enumerate(shapes):
+        waiting.setdefault(shape, []).append(number)
+    for numbers in waiting.values():
+        yield from (numbers[first : first + most] for first in range(0, len(numbers), most))
+
+
+def _both_orders(
+    network: Network, description: Description, fixed: Seen, moving: Seen, options: Mapping[str, Any]
+) -> Tensor:
+    """Ask in both orders when ``symmetric``: swapping the images then turns the velocity around."""
+
+    def one(order: tuple[Seen, Seen]) -> Tensor:
+        with torch.inference_mode():
+            return network_velocity(network, description, *order)
+
+    orders = [(fixed, moving), (moving, fixed)] if options["symmetric"] else [(fixed, moving)]
+    found = _answer(one, orders, options["threads"])
+    return (found[0] - found[1]) / 2 if options["symmetric"] else found[0]
+
+
 def _answer(
     one: Callable[[tuple[Seen, Seen]], Tensor], orders: list[tuple[Seen, Seen]], threads: int
 ) -> list[Tensor]:
@@ -231,7 +341,7 @@ def _answer(
     samples = orders[0][0].samples
     if samples.is_cuda:
         return [one(order) for order in orders]
-    workers = min(threads, len(orders)) if samples[0].numel() <= CONCURRENT_SAMPLES else 1
+    workers = min(threads, len(orders)) if samples.numel() <= CONCURRENT_SAMPLES else 1
 
     def on_one_thread(order: tuple[Seen, Seen]) -> Tensor:
         with one_torch_thread():
@@ -239,13 +349,6 @@ def _answer(
 
     with one_torch_thread(), ThreadPoolExecutor(workers) as pool:
         return list(pool.map(on_one_thread, orders))
-
-
-def _device(network: Network) -> torch.device:
-    """Return where a network computes; the CPU when it has no weights."""
-    parameters = getattr(network, "parameters", None)
-    found = None if parameters is None else next(iter(parameters()), None)
-    return torch.device("cpu") if found is None else found.device
 
 
 def _padding(shape: tuple[int, ...], description: Description) -> list[tuple[int, int]]:
@@ -266,9 +369,10 @@ def _crop(field: Tensor, padding: list[tuple[int, int]]) -> Tensor:
     return field
 
 
-def _gain(fixed: Image, moving: Image, before: Transform, after: Transform, spacing: float) -> float:
+def _gain(fixed: Image, moving: Image, before: Transform, after: Transform) -> float:
     """Return by how much a transform raises local correlation and mutual information, together."""
-    grid = working_grid(fixed.grid, spacing)
+    spacing = float((np.array(fixed.grid.size) * fixed.grid.spacing).max()) / EXAMINED_ACROSS
+    grid = working_grid(fixed.grid, max(spacing, float(fixed.grid.spacing.min())))
     alike = []
     for transform in (before, after):
         still, moved = bring_together(fixed, moving, transform, grid)
