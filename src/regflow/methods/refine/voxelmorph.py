@@ -210,15 +210,11 @@ def predict_velocities(
     paddings = [_padding(pair[0].grid.shape, description) for pair in pairs]
     found: dict[int, Tensor] = {}
     for numbers in _alike([pair[0].grid.shape for pair in pairs], effort.batch):
-        fixed, moving = (
-            seen_by(
-                description,
-                torch.cat([_shown(pairs[k][side], description, paddings[k]) for k in numbers]).to(
-                    effort.device
-                ),
-            )
+        shown = [
+            torch.cat([_padded(as_trained(pairs[k][side], description), paddings[k]) for k in numbers])
             for side in (0, 1)
-        )
+        ]
+        fixed, moving = (seen_by(description, part.to(effort.device)) for part in shown)
         velocity = _both_orders(network, description, fixed, moving, options)
         shrink = description.shrink
         for number, part in zip(numbers, velocity.split(1), strict=True):
