@@ -54,7 +54,7 @@ def random_velocity(shape: Sequence[int], longest: float, rng: np.random.Generat
         if spacing >= max(shape):
             continue
         octave = _spline_noise(shape, len(shape), spacing, rng)
-        length = float(octave.norm(dim=1).max())
+        length = float(octave.square().sum(dim=1).max().sqrt())
         total += octave * (min(share * longest, STEEPEST * spacing) / max(length, 1e-6))
     return total
 

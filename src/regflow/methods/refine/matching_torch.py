@@ -20,8 +20,8 @@ DILATION = 1
 
 
 def channels_of_evidence(ndim: int) -> int:
-    """Return how many channels :func:`matching_evidence` has."""
-    return ndim + 1
+    """Return how many channels :func:`matching_evidence` has: an even number, as the network wants."""
+    return ndim + 1 + (ndim + 1) % 2
 
 
 def coarse_descriptors(image: Tensor, factor: int) -> Tensor:
@@ -39,8 +39,8 @@ def matching_evidence(fixed: Tensor, moving: Tensor, search: int) -> Tensor:
         search: offsets from ``-search`` to ``search`` samples along each axis.
 
     Returns:
-        ``(N, d + 1, *shape)``: the offset that fits best, samples in array order, and by how much
-        its cost is below the mean.
+        ``(N, channels_of_evidence(d), *shape)``: the offset that fits best, samples in array order, by
+        how much its cost is below the mean, and in 2-D its cost.
     """
     offsets = list(product(range(-search, search + 1), repeat=fixed.ndim - 2))
     costs = _costs(fixed, moving, offsets, search)
@@ -68,4 +68,5 @@ def _soft_minimum(costs: Tensor, offsets: Tensor) -> Tensor:
     depth = costs.mean(dim=1, keepdim=True) - least
     weights = torch.softmax(-SHARPNESS * (costs - least) / depth.clamp(min=1e-6), dim=1)
     offset = torch.einsum("nk...,kd->nd...", weights, offsets)
-    return torch.cat([offset, depth], dim=1)
+    found = torch.cat([offset, depth, least], dim=1)
+    return found[:, : channels_of_evidence(offsets.shape[1])]
