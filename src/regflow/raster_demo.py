@@ -37,6 +37,11 @@ SERIES = {
 SERIES_REFERENCE = "LT50350322009208PAC01"
 DAYS = slice(9, 16)
 """Where a Landsat id holds year and day of the year."""
+CLOUD_BLUE = 1550.0
+CLOUD_SMOOTHING_PX = 5.0
+CLOUD_LEAST_PX = 3000
+CLOUD_MARGIN_PX = 15
+"""A cloud is where smoothed blue is brighter than this over so many pixels; with a margin for its haze."""
 PATCHES = 12
 PATCH_PIXELS = 24
 
@@ -126,10 +131,27 @@ def make_scene(bands: Bands, grid: Grid, recipe: Recipe) -> tuple[Bands, Transfo
     return made, truth, changed
 
 
+def clouds(blue: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Return where the Sentinel-2 scene's clouds are, ``(H, W)``.
+
+    The bands see the ground at times up to a second apart. Registration to the ground's surface brings
+    the ground together, and leaves what is above it apart: these clouds by up to a pixel.
+    Source: Skakun et al., Remote Sensing of Environment 191:13-21, 2017.
+    """
+    from scipy import ndimage
+
+    bright = ndimage.gaussian_filter(np.nan_to_num(blue), CLOUD_SMOOTHING_PX) > CLOUD_BLUE
+    labels, count = ndimage.label(bright)
+    sizes = ndimage.sum_labels(bright, labels, np.arange(1, count + 1))
+    large = np.isin(labels, 1 + np.flatnonzero(sizes >= CLOUD_LEAST_PX))
+    return np.asarray(ndimage.binary_dilation(large, iterations=CLOUD_MARGIN_PX))
+
+
 def _write_sentinel2(data: Path) -> None:
     read = {name: read_band(realdata.require(f"sentinel2-{name.lower()}")) for name in FINE}
     bands, grid = {name: samples for name, (samples, _) in read.items()}, read["B04"][1]
     write_scene(data / "sentinel2.tif", bands, grid, nodata=0)
+    write_scene(data / "sentinel2_clouds.tif", {"cloud": clouds(bands["B02"])}, grid, dtype="uint8")
     for name, recipe in RECIPES.items():
         made, truth, changed = make_scene(bands, grid, recipe)
         write_scene(data / f"{name}.tif", made, grid, nodata=0)

@@ -50,3 +50,13 @@ def test_the_study_is_whole_and_its_truths_hold(tmp_path, monkeypatch):
         moved = np.linalg.norm((truth.apply(middle) - middle) / fixed.spacing)
         assert (moved == 0) == (sample.sample == "landsat-clouded")
         assert moved < 50
+
+
+def test_the_clouds_are_found_and_the_bright_ground_is_not():
+    blue, _ = raster_demo.read_band(realdata.require("sentinel2-b02"))
+    found = raster_demo.clouds(blue)
+    assert found[50:250, 850:1000].all()
+    assert found[720:, 600:650].all()
+    # Fields, a quarry and villages, some of them brighter than thin cloud.
+    assert not found[:, :400].any()
+    assert not found[300:400, 1250:1500].any()
