@@ -23,9 +23,19 @@ from regflow.core.errors import InputError, RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.resample import resample_array
-from regflow.core.transform import Affine, Composite, inverse_error
+from regflow.core.transform import Affine, Composite, Transform, inverse_error
 from regflow.methods.refine import METHODS, losses_torch, velocity_torch
-from regflow.methods.refine.voxelmorph import as_trained, predict_velocity, voxelmorph
+from regflow.methods.refine.voxelmorph import (
+    Effort,
+    Request,
+    _efforts,
+    answers,
+    as_trained,
+    ask,
+    network_velocity,
+    predict_velocities,
+    voxelmorph,
+)
 from regflow.methods.refine.weights import (
     Description,
     build_network,
@@ -51,6 +61,26 @@ CPU = torch.device("cpu")
 def options(**given: Any) -> dict[str, Any]:
     shared = {"threads": 1, "seed": 0, "device": "cpu"}
     return {**METHODS["voxelmorph"].complete({}), **shared, **given}
+
+
+def effort(description: Description, batch: int = 1) -> Effort:
+    return Effort(batch, description.spacing, CPU)
+
+
+def predict(
+    network: Any, description: Description, pair: tuple[Image, Image], given: dict[str, Any]
+) -> torch.Tensor:
+    return predict_velocities(network, description, [pair], effort(description), given)[0]
+
+
+def ask_one(
+    network: Any,
+    description: Description,
+    pair: tuple[Image, Image],
+    initial: Transform,
+    given: dict[str, Any],
+) -> Composite:
+    return ask(network, description, [Request(*pair, initial)], effort(description), given)[0]
 
 
 @pytest.fixture(scope="module")
@@ -126,8 +156,8 @@ def test_swapping_the_images_turns_the_velocity_around(
 ) -> None:
     fixed, moving, _ = warped_pair(mni_4mm, 9001)
     network, description = load_network(trained[0], CPU)
-    there = predict_velocity(network, description, (fixed, moving), CPU, options())
-    back = predict_velocity(network, description, (moving, fixed), CPU, options())
+    there = predict(network, description, (fixed, moving), options())
+    back = predict(network, description, (moving, fixed), options())
     assert there.abs().max() > 0.1
     assert torch.equal(there, -back)
 
@@ -147,16 +177,14 @@ def test_padding_is_cut_off_where_it_was_put_on(shape: tuple[int, ...], half: bo
         assert all(count % 16 == 0 for count in both.shape[2:])
         return both[:, 1:].expand(-1, len(shape), *both.shape[2:])
 
-    given = predict_velocity(network, description, pair, CPU, options(symmetric=False))
+    given = predict(network, description, pair, options(symmetric=False))
     expected = as_trained(pair[0], description).expand(-1, len(shape), *shape)
     assert torch.equal(given, velocity_torch.halve_field(expected) if half else expected)
 
 
 @pytest.mark.parametrize("half", [True, False])
 @pytest.mark.parametrize("shape", [(31, 45, 27), (52, 40, 46)])
-def test_a_constant_answer_is_a_shift_in_world_units(
-    shape: tuple[int, ...], half: bool, tmp_path: Path
-) -> None:
+def test_a_constant_answer_is_a_shift_in_world_units(shape: tuple[int, ...], half: bool) -> None:
     """Any size, any orientation, another working spacing, fixed and moving of different grids."""
     description = replace(SOLID, spacing=5.0, half_resolution=half)
     network = build_network(description)
@@ -165,7 +193,6 @@ def test_a_constant_answer_is_a_shift_in_world_units(
             parameter.zero_()
         shift = torch.tensor([1.0, -0.5, 0.25])
         list(network.parameters())[-1].copy_(shift)
-    save_weights(tmp_path / "shift.safetensors", network, description)
     turn = np.deg2rad(20)
     direction = [[np.cos(turn), -np.sin(turn), 0], [np.sin(turn), np.cos(turn), 0], [0, 0, -1]]
     grid = Grid.from_geometry(shape, (2.0, 1.5, 3.0), (4.0, 5.0, 6.0), direction)
@@ -174,14 +201,149 @@ def test_a_constant_answer_is_a_shift_in_world_units(
     moving_grid = Grid.from_geometry((30, 30, 30), (3.0, 3.0, 4.0), tuple(grid.center - 45.0))
     moving = Image(rng.random((1, 30, 30, 30), dtype=np.float32), moving_grid)
     initial = Affine.from_parts(np.diag([1.1, 0.9, 1.0]), [1.0, 2.0, 3.0], grid.center)
-    given = options(weights=str(tmp_path / "shift.safetensors"), symmetric=False)
-    result = voxelmorph(fixed, moving, initial, given)
-    working = working_grid(grid, 5.0)
+    result = ask_one(network, description, (fixed, moving), initial, options(symmetric=False))
+    working = working_grid(grid, 5.0, description.shrink)
     moved_mm = working.affine[:3, :3] @ shift.numpy()[::-1]
     points = grid.to_world(rng.uniform(5, 20, (50, 3)))
     np.testing.assert_allclose(result.apply(points), initial.apply(points + moved_mm), atol=1e-3)
     assert isinstance(result, Composite)
     assert result.parts[0].grid == grid  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("shape", [(30, 44), (22, 50), (20, 18, 26)])
+def test_padding_of_folded_images_is_cut_off_where_it_was_put_on(shape: tuple[int, ...]) -> None:
+    ndim = len(shape)
+    grid = Grid(shape, np.eye(ndim + 1))
+    values = np.random.default_rng(0).random((1, *shape)).astype(np.float32)
+    pair = Image(values, grid), Image(np.zeros_like(values), grid)
+    description = replace(
+        FLAT, ndim=ndim, channels=(1,) * 6, half_resolution=False, fold=2, intensity={"method": "none"}
+    )
+
+    def network(both: torch.Tensor) -> torch.Tensor:
+        assert all(count % 8 == 0 for count in both.shape[2:])
+        # The first sample of each block of the fixed image.
+        first = both[:, 2**ndim : 2**ndim + 1]
+        return first.expand(-1, ndim, *both.shape[2:])
+
+    given = predict(network, description, pair, options(symmetric=False))
+    every_other = (slice(None), slice(None), *[slice(None, None, 2)] * ndim)
+    coarse = as_trained(pair[0], description)[every_other]
+    assert torch.equal(given, coarse.expand(-1, ndim, *coarse.shape[2:]))
+
+
+def test_swapping_turns_the_velocity_around_where_the_network_searches(mni_4mm: Image) -> None:
+    fixed, moving, _ = warped_pair(mni_4mm, 9001)
+    description = replace(FLAT, fold=2, search=1, half_resolution=False)
+    torch.manual_seed(0)
+    network = build_network(description).eval()
+    there = predict(network, description, (fixed, moving), options())
+    back = predict(network, description, (moving, fixed), options())
+    assert there.abs().max() > 0
+    assert torch.equal(there, -back)
+
+
+def test_a_second_pass_with_the_same_network_comes_nearer(
+    trained: tuple[Path, list[float]], mni_4mm: Image
+) -> None:
+    network, description = load_network(trained[0], CPU)
+    left = []
+    for seed in range(9001, 9005):
+        fixed, moving, truth = warped_pair(mni_4mm, seed)
+        points = fixed.grid.to_world(np.argwhere(fixed.channel > 0.1)[:, ::-1])
+        found = [
+            ask_one(
+                network, replace(description, passes=passes), (fixed, moving), Affine.identity(2), options()
+            )
+            for passes in ((1.0,), (1.0, 1.0))
+        ]
+        ends = truth.apply(points)
+        left.append([np.linalg.norm(each.apply(points) - ends, axis=1).mean() for each in found])
+    once, twice = np.mean(left, axis=0)
+    assert twice < 0.97 * once
+
+
+def test_an_answer_worse_than_the_start_is_put_aside(
+    mni_4mm: Image, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fixed, moving, truth = warped_pair(mni_4mm, 9001)
+    network = build_network(FLAT)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.zero_()
+        list(network.parameters())[-1].copy_(torch.tensor([4.0, -4.0]))
+    save_weights(tmp_path / "shift.safetensors", network, FLAT)
+    given = options(weights=str(tmp_path / "shift.safetensors"), symmetric=False)
+    with pytest.raises(RegistrationError, match="less alike"):
+        voxelmorph(fixed, moving, Affine.identity(2), {**given, "polish": "none"})
+    result = voxelmorph(fixed, moving, Affine.identity(2), {**given, "polish": "greedy"})
+    assert "the polish begins at zero" in caplog.text
+    points = fixed.grid.to_world(np.argwhere(fixed.channel > 0.1)[:, ::-1])
+    before, after = (
+        np.linalg.norm(ends - truth.apply(points), axis=1).mean() for ends in (points, result.apply(points))
+    )
+    assert after < before
+
+
+def mixed_requests(seed: int = 0) -> list[Request]:
+    """Pairs of which two have one size and all have their own spacing."""
+    rng = np.random.default_rng(seed)
+    made = []
+    for shape, step in (((24, 20, 28), 2.0), ((30, 22, 20), 3.0), ((24, 20, 28), 2.0)):
+        grid = Grid(shape, np.diag([step, step, step, 1.0]))
+        one, other = (Image(rng.random((1, *shape), dtype=np.float32), grid) for _ in range(2))
+        made.append(Request(one, other, Affine.identity(3)))
+    return made
+
+
+def test_a_pair_gets_the_same_answer_alone_and_among_others() -> None:
+    torch.manual_seed(3)
+    description = replace(SOLID, fold=2, search=1, half_resolution=False, spacing=2.0, passes=(2.0, 1.0))
+    network = build_network(description).eval()
+    sizes = []
+
+    def watched(both: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(both))
+        return network(both) * 10
+
+    requests = mixed_requests()
+    alone = [ask(watched, description, [each], effort(description), options())[0] for each in requests]
+    assert set(sizes) == {1}
+    one_by_one = ask(watched, description, requests, effort(description), options())
+    stacked = ask(watched, description, requests, effort(description, batch=4), options())
+    assert max(sizes) == 2
+    for single, same, near in zip(alone, one_by_one, stacked, strict=True):
+        vectors = [each.parts[0].vectors for each in (single, same, near)]  # type: ignore[attr-defined]
+        assert np.abs(vectors[0]).max() > 0.1
+        assert np.array_equal(vectors[0], vectors[1])
+        np.testing.assert_allclose(vectors[2], vectors[0], atol=1e-3)
+
+
+def test_with_too_little_memory_less_is_tried_and_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    gpu = torch.device("cuda", 0)
+    tried = [(each.batch, each.spacing, each.device.type) for each in _efforts(4, 2.0, gpu)]
+    assert tried == [(4, 2.0, "cuda"), (2, 2.0, "cuda"), (1, 2.0, "cuda"), (1, 4.0, "cuda"), (1, 2.0, "cpu")]
+    description = replace(SOLID, spacing=2.0)
+    save_weights(tmp_path / "solid.safetensors", build_network(description), description)
+    seen = []
+
+    def small_memory(*given: Any) -> torch.Tensor:
+        seen.append(given[2].samples.shape[2:].numel())
+        if len(seen) == 1:
+            raise torch.OutOfMemoryError("no more")
+        return network_velocity(*given)
+
+    monkeypatch.setattr("regflow.methods.refine.voxelmorph.network_velocity", small_memory)
+    given = options(weights=str(tmp_path / "solid.safetensors"), symmetric=False)
+    found = answers(mixed_requests()[:1], given)
+    assert len(found) == 1
+    assert seen[1] < seen[0] / 4
+    assert "no memory for 1 pairs at a spacing of 2 on cpu" in caplog.text
+    monkeypatch.setattr("regflow.methods.refine.voxelmorph._efforts", lambda *given: [])
+    with pytest.raises(RegistrationError, match="raise spacing_mm"):
+        answers(mixed_requests()[:1], given)
 
 
 def test_bytes_do_not_depend_on_threads() -> None:
@@ -194,7 +356,7 @@ def test_bytes_do_not_depend_on_threads() -> None:
 
     def work() -> list[torch.Tensor]:
         threads = torch.get_num_threads()
-        answer = predict_velocity(network, SOLID, pair, CPU, options(threads=threads))  # type: ignore[arg-type]
+        answer = predict(network, SOLID, pair, options(threads=threads))  # type: ignore[arg-type]
         assert torch.get_num_threads() == threads
         return [answer]
 
