@@ -51,6 +51,11 @@ PRESETS: dict[str, dict[str, Preset]] = {
                 **_tie_points(channels="intensity"),
             },
         ),
+        "other-dates": Preset(
+            "other seasons and years, crops and snow between them: larger windows, which look past what "
+            "changed and need not be as alike",
+            _tie_points(window_px=81, min_correlation=0.25),
+        ),
         "other-sensor": Preset(
             "radar, thermal, indices, maps, far-off bands: directions of edges are compared, in larger "
             "windows that need not be as alike",
@@ -59,6 +64,14 @@ PRESETS: dict[str, dict[str, Preset]] = {
                 **_tie_points(
                     channels="gradients", window_px=81, min_correlation=0.2, max_forward_backward_px=1.0
                 ),
+            },
+        ),
+        "microscopy": Preset(
+            "slides and sections, without georeference: keypoints find any turn and size, then many small "
+            "windows follow what stretched",
+            {
+                "initialize": {"methods": ["sift", "xfeat", "mutual-information"]},
+                **_tie_points(spacing_px=24, window_px=33, search_px=32),
             },
         ),
     },
