@@ -178,6 +178,13 @@ def earlier_dates(config: Mapping[str, Any], samples: Iterable[Any]) -> dict[str
     return predecessors(samples, config["detect"]["pairs"])
 
 
+def in_batches(names: Iterable[str], size: int) -> dict[str, list[str]]:
+    """Divide samples, in their order, into batches of ``size``; the last may be smaller."""
+    ordered = list(names)
+    starts = range(0, len(ordered), size)
+    return {f"{number:04d}": ordered[first : first + size] for number, first in enumerate(starts, start=1)}
+
+
 def there(files: Mapping[str, str]) -> list[str]:
     """Return the files on this machine that exist, for Snakemake to watch.
 

@@ -87,7 +87,12 @@ def named_entries(description: str, entries: Mapping[str, Schema], required: Seq
 
 
 def ladder(
-    description: str, table: Mapping[str, Method], first: Sequence[str], limits: Limits, kind: str
+    description: str,
+    table: Mapping[str, Method],
+    first: Sequence[str],
+    limits: Limits,
+    kind: str,
+    **others: Schema,
 ) -> Schema:
     """Return the schema of a ladder of methods.
 
@@ -97,6 +102,7 @@ def ladder(
         first: the default ladder.
         limits: of the gate, by figure.
         kind: ``volumes`` or ``rasters``.
+        others: further keys of the section.
     """
     table = of_kind(table, kind)
     summaries = "; ".join(f"{name}: {method.summary.rstrip('.')}" for name, method in table.items())
@@ -115,6 +121,7 @@ def ladder(
         },
         options=section("each method's own options, by its name", **options),
         gate=limits_schema(limits),
+        **others,
     )
 
 

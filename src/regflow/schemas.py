@@ -70,6 +70,15 @@ def samples_schema(kind: str = "volumes") -> Schema:
     return table_row("one row of a sample sheet", _COLUMNS, REQUIRED_COLUMNS, patterns)
 
 
+BATCH: Schema = {
+    "type": "integer",
+    "minimum": 1,
+    "description": "samples per job: a network loads once for all of them, and a GPU takes those of one "
+    "size together; 1 gives each sample a job of its own",
+    "default": 1,
+}
+
+
 def config_schema(kind: str = "volumes") -> Schema:
     """Return the JSON schema of the configuration, with a description and default for each key."""
     if kind == "rasters":
@@ -101,7 +110,7 @@ def config_schema(kind: str = "volumes") -> Schema:
             INITIALIZE_LIMITS,
             kind,
         ),
-        refine=ladder("deformable alignment", refine.METHODS, ["greedy"], refined, kind),
+        refine=ladder("deformable alignment", refine.METHODS, ["greedy"], refined, kind, batch=BATCH),
         apply=section("the products: resampled once, from the original files", **apply.OPTIONS),
         assess=section(
             "what is measured, and the limits of the verdict",

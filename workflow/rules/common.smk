@@ -10,6 +10,7 @@ from regflow.samples import (
     described,
     earlier_dates,
     fixed_images,
+    in_batches,
     read_cohort,
     stated,
     there,
@@ -28,6 +29,7 @@ if settings["kind"] == "rasters":
 
 fixed = fixed_images(samples.values())
 subjects = described(samples.values(), stated(settings["kind"]))
+batches = in_batches(samples, settings["refine"].get("batch", 1))
 before = earlier_dates(settings, samples.values())
 
 hand_down()
@@ -74,6 +76,28 @@ def fixed_manifest(wildcards):
 def fixed_prepared(wildcards):
     """Return the working copy of a sample's fixed image."""
     return f"<results>/preprocess/fixed/{samples[wildcards.sample].fixed.name}"
+
+
+def batch_of(pattern):
+    """Return an input function: what a pattern stands for, for each sample of a batch."""
+    return lambda wildcards: expand(pattern, sample=batches[wildcards.batch])
+
+
+def batch_fixed(wildcards):
+    """Return the working copies of the fixed images of a batch, one per sample."""
+    return [
+        f"<results>/preprocess/fixed/{samples[name].fixed.name}"
+        for name in batches[wildcards.batch]
+    ]
+
+
+def batch_of_sample(wildcards):
+    """Return the batch that a sample is refined in."""
+    return [
+        f"<results>/refine-batch/{batch}"
+        for batch, names in batches.items()
+        if wildcards.sample in names
+    ]
 
 
 def earlier_date(wildcards):

@@ -1,7 +1,9 @@
 """The deformation that is left after the affine transform, and its inverse, by a gated ladder."""
 
 import logging
-from collections.abc import Mapping
+import os
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from regflow.core.errors import InputError, RegistrationError
+from regflow.core.files import whole_directory
 from regflow.core.gate import Verdict, judge
 from regflow.core.image import Image
 from regflow.core.io.transforms import read_transform, write_transform
@@ -17,7 +21,7 @@ from regflow.core.similarity import lncc, normalized_mutual_information
 from regflow.core.transform import Composite, DisplacementField, Transform, flatten
 from regflow.methods.ladder import Climb, climb
 from regflow.methods.refine import METHODS
-from regflow.stages.outcome import Outcome, conclude, done, timed
+from regflow.stages.outcome import Outcome, conclude, done, read_outcome, timed
 from regflow.stages.working import read_working
 
 log = logging.getLogger(__name__)
@@ -52,6 +56,16 @@ class Refined:
     forward: Transform
     inverse: Transform
     climb: Climb
+
+
+@dataclass(frozen=True)
+class Job:
+    """A sample of a batch: its id, and the directories that the stages before have written."""
+
+    sample: str
+    fixed: str
+    moving: str
+    initial: str
 
 
 class Examiner:
@@ -93,6 +107,7 @@ def deform(
     threads: int = 1,
     seed: int = 0,
     log_file: Path | None = None,
+    answer: Transform | None = None,
 ) -> Refined:
     """Find the deformation and its inverse.
 
@@ -104,6 +119,7 @@ def deform(
         threads: most threads to use; no result depends on it.
         seed: of every random choice.
         log_file: where elastix's own log goes, if it runs.
+        answer: what a network has answered for this pair already.
 
     Raises:
         InputError: an unknown method.
@@ -111,7 +127,7 @@ def deform(
     """
     limits = settings.get("gate", {})
     examine = Examiner(fixed, moving, initial, limits)
-    shared = {"threads": threads, "seed": seed, "log": log_file}
+    shared = {"threads": threads, "seed": seed, "log": log_file, "answer": answer}
     found = climb(
         "refine",
         METHODS,
@@ -142,6 +158,7 @@ def refine(
     settings: Mapping[str, Any],
     seed: int = 0,
     threads: int = 1,
+    answer: Transform | None = None,
 ) -> Outcome:
     """Refine one sample: ``transform.h5`` (fixed to moving), ``inverse.h5``, ``stage.json``.
 
@@ -153,19 +170,102 @@ def refine(
         settings: the ``refine`` section of the configuration.
         seed: of every random choice.
         threads: most threads to use.
+        answer: what a network has answered for this sample already.
     """
 
     def work(folder: Path) -> Outcome:
         fixed, moving = (read_working(path) for path in prepared)
         start = read_transform(Path(initial) / "transform.h5")
         found = deform(
-            fixed, moving, start, settings, threads=threads, seed=seed, log_file=folder / "elastix.log"
+            fixed,
+            moving,
+            start,
+            settings,
+            threads=threads,
+            seed=seed,
+            log_file=folder / "elastix.log",
+            answer=answer,
         )
         write_transform(folder / "transform.h5", found.forward)
         write_transform(folder / "inverse.h5", found.inverse)
         return done(found.climb.verdict, found.climb.steps, method=found.climb.method)
 
     return conclude("refine", sample, output, [*prepared, initial], work)
+
+
+def refine_batch(
+    output: str | Path,
+    *,
+    jobs: Sequence[Job],
+    settings: Mapping[str, Any],
+    seed: int = 0,
+    threads: int = 1,
+) -> None:
+    """Refine several samples in one process: a directory like :func:`refine`'s for each, by its id.
+
+    Every sample gets what it would get by itself, and fails by itself.
+
+    Args:
+        output: directory to write.
+        jobs: the samples.
+        settings: the ``refine`` section of the configuration.
+        seed: of every random choice.
+        threads: most threads to use.
+    """
+    with whole_directory(output) as folder:
+        answered = _answers(jobs, settings, {"threads": threads, "seed": seed})
+        for job in jobs:
+            refine(
+                folder / job.sample,
+                sample=job.sample,
+                prepared=(job.fixed, job.moving),
+                initial=job.initial,
+                settings=settings,
+                seed=seed,
+                threads=threads,
+                answer=answered.get(job.sample),
+            )
+
+
+def take_from_batch(batch: str | Path, sample: str, output: str | Path) -> None:
+    """Give a sample's part of a batch its own place; files are linked, not copied, where possible."""
+    with whole_directory(output) as folder:
+        for path in sorted((Path(batch) / sample).iterdir()):
+            try:
+                os.link(path, folder / path.name)
+            except OSError:
+                shutil.copy2(path, folder / path.name)
+
+
+def _answers(
+    jobs: Sequence[Job], settings: Mapping[str, Any], shared: Mapping[str, Any]
+) -> dict[str, Transform]:
+    """Ask the network, where it comes first, about all samples that got so far; by sample."""
+    if settings["methods"][0] != "voxelmorph":
+        return {}
+    from regflow.methods.refine.voxelmorph import Request, answers
+
+    ready = [
+        job
+        for job in jobs
+        if all(read_outcome(part).state == "done" for part in (job.fixed, job.moving, job.initial))
+    ]
+    requests = [
+        Request(
+            read_working(job.fixed),
+            read_working(job.moving),
+            read_transform(Path(job.initial) / "transform.h5"),
+        )
+        for job in ready
+    ]
+    options = METHODS["voxelmorph"].complete(settings.get("options", {}).get("voxelmorph", {}))
+    try:
+        found = answers(requests, {**options, **shared}, settings["batch"])
+    except (InputError, RegistrationError) as error:
+        # Each sample then meets the reason in its own ladder, which may have other methods.
+        log.info("refine: asked one by one: %s", error)
+        return {}
+    return {job.sample: answer for job, answer in zip(ready, found, strict=True)}
 
 
 def _fields(transform: Transform) -> list[DisplacementField]:

@@ -1,0 +1,59 @@
+"""Samples refined several at a time: a job for each batch, and the same results."""
+
+import torch
+from study import FAST, planned
+
+from regflow.core.files import read_json
+from regflow.methods.refine.weights import Description, build_network, save_weights
+from regflow.samples import in_batches
+
+SAMPLES = ("mni6", "icbm2009a")
+TINY = Description(
+    ndim=3,
+    channels=(4, 4, 4, 4),
+    unet_out_channels=4,
+    final_channels=(4,),
+    spacing=8.0,
+    intensity={"method": "percentile"},
+    half_resolution=False,
+    fold=2,
+    search=1,
+)
+
+
+def test_batches_keep_the_order_of_the_sheet():
+    assert in_batches("abcde", 2) == {"0001": ["a", "b"], "0002": ["c", "d"], "0003": ["e"]}
+    assert in_batches([], 4) == {}
+
+
+def test_a_batch_is_one_job_and_gives_the_same_bytes(make_study, tmp_path):
+    torch.manual_seed(0)
+    save_weights(tmp_path / "tiny.safetensors", build_network(TINY), TINY)
+    refined = {
+        "methods": ["voxelmorph", "greedy"],
+        "options": {"voxelmorph": {"weights": str(tmp_path / "tiny.safetensors"), "polish": "greedy"}},
+    }
+    alone = make_study(**{**FAST, "refine": refined})
+    together = make_study(**{**FAST, "refine": {**refined, "batch": 2}})
+    jobs = planned(together.snakemake("--dry-run").stdout)
+    assert jobs["refine_batch"] == 1
+    assert jobs["refine"] == len(SAMPLES)
+    for study in (alone, together):
+        ended = study.snakemake("results/refine/mni6", "results/refine/icbm2009a")
+        assert ended.returncode == 0, ended.stderr
+    for sample in SAMPLES:
+        assert read_json(together.results("refine", sample, "stage.json"))["details"]["method"] == "voxelmorph"
+    found = together.checksums("refine/*/*.h5")
+    assert len(found) == 2 * len(SAMPLES)
+    assert found == alone.checksums("refine/*/*.h5")
+    assert not together.results("refine-batch", "0001").exists()
+
+
+def test_a_sample_that_failed_before_leaves_the_others_of_its_batch_alone(make_study):
+    study = make_study(**{**FAST, "refine": {"methods": ["greedy"], "batch": 2}})
+    study.config["initialize"] = {"methods": ["moments"]}
+    study.rows[0]["moving"] = "missing.nii.gz"
+    ended = study.write().snakemake("results/refine/mni6", "results/refine/icbm2009a")
+    assert ended.returncode == 0, ended.stderr
+    states = [read_json(study.results("refine", sample, "stage.json"))["state"] for sample in SAMPLES]
+    assert states == ["skipped", "done"]

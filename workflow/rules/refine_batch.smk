@@ -1,0 +1,58 @@
+rule refine_batch:
+    """Find the deformations of several samples in one job: a network loads once for all of them.
+
+    No GPU is asked for here: a profile gives one where the methods can use it, as workflow/profiles/slurm
+    does (set-resources).
+    """
+    input:
+        fixed=batch_fixed,
+        moving=batch_of("<results>/preprocess/moving/{sample}"),
+        initial=batch_of("<results>/initialize/{sample}"),
+    output:
+        temp(directory("<results>/refine-batch/{batch}")),
+    log:
+        "<logs>/refine-batch/{batch}.log",
+    benchmark:
+        "<benchmarks>/refine-batch/{batch}.tsv"
+    conda:
+        "../../envs/registration.yaml"
+    threads: 4
+    resources:
+        mem_mb=growing(8000 + 500 * settings["refine"]["batch"]),
+        runtime=growing(60 * settings["refine"]["batch"]),
+        gpu=0,
+    params:
+        samples=lambda wildcards: batches[wildcards.batch],
+        settings=settings["refine"],
+        seed=settings["seed"],
+        digest=source_digest("stages.refine"),
+    message:
+        "batch {wildcards.batch}: deformable"
+    script:
+        "../scripts/refine_batch.py"
+
+
+localrules:
+    refine,
+
+
+rule refine:
+    """Give a sample's part of its batch its own place."""
+    input:
+        batch_of_sample,
+    output:
+        directory("<results>/refine/{sample}"),
+    log:
+        "<logs>/refine/{sample}.log",
+    benchmark:
+        "<benchmarks>/refine/{sample}.tsv"
+    conda:
+        "../../envs/registration.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(500),
+        runtime=growing(5),
+    params:
+        digest=source_digest("stages.refine"),
+    script:
+        "../scripts/take_from_batch.py"
