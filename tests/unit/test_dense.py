@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from known_scenes import COLS, ROWS, error_px, fixed, moving, red
 
 from regflow.core.errors import RegistrationError
@@ -11,13 +12,14 @@ from regflow.core.image import Image
 from regflow.core.transform import Affine
 from regflow.methods.refine import METHODS
 from regflow.methods.refine.dense import add, bring, chunks, dense
+from regflow.methods.refine.weights import Description, build_network, save_weights
 from regflow.synthetic_scenes import moved_scene, random_waves
 
 IDENTITY = Affine.identity(2)
 
 
-def run(one, other, **given):
-    shared = {"threads": 2, "seed": 0}
+def run(one, other, threads=2, **given):
+    shared = {"threads": threads, "seed": 0}
     return dense(one, other, IDENTITY, {**METHODS["dense"].complete(given), **shared})
 
 
@@ -79,3 +81,64 @@ def test_scenes_without_common_pixels_are_one_sentence():
     empty = replace(moving(), mask=np.zeros((ROWS, COLS), bool))
     with pytest.raises(RegistrationError, match="too few valid pixels"):
         run(fixed(), empty)
+
+
+def weights_that_answer(path, shift):
+    """Write a network that answers with one velocity, in pixels, whatever it sees."""
+    described = Description(
+        ndim=2,
+        channels=(4, 4, 4, 4),
+        unet_out_channels=4,
+        final_channels=(4,),
+        spacing=1.0,
+        intensity={"method": "percentile", "low": 1.0, "high": 99.0},
+        half_resolution=False,
+        fold=2,
+    )
+    network = build_network(described)
+    last = [module for module in network.modules() if isinstance(module, torch.nn.Conv2d)][-1]
+    with torch.no_grad():
+        last.weight.zero_()
+        last.bias.copy_(torch.tensor(shift) / described.fold)
+    save_weights(path, network, described)
+    return str(path)
+
+
+def shifted(shift):
+    """Return the fixed scene moved by rows and columns."""
+    data = np.roll(red(), shift, axis=(0, 1))
+    return Image(data[None], fixed().grid, np.ones(data.shape, bool))
+
+
+NETWORK = {"engine": "voxelmorph", "tie_points": None, "chunk_px": 320, "halo_px": 48}
+
+
+def test_chunks_are_answered_by_a_network(tmp_path):
+    path = weights_that_answer(tmp_path / "shift.safetensors", (2.0, -3.0))
+    asked = {"weights": path, "symmetric": False, "device": "cpu"}
+    found = run(fixed(), shifted((2, -3)), **NETWORK, engine_options=asked)
+    points = fixed().grid.center[None]
+    np.testing.assert_allclose(found.apply(points) - points, [[-30.0, -20.0]], atol=1e-3)
+
+
+def test_an_answer_that_worsens_a_chunk_is_left_out(tmp_path):
+    path = weights_that_answer(tmp_path / "shift.safetensors", (2.0, -3.0))
+    asked = {"weights": path, "symmetric": False, "device": "cpu"}
+    with pytest.raises(RegistrationError):
+        run(fixed(), shifted((-2, 3)), **NETWORK, engine_options=asked)
+
+
+def test_a_polished_answer_does_not_depend_on_threads(tmp_path):
+    path = weights_that_answer(tmp_path / "shift.safetensors", (1.5, -2.5))
+    asked = {"weights": path, "symmetric": False, "device": "cpu", "polish": "greedy"}
+    other = shifted((2, -3))
+    points = fixed().grid.to_world(
+        np.stack(np.meshgrid(np.arange(40.0, 500, 9), np.arange(40.0, 500, 9)), -1)
+    )
+    points = points.reshape(-1, 2)
+    one, two = (
+        run(fixed(), other, threads, **NETWORK, engine_options=asked).apply(points) for threads in (1, 2)
+    )
+    np.testing.assert_array_equal(one, two)
+    left = np.linalg.norm(one - points - [-30.0, -20.0], axis=1) / 10
+    assert np.median(left) < 0.2

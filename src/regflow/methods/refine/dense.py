@@ -27,6 +27,8 @@ Engine = Callable[[Array, Array, Array, Mapping[str, Any]], Array]
 """Fixed pixels, moving pixels on them, where both are valid, and options; gives a field ``(2, h, w)``
 of rows and columns."""
 
+Refiner = Callable[[Image, Image, Transform, Mapping[str, Any]], Transform]
+
 STEP_PX = 4
 MOST_NODES = 4096
 """Along the longer side of the field."""
@@ -45,7 +47,24 @@ FOR_SCENES: dict[str, dict[str, Any]] = {
         "masks": "both",
         "device": "cpu",
     },
-    "instance-optimization": {"radius": 6, "shrink": [2, 1], "iterations": [40, 40], "masks": "both"},
+    "instance-optimization": {
+        "radius": 6,
+        "shrink": [2, 1],
+        "iterations": [40, 40],
+        "masks": "both",
+        "weights": "scenes2d",
+    },
+    "voxelmorph": {
+        "weights": "scenes2d",
+        "polish_options": {
+            "shrink": [1],
+            "iterations": [30],
+            "radius": [6],
+            "update_sigma": [6.0],
+            "field_sigma": [0.5],
+            "masks": "both",
+        },
+    },
 }
 """What the engines take in place of their defaults: wide windows, because scenes are noise and texture
 at the pixel, and their displacements smooth."""
@@ -222,12 +241,29 @@ def _greedy(fixed: Array, moving: Array, valid: Array, options: Mapping[str, Any
 def _instance_optimization(fixed: Array, moving: Array, valid: Array, options: Mapping[str, Any]) -> Array:
     from regflow.methods.refine.instance_optimization import instance_optimization
 
+    return _on_pixels(instance_optimization, fixed, moving, valid, options)
+
+
+def _voxelmorph(fixed: Array, moving: Array, valid: Array, options: Mapping[str, Any]) -> Array:
+    from regflow.methods.refine.voxelmorph import voxelmorph
+
+    return _on_pixels(voxelmorph, fixed, moving, valid, options)
+
+
+def _on_pixels(
+    method: Refiner, fixed: Array, moving: Array, valid: Array, options: Mapping[str, Any]
+) -> Array:
+    """Run a method of whole images on a chunk, whose world is its pixels."""
     grid = Grid(fixed.shape, np.eye(3))
     one, other = (Image(values[None], grid, valid) for values in (fixed, moving))
-    found = instance_optimization(one, other, Affine.identity(2), options)
+    found = method(one, other, Affine.identity(2), options)
     rows, cols = np.indices(fixed.shape)
     points = np.stack([cols, rows], axis=-1).reshape(-1, 2).astype(np.float64)
     return (found.apply(points) - points).T.reshape(2, *fixed.shape)[::-1].astype(np.float32)
 
 
-ENGINES: dict[str, Engine] = {"greedy": _greedy, "instance-optimization": _instance_optimization}
+ENGINES: dict[str, Engine] = {
+    "greedy": _greedy,
+    "instance-optimization": _instance_optimization,
+    "voxelmorph": _voxelmorph,
+}

@@ -4,9 +4,9 @@ from typing import Any
 
 DENSE: dict[str, dict[str, Any]] = {
     "engine": {
-        "enum": ["greedy", "instance-optimization"],
-        "description": "what finds the field of a chunk: greedy diffeomorphic steps, or Adam on a "
-        "VoxelMorph velocity field for this chunk alone",
+        "enum": ["greedy", "instance-optimization", "voxelmorph"],
+        "description": "what finds the field of a chunk: greedy diffeomorphic steps, Adam on a VoxelMorph "
+        "velocity field for this chunk alone, or a trained network's answer",
         "default": "greedy",
     },
     "engine_options": {
