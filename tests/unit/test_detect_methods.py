@@ -120,6 +120,42 @@ def test_ir_mad_is_the_papers_on_real_dates():
     assert found.figures["correlation_first"] == pytest.approx(rho[0], abs=1e-6)
 
 
+class CountedTiles(HeldTiles):
+    """Tiles that count how often all of them are gone through."""
+
+    passes = 0
+
+    def map(self, function):
+        type(self).passes += 1
+        return super().map(function)
+
+
+@pytest.mark.parametrize("name", ["ir-mad", "cva"])
+def test_rounds_over_all_pixels_begin_where_those_over_a_few_end(name, monkeypatch):
+    before, after = sentinel(), later(sentinel(), 25)
+    valid = np.random.default_rng(3).random(before.shape[1:]) > 0.1
+    whole = HeldTiles.of(before, after, valid)
+    passes = []
+    for few in (None, whole):
+        monkeypatch.setattr(CountedTiles, "passes", 0)
+        fit(name, CountedTiles(whole.tiles, few=few))
+        passes.append(CountedTiles.passes)
+    assert passes[1] < 0.6 * passes[0]
+
+
+@pytest.mark.parametrize("name", ["ir-mad", "cva"])
+def test_where_the_rounds_begin_is_not_where_they_end(name):
+    before, after = sentinel(), later(sentinel(), 25)
+    whole = HeldTiles.of(before, after, np.ones(before.shape[1:], bool))
+    few = HeldTiles([tile.thinned(5, 0, 0) for tile in whole.tiles])
+    plain, from_few, alone = (
+        statistic(fit(name, tiles).model.difference(before, after))
+        for tiles in (whole, HeldTiles(whole.tiles, few=few), few)
+    )
+    assert np.abs(from_few / plain - 1).mean() < 0.5 * np.abs(alone / plain - 1).mean()
+    assert np.abs(from_few / plain - 1).mean() < 0.005
+
+
 def test_a_fit_is_the_same_however_many_threads():
     before, after = sentinel(), later(sentinel(), 25)
     valid = np.ones(before.shape[1:], bool)

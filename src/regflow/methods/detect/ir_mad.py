@@ -81,6 +81,22 @@ def ir_mad(tiles: Tiles, options: Mapping[str, Any]) -> Fit:
     Raises:
         RegistrationError: no valid pixel, a constant band or dependent bands, or copies.
     """
+    found, history, converged = _settled(tiles, options)
+    if not converged:
+        log.warning("ir-mad: correlations still move after %d rounds; allow more iterations", len(history))
+    model = found.model()
+    if options["calibrate"]:
+        model = replace(calibrated(tiles, model), back=model.back)
+    figures = {"iterations": float(len(history)), "converged": float(converged), **history[-1]}
+    return Fit(model, figures, history)
+
+
+def _settled(tiles: Tiles, options: Mapping[str, Any]) -> tuple[Canonical, list[dict[str, float]], bool]:
+    """Go through the rounds; return the last, a record of each, and whether they settled.
+
+    Where the pixels have a part that is quick to go through, the rounds over all begin where that
+    part's end: the fixed point is that of all pixels, and a few rounds are left to it.
+    """
     sums = tiles.map(_pair_moments)
     total = merged(part for part, _ in sums)
     bands = max(count for _, count in sums)
@@ -93,6 +109,8 @@ def ir_mad(tiles: Tiles, options: Mapping[str, Any]) -> Fit:
     narrowing = weights_narrowing(freedom) if options["calibrate"] else 1.0
     history = [_record(found, 1.0)]
     converged = rounds == 1
+    if tiles.few is not None and not converged:
+        found, _, _ = _settled(tiles.few, options)
     while len(history) < rounds and not converged:
         weighted = merged(tiles.map(partial(_no_change_moments, model=found.model())))
         previous, found = found, canonical(weighted, bands, float(options["regularization"]))
@@ -100,13 +118,7 @@ def ir_mad(tiles: Tiles, options: Mapping[str, Any]) -> Fit:
         history.append(_record(found, weighted.weight / total.weight))
         step = float(np.abs(found.correlation - previous.correlation).max())
         converged = step < float(options["tolerance"])
-    if not converged:
-        log.warning("ir-mad: correlations still move after %d rounds; allow more iterations", rounds)
-    model = found.model()
-    if options["calibrate"]:
-        model = replace(calibrated(tiles, model), back=model.back)
-    figures = {"iterations": float(len(history)), "converged": float(converged), **history[-1]}
-    return Fit(model, figures, history)
+    return found, history, converged
 
 
 def weights_narrowing(freedom: int) -> float:

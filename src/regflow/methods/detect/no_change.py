@@ -45,11 +45,14 @@ def calibrated(tiles: Tiles, model: ChangeModel) -> ChangeModel:
     """
     limit = chi_square_limit(CENTRAL_SHARE, model.freedom)
     scale = _consistency(model.freedom, limit)
+    if tiles.few is not None:
+        model = calibrated(tiles.few, model)
     every = merged(tiles.map(partial(_variate_moments, model=model)))
     _enough(every, model.freedom)
     split = np.hstack([np.eye(model.freedom), -np.eye(model.freedom)])
     floor = SMALLEST_VARIANCE * np.diag(np.abs(split) @ np.diag(every.covariance))
-    model, floor = _whitened(model, split @ every.mean, split @ every.covariance @ split.T, floor)
+    if tiles.few is None:
+        model, floor = _whitened(model, split @ every.mean, split @ every.covariance @ split.T, floor)
     for _ in range(ITERATIONS):
         found = merged(tiles.map(partial(_central_moments, model=model, limit=limit)))
         _enough(found, model.freedom)

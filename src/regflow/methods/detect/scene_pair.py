@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from regflow.core.chunks import Window, Workers, blocks, over_blocks
 from regflow.core.image import Image
 from regflow.core.scene import read_block
-from regflow.methods.detect.tiles import TILE, HeldTiles, PairTile, tile_windows
+from regflow.methods.detect.tiles import TILE, HeldTiles, PairTile, Tiles, tile_windows
 
 Result = TypeVar("Result")
 
@@ -75,6 +75,7 @@ class SceneTiles:
 
     pair: ScenePair
     workers: Workers
+    few: Tiles | None = None
     describe: str = "statistics"
 
     def map(self, function: Callable[[PairTile], Result]) -> list[Result]:

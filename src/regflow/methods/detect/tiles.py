@@ -34,10 +34,12 @@ class PairTile:
 
     def pixels(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the valid pixels of both dates, ``(C, n)`` and ``(D, n)`` float64."""
-        return (
-            np.ascontiguousarray(self.before[:, self.valid], dtype=np.float64),
-            np.ascontiguousarray(self.after[:, self.valid], dtype=np.float64),
+        every = bool(self.valid.all())
+        before, after = (
+            values.reshape(len(values), -1) if every else values[:, self.valid]
+            for values in (self.before, self.after)
         )
+        return np.ascontiguousarray(before, np.float64), np.ascontiguousarray(after, np.float64)
 
     def window(self, rows: slice, cols: slice) -> "PairTile":
         """Return a part of the tile."""
@@ -58,6 +60,10 @@ class PairTile:
 class Tiles(Protocol):
     """A scene pair as its tiles, which can be gone through any number of times."""
 
+    @property
+    def few(self) -> "Tiles | None":
+        """Some of the pixels, quick to go through: rounds over all of them begin where these end."""
+
     def map(self, function: Callable[[PairTile], Result]) -> list[Result]:
         """Return ``function`` of every tile, in row-major order of the tiles."""
         ...
@@ -70,10 +76,12 @@ class HeldTiles:
     Attributes:
         tiles: in row-major order of the scene.
         threads: tiles worked on together; no result depends on it.
+        few: see :class:`Tiles`.
     """
 
     tiles: list[PairTile]
     threads: int = 1
+    few: Tiles | None = None
 
     def map(self, function: Callable[[PairTile], Result]) -> list[Result]:
         """Return ``function`` of every tile, in order."""

@@ -37,7 +37,7 @@ from regflow.stages.rasters.detect_inputs import (
     residual_px,
     warped_scene,
 )
-from regflow.stages.rasters.detect_options import LARGEST_RESIDUAL_PX, LIMITS
+from regflow.stages.rasters.detect_options import LARGEST_RESIDUAL_PX, LIMITS, OPTIONS
 
 log = logging.getLogger(__name__)
 
@@ -99,11 +99,8 @@ def detect_changes(
     """
     steps: list[dict[str, Any]] = []
     with timed(steps, "statistics", method=settings["method"]):
-        tiles: Tiles = (
-            SceneTiles(pair, workers)
-            if settings["pixels"] is None
-            else sampled(pair, workers, settings["pixels"])
-        )
+        few = sampled(pair, workers, settings["pixels"] or OPTIONS["pixels"]["default"])
+        tiles: Tiles = SceneTiles(pair, workers, few) if settings["pixels"] is None else few
         fit = _fit(tiles, settings)
         limit = limit_of(tiles, fit.model, settings["threshold"], settings["level"])
         lines = _normalized(tiles, fit, settings)
