@@ -20,6 +20,8 @@ WAVELENGTH_SHARE = 0.4
 GAIN, OFFSET, NOISE_SHARE = 1.2, 50.0, 0.03
 """Of the moving scene's contrast, and noise in both, in shares of the band's spread."""
 STRIP = 512
+SQUARE = 2048
+"""Pixels of the pattern that lie as they are, side by side."""
 COARSE_PX = 32
 ORIGIN = (300000.0, 5900000.0, 10.0)
 
@@ -81,19 +83,23 @@ def _write(folder: Path, band: NDArray[np.float32], grid: Grid, truth: Waves) ->
 
 
 def _ground(band: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Continue a band by pieces of itself, turned and mirrored at random.
+    """Continue a band by mirroring, in squares that lie anywhere in the endless pattern, turned at random.
 
-    In a regular pattern of them a shift by its period would be as right as the true one.
+    The pattern itself has a period, and a shift by it would be as right as the true one.
     """
     rng = np.random.default_rng(1)
-    side = min(band.shape)
     ground = np.empty(shape, np.float32)
-    for top in range(0, shape[0], side):
-        for left in range(0, shape[1], side):
-            row, col = (int(rng.integers(size - side + 1)) for size in band.shape)
-            piece = np.rot90(band[row : row + side, col : col + side], int(rng.integers(4)))
-            piece = piece[:, ::-1] if rng.integers(2) else piece
-            place = ground[top : top + side, left : left + side]
+    for top in range(0, shape[0], SQUARE):
+        for left in range(0, shape[1], SQUARE):
+            first = top == left == 0
+            corner = (0, 0) if first else rng.integers(0, 2 * max(band.shape), 2).tolist()
+            rows, cols = (
+                np.abs(np.mod(start + np.arange(SQUARE) + size - 1, 2 * size - 2) - size + 1)
+                for start, size in zip(corner, band.shape, strict=True)
+            )
+            piece = band[np.ix_(rows, cols)]
+            piece = piece if first else np.rot90(piece, int(rng.integers(4)))
+            place = ground[top : top + SQUARE, left : left + SQUARE]
             place[:] = piece[: place.shape[0], : place.shape[1]]
     return ground
 

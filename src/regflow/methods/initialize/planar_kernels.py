@@ -72,7 +72,7 @@ def look_up(values: Any, valid: Any, matrix: Any, weights: Any, rows: int, colum
 
 
 @njit(cache=True, nogil=True)
-def _weighed(values: Any, weights: Any, above: int, first: int, down: int, across: int) -> Any:
+def _weighed(values: Any, weights: Any, above: Any, first: Any, down: Any, across: Any) -> Any:
     total = np.float32(0.0)
     for i in range(np.uint32(2 * REACH)):
         line = np.float32(0.0)
@@ -83,7 +83,7 @@ def _weighed(values: Any, weights: Any, above: int, first: int, down: int, acros
 
 
 @njit(cache=True, nogil=True)
-def _all_valid(valid: Any, above: int, first: int) -> bool:
+def _all_valid(valid: Any, above: Any, first: Any) -> bool:
     for i in range(np.uint32(2 * REACH)):
         for j in range(np.uint32(2 * REACH)):
             if not valid[above + i, first + j]:
