@@ -16,7 +16,7 @@ from regflow.synthetic_modalities import MODALITIES, read_bands
 from regflow.synthetic_scenes import moved_scene, random_waves, turned
 
 CORNER = (208, 500)
-SMALL, LARGE = (440, 460), (600, 640)
+SMALL, LARGE = (440, 460), (560, 640)
 PLACE = np.array([[10.0, 0, 5e5], [0, -10.0, 5.8e6], [0, 0, 1]])
 SLIDE = Grid(SMALL, np.eye(3))
 
