@@ -25,9 +25,9 @@ TIE_POINTS: dict[str, dict[str, Any]] = {
         "default": 16,
     },
     "channels": {
-        "enum": ["auto", "intensity", "gradients"],
-        "description": "what is compared: intensities (like contrast), oriented gradients (other "
-        "sensors), or whichever agrees better in the data at hand",
+        "enum": ["auto", "intensity", "inverted", "gradients"],
+        "description": "what is compared: intensities (like contrast), those of the inverted moving "
+        "scene, oriented gradients (other sensors), or whichever agrees best in the data at hand",
         "default": "auto",
     },
     "field_spacing_px": {

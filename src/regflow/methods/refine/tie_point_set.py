@@ -43,7 +43,7 @@ class TiePoints:
         measures: further columns ``(N,)`` by name.
         reason: ``(N,)`` index into :data:`REASONS`.
         window_px: side of the windows.
-        channels: ``intensity`` or ``gradients``: what was compared.
+        channels: ``intensity``, ``inverted`` or ``gradients``: what was compared.
         residuals: ``(N, 2)`` shift less the fitted field's, pixels; NaN before the fit.
     """
 

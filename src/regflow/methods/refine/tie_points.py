@@ -41,10 +41,12 @@ SPLINE_REACH = 8
 """Taps of the cubic B-spline's prefilter on each side: the next is below 3e-5."""
 CONVINCING_CORRELATION = 0.8
 CONVINCING_SHARE = 0.7
-"""Intensities are taken without trying gradients when the median correlation and the share of points
+"""Nothing further is tried when the median correlation and the share of points
 that count are above these."""
+CHANNELS = ("intensity", "inverted", "gradients")
+"""What can be compared, in the order in which it is tried: where all work the first is the most exact."""
 GRADIENTS_GAIN = 1.25
-"""Times as many points that gradients must match to be preferred."""
+"""Times as many points that a later one must match to be preferred."""
 INTERPOLATION_PX = 0.002
 """Largest error of reading the displacement field linearly between its samples."""
 
@@ -61,6 +63,7 @@ class Tile:
     plan: Array
     channels: int
     reach: int
+    inverted: bool = False
 
 
 def tie_points(fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any]) -> Transform:
@@ -127,18 +130,22 @@ def overlap(fixed: Grid, moving: Grid, initial: Transform) -> tuple[Array, Array
 def match(
     fixed: Image, moving: Image, initial: Transform, points: Array, options: Mapping[str, Any]
 ) -> TiePoints:
-    """Match points ``(N, 2)`` of the fixed scene; with intensities or gradients, as the data decide."""
+    """Match points ``(N, 2)`` of the fixed scene; by what ``options["channels"]`` says.
+
+    With ``auto`` by what matches most: intensities, those of the inverted moving scene, which noise
+    harms less than gradients, or gradients.
+    """
     wanted = options["channels"]
-    tried = []
-    if wanted in ("auto", "intensity"):
-        tried.append(_match_by(fixed, moving, initial, points, options, "intensity"))
-        if wanted == "auto" and _convincing(tried[0]):
-            return tried[0]
-    if wanted in ("auto", "gradients"):
-        tried.append(_match_by(fixed, moving, initial, points, options, "gradients"))
-    counts = [int(found.used.sum()) for found in tried]
-    # Where both work intensities are the more exact.
-    return tried[0] if counts[-1] <= GRADIENTS_GAIN * counts[0] else tried[-1]
+    names = CHANNELS if wanted == "auto" else (wanted,)
+    best: TiePoints | None = None
+    for name in names:
+        found = _match_by(fixed, moving, initial, points, options, name)
+        if best is None or found.used.sum() > GRADIENTS_GAIN * best.used.sum():
+            best = found
+        if _convincing(best):
+            break
+    assert best is not None
+    return best
 
 
 def fit_points(found: TiePoints, fixed: Grid, options: Mapping[str, Any]) -> tuple[Fit, TiePoints]:
@@ -207,11 +214,12 @@ def _match_by(
 
     guesses, jacobians = linearized(fixed.grid, moving.grid, initial, points)
     plan = _plan(options, fixed.grid)
-    directions = 0 if channels == "intensity" else DIRECTIONS
+    directions = DIRECTIONS if channels == "gradients" else 0
     tiles, order = [], []
     for chosen in _tiles(points):
         part = (points[chosen], guesses[chosen], jacobians[chosen])
-        tiles.append(Tile(fixed, moving, *part, plan, directions, _reach(plan, directions)))
+        tile = Tile(fixed, moving, *part, plan, directions, _reach(plan, directions), channels == "inverted")
+        tiles.append(tile)
         order.append(chosen)
     rows = np.full((len(points), len(COLUMNS)), np.nan)
     for chosen, filled in zip(order, _each(tiles, options), strict=True):
@@ -252,6 +260,9 @@ def match_tile(tile: Tile) -> Array:
         _block(tile.fixed, tile.points, np.full(2, tile.reach)),
         _block(tile.moving, tile.guesses, np.ceil(stretch * tile.reach)),
     )
+    if tile.inverted:
+        values, valid, first = sources[1]
+        sources = sources[0], (-values, valid, first)
     if all(source[1].any() for source in sources):
         taps = (gaussian_taps(SMOOTHING_PX), gaussian_taps(CHANNEL_SMOOTHING_PX), spline_taps())
         recipe = (tile.plan, tile.channels, *taps)
