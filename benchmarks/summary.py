@@ -9,6 +9,7 @@ from regflow.core.files import read_json, whole, write_json
 STARTS = ["case", "starts", "missed", "silent", "false_alarms", "tre_mm_mean", "tre_mm_max", "seconds_mean"]
 TIE_POINTS = ["program", "points", "used", "tie_rmse_px", "tie_p95_px", "field_rmse_px", "seconds", "peak_gb"]
 SCENES = ["job", "side_px", "cpu_seconds", "seconds", "peak_mb"]
+LEARNING = ["method", "epe_px_mean", "epe_px_p95", "cpu_seconds"]
 
 START, END = "<!-- results -->", "<!-- end of results -->"
 
@@ -65,6 +66,7 @@ TABLES = {
     ],
     "raster_starts": lambda results: [(name, rows, list(rows[0])) for name, rows in results.items()],
     "scenes": lambda results: [("by side", results["rows"], SCENES)],
+    "learning_scenes": lambda results: [(name, rows, LEARNING) for name, rows in results.items()],
     "startup": lambda rows: [("median seconds", rows, ["job", "seconds", "added_s"])],
 }
 
