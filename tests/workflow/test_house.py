@@ -104,6 +104,15 @@ def test_environments_hold_what_their_stages_import(stage, lock):
             assert distributions & held.keys(), f"{path.name} imports {top}"
 
 
+def test_the_environment_of_trainings_holds_what_they_import(lock):
+    held = env_pins(ROOT / "envs" / "registration.yaml")
+    owners = packages_distributions()
+    for path in closure(["regflow.training.product"]):
+        for top in third_party(path):
+            distributions = {canonicalize_name(name) for name in owners[top]}
+            assert distributions & held.keys(), f"{path.name} imports {top}"
+
+
 def third_party(path: Path) -> set[str]:
     """Return the top-level packages from outside that a module imports, type checking aside."""
     tree = ast.parse(path.read_text(encoding="utf-8"))

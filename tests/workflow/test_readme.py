@@ -20,6 +20,10 @@ from regflow.realdata import require
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ELSEWHERE = ("git clone", "source ")
 """Commands that make the place in which the tests already are."""
+TRAINING = """
+train:
+  {ndim: 2, shares: {shapes: 1}, channels: [4, 4, 4, 4], side: 32, passes: [1], steps: 2, validation_pairs: 2}
+"""
 
 
 def blocks(language: str) -> list[str]:
@@ -79,7 +83,7 @@ def shrink(study: Path, folder: Path) -> None:
     sheet.write_text(f"sample\tmoving\nsub-01\t{folder / 'subject.nii.gz'}\n")
     text = config.read_text(encoding="utf-8")
     assert "example:mni2009c" in text
-    config.write_text(text.replace("example:mni2009c", str(folder / "atlas.nii.gz")))
+    config.write_text(text.replace("example:mni2009c", str(folder / "atlas.nii.gz")) + TRAINING)
 
 
 def test_every_command_works(place):
@@ -103,9 +107,10 @@ def test_every_command_works(place):
         if command.startswith("regflow init"):
             shrink(here / command.split()[-1], place)
     assert {line.split()[1] for line in typed if line.startswith("regflow")} >= {
-        *("register", "apply", "detect", "init", "check", "run")
+        *("register", "apply", "detect", "init", "check", "run", "train", "weights")
     }
     assert (place / "study" / "results" / "report" / "index.html").is_file()
+    assert (place / "study" / "results" / "train" / "network.safetensors").is_file()
 
 
 def test_the_lines_of_python_work(place):

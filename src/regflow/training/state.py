@@ -38,7 +38,7 @@ class State:
 
 def save_state(path: Path, state: State, settings: Mapping[str, Any]) -> None:
     """Write a checkpoint; one that is being written never stands in a good one's place."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     tensors = {f"network.{name}": value for name, value in state.network.state_dict().items()}
     tensors |= {f"average.{name}": value for name, value in state.average.items()}
@@ -54,7 +54,7 @@ def save_state(path: Path, state: State, settings: Mapping[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole(path) as part:
         contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-        save_file(contiguous, part, metadata={KEY: json.dumps(header, sort_keys=True)})
+        part.write_bytes(save(contiguous, metadata={KEY: json.dumps(header, sort_keys=True)}))
 
 
 def load_state(path: Path, state: State, settings: Mapping[str, Any]) -> None:
