@@ -5,14 +5,15 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from regflow.core.errors import InputError
 from regflow.core.gate import Verdict
+from regflow.core.transform import Transform
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +59,47 @@ class Journal:
         for record in self.stages:
             spent[record["stage"]] = spent.get(record["stage"], 0.0) + record["seconds"]
         return {**spent, "total": time.perf_counter() - self.started}
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What the registration of one pair came to.
+
+    Attributes:
+        output: the folder with the products.
+        transform: fixed to moving world points; of scenes, both in the fixed scene's CRS.
+        verdict: of the registration as a whole.
+        quality: content of ``quality.json``.
+        seconds: by stage, and in ``total``; stages overlap, so they add up to more.
+    """
+
+    output: Path
+    transform: Transform
+    verdict: Verdict
+    quality: dict[str, Any]
+    seconds: dict[str, float]
+
+
+class Findings(Protocol):
+    """What looking at an image's files found."""
+
+    problems: list[str]
+    warnings: list[str]
+
+
+def refuse_unfit(findings: Iterable[Findings]) -> None:
+    """Log what is odd about the files of a pair, and refuse what is wrong.
+
+    Raises:
+        InputError: every problem found, one to a line.
+    """
+    looked_at = list(findings)
+    for found in looked_at:
+        for sentence in found.warnings:
+            log.warning("%s", sentence)
+    problems = [sentence for found in looked_at for sentence in found.problems]
+    if problems:
+        raise InputError("\n".join(dict.fromkeys(problems)))
 
 
 def writable(target: Path, products: Collection[str]) -> Path:

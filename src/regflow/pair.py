@@ -5,25 +5,23 @@ Snakemake and without intermediate files.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regflow.config import load_config
-from regflow.core.errors import InputError
 from regflow.core.files import whole_directory, write_json
-from regflow.core.gate import Verdict
 from regflow.core.image import Image
 from regflow.core.transform import Transform
-from regflow.journal import Journal, cores, telling_a_full_disk, writable
+from regflow.journal import Journal, Result, cores, refuse_unfit, telling_a_full_disk, writable
 from regflow.presets import merged, preset_settings
 from regflow.samples import Fixed, Sample
 
 if TYPE_CHECKING:
     from regflow.core.io.landmarks import Landmarks
-    from regflow.stages.assess import Pair
+    from regflow.stages.assess import Assessment, Pair
 
 log = logging.getLogger(__name__)
 
@@ -37,25 +35,6 @@ PRODUCTS = (
     "report.html",
 )
 """What the folder of a pair may hold; a folder that holds anything else is not written over."""
-
-
-@dataclass(frozen=True, eq=False)
-class Result:
-    """What :func:`register_pair` came to.
-
-    Attributes:
-        output: the folder with the files of :data:`PRODUCTS`.
-        transform: fixed to moving world points.
-        verdict: of the registration as a whole.
-        quality: content of ``quality.json``.
-        seconds: by stage, and in ``total``; stages overlap, so they add up to more.
-    """
-
-    output: Path
-    transform: Transform
-    verdict: Verdict
-    quality: dict[str, Any]
-    seconds: dict[str, float]
 
 
 def register_pair(
@@ -82,8 +61,7 @@ def register_pair(
         InputError: a file, the folder, the preset or a key of ``config`` is wrong.
         RegistrationError: no method gave a usable transform.
     """
-    from regflow.stages.assess import assess_pair
-    from regflow.stages.report import report_pair
+    from regflow.stages.ingest import examine
 
     target = writable(Path(output), PRODUCTS)
     settings = load_config(merged(merged({"samples": moving.moving}, preset_settings(preset)), config or {}))
@@ -91,27 +69,15 @@ def register_pair(
     count = threads or cores()
     with ThreadPoolExecutor(max(2, count)) as pool:
         with journal.stage("ingest"):
-            _refuse_unfit(fixed, moving, pool)
+            refuse_unfit(pool.map(examine, (fixed, moving)))
             originals = _read_both(fixed, moving, pool)
         pair = _align(originals, settings, journal, count)
         pair = replace(pair, landmarks=_landmarks(fixed, moving), truth=_truth(moving, pair.fixed))
         with whole_directory(target) as folder, telling_a_full_disk(folder):
             writing = _write_transforms(folder, pair, pool)
             writing.append(pool.submit(_apply, folder, moving, originals, pair, settings, journal))
-            with journal.stage("assess") as record:
-                found = assess_pair(pair, settings["assess"], threads=count)
-                record.update(verdict=found.verdict.to_dict(), steps=found.steps)
-            with journal.stage("report"):
-                report_pair(
-                    folder / "report.html",
-                    sample=moving.sample,
-                    pair=pair,
-                    assessment=found,
-                    stages=journal.stages,
-                    settings=settings["report"],
-                    facts=[("onto", Path(fixed.image).name), ("preset", preset)],
-                    provenance=[("Input files", f"fixed   {fixed.image}\nmoving  {moving.moving}")],
-                )
+            facts = [("onto", Path(fixed.image).name), ("preset", preset)]
+            found = _assess(folder, moving, pair, settings, journal, count, facts)
             for job in writing:
                 job.result()
             seconds = journal.seconds()
@@ -121,21 +87,34 @@ def register_pair(
     return Result(target, pair.forward, found.verdict, found.quality, seconds)
 
 
-def _refuse_unfit(fixed: Fixed, moving: Sample, pool: ThreadPoolExecutor) -> None:
-    """Look at all files.
+def _assess(
+    folder: Path,
+    moving: Sample,
+    pair: "Pair",
+    settings: Mapping[str, Any],
+    journal: Journal,
+    threads: int,
+    facts: Sequence[tuple[str, str]],
+) -> "Assessment":
+    """Measure the result and write its page."""
+    from regflow.stages.assess import assess_pair
+    from regflow.stages.report import report_pair
 
-    Raises:
-        InputError: every problem found, one to a line.
-    """
-    from regflow.stages.ingest import examine
-
-    both = list(pool.map(examine, (fixed, moving)))
-    for found in both:
-        for sentence in found.warnings:
-            log.warning("%s", sentence)
-    problems = [sentence for found in both for sentence in found.problems]
-    if problems:
-        raise InputError("\n".join(dict.fromkeys(problems)))
+    with journal.stage("assess") as record:
+        found = assess_pair(pair, settings["assess"], threads=threads)
+        record.update(verdict=found.verdict.to_dict(), steps=found.steps)
+    with journal.stage("report"):
+        report_pair(
+            folder / "report.html",
+            sample=moving.sample,
+            pair=pair,
+            assessment=found,
+            stages=journal.stages,
+            settings=settings["report"],
+            facts=facts,
+            provenance=[("Input files", f"fixed   {moving.fixed.image}\nmoving  {moving.moving}")],
+        )
+    return found
 
 
 def _read_both(fixed: Fixed, moving: Sample, pool: ThreadPoolExecutor) -> tuple[Image, Image]:

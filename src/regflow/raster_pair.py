@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regflow.config import load_config
-from regflow.core.errors import InputError
 from regflow.core.files import whole_directory, write_json
 from regflow.core.gate import Verdict
 from regflow.core.image import Image
 from regflow.core.transform import Transform
-from regflow.journal import Journal, cores, telling_a_full_disk, writable
+from regflow.journal import Journal, Result, cores, refuse_unfit, telling_a_full_disk, writable
 from regflow.presets import merged, preset_settings
 from regflow.raster_samples import RasterSample
 from regflow.stages.rasters.working import WorkingScene
@@ -46,25 +45,6 @@ PRODUCTS = (
     "report.html",
 )
 """What the folder of a pair may hold; a folder that holds anything else is not written over."""
-
-
-@dataclass(frozen=True, eq=False)
-class Result:
-    """What :func:`register_scenes` came to.
-
-    Attributes:
-        output: the folder with the files of :data:`PRODUCTS`.
-        transform: from fixed to moving points, both in the fixed scene's CRS.
-        verdict: of the registration as a whole.
-        quality: content of ``quality.json``.
-        seconds: by stage, and in ``total``; stages overlap, so they add up to more.
-    """
-
-    output: Path
-    transform: Transform
-    verdict: Verdict
-    quality: dict[str, Any]
-    seconds: dict[str, float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,6 +81,7 @@ def register_scenes(
         RegistrationError: no method gave a usable transform.
     """
     from regflow.core.chunks import open_workers
+    from regflow.stages.rasters.ingest import examine
 
     target = writable(Path(output), PRODUCTS)
     chosen = merged(preset_settings(preset, "rasters"), config or {})
@@ -113,7 +94,7 @@ def register_scenes(
     ):
         job = _Job(moving, settings, journal, count, workers)
         with journal.stage("ingest"):
-            _refuse_unfit(moving, pool)
+            refuse_unfit(pool.map(examine, (moving.fixed, moving)))
         scenes = _prepare(job)
         pair, refined = _align(job, scenes)
         with whole_directory(target) as folder, telling_a_full_disk(folder):
@@ -121,23 +102,6 @@ def register_scenes(
             applying = pool.submit(_apply, folder, job, scenes)
             quality, verdict, seconds = _assess(folder, job, pair, refined, applying)
     return Result(target, pair.refined, verdict, quality, seconds)
-
-
-def _refuse_unfit(moving: RasterSample, pool: ThreadPoolExecutor) -> None:
-    """Look at all files.
-
-    Raises:
-        InputError: every problem found, one to a line.
-    """
-    from regflow.stages.rasters.ingest import examine
-
-    both = list(pool.map(examine, (moving.fixed, moving)))
-    for found in both:
-        for sentence in found.warnings:
-            log.warning("%s", sentence)
-    problems = [sentence for found in both for sentence in found.problems]
-    if problems:
-        raise InputError("\n".join(dict.fromkeys(problems)))
 
 
 def _prepare(job: _Job) -> tuple[_Prepared, _Prepared]:
