@@ -11,6 +11,7 @@ from regflow.core.transform import Affine, Homography
 from regflow.methods.initialize import METHODS
 from regflow.methods.initialize.features.keypoints import evenly
 from regflow.methods.initialize.planar import brought, mapped, matrix_of, picture, transform_of
+from regflow.methods.initialize.polish import polish
 from regflow.methods.table import of_kind
 from regflow.stages.rasters.initialize import LADDER, Examiner, align
 from regflow.synthetic_modalities import MODALITIES, linear_truth, linearly_moved
@@ -223,3 +224,29 @@ def test_keypoints_are_drawn_evenly():
     shuffled = rng.permutation(len(points))
     again = points[shuffled][evenly(points[shuffled], strengths[shuffled], (800, 800), 600)]
     assert np.array_equal(chosen, again)
+
+
+def test_over_bent_ground_the_georeference_is_kept_where_no_map_is_better():
+    from known_scenes import error_px, fixed, moving
+
+    found = align(fixed(), moving(), {"methods": ["phase-correlation"]})
+    before, after = (np.sqrt((error_px(way) ** 2).mean()) for way in (Affine.identity(2), found.transform))
+    assert before > 1
+    assert after <= before
+
+
+def test_a_shift_of_a_part_of_a_pixel_is_no_georeference_to_keep():
+    fixed, (shifted, truth) = band("B04"), moved("B04", (0.3, -0.2))
+    found = align(fixed, shifted, {"methods": ["phase-correlation"]})
+    assert found.method == "phase-correlation"
+    assert corner_error_px(found.transform, truth, fixed.grid) < 0.05
+
+
+def test_windows_over_clouds_do_not_pull_at_the_map():
+    """A quarter of the scene lies a pixel aside, as clouds do in another band."""
+    fixed, (ground, truth) = band("B04"), moved("B04", (6.0, -4.0))
+    clouds, _ = moved("B04", (7.0, -3.4))
+    data = ground.data.copy()
+    data[:, :150, 200:] = clouds.data[:, :150, 200:]
+    found = polish(fixed, Image(data, ground.grid, ground.mask), truth.matrix, "similarity")
+    assert corner_error_px(transform_of(found.matrix, fixed.grid.center), truth, fixed.grid) < 0.1

@@ -4,19 +4,23 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from known_scenes import COLS, ROWS, error_px, fixed, moving
+from known_scenes import COLS, ROWS, error_px, fixed, moving, red
 
 from regflow.core.errors import InputError
 from regflow.core.gate import Verdict
+from regflow.core.grid import Grid
+from regflow.core.image import Image
 from regflow.core.io.raster_transforms import read_displacement, read_raster_transform, write_raster_transform
 from regflow.core.io.rasters import read_raster_header
 from regflow.core.io.vectors import read_points
 from regflow.core.scene import scene_view
 from regflow.core.transform import Affine
+from regflow.methods.initialize.planar import corners
 from regflow.stages.outcome import conclude, done, read_outcome
 from regflow.stages.rasters.probes import Probes
 from regflow.stages.rasters.refine import covered, refine, refine_scene
 from regflow.stages.rasters.working import WorkingScene, write_working
+from regflow.synthetic_modalities import linear_truth, linearly_moved
 from regflow.synthetic_scenes import write_scene
 
 SETTINGS = {"methods": ["tie-points"], "options": {"tie-points": {"spacing_px": 40.0}}}
@@ -93,6 +97,27 @@ def test_without_refinement_nothing_changes():
 def test_a_method_for_volumes_is_unknown_to_rasters():
     with pytest.raises(InputError, match="unknown method 'voxelmorph'"):
         refine_scene(fixed(), moving(), IDENTITY, {"methods": ["voxelmorph"]})
+
+
+@pytest.mark.parametrize(("rows", "cols"), [(61, 61), (128, 160), (256, 256), (512, 400), (560, 600)])
+@pytest.mark.parametrize("shift", [(0.37, -0.61), (-3.2, 2.45)])
+def test_a_perfect_start_is_left_alone(rows, cols, shift):
+    """Pure shifts with noise of 5%: nothing is left to refine, in scenes of any size."""
+    image = fixed()
+    low, left = (ROWS - rows) // 3, (COLS - cols) // 3
+    affine = image.grid.affine.copy()
+    affine[:2, 2] = image.grid.to_world((left, low))
+    values = red()[low : low + rows, left : left + cols]
+    grid = Grid((rows, cols), affine, image.grid.crs)
+    scene = Image(values[None].copy(), grid, np.ones(grid.shape, bool))
+    truth = linear_truth(grid, shift)
+    moved = linearly_moved(scene, truth)
+    noise = 0.05 * values.std() * np.random.default_rng(rows).normal(size=moved.data.shape)
+    other = replace(moved, data=(moved.data + noise).astype(np.float32))
+    found = refine_scene(scene, other, truth, {"methods": ["tie-points"]})
+    places = np.vstack([corners(grid), grid.center])
+    error = np.linalg.norm(found.transform.apply(places) - truth.apply(places), axis=1) / grid.spacing[0]
+    assert error.max() <= 0.02
 
 
 def test_the_gate_holds_the_field_against_the_start():

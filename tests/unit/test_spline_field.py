@@ -71,6 +71,23 @@ def test_errors_that_neighbors_share_are_not_taken_for_a_field():
     assert together < 0.5 * alone
 
 
+def test_few_blocks_need_much_to_move_a_scene():
+    """Windows of a small scene share errors where the ground has changed; real motion is far larger."""
+    extent = (0.0, 0.0, 60.0, 60.0)
+    axes = np.arange(4.0, 60.0, 8.0)
+    points = np.stack(np.meshgrid(axes, axes), axis=-1).reshape(-1, 2)
+    rng = np.random.default_rng(5)
+    changed = 0.2 * np.sin(points / 14 + rng.uniform(0, 6, 2)) + rng.normal(0, 0.1, points.shape)
+    moved = 2.0 * np.sin(points / 14) + rng.normal(0, 0.05, points.shape)
+    fits = [
+        fit_field(points, values, np.full(len(points), 0.05), extent, 8.0, reach=21.0)
+        for values in (changed, moved)
+    ]
+    assert not fits[0].field.at(points).any()
+    error = fits[1].field.at(points) - 2.0 * np.sin(points / 14)
+    assert np.sqrt((error**2).sum(axis=1).mean()) < 0.15
+
+
 def test_the_points_decide_how_stiff_the_field_is():
     points = lattice(25.0)
     rng = np.random.default_rng(2)
