@@ -7,7 +7,8 @@ sensors' by up to 45 pixels, 15 degrees and 10%.
 
 The bands of the product themselves lie some hundredths to two tenths of a pixel apart (its
 specification allows 0.3). So shifts are reported twice: against the shift that was added, and
-against that and the bands' own offset, which is what the same method finds before moving them.
+against that and the bands' own offset, which is what the same method finds before moving them
+(README.md says how else that is known). Clouds, which lie aside by most of a pixel, are not masked here.
 """
 
 import argparse

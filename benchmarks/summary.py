@@ -65,6 +65,7 @@ TABLES = {
         (f"{side} x {side} pixels", rows, TIE_POINTS) for side, rows in results.items()
     ],
     "raster_starts": lambda results: [(name, rows, list(rows[0])) for name, rows in results.items()],
+    "dates": lambda results: [("by group", results["groups"], list(results["groups"][0]))],
     "scenes": lambda results: [("by side", results["rows"], SCENES)],
     "learning_scenes": lambda results: [(name, rows, LEARNING) for name, rows in results.items()],
     "startup": lambda rows: [("median seconds", rows, ["job", "seconds", "added_s"])],
