@@ -61,6 +61,15 @@ def test_a_local_distortion_is_followed():
     assert np.sqrt((after**2).mean()) < 0.5 * np.sqrt((before**2).mean())
 
 
+def test_no_bit_depends_on_how_many_chunks_are_refined_at_once():
+    points = fixed().grid.to_world(np.random.default_rng(0).uniform(0, min(ROWS, COLS), (500, 2)))
+    quick = {"shrink": [2], "iterations": [5], "radius": [4], "update_sigma": [4.0], "field_sigma": [0.5]}
+    given = {"chunk_px": 256, "halo_px": 32, "engine_options": quick, "tie_points": None}
+    found = [run(fixed(), moving(), threads, **given).apply(points) for threads in (1, 3)]
+    assert np.abs(found[0] - points).max() > 0.1
+    assert np.array_equal(*found)
+
+
 def test_a_smooth_displacement_stays_as_good_as_the_tie_points_leave_it():
     found = run(fixed(), moving())
     assert np.sqrt((error_px(found, 24) ** 2).mean()) < 0.15

@@ -62,6 +62,8 @@ def read_block(image: Image, rows: slice, cols: slice) -> Block:
     """
     (top, bottom), (left, right) = ((s.start, s.stop) for s in (rows, cols))
     height, width = image.grid.shape
+    if 0 <= top < bottom <= height and 0 <= left < right <= width:
+        return _read_inside(image, rows, cols)
     inner = slice(max(top, 0), min(bottom, height)), slice(max(left, 0), min(right, width))
     shape = (bottom - top, right - left)
     values = np.zeros((image.data.shape[0], *shape), dtype=np.float32)
@@ -164,12 +166,13 @@ def _read_inside(image: Image, rows: slice, cols: slice) -> Block:
     if isinstance(image.data, BlockSource):
         block = image.data.read(rows, cols)
         if image.mask is None:
-            return block
+            return Block(np.asarray(block.values, np.float32), block.valid)
         valid = block.valid & image.mask[rows, cols]
         return Block(np.where(valid, block.values, np.float32(0)), valid)
     values = np.array(image.data[:, rows, cols], dtype=np.float32)
     valid = np.asarray(np.isfinite(values).all(axis=0))
     if image.mask is not None:
         valid &= image.mask[rows, cols]
-    values[:, ~valid] = 0
+    if not valid.all():
+        values[:, ~valid] = 0
     return Block(values, valid)

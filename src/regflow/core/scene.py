@@ -128,8 +128,10 @@ class SceneData:
         values = _physical(view, stored) if view.physical else stored.astype(np.float32)
         if view.weights is not None:
             values = _combined(values, view.weights)
-        valid &= np.isfinite(values).all(axis=0)
-        values[:, ~valid] = 0
+        if np.issubdtype(stored.dtype, np.inexact):
+            valid &= np.isfinite(values).all(axis=0)
+        if not valid.all():
+            values[:, ~valid] = 0
         return Block(values, valid)
 
 

@@ -6,8 +6,10 @@ volumes use too. Weights that rise over the halo and add up to one join the chun
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -32,6 +34,10 @@ Refiner = Callable[[Image, Image, Transform, Mapping[str, Any]], Transform]
 STEP_PX = 4
 MOST_NODES = 4096
 """Along the longer side of the field."""
+SIDE_BY_SIDE = ("greedy",)
+"""Engines that refine several chunks at once, each on a thread; torch divides the work of one itself."""
+BYTES_PER_PIXEL = 120
+"""That refining a chunk takes, of its window: pixels, fields, and sums over their surroundings."""
 LEAST_VALID = 0.05
 """Share of a chunk that must be valid in both scenes to be refined."""
 MARGIN_PX = 4
@@ -87,14 +93,13 @@ def dense(fixed: Image, moving: Image, initial: Transform, options: Mapping[str,
         RegistrationError: no chunk has enough valid pixels in both scenes.
     """
     start = _start(fixed, moving, initial, options)
-    engine = ENGINES[options["engine"]]
-    settings = engine_options(options)
     step = options["step_px"] or max(STEP_PX, math.ceil(max(fixed.grid.size) / MOST_NODES))
     shape = tuple(math.ceil((n - 1) / step) + 1 for n in fixed.grid.shape)
     field, weights = np.zeros((2, *shape)), np.zeros(shape)
     refined = 0
-    for chunk in chunks(fixed.grid.shape, options["chunk_px"], options["halo_px"]):
-        found = _refine(fixed, moving, start, chunk, engine, settings)
+    parts = list(chunks(fixed.grid.shape, options["chunk_px"], options["halo_px"]))
+    # In their order: sums of floats depend on it.
+    for chunk, found in zip(parts, _each(parts, fixed, moving, start, options), strict=True):
         if found is not None:
             refined += 1
         add(field, weights, chunk, found, step, fixed.grid.shape)
@@ -105,6 +110,24 @@ def dense(fixed: Image, moving: Image, initial: Transform, options: Mapping[str,
     vectors = np.einsum("ij,jhw->ihw", fixed.grid.affine[:2, :2], pixels)
     coarse = Grid(shape, fixed.grid.affine @ np.diag([step, step, 1.0]), fixed.grid.crs)
     return compose(DisplacementField(vectors.astype(np.float32), coarse), start)
+
+
+def _each(
+    parts: Sequence[Chunk], fixed: Image, moving: Image, start: Transform, options: Mapping[str, Any]
+) -> Iterator[Array | None]:
+    """Refine chunks, side by side where the engine lets them; yield their fields in order."""
+    from regflow.core.chunks import open_workers, over_blocks
+
+    aside = options["engine"] in SIDE_BY_SIDE and len(parts) > 1
+    settings = engine_options(options) | ({"threads": 1} if aside else {})
+    work = partial(_refine, fixed, moving, start, ENGINES[options["engine"]], settings)
+    if not aside:
+        yield from map(work, parts)
+        return
+    size = BYTES_PER_PIXEL * (options["chunk_px"] + 2 * options["halo_px"]) ** 2
+    with ExitStack() as stack:
+        workers = options.get("workers") or stack.enter_context(open_workers(threads=options["threads"]))
+        yield from over_blocks(work, parts, workers, describe="dense field", item_bytes=size)
 
 
 def engine_options(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -197,7 +220,7 @@ def _start(fixed: Image, moving: Image, initial: Transform, options: Mapping[str
 
 
 def _refine(
-    fixed: Image, moving: Image, start: Transform, chunk: Chunk, engine: Engine, settings: Mapping[str, Any]
+    fixed: Image, moving: Image, start: Transform, engine: Engine, settings: Mapping[str, Any], chunk: Chunk
 ) -> Array | None:
     """Return a chunk's field over its outer window; None where there is too little to compare."""
     here = read_block(fixed, *chunk.outer)
