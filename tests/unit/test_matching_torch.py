@@ -10,7 +10,7 @@ from regflow.methods.refine.matching_torch import (
     coarse_descriptors,
     matching_evidence,
 )
-from regflow.methods.refine.voxelmorph import folded
+from regflow.methods.refine.network import folded
 from regflow.training.deformations import smooth_noise
 
 

@@ -25,14 +25,14 @@ from regflow.core.image import Image
 from regflow.core.resample import resample_array
 from regflow.core.transform import Affine, Composite, Transform, inverse_error
 from regflow.methods.refine import METHODS, losses_torch, velocity_torch
+from regflow.methods.refine.network import as_trained, network_velocity
 from regflow.methods.refine.voxelmorph import (
     Effort,
     Request,
     _efforts,
+    _level,
     answers,
-    as_trained,
     ask,
-    network_velocity,
     predict_velocities,
     voxelmorph,
 )
@@ -70,7 +70,13 @@ def effort(description: Description, batch: int = 1) -> Effort:
 def predict(
     network: Any, description: Description, pair: tuple[Image, Image], given: dict[str, Any]
 ) -> torch.Tensor:
-    return predict_velocities(network, description, [pair], effort(description), given)[0]
+    """Ask once about a pair on one grid."""
+    level = _level(Request(*pair, Affine.identity(description.ndim)), grid_spacing(pair), description, CPU)
+    return predict_velocities(network, description, [level], [None], effort(description), given)[0]
+
+
+def grid_spacing(pair: tuple[Image, Image]) -> float:
+    return float(pair[0].grid.spacing[0])
 
 
 def ask_one(
@@ -80,7 +86,7 @@ def ask_one(
     initial: Transform,
     given: dict[str, Any],
 ) -> Composite:
-    return ask(network, description, [Request(*pair, initial)], effort(description), given)[0]
+    return ask(network, description, [Request(*pair, initial)], effort(description), given)[0].transform
 
 
 @pytest.fixture(scope="module")
@@ -313,7 +319,7 @@ def test_a_pair_gets_the_same_answer_alone_and_among_others() -> None:
     stacked = ask(watched, description, requests, effort(description, batch=4), options())
     assert max(sizes) == 2
     for single, same, near in zip(alone, one_by_one, stacked, strict=True):
-        vectors = [each.parts[0].vectors for each in (single, same, near)]  # type: ignore[attr-defined]
+        vectors = [each.transform.parts[0].vectors for each in (single, same, near)]  # type: ignore[attr-defined]
         assert np.abs(vectors[0]).max() > 0.1
         assert np.array_equal(vectors[0], vectors[1])
         np.testing.assert_allclose(vectors[2], vectors[0], atol=1e-3)

@@ -136,6 +136,21 @@ def torch_session(threads: int, seed: int) -> Iterator[None]:
         torch.use_deterministic_algorithms(before[1])
 
 
+def half_precision(device: "torch.device", wanted: str) -> "torch.autocast":
+    """Return a context in which a network computes in bfloat16, or one that changes nothing.
+
+    Args:
+        device: where it computes.
+        wanted: ``float32``, ``bfloat16``, or ``auto`` for bfloat16 where the device has units for it:
+            a GPU, and CPUs with matrix extensions (AMX). Elsewhere it would be slower.
+    """
+    import torch
+
+    capable = device.type == "cuda" or torch.cpu._is_amx_tile_supported()
+    enabled = wanted == "bfloat16" or (wanted == "auto" and capable)
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
 @contextmanager
 def one_torch_thread() -> Iterator[None]:
     """Run each torch operation inside the block on one thread of the CPU.

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,9 @@ from regflow.methods.ladder import Climb, climb
 from regflow.methods.refine import METHODS
 from regflow.stages.outcome import Outcome, conclude, done, read_outcome, timed
 from regflow.stages.working import read_working
+
+if TYPE_CHECKING:
+    from regflow.methods.refine.voxelmorph import Answer
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +110,7 @@ def deform(
     threads: int = 1,
     seed: int = 0,
     log_file: Path | None = None,
-    answer: Transform | None = None,
+    answer: "Answer | None" = None,
 ) -> Refined:
     """Find the deformation and its inverse.
 
@@ -158,7 +161,7 @@ def refine(
     settings: Mapping[str, Any],
     seed: int = 0,
     threads: int = 1,
-    answer: Transform | None = None,
+    answer: "Answer | None" = None,
 ) -> Outcome:
     """Refine one sample: ``transform.h5`` (fixed to moving), ``inverse.h5``, ``stage.json``.
 
@@ -239,7 +242,7 @@ def take_from_batch(batch: str | Path, sample: str, output: str | Path) -> None:
 
 def _answers(
     jobs: Sequence[Job], settings: Mapping[str, Any], shared: Mapping[str, Any]
-) -> dict[str, Transform]:
+) -> "dict[str, Answer]":
     """Ask the network, where it comes first, about all samples that got so far; by sample."""
     if settings["methods"][0] != "voxelmorph":
         return {}

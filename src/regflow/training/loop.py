@@ -13,11 +13,17 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from regflow.core.devices import torch_device
+from regflow.core.devices import half_precision, torch_device
 from regflow.core.errors import RegistrationError
 from regflow.methods.refine.losses_torch import mind_difference
 from regflow.methods.refine.velocity_torch import sample
-from regflow.methods.refine.weights import Description, build_network, find_weights, load_network
+from regflow.methods.refine.weights import (
+    Description,
+    build_network,
+    find_weights,
+    in_fastest_order,
+    load_network,
+)
 from regflow.training.board import Board
 from regflow.training.objective import answer, end_point_errors, objective
 from regflow.training.pairs import Batch, Mixture
@@ -286,24 +292,17 @@ class Draws(Dataset[Batch]):
 
 def _fresh_state(settings: Mapping[str, Any], description: Description, device: torch.device) -> State:
     if settings["start_from"]:
-        network: nn.Module = load_network(find_weights(settings["start_from"]), device)[0]
+        network = load_network(find_weights(settings["start_from"]), device)[0]
         network.requires_grad_(True)
     else:
-        network = build_network(description).to(device)
+        network = in_fastest_order(build_network(description).to(device))
     network.train()
-    if description.ndim == 3:
-        network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    else:
-        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = {name: value.detach().clone() for name, value in network.state_dict().items()}
     return State(network, average, torch.optim.Adam(network.parameters(), lr=settings["rate"]))
 
 
 def _precision(run: Run) -> torch.autocast:
-    wanted = run.settings["precision"]
-    fast = run.device.type == "cuda" or torch.cpu._is_amx_tile_supported()
-    enabled = wanted == "bfloat16" or (wanted == "auto" and fast)
-    return torch.autocast(run.device.type, dtype=torch.bfloat16, enabled=enabled)
+    return half_precision(run.device, run.settings["precision"])
 
 
 def _name(device: torch.device) -> str:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from regflow.methods.refine import losses_torch as losses
+from regflow.methods.refine.network import Network, Seen, network_velocity, seen_by
 from regflow.methods.refine.velocity_torch import integrate, resize_field, sample
-from regflow.methods.refine.voxelmorph import Network, Seen, network_velocity, seen_by
 from regflow.methods.refine.weights import Description
 from regflow.training.pairs import Batch
 

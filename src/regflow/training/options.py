@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
+from regflow.methods.refine.learning_options import PRECISION
+
 SOURCES = ("shapes", "labels", "subjects", "bands", "cohort")
 """Names of the sources of pairs, which :mod:`regflow.training.sources` builds."""
 MOST_BYTES = 20_000_000
@@ -145,12 +147,7 @@ TRAIN: dict[str, dict[str, Any]] = {
         },
         "default": {"truth": 1.0, "dice": 0.5, "similarity": 0.0, "roughness": 0.02},
     },
-    "precision": {
-        "enum": ["auto", "float32", "bfloat16"],
-        "description": "of the network's arithmetic; auto takes bfloat16 where the device has units for it. "
-        "Fields are integrated in float32 always",
-        "default": "auto",
-    },
+    "precision": PRECISION,
     "validate_every": {
         "type": "integer",
         "minimum": 1,

@@ -17,6 +17,12 @@ _SYMMETRIC = {
     "description": "average the answers for both orders of the images: swapping them inverts the field",
     "default": True,
 }
+PRECISION = {
+    "enum": ["auto", "float32", "bfloat16"],
+    "description": "of the network's arithmetic; auto takes bfloat16 where the device has units for it. "
+    "Fields are integrated in float32 always",
+    "default": "auto",
+}
 
 VOXELMORPH: dict[str, dict[str, Any]] = {
     "weights": _WEIGHTS,
@@ -28,6 +34,7 @@ VOXELMORPH: dict[str, dict[str, Any]] = {
         "default": None,
     },
     "symmetric": _SYMMETRIC,
+    "precision": PRECISION,
     "polish": {
         "enum": ["none", "greedy"],
         "description": "method that refines the network's field further",
@@ -136,5 +143,6 @@ INSTANCE_OPTIMIZATION: dict[str, dict[str, Any]] = {
     },
     "weights": _WEIGHTS,
     "symmetric": _SYMMETRIC,
+    "precision": PRECISION,
     "device": _DEVICE,
 }

