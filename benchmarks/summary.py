@@ -7,8 +7,9 @@ from benchmarks.deformable import COLUMNS
 from regflow.core.files import read_json, whole, write_json
 
 STARTS = ["case", "starts", "missed", "silent", "false_alarms", "tre_mm_mean", "tre_mm_max", "seconds_mean"]
-TIE_POINTS = ["program", "points", "used", "tie_rmse_px", "tie_p95_px", "field_rmse_px", "seconds", "peak_gb"]
-SCENES = ["job", "side_px", "cpu_seconds", "seconds", "peak_mb"]
+TIE_POINTS = ["program", "points", "used", "tie_rmse_px", "tie_p95_px", "field_rmse_px", "seconds"]
+TIE_POINTS += ["cpu_seconds", "peak_gb"]
+SCENES = ["job", "side_px", "cpu_seconds", "cpu_ms_per_megapixel", "seconds", "peak_mb", "flat"]
 LEARNING = ["method", "epe_px_mean", "epe_px_p95", "cpu_seconds"]
 
 START, END = "<!-- results -->", "<!-- end of results -->"

@@ -59,7 +59,7 @@ def main() -> None:
         rows += [row for name in options.peers if (row := run_peer(name, pair, side, options)) is not None]
         for row in rows:
             row["times"] = row["seconds"] / rows[0]["seconds"]
-            row["cpu_times"] = row["cpu_seconds"] / rows[0]["cpu_seconds"]
+            row["cpu_times"] = row["cpu_seconds"] / rows[0]["cpu_seconds"] if "cpu_seconds" in row else None
         print(f"\n{side} x {side} pixels")
         print_table(rows, COLUMNS)
         results[str(side)] = rows
