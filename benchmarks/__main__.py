@@ -16,6 +16,7 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
     "tie_points": ("--sides", "2048"),
     "scenes": ("--sides", "2048", "10980"),
     "change": (),
+    "learning": (),
     "learning_scenes": (),
 }
 """In the order in which they run, with options of their own that keep the whole within minutes."""

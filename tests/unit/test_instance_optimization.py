@@ -143,8 +143,9 @@ def test_it_starts_from_the_networks_answer(mni_4mm: Image, tmp_path: Path) -> N
     points = fixed.grid.to_world([[20.0, 30.0]])
     shift = np.array([[-1.0, 0.5]]) * SPACING_MM
     np.testing.assert_allclose(result.apply(points), points + shift, atol=1e-3)
-    with pytest.raises(RegistrationError, match="no trained network"):
-        instance_optimization(fixed, moving, Affine.identity(2), options(start="voxelmorph"))
+    with pytest.raises(RegistrationError, match="neither a file nor in resources/weights"):
+        missing = options(start="voxelmorph", weights="no-such-network")
+        instance_optimization(fixed, moving, Affine.identity(2), missing)
 
 
 def test_wrong_options_are_named(mni_4mm: Image) -> None:

@@ -390,7 +390,10 @@ def test_equal_networks_give_equal_bytes_and_come_back(tmp_path: Path) -> None:
         assert torch.equal(value, back.state_dict()[name])
 
 
-def test_missing_weights_let_the_ladder_go_on(tmp_path: Path, mni_4mm: Image) -> None:
+def test_missing_weights_let_the_ladder_go_on(
+    tmp_path: Path, mni_4mm: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("regflow.methods.refine.weights.SHIPPED", {})
     with pytest.raises(RegistrationError, match=r"set refine\.options\.voxelmorph\.weights"):
         voxelmorph(mni_4mm, mni_4mm, Affine.identity(3), options())
     with pytest.raises(RegistrationError, match="neither a file nor in resources/weights"):

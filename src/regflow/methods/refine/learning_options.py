@@ -9,7 +9,8 @@ _DEVICE = {
 }
 _WEIGHTS = {
     "type": ["string", "null"],
-    "description": "trained network: a .safetensors file, or the name of one in resources/weights",
+    "description": "trained network: a .safetensors file, or the name of one in resources/weights; null "
+    "takes the shipped one of the images' dimensions",
     "default": None,
 }
 _SYMMETRIC = {

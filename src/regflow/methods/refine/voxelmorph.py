@@ -110,7 +110,8 @@ def answers(requests: Sequence[Request], options: Mapping[str, Any], batch: int 
     """
     device = torch_device(options["device"])
     with torch_session(options["threads"], options["seed"]):
-        network, description = load_network(find_weights(options["weights"]), device)
+        weights = find_weights(options["weights"], requests[0].fixed.grid.ndim if requests else None)
+        network, description = load_network(weights, device)
         spacing = options["spacing_mm"] or description.spacing
         for effort in _efforts(batch if device.type == "cuda" else 1, spacing, device):
             try:

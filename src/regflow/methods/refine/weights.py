@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 HEADER = "regflow"
 FORMAT = 1
 SUFFIX = ".safetensors"
+SHIPPED = {2: "scenes2d", 3: "volumes3d"}
+"""Name of the network in ``resources/weights`` that is taken when none is named, by dimensions."""
 WEIGHTS_FOLDER = resources() / "weights"
 
 _CHANNELS = {"type": "array", "items": {"type": "integer", "minimum": 1}}
@@ -152,15 +154,20 @@ def in_fastest_order(network: "VoxelMorphUNet") -> "VoxelMorphUNet":
     return network
 
 
-def find_weights(name: str | None) -> Path:
+def find_weights(name: str | None, ndim: int | None = None) -> Path:
     """Return the file of a network, given its path or its name in ``resources/weights``.
+
+    Args:
+        name: path or name; None for the shipped network of ``ndim``.
+        ndim: of the images.
 
     Raises:
         RegistrationError: none is named or the file is missing, so that a ladder goes on.
     """
+    name = name or SHIPPED.get(ndim or 0)
     if not name:
         raise RegistrationError(
-            "voxelmorph has no trained network; set refine.options.voxelmorph.weights to a "
+            f"no network of {ndim} dimensions is shipped; set refine.options.voxelmorph.weights to a "
             f"{SUFFIX} file, or take voxelmorph out of refine.methods"
         )
     candidates = [Path(name), WEIGHTS_FOLDER / name, WEIGHTS_FOLDER / f"{name}{SUFFIX}"]

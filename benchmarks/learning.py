@@ -1,0 +1,115 @@
+"""The shipped 3-D network beside optimization: accuracy and seconds, pairs that it never saw.
+
+Every row of regflow starts from one affine transform of regflow's own, and its seconds are those of the
+deformable step alone, warm: imports and compiled kernels are ready. Peers' seconds hold their affine step,
+given by itself as well where they tell it.
+"""
+
+import argparse
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from benchmarks.common import (
+    OUT,
+    PAIR_NAMES,
+    Pair,
+    arguments,
+    figures,
+    pair,
+    print_table,
+    read_image,
+    run_peer,
+    save,
+)
+from benchmarks.deformable import PEERS, run_regflow
+from regflow.core.image import Image
+from regflow.core.io.transforms import read_transform
+from regflow.core.transform import Transform
+from regflow.methods.refine import METHODS
+
+COLUMNS = [
+    "method",
+    "deformable_s",
+    "cpu_s",
+    "affine_s",
+    "tre_mm_mean",
+    "tre_mm_p95",
+    "tissue_dice",
+    "folding_percent",
+    "log_jacobian_std",
+]
+SHORT: Mapping[str, Any] = {"shrink": [2, 1], "iterations": [40, 20]}
+"""The polish when its coarse levels are left out."""
+ROWS: dict[str, tuple[str, dict[str, Any]]] = {
+    "network": ("voxelmorph", {"polish": "none"}),
+    "network, short polish": ("voxelmorph", {"polish": "greedy", "polish_options": SHORT}),
+    "network, full polish": ("voxelmorph", {"polish": "greedy", "polish_options": {}}),
+    "network, instance optimization": ("instance-optimization", {"start": "voxelmorph", "shrink": [2]}),
+    "greedy": ("greedy", {}),
+    "greedy, short": ("greedy", SHORT),
+}
+"""Name of the row to method and options."""
+
+
+def run_row(
+    images: tuple[Image, Image], start: Transform, row: str, options: argparse.Namespace
+) -> tuple[Transform, dict[str, float]]:
+    """Run one row on a pair; return its transform and its seconds."""
+    name, given = ROWS[row]
+    method = METHODS[name]
+    settings = {key: value for key, value in given.items() if key in method.options}
+    if name == "instance-optimization":
+        settings["iterations"] = [60]
+    if "weights" in method.options:
+        settings["weights"] = options.weights
+    shared = {"threads": options.threads, "seed": 0, "log": None, "answer": None}
+    refine: Callable[..., Transform] = method.load()
+    wall, cpu = time.perf_counter(), time.process_time()
+    found = refine(*images, start, {**method.complete(settings), **shared})
+    return found, {"deformable_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}
+
+
+def compare(chosen: Pair, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return one row per method for a pair."""
+    linear = run_regflow(chosen, options, ("--refine", "none"))
+    folder = OUT / "regflow" / f"{chosen.name}-refine-none"
+    start = read_transform(folder / "transform.h5")
+    seconds = linear["seconds"]["preprocess"] + linear["seconds"]["initialize"]
+    rows = [{"method": "affine", "affine_s": seconds, **figures(chosen, start)}]
+    images = read_image(chosen.fixed), read_image(chosen.moving)
+    for row in ROWS:
+        found, spent = run_row(images, start, row, options)
+        rows.append({"method": row, "affine_s": seconds, **spent, **figures(chosen, found)})
+    for name in PEERS:
+        if name == "greedy-nmi" and not chosen.fluid_is_bright:
+            continue
+        run = run_peer(name, chosen, options)
+        if run is not None:
+            steps = {f"{step}_s": spent for step, spent in run["steps"].items()}
+            rows.append({"method": name, **steps, **figures(chosen, read_transform(run["transform"]))})
+    return rows
+
+
+def main() -> None:
+    """Print one table per pair and write ``out/learning.json``."""
+    parser = arguments(__doc__)
+    parser.add_argument("--weights", default=None, help="another network than the shipped one")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    results = {}
+    for name in PAIR_NAMES:
+        made = pair(name)
+        if made is None:
+            print(f"{name}: skipped, install mricron-data")
+            continue
+        results[name] = compare(made, options)
+        print(f"\n{name}")
+        print_table(results[name], COLUMNS)
+    save("learning", results, options.threads)
+
+
+if __name__ == "__main__":
+    main()
