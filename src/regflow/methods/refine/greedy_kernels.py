@@ -71,6 +71,14 @@ def _add_products(fixed: Any, moved: Any, sums: Any) -> None:
 
 
 @njit(**_ROW)
+def _sum_planes(fixed: Any, moved: Any, plane: int, radius: int, columns: Any) -> None:
+    """Add the products of the planes in a window around ``plane`` to ``(Y, 3, X)``."""
+    for k in range(max(plane - radius, 0), min(plane + radius, fixed.shape[0] - 1) + 1):
+        for y in range(columns.shape[0]):
+            _add_products(fixed[k, y], moved[k, y], columns[y])
+
+
+@njit(**_ROW)
 def _sum_rows(columns: Any, y: int, radius: int, out: Any) -> None:
     """Sum ``(Y, C, X)`` over a window of rows around ``y``."""
     out[:] = 0
@@ -221,11 +229,8 @@ def correlation_force(
     depth, height, width = fixed.shape
     for plane in prange(depth):
         z = np.int64(plane)
-        first, last = max(z - radii[0], 0), min(z + radii[0], depth - 1)
         columns = np.zeros((height, 3, width), np.float32)
-        for k in range(first, last + 1):
-            for y in range(height):
-                _add_products(fixed[k, y], moved[k, y], columns[y])
+        _sum_planes(fixed, moved, z, radii[0], columns)
         padded = np.empty((3, width + 2 * radii[2]), np.float32)
         rows, sums = np.empty((3, width), np.float32), np.empty((3, width), np.float32)
         shares, pull = np.empty(width, np.float32), np.empty(width, np.float32)
