@@ -115,6 +115,14 @@ def change_map(wildcards):
     return [f"<results>/detect/{name}" for name in before if name == wildcards.sample]
 
 
+def what_is_trained(wildcards):
+    """Return the settings of a training, the cohort's pairs included if it has a share."""
+    try:
+        return training_settings(settings)
+    except InputError as error:
+        raise WorkflowError(str(error)) from None
+
+
 def manifests(wildcards):
     """Return what ingest found about every image."""
     return [

@@ -19,7 +19,7 @@ rule train:
         runtime=growing(1440),
         gpu=0,
     params:
-        settings=training_settings(settings),
+        settings=what_is_trained,
         seed=settings["seed"],
         digest=source_digest("training.product"),
     message:

