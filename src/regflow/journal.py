@@ -9,11 +9,12 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from regflow.core.errors import InputError
 from regflow.core.gate import Verdict
 from regflow.core.transform import Transform
+from regflow.stages.findings import Findings
 
 log = logging.getLogger(__name__)
 
@@ -78,13 +79,6 @@ class Result:
     verdict: Verdict
     quality: dict[str, Any]
     seconds: dict[str, float]
-
-
-class Findings(Protocol):
-    """What looking at an image's files found."""
-
-    problems: list[str]
-    warnings: list[str]
 
 
 def refuse_unfit(findings: Iterable[Findings]) -> None:

@@ -1,8 +1,6 @@
 """What is in the input files, and what is wrong with them, before anything is computed."""
 
-import logging
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,7 +8,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from regflow.core.errors import InputError
-from regflow.core.files import read_json, sha256, write_json
+from regflow.core.files import sha256, write_json
 from regflow.core.grid import Grid
 from regflow.core.io.header import Header, Volume
 from regflow.core.io.landmarks import Landmarks, paired, read_landmarks
@@ -25,11 +23,9 @@ from regflow.core.plausibility import (
     misplaced,
 )
 from regflow.samples import Fixed, Sample, fixed_images, read_samples
-
-log = logging.getLogger(__name__)
+from regflow.stages.findings import Progress, problems_of, read_done, told
 
 Subject = Sample | Fixed
-Progress = Callable[[int, int], None]
 
 
 @dataclass
@@ -61,10 +57,7 @@ def ingest(output: str | Path, *, subject: Subject) -> dict[str, Any]:
         The manifest.
     """
     found = examine(subject)
-    for sentence in found.problems:
-        log.error("%s: %s", name_of(subject), sentence)
-    for sentence in found.warnings:
-        log.warning("%s: %s", name_of(subject), sentence)
+    told(name_of(subject), found)
     manifest = _manifest(subject, found)
     write_json(output, manifest)
     return manifest
@@ -76,10 +69,7 @@ def read_manifest(path: str | Path) -> dict[str, Any]:
     Raises:
         InputError: ingest found problems; all of them are named.
     """
-    manifest: dict[str, Any] = read_json(path)
-    if manifest["state"] != "done":
-        raise InputError("; ".join(manifest["problems"]))
-    return manifest
+    return read_done(path)
 
 
 def check(config: Mapping[str, Any], *, threads: int = 1, progress: Progress | None = None) -> list[str]:
@@ -98,15 +88,7 @@ def check(config: Mapping[str, Any], *, threads: int = 1, progress: Progress | N
     except InputError as error:
         return str(error).splitlines()
     subjects: list[Subject] = [*fixed_images(samples).values(), *samples]
-    problems = []
-    with ThreadPoolExecutor(threads) as pool:
-        for count, (subject, found) in enumerate(
-            zip(subjects, pool.map(examine, subjects), strict=True), start=1
-        ):
-            problems += [f"{name_of(subject)}: {sentence}" for sentence in found.problems]
-            if progress is not None:
-                progress(count, len(subjects))
-    return problems
+    return problems_of(subjects, examine, name_of, threads, progress)
 
 
 def examine(subject: Subject) -> Findings:

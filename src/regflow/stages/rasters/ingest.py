@@ -1,26 +1,22 @@
 """What is in the files of scenes, and what is wrong with them, before anything is computed."""
 
-import logging
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from regflow.core.errors import InputError
-from regflow.core.files import read_json, sha256, write_json
+from regflow.core.files import sha256, write_json
 from regflow.core.image import Image
 from regflow.core.io.completeness import missing_bytes
 from regflow.core.io.rasters import RasterHeader, read_raster_header
 from regflow.core.scene import open_view, read_block
 from regflow.raster_samples import Quality, RasterSample, Reference, Scene, local_file
+from regflow.stages.findings import Progress, problems_of, read_done, told
 from regflow.stages.rasters.footprints import misplacement
 from regflow.stages.rasters.views import working_view
 
-log = logging.getLogger(__name__)
-
 Subject = RasterSample | Reference
-Progress = Callable[[int, int], None]
 
 LOOKS = 8
 """Windows along each side at which a scene is looked into first."""
@@ -64,10 +60,7 @@ def ingest(output: str | Path, *, subject: Subject) -> dict[str, Any]:
         The manifest.
     """
     found = examine(subject, sums=True)
-    for sentence in found.problems:
-        log.error("%s: %s", name_of(subject), sentence)
-    for sentence in found.warnings:
-        log.warning("%s: %s", name_of(subject), sentence)
+    told(name_of(subject), found)
     manifest = _manifest(subject, found)
     write_json(output, manifest)
     return manifest
@@ -79,9 +72,7 @@ def read_manifest(path: str | Path) -> dict[str, Any]:
     Raises:
         InputError: ingest found problems, all of which are named, or a file has changed since.
     """
-    manifest: dict[str, Any] = read_json(path)
-    if manifest["state"] != "done":
-        raise InputError("; ".join(manifest["problems"]))
+    manifest = read_done(path)
     for file, stamp in manifest["stamps"].items():
         if _stamp(Path(file)) != stamp:
             raise InputError(f"{file}: this file has changed since it was checked; run it again")
@@ -114,14 +105,7 @@ def check(config: Mapping[str, Any], *, threads: int = 1, progress: Progress | N
     except InputError as error:
         return str(error).splitlines()
     subjects: list[Subject] = [*fixed_images(samples).values(), *samples]
-    problems = []
-    with ThreadPoolExecutor(threads) as pool:
-        looked_at = zip(subjects, pool.map(examine, subjects), strict=True)
-        for count, (subject, found) in enumerate(looked_at, start=1):
-            problems += [f"{name_of(subject)}: {sentence}" for sentence in found.problems]
-            if progress is not None:
-                progress(count, len(subjects))
-    return problems
+    return problems_of(subjects, examine, name_of, threads, progress)
 
 
 def examine(subject: Subject, *, sums: bool = False) -> Findings:

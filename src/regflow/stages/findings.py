@@ -1,0 +1,71 @@
+"""What ingest shares between kinds of image: how findings are told, and what a manifest promises."""
+
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from regflow.core.errors import InputError
+from regflow.core.files import read_json
+
+log = logging.getLogger(__name__)
+
+Subject = TypeVar("Subject")
+Progress = Callable[[int, int], None]
+
+
+class Findings(Protocol):
+    """What looking at an image's files found, in sentences."""
+
+    problems: list[str]
+    warnings: list[str]
+
+
+def told(name: str, found: Findings) -> None:
+    """Log what was found about an image."""
+    for sentence in found.problems:
+        log.error("%s: %s", name, sentence)
+    for sentence in found.warnings:
+        log.warning("%s: %s", name, sentence)
+
+
+def read_done(path: str | Path) -> dict[str, Any]:
+    """Read the manifest of an image that is fit for use.
+
+    Raises:
+        InputError: ingest found problems; all of them are named.
+    """
+    manifest: dict[str, Any] = read_json(path)
+    if manifest["state"] != "done":
+        raise InputError("; ".join(manifest["problems"]))
+    return manifest
+
+
+def problems_of(
+    subjects: Sequence[Subject],
+    examine: Callable[[Subject], Findings],
+    name_of: Callable[[Subject], str],
+    threads: int,
+    progress: Progress | None,
+) -> list[str]:
+    """Look at many images together.
+
+    Args:
+        subjects: samples and fixed images.
+        examine: looks at one.
+        name_of: names one.
+        threads: images looked at together.
+        progress: called with how many are done and how many there are.
+
+    Returns:
+        Every problem, each beginning with the name of its image.
+    """
+    problems = []
+    with ThreadPoolExecutor(threads) as pool:
+        looked_at = zip(subjects, pool.map(examine, subjects), strict=True)
+        for count, (subject, found) in enumerate(looked_at, start=1):
+            problems += [f"{name_of(subject)}: {sentence}" for sentence in found.problems]
+            if progress is not None:
+                progress(count, len(subjects))
+    return problems
