@@ -176,11 +176,14 @@ def _dask() -> Schema:
         address=option(
             ["string", "null"], DEFAULTS["address"], "of the cluster's scheduler, as tcp://host:8786"
         ),
-        memory=option("string", DEFAULTS["memory"], "of all workers together, as '1.5GB'", minLength=1),
+        memory=option(
+            "string", DEFAULTS["memory"], "of all workers together, as '1.5GB'; on Slurm of each", minLength=1
+        ),
         chunk=option("integer", DEFAULTS["chunk"], "side of a block, in pixels", minimum=64, maximum=16384),
         slurm=option(
             "object",
             DEFAULTS["slurm"],
-            "options of dask-jobqueue's SLURMCluster, as {queue: cpu, walltime: '01:00:00'}",
+            "options of dask-jobqueue's SLURMCluster, as {queue: cpu, walltime: '01:00:00', "
+            "log_directory: logs}",
         ),
     )
