@@ -1,0 +1,149 @@
+"""Fine-tuning on real pairs without truth: what is drawn, what is left out, and what it gains."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import training_runs
+from training_runs import run, tiny
+
+from regflow import synthetic
+from regflow.config import load_config
+from regflow.core.errors import InputError, RegistrationError
+from regflow.core.image import Image
+from regflow.core.io.volumes import write_volume
+from regflow.core.transform import Transform
+from regflow.methods.refine import METHODS
+from regflow.methods.refine.voxelmorph import voxelmorph
+from regflow.methods.refine.weights import read_weights, save_weights
+from regflow.training import sources
+from regflow.training.cohort import Aligned, Cohort, cohort
+from regflow.training.product import train_network
+from regflow.training.settings import training_settings
+
+SUBJECTS, HELD_OUT = range(8), range(100, 103)
+SMALL = {"ndim": 3, "channels": [8, 8, 8, 8], "side": 32, "spacing": 4.0, "passes": [1.0]}
+
+
+def made(source: Image, seed: int) -> tuple[Image, synthetic.Truth]:
+    """Return a subject and its truth."""
+    truth = synthetic.random_truth(source.grid, seed, amplitude_mm=10.0, smoothness_mm=18.0)
+    grid = synthetic.subject_grid(source.grid, truth, 4.0)
+    return synthetic.make_subject(source, truth, grid, seed=seed), truth
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory, mni_4mm: Image) -> dict[str, Any]:
+    """The configuration of a study of 8 synthetic subjects at 4 mm."""
+    folder = tmp_path_factory.mktemp("cohort")
+    write_volume(folder / "atlas.nii.gz", mni_4mm.channel, mni_4mm.grid)
+    rows = ["sample\tmoving"]
+    for seed in SUBJECTS:
+        subject, _ = made(mni_4mm, seed)
+        write_volume(folder / f"sub-{seed}.nii.gz", subject.channel, subject.grid)
+        rows.append(f"sub-{seed}\tsub-{seed}.nii.gz")
+    (folder / "samples.tsv").write_text("\n".join(rows) + "\n")
+    return {
+        "samples": str(folder / "samples.tsv"),
+        "fixed": "mni",
+        "atlases": {"mni": {"image": str(folder / "atlas.nii.gz")}},
+        "preprocess": {"bias": {"method": "none"}},
+        "train": {"shares": {"cohort": 1}, "weights": {"similarity": 1.0}, **SMALL},
+    }
+
+
+def first_rows(study: dict[str, Any], count: int) -> dict[str, Any]:
+    """Return complete settings of a training on a part of the cohort."""
+    settings = training_settings(load_config(study))
+    settings["cohort"]["rows"] = settings["cohort"]["rows"][:count]
+    return settings
+
+
+def test_patches_of_aligned_pairs_are_drawn(study: dict[str, Any]) -> None:
+    drawn = cohort(first_rows(study, 2), seed=0)
+    assert len(drawn.pairs) == 2
+    similar = []
+    for number in range(8):
+        pair = drawn((32, 32, 32), np.random.default_rng(number))
+        assert pair.truth is None
+        assert pair.fixed.shape == pair.moving.shape == (1, 32, 32, 32)
+        for image in (pair.fixed, pair.moving):
+            assert image.dtype == torch.float32
+            assert image.min() >= 0
+            assert image.max() <= 1
+        similar.append(np.corrcoef(pair.fixed.flatten(), pair.moving.flatten())[0, 1])
+    assert min(similar) > 0.6
+
+
+def test_a_pair_that_cannot_be_aligned_is_left_out(
+    study: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = first_rows(study, 2)
+    broken = settings["cohort"]["rows"][0]
+    (tmp_path / "broken.nii.gz").write_text("no volume")
+    broken["moving"]["image"] = str(tmp_path / "broken.nii.gz")
+    assert len(cohort(settings, seed=0).pairs) == 1
+    assert f"{broken['sample']} is left out" in caplog.text
+    settings["cohort"]["rows"] = [broken]
+    with pytest.raises(InputError, match="no pair can be aligned"):
+        cohort(settings, seed=0)
+
+
+def test_small_images_are_continued_to_the_size_of_a_patch() -> None:
+    image = np.arange(20, dtype=np.float32).reshape(4, 5)
+    level = Aligned(image, image, np.array([[1, 2]]))
+    pair = Cohort([[level]])((8, 4), np.random.default_rng(2))
+    assert pair.fixed.shape == (1, 8, 4)
+    assert set(np.unique(pair.fixed)) <= set(np.unique(image))
+
+
+def test_a_cohort_without_sheet_or_of_scenes_is_refused(study: dict[str, Any]) -> None:
+    bare = {"train": study["train"]}
+    with pytest.raises(InputError, match="name a sample sheet"):
+        training_settings(load_config(bare, with_samples=False))
+    with pytest.raises(InputError, match="a cohort of volumes only"):
+        training_settings(load_config({**bare, "kind": "rasters"}, with_samples=False))
+
+
+def error_mm(weights: Path, pairs: list[tuple[Image, Image, synthetic.Truth]]) -> float:
+    """Mean true error of a network in the brains of pairs, each from its true pose."""
+    given = {"weights": str(weights), "polish": "none", "device": "cpu", "threads": 1, "seed": 0}
+    options = {**METHODS["voxelmorph"].complete({}), **given}
+    errors = []
+    for fixed, moving, truth in pairs:
+        pose = truth.forward.parts[1]
+        try:
+            found: Transform = voxelmorph(fixed, moving, pose, options)
+        except RegistrationError:
+            found = pose  # worse than the start: then the start it is
+        assert fixed.mask is not None
+        points = fixed.grid.to_world(np.argwhere(fixed.mask)[::11, ::-1])
+        errors.append(np.linalg.norm(found.apply(points) - truth.forward.apply(points), axis=1).mean())
+    return float(np.mean(errors))
+
+
+@pytest.mark.slow
+def test_fine_tuning_improves_held_out_pairs_of_the_cohort(
+    study: dict[str, Any], mni_4mm: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training_runs.label_maps, "SHAPE_SIDE", training_runs.SMALL_SHAPES["side"])
+    monkeypatch.setattr(sources, "SHAPE_MAPS", training_runs.SMALL_SHAPES["maps"])
+    started = run(tiny(**SMALL, steps=60, rate=3e-3, validate_every=60, average=0.9), tmp_path / "start")
+    assert started is not None
+    start = tmp_path / "start.safetensors"
+    save_weights(start, started.network, replace(started.description, notes={"license": "CC0"}))
+    tuning = {"start_from": str(start), "steps": 120, "rate": 1e-3, "warmup": 10, "average": 0.9}
+    tuning |= {"validate_every": 60, "validation_pairs": 4, "workers": 0, "device": "cpu"}
+    weights = {"similarity": 20.0, "roughness": 0.02}
+    config = load_config({**study, "train": {**study["train"], **tuning, "weights": weights}})
+    tuned = train_network(tmp_path / "tuned.safetensors", settings=training_settings(config), threads=1)
+    assert tuned is not None
+    pairs = [(mni_4mm, *made(mni_4mm, seed)) for seed in HELD_OUT]
+    before, after = error_mm(start, pairs), error_mm(tuned, pairs)
+    assert after < 0.9 * before
+    figures = read_weights(tuned)[1].notes["figures"]
+    assert figures["difference"] < figures["difference_start"]
+    assert "real pairs of the user's own" in tuned.with_suffix(".md").read_text(encoding="utf-8")
