@@ -130,6 +130,8 @@ def decimate(image: Image, spacing: float) -> Image:
     """Return the lazy image with samples at least ``spacing`` world units apart, by averaging.
 
     The first sample's corner stays where it is; axes already that coarse stay as they are.
+    A file's overviews are not read for it: what they hold depends on the kernel of whoever made them,
+    and no result may depend on whether a file has some.
     """
     across, down = (_factor(spacing / own) for own in image.grid.spacing)
     if across == down == 1:
