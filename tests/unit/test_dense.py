@@ -7,8 +7,11 @@ import pytest
 import torch
 from known_scenes import COLS, ROWS, error_px, fixed, moving, red
 
+from regflow import realdata
 from regflow.core.errors import RegistrationError
+from regflow.core.grid import Grid
 from regflow.core.image import Image
+from regflow.core.io.rasters import read_window
 from regflow.core.transform import Affine
 from regflow.methods.refine import METHODS
 from regflow.methods.refine.dense import add, bring, chunks, dense
@@ -151,3 +154,21 @@ def test_a_polished_answer_does_not_depend_on_threads(tmp_path):
     np.testing.assert_array_equal(one, two)
     left = np.linalg.norm(one - points - [-30.0, -20.0], axis=1) / 10
     assert np.median(left) < 0.2
+
+
+def test_the_shipped_network_follows_a_warp_between_bands_that_it_never_saw():
+    path = realdata.locate("landsat-utah")
+    if path is None:
+        pytest.skip("localtileserver is not installed")
+    red_band, infrared = read_window(path, [3, 4], slice(600, 920), slice(300, 620))[0].astype(np.float32)
+    grid = Grid((320, 320), fixed().grid.affine, "EPSG:32612")
+    truth = random_waves(grid, 5.0, 120.0, seed=4)
+    moved = moved_scene(infrared, grid, truth, grid)
+    one = Image(red_band[None], grid, np.ones(grid.shape, bool))
+    other = Image(np.nan_to_num(moved)[None], grid, np.isfinite(moved))
+    found = run(one, other, engine="voxelmorph", tie_points=None, engine_options={"device": "cpu"})
+    axes = np.arange(30.0, 290, 7)
+    points = grid.to_world(np.stack(np.meshgrid(axes, axes), axis=-1).reshape(-1, 2))
+    before = np.linalg.norm(truth.apply(points) - points, axis=1).mean()
+    after = np.linalg.norm(truth.apply(points) - found.apply(points), axis=1).mean()
+    assert after < 0.3 * before
