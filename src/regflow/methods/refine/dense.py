@@ -90,7 +90,7 @@ def dense(fixed: Image, moving: Image, initial: Transform, options: Mapping[str,
     The scenes may be lazy; windows of their first channels are read.
 
     Raises:
-        RegistrationError: no chunk has enough valid pixels in both scenes.
+        RegistrationError: no chunk has enough valid pixels in both scenes, or the engine refuses all.
     """
     start = _start(fixed, moving, initial, options)
     step = options["step_px"] or max(STEP_PX, math.ceil(max(fixed.grid.size) / MOST_NODES))
@@ -104,7 +104,10 @@ def dense(fixed: Image, moving: Image, initial: Transform, options: Mapping[str,
             refined += 1
         add(field, weights, chunk, found, step, fixed.grid.shape)
     if not refined:
-        raise RegistrationError("dense: the scenes have too few valid pixels in common")
+        raise RegistrationError(
+            "dense: no chunk could be refined: the scenes have too few valid pixels in common, or the engine "
+            "refused them; the log says why"
+        )
     log.info("dense: %d chunks refined by %s", refined, options["engine"])
     pixels = (field / np.maximum(weights, 1e-12))[::-1]
     vectors = np.einsum("ij,jhw->ihw", fixed.grid.affine[:2, :2], pixels)
