@@ -118,7 +118,8 @@ def error_mm(weights: Path, pairs: list[tuple[Image, Image, synthetic.Truth]]) -
         try:
             found: Transform = voxelmorph(fixed, moving, pose, options)
         except RegistrationError as error:
-            assert "less alike" in str(error)
+            if "less alike" not in str(error):
+                raise
             found = pose
         assert fixed.mask is not None
         points = fixed.grid.to_world(np.argwhere(fixed.mask)[::11, ::-1])
