@@ -236,14 +236,10 @@ class _Problem:
 
     def left(self, coefs: Array) -> Array:
         """Return what a fit leaves of the displacements."""
-        return np.asarray(self._values - self.evaluate(coefs))
-
-    def evaluate(self, coefs: Array) -> Array:
-        """Return the fitted displacements at the points."""
         out = np.empty((len(self._places), 2))
         places = np.ascontiguousarray(self._places[:, ::-1]) if self._turned else self._places
         _evaluate(coefs, places, out)
-        return out
+        return np.asarray(self._values - out)
 
 
 def _no_stiffer(stiffness: float) -> tuple[float, ...]:
@@ -292,8 +288,7 @@ def _best_stiffness(
     best = int(np.argmin(total))
     worse = (errors - errors[best])[:, judged]
     allowed = np.maximum((AS_GOOD - 1.0) * total[best], math.sqrt(worse.shape[1]) * worse.std(axis=1))
-    none = np.isinf(tried)
-    allowed[none] = max(AS_GOOD - 1.0, NO_FIELD / worse.shape[1]) * total[best]
+    allowed[np.isinf(tried)] = max(AS_GOOD - 1.0, NO_FIELD / worse.shape[1]) * total[best]
     return tried[int(np.flatnonzero(total - total[best] <= allowed)[-1])]
 
 
