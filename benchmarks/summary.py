@@ -10,7 +10,7 @@ STARTS = ["case", "starts", "missed", "silent", "false_alarms", "tre_mm_mean", "
 TIE_POINTS = ["program", "points", "used", "tie_rmse_px", "tie_p95_px", "field_rmse_px", "seconds"]
 TIE_POINTS += ["cpu_seconds", "peak_gb"]
 SCENES = ["job", "side_px", "cpu_seconds", "cpu_ms_per_megapixel", "seconds", "peak_mb", "flat"]
-LEARNING = ["method", "epe_px_mean", "epe_px_p95", "cpu_seconds"]
+LEARNING = ["method", "epe_px_mean", "epe_px_p95", "cpu_seconds", "note"]
 
 START, END = "<!-- results -->", "<!-- end of results -->"
 
