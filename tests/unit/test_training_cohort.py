@@ -12,24 +12,30 @@ from training_runs import run, tiny
 
 from regflow import synthetic
 from regflow.config import load_config
-from regflow.core.errors import InputError
+from regflow.core.errors import InputError, RegistrationError
 from regflow.core.image import Image
 from regflow.core.io.volumes import write_volume
+from regflow.core.transform import Transform
+from regflow.methods.refine import METHODS
+from regflow.methods.refine.voxelmorph import voxelmorph
 from regflow.methods.refine.weights import read_weights, save_weights
 from regflow.training import sources
 from regflow.training.cohort import Aligned, Cohort, cohort
 from regflow.training.product import train_network
 from regflow.training.settings import training_settings
 
-SUBJECTS = range(8)
+SUBJECTS, HELD_OUT = range(8), range(100, 103)
 SMALL = {"ndim": 3, "channels": [8, 8, 8, 8], "side": 32, "spacing": 4.0, "passes": [1.0]}
 
 
 def made(source: Image, seed: int) -> tuple[Image, synthetic.Truth]:
-    """Return a subject and its truth."""
+    """Return a subject and its truth.
+
+    Without noise: a tiny network finds that warps smooth noise away before it finds the anatomy.
+    """
     truth = synthetic.random_truth(source.grid, seed, amplitude_mm=10.0, smoothness_mm=18.0)
     grid = synthetic.subject_grid(source.grid, truth, 4.0)
-    return synthetic.make_subject(source, truth, grid, seed=seed), truth
+    return synthetic.make_subject(source, truth, grid, seed=seed, noise=0.0), truth
 
 
 @pytest.fixture(scope="module")
@@ -105,9 +111,28 @@ def test_a_cohort_without_sheet_or_of_scenes_is_refused(study: dict[str, Any]) -
         training_settings(load_config({**bare, "kind": "rasters"}, with_samples=False))
 
 
+def error_mm(weights: Path, pairs: list[tuple[Image, Image, synthetic.Truth]]) -> float:
+    """Mean true error of a network in the brains of pairs, each from its true pose."""
+    given = {"weights": str(weights), "polish": "none", "device": "cpu", "threads": 1, "seed": 0}
+    options = {**METHODS["voxelmorph"].complete({}), **given}
+    errors = []
+    for fixed, moving, truth in pairs:
+        pose = truth.forward.parts[1]
+        try:
+            found: Transform = voxelmorph(fixed, moving, pose, options)
+        except RegistrationError as error:
+            if "less alike" not in str(error):
+                raise
+            found = pose
+        assert fixed.mask is not None
+        points = fixed.grid.to_world(np.argwhere(fixed.mask)[::11, ::-1])
+        errors.append(np.linalg.norm(found.apply(points) - truth.forward.apply(points), axis=1).mean())
+    return float(np.mean(errors))
+
+
 @pytest.mark.slow
-def test_fine_tuning_makes_patches_of_the_cohort_more_alike(
-    study: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_fine_tuning_improves_held_out_pairs_of_the_cohort(
+    study: dict[str, Any], mni_4mm: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(training_runs.label_maps, "SHAPE_SIDE", training_runs.SMALL_SHAPES["side"])
     monkeypatch.setattr(sources, "SHAPE_MAPS", training_runs.SMALL_SHAPES["maps"])
@@ -115,12 +140,15 @@ def test_fine_tuning_makes_patches_of_the_cohort_more_alike(
     assert started is not None
     start = tmp_path / "start.safetensors"
     save_weights(start, started.network, replace(started.description, notes={"license": "CC0"}))
-    tuning = {"start_from": str(start), "steps": 80, "rate": 1e-3, "warmup": 10, "average": 0.9}
-    tuning |= {"validate_every": 80, "validation_pairs": 4, "workers": 0, "device": "cpu"}
+    tuning = {"start_from": str(start), "steps": 60, "rate": 1e-3, "warmup": 10, "average": 0.9}
+    tuning |= {"validate_every": 60, "validation_pairs": 4, "workers": 0, "device": "cpu"}
     weights = {"similarity": 20.0, "roughness": 0.02}
     config = load_config({**study, "train": {**study["train"], **tuning, "weights": weights}})
     tuned = train_network(tmp_path / "tuned.safetensors", settings=training_settings(config), threads=1)
     assert tuned is not None
+    pairs = [(mni_4mm, *made(mni_4mm, seed)) for seed in HELD_OUT]
+    before, after = error_mm(start, pairs), error_mm(tuned, pairs)
+    assert after < 0.9 * before
     figures = read_weights(tuned)[1].notes["figures"]
-    assert figures["difference"] < 0.8 * figures["difference_start"]
+    assert figures["difference"] < figures["difference_start"]
     assert "real pairs of the user's own" in tuned.with_suffix(".md").read_text(encoding="utf-8")

@@ -42,7 +42,8 @@ def test_a_batch_is_one_job_and_gives_the_same_bytes(make_study, tmp_path):
         ended = study.snakemake("results/refine/mni6", "results/refine/icbm2009a")
         assert ended.returncode == 0, ended.stderr
     for sample in SAMPLES:
-        assert read_json(together.results("refine", sample, "stage.json"))["details"]["method"] == "voxelmorph"
+        outcome = read_json(together.results("refine", sample, "stage.json"))
+        assert outcome["details"]["method"] == "voxelmorph"
     found = together.checksums("refine/*/*.h5")
     assert len(found) == 2 * len(SAMPLES)
     assert found == alone.checksums("refine/*/*.h5")
