@@ -227,9 +227,8 @@ def _spoiled(
     if rng.random() < GAPPED:
         valid = valid & ~_gaps(shape, rng)
     image = image + rng.uniform(0.0, 0.06) * rng.standard_normal(shape, dtype=np.float32)
-    if valid.any():
-        # What is missing must not sway the scale.
-        image = to_unit(np.where(valid, image, np.median(image[valid])))
+    # What is missing must not sway the scale.
+    image = to_unit(np.where(valid, image, np.median(image[valid]) if valid.any() else 0))
     image = image ** np.float32(np.exp(rng.normal(0, 0.3)))
     if rng.random() < 0.15:
         image = 1 - image
