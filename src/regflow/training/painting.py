@@ -77,13 +77,15 @@ def paint(labels: Labels, texture: Array, places: Array, contrast: Contrast) -> 
     """Give labels their intensities, and the texture of the place in the anatomy.
 
     Args:
-        labels: ``(*shape)``.
+        labels: ``(places, *shape)``: of the center of each sample and of places around it; their
+            intensities are averaged.
         texture: of :func:`random_texture`.
         places: ``(d, *shape)``: index into the texture of every sample; it repeats itself.
         contrast: of as many labels as there are.
     """
     grain = map_coordinates(texture, places, order=1, mode="grid-wrap")
-    return np.asarray(contrast.means[labels] + contrast.grain[labels] * grain)
+    means = np.mean([contrast.means[part] for part in labels], axis=0, dtype=np.float32)
+    return np.asarray(means + contrast.grain[labels[0]] * grain)
 
 
 def degrade(image: Array, rng: np.random.Generator, strength: float = 1.0) -> Array:

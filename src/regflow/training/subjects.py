@@ -45,11 +45,11 @@ class Subjects:
         there = _through(self.fits[one, other], view, maps[other].labels.shape)
         moving = there.look(shape, misfit + random_shift(len(shape), MISFIT, rng))
         labels = (
-            self.numbers[one][maps[one].labels[tuple(fixed.index)]],
-            self.numbers[other][maps[other].labels[tuple(moving.index)]],
+            self.numbers[one][fixed.of(maps[one].labels)],
+            self.numbers[other][moving.of(maps[other].labels)],
         )
         images, alike = self.painter.images(labels, (fixed.places, moving.places), rng)
-        fixed_parts, moving_parts = label_parts(*labels, rng)
+        fixed_parts, moving_parts = label_parts(labels[0][0], labels[1][0], rng)
         return Pair(*images, fixed_parts=fixed_parts, moving_parts=moving_parts, alike=alike)
 
 
