@@ -6,7 +6,6 @@ import os
 import platform
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -155,21 +154,16 @@ def spent_by(command: list[str], log: Path, accepted: tuple[int, ...] = (0,)) ->
         RuntimeError: it ended with a code that is not accepted; its log's last lines are quoted.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    started = time.perf_counter()
+    report = log.with_suffix(".spent.json")
     with log.open("w") as stream:
-        child = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT)
-        _, status, usage = os.wait4(child.pid, 0)
-    seconds = time.perf_counter() - started
-    child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode not in accepted:
+        runner = [sys.executable, "-I", "-S", str(HERE / "spent.py"), str(report)]
+        code = subprocess.run(
+            [*runner, *command], stdout=stream, stderr=subprocess.STDOUT, check=False
+        ).returncode
+    if code not in accepted:
         tail = "\n".join(log.read_text(encoding="utf-8").splitlines()[-15:])
-        raise RuntimeError(f"{' '.join(command)} ended with {child.returncode}:\n{tail}")
-    unit = 1 if sys.platform == "darwin" else 1024
-    return {
-        "seconds": seconds,
-        "cpu_seconds": usage.ru_utime + usage.ru_stime,
-        "peak_gb": usage.ru_maxrss * unit / 1e9,
-    }
+        raise RuntimeError(f"{' '.join(command)} ended with {code}:\n{tail}")
+    return dict(read_json(report))
 
 
 def save(name: str, results: Any, threads: int) -> None:

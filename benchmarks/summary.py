@@ -68,6 +68,9 @@ TABLES = {
     "raster_starts": lambda results: [(name, rows, list(rows[0])) for name, rows in results.items()],
     "dates": lambda results: [("by group", results["groups"], list(results["groups"][0]))],
     "scenes": lambda results: [("by side", results["rows"], SCENES)],
+    "change": lambda results: [
+        (name, results[name], list(results[name][0])) for name in ("large", "planted")
+    ],
     "learning_scenes": lambda results: [(name, rows, LEARNING) for name, rows in results.items()],
     "startup": lambda rows: [("median seconds", rows, ["job", "seconds", "added_s"])],
 }
