@@ -140,8 +140,8 @@ def test_fine_tuning_improves_held_out_pairs_of_the_cohort(
     assert started is not None
     start = tmp_path / "start.safetensors"
     save_weights(start, started.network, replace(started.description, notes={"license": "CC0"}))
-    tuning = {"start_from": str(start), "steps": 60, "rate": 1e-3, "warmup": 10, "average": 0.9}
-    tuning |= {"validate_every": 60, "validation_pairs": 4, "workers": 0, "device": "cpu"}
+    tuning = {"start_from": str(start), "steps": 120, "rate": 1e-3, "warmup": 10, "average": 0.9}
+    tuning |= {"validate_every": 120, "validation_pairs": 4, "workers": 0, "device": "cpu"}
     weights = {"similarity": 20.0, "roughness": 0.02}
     config = load_config({**study, "train": {**study["train"], **tuning, "weights": weights}})
     tuned = train_network(tmp_path / "tuned.safetensors", settings=training_settings(config), threads=1)
