@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -164,6 +165,25 @@ def spent_by(command: list[str], log: Path, accepted: tuple[int, ...] = (0,)) ->
         tail = "\n".join(log.read_text(encoding="utf-8").splitlines()[-15:])
         raise RuntimeError(f"{' '.join(command)} ended with {code}:\n{tail}")
     return dict(read_json(report))
+
+
+def compare_pairs(
+    name: str,
+    compare: Callable[[Pair, argparse.Namespace], list[dict[str, Any]]],
+    columns: list[str],
+    options: argparse.Namespace,
+) -> None:
+    """Print a table of ``compare``'s rows for every pair there is, and save them as ``name``."""
+    results = {}
+    for each in PAIR_NAMES:
+        made = pair(each)
+        if made is None:
+            print(f"{each}: skipped, install mricron-data")
+            continue
+        results[each] = compare(made, options)
+        print(f"\n{each}")
+        print_table(results[each], columns)
+    save(name, results, options.threads)
 
 
 def save(name: str, results: Any, threads: int) -> None:

@@ -12,15 +12,12 @@ import numpy as np
 
 from benchmarks.common import (
     OUT,
-    PAIR_NAMES,
     Pair,
     arguments,
+    compare_pairs,
     figures,
-    pair,
-    print_table,
     read_image,
     run_peer,
-    save,
     timed_process,
 )
 from regflow.core.files import read_json
@@ -92,16 +89,7 @@ def compare(pair: Pair, options: argparse.Namespace) -> list[dict[str, Any]]:
 def main() -> None:
     """Print one table per pair and write ``out/deformable.json``."""
     options = arguments(__doc__).parse_args()
-    results = {}
-    for name in PAIR_NAMES:
-        made = pair(name)
-        if made is None:
-            print(f"{name}: skipped, install mricron-data")
-            continue
-        results[name] = compare(made, options)
-        print(f"\n{name}")
-        print_table(results[name], COLUMNS)
-    save("deformable", results, options.threads)
+    compare_pairs("deformable", compare, COLUMNS, options)
 
 
 if __name__ == "__main__":

@@ -14,15 +14,12 @@ import torch
 
 from benchmarks.common import (
     OUT,
-    PAIR_NAMES,
     Pair,
     arguments,
+    compare_pairs,
     figures,
-    pair,
-    print_table,
     read_image,
     run_peer,
-    save,
 )
 from benchmarks.deformable import PEERS, run_regflow
 from regflow.core.image import Image
@@ -99,16 +96,7 @@ def main() -> None:
     parser.add_argument("--weights", default=None, help="another network than the shipped one")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    results = {}
-    for name in PAIR_NAMES:
-        made = pair(name)
-        if made is None:
-            print(f"{name}: skipped, install mricron-data")
-            continue
-        results[name] = compare(made, options)
-        print(f"\n{name}")
-        print_table(results[name], COLUMNS)
-    save("learning", results, options.threads)
+    compare_pairs("learning", compare, COLUMNS, options)
 
 
 if __name__ == "__main__":

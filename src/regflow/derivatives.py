@@ -1,15 +1,13 @@
 """The products of a BIDS data set under the names of BIDS-Derivatives."""
 
-import os
 import re
-import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from regflow import __version__
 from regflow.bids import parse
-from regflow.core.files import whole, write_json
+from regflow.core.files import link_or_copy, whole, write_json
 from regflow.samples import Sample
 
 BIDS_VERSION = "1.9.0"
@@ -174,7 +172,4 @@ def _below_root(sample: Sample, path: str) -> Path:
 
 def _link(source: Path, target: Path) -> None:
     with whole(target) as part:
-        try:
-            os.link(source, part)
-        except OSError:  # another file system, or one without links
-            shutil.copyfile(source, part)
+        link_or_copy(source, part)

@@ -55,6 +55,14 @@ def whole_directory(target: str | Path) -> Iterator[Path]:
         shutil.rmtree(part, ignore_errors=True)
 
 
+def link_or_copy(source: str | Path, target: str | Path) -> None:
+    """Give a file a second name; a copy where the file system has no links, or is another one."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
 def sha256(path: str | Path) -> str:
     """Return the SHA-256 of a file, or of a folder's files in name order, as a hex string."""
     path = Path(path)

@@ -1,8 +1,6 @@
 """The deformation that is left after the affine transform, and its inverse, by a gated ladder."""
 
 import logging
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regflow.core.errors import InputError, RegistrationError
-from regflow.core.files import whole_directory
+from regflow.core.files import link_or_copy, whole_directory
 from regflow.core.gate import Verdict, judge
 from regflow.core.image import Image
 from regflow.core.io.transforms import read_transform, write_transform
@@ -241,10 +239,7 @@ def take_from_batch(batch: str | Path, sample: str, output: str | Path) -> None:
     """Give a sample's part of a batch its own place; files are linked, not copied, where possible."""
     with whole_directory(output) as folder:
         for path in sorted((Path(batch) / sample).iterdir()):
-            try:
-                os.link(path, folder / path.name)
-            except OSError:
-                shutil.copy2(path, folder / path.name)
+            link_or_copy(path, folder / path.name)
 
 
 def _answers(

@@ -13,11 +13,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt, gaussian_filter, map_coordinates, spline_filter
-from torch import Tensor
 
 from regflow.core.errors import InputError
 from regflow.methods.refine.velocity_torch import sample
-from regflow.training.deformations import related, smooth_noise
+from regflow.training.deformations import places_seen, related, smooth_noise
 from regflow.training.painting import Array, to_unit
 from regflow.training.pairs import Pair
 
@@ -92,7 +91,7 @@ class Bands:
         images, shown, inside = [], [], []
         for field in (deformed.fixed, deformed.moving):
             picture = ground.pictures[int(rng.integers(len(ground.pictures)))]
-            places = _places(shape, field, turn, center)
+            places = places_seen(field, turn, center)
             image, seen, within = _photograph(picture, places, rng)
             images.append(torch.from_numpy(image[None]))
             shown.append(torch.from_numpy(seen.astype(np.float32))[None])
@@ -185,13 +184,6 @@ def _random_pose(ground: Ground, shape: Sequence[int], rng: np.random.Generator)
     margin = np.minimum(spacing * max(shape) / 2, bounds / 2)
     center = rng.uniform(margin, bounds - margin)
     return (rotation * stretch).astype(np.float32), center.astype(np.float32)
-
-
-def _places(shape: Sequence[int], field: Tensor, turn: Array, center: Array) -> Array:
-    """Row and column in a picture, ``(2, *shape)``, of what samples see that a field moves first."""
-    local: Array = np.indices(shape, np.float32) + field[0].numpy()
-    local -= ((np.array(shape, np.float32) - 1) / 2).reshape(2, 1, 1)
-    return np.asarray(np.tensordot(turn, local, axes=1) + center.reshape(2, 1, 1))
 
 
 def _photograph(

@@ -13,6 +13,7 @@ from regflow.core.errors import InputError, RegistrationError
 from regflow.core.image import Image
 from regflow.core.transform import Transform
 from regflow.methods.refine.working import bring_together, scaled, working_grid
+from regflow.training.painting import SAMPLED_RANGE
 from regflow.training.pairs import Pair
 
 log = logging.getLogger(__name__)
@@ -21,7 +22,7 @@ MOST_PAIRS = 64
 """Pairs of a cohort that are kept in memory; of more, some are picked by the seed."""
 CENTERS = 2048
 """Samples of each image on which patches are centered."""
-PERCENTILES = {"low": 1.0, "high": 99.0}
+PERCENTILES = dict(zip(("low", "high"), SAMPLED_RANGE, strict=True))
 """As networks are fed (``Description.intensity``)."""
 
 Array = NDArray[np.float32]

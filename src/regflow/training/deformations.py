@@ -80,6 +80,27 @@ def related(shape: Sequence[int], longest: float, rng: np.random.Generator) -> R
     return Related(*(resize_field(field, shape) for field in (fixed, moving, truth)))
 
 
+def places_seen(
+    field: Tensor, matrix: NDArray[np.floating], center: NDArray[np.floating]
+) -> NDArray[np.float32]:
+    """Return where samples look that a field moves first, in a source that a patch is posed in.
+
+    Args:
+        field: ``(1, d, *shape)``.
+        matrix: ``(d, d)``, from samples of the patch to samples of the source.
+        center: ``(d,)``, the place in the source at the patch's middle.
+
+    Returns:
+        ``(d, *shape)`` positions in the source.
+    """
+    shape = tuple(field.shape[2:])
+    column = (-1, *[1] * len(shape))
+    local = np.indices(shape, np.float32) + field[0].numpy()
+    local -= ((np.array(shape, np.float32) - 1) / 2).reshape(column)
+    places = np.tensordot(matrix.astype(np.float32), local, axes=1)
+    return np.asarray(places + center.astype(np.float32).reshape(column))
+
+
 def smooth_noise(shape: Sequence[int], spacing: float, rng: np.random.Generator) -> NDArray[np.float32]:
     """Return a smooth random image of unit variance whose features are ``spacing`` samples apart."""
     values = _spline_noise(shape, 1, spacing, rng)[0, 0]

@@ -23,9 +23,11 @@ from regflow.methods.refine.weights import (
     find_weights,
     in_fastest_order,
     load_network,
+    read_weights,
 )
 from regflow.training.board import Board
 from regflow.training.objective import answer, end_point_errors, objective
+from regflow.training.painting import SAMPLED_RANGE
 from regflow.training.pairs import Batch, Mixture
 from regflow.training.processes import Processes
 from regflow.training.sources import build_mixture
@@ -110,7 +112,7 @@ def train(
             return None
         network = build_network(description)
         network.load_state_dict({name: value.cpu() for name, value in state.average.items()})
-        return Trained(network.eval(), description, state.history or [], state.seconds, _name(where))
+        return Trained(network.eval(), description, state.history, state.seconds, _name(where))
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,15 +130,16 @@ class Run:
 def describe(settings: Mapping[str, Any]) -> Description:
     """Return the network that the settings ask for."""
     if settings["start_from"]:
-        return load_network(find_weights(settings["start_from"]), torch.device("cpu"))[1]
+        return read_weights(find_weights(settings["start_from"]))[1]
     channels = tuple(settings["channels"])
+    low, high = SAMPLED_RANGE
     return Description(
         ndim=settings["ndim"],
         channels=channels,
         unet_out_channels=channels[1],
         final_channels=(channels[1],),
         spacing=settings["spacing"],
-        intensity={"method": "percentile", "low": 1.0, "high": 99.0},
+        intensity={"method": "percentile", "low": low, "high": high},
         masked=False,
         half_resolution=False,
         fold=settings["fold"],
@@ -225,7 +228,7 @@ def _climb(
         board.step(state.step, last, terms)
         if state.step % settings["validate_every"] == 0 or state.step == last:
             figures = validate(run, board, {"step": float(state.step), "loss": terms["loss"]})
-            state.history = [*(state.history or []), figures]
+            state.history = [*state.history, figures]
             if run.processes.first:
                 save_state(checkpoint, state, fixed_settings)
             run.processes.wait()

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from regflow.training.deformations import related
+from regflow.training.deformations import places_seen, related
 from regflow.training.label_maps import LabelMap, Labels
 from regflow.training.painting import (
     Array,
@@ -118,11 +118,7 @@ class View:
 
     def look(self, shape: Sequence[int], displacement: Tensor) -> Look:
         """Return what samples see that a displacement ``(1, d, *shape)`` moves first."""
-        middle = (np.array(shape, np.float32) - 1) / 2
-        local: Array = np.indices(shape, np.float32) + displacement[0].numpy()
-        local -= middle.reshape(-1, *[1] * len(shape))
-        places: Array = np.tensordot(self.matrix.astype(np.float32), local, axes=1)
-        places += self.center.astype(np.float32).reshape(-1, *[1] * len(shape))
+        places = places_seen(displacement, self.matrix, self.center)
         indices = [self._nearest(places + self._step(offset, places.ndim)) for offset in _around(len(shape))]
         inside = (indices[0] == np.rint(places)).all(axis=0)
         return Look(indices, inside, np.float32(1 / self.spacing) * places)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ class State:
     adam: torch.optim.Optimizer
     step: int = 0
     seconds: float = 0.0
-    history: list[dict[str, float]] | None = None
+    history: list[dict[str, float]] = field(default_factory=list)
 
 
 def save_state(path: Path, state: State, settings: Mapping[str, Any]) -> None:
@@ -48,7 +48,7 @@ def save_state(path: Path, state: State, settings: Mapping[str, Any]) -> None:
     header = {
         "step": state.step,
         "seconds": state.seconds,
-        "history": state.history or [],
+        "history": state.history,
         "settings": dict(settings),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
