@@ -16,7 +16,7 @@ from regflow.training import sources
 from regflow.training.deformations import random_velocity, related
 from regflow.training.label_maps import label_map, maps_of_folder, random_shapes
 from regflow.training.loop import Draws
-from regflow.training.painted import Painter
+from regflow.training.painted import Painter, shown_numbers
 from regflow.training.painting import degrade, paint, random_contrast, random_texture, to_unit
 from regflow.training.pairs import Batch, Mixture, Pair
 
@@ -108,6 +108,14 @@ def test_two_deformations_of_one_anatomy_are_related_by_their_truth(shape: tuple
         left = compose(deformed.truth, deformed.moving) - deformed.fixed
         inner = (slice(None), slice(None), *[slice(8, -8)] * len(shape))
         assert left[inner].norm(dim=1).mean() < 2 * FOLDED_BACK
+
+
+def test_tissue_around_the_brain_is_taken_away_at_times() -> None:
+    codes = np.array([0, 2, 41, 502, 530, 1002])
+    shown = [shown_numbers(codes, np.random.default_rng(number)).tolist() for number in range(40)]
+    whole, stripped = [0, 1, 2, 3, 4, 5], [0, 1, 2, 0, 0, 5]
+    assert all(each in (whole, stripped) for each in shown)
+    assert 4 <= shown.count(stripped) <= 28
 
 
 def test_paintings_run_from_0_to_1() -> None:

@@ -27,9 +27,13 @@ BACKGROUND_WEIGHT = 0.05
 """Weight of the truth where there is nothing to see."""
 LONGEST = 5.0
 """Bound of a deformation's velocity, samples of the patch."""
-SPACING_RANGE = {2: (0.8, 3.0), 3: (1.5, 5.5)}
+SPACING_RANGE = {2: (0.8, 3.0), 3: (1.0, 7.0)}
 """Of a patch, in samples of the label map: from a part of the object to all of it."""
 SAME_CONTRAST = 0.4
+STRIPPED = 0.4
+"""How often the tissue around the brain is taken away, where a label map names it."""
+OUTSIDE_BRAIN = (500, 599)
+"""First and last code of that tissue in SynthSeg's label maps (Billot et al., Medical Image Analysis, 2023)."""
 REMAPPED = 0.6
 """How often two contrasts that differ are related, so that they show most of the same borders."""
 
@@ -52,7 +56,8 @@ class Painter:
         view = random_view(one, len(shape), rng)
         deformed = related(shape, LONGEST * rng.uniform(0.2, 1.0), rng)
         fixed, moving = (view.look(shape, field) for field in (deformed.fixed, deformed.moving))
-        labels = fixed.of(one.labels), moving.of(one.labels)
+        shown = shown_numbers(one.codes, rng)
+        labels = shown[fixed.of(one.labels)], shown[moving.of(one.labels)]
         images, alike = self.images(labels, (fixed.places, moving.places), rng)
         parts = label_parts(labels[0][0], labels[1][0], rng)
         known = deformed.truth.new_tensor(_weights(labels[0][0], fixed.inside))
@@ -159,6 +164,15 @@ def random_view(one: LabelMap, ndim: int, rng: np.random.Generator) -> View:
     proportions = one.spacing_mm.min() / one.spacing_mm
     matrix = np.diag(proportions) @ rotation @ np.diag(stretch)
     return View(matrix, center + pull * (middle - center), one.labels.shape, float(spacing))
+
+
+def shown_numbers(codes: NDArray[np.int64], rng: np.random.Generator) -> Labels:
+    """Draw what is seen of each code: its number, or background in a brain without its surroundings."""
+    numbers = np.arange(len(codes), dtype=np.uint16)
+    first, last = OUTSIDE_BRAIN
+    if rng.random() < STRIPPED:
+        numbers[(codes >= first) & (codes <= last)] = 0
+    return numbers
 
 
 def _unit(vector: NDArray[np.float64]) -> NDArray[np.float64]:

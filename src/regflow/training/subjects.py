@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from regflow.core.errors import InputError
 from regflow.training.deformations import random_shift, random_velocity
 from regflow.training.label_maps import LabelMap, Labels
-from regflow.training.painted import Painter, View, random_view
+from regflow.training.painted import Painter, View, random_view, shown_numbers
 from regflow.training.pairs import Pair, label_parts
 
 LEAST_COMMON = 8
@@ -28,11 +28,13 @@ class Subjects:
         painter: how images are painted; its maps are the subjects.
         fits: (fixed, moving) number to affine matrix ``(4, 4)``, index to index.
         numbers: for each map, its number to the number of the same code in all maps.
+        codes: of all maps.
     """
 
     painter: Painter
     fits: dict[tuple[int, int], NDArray[np.float64]]
     numbers: list[Labels]
+    codes: NDArray[np.int64]
 
     def __call__(self, shape: Sequence[int], rng: np.random.Generator) -> Pair:
         """Draw two subjects, one brought near the other by an affine map."""
@@ -44,9 +46,10 @@ class Subjects:
         fixed = view.look(shape, torch.zeros(1, len(shape), *shape))
         there = _through(self.fits[one, other], view, maps[other].labels.shape)
         moving = there.look(shape, misfit + random_shift(len(shape), MISFIT, rng))
+        shown = shown_numbers(self.codes, rng)
         labels = (
-            self.numbers[one][fixed.of(maps[one].labels)],
-            self.numbers[other][moving.of(maps[other].labels)],
+            shown[self.numbers[one]][fixed.of(maps[one].labels)],
+            shown[self.numbers[other]][moving.of(maps[other].labels)],
         )
         images, alike = self.painter.images(labels, (fixed.places, moving.places), rng)
         fixed_parts, moving_parts = label_parts(labels[0][0], labels[1][0], rng)
@@ -74,7 +77,7 @@ def subjects(maps: Sequence[LabelMap]) -> Subjects:
             f"train: shares: subjects: no two label maps share {LEAST_COMMON} labels; give maps of one "
             "labeling in 'label_maps', or set the share to 0"
         )
-    return Subjects(Painter(maps), fits, numbers)
+    return Subjects(Painter(maps), fits, numbers, codes)
 
 
 def _centers(one: LabelMap) -> dict[int, NDArray[np.float64]]:
