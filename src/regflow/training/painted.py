@@ -33,7 +33,7 @@ SAME_CONTRAST = 0.4
 STRIPPED = 0.4
 """How often the tissue around the brain is taken away, where a label map names it."""
 OUTSIDE_BRAIN = (500, 599)
-"""First and last code of that tissue in SynthSeg's label maps (Billot et al., Medical Image Analysis, 2023)."""
+"""First and last code of that tissue in SynthSeg's label maps (Billot et al., Med. Image Analysis, 2023)."""
 REMAPPED = 0.6
 """How often two contrasts that differ are related, so that they show most of the same borders."""
 
