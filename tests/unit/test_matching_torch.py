@@ -45,6 +45,19 @@ def test_evidence_finds_a_shift_between_inverted_contrasts(shift: tuple[int, ...
     assert (inner[:, len(shift)] > 0).all()
 
 
+@pytest.mark.parametrize("shift", [(1, 0), (0, -1), (0, 0, 1), (-1, 0, 0)])
+def test_fine_evidence_finds_a_shift_that_the_coarse_grid_does_not_hold(shift: tuple[int, ...]) -> None:
+    shape = (48,) * len(shift) if len(shift) == 2 else (32,) * 3
+    image = torch.from_numpy(smooth_noise(shape, 4.0, np.random.default_rng(0)))[None, None]
+    moved = 1 - torch.roll(image, list(shift), dims=list(range(2, image.ndim)))
+    descriptors = [coarse_descriptors(each, 1) for each in (image, moved)]
+    evidence = matching_evidence(*descriptors, search=1, factor=2)
+    assert evidence.shape[2:] == tuple(count // 2 for count in shape)
+    inner = evidence[(slice(None), slice(None), *[slice(3, -3)] * len(shift))]
+    for axis, step in enumerate(shift):
+        assert (inner[:, axis] - step / 2).abs().mean() < 0.05
+
+
 @pytest.mark.parametrize("shape", [(16, 16), (16, 16, 16)])
 def test_constant_images_are_no_evidence_and_no_nan(shape: tuple[int, ...]) -> None:
     flat = coarse_descriptors(torch.full((1, 1, *shape), 0.5), 2)

@@ -144,6 +144,7 @@ def describe(settings: Mapping[str, Any]) -> Description:
         half_resolution=False,
         fold=settings["fold"],
         search=settings["search"],
+        fine_search=settings["fine_search"],
         passes=tuple(settings["passes"]),
     )
 

@@ -42,8 +42,8 @@ def answer(network: Network, description: Description, batch: Batch) -> Answer:
 def _swapped(seen: Seen) -> Seen:
     """Let the second half change places with the first."""
     half = len(seen.samples) // 2
-    descriptors = None if seen.descriptors is None else seen.descriptors.roll(half, dims=0)
-    return Seen(seen.samples.roll(half, dims=0), descriptors)
+    described = tuple(each.roll(half, dims=0) for each in seen.descriptors)
+    return Seen(seen.samples.roll(half, dims=0), described)
 
 
 def objective(answered: Answer, batch: Batch, weights: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:

@@ -77,6 +77,13 @@ TRAIN: dict[str, dict[str, Any]] = {
         "0 for none",
         "default": 1,
     },
+    "fine_search": {
+        "type": "integer",
+        "minimum": 0,
+        "maximum": 4,
+        "description": "the same for descriptors of all samples, samples of the images; 0 for none",
+        "default": 1,
+    },
     "spacing": {
         "type": "number",
         "exclusiveMinimum": 0,
@@ -93,7 +100,7 @@ TRAIN: dict[str, dict[str, Any]] = {
     "start_from": {
         "type": ["string", "null"],
         "description": "trained network to go on from: a .safetensors file, or a name in resources/weights; "
-        "its channels, fold, search and passes count",
+        "its channels, fold, searches and passes count",
         "default": None,
     },
     "steps": {

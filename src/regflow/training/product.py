@@ -23,7 +23,7 @@ from regflow.training.settings import checksums
 
 log = logging.getLogger(__name__)
 
-OF_START = ("ndim", "channels", "fold", "search", "spacing", "passes")
+OF_START = ("ndim", "channels", "fold", "search", "fine_search", "spacing", "passes")
 """Settings that a network to start from brings along."""
 
 

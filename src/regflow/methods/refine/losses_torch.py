@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 VARIANCE_FLOOR = 1e-4
 """Part of an image's own variance that is added to every local one: flat windows say nothing."""
@@ -106,11 +105,12 @@ def mind(image: Tensor, radius: int = 1, dilation: int = 2) -> Tensor:
         ``(N, 12 or 4, *shape)`` from 0 to 1.
     """
     patches = (2 * radius + 1) ** (image.ndim - 2)
-    distances = []
-    for (axis_a, step_a), (axis_b, step_b) in _perpendicular_pairs(image.ndim - 2):
-        difference = _shift(image, axis_a, step_a * dilation) - _shift(image, axis_b, step_b * dilation)
-        distances.append(_full_box_sum(difference.square(), radius))
-    stacked = torch.cat(distances, dim=1) / patches
+    pairs = _perpendicular_pairs(image.ndim - 2)
+    neighbors = {
+        way: _shift(image, way[0], way[1] * dilation) for way in {way for pair in pairs for way in pair}
+    }
+    differences = torch.cat([neighbors[one] - neighbors[other] for one, other in pairs], dim=1)
+    stacked = _full_box_sum(differences.square(), radius) / patches
     stacked = stacked - stacked.amin(dim=1, keepdim=True)
     variance = stacked.mean(dim=1, keepdim=True)
     typical = (_total(variance) / variance.numel()).clamp(min=torch.finfo(torch.float32).tiny).detach()
@@ -191,12 +191,14 @@ class _BoxSum(torch.autograd.Function):
 
 
 def _separable_box(image: Tensor, radius: int) -> Tensor:
-    ndim = image.ndim - 2
-    pool = functional.avg_pool3d if ndim == 3 else functional.avg_pool2d
-    for axis in range(ndim):
-        kernel = tuple(2 * radius + 1 if k == axis else 1 for k in range(ndim))
-        padding = tuple(radius if k == axis else 0 for k in range(ndim))
-        image = pool(image.contiguous(), kernel, stride=1, padding=padding, divisor_override=1)
+    """Add shifted images up, axis by axis: several times faster than torch's pooling on a CPU."""
+    for axis in range(2, image.ndim):
+        total, count = image.clone(), image.shape[axis]
+        for step in range(1, min(radius, count - 1) + 1):
+            left = count - step
+            total.narrow(axis, step, left).add_(image.narrow(axis, 0, left))
+            total.narrow(axis, 0, left).add_(image.narrow(axis, step, left))
+        image = total
     return image
 
 

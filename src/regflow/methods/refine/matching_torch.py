@@ -5,6 +5,7 @@ every offset of a small search window, as in discrete registration (Heinrich et 
 What comes out is rough, ambiguous along edges and wrong in places: evidence for a network.
 """
 
+from collections.abc import Callable
 from itertools import product
 
 import torch
@@ -26,40 +27,48 @@ def channels_of_evidence(ndim: int) -> int:
 
 def coarse_descriptors(image: Tensor, factor: int) -> Tensor:
     """Describe ``(N, 1, *shape)`` on a grid ``factor`` times coarser: ``(N, 12 or 4, *coarse)``."""
-    pool = functional.avg_pool3d if image.ndim == 5 else functional.avg_pool2d
-    return mind(pool(image, factor), dilation=DILATION)
+    return mind(_pool(image)(image, factor), dilation=DILATION)
 
 
-def matching_evidence(fixed: Tensor, moving: Tensor, search: int) -> Tensor:
+def matching_evidence(fixed: Tensor, moving: Tensor, search: int, factor: int = 1) -> Tensor:
     """Compare neighborhoods at every offset of a window.
 
     Args:
         fixed: descriptors ``(N, C, *shape)``.
         moving: of the same shape.
         search: offsets from ``-search`` to ``search`` samples along each axis.
+        factor: how much coarser the evidence is than the descriptors: costs are averaged over blocks.
+            Beyond 1 only offsets along one axis are compared, a quarter in 3-D: there are many samples.
 
     Returns:
-        ``(N, channels_of_evidence(d), *shape)``: the offset that fits best, samples in array order, by
-        how much its cost is below the mean, and in 2-D its cost.
+        ``(N, channels_of_evidence(d), *shape / factor)``: the offset that fits best, in samples of the
+        evidence and array order, by how much its cost is below the mean, and in 2-D its cost.
     """
     offsets = list(product(range(-search, search + 1), repeat=fixed.ndim - 2))
-    costs = _costs(fixed, moving, offsets, search)
-    pool = functional.avg_pool3d if fixed.ndim == 5 else functional.avg_pool2d
-    smooth = pool(costs, 3, stride=1, padding=1, count_include_pad=False)
-    return _soft_minimum(smooth, torch.tensor(offsets, dtype=torch.float32, device=fixed.device))
+    if factor > 1:
+        offsets = [offset for offset in offsets if sum(step != 0 for step in offset) < 2]
+    costs = _costs(fixed, moving, offsets, search, factor)
+    smooth = _pool(fixed)(costs, 3, stride=1, padding=1, count_include_pad=False)
+    lengths = torch.tensor(offsets, dtype=torch.float32, device=fixed.device) / factor
+    return _soft_minimum(smooth, lengths)
 
 
-def _costs(fixed: Tensor, moving: Tensor, offsets: list[tuple[int, ...]], search: int) -> Tensor:
-    """Mean squared difference of descriptors for each offset: ``(N, offsets, *shape)``."""
+def _pool(samples: Tensor) -> Callable[..., Tensor]:
+    return functional.avg_pool3d if samples.ndim == 5 else functional.avg_pool2d
+
+
+def _costs(fixed: Tensor, moving: Tensor, offsets: list[tuple[int, ...]], search: int, factor: int) -> Tensor:
+    """Mean squared difference of descriptors for each offset: ``(N, offsets, *shape / factor)``."""
     shape = fixed.shape[2:]
     padded = functional.pad(moving, [search] * (2 * len(shape)), mode="replicate")
-    costs = []
+    costs, difference = [], torch.empty_like(fixed)
     for offset in offsets:
         part = padded
         for axis, step in enumerate(offset):
             part = part.narrow(2 + axis, search + step, shape[axis])
-        costs.append((fixed - part).square().mean(dim=1))
-    return torch.stack(costs, dim=1)
+        squared = torch.sub(fixed, part, out=difference).square_()
+        costs.append(_pool(fixed)(squared.mean(dim=1, keepdim=True), factor))
+    return torch.cat(costs, dim=1)
 
 
 def _soft_minimum(costs: Tensor, offsets: Tensor) -> Tensor:

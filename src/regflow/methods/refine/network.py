@@ -22,22 +22,30 @@ class Seen:
 
     Attributes:
         samples: ``(N, fold**d, *coarse)``: all samples, those of a block as channels.
-        descriptors: ``(N, C, *coarse)``, to be compared; None when the network has no search.
+        descriptors: to be compared, one for each of :func:`_comparisons`: ``(N, C, *coarse)``, then
+            ``(N, C, *shape)``.
     """
 
     samples: Tensor
-    descriptors: Tensor | None
+    descriptors: tuple[Tensor, ...]
 
 
 def seen_by(description: Description, images: Tensor) -> Seen:
     """Prepare images ``(N, 1, *shape)``, each side a multiple of ``description.multiple``."""
     samples = folded(images, description.fold)
-    if not description.search:
-        return Seen(samples, None)
     with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
         # One by one: descriptors are scaled by what an image has on the whole.
-        described = [coarse_descriptors(one, description.fold) for one in images.float().split(1)]
-        return Seen(samples, torch.cat(described))
+        described = [
+            torch.cat([coarse_descriptors(one, factor) for one in images.float().split(1)])
+            for factor, _ in _comparisons(description)
+        ]
+    return Seen(samples, tuple(described))
+
+
+def _comparisons(description: Description) -> list[tuple[int, int]]:
+    """By how much images are averaged before they are compared, and how far, in samples of the average."""
+    both = (description.fold, description.search), (1, description.fine_search)
+    return [(factor, search) for factor, search in both if search]
 
 
 def network_velocity(network: Network, description: Description, fixed: Seen, moving: Seen) -> Tensor:
@@ -47,9 +55,11 @@ def network_velocity(network: Network, description: Description, fixed: Seen, mo
         ``(N, d, *shape / description.shrink)`` float32 velocity in samples of its own grid.
     """
     seen = [moving.samples, fixed.samples]
-    if fixed.descriptors is not None and moving.descriptors is not None:
-        with torch.no_grad(), torch.autocast(fixed.samples.device.type, enabled=False):
-            seen.append(matching_evidence(fixed.descriptors, moving.descriptors, description.search))
+    with torch.no_grad(), torch.autocast(fixed.samples.device.type, enabled=False):
+        for one, other, (factor, search) in zip(
+            fixed.descriptors, moving.descriptors, _comparisons(description), strict=True
+        ):
+            seen.append(matching_evidence(one, other, search, description.fold // factor))
     velocity = network(torch.cat(seen, dim=1)).float()
     return halve_field(velocity) if description.half_resolution else velocity
 

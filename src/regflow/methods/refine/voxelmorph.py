@@ -285,8 +285,8 @@ def _examined(passes: Sequence[float], requests: Sequence[Request], spacing: flo
 
 
 def _stacked(seen: Sequence[Seen]) -> Seen:
-    descriptors = [each.descriptors for each in seen if each.descriptors is not None]
-    return Seen(torch.cat([each.samples for each in seen]), torch.cat(descriptors) if descriptors else None)
+    described = zip(*[each.descriptors for each in seen], strict=True)
+    return Seen(torch.cat([each.samples for each in seen]), tuple(torch.cat(each) for each in described))
 
 
 def _check(description: Description, image: Image) -> None:

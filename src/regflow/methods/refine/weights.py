@@ -44,6 +44,7 @@ _SCHEMA: dict[str, Any] = {
         "half_resolution": {"type": "boolean"},
         "fold": {"type": "integer", "minimum": 1},
         "search": {"type": "integer", "minimum": 0},
+        "fine_search": {"type": "integer", "minimum": 0},
         "passes": {"type": "array", "minItems": 1, "items": {"type": "number", "minimum": 1}},
         "notes": {"type": "object"},
     },
@@ -67,6 +68,7 @@ class Description:
             computes, and answers, on a grid that much coarser, and sees every sample.
         search: samples of the coarser grid around each that are compared beforehand, along each axis,
             for the network to see which fits best; 0 for none.
+        fine_search: the same for samples of the images; their costs are averaged over those of a block.
         passes: how much coarser than ``spacing`` the images are in each pass, coarsest first; every
             pass sees the moving image as the passes before have moved it.
         notes: title, training data, license: for the report.
@@ -82,6 +84,7 @@ class Description:
     half_resolution: bool = True
     fold: int = 1
     search: int = 0
+    fine_search: int = 0
     passes: tuple[float, ...] = (1.0,)
     notes: dict[str, Any] = field(default_factory=dict)
 
@@ -93,8 +96,8 @@ class Description:
     @property
     def in_channels(self) -> int:
         """Channels that the network sees."""
-        images = 2 * self.fold**self.ndim
-        return images + channels_of_evidence(self.ndim) if self.search else images
+        comparisons = (self.search > 0) + (self.fine_search > 0)
+        return 2 * self.fold**self.ndim + comparisons * channels_of_evidence(self.ndim)
 
     @property
     def shrink(self) -> int:
