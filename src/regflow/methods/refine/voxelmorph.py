@@ -18,7 +18,7 @@ from regflow.core.devices import half_precision, one_torch_thread, torch_device,
 from regflow.core.errors import InputError, RegistrationError
 from regflow.core.image import Image
 from regflow.core.similarity import lncc, normalized_mutual_information
-from regflow.core.transform import Composite, Transform
+from regflow.core.transform import Affine, Composite, Transform
 from regflow.methods.refine.network import Network, Seen, as_trained, network_velocity, seen_by
 from regflow.methods.refine.velocity_torch import (
     compose,
@@ -173,10 +173,8 @@ def ask(
     """
     for request in requests:
         _check(description, request.fixed)
-    levels = {
-        shrink: [_level(request, effort.spacing * shrink, description, effort.device) for request in requests]
-        for shrink in set(description.passes)
-    }
+    by_pair = [_levels(request, description, effort) for request in requests]
+    levels = {shrink: [each[shrink] for each in by_pair] for shrink in set(description.passes)}
     totals: list[Tensor | None] = [None] * len(requests)
     for shrink in description.passes:
         velocities = predict_velocities(network, description, levels[shrink], totals, effort, options)
@@ -257,6 +255,15 @@ def predict_velocities(
             padding = [(low // shrink, high // shrink) for low, high in levels[number].padding]
             found[number] = _crop(part, padding)
     return [found[number] for number in range(len(levels))]
+
+
+def _levels(request: Request, description: Description, effort: Effort) -> dict[float, Level]:
+    """Return a pair's level by pass, the coarser ones made from the finest."""
+    levels: dict[float, Level] = {}
+    for shrink in sorted(set(description.passes)):
+        levels[shrink] = _level(request, effort.spacing * shrink, description, effort.device)
+        request = Request(*levels[min(levels)].pair, Affine.identity(request.fixed.grid.ndim))
+    return levels
 
 
 def _level(request: Request, spacing: float, description: Description, device: torch.device) -> Level:
