@@ -103,7 +103,9 @@ def _turned(vectors: NDArray[Any], matrix: NDArray[Any]) -> NDArray[np.float32]:
         # Axes along the world's, the usual case: scale and reorder without a matrix product.
         source = np.argmax(np.abs(matrix), axis=1)
         factors = matrix[np.arange(len(source)), source].astype(np.float32)
-        turned = np.ascontiguousarray(flat[source] * factors[:, None])
+        turned = np.empty((len(source), flat.shape[1]), np.float32)
+        for component, taken, factor in zip(turned, source, factors, strict=True):
+            np.multiply(flat[taken], factor, out=component)
     else:
         turned = np.einsum("ij,jn->in", matrix.astype(np.float32), flat)
     return turned.reshape(vectors.shape)
