@@ -4,12 +4,14 @@ import logging
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from regflow.core.boxes import bounding_box, cut
 from regflow.core.errors import InputError, RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
@@ -88,30 +90,17 @@ def _cropped(image: Image) -> Image:
     """Cut an image to its mask and a margin: a wide empty background makes elastix lose the pose."""
     if image.mask is None or not image.mask.any():
         return image
-    ends = _ends(image.mask)
-    margins = [max(1, round(VIEW_MARGIN * (last - first))) for first, last in ends]
-    starts = [max(first - margin, 0) for (first, _), margin in zip(ends, margins, strict=True)]
-    stops = [last + margin + 1 for (_, last), margin in zip(ends, margins, strict=True)]
-    box = tuple(slice(start, stop) for start, stop in zip(starts, stops, strict=True))
-    affine = image.grid.affine.copy()
-    affine[:-1, -1] = image.grid.to_world(starts[::-1])
-    mask = image.mask[box]
-    return Image(image.data[(slice(None), *box)], Grid(mask.shape, affine), mask, modality=image.modality)
+    sides = [part.stop - part.start - 1 for part in bounding_box(image.mask)]
+    margin = [max(1, round(VIEW_MARGIN * side)) for side in sides]
+    return replace(cut(image, bounding_box(image.mask, margin)), labels=None)
 
 
 def _grown(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Grow a mask by its margin."""
     from scipy.ndimage import binary_dilation
 
-    side = max(last - first for first, last in _ends(mask))
+    side = max(part.stop - part.start - 1 for part in bounding_box(mask))
     return np.asarray(binary_dilation(mask, iterations=max(1, round(MASK_MARGIN * side))))
-
-
-def _ends(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """Return the first and the last index along each axis that the mask reaches."""
-    axes = range(mask.ndim)
-    used = [np.flatnonzero(mask.any(axis=tuple(a for a in axes if a != axis))) for axis in axes]
-    return [(int(indices[0]), int(indices[-1])) for indices in used]
 
 
 def _itk() -> Any:

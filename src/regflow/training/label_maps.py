@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from regflow.core.boxes import bounding_box
 from regflow.core.errors import InputError
 from regflow.training.deformations import smooth_noise
 
@@ -123,13 +124,7 @@ def slices(maps: Sequence[LabelMap], each: int, seed: int) -> list[LabelMap]:
 
 def _cropped(labels: NDArray[np.signedinteger]) -> NDArray[np.signedinteger]:
     """Cut off what lies farther than a margin from any label."""
-    for axis in range(labels.ndim):
-        others = tuple(k for k in range(labels.ndim) if k != axis)
-        used = np.flatnonzero((labels != 0).any(axis=others))
-        if len(used):
-            part = slice(max(0, used[0] - MARGIN), used[-1] + 1 + MARGIN)
-            labels = labels[(slice(None),) * axis + (part,)]
-    return labels
+    return labels[bounding_box(labels != 0, MARGIN)] if (labels != 0).any() else labels
 
 
 def _slices(one: LabelMap, each: int, seed: Sequence[int]) -> Iterator[LabelMap]:

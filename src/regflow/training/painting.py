@@ -20,6 +20,9 @@ DARK_BACKGROUND = 0.7
 SAMPLED_RANGE = (1.0, 99.0)
 """Percentiles brought to 0 and 1, clipped beyond."""
 TEXTURE_SIDE = 48
+STRONGEST_GRAIN = (0.02, 0.4)
+"""Range of the strength of the texture within labels. Real tissue is never uniform, and a network that
+has seen only uniform labels does not trust what it sees inside them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +31,7 @@ class Contrast:
 
     Attributes:
         means: intensity of each label, background first.
-        grain: strength of the texture of each label.
+        grain: strength of the texture of each label; below 0 it is inverted.
     """
 
     means: Array
@@ -42,9 +45,11 @@ def random_contrast(count: int, rng: np.random.Generator) -> Contrast:
     groups = rng.integers(0, max(4, int(count * rng.uniform(0.6, 3.0))), count)
     grouped = means[np.minimum(groups, count - 1)]
     means = grouped + rng.normal(0, 0.04, count).astype(np.float32)
+    strongest = np.exp(rng.uniform(*np.log(STRONGEST_GRAIN)))
+    grain = rng.uniform(0.0, strongest, count) * (1 if rng.random() < 0.5 else -1)
     if rng.random() < DARK_BACKGROUND:
-        means[0] = 0.0
-    return Contrast(means, rng.uniform(0.0, 0.05, count).astype(np.float32))
+        means[0] = grain[0] = 0.0
+    return Contrast(means, grain.astype(np.float32))
 
 
 def similar_contrast(one: Contrast, rng: np.random.Generator) -> Contrast:
@@ -63,7 +68,8 @@ def remapped_contrast(one: Contrast, rng: np.random.Generator) -> Contrast:
         knots = np.sort(knots)[::-1]
     curved = np.interp(one.means, np.linspace(0, 1, len(knots)), knots)
     means = curved.astype(np.float32) + rng.normal(0, 0.05, one.means.shape).astype(np.float32)
-    return Contrast(np.where(one.means == 0, 0, means).astype(np.float32), one.grain)
+    grain = np.float32(np.sign(knots[-1] - knots[0])) * one.grain
+    return Contrast(np.where(one.means == 0, 0, means).astype(np.float32), grain)
 
 
 def random_texture(ndim: int, rng: np.random.Generator) -> Array:

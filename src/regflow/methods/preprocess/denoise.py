@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from regflow.core.boxes import bounding_box
 from regflow.core.image import Image
 from regflow.core.resample import to_sitk_image
 
@@ -37,7 +38,7 @@ def nonlocal_means(image: Image, reference: Image | None, options: Mapping[str, 
     """
     box = tuple(slice(None) for _ in image.grid.shape)
     if image.mask is not None and image.mask.any():
-        box = _bounding_box(image.mask, margin=options["search"] + options["patch"])
+        box = bounding_box(image.mask, margin=options["search"] + options["patch"])
     data = np.array(image.data, dtype=np.float32)
     for channel in data:
         channel[box] = _nonlocal_means(channel[box], options)
@@ -93,15 +94,6 @@ def _half_shifts(
         here = tuple(slice(max(0, -s), n - max(0, s)) for s, n in zip(shift, shape, strict=True))
         there = tuple(slice(max(0, s), n - max(0, -s)) for s, n in zip(shift, shape, strict=True))
         yield here, there
-
-
-def _bounding_box(mask: NDArray[np.bool_], margin: int) -> tuple[slice, ...]:
-    box = []
-    for axis in range(mask.ndim):
-        others = tuple(k for k in range(mask.ndim) if k != axis)
-        found = np.flatnonzero(mask.any(axis=others))
-        box.append(slice(max(0, found[0] - margin), found[-1] + 1 + margin))
-    return tuple(box)
 
 
 def _filtered(image: Image, run: Callable[[Any], Any]) -> Image:

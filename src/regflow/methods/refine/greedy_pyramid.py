@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from regflow.core.boxes import bounding_box
 from regflow.core.errors import RegistrationError
 from regflow.core.resample import ANTIALIAS_SIGMA
 from regflow.methods.refine import greedy_kernels as kernels
@@ -57,7 +58,7 @@ def prepare(
     if options["metric"] == "ssd":
         ranges[1] = ranges[0]
     inside = inside if mask is None else grown(inside, options["margin"], spacing)
-    window = _window(inside)
+    window = bounding_box(inside, MARGIN_SAMPLES)
     shape = _volume_shape([s.stop - s.start for s in window])
 
     def cut(values: NDArray[Any]) -> Array:
@@ -92,17 +93,6 @@ def grown(mask: NDArray[np.bool_], samples: int, spacing: NDArray[np.float64]) -
         if reach > 0:
             grown = maximum_filter1d(grown, 2 * reach + 1, axis=axis, mode="nearest")
     return grown.astype(bool)
-
-
-def _window(inside: NDArray[np.bool_]) -> tuple[slice, ...]:
-    """Return the box around a mask with a margin."""
-    box = []
-    for axis, size in enumerate(inside.shape):
-        others = tuple(k for k in range(inside.ndim) if k != axis)
-        used = np.flatnonzero(inside.any(axis=others))
-        first, last = int(used[0]) - MARGIN_SAMPLES, int(used[-1]) + MARGIN_SAMPLES
-        box.append(slice(max(first, 0), min(last + 1, size)))
-    return tuple(box)
 
 
 def build_level(pair: Pair, number: int, options: Mapping[str, Any]) -> Level:

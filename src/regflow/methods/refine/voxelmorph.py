@@ -7,31 +7,31 @@ the inverse are our own: the velocity stays known, and its sign turned gives the
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from regflow.core import fields
+from regflow.core.boxes import Box, around, bounding_box, cut
 from regflow.core.devices import half_precision, one_torch_thread, torch_device, torch_session
 from regflow.core.errors import InputError, RegistrationError
+from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.similarity import lncc, normalized_mutual_information
-from regflow.core.transform import Affine, Composite, Transform
+from regflow.core.transform import Affine, Composite, DisplacementField, Transform
 from regflow.methods.refine.network import Network, Seen, as_trained, network_velocity, seen_by
-from regflow.methods.refine.velocity_torch import (
-    compose,
-    integrate,
-    resize_field,
-    sample,
-    to_displacement_field,
-)
+from regflow.methods.refine.velocity_torch import compose, integrate, resize_field, sample
 from regflow.methods.refine.weights import Description, find_weights, load_network
 from regflow.methods.refine.working import bring_together, working_grid
 
 log = logging.getLogger(__name__)
 
+SURROUNDINGS = 8
+"""Samples of the working spacing that the network sees around the fixed image's mask."""
 EXAMINED_ACROSS = 128
 """Most samples along the longest side at which an answer is judged: finer ones decide the same."""
 CONCURRENT_SAMPLES = 6_000_000
@@ -173,20 +173,36 @@ def ask(
     """
     for request in requests:
         _check(description, request.fixed)
-    by_pair = [_levels(request, description, effort) for request in requests]
+    boxes = [_box(request.fixed, effort.spacing) for request in requests]
+    inner = [replace(each, fixed=cut(each.fixed, box)) for each, box in zip(requests, boxes, strict=True)]
+    by_pair = [_levels(request, description, effort) for request in inner]
     levels = {shrink: [each[shrink] for each in by_pair] for shrink in set(description.passes)}
     totals: list[Tensor | None] = [None] * len(requests)
     for shrink in description.passes:
         velocities = predict_velocities(network, description, levels[shrink], totals, effort, options)
         totals = [_followed(integrate(each), total) for each, total in zip(velocities, totals, strict=True)]
-    examined = levels[_examined(description.passes, requests, effort.spacing)]
+    examined = levels[_examined(description.passes, inner, effort.spacing)]
     return [
-        Answer(
-            Composite((to_displacement_field(total, request.fixed.grid), request.initial)), level.gain(total)
-        )
-        for request, total, level in zip(requests, totals, examined, strict=True)
+        Answer(Composite((_whole(total, request.fixed.grid, box), request.initial)), level.gain(total))
+        for request, box, total, level in zip(requests, boxes, totals, examined, strict=True)
         if total is not None
     ]
+
+
+def _box(fixed: Image, spacing: float) -> Box:
+    """Return what the network sees of an image: where its mask is, and some surroundings."""
+    if fixed.mask is None or not fixed.mask.any():
+        return tuple(slice(0, count) for count in fixed.grid.shape)
+    margin = np.rint(SURROUNDINGS * np.maximum(1.0, spacing / fixed.grid.spacing[::-1]))
+    return bounding_box(fixed.mask, margin.astype(int).tolist())
+
+
+def _whole(total: Tensor, grid: Grid, box: Box) -> DisplacementField:
+    """Return a displacement over a box as a field on all of a grid: outside it goes on as at the border."""
+    shape = tuple(part.stop - part.start for part in box)
+    voxels = resize_field(total.float(), shape)[0].cpu().numpy()
+    padded = np.pad(voxels, [(0, 0), *around(box, grid.shape)], mode="edge")
+    return DisplacementField(fields.to_world(padded, grid), grid)
 
 
 @dataclass(frozen=True, eq=False)
