@@ -22,28 +22,20 @@ from benchmarks.common import (
     run_peer,
 )
 from benchmarks.deformable import PEERS, run_regflow
+from benchmarks.summary import LEARNING_VOLUMES
 from regflow.core.image import Image
 from regflow.core.io.transforms import read_transform
 from regflow.core.transform import Transform
 from regflow.methods.refine import METHODS
+from regflow.methods.refine.learning_options import VOXELMORPH
 
-COLUMNS = [
-    "method",
-    "deformable_s",
-    "cpu_s",
-    "affine_s",
-    "tre_mm_mean",
-    "tre_mm_p95",
-    "tissue_dice",
-    "folding_percent",
-    "log_jacobian_std",
-]
-SHORT: Mapping[str, Any] = {"shrink": [2, 1], "iterations": [40, 20]}
-"""The polish when its coarse levels are left out."""
+SHORT: Mapping[str, Any] = VOXELMORPH["polish_options"]["default"]
+"""The polish as it follows a network: without coarse levels."""
 ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     "network": ("voxelmorph", {"polish": "none"}),
-    "network, short polish": ("voxelmorph", {"polish": "greedy", "polish_options": SHORT}),
-    "network, full polish": ("voxelmorph", {"polish": "greedy", "polish_options": {}}),
+    "network at 1 mm": ("voxelmorph", {"polish": "none", "spacing_mm": 1.0}),
+    "network, polish": ("voxelmorph", {}),
+    "network, full polish": ("voxelmorph", {"polish_options": {}}),
     "network, instance optimization": ("instance-optimization", {"start": "voxelmorph", "shrink": [2]}),
     "greedy": ("greedy", {}),
     "greedy, short": ("greedy", SHORT),
@@ -96,7 +88,7 @@ def main() -> None:
     parser.add_argument("--weights", default=None, help="another network than the shipped one")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    compare_pairs("learning", compare, COLUMNS, options)
+    compare_pairs("learning", compare, LEARNING_VOLUMES, options)
 
 
 if __name__ == "__main__":

@@ -254,14 +254,14 @@ def _dense(**given: Any) -> Run:
     return run
 
 
-_POLISHED = {"polish": "greedy"}
+_ALONE = {"polish": "none"}
 METHODS_RUN: dict[str, Run] = {
     "start": _start,
     "tie points": _tie_points,
-    "network": _dense(engine="voxelmorph", tie_points=None),
-    "tie points, network": _dense(engine="voxelmorph"),
-    "network, greedy": _dense(engine="voxelmorph", tie_points=None, engine_options=_POLISHED),
-    "tie points, network, greedy": _dense(engine="voxelmorph", engine_options=_POLISHED),
+    "network": _dense(engine="voxelmorph", tie_points=None, engine_options=_ALONE),
+    "tie points, network": _dense(engine="voxelmorph", engine_options=_ALONE),
+    "network, greedy": _dense(engine="voxelmorph", tie_points=None),
+    "tie points, network, greedy": _dense(engine="voxelmorph"),
     "tie points, greedy": _dense(engine="greedy"),
     "tie points, instance optimization": _dense(engine="instance-optimization"),
 }

@@ -11,6 +11,17 @@ TIE_POINTS = ["program", "points", "used", "tie_rmse_px", "tie_p95_px", "field_r
 TIE_POINTS += ["cpu_seconds", "peak_gb"]
 SCENES = ["job", "side_px", "cpu_seconds", "cpu_ms_per_megapixel", "seconds", "peak_mb", "flat"]
 LEARNING = ["method", "epe_px_mean", "epe_px_p95", "cpu_seconds", "note"]
+LEARNING_VOLUMES = [
+    "method",
+    "deformable_s",
+    "cpu_s",
+    "affine_s",
+    "tre_mm_mean",
+    "tre_mm_p95",
+    "tissue_dice",
+    "folding_percent",
+    "log_jacobian_std",
+]
 
 START, END = "<!-- results -->", "<!-- end of results -->"
 
@@ -71,6 +82,7 @@ TABLES = {
     "change": lambda results: [
         (name, results[name], list(results[name][0])) for name in ("large", "planted")
     ],
+    "learning": lambda results: [(name, rows, LEARNING_VOLUMES) for name, rows in results.items()],
     "learning_scenes": lambda results: [(name, rows, LEARNING) for name, rows in results.items()],
     "startup": lambda rows: [("median seconds", rows, ["job", "seconds", "added_s"])],
 }

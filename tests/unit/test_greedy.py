@@ -115,7 +115,7 @@ def test_unrelated_intensities_are_left_to_descriptors():
 
 def test_smoothing_follows_the_contrast_unless_given():
     fixed, moving, inside, _ = known_pair()
-    for other, sigmas in ((moving, (2.5, 2.0)), (folded(moving), (5.0, 5.0))):
+    for other, sigmas in ((moving, (3.0, 2.5)), (folded(moving), (5.0, 5.0))):
         open_options = options(update_sigma=None)
         pair = prepare(fixed, other, inside, None, np.ones(3), open_options)
         assert tuple(settled(open_options, pair)["update_sigma"]) == sigmas

@@ -36,7 +36,7 @@ EXPLAINED = 0.5
 """Least part of an image's variance that the other's intensities must explain to stand for it."""
 
 UPDATE_SIGMA = {"like": (3.0, 2.5, 2.0), "other": (5.0, 5.0, 5.0)}
-"""Smoothing of updates by contrast, for the last three levels; the first value serves coarser ones. Two
+"""Smoothing of updates by contrast, coarsest level first; the last value serves further levels. Two
 contrasts share fewer edges, so that more must come from smoothness."""
 
 
@@ -48,8 +48,7 @@ def settled(options: Mapping[str, Any], pair: Pair) -> dict[str, Any]:
     sigmas = options["update_sigma"]
     if sigmas is None:
         usual = UPDATE_SIGMA["like" if metric in ("lncc", "ssd") else "other"]
-        levels = len(options["shrink"])
-        sigmas = [usual[max(0, n + len(usual) - levels)] for n in range(levels)]
+        sigmas = [usual[min(n, len(usual) - 1)] for n in range(len(options["shrink"]))]
     return {**options, "metric": metric, "update_sigma": sigmas}
 
 

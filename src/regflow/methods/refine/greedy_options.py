@@ -31,7 +31,7 @@ GREEDY: dict[str, dict[str, Any]] = {
         "items": {"type": "number", "minimum": 0},
         "minItems": 1,
         "description": "smoothing of each update at each level, in samples of the level's finest axis; null "
-        "takes 3, 2.5, 2 (the last levels) for lncc and ssd, and 5 for other contrasts",
+        "takes 3, 2.5, 2 for lncc and ssd, and 5 for other contrasts",
         "default": None,
     },
     "field_sigma": _per_level(

@@ -38,18 +38,17 @@ VOXELMORPH: dict[str, dict[str, Any]] = {
     "precision": PRECISION,
     "polish": {
         "enum": ["none", "greedy"],
-        "description": "method that refines the network's field further",
-        "default": "none",
+        "description": "method that refines the network's field further; none takes it as it is",
+        "default": "greedy",
     },
     "polish_options": {
         "type": "object",
         "description": "options of that method; the network's answer makes its coarse levels needless",
         "default": {
             "shrink": [2, 1],
-            "iterations": [30, 15],
-            "radius": [2, 2],
-            "update_sigma": [2.5, 2.5],
-            "field_sigma": [0.5, 0.5],
+            "iterations": [40, 20],
+            "radius": [2, 3],
+            "field_sigma": [0.27, 0.27],
         },
     },
 }
