@@ -17,12 +17,13 @@ from safetensors.torch import save_file
 from torch_bytes import across_threads
 from warped_slices import SPACING_MM, random_velocity, slices, warped_pair
 
+from regflow import demo, synthetic
 from regflow.core import fields
 from regflow.core.devices import torch_session
 from regflow.core.errors import InputError, RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.resample import resample_array
+from regflow.core.resample import coarsen, resample_array
 from regflow.core.transform import Affine, Composite, Transform, inverse_error
 from regflow.methods.refine import METHODS, losses_torch, velocity_torch
 from regflow.methods.refine.network import as_trained, network_velocity
@@ -483,3 +484,23 @@ def test_options_can_be_read_without_torch() -> None:
     program = "import sys, regflow.methods.refine; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
     json.dumps(METHODS["voxelmorph"].options)
+
+
+@pytest.mark.parametrize("other_contrast", [False, True])
+def test_the_shipped_network_undoes_half_of_a_warp_that_it_never_saw(other_contrast: bool) -> None:
+    fixed = coarsen(demo.volume("icbm2009a", None), 2.0)
+    fixed = fixed.with_mask(fixed.channel > 0.05 * fixed.channel.max())
+    fixed = fixed.with_data(np.where(fixed.mask, fixed.channel, 0))
+    source = fixed
+    if other_contrast:
+        gray, white = (coarsen(demo.volume(f"icbm2009a-{name}", None), 2.0).channel for name in ("gm", "wm"))
+        source = synthetic.t2_like(fixed, gray / 255, white / 255)
+    pose = synthetic.random_affine(fixed.grid.center, seed=77)
+    truth = synthetic.random_truth(fixed.grid, seed=77, amplitude_mm=8.0, affine=pose)
+    grid = synthetic.subject_grid(fixed.grid, truth, 2.0)
+    moving = synthetic.make_subject(source, truth, grid, seed=77)
+    found = voxelmorph(fixed, moving, pose, options(polish="none", weights=None, spacing_mm=None))
+    points = fixed.grid.to_world(np.argwhere(fixed.mask)[::29, ::-1])
+    wanted = truth.forward.apply(points)
+    before, after = (np.linalg.norm(each.apply(points) - wanted, axis=1).mean() for each in (pose, found))
+    assert after < 0.5 * before
