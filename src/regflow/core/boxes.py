@@ -42,3 +42,8 @@ def cut(image: Image, box: Box) -> Image:
 def around(box: Box, shape: Sequence[int]) -> list[tuple[int, int]]:
     """Return how many samples of an array lie before and after a box, along each axis."""
     return [(part.start, count - part.stop) for part, count in zip(box, shape, strict=True)]
+
+
+def extended(field: NDArray[np.float32], box: Box, shape: Sequence[int]) -> NDArray[np.float32]:
+    """Return a field ``(d, *box)`` on all of an array: outside the box it goes on as at its border."""
+    return np.pad(field, [(0, 0), *around(box, shape)], mode="edge")

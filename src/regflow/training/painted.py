@@ -29,11 +29,11 @@ LONGEST = 5.0
 """Bound of a deformation's velocity, samples of the patch."""
 SPACING_RANGE = {2: (0.8, 3.0), 3: (1.0, 7.0)}
 """Of a patch, in samples of the label map: from a part of the object to all of it."""
-SAME_CONTRAST = 0.4
 STRIPPED = 0.4
 """How often the tissue around the brain is taken away, where a label map names it."""
 OUTSIDE_BRAIN = (500, 599)
 """First and last code of that tissue in SynthSeg's label maps (Billot et al., Med. Image Analysis, 2023)."""
+SAME_CONTRAST = 0.4
 REMAPPED = 0.6
 """How often two contrasts that differ are related, so that they show most of the same borders."""
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from regflow.core.boxes import around
+from regflow.core.boxes import extended
 from regflow.core.errors import InputError, RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
@@ -110,7 +110,7 @@ def refine_field(
             inner = _run_level(pair, inner, number, options, solve)
         inner = _unfold(inner)
     field = inner[_axes(fixed.ndim)].reshape(fixed.ndim, *[s.stop - s.start for s in pair.window])
-    return np.pad(field, [(0, 0), *around(pair.window, fixed.shape)], mode="edge")
+    return extended(field, pair.window, fixed.shape)
 
 
 def _run_level(pair: Pair, field: Array, number: int, options: Mapping[str, Any], solve: Solve) -> Array:

@@ -106,9 +106,8 @@ def mind(image: Tensor, radius: int = 1, dilation: int = 2) -> Tensor:
     """
     patches = (2 * radius + 1) ** (image.ndim - 2)
     pairs = _perpendicular_pairs(image.ndim - 2)
-    neighbors = {
-        way: _shift(image, way[0], way[1] * dilation) for way in {way for pair in pairs for way in pair}
-    }
+    ways = product(range(image.ndim - 2), (-1, 1))
+    neighbors = {(axis, step): _shift(image, axis, step * dilation) for axis, step in ways}
     differences = torch.cat([neighbors[one] - neighbors[other] for one, other in pairs], dim=1)
     stacked = _full_box_sum(differences.square(), radius) / patches
     stacked = stacked - stacked.amin(dim=1, keepdim=True)

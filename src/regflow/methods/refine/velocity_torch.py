@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from regflow.core import fields
+from regflow.core.boxes import Box, extended
 from regflow.core.grid import Grid
 from regflow.core.transform import DisplacementField
 
@@ -96,10 +97,18 @@ def halve_field(field: Tensor) -> Tensor:
     return averaged / 2
 
 
-def to_displacement_field(displacement: Tensor, grid: Grid) -> DisplacementField:
-    """Convert one displacement ``(1, d, *)`` over a grid's extent to world units on that grid."""
-    voxels = resize_field(displacement.detach().float(), grid.shape)[0].cpu().numpy()
-    return DisplacementField(fields.to_world(voxels, grid), grid)
+def to_displacement_field(displacement: Tensor, grid: Grid, box: Box | None = None) -> DisplacementField:
+    """Convert one displacement ``(1, d, *)`` to world units on a grid.
+
+    Args:
+        displacement: over the extent of the grid, or of the box.
+        grid: of the result.
+        box: part of the grid; outside it the displacement goes on as at its border. None for all.
+    """
+    shape = grid.shape if box is None else tuple(part.stop - part.start for part in box)
+    voxels = resize_field(displacement.detach().float(), shape)[0].cpu().numpy()
+    whole = voxels if box is None else extended(voxels, box, grid.shape)
+    return DisplacementField(fields.to_world(whole, grid), grid)
 
 
 def _sample(image: Tensor, displacement: Tensor) -> Tensor:

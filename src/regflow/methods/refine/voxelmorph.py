@@ -15,16 +15,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from regflow.core import fields
-from regflow.core.boxes import Box, around, bounding_box, cut
+from regflow.core.boxes import Box, bounding_box, cut
 from regflow.core.devices import half_precision, one_torch_thread, torch_device, torch_session
 from regflow.core.errors import InputError, RegistrationError
-from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.similarity import lncc, normalized_mutual_information
-from regflow.core.transform import Affine, Composite, DisplacementField, Transform
+from regflow.core.transform import Affine, Composite, Transform
 from regflow.methods.refine.network import Network, Seen, as_trained, network_velocity, seen_by
-from regflow.methods.refine.velocity_torch import compose, integrate, resize_field, sample
+from regflow.methods.refine.velocity_torch import (
+    compose,
+    integrate,
+    resize_field,
+    sample,
+    to_displacement_field,
+)
 from regflow.methods.refine.weights import Description, find_weights, load_network
 from regflow.methods.refine.working import bring_together, working_grid
 
@@ -183,7 +187,10 @@ def ask(
         totals = [_followed(integrate(each), total) for each, total in zip(velocities, totals, strict=True)]
     examined = levels[_examined(description.passes, inner, effort.spacing)]
     return [
-        Answer(Composite((_whole(total, request.fixed.grid, box), request.initial)), level.gain(total))
+        Answer(
+            Composite((to_displacement_field(total, request.fixed.grid, box), request.initial)),
+            level.gain(total),
+        )
         for request, box, total, level in zip(requests, boxes, totals, examined, strict=True)
         if total is not None
     ]
@@ -195,14 +202,6 @@ def _box(fixed: Image, spacing: float) -> Box:
         return tuple(slice(0, count) for count in fixed.grid.shape)
     margin = np.rint(SURROUNDINGS * np.maximum(1.0, spacing / fixed.grid.spacing[::-1]))
     return bounding_box(fixed.mask, margin.astype(int).tolist())
-
-
-def _whole(total: Tensor, grid: Grid, box: Box) -> DisplacementField:
-    """Return a displacement over a box as a field on all of a grid: outside it goes on as at the border."""
-    shape = tuple(part.stop - part.start for part in box)
-    voxels = resize_field(total.float(), shape)[0].cpu().numpy()
-    padded = np.pad(voxels, [(0, 0), *around(box, grid.shape)], mode="edge")
-    return DisplacementField(fields.to_world(padded, grid), grid)
 
 
 @dataclass(frozen=True, eq=False)
