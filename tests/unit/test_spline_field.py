@@ -71,6 +71,13 @@ def test_errors_that_neighbors_share_are_not_taken_for_a_field():
     assert together < 0.5 * alone
 
 
+def test_points_of_one_place_alone_move_nothing():
+    rng = np.random.default_rng(4)
+    points = rng.uniform(10, 18, (9, 2))
+    found = fit(points, rng.normal(0, 0.3, points.shape), reach=500.0)
+    assert not found.field.at(points).any()
+
+
 def test_few_blocks_need_much_to_move_a_scene():
     """Windows of a small scene share errors where the ground has changed; real motion is far larger."""
     extent = (0.0, 0.0, 60.0, 60.0)

@@ -148,6 +148,13 @@ METHODS: dict[str, Method] = {
         {"model": MODEL},
         kinds=("rasters",),
     ),
+    "gradient-correlation": Method(
+        f"{_HERE}.gradient_correlation:gradient_correlation",
+        "Translation by correlating the gradients of whole scenes of like contrast, within their masks.",
+        "Argyriou and Vlachos, Electronics Letters 39(13):980-982, 2003",
+        {"model": MODEL},
+        kinds=("rasters",),
+    ),
     "edge-correlation": Method(
         f"{_HERE}.edge_correlation:edge_correlation",
         "Correlate directions of edges over rotations, scales and all shifts, whatever the contrast.",

@@ -1,5 +1,6 @@
 """How alike two pictures' edges are at every shift of one over the other, by FFT, within their masks."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -98,18 +99,7 @@ def rival_share(fixed: Image, moving: Image, matrix: Matrix) -> float:
         moving: a picture.
         matrix: from fixed to moving world points: the map that is doubted.
     """
-    low, high = extent(fixed.grid, matrix, moving.grid)
-    low, high = (
-        np.floor(np.maximum(low, -np.array(fixed.grid.size))),
-        np.minimum(high, 2 * np.array(fixed.grid.size)),
-    )
-    size = np.ceil(high - low).astype(int) + 1
-    affine = fixed.grid.affine.copy()
-    affine[:2, 2] = fixed.grid.to_world(low)
-    there = brought(moving, Grid((int(size[1]), int(size[0])), affine), matrix)
-    surface, first = similarity_surface(structure(fixed), structure(there))
-    # In the pixels of the larger plane the candidate's own place is where that plane begins.
-    column, row = (-low - first).astype(int)
+    surface, row, column = surface_about(fixed.grid, structure(fixed), moving, matrix, _edges_seen)
     box = (
         slice(max(row - SAME_PEAK, 0), row + SAME_PEAK + 1),
         slice(max(column - SAME_PEAK, 0), column + SAME_PEAK + 1),
@@ -117,6 +107,45 @@ def rival_share(fixed: Image, moving: Image, matrix: Matrix) -> float:
     own = float(surface[box].max(initial=0))
     surface[box] = 0
     return float(surface.max()) / own if own > 0 else float("inf")
+
+
+def surface_about(
+    fixed: Grid,
+    still: Structure,
+    moving: Image,
+    matrix: Matrix,
+    seen: Callable[[Image, Grid, Matrix], Structure],
+) -> tuple[Surface, int, int]:
+    """Compare two pictures at all shifts that add to a map.
+
+    Args:
+        fixed: grid of a picture.
+        still: what describes it.
+        moving: a picture.
+        matrix: from fixed to moving world points.
+        seen: returns what describes a picture that a map brings onto a grid.
+
+    Returns:
+        :func:`similarity_surface`, and the row and the column of the map itself.
+    """
+    low, high = extent(fixed, matrix, moving.grid)
+    low, high = (
+        np.floor(np.maximum(low, -np.array(fixed.size))),
+        np.minimum(high, 2 * np.array(fixed.size)),
+    )
+    size = np.maximum(np.ceil(high - low).astype(int) + 1, 1)
+    affine = fixed.affine.copy()
+    affine[:2, 2] = fixed.to_world(low)
+    surface, first = similarity_surface(
+        still, seen(moving, Grid((int(size[1]), int(size[0])), affine), matrix)
+    )
+    # In the pixels of the larger plane the map's own place is where that plane begins.
+    column, row = (-low - first).astype(int)
+    return surface, int(row), int(column)
+
+
+def _edges_seen(image: Image, grid: Grid, matrix: Matrix) -> Structure:
+    return structure(brought(image, grid, matrix))
 
 
 def summit(patches: NDArray[np.float64]) -> NDArray[np.float64]:

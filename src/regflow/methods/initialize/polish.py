@@ -11,6 +11,7 @@ import numpy as np
 from regflow.core.errors import RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
+from regflow.methods.initialize.gradient_correlation import SURE, GradientShift, gradient_shift, small
 from regflow.methods.initialize.planar import Matrix, at_spacing, brought, common_spacing, corners, mapped
 from regflow.methods.initialize.robust import MODELS, Fit, estimate
 from regflow.methods.initialize.spectra import spectra, window_shifts
@@ -21,6 +22,8 @@ log = logging.getLogger(__name__)
 
 PARAMETERS = {"translation": 2, "similarity": 4, "affine": 6}
 """Models that ``auto`` chooses from, and their free parameters."""
+WHOLE_MODELS = ("auto", "translation")
+"""Models whose small scenes may be moved on as a whole."""
 COARSE_ACROSS = 384
 EDGES_ACROSS = 1536
 """Pixels along the longest side at which polishing begins, and beyond which edges are not asked: their
@@ -74,7 +77,8 @@ def polish(
 ) -> Polished:
     """Refine a map from coarse to fine so that the windows' shifts vanish.
 
-    Windows compare directions of edges, which finds partners some pixels away in any contrast; at
+    A scene so small that windows say little is moved on as a whole, by its gradients, where those explain
+    it better. Windows compare directions of edges, which finds partners some pixels away in any contrast; at
     the finest spacing the phases of their spectra, which are exact for pictures that share fine
     detail, are taken instead where the windows scatter less by them. They are not asked where the
     windows scatter farther than phases reach: there the ground is bent, or has no common detail.
@@ -91,6 +95,24 @@ def polish(
     Raises:
         RegistrationError: too few windows agree to determine the model.
     """
+    if model not in WHOLE_MODELS or not small(fixed, moving, matrix):
+        return _by_windows(fixed, moving, matrix, model, reach, seed)
+    whole = _sure(gradient_shift(fixed, moving, matrix, reach))
+    try:
+        polished = _by_windows(fixed, moving, matrix, model, reach, seed)
+    except RegistrationError:
+        if whole is None:
+            raise
+        return _as_a_whole(fixed, moving, whole, reach)
+    again = _sure(gradient_shift(fixed, moving, polished.matrix, reach))
+    if again is None:
+        return polished
+    if whole is None or again.information < whole.information - MARGIN:
+        whole = again
+    return _as_a_whole(fixed, moving, whole, reach)
+
+
+def _by_windows(fixed: Image, moving: Image, matrix: Matrix, model: str, reach: int, seed: int) -> Polished:
     spacing = common_spacing(fixed.grid, moving.grid, matrix)
     longest = float((np.array(fixed.grid.size) * fixed.grid.spacing).max())
     level = 2 ** math.ceil(math.log2(max(longest / spacing / COARSE_ACROSS, 1)))
@@ -103,6 +125,15 @@ def polish(
         return polished
     fine = _by_phases(at_spacing(fixed, spacing), moving, polished.matrix, model, seed)
     return fine if fine is not None and fine.scatter < polished.scatter * level else polished
+
+
+def _sure(found: GradientShift | None) -> GradientShift | None:
+    return None if found is None or found.surprise < SURE else found
+
+
+def _as_a_whole(fixed: Image, moving: Image, whole: GradientShift, reach: int) -> Polished:
+    plane = at_spacing(fixed, common_spacing(fixed.grid, moving.grid, whole.matrix))
+    return Polished(whole.matrix, opinions(plane, moving, whole.matrix, reach), 0.0, plane.grid)
 
 
 def opinions(fixed: Image, moving: Image, matrix: Matrix, reach: int) -> Matches:

@@ -284,6 +284,9 @@ def _best_stiffness(
             lost = weights * (left**2).sum(1)
             errors[row] += np.bincount(blocks[out], lost[out], count)
         judged[blocks[out]] = True
+    if not judged.any():
+        # One block alone cannot be left out: nothing says that a field predicts anything.
+        return tried[-1]
     total = errors.sum(axis=1)
     best = int(np.argmin(total))
     worse = (errors - errors[best])[:, judged]

@@ -4,7 +4,7 @@ import logging
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,9 +28,19 @@ from regflow.methods.ladder import Climb, climb
 from regflow.methods.table import of_kind
 from regflow.stages.outcome import Outcome, conclude, done
 
+if TYPE_CHECKING:
+    from regflow.methods.initialize.gradient_correlation import GradientShift
+
 log = logging.getLogger(__name__)
 
-LADDER = ("phase-correlation", "sift", "edge-correlation", "xfeat", "mutual-information")
+LADDER = (
+    "phase-correlation",
+    "gradient-correlation",
+    "sift",
+    "edge-correlation",
+    "xfeat",
+    "mutual-information",
+)
 """The default: what is fastest and most exact comes first, what finds more later."""
 
 EXAMINED_ACROSS = 1024
@@ -71,6 +81,9 @@ class Examiner:
     ``nmi``, normalized mutual information there, and ``nmi_change``
     against the start; ``determinant``, ``scale_min``, ``scale_max`` and their ``scale_ratio`` at
     the fixed image's center.
+
+    In a scene so small that the gradients of all its pixels say more than windows do, ``evidence``,
+    ``drift_px`` and ``rival_share`` are theirs, and there is no ``agreeing_share``.
     """
 
     def __init__(
@@ -95,6 +108,11 @@ class Examiner:
             return judge(figures, self._limits), -math.inf
         figures.update(self._windows(fixed, matrix))
         figures["rival_share"] = self._rivals(matrix)
+        whole = self._gradients(matrix)
+        if whole is not None and whole.surprise > figures["evidence"]:
+            figures.pop("agreeing_share")
+            figures["evidence"], figures["drift_px"] = whole.surprise, whole.pixels
+            figures["rival_share"] = whole.rival_share
         return judge(figures, self._limits), figures["evidence"]
 
     def start_is_as_near(self, transform: Transform) -> bool:
@@ -105,6 +123,9 @@ class Examiner:
         from regflow.methods.initialize.polish import remaining
 
         before, after = matrix_of(self._origin), matrix_of(transform)
+        whole = [self._gradients(matrix) for matrix in (before, after)]
+        if whole[0] is not None and whole[1] is not None:
+            return whole[0].pixels <= whole[1].pixels
         fixed = self._examined(after)
         ends = corners(fixed.grid)
         back = mapped(np.asarray(np.linalg.inv(before), np.float64), mapped(after, ends))
@@ -159,6 +180,15 @@ class Examiner:
             unit = common_spacing(self._fixed.grid, self._moving.grid, matrix)
             figures["drift_px"] = beyond * float(fixed.grid.spacing.max()) / unit
         return figures
+
+    def _gradients(self, matrix: Matrix) -> "GradientShift | None":
+        """Return where the gradients of a small scene belong; None where it is larger or they do not say."""
+        from regflow.methods.initialize.gradient_correlation import SURE, gradient_shift, small
+
+        if not small(self._fixed, self._moving, matrix):
+            return None
+        found = gradient_shift(self._fixed, self._moving, matrix, REACH)
+        return found if found is not None and found.surprise >= SURE else None
 
     def _rivals(self, matrix: Matrix) -> float:
         from regflow.methods.initialize.correlation import rival_share
