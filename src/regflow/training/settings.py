@@ -16,8 +16,8 @@ def training_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the ``train`` section of a complete configuration, with the cohort's pairs in it.
 
     Where the cohort has a share, ``cohort`` becomes a section: ``rows`` (``sample``, ``fixed`` and
-    ``moving`` files by their part, ``volume``), and the sections ``preprocess`` and ``initialize``
-    by which the pairs are prepared as in the study itself.
+    ``moving`` files by their part, ``volume``), and the sections ``preprocess``, ``initialize`` and
+    ``refine`` by which the pairs are registered as in the study itself.
 
     Raises:
         InputError: the cohort's sheet is missing or wrong.
@@ -27,7 +27,7 @@ def training_settings(config: Mapping[str, Any]) -> dict[str, Any]:
         return {**settings, "cohort": None}
     if config["kind"] != "volumes":
         raise InputError("train: shares: cohort: a cohort of volumes only can be trained on; set it to 0")
-    prepared = {name: config[name] for name in ("preprocess", "initialize")}
+    prepared = {name: config[name] for name in ("preprocess", "initialize", "refine")}
     return {**settings, "cohort": {"rows": _rows(config), **prepared}}
 
 
