@@ -48,6 +48,8 @@ CERTAIN = 6.0
 """Decimal logarithm of one over the chance of a peak as high between unrelated images: from
 where windows and the gate are asked, as small scenes have no more to give, and from where nobody
 needs to be."""
+OVERWHELMING = 30.0
+"""The same, from where nothing better is sought than what lies near the georeference."""
 STEPS = 6
 
 
@@ -112,12 +114,13 @@ def phase_shift(fixed: Image, moving: Image, matrix: Matrix, *, fine: bool = Tru
     extents = [extent(fixed.grid, np.eye(3), fixed.grid), extent(fixed.grid, matrix, moving.grid)]
     longest = float(max((high - low).max() for low, high in extents)) * float(fixed.grid.spacing.max())
     coarse = max(spacing, longest / COARSE_ACROSS)
-    best: PhaseShift | None = None
     plane = at_spacing(fixed, coarse)
-    for candidate in _candidates(plane, moving, matrix):
-        found = _climbed(plane, moving, candidate, SCREENING_WINDOWS)
-        if found is not None and (best is None or found.reliability > best.reliability):
-            best = found
+    best = _climbed(plane, moving, matrix, SCREENING_WINDOWS)
+    if best is None or best.reliability < OVERWHELMING:
+        for candidate in _candidates(plane, moving, matrix):
+            found = _climbed(plane, moving, candidate, SCREENING_WINDOWS)
+            if found is not None and (best is None or found.reliability > best.reliability):
+                best = found
     if best is None:
         raise RegistrationError("phase-correlation: the images have too little in common at any shift")
     best = _climbed(plane, moving, best.matrix, WINDOWS) or best
@@ -130,7 +133,7 @@ def phase_shift(fixed: Image, moving: Image, matrix: Matrix, *, fine: bool = Tru
 
 
 def _candidates(fixed: Image, moving: Image, matrix: Matrix) -> list[Matrix]:
-    """Return the translations at the highest peaks of the whitened correlation, and none at all."""
+    """Return the translations at the highest peaks of the whitened correlation."""
     from scipy import fft
 
     low, high = extent(fixed.grid, matrix, moving.grid)
@@ -141,7 +144,7 @@ def _candidates(fixed: Image, moving: Image, matrix: Matrix) -> list[Matrix]:
     affine[:2, 2] = fixed.grid.to_world(np.floor(low))
     there = brought(moving, Grid((int(size[1]), int(size[0])), affine), matrix)
     if not (there.mask is not None and there.mask.any()):
-        return [matrix]
+        return []
     shape = [fft.next_fast_len(a + b) for a, b in zip(fixed.grid.shape, there.grid.shape, strict=True)]
     first, second = (fft.rfft2(faded(part), shape) for part in (fixed, there))
     cross = np.conj(first) * second
@@ -149,7 +152,7 @@ def _candidates(fixed: Image, moving: Image, matrix: Matrix) -> list[Matrix]:
     size_of = np.abs(cross)
     unit = np.divide(cross, size_of, out=np.zeros_like(cross), where=size_of > 1e-12 * size_of.max())
     surface = np.abs(fft.irfft2(unit * np.exp(-(fx**2 + fy**2) / PASS_BAND**2).astype(np.float32), shape))
-    starts = [matrix]
+    starts = []
     for _ in range(CANDIDATES):
         row, column = np.unravel_index(int(np.argmax(surface)), surface.shape)
         shift = np.array(

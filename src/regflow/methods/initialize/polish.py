@@ -3,8 +3,8 @@
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -51,6 +51,8 @@ Raftery, as neighboring windows err alike where the ground has changed."""
 FINEST = 0.05
 """Windows are not trusted to fractions of a pixel below this when models are weighed."""
 NEARLY_ALL = 0.9
+SHARP = 0.75
+"""Phases that scatter by fewer pixels need no windows at finer spacings before them."""
 FINE_REACH = 1.5
 """Pixels within which a window's phases can tell its shift."""
 
@@ -117,14 +119,25 @@ def _by_windows(fixed: Image, moving: Image, matrix: Matrix, model: str, reach: 
     longest = float((np.array(fixed.grid.size) * fixed.grid.spacing).max())
     level = 2 ** math.ceil(math.log2(max(longest / spacing / COARSE_ACROSS, 1)))
     polished = _settled(at_spacing(fixed, spacing * level), moving, matrix, model, reach, seed)
+    plane = at_spacing(fixed, spacing)
     while level > 1 and longest / spacing / level * 2 <= EDGES_ACROSS:
+        fine = _finer(polished, plane, moving, level, model, seed)
+        if fine is not None and fine.scatter < SHARP:
+            return fine
         level //= 2
-        plane = at_spacing(fixed, spacing * level)
-        polished = _settled(plane, moving, polished.matrix, model, min(reach, 8), seed)
+        nearer = at_spacing(fixed, spacing * level)
+        polished = _settled(nearer, moving, polished.matrix, model, min(reach, 8), seed)
+    return _finer(polished, plane, moving, level, model, seed) or polished
+
+
+def _finer(
+    polished: Polished, plane: Image, moving: Image, level: int, model: str, seed: int
+) -> Polished | None:
+    """Ask phases, from a map that windows gave at a spacing ``level`` times coarser; None where they lose."""
     if polished.scatter * level > FINE_REACH:
-        return polished
-    fine = _by_phases(at_spacing(fixed, spacing), moving, polished.matrix, model, seed)
-    return fine if fine is not None and fine.scatter < polished.scatter * level else polished
+        return None
+    fine = _by_phases(plane, moving, polished.matrix, model, seed)
+    return fine if fine is not None and fine.scatter < polished.scatter * level else None
 
 
 def _sure(found: GradientShift | None) -> GradientShift | None:
@@ -133,23 +146,43 @@ def _sure(found: GradientShift | None) -> GradientShift | None:
 
 def _as_a_whole(fixed: Image, moving: Image, whole: GradientShift, reach: int) -> Polished:
     plane = at_spacing(fixed, common_spacing(fixed.grid, moving.grid, whole.matrix))
-    return Polished(whole.matrix, opinions(plane, moving, whole.matrix, reach), 0.0, plane.grid)
+    return Polished(whole.matrix, Windows(plane, moving).edges(whole.matrix, reach), 0.0, plane.grid)
 
 
-def opinions(fixed: Image, moving: Image, matrix: Matrix, reach: int) -> Matches:
-    """Ask the windows of a picture, by directions of edges, where they belong; in the fixed pixels."""
-    return _opinions(structure(fixed), fixed.grid, moving, matrix, reach)
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """Windows of one picture that look for their partners in another; what they said of a map is kept.
 
+    Attributes:
+        fixed: whose windows they are.
+        moving: in which they look.
+    """
 
-def _opinions(edges: Structure, grid: Grid, moving: Image, matrix: Matrix, reach: int) -> Matches:
-    there = brought(moving, grid, matrix)
-    return match(edges, structure(there), _side(grid), reach, WINDOWS)
+    fixed: Image
+    moving: Image
+    _known: dict[bytes, Matches | None] = field(default_factory=dict, init=False)
+
+    def edges(self, matrix: Matrix, reach: int) -> Matches:
+        """Ask, by directions of edges, where they belong; in the fixed pixels."""
+        there = brought(self.moving, self.fixed.grid, matrix)
+        return match(self._structure, structure(there), _side(self.fixed.grid), reach, WINDOWS)
+
+    def phases(self, matrix: Matrix) -> Matches | None:
+        """Ask by the phases of their spectra; None where few agree."""
+        key = np.asarray(matrix, np.float64).tobytes()
+        if key not in self._known:
+            self._known[key] = _phases(self.fixed, self.moving, matrix)
+        return self._known[key]
+
+    @cached_property
+    def _structure(self) -> Structure:
+        return structure(self.fixed)
 
 
 def demanded(
-    fixed: Image, moving: Image, matrix: Matrix, reach: int, seed: int = 0
+    windows: Windows, matrix: Matrix, reach: int, seed: int = 0
 ) -> tuple[Matches, Matrix | None, float]:
-    """Return what windows of a picture say of a map, and the change in pixels that they ask for.
+    """Return what windows say of a map, and the change in pixels that they ask for.
 
     Phases are asked as well, and believed where windows scatter less by them.
 
@@ -157,13 +190,13 @@ def demanded(
         The matches by directions of edges; a map of the fixed picture's pixels, None where too few
         windows agree; and the windows' median distance from it in pixels.
     """
-    matches = opinions(fixed, moving, matrix, reach)
+    matches = windows.edges(matrix, reach)
     try:
         step, scatter = correction(matches, "auto", seed)
     except RegistrationError as error:
         log.info("too few windows to ask: %s", error)
         return matches, None, 0.0
-    sharp = _phases(fixed, moving, matrix)
+    sharp = windows.phases(matrix)
     # A coherent picture has side peaks; what the edges say tells them from the right one.
     if sharp is not None and _apart(sharp, matches) < FINE_REACH:
         finer, less = correction(sharp, "auto", seed)
@@ -171,16 +204,16 @@ def demanded(
     return matches, step, scatter
 
 
-def remaining(fixed: Image, moving: Image, maps: Sequence[Matrix], reach: int) -> list[float] | None:
+def remaining(windows: Windows, maps: Sequence[Matrix], reach: int) -> list[float] | None:
     """Return how far windows are from where they belong under each map: root mean squares in pixels.
 
     The same windows are asked under all maps: by phases where nearly all agree by those, which over bent
     ground they do not, else by directions of edges. None where too few agree under all.
     """
-    for ask in (_phases, partial(opinions, reach=reach)):
-        found = [ask(fixed, moving, matrix) for matrix in maps]
+    for by_phases in (True, False):
+        found = [windows.phases(each) if by_phases else windows.edges(each, reach) for each in maps]
         known = [matches for matches in found if matches is not None]
-        if len(known) < len(maps) or (ask is _phases and min(part.share for part in known) < NEARLY_ALL):
+        if len(known) < len(maps) or (by_phases and min(part.share for part in known) < NEARLY_ALL):
             continue
         places = [{tuple(point) for point in part.points[part.agreeing]} for part in known]
         common = set.intersection(*places)
@@ -226,9 +259,9 @@ def _narrowed(points: Matrix, shifts: Matrix, model: str, seed: int) -> Fit:
 
 
 def _settled(fixed: Image, moving: Image, matrix: Matrix, model: str, reach: int, seed: int) -> Polished:
-    edges = structure(fixed)
+    windows = Windows(fixed, moving)
     for _ in range(ROUNDS):
-        matches = _opinions(edges, fixed.grid, moving, matrix, reach)
+        matches = windows.edges(matrix, reach)
         step, scatter = correction(matches, model, seed)
         before, matrix = matrix, _after(fixed.grid, matrix, step)
         if _moved(fixed.grid, before, matrix) < SETTLED:

@@ -12,7 +12,7 @@ from regflow.core.errors import RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.methods.initialize.planar import Matrix, at_spacing, brought, common_spacing, extent
-from regflow.methods.initialize.polish import COARSE_ACROSS, Polished, opinions, polish
+from regflow.methods.initialize.polish import COARSE_ACROSS, Polished, Windows, polish
 from regflow.methods.initialize.structure import Structure, structure
 
 log = logging.getLogger(__name__)
@@ -102,7 +102,7 @@ def best_polished(
     ranked = []
     for number, pose in enumerate(poses):
         spacing = max(common_spacing(grid, moving.grid, pose.matrix), longest / COARSE_ACROSS)
-        matches = opinions(at_spacing(fixed, spacing), moving, pose.matrix, REACH)
+        matches = Windows(at_spacing(fixed, spacing), moving).edges(pose.matrix, REACH)
         ranked.append((-matches.surprise, number))
     ranked.sort()
     log.info(

@@ -30,6 +30,7 @@ from regflow.stages.outcome import Outcome, conclude, done
 
 if TYPE_CHECKING:
     from regflow.methods.initialize.gradient_correlation import GradientShift
+    from regflow.methods.initialize.polish import Windows
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +94,8 @@ class Examiner:
         self._limits = {**LIMITS, **limits}
         self._seed = seed
         self._origin = start
-        self._start = self._likeness(self._examined(matrix_of(start)), matrix_of(start))
+        self._windows: dict[float, Windows] = {}
+        self._start = self._likeness(self._asked(matrix_of(start)).fixed, matrix_of(start))
 
     def __call__(self, transform: Transform) -> tuple[Verdict, float]:
         """Return the verdict and the evidence of a candidate."""
@@ -101,12 +103,12 @@ class Examiner:
         figures = self._shape(matrix)
         if not _sane(figures):
             return judge(figures, self._limits), -math.inf
-        fixed = self._examined(matrix)
-        figures.update(self._likeness(fixed, matrix))
+        windows = self._asked(matrix)
+        figures.update(self._likeness(windows.fixed, matrix))
         figures["nmi_change"] = figures["nmi"] - self._start["nmi"]
         if not figures["overlap_share"] > 0:
             return judge(figures, self._limits), -math.inf
-        figures.update(self._windows(fixed, matrix))
+        figures.update(self._agreement(windows, matrix))
         figures["rival_share"] = self._rivals(matrix)
         whole = self._gradients(matrix)
         if whole is not None and whole.surprise > figures["evidence"]:
@@ -126,17 +128,23 @@ class Examiner:
         whole = [self._gradients(matrix) for matrix in (before, after)]
         if whole[0] is not None and whole[1] is not None:
             return whole[0].pixels <= whole[1].pixels
-        fixed = self._examined(after)
+        windows = self._asked(after)
+        fixed = windows.fixed
         ends = corners(fixed.grid)
         back = mapped(np.asarray(np.linalg.inv(before), np.float64), mapped(after, ends))
         if np.linalg.norm(fixed.grid.to_index(back) - fixed.grid.to_index(ends), axis=1).max() > REACH:
             return False
-        found = remaining(fixed, self._moving, (before, after), REACH)
+        found = remaining(windows, (before, after), REACH)
         return found is not None and found[0] <= found[1]
 
-    def _examined(self, matrix: Matrix) -> Image:
-        """Return the fixed image at the spacing of examination."""
-        return at_spacing(self._fixed, self._spacing(matrix, EXAMINED_ACROSS))
+    def _asked(self, matrix: Matrix) -> "Windows":
+        """Return the windows of the fixed image at the spacing of examination."""
+        from regflow.methods.initialize.polish import Windows
+
+        spacing = self._spacing(matrix, EXAMINED_ACROSS)
+        if spacing not in self._windows:
+            self._windows[spacing] = Windows(at_spacing(self._fixed, spacing), self._moving)
+        return self._windows[spacing]
 
     def _spacing(self, matrix: Matrix, across: int) -> float:
         grid = self._fixed.grid
@@ -166,10 +174,11 @@ class Examiner:
         pixel = float(np.prod(fixed.grid.spacing))
         return {"overlap_share": count * pixel / inside, "nmi": 1.0 if math.isnan(nmi) else nmi}
 
-    def _windows(self, fixed: Image, matrix: Matrix) -> dict[str, float]:
+    def _agreement(self, windows: "Windows", matrix: Matrix) -> dict[str, float]:
         from regflow.methods.initialize.polish import demanded
 
-        matches, step, scatter = demanded(fixed, self._moving, matrix, REACH, self._seed)
+        fixed = windows.fixed
+        matches, step, scatter = demanded(windows, matrix, REACH, self._seed)
         figures = {"evidence": matches.surprise, "agreeing_share": matches.share}
         if step is not None:
             ends = fixed.grid.to_index(corners(fixed.grid))
@@ -217,20 +226,24 @@ def align(
         InputError: an unknown method.
         RegistrationError: no method gave a map, or an image is constant or has no valid pixel.
     """
+    from scipy import fft
+
     start = Affine.identity(2)
     pair = picture(fixed, "fixed"), picture(moving, "moving")
     examine = Examiner(*pair, start, settings.get("gate") or {}, seed)
-    found = climb(
-        "initialize",
-        of_kind(METHODS, "rasters"),
-        settings["methods"],
-        pair,
-        start,
-        settings.get("options") or {},
-        {"threads": threads, "seed": seed, "log": None},
-        examine,
-    )
-    return _kept(start, found, examine)
+    # Transforms of many windows are shared out; each is one thread's.
+    with fft.set_workers(threads):
+        found = climb(
+            "initialize",
+            of_kind(METHODS, "rasters"),
+            settings["methods"],
+            pair,
+            start,
+            settings.get("options") or {},
+            {"threads": threads, "seed": seed, "log": None},
+            examine,
+        )
+        return _kept(start, found, examine)
 
 
 def _kept(start: Affine, found: Climb, examine: Examiner) -> Climb:
