@@ -125,14 +125,23 @@ def _errors(
 
 
 def _same_contrast() -> tuple[Image, Image]:
-    fixed = coarsen(realdata.load("mni2009c"), SPACING_MM)
-    return fixed, fixed
+    fixed = realdata.load("mni2009c")
+    coarse = _stripped(fixed, fixed)
+    return coarse, coarse
 
 
 def _other_contrast() -> tuple[Image, Image]:
     names = ("icbm2009a", "icbm2009a-gm", "icbm2009a-wm")
-    t1, gray, white = (coarsen(realdata.load(name), SPACING_MM) for name in names)
-    return t1, synthetic.t2_like(t1, gray.channel / np.float32(255), white.channel / np.float32(255))
+    t1, gray, white = (realdata.load(name) for name in names)
+    t2 = synthetic.t2_like(t1, gray.channel / np.float32(255), white.channel / np.float32(255))
+    return _stripped(t1, t1), _stripped(t2, t1)
+
+
+def _stripped(image: Image, brain: Image) -> Image:
+    """Return an image at the cohort's spacing, without the samples that are mostly outside the brain."""
+    coarse = coarsen(image.with_mask(brain.channel > 0), SPACING_MM)
+    assert coarse.mask is not None
+    return coarse.with_data(np.where(coarse.mask, coarse.data, np.float32(0))).with_mask(None)
 
 
 COHORTS: dict[str, Callable[[], tuple[Image, Image]]] = {

@@ -5,10 +5,12 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
+from regflow import realdata, synthetic
 from regflow.core import fields
 from regflow.core.errors import InputError, RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
+from regflow.core.resample import coarsen
 from regflow.core.transform import Affine, Composite, DisplacementField
 from regflow.methods.refine import METHODS, greedy_torch
 from regflow.methods.refine.greedy import greedy, refine_field
@@ -100,6 +102,37 @@ def test_a_contrast_that_folds_intensities_is_matched():
     for images in ((fixed, folded(moving)), (folded(fixed), moving)):
         found = refine_field(*images, mask=inside, options=options(metric="mapped"))
         assert error(found, truth, inside) < 0.15 * START_VOXELS
+
+
+def test_an_outline_that_both_share_does_not_hide_another_contrast():
+    """Bright objects before a dark background, as skull-stripped brains are: only their insides differ."""
+    fixed, moving, inside, _ = known_pair()
+    there = gaussian_filter(inside.astype(np.float32), 1.0)
+    images = (0.5 + 0.5 * fixed) * there, (1.1 - 0.5 * moving) * there
+    pair = prepare(*images, inside, None, np.ones(3), options(metric="auto"))
+    both = pair.weights > 0.5
+    assert np.corrcoef(pair.fixed[both], pair.moving[both])[0, 1] > 0.8
+    assert settled(options(metric="auto"), pair)["metric"] == "mapped"
+
+
+def test_a_brain_of_another_contrast_is_matched_at_three_millimeters():
+    """Where samples are large, most of them at the brain's border are part background."""
+    names = ("icbm2009a", "icbm2009a-gm", "icbm2009a-wm")
+    t1, gray, white = (realdata.load(name) for name in names)
+    t2 = synthetic.t2_like(t1, gray.channel / np.float32(255), white.channel / np.float32(255))
+    brain = t1.channel > 0
+    fixed, source = (coarsen(image.with_mask(brain), 3.0) for image in (t1, t2))
+    source = source.with_data(source.data * source.mask)
+    truth = synthetic.random_truth(fixed.grid, 7)
+    moving = synthetic.make_subject(source, truth, synthetic.subject_grid(fixed.grid, truth, 3.0), seed=7)
+    pose = truth.forward.parts[1]
+    given = {**METHODS["greedy"].complete({}), "threads": 1, "seed": 0, "log": None}
+    moving = moving.with_mask(moving.channel > 0.15 * moving.channel.max())
+    found = greedy(fixed, moving, pose, given)
+    points = fixed.grid.to_world(np.argwhere(fixed.mask)[::5, ::-1])
+    there = truth.forward.apply(points)
+    before, after = (np.linalg.norm(t.apply(points) - there, axis=1).mean() for t in (pose, found))
+    assert after < 0.4 * before
 
 
 def test_unrelated_intensities_are_left_to_descriptors():

@@ -32,6 +32,11 @@ BLUR_SIGMA = 0.7
 LIKE_SHARE = 0.6
 """Of what any function of the intensities explains, the part that a rising straight line must, for two
 images to count as one contrast. T1-weighted pairs have 0.98, T1 and T2 0.01."""
+DEPTH = 2
+"""Samples from the mask's border that intensities are related at. Nearer to it they are part background,
+which is dark in any contrast: outlines make two contrasts look like one, and mix with what tissue means."""
+DEEP_SHARE = 0.1
+"""Least part of the mask that must lie so deep."""
 EXPLAINED = 0.5
 """Least part of an image's variance that the other's intensities must explain to stand for it."""
 
@@ -77,7 +82,7 @@ def for_level(
 
 def one_contrast(pair: Pair) -> bool:
     """Tell whether a rising straight line says nearly as much as any function of the intensities."""
-    fixed, moving = _compared(pair, pair.moving)
+    fixed, moving = _compared(pair, pair.moving, _depth(pair.inside))
     if not (fixed.std() > 0 and moving.std() > 0):
         return True
     correlation = float(np.corrcoef(fixed, moving)[0, 1])
@@ -88,31 +93,45 @@ def one_contrast(pair: Pair) -> bool:
 def _recolored(pair: Pair, field: Array) -> Pair | None:
     """Return the pair with one image in the other's contrast; None if they hardly relate.
 
-    The image whose intensities explain more of the other's is recolored.
+    The image whose intensities explain more of the other's is recolored, and only the depth of the mask
+    counts from there on.
     """
     from regflow.core import fields
 
     moved = np.empty((1, *pair.moving.shape), np.float32)
     kernels.pull(pair.moving[None], fields.resize(field, pair.weights.shape), np.float32(1), moved)
-    fixed, moving = _compared(pair, moved[0])
+    deep = _depth(pair.inside)
+    fixed, moving = _compared(pair, moved[0], deep)
     forth, back = _explained(fixed, moving), _explained(moving, fixed)
     log.info("greedy: fixed intensities explain %.2f of moving ones, moving %.2f of fixed ones", forth, back)
     if max(forth, back) < EXPLAINED:
         return None
+    weights = np.where(deep, pair.weights, np.float32(0))
     if forth >= back:
-        return replace(pair, fixed=_mapped(_means(fixed, moving), pair.fixed))
-    return replace(pair, moving=_mapped(_means(moving, fixed), pair.moving))
+        return replace(pair, fixed=_mapped(_means(fixed, moving), pair.fixed), weights=weights)
+    return replace(pair, moving=_mapped(_means(moving, fixed), pair.moving), weights=weights)
 
 
-def _compared(pair: Pair, moved: Array) -> tuple[Array, Array]:
-    """Return both images' blurred samples where they count."""
+def _depth(inside: Array) -> NDArray[np.bool_]:
+    """Return the samples of the object that lie ``DEPTH`` samples deep; all where those are too few."""
+    from scipy.ndimage import minimum_filter1d
+
+    whole = inside > 0.5
+    deep = whole.astype(np.uint8)
+    for axis, count in enumerate(whole.shape):
+        if count > 1:
+            deep = minimum_filter1d(deep, 2 * DEPTH + 1, axis=axis, mode="nearest")
+    return deep > 0 if deep.sum() >= DEEP_SHARE * whole.sum() else whole
+
+
+def _compared(pair: Pair, moved: Array, inside: NDArray[np.bool_]) -> tuple[Array, Array]:
+    """Return both images' blurred samples where they are to be compared and the moving one has some."""
     taps = [half_gaussian(BLUR_SIGMA / width) for width in pair.spacing]
     stack = np.stack([pair.fixed, moved])
     blurred = np.empty_like(stack)
     kernels.smooth(stack, *taps, blurred)
-    inside = pair.weights > 0.5
     if pair.valid is not None:
-        inside &= pair.valid > 0.5
+        inside = inside & (pair.valid > 0.5)
     return blurred[0][inside], blurred[1][inside]
 
 

@@ -25,11 +25,22 @@ PER_LEVEL = ("iterations", "radius", "update_sigma", "field_sigma")
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """Both images, scaled to about [0, 1] and cut to ``window``, as float32 volumes of three axes."""
+    """Both images, scaled to about [0, 1] and cut to ``window``, as float32 volumes of three axes.
+
+    Attributes:
+        fixed: the fixed image.
+        moving: the moving one, sampled where the initial transform leads.
+        weights: 1 where samples count: in the mask and a margin about it.
+        inside: 1 in the mask itself.
+        valid: 1 where the moving image has samples; None for everywhere.
+        spacing: of the samples, relative to the finest axis.
+        window: of the fixed image.
+    """
 
     fixed: Array
     moving: Array
     weights: Array
+    inside: Array
     valid: Array | None
     spacing: NDArray[np.float64]
     window: tuple[slice, ...]
@@ -57,8 +68,8 @@ def prepare(
     ranges = [_range(image, common, name) for image, name in ((fixed, "fixed"), (moving, "moving"))]
     if options["metric"] == "ssd":
         ranges[1] = ranges[0]
-    inside = inside if mask is None else grown(inside, options["margin"], spacing)
-    window = bounding_box(inside, MARGIN_SAMPLES)
+    counted = inside if mask is None else grown(inside, options["margin"], spacing)
+    window = bounding_box(counted, MARGIN_SAMPLES)
     shape = _volume_shape([s.stop - s.start for s in window])
 
     def cut(values: NDArray[Any]) -> Array:
@@ -70,7 +81,7 @@ def prepare(
     ]
     spoken = None if valid is None or valid[window].all() else cut(valid)
     widths = spacing if len(spacing) == 3 else np.array([spacing[0], 1.0, spacing[1]])
-    return Pair(scaled[0], scaled[1], cut(inside), spoken, widths, window)
+    return Pair(scaled[0], scaled[1], cut(counted), cut(inside), spoken, widths, window)
 
 
 def _range(image: NDArray[Any], inside: NDArray[np.bool_], name: str) -> tuple[float, float]:
