@@ -18,6 +18,7 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
     "change": (),
     "learning": (),
     "learning_scenes": (),
+    "fine_tuning": (),
 }
 """In the order in which they run, with options of their own that keep the whole within minutes."""
 

@@ -10,6 +10,7 @@ import argparse
 import time
 from collections.abc import Callable
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 import numpy as np
@@ -62,7 +63,10 @@ def run(name: str, make: Callable[[], tuple[Image, Image]], options: argparse.Na
 
 def _study(folder: Path, fixed: Image, source: Image, options: argparse.Namespace) -> dict[str, Any]:
     """Write the cohort's files and return its configuration."""
-    folder.mkdir(parents=True, exist_ok=True)
+    if folder.is_dir():
+        # A training goes on from what it finds there.
+        rmtree(folder)
+    folder.mkdir(parents=True)
     write_volume(folder / "atlas.nii.gz", fixed.channel, fixed.grid)
     rows = ["sample\tmoving"]
     for seed in TAUGHT:

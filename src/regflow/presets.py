@@ -47,7 +47,7 @@ PRESETS: dict[str, dict[str, Preset]] = {
             "like bands of one sensor, weeks apart: brightness itself is compared, and where that does not "
             "hold the pair is refused at once",
             {
-                "initialize": {"methods": ["phase-correlation", "sift"]},
+                "initialize": {"methods": ["phase-correlation", "gradient-correlation", "sift"]},
                 **_tie_points(channels="intensity"),
             },
         ),
