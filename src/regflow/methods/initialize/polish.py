@@ -119,25 +119,20 @@ def _by_windows(fixed: Image, moving: Image, matrix: Matrix, model: str, reach: 
     longest = float((np.array(fixed.grid.size) * fixed.grid.spacing).max())
     level = 2 ** math.ceil(math.log2(max(longest / spacing / COARSE_ACROSS, 1)))
     polished = _settled(at_spacing(fixed, spacing * level), moving, matrix, model, reach, seed)
-    plane = at_spacing(fixed, spacing)
-    while level > 1 and longest / spacing / level * 2 <= EDGES_ACROSS:
-        fine = _finer(polished, plane, moving, level, model, seed)
-        if fine is not None and fine.scatter < SHARP:
+    fine: Polished | None = None
+    while True:
+        scatter = polished.scatter * level
+        if scatter <= FINE_REACH and fine is None:
+            # What phases say does not depend on where they are asked from: once is enough.
+            fine = _by_phases(at_spacing(fixed, spacing), moving, polished.matrix, model, seed)
+        last = level == 1 or longest / spacing / level * 2 > EDGES_ACROSS
+        if fine is not None and fine.scatter < scatter <= FINE_REACH and (last or fine.scatter < SHARP):
             return fine
+        if last:
+            return polished
         level //= 2
-        nearer = at_spacing(fixed, spacing * level)
-        polished = _settled(nearer, moving, polished.matrix, model, min(reach, 8), seed)
-    return _finer(polished, plane, moving, level, model, seed) or polished
-
-
-def _finer(
-    polished: Polished, plane: Image, moving: Image, level: int, model: str, seed: int
-) -> Polished | None:
-    """Ask phases, from a map that windows gave at a spacing ``level`` times coarser; None where they lose."""
-    if polished.scatter * level > FINE_REACH:
-        return None
-    fine = _by_phases(plane, moving, polished.matrix, model, seed)
-    return fine if fine is not None and fine.scatter < polished.scatter * level else None
+        plane = at_spacing(fixed, spacing * level)
+        polished = _settled(plane, moving, polished.matrix, model, min(reach, 8), seed)
 
 
 def _sure(found: GradientShift | None) -> GradientShift | None:
