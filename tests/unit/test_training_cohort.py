@@ -21,7 +21,7 @@ from regflow.methods.refine.velocity_torch import sample
 from regflow.methods.refine.voxelmorph import voxelmorph
 from regflow.methods.refine.weights import read_weights, save_weights
 from regflow.training import sources
-from regflow.training.cohort import BARE, Aligned, Cohort, cohort
+from regflow.training.cohort import BARE, Aligned, Cohort, _axes, _rest, _told, cohort
 from regflow.training.painted import BACKGROUND_WEIGHT
 from regflow.training.product import train_network
 from regflow.training.settings import training_settings
@@ -78,10 +78,10 @@ def test_what_is_to_teach_decides_how_pairs_are_drawn(study: dict[str, Any], two
         assert cohort({**settings, "weights": weights}, seed=0).bare == bare
 
 
-def test_registered_pairs_are_deformed_in_known_ways(two: Cohort) -> None:
+def test_what_the_study_finds_is_the_truth_of_a_pair(two: Cohort) -> None:
     drawn = replace(two, bare=0.0)
     gained = []
-    for number in range(8):
+    for number in range(12):
         pair = drawn((32, 32, 32), np.random.default_rng(number))
         assert pair.truth is not None
         assert pair.known is not None
@@ -92,9 +92,30 @@ def test_registered_pairs_are_deformed_in_known_ways(two: Cohort) -> None:
         before, after = (
             np.corrcoef(pair.fixed[inside], part[inside])[0, 1] for part in (pair.moving, warped)
         )
-        assert after > before
-        gained.append(after)
-    assert min(gained) > 0.9
+        gained.append(after - before)
+        assert after > 0.8
+    assert np.mean(gained) > 0.02
+
+
+@pytest.mark.parametrize("begun", [0.0, 0.3, 0.8])
+def test_the_rest_of_a_way_leads_on_from_what_has_gone(begun: float) -> None:
+    rows, cols = np.indices((24, 28), np.float32)
+    way = np.stack([2 * np.sin(cols / 6), 1.5 * np.cos(rows / 7)])
+    rest = _rest(way, begun)
+    reached = torch.from_numpy(rest)[None]
+    whole = reached + begun * sample(torch.from_numpy(way)[None], reached)
+    assert np.abs(whole[0].numpy() - way).max() < 0.05
+
+
+def test_a_mirrored_patch_has_a_mirrored_truth(two: Cohort) -> None:
+    level = two.pairs[0][0]
+    axes = _axes(level.inside[0], (16, 16, 16), level.fixed.shape)
+    plain, turned = (_told(level, axes, mirrored, 0.4) for mirrored in ((), (0, 2)))
+    assert plain.truth is not None
+    assert turned.truth is not None
+    signs = torch.tensor([-1.0, 1.0, -1.0]).view(3, 1, 1, 1)
+    torch.testing.assert_close(turned.truth, signs * plain.truth.flip(1, 3), rtol=0, atol=1e-6)
+    torch.testing.assert_close(turned.moving, plain.moving.flip(1, 3), rtol=0, atol=1e-6)
 
 
 def test_patches_of_aligned_pairs_are_drawn(two: Cohort) -> None:
@@ -129,10 +150,16 @@ def test_a_pair_that_cannot_be_aligned_is_left_out(
 
 def test_small_images_are_continued_to_the_size_of_a_patch() -> None:
     image = np.arange(20, dtype=np.float32).reshape(4, 5)
-    level = Aligned(image, image, image, np.ones(image.shape, bool), np.array([[1, 2]]))
-    pair = Cohort([[level]], bare=1.0)((8, 4), np.random.default_rng(2))
-    assert pair.fixed.shape == (1, 8, 4)
-    assert set(np.unique(pair.fixed)) <= set(np.unique(image))
+    way = np.zeros((2, 4, 5), np.float16)
+    level = Aligned(image, image, way, np.ones(image.shape, bool), np.array([[1, 2]]))
+    for bare in (0.0, 1.0):
+        pair = Cohort([[level]], bare=bare)((8, 4), np.random.default_rng(2))
+        assert pair.fixed.shape == pair.moving.shape == (1, 8, 4)
+        assert set(np.unique(pair.fixed)) <= set(np.unique(image))
+    assert pair.known is None
+    known = _told(level, _axes(np.array([1, 2]), (8, 4), image.shape), (), 0.0).known
+    assert known is not None
+    assert known.sum() == 16
 
 
 def test_a_cohort_without_sheet_or_of_scenes_is_refused(study: dict[str, Any]) -> None:

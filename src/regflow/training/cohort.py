@@ -1,8 +1,7 @@
 """Real pairs of a user's cohort, of which nothing is known but that they show the same anatomy.
 
-They teach in two ways. Registered by the study's own stages, a pair shows one anatomy in two real
-looks; deformed in two known ways it has a truth, as bands of one scene have. As it stands, aligned by
-its affine transform alone, it has none, and the likeness of its images teaches.
+They teach in two ways. The study's own stages register each pair once, at leisure, and the network
+learns to see at a glance what they found. Or the likeness of the images teaches, without any truth.
 """
 
 import logging
@@ -16,11 +15,12 @@ from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 
 from regflow.core.errors import InputError, RegistrationError
+from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Transform
+from regflow.methods.refine.velocity_torch import sample
 from regflow.methods.refine.working import bring_together, scaled, working_grid
-from regflow.training.deformations import places_seen, related
-from regflow.training.painted import BACKGROUND_WEIGHT, LONGEST
+from regflow.training.painted import BACKGROUND_WEIGHT
 from regflow.training.painting import SAMPLED_RANGE
 from regflow.training.pairs import Pair
 
@@ -33,9 +33,14 @@ CENTERS = 2048
 PERCENTILES = dict(zip(("low", "high"), SAMPLED_RANGE, strict=True))
 """As networks are fed (``Description.intensity``)."""
 BARE = 0.5
-"""How often a pair is drawn as it stands, where its likeness is to teach as well."""
+"""How often a pair is drawn without what was found, where its likeness is to teach as well."""
+BEGUN = 0.5
+"""How often a part of the way is gone already, as before a network's later passes."""
+TURNS = 4
+"""Of the fixed-point iteration for the rest of the way."""
 
 Array = NDArray[np.float32]
+Index = NDArray[np.intp]
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,16 +50,17 @@ class Aligned:
     Attributes:
         fixed: ``(*shape)``, 0 to 1.
         moving: the same, brought onto the fixed image's grid by the affine transform.
-        registered: the same, brought there by the deformation that the study's stages find.
+        found: ``(d, *shape)`` float16, from a fixed sample to its partner in ``moving``, samples, as the
+            study's stages have it.
         seen: ``(*shape)``, the object.
         inside: indices ``(n, d)`` of some samples of the object.
     """
 
     fixed: Array
     moving: Array
-    registered: Array
+    found: NDArray[np.float16]
     seen: NDArray[np.bool_]
-    inside: NDArray[np.intp]
+    inside: Index
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +69,7 @@ class Cohort:
 
     Attributes:
         pairs: each at every pass's spacing.
-        bare: how often a pair is drawn as it stands, without truth.
+        bare: how often a pair is drawn without truth.
     """
 
     pairs: Sequence[Sequence[Aligned]]
@@ -75,9 +81,11 @@ class Cohort:
         level = levels[int(rng.integers(len(levels)))]
         center = level.inside[int(rng.integers(len(level.inside)))]
         mirrored = tuple(axis for axis in range(len(shape)) if rng.random() < 0.5)
+        axes = _axes(center, shape, level.fixed.shape)
         if rng.random() < self.bare:
-            return _as_it_stands(level, center, mirrored, shape)
-        return _deformed(level, center, mirrored, shape, rng)
+            return _bare(level, axes, mirrored)
+        begun = rng.uniform(0, 1) if rng.random() < BEGUN else 0.0
+        return _told(level, axes, mirrored, begun)
 
 
 def cohort(settings: Mapping[str, Any], seed: int) -> Cohort:
@@ -88,8 +96,8 @@ def cohort(settings: Mapping[str, Any], seed: int) -> Cohort:
         seed: picks pairs where there are more than ``MOST_PAIRS``.
 
     Returns:
-        What draws from them: pairs as they stand where ``weights.similarity`` alone is to teach, pairs
-        deformed in known ways where ``weights.truth`` is, and both in turn.
+        What draws from them: bare pairs where ``weights.similarity`` alone is to teach, pairs with
+        what was found for a truth where ``weights.truth`` is, and both in turn.
 
     Raises:
         InputError: there is no cohort, or no pair of it can be used.
@@ -119,47 +127,70 @@ def cohort(settings: Mapping[str, Any], seed: int) -> Cohort:
     return Cohort(pairs, (BARE if weights["truth"] else 1.0) if weights["similarity"] else 0.0)
 
 
-def _as_it_stands(
-    level: Aligned, center: NDArray[np.intp], mirrored: tuple[int, ...], shape: Sequence[int]
-) -> Pair:
-    images = []
-    for image in (level.fixed, level.moving):
-        patch = np.flip(_patch(image, center, shape), mirrored)
-        images.append(torch.from_numpy(np.ascontiguousarray(patch)[None]))
-    return Pair(images[0], images[1])
+def _bare(level: Aligned, axes: Sequence[Index], mirrored: Sequence[int]) -> Pair:
+    fixed, moving = (_tensor(_patch(image, axes)[None], mirrored) for image in (level.fixed, level.moving))
+    return Pair(fixed, moving)
 
 
-def _deformed(
-    level: Aligned,
-    center: NDArray[np.intp],
-    mirrored: tuple[int, ...],
-    shape: Sequence[int],
-    rng: np.random.Generator,
-) -> Pair:
-    """Look at a registered pair through two deformations: both images are resampled alike."""
-    deformed = related(shape, LONGEST * rng.uniform(0.2, 1.0), rng)
-    mirror = np.diag([-1.0 if axis in mirrored else 1.0 for axis in range(len(shape))])
-    middle = _middle(center, shape, level.fixed.shape)
-    where = [places_seen(field, mirror, middle) for field in (deformed.fixed, deformed.moving)]
-    images = [
-        torch.from_numpy(map_coordinates(image, places, np.float32, order=1, mode="nearest")[None])
-        for image, places in zip((level.fixed, level.registered), where, strict=True)
-    ]
-    known = torch.from_numpy(_weights(level.seen, where[0])[None])
-    return Pair(images[0], images[1], deformed.truth[0], known)
+def _told(level: Aligned, axes: Sequence[Index], mirrored: Sequence[int], begun: float) -> Pair:
+    """Cut a patch out with what was found for a truth.
+
+    Args:
+        level: the pair.
+        axes: indices of the patch along each axis.
+        mirrored: axes to turn around.
+        begun: the part of the way by which the moving image is brought nearer beforehand, 0 to 1.
+    """
+    way = _patch(level.found, axes).astype(np.float32)
+    places = np.stack(np.meshgrid(*axes, indexing="ij")) + np.float32(begun) * way
+    moving = map_coordinates(level.moving, places, np.float32, order=1, mode="nearest")
+    known = np.where(_patch(level.seen, axes), np.float32(1), np.float32(BACKGROUND_WEIGHT))
+    for axis, index in enumerate(axes):
+        outside = (index < 0) | (index >= level.seen.shape[axis])
+        np.moveaxis(known, axis, 0)[outside] = 0
+    truth = _tensor(_rest(way, begun), mirrored)
+    truth[list(mirrored)] *= -1
+    fixed = _patch(level.fixed, axes)
+    images = [_tensor(image[None], mirrored) for image in (fixed, moving)]
+    return Pair(images[0], images[1], truth, _tensor(known[None], mirrored))
 
 
-def _weights(seen: NDArray[np.bool_], places: Array) -> Array:
-    limits = np.array(seen.shape).reshape(-1, *[1] * seen.ndim) - 1
-    nearest = np.clip(np.rint(places).astype(np.intp), 0, limits)
-    inside = (nearest == np.rint(places)).all(axis=0)
-    return np.where(inside, np.where(seen[tuple(nearest)], 1.0, BACKGROUND_WEIGHT), 0.0).astype(np.float32)
+def _rest(way: Array, begun: float) -> Array:
+    """Return what is left of a way ``(d, *shape)`` in samples, of which every place has gone a part.
+
+    At ``x`` the image shows what lay at ``x + begun way(x)``, so the rest ``r`` solves
+    ``r(x) = way(x) - begun way(x + r(x))``.
+    """
+    whole = torch.from_numpy(way)[None]
+    rest = (1 - begun) * whole
+    for _ in range(TURNS if begun else 0):
+        rest = whole - begun * sample(whole, rest)
+    return np.asarray(rest[0].numpy())
 
 
-def _middle(center: NDArray[np.intp], shape: Sequence[int], bounds: Sequence[int]) -> NDArray[np.float64]:
-    """Return the middle of a patch near a center that stays inside the image, as far as it fits."""
-    half = np.minimum((np.array(shape) - 1) / 2, (np.array(bounds) - 1) / 2)
-    return np.clip(center, half, np.array(bounds) - 1 - half)
+def _axes(center: Index, shape: Sequence[int], bounds: Sequence[int]) -> list[Index]:
+    """Return the indices of a patch around a center, as far inside an image as it fits."""
+    axes = []
+    for middle, count, length in zip(center, shape, bounds, strict=True):
+        first = (
+            int(np.clip(middle - count // 2, 0, length - count)) if count <= length else (length - count) // 2
+        )
+        axes.append(np.arange(first, first + count))
+    return axes
+
+
+def _patch(image: NDArray[Any], axes: Sequence[Index]) -> NDArray[Any]:
+    """Cut a patch out of the last axes of an image, whose border goes on outside."""
+    bounds = image.shape[-len(axes) :]
+    inside = [np.clip(index, 0, length - 1) for index, length in zip(axes, bounds, strict=True)]
+    leading = (slice(None),) * (image.ndim - len(axes))
+    return np.asarray(image[leading + np.ix_(*inside)])
+
+
+def _tensor(channels: NDArray[Any], mirrored: Sequence[int]) -> torch.Tensor:
+    """Return channels first ``(c, *shape)`` as float32, with some axes turned around."""
+    turned = np.flip(channels, tuple(axis + 1 for axis in mirrored))
+    return torch.from_numpy(np.array(turned, np.float32))
 
 
 def _levels(row: Mapping[str, Any], given: Mapping[str, Any], spacings: Sequence[float]) -> list[Aligned]:
@@ -168,15 +199,20 @@ def _levels(row: Mapping[str, Any], given: Mapping[str, Any], spacings: Sequence
     for spacing in spacings:
         grid = working_grid(fixed.grid, spacing)
         both = bring_together(fixed, moving, start, grid)
-        images = [*both, bring_together(fixed, moving, end, grid)[1]]
         seen = np.ones(grid.shape, dtype=bool) if both[0].mask is None else both[0].mask
         inside = np.argwhere(seen)
         picked = np.random.default_rng(0).choice(len(inside), min(CENTERS, len(inside)), replace=False)
-        still, moved, registered = (
-            scaled(image, "percentile", PERCENTILES).channel.astype(np.float32) for image in images
-        )
-        levels.append(Aligned(still, moved, registered, seen, inside[picked]))
+        still, moved = (scaled(image, "percentile", PERCENTILES).channel.astype(np.float32) for image in both)
+        found = _displacement(grid, start, end).astype(np.float16)
+        levels.append(Aligned(still, moved, found, seen, inside[picked]))
     return levels
+
+
+def _displacement(grid: Grid, start: Transform, end: Transform) -> Array:
+    """Return where ``end`` leads, seen through ``start``: ``(d, *shape)`` in samples, array order."""
+    index = np.indices(grid.shape).reshape(grid.ndim, -1)[::-1].T
+    there = grid.to_index(start.inverse().apply(end.apply(grid.to_world(index))))
+    return np.asarray((there - index)[:, ::-1].T.reshape(grid.ndim, *grid.shape), np.float32)
 
 
 def _registered(
@@ -207,18 +243,3 @@ def _registered(
     if refined.climb.verdict.status == "fail":
         raise RegistrationError(f"the deformation is not to be trusted: {refined.climb.verdict.reason}")
     return fixed, moving, found.transform, refined.forward
-
-
-def _patch(image: Array, center: NDArray[np.intp], shape: Sequence[int]) -> Array:
-    """Cut a patch out, around a center as far as the image reaches; its border goes on outside."""
-    for axis, count in enumerate(shape):
-        length = image.shape[axis]
-        if length < count:
-            before = (count - length) // 2
-            widths = [(0, 0)] * image.ndim
-            widths[axis] = (before, count - length - before)
-            image = np.pad(image, widths, mode="edge")
-        else:
-            first = int(np.clip(center[axis] - count // 2, 0, length - count))
-            image = image.take(range(first, first + count), axis=axis)
-    return image
