@@ -100,8 +100,10 @@ def gradient_correlation(
     first, second = picture(fixed, "fixed"), picture(moving, "moving")
     found = gradient_shift(first, second, matrix_of(initial))
     if found is None or found.surprise < SURE:
-        told = "there is no overlap" if found is None else f"its surprise is {found.surprise:.1f}"
-        raise RegistrationError(f"gradient-correlation: no shift stands out: {told}, below {SURE:g}")
+        reached = 0.0 if found is None else found.surprise
+        raise RegistrationError(
+            f"gradient-correlation: no shift stands out: its surprise is {reached:.1f}, below {SURE:g}"
+        )
     matrix = found.matrix
     if options["model"] != "translation":
         matrix = polish(first, second, matrix, options["model"], seed=options["seed"]).matrix
