@@ -28,6 +28,7 @@ from regflow.methods.initialize.planar import (
     common_spacing,
     matrix_of,
     picture,
+    shifted,
     smooth,
     transform_of,
 )
@@ -158,8 +159,14 @@ def gradient_shift(
     shift, correlation, samples = _climbed(plane.grid, still, whole, matrix, shift)
     rival_share = float(rest.max()) / height
     length = float(np.linalg.norm(shift))
-    moved = _after(plane.grid, matrix, shift)
+    moved = shifted(plane.grid, matrix, shift)
     return GradientShift(moved, length, correlation, surprise, rival_share, samples)
+
+
+def sure_shift(fixed: Image, moving: Image, matrix: Matrix, reach: float) -> GradientShift | None:
+    """Return :func:`gradient_shift` where it stands out from chance, else None."""
+    found = gradient_shift(fixed, moving, matrix, reach)
+    return None if found is None or found.surprise < SURE else found
 
 
 def gradients(image: Image) -> Structure:
@@ -202,7 +209,7 @@ def _climbed(
         The shift, the correlation there, and how many valid pixels both pictures share.
     """
     for _ in range(STEPS):
-        there = _seen(moving, grid, _after(grid, matrix, shift))
+        there = _seen(moving, grid, shifted(grid, matrix, shift))
         patch = _around(still, there)
         step = summit(patch[None])[0]
         if np.abs(step).max() < STILL:
@@ -231,10 +238,3 @@ def _overlap(part: Structure, down: int, right: int) -> Structure:
         slice(max(right, 0), columns + min(right, 0)),
     )
     return Structure(part.edges[kept], part.valid[kept])
-
-
-def _after(grid: Grid, matrix: Matrix, shift: NDArray[np.float64]) -> Matrix:
-    """Return a map after a shift ``(x, y)`` in pixels of the fixed picture."""
-    step = np.eye(3)
-    step[:2, 2] = shift
-    return np.asarray(matrix @ grid.affine @ step @ np.linalg.inv(grid.affine))

@@ -24,6 +24,7 @@ from regflow.methods.initialize.planar import (
     mapped,
     matrix_of,
     picture,
+    shifted,
     transform_of,
 )
 from regflow.methods.initialize.polish import polish
@@ -161,7 +162,7 @@ def _candidates(fixed: Image, moving: Image, matrix: Matrix) -> list[Matrix]:
                 _signed(int(row), fixed.grid.size[1], shape[0]),
             ]
         )
-        starts.append(_moved(fixed.grid, matrix, shift + np.floor(low)))
+        starts.append(shifted(fixed.grid, matrix, shift + np.floor(low)))
         rows, columns = (np.arange(-SAME_PEAK, SAME_PEAK + 1) + at for at in (row, column))
         surface[np.ix_(rows % shape[0], columns % shape[1])] = 0
     return starts
@@ -177,7 +178,7 @@ def _climbed(fixed: Image, moving: Image, matrix: Matrix, windows: int) -> Phase
         if parts is None:
             return None
         found = whole_shift(parts)
-        before, matrix = matrix, _moved(fixed.grid, whole, found.pixels)
+        before, matrix = matrix, shifted(fixed.grid, whole, found.pixels)
         if (
             np.abs(found.pixels).max() < 0.75
             or np.abs(matrix - before).max() < 0.05 * fixed.grid.spacing.min()
@@ -194,14 +195,7 @@ def _whole(fixed: Grid, moving: Grid, matrix: Matrix) -> Matrix:
     index = between(moving, fixed, matrix)
     place = mapped(index, np.zeros((1, 2)))[0]
     back = np.linalg.inv(index[:2, :2]) @ (np.rint(place) - place)
-    return _moved(fixed, matrix, back)
-
-
-def _moved(grid: Grid, matrix: Matrix, pixels: NDArray[np.float64]) -> Matrix:
-    """Return a map after a shift by pixels of the fixed grid."""
-    step = np.eye(3)
-    step[:2, 2] = grid.affine[:2, :2] @ pixels
-    return np.asarray(matrix @ step)
+    return shifted(fixed, matrix, back)
 
 
 def _signed(position: int, fixed: int, length: int) -> int:

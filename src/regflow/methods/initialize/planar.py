@@ -88,6 +88,13 @@ def _shift(offset: NDArray[np.float64]) -> Matrix:
     return matrix
 
 
+def shifted(grid: Grid, matrix: Matrix, pixels: NDArray[np.float64]) -> Matrix:
+    """Return a map after a shift by pixels of the fixed grid."""
+    step = np.eye(3)
+    step[:2, 2] = grid.affine[:2, :2] @ pixels
+    return np.asarray(matrix @ step)
+
+
 def mapped(matrix: Matrix, points: ArrayLike) -> NDArray[np.float64]:
     """Map points ``(N, 2)``."""
     points = np.asarray(points, dtype=np.float64)

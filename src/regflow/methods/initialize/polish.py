@@ -11,7 +11,7 @@ import numpy as np
 from regflow.core.errors import RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.methods.initialize.gradient_correlation import SURE, GradientShift, gradient_shift, small
+from regflow.methods.initialize.gradient_correlation import GradientShift, small, sure_shift
 from regflow.methods.initialize.planar import Matrix, at_spacing, brought, common_spacing, corners, mapped
 from regflow.methods.initialize.robust import MODELS, Fit, estimate
 from regflow.methods.initialize.spectra import spectra, window_shifts
@@ -99,14 +99,14 @@ def polish(
     """
     if model not in WHOLE_MODELS or not small(fixed, moving, matrix):
         return _by_windows(fixed, moving, matrix, model, reach, seed)
-    whole = _sure(gradient_shift(fixed, moving, matrix, reach))
+    whole = sure_shift(fixed, moving, matrix, reach)
     try:
         polished = _by_windows(fixed, moving, matrix, model, reach, seed)
     except RegistrationError:
         if whole is None:
             raise
         return _as_a_whole(fixed, moving, whole, reach)
-    again = _sure(gradient_shift(fixed, moving, polished.matrix, reach))
+    again = sure_shift(fixed, moving, polished.matrix, reach)
     if again is None:
         return polished
     if whole is None or again.information < whole.information - MARGIN:
@@ -133,10 +133,6 @@ def _by_windows(fixed: Image, moving: Image, matrix: Matrix, model: str, reach: 
         level //= 2
         plane = at_spacing(fixed, spacing * level)
         polished = _settled(plane, moving, polished.matrix, model, min(reach, 8), seed)
-
-
-def _sure(found: GradientShift | None) -> GradientShift | None:
-    return None if found is None or found.surprise < SURE else found
 
 
 def _as_a_whole(fixed: Image, moving: Image, whole: GradientShift, reach: int) -> Polished:

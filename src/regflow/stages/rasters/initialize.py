@@ -192,12 +192,11 @@ class Examiner:
 
     def _gradients(self, matrix: Matrix) -> "GradientShift | None":
         """Return where the gradients of a small scene belong; None where it is larger or they do not say."""
-        from regflow.methods.initialize.gradient_correlation import SURE, gradient_shift, small
+        from regflow.methods.initialize.gradient_correlation import small, sure_shift
 
         if not small(self._fixed, self._moving, matrix):
             return None
-        found = gradient_shift(self._fixed, self._moving, matrix, REACH)
-        return found if found is not None and found.surprise >= SURE else None
+        return sure_shift(self._fixed, self._moving, matrix, REACH)
 
     def _rivals(self, matrix: Matrix) -> float:
         from regflow.methods.initialize.correlation import rival_share
