@@ -17,9 +17,10 @@ from scipy.ndimage import map_coordinates
 from regflow.core.errors import InputError, RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.transform import Transform
+from regflow.core.transform import Transform, compose
 from regflow.methods.refine.velocity_torch import sample
 from regflow.methods.refine.working import bring_together, scaled, working_grid
+from regflow.metrics.jacobian import displacement_on
 from regflow.training.painted import BACKGROUND_WEIGHT
 from regflow.training.painting import SAMPLED_RANGE
 from regflow.training.pairs import Pair
@@ -210,9 +211,9 @@ def _levels(row: Mapping[str, Any], given: Mapping[str, Any], spacings: Sequence
 
 def _displacement(grid: Grid, start: Transform, end: Transform) -> Array:
     """Return where ``end`` leads, seen through ``start``: ``(d, *shape)`` in samples, array order."""
-    index = np.indices(grid.shape).reshape(grid.ndim, -1)[::-1].T
-    there = grid.to_index(start.inverse().apply(end.apply(grid.to_world(index))))
-    return np.asarray((there - index)[:, ::-1].T.reshape(grid.ndim, *grid.shape), np.float32)
+    vectors = displacement_on(compose(end, start.inverse()), grid)
+    to_samples = np.linalg.inv(grid.affine[: grid.ndim, : grid.ndim])
+    return np.asarray(np.tensordot(to_samples, vectors, axes=1)[::-1], np.float32)
 
 
 def _registered(
