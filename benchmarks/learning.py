@@ -29,16 +29,21 @@ from regflow.core.io.transforms import read_transform
 from regflow.core.resample import coarsen
 from regflow.core.transform import Affine, Transform
 from regflow.methods.refine import METHODS
-from regflow.methods.refine.learning_options import VOXELMORPH
 
-SHORT: Mapping[str, Any] = VOXELMORPH["polish_options"]["default"]
-"""The polish as it follows a network: without coarse levels."""
+SHORT: Mapping[str, Any] = {
+    "shrink": [2, 1],
+    "iterations": [40, 20],
+    "radius": [2, 3],
+    "field_sigma": [0.27, 0.27],
+}
+"""Greedy without its coarsest level, which a network can stand in for."""
 WARM_UP_MM = 4.0
 ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     "network": ("voxelmorph", {"polish": "none"}),
     "network at 1 mm": ("voxelmorph", {"polish": "none", "spacing_mm": 1.0}),
     "network, polish": ("voxelmorph", {}),
-    "network, full polish": ("voxelmorph", {"polish_options": {}}),
+    "network, all passes, polish": ("voxelmorph", {"passes": "all"}),
+    "network, all passes, short polish": ("voxelmorph", {"passes": "all", "polish_options": SHORT}),
     "network, instance optimization": ("instance-optimization", {"start": "voxelmorph", "shrink": [2]}),
     "our greedy": ("greedy", {}),
     "our greedy, short": ("greedy", SHORT),

@@ -22,6 +22,12 @@ class Preset:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
+def _volumes_refined(polish: list[int], alone: list[int]) -> dict[str, Any]:
+    """Return the iterations of the greedy engine behind the network and by itself."""
+    options = {"voxelmorph": {"polish_options": {"iterations": polish}}, "greedy": {"iterations": alone}}
+    return {"refine": {"options": options}}
+
+
 def _tie_points(**options: Any) -> dict[str, Any]:
     return {"refine": {"options": {"tie-points": options}}}
 
@@ -31,14 +37,14 @@ PRESETS: dict[str, dict[str, Preset]] = {
         "fast": Preset(
             "deforms at half resolution and measures no surface distances",
             {
-                "refine": {"options": {"greedy": {"iterations": [100, 50, 0]}}},
+                **_volumes_refined([50, 50, 0], [100, 50, 0]),
                 "assess": {"surfaces": False},
             },
         ),
         "default": Preset("the configuration's defaults"),
         "accurate": Preset(
             "iterates two to three times as long",
-            {"refine": {"options": {"greedy": {"iterations": [150, 100, 40]}}}},
+            _volumes_refined([100, 100, 40], [150, 100, 40]),
         ),
     },
     "rasters": {

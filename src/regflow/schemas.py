@@ -110,7 +110,9 @@ def config_schema(kind: str = "volumes") -> Schema:
             INITIALIZE_LIMITS,
             kind,
         ),
-        refine=ladder("deformable alignment", refine.METHODS, ["greedy"], refined, kind, batch=BATCH),
+        refine=ladder(
+            "deformable alignment", refine.METHODS, ["voxelmorph", "greedy"], refined, kind, batch=BATCH
+        ),
         apply=section("the products: resampled once, from the original files", **apply.OPTIONS),
         assess=section(
             "what is measured, and the limits of the verdict",

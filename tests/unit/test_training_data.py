@@ -160,6 +160,8 @@ def test_label_maps_that_cannot_be_trained_on(tmp_path) -> None:
         ({"shares": {"labels": 1}, "label_maps": "/nowhere"}, "no volumes"),
         ({"shares": {"subjects": 1}}, "3-D pairs only"),
         ({"shares": {"subjects": 1}, "ndim": 3}, "name a folder of label maps"),
+        ({"shares": {"scans": 1}}, "3-D pairs only"),
+        ({"shares": {"scans": 1}, "ndim": 3, "scans": "/nowhere"}, "scans: no volumes"),
         ({"shares": {"bands": 1}, "ndim": 3}, "2-D pairs only"),
         ({"shares": {"cohort": 1}}, "name a sample sheet"),
     ],

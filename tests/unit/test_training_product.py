@@ -219,7 +219,7 @@ def test_a_network_shows_its_card_or_its_row(smoke: Path, tmp_path: Path) -> Non
 
 
 def test_the_networks_that_come_along_are_whole_and_have_cards() -> None:
-    from regflow.methods.refine.weights import SUFFIX, WEIGHTS_FOLDER
+    from regflow.methods.refine.weights_files import SUFFIX, WEIGHTS_FOLDER
 
     for path in WEIGHTS_FOLDER.glob(f"*{SUFFIX}"):
         _, description = read_weights(path)

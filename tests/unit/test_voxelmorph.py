@@ -40,10 +40,10 @@ from regflow.methods.refine.voxelmorph import (
 from regflow.methods.refine.weights import (
     Description,
     build_network,
-    find_weights,
     load_network,
     save_weights,
 )
+from regflow.methods.refine.weights_files import find_weights
 from regflow.methods.refine.working import working_grid
 
 FLAT = Description(
@@ -394,7 +394,7 @@ def test_equal_networks_give_equal_bytes_and_come_back(tmp_path: Path) -> None:
 def test_missing_weights_let_the_ladder_go_on(
     tmp_path: Path, mni_4mm: Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("regflow.methods.refine.weights.SHIPPED", {})
+    monkeypatch.setattr("regflow.methods.refine.weights_files.SHIPPED", {})
     with pytest.raises(RegistrationError, match=r"set refine\.options\.voxelmorph\.weights"):
         voxelmorph(mni_4mm, mni_4mm, Affine.identity(3), options())
     with pytest.raises(RegistrationError, match="neither a file nor in resources/weights"):

@@ -6,6 +6,7 @@ from regflow.config import load_config
 from regflow.core.errors import InputError
 from regflow.digest import source_digest
 from regflow.jobs import hand_down, tell_profiles
+from regflow.methods.refine.weights_files import networks_used
 from regflow.samples import (
     described,
     earlier_dates,

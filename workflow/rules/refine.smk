@@ -25,6 +25,7 @@ rule refine:
         settings=settings["refine"],
         seed=settings["seed"],
         digest=source_digest("stages.refine"),
+        networks=networks_used(settings["refine"], 3),
     message:
         "{wildcards.sample}: deformable"
     script:

@@ -26,6 +26,7 @@ rule refine_batch:
         settings=settings["refine"],
         seed=settings["seed"],
         digest=source_digest("stages.refine"),
+        networks=networks_used(settings["refine"], 3),
     message:
         "batch {wildcards.batch}: deformable"
     script:

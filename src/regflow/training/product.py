@@ -9,13 +9,12 @@ from typing import Any
 from regflow.core.errors import InputError
 from regflow.core.files import whole
 from regflow.methods.refine.weights import (
-    SUFFIX,
     Description,
     build_network,
-    find_weights,
     read_weights,
     save_weights,
 )
+from regflow.methods.refine.weights_files import SUFFIX, find_weights
 from regflow.training.card import data_used, model_card
 from regflow.training.loop import Trained, describe, train
 from regflow.training.options import MOST_BYTES

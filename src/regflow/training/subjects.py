@@ -41,7 +41,7 @@ class Subjects:
         pairs = sorted(self.fits)
         one, other = pairs[int(rng.integers(len(pairs)))]
         maps = self.painter.maps
-        view = random_view(maps[one], len(shape), rng)
+        view = random_view(maps[one].labels.shape, maps[one].spacing_mm, maps[one].inside, rng)
         misfit = random_velocity(shape, rng.uniform(0, MISFIT), rng)
         fixed = view.look(shape, torch.zeros(1, len(shape), *shape))
         there = _through(self.fits[one, other], view, maps[other].labels.shape)

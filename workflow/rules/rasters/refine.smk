@@ -26,6 +26,7 @@ rule refine:
         dask=settings["dask"],
         seed=settings["seed"],
         digest=source_digest("stages.rasters.refine"),
+        networks=networks_used(settings["refine"], 2),
     message:
         "{wildcards.sample}: tie points"
     script:

@@ -62,6 +62,7 @@ FOR_SCENES: dict[str, dict[str, Any]] = {
     },
     "voxelmorph": {
         "weights": "scenes2d",
+        "passes": "all",
         "polish_options": {
             "shrink": [1],
             "iterations": [30],

@@ -69,7 +69,8 @@ def instance_optimization(
     with torch_session(options["threads"], options["seed"]):
         velocity: Tensor | None = None
         if options["start"] == "voxelmorph":
-            initial = answers([Request(fixed, moving, initial)], {**options, "spacing_mm": None})[0].transform
+            alone = {**options, "spacing_mm": None, "polish": "none"}
+            initial = answers([Request(fixed, moving, initial)], alone)[0].transform
         for shrink, iterations in zip(options["shrink"], options["iterations"], strict=True):
             level = _level(fixed, moving, initial, shrink, options, device)
             if velocity is None:

@@ -25,6 +25,9 @@ PRECISION = {
     "default": "auto",
 }
 
+POLISH: dict[str, Any] = {"iterations": [50, 60, 20]}
+"""Options of the method greedy behind a network, in place of its defaults."""
+
 VOXELMORPH: dict[str, dict[str, Any]] = {
     "weights": _WEIGHTS,
     "device": _DEVICE,
@@ -33,6 +36,12 @@ VOXELMORPH: dict[str, dict[str, Any]] = {
         "exclusiveMinimum": 0,
         "description": "spacing at which the network sees the images; null takes that of its training",
         "default": None,
+    },
+    "passes": {
+        "enum": ["coarse", "all"],
+        "description": "which of the network's passes precede the polish. coarse: those at more than twice "
+        "the fixed image's spacing, which take a second; all: all of them, as without a polish",
+        "default": "coarse",
     },
     "symmetric": _SYMMETRIC,
     "precision": PRECISION,
@@ -43,13 +52,8 @@ VOXELMORPH: dict[str, dict[str, Any]] = {
     },
     "polish_options": {
         "type": "object",
-        "description": "options of that method; the network's answer makes its coarse levels needless",
-        "default": {
-            "shrink": [2, 1],
-            "iterations": [40, 20],
-            "radius": [2, 3],
-            "field_sigma": [0.27, 0.27],
-        },
+        "description": "options of that method in place of its defaults",
+        "default": POLISH,
     },
 }
 

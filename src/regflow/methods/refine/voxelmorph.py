@@ -5,9 +5,10 @@ the inverse are our own: the velocity stays known, and its sign turned gives the
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ from regflow.core.errors import InputError, RegistrationError
 from regflow.core.image import Image
 from regflow.core.similarity import lncc, normalized_mutual_information
 from regflow.core.transform import Affine, Composite, Transform
+from regflow.methods.refine.greedy_options import GREEDY
+from regflow.methods.refine.learning_options import POLISH
 from regflow.methods.refine.network import Network, Seen, as_trained, network_velocity, seen_by
 from regflow.methods.refine.velocity_torch import (
     compose,
@@ -29,7 +32,8 @@ from regflow.methods.refine.velocity_torch import (
     sample,
     to_displacement_field,
 )
-from regflow.methods.refine.weights import Description, find_weights, load_network
+from regflow.methods.refine.weights import Description, load_network
+from regflow.methods.refine.weights_files import find_weights
 from regflow.methods.refine.working import bring_together, working_grid
 
 log = logging.getLogger(__name__)
@@ -38,6 +42,9 @@ SURROUNDINGS = 8
 """Samples of the working spacing that the network sees around the fixed image's mask."""
 EXAMINED_ACROSS = 128
 """Most samples along the longest side at which an answer is judged: finer ones decide the same."""
+POLISHED = 2.0
+"""Passes at this many of the image's own spacings, or finer, are left to the polish: it does the same for
+less on a CPU, and the result hardly differs."""
 CONCURRENT_SAMPLES = 6_000_000
 """Up to this many samples both orders of a pair run side by side on a CPU; beyond, one after the
 other, because each takes some 550 bytes per sample."""
@@ -170,7 +177,7 @@ def ask(
         description: how it was trained.
         requests: the pairs.
         effort: how many at a time, and how fine.
-        options: ``symmetric``, ``precision`` and ``threads``.
+        options: ``symmetric``, ``precision``, ``threads``, ``passes`` and ``polish``.
 
     Raises:
         RegistrationError: a pair has another number of dimensions or channels than the network.
@@ -179,21 +186,34 @@ def ask(
         _check(description, request.fixed)
     boxes = [_box(request.fixed, effort.spacing) for request in requests]
     inner = [replace(each, fixed=cut(each.fixed, box)) for each, box in zip(requests, boxes, strict=True)]
-    by_pair = [_levels(request, description, effort) for request in inner]
-    levels = {shrink: [each[shrink] for each in by_pair] for shrink in set(description.passes)}
+    passes = [_passes(description, request.fixed, effort.spacing, options) for request in inner]
+    levels = [_levels(each, taken, description, effort) for each, taken in zip(inner, passes, strict=True)]
     totals: list[Tensor | None] = [None] * len(requests)
-    for shrink in description.passes:
-        velocities = predict_velocities(network, description, levels[shrink], totals, effort, options)
-        totals = [_followed(integrate(each), total) for each, total in zip(velocities, totals, strict=True)]
-    examined = levels[_examined(description.passes, inner, effort.spacing)]
+    for turn, shrink in enumerate(description.passes):
+        asked = [number for number, taken in enumerate(passes) if turn < len(taken)]
+        seen, before = [levels[number][shrink] for number in asked], [totals[number] for number in asked]
+        velocities = predict_velocities(network, description, seen, before, effort, options)
+        for number, velocity in zip(asked, velocities, strict=True):
+            totals[number] = _followed(integrate(velocity), totals[number])
     return [
         Answer(
             Composite((to_displacement_field(total, request.fixed.grid, box), request.initial)),
-            level.gain(total),
+            level[_examined(level, request.fixed, effort.spacing)].gain(total),
         )
-        for request, box, total, level in zip(requests, boxes, totals, examined, strict=True)
+        for request, box, total, level in zip(requests, boxes, totals, levels, strict=True)
         if total is not None
     ]
+
+
+def _passes(
+    description: Description, fixed: Image, spacing: float, options: Mapping[str, Any]
+) -> Sequence[float]:
+    """Return the passes that the network is asked for about an image; the first one always."""
+    if options["polish"] == "none" or options["passes"] == "all":
+        return description.passes
+    finest = POLISHED * fixed.grid.spacing.min()
+    coarse = tuple(takewhile(lambda shrink: shrink * spacing > finest, description.passes))
+    return coarse or description.passes[:1]
 
 
 def _box(fixed: Image, spacing: float) -> Box:
@@ -272,10 +292,12 @@ def predict_velocities(
     return [found[number] for number in range(len(levels))]
 
 
-def _levels(request: Request, description: Description, effort: Effort) -> dict[float, Level]:
+def _levels(
+    request: Request, passes: Sequence[float], description: Description, effort: Effort
+) -> dict[float, Level]:
     """Return a pair's level by pass, the coarser ones made from the finest."""
     levels: dict[float, Level] = {}
-    for shrink in sorted(set(description.passes)):
+    for shrink in sorted(set(passes)):
         levels[shrink] = _level(request, effort.spacing * shrink, description, effort.device)
         request = Request(*levels[min(levels)].pair, Affine.identity(request.fixed.grid.ndim))
     return levels
@@ -294,16 +316,12 @@ def _followed(step: Tensor, total: Tensor | None) -> Tensor:
     return step if total is None else compose(step, resize_field(total, step.shape[2:]))
 
 
-def _examined(passes: Sequence[float], requests: Sequence[Request], spacing: float) -> float:
+def _examined(passes: Iterable[float], fixed: Image, spacing: float) -> float:
     """Return the finest pass whose images are quickly compared; the coarsest if none is."""
-
-    def across(shrink: float) -> float:
-        return max(
-            max(each.fixed.grid.size * each.fixed.grid.spacing) / (spacing * shrink) for each in requests
-        )
-
-    fitting = [shrink for shrink in passes if across(shrink) <= EXAMINED_ACROSS]
-    return min(fitting, default=max(passes))
+    longest = float((np.array(fixed.grid.size) * fixed.grid.spacing).max())
+    passes = sorted(passes)
+    fitting = [shrink for shrink in passes if longest / (spacing * shrink) <= EXAMINED_ACROSS]
+    return fitting[0] if fitting else passes[-1]
 
 
 def _stacked(seen: Sequence[Seen]) -> Seen:
@@ -383,11 +401,10 @@ def _crop(field: Tensor, padding: list[tuple[int, int]]) -> Tensor:
 def _polish(fixed: Image, moving: Image, start: Transform, options: Mapping[str, Any]) -> Transform:
     """Let the greedy engine go on from the network's field, which leads the composite."""
     from regflow.methods.refine.greedy import greedy
-    from regflow.methods.refine.greedy_options import GREEDY
 
     unknown = sorted(set(options["polish_options"]) - set(GREEDY))
     if unknown:
         raise InputError(f"voxelmorph: polish_options: greedy has no option '{unknown[0]}'")
     defaults = {name: entry["default"] for name, entry in GREEDY.items()}
     shared = {name: options[name] for name in ("device", "threads", "seed")}
-    return greedy(fixed, moving, start, {**defaults, **shared, **options["polish_options"]})
+    return greedy(fixed, moving, start, {**defaults, **shared, **POLISH, **options["polish_options"]})

@@ -13,20 +13,16 @@ import jsonschema
 import torch
 from torch import Tensor, nn
 
-from regflow.core.errors import InputError, RegistrationError
+from regflow.core.errors import InputError
 from regflow.core.files import whole
-from regflow.core.resources import resources
 from regflow.methods.refine.matching_torch import channels_of_evidence
+from regflow.methods.refine.weights_files import SUFFIX
 
 if TYPE_CHECKING:
     from monai.networks.nets import VoxelMorphUNet
 
 HEADER = "regflow"
 FORMAT = 1
-SUFFIX = ".safetensors"
-SHIPPED = {2: "scenes2d", 3: "volumes3d"}
-"""Name of the network in ``resources/weights`` that is taken when none is named, by dimensions."""
-WEIGHTS_FOLDER = resources() / "weights"
 
 _CHANNELS = {"type": "array", "items": {"type": "integer", "minimum": 1}}
 _SCHEMA: dict[str, Any] = {
@@ -155,32 +151,6 @@ def in_fastest_order(network: "VoxelMorphUNet") -> "VoxelMorphUNet":
         elif parameter.ndim == 4:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     return network
-
-
-def find_weights(name: str | None, ndim: int | None = None) -> Path:
-    """Return the file of a network, given its path or its name in ``resources/weights``.
-
-    Args:
-        name: path or name; None for the shipped network of ``ndim``.
-        ndim: of the images.
-
-    Raises:
-        RegistrationError: none is named or the file is missing, so that a ladder goes on.
-    """
-    name = name or SHIPPED.get(ndim or 0)
-    if not name:
-        raise RegistrationError(
-            f"no network of {ndim} dimensions is shipped; set refine.options.voxelmorph.weights to a "
-            f"{SUFFIX} file, or take voxelmorph out of refine.methods"
-        )
-    candidates = [Path(name), WEIGHTS_FOLDER / name, WEIGHTS_FOLDER / f"{name}{SUFFIX}"]
-    found = next((path for path in candidates if path.is_file()), None)
-    if found is None:
-        raise RegistrationError(
-            f"the network '{name}' is neither a file nor in resources/weights; "
-            "correct the option 'weights' or put the file there"
-        )
-    return found
 
 
 def read_weights(path: str | Path) -> tuple[dict[str, Tensor], Description]:
