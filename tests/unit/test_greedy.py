@@ -148,11 +148,36 @@ def test_unrelated_intensities_are_left_to_descriptors():
 
 def test_smoothing_follows_the_contrast_unless_given():
     fixed, moving, inside, _ = known_pair()
-    for other, sigmas in ((moving, (3.0, 2.5)), (folded(moving), (5.0, 5.0))):
-        open_options = options(update_sigma=None)
-        pair = prepare(fixed, other, inside, None, np.ones(3), open_options)
-        assert tuple(settled(open_options, pair)["update_sigma"]) == sigmas
-        assert settled(options(), pair)["update_sigma"] == [2.0, 2.0]
+    unknown = np.random.default_rng(5).normal(size=SHAPE).astype(np.float32)
+    for other, metrics, sigmas in (
+        (moving, ("lncc", "lncc"), (3.0, 2.5)),
+        (folded(moving), ("mind", "lncc"), (5.0, 4.0)),
+        (unknown, ("mind", "mind"), (5.0, 5.0)),
+    ):
+        for given in (None, [2.0, 2.0]):
+            chosen = options(update_sigma=given, metric="auto")
+            pair = prepare(fixed, other, inside, None, np.ones(3), chosen)
+            chosen, at_rest = settled(chosen, pair), np.zeros((3, *pair.weights.shape), np.float32)
+            levels = [for_level(chosen, pair, at_rest, number)[0] for number in (0, 1)]
+            assert tuple(level["metric"] for level in levels) == metrics
+            used = tuple(level["update_sigma"][number] for number, level in enumerate(levels))
+            assert used == (sigmas if given is None else tuple(given))
+
+
+def test_another_contrast_moves_the_border_of_a_brain_too():
+    """Dark fluid inside becomes bright, the dark around stays dark: the border counts, and is met."""
+    fixed, moving, inside, _ = known_pair()
+    there = gaussian_filter(inside.astype(np.float32), 0.7)
+    images = fixed * there, (1.1 - 0.6 * moving) * there
+    pair = prepare(*images, inside, None, np.ones(3), options(metric="mapped"))
+    chosen, recolored = for_level(
+        options(metric="mapped"), pair, np.zeros((3, *pair.weights.shape), np.float32), 1
+    )
+    assert chosen["metric"] == "lncc"
+    assert np.array_equal(recolored.weights, pair.weights)
+    around = (pair.weights > 0.5) & (pair.inside <= 0.5)
+    # By what dark means inside, the dark around would become bright, 2 and more too much.
+    assert np.abs(recolored.fixed[around] - pair.moving[around]).mean() < 0.25
 
 
 @pytest.mark.parametrize("metric", ["lncc", "mind"])

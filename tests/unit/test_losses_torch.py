@@ -63,6 +63,16 @@ def test_every_dissimilarity_is_lowest_for_the_same_image(name: str, slab: Tenso
     assert LOSSES[name](slab, slab, mask) < LOSSES[name](slab, shifted, mask)
 
 
+@pytest.mark.parametrize("signed", [False, True])
+def test_two_constant_images_have_a_local_correlation_of_none(signed: bool) -> None:
+    flat, warped = torch.zeros(1, 1, 12, 12), torch.zeros(1, 1, 12, 12, requires_grad=True)
+    loss = losses.local_correlation(flat, warped, signed=signed)
+    loss.backward()
+    assert float(loss) == 1
+    assert warped.grad is not None
+    assert bool(warped.grad.isfinite().all())
+
+
 def test_local_correlation_equals_a_direct_sum_over_windows() -> None:
     # At the border the window has fewer samples; zeros standing in for the missing ones would show.
     rng = np.random.default_rng(0)

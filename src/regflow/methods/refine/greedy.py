@@ -105,7 +105,7 @@ def refine_field(
         inner[_axes(fixed.ndim)] = start[(slice(None), *pair.window)].reshape(fixed.ndim, *pair.weights.shape)
     with _solver(options) as solve:
         options = settled(options, pair)
-        log.info("greedy: metric %s, update_sigma %s", options["metric"], options["update_sigma"])
+        log.info("greedy: metric %s", options["metric"])
         for number in range(len(options["shrink"])):
             inner = _run_level(pair, inner, number, options, solve)
         inner = _unfold(inner)

@@ -11,8 +11,8 @@ GREEDY: dict[str, dict[str, Any]] = {
     "metric": {
         "enum": ["auto", "lncc", "ssd", "mind", "mapped"],
         "description": "lncc: local correlation; ssd: same scanner and contrast; mind: self-similarity "
-        "descriptors, for other modalities; mapped: these first, then lncc with one image in the "
-        "other's contrast; auto: lncc for one contrast, mapped for two",
+        "descriptors, for other modalities; mapped: these on the coarsest level, then lncc with the fixed "
+        "image in the moving one's contrast; auto: lncc for one contrast, mapped for two",
         "default": "auto",
     },
     "shrink": _per_level(
@@ -31,7 +31,7 @@ GREEDY: dict[str, dict[str, Any]] = {
         "items": {"type": "number", "minimum": 0},
         "minItems": 1,
         "description": "smoothing of each update at each level, in samples of the level's finest axis; null "
-        "takes 3, 2.5, 2 for lncc and ssd, and 5 for other contrasts",
+        "takes 3, 2.5, 2 for lncc and ssd, 5, 4, 3.5 for mapped, and 5 for mind",
         "default": None,
     },
     "field_sigma": _per_level(

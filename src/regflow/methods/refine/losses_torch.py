@@ -303,7 +303,8 @@ def _centered(image: Tensor, weight: Tensor) -> Tensor:
 
 def _floor(image: Tensor, weight: Tensor) -> Tensor:
     variance = _rows(image.square() * weight) / _rows(weight).clamp(min=1)
-    floor = (VARIANCE_FLOOR * variance).clamp(min=torch.finfo(torch.float32).tiny).detach()
+    # Where both images are constant, the product of two floors must not vanish.
+    floor = (VARIANCE_FLOOR * variance).clamp(min=torch.finfo(torch.float32).tiny ** 0.5).detach()
     return floor.view(*floor.shape, *[1] * (image.ndim - 2))
 
 
