@@ -43,7 +43,7 @@ from regflow.methods.refine.weights import (
     load_network,
     save_weights,
 )
-from regflow.methods.refine.weights_files import find_weights
+from regflow.methods.refine.weights_files import SHIPPED, find_weights, networks_used
 from regflow.methods.refine.working import working_grid
 
 FLAT = Description(
@@ -60,7 +60,7 @@ CPU = torch.device("cpu")
 
 
 def options(**given: Any) -> dict[str, Any]:
-    shared = {"threads": 1, "seed": 0, "device": "cpu"}
+    shared = {"threads": 1, "seed": 0, "device": "cpu", "passes": "all"}
     return {**METHODS["voxelmorph"].complete({}), **shared, **given}
 
 
@@ -475,6 +475,70 @@ def test_the_greedy_engine_goes_on_from_the_network(
     assert left["greedy"] < 0.9 * left["none"]
     with pytest.raises(InputError, match="no option 'iteration'"):
         voxelmorph(fixed, moving, Affine.identity(2), {**given, "polish_options": {"iteration": 3}})
+
+
+@pytest.mark.parametrize(("polish", "passes"), [("greedy", (8.0, 5.0)), ("none", (8.0, 5.0, 1.0, 1.0))])
+def test_passes_that_the_polish_repeats_are_left_out(polish: str, passes: tuple[float, ...]) -> None:
+    description = replace(SOLID, fold=2, half_resolution=False, spacing=1.0, passes=(8.0, 5.0, 1.0, 1.0))
+    torch.manual_seed(3)
+    network = build_network(description).eval()
+    asked = []
+
+    def watched(both: torch.Tensor) -> torch.Tensor:
+        asked.append(both.shape[2:].numel())
+        return network(both)
+
+    request = mixed_requests()[0]
+    given = options(polish=polish, passes="coarse", symmetric=False)
+    found = ask(watched, description, [request], effort(description), given)[0]
+    assert len(asked) == len(passes)
+    assert asked == sorted(asked)
+    alone = options(polish="none", symmetric=False)
+    same = ask(network, replace(description, passes=passes), [request], effort(description), alone)[0]
+    vectors = [each.transform.parts[0].vectors for each in (found, same)]  # type: ignore[attr-defined]
+    assert np.array_equal(*vectors)
+    all_of_them = options(polish=polish, symmetric=False)
+    asked.clear()
+    ask(watched, description, [request], effort(description), all_of_them)
+    assert len(asked) == 4
+
+
+def test_passes_of_a_mixed_batch_follow_each_image_of_its_own() -> None:
+    """Of 2 and 3 mm: the finer image is asked about once more, alone or among others."""
+    torch.manual_seed(3)
+    description = replace(SOLID, fold=2, half_resolution=False, spacing=1.0, passes=(8.0, 5.0))
+    network = build_network(description).eval()
+    asked = []
+
+    def watched(both: torch.Tensor) -> torch.Tensor:
+        asked.append(len(both))
+        return network(both) * 10
+
+    requests, given = mixed_requests(), options(passes="coarse", symmetric=False)
+    together = ask(watched, description, requests, effort(description), given)
+    assert len(asked) == 2 + 1 + 2
+    for request, among in zip(requests, together, strict=True):
+        alone = ask(watched, description, [request], effort(description), given)[0]
+        first, second = (each.transform.parts[0].vectors for each in (alone, among))  # type: ignore[attr-defined]
+        assert np.array_equal(first, second)
+        assert alone.gain == among.gain
+
+
+def test_networks_that_a_ladder_may_ask_are_known_by_their_bytes(tmp_path: Path) -> None:
+    own = tmp_path / "own.safetensors"
+    section = {"methods": ["voxelmorph", "greedy"], "options": {"voxelmorph": {"weights": str(own)}}}
+    shipped = networks_used({"methods": ["voxelmorph"]}, 3)
+    assert list(shipped) == [SHIPPED[3]]
+    assert networks_used(section, 3) == shipped
+    own.write_bytes(b"one")
+    before = networks_used(section, 3)
+    own.write_bytes(b"other")
+    after = networks_used(section, 3)
+    assert set(before) == {str(own), SHIPPED[3]}
+    assert before[str(own)] != after[str(own)]
+    nested = {"methods": ["dense"], "options": {"dense": {"engine_options": {"weights": str(own)}}}}
+    assert set(networks_used(nested, 2)) == {str(own), SHIPPED[2]}
+    assert networks_used({**section, "methods": ["greedy"]}, 3) == {}
 
 
 def test_options_can_be_read_without_torch() -> None:

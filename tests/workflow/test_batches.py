@@ -48,6 +48,11 @@ def test_a_batch_is_one_job_and_gives_the_same_bytes(make_study, tmp_path):
     assert len(found) == 2 * len(SAMPLES)
     assert found == alone.checksums("refine/*/*.h5")
     assert not together.results("refine-batch", "0001").exists()
+    # Another network under the same name: what it steered is made again, and nothing before.
+    save_weights(tmp_path / "tiny.safetensors", build_network(TINY), TINY)
+    goals = [f"results/refine/{sample}" for sample in SAMPLES]
+    again = planned(alone.snakemake("--dry-run", *goals).stdout)
+    assert {rule: count for rule, count in again.items() if rule != "total"} == {"refine": len(SAMPLES)}
 
 
 def test_a_sample_that_failed_before_leaves_the_others_of_its_batch_alone(make_study):
