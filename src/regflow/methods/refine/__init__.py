@@ -39,8 +39,10 @@ METHODS: dict[str, Method] = {
     ),
     "voxelmorph": Method(
         f"{_HERE}.voxelmorph:voxelmorph",
-        "A trained network (MONAI's VoxelMorphUNet) predicts a stationary velocity field.",
-        "Balakrishnan et al., IEEE Trans. Medical Imaging 38(8):1788-1800, 2019",
+        "A trained network (MONAI's VoxelMorphUNet) predicts a stationary velocity field; unless told "
+        "otherwise, greedy diffeomorphic steps go on from there.",
+        "Balakrishnan et al., IEEE Trans. Medical Imaging 38(8):1788-1800, 2019; "
+        "Avants et al., Medical Image Analysis 12(1):26-41, 2008",
         VOXELMORPH,
     ),
     "instance-optimization": Method(
