@@ -38,7 +38,7 @@ tell_profiles(settings)
 
 
 wildcard_constraints:
-    sample=r"(?!(index\.html|cohort\.tsv|cohort\.parquet)$)[^/]+",
+    sample=r"(?!(index\.html|cohort(_labels)?\.(tsv|parquet))$)[^/]+",
     fixed="[^/]+",
 
 
