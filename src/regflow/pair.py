@@ -71,7 +71,9 @@ def register_pair(
         with journal.stage("ingest"):
             refuse_unfit(pool.map(examine, (fixed, moving)))
             originals = _read_both(fixed, moving, pool)
+        ahead = pool.submit(_load_ahead, settings)
         pair = _align(originals, settings, journal, count)
+        ahead.result()
         pair = replace(pair, landmarks=_landmarks(fixed, moving), truth=_truth(moving, pair.fixed))
         with whole_directory(target) as folder, telling_a_full_disk(folder):
             writing = _write_transforms(folder, pair, pool)
@@ -123,6 +125,12 @@ def _read_both(fixed: Fixed, moving: Sample, pool: ThreadPoolExecutor) -> tuple[
     atlas = pool.submit(read_parts, fixed.files(), None, fixed.modality)
     subject = pool.submit(read_parts, moving.files(), moving.volume, moving.modality)
     return atlas.result(), subject.result()
+
+
+def _load_ahead(settings: Mapping[str, Any]) -> None:
+    from regflow.stages.refine import load_ahead
+
+    load_ahead(settings["refine"])
 
 
 def _align(

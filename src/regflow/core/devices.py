@@ -124,16 +124,17 @@ def torch_session(threads: int, seed: int) -> Iterator[None]:
 
     # cuBLAS asks for this before its first use; it has no effect on the CPU.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    before = torch.get_num_threads(), torch.get_deterministic_debug_mode()
     torch.set_num_threads(max(1, threads))
-    torch.use_deterministic_algorithms(True)
+    # As use_deterministic_algorithms does, which imports torch's compilers first: more than a second.
+    torch.set_deterministic_debug_mode("error")
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             yield
     finally:
         torch.set_num_threads(before[0])
-        torch.use_deterministic_algorithms(before[1])
+        torch.set_deterministic_debug_mode(before[1])
 
 
 def half_precision(device: "torch.device", wanted: str) -> "torch.autocast":

@@ -1,7 +1,9 @@
 """The deformation that is left after the affine transform, and its inverse, by a gated ladder."""
 
+import importlib
 import logging
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +21,7 @@ from regflow.core.similarity import lncc, normalized_mutual_information
 from regflow.core.transform import Composite, DisplacementField, Transform, flatten
 from regflow.methods.ladder import Climb, climb
 from regflow.methods.refine import METHODS
+from regflow.methods.table import find
 from regflow.stages.outcome import Outcome, conclude, done, read_outcome, timed
 from regflow.stages.working import read_working
 
@@ -150,6 +153,21 @@ def deform(
     return Refined(found.transform, inverse, replace(found, verdict=verdict, steps=steps))
 
 
+def load_ahead(settings: Mapping[str, Any]) -> None:
+    """Import what the first method computes with; torch and MONAI take seconds, best beside other work.
+
+    Args:
+        settings: the ``refine`` section of the configuration.
+
+    Raises:
+        InputError: an unknown method.
+    """
+    first = settings["methods"][0]
+    find(METHODS, first, "refine").load()
+    if first == "voxelmorph":
+        importlib.import_module("monai.networks.nets")
+
+
 def refine(
     output: str | Path,
     *,
@@ -175,8 +193,11 @@ def refine(
     """
 
     def work(folder: Path) -> Outcome:
-        fixed, moving = (read_working(path) for path in prepared)
-        start = read_transform(Path(initial) / "transform.h5")
+        with ThreadPoolExecutor(1) as beside:
+            ahead = beside.submit(load_ahead, settings)
+            fixed, moving = (read_working(path) for path in prepared)
+            start = read_transform(Path(initial) / "transform.h5")
+            ahead.result()
         found = deform(
             fixed,
             moving,
