@@ -16,6 +16,8 @@ from regflow.methods.refine import METHODS, greedy_torch
 from regflow.methods.refine.greedy import greedy, refine_field
 from regflow.methods.refine.greedy_contrast import for_level, settled
 from regflow.methods.refine.greedy_cpu import solve
+from regflow.methods.refine.greedy_kernels import compose as compose_kernel
+from regflow.methods.refine.greedy_kernels import everywhere, spans_of
 from regflow.methods.refine.greedy_kernels import smooth as smooth_kernel
 from regflow.methods.refine.greedy_level import half_gaussian
 from regflow.methods.refine.greedy_pyramid import build_level, prepare
@@ -243,8 +245,40 @@ def test_torch_and_numba_agree():
 def test_smoothing_is_a_gaussian():
     data = texture(SHAPE)[None]
     out = np.empty_like(data)
-    smooth_kernel(data, half_gaussian(2.0), half_gaussian(1.0), half_gaussian(0.0), out)
+    taps = [half_gaussian(sigma) for sigma in (2.0, 1.0, 0.0)]
+    smooth_kernel(data, *taps, everywhere(SHAPE), out)
     assert np.allclose(out[0], gaussian_filter(data[0], (2.0, 1.0, 0.0), mode="nearest"), atol=2e-3)
+
+
+@pytest.mark.parametrize("corner", [(0, 0, 0), (10, 14, 12)])
+def test_spans_compute_the_same_and_touch_nothing_else(corner):
+    inside = np.zeros(SHAPE, bool)
+    inside[tuple(slice(low, low + 17) for low in corner)] = ball((17, 17, 17))
+    spans = spans_of(inside)
+    columns = np.arange(SHAPE[2])
+    within = (columns >= spans[..., :1]) & (columns < spans[..., 1:])
+    assert (within >= inside).all()
+    assert within.sum() < 1.1 * inside.sum()
+    field = known_field(SHAPE, inside)
+    taps = [half_gaussian(sigma) for sigma in (2.0, 1.5, 1.0)]
+    whole, part = np.empty_like(field), np.full_like(field, 7.0)
+    smooth_kernel(field, *taps, everywhere(SHAPE), whole)
+    smooth_kernel(field, *taps, spans, part)
+    assert np.allclose(part[:, within], whole[:, within], atol=1e-5)
+    assert (part[:, ~within] == 7.0).all()
+    compose_kernel(field, field, everywhere(SHAPE), whole)
+    compose_kernel(field, field, spans, part)
+    assert np.allclose(part[:, within], whole[:, within], atol=1e-5)
+    assert np.array_equal(part[:, ~within], field[:, ~within])
+
+
+def test_momentum_gets_further_in_fewer_iterations():
+    fixed, moving, inside, truth = known_pair()
+    missed = []
+    for momentum, iterations in ((0.0, 12), (0.5, 8)):
+        chosen = options(shrink=[1], iterations=[iterations], momentum=momentum, **one_level())
+        missed.append(error(refine_field(fixed, moving, mask=inside, options=chosen), truth, inside))
+    assert missed[1] < missed[0] < 0.2 * START_VOXELS
 
 
 def test_descriptors_see_through_contrast():

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from regflow.core.boxes import extended
+from regflow.core.boxes import Box, bounding_box, cut, extended
 from regflow.core.errors import InputError, RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
@@ -26,7 +26,7 @@ from regflow.core.resample import resample_array
 from regflow.core.transform import Composite, DisplacementField, Transform, compose, flatten
 from regflow.methods.refine.greedy_contrast import for_level, settled
 from regflow.methods.refine.greedy_level import Level, Solved
-from regflow.methods.refine.greedy_pyramid import PER_LEVEL, Pair, build_level, grown, prepare
+from regflow.methods.refine.greedy_pyramid import MARGIN_SAMPLES, PER_LEVEL, Pair, build_level, grown, prepare
 
 log = logging.getLogger(__name__)
 
@@ -49,25 +49,36 @@ def greedy(fixed: Image, moving: Image, initial: Transform, options: Mapping[str
         RegistrationError: an image is constant where it counts, or no sample counts.
         InputError: options of the levels have unequal lengths.
     """
+    from regflow.core import fields
+
     start, rest = _taken_apart(initial, fixed.grid)
+    box = _box(fixed, options)
+    inner = cut(fixed, box)
     seen = moving.mask if options["masks"] == "both" and moving.mask is not None else None
     low = float(moving.channel.min())
-    moved = resample_array(moving.channel, moving.grid, fixed.grid, rest, "cubic", outside=low)
+    moved = resample_array(moving.channel, moving.grid, inner.grid, rest, "cubic", outside=low)
     valid = resample_array(
-        np.ones(moving.grid.shape, bool) if seen is None else seen, moving.grid, fixed.grid, rest, "nearest"
+        np.ones(moving.grid.shape, bool) if seen is None else seen, moving.grid, inner.grid, rest, "nearest"
     )
     field = refine_field(
-        np.asarray(fixed.channel),
+        np.asarray(inner.channel),
         moved,
-        mask=fixed.mask if options["masks"] != "none" else None,
+        mask=inner.mask if options["masks"] != "none" else None,
         valid=valid,
-        start=start,
+        start=None if start is None else start[(slice(None), *box)],
         spacing=fixed.grid.spacing[::-1],
         options=options,
     )
-    from regflow.core import fields
+    vectors = fields.to_world(extended(field, box, fixed.grid.shape), fixed.grid)
+    return Composite((DisplacementField(vectors, fixed.grid), rest))
 
-    return Composite((DisplacementField(fields.to_world(field, fixed.grid), fixed.grid), rest))
+
+def _box(fixed: Image, options: Mapping[str, Any]) -> Box:
+    """Return the part of the fixed image that :func:`refine_field` looks at: its mask and a margin."""
+    if options["masks"] == "none" or fixed.mask is None or not fixed.mask.any():
+        return tuple(slice(0, count) for count in fixed.grid.shape)
+    widths = fixed.grid.spacing[::-1] / fixed.grid.spacing.min()
+    return bounding_box(fixed.mask, [MARGIN_SAMPLES + round(options["margin"] / width) for width in widths])
 
 
 def refine_field(

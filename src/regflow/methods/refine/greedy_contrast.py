@@ -29,6 +29,8 @@ FEWEST = 1e-4
 """Share of all samples by which a bin's mean is drawn towards the mean of all."""
 BLUR_SIGMA = 0.7
 """Of both images before they are compared, in samples: noise flattens a mean by intensity."""
+MOST_COMPARED = 300_000
+"""Samples by which intensities are related, about: more say the same."""
 LIKE_SHARE = 0.6
 """Of what any function of the intensities explains, the part that a rising straight line must, for two
 images to count as one contrast. T1-weighted pairs have 0.98, T1 and T2 0.01."""
@@ -94,7 +96,8 @@ def _smoothed(options: Mapping[str, Any], metric: str) -> dict[str, Any]:
 
 def one_contrast(pair: Pair) -> bool:
     """Tell whether a rising straight line says nearly as much as any function of the intensities."""
-    fixed, moving = _compared(pair, pair.moving, _depth(pair.inside))
+    both = _blurred(pair, np.stack([pair.fixed, pair.moving]))
+    fixed, moving = _compared(both, _depth(pair.inside), pair.valid)
     if not (fixed.std() > 0 and moving.std() > 0):
         return True
     correlation = float(np.corrcoef(fixed, moving)[0, 1])
@@ -109,9 +112,11 @@ def _recolored(pair: Pair, field: Array) -> Pair | None:
     """
     from regflow.core import fields
 
-    moved = np.empty((1, *pair.moving.shape), np.float32)
-    kernels.pull(pair.moving[None], fields.resize(field, pair.weights.shape), np.float32(1), moved)
-    fixed, moving = _compared(pair, moved[0], _depth(pair.inside))
+    field, whole = fields.resize(field, pair.weights.shape), kernels.everywhere(pair.weights.shape)
+    both = np.stack([pair.fixed, pair.moving])
+    kernels.pull(pair.moving[None], field, whole, both[1:])
+    both = _blurred(pair, both)
+    fixed, moving = _compared(both, _depth(pair.inside), pair.valid)
     explained = _explained(fixed, moving)
     log.info("greedy: fixed intensities explain %.2f of the moving ones", explained)
     if explained < EXPLAINED:
@@ -120,9 +125,8 @@ def _recolored(pair: Pair, field: Array) -> Pair | None:
     around = (pair.weights > 0.5) & (pair.inside <= 0.5)
     if around.any():
         share = _blurred(pair, pair.inside[None])[0]
-        mapped = share * mapped + (1 - share) * _mapped(
-            _means(*_compared(pair, moved[0], around)), pair.fixed
-        )
+        mapped *= share
+        mapped += (1 - share) * _mapped(_means(*_compared(both, around, pair.valid)), pair.fixed)
     return replace(pair, fixed=mapped)
 
 
@@ -138,19 +142,19 @@ def _depth(inside: Array) -> NDArray[np.bool_]:
     return deep > 0 if deep.sum() >= DEEP_SHARE * whole.sum() else whole
 
 
-def _compared(pair: Pair, moved: Array, inside: NDArray[np.bool_]) -> tuple[Array, Array]:
-    """Return both images' blurred samples where they are to be compared and the moving one has some."""
-    blurred = _blurred(pair, np.stack([pair.fixed, moved]))
-    if pair.valid is not None:
-        inside = inside & (pair.valid > 0.5)
-    return blurred[0][inside], blurred[1][inside]
+def _compared(both: Array, inside: NDArray[np.bool_], valid: Array | None) -> tuple[Array, Array]:
+    """Return samples of both images ``(2, Z, Y, X)`` inside a mask and where the moving one has some."""
+    if valid is not None:
+        inside = inside & (valid > 0.5)
+    every = max(1, int(inside.sum()) // MOST_COMPARED)
+    return both[0][inside][::every], both[1][inside][::every]
 
 
 def _blurred(pair: Pair, stack: Array) -> Array:
     """Blur images ``(n, Z, Y, X)`` on the pair's samples."""
     taps = [half_gaussian(BLUR_SIGMA / width) for width in pair.spacing]
     blurred = np.empty_like(stack)
-    kernels.smooth(stack, *taps, blurred)
+    kernels.smooth(stack, *taps, kernels.everywhere(stack.shape[1:]), blurred)
     return blurred
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from regflow.methods.refine import greedy_kernels as kernels
 from regflow.methods.refine.greedy_level import (
     SMALLEST_SHARE,
+    TRUNCATE,
     VARIANCE_FLOOR,
     WHOLLY,
     Level,
@@ -17,12 +18,11 @@ from regflow.methods.refine.greedy_level import (
     Solved,
     window_counts,
 )
+from regflow.methods.refine.greedy_pyramid import grown
 
 Array = NDArray[np.float32]
 Force = Callable[[Array, Array, Array, NDArray[np.float64]], None]
 """Writes the force (third) and each plane's similarity (fourth) for moved channels and weights."""
-
-ONE = np.float32(1)
 
 
 @contextmanager
@@ -40,31 +40,42 @@ def solve(level: Level, field: Array) -> Solved:
     """Run a level's iterations from a voxel field ``(3, Z, Y, X)``, which is overwritten.
 
     Each iteration samples the moving image at the field, computes the force, smooths it, extends it
-    over the mask's border (:func:`edge_factors`), scales it (:meth:`Level.factor`), composes it with
-    the field and smooths the field.
+    over the mask's border (:func:`edge_factors`), scales it (:meth:`Level.factor`), adds a share of the
+    iteration's before, composes the sum with the field and smooths the field.
     """
-    force = (_correlation if level.correlation else _difference)(level)
-    curvature, reach = mean_curvature(level), edge_factors(level)
+    spans = steered(level)
+    statistics = local_statistics(level) if level.correlation else None
+    force = _correlation(level, spans, *statistics) if statistics else _difference(level, spans)
+    curvature, reach = mean_curvature(level, statistics[1] if statistics else None), edge_factors(level)
     lengths = level.spacing.astype(np.float32)
     update_taps = level.gaussians(level.update_sigma)
-    update, spare = np.empty_like(field), np.empty_like(field)
-    moved = np.empty_like(level.moving)
+    update, spare, travel = np.empty_like(field), np.empty_like(field), np.zeros_like(field)
+    # Windows reach samples that are never pulled.
+    moved, seen = np.zeros_like(level.moving), level.weights.copy()
     longest, totals = np.empty(field.shape[1], np.float32), np.empty(field.shape[1])
     whole = float(level.weights.sum(dtype=np.float64))
     progress = Progress(level.tolerance)
     for _ in range(level.iterations):
-        kernels.pull(level.moving, field, ONE, moved)
-        force(moved, _seen(level, field), spare, totals)
+        kernels.pull(level.moving, field, spans, moved)
+        if level.valid is not None:
+            kernels.keep_seen(level.valid, field, level.weights, spans, np.float32(WHOLLY), seen)
+        force(moved, seen, spare, totals)
         if progress.stalled(float(totals.sum()) / whole):
             break
-        kernels.smooth(spare, *update_taps, update)
-        kernels.scale_and_measure(update, reach, lengths, longest)
+        kernels.smooth(spare, *update_taps, spans, update)
+        kernels.scale_and_measure(update, reach, lengths, spans, longest)
         scale = progress.boldness * level.factor(float(np.sqrt(longest.max())), curvature)
-        factor = np.float32(scale)
-        kernels.pull(field, update, factor, spare)
-        kernels.add_scaled(update, factor, spare)
-        kernels.smooth(spare, *level.relaxation(scale * curvature), field)
+        kept = np.float32(progress.boldness * level.momentum)
+        kernels.accumulate(kept, np.float32(scale), update, spans, travel)
+        kernels.compose(field, travel, spans, spare)
+        kernels.smooth(spare, *level.relaxation(scale * curvature), spans, field)
     return Solved(field, progress.history)
+
+
+def steered(level: Level) -> NDArray[np.int32]:
+    """Return the spans of the samples that the weights move, directly or by smoothing; others stay."""
+    reach = 1 + max(level.radius, int(np.ceil(TRUNCATE * level.update_sigma)))
+    return kernels.spans_of(grown(level.weights > 0, reach, level.spacing))
 
 
 def edge_factors(level: Level) -> Array:
@@ -73,30 +84,37 @@ def edge_factors(level: Level) -> Array:
     Without it, the displacement would be held back along the mask's border.
     """
     smoothed = np.empty((1, *level.weights.shape), np.float32)
-    kernels.smooth(level.weights[None], *level.gaussians(level.update_sigma), smoothed)
+    taps = level.gaussians(level.update_sigma)
+    kernels.smooth(level.weights[None], *taps, kernels.everywhere(level.weights.shape), smoothed)
     return np.asarray(np.float32(1) / np.maximum(smoothed[0], np.float32(SMALLEST_SHARE)))
 
 
-def mean_curvature(level: Level) -> float:
-    """Return the mean second derivative of the dissimilarity along the force, at a perfect match."""
+def mean_curvature(level: Level, precision: Array | None) -> float:
+    """Return the mean second derivative of the dissimilarity along the force, at a perfect match.
+
+    ``precision`` is that of :func:`local_statistics`; None where squared differences are matched.
+    """
     totals = np.empty(level.weights.shape[0])
-    weights = level.weights * _statistics(level)[1] if level.correlation else level.weights
+    weights = level.weights if precision is None else level.weights * precision
     kernels.squared_slopes(level.fixed, weights, level.metric, totals)
     return float(totals.sum() / level.weights.sum(dtype=np.float64))
 
 
-def _seen(level: Level, field: Array) -> Array:
-    """Return the weights where the moving image has samples at the present displacement."""
-    if level.valid is None:
-        return level.weights
-    seen = np.empty((1, *level.weights.shape), np.float32)
-    kernels.pull(level.valid[None], field, ONE, seen)
-    return np.asarray(level.weights * (seen[0] > WHOLLY), np.float32)
+def local_statistics(level: Level) -> tuple[Array, Array]:
+    """Return the fixed image's local mean and one over its local variance, ``(Z, Y, X)``."""
+    fixed = level.fixed[0]
+    means = np.empty((2, *fixed.shape), np.float32)
+    counts = window_counts(fixed.shape, level.radii)
+    kernels.local_means(np.stack([fixed, fixed * fixed]), level.radii, *counts, means)
+    precision = means[1]
+    precision -= means[0] * means[0]
+    np.maximum(precision, np.float32(0), out=precision)
+    precision += np.float32(VARIANCE_FLOOR)
+    return means[0], np.divide(np.float32(1), precision, out=precision)
 
 
-def _correlation(level: Level) -> Force:
+def _correlation(level: Level, spans: NDArray[np.int32], mean: Array, precision: Array) -> Force:
     counts = window_counts(level.weights.shape, level.radii)
-    mean, precision = _statistics(level)
     floor = np.float32(VARIANCE_FLOOR)
 
     def force(moved: Array, weights: Array, out: Array, totals: NDArray[np.float64]) -> None:
@@ -106,6 +124,7 @@ def _correlation(level: Level) -> Force:
             precision,
             moved[0],
             weights,
+            spans,
             level.radii,
             *counts,
             floor,
@@ -117,18 +136,8 @@ def _correlation(level: Level) -> Force:
     return force
 
 
-def _difference(level: Level) -> Force:
+def _difference(level: Level, spans: NDArray[np.int32]) -> Force:
     def force(moved: Array, weights: Array, out: Array, totals: NDArray[np.float64]) -> None:
-        kernels.difference_force(level.fixed, moved, weights, level.metric, out, totals)
+        kernels.difference_force(level.fixed, moved, weights, spans, level.metric, out, totals)
 
     return force
-
-
-def _statistics(level: Level) -> tuple[Array, Array]:
-    """Return the fixed image's local mean and one over its local variance."""
-    fixed = level.fixed[0]
-    means = np.empty((2, *fixed.shape), np.float32)
-    counts = window_counts(fixed.shape, level.radii)
-    kernels.local_means(np.stack([fixed, fixed * fixed]), level.radii, *counts, means)
-    variance = np.maximum(means[1] - means[0] * means[0], np.float32(0))
-    return np.ascontiguousarray(means[0]), np.float32(1) / (variance + np.float32(VARIANCE_FLOOR))

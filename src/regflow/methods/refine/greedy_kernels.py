@@ -3,12 +3,18 @@
 Each loop is parallel over the first axis, and every plane is computed from its inputs alone, sums
 included, so no bit depends on the number of threads. Rows are handed to small functions on
 contiguous rows, which the compiler turns into vector instructions.
+
+Where a loop takes ``spans``, an int32 ``(Z, Y, 2)``, it computes only from the first of these samples of each
+row to before the second: a mask is seldom half of its box. Outside, the output keeps what it held,
+unless told otherwise.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numba import njit, prange
+from numpy.typing import NDArray
 
 _MATH = {"contract", "nsz", "arcp", "reassoc"}
 _ROW: dict[str, Any] = {"cache": True, "error_model": "numpy", "fastmath": _MATH}
@@ -33,32 +39,63 @@ def _add_row(source: Any, out: Any) -> None:
         out[x] += source[x]
 
 
+@njit(**_ROW)
+def _box(spans: Any) -> Any:
+    """Return the rows ``first, end`` and samples ``first, end`` that a plane's spans ``(Y, 2)`` lie in."""
+    top, bottom, left, right = spans.shape[0], 0, spans[:, 1].max(), 0
+    for y in range(spans.shape[0]):
+        if spans[y, 0] < spans[y, 1]:
+            top, bottom = min(top, y), y + 1
+            left, right = min(left, spans[y, 0]), max(right, spans[y, 1])
+    return top, bottom, left, right
+
+
 @njit(**_PARALLEL)
-def smooth(field: Any, taps_z: Any, taps_y: Any, taps_x: Any, out: Any) -> None:
+def smooth(field: Any, taps_z: Any, taps_y: Any, taps_x: Any, spans: Any, out: Any) -> None:
     """Filter ``(C, Z, Y, X)`` by a separable symmetric kernel; borders repeat their samples."""
     channels, depth, height, width = field.shape
-    pad = taps_x.size - 1
+    reach, pad = taps_y.size - 1, taps_x.size - 1
     for plane in prange(depth):
         z = np.int64(plane)
-        partial = np.empty((height, width), np.float32)
+        top, bottom, left, right = _box(spans[z])
+        first, end = max(top - reach, 0), min(bottom + reach, height)
+        left, right = max(left - pad, 0), min(right + pad, width)
+        partial = np.empty((max(end - first, 0), max(right - left, 0)), np.float32)
         padded = np.empty(width + 2 * pad, np.float32)
-        inner = padded[pad : pad + width]
         for c in range(channels):
-            for y in range(height):
-                _scale_row(taps_z[0], field[c, z, y], partial[y])
+            for y in range(first, end):
+                row = partial[y - first]
+                _scale_row(taps_z[0], field[c, z, y, left:right], row)
                 for r in range(1, taps_z.size):
                     below, above = max(z - r, 0), min(z + r, depth - 1)
-                    _add_pair(taps_z[r], field[c, below, y], field[c, above, y], partial[y])
-            for y in range(height):
-                _scale_row(taps_y[0], partial[y], inner)
+                    _add_pair(taps_z[r], field[c, below, y, left:right], field[c, above, y, left:right], row)
+            for y in range(top, bottom):
+                low, high = spans[z, y]
+                a, b = max(low - pad, left), min(high + pad, right)
+                inner = padded[pad + a : pad + b]
+                _scale_row(taps_y[0], partial[y - first, a - left : b - left], inner)
                 for r in range(1, taps_y.size):
-                    _add_pair(taps_y[r], partial[max(y - r, 0)], partial[min(y + r, height - 1)], inner)
-                padded[:pad] = inner[0]
-                padded[pad + width :] = inner[width - 1]
-                _scale_row(taps_x[0], inner, out[c, z, y])
-                for r in range(1, taps_x.size):
-                    before, after = padded[pad - r : pad - r + width], padded[pad + r : pad + r + width]
-                    _add_pair(taps_x[r], before, after, out[c, z, y])
+                    back, front = max(y - r, 0) - first, min(y + r, height - 1) - first
+                    _add_pair(
+                        taps_y[r],
+                        partial[back, a - left : b - left],
+                        partial[front, a - left : b - left],
+                        inner,
+                    )
+                if a == 0:
+                    padded[:pad] = padded[pad]
+                if b == width:
+                    padded[pad + width :] = padded[pad + width - 1]
+                _smooth_row(taps_x, padded, low, out[c, z, y, low:high])
+
+
+@njit(**_ROW)
+def _smooth_row(taps: Any, padded: Any, low: int, out: Any) -> None:
+    """Filter the samples from ``low`` on of a row that has ``taps.size - 1`` samples before its first."""
+    start, count = low + taps.size - 1, out.size
+    _scale_row(taps[0], padded[start : start + count], out)
+    for r in range(1, taps.size):
+        _add_pair(taps[r], padded[start - r : start - r + count], padded[start + r : start + r + count], out)
 
 
 @njit(**_ROW)
@@ -71,11 +108,12 @@ def _add_products(fixed: Any, moved: Any, sums: Any) -> None:
 
 
 @njit(**_ROW)
-def _sum_planes(fixed: Any, moved: Any, plane: int, radius: int, columns: Any) -> None:
-    """Add the products of the planes in a window around ``plane`` to ``(Y, 3, X)``."""
+def _sum_planes(fixed: Any, moved: Any, plane: int, radius: int, box: Any, columns: Any) -> None:
+    """Add the products of the planes in a window around ``plane``, in a box, to ``(Y, 3, X)``."""
+    first, end, left, right = box
     for k in range(max(plane - radius, 0), min(plane + radius, fixed.shape[0] - 1) + 1):
-        for y in range(columns.shape[0]):
-            _add_products(fixed[k, y], moved[k, y], columns[y])
+        for y in range(first, end):
+            _add_products(fixed[k, y, left:right], moved[k, y, left:right], columns[y - first])
 
 
 @njit(**_ROW)
@@ -162,35 +200,37 @@ def _correlation_row(
 
 
 @njit(**_ROW)
-def _gradient_row(pull: Any, moved: Any, z: int, y: int, sides: Any, scale: Any, force: Any) -> None:
-    """Add the factor times the gradient of the moved image to a row of the force."""
-    below, above = moved[sides[0], y], moved[sides[1], y]
-    back, front, row = moved[z, sides[2]], moved[z, sides[3]], moved[z, y]
-    width = row.size
-    for x in range(width):
-        force[0, x] += pull[x] * (above[x] - below[x]) * scale[0]
-        force[1, x] += pull[x] * (front[x] - back[x]) * scale[1]
-    for x in range(1, width - 1):
-        force[2, x] += pull[x] * (row[x + 1] - row[x - 1]) * scale[2]
-    if width > 1:
-        twice = scale[2] * np.float32(2)
-        force[2, 0] += pull[0] * (row[1] - row[0]) * twice
-        force[2, width - 1] += pull[width - 1] * (row[width - 1] - row[width - 2]) * twice
+def _add_slope(pull: Any, before: Any, after: Any, scale: Any, force: Any) -> None:
+    for x in range(pull.size):
+        force[x] += pull[x] * (after[x] - before[x]) * scale
 
 
 @njit(**_ROW)
-def _push_row(pull: Any, moved: Any, z: int, y: int, metric: Any, scale: Any, force: Any) -> None:
-    """Add ``pull`` times the gradient of one moved channel to a row ``(3, X)`` of the force.
+def _push_row(
+    pull: Any, moved: Any, z: int, y: int, low: int, metric: Any, deep: Any, across: Any, along: Any
+) -> None:
+    """Add ``pull`` times the gradient of one moved channel to a row of the force's three components.
 
-    Differences are central, one-sided at borders.
+    All four begin at the sample ``low`` of the image's row. Differences are central, one-sided at borders.
     """
-    depth, height = moved.shape[:2]
+    depth, height, width = moved.shape
+    high = low + pull.size
     below, above = max(z - 1, 0), min(z + 1, depth - 1)
     back, front = max(y - 1, 0), min(y + 1, height - 1)
-    scale[0] = metric[0] / np.float32(max(above - below, 1))
-    scale[1] = metric[1] / np.float32(max(front - back, 1))
-    scale[2] = metric[2] * np.float32(0.5)
-    _gradient_row(pull, moved, z, y, (below, above, back, front), scale, force)
+    row = moved[z, y]
+    first, second = (
+        metric[0] / np.float32(max(above - below, 1)),
+        metric[1] / np.float32(max(front - back, 1)),
+    )
+    _add_slope(pull, moved[below, y, low:high], moved[above, y, low:high], first, deep)
+    _add_slope(pull, moved[z, back, low:high], moved[z, front, low:high], second, across)
+    a, b = max(low, 1), min(high, width - 1)
+    inner = slice(a - low, b - low)
+    _add_slope(pull[inner], row[a - 1 : b - 1], row[a + 1 : b + 1], metric[2] * np.float32(0.5), along[inner])
+    if width > 1 and low == 0:
+        along[0] += pull[0] * (row[1] - row[0]) * metric[2]
+    if width > 1 and high == width:
+        along[width - 1 - low] += pull[width - 1 - low] * (row[width - 1] - row[width - 2]) * metric[2]
 
 
 @njit(**_PARALLEL)
@@ -200,6 +240,7 @@ def correlation_force(
     precision: Any,
     moved: Any,
     weights: Any,
+    spans: Any,
     radii: Any,
     counts_z: Any,
     counts_y: Any,
@@ -217,6 +258,7 @@ def correlation_force(
         precision: one over its local variance.
         moved: the moving image at the current displacement.
         weights: of the samples.
+        spans: of the rows, with a window's radius around all weights.
         radii: of the window along each axis.
         counts_z: for each plane, how many of its window's planes lie in the image.
         counts_y: the same for rows.
@@ -229,37 +271,53 @@ def correlation_force(
     depth, height, width = fixed.shape
     for plane in prange(depth):
         z = np.int64(plane)
-        columns = np.zeros((height, 3, width), np.float32)
-        _sum_planes(fixed, moved, z, radii[0], columns)
+        force[:, z] = 0
+        totals[z] = 0.0
+        top, bottom, left, right = _box(spans[z])
+        if top >= bottom:
+            continue
+        first, end = max(top - radii[1], 0), min(bottom + radii[1], height)
+        columns = np.zeros((end - first, 3, right - left), np.float32)
+        _sum_planes(fixed, moved, z, radii[0], (first, end, left, right), columns)
         padded = np.empty((3, width + 2 * radii[2]), np.float32)
-        rows, sums = np.empty((3, width), np.float32), np.empty((3, width), np.float32)
-        shares, pull = np.empty(width, np.float32), np.empty(width, np.float32)
-        scale = np.empty(3, np.float32)
+        rows, sums = np.empty((3, right - left), np.float32), np.empty((3, right - left), np.float32)
+        shares, pull = np.empty(right - left, np.float32), np.empty(right - left, np.float32)
         total = 0.0
-        for y in range(height):
-            force[:, z, y] = 0
+        for y in range(top, bottom):
             if not weights[z, y].any():
                 continue
-            _sum_rows(columns, y, radii[1], rows)
+            _sum_rows(columns, y - first, radii[1], rows)
             _slide(rows, radii[2], padded, sums)
-            _share_row(counts_z[z], counts_y[y], counts_x, shares)
+            _share_row(counts_z[z], counts_y[y], counts_x[left:right], shares)
             total += _correlation_row(
-                fixed[z, y],
-                mean[z, y],
-                precision[z, y],
-                moved[z, y],
+                fixed[z, y, left:right],
+                mean[z, y, left:right],
+                precision[z, y, left:right],
+                moved[z, y, left:right],
                 sums,
                 shares,
-                weights[z, y],
+                weights[z, y, left:right],
                 floor,
                 pull,
             )
-            _push_row(pull, moved, z, y, metric, scale, force[:, z, y])
+            _push_row(
+                pull,
+                moved,
+                z,
+                y,
+                left,
+                metric,
+                force[0, z, y, left:right],
+                force[1, z, y, left:right],
+                force[2, z, y, left:right],
+            )
         totals[z] = total
 
 
 @njit(**_PARALLEL)
-def difference_force(fixed: Any, moved: Any, weights: Any, metric: Any, force: Any, totals: Any) -> None:
+def difference_force(
+    fixed: Any, moved: Any, weights: Any, spans: Any, metric: Any, force: Any, totals: Any
+) -> None:
     """Write the negative gradient of half the squared differences of ``(C, Z, Y, X)`` channels.
 
     Arguments are those of :func:`correlation_force`; ``totals`` gets minus the squared differences.
@@ -267,15 +325,27 @@ def difference_force(fixed: Any, moved: Any, weights: Any, metric: Any, force: A
     channels, depth, height, width = fixed.shape
     for plane in prange(depth):
         z = np.int64(plane)
-        pull, scale = np.empty(width, np.float32), np.empty(3, np.float32)
+        force[:, z] = 0
+        row = np.empty(width, np.float32)
         total = 0.0
         for y in range(height):
-            force[:, z, y] = 0
-            if not weights[z, y].any():
-                continue
+            low, high = spans[z, y]
+            pull = row[: high - low]
             for c in range(channels):
-                total -= _difference_row(fixed[c, z, y], moved[c, z, y], weights[z, y], pull)
-                _push_row(pull, moved[c], z, y, metric, scale, force[:, z, y])
+                total -= _difference_row(
+                    fixed[c, z, y, low:high], moved[c, z, y, low:high], weights[z, y, low:high], pull
+                )
+                _push_row(
+                    pull,
+                    moved[c],
+                    z,
+                    y,
+                    low,
+                    metric,
+                    force[0, z, y, low:high],
+                    force[1, z, y, low:high],
+                    force[2, z, y, low:high],
+                )
         totals[z] = total
 
 
@@ -295,13 +365,12 @@ def squared_slopes(channels: Any, weights: Any, metric: Any, totals: Any) -> Non
     count, depth, height, width = channels.shape
     for plane in prange(depth):
         z = np.int64(plane)
-        slopes = np.empty((3, width), np.float32)
-        one, scale = np.ones(width, np.float32), np.empty(3, np.float32)
+        slopes, one = np.empty((3, width), np.float32), np.ones(width, np.float32)
         total = 0.0
         for y in range(height):
             for c in range(count):
                 slopes[:] = 0
-                _push_row(one, channels[c], z, y, metric, scale, slopes)
+                _push_row(one, channels[c], z, y, 0, metric, slopes[0], slopes[1], slopes[2])
                 for n in range(3):
                     total += _weighted_squares(slopes[n], weights[z, y]) / metric[n]
         totals[z] = total
@@ -316,7 +385,7 @@ def _weighted_squares(values: Any, weights: Any) -> np.float32:
 
 
 @njit(**_PARALLEL)
-def scale_and_measure(field: Any, factors: Any, lengths: Any, out: Any) -> None:
+def scale_and_measure(field: Any, factors: Any, lengths: Any, spans: Any, out: Any) -> None:
     """Multiply ``(3, Z, Y, X)`` by ``(Z, Y, X)`` factors; write each plane's largest squared length.
 
     ``lengths`` are the axes' units.
@@ -325,16 +394,34 @@ def scale_and_measure(field: Any, factors: Any, lengths: Any, out: Any) -> None:
         z = np.int64(plane)
         longest = np.float32(0)
         for y in range(field.shape[2]):
-            for n in range(3):
-                _multiply_row(factors[z, y], field[n, z, y])
-            longest = max(longest, _longest(field[:, z, y], lengths))
+            low, high = spans[z, y]
+            deep, across, along = field[0, z, y, low:high], field[1, z, y, low:high], field[2, z, y, low:high]
+            for row in (deep, across, along):
+                _multiply_row(factors[z, y, low:high], row)
+            longest = max(longest, _longest(deep, across, along, lengths))
         out[z] = longest
 
 
+@njit(**_PARALLEL)
+def accumulate(keep: Any, scale: Any, source: Any, spans: Any, out: Any) -> None:
+    """Turn a field ``out`` into ``keep * out + scale * source``."""
+    for plane in prange(out.shape[1]):
+        z = np.int64(plane)
+        for y in range(out.shape[2]):
+            low, high = spans[z, y]
+            for n in range(out.shape[0]):
+                _blend_row(keep, scale, source[n, z, y, low:high], out[n, z, y, low:high])
+
+
 @njit(**_ROW)
-def _longest(vectors: Any, lengths: Any) -> np.float32:
+def _blend_row(keep: Any, scale: Any, source: Any, out: Any) -> None:
+    for x in range(out.size):
+        out[x] = keep * out[x] + scale * source[x]
+
+
+@njit(**_ROW)
+def _longest(first: Any, second: Any, third: Any, lengths: Any) -> np.float32:
     longest = np.float32(0)
-    first, second, third = vectors[0], vectors[1], vectors[2]
     for x in range(first.size):
         a, b, c = first[x] * lengths[0], second[x] * lengths[1], third[x] * lengths[2]
         longest = max(longest, a * a + b * b + c * c)
@@ -342,22 +429,50 @@ def _longest(vectors: Any, lengths: Any) -> np.float32:
 
 
 @njit(**_ROW)
-def _split_row(start: Any, rate: Any, offsets: Any, factor: Any, length: int, low: Any, share: Any) -> None:
-    """Lower neighbors and shares of the upper ones for positions ``start + rate x + factor offset``."""
+def _split_row(start: Any, rate: Any, offsets: Any, length: int, low: Any, share: Any) -> None:
+    """Lower neighbors and shares of the upper ones for positions ``start + rate x + offset``."""
     top, last = np.float32(length - 1), np.int32(max(length - 2, 0))
-    for x in range(low.size):
-        position = min(max(start + rate * np.float32(x) + factor * offsets[x], np.float32(0)), top)
+    for x in range(offsets.size):
+        position = min(max(start + rate * np.float32(x) + offsets[x], np.float32(0)), top)
         index = min(np.int32(position), last)
         low[x] = index
         share[x] = position - np.float32(index)
 
 
 @njit(**_ROW)
-def _gather_row(source: Any, corners: Any, shares: Any, steps: Any, out: Any) -> None:
-    """Interpolate a flat volume linearly at the cells whose lowest ``corners`` are given.
+def _cells_row(
+    field: Any, z: int, y: int, start: int, end: int, shape: Any, cells: Any, corners: Any, shares: Any
+) -> None:
+    """Write which cells of a volume of ``shape`` a row of positions ``i + field(i)`` falls into.
 
-    Offsets are unsigned, which spares the test for negative indices.
+    ``corners`` get the flat index of each cell's lowest corner, ``shares`` the position within.
     """
+    depth, height, width = shape
+    zero, one = np.float32(0), np.float32(1)
+    _split_row(np.float32(z), zero, field[0, z, y, start:end], depth, cells[0], shares[0])
+    _split_row(np.float32(y), zero, field[1, z, y, start:end], height, cells[1], shares[1])
+    _split_row(np.float32(start), one, field[2, z, y, start:end], width, cells[2], shares[2])
+    for x in range(end - start):
+        corners[x] = (np.int64(cells[0, x]) * height + cells[1, x]) * width + cells[2, x]
+
+
+@njit(**_ROW)
+def _steps(shape: Any) -> Any:
+    """Return how far the neighbor along each axis is in a flat volume; 0 along an axis of one sample.
+
+    Unsigned offsets spare the test for negative indices.
+    """
+    depth, height, width = shape
+    return (
+        np.uint64(height * width if depth > 1 else 0),
+        np.uint64(width if height > 1 else 0),
+        np.uint64(1 if width > 1 else 0),
+    )
+
+
+@njit(**_ROW)
+def _gather_row(source: Any, corners: Any, shares: Any, steps: Any, out: Any) -> None:
+    """Interpolate a flat volume linearly at the cells whose lowest ``corners`` are given."""
     dz, dy, dx = steps
     for x in range(out.size):
         c, b, a = shares[0, x], shares[1, x], shares[2, x]
@@ -374,36 +489,67 @@ def _gather_row(source: Any, corners: Any, shares: Any, steps: Any, out: Any) ->
 
 
 @njit(**_PARALLEL)
-def pull(channels: Any, field: Any, factor: Any, out: Any) -> None:
-    """Sample ``(C, Z, Y, X)`` channels linearly at ``i + factor * field(i)``; borders extend."""
-    count, depth, height, width = channels.shape
-    flat = channels.reshape(count, depth * height * width)
-    steps = (
-        np.uint64(height * width if depth > 1 else 0),
-        np.uint64(width if height > 1 else 0),
-        np.uint64(1 if width > 1 else 0),
-    )
-    zero, one = np.float32(0), np.float32(1)
+def pull(channels: Any, field: Any, spans: Any, out: Any) -> None:
+    """Sample ``(C, Z, Y, X)`` channels linearly at ``i + field(i)``; borders extend."""
+    shape, steps = channels.shape[1:], _steps(channels.shape[1:])
+    flat = channels.reshape(channels.shape[0], -1)
     for plane in prange(out.shape[1]):
         z = np.int64(plane)
-        low = np.empty((3, out.shape[3]), np.int32)
-        corners = np.empty(out.shape[3], np.int64)
+        cells, corners = np.empty((3, out.shape[3]), np.int32), np.empty(out.shape[3], np.int64)
         shares = np.empty((3, out.shape[3]), np.float32)
         for y in range(out.shape[2]):
-            _split_row(np.float32(z), zero, field[0, z, y], factor, depth, low[0], shares[0])
-            _split_row(np.float32(y), zero, field[1, z, y], factor, height, low[1], shares[1])
-            _split_row(zero, one, field[2, z, y], factor, width, low[2], shares[2])
-            for x in range(corners.size):
-                corners[x] = (np.int64(low[0, x]) * height + low[1, x]) * width + low[2, x]
-            for n in range(count):
-                _gather_row(flat[n], corners, shares, steps, out[n, z, y])
+            low, high = spans[z, y]
+            _cells_row(field, z, y, low, high, shape, cells, corners, shares)
+            for n in range(channels.shape[0]):
+                _gather_row(flat[n], corners, shares, steps, out[n, z, y, low:high])
 
 
 @njit(**_PARALLEL)
-def add_scaled(field: Any, factor: Any, out: Any) -> None:
-    """Add ``factor`` times a field to ``out``."""
-    for plane in prange(field.shape[1]):
+def compose(field: Any, update: Any, spans: Any, out: Any) -> None:
+    """Write ``field(i + update(i)) + update(i)``; outside the spans ``field(i)``."""
+    shape, steps = field.shape[1:], _steps(field.shape[1:])
+    flat = field.reshape(3, -1)
+    for plane in prange(shape[0]):
         z = np.int64(plane)
-        for c in range(field.shape[0]):
-            for y in range(field.shape[2]):
-                _add_pair(factor * np.float32(0.5), field[c, z, y], field[c, z, y], out[c, z, y])
+        cells, corners = np.empty((3, shape[2]), np.int32), np.empty(shape[2], np.int64)
+        shares = np.empty((3, shape[2]), np.float32)
+        for y in range(shape[1]):
+            low, high = spans[z, y]
+            _cells_row(update, z, y, low, high, shape, cells, corners, shares)
+            for n in range(3):
+                out[n, z, y, :low] = field[n, z, y, :low]
+                _gather_row(flat[n], corners, shares, steps, out[n, z, y, low:high])
+                _add_row(update[n, z, y, low:high], out[n, z, y, low:high])
+                out[n, z, y, high:] = field[n, z, y, high:]
+
+
+@njit(**_PARALLEL)
+def keep_seen(valid: Any, field: Any, weights: Any, spans: Any, least: Any, out: Any) -> None:
+    """Write the weights where ``valid`` ``(Z, Y, X)`` at ``i + field(i)`` is over ``least``; else 0."""
+    steps, flat = _steps(valid.shape), valid.reshape(-1)
+    for plane in prange(weights.shape[0]):
+        z = np.int64(plane)
+        width = weights.shape[2]
+        cells, corners = np.empty((3, width), np.int32), np.empty(width, np.int64)
+        shares, seen = np.empty((3, width), np.float32), np.empty(width, np.float32)
+        for y in range(weights.shape[1]):
+            out[z, y] = 0
+            if not weights[z, y].any():
+                continue
+            low, high = spans[z, y]
+            _cells_row(field, z, y, low, high, valid.shape, cells, corners, shares)
+            _gather_row(flat, corners, shares, steps, seen[: high - low])
+            for x in range(low, high):
+                out[z, y, x] = weights[z, y, x] if seen[x - low] > least else np.float32(0)
+
+
+def everywhere(shape: Sequence[int]) -> NDArray[np.int32]:
+    """Return spans that hold every sample of a volume of ``shape``."""
+    return np.broadcast_to(np.array([0, shape[-1]], np.int32), (*shape[:-1], 2)).copy()
+
+
+def spans_of(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """Return the spans of the samples of a mask ``(Z, Y, X)``: in each row from the first to the last."""
+    first, last = mask.argmax(axis=-1), mask.shape[-1] - mask[..., ::-1].argmax(axis=-1)
+    found = mask.any(axis=-1)
+    return np.stack([np.where(found, first, 0), np.where(found, last, 0)], axis=-1).astype(np.int32)

@@ -41,6 +41,7 @@ class Level:
         correlation: match by local correlation (one channel); else by squared differences.
         radius: of the correlation's window, update_sigma and field_sigma: of the Gaussians, and
             step: the longest vector of an update; all four in samples of the finest axis.
+        momentum: share of each update that the next one repeats, 0 to less than 1 (Polyak, 1964).
         iterations: most updates.
         tolerance: see :class:`Progress`.
     """
@@ -55,6 +56,7 @@ class Level:
     update_sigma: float
     field_sigma: float
     step: float
+    momentum: float
     iterations: int
     tolerance: float
 
@@ -71,10 +73,10 @@ class Level:
     def relaxation(self, gain: float) -> tuple[NDArray[np.float32], ...]:
         """Return the half kernels that smooth the field after an update of ``gain`` Newton steps.
 
-        Smoothing in proportion to the step keeps the balance between force and smoothness, to which
-        the iterations converge, independent of the step.
+        Smoothing in proportion to the step, repetitions included, keeps the balance between force and
+        smoothness, to which the iterations converge, independent of the step.
         """
-        return self.gaussians(self.field_sigma * float(np.sqrt(gain)))
+        return self.gaussians(self.field_sigma * float(np.sqrt(gain / (1 - self.momentum))))
 
     def factor(self, longest: float, curvature: float) -> float:
         """Return what to multiply the smoothed force with.

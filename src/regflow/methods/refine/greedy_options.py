@@ -19,7 +19,7 @@ GREEDY: dict[str, dict[str, Any]] = {
         {"type": "number", "minimum": 1}, "how much coarser each level is, coarsest first", [4, 2, 1]
     ),
     "iterations": _per_level(
-        {"type": "integer", "minimum": 0}, "most iterations of each level", [100, 60, 20]
+        {"type": "integer", "minimum": 0}, "most iterations of each level", [50, 50, 10]
     ),
     "radius": _per_level(
         {"type": "integer", "minimum": 1},
@@ -45,6 +45,13 @@ GREEDY: dict[str, dict[str, Any]] = {
         "maximum": 1,
         "description": "length of an update's longest vector, in samples of the level's finest axis",
         "default": 1.0,
+    },
+    "momentum": {
+        "type": "number",
+        "minimum": 0,
+        "exclusiveMaximum": 1,
+        "description": "share of each update that the next repeats, so that fewer iterations reach as far",
+        "default": 0.5,
     },
     "tolerance": {
         "type": "number",

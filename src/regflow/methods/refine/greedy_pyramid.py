@@ -125,6 +125,7 @@ def build_level(pair: Pair, number: int, options: Mapping[str, Any]) -> Level:
         spacing=spacing / finest,
         correlation=options["metric"] == "lncc",
         step=float(options["step"]),
+        momentum=float(options["momentum"]),
         tolerance=float(options["tolerance"]),
         **chosen,
     )
@@ -145,12 +146,12 @@ def _shrunk(volume: Array, shape: NDArray[np.int_]) -> Array:
         return volume
     taps = [half_gaussian(ANTIALIAS_SIGMA * float(np.sqrt(max(r * r - 1, 0.0)))) for r in ratio]
     blurred, coarse = np.empty((1, *volume.shape), np.float32), np.empty((1, *shape), np.float32)
-    kernels.smooth(volume[None], *taps, blurred)
+    kernels.smooth(volume[None], *taps, kernels.everywhere(volume.shape), blurred)
     offsets = np.empty((3, *shape), np.float32)
     for axis, (count, step) in enumerate(zip(shape, ratio, strict=True)):
         line = (np.arange(count) + 0.5) * step - 0.5 - np.arange(count)
         offsets[axis] = line.reshape([-1 if k == axis else 1 for k in range(3)])
-    kernels.pull(blurred, offsets, np.float32(1), coarse)
+    kernels.pull(blurred, offsets, kernels.everywhere(coarse.shape[1:]), coarse)
     return np.asarray(coarse[0])
 
 

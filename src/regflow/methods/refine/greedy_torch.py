@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from regflow.core.devices import torch_device, torch_session
-from regflow.methods.refine.greedy_cpu import edge_factors, mean_curvature
+from regflow.methods.refine.greedy_cpu import edge_factors, local_statistics, mean_curvature
 from regflow.methods.refine.greedy_level import VARIANCE_FLOOR, WHOLLY, Level, Progress, Solved
 
 Force = Callable[[Tensor, Tensor], tuple[Tensor, float]]
@@ -36,12 +36,13 @@ def solve(level: Level, field: NDArray[np.float32], device: torch.device) -> Sol
     with torch.inference_mode():
         current = tensor(field)
         force = (_correlation if level.correlation else _difference)(level, tensor)
-        curvature, reach = mean_curvature(level), tensor(edge_factors(level))
+        precision = local_statistics(level)[1] if level.correlation else None
+        curvature, reach = mean_curvature(level, precision), tensor(edge_factors(level))
         weights = tensor(level.weights)
         valid = None if level.valid is None else tensor(level.valid)
         lengths = tensor(level.spacing).reshape(3, 1, 1, 1)
         update_taps = [tensor(taps) for taps in level.gaussians(level.update_sigma)]
-        progress = Progress(level.tolerance)
+        progress, travel = Progress(level.tolerance), torch.zeros_like(current)
         for _ in range(level.iterations):
             seen = weights
             if valid is not None:
@@ -52,9 +53,9 @@ def solve(level: Level, field: NDArray[np.float32], device: torch.device) -> Sol
             update = _smooth(update, update_taps) * reach
             norm = float((update * lengths).square().sum(0).max().sqrt())
             scale = progress.boldness * level.factor(norm, curvature)
-            update *= scale
+            travel = progress.boldness * level.momentum * travel + scale * update
             field_taps = [tensor(taps) for taps in level.relaxation(scale * curvature)]
-            current = _smooth(update + _sample(current, update), field_taps)
+            current = _smooth(travel + _sample(current, travel), field_taps)
         return Solved(current.cpu().numpy(), progress.history)
 
 

@@ -25,9 +25,6 @@ PRECISION = {
     "default": "auto",
 }
 
-POLISH: dict[str, Any] = {"iterations": [50, 60, 20]}
-"""Options of the method greedy behind a network, in place of its defaults."""
-
 VOXELMORPH: dict[str, dict[str, Any]] = {
     "weights": _WEIGHTS,
     "device": _DEVICE,
@@ -53,7 +50,7 @@ VOXELMORPH: dict[str, dict[str, Any]] = {
     "polish_options": {
         "type": "object",
         "description": "options of that method in place of its defaults",
-        "default": POLISH,
+        "default": {},
     },
 }
 

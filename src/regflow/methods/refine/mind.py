@@ -31,7 +31,8 @@ def descriptors(image: NDArray[np.float32], spacing: NDArray[np.float64]) -> NDA
     shifted = [_shifted(image, axis, shift) for axis in axes for shift in (-1, 1)]
     distances = np.stack([np.square(image - other) for other in shifted])
     stack = np.empty_like(distances)
-    kernels.smooth(distances, *(half_gaussian(PATCH_SIGMA / width) for width in spacing), stack)
+    taps = [half_gaussian(PATCH_SIGMA / width) for width in spacing]
+    kernels.smooth(distances, *taps, kernels.everywhere(stack.shape[1:]), stack)
     stack -= stack.min(axis=0)
     variance = stack.mean(axis=0)
     middle = float(variance.mean(dtype=np.float64))

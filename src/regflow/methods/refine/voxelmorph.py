@@ -23,7 +23,6 @@ from regflow.core.image import Image
 from regflow.core.similarity import lncc, normalized_mutual_information
 from regflow.core.transform import Affine, Composite, Transform
 from regflow.methods.refine.greedy_options import GREEDY
-from regflow.methods.refine.learning_options import POLISH
 from regflow.methods.refine.network import Network, Seen, as_trained, network_velocity, seen_by
 from regflow.methods.refine.velocity_torch import (
     compose,
@@ -407,4 +406,4 @@ def _polish(fixed: Image, moving: Image, start: Transform, options: Mapping[str,
         raise InputError(f"voxelmorph: polish_options: greedy has no option '{unknown[0]}'")
     defaults = {name: entry["default"] for name, entry in GREEDY.items()}
     shared = {name: options[name] for name in ("device", "threads", "seed")}
-    return greedy(fixed, moving, start, {**defaults, **shared, **POLISH, **options["polish_options"]})
+    return greedy(fixed, moving, start, {**defaults, **shared, **options["polish_options"]})
