@@ -46,7 +46,7 @@ MARGIN_PX = 4
 FOR_SCENES: dict[str, dict[str, Any]] = {
     "greedy": {
         "shrink": [2, 1],
-        "iterations": [60, 40],
+        "iterations": [60, 25],
         "radius": [4, 6],
         "update_sigma": [4.0, 6.0],
         "field_sigma": [0.5, 0.5],
@@ -65,7 +65,7 @@ FOR_SCENES: dict[str, dict[str, Any]] = {
         "passes": "all",
         "polish_options": {
             "shrink": [1],
-            "iterations": [30],
+            "iterations": [15],
             "radius": [6],
             "update_sigma": [6.0],
             "field_sigma": [0.5],
