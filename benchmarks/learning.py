@@ -32,7 +32,7 @@ from regflow.methods.refine import METHODS
 
 SHORT: Mapping[str, Any] = {
     "shrink": [2, 1],
-    "iterations": [40, 20],
+    "iterations": [40, 10],
     "radius": [2, 3],
     "field_sigma": [0.27, 0.27],
 }

@@ -3,7 +3,7 @@ import pytest
 
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.resample import antialias, grid_of, resample, resample_array, to_sitk_image
+from regflow.core.resample import antialias, grid_of, resample, resample_array, thinned, to_sitk_image
 from regflow.core.transform import Affine
 
 FINE = Grid.from_geometry((24, 28, 32), (1.0, 1.0, 1.0), (-5.0, 3.0, 8.0))
@@ -57,6 +57,17 @@ def test_antialiasing_removes_what_the_coarse_grid_cannot_carry():
     assert np.allclose(clean.mean(), 0.5, atol=0.02)
     assert np.array_equal(antialias(checkerboard, FINE, 0.5), checkerboard)
     assert naive.shape == clean.shape
+
+
+@pytest.mark.parametrize("spacing", [(4.0, 4.0, 4.0), (2.5, 1.0, 7.0), (0.6, 3.0, 1.0)])
+def test_thinning_is_the_filter_and_linear_samples_in_one(spacing):
+    noise = np.random.default_rng(0).normal(size=FINE.shape).astype(np.float32)
+    coarse = FINE.resampled(spacing)
+    expected = resample_array(antialias(noise, FINE, spacing), FINE, coarse, outside=np.nan)
+    thin = thinned(noise, FINE, coarse)
+    assert thin.shape == coarse.shape
+    assert thin.dtype == np.float32
+    assert np.allclose(thin, expected, atol=1e-5)
 
 
 def test_an_image_refuses_parts_of_another_shape():

@@ -16,11 +16,14 @@ from regflow.core.transform import Affine, Transform
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
+    from scipy.sparse import csr_array
 
 INTERPOLATIONS = ("nearest", "linear", "cubic", "lanczos")
 ANTIALIAS_SIGMA = 0.5
 """Standard deviation of the filter before shrinking, in samples of the COARSER grid, in quadrature
 with the finer grid's own: keeps what the coarser grid can carry and damps what would alias."""
+TRUNCATE = 4.0
+"""Where the filter ends, in standard deviations."""
 
 
 def to_sitk_image(data: NDArray[Any], grid: Grid) -> "sitk.Image":
@@ -121,27 +124,75 @@ def antialias(data: NDArray[Any], source: Grid, spacing: ArrayLike) -> NDArray[n
     ratio = np.broadcast_to(np.asarray(spacing, dtype=np.float64), (source.ndim,)) / source.spacing
     blurred = np.asarray(data, dtype=np.float32)
     for axis, factor in enumerate(ratio[::-1]):
-        if factor > 1.001:
-            sigma = ANTIALIAS_SIGMA * float(np.sqrt(factor**2 - 1))
-            blurred = gaussian_filter1d(blurred, sigma, axis=axis, mode="nearest")
+        sigma = _blur(factor)
+        if sigma > 0:
+            blurred = gaussian_filter1d(blurred, sigma, axis=axis, mode="nearest", truncate=TRUNCATE)
     return blurred
+
+
+def _blur(factor: float) -> float:
+    """Return the filter's standard deviation, in samples, before an axis gets ``factor`` times coarser."""
+    return ANTIALIAS_SIGMA * float(np.sqrt(factor**2 - 1)) if factor > 1.001 else 0.0
+
+
+def thinned(data: NDArray[Any], source: Grid, target: Grid) -> NDArray[np.float32]:
+    """Resample one channel onto a grid along the same axes, blurred first where that is coarser.
+
+    The same as :func:`antialias` and linear resampling, axis by axis and only where samples are wanted.
+
+    Args:
+        data: ``source.shape`` array.
+        source: its grid.
+        target: a grid of the same direction, inside the extent of ``source``.
+
+    Returns:
+        float32 array of ``target.shape``.
+    """
+    values = np.asarray(data, dtype=np.float32)
+    first = source.to_index(target.to_world(np.zeros(source.ndim)))[::-1]
+    steps = (target.spacing / source.spacing)[::-1]
+    # The axis in front is thinned and goes to the back, until all have been in front.
+    for start, step, count in zip(first, steps, target.shape, strict=True):
+        fine, *rest = values.shape
+        thin = _thinning(fine, count, float(start), float(step)) @ values.reshape(fine, -1)
+        values = np.ascontiguousarray(np.moveaxis(thin.reshape(count, *rest), 0, -1))
+    return values
+
+
+def _thinning(fine: int, coarse: int, start: float, step: float) -> "csr_array":
+    """Return the sparse ``(coarse, fine)`` matrix that blurs a line and samples it at ``start + step i``."""
+    from scipy.sparse import coo_array
+
+    sigma = _blur(step)
+    offsets = np.arange(-int(TRUNCATE * sigma + 0.5), int(TRUNCATE * sigma + 0.5) + 1)
+    taps = np.exp(-0.5 * np.square(offsets / sigma)) if sigma > 0 else np.ones(1)
+    places = np.clip(start + step * np.arange(coarse), 0, fine - 1)
+    low = np.minimum(places.astype(int), max(fine - 2, 0))
+    shares = np.stack([low + 1 - places, places - low])
+    columns = np.clip(low + np.array([0, 1])[:, None, None] + offsets[:, None], 0, fine - 1)
+    weights = shares[:, None] * (taps / taps.sum())[:, None]
+    rows = np.broadcast_to(np.arange(coarse), columns.shape)
+    entries = weights.astype(np.float32).ravel(), (rows.ravel(), columns.ravel())
+    return coo_array(entries, shape=(coarse, fine)).tocsr()
 
 
 def coarsen(image: Image, spacing: float) -> Image:
     """Return an image with samples at least ``spacing`` world units apart, filtered against aliasing.
 
-    Outside the image its smallest value is taken; the mask keeps the samples of which half or more
-    was inside, labels are the nearest.
+    The mask keeps the samples of which half or more was inside, labels are the nearest.
     """
-    coarser = np.maximum(image.grid.spacing, spacing)
-    grid = image.grid.resampled(coarser.tolist())
+    return respace(image, np.maximum(image.grid.spacing, spacing))
 
-    def shrunk(channel: NDArray[Any]) -> NDArray[Any]:
-        filtered = antialias(channel, image.grid, coarser)
-        return resample_array(filtered, image.grid, grid, outside=float(channel.min()))
 
-    mask = None if image.mask is None else shrunk(image.mask) >= 0.5
+def respace(image: Image, spacing: ArrayLike) -> Image:
+    """Resample to another spacing ``(x, y, z)`` over the same extent, filtered first where that is coarser.
+
+    The mask keeps the samples of which half or more was inside, labels are the nearest.
+    """
+    grid = image.grid.resampled(np.broadcast_to(spacing, (image.grid.ndim,)).tolist())
+    mask = None if image.mask is None else thinned(image.mask, image.grid, grid) >= 0.5
     labels = image.labels
     if labels is not None:
         labels = resample_array(labels, image.grid, grid, interpolation="nearest")
-    return Image(np.stack([shrunk(channel) for channel in image.data]), grid, mask, labels, image.modality)
+    channels = np.stack([thinned(channel, image.grid, grid) for channel in image.data])
+    return Image(channels, grid, mask, labels, image.modality)

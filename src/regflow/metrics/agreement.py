@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regflow.core import similarity
+from regflow.core.boxes import Box, bounding_box, cut
 from regflow.core.errors import InputError
-from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.resample import coarsen
 
@@ -43,13 +43,12 @@ def compare(
         InputError: the mask is empty.
     """
     box = _box(fixed)
-    grid = _cut_grid(fixed.grid, box)
-    mask = None if fixed.mask is None else fixed.mask[box]
-    target = Image(fixed.channel[box][None], grid, mask)
+    target = cut(Image(fixed.channel[None], fixed.grid, fixed.mask), box)
+    mask = target.mask
     local_target = coarsen(target, local_mm)
 
     def measure(values: NDArray[np.float32]) -> dict[str, float]:
-        own = Image(values[box][None], grid)
+        own = Image(values[box][None], target.grid)
         near = coarsen(own, local_mm).channel
         there, region = local_target.channel, local_target.mask
         return {
@@ -65,23 +64,10 @@ def compare(
     return {name: {state: figures[name] for state, figures in found.items()} for name in names}
 
 
-def _box(image: Image) -> tuple[slice, ...]:
+def _box(image: Image) -> Box:
     """Return the bounding box of an image's mask with a margin."""
     if image.mask is None:
         return tuple(slice(0, n) for n in image.grid.shape)
-    box = []
-    for axis, step in enumerate(image.grid.spacing[::-1]):
-        others = tuple(a for a in range(image.mask.ndim) if a != axis)
-        used = np.flatnonzero(image.mask.any(axis=others))
-        if not used.size:
-            raise InputError("the fixed mask is empty, so there is nowhere to compare the images")
-        margin = int(np.ceil(MARGIN_MM / step))
-        stop = min(int(used[-1]) + 1 + margin, image.mask.shape[axis])
-        box.append(slice(max(0, int(used[0]) - margin), stop))
-    return tuple(box)
-
-
-def _cut_grid(grid: Grid, box: tuple[slice, ...]) -> Grid:
-    affine = np.array(grid.affine)
-    affine[:-1, -1] = grid.to_world([part.start for part in box[::-1]])
-    return Grid(tuple(part.stop - part.start for part in box), affine)
+    if not image.mask.any():
+        raise InputError("the fixed mask is empty, so there is nowhere to compare the images")
+    return bounding_box(image.mask, np.ceil(MARGIN_MM / image.grid.spacing[::-1]).astype(int).tolist())

@@ -12,11 +12,12 @@ import numpy as np
 
 from regflow.core.gate import Verdict
 from regflow.core.image import Image
+from regflow.core.resample import respace
 from regflow.core.threads import itk_threads
 from regflow.methods.preprocess import TABLES, complete, load
 from regflow.methods.preprocess.bias import unsuitable
 from regflow.methods.preprocess.masks import choose
-from regflow.methods.preprocess.orientation import orient, respace, working_spacing
+from regflow.methods.preprocess.orientation import orient, working_spacing
 from regflow.stages.ingest import read_manifest
 from regflow.stages.originals import read_original
 from regflow.stages.outcome import Outcome, conclude, done, timed

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from regflow.core.errors import InputError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.resample import antialias, resample_array
+from regflow.core.resample import coarsen, resample_array
 from regflow.methods.preprocess import MASKS
 
 CONSTANT_BORDER_SHARE = 0.98
@@ -105,14 +105,7 @@ def foreground(image: Image, reference: Image | None, options: Mapping[str, Any]
 
 def coarsened(image: Image, spacing_mm: float) -> Image:
     """Return one channel and the mask at a spacing no finer than ``spacing_mm``, without aliasing."""
-    spacing = np.maximum(image.grid.spacing, spacing_mm)
-    grid = image.grid.resampled(spacing.tolist())
-    low = float(image.channel.min())
-    data = resample_array(antialias(image.channel, image.grid, spacing), image.grid, grid, outside=low)
-    mask = image.mask
-    if mask is not None:
-        mask = resample_array(antialias(mask, image.grid, spacing), image.grid, grid) >= 0.5
-    return Image(data[None], grid, mask, modality=image.modality)
+    return coarsen(Image(image.channel[None], image.grid, image.mask, modality=image.modality), spacing_mm)
 
 
 def checked(image: Image, name: str) -> Image:

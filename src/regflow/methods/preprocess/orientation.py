@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.resample import antialias, resample, resample_array
 
 FINER_BY = 0.9
 """A spacing counts as finer than the reference's below this ratio: 0.95 mm stays as it is at 1 mm."""
@@ -66,20 +65,6 @@ def working_spacing(
     else:
         return None
     return None if np.allclose(spacing, grid.spacing, rtol=1e-3) else np.array(spacing)
-
-
-def respace(image: Image, spacing: NDArray[np.float64]) -> Image:
-    """Resample to another spacing over the same extent, filtered first where that is coarser.
-
-    The mask keeps the samples of which at least half was inside; labels take the nearest.
-    """
-    target = image.grid.resampled(spacing.tolist())
-    blurred = np.stack([antialias(channel, image.grid, spacing) for channel in image.data])
-    coarse = resample(image.with_data(blurred).with_mask(None), target, outside=float(blurred.min()))
-    if image.mask is None:
-        return coarse
-    share = antialias(image.mask, image.grid, spacing)
-    return coarse.with_mask(resample_array(share, image.grid, target) >= 0.5)
 
 
 def _nearest_axes(grid: Grid) -> tuple[tuple[int, ...], NDArray[np.bool_]]:

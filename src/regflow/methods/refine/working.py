@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from regflow.core.errors import RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.resample import antialias, resample_array
+from regflow.core.resample import antialias, resample_array, thinned
 from regflow.core.transform import Transform
 from regflow.methods.preprocess import INTENSITY, load
 
@@ -77,6 +77,9 @@ def scaled(image: Image, method: str, options: Mapping[str, Any]) -> Image:
 def _onto(image: Image, transform: Transform | None, grid: Grid, spacing: NDArray[Any]) -> Image:
     channels = []
     for channel in image.data:
+        if transform is None:
+            channels.append(thinned(channel, image.grid, grid))
+            continue
         smooth = antialias(channel, image.grid, spacing)
         outside = float(smooth.min())
         channels.append(resample_array(smooth, image.grid, grid, transform, "linear", outside))
