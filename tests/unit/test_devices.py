@@ -122,6 +122,15 @@ def test_a_session_restores_what_it_changed() -> None:
     assert torch.equal(torch.get_rng_state(), before[2])
 
 
+def test_a_session_leaves_torch_s_compilers_out() -> None:
+    script = (
+        "import sys; from regflow.core.devices import torch_session\n"
+        "with torch_session(1, 0): import torch; assert torch.are_deterministic_algorithms_enabled()\n"
+        "assert 'torch._inductor' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
 def test_importing_the_module_loads_no_torch() -> None:
     program = "import sys, regflow.core.devices; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], env=dict(os.environ), check=False).returncode == 0

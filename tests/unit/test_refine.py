@@ -1,5 +1,7 @@
 """The refine stage: what passes its gate, what does not, and what it leaves on disk."""
 
+import subprocess
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,7 +17,7 @@ from regflow.core.transform import Affine, Composite, DisplacementField, Transfo
 from regflow.methods.refine import METHODS
 from regflow.methods.table import Method
 from regflow.stages.outcome import STAGE_FILE, conclude, done, read_outcome
-from regflow.stages.refine import deform, refine
+from regflow.stages.refine import deform, load_ahead, refine
 from regflow.stages.working import write_working
 from regflow.synthetic import random_warp
 
@@ -148,3 +150,15 @@ def test_after_a_failed_start_the_sample_is_skipped_with_its_reason(tmp_path, fo
     assert (outcome.state, outcome.verdict.reason) == ("skipped", "the file is empty")
     assert [path.name for path in (tmp_path / "out").iterdir()] == [STAGE_FILE]
     assert read_outcome(tmp_path / "out").state == "skipped"
+
+
+def test_what_the_first_method_needs_is_imported_ahead():
+    script = (
+        "import sys; from regflow.stages.refine import load_ahead\n"
+        "assert 'torch' not in sys.modules\n"
+        "load_ahead({'methods': ['voxelmorph', 'greedy']})\n"
+        "assert 'monai.networks.nets' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+    with pytest.raises(InputError, match="did you mean 'greedy'"):
+        load_ahead({"methods": ["greed"]})

@@ -1,11 +1,13 @@
 """Our diffeomorphic engine: greedy compositive updates along analytic forces.
 
 The displacement is built from many small smooth steps. Each iteration takes the gradient of the
-similarity at the present displacement, smooths it, scales it to at most one sample, COMPOSES it with
-the displacement and smooths that lightly; products of small smooth steps do not fold.
+similarity at the present displacement, smooths it, scales it to at most one sample, adds a share of the
+step before, COMPOSES the sum with the displacement and smooths that lightly; products of small smooth
+steps do not fold.
 
 Sources: Avants et al., Medical Image Analysis 12(1):26-41, 2008 (force of the local correlation);
-Yushkevich et al., Alzheimer's & Dementia 12(7S):P126, 2016 (the greedy scheme); Heinrich et al., 2012
+Yushkevich et al., Alzheimer's & Dementia 12(7S):P126, 2016 (the greedy scheme); Polyak, USSR Comp. Math.
+and Math. Physics 4(5):1-17, 1964 (steps that carry on); Heinrich et al., 2012
 (:mod:`regflow.methods.refine.mind`).
 """
 
