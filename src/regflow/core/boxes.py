@@ -1,4 +1,4 @@
-"""Boxes around what counts, so that empty surroundings cost nothing."""
+"""Boxes around what counts and samples of it, so that empty surroundings cost nothing."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -26,6 +26,13 @@ def bounding_box(mask: NDArray[np.bool_], margin: int | Sequence[int] = 0) -> Bo
         first, last = int(used[0]) - int(wide), int(used[-1]) + int(wide)
         box.append(slice(max(first, 0), min(last + 1, mask.shape[axis])))
     return tuple(box)
+
+
+def some_inside(mask: NDArray[np.bool_], most: int) -> NDArray[np.int32]:
+    """Return the indices ``(n, d)`` of at most ``most`` true samples; always the same of them."""
+    inside = np.argwhere(mask)
+    picked = np.random.default_rng(0).choice(len(inside), min(most, len(inside)), replace=False)
+    return inside[picked].astype(np.int32)
 
 
 def cut(image: Image, box: Box) -> Image:

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 
+from regflow.core.boxes import some_inside
 from regflow.core.errors import InputError, RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
@@ -61,7 +62,7 @@ class Aligned:
     moving: Array
     found: NDArray[np.float16]
     seen: NDArray[np.bool_]
-    inside: Index
+    inside: NDArray[np.int32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,7 +170,7 @@ def _rest(way: Array, begun: float) -> Array:
     return np.asarray(rest[0].numpy())
 
 
-def _axes(center: Index, shape: Sequence[int], bounds: Sequence[int]) -> list[Index]:
+def _axes(center: NDArray[np.int32], shape: Sequence[int], bounds: Sequence[int]) -> list[Index]:
     """Return the indices of a patch around a center, as far inside an image as it fits."""
     axes = []
     for middle, count, length in zip(center, shape, bounds, strict=True):
@@ -201,11 +202,9 @@ def _levels(row: Mapping[str, Any], given: Mapping[str, Any], spacings: Sequence
         grid = working_grid(fixed.grid, spacing)
         both = bring_together(fixed, moving, start, grid)
         seen = np.ones(grid.shape, dtype=bool) if both[0].mask is None else both[0].mask
-        inside = np.argwhere(seen)
-        picked = np.random.default_rng(0).choice(len(inside), min(CENTERS, len(inside)), replace=False)
         still, moved = (scaled(image, "percentile", PERCENTILES).channel.astype(np.float32) for image in both)
         found = _displacement(grid, start, end).astype(np.float16)
-        levels.append(Aligned(still, moved, found, seen, inside[picked]))
+        levels.append(Aligned(still, moved, found, seen, some_inside(seen, CENTERS)))
     return levels
 
 

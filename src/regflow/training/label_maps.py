@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from regflow.core.boxes import bounding_box
+from regflow.core.boxes import bounding_box, some_inside
 from regflow.core.errors import InputError
+from regflow.core.image import Image
 from regflow.training.deformations import smooth_noise
 
 log = logging.getLogger(__name__)
@@ -28,6 +29,8 @@ MOST_LABELS = 1000
 MARGIN = 8
 """Samples of background kept around the labels."""
 SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha")
+CENTERS = 4096
+"""Samples of each anatomy on which patches are centered."""
 SHAPE_SIDE = {2: 384, 3: 112}
 SHAPE_LABELS = 16
 SHAPE_SPACINGS = {2: (14.0, 60.0), 3: (8.0, 30.0)}
@@ -69,10 +72,8 @@ def label_map(labels: NDArray[np.signedinteger], spacing_mm: Sequence[float], na
     numbers[bearing - values[0]] = np.arange(1, len(bearing) + 1)
     compact = numbers[labels - values[0]]
     codes = np.concatenate([[0], bearing]).astype(np.int64)
-    inside = np.argwhere(compact > 0)
-    picked = np.random.default_rng(0).choice(len(inside), min(4096, len(inside)), replace=False)
     spacing = np.asarray(spacing_mm, dtype=np.float64)
-    return LabelMap(compact, spacing, codes, inside[picked].astype(np.int32), name)
+    return LabelMap(compact, spacing, codes, some_inside(compact > 0, CENTERS), name)
 
 
 def random_shapes(ndim: int, count: int, seed: int) -> list[LabelMap]:
@@ -147,9 +148,14 @@ def _slices(one: LabelMap, each: int, seed: Sequence[int]) -> Iterator[LabelMap]
             yield label_map(np.asarray(cut, np.int32), spacing.tolist(), f"{one.name}:{number}")
 
 
-def _read(path: Path) -> LabelMap:
+def oriented(path: Path) -> Image:
+    """Read a volume with its axes along the world's."""
     from regflow.core.io.volumes import read_volume
     from regflow.methods.preprocess.orientation import orient
 
-    image = orient(read_volume(path))
+    return orient(read_volume(path))
+
+
+def _read(path: Path) -> LabelMap:
+    image = oriented(path)
     return label_map(np.rint(image.channel).astype(np.int32), image.grid.spacing[::-1].tolist(), path.name)

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, map_coordinates
 from torch import Tensor
 
-from regflow.core.boxes import bounding_box, cut
+from regflow.core.boxes import bounding_box, cut, some_inside
 from regflow.core.image import Image
 from regflow.training.deformations import places_seen, related
-from regflow.training.label_maps import MARGIN, volumes_of
+from regflow.training.label_maps import CENTERS, MARGIN, oriented, volumes_of
 from regflow.training.painted import BACKGROUND_WEIGHT, LONGEST, SAME_CONTRAST, View, random_view
 from regflow.training.painting import Array, degrade, random_texture
 from regflow.training.pairs import Pair
@@ -25,7 +25,6 @@ from regflow.training.pairs import Pair
 BLURS = (0.0, 0.6, 1.2, 2.4)
 """Standard deviations, samples, with which a volume is kept: a coarse patch averages what it sees."""
 BLUR_PER_SPACING = 0.4
-CENTERS = 4096
 KNOTS = (3, 7)
 """A curve of intensities has as many knots as the first, or more, but fewer than the last."""
 STRONGEST_GRAIN = 0.1
@@ -45,7 +44,7 @@ class Scan:
         seen: ``(Z, Y, X)``, the object.
         spacing_mm: along the array axes.
         inside: indices ``(n, 3)`` of some samples of the object: where patches are centered.
-        values: their intensities, sorted.
+        values: their intensities.
     """
 
     blurred: Sequence[Array]
@@ -102,7 +101,7 @@ def scans_of_folder(folder: str | Path) -> list[Image]:
     Raises:
         InputError: there is no such folder, or no volume in it.
     """
-    return [_read(path) for path in volumes_of(folder, "scans")]
+    return [oriented(path) for path in volumes_of(folder, "scans")]
 
 
 def template() -> list[Image]:
@@ -110,14 +109,7 @@ def template() -> list[Image]:
     from regflow.realdata import locate
 
     path = locate("mni6")
-    return [] if path is None else [_read(path)]
-
-
-def _read(path: Path) -> Image:
-    from regflow.core.io.volumes import read_volume
-    from regflow.methods.preprocess.orientation import orient
-
-    return orient(read_volume(path))
+    return [] if path is None else [oriented(path)]
 
 
 def _scan(image: Image) -> Scan:
@@ -131,10 +123,8 @@ def _scan(image: Image) -> Scan:
     low, high = np.percentile(found.channel[seen], (0.5, 99.5))
     values = np.clip((found.channel - low) / max(high - low, 1e-6), 0, 1).astype(np.float32)
     blurred = [gaussian_filter(values, sigma) if sigma else values for sigma in BLURS]
-    inside = np.argwhere(seen)
-    picked = np.random.default_rng(0).choice(len(inside), min(CENTERS, len(inside)), replace=False)
-    centers = inside[picked].astype(np.int32)
-    return Scan(blurred, seen, found.grid.spacing[::-1].copy(), centers, np.sort(values[tuple(centers.T)]))
+    centers = some_inside(seen, CENTERS)
+    return Scan(blurred, seen, found.grid.spacing[::-1].copy(), centers, values[tuple(centers.T)])
 
 
 def _random_curve(values: Array, rng: np.random.Generator) -> Curve:
