@@ -41,7 +41,10 @@ def _add_row(source: Any, out: Any) -> None:
 
 @njit(**_ROW)
 def _box(spans: Any) -> Any:
-    """Return the rows ``first, end`` and samples ``first, end`` that a plane's spans ``(Y, 2)`` lie in."""
+    """Return the rows ``first, end`` and samples ``first, end`` that a plane's spans ``(Y, 2)`` lie in.
+
+    Without any, ``first`` is not before ``end``.
+    """
     top, bottom, left, right = spans.shape[0], 0, spans[:, 1].max(), 0
     for y in range(spans.shape[0]):
         if spans[y, 0] < spans[y, 1]:
@@ -58,9 +61,11 @@ def smooth(field: Any, taps_z: Any, taps_y: Any, taps_x: Any, spans: Any, out: A
     for plane in prange(depth):
         z = np.int64(plane)
         top, bottom, left, right = _box(spans[z])
+        if top >= bottom:
+            continue
         first, end = max(top - reach, 0), min(bottom + reach, height)
         left, right = max(left - pad, 0), min(right + pad, width)
-        partial = np.empty((max(end - first, 0), max(right - left, 0)), np.float32)
+        partial = np.empty((end - first, right - left), np.float32)
         padded = np.empty(width + 2 * pad, np.float32)
         for c in range(channels):
             for y in range(first, end):
@@ -71,6 +76,8 @@ def smooth(field: Any, taps_z: Any, taps_y: Any, taps_x: Any, spans: Any, out: A
                     _add_pair(taps_z[r], field[c, below, y, left:right], field[c, above, y, left:right], row)
             for y in range(top, bottom):
                 low, high = spans[z, y]
+                if low >= high:
+                    continue
                 a, b = max(low - pad, left), min(high + pad, right)
                 inner = padded[pad + a : pad + b]
                 _scale_row(taps_y[0], partial[y - first, a - left : b - left], inner)
