@@ -7,7 +7,7 @@ image; they make no masks, figures or report. Numba's cache is warm, as after ``
 
 from typing import Any
 
-from benchmarks.common import OUT, Pair, arguments, pair, print_table, run_peer, save
+from benchmarks.common import Pair, arguments, pair, print_table, run_peer, save
 from benchmarks.deformable import run_regflow
 
 PEERS = ("greedy", "ants")
@@ -41,7 +41,7 @@ def _beside(made: Pair, options: Any) -> dict[str, Any]:
     if len(rows) > 1:
         fastest = min(row["process_s"] for row in rows[1:])
         print(f"regflow takes {ours['process_s'] / fastest:.2f} of the faster peer's time")
-    return {"rows": rows, "report": str(OUT / "regflow" / made.name / "report.html")}
+    return {"rows": rows}
 
 
 if __name__ == "__main__":
