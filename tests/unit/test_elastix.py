@@ -107,7 +107,9 @@ def test_a_large_constant_background_does_not_spoil_the_pose(mni_4mm):
     truth = known_affine(mni_4mm, 10.0, 20.0)
     padded = Image(np.pad(mni_4mm.data, [(0, 0), (20, 20), (20, 20), (20, 20)]), _padded(mni_4mm.grid, 20))
     fixed = padded.with_mask(np.pad(mni_4mm.mask, 20))
-    assert error_mm(mni_4mm, initialize(fixed, moved(mni_4mm, truth)), truth) < 0.7
+    # At 4 mm, 250 iterations end anywhere from 0.4 to 4 mm away, with the background and without.
+    found = initialize(fixed, moved(mni_4mm, truth), iterations=750)
+    assert error_mm(mni_4mm, found, truth) < 0.7
 
 
 def _padded(grid: Grid, margin: int) -> Grid:

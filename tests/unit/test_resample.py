@@ -68,6 +68,7 @@ def test_thinning_is_the_filter_and_linear_samples_in_one(spacing):
     assert thin.shape == coarse.shape
     assert thin.dtype == np.float32
     assert np.allclose(thin, expected, atol=1e-5)
+    assert np.array_equal(thinned(noise, FINE, FINE), noise)
 
 
 def test_an_image_refuses_parts_of_another_shape():

@@ -24,6 +24,8 @@ ANTIALIAS_SIGMA = 0.5
 with the finer grid's own: keeps what the coarser grid can carry and damps what would alias."""
 TRUNCATE = 4.0
 """Where the filter ends, in standard deviations."""
+SAME_PLACE = 1e-6
+"""How far, in samples, places may lie apart to be the same."""
 
 
 def to_sitk_image(data: NDArray[Any], grid: Grid) -> "sitk.Image":
@@ -154,8 +156,10 @@ def thinned(data: NDArray[Any], source: Grid, target: Grid) -> NDArray[np.float3
     # The axis in front is thinned and goes to the back, until all have been in front.
     for start, step, count in zip(first, steps, target.shape, strict=True):
         fine, *rest = values.shape
-        thin = _thinning(fine, count, float(start), float(step)) @ values.reshape(fine, -1)
-        values = np.ascontiguousarray(np.moveaxis(thin.reshape(count, *rest), 0, -1))
+        if fine != count or abs(step - 1) * count + abs(start) > SAME_PLACE:
+            thin = _thinning(fine, count, float(start), float(step)) @ values.reshape(fine, -1)
+            values = thin.reshape(count, *rest)
+        values = np.ascontiguousarray(np.moveaxis(values, 0, -1))
     return values
 
 
