@@ -28,6 +28,11 @@ def bounding_box(mask: NDArray[np.bool_], margin: int | Sequence[int] = 0) -> Bo
     return tuple(box)
 
 
+def entire(shape: Sequence[int]) -> Box:
+    """Return the box that holds all of an array."""
+    return tuple(slice(0, count) for count in shape)
+
+
 def some_inside(mask: NDArray[np.bool_], most: int) -> NDArray[np.int32]:
     """Return the indices ``(n, d)`` of at most ``most`` true samples; always the same of them."""
     inside = np.argwhere(mask)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regflow.core import similarity
-from regflow.core.boxes import Box, bounding_box, cut
+from regflow.core.boxes import Box, bounding_box, cut, entire
 from regflow.core.errors import InputError
 from regflow.core.image import Image
 from regflow.core.resample import coarsen
@@ -67,7 +67,7 @@ def compare(
 def _box(image: Image) -> Box:
     """Return the bounding box of an image's mask with a margin."""
     if image.mask is None:
-        return tuple(slice(0, n) for n in image.grid.shape)
+        return entire(image.grid.shape)
     if not image.mask.any():
         raise InputError("the fixed mask is empty, so there is nowhere to compare the images")
     return bounding_box(image.mask, np.ceil(MARGIN_MM / image.grid.spacing[::-1]).astype(int).tolist())

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from regflow.core.boxes import Box, bounding_box, cut, extended
+from regflow.core.boxes import Box, bounding_box, cut, entire, extended
 from regflow.core.errors import InputError, RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
@@ -78,7 +78,7 @@ def greedy(fixed: Image, moving: Image, initial: Transform, options: Mapping[str
 def _box(fixed: Image, options: Mapping[str, Any]) -> Box:
     """Return the part of the fixed image that :func:`refine_field` looks at: its mask and a margin."""
     if options["masks"] == "none" or fixed.mask is None or not fixed.mask.any():
-        return tuple(slice(0, count) for count in fixed.grid.shape)
+        return entire(fixed.grid.shape)
     widths = fixed.grid.spacing[::-1] / fixed.grid.spacing.min()
     return bounding_box(fixed.mask, [MARGIN_SAMPLES + round(options["margin"] / width) for width in widths])
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from regflow.core.boxes import Box, bounding_box, cut
+from regflow.core.boxes import Box, bounding_box, cut, entire
 from regflow.core.devices import half_precision, one_torch_thread, torch_device, torch_session
 from regflow.core.errors import InputError, RegistrationError
 from regflow.core.image import Image
@@ -218,7 +218,7 @@ def _passes(
 def _box(fixed: Image, spacing: float) -> Box:
     """Return what the network sees of an image: where its mask is, and some surroundings."""
     if fixed.mask is None or not fixed.mask.any():
-        return tuple(slice(0, count) for count in fixed.grid.shape)
+        return entire(fixed.grid.shape)
     margin = np.rint(SURROUNDINGS * np.maximum(1.0, spacing / fixed.grid.spacing[::-1]))
     return bounding_box(fixed.mask, margin.astype(int).tolist())
 
