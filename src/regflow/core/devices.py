@@ -16,7 +16,7 @@ from collections.abc import Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from regflow.core.errors import RegistrationError
 
@@ -114,9 +114,23 @@ def torch_device(wanted: str) -> "torch.device":
 
 
 @contextmanager
+def numba_threads(count: int) -> Iterator[None]:
+    """Let numba use at most ``count`` threads inside the block."""
+    import numba
+
+    before, most = numba.get_num_threads(), int(getattr(numba.config, "NUMBA_NUM_THREADS"))  # noqa: B009
+    numba.set_num_threads(max(1, min(count, most)))
+    try:
+        yield
+    finally:
+        numba.set_num_threads(before)
+
+
+@contextmanager
 def torch_session(threads: int, seed: int) -> Iterator[None]:
     """Seed torch and let it use only deterministic algorithms; the caller's settings come back.
 
+    ``threads`` are torch's and numba's.
     Determinism for one number of threads is torch's; that results also agree BETWEEN numbers of
     threads is the callers' work: see :func:`one_torch_thread`.
     """
@@ -124,17 +138,21 @@ def torch_session(threads: int, seed: int) -> Iterator[None]:
 
     # cuBLAS asks for this before its first use; it has no effect on the CPU.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    before = torch.get_num_threads(), torch.get_deterministic_debug_mode()
+    settings: Any = torch.utils.deterministic
+    before = torch.get_num_threads(), torch.get_deterministic_debug_mode(), settings.fill_uninitialized_memory
     torch.set_num_threads(max(1, threads))
     # As use_deterministic_algorithms does, which imports torch's compilers first: more than a second.
     torch.set_deterministic_debug_mode("error")
+    # Else torch writes all memory twice, first with a filling that nothing reads.
+    settings.fill_uninitialized_memory = False
     try:
-        with torch.random.fork_rng(devices=[]):
+        with numba_threads(threads), torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             yield
     finally:
         torch.set_num_threads(before[0])
         torch.set_deterministic_debug_mode(before[1])
+        settings.fill_uninitialized_memory = before[2]
 
 
 def half_precision(device: "torch.device", wanted: str) -> "torch.autocast":

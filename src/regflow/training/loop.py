@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from regflow.core.devices import half_precision, torch_device
+from regflow.core.devices import half_precision, numba_threads, torch_device
 from regflow.core.errors import RegistrationError
 from regflow.methods.refine.losses_torch import mind_difference
 from regflow.methods.refine.velocity_torch import sample
@@ -321,7 +321,7 @@ def _session(threads: int, seed: int) -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(max(1, threads))
     try:
-        with torch.random.fork_rng(devices=[]):
+        with numba_threads(threads), torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             yield
     finally:

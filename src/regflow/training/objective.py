@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from regflow.methods.refine import losses_torch as losses
-from regflow.methods.refine.network import Network, Seen, network_velocity, seen_by
+from regflow.methods.refine.network import Network, Seen, network_velocity, seen_by, shown
 from regflow.methods.refine.velocity_torch import integrate, resize_field, sample
 from regflow.methods.refine.weights import Description
 from regflow.training.pairs import Batch
@@ -33,7 +33,8 @@ class Answer:
 def answer(network: Network, description: Description, batch: Batch) -> Answer:
     """Let the network answer for both orders of every pair; the average is antisymmetric."""
     seen = seen_by(description, torch.cat([batch.fixed, batch.moving]))
-    there, back = network_velocity(network, description, seen, _swapped(seen)).chunk(2)
+    both = shown(description, seen, _swapped(seen))
+    there, back = network_velocity(network, description, both).chunk(2)
     velocity = (there - back) / 2
     displacement = resize_field(integrate(velocity), batch.fixed.shape[2:])
     return Answer(velocity, displacement)

@@ -174,11 +174,11 @@ def _axes(ndim: int) -> list[int]:
 @contextmanager
 def _solver(options: Mapping[str, Any]) -> Iterator[Solve]:
     """Choose where to compute: numba on the CPU, or torch on a GPU."""
-    from regflow.core.devices import installed_devices
+    from regflow.core.devices import installed_devices, numba_threads
 
     # Looking for a GPU costs torch's import: not where there is no such device.
     if options["device"] == "cpu" or (options["device"] == "auto" and not installed_devices()):
-        from regflow.methods.refine.greedy_cpu import numba_threads, solve
+        from regflow.methods.refine.greedy_cpu import solve
 
         with numba_threads(options["threads"]):
             yield solve

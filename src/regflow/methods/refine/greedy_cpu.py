@@ -1,9 +1,7 @@
 """One level of the greedy scheme on the CPU, by the kernels of :mod:`greedy_kernels`."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,17 +21,6 @@ from regflow.methods.refine.greedy_pyramid import grown
 Array = NDArray[np.float32]
 Force = Callable[[Array, Array, Array, NDArray[np.float64]], None]
 """Writes the force (third) and each plane's similarity (fourth) for moved channels and weights."""
-
-
-@contextmanager
-def numba_threads(count: int) -> Iterator[None]:
-    """Let numba use at most ``count`` threads inside the block."""
-    before, most = numba.get_num_threads(), int(getattr(numba.config, "NUMBA_NUM_THREADS"))  # noqa: B009
-    numba.set_num_threads(max(1, min(count, most)))
-    try:
-        yield
-    finally:
-        numba.set_num_threads(before)
 
 
 def solve(level: Level, field: Array) -> Solved:

@@ -105,11 +105,12 @@ def mind(image: Tensor, radius: int = 1, dilation: int = 2) -> Tensor:
         ``(N, 12 or 4, *shape)`` from 0 to 1.
     """
     patches = (2 * radius + 1) ** (image.ndim - 2)
-    pairs = _perpendicular_pairs(image.ndim - 2)
+    pairs = perpendicular_pairs(image.ndim - 2)
     ways = product(range(image.ndim - 2), (-1, 1))
     neighbors = {(axis, step): _shift(image, axis, step * dilation) for axis, step in ways}
-    differences = torch.cat([neighbors[one] - neighbors[other] for one, other in pairs], dim=1)
-    stacked = _full_box_sum(differences.square(), radius) / patches
+    # One by one: a channel stays in the cache, all of them do not.
+    distances = [_full_box_sum((neighbors[a] - neighbors[b]).square(), radius) / patches for a, b in pairs]
+    stacked = torch.cat(distances, dim=1)
     stacked = stacked - stacked.amin(dim=1, keepdim=True)
     variance = stacked.mean(dim=1, keepdim=True)
     typical = (_total(variance) / variance.numel()).clamp(min=torch.finfo(torch.float32).tiny).detach()
@@ -308,7 +309,7 @@ def _floor(image: Tensor, weight: Tensor) -> Tensor:
     return floor.view(*floor.shape, *[1] * (image.ndim - 2))
 
 
-def _perpendicular_pairs(ndim: int) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+def perpendicular_pairs(ndim: int) -> list[tuple[tuple[int, int], tuple[int, int]]]:
     """Pairs of neighbors ``(axis, step)`` on different axes: 12 in 3-D, 4 in 2-D."""
     steps = list(product((-1, 1), repeat=2))
     return [((a, i), (b, j)) for a, b in combinations(range(ndim), 2) for i, j in steps]

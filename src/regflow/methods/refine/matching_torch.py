@@ -5,7 +5,7 @@ every offset of a small search window, as in discrete registration (Heinrich et 
 What comes out is rough, ambiguous along edges and wrong in places: evidence for a network.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import product
 
 import torch
@@ -18,6 +18,8 @@ SHARPNESS = 12.0
 """Of the soft minimum, on costs that run from 0 at the least to 1 at their mean."""
 DILATION = 1
 """Of the descriptors, coarse samples."""
+SMOOTHING = 1
+"""Samples to either side over which costs are averaged."""
 
 
 def channels_of_evidence(ndim: int) -> int:
@@ -27,7 +29,7 @@ def channels_of_evidence(ndim: int) -> int:
 
 def coarse_descriptors(image: Tensor, factor: int) -> Tensor:
     """Describe ``(N, 1, *shape)`` on a grid ``factor`` times coarser: ``(N, 12 or 4, *coarse)``."""
-    return mind(_pool(image)(image, factor), dilation=DILATION)
+    return mind(pooled(image, factor), dilation=DILATION)
 
 
 def matching_evidence(fixed: Tensor, moving: Tensor, search: int, factor: int = 1) -> Tensor:
@@ -44,13 +46,23 @@ def matching_evidence(fixed: Tensor, moving: Tensor, search: int, factor: int = 
         ``(N, channels_of_evidence(d), *shape / factor)``: the offset that fits best, in samples of the
         evidence and array order, by how much its cost is below the mean, and in 2-D its cost.
     """
-    offsets = list(product(range(-search, search + 1), repeat=fixed.ndim - 2))
+    offsets = searched(fixed.ndim - 2, search, factor)
+    costs = _costs(fixed, moving, offsets, search, factor)
+    box = {"kernel_size": 2 * SMOOTHING + 1, "stride": 1, "padding": SMOOTHING, "count_include_pad": False}
+    return offset_of_least(_pool(fixed)(costs, **box), offsets, factor)
+
+
+def pooled(image: Tensor, factor: int) -> Tensor:
+    """Average ``(N, C, *shape)`` over blocks of ``factor`` samples a side."""
+    return image if factor == 1 else _pool(image)(image, factor)
+
+
+def searched(ndim: int, search: int, factor: int) -> list[tuple[int, ...]]:
+    """Return the offsets that :func:`matching_evidence` compares at, samples of the descriptors."""
+    offsets = list(product(range(-search, search + 1), repeat=ndim))
     if factor > 1:
         offsets = [offset for offset in offsets if sum(step != 0 for step in offset) < 2]
-    costs = _costs(fixed, moving, offsets, search, factor)
-    smooth = _pool(fixed)(costs, 3, stride=1, padding=1, count_include_pad=False)
-    lengths = torch.tensor(offsets, dtype=torch.float32, device=fixed.device) / factor
-    return _soft_minimum(smooth, lengths)
+    return offsets
 
 
 def _pool(samples: Tensor) -> Callable[..., Tensor]:
@@ -71,11 +83,21 @@ def _costs(fixed: Tensor, moving: Tensor, offsets: list[tuple[int, ...]], search
     return torch.cat(costs, dim=1)
 
 
-def _soft_minimum(costs: Tensor, offsets: Tensor) -> Tensor:
-    """Offset of the least cost, between samples too, and the depth of the minimum."""
+def offset_of_least(costs: Tensor, offsets: Sequence[tuple[int, ...]], factor: int) -> Tensor:
+    """Find the offset of the least cost, between samples too, and the depth of the minimum.
+
+    Args:
+        costs: ``(N, offsets, *coarse)``.
+        offsets: samples of the descriptors, which are ``factor`` times finer than the costs.
+        factor: see ``offsets``.
+
+    Returns:
+        As :func:`matching_evidence`.
+    """
+    lengths = torch.tensor(offsets, dtype=torch.float32, device=costs.device) / factor
     least = costs.amin(dim=1, keepdim=True)
     depth = costs.mean(dim=1, keepdim=True) - least
     weights = torch.softmax(-SHARPNESS * (costs - least) / depth.clamp(min=1e-6), dim=1)
-    offset = torch.einsum("nk...,kd->nd...", weights, offsets)
+    offset = torch.einsum("nk...,kd->nd...", weights, lengths)
     found = torch.cat([offset, depth, least], dim=1)
-    return found[:, : channels_of_evidence(offsets.shape[1])]
+    return found[:, : channels_of_evidence(lengths.shape[1])]

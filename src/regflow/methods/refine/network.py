@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import ModuleType
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from regflow.core.image import Image
-from regflow.methods.refine.matching_torch import coarse_descriptors, matching_evidence
+from regflow.methods.refine import matching_cpu, matching_torch
 from regflow.methods.refine.velocity_torch import halve_field
 from regflow.methods.refine.weights import Description
 from regflow.methods.refine.working import scaled
@@ -32,11 +33,11 @@ class Seen:
 
 def seen_by(description: Description, images: Tensor) -> Seen:
     """Prepare images ``(N, 1, *shape)``, each side a multiple of ``description.multiple``."""
-    samples = folded(images, description.fold)
+    samples, matching = folded(images, description.fold), _matching(images.device)
     with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
         # One by one: descriptors are scaled by what an image has on the whole.
         described = [
-            torch.cat([coarse_descriptors(one, factor) for one in images.float().split(1)])
+            torch.cat([matching.coarse_descriptors(one, factor) for one in images.float().split(1)])
             for factor, _ in _comparisons(description)
         ]
     return Seen(samples, tuple(described))
@@ -48,19 +49,32 @@ def _comparisons(description: Description) -> list[tuple[int, int]]:
     return [(factor, search) for factor, search in both if search]
 
 
-def network_velocity(network: Network, description: Description, fixed: Seen, moving: Seen) -> Tensor:
-    """Ask the network, in one order.
+def _matching(device: torch.device) -> ModuleType:
+    """Return the module that describes and compares images on a device."""
+    return matching_cpu if device.type == "cpu" else matching_torch
 
-    Returns:
-        ``(N, d, *shape / description.shrink)`` float32 velocity in samples of its own grid.
+
+def shown(description: Description, fixed: Seen, moving: Seen) -> Tensor:
+    """Return the network's input ``(N, C, *coarse)`` for pairs, in one order.
+
+    Not from several threads at a time: on a CPU numba's own are at work.
     """
-    seen = [moving.samples, fixed.samples]
+    seen, matching = [moving.samples, fixed.samples], _matching(fixed.samples.device)
     with torch.no_grad(), torch.autocast(fixed.samples.device.type, enabled=False):
         for one, other, (factor, search) in zip(
             fixed.descriptors, moving.descriptors, _comparisons(description), strict=True
         ):
-            seen.append(matching_evidence(one, other, search, description.fold // factor))
-    velocity = network(torch.cat(seen, dim=1)).float()
+            seen.append(matching.matching_evidence(one, other, search, description.fold // factor))
+    return torch.cat(seen, dim=1)
+
+
+def network_velocity(network: Network, description: Description, seen: Tensor) -> Tensor:
+    """Ask the network about what it is :func:`shown`.
+
+    Returns:
+        ``(N, d, *shape / description.shrink)`` float32 velocity in samples of its own grid.
+    """
+    velocity = network(seen).float()
     return halve_field(velocity) if description.half_resolution else velocity
 
 

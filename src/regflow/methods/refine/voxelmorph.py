@@ -23,7 +23,7 @@ from regflow.core.image import Image
 from regflow.core.similarity import lncc, normalized_mutual_information
 from regflow.core.transform import Affine, Composite, Transform
 from regflow.methods.refine.greedy_options import GREEDY
-from regflow.methods.refine.network import Network, Seen, as_trained, network_velocity, seen_by
+from regflow.methods.refine.network import Network, Seen, as_trained, network_velocity, seen_by, shown
 from regflow.methods.refine.velocity_torch import (
     compose,
     integrate,
@@ -351,32 +351,29 @@ def _both_orders(
     network: Network, description: Description, fixed: Seen, moving: Seen, options: Mapping[str, Any]
 ) -> Tensor:
     """Ask in both orders when ``symmetric``: swapping the images then turns the velocity around."""
-    device = fixed.samples.device
-
-    def one(order: tuple[Seen, Seen]) -> Tensor:
-        with torch.inference_mode(), half_precision(device, options["precision"]):
-            return network_velocity(network, description, *order)
-
     orders = [(fixed, moving), (moving, fixed)] if options["symmetric"] else [(fixed, moving)]
-    found = _answer(one, orders, options["threads"])
+    device, inputs = fixed.samples.device, [shown(description, *order) for order in orders]
+
+    def one(seen: Tensor) -> Tensor:
+        with torch.inference_mode(), half_precision(device, options["precision"]):
+            return network_velocity(network, description, seen)
+
+    together = options["threads"] if fixed.samples.numel() <= CONCURRENT_SAMPLES else 1
+    found = _answer(one, inputs, together)
     return (found[0] - found[1]) / 2 if options["symmetric"] else found[0]
 
 
-def _answer(
-    one: Callable[[tuple[Seen, Seen]], Tensor], orders: list[tuple[Seen, Seen]], threads: int
-) -> list[Tensor]:
-    """Ask for each order; on a CPU the answer's bytes do not depend on ``threads``."""
-    samples = orders[0][0].samples
-    if samples.is_cuda:
-        return [one(order) for order in orders]
-    workers = min(threads, len(orders)) if samples.numel() <= CONCURRENT_SAMPLES else 1
+def _answer(one: Callable[[Tensor], Tensor], inputs: list[Tensor], threads: int) -> list[Tensor]:
+    """Ask about each input; on a CPU the answer's bytes do not depend on ``threads``."""
+    if inputs[0].is_cuda:
+        return [one(seen) for seen in inputs]
 
-    def on_one_thread(order: tuple[Seen, Seen]) -> Tensor:
+    def on_one_thread(seen: Tensor) -> Tensor:
         with one_torch_thread():
-            return one(order)
+            return one(seen)
 
-    with one_torch_thread(), ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(on_one_thread, orders))
+    with one_torch_thread(), ThreadPoolExecutor(min(threads, len(inputs))) as pool:
+        return list(pool.map(on_one_thread, inputs))
 
 
 def _padding(shape: tuple[int, ...], description: Description) -> list[tuple[int, int]]:
