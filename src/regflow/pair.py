@@ -139,16 +139,15 @@ def _align(
     """Prepare, initialize and refine; return the working images with what was found between them."""
     from regflow.stages.assess import Pair
     from regflow.stages.initialize import align
-    from regflow.stages.preprocess import prepare
+    from regflow.stages.preprocess import prepare_pair
     from regflow.stages.refine import deform
 
     shared: dict[str, Any] = {"threads": threads, "seed": settings["seed"]}
-    with journal.stage("preprocess", "fixed") as record:
-        fixed, record["steps"] = prepare(originals[0], settings["preprocess"], threads=threads)
-    with journal.stage("preprocess", "moving") as record:
-        moving, record["steps"] = prepare(
-            originals[1], settings["preprocess"], reference=fixed, threads=threads
-        )
+    with journal.stage("preprocess") as record:
+        both = prepare_pair(*originals, settings["preprocess"], threads=threads)
+        named = zip(("fixed", "moving"), both, strict=True)
+        record["steps"] = [{**step, "image": name} for name, made in named for step in made.steps]
+    fixed, moving = (made.image for made in both)
     with journal.stage("initialize") as record:
         start = align(fixed, moving, settings["initialize"], **shared)
         record.update(verdict=start.verdict.to_dict(), steps=start.steps)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from regflow.core.errors import InputError
 from regflow.core.files import read_json, write_json
@@ -16,7 +17,7 @@ from regflow.methods.preprocess import TABLES, complete, load, schema
 from regflow.methods.preprocess.denoise import noise_level
 from regflow.methods.preprocess.masks import choose, constant_background, filled, largest_piece, otsu
 from regflow.methods.preprocess.orientation import orient, working_spacing
-from regflow.stages.preprocess import prepare, preprocess
+from regflow.stages.preprocess import prepare, prepare_pair, preprocess
 
 QUICK_N4 = {"bias": {"options": {"n4": {"sample_mm": 8.0, "iterations": [20, 20]}}}}
 OFF = {kind: {"method": "none"} for kind in ("mask", "denoise", "bias", "intensity")}
@@ -118,6 +119,33 @@ def test_prepared_images_do_not_depend_on_threads(colin_4mm):
             results.append(prepare(colin_4mm, settings, threads=threads)[0])
     assert results[0].data.tobytes() == results[1].data.tobytes()
     assert results[0].mask.tobytes() == results[1].mask.tobytes()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(
+    ("head", "given"),
+    [
+        ("colin_brain_4mm", QUICK_N4),
+        ("colin_brain_4mm", {**QUICK_N4, "intensity": {"method": "histogram"}, "spacing_mm": 5.0}),
+        ("colin_brain_4mm", {**QUICK_N4, "mask": {"method": "none"}, "denoise": {"method": "nlm"}}),
+        ("colin_4mm", QUICK_N4),
+    ],
+)
+def test_a_pair_is_prepared_as_its_images_are_one_by_one(request, mni_4mm, head, given, threads):
+    fixed, moving = mni_4mm.with_mask(None), request.getfixturevalue(head).with_mask(None)
+    reference, steps = prepare(fixed, given)
+    alone, further = prepare(moving, given, reference=reference)
+    before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    both = prepare_pair(fixed, moving, given, threads=threads)
+    assert sitk.ProcessObject.GetGlobalDefaultNumberOfThreads() == before
+    for made, image, records in zip(both, (reference, alone), (steps, further), strict=True):
+        assert made.image.data.tobytes() == image.data.tobytes()
+        assert (made.image.mask is None) == (image.mask is None)
+        assert image.mask is None or made.image.mask.tobytes() == image.mask.tobytes()
+        told = [{key: value for key, value in step.items() if key != "seconds"} for step in records]
+        assert [
+            {key: value for key, value in step.items() if key != "seconds"} for step in made.steps
+        ] == told
 
 
 @pytest.mark.parametrize(

@@ -230,15 +230,20 @@ def stage_rows(stages: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
         }
         for step in record["steps"]:
             verdict = step.get("verdict") or {}
-            method = step.get("method")
             failed = step.get("state") == "error"
             yield {
                 "stage": "",
-                "step": step["name"] + (f": {method}" if method else ""),
+                "step": _step_title(step),
                 "time": duration(step.get("seconds")),
                 "status": "fail" if failed else verdict.get("status", ""),
                 "reason": step.get("reason") or verdict.get("reason") or step.get("skipped") or "",
             }
+
+
+def _step_title(step: Mapping[str, Any]) -> str:
+    """Return what a step is, by what method, and of which image where a stage works on both."""
+    method, image = step.get("method"), step.get("image")
+    return step["name"] + (f": {method}" if method else "") + (f" ({image})" if image else "")
 
 
 def _scene(scene: pictures.Scene, product: Any, differences: bool) -> dict[str, Any]:

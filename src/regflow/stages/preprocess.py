@@ -4,13 +4,16 @@ The steps run in one order: orientation, resampling to the working grid, mask, d
 field, intensity. Each can be switched off, and each is recorded with its seconds.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from regflow.core.gate import Verdict
+from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.resample import respace
 from regflow.core.threads import itk_threads
@@ -22,6 +25,19 @@ from regflow.stages.ingest import read_manifest
 from regflow.stages.originals import read_original
 from regflow.stages.outcome import Outcome, conclude, done, timed
 from regflow.stages.working import read_working, write_working
+
+
+@dataclass
+class Making:
+    """A working image on its way.
+
+    Attributes:
+        image: as far as it is.
+        steps: one record per step so far, with ``name``, ``seconds`` and what was chosen.
+    """
+
+    image: Image
+    steps: list[dict[str, Any]] = field(default_factory=list)
 
 
 def prepare(
@@ -45,19 +61,36 @@ def prepare(
         RegistrationError: the coarse registration that carries the atlas mask over failed.
     """
     settings = complete(settings)
-    steps: list[dict[str, Any]] = []
-    image = image.with_data(np.asarray(image.data, dtype=np.float32))
-    if settings["orient"] and image.grid.crs is None:
-        with timed(steps, "orient"):
-            image = orient(image)
-    reference_grid = None if reference is None else reference.grid
-    spacing = working_spacing(image.grid, settings["spacing_mm"], reference_grid)
-    if spacing is not None:
-        with timed(steps, "resample", spacing_mm=spacing.tolist()):
-            image = respace(image, spacing)
-    for kind in TABLES:
-        image = _step(kind, image, reference, settings[kind], threads, steps)
-    return image, steps
+    making = _begun(image, settings, None if reference is None else reference.grid)
+    _take(making, TABLES, settings, reference, threads)
+    return making.image, making.steps
+
+
+def prepare_pair(
+    fixed: Image, moving: Image, settings: Mapping[str, Any], *, threads: int = 1
+) -> tuple[Making, Making]:
+    """Make both working images of a pair as :func:`prepare` makes each, their bias fields side by side.
+
+    A bias field is found on one thread, whatever ``threads``; arguments and errors as there.
+    """
+    settings = complete(settings)
+    one = _begun(fixed, settings, None)
+    other = _begun(moving, settings, one.image.grid)
+    _take(one, ["mask"], settings, None, threads)
+    settings = {**settings, "mask": _resolved(settings["mask"], other.image, one.image)}
+    if settings["mask"]["method"] == "atlas":
+        # It registers with the finished fixed image.
+        _take(one, [kind for kind in TABLES if kind != "mask"], settings, None, threads)
+        _take(other, TABLES, settings, one.image, threads)
+        return one, other
+    _take(other, ["mask", "denoise"], settings, one.image, threads)
+    _take(one, ["denoise"], settings, None, threads)
+    with itk_threads(1), ThreadPoolExecutor(min(2, threads)) as pool:
+        for found in [pool.submit(_take, making, ["bias"], settings, None, 1) for making in (one, other)]:
+            found.result()
+    _take(one, ["intensity"], settings, None, threads)
+    _take(other, ["intensity"], settings, one.image, threads)
+    return one, other
 
 
 def preprocess(
@@ -94,27 +127,45 @@ def preprocess(
     return conclude("preprocess", sample, output, [] if reference is None else [reference], work)
 
 
-def _step(
-    kind: str,
-    image: Image,
-    reference: Image | None,
-    settings: Mapping[str, Any],
-    threads: int,
-    steps: list[dict[str, Any]],
-) -> Image:
-    """Run one kind of step by the method its settings name, and record it."""
-    method, details = settings["method"], {}
-    if method == "auto":
-        method, details["reason"] = choose(image, reference)
-    run = load(kind, method)
-    if run is None:
-        return image
-    with timed(steps, kind, method=method, **details) as record:
-        skipped = unsuitable(image) if kind == "bias" else None
-        if skipped is not None:
-            record["skipped"] = skipped
-            return image
-        image = run(image, reference, {**settings["options"].get(method, {}), "threads": threads})
-        if kind == "mask" and image.mask is not None:
-            record["share"] = float(image.mask.mean())
-    return image
+def _begun(image: Image, settings: Mapping[str, Any], reference: Grid | None) -> Making:
+    """Return an image turned and resampled as the settings say."""
+    making = Making(image.with_data(np.asarray(image.data, dtype=np.float32)))
+    if settings["orient"] and image.grid.crs is None:
+        with timed(making.steps, "orient"):
+            making.image = orient(making.image)
+    spacing = working_spacing(making.image.grid, settings["spacing_mm"], reference)
+    if spacing is not None:
+        with timed(making.steps, "resample", spacing_mm=spacing.tolist()):
+            making.image = respace(making.image, spacing)
+    return making
+
+
+def _take(
+    making: Making, kinds: Iterable[str], settings: Mapping[str, Any], reference: Image | None, threads: int
+) -> None:
+    """Take steps by the methods that the settings name, and record them."""
+    for kind in kinds:
+        image, chosen = making.image, settings[kind]
+        if kind == "mask":
+            chosen = _resolved(chosen, image, reference)
+        run = load(kind, chosen["method"])
+        if run is None:
+            continue
+        details = {key: chosen[key] for key in ("method", "reason") if key in chosen}
+        with timed(making.steps, kind, **details) as record:
+            skipped = unsuitable(image) if kind == "bias" else None
+            if skipped is not None:
+                record["skipped"] = skipped
+                continue
+            options = chosen["options"].get(chosen["method"], {})
+            making.image = run(image, reference, {**options, "threads": threads})
+            if kind == "mask" and making.image.mask is not None:
+                record["share"] = float(making.image.mask.mean())
+
+
+def _resolved(chosen: Mapping[str, Any], image: Image, reference: Image | None) -> Mapping[str, Any]:
+    """Return a mask's settings with a method in place of ``auto``, and the reason for it."""
+    if chosen["method"] != "auto":
+        return chosen
+    method, reason = choose(image, reference)
+    return {**chosen, "method": method, "reason": reason}

@@ -229,13 +229,13 @@ def _registered(
     """
     from regflow.stages.initialize import align
     from regflow.stages.originals import read_parts
-    from regflow.stages.preprocess import prepare
+    from regflow.stages.preprocess import prepare_pair
     from regflow.stages.refine import deform
 
     threads = torch.get_num_threads()
-    fixed, _ = prepare(read_parts(row["fixed"]), given["preprocess"], threads=threads)
-    original = read_parts(row["moving"], row["volume"])
-    moving, _ = prepare(original, given["preprocess"], reference=fixed, threads=threads)
+    originals = read_parts(row["fixed"]), read_parts(row["moving"], row["volume"])
+    both = prepare_pair(*originals, given["preprocess"], threads=threads)
+    fixed, moving = (made.image for made in both)
     found = align(fixed, moving, given["initialize"], threads=threads)
     if found.verdict.status == "fail":
         raise RegistrationError(f"the affine alignment is not to be trusted: {found.verdict.reason}")
