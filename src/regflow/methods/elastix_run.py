@@ -28,6 +28,7 @@ MASK_MARGIN = 0.12
 its pose: with a margin of 5 percent known rigid poses were missed by up to 48 mm."""
 VIEW_MARGIN = 0.2
 """Background that elastix sees around a mask, as a part of the mask's extent along each axis."""
+MOST_RESOLUTIONS = 10
 LOG_NAME = "elastix.log"
 
 
@@ -48,7 +49,7 @@ def run_elastix(
         fixed: fixed image; its mask says where samples are drawn.
         moving: moving image.
         maps: parameter files, or names of those in ``resources/elastix`` without suffix.
-        changes: parameters to set in every map that has them.
+        changes: parameters to set in every map that has them; a list for several values.
         log_file: where elastix's log is kept; None throws it away.
         grid: where a transform that is not linear is sampled as a displacement field.
 
@@ -79,6 +80,24 @@ def run_elastix(
         combined = elastix.ConvertToItkTransform(elastix.GetCombinationTransform())
         itk.transformwrite([combined], str(path))
         return read_transform(path, grid)
+
+
+def linear_changes(options: Mapping[str, Any], fixed: Image) -> dict[str, Any]:
+    """Return what the options of an initializer change in the parameter files it runs.
+
+    Args:
+        options: ``samples``, ``iterations`` and ``seed``.
+        fixed: the image that samples are taken from, on a grid so dense that it holds ``samples``.
+    """
+    inside = fixed.channel.size if fixed.mask is None else int(_grown(fixed.mask).sum())
+    step = max(1, int((inside / options["samples"]) ** (1 / fixed.grid.ndim)))
+    return {
+        "SampleGridSpacing": [step] * fixed.grid.ndim * MOST_RESOLUTIONS,
+        "NumberOfSpatialSamples": options["samples"],
+        "MaximumNumberOfIterations": options["iterations"],
+        # elastix takes 0 as the time of day.
+        "RandomSeed": options["seed"] + 1,
+    }
 
 
 def started(fixed: Image, moving: Image, initial: Transform) -> Image:
@@ -132,7 +151,8 @@ def _parameters(itk: Any, maps: Sequence[str | Path], changes: Mapping[str, Any]
         parameters.AddParameterFile(str(path))
         for key, value in changes.items():
             if parameters.HasParameter(number, key):
-                parameters.SetParameter(number, key, str(value))
+                values = value if isinstance(value, list) else [value]
+                parameters.SetParameter(number, key, [str(each) for each in values])
     return parameters
 
 

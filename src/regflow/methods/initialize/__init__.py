@@ -48,13 +48,13 @@ ELASTIX: dict[str, dict[str, Any]] = {
     "samples": {
         "type": "integer",
         "minimum": 100,
-        "description": "image samples drawn for each iteration",
-        "default": 3000,
+        "description": "samples of the fixed image, at least, that each iteration compares; on a grid",
+        "default": 30000,
     },
     "iterations": {
         "type": "integer",
         "minimum": 1,
-        "description": "iterations per resolution",
+        "description": "most iterations per resolution",
         "default": 250,
     },
     "maps": {

@@ -9,7 +9,7 @@ from regflow.core.errors import RegistrationError
 from regflow.core.image import Image
 from regflow.core.resample import coarsen
 from regflow.core.transform import Affine, Transform, compose
-from regflow.methods.elastix_run import run_elastix
+from regflow.methods.elastix_run import linear_changes, run_elastix
 
 SAMPLES_ACROSS = 112
 """Samples along the fixed image's longest side that elastix sees (some 2 mm for a head): twelve
@@ -30,15 +30,9 @@ def elastix(fixed: Image, moving: Image, initial: Transform, options: Mapping[st
         if inside.size == 0 or not float(np.ptp(inside)) > 0:
             raise RegistrationError(f"elastix: the {role} image is constant or empty inside its mask")
     maps = options["maps"] or (["rigid"] if options["transform"] == "rigid" else ["rigid", "affine"])
-    changes = {
-        "NumberOfSpatialSamples": options["samples"],
-        "MaximumNumberOfIterations": options["iterations"],
-        # elastix takes 0 as the time of day.
-        "RandomSeed": options["seed"] + 1,
-    }
     spacing = float((np.array(fixed.grid.size) * fixed.grid.spacing).max()) / SAMPLES_ACROSS
     small, other = coarsen(fixed, spacing), coarsen(moving, spacing)
-    found = run_elastix(small, other, maps, changes, options.get("log"), small.grid)
+    found = run_elastix(small, other, maps, linear_changes(options, small), options.get("log"), small.grid)
     merged = compose(found)
     if not isinstance(merged, Affine):
         raise RegistrationError("elastix: the parameter files gave a transform that is not affine")
