@@ -159,7 +159,7 @@ def test_scripts_only_wire_snakemake_to_one_function(path):
     tree = ast.parse(path.read_text(encoding="utf-8"))
     block = tree.body[-1]
     assert isinstance(block, ast.With)
-    assert ast.unparse(block.items[0].context_expr) == "stage_log(snakemake.log[0])"
+    assert ast.unparse(block.items[0].context_expr) == "job(snakemake.log[0], snakemake.threads)"
     imported, call = block.body
     assert isinstance(imported, ast.ImportFrom)
     assert [alias.name for alias in imported.names] == [ast.unparse(call.value.func)]

@@ -1,8 +1,8 @@
 """Look at one image's files (rules ingest_fixed and ingest_moving)."""
 
-from regflow.core.logs import stage_log
+from regflow.core.job import job
 
-with stage_log(snakemake.log[0]):
+with job(snakemake.log[0], snakemake.threads):
     from regflow.stages.ingest import ingest
 
     ingest(snakemake.output[0], subject=snakemake.params.subject)

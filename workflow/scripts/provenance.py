@@ -1,8 +1,8 @@
 """Write down what the run is made from (rule provenance)."""
 
-from regflow.core.logs import stage_log
+from regflow.core.job import job
 
-with stage_log(snakemake.log[0]):
+with job(snakemake.log[0], snakemake.threads):
     from regflow.provenance import provenance
 
     provenance(

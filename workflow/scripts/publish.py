@@ -1,8 +1,8 @@
 """Name the products as BIDS derivatives (rule publish)."""
 
-from regflow.core.logs import stage_log
+from regflow.core.job import job
 
-with stage_log(snakemake.log[0]):
+with job(snakemake.log[0], snakemake.threads):
     from regflow.derivatives import publish_cohort
 
     publish_cohort(

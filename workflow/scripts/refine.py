@@ -1,8 +1,8 @@
 """Refine one sample (rule refine)."""
 
-from regflow.core.logs import stage_log
+from regflow.core.job import job
 
-with stage_log(snakemake.log[0]):
+with job(snakemake.log[0], snakemake.threads):
     from regflow.stages.refine import refine
 
     refine(

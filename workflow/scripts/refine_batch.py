@@ -1,8 +1,8 @@
 """Refine several samples (rule refine_batch)."""
 
-from regflow.core.logs import stage_log
+from regflow.core.job import job
 
-with stage_log(snakemake.log[0]):
+with job(snakemake.log[0], snakemake.threads):
     from regflow.stages.refine import refine_batch
 
     refine_batch(

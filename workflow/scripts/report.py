@@ -1,8 +1,8 @@
 """Write one sample's page (rule report)."""
 
-from regflow.core.logs import stage_log
+from regflow.core.job import job
 
-with stage_log(snakemake.log[0]):
+with job(snakemake.log[0], snakemake.threads):
     from regflow.stages.report import report
 
     report(

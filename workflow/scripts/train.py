@@ -1,8 +1,8 @@
 """Train a registration network (rule train)."""
 
-from regflow.core.logs import stage_log
+from regflow.core.job import job
 
-with stage_log(snakemake.log[0]):
+with job(snakemake.log[0], snakemake.threads):
     from regflow.training.product import train_network
 
     train_network(

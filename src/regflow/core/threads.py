@@ -1,7 +1,25 @@
-"""How many threads SimpleITK may use."""
+"""How many threads libraries may use."""
 
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+COUNTED = ("OMP_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "NUMBA_NUM_THREADS")
+"""Variables of libraries that else take every core they see, also those lent to other jobs."""
+ALONE = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+"""Variables of libraries that divide a sum among their threads: its last bits change with the number."""
+
+
+def limit_threads(count: int) -> None:
+    """Let this process and those it starts use ``count`` threads, where the environment says nothing.
+
+    Libraries read this when they are imported, so call it before; numba fails when it changes later.
+    """
+    for names, threads in ((COUNTED, count), (ALONE, 1)):
+        for name in names:
+            if not (name == "NUMBA_NUM_THREADS" and "numba" in sys.modules):
+                os.environ.setdefault(name, str(max(1, threads)))
 
 
 @contextmanager

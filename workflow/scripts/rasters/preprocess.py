@@ -1,8 +1,8 @@
 """Prepare one working scene (rules preprocess_fixed and preprocess_moving)."""
 
-from regflow.core.logs import stage_log
+from regflow.core.job import job
 
-with stage_log(snakemake.log[0]):
+with job(snakemake.log[0], snakemake.threads):
     from regflow.stages.rasters.preprocess import preprocess
 
     preprocess(

@@ -1,8 +1,8 @@
 """Write the cohort's page (rule report_cohort)."""
 
-from regflow.core.logs import stage_log
+from regflow.core.job import job
 
-with stage_log(snakemake.log[0]):
+with job(snakemake.log[0], snakemake.threads):
     from regflow.stages.rasters.report import report_cohort
 
     report_cohort(

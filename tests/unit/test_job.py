@@ -1,0 +1,46 @@
+"""A job keeps to its threads, whatever the machine has."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+COUNT = """
+import os
+from regflow.core.job import job
+with job({log!r}, 1):
+    import numba
+    import SimpleITK as sitk
+    from numba import njit, prange
+    import numpy as np
+
+    @njit(parallel=True)
+    def total(values):
+        sums = np.zeros(8)
+        for i in prange(8):
+            sums[i] = values.sum()
+        return sums.sum()
+
+    a = np.ones((600, 600))
+    total(a), a @ a
+    sitk.DiscreteGaussian(sitk.GetImageFromArray(a))
+    numbers = numba.get_num_threads(), sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    threads = len(os.listdir("/proc/self/task"))
+print(*numbers, threads, os.environ["OPENBLAS_NUM_THREADS"])
+"""
+
+
+@pytest.mark.skipif(os.cpu_count() == 1, reason="one core: nothing to keep from")
+@pytest.mark.parametrize("given", [{}, {"OPENBLAS_NUM_THREADS": "2"}])
+def test_libraries_take_no_more_threads_than_the_job_has(tmp_path, given):
+    clean = {key: value for key, value in os.environ.items() if not key.endswith("_THREADS")}
+    code = COUNT.format(log=str(tmp_path / "log"))
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**clean, **given}
+    )
+    numba, itk, threads, openblas = map(int, done.stdout.split())
+    assert numba == itk == 1
+    # What the user's environment says goes before.
+    assert openblas == int(given.get("OPENBLAS_NUM_THREADS", 1))
+    assert (threads == 1) == (openblas == 1)
