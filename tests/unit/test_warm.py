@@ -11,9 +11,11 @@ from regflow.warm import warm
 warm()
 modules = (
     "core.fields",
+    "core.sampling_kernels",
     "core.warp_kernels",
     "core.decimation",
     "methods.refine.greedy_kernels",
+    "methods.refine.matching_kernels",
     "methods.refine.spline_field",
     "methods.initialize.parzen",
     "methods.initialize.planar_kernels",

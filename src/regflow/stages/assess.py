@@ -16,6 +16,7 @@ from regflow.core.io.landmarks import Landmarks, paired, read_landmarks
 from regflow.core.io.transforms import read_transform
 from regflow.core.io.volumes import write_volume
 from regflow.core.resample import resample_array
+from regflow.core.sampling import sampled
 from regflow.core.transform import Affine, Transform
 from regflow.metrics import jacobian
 from regflow.metrics.agreement import compare
@@ -244,7 +245,7 @@ def moved_images(pair: Pair) -> dict[str, NDArray[np.float32]]:
     moving, target = pair.moving, pair.fixed.grid
     outside = float(moving.channel.min())
     return {
-        stage: resample_array(moving.channel, moving.grid, target, transform, outside=outside)
+        stage: sampled(moving.channel, moving.grid, target, transform, outside=outside)
         for stage, transform in pair.transforms.items()
     }
 

@@ -16,7 +16,8 @@ from regflow.core.files import link_or_copy, whole_directory
 from regflow.core.gate import Verdict, judge
 from regflow.core.image import Image
 from regflow.core.io.transforms import read_transform, write_transform
-from regflow.core.resample import coarsen, resample_array
+from regflow.core.resample import coarsen
+from regflow.core.sampling import sampled
 from regflow.core.similarity import lncc, normalized_mutual_information
 from regflow.core.transform import Composite, DisplacementField, Transform, flatten
 from regflow.methods.ladder import Climb, climb
@@ -95,9 +96,7 @@ class Examiner:
 
     def _similarity(self, transform: Transform) -> dict[str, float]:
         low = float(self._moving.channel.min())
-        moved = resample_array(
-            self._moving.channel, self._moving.grid, self._fixed.grid, transform, "linear", outside=low
-        )
+        moved = sampled(self._moving.channel, self._moving.grid, self._fixed.grid, transform, outside=low)
         fixed, mask = self._fixed.channel, self._fixed.mask
         return {"lncc": lncc(fixed, moved, mask), "nmi": normalized_mutual_information(fixed, moved, mask)}
 

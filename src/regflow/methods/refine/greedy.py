@@ -25,6 +25,7 @@ from regflow.core.errors import InputError, RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.resample import resample_array
+from regflow.core.sampling import sampled
 from regflow.core.transform import Composite, DisplacementField, Transform, compose, flatten
 from regflow.methods.refine.greedy_contrast import for_level, settled
 from regflow.methods.refine.greedy_level import Level, Solved
@@ -58,7 +59,7 @@ def greedy(fixed: Image, moving: Image, initial: Transform, options: Mapping[str
     inner = cut(fixed, box)
     seen = moving.mask if options["masks"] == "both" and moving.mask is not None else None
     low = float(moving.channel.min())
-    moved = resample_array(moving.channel, moving.grid, inner.grid, rest, "cubic", outside=low)
+    moved = sampled(moving.channel, moving.grid, inner.grid, rest, "cubic", low)
     valid = resample_array(
         np.ones(moving.grid.shape, bool) if seen is None else seen, moving.grid, inner.grid, rest, "nearest"
     )

@@ -53,7 +53,7 @@ def _box_row(row: Any, reach: int, out: Any) -> None:
 
 
 @njit(**_ROW)
-def inside(count: int, reach: int) -> Any:
+def _numbers_inside(count: int, reach: int) -> Any:
     """Return how many of the ``2 * reach + 1`` samples around each of ``count`` lie among them, float32."""
     numbers = np.empty(count, np.float32)
     for x in range(count):
@@ -74,7 +74,7 @@ def patch_distances(padded: Any, pairs: Any, reach: Any, out: Any, variance: Any
         variance: ``(Z, Y, X)``: the mean of ``out`` over the pairs.
     """
     channels, depth, height, width = out.shape
-    across = inside(width, reach[2])
+    across = _numbers_inside(width, reach[2])
     for z in prange(depth):
         squares = np.empty((height, width), np.float32)
         row = np.zeros(width + 2 * reach[2], np.float32)
@@ -172,7 +172,7 @@ def costs(fixed: Any, moving: Any, offsets: Any, blocks: Any, out: Any) -> None:
 def mean_around(values: Any, reach: Any, out: Any) -> None:
     """Average ``(O, Z, Y, X)`` over the part of a box inside it, ``reach`` ``(3,)`` to either side."""
     count, depth, height, width = values.shape
-    across = inside(width, reach[2])
+    across = _numbers_inside(width, reach[2])
     for z in prange(depth):
         row = np.zeros(width + 2 * reach[2], np.float32)
         middle = row[reach[2] : reach[2] + width]

@@ -11,6 +11,7 @@ from regflow.core.errors import RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.resample import antialias, resample_array, thinned
+from regflow.core.sampling import sampled
 from regflow.core.transform import Transform
 from regflow.methods.preprocess import INTENSITY, load
 
@@ -82,7 +83,7 @@ def _onto(image: Image, transform: Transform | None, grid: Grid, spacing: NDArra
             continue
         smooth = antialias(channel, image.grid, spacing)
         outside = float(smooth.min())
-        channels.append(resample_array(smooth, image.grid, grid, transform, "linear", outside))
+        channels.append(sampled(smooth, image.grid, grid, transform, outside=outside))
     mask, labels = (
         None if part is None else resample_array(part, image.grid, grid, transform, "nearest")
         for part in (image.mask, image.labels)
