@@ -14,6 +14,7 @@ modules = (
     "core.sampling_kernels",
     "core.warp_kernels",
     "core.decimation",
+    "methods.refine.greedy_force_kernels",
     "methods.refine.greedy_kernels",
     "methods.refine.matching_kernels",
     "methods.refine.spline_field",

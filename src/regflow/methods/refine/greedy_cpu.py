@@ -1,10 +1,11 @@
-"""One level of the greedy scheme on the CPU, by the kernels of :mod:`greedy_kernels`."""
+"""One level of the greedy scheme on the CPU, by kernels for fields and for forces."""
 
 from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from regflow.methods.refine import greedy_force_kernels as forces
 from regflow.methods.refine import greedy_kernels as kernels
 from regflow.methods.refine.greedy_level import (
     SMALLEST_SHARE,
@@ -83,7 +84,7 @@ def mean_curvature(level: Level, precision: Array | None) -> float:
     """
     totals = np.empty(level.weights.shape[0])
     weights = level.weights if precision is None else level.weights * precision
-    kernels.squared_slopes(level.fixed, weights, level.metric, totals)
+    forces.squared_slopes(level.fixed, weights, level.metric, totals)
     return float(totals.sum() / level.weights.sum(dtype=np.float64))
 
 
@@ -92,7 +93,7 @@ def local_statistics(level: Level) -> tuple[Array, Array]:
     fixed = level.fixed[0]
     means = np.empty((2, *fixed.shape), np.float32)
     counts = window_counts(fixed.shape, level.radii)
-    kernels.local_means(np.stack([fixed, fixed * fixed]), level.radii, *counts, means)
+    forces.local_means(np.stack([fixed, fixed * fixed]), level.radii, *counts, means)
     precision = means[1]
     precision -= means[0] * means[0]
     np.maximum(precision, np.float32(0), out=precision)
@@ -105,7 +106,7 @@ def _correlation(level: Level, spans: NDArray[np.int32], mean: Array, precision:
     floor = np.float32(VARIANCE_FLOOR)
 
     def force(moved: Array, weights: Array, out: Array, totals: NDArray[np.float64]) -> None:
-        kernels.correlation_force(
+        forces.correlation_force(
             level.fixed[0],
             mean,
             precision,
@@ -125,6 +126,6 @@ def _correlation(level: Level, spans: NDArray[np.int32], mean: Array, precision:
 
 def _difference(level: Level, spans: NDArray[np.int32]) -> Force:
     def force(moved: Array, weights: Array, out: Array, totals: NDArray[np.float64]) -> None:
-        kernels.difference_force(level.fixed, moved, weights, spans, level.metric, out, totals)
+        forces.difference_force(level.fixed, moved, weights, spans, level.metric, out, totals)
 
     return force
