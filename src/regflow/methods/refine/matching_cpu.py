@@ -20,6 +20,7 @@ from regflow.methods.refine.losses_torch import MIND_VARIANCE_RANGE, perpendicul
 from regflow.methods.refine.matching_torch import (
     DILATION,
     SMOOTHING,
+    joined,
     offset_of_least,
     pooled,
     searched,
@@ -34,14 +35,15 @@ PATCH = 1
 
 def coarse_descriptors(image: Tensor, factor: int) -> Tensor:
     """Describe as :func:`matching_torch.coarse_descriptors` does, to rounding, without a gradient."""
-    return torch.stack([_described(each) for each in pooled(image, factor)[:, 0]])
+    return joined([_described(each)[None] for each in pooled(image, factor)[:, 0]])
 
 
 def matching_evidence(fixed: Tensor, moving: Tensor, search: int, factor: int = 1) -> Tensor:
     """Compare as :func:`matching_torch.matching_evidence` does, to rounding, without a gradient."""
     offsets = searched(fixed.ndim - 2, search, factor)
-    compared = [_compared(one, other, offsets, factor) for one, other in zip(fixed, moving, strict=True)]
-    return offset_of_least(torch.stack(compared), offsets, factor)
+    pairs = zip(fixed, moving, strict=True)
+    costs = joined([_compared(one, other, offsets, factor)[None] for one, other in pairs])
+    return offset_of_least(costs, offsets, factor)
 
 
 def _described(image: Tensor) -> Tensor:

@@ -52,6 +52,11 @@ def matching_evidence(fixed: Tensor, moving: Tensor, search: int, factor: int = 
     return offset_of_least(_pool(fixed)(costs, **box), offsets, factor)
 
 
+def joined(parts: Sequence[Tensor]) -> Tensor:
+    """Put ``(1, ...)`` tensors together along the first axis; a single one is not copied."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
+
+
 def pooled(image: Tensor, factor: int) -> Tensor:
     """Average ``(N, C, *shape)`` over blocks of ``factor`` samples a side."""
     return image if factor == 1 else _pool(image)(image, factor)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from regflow.core.image import Image
 from regflow.methods.refine import matching_cpu, matching_torch
+from regflow.methods.refine.matching_torch import joined
 from regflow.methods.refine.velocity_torch import halve_field
 from regflow.methods.refine.weights import Description
 from regflow.methods.refine.working import scaled
@@ -37,7 +38,7 @@ def seen_by(description: Description, images: Tensor) -> Seen:
     with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
         # One by one: descriptors are scaled by what an image has on the whole.
         described = [
-            torch.cat([matching.coarse_descriptors(one, factor) for one in images.float().split(1)])
+            joined([matching.coarse_descriptors(one, factor) for one in images.float().split(1)])
             for factor, _ in _comparisons(description)
         ]
     return Seen(samples, tuple(described))

@@ -23,6 +23,7 @@ from regflow.core.image import Image
 from regflow.core.similarity import lncc, normalized_mutual_information
 from regflow.core.transform import Affine, Composite, Transform
 from regflow.methods.refine.greedy_options import GREEDY
+from regflow.methods.refine.matching_torch import joined
 from regflow.methods.refine.network import Network, Seen, as_trained, network_velocity, seen_by, shown
 from regflow.methods.refine.velocity_torch import (
     compose,
@@ -284,7 +285,7 @@ def predict_velocities(
     for numbers in _alike([level.moving.shape for level in levels], effort.batch):
         moved = [_padded(levels[k].warped(totals[k]), levels[k].padding) for k in numbers]
         fixed = _stacked([levels[k].fixed for k in numbers])
-        velocity = _both_orders(network, description, fixed, seen_by(description, torch.cat(moved)), options)
+        velocity = _both_orders(network, description, fixed, seen_by(description, joined(moved)), options)
         for number, part in zip(numbers, velocity.split(1), strict=True):
             padding = [(low // shrink, high // shrink) for low, high in levels[number].padding]
             found[number] = _crop(part, padding)
@@ -325,7 +326,7 @@ def _examined(passes: Iterable[float], fixed: Image, spacing: float) -> float:
 
 def _stacked(seen: Sequence[Seen]) -> Seen:
     described = zip(*[each.descriptors for each in seen], strict=True)
-    return Seen(torch.cat([each.samples for each in seen]), tuple(torch.cat(each) for each in described))
+    return Seen(joined([each.samples for each in seen]), tuple(joined(each) for each in described))
 
 
 def _check(description: Description, image: Image) -> None:
