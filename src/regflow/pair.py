@@ -61,13 +61,14 @@ def register_pair(
         InputError: a file, the folder, the preset or a key of ``config`` is wrong.
         RegistrationError: no method gave a usable transform.
     """
+    from regflow.core.devices import numba_threads
     from regflow.stages.ingest import examine
 
     target = writable(Path(output), PRODUCTS)
     settings = load_config(merged(merged({"samples": moving.moving}, preset_settings(preset)), config or {}))
     journal = Journal(moving.sample)
     count = threads or cores()
-    with ThreadPoolExecutor(max(2, count)) as pool:
+    with numba_threads(count), ThreadPoolExecutor(max(2, count)) as pool:
         with journal.stage("ingest"):
             refuse_unfit(pool.map(examine, (fixed, moving)))
             originals = _read_both(fixed, moving, pool)

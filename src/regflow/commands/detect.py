@@ -78,10 +78,6 @@ def detect(scenes: tuple[str, ...], output: Path, pairs: str, threads: int | Non
 
     The last line says pass, warn or fail and why; after fail the exit code is 1.
     """
-    from regflow.core.threads import limit_threads
-
-    if threads:
-        limit_threads(threads)
     from regflow.change import detect_series
 
     found = detect_series(

@@ -89,11 +89,8 @@ def register(fixed: str, moving: str, output: Path, preset: str, threads: int | 
     {presets}
     """
     from regflow.core.logs import progress_log
-    from regflow.core.threads import limit_threads
     from regflow.samples import resolve_example
 
-    if threads:
-        limit_threads(threads)
     files = resolve_example(fixed), resolve_example(moving)
     kinds = {_kind(path) for path in files}
     if len(kinds) > 1:
