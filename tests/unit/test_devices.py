@@ -134,3 +134,21 @@ def test_a_session_leaves_torch_s_compilers_out() -> None:
 def test_importing_the_module_loads_no_torch() -> None:
     program = "import sys, regflow.core.devices; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], env=dict(os.environ), check=False).returncode == 0
+
+
+NUMBERS = """
+import numpy as np
+import torch
+from regflow.core.devices import torch_session
+from regflow.core.sampling_kernels import spline_coefficients
+
+with torch_session(1, 0):
+    spline_coefficients(np.ones((4, 4, 4), np.float32))
+    print(torch.get_num_threads())
+"""
+
+
+def test_numba_s_start_leaves_torch_its_threads() -> None:
+    # Numba's OpenMP pool sets the number that torch reads: convolutions then end in other bits.
+    done = subprocess.run([sys.executable, "-c", NUMBERS], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "1"

@@ -115,7 +115,10 @@ def torch_device(wanted: str) -> "torch.device":
 
 @contextmanager
 def numba_threads(count: int) -> Iterator[None]:
-    """Let numba use at most ``count`` threads inside the block."""
+    """Let numba use at most ``count`` threads inside the block.
+
+    When numba starts its threads it also sets how many OpenMP has, and so torch: set torch's after.
+    """
     import numba
 
     before, most = numba.get_num_threads(), int(getattr(numba.config, "NUMBA_NUM_THREADS"))  # noqa: B009
@@ -140,19 +143,19 @@ def torch_session(threads: int, seed: int) -> Iterator[None]:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     settings: Any = torch.utils.deterministic
     before = torch.get_num_threads(), torch.get_deterministic_debug_mode(), settings.fill_uninitialized_memory
-    torch.set_num_threads(max(1, threads))
-    # As use_deterministic_algorithms does, which imports torch's compilers first: more than a second.
-    torch.set_deterministic_debug_mode("error")
-    # Else torch writes all memory twice, first with a filling that nothing reads.
-    settings.fill_uninitialized_memory = False
-    try:
-        with numba_threads(threads), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+    with numba_threads(threads), torch.random.fork_rng(devices=[]):
+        torch.set_num_threads(max(1, threads))
+        # As use_deterministic_algorithms does, which imports torch's compilers first: more than a second.
+        torch.set_deterministic_debug_mode("error")
+        # Else torch writes all memory twice, first with a filling that nothing reads.
+        settings.fill_uninitialized_memory = False
+        torch.manual_seed(seed)
+        try:
             yield
-    finally:
-        torch.set_num_threads(before[0])
-        torch.set_deterministic_debug_mode(before[1])
-        settings.fill_uninitialized_memory = before[2]
+        finally:
+            torch.set_num_threads(before[0])
+            torch.set_deterministic_debug_mode(before[1])
+            settings.fill_uninitialized_memory = before[2]
 
 
 def half_precision(device: "torch.device", wanted: str) -> "torch.autocast":

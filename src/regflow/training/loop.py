@@ -319,10 +319,10 @@ def _name(device: torch.device) -> str:
 def _session(threads: int, seed: int) -> Iterator[None]:
     """Seed torch; unlike an inference session's, its algorithms need not be deterministic on a GPU."""
     before = torch.get_num_threads()
-    torch.set_num_threads(max(1, threads))
-    try:
-        with numba_threads(threads), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+    with numba_threads(threads), torch.random.fork_rng(devices=[]):
+        torch.set_num_threads(max(1, threads))
+        torch.manual_seed(seed)
+        try:
             yield
-    finally:
-        torch.set_num_threads(before)
+        finally:
+            torch.set_num_threads(before)
