@@ -32,6 +32,7 @@ from regflow.methods.refine.voxelmorph import (
     Request,
     _efforts,
     _level,
+    _passes,
     answers,
     ask,
     predict_velocities,
@@ -501,6 +502,13 @@ def test_passes_that_the_polish_repeats_are_left_out(polish: str, passes: tuple[
     asked.clear()
     ask(watched, description, [request], effort(description), all_of_them)
     assert len(asked) == 4
+
+
+@pytest.mark.parametrize(("finest", "taken"), [(0.8, 4), (1.0, 4), (1.5, 3), (4.0, 3)])
+def test_a_pass_finer_than_the_training_is_for_images_as_fine(finest: float, taken: int) -> None:
+    description = replace(SOLID, spacing=2.0, passes=(2.0, 1.0, 1.0, 0.6))
+    fixed = Image(np.ones((1, 8, 8, 8), np.float32), Grid((8, 8, 8), np.diag([finest, finest, 5.0, 1.0])))
+    assert _passes(description, fixed, 2.0, options(polish="none")) == description.passes[:taken]
 
 
 def test_passes_of_a_mixed_batch_follow_each_image_of_its_own() -> None:

@@ -99,9 +99,10 @@ TRAIN: dict[str, dict[str, Any]] = {
     },
     "passes": {
         "type": "array",
-        "items": {"type": "number", "minimum": 1},
+        "items": {"type": "number", "exclusiveMinimum": 0},
         "minItems": 1,
-        "description": "how much coarser each pass is when the network is used, coarsest first",
+        "description": "how much coarser each pass is when the network is used, coarsest first; one finer "
+        "than 1 is for images that are as fine",
         "default": [4, 2, 1],
     },
     "start_from": {

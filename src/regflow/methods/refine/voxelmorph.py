@@ -208,12 +208,16 @@ def ask(
 def _passes(
     description: Description, fixed: Image, spacing: float, options: Mapping[str, Any]
 ) -> Sequence[float]:
-    """Return the passes that the network is asked for about an image; the first one always."""
+    """Return the passes that the network is asked for about an image; the first one always.
+
+    A pass finer than the images it was trained on is for images that are as fine.
+    """
+    own = fixed.grid.spacing.min()
     if options["polish"] == "none" or options["passes"] == "all":
-        return description.passes
-    finest = POLISHED * fixed.grid.spacing.min()
-    coarse = tuple(takewhile(lambda shrink: shrink * spacing > finest, description.passes))
-    return coarse or description.passes[:1]
+        chosen = takewhile(lambda shrink: shrink >= 1 or shrink * spacing >= own, description.passes)
+    else:
+        chosen = takewhile(lambda shrink: shrink * spacing > POLISHED * own, description.passes)
+    return tuple(chosen) or description.passes[:1]
 
 
 def _box(fixed: Image, spacing: float) -> Box:

@@ -41,7 +41,7 @@ _SCHEMA: dict[str, Any] = {
         "fold": {"type": "integer", "minimum": 1},
         "search": {"type": "integer", "minimum": 0},
         "fine_search": {"type": "integer", "minimum": 0},
-        "passes": {"type": "array", "minItems": 1, "items": {"type": "number", "minimum": 1}},
+        "passes": {"type": "array", "minItems": 1, "items": {"type": "number", "exclusiveMinimum": 0}},
         "notes": {"type": "object"},
     },
 }
@@ -66,7 +66,8 @@ class Description:
             for the network to see which fits best; 0 for none.
         fine_search: the same for samples of the images; their costs are averaged over those of a block.
         passes: how much coarser than ``spacing`` the images are in each pass, coarsest first; every
-            pass sees the moving image as the passes before have moved it.
+            pass sees the moving image as the passes before have moved it. One below 1 is finer than
+            the network was trained on, and only for images that are as fine.
         notes: title, training data, license: for the report.
     """
 
