@@ -118,16 +118,33 @@ def scale(distances: Any, variance: Any, low: Any, high: Any) -> None:
 
 
 @njit(**_ROW)
+def _add_four_squares(first: Any, second: Any, out: Any) -> None:
+    """Add ``(first - second)**2`` of four rows each, which is quicker than row by row."""
+    for x in range(out.size):
+        a, b = first[0, x] - second[0, x], first[1, x] - second[1, x]
+        c, d = first[2, x] - second[2, x], first[3, x] - second[3, x]
+        out[x] += (a * a + b * b) + (c * c + d * d)
+
+
+@njit(**_ROW)
 def _add_shifted_squares(first: Any, second: Any, shift: int, out: Any) -> None:
-    """Add ``(first[x] - second[x + shift])**2``; the second row's ends go on outside."""
-    width = out.size
+    """Add ``(first[c, x] - second[c, x + shift])**2`` of every channel, of which there are ``4 k``.
+
+    The second rows' ends go on outside.
+    """
+    channels, width = first.shape
     low, high = min(width, max(0, -shift)), max(0, min(width, width - shift))
-    for x in range(low):
-        out[x] += (first[x] - second[0]) ** 2
-    if low < high:
-        _add_squares(first[low:high], second[low + shift : high + shift], out[low:high])
-    for x in range(max(low, high), width):
-        out[x] += (first[x] - second[width - 1]) ** 2
+    for c in range(0, channels, 4):
+        for x in range(low):
+            for k in range(c, c + 4):
+                out[x] += (first[k, x] - second[k, 0]) ** 2
+        if low < high:
+            _add_four_squares(
+                first[c : c + 4, low:high], second[c : c + 4, low + shift : high + shift], out[low:high]
+            )
+        for x in range(max(low, high), width):
+            for k in range(c, c + 4):
+                out[x] += (first[k, x] - second[k, width - 1]) ** 2
 
 
 @njit(**_PARALLEL)
@@ -135,7 +152,7 @@ def costs(fixed: Any, moving: Any, offsets: Any, blocks: Any, out: Any) -> None:
     """Compare descriptors at each offset, by blocks.
 
     Args:
-        fixed: float32 ``(C, Z, Y, X)``.
+        fixed: float32 ``(C, Z, Y, X)``, ``C`` a multiple of 4.
         moving: of the same shape; its border goes on outside.
         offsets: ``(O, 3)`` samples.
         blocks: ``(3,)`` samples of a block along each axis.
@@ -152,10 +169,7 @@ def costs(fixed: Any, moving: Any, offsets: Any, blocks: Any, out: Any) -> None:
                     for o in range(len(offsets)):
                         plane = min(max(z + offsets[o, 0], 0), depth - 1)
                         row = min(max(y + offsets[o, 1], 0), height - 1)
-                        for c in range(channels):
-                            _add_shifted_squares(
-                                fixed[c, z, y], moving[c, plane, row], offsets[o, 2], sums[o]
-                            )
+                        _add_shifted_squares(fixed[:, z, y], moving[:, plane, row], offsets[o, 2], sums[o])
             for o in range(len(offsets)):
                 for x in range(out.shape[3]):
                     total = np.float32(0)

@@ -92,7 +92,7 @@ def offset_of_least(costs: Tensor, offsets: Sequence[tuple[int, ...]], factor: i
     """Find the offset of the least cost, between samples too, and the depth of the minimum.
 
     Args:
-        costs: ``(N, offsets, *coarse)``.
+        costs: ``(N, offsets, *coarse)``; overwritten, so that no more memory of this size is needed.
         offsets: samples of the descriptors, which are ``factor`` times finer than the costs.
         factor: see ``offsets``.
 
@@ -102,7 +102,7 @@ def offset_of_least(costs: Tensor, offsets: Sequence[tuple[int, ...]], factor: i
     lengths = torch.tensor(offsets, dtype=torch.float32, device=costs.device) / factor
     least = costs.amin(dim=1, keepdim=True)
     depth = costs.mean(dim=1, keepdim=True) - least
-    weights = torch.softmax(-SHARPNESS * (costs - least) / depth.clamp(min=1e-6), dim=1)
-    offset = torch.einsum("nk...,kd->nd...", weights, lengths)
+    weights = costs.sub_(least).mul_(-SHARPNESS / depth.clamp(min=1e-6)).exp_()
+    offset = torch.einsum("nk...,kd->nd...", weights, lengths) / weights.sum(dim=1, keepdim=True)
     found = torch.cat([offset, depth, least], dim=1)
     return found[:, : channels_of_evidence(lengths.shape[1])]
