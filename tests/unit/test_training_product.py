@@ -226,3 +226,6 @@ def test_the_networks_that_come_along_are_whole_and_have_cards() -> None:
         assert path.stat().st_size < MOST_BYTES, path
         assert path.with_suffix(".md").is_file(), path
         assert description.notes["license"], path
+        if description.relaxation:
+            told = ", ".join(f"{each:g}" for each in description.relaxation)
+            assert f"their velocities times {told}." in path.with_suffix(".md").read_text(encoding="utf-8")

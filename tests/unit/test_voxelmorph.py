@@ -271,6 +271,30 @@ def test_a_second_pass_with_the_same_network_comes_nearer(
     assert twice < 0.97 * once
 
 
+def test_relaxation_is_how_far_a_pass_goes() -> None:
+    """A network that answers 1 sample everywhere moves by what the relaxations add up to."""
+    description = replace(SOLID, half_resolution=False, spacing=2.0, passes=(1.0, 1.0), relaxation=(1.0, 1.5))
+
+    def constant(both: torch.Tensor) -> torch.Tensor:
+        return torch.ones(len(both), 3, *both.shape[2:])
+
+    request = mixed_requests()[0]
+    given = options(symmetric=False)
+    found = ask(constant, description, [request], effort(description), given)[0].transform
+    middle = request.fixed.grid.to_world(np.array([[10.0, 9.0, 12.0]]))
+    assert np.allclose(found.apply(middle) - middle, 2.5 * description.spacing, atol=1e-4)
+
+
+@pytest.mark.parametrize("relaxation", [(1.5,), (1.0, 1.0, 1.0)])
+def test_a_file_with_a_relaxation_for_some_passes_is_refused(
+    relaxation: tuple[float, ...], tmp_path: Path
+) -> None:
+    path = tmp_path / "uneven.safetensors"
+    save_weights(path, build_network(FLAT), replace(FLAT, passes=(2.0, 1.0), relaxation=relaxation))
+    with pytest.raises(InputError, match=f"relaxation: {len(relaxation)} numbers for 2 passes"):
+        load_network(path, CPU)
+
+
 def test_an_answer_worse_than_the_start_is_put_aside(
     mni_4mm: Image, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

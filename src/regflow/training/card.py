@@ -62,7 +62,7 @@ def model_card(
             "",
             f"A VoxelMorphUNet for {description.ndim}-D images, spacing {description.spacing:g} "
             f"({'mm' if description.ndim == 3 else 'pixels of the working grid'}), passes at "
-            f"{', '.join(f'{shrink:g}' for shrink in description.passes)} times that. "
+            f"{', '.join(f'{shrink:g}' for shrink in description.passes)} times that{_relaxed(description)}. "
             f"License of the weights: {notes['license']}.",
             "",
             "## Training data",
@@ -89,6 +89,13 @@ def model_card(
             "",
         ]
     )
+
+
+def _relaxed(description: Description) -> str:
+    """Return how far the passes go, where that is not what the network answers."""
+    if not description.relaxation:
+        return ""
+    return f", their velocities times {', '.join(f'{each:g}' for each in description.relaxation)}"
 
 
 def _training(notes: Mapping[str, Any]) -> list[str]:

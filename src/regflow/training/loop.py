@@ -146,6 +146,7 @@ def describe(settings: Mapping[str, Any]) -> Description:
         search=settings["search"],
         fine_search=settings["fine_search"],
         passes=tuple(settings["passes"]),
+        relaxation=tuple(settings["relaxation"]),
     )
 
 

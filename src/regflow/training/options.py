@@ -105,10 +105,17 @@ TRAIN: dict[str, dict[str, Any]] = {
         "than 1 is for images that are as fine",
         "default": [4, 2, 1],
     },
+    "relaxation": {
+        "type": "array",
+        "items": {"type": "number", "exclusiveMinimum": 0},
+        "description": "how far each pass goes when the network is used, times what it answers, a number "
+        "for each; none for 1. More than 1 helps where validation shows answers too small",
+        "default": [],
+    },
     "start_from": {
         "type": ["string", "null"],
         "description": "trained network to go on from: a .safetensors file, or a name in resources/weights; "
-        "its channels, fold, searches and passes count",
+        "its channels, fold, searches, passes and relaxation count",
         "default": None,
     },
     "steps": {

@@ -11,6 +11,7 @@ from regflow.core.files import whole
 from regflow.methods.refine.weights import (
     Description,
     build_network,
+    check_relaxation,
     read_weights,
     save_weights,
 )
@@ -22,7 +23,7 @@ from regflow.training.settings import checksums
 
 log = logging.getLogger(__name__)
 
-OF_START = ("ndim", "channels", "fold", "search", "fine_search", "spacing", "passes")
+OF_START = ("ndim", "channels", "fold", "search", "fine_search", "spacing", "passes", "relaxation")
 """Settings that a network to start from brings along."""
 
 
@@ -83,6 +84,7 @@ def _checked(settings: Mapping[str, Any]) -> tuple[dict[str, Any], Description]:
         raise InputError(
             f"train: channels: {len(settings['channels'])} numbers; give a pair (down, up) for each level"
         )
+    check_relaxation(settings["passes"], settings["relaxation"], "train")
     description = describe(settings)
     if settings["side"] % description.multiple:
         raise InputError(

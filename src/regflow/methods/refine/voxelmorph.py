@@ -189,12 +189,12 @@ def ask(
     passes = [_passes(description, request.fixed, effort.spacing, options) for request in inner]
     levels = [_levels(each, taken, description, effort) for each, taken in zip(inner, passes, strict=True)]
     totals: list[Tensor | None] = [None] * len(requests)
-    for turn, shrink in enumerate(description.passes):
+    for turn, (shrink, relaxation) in enumerate(description.turns):
         asked = [number for number, taken in enumerate(passes) if turn < len(taken)]
         seen, before = [levels[number][shrink] for number in asked], [totals[number] for number in asked]
         velocities = predict_velocities(network, description, seen, before, effort, options)
         for number, velocity in zip(asked, velocities, strict=True):
-            totals[number] = _followed(integrate(velocity), totals[number])
+            totals[number] = _followed(integrate(relaxation * velocity), totals[number])
     return [
         Answer(
             Composite((to_displacement_field(total, request.fixed.grid, box), request.initial)),

@@ -5,6 +5,7 @@ Such a file holds numbers and text only; nothing in it is executed, and pickles 
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,7 @@ _SCHEMA: dict[str, Any] = {
         "search": {"type": "integer", "minimum": 0},
         "fine_search": {"type": "integer", "minimum": 0},
         "passes": {"type": "array", "minItems": 1, "items": {"type": "number", "exclusiveMinimum": 0}},
+        "relaxation": {"type": "array", "items": {"type": "number", "exclusiveMinimum": 0}},
         "notes": {"type": "object"},
     },
 }
@@ -68,6 +70,9 @@ class Description:
         passes: how much coarser than ``spacing`` the images are in each pass, coarsest first; every
             pass sees the moving image as the passes before have moved it. One below 1 is finer than
             the network was trained on, and only for images that are as fine.
+        relaxation: how far each pass goes, times the velocity that the network answers; empty for 1. A
+            network that was trained on what is uncertain answers too little, and more than 1
+            (over-relaxation) makes up for it.
         notes: title, training data, license: for the report.
     """
 
@@ -83,6 +88,7 @@ class Description:
     search: int = 0
     fine_search: int = 0
     passes: tuple[float, ...] = (1.0,)
+    relaxation: tuple[float, ...] = ()
     notes: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -95,6 +101,11 @@ class Description:
         """Channels that the network sees."""
         comparisons = (self.search > 0) + (self.fine_search > 0)
         return 2 * self.fold**self.ndim + comparisons * channels_of_evidence(self.ndim)
+
+    @property
+    def turns(self) -> tuple[tuple[float, float], ...]:
+        """Each pass and its relaxation."""
+        return tuple(zip(self.passes, self.relaxation or (1.0,) * len(self.passes), strict=True))
 
     @property
     def shrink(self) -> int:
@@ -186,8 +197,23 @@ def _description(path: Path, content: Any) -> Description:
         raise InputError(
             f"{path}: the network's description is wrong at {error.json_path}: {error.message}"
         ) from error
-    lists = {key: tuple(content[key]) for key in ("channels", "final_channels", "passes") if key in content}
-    return Description(**{**content, **lists})
+    lists = {key: tuple(value) for key, value in content.items() if isinstance(value, list)}
+    description = Description(**{**content, **lists})
+    check_relaxation(description.passes, description.relaxation, str(path))
+    return description
+
+
+def check_relaxation(passes: Sequence[float], relaxation: Sequence[float], where: str) -> None:
+    """Check that there is a relaxation for every pass, or none at all.
+
+    Raises:
+        InputError: neither; begins with ``where``.
+    """
+    if relaxation and len(relaxation) != len(passes):
+        raise InputError(
+            f"{where}: relaxation: {len(relaxation)} numbers for {len(passes)} passes; give one for each "
+            "pass, or none"
+        )
 
 
 def _checksum(tensors: dict[str, Tensor]) -> str:
