@@ -36,6 +36,17 @@ def inverted(image: Image) -> Image:
     return image.with_data(np.where(image.mask, 1.2 - image.channel, 0).astype(np.float32))
 
 
+def shuffled(image: Image) -> Image:
+    """The gray matter brightest, the white darkest: no straight line leads from one contrast to the other."""
+    assert image.mask is not None
+    values = np.interp(image.channel, [0.1, 0.5, 0.9], [0.6, 1.0, 0.3])
+    return image.with_data(np.where(image.mask, values, 0).astype(np.float32))
+
+
+def noise_like(image: Image) -> Image:
+    return image.with_data(np.random.default_rng(1).random(image.data.shape[1:], dtype=np.float32))
+
+
 def with_tissues(image: Image) -> Image:
     """Labels of three bands of intensity."""
     return replace(image, labels=np.digitize(image.channel, [0.05, 0.45, 0.75]))
@@ -44,6 +55,9 @@ def with_tissues(image: Image) -> Image:
 @pytest.mark.parametrize(
     ("given", "change", "left"),
     [
+        ({"loss": "auto"}, None, 0.4),
+        ({"loss": "auto"}, inverted, 0.4),
+        ({"loss": "auto"}, shuffled, 0.5),
         ({"loss": "lncc"}, None, 0.4),
         ({"loss": "lncc", "regularizer": "bending", "weight": 1.0}, None, 0.4),
         ({"loss": "lncc", "signed": True}, None, 0.4),
@@ -64,6 +78,17 @@ def test_every_loss_finds_most_of_a_known_warp(
     start = Affine.identity(2)
     result = instance_optimization(fixed, moving, start, options(**given))
     assert error_mm(result, truth, fixed) < left * error_mm(start, truth, fixed)
+
+
+@pytest.mark.parametrize(("change", "told"), [(None, "lncc"), (shuffled, "lncc"), (noise_like, "mind")])
+def test_auto_chooses_by_what_the_images_share(
+    change: Any, told: str, mni_4mm: Image, caplog: pytest.LogCaptureFixture
+) -> None:
+    fixed, moving, _ = warped_pair(mni_4mm, 9004)
+    given = options(shrink=[1], iterations=[2])
+    with caplog.at_level("INFO"):
+        instance_optimization(fixed, change(moving) if change else moving, Affine.identity(2), given)
+    assert f"samples: {told}, 2 iterations" in caplog.text
 
 
 def test_a_real_brain_in_three_dimensions(mni_4mm: Image) -> None:

@@ -54,6 +54,7 @@ FOR_SCENES: dict[str, dict[str, Any]] = {
         "device": "cpu",
     },
     "instance-optimization": {
+        "loss": "lncc",
         "radius": 6,
         "shrink": [2, 1],
         "iterations": [40, 40],

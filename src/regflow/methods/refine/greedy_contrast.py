@@ -78,10 +78,10 @@ def for_level(
     if options["metric"] != "mapped":
         return _smoothed(options, options["metric"]), pair
     used = [n for n, iterations in enumerate(options["iterations"]) if iterations > 0]
-    recolored = _recolored(pair, field) if number in (used[1:] or used) else None
-    if recolored is None:
+    brought = recolored(pair, field) if number in (used[1:] or used) else None
+    if brought is None:
         return {**_smoothed(options, "mind"), "metric": "mind"}, pair
-    return {**_smoothed(options, "mapped"), "metric": "lncc"}, recolored
+    return {**_smoothed(options, "mapped"), "metric": "lncc"}, brought
 
 
 def _smoothed(options: Mapping[str, Any], metric: str) -> dict[str, Any]:
@@ -105,10 +105,14 @@ def one_contrast(pair: Pair) -> bool:
     return correlation > 0 and correlation**2 >= LIKE_SHARE * best
 
 
-def _recolored(pair: Pair, field: Array) -> Pair | None:
+def recolored(pair: Pair, field: Array) -> Pair | None:
     """Return the pair with the fixed image in the moving one's contrast; None if they hardly relate.
 
     The object and what surrounds it are mapped each by itself: dark around a brain, dark fluid inside it.
+
+    Args:
+        pair: both images.
+        field: the voxel field so far, ``(3, Z, Y, X)`` of any level's shape.
     """
     from regflow.core import fields
 
@@ -118,7 +122,7 @@ def _recolored(pair: Pair, field: Array) -> Pair | None:
     both = _blurred(pair, both)
     fixed, moving = _compared(both, _depth(pair.inside), pair.valid)
     explained = _explained(fixed, moving)
-    log.info("greedy: fixed intensities explain %.2f of the moving ones", explained)
+    log.info("fixed intensities explain %.2f of the moving ones", explained)
     if explained < EXPLAINED:
         return None
     mapped = _mapped(_means(fixed, moving), pair.fixed)

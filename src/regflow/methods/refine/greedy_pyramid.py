@@ -63,7 +63,7 @@ def prepare(
     common = inside if valid is None else inside & valid
     if not common.any():
         raise RegistrationError(
-            "greedy: no sample of the fixed mask meets the moving image; check masks and initial alignment"
+            "no sample of the fixed mask meets the moving image; check masks and initial alignment"
         )
     ranges = [_range(image, common, name) for image, name in ((fixed, "fixed"), (moving, "moving"))]
     if options["metric"] == "ssd":
@@ -90,7 +90,7 @@ def _range(image: NDArray[Any], inside: NDArray[np.bool_], name: str) -> tuple[f
     if not high > low:
         low, high = float(values.min()), float(values.max())
     if not high > low:
-        raise RegistrationError(f"greedy: the {name} image is constant inside the mask; nothing to match")
+        raise RegistrationError(f"the {name} image is constant inside the mask; nothing to match")
     return low, high
 
 

@@ -21,9 +21,11 @@ from regflow.core.errors import InputError, RegistrationError
 from regflow.core.image import Image
 from regflow.core.transform import Composite, DisplacementField, Transform, flatten
 from regflow.methods.refine import losses_torch as losses
+from regflow.methods.refine.greedy_contrast import one_contrast, recolored
+from regflow.methods.refine.greedy_pyramid import MARGIN_SAMPLES, prepare
 from regflow.methods.refine.velocity_torch import integrate, resize_field, sample, to_displacement_field
 from regflow.methods.refine.voxelmorph import Request, answers
-from regflow.methods.refine.working import bring_together, scaled, working_grid
+from regflow.methods.refine.working import bring_together, require_samples, scaled, working_grid
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +39,7 @@ class Level:
     """What one level compares.
 
     Attributes:
+        loss: how, one of :data:`FEATURES`.
         fixed: ``(1, C, *shape)`` intensities, descriptors or labels.
         moving: the same of the moving image.
         fixed_mask: ``(1, 1, *shape)`` weights, or None.
@@ -45,6 +48,7 @@ class Level:
         velocity_spacing: world units between them, array order.
     """
 
+    loss: str
     fixed: Tensor
     moving: Tensor
     fixed_mask: Tensor | None
@@ -72,7 +76,7 @@ def instance_optimization(
             alone = {**options, "spacing_mm": None, "polish": "none"}
             initial = answers([Request(fixed, moving, initial)], alone)[0].transform
         for shrink, iterations in zip(options["shrink"], options["iterations"], strict=True):
-            level = _level(fixed, moving, initial, shrink, options, device)
+            level = _level(Request(fixed, moving, initial), shrink, velocity, options, device)
             if velocity is None:
                 velocity = torch.zeros(1, fixed.grid.ndim, *level.velocity_shape, device=device)
             velocity = _descend(resize_field(velocity, level.velocity_shape), level, iterations, options)
@@ -105,19 +109,22 @@ def _check(fixed: Image, moving: Image, options: Mapping[str, Any]) -> None:
 
 
 def _level(
-    fixed: Image,
-    moving: Image,
-    initial: Transform,
+    request: Request,
     shrink: float,
+    velocity: Tensor | None,
     options: Mapping[str, Any],
     device: torch.device,
 ) -> Level:
+    loss, fixed = options["loss"], request.fixed
+    if loss == "auto":
+        loss, fixed = _settled(request, velocity, options)
     finest = options["spacing_mm"] or float(fixed.grid.spacing.min())
     coarser = options["velocity_shrink"]
     grid = working_grid(fixed.grid, finest * shrink, multiple=coarser)
-    pair = bring_together(fixed, moving, initial, grid)
-    fixed_part, moving_part = FEATURES[options["loss"]](*pair)
+    pair = bring_together(fixed, request.moving, request.initial, grid)
+    fixed_part, moving_part = FEATURES[loss](*pair)
     return Level(
+        loss,
         fixed_part.to(device),
         moving_part.to(device),
         _mask(pair[0], MASK_MARGIN, device) if options["masks"] in ("fixed", "both") else None,
@@ -125,6 +132,37 @@ def _level(
         tuple(count // coarser for count in grid.shape),
         tuple(float(step) * coarser for step in grid.spacing[::-1]),
     )
+
+
+def _settled(request: Request, velocity: Tensor | None, options: Mapping[str, Any]) -> tuple[str, Image]:
+    """Return the loss that ``auto`` stands for at the alignment so far, and the fixed image for it.
+
+    Of images of two contrasts the fixed one is brought to the moving one's, where the alignment shows
+    how; else descriptors are compared. All samples are looked at: coarser ones mix tissues, and a mixture
+    of two may look like a third. Of images of several channels nothing is asked.
+
+    Raises:
+        RegistrationError: the images do not overlap, or one is constant.
+    """
+    fixed, so_far = request.fixed, request.initial
+    if len(fixed.data) > 1:
+        return "lncc", fixed
+    if velocity is not None:
+        so_far = _led_by(to_displacement_field(integrate(velocity), fixed.grid), so_far)
+    moved = bring_together(fixed, request.moving, so_far, fixed.grid)[1]
+    require_samples(moved)
+    mask = None if options["masks"] == "none" else fixed.mask
+    widths = fixed.grid.spacing[::-1] / fixed.grid.spacing.min()
+    settings = {"metric": "lncc", "margin": MARGIN_SAMPLES}
+    both = prepare(fixed.channel, moved.channel, mask, None, widths, settings)
+    if one_contrast(both):
+        return "lncc", fixed
+    brought = recolored(both, np.zeros((3, 1, 1, 1), np.float32))
+    if brought is None:
+        return "mind", fixed
+    whole = np.zeros(fixed.grid.shape, np.float32)
+    whole[both.window] = brought.fixed.reshape(whole[both.window].shape)
+    return "lncc", fixed.with_data(whole)
 
 
 def _descend(start: Tensor, level: Level, iterations: int, options: Mapping[str, Any]) -> Tensor:
@@ -154,7 +192,8 @@ def _descend(start: Tensor, level: Level, iterations: int, options: Mapping[str,
         objective.backward()
         adam.step()
     shape = "x".join(str(count) for count in level.fixed.shape[2:])
-    log.info("%s samples: %d iterations, objective %.5f", shape, len(progress.values), lowest)
+    told = shape, level.loss, len(progress.values), lowest
+    log.info("%s samples: %s, %d iterations, objective %.5f", *told)
     return best
 
 
@@ -199,13 +238,12 @@ class Progress:
 
 
 def _dissimilarity(level: Level, options: Mapping[str, Any]) -> Callable[..., Tensor]:
-    loss = options["loss"]
-    if loss == "lncc":
+    if level.loss == "lncc":
         return lambda f, w, m: losses.local_correlation(f, w, m, options["radius"], options["signed"])
-    if loss == "mi":
+    if level.loss == "mi":
         # Fixed ranges: those of the warped image would move the bins with the field.
         return lambda f, w, m: losses.mutual_information(f, w, m, ranges=((0, 1), (0, 1)))
-    if loss == "dice":
+    if level.loss == "dice":
         return losses.label_overlap
     return losses.mean_squared_error
 

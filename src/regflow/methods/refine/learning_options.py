@@ -56,9 +56,11 @@ VOXELMORPH: dict[str, dict[str, Any]] = {
 
 INSTANCE_OPTIMIZATION: dict[str, dict[str, Any]] = {
     "loss": {
-        "enum": ["lncc", "mse", "mi", "mind", "dice"],
-        "description": "lncc, mse: same contrast; mi, mind: other contrast; dice: both images' label maps",
-        "default": "lncc",
+        "enum": ["auto", "lncc", "mse", "mi", "mind", "dice"],
+        "description": "lncc, mse: same contrast; mi, mind: other contrast; dice: both images' label maps; "
+        "auto: lncc, of two contrasts with the fixed image brought to the moving one's, or mind where the "
+        "alignment does not yet show how",
+        "default": "auto",
     },
     "radius": {
         "type": "integer",

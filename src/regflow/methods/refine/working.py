@@ -67,12 +67,21 @@ def scaled(image: Image, method: str, options: Mapping[str, Any]) -> Image:
         RegistrationError: no sample lies inside the mask: the images do not overlap.
         InputError: the table has no such method, or the image is constant inside its mask.
     """
+    require_samples(image)
+    normalize = load("intensity", method)
+    return image if normalize is None else normalize(image, None, INTENSITY[method].complete(options))
+
+
+def require_samples(image: Image) -> None:
+    """Refuse an image of :func:`bring_together` without a sample in its mask.
+
+    Raises:
+        RegistrationError: so it is.
+    """
     if image.mask is not None and not image.mask.any():
         raise RegistrationError(
             "the images have no sample in common; check the initial alignment and the masks"
         )
-    normalize = load("intensity", method)
-    return image if normalize is None else normalize(image, None, INTENSITY[method].complete(options))
 
 
 def _onto(image: Image, transform: Transform | None, grid: Grid, spacing: NDArray[Any]) -> Image:
