@@ -20,6 +20,7 @@ from regflow.core.transform import Affine
 from regflow.methods.refine import METHODS
 from regflow.methods.refine.voxelmorph import voxelmorph
 from regflow.methods.refine.weights import load_network, read_weights
+from regflow.methods.refine.weights_files import find_weights
 from regflow.training import product, sources
 from regflow.training.options import MOST_BYTES, TRAIN, defaults
 from regflow.training.product import train_network
@@ -99,6 +100,21 @@ def test_nothing_is_written_when_writing_fails(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(OSError, match="the disk is gone"):
         train_network(tmp_path / "net.safetensors", settings=tiny(steps=1))
     assert [path.name for path in tmp_path.iterdir()] == ["net.training"]
+
+
+def test_a_start_brings_its_passes_but_not_how_far_they_go() -> None:
+    """A network that learns more answers more by itself."""
+    shipped = read_weights(find_weights("volumes3d"))[1]
+    assert max(shipped.relaxation) > 1
+    _, description = product._checked(tiny(start_from="volumes3d", ndim=3, side=96))
+    assert description.passes == shipped.passes
+    assert description.relaxation == ()
+
+
+@pytest.mark.parametrize("relaxation", [[1.5], [1.5, 1.5, 1.5]])
+def test_a_relaxation_is_for_every_pass(relaxation: list[float]) -> None:
+    with pytest.raises(InputError, match=f"train: relaxation: {len(relaxation)} numbers for 2 passes"):
+        product._checked(tiny(passes=[2, 1], relaxation=relaxation))
 
 
 def test_a_network_to_start_from_says_how_it_is_built(smoke: Path, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Transform, compose
 from regflow.methods.refine.velocity_torch import sample
+from regflow.methods.refine.weights import passes_for
 from regflow.methods.refine.working import bring_together, scaled, working_grid
 from regflow.metrics.jacobian import displacement_on
 from regflow.training.painted import BACKGROUND_WEIGHT
@@ -114,11 +115,10 @@ def cohort(settings: Mapping[str, Any], seed: int) -> Cohort:
         picked = np.random.default_rng(seed).choice(len(rows), MOST_PAIRS, replace=False)
         log.warning("train: %d pairs picked of the cohort's %d", MOST_PAIRS, len(rows))
         rows = [rows[number] for number in sorted(picked)]
-    spacings = [settings["spacing"] * shrink for shrink in settings["passes"]]
     pairs = []
     for number, row in enumerate(rows, start=1):
         try:
-            pairs.append(_levels(row, given, spacings))
+            pairs.append(_levels(row, given, settings))
         except (InputError, RegistrationError) as error:
             log.warning("train: %s is left out: %s", row["sample"], error)
             continue
@@ -195,11 +195,12 @@ def _tensor(channels: NDArray[Any], mirrored: Sequence[int]) -> torch.Tensor:
     return torch.from_numpy(np.array(turned, np.float32))
 
 
-def _levels(row: Mapping[str, Any], given: Mapping[str, Any], spacings: Sequence[float]) -> list[Aligned]:
+def _levels(row: Mapping[str, Any], given: Mapping[str, Any], settings: Mapping[str, Any]) -> list[Aligned]:
+    """Return a pair as it is seen in each pass that its images are fine enough for."""
     fixed, moving, start, end = _registered(row, given)
     levels = []
-    for spacing in spacings:
-        grid = working_grid(fixed.grid, spacing)
+    for shrink in passes_for(settings["passes"], settings["spacing"], float(fixed.grid.spacing.min())):
+        grid = working_grid(fixed.grid, shrink * settings["spacing"])
         both = bring_together(fixed, moving, start, grid)
         seen = np.ones(grid.shape, dtype=bool) if both[0].mask is None else both[0].mask
         still, moved = (scaled(image, "percentile", PERCENTILES).channel.astype(np.float32) for image in both)

@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -129,8 +129,9 @@ class Run:
 
 def describe(settings: Mapping[str, Any]) -> Description:
     """Return the network that the settings ask for."""
+    relaxation = tuple(settings["relaxation"])
     if settings["start_from"]:
-        return read_weights(find_weights(settings["start_from"]))[1]
+        return replace(read_weights(find_weights(settings["start_from"]))[1], relaxation=relaxation)
     channels = tuple(settings["channels"])
     low, high = SAMPLED_RANGE
     return Description(
@@ -146,7 +147,7 @@ def describe(settings: Mapping[str, Any]) -> Description:
         search=settings["search"],
         fine_search=settings["fine_search"],
         passes=tuple(settings["passes"]),
-        relaxation=tuple(settings["relaxation"]),
+        relaxation=relaxation,
     )
 
 

@@ -115,7 +115,7 @@ TRAIN: dict[str, dict[str, Any]] = {
     "start_from": {
         "type": ["string", "null"],
         "description": "trained network to go on from: a .safetensors file, or a name in resources/weights; "
-        "its channels, fold, searches, passes and relaxation count",
+        "its channels, fold, searches and passes count",
         "default": None,
     },
     "steps": {

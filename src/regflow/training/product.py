@@ -23,8 +23,9 @@ from regflow.training.settings import checksums
 
 log = logging.getLogger(__name__)
 
-OF_START = ("ndim", "channels", "fold", "search", "fine_search", "spacing", "passes", "relaxation")
-"""Settings that a network to start from brings along."""
+OF_START = ("ndim", "channels", "fold", "search", "fine_search", "spacing", "passes")
+"""Settings that a network to start from brings along. Not its relaxation: a network that learns more goes
+farther by itself."""
 
 
 def train_network(

@@ -32,7 +32,7 @@ from regflow.methods.refine.velocity_torch import (
     sample,
     to_displacement_field,
 )
-from regflow.methods.refine.weights import Description, load_network
+from regflow.methods.refine.weights import Description, load_network, passes_for
 from regflow.methods.refine.weights_files import find_weights
 from regflow.methods.refine.working import bring_together, working_grid
 
@@ -208,16 +208,13 @@ def ask(
 def _passes(
     description: Description, fixed: Image, spacing: float, options: Mapping[str, Any]
 ) -> Sequence[float]:
-    """Return the passes that the network is asked for about an image; the first one always.
-
-    A pass finer than the images it was trained on is for images that are as fine.
-    """
-    own = fixed.grid.spacing.min()
+    """Return the passes that the network is asked for about an image; the first one always."""
+    own = float(fixed.grid.spacing.min())
     if options["polish"] == "none" or options["passes"] == "all":
-        chosen = takewhile(lambda shrink: shrink >= 1 or shrink * spacing >= own, description.passes)
+        chosen = passes_for(description.passes, spacing, own)
     else:
-        chosen = takewhile(lambda shrink: shrink * spacing > POLISHED * own, description.passes)
-    return tuple(chosen) or description.passes[:1]
+        chosen = tuple(takewhile(lambda shrink: shrink * spacing > POLISHED * own, description.passes))
+    return chosen or description.passes[:1]
 
 
 def _box(fixed: Image, spacing: float) -> Box:

@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -201,6 +202,14 @@ def _description(path: Path, content: Any) -> Description:
     description = Description(**{**content, **lists})
     check_relaxation(description.passes, description.relaxation, str(path))
     return description
+
+
+def passes_for(passes: Sequence[float], spacing: float, own: float) -> tuple[float, ...]:
+    """Return the passes for images whose finest spacing is ``own``.
+
+    One finer than the network's ``spacing`` is for images that are as fine; none follows one left out.
+    """
+    return tuple(takewhile(lambda shrink: shrink >= 1 or shrink * spacing >= own, passes))
 
 
 def check_relaxation(passes: Sequence[float], relaxation: Sequence[float], where: str) -> None:
