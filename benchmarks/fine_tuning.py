@@ -36,7 +36,7 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--start", default="volumes3d", help="the network to start from")
     parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--rate", type=float, default=3e-4)
+    parser.add_argument("--rate", type=float, default=5e-4)
     options = parser.parse_args()
     rows = [run(name, make, options) for name, make in COHORTS.items()]
     print_table(rows, COLUMNS)
@@ -80,8 +80,10 @@ def _study(folder: Path, fixed: Image, source: Image, options: argparse.Namespac
         "shares": {"cohort": 1},
         "steps": options.steps,
         "rate": options.rate,
+        "side": 64,
+        "batch": 1,
         "warmup": 20,
-        "average": 0.98,
+        "average": 0.997,
         "validate_every": options.steps,
         "device": "cpu",
     }

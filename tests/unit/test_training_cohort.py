@@ -19,10 +19,13 @@ from regflow.core.transform import Transform
 from regflow.methods.refine import METHODS
 from regflow.methods.refine.velocity_torch import sample
 from regflow.methods.refine.voxelmorph import voxelmorph
-from regflow.methods.refine.weights import read_weights, save_weights
-from regflow.training import sources
-from regflow.training.cohort import BARE, Aligned, Cohort, _axes, _rest, _told, cohort
+from regflow.methods.refine.weights import Description, read_weights, save_weights
+from regflow.methods.refine.weights_files import find_weights
+from regflow.training import objective, passes, sources
+from regflow.training.cohort import BARE, Cohort, _axes, _met, _told, cohort
 from regflow.training.painted import BACKGROUND_WEIGHT
+from regflow.training.pairs import Pair, collate
+from regflow.training.passes import Aligned, best_relaxation
 from regflow.training.product import train_network
 from regflow.training.settings import training_settings
 
@@ -97,25 +100,89 @@ def test_what_the_study_finds_is_the_truth_of_a_pair(two: Cohort) -> None:
     assert np.mean(gained) > 0.02
 
 
-@pytest.mark.parametrize("begun", [0.0, 0.3, 0.8])
-def test_the_rest_of_a_way_leads_on_from_what_has_gone(begun: float) -> None:
-    rows, cols = np.indices((24, 28), np.float32)
-    way = np.stack([2 * np.sin(cols / 6), 1.5 * np.cos(rows / 7)])
-    rest = _rest(way, begun)
-    reached = torch.from_numpy(rest)[None]
-    whole = reached + begun * sample(torch.from_numpy(way)[None], reached)
-    assert np.abs(whole[0].numpy() - way).max() < 0.05
+def told(level: Aligned, axes: list[Any], mirrored: tuple[int, ...] = ()) -> Pair:
+    return _told(_met(level, 1, axes, mirrored), level, axes, mirrored)
 
 
-def test_a_mirrored_patch_has_a_mirrored_truth(two: Cohort) -> None:
+def test_a_mirrored_patch_has_mirrored_vectors(two: Cohort) -> None:
     level = two.pairs[0][0]
+    level = replace(level, begun=(level.found / 2).astype(np.float16))
     axes = _axes(level.inside[0], (16, 16, 16), level.fixed.shape)
-    plain, turned = (_told(level, axes, mirrored, 0.4) for mirrored in ((), (0, 2)))
-    assert plain.truth is not None
-    assert turned.truth is not None
+    plain, turned = (told(level, axes, mirrored) for mirrored in ((), (0, 2)))
     signs = torch.tensor([-1.0, 1.0, -1.0]).view(3, 1, 1, 1)
-    torch.testing.assert_close(turned.truth, signs * plain.truth.flip(1, 3), rtol=0, atol=1e-6)
+    for before, after in ((plain.truth, turned.truth), (plain.begun, turned.begun)):
+        assert before is not None
+        assert after is not None
+        assert before.abs().max() > 0.1
+        torch.testing.assert_close(after, signs * before.flip(1, 3), rtol=0, atol=1e-6)
     torch.testing.assert_close(turned.moving, plain.moving.flip(1, 3), rtol=0, atol=1e-6)
+
+
+def test_where_a_patch_is_cut_off_nothing_is_learned(two: Cohort) -> None:
+    """What belongs there may lie outside; at the image's own border it does not."""
+    level = two.pairs[0][0]
+    low = tuple(np.arange(16) for _ in range(3))
+    known = told(level, list(low)).known
+    assert known is not None
+    assert (known[0, :12, :12, :12] > 0).all()
+    for axis in range(3):
+        assert not known[0].narrow(axis, 12, 4).any()
+
+
+def test_patches_after_the_first_pass_know_what_it_found(study: dict[str, Any]) -> None:
+    """A network to start from goes ahead with its passes; two at one spacing are met one after the other."""
+    settings = first_rows(study, 1)
+    settings |= {"start_from": "volumes3d", "fold": 2, "spacing": 2.0, "passes": [2.0, 1.0, 1.0]}
+    levels = cohort({**settings, "relaxation": [1.0, 1.6, 1.3]}, seed=0).pairs[0]
+    assert [level.relaxation for level in levels] == [(1.0,), (1.6, 1.3)]
+    assert [level.spacing for level in levels] == [4.0, 2.0]
+    first, second = levels
+    assert not first.begun.any()
+    rests = [
+        np.linalg.norm(part.astype(np.float32), axis=0)[second.seen].mean()
+        for part in (second.found, second.found - second.begun)
+    ]
+    assert rests[1] < 0.95 * rests[0]
+    drawn = Cohort([levels], bare=0.0)
+    met = {drawn((16, 16, 16), np.random.default_rng(seed)).relaxation for seed in range(20)}
+    assert met == {(1.0,), (1.6,), (1.6, 1.3)}
+
+
+def aligned(found: tuple[float, float], passes: int) -> Aligned:
+    """A pair of empty images of which a displacement is known."""
+    image = np.zeros((16, 16), np.float32)
+    field = np.broadcast_to(np.array(found, np.float16)[:, None, None], (2, 16, 16))
+    inside = np.array([[4, 4], [9, 7]], np.int32)
+    at = {"spacing": 2.0, "relaxation": (1.0,) * passes, "begun": np.zeros_like(field)}
+    return Aligned(image, image, field, image == 0, inside, **at)
+
+
+@pytest.mark.parametrize(
+    ("found", "expected", "left"), [(1.6, (1.6, 0.7), 0), (3.5, (1.6, 1.9), 0), (4.8, (1.9, 1.9), 2)]
+)
+def test_how_far_passes_best_go_is_measured(
+    found: float, expected: tuple[float, float], left: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network that answers 1 sample everywhere; a pass that no pair is fine enough for stays as it was."""
+    constant = lambda *seen: torch.ones(1, 2, 16, 16)  # noqa: E731
+    monkeypatch.setattr(passes, "velocity_of", constant)
+    flat = Description(2, (4, 4), 4, (4,), 2.0, {}, half_resolution=False, passes=(1, 1), relaxation=(1, 0.7))
+    count = 1 if expected[1] == 0.7 else 2
+    relaxation, distance = best_relaxation(torch.nn.Identity(), flat, [[aligned((found, found), count)]])
+    assert relaxation == expected
+    assert distance == pytest.approx(left * np.sqrt(2), abs=0.02)
+
+
+def test_answers_after_one_another_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pairs that are asked about more often than others share a batch with them."""
+    constant = lambda *seen: torch.ones(2, 2, 8, 8)  # noqa: E731
+    monkeypatch.setattr(objective, "velocity_of", constant)
+    image, half = torch.zeros(1, 8, 8), torch.full((2, 8, 8), 0.5)
+    batch = collate([Pair(image, image, relaxation=(1.6, 1.3)), Pair(image, image, begun=half)])
+    flat = Description(2, (4, 4), 4, (4,), 1.0, {}, half_resolution=False)
+    found = objective.answer(torch.nn.Identity(), flat, batch)
+    assert found.displacement.mean(dim=(1, 2, 3)).tolist() == pytest.approx([2.9, 1.5])
+    assert found.velocity.mean(dim=(1, 2, 3)).tolist() == pytest.approx([1.3, 1.0])
 
 
 def test_patches_of_aligned_pairs_are_drawn(two: Cohort) -> None:
@@ -151,15 +218,16 @@ def test_a_pair_that_cannot_be_aligned_is_left_out(
 def test_small_images_are_continued_to_the_size_of_a_patch() -> None:
     image = np.arange(20, dtype=np.float32).reshape(4, 5)
     way = np.zeros((2, 4, 5), np.float16)
-    level = Aligned(image, image, way, np.ones(image.shape, bool), np.array([[1, 2]]))
+    level = Aligned(image, image, way, np.ones(image.shape, bool), np.array([[1, 2]]), 1.0, (1.0,), way)
     for bare in (0.0, 1.0):
         pair = Cohort([[level]], bare=bare)((8, 4), np.random.default_rng(2))
         assert pair.fixed.shape == pair.moving.shape == (1, 8, 4)
         assert set(np.unique(pair.fixed)) <= set(np.unique(image))
     assert pair.known is None
-    known = _told(level, _axes(np.array([1, 2]), (8, 4), image.shape), (), 0.0).known
+    known = told(level, _axes(np.array([1, 2]), (8, 4), image.shape)).known
     assert known is not None
-    assert known.sum() == 16
+    # Four rows of the image, and of four of its five columns the one beside the cut teaches nothing.
+    assert known.sum() == 12
 
 
 def test_a_cohort_without_sheet_or_of_scenes_is_refused(study: dict[str, Any]) -> None:
@@ -210,3 +278,20 @@ def test_fine_tuning_improves_held_out_pairs_of_the_cohort(
     figures = read_weights(tuned)[1].notes["figures"]
     assert figures["epe"] < figures["epe_start"]
     assert "real pairs of the user's own" in tuned.with_suffix(".md").read_text(encoding="utf-8")
+
+
+def test_a_network_that_learned_nothing_good_is_not_kept(
+    study: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its start is, and how far its passes go is measured all the same."""
+    settings = first_rows(study, 1)
+    wild = {"start_from": "volumes3d", "side": 32, "steps": 2, "rate": 0.05, "warmup": 0, "average": 0.0}
+    wild |= {"validation_pairs": 1, "validate_every": 2, "workers": 0, "batch": 1, "device": "cpu"}
+    tuned = train_network(tmp_path / "tuned.safetensors", settings={**settings, **wild})
+    assert tuned is not None
+    (weights, description), (start, shipped) = read_weights(tuned), read_weights(find_weights("volumes3d"))
+    assert description.notes["kept"]
+    assert all(torch.equal(weights[name], start[name]) for name in start)
+    assert description.passes == shipped.passes
+    assert "the weights of the network to start from are kept" in caplog.text
+    assert "kept" in tuned.with_suffix(".md").read_text(encoding="utf-8")

@@ -102,13 +102,21 @@ def test_nothing_is_written_when_writing_fails(tmp_path: Path, monkeypatch: pyte
     assert [path.name for path in tmp_path.iterdir()] == ["net.training"]
 
 
-def test_a_start_brings_its_passes_but_not_how_far_they_go() -> None:
-    """A network that learns more answers more by itself."""
+def test_a_start_brings_its_passes_and_how_far_they_go() -> None:
     shipped = read_weights(find_weights("volumes3d"))[1]
     assert max(shipped.relaxation) > 1
     _, description = product._checked(tiny(start_from="volumes3d", ndim=3, side=96))
     assert description.passes == shipped.passes
-    assert description.relaxation == ()
+    assert description.relaxation == shipped.relaxation
+
+
+def test_the_average_of_a_tuned_network_begins_at_its_start(smoke: Path, tmp_path: Path) -> None:
+    settings = tiny(start_from=str(smoke), steps=1, rate=1e-2, warmup=0, average=0.99)
+    found = train_network(tmp_path / "tuned.safetensors", settings=settings)
+    assert found is not None
+    before, after = read_weights(smoke)[0], read_weights(found)[0]
+    moved = max(float((after[name] - before[name]).abs().max()) for name in before)
+    assert 0 < moved <= 1.01e-4
 
 
 @pytest.mark.parametrize("relaxation", [[1.5], [1.5, 1.5, 1.5]])

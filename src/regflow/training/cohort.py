@@ -2,30 +2,33 @@
 
 They teach in two ways. The study's own stages register each pair once, at leisure, and the network
 learns to see at a glance what they found. Or the likeness of the images teaches, without any truth.
+A network that is trained on meets every pair as its passes do: after what those before have found.
 """
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.ndimage import map_coordinates
 
 from regflow.core.boxes import some_inside
 from regflow.core.errors import InputError, RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Transform, compose
-from regflow.methods.refine.velocity_torch import sample
-from regflow.methods.refine.weights import passes_for
+from regflow.methods.refine.network import Network
+from regflow.methods.refine.weights import Description, load_network, passes_for
+from regflow.methods.refine.weights_files import find_weights
 from regflow.methods.refine.working import bring_together, scaled, working_grid
 from regflow.metrics.jacobian import displacement_on
 from regflow.training.painted import BACKGROUND_WEIGHT
 from regflow.training.painting import SAMPLED_RANGE
 from regflow.training.pairs import Pair
+from regflow.training.passes import Aligned, displacements_before
 
 log = logging.getLogger(__name__)
 
@@ -37,33 +40,12 @@ PERCENTILES = dict(zip(("low", "high"), SAMPLED_RANGE, strict=True))
 """As networks are fed (``Description.intensity``)."""
 BARE = 0.5
 """How often a pair is drawn without what was found, where its likeness is to teach as well."""
-BEGUN = 0.5
-"""How often a part of the way is gone already, as before a network's later passes."""
-TURNS = 4
-"""Of the fixed-point iteration for the rest of the way."""
+UNSURE = 12
+"""Samples from where a patch is cut off in which nothing is learned, or a quarter of a smaller patch:
+what belongs there may lie outside, and a network that learns to guess it guesses in whole images too."""
 
-Array = NDArray[np.float32]
 Index = NDArray[np.intp]
-
-
-@dataclass(frozen=True, eq=False)
-class Aligned:
-    """A pair at the spacing of one pass.
-
-    Attributes:
-        fixed: ``(*shape)``, 0 to 1.
-        moving: the same, brought onto the fixed image's grid by the affine transform.
-        found: ``(d, *shape)`` float16, from a fixed sample to its partner in ``moving``, samples, as the
-            study's stages have it.
-        seen: ``(*shape)``, the object.
-        inside: indices ``(n, d)`` of some samples of the object.
-    """
-
-    fixed: Array
-    moving: Array
-    found: NDArray[np.float16]
-    seen: NDArray[np.bool_]
-    inside: NDArray[np.int32]
+Start = tuple[Network, Description]
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +53,7 @@ class Cohort:
     """Draws patches of pairs.
 
     Attributes:
-        pairs: each at every pass's spacing.
+        pairs: each level by level.
         bare: how often a pair is drawn without truth.
     """
 
@@ -79,16 +61,15 @@ class Cohort:
     bare: float
 
     def __call__(self, shape: Sequence[int], rng: np.random.Generator) -> Pair:
-        """Draw a patch of any pair at any pass's spacing, mirrored now and then."""
+        """Draw a patch of any pair as any pass meets it, mirrored now and then."""
         levels = self.pairs[int(rng.integers(len(self.pairs)))]
-        level = levels[int(rng.integers(len(levels)))]
+        passes = [(level, count + 1) for level in levels for count in range(len(level.relaxation))]
+        level, count = passes[int(rng.integers(len(passes)))]
         center = level.inside[int(rng.integers(len(level.inside)))]
         mirrored = tuple(axis for axis in range(len(shape)) if rng.random() < 0.5)
         axes = _axes(center, shape, level.fixed.shape)
-        if rng.random() < self.bare:
-            return _bare(level, axes, mirrored)
-        begun = rng.uniform(0, 1) if rng.random() < BEGUN else 0.0
-        return _told(level, axes, mirrored, begun)
+        pair = _met(level, count, axes, mirrored)
+        return pair if rng.random() < self.bare else _told(pair, level, axes, mirrored)
 
 
 def cohort(settings: Mapping[str, Any], seed: int) -> Cohort:
@@ -115,10 +96,13 @@ def cohort(settings: Mapping[str, Any], seed: int) -> Cohort:
         picked = np.random.default_rng(seed).choice(len(rows), MOST_PAIRS, replace=False)
         log.warning("train: %d pairs picked of the cohort's %d", MOST_PAIRS, len(rows))
         rows = [rows[number] for number in sorted(picked)]
+    start = None
+    if settings["start_from"]:
+        start = load_network(find_weights(settings["start_from"]), torch.device("cpu"))
     pairs = []
     for number, row in enumerate(rows, start=1):
         try:
-            pairs.append(_levels(row, given, settings))
+            pairs.append(_levels(row, given, settings, start))
         except (InputError, RegistrationError) as error:
             log.warning("train: %s is left out: %s", row["sample"], error)
             continue
@@ -129,45 +113,43 @@ def cohort(settings: Mapping[str, Any], seed: int) -> Cohort:
     return Cohort(pairs, (BARE if weights["truth"] else 1.0) if weights["similarity"] else 0.0)
 
 
-def _bare(level: Aligned, axes: Sequence[Index], mirrored: Sequence[int]) -> Pair:
-    fixed, moving = (_tensor(_patch(image, axes)[None], mirrored) for image in (level.fixed, level.moving))
-    return Pair(fixed, moving)
-
-
-def _told(level: Aligned, axes: Sequence[Index], mirrored: Sequence[int], begun: float) -> Pair:
-    """Cut a patch out with what was found for a truth.
+def _met(level: Aligned, count: int, axes: Sequence[Index], mirrored: Sequence[int]) -> Pair:
+    """Cut a patch out.
 
     Args:
         level: the pair.
+        count: the pass that meets it, counted at this level.
         axes: indices of the patch along each axis.
         mirrored: axes to turn around.
-        begun: the part of the way by which the moving image is brought nearer beforehand, 0 to 1.
     """
-    way = _patch(level.found, axes).astype(np.float32)
-    places = np.stack(np.meshgrid(*axes, indexing="ij")) + np.float32(begun) * way
-    moving = map_coordinates(level.moving, places, np.float32, order=1, mode="nearest")
+    fixed, moving = (_tensor(_patch(image, axes)[None], mirrored) for image in (level.fixed, level.moving))
+    return Pair(
+        fixed, moving, begun=_vectors(level.begun, axes, mirrored), relaxation=level.relaxation[:count]
+    )
+
+
+def _told(pair: Pair, level: Aligned, axes: Sequence[Index], mirrored: Sequence[int]) -> Pair:
+    """Add what was found to a patch, for a truth."""
     known = np.where(_patch(level.seen, axes), np.float32(1), np.float32(BACKGROUND_WEIGHT))
     for axis, index in enumerate(axes):
-        outside = (index < 0) | (index >= level.seen.shape[axis])
-        np.moveaxis(known, axis, 0)[outside] = 0
-    truth = _tensor(_rest(way, begun), mirrored)
-    truth[list(mirrored)] *= -1
-    fixed = _patch(level.fixed, axes)
-    images = [_tensor(image[None], mirrored) for image in (fixed, moving)]
-    return Pair(images[0], images[1], truth, _tensor(known[None], mirrored))
+        np.moveaxis(known, axis, 0)[_unsure(index, level.seen.shape[axis])] = 0
+    truth = _vectors(level.found, axes, mirrored)
+    return replace(pair, truth=truth, known=_tensor(known[None], mirrored))
 
 
-def _rest(way: Array, begun: float) -> Array:
-    """Return what is left of a way ``(d, *shape)`` in samples, of which every place has gone a part.
+def _unsure(index: Index, length: int) -> NDArray[np.bool_]:
+    """Return which indices along an axis lie outside an image, or near where a patch of it is cut off."""
+    margin = min(UNSURE, len(index) // 4)
+    low = index[0] + margin if index[0] > 0 else 0
+    high = index[-1] - margin if index[-1] < length - 1 else length - 1
+    return np.asarray((index < low) | (index > high))
 
-    At ``x`` the image shows what lay at ``x + begun way(x)``, so the rest ``r`` solves
-    ``r(x) = way(x) - begun way(x + r(x))``.
-    """
-    whole = torch.from_numpy(way)[None]
-    rest = (1 - begun) * whole
-    for _ in range(TURNS if begun else 0):
-        rest = whole - begun * sample(whole, rest)
-    return np.asarray(rest[0].numpy())
+
+def _vectors(field: NDArray[Any], axes: Sequence[Index], mirrored: Sequence[int]) -> torch.Tensor:
+    """Cut a patch out of displacements ``(d, *shape)``; where axes are turned around, they are too."""
+    patch = _tensor(_patch(field, axes), mirrored)
+    patch[list(mirrored)] *= -1
+    return patch
 
 
 def _axes(center: NDArray[np.int32], shape: Sequence[int], bounds: Sequence[int]) -> list[Index]:
@@ -195,21 +177,36 @@ def _tensor(channels: NDArray[Any], mirrored: Sequence[int]) -> torch.Tensor:
     return torch.from_numpy(np.array(turned, np.float32))
 
 
-def _levels(row: Mapping[str, Any], given: Mapping[str, Any], settings: Mapping[str, Any]) -> list[Aligned]:
-    """Return a pair as it is seen in each pass that its images are fine enough for."""
-    fixed, moving, start, end = _registered(row, given)
+def _levels(
+    row: Mapping[str, Any], given: Mapping[str, Any], settings: Mapping[str, Any], start: Start | None
+) -> list[Aligned]:
+    """Return a pair as each pass meets it that its images are fine enough for."""
+    fixed, moving, affine, end = _registered(row, given)
+    passes = passes_for(settings["passes"], settings["spacing"], float(fixed.grid.spacing.min()))
+    unit = settings["fold"] if start is None else start[1].shrink
+    factors = iter(settings["relaxation"] or [1.0] * len(passes))
     levels = []
-    for shrink in passes_for(settings["passes"], settings["spacing"], float(fixed.grid.spacing.min())):
-        grid = working_grid(fixed.grid, shrink * settings["spacing"])
-        both = bring_together(fixed, moving, start, grid)
+    for shrink, run in groupby(passes):
+        grid = working_grid(fixed.grid, shrink * settings["spacing"], unit)
+        both = bring_together(fixed, moving, affine, grid)
         seen = np.ones(grid.shape, dtype=bool) if both[0].mask is None else both[0].mask
         still, moved = (scaled(image, "percentile", PERCENTILES).channel.astype(np.float32) for image in both)
-        found = _displacement(grid, start, end).astype(np.float16)
-        levels.append(Aligned(still, moved, found, seen, some_inside(seen, CENTERS)))
-    return levels
+        found = _displacement(grid, affine, end).astype(np.float16)
+        levels.append(
+            Aligned(
+                *(still, moved, found, seen, some_inside(seen, CENTERS)),
+                spacing=shrink * settings["spacing"],
+                relaxation=tuple(next(factors) for _ in run),
+                begun=np.zeros_like(found),
+            )
+        )
+    if start is None:
+        return levels
+    before = displacements_before(*start, levels)
+    return [replace(level, begun=begun) for level, begun in zip(levels, before, strict=True)]
 
 
-def _displacement(grid: Grid, start: Transform, end: Transform) -> Array:
+def _displacement(grid: Grid, start: Transform, end: Transform) -> NDArray[np.float32]:
     """Return where ``end`` leads, seen through ``start``: ``(d, *shape)`` in samples, array order."""
     vectors = displacement_on(compose(end, start.inverse()), grid)
     to_samples = np.linalg.inv(grid.affine[: grid.ndim, : grid.ndim])

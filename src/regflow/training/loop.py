@@ -26,9 +26,11 @@ from regflow.methods.refine.weights import (
 )
 from regflow.methods.refine.weights_files import find_weights
 from regflow.training.board import Board
+from regflow.training.cohort import Cohort
 from regflow.training.objective import answer, end_point_errors, objective
 from regflow.training.painting import SAMPLED_RANGE
 from regflow.training.pairs import Batch, Mixture
+from regflow.training.passes import best_relaxation
 from regflow.training.processes import Processes
 from regflow.training.sources import build_mixture
 from regflow.training.state import State, load_state, save_state
@@ -40,6 +42,8 @@ VALIDATION_START = 1 << 40
 """Number of the first validation pair: training never comes so far."""
 AHEAD = 2
 """Batches that each drawing process has ready while the network computes."""
+MEASURED = 4
+"""Pairs of a cohort on which it is measured how far a network's passes best go."""
 MAY_CHANGE = {
     *("steps", "validate_every", "precision", "device", "workers"),
     *("name", "license", "about"),
@@ -54,6 +58,8 @@ class Trained:
     Attributes:
         network: with the averaged weights.
         description: how it is built and fed.
+        kept: whether these are the weights of the network to start from, because on the cohort's pairs
+            they are nearer to what the study found.
         history: rows of figures, one per validation.
         seconds: of computing.
         device: its name.
@@ -61,6 +67,7 @@ class Trained:
 
     network: nn.Module
     description: Description
+    kept: bool
     history: list[dict[str, float]]
     seconds: float
     device: str
@@ -110,9 +117,7 @@ def train(
             _climb(run, board, checkpoint, fixed_settings, workers, stop_after)
         if state.step < settings["steps"] or not processes.first:
             return None
-        network = build_network(description)
-        network.load_state_dict({name: value.cpu() for name, value in state.average.items()})
-        return Trained(network.eval(), description, state.history, state.seconds, _name(where))
+        return _finished(run)
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,9 +134,8 @@ class Run:
 
 def describe(settings: Mapping[str, Any]) -> Description:
     """Return the network that the settings ask for."""
-    relaxation = tuple(settings["relaxation"])
     if settings["start_from"]:
-        return replace(read_weights(find_weights(settings["start_from"]))[1], relaxation=relaxation)
+        return read_weights(find_weights(settings["start_from"]))[1]
     channels = tuple(settings["channels"])
     low, high = SAMPLED_RANGE
     return Description(
@@ -147,8 +151,40 @@ def describe(settings: Mapping[str, Any]) -> Description:
         search=settings["search"],
         fine_search=settings["fine_search"],
         passes=tuple(settings["passes"]),
-        relaxation=relaxation,
+        relaxation=tuple(settings["relaxation"]),
     )
+
+
+def _finished(run: Run) -> Trained:
+    """Return the averaged network, or after a cohort what serves it best."""
+    trained = build_network(run.description)
+    trained.load_state_dict({name: value.cpu() for name, value in run.state.average.items()})
+    description = run.description
+    network: nn.Module = trained.eval()
+    cohort = run.mixture.sources.get("cohort")
+    if isinstance(cohort, Cohort):
+        network, relaxation = _best_on(cohort, run, network)
+        description = replace(description, relaxation=relaxation)
+    kept = network is not trained
+    return Trained(network, description, kept, run.state.history, run.state.seconds, _name(run.device))
+
+
+def _best_on(cohort: Cohort, run: Run, trained: nn.Module) -> tuple[nn.Module, tuple[float, ...]]:
+    """Return the trained network or its start, whichever serves a cohort better, and its relaxation there."""
+    networks = {"the trained network": trained}
+    if run.settings["start_from"]:
+        start, _ = load_network(find_weights(run.settings["start_from"]), torch.device("cpu"))
+        networks["its start"] = start
+    measured = {
+        name: best_relaxation(each, run.description, cohort.pairs[:MEASURED])
+        for name, each in networks.items()
+    }
+    for name, (relaxation, distance) in measured.items():
+        log.info("train: %s, relaxation %s, ends %.3f from what was found", name, relaxation, distance)
+    best = min(measured, key=lambda name: measured[name][1])
+    if networks[best] is not trained:
+        log.warning("train: the weights of the network to start from are kept: they serve the cohort better")
+    return networks[best], measured[best][0]
 
 
 def rate_at(step: int, settings: Mapping[str, Any]) -> float:
@@ -253,8 +289,9 @@ def _step(run: Run, network: nn.Module, batch: Batch) -> dict[str, float]:
     nn.utils.clip_grad_norm_(state.network.parameters(), settings["clip"])
     state.adam.step()
     state.step += 1
-    # Early on the average follows faster: the first weights mean nothing.
-    decay = min(settings["average"], (1 + state.step) / (10 + state.step))
+    # Early on the average follows faster, unless it begins at weights that mean something.
+    soonest = 1.0 if settings["start_from"] else (1 + state.step) / (10 + state.step)
+    decay = min(settings["average"], soonest)
     _follow(state.average, state.network.state_dict(), decay)
     return told
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from regflow.methods.refine import losses_torch as losses
 from regflow.methods.refine.network import Network, Seen, network_velocity, seen_by, shown
-from regflow.methods.refine.velocity_torch import integrate, resize_field, sample
+from regflow.methods.refine.velocity_torch import compose, integrate, resize_field, sample
 from regflow.methods.refine.weights import Description
 from regflow.training.pairs import Batch
 
@@ -22,7 +22,7 @@ class Answer:
     """A network's answer for a batch.
 
     Attributes:
-        velocity: ``(N, d, *coarse)`` in samples of its own grid.
+        velocity: ``(N, d, *coarse)`` in samples of its own grid, as far as it is followed.
         displacement: ``(N, d, *shape)`` in samples of the images.
     """
 
@@ -31,13 +31,37 @@ class Answer:
 
 
 def answer(network: Network, description: Description, batch: Batch) -> Answer:
-    """Let the network answer for both orders of every pair; the average is antisymmetric."""
-    seen = seen_by(description, torch.cat([batch.fixed, batch.moving]))
+    """Let the network answer for both orders of every pair, as often as ``batch.relaxation`` says.
+
+    Of several answers one after the other the last one alone learns: what it sees is what those before
+    it leave over, as in a network's later passes.
+    """
+    factors = batch.relaxation.view(*batch.relaxation.shape, *[1] * (batch.fixed.ndim - 1)).unbind(dim=1)
+    before = batch.begun
+    with torch.no_grad():
+        for factor in factors[:-1]:
+            before = _step(factor * _rest(network, description, batch, before), before)
+    velocity = factors[-1] * _rest(network, description, batch, before)
+    return Answer(velocity, _step(velocity, before))
+
+
+def _rest(network: Network, description: Description, batch: Batch, before: Tensor) -> Tensor:
+    """Ask for the way that is left."""
+    moving = sample(batch.moving, before) if before.any() else batch.moving
+    return velocity_of(network, description, batch.fixed, moving)
+
+
+def velocity_of(network: Network, description: Description, fixed: Tensor, moving: Tensor) -> Tensor:
+    """Return the velocity of pairs ``(N, 1, *shape)``; the average of both orders is antisymmetric."""
+    seen = seen_by(description, torch.cat([fixed, moving]))
     both = shown(description, seen, _swapped(seen))
     there, back = network_velocity(network, description, both).chunk(2)
-    velocity = (there - back) / 2
-    displacement = resize_field(integrate(velocity), batch.fixed.shape[2:])
-    return Answer(velocity, displacement)
+    return (there - back) / 2
+
+
+def _step(velocity: Tensor, before: Tensor) -> Tensor:
+    """Return the displacement of following a velocity, then what is known before."""
+    return compose(resize_field(integrate(velocity), before.shape[2:]), before)
 
 
 def _swapped(seen: Seen) -> Seen:

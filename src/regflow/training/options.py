@@ -109,13 +109,13 @@ TRAIN: dict[str, dict[str, Any]] = {
         "type": "array",
         "items": {"type": "number", "exclusiveMinimum": 0},
         "description": "how far each pass goes when the network is used, times what it answers, a number "
-        "for each; none for 1. More than 1 helps where validation shows answers too small",
+        "for each; none for 1. Of the share `cohort` it is measured on pairs at the end",
         "default": [],
     },
     "start_from": {
         "type": ["string", "null"],
         "description": "trained network to go on from: a .safetensors file, or a name in resources/weights; "
-        "its channels, fold, searches and passes count",
+        "its channels, fold, searches, passes and relaxation count",
         "default": None,
     },
     "steps": {

@@ -24,6 +24,10 @@ class Pair:
         fixed_parts: ``(DICE_LABELS, *shape)``: where each of some labels is, 0 or 1; None without.
         moving_parts: the same of the moving image.
         alike: whether both images have the same contrast.
+        begun: displacement ``(d, *shape)`` in samples of which is known before the network is asked; None
+            for none.
+        relaxation: how far a network's velocities are followed, one answer after the other; the last is to
+            learn.
     """
 
     fixed: Tensor
@@ -33,6 +37,8 @@ class Pair:
     fixed_parts: Tensor | None = None
     moving_parts: Tensor | None = None
     alike: bool = False
+    begun: Tensor | None = None
+    relaxation: tuple[float, ...] = (1.0,)
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +54,8 @@ class Batch:
         moving_parts: ``(N, DICE_LABELS, *shape)``.
         alike: ``(N,)``, 1 where contrasts agree, else 0.
         unlabeled: ``(N,)``, 1 where there is neither truth nor label.
+        begun: ``(N, d, *shape)``.
+        relaxation: ``(N, T)``, of the answers one after the other; 0 before a pair's first one.
     """
 
     fixed: Tensor
@@ -58,6 +66,8 @@ class Batch:
     moving_parts: Tensor
     alike: Tensor
     unlabeled: Tensor
+    begun: Tensor
+    relaxation: Tensor
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on a device."""
@@ -107,6 +117,7 @@ def collate(pairs: Sequence[Pair]) -> Batch:
         parts = [getattr(pair, name) for pair in pairs]
         return torch.stack([torch.zeros(channels, *shape) if part is None else part for part in parts])
 
+    turns = max(len(pair.relaxation) for pair in pairs)
     bare = [pair.truth is None and pair.fixed_parts is None for pair in pairs]
     return Batch(
         stack("fixed", 1),
@@ -117,6 +128,8 @@ def collate(pairs: Sequence[Pair]) -> Batch:
         stack("moving_parts", DICE_LABELS),
         torch.tensor([float(pair.alike) for pair in pairs]),
         torch.tensor([float(each) for each in bare]),
+        stack("begun", ndim),
+        torch.tensor([[0.0] * (turns - len(pair.relaxation)) + [*pair.relaxation] for pair in pairs]),
     )
 
 

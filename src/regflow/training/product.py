@@ -23,9 +23,8 @@ from regflow.training.settings import checksums
 
 log = logging.getLogger(__name__)
 
-OF_START = ("ndim", "channels", "fold", "search", "fine_search", "spacing", "passes")
-"""Settings that a network to start from brings along. Not its relaxation: a network that learns more goes
-farther by itself."""
+OF_START = ("ndim", "channels", "fold", "search", "fine_search", "spacing", "passes", "relaxation")
+"""Settings that a network to start from brings along."""
 
 
 def train_network(
@@ -50,7 +49,7 @@ def train_network(
         RegistrationError: the loss stopped being a number.
     """
     target = Path(output)
-    settings, description = _checked(settings)
+    settings, _ = _checked(settings)
     folder = target.with_suffix(".training")
     trained = train(
         {**settings, "inputs": checksums(settings)},
@@ -62,7 +61,7 @@ def train_network(
     )
     if trained is None:
         return None
-    description = replace(description, notes=_notes(trained, settings, seed))
+    description = replace(trained.description, notes=_notes(trained, settings, seed))
     with whole(target.with_suffix(".md")) as part:
         part.write_text(model_card(description, settings, trained.history), encoding="utf-8")
         # The card is renamed last of all: weights without a card are not yet a product.
@@ -113,6 +112,7 @@ def _notes(trained: Trained, settings: Mapping[str, Any], seed: int) -> dict[str
         "title": f"{settings['name']}: registration of {what}",
         "data": data_used(settings),
         "start_from": settings["start_from"] and Path(settings["start_from"]).name.removesuffix(SUFFIX),
+        "kept": trained.kept,
         "steps": int(trained.history[-1]["step"]),
         "seconds": round(trained.seconds, 1),
         "device": trained.device,

@@ -1,0 +1,156 @@
+"""A network's passes over whole pairs of a cohort: what each leaves to the next, and how far it best goes."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from regflow.methods.refine.network import Network
+from regflow.methods.refine.velocity_torch import compose, integrate, resize_field, sample
+from regflow.methods.refine.weights import Description
+from regflow.training.objective import velocity_of
+
+FACTORS = (1.0, 1.3, 1.6, 1.9)
+"""Relaxations that are tried."""
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Aligned:
+    """A pair at the spacing of a pass, or of several passes in a row.
+
+    Attributes:
+        fixed: ``(*shape)``, 0 to 1.
+        moving: the same, brought onto the fixed image's grid by the affine transform.
+        found: ``(d, *shape)`` float16, from a fixed sample to its partner in ``moving``, samples, as the
+            study's stages have it.
+        seen: ``(*shape)``, the object.
+        inside: indices ``(n, d)`` of some samples of the object.
+        spacing: of the samples, world units.
+        relaxation: of each of the passes.
+        begun: as ``found``, what is known before the first of them.
+    """
+
+    fixed: Array
+    moving: Array
+    found: NDArray[np.float16]
+    seen: NDArray[np.bool_]
+    inside: NDArray[np.int32]
+    spacing: float
+    relaxation: tuple[float, ...]
+    begun: NDArray[np.float16]
+
+
+def displacements_before(
+    network: Network, description: Description, levels: Sequence[Aligned]
+) -> Iterator[NDArray[np.float16]]:
+    """Yield what a network has found of a pair before each level: ``begun`` of it."""
+    total: Tensor | None = None
+    for number, level in enumerate(levels):
+        yield _at(total, level.fixed.shape)[0].numpy().astype(np.float16)
+        if number + 1 < len(levels):
+            for factor in level.relaxation:
+                total = _followed(factor * _velocity(network, description, level, total), total)
+
+
+def best_relaxation(
+    network: Network, description: Description, pairs: Sequence[Sequence[Aligned]]
+) -> tuple[tuple[float, ...], float]:
+    """Measure on pairs how far each pass of a network is to go, one after the other.
+
+    The best of a pass is what lets the next one, going as far as is best for that, come nearest.
+
+    Args:
+        network: a trained network.
+        description: how it is used; its own relaxation stays for passes that no pair is fine enough for.
+        pairs: each level by level, as all passes meet it or the first of them.
+
+    Returns:
+        A relaxation for every pass, and the mean distance to ``found`` that the last one leaves, world
+        units.
+    """
+    ways = [Way([level for level in pair for _ in level.relaxation]) for pair in pairs]
+    relaxation = []
+    for turn, (_, given) in enumerate(description.turns):
+        best, ways = given, [way.asked(network, description) for way in ways]
+        if any(turn < len(way.levels) for way in ways):
+            tried = {factor: [way.followed(factor) for way in ways] for factor in FACTORS}
+            best = min(FACTORS, key=lambda factor: _reached(network, description, tried[factor]))
+            ways = tried[best]
+        relaxation.append(best)
+    return tuple(relaxation), float(np.mean([way.distance() for way in ways]))
+
+
+@dataclass(frozen=True, eq=False)
+class Way:
+    """How far a network has come with a pair.
+
+    Attributes:
+        levels: of each pass.
+        turn: passes that are done.
+        total: displacement ``(1, d, *)`` found so far, on the grid of the last pass's velocity.
+        velocity: of the pass under way.
+    """
+
+    levels: Sequence[Aligned]
+    turn: int = 0
+    total: Tensor | None = None
+    velocity: Tensor | None = None
+
+    def asked(self, network: Network, description: Description) -> "Way":
+        """Ask the network in the next pass; where there is none, nothing changes."""
+        if self.turn == len(self.levels):
+            return self
+        velocity = _velocity(network, description, self.levels[self.turn], self.total)
+        return replace(self, turn=self.turn + 1, velocity=velocity)
+
+    def followed(self, factor: float) -> "Way":
+        """Follow what the network answered, so many times."""
+        if self.velocity is None:
+            return self
+        return replace(self, total=_followed(factor * self.velocity, self.total), velocity=None)
+
+    def distance(self) -> float:
+        """Return the mean distance to what the study found, world units."""
+        assert self.total is not None
+        level = self.levels[self.turn - 1]
+        shrink = level.fixed.shape[0] // self.total.shape[2]
+        found = resize_field(torch.from_numpy(level.found.astype(np.float32))[None], self.total.shape[2:])
+        at = tuple(torch.from_numpy(level.inside // shrink).long().T)
+        return float(shrink * level.spacing * (self.total - found)[0][:, *at].norm(dim=0).mean())
+
+
+def _reached(network: Network, description: Description, ways: Sequence[Way]) -> float:
+    """Return the sum of distances that the next pass leaves, going as far as is best."""
+    ways = [way.asked(network, description) for way in ways]
+    return min(sum(way.followed(factor).distance() for way in ways) for factor in FACTORS)
+
+
+def _velocity(network: Network, description: Description, level: Aligned, total: Tensor | None) -> Tensor:
+    """Ask about the whole of a pair, continued to a size that the network takes."""
+    shape = level.fixed.shape
+    fixed, moving = (torch.from_numpy(image)[None, None] for image in (level.fixed, level.moving))
+    moving = sample(moving, _at(total, shape))
+    extra = [(0, -count % description.multiple) for count in shape]
+    last_axis_first = [side for pair in reversed(extra) for side in pair]
+    padded = (functional.pad(image, last_axis_first, mode="replicate") for image in (fixed, moving))
+    with torch.inference_mode():
+        velocity = velocity_of(network, description, *padded)
+    for axis, count in enumerate(shape, start=2):
+        velocity = velocity.narrow(axis, 0, count // description.shrink)
+    return velocity
+
+
+def _followed(velocity: Tensor, total: Tensor | None) -> Tensor:
+    """Return where a velocity leads, on its own grid, after what is known before."""
+    return compose(integrate(velocity), _at(total, velocity.shape[2:]))
+
+
+def _at(total: Tensor | None, shape: Sequence[int]) -> Tensor:
+    """Return a displacement on a grid of the same extent."""
+    return torch.zeros(1, len(shape), *shape) if total is None else resize_field(total, shape)
