@@ -75,12 +75,16 @@ def best_relaxation(
         units.
     """
     ways = [Way([level for level in pair for _ in level.relaxation]) for pair in pairs]
+    ways = [way.asked(network, description) for way in ways]
     relaxation = []
     for turn, (_, given) in enumerate(description.turns):
-        best, ways = given, [way.asked(network, description) for way in ways]
+        best = given
         if any(turn < len(way.levels) for way in ways):
-            tried = {factor: [way.followed(factor) for way in ways] for factor in FACTORS}
-            best = min(FACTORS, key=lambda factor: _reached(network, description, tried[factor]))
+            tried = {
+                factor: [way.followed(factor).asked(network, description) for way in ways]
+                for factor in FACTORS
+            }
+            best = min(FACTORS, key=lambda factor: _reached(tried[factor]))
             ways = tried[best]
         relaxation.append(best)
     return tuple(relaxation), float(np.mean([way.distance() for way in ways]))
@@ -125,9 +129,8 @@ class Way:
         return float(shrink * level.spacing * (self.total - found)[0][:, *at].norm(dim=0).mean())
 
 
-def _reached(network: Network, description: Description, ways: Sequence[Way]) -> float:
-    """Return the sum of distances that the next pass leaves, going as far as is best."""
-    ways = [way.asked(network, description) for way in ways]
+def _reached(ways: Sequence[Way]) -> float:
+    """Return the sum of distances that the pass under way leaves, going as far as is best."""
     return min(sum(way.followed(factor).distance() for way in ways) for factor in FACTORS)
 
 
