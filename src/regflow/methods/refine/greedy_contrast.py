@@ -1,8 +1,7 @@
 """How the intensities of two images relate: one contrast or two, and one image in the other's contrast.
 
-Sources: the correlation ratio of Roche et al., MICCAI 1998, LNCS 1496:1115-1124; intensities brought
-to the other image's contrast while registering, Guimond et al., IEEE Trans. Medical Imaging
-20(1):58-69, 2001.
+Source: intensities brought to the other image's contrast while registering, Guimond et al., IEEE Trans.
+Medical Imaging 20(1):58-69, 2001.
 """
 
 import logging
@@ -13,6 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from regflow.core.contrast import (
+    BLUR_SIGMA,
+    EXPLAINED,
+    at_intensities,
+    correlation_ratio,
+    deep_within,
+    means_by_intensity,
+)
 from regflow.methods.refine import greedy_kernels as kernels
 from regflow.methods.refine.greedy_level import half_gaussian
 from regflow.methods.refine.greedy_pyramid import Pair
@@ -21,27 +28,11 @@ log = logging.getLogger(__name__)
 
 Array = NDArray[np.float32]
 
-BINS = 64
-RANGE = (-0.25, 1.25)
-"""Intensities that are told apart, for images scaled to about [0, 1]."""
-BIN_SIGMA = 1.0
-FEWEST = 1e-4
-"""Share of all samples by which a bin's mean is drawn towards the mean of all."""
-BLUR_SIGMA = 0.7
-"""Of both images before they are compared, in samples: noise flattens a mean by intensity."""
 MOST_COMPARED = 300_000
 """Samples by which intensities are related, about: more say the same."""
 LIKE_SHARE = 0.6
 """Of what any function of the intensities explains, the part that a rising straight line must, for two
 images to count as one contrast. T1-weighted pairs have 0.98, T1 and T2 0.01."""
-DEPTH = 2
-"""Samples from the mask's border that intensities are related at. Nearer to it they are part background,
-which is dark in any contrast: outlines make two contrasts look like one, and mix with what tissue means."""
-DEEP_SHARE = 0.1
-"""Least part of the mask that must lie so deep."""
-EXPLAINED = 0.25
-"""Least part of the moving image's variance that the fixed one's intensities must explain to stand for it.
-Two brains of two contrasts have 0.3 while they are half aligned, 0.65 in the end; noise has none."""
 
 UPDATE_SIGMA = {
     "lncc": (3.0, 2.5, 2.0),
@@ -97,11 +88,11 @@ def _smoothed(options: Mapping[str, Any], metric: str) -> dict[str, Any]:
 def one_contrast(pair: Pair) -> bool:
     """Tell whether a rising straight line says nearly as much as any function of the intensities."""
     both = _blurred(pair, np.stack([pair.fixed, pair.moving]))
-    fixed, moving = _compared(both, _depth(pair.inside), pair.valid)
+    fixed, moving = _compared(both, deep_within(pair.inside > 0.5), pair.valid)
     if not (fixed.std() > 0 and moving.std() > 0):
         return True
     correlation = float(np.corrcoef(fixed, moving)[0, 1])
-    best = max(_explained(fixed, moving), _explained(moving, fixed))
+    best = max(correlation_ratio(fixed, moving), correlation_ratio(moving, fixed))
     return correlation > 0 and correlation**2 >= LIKE_SHARE * best
 
 
@@ -120,30 +111,20 @@ def recolored(pair: Pair, field: Array) -> Pair | None:
     both = np.stack([pair.fixed, pair.moving])
     kernels.pull(pair.moving[None], field, whole, both[1:])
     both = _blurred(pair, both)
-    fixed, moving = _compared(both, _depth(pair.inside), pair.valid)
-    explained = _explained(fixed, moving)
+    fixed, moving = _compared(both, deep_within(pair.inside > 0.5), pair.valid)
+    explained = correlation_ratio(fixed, moving)
     log.info("fixed intensities explain %.2f of the moving ones", explained)
     if explained < EXPLAINED:
         return None
-    mapped = _mapped(_means(fixed, moving), pair.fixed)
+    mapped = at_intensities(means_by_intensity(fixed, moving), pair.fixed)
     around = (pair.weights > 0.5) & (pair.inside <= 0.5)
     if around.any():
         share = _blurred(pair, pair.inside[None])[0]
         mapped *= share
-        mapped += (1 - share) * _mapped(_means(*_compared(both, around, pair.valid)), pair.fixed)
+        mapped += (1 - share) * at_intensities(
+            means_by_intensity(*_compared(both, around, pair.valid)), pair.fixed
+        )
     return replace(pair, fixed=mapped)
-
-
-def _depth(inside: Array) -> NDArray[np.bool_]:
-    """Return the samples of the object that lie ``DEPTH`` samples deep; all where those are too few."""
-    from scipy.ndimage import minimum_filter1d
-
-    whole = inside > 0.5
-    deep = whole.astype(np.uint8)
-    for axis, count in enumerate(whole.shape):
-        if count > 1:
-            deep = minimum_filter1d(deep, 2 * DEPTH + 1, axis=axis, mode="nearest")
-    return deep > 0 if deep.sum() >= DEEP_SHARE * whole.sum() else whole
 
 
 def _compared(both: Array, inside: NDArray[np.bool_], valid: Array | None) -> tuple[Array, Array]:
@@ -160,36 +141,3 @@ def _blurred(pair: Pair, stack: Array) -> Array:
     blurred = np.empty_like(stack)
     kernels.smooth(stack, *taps, kernels.everywhere(stack.shape[1:]), blurred)
     return blurred
-
-
-def _explained(given: Array, told: Array) -> float:
-    """Return the correlation ratio: the part of ``told``'s variance that ``given`` explains, 0 to 1."""
-    residual = told - _mapped(_means(given, told), given)
-    total = float(np.var(told, dtype=np.float64))
-    return 1 - float(np.mean(np.square(residual), dtype=np.float64)) / total if total > 0 else 0.0
-
-
-def _means(given: Array, told: Array) -> Array:
-    """Return the mean of ``told`` at each of ``BINS + 1`` intensities of ``given``."""
-    from scipy.ndimage import gaussian_filter1d
-
-    low, share = _split(given)
-    counts, sums = (
-        np.bincount(low, (1 - share) * values, BINS + 1) + np.bincount(low + 1, share * values, BINS + 1)
-        for values in (np.ones_like(told), told)
-    )
-    counts, sums = (gaussian_filter1d(part, BIN_SIGMA, mode="constant") for part in (counts, sums))
-    prior = FEWEST * counts.sum()
-    return np.asarray((sums + prior * sums.sum() / counts.sum()) / (counts + prior), np.float32)
-
-
-def _mapped(means: Array, values: Array) -> Array:
-    low, share = _split(values)
-    return np.asarray(means[low] * (1 - share) + means[low + 1] * share, np.float32)
-
-
-def _split(values: Array) -> tuple[NDArray[np.int32], Array]:
-    """Return each value's lower bin and its share of the upper one."""
-    position = np.clip((values - RANGE[0]) * (BINS / (RANGE[1] - RANGE[0])), 0, BINS - 1e-3)
-    low = position.astype(np.int32)
-    return low, np.asarray(position - low, np.float32)

@@ -1,12 +1,13 @@
 """What a trained network is shown of two images, and what it answers: for training and for use."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from regflow.core.image import Image
 from regflow.methods.refine import matching_cpu, matching_torch
@@ -16,6 +17,8 @@ from regflow.methods.refine.weights import Description
 from regflow.methods.refine.working import scaled
 
 Network = Callable[[Tensor], Tensor]
+Padding = Sequence[tuple[int, int]]
+"""Samples before and after each axis."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +80,27 @@ def network_velocity(network: Network, description: Description, seen: Tensor) -
     """
     velocity = network(seen).float()
     return halve_field(velocity) if description.half_resolution else velocity
+
+
+def padding_for(shape: Sequence[int], description: Description) -> Padding:
+    """Return the samples to add to images, whole samples of the velocity's grid, for a size that it takes."""
+    unit = description.shrink
+    extra = [-count % description.multiple for count in shape]
+    return [(unit * (count // (2 * unit)), count - unit * (count // (2 * unit))) for count in extra]
+
+
+def padded(image: Tensor, padding: Padding) -> Tensor:
+    """Continue an image ``(N, C, *shape)`` as it ends at its border."""
+    last_axis_first = [side for pair in reversed(padding) for side in pair]
+    return functional.pad(image, last_axis_first, mode="replicate")
+
+
+def unpadded(velocity: Tensor, padding: Padding, description: Description) -> Tensor:
+    """Return the part of a velocity that belongs to images before they were :func:`padded`."""
+    for axis, sides in enumerate(padding, start=2):
+        low, high = (count // description.shrink for count in sides)
+        velocity = velocity.narrow(axis, low, velocity.shape[axis] - low - high)
+    return velocity
 
 
 def folded(image: Tensor, factor: int) -> Tensor:

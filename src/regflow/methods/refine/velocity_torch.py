@@ -51,6 +51,16 @@ def compose(first: Tensor, second: Tensor) -> Tensor:
     return first + sample(second, first)
 
 
+def followed(step: Tensor, total: Tensor | None) -> Tensor:
+    """Return a step, on its own grid, followed by a displacement of any grid of the same extent.
+
+    Args:
+        step: ``(N, d, *shape)``.
+        total: ``(N, d, *)``; None for none.
+    """
+    return step if total is None else compose(step, resize_field(total, step.shape[2:]))
+
+
 def sample(image: Tensor, displacement: Tensor) -> Tensor:
     """Sample an image where a displacement leads, linearly, with its border going on outside.
 

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from regflow.core.boxes import Box, bounding_box, cut, entire
 from regflow.core.devices import half_precision, one_torch_thread, torch_device, torch_session
@@ -24,9 +23,20 @@ from regflow.core.similarity import lncc, normalized_mutual_information
 from regflow.core.transform import Affine, Composite, Transform
 from regflow.methods.refine.greedy_options import GREEDY
 from regflow.methods.refine.matching_torch import joined
-from regflow.methods.refine.network import Network, Seen, as_trained, network_velocity, seen_by, shown
+from regflow.methods.refine.network import (
+    Network,
+    Padding,
+    Seen,
+    as_trained,
+    network_velocity,
+    padded,
+    padding_for,
+    seen_by,
+    shown,
+    unpadded,
+)
 from regflow.methods.refine.velocity_torch import (
-    compose,
+    followed,
     integrate,
     resize_field,
     sample,
@@ -194,7 +204,7 @@ def ask(
         seen, before = [levels[number][shrink] for number in asked], [totals[number] for number in asked]
         velocities = predict_velocities(network, description, seen, before, effort, options)
         for number, velocity in zip(asked, velocities, strict=True):
-            totals[number] = _followed(integrate(relaxation * velocity), totals[number])
+            totals[number] = followed(integrate(relaxation * velocity), totals[number])
     return [
         Answer(
             Composite((to_displacement_field(total, request.fixed.grid, box), request.initial)),
@@ -238,7 +248,7 @@ class Level:
 
     fixed: Seen
     moving: Tensor
-    padding: list[tuple[int, int]]
+    padding: Padding
     pair: tuple[Image, Image]
 
     def warped(self, total: Tensor | None) -> Tensor:
@@ -281,15 +291,13 @@ def predict_velocities(
         For each ``(1, d, *)`` velocity over the extent of the pair's grid, coarser by
         ``description.shrink``, in samples of its own grid.
     """
-    shrink = description.shrink
     found: dict[int, Tensor] = {}
     for numbers in _alike([level.moving.shape for level in levels], effort.batch):
-        moved = [_padded(levels[k].warped(totals[k]), levels[k].padding) for k in numbers]
+        moved = [padded(levels[k].warped(totals[k]), levels[k].padding) for k in numbers]
         fixed = _stacked([levels[k].fixed for k in numbers])
         velocity = _both_orders(network, description, fixed, seen_by(description, joined(moved)), options)
         for number, part in zip(numbers, velocity.split(1), strict=True):
-            padding = [(low // shrink, high // shrink) for low, high in levels[number].padding]
-            found[number] = _crop(part, padding)
+            found[number] = unpadded(part, levels[number].padding, description)
     return [found[number] for number in range(len(levels))]
 
 
@@ -308,13 +316,8 @@ def _level(request: Request, spacing: float, description: Description, device: t
     grid = working_grid(request.fixed.grid, spacing, description.shrink)
     pair = bring_together(request.fixed, request.moving, request.initial, grid)
     fixed, moving = (as_trained(image, description).to(device) for image in pair)
-    padding = _padding(grid.shape, description)
-    return Level(seen_by(description, _padded(fixed, padding)), moving, padding, pair)
-
-
-def _followed(step: Tensor, total: Tensor | None) -> Tensor:
-    """Return a step followed by the displacement that the passes before have found."""
-    return step if total is None else compose(step, resize_field(total, step.shape[2:]))
+    padding = padding_for(grid.shape, description)
+    return Level(seen_by(description, padded(fixed, padding)), moving, padding, pair)
 
 
 def _examined(passes: Iterable[float], fixed: Image, spacing: float) -> float:
@@ -376,24 +379,6 @@ def _answer(one: Callable[[Tensor], Tensor], inputs: list[Tensor], threads: int)
 
     with one_torch_thread(), ThreadPoolExecutor(min(threads, len(inputs))) as pool:
         return list(pool.map(on_one_thread, inputs))
-
-
-def _padding(shape: tuple[int, ...], description: Description) -> list[tuple[int, int]]:
-    """Samples to add before and after each axis, whole samples of the velocity's grid."""
-    unit = description.shrink
-    extra = [-count % description.multiple for count in shape]
-    return [(unit * (count // (2 * unit)), count - unit * (count // (2 * unit))) for count in extra]
-
-
-def _padded(image: Tensor, padding: list[tuple[int, int]]) -> Tensor:
-    last_axis_first = [side for pair in reversed(padding) for side in pair]
-    return functional.pad(image, last_axis_first, mode="replicate")
-
-
-def _crop(field: Tensor, padding: list[tuple[int, int]]) -> Tensor:
-    for axis, (low, high) in enumerate(padding, start=2):
-        field = field.narrow(axis, low, field.shape[axis] - low - high)
-    return field
 
 
 def _polish(fixed: Image, moving: Image, start: Transform, options: Mapping[str, Any]) -> Transform:
