@@ -295,3 +295,42 @@ def test_a_network_that_learned_nothing_good_is_not_kept(
     assert description.passes == shipped.passes
     assert "the weights of the network to start from are kept" in caplog.text
     assert "kept" in tuned.with_suffix(".md").read_text(encoding="utf-8")
+
+
+def test_pairs_have_twins_that_judge_networks(two: Cohort) -> None:
+    """All but the moving image is the pair's own, in memory too."""
+    assert len(two.twins) == len(two.pairs) == 2
+    assert two.judges is two.twins
+    assert replace(two, twins=()).judges is two.pairs
+    for pair, twin in zip(two.pairs, two.twins, strict=True):
+        for level, other in zip(pair, twin, strict=True):
+            assert other.fixed is level.fixed
+            assert other.found is level.found
+            assert not np.array_equal(other.moving, level.moving)
+            assert np.corrcoef(other.moving[level.seen], level.moving[level.seen])[0, 1] > 0.8
+
+
+def test_twins_are_drawn_as_often_as_pairs(two: Cohort) -> None:
+    [[level]], [[other]] = two.pairs[:1], two.twins[:1]
+    flat = [replace(one, moving=np.full_like(one.moving, value)) for one, value in ((level, 0), (other, 1))]
+    drawn = Cohort([flat[:1]], bare=0.0, twins=[flat[1:]])
+    means = [float(drawn((16, 16, 16), np.random.default_rng(k)).moving.mean()) for k in range(60)]
+    assert set(means) == {0.0, 1.0}
+    assert 0.3 < np.mean(means) < 0.7
+
+
+def test_a_large_cohort_has_twins_of_some(study: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("regflow.training.cohort.MOST_TWINS", 1)
+    drawn = cohort(first_rows(study, 2), seed=0)
+    assert [len(drawn.pairs), len(drawn.twins)] == [2, 1]
+
+
+@pytest.mark.parametrize(("found", "expected"), [(1.0, 1.0), (1.8, 1.8), (5.0, 1.9), (20.0, 1.8)])
+def test_a_relaxation_changes_only_where_it_matters(
+    found: float, expected: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 18.2 samples that are left, the tenth that 1.9 saves is less than a hundredth."""
+    constant = lambda *seen: torch.ones(1, 2, 16, 16)  # noqa: E731
+    monkeypatch.setattr(passes, "velocity_of", constant)
+    flat = Description(2, (4, 4), 4, (4,), 2.0, {}, half_resolution=False, passes=(1,), relaxation=(1.8,))
+    assert best_relaxation(torch.nn.Identity(), flat, [[aligned((found, found), 1)]])[0] == (expected,)

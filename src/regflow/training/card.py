@@ -101,7 +101,7 @@ def _relaxed(description: Description) -> str:
 def _training(notes: Mapping[str, Any]) -> list[str]:
     began = f"from the network {notes['start_from']}" if notes["start_from"] else "from random weights"
     kept = [
-        "- of the cohort's pairs what the study found is nearer with the weights as they were: they are kept"
+        "- the weights of the network to start from serve the cohort better than the trained: they are kept"
     ]
     return [
         f"- {notes['steps']} steps {began}, {notes['seconds'] / 60:.1f} minutes",

@@ -1,8 +1,9 @@
 """Real pairs of a user's cohort, of which nothing is known but that they show the same anatomy.
 
 They teach in two ways. The study's own stages register each pair once, at leisure, and the network
-learns to see at a glance what they found. Or the likeness of the images teaches, without any truth.
-A network that is trained on meets every pair as its passes do: after what those before have found.
+learns to see at a glance what they found; of a pair's twin that is true exactly. Or the likeness of the
+images teaches, without any truth. A network that is trained on meets every pair as its passes do: after
+what those before have found.
 """
 
 import logging
@@ -29,11 +30,14 @@ from regflow.training.painted import BACKGROUND_WEIGHT
 from regflow.training.painting import SAMPLED_RANGE
 from regflow.training.pairs import Pair
 from regflow.training.passes import Aligned, displacements_before
+from regflow.training.twins import twin
 
 log = logging.getLogger(__name__)
 
 MOST_PAIRS = 64
 """Pairs of a cohort that are kept in memory; of more, some are picked by the seed."""
+MOST_TWINS = 16
+"""Pairs of a cohort that have twins: each takes half as much memory again."""
 CENTERS = 2048
 """Samples of each image on which patches are centered."""
 PERCENTILES = dict(zip(("low", "high"), SAMPLED_RANGE, strict=True))
@@ -49,20 +53,47 @@ Start = tuple[Network, Description]
 
 
 @dataclass(frozen=True, eq=False)
+class Registered:
+    """What the study's stages make of a pair.
+
+    Attributes:
+        fixed: working fixed image.
+        moving: working moving image.
+        affine: fixed to moving world points, without the deformation.
+        forward: with it.
+        inverse: back.
+    """
+
+    fixed: Image
+    moving: Image
+    affine: Transform
+    forward: Transform
+    inverse: Transform
+
+
+@dataclass(frozen=True, eq=False)
 class Cohort:
     """Draws patches of pairs.
 
     Attributes:
         pairs: each level by level.
         bare: how often a pair is drawn without truth.
+        twins: of some of them (:mod:`regflow.training.twins`), in the same way.
     """
 
     pairs: Sequence[Sequence[Aligned]]
     bare: float
+    twins: Sequence[Sequence[Aligned]] = ()
+
+    @property
+    def judges(self) -> Sequence[Sequence[Aligned]]:
+        """Pairs on which networks are compared: those of exact truth, if there are any."""
+        return self.twins or self.pairs
 
     def __call__(self, shape: Sequence[int], rng: np.random.Generator) -> Pair:
-        """Draw a patch of any pair as any pass meets it, mirrored now and then."""
-        levels = self.pairs[int(rng.integers(len(self.pairs)))]
+        """Draw a patch of any pair or twin as any pass meets it, mirrored now and then."""
+        pairs = [*self.pairs, *self.twins]
+        levels = pairs[int(rng.integers(len(pairs)))]
         passes = [(level, count + 1) for level in levels for count in range(len(level.relaxation))]
         level, count = passes[int(rng.integers(len(passes)))]
         center = level.inside[int(rng.integers(len(level.inside)))]
@@ -99,18 +130,26 @@ def cohort(settings: Mapping[str, Any], seed: int) -> Cohort:
     start = None
     if settings["start_from"]:
         start = load_network(find_weights(settings["start_from"]), torch.device("cpu"))
-    pairs = []
+    pairs: list[list[Aligned]] = []
+    twins: list[list[Aligned]] = []
     for number, row in enumerate(rows, start=1):
         try:
-            pairs.append(_levels(row, given, settings, start))
+            pair = _registered(row, given)
+            levels = _levels(pair, settings, start)
+            if len(twins) < MOST_TWINS:
+                rng = np.random.default_rng([seed, number])
+                made = twin(pair.fixed, pair.moving, pair.forward, pair.inverse, rng)
+                if made is not None:
+                    twins.append(_sharing(_levels(replace(pair, moving=made), settings, start), levels))
         except (InputError, RegistrationError) as error:
             log.warning("train: %s is left out: %s", row["sample"], error)
             continue
+        pairs.append(levels)
         log.info("train: pair %d of %d of the cohort is ready", number, len(rows))
     if not pairs:
         raise InputError("train: cohort: no pair can be aligned; the warnings say why")
     weights = settings["weights"]
-    return Cohort(pairs, (BARE if weights["truth"] else 1.0) if weights["similarity"] else 0.0)
+    return Cohort(pairs, (BARE if weights["truth"] else 1.0) if weights["similarity"] else 0.0, twins)
 
 
 def _met(level: Aligned, count: int, axes: Sequence[Index], mirrored: Sequence[int]) -> Pair:
@@ -177,11 +216,17 @@ def _tensor(channels: NDArray[Any], mirrored: Sequence[int]) -> torch.Tensor:
     return torch.from_numpy(np.array(turned, np.float32))
 
 
-def _levels(
-    row: Mapping[str, Any], given: Mapping[str, Any], settings: Mapping[str, Any], start: Start | None
-) -> list[Aligned]:
+def _sharing(twin_levels: Sequence[Aligned], levels: Sequence[Aligned]) -> list[Aligned]:
+    """Return a twin's levels that keep in memory but once what they have in common with the pair's."""
+    return [
+        replace(other, fixed=level.fixed, found=level.found, seen=level.seen, inside=level.inside)
+        for other, level in zip(twin_levels, levels, strict=True)
+    ]
+
+
+def _levels(pair: Registered, settings: Mapping[str, Any], start: Start | None) -> list[Aligned]:
     """Return a pair as each pass meets it that its images are fine enough for."""
-    fixed, moving, affine, end = _registered(row, given)
+    fixed, moving, affine = pair.fixed, pair.moving, pair.affine
     passes = passes_for(settings["passes"], settings["spacing"], float(fixed.grid.spacing.min()))
     unit = settings["fold"] if start is None else start[1].shrink
     factors = iter(settings["relaxation"] or [1.0] * len(passes))
@@ -191,7 +236,7 @@ def _levels(
         both = bring_together(fixed, moving, affine, grid)
         seen = np.ones(grid.shape, dtype=bool) if both[0].mask is None else both[0].mask
         still, moved = (scaled(image, "percentile", PERCENTILES).channel.astype(np.float32) for image in both)
-        found = _displacement(grid, affine, end).astype(np.float16)
+        found = _displacement(grid, affine, pair.forward).astype(np.float16)
         levels.append(
             Aligned(
                 *(still, moved, found, seen, some_inside(seen, CENTERS)),
@@ -213,13 +258,8 @@ def _displacement(grid: Grid, start: Transform, end: Transform) -> NDArray[np.fl
     return np.asarray(np.tensordot(to_samples, vectors, axes=1)[::-1], np.float32)
 
 
-def _registered(
-    row: Mapping[str, Any], given: Mapping[str, Any]
-) -> tuple[Image, Image, Transform, Transform]:
+def _registered(row: Mapping[str, Any], given: Mapping[str, Any]) -> Registered:
     """Prepare, initialize and refine a pair as the stages of those names do.
-
-    Returns:
-        The fixed and the moving image, the affine transform, and the one with the deformation.
 
     Raises:
         InputError: a file cannot be used.
@@ -240,4 +280,4 @@ def _registered(
     refined = deform(fixed, moving, found.transform, given["refine"], threads=threads)
     if refined.climb.verdict.status == "fail":
         raise RegistrationError(f"the deformation is not to be trusted: {refined.climb.verdict.reason}")
-    return fixed, moving, found.transform, refined.forward
+    return Registered(fixed, moving, found.transform, refined.forward, refined.inverse)

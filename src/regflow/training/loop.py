@@ -58,8 +58,8 @@ class Trained:
     Attributes:
         network: with the averaged weights.
         description: how it is built and fed.
-        kept: whether these are the weights of the network to start from, because on the cohort's pairs
-            they are nearer to what the study found.
+        kept: whether these are the weights of the network to start from, because they come nearer to the
+            truth of a cohort's pairs.
         history: rows of figures, one per validation.
         seconds: of computing.
         device: its name.
@@ -176,11 +176,11 @@ def _best_on(cohort: Cohort, run: Run, trained: nn.Module) -> tuple[nn.Module, t
         start, _ = load_network(find_weights(run.settings["start_from"]), torch.device("cpu"))
         networks["its start"] = start
     measured = {
-        name: best_relaxation(each, run.description, cohort.pairs[:MEASURED])
+        name: best_relaxation(each, run.description, cohort.judges[:MEASURED])
         for name, each in networks.items()
     }
     for name, (relaxation, distance) in measured.items():
-        log.info("train: %s, relaxation %s, ends %.3f from what was found", name, relaxation, distance)
+        log.info("train: %s, relaxation %s, ends %.3f from the truth", name, relaxation, distance)
     best = min(measured, key=lambda name: measured[name][1])
     if networks[best] is not trained:
         log.warning("train: the weights of the network to start from are kept: they serve the cohort better")

@@ -7,15 +7,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
-from regflow.methods.refine.network import Network
-from regflow.methods.refine.velocity_torch import compose, integrate, resize_field, sample
+from regflow.methods.refine.network import Network, padded, padding_for, unpadded
+from regflow.methods.refine.velocity_torch import followed, integrate, resize_field, sample
 from regflow.methods.refine.weights import Description
 from regflow.training.objective import velocity_of
 
 FACTORS = (1.0, 1.3, 1.6, 1.9)
-"""Relaxations that are tried."""
+"""Relaxations that are tried, besides the one that a pass has."""
+MATTERS = 0.01
+"""Part of the distance left that another relaxation must save to be better than the one that a pass has:
+a few pairs do not tell less."""
 
 Array = NDArray[np.float32]
 
@@ -55,7 +57,7 @@ def displacements_before(
         yield _at(total, level.fixed.shape)[0].numpy().astype(np.float16)
         if number + 1 < len(levels):
             for factor in level.relaxation:
-                total = _followed(factor * _velocity(network, description, level, total), total)
+                total = followed(integrate(factor * _velocity(network, description, level, total)), total)
 
 
 def best_relaxation(
@@ -63,7 +65,8 @@ def best_relaxation(
 ) -> tuple[tuple[float, ...], float]:
     """Measure on pairs how far each pass of a network is to go, one after the other.
 
-    The best of a pass is what lets the next one, going as far as is best for that, come nearest.
+    The best of a pass is what lets the next one, going as far as is best for that, come nearest; the one
+    that it has stays where that is not nearer by ``MATTERS``.
 
     Args:
         network: a trained network.
@@ -82,9 +85,11 @@ def best_relaxation(
         if any(turn < len(way.levels) for way in ways):
             tried = {
                 factor: [way.followed(factor).asked(network, description) for way in ways]
-                for factor in FACTORS
+                for factor in {given: None, **dict.fromkeys(FACTORS)}
             }
-            best = min(FACTORS, key=lambda factor: _reached(tried[factor]))
+            left = {factor: _reached(after) for factor, after in tried.items()}
+            nearest = min(left, key=lambda factor: left[factor])
+            best = nearest if left[nearest] < (1 - MATTERS) * left[given] else given
             ways = tried[best]
         relaxation.append(best)
     return tuple(relaxation), float(np.mean([way.distance() for way in ways]))
@@ -117,7 +122,7 @@ class Way:
         """Follow what the network answered, so many times."""
         if self.velocity is None:
             return self
-        return replace(self, total=_followed(factor * self.velocity, self.total), velocity=None)
+        return replace(self, total=followed(integrate(factor * self.velocity), self.total), velocity=None)
 
     def distance(self) -> float:
         """Return the mean distance to what the study found, world units."""
@@ -136,22 +141,12 @@ def _reached(ways: Sequence[Way]) -> float:
 
 def _velocity(network: Network, description: Description, level: Aligned, total: Tensor | None) -> Tensor:
     """Ask about the whole of a pair, continued to a size that the network takes."""
-    shape = level.fixed.shape
     fixed, moving = (torch.from_numpy(image)[None, None] for image in (level.fixed, level.moving))
-    moving = sample(moving, _at(total, shape))
-    extra = [(0, -count % description.multiple) for count in shape]
-    last_axis_first = [side for pair in reversed(extra) for side in pair]
-    padded = (functional.pad(image, last_axis_first, mode="replicate") for image in (fixed, moving))
+    moving = sample(moving, _at(total, level.fixed.shape))
+    padding = padding_for(level.fixed.shape, description)
     with torch.inference_mode():
-        velocity = velocity_of(network, description, *padded)
-    for axis, count in enumerate(shape, start=2):
-        velocity = velocity.narrow(axis, 0, count // description.shrink)
-    return velocity
-
-
-def _followed(velocity: Tensor, total: Tensor | None) -> Tensor:
-    """Return where a velocity leads, on its own grid, after what is known before."""
-    return compose(integrate(velocity), _at(total, velocity.shape[2:]))
+        velocity = velocity_of(network, description, padded(fixed, padding), padded(moving, padding))
+    return unpadded(velocity, padding, description)
 
 
 def _at(total: Tensor | None, shape: Sequence[int]) -> Tensor:

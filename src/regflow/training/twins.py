@@ -1,0 +1,112 @@
+"""A registered pair's twin: the fixed image, moved exactly as was found, in the moving one's contrast.
+
+What a registration finds is wrong by some part of a sample. Between the fixed image and the twin it is the
+truth by construction, and contrast, noise, shading and the size of the deformation are the pair's own.
+"""
+
+import logging
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from regflow.core.contrast import (
+    BLUR_SIGMA,
+    EXPLAINED,
+    at_intensities,
+    correlation_ratio,
+    deep_within,
+    means_by_intensity,
+)
+from regflow.core.image import Image
+from regflow.core.resample import resample_array
+from regflow.core.sampling import sampled
+from regflow.core.transform import Transform
+from regflow.methods.preprocess import INTENSITY
+from regflow.methods.preprocess.denoise import noise_level
+from regflow.methods.preprocess.intensity import histogram
+
+log = logging.getLogger(__name__)
+
+Array = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+SHADING = 20.0
+"""Standard deviation of the Gaussian that leaves of a difference what counts as shading, world units."""
+
+
+def twin(
+    fixed: Image, moving: Image, forward: Transform, inverse: Transform, rng: np.random.Generator
+) -> Image | None:
+    """Make the twin of a pair's moving image.
+
+    Args:
+        fixed: one channel, scaled to about [0, 1].
+        moving: the same.
+        forward: found, from fixed to moving world points.
+        inverse: back.
+        rng: of the noise.
+
+    Returns:
+        An image on the moving one's grid, whose mask is the moved mask of the fixed image; None where
+        the intensities of both hardly relate, so that one cannot stand for the other.
+    """
+    seen, has_samples = (np.ones(i.grid.shape, bool) if i.mask is None else i.mask for i in (fixed, moving))
+    common = seen & resample_array(has_samples, moving.grid, fixed.grid, forward, "nearest")
+    moved = sampled(moving.channel, moving.grid, fixed.grid, forward)
+    recolored = _recolored(fixed.channel, moved, seen, common)
+    if recolored is None:
+        return None
+    inner, outer = recolored
+    there = resample_array(seen, fixed.grid, moving.grid, inverse, "nearest")
+    inner = resample_array(inner, fixed.grid, moving.grid, inverse, "cubic")
+    inner = _acquired(inner, moving, there & has_samples, rng)
+    outer = resample_array(outer, fixed.grid, moving.grid, inverse)
+    made = np.where(there, inner, outer).clip(moving.channel.min(), moving.channel.max())
+    return Image(made[None], moving.grid, there, None, moving.modality)
+
+
+def _recolored(fixed: Array, moved: Array, seen: Mask, common: Mask) -> tuple[Array, Array] | None:
+    """Return the fixed image in the contrast of the moved one, inside and outside the object.
+
+    Args:
+        fixed: the fixed image.
+        moved: the moving one on its grid.
+        seen: the object in the fixed image.
+        common: where the moving image has samples of it.
+    """
+    deep = deep_within(seen)
+    border = _means(fixed, moved, common & ~deep)
+    given, told = (gaussian_filter(image, BLUR_SIGMA)[common & deep] for image in (fixed, moved))
+    if not given.size or correlation_ratio(given, told) < EXPLAINED:
+        return None
+    # Samples at the border mix with what is outside; but some intensities are met nowhere else.
+    inner = at_intensities(means_by_intensity(given, told, border), fixed)
+    if border is not None:
+        inner = np.where(deep, inner, at_intensities(border, fixed))
+    around = _means(fixed, moved, ~seen)
+    return inner, inner if around is None else at_intensities(around, fixed)
+
+
+def _means(fixed: Array, moved: Array, where: Mask) -> Array | None:
+    return means_by_intensity(fixed[where], moved[where]) if where.any() else None
+
+
+def _acquired(clean: Array, moving: Image, inside: Mask, rng: np.random.Generator) -> Array:
+    """Give a clean image the quantiles, the shading and the noise of the moving one.
+
+    A mean over the samples of one intensity has less contrast than they; hence the quantiles.
+    """
+    options = INTENSITY["histogram"].complete({})
+    made = histogram(Image(clean[None], moving.grid, inside), moving.with_mask(inside), options).channel
+    made = made + _shading(moving.channel - made, inside, SHADING / moving.grid.spacing[::-1])
+    had, has = (noise_level(np.where(inside, image, 0)) for image in (moving.channel, made))
+    sigma = np.float32(np.sqrt(max(0.0, had**2 - has**2)))
+    return np.asarray(made + sigma * rng.standard_normal(made.shape, dtype=np.float32))
+
+
+def _shading(difference: Array, inside: Mask, sigma: NDArray[np.floating]) -> Array:
+    """Return what is smooth of a difference inside a mask."""
+    weights = inside.astype(np.float32)
+    sums, counts = (gaussian_filter(part, sigma) for part in (difference * weights, weights))
+    return np.asarray(sums / np.maximum(counts, 1e-3), np.float32)
