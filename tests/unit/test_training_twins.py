@@ -114,6 +114,14 @@ def test_the_seed_alone_decides_about_a_twin(pair: tuple[Image, Image, synthetic
     assert (other.data != made(pair).data).any()
 
 
+def test_the_scale_of_intensities_is_of_no_account(pair: tuple[Image, Image, synthetic.Truth]) -> None:
+    fixed, moving, found = pair
+    stretched = [image.with_data(np.float32(300) * image.data - np.float32(50)) for image in (fixed, moving)]
+    image = twin(*stretched, found.forward, found.backward, np.random.default_rng(RNG_SEED))
+    assert image is not None
+    np.testing.assert_allclose((image.data + 50) / 300, made(pair).data, atol=2e-3)
+
+
 def test_images_without_masks_have_twins(pair: tuple[Image, Image, synthetic.Truth]) -> None:
     fixed, moving, found = pair
     bare = [replace(image, mask=None) for image in (fixed, moving)]

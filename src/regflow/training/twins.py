@@ -24,7 +24,7 @@ from regflow.core.sampling import sampled
 from regflow.core.transform import Transform
 from regflow.methods.preprocess import INTENSITY
 from regflow.methods.preprocess.denoise import noise_level
-from regflow.methods.preprocess.intensity import histogram
+from regflow.methods.preprocess.intensity import histogram, percentile
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ def twin(
     """Make the twin of a pair's moving image.
 
     Args:
-        fixed: one channel, scaled to about [0, 1].
+        fixed: one channel.
         moving: the same.
         forward: found, from fixed to moving world points.
         inverse: back.
@@ -50,10 +50,15 @@ def twin(
     Returns:
         An image on the moving one's grid, whose mask is the moved mask of the fixed image; None where
         the intensities of both hardly relate, so that one cannot stand for the other.
+
+    Raises:
+        InputError: the fixed image is constant.
     """
+    fixed = percentile(fixed, None, INTENSITY["percentile"].complete({}))
     seen, has_samples = (np.ones(i.grid.shape, bool) if i.mask is None else i.mask for i in (fixed, moving))
     common = seen & resample_array(has_samples, moving.grid, fixed.grid, forward, "nearest")
-    moved = sampled(moving.channel, moving.grid, fixed.grid, forward)
+    darkest = float(moving.channel.min())
+    moved = sampled(moving.channel, moving.grid, fixed.grid, forward, outside=darkest)
     recolored = _recolored(fixed.channel, moved, seen, common)
     if recolored is None:
         return None
@@ -61,8 +66,8 @@ def twin(
     there = resample_array(seen, fixed.grid, moving.grid, inverse, "nearest")
     inner = resample_array(inner, fixed.grid, moving.grid, inverse, "cubic")
     inner = _acquired(inner, moving, there & has_samples, rng)
-    outer = resample_array(outer, fixed.grid, moving.grid, inverse)
-    made = np.where(there, inner, outer).clip(moving.channel.min(), moving.channel.max())
+    outer = resample_array(outer, fixed.grid, moving.grid, inverse, outside=darkest)
+    made = np.where(there, inner, outer).clip(darkest, moving.channel.max())
     return Image(made[None], moving.grid, there, None, moving.modality)
 
 
@@ -78,7 +83,9 @@ def _recolored(fixed: Array, moved: Array, seen: Mask, common: Mask) -> tuple[Ar
     deep = deep_within(seen)
     border = _means(fixed, moved, common & ~deep)
     given, told = (gaussian_filter(image, BLUR_SIGMA)[common & deep] for image in (fixed, moved))
-    if not given.size or correlation_ratio(given, told) < EXPLAINED:
+    explained = correlation_ratio(given, told) if given.size else 0.0
+    if explained < EXPLAINED:
+        log.info("no twin: fixed intensities explain %.2f of the moving ones", explained)
         return None
     # Samples at the border mix with what is outside; but some intensities are met nowhere else.
     inner = at_intensities(means_by_intensity(given, told, border), fixed)
@@ -100,7 +107,8 @@ def _acquired(clean: Array, moving: Image, inside: Mask, rng: np.random.Generato
     options = INTENSITY["histogram"].complete({})
     made = histogram(Image(clean[None], moving.grid, inside), moving.with_mask(inside), options).channel
     made = made + _shading(moving.channel - made, inside, SHADING / moving.grid.spacing[::-1])
-    had, has = (noise_level(np.where(inside, image, 0)) for image in (moving.channel, made))
+    darkest = moving.channel.min()
+    had, has = (noise_level(np.where(inside, image, darkest)) for image in (moving.channel, made))
     sigma = np.float32(np.sqrt(max(0.0, had**2 - has**2)))
     return np.asarray(made + sigma * rng.standard_normal(made.shape, dtype=np.float32))
 
