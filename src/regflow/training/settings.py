@@ -6,10 +6,28 @@ from typing import Any
 
 from regflow.core.errors import InputError
 from regflow.core.files import sha256
+from regflow.core.resources import resources
 
 CHECKSUM_DIGITS = 16
 OF_IMAGES = ("image", "mask")
 """Parts of an image that a training looks at."""
+
+
+RECIPES = resources() / "recipes"
+
+
+def find_recipe(name: str) -> Path:
+    """Return the configuration of a training, given its name in ``resources/recipes`` or its path.
+
+    Raises:
+        InputError: there is none; names those there are.
+    """
+    candidates = (Path(name), RECIPES / f"{name}.yaml")
+    found = next((path for path in candidates if path.is_file()), None)
+    if found is None:
+        known = ", ".join(sorted(path.stem for path in RECIPES.glob("*.yaml")))
+        raise InputError(f"--recipe: '{name}' is neither a recipe ({known}) nor a file; correct it")
+    return found
 
 
 def training_settings(config: Mapping[str, Any]) -> dict[str, Any]:

