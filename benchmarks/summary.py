@@ -23,6 +23,8 @@ LEARNING_VOLUMES = [
     "log_jacobian_std",
 ]
 
+VERDICTS = ["kind", "result", "counted", "pass", "warn", "fail", "wrongly_judged", "percent"]
+
 START, END = "<!-- results -->", "<!-- end of results -->"
 
 
@@ -77,6 +79,7 @@ TABLES = {
         (f"{side} x {side} pixels", rows, TIE_POINTS) for side, rows in results.items()
     ],
     "raster_starts": lambda results: [(name, rows, list(rows[0])) for name, rows in results.items()],
+    "verdicts": lambda results: [("what regflow says of them", results["rows"], VERDICTS)],
     "dates": lambda results: [("by group", results["groups"], list(results["groups"][0]))],
     "scenes": lambda results: [("by side", results["rows"], SCENES)],
     "change": lambda results: [
