@@ -142,8 +142,7 @@ def _refuse_others(name: str, part: Part, kind: str, sections: Sequence[str], co
     others = [key for key in part if key in known_sections(kind) and key not in sections]
     if others:
         raise InputError(
-            f"{name}: regflow {command} does not read {_listed(others)}; leave out what is not of "
-            f"{_listed(sections)}"
+            f"{name}: regflow {command} reads {_listed(sections)}, but not {_listed(others)}; leave that out"
         )
 
 
