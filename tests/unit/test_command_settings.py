@@ -226,3 +226,32 @@ def test_detection_takes_its_section_by_the_same_rules(tmp_path):
     ):
         with pytest.raises(InputError, match=told):
             settings("--set", key)
+
+
+def test_a_training_takes_settings_by_the_same_rules(tmp_path):
+    from regflow.commands.train import _configuration
+
+    def found(*texts: str, **given: object) -> dict:
+        named = {"device": None, "workers": None, "seed": None, **given}
+        return _configuration(Path(path), named, texts)
+
+    path = settings_file(tmp_path, train={"steps": 70, "rate": 0.5, "workers": 3}, seed=5)
+    plain = load_config(path, with_samples=False)
+    assert found() == plain
+    assert found(workers=2)["train"] == {**plain["train"], "workers": 2}
+    assert found("train.workers=1", "seed=7", workers=2, seed=6)["train"]["workers"] == 1
+    assert found("train.workers=1", "seed=7", workers=2, seed=6)["seed"] == 7
+    assert found("train.steps=9")["train"] == {**plain["train"], "steps": 9}
+    with pytest.raises(InputError, match=r"--set train\.step=9: .*did you mean 'train\.steps'"):
+        found("train.step=9")
+    Path(path).write_text("train: {step: 9}", encoding="utf-8")
+    with pytest.raises(InputError, match=r"mine\.yaml: unknown key 'train\.step'"):
+        found()
+
+
+def test_companions_are_named_once():
+    from regflow.raster_samples import as_pairs
+
+    assert as_pairs(["a=x.tif", "b=y=z.tif"]) == {"a": "x.tif", "b": "y=z.tif"}
+    with pytest.raises(InputError, match=r"'a' names x\.tif already"):
+        as_pairs(["a=x.tif", "a=y.tif"])

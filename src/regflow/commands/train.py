@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from regflow.commands.settings import Part, read_assignments, set_option
+
 CONFIG = Path("config/config.yaml")
 
 
@@ -16,6 +18,7 @@ CONFIG = Path("config/config.yaml")
     type=click.Path(path_type=Path),
     help=f"Whose section 'train' says what is trained  [default: {CONFIG}, else all defaults].",
 )
+@set_option
 @click.option(
     "--output", "-o", type=click.Path(path_type=Path), help="The folder  [default: train/ in 'output']."
 )
@@ -23,7 +26,9 @@ CONFIG = Path("config/config.yaml")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Instead of train.device.")
 @click.option("--workers", type=click.IntRange(0), help="Instead of train.workers.")
 @click.option("--seed", type=click.IntRange(0), help="Instead of the configuration's.")
-def train(config: Path | None, output: Path | None, threads: int | None, **given: Any) -> None:
+def train(
+    config: Path | None, assignments: tuple[str, ...], output: Path | None, threads: int | None, **given: Any
+) -> None:
     r"""Train a network that registers images, and write it with its model card.
 
     Pairs are painted from label maps and warped, so that the truth is known: no image and no GPU is
@@ -34,6 +39,7 @@ def train(config: Path | None, output: Path | None, threads: int | None, **given
     \b
     regflow train                            what config/config.yaml says
     regflow train -c mine.yaml -o networks   another configuration and folder
+    regflow train --set train.steps=20000    the same but for one key
     torchrun --nproc-per-node 4 -m regflow train    four GPUs; `batch` is shared out
 
     A configuration that trains on anatomies of yours (`config/README.md` lists every key):
@@ -58,15 +64,11 @@ def train(config: Path | None, output: Path | None, threads: int | None, **given
 
     Then let `refine` use it: methods: [voxelmorph], options: {voxelmorph: {weights: FILE}}.
     """
-    from regflow.config import defaults, load_config
     from regflow.core.logs import log_above_bars
     from regflow.training.settings import training_settings
 
-    exists = config is not None or CONFIG.is_file()
-    complete = load_config(config or CONFIG, with_samples=False) if exists else defaults()
-    seed = given.pop("seed")
-    overrides = {name: value for name, value in given.items() if value is not None}
-    settings = {**training_settings(complete), **overrides}
+    complete = _configuration(config, given, assignments)
+    settings = training_settings(complete)
     folder = output or Path(complete["output"]) / "train"
     with log_above_bars():
         from regflow.training.product import train_network
@@ -74,11 +76,33 @@ def train(config: Path | None, output: Path | None, threads: int | None, **given
         path = train_network(
             folder / f"{settings['name']}.safetensors",
             settings=settings,
-            seed=complete["seed"] if seed is None else seed,
+            seed=complete["seed"],
             threads=threads or _share_of_cores(),
         )
     if path is not None:
         click.echo(f"wrote {path}; its card: regflow weights {path}")
+
+
+def _configuration(path: Path | None, given: dict[str, Any], assignments: tuple[str, ...]) -> dict[str, Any]:
+    """Return the complete configuration: the file's, the command's options on it, and on top what is set.
+
+    Raises:
+        InputError: a key or a value is wrong; begins with the file or the option.
+    """
+    from regflow.config import known_sections, load_config, read_keys
+    from regflow.presets import merged
+
+    content: Part = {}
+    if path is not None or CONFIG.is_file():
+        content = read_keys(path or CONFIG)
+        load_config(path or CONFIG, with_samples=False)
+    own: Part = {"train": {name: given[name] for name in ("device", "workers") if given[name] is not None}}
+    if given["seed"] is not None:
+        own["seed"] = given["seed"]
+    kind = content.get("kind") or "volumes"
+    sections = [name for name in known_sections(kind) if name != "kind"]
+    assigned = read_assignments(assignments, kind, sections, "train")
+    return load_config(merged(merged(content, own), assigned), with_samples=False)
 
 
 def _share_of_cores() -> int:
