@@ -47,7 +47,7 @@ def load_config(source: str | Path | Mapping[str, Any], *, with_samples: bool = 
             unknown (the nearest valid one is named), a value has a wrong type or is out of range.
     """
     name = "configuration" if isinstance(source, Mapping) else str(source)
-    given = dict(source) if isinstance(source, Mapping) else _read(Path(source))
+    given = dict(source) if isinstance(source, Mapping) else read_keys(Path(source))
     schema = _schema(_kind(name, given))
     complete = _completed(given, schema)
     problems = [f"{name}: {sentence}" for sentence in _problems(complete, schema)]
@@ -63,6 +63,42 @@ def defaults(kind: str = "volumes") -> dict[str, Any]:
     return _completed({"kind": kind}, _schema(kind))
 
 
+def check_part(name: str, part: Mapping[str, Any], kind: str) -> None:
+    """Check a part of a configuration by itself.
+
+    Args:
+        name: where the part comes from: a file, an option of a command; begins each sentence.
+        part: some of the sections, each with some of its keys.
+        kind: ``volumes`` or ``rasters``.
+
+    Raises:
+        InputError: as :func:`load_config`, one sentence for each problem, one to a line.
+    """
+    problems = _problems(part, _schema(kind))
+    if problems:
+        raise InputError("\n".join(f"{name}: {sentence}" for sentence in problems))
+
+
+def without_empty_sections(part: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """Return a part of a configuration without the sections that YAML left empty (null)."""
+    return _without_empty(part, _schema(kind))
+
+
+def _without_empty(part: Mapping[str, Any], schema: Schema) -> dict[str, Any]:
+    entries = schema.get("properties", {})
+    kept = {}
+    for key, value in part.items():
+        entry = entries.get(key, {})
+        if value is not None or entry.get("type") != "object":
+            kept[key] = _without_empty(value, entry) if isinstance(value, Mapping) else value
+    return kept
+
+
+def known_sections(kind: str) -> list[str]:
+    """Return the top keys of a configuration."""
+    return list(_schema(kind)["properties"])
+
+
 def _kind(name: str, given: Mapping[str, Any]) -> str:
     """Return what is registered, on which the valid keys depend."""
     kind = given.get("kind") or "volumes"
@@ -76,11 +112,26 @@ def _schema(kind: str) -> Schema:
     return config_schema(kind)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_keys(
+    path: Path,
+    *,
+    if_missing: str = "write one with: regflow init .",
+    if_empty: str = "write 'samples: config/samples.tsv' and what else you need",
+) -> dict[str, Any]:
+    """Return the content of a YAML file of keys, unchecked.
+
+    Args:
+        path: the file.
+        if_missing: advice to who names a file that is not there.
+        if_empty: advice to who names one without keys.
+
+    Raises:
+        InputError: one sentence: the file is missing, is not YAML (the line is named), or holds no keys.
+    """
     import yaml
 
     if not path.is_file():
-        raise InputError(f"{path}: this configuration does not exist; write one with: regflow init .")
+        raise InputError(f"{path}: this configuration does not exist; {if_missing}")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -90,7 +141,7 @@ def _read(path: Path) -> dict[str, Any]:
             f"{path}{line}: not valid YAML ({getattr(error, 'problem', error)}); correct it"
         ) from error
     if not isinstance(content, dict):
-        raise InputError(f"{path}: holds no keys; write 'samples: config/samples.tsv' and what else you need")
+        raise InputError(f"{path}: holds no keys; {if_empty}")
     return content
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from regflow.config import load_config
 from regflow.core.files import whole_directory, write_json
+from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Transform
 from regflow.journal import Journal, Result, cores, refuse_unfit, telling_a_full_disk, writable
@@ -29,12 +30,19 @@ PRODUCTS = (
     "warped.nii.gz",
     "labels.nii.gz",
     "landmarks.csv",
+    "companions",
+    "inverse_fixed.nii.gz",
+    "inverse_labels.nii.gz",
+    "inverse_landmarks.csv",
     "transform.h5",
     "inverse.h5",
     "quality.json",
     "report.html",
 )
 """What the folder of a pair may hold; a folder that holds anything else is not written over."""
+
+_FORWARD, _BACK = ("warped", "labels"), ("inverse_fixed", "inverse_labels")
+"""Names of the products in either direction, without suffix: the image's and the label map's."""
 
 
 def register_pair(
@@ -77,11 +85,11 @@ def register_pair(
         ahead.result()
         pair = replace(pair, landmarks=_landmarks(fixed, moving), truth=_truth(moving, pair.fixed))
         with whole_directory(target) as folder, telling_a_full_disk(folder):
-            writing = _write_transforms(folder, pair, pool)
-            writing.append(pool.submit(_apply, folder, moving, originals, pair, settings, journal))
+            stored = _write_transforms(folder, pair, pool)
+            applied = pool.submit(_apply, folder, moving, originals, pair, settings, journal, stored)
             facts = [("onto", Path(fixed.image).name), ("preset", preset)]
             found = _assess(folder, moving, pair, settings, journal, count, facts)
-            for job in writing:
+            for job in (*stored, applied):
                 job.result()
             seconds = journal.seconds()
             write_json(
@@ -188,19 +196,74 @@ def _apply(
     pair: "Pair",
     settings: Mapping[str, Any],
     journal: Journal,
+    stored: Sequence[Future[Any]],
 ) -> None:
-    """Write what follows the transform: the image, its labels and landmarks, each sampled once."""
-    from regflow.core.io.landmarks import read_landmarks, write_landmarks
-    from regflow.core.io.volumes import write_volume
-    from regflow.stages.apply import map_landmarks, warp_image, warp_labels
+    """Write what follows the transform, each file sampled once, from the original.
 
-    grid, original, options = originals[0].grid, originals[1], settings["apply"]
+    Companions and what goes back take the transforms as ``stored``, as whoever reads them later.
+    """
+    (fixed, original), options = originals, settings["apply"]
     with journal.stage("apply"):
-        warped = warp_image(original, grid, pair.forward, options["interpolation"], options["outside"])
-        write_volume(folder / "warped.nii.gz", warped.channel, grid)
-        if original.labels is not None:
-            labels = warp_labels(original.labels, original.grid, grid, pair.forward, options["labels"])
-            write_volume(folder / "labels.nii.gz", labels, grid)
-        if moving.moving_landmarks is not None and pair.backward is not None:
-            moved = map_landmarks(read_landmarks(moving.moving_landmarks), pair.backward)
-            write_landmarks(folder / "landmarks.csv", moved)
+        _carry(folder, _FORWARD, original, fixed.grid, pair.forward, options)
+        _push(folder / "landmarks.csv", moving.moving_landmarks, pair.backward)
+        for transform in stored:
+            transform.result()
+        _carry_companions(folder, moving.companions, fixed.grid, options)
+        if options["inverse"]:
+            _carry_back(folder, moving, originals, pair, options)
+
+
+def _carry(
+    folder: Path,
+    names: tuple[str, str],
+    original: Image,
+    target: Grid,
+    pull: Transform,
+    options: Mapping[str, Any],
+) -> None:
+    """Write an image, and its labels if it has any, on another grid."""
+    from regflow.core.io.volumes import write_volume
+    from regflow.stages.apply import warp_image, warp_labels
+
+    image, labels = names
+    warped = warp_image(original, target, pull, options["interpolation"], options["outside"])
+    write_volume(folder / f"{image}.nii.gz", warped.channel, target)
+    if original.labels is not None:
+        drawn = warp_labels(original.labels, original.grid, target, pull, options["labels"])
+        write_volume(folder / f"{labels}.nii.gz", drawn, target)
+
+
+def _push(output: Path, landmarks: str | None, push: Transform | None) -> None:
+    from regflow.core.io.landmarks import read_landmarks, write_landmarks
+    from regflow.stages.apply import map_landmarks
+
+    if landmarks is not None and push is not None:
+        write_landmarks(output, map_landmarks(read_landmarks(landmarks), push))
+
+
+def _carry_companions(
+    folder: Path, companions: Mapping[str, str], target: Grid, options: Mapping[str, Any]
+) -> None:
+    """Write the companions by the stored transform, as whoever applies that file to them later."""
+    from regflow.core.io.transforms import read_transform
+    from regflow.stages.apply import warp_companion
+
+    if companions:
+        transform = read_transform(folder / "transform.h5", target)
+        for name, path in companions.items():
+            warp_companion(folder / "companions" / f"{name}.nii.gz", path, target, transform, options)
+
+
+def _carry_back(
+    folder: Path,
+    moving: Sample,
+    originals: tuple[Image, Image],
+    pair: "Pair",
+    options: Mapping[str, Any],
+) -> None:
+    """Write the fixed image, its labels and its landmarks in the moving image's space."""
+    from regflow.core.io.transforms import read_transform
+
+    fixed, target = originals[0], originals[1].grid
+    _carry(folder, _BACK, fixed, target, read_transform(folder / "inverse.h5", target), options)
+    _push(folder / "inverse_landmarks.csv", moving.fixed_landmarks or moving.fixed.landmarks, pair.forward)

@@ -106,7 +106,7 @@ def carry_raster(
     from regflow.core.chunks import open_workers
 
     onto, header = read_raster_header(reference), read_raster_header(source.path)
-    target = _target(correction, onto)
+    target = target_grid(onto, correction.grid.crs, str(correction.path))
     _refuse_misplaced(onto, header)
     world = _in_the_corrections_world(correction, target, str(reference))
     view = working_view(Scene(source.path), header, fixed=world)
@@ -130,6 +130,26 @@ def carry_raster(
             tags=tags,
         )
     return {**figures, **measured}
+
+
+def target_grid(onto: RasterHeader, crs: str | None, name: str) -> Grid:
+    """Return the grid of what is carried onto a raster.
+
+    Args:
+        onto: header of the raster.
+        crs: in which the transform works; None for pixels.
+        name: of the transform, for messages.
+
+    Raises:
+        InputError: the raster's pixels do not lie in a world that the transform's can be reached from.
+    """
+    if onto.grid is None and onto.georeference != "none":
+        raise InputError(f"{onto.path}: its pixels are not on a map; name a reference that is")
+    target = onto.grid or onto.pixel_grid
+    if (target.crs is None) != (crs is None):
+        bare, other = (onto.path, name) if target.crs is None else (name, onto.path)
+        raise InputError(f"{bare}: names no CRS, and {other} does; name a reference as it was registered")
+    return target
 
 
 def carry_points(
@@ -179,23 +199,6 @@ def _warn_of_extrapolation(correction: Correction, points: Points) -> None:
             int(outside.sum()),
             len(points),
         )
-
-
-def _target(correction: Correction, onto: RasterHeader) -> Grid:
-    """Return the grid of the result.
-
-    Raises:
-        InputError: the reference's pixels do not lie in a world that the transform's can be reached from.
-    """
-    if onto.grid is None and onto.georeference != "none":
-        raise InputError(f"{onto.path}: its pixels are not on a map; name a reference that is")
-    target = onto.grid or onto.pixel_grid
-    if (target.crs is None) != (correction.grid.crs is None):
-        bare, other = (
-            (onto.path, correction.path) if target.crs is None else (str(correction.path), onto.path)
-        )
-        raise InputError(f"{bare}: names no CRS, and {other} does; name a reference as it was registered")
-    return target
 
 
 def _refuse_misplaced(onto: RasterHeader, header: RasterHeader) -> None:

@@ -18,7 +18,7 @@ from regflow.core.image import Image
 from regflow.core.transform import Transform
 from regflow.journal import Journal, Result, cores, refuse_unfit, telling_a_full_disk, writable
 from regflow.presets import merged, preset_settings
-from regflow.raster_samples import RasterSample
+from regflow.raster_samples import Nodata, RasterSample
 from regflow.stages.rasters.working import WorkingScene
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ PRODUCTS = (
     "mask.tif",
     "companions",
     "classes",
+    "inverse_fixed.tif",
     "displacement.tif",
     "field.tif",
     "transform.json",
@@ -54,6 +55,7 @@ class _Job:
     moving: RasterSample
     settings: Mapping[str, Any]
     journal: Journal
+    inverse_image: bool
     threads: int
     workers: "Workers"
 
@@ -64,6 +66,7 @@ def register_scenes(
     *,
     preset: str = "default",
     config: Mapping[str, Any] | None = None,
+    inverse_image: bool = False,
     threads: int | None = None,
 ) -> Result:
     """Bring a moving scene onto its fixed one and write the result into a folder, whole or not at all.
@@ -73,6 +76,7 @@ def register_scenes(
         output: the folder to make; one that holds an earlier result is replaced.
         preset: ``default`` or another of the rasters' :data:`regflow.presets.PRESETS`.
         config: sections of the configuration that replace the preset's, key by key.
+        inverse_image: also write ``inverse_fixed.tif``, the fixed scene over the moving one's footprint.
         threads: most threads to use, all cores when None; no byte of the products but the seconds
             in ``quality.json`` and ``report.html`` depends on it.
 
@@ -92,10 +96,12 @@ def register_scenes(
         ThreadPoolExecutor(max(2, count)) as pool,
         open_workers(settings["dask"], threads=count) as workers,
     ):
-        job = _Job(moving, settings, journal, count, workers)
+        job = _Job(moving, settings, journal, inverse_image, count, workers)
         with journal.stage("ingest"):
             refuse_unfit(pool.map(examine, (moving.fixed, moving)))
         scenes = _prepare(job)
+        if inverse_image:
+            _refuse_without_way_back(moving, scenes[0][0])
         pair, refined = _align(job, scenes)
         with whole_directory(target) as folder, telling_a_full_disk(folder):
             _write_correction(folder, pair, refined)
@@ -114,6 +120,18 @@ def _prepare(job: _Job) -> tuple[_Prepared, _Prepared]:
     with job.journal.stage("preprocess", "moving") as record:
         moving, image, record["steps"] = prepare(job.moving.scene, settings, reference=(fixed, overview))
     return (fixed, overview), (moving, image)
+
+
+def _refuse_without_way_back(moving: RasterSample, fixed: WorkingScene) -> None:
+    """Refuse a moving scene on whose pixels nothing can be brought, before anything is computed.
+
+    Raises:
+        InputError: its pixels are not on a map, or only one of the two scenes has a CRS.
+    """
+    from regflow.core.io.rasters import read_raster_header
+    from regflow.raster_carry import target_grid
+
+    target_grid(read_raster_header(moving.moving), fixed.view.grid.crs, moving.fixed.image)
 
 
 def _align(job: _Job, scenes: tuple[_Prepared, _Prepared]) -> tuple["ScenePair", "RefinedScene"]:
@@ -176,6 +194,24 @@ def _apply(folder: Path, job: _Job, scenes: tuple[_Prepared, _Prepared]) -> None
                 workers=job.workers,
             )
             record["steps"].append({"name": name})
+        if job.inverse_image:
+            record["steps"].append({"name": "inverse_fixed", **_carry_back(folder, job, fixed.nodata)})
+
+
+def _carry_back(folder: Path, job: _Job, nodata: Nodata) -> dict[str, float]:
+    """Write the fixed scene over the moving one's footprint; return how far the inverse errs."""
+    from regflow.raster_carry import carry_raster, read_correction
+    from regflow.stages.rasters.warping import Source
+
+    return carry_raster(
+        read_correction(folder),
+        Source(job.moving.fixed.image, nodata=nodata),
+        folder / "inverse_fixed.tif",
+        reference=job.moving.moving,
+        resampling=job.settings["apply"]["resampling"],
+        inverse=True,
+        threads=job.threads,
+    )
 
 
 def _assess(

@@ -213,13 +213,17 @@ def as_pairs(given: Iterable[str]) -> dict[str, str]:
     """Return names and paths from ``NAME=PATH`` texts.
 
     Raises:
-        InputError: a text has another form, or a name cannot name a file.
+        InputError: a text has another form, or a name cannot name a file or is there twice.
     """
-    pairs = [text.partition("=") for text in given]
-    for name, sign, path in pairs:
+    found: dict[str, str] = {}
+    for text in given:
+        name, sign, path = text.partition("=")
         if not re.match(SAFE, name) or not sign or not path:
-            raise InputError(f"'{name}{sign}{path}' must be NAME=FILE, the name of letters and digits")
-    return {name: path for name, _, path in pairs}
+            raise InputError(f"'{text}' must be NAME=FILE, the name of letters and digits")
+        if name in found:
+            raise InputError(f"'{text}': '{name}' names {found[name]} already; give each file its own name")
+        found[name] = path
+    return found
 
 
 def as_nodata(given: str | float | None) -> Nodata:

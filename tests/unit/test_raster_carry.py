@@ -111,6 +111,25 @@ def test_the_inverse_takes_an_image_to_the_moving_scene_and_tells_its_error(scen
     assert f"{worst:.3g} at most" in told
 
 
+def test_a_value_that_is_no_measurement_can_be_named(scenes, tmp_path):
+    """As for ``regflow register``: a number, or none to take what is declared for a measurement."""
+    with rasterio.open(scenes / "moving.tif") as moving:
+        values = moving.read(1)
+    values[80:120, 90:150] = 7
+    write_raster(tmp_path / "holed.tif", values, grid=MOVING)
+    write_raster(tmp_path / "declared.tif", values, grid=MOVING, nodata=7)
+    for name, source, nodata in (("a", "holed", "7"), ("b", "declared", "file"), ("c", "declared", "none")):
+        options = ("-r", scenes / "fixed.tif", "-o", tmp_path / f"{name}.tif", "--nodata", nodata)
+        done(scenes / "aligned", tmp_path / f"{source}.tif", *options)
+    a, b, c = (rasterio.open(tmp_path / f"{name}.tif").read(1, masked=True) for name in "abc")
+    assert np.array_equal(a.filled(-1), b.filled(-1))
+    assert 2000 < a.mask.sum() < 3000
+    assert c.data[98, 116] == 7
+    assert not c.mask[98, 116]
+    options = ("-r", scenes / "fixed.tif", "-o", tmp_path / "d.tif", "--nodata", "black")
+    assert "nodata is 'black'" in refused(scenes / "aligned", tmp_path / "holed.tif", *options)
+
+
 def test_a_reference_in_another_crs(scenes, tmp_path):
     """The transform works in the fixed scene's CRS, wherever the result is to lie."""
     degrees = CRS.from_epsg(4326).to_wkt()

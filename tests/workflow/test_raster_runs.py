@@ -5,14 +5,18 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
+from click.testing import CliRunner
 from raster_study import SAMPLES, SHAPE, raster_study, write_scenes
+from rasterio.errors import NotGeoreferencedWarning
 from study import planned
 
+from regflow.cli import main
 from regflow.core.files import read_json
 
 
@@ -265,6 +269,11 @@ def test_register_and_the_workflow_make_the_same_field(registered, tmp_path, dat
         (["--nodata", "black"], "nodata is 'black'"),
         (["--refine", "greedier"], "unknown method 'greedier'"),
         (["--companion", "b11"], "must be NAME=FILE"),
+        (["--masks", "both"], "--masks is not for rasters"),
+        (
+            ["--set", "refine.options.tie-points.window=81"],
+            "did you mean 'refine.options.tie-points.window_px'",
+        ),
     ],
 )
 def test_register_refuses_a_mistake_in_one_sentence(tmp_path, data, options, told):
@@ -318,3 +327,33 @@ def test_scenes_without_georeference_are_registered_in_pixels(tmp_path, data):
     x, y = np.clip(x, 0, field.shape[2] - 1), np.clip(y, 0, field.shape[1] - 1)
     error = field[:, y, x] - truth[:, rows.ravel(), cols.ravel()]
     assert np.sqrt((error**2).sum(axis=0).mean()) < 0.25
+
+
+def test_a_shift_alone_and_the_reference_brought_onto_the_scene(tmp_path, data):
+    """The first scene is bent, so a translation can only come near; the way back is that of apply."""
+    files = [str(data / "fixed.tif"), str(data / "first.tif")]
+    options = ["--transform", "translation", "--inverse-image", "--interpolation", "linear"]
+    ended = CliRunner().invoke(main, ["register", *files, "-o", str(tmp_path / "out"), *options])
+    assert ended.exit_code in (0, 1), ended.output
+    (part,) = read_json(tmp_path / "out" / "transform.json")["parts"]
+    assert np.array_equal(np.array(part["matrix"])[:2, :2], np.eye(2))
+    again = ["apply", str(tmp_path / "out"), files[0], "--inverse", "-r", files[1]]
+    assert CliRunner().invoke(main, [*again, "-o", str(tmp_path / "again.tif")]).exit_code == 0
+    made = tmp_path / "out" / "inverse_fixed.tif"
+    assert (tmp_path / "again.tif").read_bytes() == made.read_bytes()
+
+
+def test_a_scene_without_a_way_back_is_refused_before_any_work(tmp_path, data):
+    with rasterio.open(data / "first.tif") as scene:
+        values, profile = scene.read(), scene.profile
+    bare = {key: value for key, value in profile.items() if key not in ("crs", "transform")}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with rasterio.open(tmp_path / "bare.tif", "w", **bare) as target:
+            target.write(values)
+    files = [str(data / "fixed.tif"), str(tmp_path / "bare.tif")]
+    ended = CliRunner().invoke(main, ["register", *files, "-o", str(tmp_path / "out"), "--inverse-image"])
+    assert ended.exit_code == 2
+    assert "bare.tif: names no CRS" in ended.output
+    assert "initialize" not in ended.output
+    assert not (tmp_path / "out").exists()

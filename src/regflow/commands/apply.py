@@ -37,6 +37,7 @@ SCENE_TRANSFORMS = (".json", ".tif", ".tiff")
 )
 @click.option("--smooth", is_flag=True, help="Label borders between samples, instead of the nearest sample.")
 @click.option("--volume", help="Which volume of a 4-D INPUT, from 0, or which DICOM series.")
+@click.option("--nodata", help="Of a scene INPUT: a number, nan or none  [default: as declared].")
 def apply(
     transform: Path,
     source: str,
@@ -48,6 +49,7 @@ def apply(
     interpolation: str,
     smooth: bool,
     volume: str | None,
+    nodata: str | None,
 ) -> None:
     r"""Carry INPUT, which lies in the moving image's space, into the fixed image's, by TRANSFORM.
 
@@ -79,8 +81,10 @@ def apply(
         if smooth or volume is not None:
             raise InputError("--smooth and --volume are not for scenes; leave them out")
         what = "labels" if labels else "points" if points else "image"
-        _apply_to_scene(transform, source, output, reference, what, inverse, interpolation)
+        _apply_to_scene(transform, source, output, reference, what, inverse, interpolation, nodata)
         return
+    if nodata is not None:
+        raise InputError("--nodata is not for volumes; leave it out")
     grid = None if reference is None else _grid(reference)
     forward = read_transform(transform, grid)
     pull = forward.inverse() if inverse else forward
@@ -136,8 +140,10 @@ def _apply_to_scene(
     what: str,
     inverse: bool,
     interpolation: str,
+    nodata: str | None,
 ) -> None:
     from regflow.raster_carry import Source, carry_points, carry_raster, read_correction
+    from regflow.raster_samples import as_nodata
 
     correction = read_correction(transform)
     if what == "points":
@@ -146,7 +152,7 @@ def _apply_to_scene(
     assert reference is not None
     figures = carry_raster(
         correction,
-        Source(source, what == "labels"),
+        Source(source, what == "labels", as_nodata(nodata)),
         output,
         reference=reference,
         resampling={"linear": "bilinear"}.get(interpolation, interpolation),

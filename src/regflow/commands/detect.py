@@ -5,6 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from regflow.commands.settings import (
+    Part,
+    checked_options,
+    read_assignments,
+    read_settings,
+    setting_options,
+)
 from regflow.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,10 +26,9 @@ if TYPE_CHECKING:
 @click.option(
     "--method",
     type=click.Choice(["ir-mad", "cva", "index-difference"]),
-    default="ir-mad",
-    show_default=True,
-    help="How change is told from noise.",
+    help="How change is told from noise  [default: ir-mad].",
 )
+@setting_options
 @click.option("--bands", help="Bands to compare, by number or name: 'B04,B08'  [default: all].")
 @click.option(
     "--index",
@@ -46,15 +52,13 @@ if TYPE_CHECKING:
     "--residual", "residual_px", type=click.FloatRange(0), help="Remaining registration error in pixels."
 )
 @click.option("--mask", "masks", multiple=True, help="Quality mask of a scene; repeat it, in their order.")
-@click.option("--mask-values", help="Values of the masks that exclude a pixel: '3,8,9'  [default: 0].")
-@click.option("--nodata", type=float, help="Value that is no measurement  [default: what the files say].")
+@click.option("--mask-values", help="Of the masks, that exclude a pixel: '3, 8-10' or 'bit1'  [default: 0].")
+@click.option("--nodata", help="A number, nan or none  [default: as declared].")
 @click.option("--date", "dates", multiple=True, help="Date of a scene; repeat it, in their order.")
 @click.option(
     "--pairs",
     type=click.Choice(["reference", "consecutive"]),
-    default="reference",
-    show_default=True,
-    help="With more than two scenes: each with the first, or with the date before.",
+    help="With more than two scenes: each with the first, or with the date before  [default: reference].",
 )
 @click.option("--normalized", is_flag=True, help="Also write the later date in the earlier's radiometry.")
 @click.option("--all-pixels", is_flag=True, help="Statistics from every pixel, not from an even sample.")
@@ -64,7 +68,7 @@ if TYPE_CHECKING:
 @click.option(
     "--threads", type=click.IntRange(1), help="Threads to use; no result depends on it  [default: all cores]."
 )
-def detect(scenes: tuple[str, ...], output: Path, pairs: str, threads: int | None, **given: Any) -> None:
+def detect(scenes: tuple[str, ...], output: Path, threads: int | None, **given: Any) -> None:
     r"""Map what changed from BEFORE to AFTER, which lie on the same pixels.
 
     The folder gets magnitude.tif, probability.tif (of no change), change.tif (0 unchanged, 1 changed,
@@ -75,13 +79,23 @@ def detect(scenes: tuple[str, ...], output: Path, pairs: str, threads: int | Non
     regflow detect 2019.tif aligned/warped.tif -o change
     regflow detect a.tif b.tif -o change --method index-difference --index 4,3
     regflow detect a.tif b.tif c.tif -o change --pairs consecutive --date 2019-05-01 ...
+    regflow detect 2019.tif aligned/warped.tif -o change --set detect.no_change=0.8
+
+    Every key of config/rasters/README.md under detect can be given. --set overrides the other
+    options, and they override the file of --config.
 
     The last line says pass, warn or fail and why; after fail the exit code is 1.
     """
     from regflow.change import detect_series
 
+    settings = _settings(given)
     found = detect_series(
-        _dated(scenes, given), output, _settings(given), pairs=pairs, chunk=given["chunk"], threads=threads
+        _dated(scenes, given),
+        output,
+        settings,
+        pairs=settings["pairs"],
+        chunk=given["chunk"],
+        threads=threads,
     )
     changed = f"{found.figures['changed_percent']:.2f}% changed, {found.figures['regions']:.0f} places"
     click.echo(f"{found.status}: {found.reason} ({changed}); see {output}")
@@ -89,34 +103,60 @@ def detect(scenes: tuple[str, ...], output: Path, pairs: str, threads: int | Non
 
 
 def _dated(scenes: tuple[str, ...], given: dict[str, Any]) -> list["DatedScene"]:
-    from regflow.core.io.rasters import Nodata
+    from regflow.raster_samples import as_nodata, as_quality
     from regflow.stages.rasters.detect_inputs import DatedScene
+    from regflow.stages.rasters.views import excluded_values
 
     masks = _each(given["masks"], scenes, "--mask")
     dates = _each(given["dates"], scenes, "--date")
-    values = tuple(_numbers(given["mask_values"], "--mask-values")) if given["mask_values"] else (0.0,)
-    nodata: Nodata = "file" if given["nodata"] is None else float(given["nodata"])
+    quality, nodata = as_quality(given["mask_values"]), as_nodata(given["nodata"])
     names = _names(scenes)
     return [
-        DatedScene(path, name, date, nodata, mask, values if mask else ())
+        DatedScene(path, name, date, nodata, mask, excluded_values(quality, mask))
         for path, name, date, mask in zip(scenes, names, dates, masks, strict=True)
     ]
 
 
 def _settings(given: dict[str, Any]) -> dict[str, Any]:
-    """Return the options as the section of a configuration."""
-    from regflow.stages.rasters.detect_options import defaults
+    """Return the complete ``detect`` section: the file's, the options on it, and on top what is set.
 
-    names = ("threshold", "level", "mapping_unit_px", "residual_px")
-    chosen = {name: given[name] for name in names if given[name] is not None}
+    Raises:
+        InputError: a key or a value is wrong, or no method is left.
+    """
+    from regflow.config import load_config
+    from regflow.presets import merged
+
+    sections = ("detect",)
+    file = read_settings(given["config"], "rasters", sections, "detect") if given["config"] else {}
+    own = checked_options(_own(given), "rasters")
+    assigned = read_assignments(given["assignments"], "rasters", sections, "detect")
+    chosen = merged(merged(file, own), assigned)
+    settings: dict[str, Any] = load_config({"kind": "rasters", **chosen}, with_samples=False)["detect"]
+    if settings["method"] is None:
+        raise InputError("detect.method is null, but regflow detect needs a method; name one by --method")
+    return settings
+
+
+def _own(given: dict[str, Any]) -> dict[str, Part]:
+    """Return the settings that the command's own options stand for, by option."""
+    named = {
+        "--method": ("method", given["method"]),
+        "--pairs": ("pairs", given["pairs"]),
+        "--threshold": ("threshold", given["threshold"]),
+        "--level": ("level", given["level"]),
+        "--mapping-unit": ("mapping_unit_px", given["mapping_unit_px"]),
+        "--residual": ("residual_px", given["residual_px"]),
+        "--normalized": ("normalized", given["normalized"] or None),
+    }
+    parts = {option: {key: value} for option, (key, value) in named.items() if value is not None}
     if given["bands"]:
-        chosen["bands"] = [band.strip() for band in given["bands"].split(",")]
+        parts["--bands"] = {"bands": [band.strip() for band in given["bands"].split(",")]}
     if given["all_pixels"]:
-        chosen["pixels"] = None
+        parts["--all-pixels"] = {"pixels": None}
     if given["indices"]:
         pairs = [[int(n) for n in _numbers(text, "--index")] for text in given["indices"]]
-        chosen["options"] = {"index-difference": {"indices": pairs}}
-    return defaults(method=given["method"], normalized=given["normalized"], **chosen)
+        parts["--index"] = {"options": {"index-difference": {"indices": pairs}}}
+    return {option: {"detect": part} for option, part in parts.items()}
 
 
 def _each(values: tuple[str, ...], scenes: tuple[str, ...], option: str) -> list[str | None]:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from regflow.commands.pair_settings import pair_settings
+from regflow.commands.settings import setting_options
 from regflow.core.errors import InputError
 from regflow.presets import PRESETS
 
@@ -23,13 +25,13 @@ VOLUME_NAMES = re.compile(r"\.(nii|nii\.gz|nrrd|nhdr|mha|mhd|dcm)$", re.I)
 
 ONLY_VOLUMES = (
     *("fixed_labels", "moving_labels", "fixed_landmarks", "moving_landmarks"),
-    *("modality", "fixed_modality", "volume"),
+    *("modality", "fixed_modality", "volume", "masks"),
 )
 _DOCSTRING_MARGIN = " " * 4
 
 ONLY_RASTERS = (
     *("bands", "fixed_bands", "nodata", "fixed_nodata", "mask_values", "fixed_mask_values"),
-    *("representation", "companions", "classes", "truth"),
+    *("representation", "classes", "truth"),
 )
 
 
@@ -44,8 +46,21 @@ def _path(*names: str, text: str) -> Any:
 @click.option("--preset", metavar="NAME", default="default", show_default=True, help="See below.")
 @click.option("--initialize", metavar="METHODS", help="Linear methods, first choice first.")
 @click.option("--refine", metavar="METHODS", help="Deformable methods, first choice first; none for linear.")
+@click.option(
+    "--transform",
+    "--model",
+    metavar="KIND",
+    help="Linear and of this kind, nothing deformed unless --refine says how: rigid, similarity or affine; "
+    "of scenes translation, similarity, affine or homography.",
+)
+@setting_options
 @_path("--fixed-mask", text="Where the fixed image may steer the registration.")
 @_path("--moving-mask", text="Where the moving image may steer it; of scenes, a quality mask.")
+@click.option(
+    "--masks",
+    type=click.Choice(["fixed", "both"]),
+    help="Whose masks steer the deformation of volumes  [default: fixed].",
+)
 @_path("--fixed-labels", text="Structures of the fixed image, for Dice and surface distances.")
 @_path("--moving-labels", text="Structures of the moving image; they are warped as well.")
 @_path("--fixed-landmarks", text="Partners of the moving landmarks, to measure the error in mm.")
@@ -60,8 +75,15 @@ def _path(*names: str, text: str) -> Any:
 @click.option("--mask-values", help="Of the moving mask, that exclude a pixel: '3, 8-10' or 'bit1, bit3'.")
 @click.option("--fixed-mask-values", help="Of the fixed mask.")
 @click.option("--representation", help="Of scenes: intensity, gradient or phase-congruency.")
-@click.option("--companion", "companions", multiple=True, metavar="NAME=FILE", help="Follows the scene.")
+@click.option(
+    "--companion",
+    "companions",
+    multiple=True,
+    metavar="NAME=FILE",
+    help="Follows the moving image, resampled once from its own file; repeat it.",
+)
 @click.option("--classes", multiple=True, metavar="NAME=FILE", help="The same for rasters of classes.")
+@click.option("--inverse-image", is_flag=True, help="Also bring the fixed image onto the moving one's grid.")
 @_path("--truth", text="A known displacement.tif, to measure the true error with.")
 @click.option("--interpolation", help="Of the warped image: nearest, linear, cubic or lanczos.")
 @click.option("--seed", type=int, help="Of every random choice [default: 0].")
@@ -79,9 +101,15 @@ def register(fixed: str, moving: str, output: Path, preset: str, threads: int | 
 
     \b
     regflow register atlas.nii.gz subject.nii.gz -o aligned
-    regflow register atlas.nii.gz subject.nii.gz -o rigid --refine none --preset fast
+    regflow register atlas.nii.gz subject.nii.gz -o rigid --transform rigid
+    regflow register atlas.nii.gz subject.nii.gz -o aligned --companion flair=flair.nii.gz
+    regflow register a.nii.gz b.nii.gz -o ab --refine greedy --set refine.options.greedy.radius='[5, 5, 7]'
     regflow register reference.tif scene.tif -o aligned --fixed-bands B04 --bands B08
     regflow register may.tif june.tif -o aligned --moving-mask scl.tif --mask-values "3, 8-10"
+
+    Every key of config/README.md (config/rasters/README.md for scenes) under preprocess, initialize,
+    refine, apply, assess and report can be given. --set overrides the other options, they override
+    the file of --config, and that overrides the preset.
 
     The last line says pass, warn or fail and why; after fail the exit code is 1.
 
@@ -124,14 +152,14 @@ def _kind(path: str) -> str:
 def _refuse_others(given: Mapping[str, Any], names: tuple[str, ...], kind: str) -> None:
     for name in names:
         if given[name]:
-            option = "--" + {"companions": "companion"}.get(name, name).replace("_", "-")
-            raise InputError(f"{option} is not for {kind}; leave it out")
+            raise InputError(f"--{name.replace('_', '-')} is not for {kind}; leave it out")
 
 
 def _register_volumes(
     fixed: str, moving: str, output: Path, preset: str, threads: int | None, given: Mapping[str, Any]
 ) -> "Verdict":
     from regflow.pair import register_pair
+    from regflow.raster_samples import as_pairs
     from regflow.samples import Fixed, Sample
 
     files = {key: given[key] for key in given if key.endswith(("_mask", "_labels", "_landmarks"))}
@@ -148,11 +176,12 @@ def _register_volumes(
         sample=re.split(r"\.nii|\.[^.]*$", Path(moving).name)[0] or "moving",
         moving=moving,
         fixed=atlas,
+        companions=as_pairs(given["companions"]),
         modality=given["modality"],
         volume=int(volume) if volume is not None and volume.isdigit() else volume,
         **{key: path for key, path in files.items() if key not in ("fixed_mask", "fixed_labels")},
     )
-    config = {**_config(given), **_section("apply", "interpolation", given["interpolation"])}
+    config = pair_settings(given, "volumes", preset)
     return register_pair(atlas, subject, output, preset=preset, config=config, threads=threads).verdict
 
 
@@ -161,12 +190,11 @@ def _register_scenes(
 ) -> "Verdict":
     from regflow.raster_pair import register_scenes
 
-    resampling = {"linear": "bilinear"}.get(given["interpolation"], given["interpolation"])
-    config = {**_config(given), **_section("apply", "resampling", resampling)}
-    if given["representation"]:
-        config["preprocess"] = {"representation": {"method": given["representation"]}}
+    config = pair_settings(given, "rasters", preset)
     pair = _scene_pair(fixed, moving, given)
-    return register_scenes(pair, output, preset=preset, config=config, threads=threads).verdict
+    return register_scenes(
+        pair, output, preset=preset, config=config, inverse_image=given["inverse_image"], threads=threads
+    ).verdict
 
 
 def _scene_pair(fixed: str, moving: str, given: Mapping[str, Any]) -> "RasterSample":
@@ -199,17 +227,3 @@ def _scene_pair(fixed: str, moving: str, given: Mapping[str, Any]) -> "RasterSam
         classes=as_pairs(given["classes"]),
         truth=given["truth"],
     )
-
-
-def _config(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of both kinds as sections of a configuration, which checks them."""
-    ladders = {
-        stage: {"methods": [name.strip() for name in given[stage].split(",")]}
-        for stage in ("initialize", "refine")
-        if given[stage] is not None
-    }
-    return {**ladders, **({"seed": given["seed"]} if given["seed"] is not None else {})}
-
-
-def _section(name: str, key: str, value: str | None) -> dict[str, Any]:
-    return {name: {key: value}} if value else {}

@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from regflow.commands.settings import Part, read_assignments, set_option
+
 CONFIG = Path("config/config.yaml")
 
 
@@ -16,6 +18,7 @@ CONFIG = Path("config/config.yaml")
     type=click.Path(path_type=Path),
     help=f"Whose section 'train' says what is trained  [default: {CONFIG}, else all defaults].",
 )
+@set_option
 @click.option(
     "--recipe",
     metavar="NAME",
@@ -34,7 +37,12 @@ CONFIG = Path("config/config.yaml")
 @click.option("--workers", type=click.IntRange(0), help="Instead of train.workers.")
 @click.option("--seed", type=click.IntRange(0), help="Instead of the configuration's.")
 def train(
-    config: Path | None, recipe: str | None, output: Path | None, threads: int | None, **given: Any
+    config: Path | None,
+    recipe: str | None,
+    assignments: tuple[str, ...],
+    output: Path | None,
+    threads: int | None,
+    **given: Any,
 ) -> None:
     r"""Train a network that registers images, and write it with its model card.
 
@@ -46,6 +54,7 @@ def train(
     \b
     regflow train                            what config/config.yaml says
     regflow train -c mine.yaml -o networks   another configuration and folder
+    regflow train --set train.steps=20000    the same but for one key
     regflow train --recipe volumes3d --label-maps maps    a network of regflow's own, anew
     torchrun --nproc-per-node 4 -m regflow train    four GPUs; `batch` is shared out
 
@@ -71,19 +80,15 @@ def train(
 
     Then let `refine` use it: methods: [voxelmorph], options: {voxelmorph: {weights: FILE}}.
     """
-    from regflow.config import defaults, load_config
     from regflow.core.errors import InputError
     from regflow.core.logs import appended_log, log_above_bars
     from regflow.training.settings import find_recipe, training_settings
 
     if recipe is not None and config is not None:
         raise InputError("--recipe and --config both say what is trained; give one of the two")
-    chosen = config or (CONFIG if recipe is None else find_recipe(recipe))
-    exists = chosen != CONFIG or CONFIG.is_file()
-    complete = load_config(chosen, with_samples=False) if exists else defaults()
-    seed = given.pop("seed")
-    overrides = {name: value for name, value in given.items() if value is not None}
-    settings = {**training_settings(complete), **overrides}
+    chosen = config if recipe is None else find_recipe(recipe)
+    complete = _configuration(chosen, given, assignments)
+    settings = training_settings(complete)
     folder = output or Path(complete["output"]) / "train"
     with log_above_bars(), appended_log(folder / f"{settings['name']}.training" / "training.log"):
         from regflow.training.product import train_network
@@ -91,11 +96,34 @@ def train(
         path = train_network(
             folder / f"{settings['name']}.safetensors",
             settings=settings,
-            seed=complete["seed"] if seed is None else seed,
+            seed=complete["seed"],
             threads=threads or _share_of_cores(),
         )
     if path is not None:
         click.echo(f"wrote {path}; its card: regflow weights {path}")
+
+
+def _configuration(path: Path | None, given: dict[str, Any], assignments: tuple[str, ...]) -> dict[str, Any]:
+    """Return the complete configuration: the file's, the command's options on it, and on top what is set.
+
+    Raises:
+        InputError: a key or a value is wrong; begins with the file or the option.
+    """
+    from regflow.config import known_sections, load_config, read_keys
+    from regflow.presets import merged
+
+    content: Part = {}
+    if path is not None or CONFIG.is_file():
+        content = read_keys(path or CONFIG)
+        load_config(path or CONFIG, with_samples=False)
+    named = ("device", "workers", "label_maps")
+    own: Part = {"train": {name: given[name] for name in named if given[name] is not None}}
+    if given["seed"] is not None:
+        own["seed"] = given["seed"]
+    kind = content.get("kind") or "volumes"
+    sections = [name for name in known_sections(kind) if name != "kind"]
+    assigned = read_assignments(assignments, kind, sections, "train")
+    return load_config(merged(merged(content, own), assigned), with_samples=False)
 
 
 def _share_of_cores() -> int:

@@ -113,6 +113,32 @@ def warp_labels(
     return resample_array(whole, source, target, transform, "nearest")
 
 
+def warp_companion(
+    output: str | Path, path: str, target: Grid, transform: Transform, settings: Mapping[str, Any]
+) -> None:
+    """Warp a companion from its own file and write it, volume by volume where it has several.
+
+    Args:
+        output: the file to write.
+        path: the companion, in the moving image's space; of any grid.
+        target: the grid of the result, fixed.
+        transform: from fixed to moving world points.
+        settings: ``interpolation`` and ``outside`` of the ``apply`` section.
+
+    Raises:
+        InputError: the companion cannot be read.
+    """
+    header = read_header(path)
+    warped = (
+        _warp_channel(volume, header.grid, target, transform, settings["interpolation"], settings["outside"])
+        for volume in read_series(path)
+    )
+    if header.volumes == 1:
+        write_volume(output, next(warped), target)
+    else:
+        write_series(output, warped, header.dtype, target, header.timing or Timing(header.volumes))
+
+
 def map_landmarks(landmarks: Landmarks, transform: Transform) -> Landmarks:
     """Move landmarks by a transform, their names kept.
 
@@ -217,7 +243,7 @@ def _carry(folder: Path, carry: _Carry, settings: Mapping[str, Any], steps: list
         _describe(folder / f"{image}.json", carry, carry.pull, (paths["image"], sums["image"]), how)
     for name, path in carry.companions.items():
         with timed(steps, f"companions/{name}"):
-            _warp_companion(folder / "companions" / f"{name}.nii.gz", path, target, transform, settings)
+            warp_companion(folder / "companions" / f"{name}.nii.gz", path, target, transform, settings)
             how = {"interpolation": settings["interpolation"]}
             made_from = (path, sums["companions"][name])
             _describe(folder / "companions" / f"{name}.json", carry, carry.pull, made_from, how)
@@ -236,21 +262,6 @@ def _carry(folder: Path, carry: _Carry, settings: Mapping[str, Any], steps: list
             write_landmarks(folder / f"{landmarks}.csv", moved)
             made_from = (paths["landmarks"], sums["landmarks"])
             _describe(folder / f"{landmarks}.json", carry, carry.push, made_from, {})
-
-
-def _warp_companion(
-    output: Path, path: str, target: Grid, transform: Transform, settings: Mapping[str, Any]
-) -> None:
-    """Warp a companion, volume by volume where it has several."""
-    header = read_header(path)
-    warped = (
-        _warp_channel(volume, header.grid, target, transform, settings["interpolation"], settings["outside"])
-        for volume in read_series(path)
-    )
-    if header.volumes == 1:
-        write_volume(output, next(warped), target)
-    else:
-        write_series(output, warped, header.dtype, target, header.timing or Timing(header.volumes))
 
 
 def _describe(

@@ -9,8 +9,8 @@ _HERE = "regflow.methods.initialize"
 
 MODEL: dict[str, Any] = {
     "enum": ["auto", "translation", "similarity", "affine", "homography"],
-    "description": "what the windows may change when they polish the map; auto: a translation, similarity "
-    "or affine map, as they demand",
+    "description": "what the windows may change when they polish the map; translation: nothing else is "
+    "sought before either; auto: a translation, similarity or affine map, as they demand",
     "default": "auto",
 }
 

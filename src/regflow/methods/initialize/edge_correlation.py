@@ -27,7 +27,8 @@ def edge_correlation(
         RegistrationError: an image is constant or has no valid pixel, or windows agree at no pose.
     """
     first, second = picture(fixed, "fixed"), picture(moving, "moving")
-    linears = similarities(options["rotation_degrees"], options["scale"])
+    still = options["model"] == "translation"
+    linears = similarities(0, 1) if still else similarities(options["rotation_degrees"], options["scale"])
     poses = search(first, second, matrix_of(initial), linears, options["edges"])
     found = best_polished(first, second, poses, options["model"], options["seed"], "edge-correlation")
     return transform_of(found.matrix, fixed.grid.center)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from regflow.core.image import Image
 from regflow.core.transform import Transform
 from regflow.methods.initialize.correlation import faded
-from regflow.methods.initialize.planar import matrix_of, picture, pixel_pair, transform_of
+from regflow.methods.initialize.planar import Matrix, matrix_of, picture, pixel_pair, transform_of
 from regflow.methods.initialize.pose_search import best_polished, rotation, search
 
 ACROSS = 512
@@ -40,19 +40,25 @@ def fourier_mellin(fixed: Image, moving: Image, initial: Transform, options: Map
     """
     first, second = picture(fixed, "fixed"), picture(moving, "moving")
     start = matrix_of(initial)
-    pair = pixel_pair(first, second, start, ACROSS)
+    still = options["model"] == "translation"
+    linears = [np.eye(2)] if still else _linears(first, second, start)
+    poses = search(first, second, start, linears, "sobel")
+    found = best_polished(first, second, poses, options["model"], options["seed"], "fourier-mellin")
+    return transform_of(found.matrix, fixed.grid.center)
+
+
+def _linears(fixed: Image, moving: Image, start: Matrix) -> list[NDArray[np.float64]]:
+    """Return the likeliest ``(2, 2)`` rotations times scales of fixed points, by the spectra."""
+    pair = pixel_pair(fixed, moving, start, ACROSS)
     side = max(*pair.fixed.grid.shape, *pair.moving.grid.shape)
     one, other = (_log_polar(faded(image), side) for image in (pair.fixed, pair.moving))
     # A pixel's rotation is the world's seen along the fixed axes.
     axes = pair.before[:2, :2]
-    linears = [
+    return [
         np.linalg.inv(axes) @ (scale * rotation(angle + half)) @ axes
         for angle, scale in _peaks(one, other, side)
         for half in (0.0, math.pi)
     ]
-    poses = search(first, second, start, linears, "sobel")
-    found = best_polished(first, second, poses, options["model"], options["seed"], "fourier-mellin")
-    return transform_of(found.matrix, fixed.grid.center)
 
 
 def _log_polar(plane: NDArray[np.float32], side: int) -> NDArray[np.float32]:

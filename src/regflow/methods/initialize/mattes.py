@@ -44,10 +44,12 @@ def mutual_information(
     """
     first, second = picture(fixed, "fixed"), picture(moving, "moving")
     start, best = matrix_of(initial), None
+    still = options["model"] == "translation"
     with itk_threads(1):
         pair = pixel_pair(first, second, start, COARSE_ACROSS)
-        for degrees in options["starts_degrees"]:
-            found = _climbed(pair, _turned(pair, degrees), "similarity", options)
+        for degrees in [0] if still else options["starts_degrees"]:
+            coarse = "translation" if still else "similarity"
+            found = _climbed(pair, _turned(pair, degrees), coarse, options)
             if found is not None and (best is None or found[0] < best[0]):
                 best = found
         if best is None:
@@ -61,7 +63,8 @@ def mutual_information(
             log.info("mutual information %.4f at %d pixels across", -finer[0], across)
             matrix = pair.world(finer[1])
     if options["polish"]:
-        matrix = polish(first, second, matrix, seed=options["seed"]).matrix
+        model = "auto" if options["model"] == "affine" else options["model"]
+        matrix = polish(first, second, matrix, model, seed=options["seed"]).matrix
     return transform_of(matrix, fixed.grid.center)
 
 

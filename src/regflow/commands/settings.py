@@ -1,0 +1,151 @@
+"""Settings of the configuration on the command line: ``--config FILE`` and ``--set KEY=VALUE``.
+
+Commands that take both lay them around their own options: a file's settings lie under the options, and
+what ``--set`` says lies on top. Each part is checked by the configuration's schema by itself, so that a
+mistake is told with the file or the option that holds it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from regflow.core.errors import InputError
+from regflow.presets import merged
+
+Part = dict[str, Any]
+"""Some sections of a configuration, each with some of its keys."""
+
+OF_A_STUDY = ("samples", "bids", "stac", "output", "fixed", "atlases", "references", "train")
+"""What a cohort's configuration says beside the settings of its stages."""
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+config_option = click.option(
+    "--config",
+    "-c",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Settings: a YAML file with sections of the configuration.",
+)
+set_option = click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="One setting: its key with dots, its value in YAML; repeat it. It overrides all else.",
+)
+
+
+def setting_options(command: Command) -> Command:
+    """Give a command the options ``--config`` and ``--set``, as ``config`` and ``assignments``."""
+    return config_option(set_option(command))
+
+
+def read_settings(config: Path, kind: str, sections: Sequence[str], command: str) -> Part:
+    """Return the settings of a file.
+
+    Args:
+        config: a YAML file.
+        kind: ``volumes`` or ``rasters``; the file may leave it out.
+        sections: those that the command reads.
+        command: its name, for messages.
+
+    Raises:
+        InputError: one sentence for each problem, which begins with the file.
+    """
+    from regflow.config import check_part, read_keys, without_empty_sections
+
+    content = read_keys(
+        config,
+        if_missing="name a YAML file with sections such as 'refine'",
+        if_empty="write sections such as 'refine: {methods: [greedy]}'",
+    )
+    of = content.pop("kind", None) or kind
+    if of != kind:
+        raise InputError(f"{config}: its 'kind' is {of}, but {kind} are given; name a file of that kind")
+    content = without_empty_sections(content, kind)
+    _refuse_others(str(config), content, kind, sections, command)
+    check_part(str(config), content, kind)
+    return content
+
+
+def read_assignments(texts: Sequence[str], kind: str, sections: Sequence[str], command: str) -> Part:
+    """Return what ``--set`` says, a later one before an earlier one.
+
+    Args:
+        texts: each ``KEY=VALUE``: dots between the key's parts, the value in YAML.
+        kind: ``volumes`` or ``rasters``.
+        sections: those that the command reads.
+        command: its name, for messages.
+
+    Raises:
+        InputError: a text has another form, or its key or value is wrong; begins with the option.
+    """
+    from regflow.config import check_part
+
+    together: Part = {}
+    for text in texts:
+        part = _assigned(text)
+        _refuse_others(f"--set {text}", part, kind, sections, command)
+        check_part(f"--set {text}", part, kind)
+        together = merged(together, part)
+    return together
+
+
+def checked_options(parts: Mapping[str, Part], kind: str) -> Part:
+    """Return the settings that a command's own options stand for.
+
+    Args:
+        parts: by option.
+        kind: ``volumes`` or ``rasters``.
+
+    Raises:
+        InputError: a value is wrong; begins with the option.
+    """
+    from regflow.config import check_part
+
+    together: Part = {}
+    for name, part in parts.items():
+        check_part(name, part, kind)
+        together = merged(together, part)
+    return together
+
+
+def _assigned(text: str) -> Part:
+    import yaml
+
+    key, _, written = text.partition("=")
+    names = key.strip().split(".")
+    if not all(names) or not written.strip():
+        raise InputError(f"--set {text}: must be KEY=VALUE with dots in KEY, as refine.methods='[greedy]'")
+    try:
+        value: Any = yaml.safe_load(written)
+    except yaml.YAMLError as error:
+        raise InputError(
+            f"--set {text}: the value is not valid YAML; put it in quotes, as {key}='[5, 5, 7]'"
+        ) from error
+    for name in reversed(names):
+        value = {name: value}
+    return dict(value)
+
+
+def _refuse_others(name: str, part: Part, kind: str, sections: Sequence[str], command: str) -> None:
+    """Refuse sections that exist and that the command does not read; unknown ones are the schema's to tell.
+
+    Raises:
+        InputError: one sentence that names them all.
+    """
+    from regflow.config import known_sections
+
+    others = [key for key in part if key in known_sections(kind) and key not in sections]
+    if others:
+        raise InputError(
+            f"{name}: regflow {command} reads {_listed(sections)}, but not {_listed(others)}; leave that out"
+        )
+
+
+def _listed(names: Sequence[str]) -> str:
+    quoted = [f"'{name}'" for name in names]
+    return " and ".join(filter(None, [", ".join(quoted[:-1]), quoted[-1]]))
