@@ -122,9 +122,9 @@ def describe_order(pairs: LandmarkPairs, better: BetterOrder) -> str:
     """Say in one phrase which landmarks another order would exchange, and what it would gain."""
     names = pairs.moving.names
     moved = [f"{names[k]} with {names[n]}" for k, n in enumerate(better.order) if k != n]
-    by = "order" if pairs.by_order else "names"
+    what = "order of the landmarks does" if pairs.by_order else "names of the landmarks do"
     return (
-        f"the landmarks' {by} do not fit, another order would fit far better ({better.better_mm:.1f} mm "
+        f"the {what} not fit, another order would fit far better ({better.better_mm:.1f} mm "
         f"apart instead of {better.given_mm:.1f}): {_listed(moved)}"
     )
 

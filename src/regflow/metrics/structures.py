@@ -23,6 +23,10 @@ CLEAR_GAIN = 0.2
 """A structure overlaps clearly better with another label when its Dice rises by at least this much.
 In right fits no structure does; labels of swapped sides gain up to 0.9."""
 
+SAME_STRUCTURE = 0.5
+"""Dice from which two labels that are not each other's sides are one structure, numbered otherwise: a
+misplaced structure lies on its neighbor too, but seldom as well as this."""
+
 SEEN = 0.5
 """Part of a fixed structure that the moving image's field of view must hold, for it to be compared."""
 
@@ -76,7 +80,8 @@ class Structures:
             ``out_of_place``, and by state ``dice`` and, if measured, ``hd95_mm`` and ``asd_mm``.
         only_fixed: labels of the fixed map alone.
         only_moving: labels of the moving map alone.
-        exchanged: structures that overlap clearly better with another label.
+        exchanged: structures that another label covers, clearly better than their own: of the other side,
+            or numbered otherwise.
         swapped: those of them whose partner is their counterpart on the other side.
         dice_mirrored: mean Dice at the end, the moving map mirrored left for right; NaN without records.
     """
@@ -134,12 +139,14 @@ def measure_structures(
         both = lying["fixed"][label], lying["moving"][label]
         record["seen"] = 1 - unseen.get(label, 0) / counts[label]
         record["out_of_place"] = _out_of_place(*both, transform, extent, record["dice"][state])
-    found = exchanges(map_of["fixed"], np.maximum(moved, 0))
-    alone = [
-        tuple(k for k in lying[a] if k not in lying[b]) for a, b in (("fixed", "moving"), ("moving", "fixed"))
-    ]
+    better = exchanges(map_of["fixed"], np.maximum(moved, 0))
+    swapped = swapped_sides(better, lying["fixed"])
+    exchanged = [one for one in better if one in swapped or one.dice_exchanged >= SAME_STRUCTURE]
     mirrored = _dice_mirrored(fixed, map_of, moving.grid, transform, shared)
-    return Structures(records, alone[0], alone[1], found, swapped_sides(found, lying["fixed"]), mirrored)
+    only_fixed, only_moving = (
+        tuple(label for label in side if label not in shared) for side in lying.values()
+    )
+    return Structures(records, only_fixed, only_moving, exchanged, swapped, mirrored)
 
 
 def places(labels: Labels, grid: Grid) -> dict[int, Place]:

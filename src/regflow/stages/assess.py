@@ -165,7 +165,7 @@ def assess_pair(pair: Pair, settings: Mapping[str, Any], *, threads: int = 1) ->
             found = measure_structures(
                 pair.fixed, pair.moving, pair.transforms, settings["surfaces"], threads
             )
-            quality["labels"], quality["label_notes"] = found.records, found.notes()
+            quality["labels"], quality["label_notes"] = found.records, evidence.label_notes(found)
     with timed(steps, "transform"):
         displacement = deformation(pair)
         determinant = jacobian.determinant_map(displacement, pair.fixed.grid)

@@ -14,7 +14,7 @@ from regflow.core.landmark_pairs import LandmarkPairs, better_order, describe_or
 from regflow.core.transform import Transform
 from regflow.metrics.catalog import STAGES
 from regflow.metrics.distances import Extent
-from regflow.metrics.structures import SEEN, noise_of_dice
+from regflow.metrics.structures import SEEN, Structures, noise_of_dice
 
 START, AFFINE, END = STAGES
 
@@ -22,12 +22,12 @@ LIMITS: dict[str, dict[str, float]] = {
     "labels_exchanged_percent": {"fail_above": 20.0, "warn_above": 0.0},
     "dice_mean_mirror_gain": {"fail_above": 0.2},
     "landmarks_reorder_gain_percent": {"warn_above": 50.0},
+    "labels_misplaced_percent": {"fail_above": 30.0, "warn_above": 10.0},
     "dice_mean_loss": {"fail_above": 0.05, "warn_above": 0.01},
     "tre_loss_percent": {"fail_above": 3.0, "warn_above": 0.5},
     "truth_loss_percent": {"fail_above": 1.5, "warn_above": 0.5},
     "truth_percent": {"fail_above": 10.0, "warn_above": 5.0},
     "tre_percent": {"fail_above": 15.0, "warn_above": 8.0},
-    "labels_misplaced_percent": {"fail_above": 50.0, "warn_above": 20.0},
     "dice_mean_refine": {"warn_below": 0.1},
     "labels_shared": {"warn_below": 1},
     "similarity_change_percent": {"fail_below": -5.0, "warn_below": -1.0},
@@ -130,27 +130,33 @@ def explain(quality: Quality, figures: Mapping[str, float], earlier: Mapping[str
     return told
 
 
-def label_remarks(notes: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return sentences on what of two label maps is not compared, or seems to be swapped."""
-    remarks = []
-    for image in ("fixed", "moving"):
-        alone = notes.get(f"only_{image}", ())
-        if alone:
-            remarks.append(f"only in the {image} map, so not compared: {_listed(alone)}")
-    unseen = [record["label"] for record in records if record.get("seen", 1) < SEEN]
+def label_notes(structures: Structures) -> dict[str, Any]:
+    """Return what there is to say of label maps beyond their overlap, JSON-ready.
+
+    Returns:
+        The notes of :meth:`Structures.notes`, and ``remarks``: sentences on what is not compared, and on
+        structures that another label covers.
+    """
+    records = structures.records
+    remarks = [
+        f"only in the {image} map, so not compared: {_listed(alone)}"
+        for image, alone in (("fixed", structures.only_fixed), ("moving", structures.only_moving))
+        if alone
+    ]
+    unseen = [record["label"] for record in records if record["seen"] < SEEN]
     if unseen:
         remarks.append(
-            "more than half outside the moving image's field of view, so left out of the means: "
-            f"{_listed(unseen)}"
+            f"more than half outside the moving image's field of view, so not in the means: {_listed(unseen)}"
         )
-    if notes.get("exchanged"):
+    notes = structures.notes()
+    if structures.exchanged:
         remarks.append(_exchange_told(notes, records))
-    return remarks
+    return {**notes, "remarks": remarks}
 
 
 def compared(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Return the structures that count in means: those that the moving image's field of view holds."""
-    return [record for record in records if record.get("seen", 1) >= SEEN]
+    return [record for record in records if record["seen"] >= SEEN]
 
 
 def _label_figures(quality: Quality) -> Iterator[tuple[str, float]]:
@@ -197,8 +203,7 @@ def _gains(similarity: Mapping[str, Mapping[str, float]]) -> Iterator[float]:
 def _labels_told(quality: Quality, figures: Mapping[str, float], images: str) -> dict[str, str]:
     notes, records = quality["label_notes"], compared(quality["labels"])
     if not records:
-        remarks = label_remarks(notes, quality["labels"])
-        return {"labels_shared": f"the label maps have nothing to compare: {'; '.join(remarks)}"}
+        return {"labels_shared": f"the label maps have nothing to compare: {'; '.join(notes['remarks'])}"}
     dice = {stage: figures[f"dice_mean_{stage}"] for stage in STAGES}
     best = max(STAGES[:2], key=lambda stage: dice[stage])
     course = f"mean Dice {dice[END]:.3f} at the end, {dice[best]:.3f} {WHEN[best]}"
