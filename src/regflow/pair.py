@@ -21,7 +21,7 @@ from regflow.presets import merged, preset_settings
 from regflow.samples import Fixed, Sample
 
 if TYPE_CHECKING:
-    from regflow.core.io.landmarks import Landmarks
+    from regflow.core.landmark_pairs import LandmarkPairs
     from regflow.stages.assess import Assessment, Pair
 
 log = logging.getLogger(__name__)
@@ -167,13 +167,14 @@ def _align(
     return Pair(fixed, moving, start.transform, refined.forward, refined.inverse, earlier=verdicts)
 
 
-def _landmarks(fixed: Fixed, moving: Sample) -> "tuple[Landmarks, Landmarks] | None":
-    from regflow.core.io.landmarks import paired, read_landmarks
+def _landmarks(fixed: Fixed, moving: Sample) -> "LandmarkPairs | None":
+    from regflow.core.io.landmarks import read_landmarks
+    from regflow.core.landmark_pairs import pair_landmarks
 
     of_fixed = moving.fixed_landmarks or fixed.landmarks
     if of_fixed is None or moving.moving_landmarks is None:
         return None
-    return paired(read_landmarks(of_fixed), read_landmarks(moving.moving_landmarks))
+    return pair_landmarks(read_landmarks(of_fixed), read_landmarks(moving.moving_landmarks))
 
 
 def _truth(moving: Sample, fixed: Image) -> Transform | None:

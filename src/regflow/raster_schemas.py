@@ -151,7 +151,10 @@ def _stages() -> dict[str, Schema]:
         "apply": section("the products: resampled once, from the original pixels", **warping.OPTIONS),
         "assess": section(
             "what is measured, and the limits of the verdict",
-            **{**assess.OPTIONS, "limits": limits_schema(assess.LIMITS, others=True)},
+            **{
+                **assess.OPTIONS,
+                "limits": limits_schema(assess.LIMITS, others=True, meanings=assess.MEANINGS),
+            },
         ),
         "detect": detect_options.schema(),
         "report": section("the pages of figures and pictures", **report.OPTIONS),

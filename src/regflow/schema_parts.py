@@ -125,12 +125,15 @@ def ladder(
     )
 
 
-def limits_schema(defaults: Limits, *, others: bool = False) -> Schema:
+def limits_schema(
+    defaults: Limits, *, others: bool = False, meanings: Mapping[str, str] | None = None
+) -> Schema:
     """Return the schema of limits by figure: a given figure's limits replace its own defaults.
 
     Args:
         defaults: by figure.
         others: further figures may get limits.
+        meanings: of the figures, for their descriptions.
     """
     bounds: Schema = {
         "type": "object",
@@ -138,7 +141,11 @@ def limits_schema(defaults: Limits, *, others: bool = False) -> Schema:
         "properties": {key: {"type": ["number", "null"]} for key in LIMIT_KEYS},
     }
     figures = {
-        name: {**deepcopy(bounds), "description": f"limits of {name}", "default": dict(limits)}
+        name: {
+            **deepcopy(bounds),
+            "description": (meanings or {}).get(name, f"limits of {name}"),
+            "default": dict(limits),
+        }
         for name, limits in defaults.items()
     }
     return {

@@ -116,7 +116,10 @@ def config_schema(kind: str = "volumes") -> Schema:
         apply=section("the products: resampled once, from the original files", **apply.OPTIONS),
         assess=section(
             "what is measured, and the limits of the verdict",
-            **{**assess.OPTIONS, "limits": limits_schema(assess.LIMITS, others=True)},
+            **{
+                **assess.OPTIONS,
+                "limits": limits_schema(assess.LIMITS, others=True, meanings=assess.MEANINGS),
+            },
         ),
         report=section("the pages of figures and pictures", **report.OPTIONS),
         train=section(TRAIN, **options_of("volumes")),

@@ -9,6 +9,7 @@ import numpy as np
 from regflow.core.errors import InputError
 from regflow.core.files import write_json
 from regflow.core.gate import Verdict
+from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.io.landmarks import Landmarks, write_landmarks
 from regflow.core.io.transforms import write_transform
@@ -44,6 +45,13 @@ def known_pair(fixed: Image, labels: np.ndarray | None = None, seed: int = 5) ->
     forward, backward = Composite((part, pose)), Composite((pose.inverse(), back))
     earlier = {"initialize": PASS, "refine": PASS}
     return Known(Pair(fixed, moving, pose, forward, backward, earlier=earlier), truth)
+
+
+def drawn_structures(drawn: Image, grid: Grid, least: int = 60) -> np.ndarray:
+    """Return the structures of a label map on a grid, those of few samples left out."""
+    labels = resample_array(drawn.channel, drawn.grid, grid, interpolation="nearest")
+    values, counts = np.unique(labels, return_counts=True)
+    return np.where(np.isin(labels, values[counts > least]), labels, 0)
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from registered import FOUND, known_pair, write_failure, write_stages
+from registered import FOUND, drawn_structures, known_pair, write_failure, write_stages
 
 from regflow.core.errors import InputError
 from regflow.core.gate import Verdict
 from regflow.core.io.landmarks import Landmarks
 from regflow.core.io.volumes import read_volume
+from regflow.core.landmark_pairs import pair_landmarks
 from regflow.core.transform import Affine, DisplacementField
 from regflow.metrics.catalog import FIGURES, STAGES
 from regflow.metrics.distances import mask_points
@@ -18,12 +19,7 @@ from regflow.stages.outcome import read_outcome
 
 @pytest.fixture(scope="module")
 def known(mni_4mm, volume):
-    drawn = volume("neuromorphometrics", 4.0)
-    from regflow.core.resample import resample_array
-
-    labels = resample_array(drawn.channel, drawn.grid, mni_4mm.grid, interpolation="nearest")
-    large = [label for label, count in zip(*np.unique(labels, return_counts=True), strict=True) if count > 60]
-    return known_pair(mni_4mm, np.where(np.isin(labels, large), labels, 0))
+    return known_pair(mni_4mm, drawn_structures(volume("neuromorphometrics", 4.0), mni_4mm.grid))
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +57,9 @@ def test_landmarks_carry_the_same_errors_as_the_truth_they_come_from(known):
     pair = replace(
         known.pair,
         fixed=replace(known.pair.fixed, labels=None),
-        landmarks=(Landmarks(names, points), Landmarks(names, known.truth.forward.apply(points))),
+        landmarks=pair_landmarks(
+            Landmarks(names, points), Landmarks(names, known.truth.forward.apply(points))
+        ),
     )
     quality = assess_pair(pair, {}).quality
     assert "labels" not in quality
@@ -85,7 +83,9 @@ def test_a_folding_deformation_fails_with_the_figure_that_decided(known):
     assert found.quality["figures"]["folding_percent"] > 5
     assert "inverse" not in found.quality
     assert "hd95_mm" not in found.quality["labels"][0]
-    verdict = assess_pair(pair, {"surfaces": False, "limits": {"mi_change": {}}}).verdict
+    unlabeled = replace(pair, fixed=replace(pair.fixed, labels=None))
+    limits = {"mi_change": {}, "similarity_change_percent": {}}
+    verdict = assess_pair(unlabeled, {"surfaces": False, "limits": limits}).verdict
     assert verdict.reason.startswith("folding_percent is")
 
 

@@ -1,6 +1,6 @@
 import math
 
-from regflow.core.gate import Verdict, judge, worst
+from regflow.core.gate import Verdict, changes, judge, worst
 
 LIMITS = {
     "determinant": {"fail_below": 0.3, "fail_above": 3.0},
@@ -41,3 +41,18 @@ def test_worst_keeps_the_first_of_equals_and_round_trips():
     assert worst([Verdict("pass", ""), a, b]) is a
     assert worst([]).status == "pass"
     assert Verdict.from_dict(a.to_dict()) == a
+
+
+def test_a_missing_start_leaves_no_change_and_a_missing_end_fails():
+    assert changes({"mi": 0.5, "ncc": 0.25}, {"mi": 0.25, "ncc": math.nan}) == {"mi_change": 0.25}
+    limits = {"mi_change": {"fail_below": 0.0}}
+    assert judge(changes({"mi": 0.5}, {"mi": math.nan}), limits).status == "pass"
+    lost = judge(changes({"mi": math.nan}, {"mi": 0.5}), limits)
+    assert (lost.status, lost.reason) == ("fail", "mi_change could not be computed")
+    assert judge(changes({"mi": math.nan}, {"mi": math.nan}), limits).status == "fail"
+
+
+def test_a_broken_limit_says_what_it_means_only_where_it_is_broken():
+    meanings = {"determinant": "the image is torn", "folding_percent": "it folds"}
+    verdict = judge({"determinant": 4.0, "folding_percent": 0.0}, LIMITS, meanings)
+    assert verdict.reason == "the image is torn (determinant is 4, above the limit of 3)"

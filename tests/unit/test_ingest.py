@@ -14,7 +14,8 @@ from regflow.core.io.header import Timing
 from regflow.core.io.landmarks import Landmarks, write_landmarks
 from regflow.core.io.volumes import write_series, write_volume
 from regflow.samples import Fixed, Sample, fixed_images, read_samples
-from regflow.stages.ingest import check, examine, ingest, read_manifest
+from regflow.stages.findings import problems_of
+from regflow.stages.ingest import check, examine, ingest, name_of, read_manifest
 
 POINTS = np.array([[-35.0, -60, 20], [40, 35, 40], [10, -70, 60], [-50, 30, 10], [5, 0, -20], [25, 50, 0]])
 NAMES = tuple("abcdef")
@@ -194,9 +195,33 @@ def test_landmarks_in_other_units_or_columns_are_told(sample, change, told):
     assert sample.moving_landmarks in sentence
 
 
-def test_unequal_counts_of_landmarks_are_told(sample):
-    write_landmarks(sample.moving_landmarks, Landmarks(NAMES[:5], POINTS[:5]))
-    assert "6 fixed but 5 moving landmarks (only in one: f)" in only(sample)
+def test_landmarks_without_a_partner_of_their_name_are_only_warned_of(sample):
+    write_landmarks(sample.moving_landmarks, Landmarks((*NAMES[:4], "F"), POINTS[[0, 1, 2, 3, 5]]))
+    found = examine(sample)
+    assert found.problems == []
+    assert "e, f of the fixed image and F of the moving image; 4 are compared" in found.warnings[0]
+
+
+def test_landmarks_that_share_no_name_or_differ_in_counts_are_told(sample):
+    write_landmarks(sample.moving_landmarks, Landmarks(("u", "v"), POINTS[:2]))
+    assert "share no name of a landmark (fixed: a, b, c, d, e, f; moving: u, v)" in only(sample)
+    numbers = tuple("123456")
+    write_landmarks(sample.fixed_landmarks, Landmarks(numbers, POINTS))
+    write_landmarks(sample.moving_landmarks, Landmarks(numbers[:5], POINTS[:5]))
+    assert "6 fixed but 5 moving landmarks, and no names to tell which is which" in only(sample)
+
+
+def test_landmarks_in_another_order_are_warned_of(sample, caplog):
+    numbers = tuple("123456")
+    write_landmarks(sample.fixed_landmarks, Landmarks(numbers, POINTS))
+    write_landmarks(sample.moving_landmarks, Landmarks(numbers, POINTS[[3, 0, 1, 2, 4, 5]]))
+    found = examine(sample)
+    assert found.problems == []
+    (warning,) = found.warnings
+    assert warning.startswith(f"{sample.moving_landmarks} and {sample.fixed_landmarks}: the order")
+    assert "another order would fit far better (0.0 mm apart instead of" in warning
+    problems_of([sample], examine, name_of, 1, None)
+    assert f"sub-01: {warning}" in caplog.text
 
 
 def test_a_broken_fixed_image_is_told_once_by_its_own_manifest(sample):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from regflow.core.errors import InputError
-from regflow.core.io.landmarks import Landmarks, paired, read_landmarks, write_landmarks
+from regflow.core.io.landmarks import Landmarks, read_landmarks, write_landmarks
 
 POINTS = np.array([[1.5, -2.25, 3.0], [40.0, 50.125, -60.0]])
 
@@ -112,14 +112,3 @@ def test_a_missing_file_and_a_binary_one_are_told(tmp_path):
 def test_another_format_is_not_written(tmp_path):
     with pytest.raises(InputError, match="cannot write landmarks"):
         write_landmarks(tmp_path / "a.xlsx", Landmarks(("a",), POINTS[:1]))
-
-
-def test_partners_are_found_by_name_else_by_order():
-    fixed = Landmarks(("a", "b"), POINTS)
-    by_name = paired(fixed, Landmarks(("b", "a"), POINTS[::-1]))[1]
-    assert by_name.names == ("a", "b")
-    assert np.array_equal(by_name.points, POINTS)
-    by_order = paired(fixed, Landmarks(("1", "2"), POINTS[::-1]))[1]
-    assert np.array_equal(by_order.points, POINTS[::-1])
-    with pytest.raises(InputError, match=r"2 fixed but 1 moving landmarks \(only in one: b\)"):
-        paired(fixed, Landmarks(("a",), POINTS[:1]))

@@ -11,7 +11,7 @@ from regflow.core.files import read_json, write_json
 from regflow.core.gate import Verdict
 from regflow.core.io.rasters import read_raster_header, read_window
 from regflow.core.io.vectors import read_points
-from regflow.core.transform import Affine
+from regflow.core.transform import Affine, Composite
 from regflow.core.units import meters_per_pixel, meters_per_unit
 from regflow.metrics.check_points import accuracy, lay, measure_check_points, residual_map
 from regflow.stages.outcome import conclude, done
@@ -78,6 +78,28 @@ def test_a_good_registration_passes_and_a_bad_one_fails():
     wrong = Affine.from_parts(np.eye(2), (40.0, 0.0))
     bad = assess_scene(ScenePair(fixed(), moving(), IDENTITY, wrong), {}, threads=2)
     assert bad.verdict.status == "fail"
+
+
+def test_a_known_displacement_decides_over_the_scenes():
+    right = assess_scene(ScenePair(fixed(), moving(), IDENTITY, truth(), truth()), {}, threads=2)
+    assert right.verdict.status == "pass", right.verdict
+    assert right.quality["figures"]["truth_rmse_px_change"] < -1
+    shifted = Affine.from_parts(np.eye(2), (30.0, 0.0))
+    claimed = Composite((truth(), shifted))
+    off = assess_scene(ScenePair(fixed(), moving(), IDENTITY, truth(), claimed), {}, threads=2)
+    assert off.verdict.status == "fail"
+    assert off.verdict.reason.startswith(
+        "the known displacement contradicts the fit: the true error is 3.00 px"
+    )
+    worse = ScenePair(
+        fixed(), moving(), truth(), Composite((truth(), Affine.from_parts(np.eye(2), (3.0, 0)))), truth()
+    )
+    found = assess_scene(worse, {}, threads=2)
+    assert found.quality["figures"]["truth_rmse_px_change"] == pytest.approx(0.3, abs=1e-3)
+    assert found.verdict.status == "fail"
+    assert found.verdict.reason.startswith(
+        "the known displacement contradicts the refinement: the true error"
+    )
 
 
 def test_unrelated_scenes_fail():

@@ -9,6 +9,8 @@ from registered import known_pair, write_failure, write_stages
 
 from regflow.core.files import write_json
 from regflow.core.image import Image
+from regflow.core.io.landmarks import Landmarks
+from regflow.core.landmark_pairs import pair_landmarks
 from regflow.metrics.distances import mask_points
 from regflow.reporting import pictures
 from regflow.reporting.charts import Dot, strips
@@ -201,6 +203,29 @@ def test_pair_in_memory_needs_no_folders(tmp_path, known):
     assert "neurological" in page.text
     assert "1 min 1 s" in page.text
     assert "index.html" not in page.links
+
+
+def test_page_tells_what_labels_and_landmarks_have_against_the_fit(tmp_path, known):
+    labels = np.zeros(known.pair.fixed.grid.shape, np.int16)
+    labels[24:30, 24:30, 14:20], labels[24:30, 24:30, 30:36], labels[14:18, 20:24, 22:26] = 1, 2, 3
+    labeled = known_pair(known.pair.fixed, labels).pair
+    swapped = np.array([0, 2, 1, 4])[labeled.moving.labels]
+    points = mask_points(labeled.fixed.grid, labeled.fixed.mask, most=8)
+    fixed = Landmarks(tuple(f"p{k}" for k in range(len(points))), points)
+    moving = Landmarks((*fixed.names[:-1], "other"), labeled.forward.apply(points))
+    pair = replace(
+        labeled,
+        moving=replace(labeled.moving, labels=swapped),
+        landmarks=pair_landmarks(fixed, moving),
+    )
+    found = assess_pair(pair, {"surfaces": False})
+    report_pair(tmp_path / "r.html", sample="x", pair=pair, assessment=found, stages=[])
+    page = check(tmp_path / "r.html")
+    assert sentence(found.verdict.reason) in page.text
+    assert "Left and right seem swapped in one of the label maps" in page.text
+    assert "Only in the fixed map, so not compared: 3." in page.text
+    assert "lies on 2 (Dice 0." in page.text
+    assert f"p{len(points) - 1} of the fixed image and other of the moving image" in page.text
 
 
 def test_difference_is_left_out_where_contrasts_differ(tmp_path, known):

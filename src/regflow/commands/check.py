@@ -25,16 +25,18 @@ def check(config: Path, threads: int) -> None:
 
     The configuration, the sheet, every header and the samples behind it: missing and damaged files,
     masks and label maps on another grid, landmarks in other units, images that do not overlap, scenes
-    without a CRS or under clouds.
+    without a CRS or under clouds. What is odd but usable is told on standard error as a warning.
     The exit code is 1 when there is a problem.
     """
     from tqdm import tqdm
 
     from regflow.config import load_config
+    from regflow.core.logs import log_above_bars
 
     settings = load_config(config)
     look = _checker(settings["kind"])
-    with tqdm(unit="image", desc="check", disable=not sys.stderr.isatty(), leave=False) as bar:
+    hidden = not sys.stderr.isatty()
+    with log_above_bars(), tqdm(unit="image", desc="check", disable=hidden, leave=False) as bar:
 
         def progress(done: int, total: int) -> None:
             bar.total = total

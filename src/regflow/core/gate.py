@@ -38,7 +38,24 @@ class Verdict:
         return cls(content["status"], content["reason"], dict(content.get("figures") or {}))
 
 
-def judge(figures: Mapping[str, float], limits: Mapping[str, Mapping[str, float]]) -> Verdict:
+def changes(now: Mapping[str, float], before: Mapping[str, float]) -> dict[str, float]:
+    """Return how much figures have changed, under ``NAME_change``.
+
+    What could not be computed before, as the similarity of images that did not touch, has no known
+    change and is left out. What cannot be computed now changes by NaN, which :func:`judge` fails.
+    """
+    return {
+        f"{name}_change": value - before[name]
+        for name, value in now.items()
+        if value != value or before[name] == before[name]
+    }
+
+
+def judge(
+    figures: Mapping[str, float],
+    limits: Mapping[str, Mapping[str, float]],
+    meanings: Mapping[str, str] | None = None,
+) -> Verdict:
     """Hold figures against limits.
 
     Args:
@@ -46,6 +63,7 @@ def judge(figures: Mapping[str, float], limits: Mapping[str, Mapping[str, float]
         limits: by figure name, any of ``fail_below``, ``fail_above``, ``warn_below``,
             ``warn_above``. A limit on a figure that was not measured is left aside; a figure
             that is not a number fails.
+        meanings: by figure name, what it means when a limit is broken, for the verdict's sentence.
 
     Returns:
         The most severe verdict, with the sentence of the figure that decided.
@@ -53,7 +71,7 @@ def judge(figures: Mapping[str, float], limits: Mapping[str, Mapping[str, float]
     found: list[Verdict] = []
     for name, bounds in limits.items():
         if name in figures:
-            found.extend(_breaches(name, float(figures[name]), bounds))
+            found.extend(_breaches(name, float(figures[name]), bounds, (meanings or {}).get(name, "")))
     passed = Verdict("pass", "every figure is within its limits")
     decided = max(found, key=lambda verdict: verdict.severity, default=passed)
     return Verdict(decided.status, decided.reason, {k: float(v) for k, v in figures.items()})
@@ -64,7 +82,8 @@ def worst(verdicts: Iterable[Verdict]) -> Verdict:
     return max(verdicts, key=lambda v: v.severity, default=Verdict("pass", "nothing was checked"))
 
 
-def _breaches(name: str, value: float, bounds: Mapping[str, float]) -> Iterable[Verdict]:
+def _breaches(name: str, value: float, bounds: Mapping[str, float], meaning: str) -> Iterable[Verdict]:
+    before, after = (f"{meaning} (", ")") if meaning else ("", "")
     if value != value:
         yield Verdict("fail", f"{name} could not be computed")
         return
@@ -75,4 +94,5 @@ def _breaches(name: str, value: float, bounds: Mapping[str, float]) -> Iterable[
         status: Status = "fail" if key.startswith("fail") else "warn"
         side = key.split("_")[1]
         if (value < limit) if side == "below" else (value > limit):
-            yield Verdict(status, f"{name} is {value:.4g}, {side} the limit of {limit:.4g}")
+            broken = f"{name} is {value:.4g}, {side} the limit of {limit:.4g}"
+            yield Verdict(status, f"{before}{broken}{after}")

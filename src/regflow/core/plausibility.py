@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from regflow.core.grid import Grid
 from regflow.core.io.landmarks import Landmarks
+from regflow.core.landmark_pairs import better_rigid_order, rigid_residual
 
 OUTSIDE_MM = 5.0
 """Distance beyond the field of view that a rater's rounding may explain."""
@@ -97,8 +98,11 @@ def mirrored(fixed: Landmarks, moving: Landmarks) -> str | None:
     """Tell whether partners fit only when mirrored, which no body does: two columns are swapped."""
     if len(fixed) < _MIRROR_MIN_POINTS:
         return None
-    rotated, reflected = (_residual(fixed.points, moving.points, sign) for sign in (1.0, -1.0))
+    rotated, reflected = (rigid_residual(fixed.points, moving.points, sign) for sign in (1.0, -1.0))
     if rotated < MIRROR_MIN_MM or reflected > MIRROR_RATIO * rotated:
+        return None
+    reordered = better_rigid_order(fixed.points, moving.points)
+    if reordered is not None and reordered.better_mm < reflected:
         return None
     return (
         f"these landmarks are a mirror image of the fixed ones (rms {reflected:.1f} mm mirrored, "
@@ -132,18 +136,6 @@ def _inside(points: NDArray[np.float64], grid: Grid) -> NDArray[np.bool_]:
     margin = 0.5 + OUTSIDE_MM / grid.spacing
     index = grid.to_index(points)
     return np.asarray(np.all((index >= -margin) & (index <= np.array(grid.size) - 1 + margin), axis=1))
-
-
-def _residual(fixed: NDArray[np.float64], moving: NDArray[np.float64], sign: float) -> float:
-    """Return the rms in mm after the best rotation (``sign`` 1) or mirrored rotation (-1).
-
-    Kabsch, Acta Cryst. A32:922, 1976.
-    """
-    a, b = fixed - fixed.mean(axis=0), moving - moving.mean(axis=0)
-    left, _, right = np.linalg.svd(a.T @ b)
-    last = sign * np.sign(np.linalg.det(left @ right)) or sign
-    turn = left @ np.diag([1.0, 1.0, last]) @ right
-    return float(np.sqrt(np.mean(np.sum((a @ turn - b) ** 2, axis=1))))
 
 
 def _box(grid: Grid) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -54,6 +54,9 @@ FIGURES: Mapping[str, Figure] = {
         "Surface distance", "mm", "low", True, "average symmetric surface distance, mean over structures"
     ),
     "tre_mean_mm": Figure("Landmark error (TRE)", "mm", "low", True, "mean distance of landmarks"),
+    "tre_median_mm": Figure(
+        "Landmark error, median", "mm", "low", True, "half of the landmarks are closer to their partner"
+    ),
     "truth_mean_mm": Figure(
         "True error", "mm", "low", True, "mean distance from the known transform inside the mask"
     ),

@@ -1,16 +1,45 @@
 """Distances between where transforms send points: landmarks, a known truth, there and back."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from regflow.core.errors import InputError
 from regflow.core.grid import Grid
+from regflow.core.image import Image
 from regflow.core.transform import Transform, inverse_error
 
 POINTS = 100_000
 """Most points at which a dense error is measured: the mean is then known to about a thousandth."""
+
+
+@dataclass(frozen=True)
+class Extent:
+    """The lengths that an error is held against.
+
+    Attributes:
+        radius_mm: of the sphere (2-D: disk) with the volume of the fixed image's mask.
+        spacing_mm: root mean square of a sample's sides, of the coarser image.
+    """
+
+    radius_mm: float
+    spacing_mm: float
+
+    @classmethod
+    def of(cls, fixed: Image, moving: Image) -> "Extent":
+        """Measure a pair; without a mask, the whole fixed image is the object."""
+        ndim = fixed.grid.ndim
+        count = np.prod(fixed.grid.shape) if fixed.mask is None else np.count_nonzero(fixed.mask)
+        volume = float(count) * float(fixed.grid.spacing.prod())
+        radius = np.sqrt(volume / np.pi) if ndim == 2 else np.cbrt(volume * 3 / (4 * np.pi))
+        sides = [float(np.sqrt(np.mean(image.grid.spacing**2))) for image in (fixed, moving)]
+        return cls(float(radius), max(sides))
+
+    def percent(self, error_mm: float) -> float:
+        """Return an error beyond one sample's side, which placing may explain, in percent of the radius."""
+        return 100 * max(error_mm - self.spacing_mm, 0.0) / self.radius_mm
 
 
 def target_registration_error(

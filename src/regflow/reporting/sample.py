@@ -1,6 +1,6 @@
 """The page of one sample: its verdict, pictures, figures, stages and methods."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -90,8 +90,12 @@ def sample_page(story: Story, scene: pictures.Scene | None, product: Any = None)
         "cards": list(_keys(figures))[:CARDS],
         "similarity": list(_similarity(figures)),
         "deformation": list(_deformation(story.quality)),
-        "labels": _labels(story.quality.get("labels", ())),
+        "labels": _labels(story.quality.get("labels", ()), story.quality.get("label_notes", {})),
+        "label_remarks": _sentences(story.quality.get("label_notes", {}).get("remarks", ())),
         "landmarks": _landmarks(story.quality.get("landmarks", ())),
+        "landmark_remarks": _sentences(
+            story.quality.get("landmark_notes", {}).get(name) for name in ("unpaired", "other_order")
+        ),
         "stages": list(stage_rows(story.stages)),
         "clock": clock(story.stages) if story.quality else [],
         "methods": methods_text(story.stages, figures),
@@ -187,8 +191,9 @@ def _deformation(quality: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "Inverse error: distance from the start after going there and back", told
 
 
-def _labels(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _labels(records: Sequence[Mapping[str, Any]], notes: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the rows of the structures' table, the worst at the end first."""
+    partners = {one["label"]: one for one in notes.get("exchanged", ())}
     rows = []
     for record in sorted(records, key=lambda r: (r["dice"]["refine"] or 0.0, r["label"])):
         before, after = (record["dice"][stage] or 0.0 for stage in STAGES[1:])
@@ -200,9 +205,22 @@ def _labels(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             "after": round(100 * after, 1),
             "hd95": _pair(record.get("hd95_mm")),
             "asd": _pair(record.get("asd_mm")),
+            "remark": _label_remark(record, partners.get(record["label"])),
         }
         rows.append(row)
     return rows
+
+
+def _label_remark(record: Mapping[str, Any], partner: Mapping[str, Any] | None) -> str:
+    if partner is not None:
+        return f"lies on {partner['partner']} (Dice {partner['dice_exchanged']:.2f})"
+    if record["seen"] < 1 - record["seen"]:
+        return "not seen by the moving image"
+    return "out of place" if record["out_of_place"] else ""
+
+
+def _sentences(phrases: Iterable[str | None]) -> list[str]:
+    return [sentence(phrase) for phrase in phrases if phrase]
 
 
 def _pair(of_stage: Mapping[str, Any] | None) -> list[str]:
@@ -210,8 +228,10 @@ def _pair(of_stage: Mapping[str, Any] | None) -> list[str]:
 
 
 def _landmarks(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows of the landmarks' table, the farthest apart at the end first."""
     text = FIGURES["tre_mean_mm"].text
-    return [{"name": r["name"], "cells": [text(r["tre_mm"][stage]) for stage in STAGES]} for r in records]
+    ordered = sorted(records, key=lambda record: -record["tre_mm"]["refine"])
+    return [{"name": r["name"], "cells": [text(r["tre_mm"][stage]) for stage in STAGES]} for r in ordered]
 
 
 def stage_rows(stages: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:

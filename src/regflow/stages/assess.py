@@ -10,36 +10,46 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regflow.core.files import read_json, write_json
-from regflow.core.gate import Verdict, judge, worst
+from regflow.core.gate import Verdict, changes, judge, worst
 from regflow.core.image import Image
-from regflow.core.io.landmarks import Landmarks, paired, read_landmarks
+from regflow.core.io.landmarks import read_landmarks
 from regflow.core.io.transforms import read_transform
 from regflow.core.io.volumes import write_volume
-from regflow.core.resample import resample_array
+from regflow.core.landmark_pairs import LandmarkPairs, pair_landmarks
 from regflow.core.sampling import sampled
 from regflow.core.transform import Affine, Transform
 from regflow.metrics import jacobian
 from regflow.metrics.agreement import compare
 from regflow.metrics.catalog import STAGES
 from regflow.metrics.distances import (
+    Extent,
     inverse_consistency,
     mask_points,
     summarize,
     target_registration_error,
     truth_error,
 )
-from regflow.metrics.overlap import count_labels, dice
-from regflow.metrics.surface import surface_distances
+from regflow.metrics.structures import measure_structures
+from regflow.stages import evidence
 from regflow.stages.outcome import STAGE_FILE, Outcome, conclude, done, read_outcome, timed
 from regflow.stages.working import read_working
 
 log = logging.getLogger(__name__)
 
 LIMITS: dict[str, dict[str, float]] = {
+    **evidence.LIMITS,
     "mi_change": {"fail_below": -0.05, "warn_below": 0.0},
     "folding_percent": {"fail_above": 1.0, "warn_above": 0.0},
     "inverse_mean_mm": {"fail_above": 2.0, "warn_above": 0.5},
 }
+
+MEANINGS: dict[str, str] = {
+    **evidence.MEANINGS,
+    "mi_change": "change of the mutual information from start to end",
+    "folding_percent": "part of the mask where the deformation turns inside out",
+    "inverse_mean_mm": "mean distance from the start after going there and back",
+}
+"""What each limited figure is, for the reference of keys."""
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "local_mm": {
@@ -84,7 +94,7 @@ class Pair:
         initial: fixed to moving, after initialization.
         forward: fixed to moving, the result.
         backward: moving to fixed, its inverse; None when there is none.
-        landmarks: fixed and moving landmarks, partners at equal places.
+        landmarks: of both images, with those that have no partner.
         truth: the known fixed-to-moving transform of a synthetic pair.
         earlier: the gates' verdicts by stage, in order.
     """
@@ -94,7 +104,7 @@ class Pair:
     initial: Transform
     forward: Transform
     backward: Transform | None = None
-    landmarks: tuple[Landmarks, Landmarks] | None = None
+    landmarks: LandmarkPairs | None = None
     truth: Transform | None = None
     earlier: Mapping[str, Verdict] = field(default_factory=dict)
 
@@ -152,13 +162,16 @@ def assess_pair(pair: Pair, settings: Mapping[str, Any], *, threads: int = 1) ->
         )
     if pair.fixed.labels is not None and pair.moving.labels is not None:
         with timed(steps, "labels"):
-            quality["labels"] = _labels(pair, settings["surfaces"], threads)
+            found = measure_structures(
+                pair.fixed, pair.moving, pair.transforms, settings["surfaces"], threads
+            )
+            quality["labels"], quality["label_notes"] = found.records, evidence.label_notes(found)
     with timed(steps, "transform"):
         displacement = deformation(pair)
         determinant = jacobian.determinant_map(displacement, pair.fixed.grid)
         quality.update(_transform(pair, determinant))
-    quality["figures"] = dict(_flat(quality))
-    verdict = _verdict(quality["figures"], {**LIMITS, **settings["limits"]}, pair.earlier)
+    quality["figures"] = dict(_flat(quality, Extent.of(pair.fixed, pair.moving)))
+    verdict = _verdict(quality, {**LIMITS, **settings["limits"]}, pair.earlier)
     quality["verdict"] = verdict.to_dict()
     return Assessment(quality, verdict, steps, moved, displacement, determinant)
 
@@ -214,7 +227,9 @@ def read_pair(
     given = read_json(manifests[1])["paths"]
     landmarks = None
     if "landmarks" in given and "fixed_landmarks" in given:
-        landmarks = paired(read_landmarks(given["fixed_landmarks"]), read_landmarks(given["landmarks"]))
+        landmarks = pair_landmarks(
+            read_landmarks(given["fixed_landmarks"]), read_landmarks(given["landmarks"])
+        )
     truth = given.get("truth")
     folders = {"initialize": Path(initial), "refine": Path(refined)}
     inverse = folders["refine"] / "inverse.h5"
@@ -255,27 +270,6 @@ def deformation(pair: Pair) -> NDArray[np.float32]:
     return jacobian.displacement_on(jacobian.split(pair.forward)[0], pair.fixed.grid)
 
 
-def _labels(pair: Pair, surfaces: bool, threads: int) -> list[dict[str, Any]]:
-    """Return one record per structure of the fixed image, with its figures at each stage."""
-    fixed, moving = pair.fixed.labels, pair.moving.labels
-    assert fixed is not None
-    assert moving is not None
-    counts = count_labels(fixed)
-    spacing = pair.fixed.grid.spacing
-    records = [{"label": label, "fixed_ml": n * spacing.prod() / 1000} for label, n in counts.items()]
-    for stage, transform in pair.transforms.items():
-        moved = resample_array(moving, pair.moving.grid, pair.fixed.grid, transform, "nearest")
-        overlaps = dice(fixed, moved, counts)
-        apart = surface_distances(fixed, moved, spacing, counts, threads) if surfaces else {}
-        for record in records:
-            label = record["label"]
-            record.setdefault("dice", {})[stage] = overlaps[label]
-            if surfaces:
-                record.setdefault("hd95_mm", {})[stage] = apart[label].hd95_mm
-                record.setdefault("asd_mm", {})[stage] = apart[label].asd_mm
-    return records
-
-
 def _transform(pair: Pair, determinant: NDArray[np.float32]) -> dict[str, Any]:
     """Return what the transforms themselves tell: Jacobian, inverse, landmarks, truth."""
     found: dict[str, Any] = {"jacobian": dict(jacobian.jacobian_figures(determinant, pair.fixed.mask))}
@@ -286,7 +280,8 @@ def _transform(pair: Pair, determinant: NDArray[np.float32]) -> dict[str, Any]:
     if pair.backward is not None:
         found["inverse"] = dict(summarize(inverse_consistency(pair.forward, pair.backward, points)))
     if pair.landmarks is not None:
-        found["landmarks"] = _landmark_errors(pair, *pair.landmarks)
+        found["landmarks"] = _landmark_errors(pair, pair.landmarks)
+        found["landmark_notes"] = evidence.landmark_notes(pair.landmarks, pair.forward)
     if pair.truth is not None:
         found["truth"] = {
             stage: dict(summarize(truth_error(transform, pair.truth, points)))
@@ -295,7 +290,8 @@ def _transform(pair: Pair, determinant: NDArray[np.float32]) -> dict[str, Any]:
     return found
 
 
-def _landmark_errors(pair: Pair, fixed: Landmarks, moving: Landmarks) -> list[dict[str, Any]]:
+def _landmark_errors(pair: Pair, landmarks: LandmarkPairs) -> list[dict[str, Any]]:
+    fixed, moving = landmarks.fixed, landmarks.moving
     errors = {
         stage: target_registration_error(fixed.points, moving.points, transform)
         for stage, transform in pair.transforms.items()
@@ -306,14 +302,15 @@ def _landmark_errors(pair: Pair, fixed: Landmarks, moving: Landmarks) -> list[di
     ]
 
 
-def _flat(quality: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+def _flat(quality: Mapping[str, Any], extent: Extent) -> Iterator[tuple[str, float]]:
     """Yield the figures of a sample's row in the cohort's table; names carry the units."""
     for measure, of_stage in quality["similarity"].items():
         yield from ((f"{measure}_{stage}", value) for stage, value in of_stage.items())
-        yield f"{measure}_change", of_stage["refine"] - of_stage["start"]
+        yield from changes({measure: of_stage["refine"]}, {measure: of_stage["start"]}).items()
+    counted = evidence.compared(quality.get("labels", ()))
     for figure in ("dice", "hd95_mm", "asd_mm"):
         name, _, unit = figure.partition("_")
-        records = [record[figure] for record in quality.get("labels", ()) if figure in record]
+        records = [record[figure] for record in counted if figure in record]
         for stage in STAGES if records else ():
             values = [record[stage] for record in records if np.isfinite(record[stage])]
             mean = float(np.mean(values)) if values else float("nan")
@@ -324,15 +321,17 @@ def _flat(quality: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
         yield f"tre_max_mm_{stage}", float(np.max(values))
     for stage, summary in quality.get("truth", {}).items():
         yield from ((f"truth_{name}_{stage}", value) for name, value in summary.items())
+    yield from evidence.evidence_figures(quality, extent)
     yield from quality["jacobian"].items()
     yield from ((f"inverse_{name}", value) for name, value in quality.get("inverse", {}).items())
 
 
 def _verdict(
-    figures: Mapping[str, float], limits: Mapping[str, Mapping[str, float]], earlier: Mapping[str, Verdict]
+    quality: Mapping[str, Any], limits: Mapping[str, Mapping[str, float]], earlier: Mapping[str, Verdict]
 ) -> Verdict:
     """Return the most severe of the stages' verdicts and of the figures' own."""
-    own = judge(figures, limits)
+    figures = quality["figures"]
+    own = judge(figures, limits, evidence.explain(quality, figures, earlier))
     before = [Verdict(v.status, f"{stage}: {v.reason}", v.figures) for stage, v in earlier.items()]
     decided = worst([own, *before])
     return Verdict(decided.status, decided.reason, own.figures)

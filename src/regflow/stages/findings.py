@@ -49,7 +49,7 @@ def problems_of(
     threads: int,
     progress: Progress | None,
 ) -> list[str]:
-    """Look at many images together.
+    """Look at many images together; what is odd about them is logged as a warning.
 
     Args:
         subjects: samples and fixed images.
@@ -66,6 +66,8 @@ def problems_of(
         looked_at = zip(subjects, pool.map(examine, subjects), strict=True)
         for count, (subject, found) in enumerate(looked_at, start=1):
             problems += [f"{name_of(subject)}: {sentence}" for sentence in found.problems]
+            for sentence in found.warnings:
+                log.warning("%s: %s", name_of(subject), sentence)
             if progress is not None:
                 progress(count, len(subjects))
     return problems

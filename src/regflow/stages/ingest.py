@@ -11,8 +11,9 @@ from regflow.core.errors import InputError
 from regflow.core.files import sha256, write_json
 from regflow.core.grid import Grid
 from regflow.core.io.header import Header, Volume
-from regflow.core.io.landmarks import Landmarks, paired, read_landmarks
+from regflow.core.io.landmarks import Landmarks, read_landmarks
 from regflow.core.io.volumes import read_header, read_series, read_volume
+from regflow.core.landmark_pairs import misordered, pair_landmarks, unpaired
 from regflow.core.plausibility import (
     apart,
     elsewhere,
@@ -175,10 +176,17 @@ def _examine_landmarks(found: Findings, present: Mapping[str, Path], fixed: Head
     partners = _landmarks(found, present["fixed_landmarks"], fixed.grid if fixed else None)
     if own is None or partners is None:
         return
+    both = f"{present['landmarks']} and {present['fixed_landmarks']}"
     try:
-        _add(found.problems, present["landmarks"], mirrored(*paired(partners, own)))
+        pairs = pair_landmarks(partners, own)
     except InputError as error:
-        found.problems.append(f"{present['landmarks']} and {present['fixed_landmarks']}: {error}")
+        found.problems.append(f"{both}: {error}")
+        return
+    _add(found.warnings, both, unpaired(pairs))
+    mirror = mirrored(pairs.fixed, pairs.moving)
+    _add(found.problems, present["landmarks"], mirror)
+    if mirror is None:
+        _add(found.warnings, both, misordered(pairs))
 
 
 def _landmarks(found: Findings, path: Path | None, grid: Grid | None) -> Landmarks | None:
@@ -204,7 +212,7 @@ def _fixed_header(subject: Subject) -> Header | None:
         return None
 
 
-def _add(sentences: list[str], path: Path, phrase: str | None) -> None:
+def _add(sentences: list[str], path: Path | str, phrase: str | None) -> None:
     if phrase is not None:
         sentences.append(f"{path}: {phrase}")
 

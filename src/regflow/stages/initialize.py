@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from regflow.core.gate import Verdict, judge
+from regflow.core.gate import Verdict, changes, judge
 from regflow.core.image import Image
 from regflow.core.io.transforms import write_transform
 from regflow.core.resample import coarsen, resample_array
@@ -71,7 +71,7 @@ class Examiner:
 
         figures = self._similarity(transform)
         similarity = figures["nmi"]
-        figures["nmi_change"] = similarity - self._start["nmi"]
+        figures |= changes({"nmi": similarity}, self._start)
         if isinstance(transform, Affine):
             scales = np.linalg.svd(transform.linear, compute_uv=False)
             figures["determinant"] = float(np.linalg.det(transform.linear))

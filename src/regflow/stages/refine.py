@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from regflow.core.errors import InputError, RegistrationError
 from regflow.core.files import link_or_copy, whole_directory
-from regflow.core.gate import Verdict, judge
+from regflow.core.gate import Verdict, changes, judge
 from regflow.core.image import Image
 from regflow.core.io.transforms import read_transform, write_transform
 from regflow.core.resample import coarsen
@@ -90,7 +90,7 @@ class Examiner:
     def __call__(self, transform: Transform) -> tuple[Verdict, float]:
         """Return the verdict and the similarity of a candidate."""
         found = self._similarity(transform)
-        figures = {f"{name}_change": found[name] - self._start[name] for name in found}
+        figures = changes(found, self._start)
         figures.update(_deformation(transform))
         return judge(figures, self._limits), found["lncc"] + found["nmi"]
 

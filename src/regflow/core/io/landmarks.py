@@ -103,25 +103,6 @@ def write_landmarks(path: str | Path, landmarks: Landmarks) -> None:
         part.write_text(text, encoding="utf-8")
 
 
-def paired(fixed: Landmarks, moving: Landmarks) -> tuple[Landmarks, Landmarks]:
-    """Return both sets in one order: by name where the names agree, else by position in the file.
-
-    Raises:
-        InputError: the counts differ.
-    """
-    if len(fixed) != len(moving):
-        missing = sorted(set(fixed.names) ^ set(moving.names))
-        only = f" (only in one: {', '.join(missing[:5])})" if missing else ""
-        raise InputError(
-            f"{len(fixed)} fixed but {len(moving)} moving landmarks{only}; give each landmark in both images"
-        )
-    unique = len(set(fixed.names)) == len(fixed)
-    if not unique or set(fixed.names) != set(moving.names):
-        return fixed, moving
-    order = [moving.names.index(name) for name in fixed.names]
-    return fixed, Landmarks(fixed.names, moving.points[order])
-
-
 _Parsed = tuple[str, list[str], list[list[float]]]
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from regflow.core.errors import RegistrationError
 from regflow.core.files import read_json, write_json
-from regflow.core.gate import Verdict, judge, worst
+from regflow.core.gate import Verdict, changes, judge, worst
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Affine, DisplacementField, Transform, flatten
@@ -37,6 +37,8 @@ STAGES = ("start", "initialize", "refine")
 after refinement."""
 
 LIMITS: dict[str, dict[str, float]] = {
+    "truth_rmse_px_refine": {"fail_above": 1.5, "warn_above": 0.5},
+    "truth_rmse_px_change": {"fail_above": 0.2, "warn_above": 0.05},
     "check_points_used": {"fail_below": 8, "warn_below": 20},
     "check_points_used_percent": {"fail_below": 5.0, "warn_below": 15.0},
     "ce90_px_refine": {"fail_above": 1.5, "warn_above": 0.5},
@@ -44,6 +46,18 @@ LIMITS: dict[str, dict[str, float]] = {
     "ncc_change": {"fail_below": -0.05, "warn_below": -0.01},
     "folding_percent": {"fail_above": 0.0},
 }
+
+MEANINGS: dict[str, str] = {
+    "truth_rmse_px_refine": "root mean squared distance from the known displacement at the end",
+    "truth_rmse_px_change": "rise of that distance from the better of start and initial transform",
+    "check_points_used": "check points that were matched and held out from the fit",
+    "check_points_used_percent": "their part of the check points laid where both scenes have data",
+    "ce90_px_refine": "radius that holds 90 % of the check points' residuals at the end",
+    "rmse_px_change": "rise of the check points' residuals from the initial transform to the end",
+    "ncc_change": "change of the windows' correlation from start to end",
+    "folding_percent": "part of the field that turns inside out",
+}
+"""What each limited figure is, for the reference of keys."""
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "check_points": {
@@ -369,17 +383,38 @@ def _flat(quality: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     yield "rmse_px_change", points["refine"]["rmse_px"] - points["initialize"]["rmse_px"]
     for measure, of_stage in quality["similarity"].items():
         yield from ((f"{measure}_{stage}", value) for stage, value in of_stage.items())
-        yield f"{measure}_change", of_stage["refine"] - of_stage["start"]
+        yield from changes({measure: of_stage["refine"]}, {measure: of_stage["start"]}).items()
     yield from quality["field"].items()
     for stage, summary in quality.get("truth", {}).items():
         yield from ((f"truth_{name}_{stage}", value) for name, value in summary.items())
+    if "truth" in quality:
+        error = [quality["truth"][stage]["rmse_px"] for stage in STAGES]
+        yield "truth_rmse_px_change", error[-1] - min(error[:-1])
+
+
+def _explain(figures: Mapping[str, float]) -> dict[str, str]:
+    """Return what contradicts what, by the figure whose limit would be broken."""
+    if "truth_rmse_px_refine" not in figures:
+        return {}
+    error = {stage: figures[f"truth_rmse_px_{stage}"] for stage in STAGES}
+    better = min(STAGES[:2], key=lambda stage: error[stage])
+    step, state = {
+        "start": ("registration", "as the georeference places the scenes"),
+        "initialize": ("refinement", "after the initial transform"),
+    }[better]
+    return {
+        "truth_rmse_px_refine": "the known displacement contradicts the fit: the true error is "
+        f"{error['refine']:.2f} px",
+        "truth_rmse_px_change": f"the known displacement contradicts the {step}: the true error is "
+        f"{error['refine']:.2f} px at the end, {error[better]:.2f} px {state}",
+    }
 
 
 def _verdict(
     figures: Mapping[str, float], limits: Mapping[str, Mapping[str, float]], earlier: Mapping[str, Verdict]
 ) -> Verdict:
     """Return the most severe of the stages' verdicts and of the figures' own."""
-    own = judge(figures, limits)
+    own = judge(figures, limits, _explain(figures))
     before = [Verdict(v.status, f"{stage}: {v.reason}", v.figures) for stage, v in earlier.items()]
     decided = worst([own, *before])
     return Verdict(decided.status, decided.reason, own.figures)
