@@ -1,4 +1,4 @@
-"""Rigid, then affine climbing of SimpleITK's Mattes mutual information, from a pose already near.
+"""Rigid, then similarity or affine climbing of SimpleITK's Mattes mutual information, from a pose already near.
 
 Source: Mattes et al., IEEE Trans. Medical Imaging 22(1):120-128, 2003, as in ITK.
 """
@@ -28,7 +28,7 @@ ITERATIONS = 100
 
 
 def climb_mattes(
-    fixed: Image, moving: Image, start: Affine, spacings: Sequence[float], *, bins: int, rigid: bool
+    fixed: Image, moving: Image, start: Affine, spacings: Sequence[float], *, bins: int, transform: str
 ) -> Affine:
     """Climb at each spacing in turn; one thread, because sums depend on their number.
 
@@ -38,7 +38,7 @@ def climb_mattes(
         start: fixed to moving world points, near the maximum.
         spacings: in mm, coarsest first.
         bins: of the joint histogram.
-        rigid: stop before the affine.
+        transform: ``rigid``, or ``similarity`` or ``affine`` after it.
 
     Raises:
         RegistrationError: the images hardly overlap; ITK's reason is quoted.
@@ -47,9 +47,8 @@ def climb_mattes(
     with itk_threads(1):
         for spacing in spacings:
             parts = coarsen(fixed, spacing), coarsen(moving, spacing)
-            found = _climb(*parts, found, _rigid_about(center, fixed.grid.ndim), bins)
-            if not rigid:
-                found = _climb(*parts, found, _affine_about(center, fixed.grid.ndim), bins)
+            for kind in dict.fromkeys(("rigid", transform)):
+                found = _climb(*parts, found, _identity_about(center, kind), bins)
     return found
 
 
@@ -82,17 +81,15 @@ def _climb(fixed: Image, moving: Image, start: Affine, correction: "sitk.Transfo
     return Affine(start.matrix @ step.matrix)
 
 
-def _rigid_about(center: np.ndarray, ndim: int) -> "sitk.Transform":
+def _identity_about(center: np.ndarray, kind: str) -> "sitk.Transform":
+    """Return a transform of a kind that moves nothing yet and turns about ``center``."""
     import SimpleITK as sitk
 
-    transform = sitk.VersorRigid3DTransform() if ndim == 3 else sitk.Euler2DTransform()
-    transform.SetCenter(center.tolist())
-    return transform
-
-
-def _affine_about(center: np.ndarray, ndim: int) -> "sitk.Transform":
-    import SimpleITK as sitk
-
-    transform = sitk.AffineTransform(ndim)
+    kinds = {
+        "rigid": (sitk.Euler2DTransform, sitk.VersorRigid3DTransform),
+        "similarity": (sitk.Similarity2DTransform, sitk.Similarity3DTransform),
+        "affine": (lambda: sitk.AffineTransform(2), lambda: sitk.AffineTransform(3)),
+    }
+    transform = kinds[kind][len(center) - 2]()
     transform.SetCenter(center.tolist())
     return transform

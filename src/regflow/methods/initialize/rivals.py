@@ -53,13 +53,17 @@ def second_thoughts(fixed: Image, moving: Image, transform: Affine, threads: int
         own[:3, 3] = own[:3, :3] @ level.center + own[:3, 3]
         value = Metric(level)(own)[0]
         poses = starting_poses(level, moving, np.eye(4), ndim, "all")
+        # Elsewhere the moving object has the size that the pose gives it.
+        poses[:, :ndim, :ndim] *= abs(float(np.linalg.det(own[:ndim, :ndim]))) ** (1 / ndim)
         poses = poses[_elsewhere(poses, own, level.radius)]
         values = scores(level, poses, workers)
         ranked = [Found(poses[k], values[k]) for k in np.argsort(-values, kind="stable") if values[k] > 0]
         starts = [Found(own, value), *distinct(ranked, CLIMBED, level.radius)]
 
         def climb(start: Found) -> Found:
-            return optimize(Metric(level), start.pose, np.eye(4), ndim, rigid=True, iterations=ITERATIONS)
+            return optimize(
+                Metric(level), start.pose, np.eye(4), ndim, transform="rigid", iterations=ITERATIONS
+            )
 
         settled, *others = workers.map(climb, starts)
     far = _elsewhere(np.array([item.pose for item in others]), own, level.radius)

@@ -50,7 +50,7 @@ def estimate(
     samples: int = 4096,
     seed: int = 0,
 ) -> Fit:
-    """Fit a map to matches and polish it by least squares on those it explains.
+    """Fit a map to matches and polish it by least squares on those it explains; never a mirror image.
 
     Args:
         source: ``(N, 2)`` points.
@@ -62,7 +62,7 @@ def estimate(
         seed: of the draws.
 
     Raises:
-        RegistrationError: too few matches, or no sample gives a map.
+        RegistrationError: too few matches, or no sample gives a map that keeps orientation.
     """
     source, target = (np.asarray(points, dtype=np.float64) for points in (source, target))
     need = MODELS[model]
@@ -124,6 +124,7 @@ def _search(
         drawn += SAMPLES_AT_ONCE
         maps = _MINIMAL[model](source[picks], target[picks])
         maps = maps[np.isfinite(maps).all(axis=(1, 2))]
+        maps = maps[np.linalg.det(maps) > 0]
         if len(maps) == 0:
             continue
         residuals = _residuals(maps, source, target)
@@ -309,9 +310,10 @@ def _settled(source: Array, target: Array, matrix: Array, model: str, limit: flo
 def _refitted(source: Array, target: Array, model: str, weights: Array, fallback: Array) -> Array:
     used = weights > 0
     try:
-        return least_squares(source[used], target[used], model, weights[used])
+        matrix = least_squares(source[used], target[used], model, weights[used])
     except np.linalg.LinAlgError:
         return fallback
+    return matrix if np.linalg.det(matrix) > 0 else fallback
 
 
 def _noise(source: Array, target: Array, matrix: Array) -> float:

@@ -89,7 +89,7 @@ def search(
     for iterations, keep in ((FIRST_CLIMB, FOLLOWED), (FULL_CLIMB, FOLLOWED)):
 
         def climb(start: Found, iterations: int = iterations) -> Found:
-            return optimize(Metric(level), start.pose, after, ndim, rigid=True, iterations=iterations)
+            return optimize(Metric(level), start.pose, after, ndim, transform="rigid", iterations=iterations)
 
         climbed = sorted(workers.map(climb, chosen), key=lambda item: -item.value)
         chosen = distinct(climbed, keep, level.radius)
