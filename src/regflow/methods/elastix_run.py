@@ -101,7 +101,7 @@ def linear_changes(options: Mapping[str, Any], fixed: Image) -> dict[str, Any]:
 
 
 def linear_maps(transform: str) -> list[str]:
-    """Return the parameter files that lead to a ``rigid``, ``similarity`` or ``affine`` transform, in order."""
+    """Return the parameter files that lead to a ``rigid``, ``similarity`` or ``affine`` transform."""
     return list(dict.fromkeys(("rigid", transform)))
 
 

@@ -64,9 +64,10 @@ class Examiner:
         self, fixed: Image, moving: Image, start: Transform, limits: Mapping[str, Any], threads: int = 1
     ) -> None:
         from regflow.methods.initialize.information import is_cut
+        from regflow.methods.initialize.search import size_change
 
         self._cut = moving.mask is not None and is_cut(moving.mask)
-        self._size_change = _size_change(fixed, moving)
+        self._size_change = size_change(fixed, moving)
         spacing = float((np.array(fixed.grid.size) * fixed.grid.spacing).max()) / EXAMINED_ACROSS
         self._fixed = coarsen(fixed, spacing)
         self._moving = coarsen(moving, spacing)
@@ -183,18 +184,6 @@ def initialize(
         return done(found.verdict, found.steps, method=found.method)
 
     return conclude("initialize", sample, output, prepared, work)
-
-
-def _size_change(fixed: Image, moving: Image) -> float | None:
-    """Return how many times the volume of the fixed mask the moving one has; None where that is not known."""
-    from regflow.methods.initialize.information import is_cut
-
-    volumes = []
-    for image in (fixed, moving):
-        if image.mask is None or not image.mask.any() or is_cut(image.mask):
-            return None
-        volumes.append(float(image.mask.sum() * abs(np.linalg.det(image.grid.affine))))
-    return volumes[1] / volumes[0]
 
 
 def _dice(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:

@@ -21,11 +21,14 @@ from regflow.core.transform import Affine, Transform
 from regflow.methods.initialize.information import Level, Metric, levels
 from regflow.methods.initialize.mattes_volumes import climb_mattes
 from regflow.methods.initialize.poses import flattened, lifted, optimize
-from regflow.methods.initialize.search import preferred, search, starting_poses
+from regflow.methods.initialize.search import preferred, resized, search, size_change, starting_poses
 
 log = logging.getLogger(__name__)
 
 ITERATIONS = 60
+RESIZED = 2.0
+"""Factor between the volumes of both masks beyond which poses of that change of size are tried as well:
+so far from its maximum the rigid search loses its way."""
 
 
 def mutual_information(
@@ -53,6 +56,9 @@ def mutual_information(
     with ThreadPoolExecutor(max(1, options["threads"])) as workers:
         pyramid = levels(fixed, moving, options["samples_across"], options["bins"], workers)
         poses = starting_poses(pyramid[0], moving, after, ndim, options["orientations"])
+        change = size_change(fixed, moving)
+        if options["transform"] != "rigid" and change is not None and not 1 / RESIZED < change < RESIZED:
+            poses = np.concatenate([poses, resized(poses[1:], change, ndim)])
         found = search(pyramid[0], poses, after, ndim, starts=options["starts"], workers=workers)
         log.info("poses at %.1f mm: %s", pyramid[0].spacing, ", ".join(f"{f.value:.3f}" for f in found))
         pose, transform = preferred(found).pose, options["transform"]

@@ -9,7 +9,7 @@ from regflow.core.image import Image
 from regflow.core.transform import Affine
 from regflow.methods.initialize.information import Metric, levels, scores
 from regflow.methods.initialize.poses import Found, Matrix, angles, lifted, nearest_rotation, optimize
-from regflow.methods.initialize.search import SAME_DEGREES, SAME_PLACE, distinct, starting_poses
+from regflow.methods.initialize.search import SAME_DEGREES, SAME_PLACE, distinct, resized, starting_poses
 
 SAMPLES_ACROSS = 24
 BINS = 32
@@ -54,7 +54,7 @@ def second_thoughts(fixed: Image, moving: Image, transform: Affine, threads: int
         value = Metric(level)(own)[0]
         poses = starting_poses(level, moving, np.eye(4), ndim, "all")
         # Elsewhere the moving object has the size that the pose gives it.
-        poses[:, :ndim, :ndim] *= abs(float(np.linalg.det(own[:ndim, :ndim]))) ** (1 / ndim)
+        poses = resized(poses, abs(float(np.linalg.det(own[:ndim, :ndim]))), ndim)
         poses = poses[_elsewhere(poses, own, level.radius)]
         values = scores(level, poses, workers)
         ranked = [Found(poses[k], values[k]) for k in np.argsort(-values, kind="stable") if values[k] > 0]
@@ -78,6 +78,7 @@ def _elsewhere(poses: Matrix, own: Matrix, radius: float) -> np.ndarray:
     """Return which of the poses ``(K, 4, 4)`` belong to another maximum."""
     if len(poses) == 0:
         return np.zeros(0, dtype=bool)
-    turned = angles(poses[:, :3, :3], nearest_rotation(own[:3, :3])) > SAME_DEGREES
+    turns = np.array([nearest_rotation(pose[:3, :3]) for pose in poses])
+    turned = angles(turns, nearest_rotation(own[:3, :3])) > SAME_DEGREES
     shifted = np.linalg.norm(poses[:, :3, 3] - own[:3, 3], axis=1) > SAME_PLACE * radius
     return np.asarray(turned | shifted)
