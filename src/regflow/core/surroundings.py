@@ -31,8 +31,10 @@ AIR_REACH = 6.0
 MOST_COMPARED = 500_000
 """Samples by which air and tissue are told apart, about: more say the same."""
 SQUEEZED = 0.5
-"""A range that shrinks below this part of itself without the object's outermost samples was stretched by
-them: they are mixtures with surroundings that lie far away, as tissue of CT with air."""
+"""A range that shrinks below this part of itself without some samples was stretched by them: those of
+surroundings far away, as the air in CT. The air of MR lies beside the darkest tissue."""
+RANGE = (0.5, 99.5)
+"""Percentiles between which the width of a range is measured."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,49 +78,57 @@ def surroundings(data: NDArray[Any]) -> Surroundings:
 def fill_padding(data: NDArray[Any]) -> tuple[NDArray[Any], tuple[float, ...]]:
     """Give padding the level of the air; where there is no air, of the padding nearest the object.
 
-    So an image has one background, whatever was written around it.
+    So an image has one background, whatever was written around it. Padding at the air's level stays.
 
     Returns:
         The samples, and the values that were replaced (empty: the array is the given one).
     """
     found = surroundings(data)
-    if found.padding is None or (found.air is None and len(found.values) < 2) or found.padding.all():
+    if found.padding is None or found.padding.all():
         return data, ()
-    if found.air is None:
-        middle = float(np.median(data[~found.padding]))
-        level = min(found.values, key=lambda value: abs(value - middle))
+    if found.air is not None:
+        level, reach = found.air[0], AIR_REACH * found.air[1]
     else:
-        level = found.air[0]
-    replaced = tuple(value for value in found.values if value != level)
+        middle = float(np.median(data[~found.padding]))
+        level, reach = min(found.values, key=lambda value: abs(value - middle)), 0.0
+    replaced = tuple(value for value in found.values if abs(value - level) > reach)
     if not replaced:
         return data, ()
-    return np.where(found.padding, np.asarray(level, data.dtype), data), replaced
+    return np.where(
+        np.isin(data, np.asarray(replaced, data.dtype)), np.asarray(level, data.dtype), data
+    ), replaced
 
 
 def intensity_range(
     data: NDArray[Any], mask: Mask | None, percentiles: tuple[float, float]
 ) -> tuple[float, float]:
-    """Return two percentiles of the object's intensities, padding and air left out.
-
-    Where the object's outermost samples, mixtures with what surrounds it, stretch the range to more
-    than twice what lies within, they are left out as well.
+    """Return two percentiles of the intensities that :func:`object_samples` keeps.
 
     Args:
         data: samples of one channel.
         mask: which of them may count; None for all.
         percentiles: of the lower and the upper end, 0 to 100.
     """
-    content = content_of(data, mask)
-    bounds = _percentiles(data[content], percentiles)
-    deep = _percentiles(data[deep_within(content)], percentiles)
-    return deep if 0 < deep[1] - deep[0] < SQUEEZED * (bounds[1] - bounds[0]) else bounds
+    low, high = np.percentile(data[object_samples(data, mask)], percentiles)
+    return float(low), float(high)
 
 
-def content_of(data: NDArray[Any], mask: Mask | None) -> Mask:
-    """Return the samples of a mask (None: of all) without padding and air; the mask where nothing is left."""
+def object_samples(data: NDArray[Any], mask: Mask | None) -> Mask:
+    """Return the samples of a mask (None: of all) whose intensities are an object's.
+
+    Padding is left out; so are air, and the outermost samples, which are mixtures with it, where they
+    stretch the range of intensities to more than twice what the others have.
+    """
     inside = np.ones(data.shape, dtype=bool) if mask is None else mask
-    content = surroundings(data).content(data) & inside
-    return content if _varies(data[content]) else inside
+    found = surroundings(data)
+    kept = inside if found.padding is None else inside & ~found.padding
+    if not _width(data[kept]) > 0:
+        return inside
+    content = found.content(data) & inside
+    for fewer in (content, deep_within(content)):
+        if 0 < _width(data[fewer]) < SQUEEZED * _width(data[kept]):
+            kept = fewer
+    return kept
 
 
 def otsu(data: NDArray[Any], bins: int = 256) -> float:
@@ -184,8 +194,11 @@ def _air(data: NDArray[Any], measured: Mask) -> tuple[tuple[float, float] | None
     if not around.size or not object_.size:
         return None, bright
     level = float(np.median(around))
-    spread = 1.4826 * float(np.median(np.abs(around - level)))
-    clear = abs(float(np.median(object_)) - level) > CLEAR * spread
+    deviations = np.abs(around - level)
+    # Where more than half of the air has one value, at the end of its type, the others tell its spread.
+    spread = float(1.4826 * np.median(deviations) or 1.2533 * deviations.mean())
+    # Without any spread it is a tissue of a drawn image: constants around an object are padding.
+    clear = 0 < CLEAR * spread < abs(float(np.median(object_)) - level)
     return ((level, spread) if clear else None), bright
 
 
@@ -200,6 +213,9 @@ def _varies(values: NDArray[Any]) -> bool:
     return values.size > 0 and bool(values.min() < values.max())
 
 
-def _percentiles(values: NDArray[Any], percentiles: tuple[float, float]) -> tuple[float, float]:
-    low, high = np.percentile(values, percentiles)
-    return float(low), float(high)
+def _width(values: NDArray[Any]) -> float:
+    """Return how far the intensities reach between two percentiles, of all where those are equal."""
+    if not values.size:
+        return 0.0
+    low, high = np.percentile(values, RANGE)
+    return float(high - low) or float(np.ptp(values))

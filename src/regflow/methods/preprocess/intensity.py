@@ -7,14 +7,14 @@ import numpy as np
 
 from regflow.core.errors import InputError
 from regflow.core.image import Image
-from regflow.core.surroundings import content_of, intensity_range
+from regflow.core.surroundings import intensity_range, object_samples
 from regflow.methods.preprocess import INTENSITY
 
 
 def percentile(image: Image, reference: Image | None, options: Mapping[str, Any]) -> Image:
     """Bring two percentiles inside the mask, or a given window, to 0 and 1 and clip beyond.
 
-    Padding and air do not count, see :func:`~regflow.core.surroundings.intensity_range`.
+    Padding and far air do not count, see :func:`~regflow.core.surroundings.object_samples`.
 
     Raises:
         InputError: nothing lies between the two.
@@ -43,7 +43,7 @@ def zscore(image: Image, reference: Image | None, options: Mapping[str, Any]) ->
     """
     scaled = []
     for channel in image.data:
-        inside = channel[content_of(channel, image.mask)].astype(np.float64)
+        inside = channel[object_samples(channel, image.mask)].astype(np.float64)
         mean, deviation = inside.mean(), inside.std()
         if not deviation > 0:
             raise InputError(
@@ -65,8 +65,8 @@ def histogram(image: Image, reference: Image | None, options: Mapping[str, Any])
     steps = np.linspace(defaults["low"], defaults["high"], options["quantiles"])
     matched = []
     for channel, model in zip(scaled.data, reference.data, strict=True):
-        have = np.percentile(channel[content_of(channel, image.mask)], steps)
-        want = np.percentile(model[content_of(model, reference.mask)], steps)
+        have = np.percentile(channel[object_samples(channel, image.mask)], steps)
+        want = np.percentile(model[object_samples(model, reference.mask)], steps)
         # Plateaus of equal quantiles have no inverse; their first value stands for all.
         have, first = np.unique(have, return_index=True)
         matched.append(np.interp(channel, have, want[first]).astype(np.float32))
