@@ -135,7 +135,7 @@ def _search(
             share = float((residuals[first] <= limit).mean())
             wanted = math.log(1 - SURE) / math.log1p(-(min(max(share, 1e-3), 0.999) ** need))
     if best is None:
-        raise RegistrationError(f"the matches determine no {model}; they may lie on one line")
+        raise RegistrationError(f"the matches determine no {model}; they may lie on one line or be mirrored")
     return best
 
 
