@@ -31,7 +31,7 @@ SEED = option("integer", 0, "seed of every random choice", minimum=0)
 
 _ATLAS = {
     "image": "the fixed image: NIfTI, NRRD, MetaImage, a DICOM folder, or example:NAME",
-    "mask": "mask on the same grid; not zero where the image may steer the registration",
+    "mask": "mask on the same grid; not zero, of fractions at least 0.5, where the image may steer",
     "labels": "label map on the same grid, for Dice and surface distances",
     "landmarks": "landmarks: CSV (name,x,y,z in LPS mm), .fcsv or .mrk.json",
     "modality": "T1w, T2w, FLAIR, CT, PET ...; for the report",
@@ -42,7 +42,7 @@ _COLUMNS = {
     "moving": "the moving image: NIfTI, NRRD, MetaImage, a DICOM folder, or example:NAME",
     "fixed": "an atlas of the configuration by name, or a file; empty: the configuration's 'fixed'",
     "modality": "T1w, T2w, FLAIR, CT, PET ...; for the report",
-    "moving_mask": "mask on the moving image's grid; not zero where it may steer the registration",
+    "moving_mask": "mask on the moving image's grid; not zero, of fractions at least 0.5, where it may steer",
     "moving_labels": "label map on the moving image's grid; follows the transform",
     "moving_landmarks": "landmarks of the moving image: CSV (name,x,y,z in LPS mm), .fcsv or .mrk.json",
     "fixed_mask": "mask on the fixed image's grid; empty: the atlas's",

@@ -98,7 +98,7 @@ def parameters(name: str) -> dict[str, list[str]]:
     return {key: re.findall(r'[^\s"]+', values) for key, values in lines}
 
 
-@pytest.mark.parametrize("name", ["rigid", "affine", "bspline"])
+@pytest.mark.parametrize("name", ["rigid", "similarity", "affine", "bspline"])
 def test_our_maps_keep_clear_of_elastix_s_traps(name):
     found = parameters(name)
     # Several metrics on several threads give wrong transforms; only composed ones become ITK's.
@@ -132,3 +132,13 @@ def _padded(grid: Grid, margin: int) -> Grid:
     affine = grid.affine.copy()
     affine[:3, 3] = grid.to_world([-margin] * 3)
     return Grid(tuple(length + 2 * margin for length in grid.shape), affine)
+
+
+def test_a_similarity_has_one_scale_and_finds_it(mni_4mm):
+    pose = known_affine(mni_4mm, 15.0, 20.0)
+    center = mni_4mm.grid.center
+    truth = Affine.from_parts(1.12 * pose.linear, pose.apply(center[None])[0] - center, center)
+    found = initialize(mni_4mm, moved(mni_4mm, truth), transform="similarity")
+    assert np.ptp(np.linalg.svd(found.linear, compute_uv=False)) < 1e-6
+    assert np.linalg.det(found.linear) == pytest.approx(1.12**3, rel=0.03)
+    assert error_mm(mni_4mm, found, truth) < 0.7

@@ -16,6 +16,7 @@ from regflow.core.io.volumes import write_series, write_volume
 from regflow.samples import Fixed, Sample, fixed_images, read_samples
 from regflow.stages.findings import problems_of
 from regflow.stages.ingest import check, examine, ingest, name_of, read_manifest
+from regflow.stages.originals import read_parts
 
 POINTS = np.array([[-35.0, -60, 20], [40, 35, 40], [10, -70, 60], [-50, 30, 10], [5, 0, -20], [25, 50, 0]])
 NAMES = tuple("abcdef")
@@ -255,3 +256,24 @@ def test_check_finds_nothing_wrong_with_a_sound_cohort(tmp_path, sample):
     config = cohort(tmp_path, sample, "a\tmoving.nii.gz\n")
     assert check(config) == []
     assert list(fixed_images(read_samples(config))) == ["mni"]
+
+
+def test_a_soft_mask_is_told_and_taken_from_a_half(sample, brain, tmp_path):
+    soft = np.where(brain.mask, np.float32(0.5), np.float32(0.49))
+    write_volume(tmp_path / "soft.nii", soft, brain.grid)
+    found = examine(replace(sample, moving_mask=str(tmp_path / "soft.nii")))
+    assert found.problems == []
+    assert any("soft mask" in sentence and "0.5" in sentence for sentence in found.warnings)
+    parts = {"image": sample.moving, "mask": str(tmp_path / "soft.nii")}
+    assert np.array_equal(read_parts(parts).mask, brain.mask)
+    write_volume(tmp_path / "faint.nii", 0.9 * soft, brain.grid)
+    assert "nowhere reaches 0.5" in only(replace(sample, moving_mask=str(tmp_path / "faint.nii")))
+
+
+@pytest.mark.parametrize("values", [(0, 1), (0, 255), (0.0, 1.0), (0, 3)])
+def test_whole_numbers_but_zero_are_inside_without_a_word(sample, brain, tmp_path, values):
+    written = np.where(brain.mask, values[1], values[0]).astype(type(values[0]))
+    write_volume(tmp_path / "whole.nii", written, brain.grid)
+    assert examine(replace(sample, moving_mask=str(tmp_path / "whole.nii"))).warnings == []
+    parts = {"image": sample.moving, "mask": str(tmp_path / "whole.nii")}
+    assert np.array_equal(read_parts(parts).mask, brain.mask)

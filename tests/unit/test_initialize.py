@@ -10,9 +10,10 @@ from regflow.core.gate import Verdict
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.io.transforms import read_transform
+from regflow.core.resample import resample
 from regflow.core.transform import Affine
 from regflow.methods.initialize.moments import mass
-from regflow.stages.initialize import Examiner, align, initialize
+from regflow.stages.initialize import LIMITS, Examiner, align, initialize
 from regflow.stages.outcome import STAGE_FILE, conclude, done, read_outcome
 from regflow.stages.working import write_working
 
@@ -146,3 +147,49 @@ def test_a_hopeless_sample_leaves_its_reason_alone(tmp_path, prepared, mni6_4mm)
     assert outcome.state == "error"
     assert "constant" in outcome.verdict.reason
     assert [path.name for path in (tmp_path / "out").iterdir()] == [STAGE_FILE]
+
+
+def resized(image: Image, volume_factor: float) -> tuple[Image, Affine]:
+    change = Affine.from_parts(volume_factor ** (1 / 3) * np.eye(3), [10, 5, -8], image.grid.center)
+    return Image(image.data, Grid(image.grid.shape, change.matrix @ image.grid.affine), image.mask), change
+
+
+@pytest.mark.parametrize("volume_factor", [0.1, 0.23, 5.0])
+def test_a_size_that_both_masks_show_passes(mni_4mm, mni6_4mm, right, volume_factor):
+    other, change = resized(mni6_4mm, volume_factor)
+    found = align(mni_4mm, other, SETTINGS)
+    assert found.verdict.status == "pass"
+    assert error_mm(found.transform, Affine(change.matrix @ right.matrix), mni_4mm) < 0.5
+    figures = found.verdict.figures
+    whole = figures["size_change"] * figures["determinant"]
+    assert whole == pytest.approx(np.linalg.det(found.transform.linear))
+
+
+@pytest.mark.parametrize("volume_factor", [0.15, 6.0])
+@pytest.mark.parametrize("masked", [True, False])
+def test_a_size_that_no_mask_shows_fails(mni_4mm, mni6_4mm, right, volume_factor, masked):
+    _, change = resized(mni6_4mm, volume_factor)
+    wrong = Affine(change.matrix @ right.matrix)
+    pair = (mni_4mm, mni6_4mm) if masked else (mni_4mm.with_mask(None), mni6_4mm.with_mask(None))
+    verdict, _ = Examiner(*pair, right, {})(wrong)
+    assert verdict.status == "fail"
+    assert not LIMITS["determinant"]["fail_below"] < verdict.figures["determinant"] < 3.0
+
+
+def test_a_mask_that_the_view_cuts_confirms_no_size(mni_4mm, mni6_4mm, right):
+    lower = mni6_4mm.mask.copy()
+    lower[20:] = False
+    part = Image(mni6_4mm.data[:, :20], Grid((20, *lower.shape[1:]), mni6_4mm.grid.affine), lower[:20])
+    verdict, _ = Examiner(mni_4mm, part, right, {})(right)
+    assert verdict.figures["size_change"] == 1
+
+
+def test_a_start_without_anything_in_common_is_no_failure(mni_4mm, mni6_4mm):
+    grid = mni_4mm.grid
+    low = np.minimum(grid.to_world([0, 0, 0]), grid.to_world(np.array(grid.size) - 1))
+    wide = Grid.from_geometry((115, 60, 60), (4, 4, 4), low.tolist())
+    far = resample(mni6_4mm, wide, Affine.from_parts(np.eye(3), [0, 0, -220]))
+    far = far.with_mask(far.channel > 0.02 * far.channel.max())
+    found = align(mni_4mm, far, SETTINGS)
+    assert found.verdict.status == "pass"
+    assert found.verdict.figures["nmi_change"] > 0.1

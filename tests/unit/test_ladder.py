@@ -8,9 +8,9 @@ from regflow.core.errors import InputError, RegistrationError
 from regflow.core.gate import Verdict
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.transform import Affine, Transform
+from regflow.core.transform import Affine, Composite, Homography, Transform, reflects
 from regflow.methods.ladder import climb
-from regflow.methods.table import Method
+from regflow.methods.table import Method, find_transform
 
 IMAGE = Image(np.zeros((1, 2, 2, 2), np.float32), Grid.from_geometry((2, 2, 2), (1, 1, 1), (0, 0, 0)))
 
@@ -67,3 +67,20 @@ def test_when_all_give_up_every_reason_is_told():
 def test_an_unknown_method_is_refused_before_any_runs():
     with pytest.raises(InputError, match="unknown method 'neer'; did you mean 'near'"):
         run(["far", "neer"])
+
+
+def mirror(fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any]) -> Transform:
+    return Affine.from_parts(np.diag([-1.0, 1.0, 1.0]), np.zeros(3))
+
+
+def test_a_mirror_image_counts_as_nothing_found():
+    method = row("mirror")
+    with pytest.raises(RegistrationError, match="mirror image"):
+        find_transform(method, IMAGE, IMAGE, Affine.identity(3), {})
+    # One that begins as a mirror image, as a raster stored upside down may, stays one.
+    begun = Affine.from_parts(np.diag([1.0, -1.0, 1.0]), np.zeros(3))
+    assert find_transform(method, IMAGE, IMAGE, begun, {}).linear[0, 0] == -1
+    flat = Affine.from_parts(np.diag([0.0, 1.0, 1.0]), np.zeros(3))
+    assert reflects(flat)
+    assert not reflects(Composite((begun, begun)))
+    assert reflects(Homography(np.diag([-1.0, 1.0, 1.0])))

@@ -17,6 +17,7 @@ from regflow.core.transform import Affine, Composite, DisplacementField
 from regflow.methods.initialize import METHODS, information, poses
 from regflow.methods.initialize.mutual_information import mutual_information
 from regflow.methods.initialize.rivals import second_thoughts
+from regflow.methods.table import find_transform, of_kind
 from regflow.synthetic import Truth, make_subject, random_affine, subject_grid
 
 RECOVERED_MM = 0.6
@@ -241,3 +242,90 @@ def test_all_options_are_used_with_their_defaults():
 def test_labels_and_modality_do_not_disturb(mni_4mm, mni6_4mm):
     labeled = replace(mni_4mm, labels=mni_4mm.mask.astype(np.int16), modality="T1w")
     assert np.array_equal(search(labeled, mni6_4mm).matrix, search(mni_4mm, mni6_4mm).matrix)
+
+
+@pytest.mark.parametrize("engine", ["compiled", "simpleitk"])
+def test_a_similarity_has_one_scale_and_finds_it(mni_4mm, engine):
+    pose = turned(mni_4mm, degrees=15, shift_mm=20, seed=5)
+    truth = Affine.from_parts(
+        1.12 * pose.linear,
+        pose.apply(mni_4mm.grid.center[None])[0] - mni_4mm.grid.center,
+        mni_4mm.grid.center,
+    )
+    found = search(mni_4mm, posed(mni_4mm, truth), transform="similarity", engine=engine)
+    scales = np.linalg.svd(found.linear, compute_uv=False)
+    assert np.ptp(scales) < 1e-6
+    assert np.linalg.det(found.linear) == pytest.approx(1.12**3, rel=0.04)
+    assert error_mm(found, truth, mni_4mm) < 1.5 * RECOVERED_MM
+
+
+def test_a_similarity_of_planes_keeps_to_them(mni_4mm):
+    plane = Grid(mni_4mm.grid.shape[1:], mni_4mm.grid.affine[np.ix_([0, 1, 3], [0, 1, 3])])
+    slice_ = Image(mni_4mm.data[:, 24], plane, mni_4mm.mask[24])
+    c, s = 1.1 * np.cos(0.4), 1.1 * np.sin(0.4)
+    truth = Affine.from_parts([[c, -s], [s, c]], [12, -9], plane.center)
+    moved = Image(slice_.data, Grid(plane.shape, truth.matrix @ plane.affine), slice_.mask)
+    found = search(slice_, moved, transform="similarity")
+    assert np.ptp(np.linalg.svd(found.linear, compute_uv=False)) < 1e-9
+    assert error_mm(found, truth, slice_) < 0.2
+
+
+@pytest.mark.parametrize("transform", ["rigid", "similarity", "affine"])
+def test_the_parameters_gradient_is_that_of_the_value(mni_4mm, mni6_4mm, transform):
+    with ThreadPoolExecutor(1) as workers:
+        (level,) = information.levels(mni_4mm, mni6_4mm, [20], 32, workers)
+    metric = information.Metric(level)
+    start = np.eye(4)
+    start[:3, 3] = level.center + np.array([1.3, -2.1, 0.7])
+    place, pull = poses._PARAMETRIZED[transform](start, level.radius, 3)
+    size = int(poses._free(3, transform).sum())
+    assert size == {"rigid": 6, "similarity": 7, "affine": 12}[transform]
+    at = np.random.default_rng(0).normal(0, 2.0, size)
+    gradient = pull(at, metric(place(at))[1])
+    steps = 0.02 * np.eye(size)
+    numeric = [(metric(place(at + step))[0] - metric(place(at - step))[0]) / 0.04 for step in steps]
+    np.testing.assert_allclose(gradient, numeric, rtol=0.05, atol=2e-3)
+
+
+@pytest.mark.parametrize("volume_factor", [0.1, 0.23, 5.5])
+def test_a_true_change_of_size_is_found_from_any_size(mni_4mm, mni6_4mm, volume_factor):
+    right = search(mni_4mm, mni6_4mm)
+    change = Affine.from_parts(volume_factor ** (1 / 3) * np.eye(3), [10, 5, -8], mni6_4mm.grid.center)
+    other = Image(
+        mni6_4mm.data, Grid(mni6_4mm.grid.shape, change.matrix @ mni6_4mm.grid.affine), mni6_4mm.mask
+    )
+    found = search(mni_4mm, other)
+    assert error_mm(found, Affine(change.matrix @ right.matrix), mni_4mm) < 0.5
+
+
+@pytest.mark.parametrize("flips", [(1, 1, 1), (-1, 1, 1)])
+@pytest.mark.parametrize("name", sorted(of_kind(METHODS, "volumes")))
+def test_no_method_proposes_a_mirror_image(mni_4mm, name, flips):
+    # The brain's own mirror image fits it best; stored left- or right-handed, that must not count.
+    mirrored = mni_4mm.with_data(mni_4mm.data[..., ::-1].copy()).with_mask(mni_4mm.mask[..., ::-1].copy())
+    turns = mirrored.grid.affine @ np.diag([*flips, 1.0])
+    turns[:3, 3] = mirrored.grid.to_world(
+        [(n - 1) * (f < 0) for n, f in zip(mni_4mm.grid.size, flips, strict=True)]
+    )
+    handed = Image(
+        mirrored.data[..., :: flips[0]], Grid(mni_4mm.grid.shape, turns), mirrored.mask[..., :: flips[0]]
+    )
+    method = METHODS[name]
+    options = {**method.complete({"axes": True} if name == "moments" else {}), "threads": 2, "seed": 0}
+    found = find_transform(method, mni_4mm, handed, Affine.identity(3), options)
+    assert np.linalg.det(found.linear) > 0
+
+
+def test_the_climb_never_turns_inside_out():
+    class Tempting:
+        """A metric that grows towards the mirror image."""
+
+        level = type("Level", (), {"radius": 50.0, "spacing": 8.0})()
+
+        def __call__(self, pose):
+            gradient = np.zeros((3, 4))
+            gradient[0, 0] = -1.0
+            return -float(pose[0, 0]), gradient
+
+    found = poses.optimize(Tempting(), np.eye(4), np.eye(4), 3, transform="affine", iterations=60)
+    assert np.linalg.det(found.pose[:3, :3]) > 0

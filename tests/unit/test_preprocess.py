@@ -12,10 +12,11 @@ from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.io.volumes import read_volume, write_volume
 from regflow.core.resample import resample_array
+from regflow.core.surroundings import otsu
 from regflow.core.threads import itk_threads
 from regflow.methods.preprocess import TABLES, complete, load, schema
 from regflow.methods.preprocess.denoise import noise_level
-from regflow.methods.preprocess.masks import choose, constant_background, filled, largest_piece, otsu
+from regflow.methods.preprocess.masks import choose, constant_background, filled, largest_piece
 from regflow.methods.preprocess.orientation import orient, working_spacing
 from regflow.stages.preprocess import prepare, prepare_pair, preprocess
 

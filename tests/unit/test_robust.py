@@ -78,3 +78,17 @@ def test_matches_on_one_line_determine_no_affine():
     line = np.stack([np.arange(20.0), 2 * np.arange(20.0)], axis=1)
     with pytest.raises(RegistrationError, match="line"):
         estimate(line, line, "affine")
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("model", ["affine", "homography"])
+def test_a_mirror_image_is_never_proposed(model, estimator):
+    source = np.random.default_rng(3).uniform(0, 1000, (60, 2))
+    mirrored = source * [-1, 1] + [1000, 0]
+    with pytest.raises(RegistrationError, match="mirrored"):
+        estimate(source, mirrored, model, estimator=estimator)
+    # Among matches that keep orientation those of a mirror image count as wrong.
+    right, partners, bad = matches(model, 0.0, count=40)
+    fit = estimate(np.concatenate([source, right]), np.concatenate([mirrored, partners]), model)
+    assert np.linalg.det(fit.matrix) > 0
+    assert fit.inliers[60:].mean() > 0.9

@@ -48,6 +48,20 @@ def resample_labels(labels: Labels, source: Grid, target: Grid, transform: Trans
     return result
 
 
+MEMBER = 0.5
+"""Share of a sample inside a structure from which the sample belongs to it."""
+
+
+def has_fractions(mask: NDArray[Any]) -> bool:
+    """Tell whether a mask is soft: whether it holds values that are not whole numbers."""
+    return mask.dtype.kind == "f" and not np.array_equal(np.rint(mask), mask)
+
+
+def members(mask: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return the samples that a mask names: of a soft one those of at least 0.5, else all but 0."""
+    return np.asarray(mask >= MEMBER if has_fractions(mask) else mask != 0)
+
+
 def whole_numbers(labels: NDArray[Any]) -> Labels:
     """Return a label map as integers.
 

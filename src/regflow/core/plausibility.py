@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from regflow.core.grid import Grid
 from regflow.core.io.landmarks import Landmarks
+from regflow.core.labels import MEMBER, has_fractions, members
 from regflow.core.landmark_pairs import better_rigid_order, rigid_residual
 
 OUTSIDE_MM = 5.0
@@ -46,7 +47,16 @@ def implausible_mask(data: NDArray[Any]) -> str | None:
     """Tell whether a mask has NaN or nothing in it."""
     if data.dtype.kind == "f" and not np.isfinite(data).all():
         return "a mask with NaN or infinite samples; save it with 0 and 1"
-    return None if np.any(data) else "the mask is empty (all 0); give one that covers the object"
+    if not np.any(data):
+        return "the mask is empty (all 0); give one that covers the object"
+    return None if members(data).any() else f"a soft mask that nowhere reaches {MEMBER:g}; scale it to 0 to 1"
+
+
+def soft_mask(data: NDArray[Any]) -> str | None:
+    """Tell whether a mask holds fractions, and how they are taken."""
+    if not has_fractions(data):
+        return None
+    return f"a soft mask, with fractions: samples of at least {MEMBER:g} count as inside"
 
 
 def implausible_labels(data: NDArray[Any]) -> str | None:

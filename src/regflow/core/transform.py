@@ -226,6 +226,16 @@ class Composite:
         return Composite(tuple(part.inverse() for part in reversed(self.parts)))
 
 
+def reflects(transform: Transform) -> bool:
+    """Tell whether the linear parts of a transform mirror, or flatten, what they map; fields do not count."""
+    signs = [
+        float(np.linalg.slogdet(part.matrix if isinstance(part, Homography) else part.linear)[0])
+        for part in flatten([transform])
+        if isinstance(part, Affine | Homography)
+    ]
+    return bool(np.prod(signs) <= 0)
+
+
 def flatten(transforms: Sequence[Transform]) -> Iterator[Transform]:
     """Yield the transforms in order of application, nested composites opened."""
     for transform in transforms:

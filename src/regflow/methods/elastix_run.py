@@ -100,6 +100,11 @@ def linear_changes(options: Mapping[str, Any], fixed: Image) -> dict[str, Any]:
     }
 
 
+def linear_maps(transform: str) -> list[str]:
+    """Return the parameter files that lead to a ``rigid``, ``similarity`` or ``affine`` transform."""
+    return list(dict.fromkeys(("rigid", transform)))
+
+
 def started(fixed: Image, moving: Image, initial: Transform) -> Image:
     """Return the moving image on the fixed grid through ``initial``: where elastix goes on from."""
     return resample(moving, fixed.grid, initial, "linear", float(moving.channel.min()))

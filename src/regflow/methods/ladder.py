@@ -10,7 +10,7 @@ from regflow.core.errors import RegistrationError
 from regflow.core.gate import Verdict
 from regflow.core.image import Image
 from regflow.core.transform import Transform
-from regflow.methods.table import Method, find
+from regflow.methods.table import Method, find, find_transform
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,8 @@ def climb(
         step: dict[str, Any] = {"name": name}
         steps.append(step)
         try:
-            transform = method.load()(*pair, initial, {**method.complete(options.get(name, {})), **shared})
+            chosen = {**method.complete(options.get(name, {})), **shared}
+            transform = find_transform(method, *pair, initial, chosen)
             verdict, similarity = examine(transform)
         except RegistrationError as error:
             step.update(seconds=time.perf_counter() - started, state="error", reason=str(error))

@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from regflow.core.errors import InputError
+from regflow.core.errors import InputError, RegistrationError
 from regflow.core.image import Image
-from regflow.core.transform import Transform
+from regflow.core.transform import Transform, reflects
 
 Run = Callable[[Image, Image, Transform, Mapping[str, Any]], Transform]
 
@@ -67,6 +67,20 @@ def wants_gpu(table: Mapping[str, Method], kind: str, section: Mapping[str, Any]
         for name in section["methods"]
     )
     return any(device != "cpu" for device in devices)
+
+
+def find_transform(
+    method: Method, fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any]
+) -> Transform:
+    """Run a method of the stages initialize and refine; no mirror image of what it began with gets out.
+
+    Raises:
+        RegistrationError: the method found nothing, or a reflection, which no body and no ground undergoes.
+    """
+    found = method.load()(fixed, moving, initial, options)
+    if reflects(found) != reflects(initial):
+        raise RegistrationError("the transform found is a mirror image (its determinant is not above 0)")
+    return found
 
 
 def find(table: Mapping[str, Method], name: str, stage: str) -> Method:

@@ -22,6 +22,7 @@ from regflow.core.plausibility import (
     implausible_samples,
     mirrored,
     misplaced,
+    soft_mask,
 )
 from regflow.samples import Fixed, Sample, fixed_images, read_samples
 from regflow.stages.findings import Progress, problems_of, read_done, told
@@ -149,7 +150,10 @@ def _examine_overlay(found: Findings, part: str, path: Path) -> None:
         return
     if found.header is not None:
         _add(found.problems, path, elsewhere(overlay.grid, found.header.grid))
-    _add(found.problems, path, _OVERLAYS[part](overlay.channel))
+    phrase = _OVERLAYS[part](overlay.channel)
+    _add(found.problems, path, phrase)
+    if part == "mask" and phrase is None:
+        _add(found.warnings, path, soft_mask(overlay.channel))
 
 
 def _examine_companion(found: Findings, path: Path) -> None:

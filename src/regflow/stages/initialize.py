@@ -1,6 +1,7 @@
 """The start of a registration: a rigid, then affine transform, by a gated ladder of methods."""
 
 import logging
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -36,9 +37,14 @@ LIMITS: dict[str, dict[str, float]] = {
     "scale_min": {"fail_below": 0.6, "warn_below": 0.75},
     "scale_max": {"fail_above": 1.6, "warn_above": 1.35},
 }
-"""What the gate holds a candidate against; the figures are those of :class:`Examiner`. Right brain
+"""What the gate holds a candidate against; the figures are those of :class:`Examiner`, sizes relative to
+the change of size that both masks show. Right brain
 poses, other contrasts and whole heads included, had rival shares of 0.4 to 0.7 and drifts below 2
 percent; a pose 10 degrees off drifts by 13 percent, and one 25 degrees off has shares above 1.7."""
+
+
+SIZES_AGREE = 1.5
+"""Largest factor between a candidate's change of volume and that of the masks at which these confirm it."""
 
 
 class Examiner:
@@ -49,15 +55,19 @@ class Examiner:
     climbs to the nearest maximum, in percent of the fixed mask's radius; ``overlap_dice``, of the
     fixed mask and the moving mask brought onto it, where both images were seen (only when both have
     a mask); ``nmi``, normalized mutual information where either mask is, 1 to 2; ``nmi_change``
-    against the start; ``determinant``, ``scale_min`` and ``scale_max`` of the linear part.
+    against the start, where nothing in common counts as 1; ``size_change``, the change of volume that both
+    masks show where a candidate agrees with it, else 1; ``determinant``, ``scale_min`` and ``scale_max`` of
+    the linear part in its units: a child's brain is as much smaller than an atlas as its mask says.
     """
 
     def __init__(
         self, fixed: Image, moving: Image, start: Transform, limits: Mapping[str, Any], threads: int = 1
     ) -> None:
         from regflow.methods.initialize.information import is_cut
+        from regflow.methods.initialize.search import size_change
 
         self._cut = moving.mask is not None and is_cut(moving.mask)
+        self._size_change = size_change(fixed, moving)
         spacing = float((np.array(fixed.grid.size) * fixed.grid.spacing).max()) / EXAMINED_ACROSS
         self._fixed = coarsen(fixed, spacing)
         self._moving = coarsen(moving, spacing)
@@ -73,13 +83,23 @@ class Examiner:
         similarity = figures["nmi"]
         figures |= changes({"nmi": similarity}, self._start)
         if isinstance(transform, Affine):
-            scales = np.linalg.svd(transform.linear, compute_uv=False)
-            figures["determinant"] = float(np.linalg.det(transform.linear))
-            figures["scale_min"], figures["scale_max"] = float(scales.min()), float(scales.max())
+            figures.update(self._sizes(transform.linear))
             thoughts = second_thoughts(self._fixed, self._moving, transform, self._threads)
             figures["rival_share"] = thoughts.rival_share
             figures["drift_percent"] = 100 * thoughts.drift / thoughts.radius
         return judge(figures, self._limits), similarity
+
+    def _sizes(self, linear: NDArray[np.float64]) -> dict[str, float]:
+        determinant, change = float(np.linalg.det(linear)), self._size_change
+        if change is None or not 1 / SIZES_AGREE <= determinant / change <= SIZES_AGREE:
+            change = 1.0
+        scales = np.linalg.svd(linear, compute_uv=False) / change ** (1 / len(linear))
+        return {
+            "size_change": change,
+            "determinant": determinant / change,
+            "scale_min": float(scales.min()),
+            "scale_max": float(scales.max()),
+        }
 
     def _similarity(self, transform: Transform) -> dict[str, float]:
         def moved(part: NDArray[Any], outside: float, kind: str = "nearest") -> NDArray[Any]:
@@ -93,7 +113,9 @@ class Examiner:
             seen = moved(np.ones(self._moving.grid.shape, dtype=bool), 0.0)
             figures["overlap_dice"] = _dice(region & seen if self._cut else region, mask)
             region = region | mask
-        figures["nmi"] = normalized_mutual_information(self._fixed.channel, values, region, bins=32)
+        nmi = normalized_mutual_information(self._fixed.channel, values, region, bins=32)
+        # Images that have nothing in common, as before a far shift, tell nothing of each other.
+        figures["nmi"] = 1.0 if math.isnan(nmi) else nmi
         return figures
 
 

@@ -3,12 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from regflow.core.image import Image
 from regflow.core.io.header import Volume
 from regflow.core.io.volumes import read_volume
-from regflow.core.labels import whole_numbers
+from regflow.core.labels import members, whole_numbers
 
 
 def read_original(manifest: Mapping[str, Any]) -> Image:
@@ -35,7 +33,7 @@ def read_parts(paths: Mapping[str, Any], volume: Volume = None, modality: str | 
     return Image(
         image.data,
         image.grid,
-        np.asarray(read_volume(paths["mask"]).channel != 0) if "mask" in paths else None,
+        members(read_volume(paths["mask"]).channel) if "mask" in paths else None,
         whole_numbers(read_volume(paths["labels"]).channel) if "labels" in paths else None,
         modality,
     )

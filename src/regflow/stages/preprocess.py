@@ -1,9 +1,10 @@
 """Working images: what steers a registration, never what it produces.
 
-The steps run in one order: orientation, resampling to the working grid, mask, denoising, bias
+The steps run in one order: padding, orientation, resampling to the working grid, mask, denoising, bias
 field, intensity. Each can be switched off, and each is recorded with its seconds.
 """
 
+import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from regflow.core.gate import Verdict
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.resample import respace
+from regflow.core.surroundings import fill_padding
 from regflow.core.threads import itk_threads
 from regflow.methods.preprocess import TABLES, complete, load
 from regflow.methods.preprocess.bias import unsuitable
@@ -128,8 +130,9 @@ def preprocess(
 
 
 def _begun(image: Image, settings: Mapping[str, Any], reference: Grid | None) -> Making:
-    """Return an image turned and resampled as the settings say."""
+    """Return an image with one background, turned and resampled as the settings say."""
     making = Making(image.with_data(np.asarray(image.data, dtype=np.float32)))
+    _fill_padding(making)
     if settings["orient"] and image.grid.crs is None:
         with timed(making.steps, "orient"):
             making.image = orient(making.image)
@@ -138,6 +141,17 @@ def _begun(image: Image, settings: Mapping[str, Any], reference: Grid | None) ->
         with timed(making.steps, "resample", spacing_mm=spacing.tolist()):
             making.image = respace(making.image, spacing)
     return making
+
+
+def _fill_padding(making: Making) -> None:
+    """Give padding the level of what surrounds the object, and record its values where there was any."""
+    started = time.perf_counter()
+    channels, replaced = zip(*(fill_padding(channel) for channel in making.image.data), strict=True)
+    if any(replaced):
+        making.image = making.image.with_data(np.stack(channels))
+        values = sorted({value for each in replaced for value in each})
+        seconds = time.perf_counter() - started
+        making.steps.append({"name": "padding", "values": values, "seconds": seconds})
 
 
 def _take(

@@ -39,10 +39,16 @@ ACROSS: dict[str, Any] = {
     "default": 1024,
 }
 
+LINEAR = ("rigid", "similarity", "affine")
+LINEAR_CHOICE = (
+    "what is sought: rigid (rotation and shift), similarity (one scale besides) or affine (stretch and "
+    "shear as well), the latter two after a rigid search"
+)
+
 ELASTIX: dict[str, dict[str, Any]] = {
     "transform": {
-        "enum": ["rigid", "affine"],
-        "description": "what is sought: rigid alone, or rigid and then affine",
+        "enum": list(LINEAR),
+        "description": LINEAR_CHOICE,
         "default": "affine",
     },
     "samples": {
@@ -237,8 +243,8 @@ METHODS: dict[str, Method] = {
         "Mattes et al., IEEE Trans. Medical Imaging 22(1):120-128, 2003",
         {
             "transform": {
-                "enum": ["rigid", "affine"],
-                "description": "what is sought: rigid alone, or rigid and then affine",
+                "enum": list(LINEAR),
+                "description": LINEAR_CHOICE,
                 "default": "affine",
             },
             "orientations": {

@@ -1,4 +1,4 @@
-"""Rigid, then affine alignment by elastix."""
+"""Rigid, then similarity or affine alignment by elastix."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +9,7 @@ from regflow.core.errors import RegistrationError
 from regflow.core.image import Image
 from regflow.core.resample import coarsen
 from regflow.core.transform import Affine, Transform, compose
-from regflow.methods.elastix_run import linear_changes, run_elastix
+from regflow.methods.elastix_run import linear_changes, linear_maps, run_elastix
 
 SAMPLES_ACROSS = 112
 """Samples along the fixed image's longest side that elastix sees (some 2 mm for a head): twelve
@@ -17,7 +17,7 @@ parameters gain nothing from finer ones."""
 
 
 def elastix(fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any]) -> Transform:
-    """Run elastix's rigid and affine maps from ``resources/elastix``, or the files of ``maps``.
+    """Run elastix's rigid and similarity or affine maps from ``resources/elastix``, or the files of ``maps``.
 
     elastix starts from the centers of gravity of the images, so ``initial`` is not used: it must be
     a trusted header (the identity) or is replaced.
@@ -29,7 +29,7 @@ def elastix(fixed: Image, moving: Image, initial: Transform, options: Mapping[st
         inside = image.channel if image.mask is None else image.channel[image.mask]
         if inside.size == 0 or not float(np.ptp(inside)) > 0:
             raise RegistrationError(f"elastix: the {role} image is constant or empty inside its mask")
-    maps = options["maps"] or (["rigid"] if options["transform"] == "rigid" else ["rigid", "affine"])
+    maps = options["maps"] or linear_maps(options["transform"])
     spacing = float((np.array(fixed.grid.size) * fixed.grid.spacing).max()) / SAMPLES_ACROSS
     small, other = coarsen(fixed, spacing), coarsen(moving, spacing)
     found = run_elastix(small, other, maps, linear_changes(options, small), options.get("log"), small.grid)

@@ -6,7 +6,7 @@ from typing import Any
 from regflow.core.errors import RegistrationError
 from regflow.core.image import Image
 from regflow.core.transform import Affine, Transform, compose
-from regflow.methods.elastix_run import linear_changes, run_elastix
+from regflow.methods.elastix_run import linear_changes, linear_maps, run_elastix
 from regflow.methods.initialize.planar import matrix_of, picture, pixel_pair, transform_of
 
 
@@ -26,7 +26,7 @@ def elastix(fixed: Image, moving: Image, initial: Transform, options: Mapping[st
     """
     first, second = picture(fixed, "fixed"), picture(moving, "moving")
     pair = pixel_pair(first, second, matrix_of(initial), options["across"])
-    maps = options["maps"] or (["rigid"] if options["transform"] == "rigid" else ["rigid", "affine"])
+    maps = options["maps"] or linear_maps(options["transform"])
     changes = linear_changes(options, pair.fixed)
     found = compose(run_elastix(pair.fixed, pair.moving, maps, changes, options.get("log"), pair.fixed.grid))
     if not isinstance(found, Affine):

@@ -1,15 +1,18 @@
-"""Rigid, then affine climbing of SimpleITK's Mattes mutual information, from a pose already near.
+"""Linear climbing of SimpleITK's Mattes mutual information, from a pose already near.
 
 Source: Mattes et al., IEEE Trans. Medical Imaging 22(1):120-128, 2003, as in ITK.
 """
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from regflow.core.boxes import bounding_box
 from regflow.core.errors import RegistrationError
+from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.io.transforms import from_sitk, to_sitk
 from regflow.core.resample import coarsen, to_sitk_image
@@ -28,7 +31,7 @@ ITERATIONS = 100
 
 
 def climb_mattes(
-    fixed: Image, moving: Image, start: Affine, spacings: Sequence[float], *, bins: int, rigid: bool
+    fixed: Image, moving: Image, start: Affine, spacings: Sequence[float], *, bins: int, transform: str
 ) -> Affine:
     """Climb at each spacing in turn; one thread, because sums depend on their number.
 
@@ -38,7 +41,7 @@ def climb_mattes(
         start: fixed to moving world points, near the maximum.
         spacings: in mm, coarsest first.
         bins: of the joint histogram.
-        rigid: stop before the affine.
+        transform: ``rigid``, or ``similarity`` or ``affine`` after it.
 
     Raises:
         RegistrationError: the images hardly overlap; ITK's reason is quoted.
@@ -47,17 +50,24 @@ def climb_mattes(
     with itk_threads(1):
         for spacing in spacings:
             parts = coarsen(fixed, spacing), coarsen(moving, spacing)
-            found = _climb(*parts, found, _rigid_about(center, fixed.grid.ndim), bins)
-            if not rigid:
-                found = _climb(*parts, found, _affine_about(center, fixed.grid.ndim), bins)
+            for kind in dict.fromkeys(("rigid", transform)):
+                unit = _extent(parts[0]) if kind == "similarity" else 1.0
+                found = _climb(parts, found, _identity_about(center / unit, kind), bins, unit)
     return found
 
 
-def _climb(fixed: Image, moving: Image, start: Affine, correction: "sitk.Transform", bins: int) -> Affine:
-    """Return the start after the best correction, which begins as the identity."""
+def _climb(
+    parts: tuple[Image, Image], start: Affine, correction: "sitk.Transform", bins: int, unit: float
+) -> Affine:
+    """Return the start after the best correction, which begins as the identity.
+
+    The optimizer's steps have one length whatever mixture of parameters they change. Lengths are given
+    in a ``unit``, so that for a similarity a step of its scale reaches no farther than one of its shift.
+    """
     import SimpleITK as sitk
     from scipy.ndimage import binary_dilation
 
+    fixed, moving = (replace(part, grid=_enlarged(part.grid, 1 / unit)) for part in parts)
     spacing = float(fixed.grid.spacing.max())
     method = sitk.ImageRegistrationMethod()
     method.SetMetricAsMattesMutualInformation(bins)
@@ -69,30 +79,44 @@ def _climb(fixed: Image, moving: Image, start: Affine, correction: "sitk.Transfo
         FIRST_STEP * spacing, LAST_STEP * spacing, ITERATIONS, relaxationFactor=RELAXATION
     )
     method.SetOptimizerScalesFromPhysicalShift()
-    method.SetMovingInitialTransform(to_sitk(start))
+    method.SetMovingInitialTransform(to_sitk(Affine.from_parts(start.linear, start.translation / unit)))
     method.SetInitialTransform(correction, inPlace=True)
     try:
         method.Execute(*(to_sitk_image(np.asarray(part.channel), part.grid) for part in (fixed, moving)))
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
         raise RegistrationError(f"mutual-information: SimpleITK could not climb ({reason})") from error
-    log.info("SimpleITK, %.1f mm: mutual information %.4f", spacing, -method.GetMetricValue())
+    log.info("SimpleITK, %.1f mm: mutual information %.4f", spacing * unit, -method.GetMetricValue())
     step = from_sitk(correction)
     assert isinstance(step, Affine)
-    return Affine(start.matrix @ step.matrix)
+    return Affine(start.matrix @ Affine.from_parts(step.linear, step.translation * unit).matrix)
 
 
-def _rigid_about(center: np.ndarray, ndim: int) -> "sitk.Transform":
+def _enlarged(grid: Grid, factor: float) -> Grid:
+    """Return a grid with all lengths multiplied."""
+    if factor == 1:
+        return grid
+    affine = grid.affine.copy()
+    affine[:-1] *= factor
+    return Grid(grid.shape, affine)
+
+
+def _extent(image: Image) -> float:
+    """Return half the longest side of an image's mask: how far its samples are from the middle."""
+    mask = np.ones(image.grid.shape, dtype=bool) if image.mask is None else image.mask
+    sides = [part.stop - part.start for part in bounding_box(mask)]
+    return float((np.array(sides[::-1]) * image.grid.spacing).max()) / 2
+
+
+def _identity_about(center: np.ndarray, kind: str) -> "sitk.Transform":
+    """Return a transform of a kind that moves nothing yet and turns about ``center``."""
     import SimpleITK as sitk
 
-    transform = sitk.VersorRigid3DTransform() if ndim == 3 else sitk.Euler2DTransform()
-    transform.SetCenter(center.tolist())
-    return transform
-
-
-def _affine_about(center: np.ndarray, ndim: int) -> "sitk.Transform":
-    import SimpleITK as sitk
-
-    transform = sitk.AffineTransform(ndim)
+    kinds = {
+        "rigid": (sitk.Euler2DTransform, sitk.VersorRigid3DTransform),
+        "similarity": (sitk.Similarity2DTransform, sitk.Similarity3DTransform),
+        "affine": (lambda: sitk.AffineTransform(2), lambda: sitk.AffineTransform(3)),
+    }
+    transform = kinds[kind][len(center) - 2]()
     transform.SetCenter(center.tolist())
     return transform

@@ -1,11 +1,10 @@
-"""Rigid, then affine alignment by mutual information, from all orientations.
+"""Rigid, then similarity or affine alignment by mutual information, from all orientations.
 
 The search is coarse to fine. At the coarsest spacing rotations that cover all orientations, with
 the centers of both masks laid on each other, are scored; the most promising are optimized, and the
-best maximum is followed, rigidly and then affinely, to the finest spacing, by compiled kernels or by
-SimpleITK's Mattes metric. Mutual information
-makes no assumption about contrast, and the many starts solve any tilt and patients who lie the
-other way.
+best maximum is followed, with the freedom that is asked for, to the finest spacing, by compiled kernels
+or by SimpleITK's Mattes metric. Mutual information makes no assumption about contrast, and the many
+starts solve any tilt and patients who lie the other way.
 """
 
 import logging
@@ -22,17 +21,20 @@ from regflow.core.transform import Affine, Transform
 from regflow.methods.initialize.information import Level, Metric, levels
 from regflow.methods.initialize.mattes_volumes import climb_mattes
 from regflow.methods.initialize.poses import flattened, lifted, optimize
-from regflow.methods.initialize.search import preferred, search, starting_poses
+from regflow.methods.initialize.search import preferred, resized, search, size_change, starting_poses
 
 log = logging.getLogger(__name__)
 
 ITERATIONS = 60
+RESIZED = 2.0
+"""Factor between the volumes of both masks beyond which poses of that change of size are tried as well:
+so far from its maximum the rigid search loses its way."""
 
 
 def mutual_information(
     fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any]
 ) -> Transform:
-    """Find the rigid, then affine transform of greatest mutual information.
+    """Find the rigid, similarity or affine transform of greatest mutual information.
 
     Args:
         fixed: working fixed image; its mask, and a thin shell around it, is where samples are taken.
@@ -54,16 +56,19 @@ def mutual_information(
     with ThreadPoolExecutor(max(1, options["threads"])) as workers:
         pyramid = levels(fixed, moving, options["samples_across"], options["bins"], workers)
         poses = starting_poses(pyramid[0], moving, after, ndim, options["orientations"])
+        change = size_change(fixed, moving)
+        if options["transform"] != "rigid" and change is not None and not 1 / RESIZED < change < RESIZED:
+            poses = np.concatenate([poses, resized(poses[1:], change, ndim)])
         found = search(pyramid[0], poses, after, ndim, starts=options["starts"], workers=workers)
         log.info("poses at %.1f mm: %s", pyramid[0].spacing, ", ".join(f"{f.value:.3f}" for f in found))
-        pose, rigid = preferred(found).pose, options["transform"] == "rigid"
+        pose, transform = preferred(found).pose, options["transform"]
         if options["engine"] == "simpleitk":
             spacings = [level.spacing for level in pyramid[1:] or pyramid]
             near = _world(after, pose, pyramid[0], ndim)
-            return climb_mattes(fixed, moving, near, spacings, bins=options["bins"], rigid=rigid)
+            return climb_mattes(fixed, moving, near, spacings, bins=options["bins"], transform=transform)
         for level in pyramid[1:] or pyramid:
             metric = Metric(level, workers)
-            best = optimize(metric, pose, after, ndim, rigid=rigid, iterations=ITERATIONS)
+            best = optimize(metric, pose, after, ndim, transform=transform, iterations=ITERATIONS)
             pose = best.pose
             log.info("%.1f mm: mutual information %.4f", level.spacing, best.value)
     return _world(after, pose, pyramid[0], ndim)

@@ -77,7 +77,7 @@ def nearest_rotation(linear: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def optimize(
-    metric: Metric, start: Matrix, after: Matrix, ndim: int, *, rigid: bool, iterations: int
+    metric: Metric, start: Matrix, after: Matrix, ndim: int, *, transform: str, iterations: int
 ) -> Found:
     """Climb from a pose to the nearest maximum of mutual information (BFGS).
 
@@ -86,19 +86,23 @@ def optimize(
         start: ``(4, 4)`` from centered fixed points to the space before ``after``.
         after: ``(4, 4)`` applied after the pose, to moving points.
         ndim: 2 or 3; a 2-D pose stays in its plane.
-        rigid: change rotation and translation only, else all entries.
+        transform: what may change: ``rigid`` (rotation and translation), ``similarity`` (one scale
+            besides) or ``affine`` (all entries).
         iterations: most iterations.
 
     Returns:
         The pose, ``after`` not included.
     """
-    place, pull = (_rigid if rigid else _affine)(start, metric.level.radius, ndim)
+    place, pull = _PARAMETRIZED[transform](start, metric.level.radius, ndim)
 
     def cost(parameters: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        if not np.linalg.det(place(parameters)[:3, :3]) > 0:
+            # No step may lead to a mirror image, however well it fits.
+            return np.inf, np.zeros_like(parameters)
         value, gradient = metric(after @ place(parameters))
         return -value, -pull(parameters, after[:3, :3].T @ gradient)
 
-    size = int(_free(ndim, rigid).sum())
+    size = int(_free(ndim, transform).sum())
     best, value = _minimize(cost, size, metric.level.spacing, iterations)
     return Found(place(best), -value)
 
@@ -167,16 +171,18 @@ def _updated(
     return np.asarray(left @ inverse @ left.T + np.outer(step, step) / curvature)
 
 
-def _free(ndim: int, rigid: bool) -> NDArray[np.bool_]:
-    """Return which of the parameters of a 3-D pose may change: turns or entries, then shifts."""
+def _free(ndim: int, transform: str) -> NDArray[np.bool_]:
+    """Return which of the parameters of a 3-D pose may change: turns (and scale) or entries, then shifts."""
     flat = np.array([True, True, ndim == 3])
-    turning = np.array([ndim == 3, ndim == 3, True]) if rigid else np.outer(flat, flat).ravel()
-    return np.concatenate([turning, flat])
+    if transform == "affine":
+        return np.concatenate([np.outer(flat, flat).ravel(), flat])
+    turning = np.array([ndim == 3, ndim == 3, True])
+    return np.concatenate([turning, flat] if transform == "rigid" else [turning, [True], flat])
 
 
 def _rigid(start: Matrix, radius: float, ndim: int) -> tuple[Place, Pull]:
     """Parametrize by a rotation vector times the radius, and a shift: all in world units."""
-    free = _free(ndim, rigid=True)
+    free = _free(ndim, "rigid")
 
     def full(parameters: NDArray[np.float64]) -> NDArray[np.float64]:
         values = np.zeros(6)
@@ -191,20 +197,44 @@ def _rigid(start: Matrix, radius: float, ndim: int) -> tuple[Place, Pull]:
         return pose
 
     def pull(parameters: NDArray[np.float64], gradient: NDArray[np.float64]) -> NDArray[np.float64]:
-        turn = full(parameters)[:3] / radius
         moment = gradient[:, :3] @ place(parameters)[:3, :3].T
-        torque = np.array(
-            [moment[2, 1] - moment[1, 2], moment[0, 2] - moment[2, 0], moment[1, 0] - moment[0, 1]]
-        )
-        by_turn = _left_jacobian(turn).T @ torque / radius
+        by_turn = _by_turn(full(parameters)[:3] / radius, moment) / radius
         return np.concatenate([by_turn, gradient[:, 3]])[free]
+
+    return place, pull
+
+
+def _similarity(start: Matrix, radius: float, ndim: int) -> tuple[Place, Pull]:
+    """Parametrize as :func:`_rigid`, with the logarithm of one scale times the radius before the shift."""
+    free = _free(ndim, "similarity")
+
+    def full(parameters: NDArray[np.float64]) -> NDArray[np.float64]:
+        values = np.zeros(7)
+        values[free] = parameters
+        return values
+
+    def place(parameters: NDArray[np.float64]) -> Matrix:
+        values = full(parameters)
+        turn = Rotation.from_rotvec(values[:3] / radius).as_matrix()
+        # A plane lifted into space keeps its third axis: a scale of it would change nothing.
+        scales = np.where(np.arange(3) < ndim, np.exp(values[3] / radius), 1.0)
+        pose = start.copy()
+        pose[:3, :3] = scales[:, None] * (turn @ start[:3, :3])
+        pose[:3, 3] += values[4:]
+        return pose
+
+    def pull(parameters: NDArray[np.float64], gradient: NDArray[np.float64]) -> NDArray[np.float64]:
+        moment = gradient[:, :3] @ place(parameters)[:3, :3].T
+        by_turn = _by_turn(full(parameters)[:3] / radius, moment) / radius
+        by_scale = [float(np.trace(moment[:ndim, :ndim])) / radius]
+        return np.concatenate([by_turn, by_scale, gradient[:, 3]])[free]
 
     return place, pull
 
 
 def _affine(start: Matrix, radius: float, ndim: int) -> tuple[Place, Pull]:
     """Parametrize by the entries of a map after the start, times the radius, and a shift."""
-    free = _free(ndim, rigid=False)
+    free = _free(ndim, "affine")
 
     def place(parameters: NDArray[np.float64]) -> Matrix:
         values = np.zeros(12)
@@ -219,6 +249,19 @@ def _affine(start: Matrix, radius: float, ndim: int) -> tuple[Place, Pull]:
         return np.concatenate([by_entry.ravel(), gradient[:, 3]])[free]
 
     return place, pull
+
+
+_PARAMETRIZED: dict[str, Callable[[Matrix, float, int], tuple[Place, Pull]]] = {
+    "rigid": _rigid,
+    "similarity": _similarity,
+    "affine": _affine,
+}
+
+
+def _by_turn(turn: NDArray[np.float64], moment: Matrix) -> NDArray[np.float64]:
+    """Return the derivative by a rotation vector, from that by the entries of a map after the pose."""
+    torque = np.array([moment[2, 1] - moment[1, 2], moment[0, 2] - moment[2, 0], moment[1, 0] - moment[0, 1]])
+    return np.asarray(_left_jacobian(turn).T @ torque)
 
 
 def _left_jacobian(turn: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -9,7 +9,7 @@ from regflow.core.image import Image
 from regflow.core.transform import Affine
 from regflow.methods.initialize.information import Metric, levels, scores
 from regflow.methods.initialize.poses import Found, Matrix, angles, lifted, nearest_rotation, optimize
-from regflow.methods.initialize.search import SAME_DEGREES, SAME_PLACE, distinct, starting_poses
+from regflow.methods.initialize.search import SAME_DEGREES, SAME_PLACE, distinct, resized, starting_poses
 
 SAMPLES_ACROSS = 24
 BINS = 32
@@ -53,13 +53,17 @@ def second_thoughts(fixed: Image, moving: Image, transform: Affine, threads: int
         own[:3, 3] = own[:3, :3] @ level.center + own[:3, 3]
         value = Metric(level)(own)[0]
         poses = starting_poses(level, moving, np.eye(4), ndim, "all")
+        # Elsewhere the moving object has the size that the pose gives it.
+        poses = resized(poses, abs(float(np.linalg.det(own[:ndim, :ndim]))), ndim)
         poses = poses[_elsewhere(poses, own, level.radius)]
         values = scores(level, poses, workers)
         ranked = [Found(poses[k], values[k]) for k in np.argsort(-values, kind="stable") if values[k] > 0]
         starts = [Found(own, value), *distinct(ranked, CLIMBED, level.radius)]
 
         def climb(start: Found) -> Found:
-            return optimize(Metric(level), start.pose, np.eye(4), ndim, rigid=True, iterations=ITERATIONS)
+            return optimize(
+                Metric(level), start.pose, np.eye(4), ndim, transform="rigid", iterations=ITERATIONS
+            )
 
         settled, *others = workers.map(climb, starts)
     far = _elsewhere(np.array([item.pose for item in others]), own, level.radius)
@@ -74,6 +78,7 @@ def _elsewhere(poses: Matrix, own: Matrix, radius: float) -> np.ndarray:
     """Return which of the poses ``(K, 4, 4)`` belong to another maximum."""
     if len(poses) == 0:
         return np.zeros(0, dtype=bool)
-    turned = angles(poses[:, :3, :3], nearest_rotation(own[:3, :3])) > SAME_DEGREES
+    turns = np.array([nearest_rotation(pose[:3, :3]) for pose in poses])
+    turned = angles(turns, nearest_rotation(own[:3, :3])) > SAME_DEGREES
     shifted = np.linalg.norm(poses[:, :3, 3] - own[:3, 3], axis=1) > SAME_PLACE * radius
     return np.asarray(turned | shifted)

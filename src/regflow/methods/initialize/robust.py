@@ -50,7 +50,7 @@ def estimate(
     samples: int = 4096,
     seed: int = 0,
 ) -> Fit:
-    """Fit a map to matches and polish it by least squares on those it explains.
+    """Fit a map to matches and polish it by least squares on those it explains; never a mirror image.
 
     Args:
         source: ``(N, 2)`` points.
@@ -62,7 +62,7 @@ def estimate(
         seed: of the draws.
 
     Raises:
-        RegistrationError: too few matches, or no sample gives a map.
+        RegistrationError: too few matches, or no sample gives a map that keeps orientation.
     """
     source, target = (np.asarray(points, dtype=np.float64) for points in (source, target))
     need = MODELS[model]
@@ -124,6 +124,7 @@ def _search(
         drawn += SAMPLES_AT_ONCE
         maps = _MINIMAL[model](source[picks], target[picks])
         maps = maps[np.isfinite(maps).all(axis=(1, 2))]
+        maps = maps[np.linalg.det(maps) > 0]
         if len(maps) == 0:
             continue
         residuals = _residuals(maps, source, target)
@@ -134,7 +135,7 @@ def _search(
             share = float((residuals[first] <= limit).mean())
             wanted = math.log(1 - SURE) / math.log1p(-(min(max(share, 1e-3), 0.999) ** need))
     if best is None:
-        raise RegistrationError(f"the matches determine no {model}; they may lie on one line")
+        raise RegistrationError(f"the matches determine no {model}; they may lie on one line or be mirrored")
     return best
 
 
@@ -309,9 +310,10 @@ def _settled(source: Array, target: Array, matrix: Array, model: str, limit: flo
 def _refitted(source: Array, target: Array, model: str, weights: Array, fallback: Array) -> Array:
     used = weights > 0
     try:
-        return least_squares(source[used], target[used], model, weights[used])
+        matrix = least_squares(source[used], target[used], model, weights[used])
     except np.linalg.LinAlgError:
         return fallback
+    return matrix if np.linalg.det(matrix) > 0 else fallback
 
 
 def _noise(source: Array, target: Array, matrix: Array) -> float:

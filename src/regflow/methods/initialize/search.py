@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from regflow.core.errors import RegistrationError
 from regflow.core.image import Image
-from regflow.methods.initialize.information import Level, Metric, scores
+from regflow.methods.initialize.information import Level, Metric, is_cut, scores
 from regflow.methods.initialize.moments import mass
 from regflow.methods.initialize.poses import Found, angles, nearest_rotation, optimize, rotations
 
@@ -60,6 +60,26 @@ def starting_poses(level: Level, moving: Image, after: Matrix, ndim: int, orient
     return poses
 
 
+def resized(poses: Matrix, volume: float, ndim: int) -> Matrix:
+    """Return poses ``(K, 4, 4)`` with volumes, in the plane areas, multiplied about the fixed center."""
+    larger = np.array(poses)
+    larger[:, :ndim, :ndim] *= volume ** (1 / ndim)
+    return larger
+
+
+def size_change(fixed: Image, moving: Image) -> float | None:
+    """Return how many times the fixed mask's volume the moving mask has.
+
+    None where that does not tell sizes: without both masks, or where the field of view cuts one.
+    """
+    volumes = []
+    for image in (fixed, moving):
+        if image.mask is None or not image.mask.any() or is_cut(image.mask):
+            return None
+        volumes.append(float(image.mask.sum() * abs(np.linalg.det(image.grid.affine))))
+    return volumes[1] / volumes[0]
+
+
 def search(
     level: Level, poses: Matrix, after: Matrix, ndim: int, *, starts: int, workers: Executor
 ) -> list[Found]:
@@ -89,7 +109,7 @@ def search(
     for iterations, keep in ((FIRST_CLIMB, FOLLOWED), (FULL_CLIMB, FOLLOWED)):
 
         def climb(start: Found, iterations: int = iterations) -> Found:
-            return optimize(Metric(level), start.pose, after, ndim, rigid=True, iterations=iterations)
+            return optimize(Metric(level), start.pose, after, ndim, transform="rigid", iterations=iterations)
 
         climbed = sorted(workers.map(climb, chosen), key=lambda item: -item.value)
         chosen = distinct(climbed, keep, level.radius)

@@ -20,7 +20,7 @@ from regflow.methods.preprocess.masks import (
     filled,
     largest_piece,
 )
-from regflow.methods.table import find
+from regflow.methods.table import find, find_transform
 
 log = logging.getLogger(__name__)
 
@@ -109,4 +109,4 @@ def _coarse_affine(image: Image, reference: Image, options: Mapping[str, Any]) -
     method = find(METHODS, name, "preprocess: mask")
     full = {**method.complete(COARSE_OPTIONS.get(name, {})), "threads": options["threads"], "seed": 0}
     fixed, moving = (coarsened(part, COARSE_MM) for part in (reference, image.with_mask(None)))
-    return method.load()(fixed, moving, Affine.identity(image.grid.ndim), full)
+    return find_transform(method, fixed, moving, Affine.identity(image.grid.ndim), full)

@@ -1,18 +1,20 @@
-"""Robust normalization of intensities inside the mask."""
+"""Robust normalization of intensities inside the mask, what surrounds the object left out."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from regflow.core.errors import InputError
 from regflow.core.image import Image
+from regflow.core.surroundings import intensity_range, object_samples
 from regflow.methods.preprocess import INTENSITY
 
 
 def percentile(image: Image, reference: Image | None, options: Mapping[str, Any]) -> Image:
     """Bring two percentiles inside the mask, or a given window, to 0 and 1 and clip beyond.
+
+    Padding and far air do not count, see :func:`~regflow.core.surroundings.object_samples`.
 
     Raises:
         InputError: nothing lies between the two.
@@ -22,7 +24,7 @@ def percentile(image: Image, reference: Image | None, options: Mapping[str, Any]
         if options["window"] is not None:
             low, high = options["window"]
         else:
-            low, high = np.percentile(_inside(channel, image.mask), [options["low"], options["high"]])
+            low, high = intensity_range(channel, image.mask, (options["low"], options["high"]))
         if not high > low:
             raise InputError(
                 f"the image is constant inside its mask (both intensity limits are {low:g}); "
@@ -34,14 +36,14 @@ def percentile(image: Image, reference: Image | None, options: Mapping[str, Any]
 
 
 def zscore(image: Image, reference: Image | None, options: Mapping[str, Any]) -> Image:
-    """Subtract the mean and divide by the standard deviation inside the mask.
+    """Subtract the mean and divide by the standard deviation inside the mask, without padding and air.
 
     Raises:
         InputError: the image is constant inside its mask.
     """
     scaled = []
     for channel in image.data:
-        inside = _inside(channel, image.mask).astype(np.float64)
+        inside = channel[object_samples(channel, image.mask)].astype(np.float64)
         mean, deviation = inside.mean(), inside.std()
         if not deviation > 0:
             raise InputError(
@@ -63,13 +65,9 @@ def histogram(image: Image, reference: Image | None, options: Mapping[str, Any])
     steps = np.linspace(defaults["low"], defaults["high"], options["quantiles"])
     matched = []
     for channel, model in zip(scaled.data, reference.data, strict=True):
-        have = np.percentile(_inside(channel, image.mask), steps)
-        want = np.percentile(_inside(model, reference.mask), steps)
+        have = np.percentile(channel[object_samples(channel, image.mask)], steps)
+        want = np.percentile(model[object_samples(model, reference.mask)], steps)
         # Plateaus of equal quantiles have no inverse; their first value stands for all.
         have, first = np.unique(have, return_index=True)
         matched.append(np.interp(channel, have, want[first]).astype(np.float32))
     return image.with_data(np.stack(matched))
-
-
-def _inside(channel: NDArray[Any], mask: NDArray[np.bool_] | None) -> NDArray[Any]:
-    return channel.ravel() if mask is None else channel[mask]

@@ -10,6 +10,7 @@ from regflow.core.errors import InputError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.resample import coarsen, resample_array
+from regflow.core.surroundings import otsu, surroundings
 from regflow.methods.preprocess import MASKS
 
 CONSTANT_BORDER_SHARE = 0.98
@@ -79,8 +80,9 @@ def foreground(image: Image, reference: Image | None, options: Mapping[str, Any]
     """Separate the object from the background.
 
     With an exactly constant background (a skull-stripped brain, a padded or defaced scan) the mask
-    is what differs from it visibly, in one piece, holes filled. Otherwise Otsu's threshold, or the given
-    one, is followed by the largest piece, a closing, hole filling and an opening at about 2 mm.
+    is what differs from it visibly, in one piece, holes filled. Otherwise what lies beyond Otsu's
+    threshold, on the side where the surroundings are not, or above the given one, is followed by the
+    largest piece, a closing, hole filling and an opening at about 2 mm.
 
     Raises:
         InputError: nothing stands out from the background.
@@ -92,15 +94,21 @@ def foreground(image: Image, reference: Image | None, options: Mapping[str, Any]
         differs = contrast > FAINT * np.percentile(contrast, BACKGROUND_CLIP)
         return checked(image.with_mask(filled(largest_piece(differs))), "the foreground")
     coarse = coarsened(image.with_mask(None), MORPHOLOGY_MM)
-    small, grid = coarse.channel, coarse.grid
-    threshold = options["threshold"]
-    if threshold is None:
-        threshold = otsu(np.minimum(small, np.percentile(small, BACKGROUND_CLIP)))
-    mask = filled(closed(largest_piece(small > threshold), grid, options["closing_mm"]))
+    small, grid, threshold = coarse.channel, coarse.grid, options["threshold"]
+    stands_out = small > threshold if threshold is not None else _thresholded(small)
+    mask = filled(closed(largest_piece(stands_out), grid, options["closing_mm"]))
     # Only now is skin no longer a thin sheet over dark bone, which an opening would take away.
     mask = largest_piece(_opened(mask, grid, options["opening_mm"]))
     share = resample_array(mask.astype(np.float32), grid, image.grid)
     return checked(image.with_mask(share >= 0.5), "the foreground")
+
+
+def _thresholded(data: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return what lies beyond Otsu's threshold: above it, or below where the surroundings are bright."""
+    if surroundings(data).bright:
+        data = -data
+    clipped = np.minimum(data, np.percentile(data, BACKGROUND_CLIP))
+    return np.asarray(data > otsu(clipped))
 
 
 def coarsened(image: Image, spacing_mm: float) -> Image:
@@ -127,18 +135,6 @@ def constant_background(data: NDArray[Any]) -> float | None:
     value = values[counts.argmax()]
     constant = counts.max() >= CONSTANT_BORDER_SHARE * border.size and np.mean(data == value) > CONSTANT_SHARE
     return float(value) if constant else None
-
-
-def otsu(data: NDArray[Any], bins: int = 256) -> float:
-    """Return the threshold that best parts the values into two classes (Otsu 1979)."""
-    counts, edges = np.histogram(data, bins)
-    centers = (edges[:-1] + edges[1:]) / 2
-    below = np.cumsum(counts)[:-1]
-    above = counts.sum() - below
-    sums = np.cumsum(counts * centers)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        between = below * above * (sums[:-1] / below - (sums[-1] - sums[:-1]) / above) ** 2
-    return float(edges[1:-1][np.nanargmax(between)])
 
 
 def largest_piece(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from regflow.core.boxes import bounding_box
 from regflow.core.errors import RegistrationError
 from regflow.core.resample import ANTIALIAS_SIGMA
+from regflow.core.surroundings import intensity_range
 from regflow.methods.refine import greedy_kernels as kernels
 from regflow.methods.refine.greedy_level import WHOLLY, Level, half_gaussian
 
@@ -85,10 +86,9 @@ def prepare(
 
 
 def _range(image: NDArray[Any], inside: NDArray[np.bool_], name: str) -> tuple[float, float]:
-    values = image[inside]
-    low, high = (float(v) for v in np.percentile(values[:: max(1, values.size // 200_000)], (1.0, 99.0)))
+    low, high = intensity_range(image, inside, (1.0, 99.0))
     if not high > low:
-        low, high = float(values.min()), float(values.max())
+        low, high = float(image[inside].min()), float(image[inside].max())
     if not high > low:
         raise RegistrationError(f"the {name} image is constant inside the mask; nothing to match")
     return low, high
