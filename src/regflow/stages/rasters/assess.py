@@ -1,6 +1,7 @@
 """How well two scenes lie on each other: check points, similarity, the field, and a verdict."""
 
 import logging
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,10 +22,12 @@ from regflow.metrics.check_points import (
     CheckPoints,
     accuracy,
     measure_check_points,
+    own_error_ce90,
     reasons,
     residual_map,
 )
 from regflow.stages.outcome import STAGE_FILE, Outcome, conclude, done, read_outcome, timed
+from regflow.stages.rasters.confirmation import judge_scene
 from regflow.stages.rasters.probes import Probes
 
 if TYPE_CHECKING:
@@ -317,13 +320,17 @@ def _accuracy(points: CheckPoints, pair: ScenePair) -> dict[str, Any]:
     meters = meters_per_pixel(pair.fixed.grid)
     seen = points.matched.measures["valid"] >= LEAST_VALID
     used = points.used
+    stated = points.matched.error_px[used]
+    residuals = points.residuals_px(pair.refined)[used]
+    own = own_error_ce90(points.fixed.to_index(points.points[used]), residuals, stated)
     return {
         "laid": len(points.points),
         "with_data": int(seen.sum()),
         "used": int(used.sum()),
         "compared": points.matched.channels,
         "left_out": reasons(points.matched),
-        "expected_error_px": float(np.median(points.matched.error_px[used])) if used.any() else np.nan,
+        "expected_error_px": float(np.median(stated)) if used.any() else np.nan,
+        "own_error_ce90_px": own,
         **{
             stage: accuracy(points.residuals_px(transform)[used], meters)
             for stage, transform in pair.transforms.items()
@@ -367,9 +374,12 @@ def _flat(quality: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     for name in points[STAGES[0]]:
         yield from ((f"{name}_{stage}", points[stage][name]) for stage in STAGES)
     yield "rmse_px_change", points["refine"]["rmse_px"] - points["initialize"]["rmse_px"]
+    yield "own_error_ce90_px", points["own_error_ce90_px"]
     for measure, of_stage in quality["similarity"].items():
         yield from ((f"{measure}_{stage}", value) for stage, value in of_stage.items())
-        yield f"{measure}_change", of_stage["refine"] - of_stage["start"]
+        # Scenes that did not meet at the start have nothing to be compared with.
+        if not math.isnan(of_stage["start"]):
+            yield f"{measure}_change", of_stage["refine"] - of_stage["start"]
     yield from quality["field"].items()
     for stage, summary in quality.get("truth", {}).items():
         yield from ((f"truth_{name}_{stage}", value) for name, value in summary.items())
@@ -379,7 +389,7 @@ def _verdict(
     figures: Mapping[str, float], limits: Mapping[str, Mapping[str, float]], earlier: Mapping[str, Verdict]
 ) -> Verdict:
     """Return the most severe of the stages' verdicts and of the figures' own."""
-    own = judge(figures, limits)
+    own = worst(judge_scene(figures, limits, seen="initialize" in earlier))
     before = [Verdict(v.status, f"{stage}: {v.reason}", v.figures) for stage, v in earlier.items()]
     decided = worst([own, *before])
-    return Verdict(decided.status, decided.reason, own.figures)
+    return Verdict(decided.status, decided.reason, {k: float(v) for k, v in figures.items()})
