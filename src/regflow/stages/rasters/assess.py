@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from regflow.core.errors import RegistrationError
 from regflow.core.files import read_json, write_json
-from regflow.core.gate import Verdict, judge, worst
+from regflow.core.gate import Verdict, worst
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Affine, DisplacementField, Transform, flatten
