@@ -8,14 +8,17 @@ from known_scenes import COLS, ROWS, fixed, moving, truth
 from test_raster_refine import SETTINGS, initialized, prepare
 
 from regflow.core.files import read_json, write_json
-from regflow.core.gate import Verdict
+from regflow.core.gate import Verdict, worst
+from regflow.core.grid import Grid
+from regflow.core.image import Image
 from regflow.core.io.rasters import read_raster_header, read_window
 from regflow.core.io.vectors import read_points
-from regflow.core.transform import Affine, Composite
+from regflow.core.transform import Affine, Composite, compose
 from regflow.core.units import meters_per_pixel, meters_per_unit
-from regflow.metrics.check_points import accuracy, lay, measure_check_points, residual_map
+from regflow.metrics.check_points import accuracy, lay, measure_check_points, own_error_ce90, residual_map
 from regflow.stages.outcome import conclude, done
-from regflow.stages.rasters.assess import ScenePair, assess, assess_scene
+from regflow.stages.rasters.assess import LIMITS, ScenePair, assess, assess_scene
+from regflow.stages.rasters.confirmation import judge_scene
 from regflow.stages.rasters.refine import refine
 from regflow.synthetic_scenes import write_truth
 
@@ -172,3 +175,50 @@ def test_degrees_are_as_long_as_they_are_there():
     feet = Grid((3, 3), np.diag([2.0, -2.0, 1.0]), "EPSG:2263")
     assert meters_per_pixel(feet)[0] == pytest.approx(0.6096, rel=1e-4)
     assert meters_per_unit(Grid((3, 3), np.eye(3))) is None
+
+
+def unit_points(count: int = 64) -> np.ndarray:
+    return np.random.default_rng(1).uniform(0, 500, (count, 2))
+
+
+def test_neighbors_tell_the_check_points_own_error():
+    rng = np.random.default_rng(0)
+    places = unit_points(4000)
+    noise = rng.normal(0, 1.0, (4000, 2))
+    smooth = 3 * np.sin(places / 300)
+    expected = np.percentile(np.hypot(*noise.T), 90)
+    for residuals in (noise, noise + smooth):
+        assert own_error_ce90(places, residuals, np.full(4000, 0.01)) == pytest.approx(expected, rel=0.05)
+    assert own_error_ce90(places, smooth, np.full(4000, np.sqrt(2))) == pytest.approx(expected, rel=0.05)
+    assert own_error_ce90(places, smooth, np.full(4000, 0.01)) < 0.3
+    assert np.isnan(own_error_ce90(places[:0], noise[:0], np.empty(0)))
+
+
+@pytest.mark.parametrize(
+    ("changed", "status", "told"),
+    [
+        ({}, "pass", "within its limits"),
+        ({"ce90_px_refine": 1.8, "own_error_ce90_px": 1.6}, "warn", "not confirmed to better than 1.8 px"),
+        ({"ce90_px_refine": 1.8, "own_error_ce90_px": 0.3}, "fail", "ce90_px_refine is 1.8"),
+        ({"ce90_px_refine": 9.0, "own_error_ce90_px": 9.0}, "fail", "ce90_px_refine is 9"),
+        ({"check_points_used": 7}, "warn", "not confirmed: check_points_used is 7"),
+        ({"check_points_used": 0, "ce90_px_refine": np.nan, "rmse_px_change": np.nan}, "warn", "is 0"),
+        ({"check_points_used_percent": 4.0, "ncc_change": -0.1}, "fail", "ncc_change"),
+    ],
+)
+def test_what_check_points_cannot_tell_is_not_held_against_a_result(changed, status, told):
+    figures = {
+        "check_points_used": 100.0, "check_points_used_percent": 50.0, "ce90_px_refine": 0.2,
+        "own_error_ce90_px": 0.2, "rmse_px_change": 0.0, "ncc_change": 0.1, **changed,
+    }  # fmt: skip
+    verdict = worst(judge_scene(figures, LIMITS, seen=True))
+    assert (verdict.status, told in verdict.reason) == (status, True), verdict.reason
+    if status == "warn" and "check_points_used" in changed:
+        assert worst(judge_scene(figures, LIMITS, seen=False)).status == "fail"
+
+
+def test_scenes_that_did_not_meet_at_the_start_may_pass():
+    away = Affine.from_parts(np.eye(2), (20000.0, 0.0))
+    far = Image(moving().data, Grid(moving().grid.shape, away.matrix @ moving().grid.affine), moving().mask)
+    found = assess_scene(ScenePair(fixed(), far, away, compose(truth(), away)), {}, threads=2)
+    assert found.verdict.status == "pass", found.verdict

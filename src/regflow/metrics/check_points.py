@@ -5,9 +5,12 @@ without looking at any later transform; so it judges them without bias.
 
 Terms: RMSE is the root of the mean squared length of the residuals; CE90 and CE95 are the radii that
 hold 90% and 95% of them (FGDC-STD-007.3, Geospatial Positioning Accuracy Standards, 1998); bias is
-the mean residual.
+the mean residual. Check points err themselves: their own error is what their matching states, or what
+neighbors differ by where that is more, as neighbors share what is wrong with a transform but not their
+errors (the nugget of a variogram: Cressie, Statistics for Spatial Data, 1993, section 2.4).
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -140,6 +143,44 @@ def accuracy(residuals: Array, meters: tuple[float, float] | None) -> dict[str, 
         found[f"bias_x_{unit}"], found[f"bias_y_{unit}"] = float(bias[0]), float(bias[1])
         found[f"bias_{unit}"] = float(np.hypot(*bias))
     return found
+
+
+def own_error_ce90(points: Array, residuals: Array, stated: Array) -> float:
+    """Return the CE90 that check points would have under the true transform, by their own errors.
+
+    Args:
+        points: ``(N, 2)`` places in pixels.
+        residuals: ``(N, 2)`` measured less mapped, in pixels.
+        stated: ``(N,)`` root mean square length of each point's error as its matching states it, pixels.
+
+    Returns:
+        Pixels: the larger of what is stated and what nearest neighbors differ by; NaN without points.
+    """
+    from scipy.spatial import cKDTree
+
+    if len(points) == 0:
+        return float("nan")
+    stated_ce90 = _quantile_of_errors(stated, 0.9)
+    if len(points) < 3:
+        return stated_ce90
+    nearest = cKDTree(points).query(points, k=2)[1][:, 1]
+    differences = np.hypot(*(residuals - residuals[nearest]).T)
+    # A difference has the variance of two errors.
+    return max(stated_ce90, float(np.percentile(differences, 90)) / math.sqrt(2))
+
+
+def _quantile_of_errors(errors: Array, share: float) -> float:
+    """Return the length that a share of normal errors stays below, each of its own root mean square."""
+    from scipy.optimize import brentq
+
+    known = errors[np.isfinite(errors) & (errors > 0)]
+    if len(known) == 0:
+        return 0.0
+
+    def excess(length: float) -> float:
+        return float(np.mean(-np.expm1(-((length / known) ** 2)))) - share
+
+    return float(brentq(excess, 0.0, 4 * float(known.max())))
 
 
 def reasons(found: TiePoints) -> dict[str, int]:

@@ -10,7 +10,8 @@ _HERE = "regflow.methods.initialize"
 MODEL: dict[str, Any] = {
     "enum": ["auto", "translation", "similarity", "affine", "homography"],
     "description": "what the windows may change when they polish the map; translation: nothing else is "
-    "sought before either; auto: a translation, similarity or affine map, as they demand",
+    "sought before either; auto: a translation, similarity or affine map, as they demand, and without "
+    "georeference also a homography",
     "default": "auto",
 }
 
@@ -44,6 +45,19 @@ LINEAR_CHOICE = (
     "what is sought: rigid (rotation and shift), similarity (one scale besides) or affine (stretch and "
     "shear as well), the latter two after a rigid search"
 )
+_STARTS: dict[str, Any] = {
+    "type": "array",
+    "items": {"type": "number"},
+    "minItems": 1,
+    "description": "rotations to start from",
+    "default": [0, -10, 10, -20, 20],
+}
+_BINS: dict[str, Any] = {
+    "type": "integer",
+    "minimum": 8,
+    "description": "bins of the joint histogram",
+    "default": 32,
+}
 
 ELASTIX: dict[str, dict[str, Any]] = {
     "transform": {
@@ -273,12 +287,7 @@ METHODS: dict[str, Method] = {
                 "SimpleITK's Mattes metric on one thread",
                 "default": "compiled",
             },
-            "bins": {
-                "type": "integer",
-                "minimum": 8,
-                "description": "bins of the joint histogram",
-                "default": 32,
-            },
+            "bins": _BINS,
         },
         variants={
             "rasters": Method(
@@ -287,8 +296,9 @@ METHODS: dict[str, Method] = {
                 "Mattes et al., IEEE Trans. Medical Imaging 22(1):120-128, 2003",
                 {
                     "model": {
-                        "enum": ["translation", "similarity", "affine"],
-                        "description": "what is sought at the finer spacings",
+                        "enum": ["translation", "similarity", "affine", "homography"],
+                        "description": "what is sought at the finer spacings; homography: affine, and "
+                        "then what windows ask for",
                         "default": "affine",
                     },
                     "polish": {
@@ -296,24 +306,33 @@ METHODS: dict[str, Method] = {
                         "description": "let windows, by the directions of edges, polish what was found",
                         "default": True,
                     },
-                    "starts_degrees": {
-                        "type": "array",
-                        "items": {"type": "number"},
-                        "minItems": 1,
-                        "description": "rotations to start from",
-                        "default": [0, -10, 10, -20, 20],
-                    },
-                    "bins": {
-                        "type": "integer",
-                        "minimum": 8,
-                        "description": "bins of the joint histogram",
-                        "default": 32,
-                    },
+                    "starts_degrees": _STARTS,
+                    "bins": _BINS,
                     "across": ACROSS,
                 },
                 kinds=("rasters",),
             )
         },
+    ),
+    "hypotheses": Method(
+        f"{_HERE}.hypotheses:hypotheses",
+        "Let XFeat in several representations and mutual information propose maps, and one judge of edges "
+        "and information choose: for pairs of unlike sensors.",
+        "Potje et al., XFeat, CVPR 2024; Mattes et al., IEEE Trans. Medical Imaging 22(1):120-128, 2003",
+        {
+            "count": {**_FEATURE_OPTIONS["count"], "default": 2000},
+            "across": {**ACROSS, "default": 640},
+            "threshold_px": _FEATURE_OPTIONS["threshold_px"],
+            "bins": _BINS,
+            "kept": {
+                "type": "integer",
+                "minimum": 1,
+                "description": "best hypotheses that windows and mutual information improve",
+                "default": 3,
+            },
+            "model": MODEL,
+        },
+        kinds=("rasters",),
     ),
     "elastix": Method(
         f"{_HERE}.elastix:elastix",

@@ -1,5 +1,6 @@
 """How alike two pictures' edges are at every shift of one over the other, by FFT, within their masks."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -8,11 +9,13 @@ from numpy.typing import NDArray
 
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.methods.initialize.planar import Matrix, brought, extent
+from regflow.methods.initialize.planar import Matrix, brought, extent, mapped
 from regflow.methods.initialize.structure import Structure, structure
 
 MIN_OVERLAP = 0.1
 """Smallest overlap that counts, as a part of the smaller picture's valid pixels."""
+FARTHER = 0.8
+"""What a shift that is farther from the georeference counts for."""
 SAME_PEAK = 6
 """Shifts within so many pixels of a maximum belong to it."""
 
@@ -91,13 +94,18 @@ def highest(surface: Surface, first: NDArray[np.intp], exclusion: int = SAME_PEA
     return Peak(shift, height, rival / height if height > 0 else float("inf"))
 
 
-def rival_share(fixed: Image, moving: Image, matrix: Matrix) -> float:
+def rival_share(fixed: Image, moving: Image, matrix: Matrix, start: Matrix | None = None) -> float:
     """Return how alike the pictures' edges are at the best other shift, as a part of a map's own.
+
+    Where texture repeats, many shifts are nearly as good, and what decides between equals is where the
+    georeference has the moving picture.
 
     Args:
         fixed: a picture, coarse.
         moving: a picture.
         matrix: from fixed to moving world points: the map that is doubted.
+        start: the map of the georeference: shifts that are farther from it than the doubted map count for
+            less, as long as they are no better. None where there is no georeference.
     """
     surface, row, column = surface_about(fixed.grid, structure(fixed), moving, matrix, _edges_seen)
     box = (
@@ -106,7 +114,18 @@ def rival_share(fixed: Image, moving: Image, matrix: Matrix) -> float:
     )
     own = float(surface[box].max(initial=0))
     surface[box] = 0
-    return float(surface.max()) / own if own > 0 else float("inf")
+    if not own > 0:
+        return float("inf")
+    highest = float(surface.max()) / own
+    if start is None or highest > 1:
+        return highest
+    rows, columns = np.ogrid[: surface.shape[0], : surface.shape[1]]
+    center = fixed.grid.center[None]
+    back = mapped(np.asarray(np.linalg.inv(matrix), np.float64), mapped(start, center))
+    right, down = (fixed.grid.to_index(back) - fixed.grid.to_index(center))[0]
+    from_start = np.hypot(rows - row - down, columns - column - right)
+    nearer = float(surface[from_start <= math.hypot(down, right) + SAME_PEAK].max(initial=0)) / own
+    return max(nearer, FARTHER * highest)
 
 
 def surface_about(

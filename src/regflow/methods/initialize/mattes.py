@@ -49,29 +49,40 @@ def mutual_information(
         pair = pixel_pair(first, second, start, COARSE_ACROSS)
         for degrees in [0] if still else options["starts_degrees"]:
             coarse = "translation" if still else "similarity"
-            found = _climbed(pair, _turned(pair, degrees), coarse, options)
+            found = climb_information(pair, _turned(pair, degrees), coarse, options)
             if found is not None and (best is None or found[0] < best[0]):
                 best = found
         if best is None:
             raise RegistrationError("mutual-information: the images overlap from none of the starts")
         matrix = pair.world(best[1])
+        bent = options["model"] == "homography"
         for across in (2 * COARSE_ACROSS, options["across"]):
             pair = pixel_pair(first, second, matrix, across)
-            finer = _climbed(pair, pair.start, options["model"], options)
+            finer = climb_information(pair, pair.start, "affine" if bent else options["model"], options)
             if finer is None:
                 raise RegistrationError("mutual-information: the images lost each other")
             log.info("mutual information %.4f at %d pixels across", -finer[0], across)
             matrix = pair.world(finer[1])
     if options["polish"]:
-        model = "auto" if options["model"] == "affine" else options["model"]
-        matrix = polish(first, second, matrix, model, seed=options["seed"]).matrix
+        freedom = "auto" if options["model"] == "affine" else options["model"]
+        matrix = polish(first, second, matrix, freedom, seed=options["seed"]).matrix
     return transform_of(matrix, fixed.grid.center)
 
 
-def _climbed(
+def climb_information(
     pair: PixelPair, start: Matrix, model: str, options: Mapping[str, Any]
 ) -> tuple[float, Matrix] | None:
-    """Return the metric, smaller is better, and the map of pixels; None without overlap."""
+    """Climb Mattes mutual information from a map of pixels.
+
+    Args:
+        pair: both pictures at the spacing of the climb, within their masks.
+        start: ``(3, 3)`` from fixed to moving pixels.
+        model: ``translation``, ``rigid``, ``similarity`` or ``affine``.
+        options: ``bins`` of the joint histogram, and the ``seed`` of its samples.
+
+    Returns:
+        The metric, smaller is better, and the map of pixels; None without overlap.
+    """
     import SimpleITK as sitk
 
     method = sitk.ImageRegistrationMethod()
@@ -82,6 +93,9 @@ def _climbed(
     method.SetInterpolator(sitk.sitkLinear)
     method.SetOptimizerAsRegularStepGradientDescent(1.0, 1e-3, ITERATIONS, relaxationFactor=0.6)
     method.SetOptimizerScalesFromPhysicalShift()
+    if model == "rigid":
+        # A similarity's size, angle and shifts, the size held.
+        method.SetOptimizerWeights([0.0, 1.0, 1.0, 1.0])
     for image, give in (
         (pair.fixed, method.SetMetricFixedMask),
         (pair.moving, method.SetMetricMovingMask),

@@ -28,6 +28,10 @@ SAME_PLACE = 1e-9
 """Largest difference of a map of indices from the identity at which pixels are taken as they are."""
 HALF = 0.5 - 1e-4
 """Share of a larger pixel that must be valid, less what float32 may lose of it."""
+MOSTLY = 0.6
+"""Of the fixed picture: where the moving one covers as much, the whole of it is looked at."""
+OVERLAP_MARGIN = 16
+"""Pixels around an overlap, for what a map may still be moved by."""
 LEFTOVER = 1.2
 """Shrinking by less than this needs no filter of its own: next to nothing aliases."""
 
@@ -50,6 +54,11 @@ def picture(image: Image, role: str) -> Image:
     # Invalid pixels must not disturb filters; a middle value does least.
     filled = values if valid.all() else np.where(valid, values, np.float32(np.median(inside)))
     return Image(filled[None], image.grid, valid, modality=image.modality)
+
+
+def without_georeference(image: Image) -> bool:
+    """Tell whether a picture's coordinates are but its pixels, so that where it starts means nothing."""
+    return image.grid.crs is None
 
 
 def matrix_of(transform: Transform) -> Matrix:
@@ -120,6 +129,36 @@ def extent(fixed: Grid, matrix: Matrix, moving: Grid) -> tuple[NDArray[np.float6
     """Return the box ``(low, high)`` that an image fills in ``(x, y)`` indices of the fixed grid."""
     places = fixed.to_index(mapped(np.asarray(np.linalg.inv(matrix), np.float64), corners(moving)))
     return places.min(axis=0), places.max(axis=0)
+
+
+def around_overlap(fixed: Image, moving: Grid, matrix: Matrix) -> Image:
+    """Return the part of a fixed picture in which the moving one lies, as a map has it.
+
+    What is spread evenly over a picture of which the other covers a corner would miss that corner.
+
+    Args:
+        fixed: a picture.
+        moving: the grid of the moving picture.
+        matrix: from fixed to moving world points.
+
+    Returns:
+        The picture itself where the moving one covers most of it, or nothing.
+    """
+    size = np.array(fixed.grid.size)
+    low, high = extent(fixed.grid, matrix, moving)
+    low = np.maximum(np.floor(low) - OVERLAP_MARGIN, 0).astype(int)
+    high = np.minimum(np.ceil(high) + OVERLAP_MARGIN + 1, size).astype(int)
+    if (high <= low).any() or np.prod((high - low) / size) > MOSTLY:
+        return fixed
+    columns, rows = (slice(int(first), int(last)) for first, last in zip(low, high, strict=True))
+    affine = fixed.grid.affine.copy()
+    affine[:2, 2] = fixed.grid.to_world(low)
+    data = np.ascontiguousarray(fixed.data[:, rows, columns])
+    mask = None if fixed.mask is None else np.ascontiguousarray(fixed.mask[rows, columns])
+    if mask is not None and not mask.any():
+        return fixed
+    grid = Grid(data.shape[1:], affine, fixed.grid.crs)
+    return Image(data, grid, mask, modality=fixed.modality)
 
 
 def between(source: Grid, target: Grid, matrix: Matrix) -> Matrix:

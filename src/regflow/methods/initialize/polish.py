@@ -12,7 +12,17 @@ from regflow.core.errors import RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.methods.initialize.gradient_correlation import GradientShift, small, sure_shift
-from regflow.methods.initialize.planar import Matrix, at_spacing, brought, common_spacing, corners, mapped
+from regflow.methods.initialize.planar import (
+    Matrix,
+    around_overlap,
+    at_spacing,
+    brought,
+    common_spacing,
+    corners,
+    mapped,
+    without_georeference,
+)
+from regflow.methods.initialize.projective import homography_where_needed
 from regflow.methods.initialize.robust import MODELS, Fit, estimate
 from regflow.methods.initialize.spectra import spectra, window_shifts
 from regflow.methods.initialize.structure import Structure, structure
@@ -22,7 +32,9 @@ log = logging.getLogger(__name__)
 
 PARAMETERS = {"translation": 2, "similarity": 4, "affine": 6}
 """Models that ``auto`` chooses from, and their free parameters."""
-WHOLE_MODELS = ("auto", "translation")
+FREE = "free"
+"""What ``auto`` becomes between pictures without georeference: a homography is looked for as well."""
+WHOLE_MODELS = ("auto", FREE, "translation")
 """Models whose small scenes may be moved on as a whole."""
 COARSE_ACROSS = 384
 EDGES_ACROSS = 1536
@@ -90,13 +102,17 @@ def polish(
         moving: a picture.
         matrix: from fixed to moving world points, right to about ``reach`` pixels of the coarsest level.
         model: what may be changed: one of :data:`~regflow.methods.initialize.robust.MODELS`, or
-            ``auto``: a translation, similarity or affine map, as the windows demand.
+            ``auto``: a translation, similarity or affine map, as the windows demand, and between
+            pictures without georeference, photographs as a rule, a homography where they foretell it.
         reach: how far windows look, in pixels of each level.
         seed: of the robust estimator.
 
     Raises:
         RegistrationError: too few windows agree to determine the model.
     """
+    if model == "auto" and without_georeference(fixed):
+        model = FREE
+    fixed = around_overlap(fixed, moving.grid, matrix)
     if model not in WHOLE_MODELS or not small(fixed, moving, matrix):
         return _by_windows(fixed, moving, matrix, model, reach, seed)
     whole = sure_shift(fixed, moving, matrix, reach)
@@ -183,14 +199,15 @@ def demanded(
     """
     matches = windows.edges(matrix, reach)
     try:
-        step, scatter = correction(matches, "auto", seed)
+        model = FREE if without_georeference(windows.fixed) else "auto"
+        step, scatter = correction(matches, model, seed)
     except RegistrationError as error:
         log.info("too few windows to ask: %s", error)
         return matches, None, 0.0
     sharp = windows.phases(matrix)
     # A coherent picture has side peaks; what the edges say tells them from the right one.
     if sharp is not None and _apart(sharp, matches) < FINE_REACH:
-        finer, less = correction(sharp, "auto", seed)
+        finer, less = correction(sharp, model, seed)
         step, scatter = (finer, less) if less < scatter else (step, scatter)
     return matches, step, scatter
 
@@ -225,7 +242,7 @@ def correction(matches: Matches, model: str, seed: int) -> tuple[Matrix, float]:
         RegistrationError: too few windows agree.
     """
     points, shifts = (part[matches.agreeing] for part in (matches.points, matches.shifts))
-    names = list(PARAMETERS) if model == "auto" else [model]
+    names = list(PARAMETERS) if model in ("auto", FREE) else [model]
     names = [name for name in names if len(points) >= MODELS[name] + 2]
     if not names:
         raise RegistrationError(f"{len(points)} of {len(matches.agreeing)} windows agree, too few for a map")
@@ -237,6 +254,10 @@ def correction(matches: Matches, model: str, seed: int) -> tuple[Matrix, float]:
         information = _information(residuals[name], name, matches.independent)
         if information < lowest - MARGIN:
             best, lowest = name, information
+    if model == FREE:
+        bent = homography_where_needed(points, points + shifts, THRESHOLD, seed)
+        if bent is not None:
+            return bent.matrix, float(np.median(_residuals(bent, points, shifts)))
     return fits[best].matrix, float(np.median(residuals[best]))
 
 

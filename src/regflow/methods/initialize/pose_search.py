@@ -2,8 +2,9 @@
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,23 +69,45 @@ def search(
         linears: ``(2, 2)`` maps of fixed points around the fixed center.
         detector: of edges: ``sobel`` or ``canny``.
     """
-    grid = fixed.grid
-    spacing = max(
-        common_spacing(grid, moving.grid, matrix), float((np.array(grid.size) * grid.spacing).max()) / ACROSS
-    )
-    plane = at_spacing(fixed, spacing)
+    plane = coarse(fixed, moving, matrix, ACROSS)
     compare = _Comparison(structure(plane, detector))
+    return tried(plane, moving, matrix, linears, lambda image: compare(structure(image, detector)))
+
+
+def tried(
+    plane: Image,
+    moving: Image,
+    matrix: Matrix,
+    linears: list[NDArray[np.float64]],
+    compare: Callable[[Image], tuple[float, NDArray[np.float64]]],
+) -> list[Pose]:
+    """Return the most promising of the maps that add linear parts to a map.
+
+    Args:
+        plane: the fixed picture, coarse.
+        moving: a picture.
+        matrix: from fixed to moving world points.
+        linears: ``(2, 2)`` maps of fixed points around the fixed center.
+        compare: returns, for the moving picture on axes of the plane, the highest likeness and its shift
+            ``(x, y)`` in pixels from the plane.
+    """
     poses: list[Pose] = []
     for linear in linears:
         turned = np.asarray(matrix @ _about(plane.grid.center, linear))
         place, low = _canvas(plane.grid, turned, moving)
         if place is None or not (place.mask is not None and place.mask.any()):
             continue
-        score, shift = compare(structure(place, detector))
+        score, shift = compare(place)
         step = np.eye(3)
         step[:2, 2] = plane.grid.affine[:2, :2] @ (shift + low)
         poses.append(Pose(turned @ step, score))
     return list(_distinct(sorted(poses, key=lambda pose: -pose.score), plane.grid))
+
+
+def coarse(fixed: Image, moving: Image, matrix: Matrix, across: int) -> Image:
+    """Return a fixed picture of so many pixels at most, and none smaller than the moving one's."""
+    longest = float((np.array(fixed.grid.size) * fixed.grid.spacing).max())
+    return at_spacing(fixed, max(common_spacing(fixed.grid, moving.grid, matrix), longest / across))
 
 
 def best_polished(
@@ -129,11 +152,7 @@ class _Comparison:
         from scipy import fft
 
         fixed = self._fixed
-        rows, columns = (
-            fft.next_fast_len(a + b, real=True)
-            for a, b in zip(fixed.valid.shape, moving.valid.shape, strict=True)
-        )
-        shape = (rows, columns)
+        shape = shape_of_shifts(fixed.valid.shape, moving.valid.shape)
         if shape not in self._spectra:
             self._spectra[shape] = [np.conj(part) for part in _spectra(fixed, shape)]
         own = self._spectra[shape]
@@ -142,12 +161,32 @@ class _Comparison:
         overlap = fft.irfft2(own[2] * other[2], shape)
         least = MIN_OVERLAP * min(int(fixed.valid.sum()), int(moving.valid.sum()))
         score = np.where(overlap > least, top / np.sqrt(np.maximum(overlap, 1)), 0)
-        row, column = np.unravel_index(int(np.argmax(score)), score.shape)
-        shift = [
-            at - length if at >= length - size else at
-            for at, length, size in zip((column, row), shape[::-1], fixed.valid.shape[::-1], strict=True)
-        ]
-        return float(score[row, column]), np.array(shift, dtype=np.float64)
+        return highest_shift(score, fixed.valid.shape)
+
+
+def shape_of_shifts(fixed: tuple[int, ...], moving: tuple[int, ...]) -> tuple[int, int]:
+    """Return the rows and columns that hold all shifts of two planes, fast to transform."""
+    from scipy import fft
+
+    rows, columns = (fft.next_fast_len(a + b, real=True) for a, b in zip(fixed, moving, strict=True))
+    return rows, columns
+
+
+def highest_shift(
+    scores: NDArray[np.floating[Any]], fixed: tuple[int, ...]
+) -> tuple[float, NDArray[np.float64]]:
+    """Return the highest score over a circle of shifts, and its shift ``(x, y)`` from fixed to moving pixels.
+
+    Args:
+        scores: of each shift, as an inverse transform has them.
+        fixed: rows and columns of the fixed plane.
+    """
+    row, column = np.unravel_index(int(np.argmax(scores)), scores.shape)
+    shift = [
+        at - length if at >= length - size else at
+        for at, length, size in zip((column, row), scores.shape[::-1], fixed[::-1], strict=True)
+    ]
+    return float(scores[row, column]), np.array(shift, dtype=np.float64)
 
 
 def _spectra(part: Structure, shape: tuple[int, int]) -> list[NDArray[np.complex64]]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from regflow.core.errors import RegistrationError
 from regflow.core.files import read_json, write_json
-from regflow.core.gate import Verdict, changes, judge, worst
+from regflow.core.gate import Verdict, changes, worst
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Affine, DisplacementField, Transform, flatten
@@ -21,10 +21,12 @@ from regflow.metrics.check_points import (
     CheckPoints,
     accuracy,
     measure_check_points,
+    own_error_ce90,
     reasons,
     residual_map,
 )
 from regflow.stages.outcome import STAGE_FILE, Outcome, conclude, done, read_outcome, timed
+from regflow.stages.rasters.confirmation import judge_scene
 from regflow.stages.rasters.probes import Probes
 
 if TYPE_CHECKING:
@@ -331,13 +333,17 @@ def _accuracy(points: CheckPoints, pair: ScenePair) -> dict[str, Any]:
     meters = meters_per_pixel(pair.fixed.grid)
     seen = points.matched.measures["valid"] >= LEAST_VALID
     used = points.used
+    stated = points.matched.error_px[used]
+    residuals = points.residuals_px(pair.refined)[used]
+    own = own_error_ce90(points.fixed.to_index(points.points[used]), residuals, stated)
     return {
         "laid": len(points.points),
         "with_data": int(seen.sum()),
         "used": int(used.sum()),
         "compared": points.matched.channels,
         "left_out": reasons(points.matched),
-        "expected_error_px": float(np.median(points.matched.error_px[used])) if used.any() else np.nan,
+        "expected_error_px": float(np.median(stated)) if used.any() else np.nan,
+        "own_error_ce90_px": own,
         **{
             stage: accuracy(points.residuals_px(transform)[used], meters)
             for stage, transform in pair.transforms.items()
@@ -381,6 +387,7 @@ def _flat(quality: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     for name in points[STAGES[0]]:
         yield from ((f"{name}_{stage}", points[stage][name]) for stage in STAGES)
     yield "rmse_px_change", points["refine"]["rmse_px"] - points["initialize"]["rmse_px"]
+    yield "own_error_ce90_px", points["own_error_ce90_px"]
     for measure, of_stage in quality["similarity"].items():
         yield from ((f"{measure}_{stage}", value) for stage, value in of_stage.items())
         yield from changes({measure: of_stage["refine"]}, {measure: of_stage["start"]}).items()
@@ -414,7 +421,8 @@ def _verdict(
     figures: Mapping[str, float], limits: Mapping[str, Mapping[str, float]], earlier: Mapping[str, Verdict]
 ) -> Verdict:
     """Return the most severe of the stages' verdicts and of the figures' own."""
-    own = judge(figures, limits, _explain(figures))
+    seen = "initialize" in earlier
+    own = worst(judge_scene(figures, limits, seen=seen, meanings=_explain(figures)))
     before = [Verdict(v.status, f"{stage}: {v.reason}", v.figures) for stage, v in earlier.items()]
     decided = worst([own, *before])
-    return Verdict(decided.status, decided.reason, own.figures)
+    return Verdict(decided.status, decided.reason, {k: float(v) for k, v in figures.items()})

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from regflow.core.gate import Verdict, judge
+from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.similarity import normalized_mutual_information
 from regflow.core.transform import Affine, Transform
 from regflow.methods.initialize import METHODS
+from regflow.methods.initialize.agreement import AgreementJudge
 from regflow.methods.initialize.planar import (
     Matrix,
+    around_overlap,
     at_spacing,
     brought,
     common_spacing,
@@ -23,7 +26,9 @@ from regflow.methods.initialize.planar import (
     mapped,
     matrix_of,
     picture,
+    without_georeference,
 )
+from regflow.methods.initialize.projective import upright
 from regflow.methods.ladder import Climb, climb
 from regflow.methods.table import of_kind
 from regflow.stages.outcome import Outcome, conclude, done
@@ -41,6 +46,7 @@ LADDER = (
     "edge-correlation",
     "xfeat",
     "mutual-information",
+    "hypotheses",
 )
 """The default: what is fastest and most exact comes first, what finds more later."""
 
@@ -69,6 +75,14 @@ LIMITS: dict[str, dict[str, float]] = {
 }
 """What the gate holds a candidate against; the figures are those of :class:`Examiner`."""
 
+CONFIRMED_SIGMAS = 5.0
+"""Agreement of the whole pictures from which windows that find too little, or another shift that is as
+good, leave a map unconfirmed and do not refute it."""
+OVERWHELMING_SIGMAS = 12.0
+"""From where no more agreement makes a map any likelier, and windows tell which of two is more exact."""
+TOO_LITTLE = ("evidence", "agreeing_share", "rival_share", "nmi_change")
+"""Figures that say how much was found; the others say that something is wrong."""
+
 
 class Examiner:
     """Measures candidates for one pair.
@@ -79,9 +93,10 @@ class Examiner:
     coarser image, when the agreeing windows have their way, beyond what they scatter (not given
     where too few agree to say); ``rival_share``, likeness of edges at the best other shift as a part
     of the candidate's; ``overlap_share``, valid pixels of the smaller image that have a partner;
-    ``nmi``, normalized mutual information there, and ``nmi_change``
-    against the start; ``determinant``, ``scale_min``, ``scale_max`` and their ``scale_ratio`` at
-    the fixed image's center.
+    ``nmi``, normalized mutual information there, and ``nmi_change`` against the start;
+    ``agreement_sigmas``, how many standard deviations the agreement of the whole pictures, in the
+    directions of edges and in mutual information, lies above that at other shifts; ``determinant``,
+    ``scale_min``, ``scale_max`` and their ``scale_ratio`` at the fixed image's center.
 
     In a scene so small that the gradients of all its pixels say more than windows do, ``evidence``,
     ``drift_px`` and ``rival_share`` are theirs, and there is no ``agreeing_share``.
@@ -94,11 +109,16 @@ class Examiner:
         self._limits = {**LIMITS, **limits}
         self._seed = seed
         self._origin = start
-        self._windows: dict[float, Windows] = {}
+        self._windows: dict[tuple[float, Grid], Windows] = {}
+        self._agree = AgreementJudge(fixed, moving)
         self._start = self._likeness(self._asked(matrix_of(start)).fixed, matrix_of(start))
 
     def __call__(self, transform: Transform) -> tuple[Verdict, float]:
-        """Return the verdict and the evidence of a candidate."""
+        """Return the verdict of a candidate and how likely it is beside others, higher is better.
+
+        The latter compares maps of any origin, the georeference among them: the agreement of the whole
+        pictures, and between maps about which that leaves no doubt the evidence of windows.
+        """
         matrix = matrix_of(transform)
         figures = self._shape(matrix)
         if not _sane(figures):
@@ -115,7 +135,22 @@ class Examiner:
             figures.pop("agreeing_share")
             figures["evidence"], figures["drift_px"] = whole.surprise, whole.pixels
             figures["rival_share"] = whole.rival_share
-        return judge(figures, self._limits), figures["evidence"]
+        sigmas = self._agree(matrix).sigmas
+        figures["agreement_sigmas"] = sigmas
+        likelihood = min(sigmas, OVERWHELMING_SIGMAS) + 1e-3 * figures["evidence"]
+        return self._judged(figures), likelihood
+
+    def _judged(self, figures: Mapping[str, float]) -> Verdict:
+        """Hold figures against limits; finding too little does not refute what the whole pictures confirm."""
+        verdict = judge(figures, self._limits)
+        sigmas = figures["agreement_sigmas"]
+        if verdict.status != "fail" or sigmas < CONFIRMED_SIGMAS:
+            return verdict
+        wrong = {name: bounds for name, bounds in self._limits.items() if name not in TOO_LITTLE}
+        if judge(figures, wrong).status == "fail":
+            return verdict
+        reason = f"not confirmed by windows: {verdict.reason} (agreement {sigmas:.1f} standard deviations)"
+        return Verdict("warn", reason, verdict.figures)
 
     def start_is_as_near(self, transform: Transform) -> bool:
         """Tell whether windows are, at the start, no farther from where they belong than under a map.
@@ -141,21 +176,23 @@ class Examiner:
         """Return the windows of the fixed image at the spacing of examination."""
         from regflow.methods.initialize.polish import Windows
 
-        spacing = self._spacing(matrix, EXAMINED_ACROSS)
-        if spacing not in self._windows:
-            self._windows[spacing] = Windows(at_spacing(self._fixed, spacing), self._moving)
-        return self._windows[spacing]
+        fixed = around_overlap(self._fixed, self._moving.grid, matrix)
+        spacing = self._spacing(fixed.grid, matrix, EXAMINED_ACROSS)
+        key = spacing, fixed.grid
+        if key not in self._windows:
+            self._windows[key] = Windows(at_spacing(fixed, spacing), self._moving)
+        return self._windows[key]
 
-    def _spacing(self, matrix: Matrix, across: int) -> float:
-        grid = self._fixed.grid
+    def _spacing(self, grid: Grid, matrix: Matrix, across: int) -> float:
         longest = float((np.array(grid.size) * grid.spacing).max())
         return max(common_spacing(grid, self._moving.grid, matrix), longest / across)
 
     def _shape(self, matrix: Matrix) -> dict[str, float]:
         linear = linear_at(matrix, self._fixed.grid.center)
         scales = np.linalg.svd(linear, compute_uv=False)
+        ends = corners(around_overlap(self._fixed, self._moving.grid, matrix).grid)
         return {
-            "determinant": float(np.linalg.det(linear)),
+            "determinant": float(np.linalg.det(linear)) if upright(matrix, ends) else -1.0,
             "scale_min": float(scales.min()),
             "scale_max": float(scales.max()),
             "scale_ratio": float(scales.max() / scales.min()) if scales.min() > 0 else math.inf,
@@ -166,7 +203,7 @@ class Examiner:
         both = _mask(fixed) & _mask(there)
         count = int(both.sum())
         inside = min(
-            _area(fixed), _area(self._moving) / abs(np.linalg.det(linear_at(matrix, fixed.grid.center)))
+            _area(self._fixed), _area(self._moving) / abs(np.linalg.det(linear_at(matrix, fixed.grid.center)))
         )
         nmi = (
             normalized_mutual_information(fixed.channel, there.channel, both, bins=32) if count else math.nan
@@ -194,15 +231,18 @@ class Examiner:
         """Return where the gradients of a small scene belong; None where it is larger or they do not say."""
         from regflow.methods.initialize.gradient_correlation import small, sure_shift
 
-        if not small(self._fixed, self._moving, matrix):
+        fixed = around_overlap(self._fixed, self._moving.grid, matrix)
+        if not small(fixed, self._moving, matrix):
             return None
-        return sure_shift(self._fixed, self._moving, matrix, REACH)
+        return sure_shift(fixed, self._moving, matrix, REACH)
 
     def _rivals(self, matrix: Matrix) -> float:
         from regflow.methods.initialize.correlation import rival_share
 
-        fixed = at_spacing(self._fixed, self._spacing(matrix, RIVALS_ACROSS))
-        return rival_share(fixed, self._moving, matrix)
+        fixed = at_spacing(self._fixed, self._spacing(self._fixed.grid, matrix, RIVALS_ACROSS))
+        # Without coordinates the first pixels lie on each other by mere convention.
+        start = None if without_georeference(self._fixed) else matrix_of(self._origin)
+        return rival_share(fixed, self._moving, matrix, start)
 
 
 def align(

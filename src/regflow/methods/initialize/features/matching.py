@@ -14,8 +14,16 @@ from regflow.core.transform import Transform
 from regflow.methods.initialize.features import detectors
 from regflow.methods.initialize.features.keypoints import Keypoints
 from regflow.methods.initialize.features.xfeat import xfeat as detect_xfeat
-from regflow.methods.initialize.planar import Matrix, matrix_of, picture, pixel_pair, transform_of
+from regflow.methods.initialize.planar import (
+    Matrix,
+    matrix_of,
+    picture,
+    pixel_pair,
+    transform_of,
+    without_georeference,
+)
 from regflow.methods.initialize.polish import polish
+from regflow.methods.initialize.projective import homography_where_needed
 from regflow.methods.initialize.robust import Fit, estimate
 
 log = logging.getLogger(__name__)
@@ -48,9 +56,10 @@ def match_features(
     first, second = picture(fixed, "fixed"), picture(moving, "moving")
     pair = pixel_pair(first, second, matrix_of(initial), options["across"])
     known = detect(pair.fixed, options["count"], False)
+    projective = options["model"] == "auto" and without_georeference(first)
     best: Fit | None = None
     for inverted in (False, True):
-        fit = _fit(known, detect(pair.moving, options["count"], inverted), options)
+        fit = _fit(known, detect(pair.moving, options["count"], inverted), options, projective)
         if fit is not None and (best is None or fit.inliers.sum() > best.inliers.sum()):
             best = fit
         if best is not None and best.inliers.sum() >= options["sure_inliers"]:
@@ -84,7 +93,7 @@ def pairs(fixed: Keypoints, moving: Keypoints, ratio: float) -> NDArray[np.intp]
     return np.array(kept, dtype=np.intp).reshape(-1, 2)
 
 
-def _fit(fixed: Keypoints, moving: Keypoints, options: Mapping[str, Any]) -> Fit | None:
+def _fit(fixed: Keypoints, moving: Keypoints, options: Mapping[str, Any], projective: bool) -> Fit | None:
     found = pairs(fixed, moving, options["ratio"])
     source, target = fixed.points[found[:, 0]], moving.points[found[:, 1]]
     # Three parameters fewer need far fewer matches; windows find the rest of an affine afterwards.
@@ -95,6 +104,8 @@ def _fit(fixed: Keypoints, moving: Keypoints, options: Mapping[str, Any]) -> Fit
     except RegistrationError as error:
         log.info("%d matches: %s", len(found), error)
         return None
+    if projective:
+        fit = homography_where_needed(source, target, options["threshold_px"], options["seed"]) or fit
     log.info("%d of %d matches fit to %.2f pixels", int(fit.inliers.sum()), len(found), fit.rms)
     return fit
 

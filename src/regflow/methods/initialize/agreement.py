@@ -1,0 +1,245 @@
+"""One judge for maps of any origin: do both pictures agree there, and only there.
+
+A gradient whose angle is doubled is the same for an edge from dark to bright and one from bright to dark.
+Summed over a neighborhood and divided by the strength there, with a floor that keeps noise in flat places
+from counting, such gradients are compared where both pictures show something. So is the normalized mutual
+information, which tells soft pictures without common edges (PET and MR). Each is told in standard
+deviations above what it is at shifts of some tens of pixels. So the judge needs no knowledge of the
+contrasts, and large dark surroundings, which fool plain statistics of intensities, have no part in it.
+
+Sources: Ye et al., IEEE Trans. Geoscience and Remote Sensing 57(11):9059-9070, 2019, for dense descriptors
+that hold across sensors; Studholme et al., Pattern Recognition 32(1):71-86, 1999.
+"""
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regflow.core.image import Image
+from regflow.methods.initialize.planar import (
+    Mask,
+    Matrix,
+    at_spacing,
+    brought,
+    common_spacing,
+    gaussian,
+    smooth,
+)
+from regflow.methods.initialize.structure import Structure, eroded
+
+ACROSS = 384
+"""Pixels along the fixed picture's longest side, at most, at which maps are judged."""
+BLUR_SIGMA, SPREAD_SIGMA = 1.0, 1.5
+"""Pixels: blur before the gradient, and the neighborhood over which gradients are added up."""
+FLOOR, STRONG_PERCENTILE = 0.15, 90
+"""What is added before the division, as a part of the strength of the strongest tenth of the gradients."""
+FLAT, FLAT_SIDE, RANGE_PERCENT = 0.03, 5, 1.0
+"""Values that differ by less than this part of their range, within so many pixels, show nothing; the
+range leaves out so much at either end."""
+SHOWN, SHOWN_SIDE = 0.15, 25
+"""So much of the square of so many pixels around a place must show something."""
+LARGE, RIM = 0.02, 8
+"""Plain surroundings are at least this part of a picture, and the outline in them is so many pixels wide."""
+NEAREST, FARTHEST, SHIFTS = 16.0, 40.0, 32
+"""Lengths in pixels of the shifts that a map is held against, and how many they are."""
+OF_SIDE = 1 / 8
+"""Shifts may be no longer than this part of the picture's shorter side."""
+FEWEST = 400
+"""Pixels that both pictures must share."""
+BINS = 32
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """What the judge says of a map, in standard deviations above what other shifts have.
+
+    Attributes:
+        edges: agreement of the directions of edges.
+        information: normalized mutual information.
+    """
+
+    edges: float
+    information: float
+
+    @property
+    def sigmas(self) -> float:
+        """Both together: the length of what is above zero, as independent evidence adds up."""
+        return math.hypot(max(self.edges, 0.0), max(self.information, 0.0))
+
+
+NOTHING = Agreement(0.0, 0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """A picture as the judge compares it: its edges where it shows something, and its binned values."""
+
+    structure: Structure
+    bins: NDArray[np.intp]
+
+
+@dataclass(frozen=True, eq=False)
+class AgreementJudge:
+    """Judges maps between two pictures.
+
+    Attributes:
+        fixed: a picture.
+        moving: a picture.
+        across: pixels along the fixed picture's longest side at most.
+    """
+
+    fixed: Image
+    moving: Image
+    across: int = ACROSS
+    _still: dict[float, tuple[Image, Seen]] = field(default_factory=dict, init=False)
+
+    def __call__(self, matrix: Matrix) -> Agreement:
+        """Judge a map ``(3, 3)`` from fixed to moving world points."""
+        grid = self.fixed.grid
+        longest = float((np.array(grid.size) * grid.spacing).max())
+        spacing = max(common_spacing(grid, self.moving.grid, matrix), longest / self.across)
+        if spacing not in self._still:
+            plane = at_spacing(self.fixed, spacing)
+            self._still[spacing] = plane, see(plane)
+        plane, still = self._still[spacing]
+        there = brought(self.moving, plane.grid, matrix)
+        if not (there.mask is not None and there.mask.any()):
+            return NOTHING
+        return agreement(still, see(there))
+
+
+def see(image: Image) -> Seen:
+    """Return what the judge compares of a picture."""
+    shown = content(image)
+    low, high = _range(image)
+    scaled = np.clip((image.channel - low) * (BINS / max(high - low, 1e-12)), 0, BINS - 1)
+    found = dense_gradients(image, shown)
+    edges = np.where(surroundings(image), np.complex64(0), found.edges)
+    return Seen(Structure(edges, found.valid), scaled.astype(np.intp))
+
+
+def content(image: Image) -> Mask:
+    """Return where a picture is valid and shows something: not the plain surroundings of what it shows."""
+    import cv2
+
+    assert image.mask is not None
+    varied = _varied(image) & eroded(image.mask, FLAT_SIDE // 2)
+    share = cv2.blur(varied.astype(np.float32), (SHOWN_SIDE, SHOWN_SIDE))
+    return np.asarray((share > SHOWN) & image.mask)
+
+
+def surroundings(image: Image) -> Mask:
+    """Return the large plain areas that reach the picture's border, and some pixels around them.
+
+    The outline of what lies in them is an edge as long as any, and where two fields of view have the same
+    outline it would outvote all that they show.
+    """
+    import cv2
+
+    plain = (~_varied(image)).astype(np.uint8)
+    count, labels = cv2.connectedComponents(plain)
+    border = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
+    large = np.bincount(labels.ravel(), minlength=count) > LARGE * labels.size
+    large[0] = False
+    reached = np.zeros(count, bool)
+    reached[border] = True
+    side = np.ones((2 * RIM + 1, 2 * RIM + 1), np.uint8)
+    return np.asarray(cv2.dilate((large & reached)[labels].astype(np.uint8), side) > 0)
+
+
+def _varied(image: Image) -> Mask:
+    """Return where values differ from their neighbors'."""
+    import cv2
+
+    assert image.mask is not None
+    low, high = _range(image)
+    filled = np.where(image.mask, image.channel, np.float32(low))
+    side = np.ones((FLAT_SIDE, FLAT_SIDE), np.uint8)
+    return np.asarray((cv2.dilate(filled, side) - cv2.erode(filled, side)) > FLAT * (high - low))
+
+
+def dense_gradients(image: Image, shown: Mask) -> Structure:
+    """Return doubled-angle gradients of size 0 to 1, valid where the picture shows something."""
+    import cv2
+
+    assert image.mask is not None
+    flat = smooth(image.channel, image.mask, BLUR_SIGMA)
+    gx, gy = (cv2.Sobel(flat, cv2.CV_32F, *order) for order in ((1, 0), (0, 1)))
+    # An edge of the mask is no edge of the scene.
+    inside = eroded(image.mask, 1 + round(2 * BLUR_SIGMA))
+    size = np.where(inside, np.hypot(gx, gy), np.float32(0))
+    safe = np.maximum(size, np.float32(1e-20))
+    real = gaussian(np.where(inside, (gx * gx - gy * gy) / safe, np.float32(0)), SPREAD_SIGMA)
+    imaginary = gaussian(np.where(inside, 2 * gx * gy / safe, np.float32(0)), SPREAD_SIGMA)
+    around = gaussian(size, SPREAD_SIGMA)
+    strong = float(np.percentile(around[shown], STRONG_PERCENTILE)) if shown.any() else 0.0
+    weight = 1 / (around + np.float32(FLOOR * strong + 1e-20))
+    return Structure(((real + 1j * imaginary) * weight).astype(np.complex64), shown & inside)
+
+
+def agreement(one: Seen, other: Seen) -> Agreement:
+    """Return how much better two pictures on one grid agree as they lie than shifted against each other."""
+    shape = one.bins.shape
+    values = [_values(one, other, *_parts(down, right, shape)) for down, right in _shifts(shape)]
+    own, rest = values[0], [value for value in values[1:] if value is not None]
+    if own is None or len(rest) < SHIFTS // 2:
+        return NOTHING
+    spread = np.std(rest, axis=0)
+    if not spread.min() > 0:
+        return NOTHING
+    edges, information = (np.array(own) - np.mean(rest, axis=0)) / spread
+    return Agreement(float(edges), float(information))
+
+
+def _shifts(shape: tuple[int, ...]) -> list[tuple[int, int]]:
+    """Return no shift, and then those in all directions that a map is held against, as ``(down, right)``."""
+    far = min(FARTHEST, OF_SIDE * min(shape))
+    near = min(NEAREST, NEAREST / FARTHEST * far)
+    angles = np.arange(SHIFTS) * (2 * math.pi / SHIFTS)
+    # The golden ratio spreads lengths evenly over neighboring directions.
+    lengths = near + (far - near) * ((np.arange(SHIFTS) * 0.6180339887) % 1)
+    steps = np.rint(np.stack([lengths * np.sin(angles), lengths * np.cos(angles)], axis=-1)).astype(int)
+    return [(0, 0), *((int(down), int(right)) for down, right in steps)]
+
+
+def _parts(down: int, right: int, shape: tuple[int, ...]) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """Return what two planes share when the second is moved down and right."""
+    rows, columns = shape
+    return (
+        (slice(max(down, 0), rows + min(down, 0)), slice(max(right, 0), columns + min(right, 0))),
+        (slice(max(-down, 0), rows + min(-down, 0)), slice(max(-right, 0), columns + min(-right, 0))),
+    )
+
+
+def _values(
+    one: Seen, other: Seen, here: tuple[slice, slice], there: tuple[slice, slice]
+) -> tuple[float, float] | None:
+    """Return the mean product of edges and the normalized mutual information; None where little is shared."""
+    a, b = one.structure, other.structure
+    both = a.valid[here] & b.valid[there]
+    count = int(both.sum())
+    if count < FEWEST:
+        return None
+    p, q = a.edges[here][both], b.edges[there][both]
+    product = float((p.real * q.real + p.imag * q.imag).sum(dtype=np.float64)) / count
+    joint = np.bincount(one.bins[here][both] * BINS + other.bins[there][both], minlength=BINS**2)
+    return product, _normalized_information(joint.reshape(BINS, BINS) / count)
+
+
+def _normalized_information(joint: NDArray[np.float64]) -> float:
+    def entropy(p: NDArray[np.float64]) -> float:
+        known = p[p > 0]
+        return float(-(known * np.log(known)).sum())
+
+    together = entropy(joint)
+    return (entropy(joint.sum(0)) + entropy(joint.sum(1))) / together if together > 0 else 1.0
+
+
+def _range(image: Image) -> tuple[float, float]:
+    assert image.mask is not None
+    if not image.mask.any():
+        return 0.0, 0.0
+    low, high = np.percentile(image.channel[image.mask], [RANGE_PERCENT, 100 - RANGE_PERCENT])
+    return float(low), float(high)

@@ -1,0 +1,238 @@
+"""Starts across modalities: many hypotheses of several origins, one judge, and the best are climbed from.
+
+No single representation finds keypoints that two sensors share: on some pairs it is the values themselves,
+on others those after local equalization, inverted, or the strength of edges, and often none alone but all
+matches together. Pictures without common corners (PET and MR) have none at all, but mutual information.
+So all of them propose maps, and :mod:`regflow.methods.initialize.agreement` tells which one is right.
+
+Sources: Zuiderveld, Graphics Gems IV, 474-485, 1994 (CLAHE); Potje et al., XFeat, CVPR 2024; Barath et al.,
+MAGSAC++, CVPR 2020; Mattes et al., IEEE Trans. Medical Imaging 22(1):120-128, 2003.
+"""
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regflow.core.errors import RegistrationError
+from regflow.core.image import Image
+from regflow.core.threads import itk_threads
+from regflow.core.transform import Transform
+from regflow.methods.initialize.agreement import AgreementJudge, content, surroundings
+from regflow.methods.initialize.features.keypoints import Keypoints, eight_bit
+from regflow.methods.initialize.features.matching import pairs
+from regflow.methods.initialize.features.xfeat import xfeat
+from regflow.methods.initialize.information_search import information_poses
+from regflow.methods.initialize.mattes import climb_information
+from regflow.methods.initialize.planar import (
+    Matrix,
+    PixelPair,
+    linear_at,
+    matrix_of,
+    picture,
+    pixel_pair,
+    smooth,
+    transform_of,
+    without_georeference,
+)
+from regflow.methods.initialize.polish import polish
+from regflow.methods.initialize.projective import homography_where_needed
+from regflow.methods.initialize.robust import MODELS, estimate
+
+log = logging.getLogger(__name__)
+
+CLIP, TILES = 3.0, 8
+"""Of the local equalization: the limit of its contrast, and the tiles along each side."""
+STRENGTH_SIGMA = 8.0
+"""Pixels over which the strength of edges is averaged, to divide by."""
+REPRESENTATIONS = (
+    ("equalized", "equalized"),
+    ("plain", "plain"),
+    ("equalized", "inverted"),
+    ("edges", "edges"),
+)
+"""What of the fixed and of the moving picture is compared, one after another."""
+FITTED = ("similarity", "affine")
+SAMPLES = 2048
+CERTAIN = 14.0
+"""Standard deviations from which no further hypothesis is sought."""
+POSES = 4
+"""Most promising rotations and shifts by mutual information that are judged."""
+INFORMATION_ACROSS = (192, 384)
+"""Pixels along the longest side at which mutual information is climbed."""
+SANE = (0.25, 4.0)
+"""Least and largest scale of a map that is judged."""
+
+
+@dataclass(frozen=True, eq=False)
+class Hypothesis:
+    """A map from fixed to moving world points, who proposed it, and the judge's standard deviations."""
+
+    matrix: Matrix
+    origin: str
+    sigmas: float
+
+
+def hypotheses(fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any]) -> Transform:
+    """Return the map that the judge prefers among what features, mutual information and windows propose.
+
+    The start is one of the hypotheses, so there is always an answer.
+
+    Args:
+        fixed: 2-D; its first channel and mask are used.
+        moving: likewise.
+        initial: affine or homography; where the georeference says the moving image is.
+        options: see the table in :mod:`regflow.methods.initialize`.
+
+    Raises:
+        RegistrationError: an image is constant or has no valid pixel.
+    """
+    first, second = picture(fixed, "fixed"), picture(moving, "moving")
+    judge = AgreementJudge(first, second)
+    start = matrix_of(initial)
+    found = [Hypothesis(start, "start", judge(start).sigmas)]
+    for origin, matrix in _proposed(first, second, start, options):
+        found.append(Hypothesis(matrix, origin, judge(matrix).sigmas))
+        if found[-1].sigmas > CERTAIN:
+            break
+    ranked = sorted(found, key=lambda each: -each.sigmas)[: options["kept"]]
+    log.info("best hypotheses: %s", ", ".join(f"{each.origin} {each.sigmas:.1f}" for each in ranked))
+    for each in ranked:
+        for origin, matrix in _improved(first, second, each, options):
+            found.append(Hypothesis(matrix, origin, judge(matrix).sigmas))
+    best = max(found, key=lambda each: each.sigmas)
+    log.info("%s is taken, at %.1f standard deviations", best.origin, best.sigmas)
+    return transform_of(best.matrix, fixed.grid.center)
+
+
+def _proposed(
+    fixed: Image, moving: Image, start: Matrix, options: Mapping[str, Any]
+) -> Iterator[tuple[str, Matrix]]:
+    """Yield maps and their origins: of keypoints in each representation, of all, of mutual information."""
+    pair = pixel_pair(fixed, moving, start, options["across"])
+    projective = options["model"] == "homography" or (
+        options["model"] == "auto" and without_georeference(fixed)
+    )
+    for origin, matrix in _from_features(pair, options, projective):
+        if _sane(pair, matrix):
+            yield origin, pair.world(matrix)
+    for pose in information_poses(fixed, moving, start)[:POSES]:
+        yield "information at all shifts", pose.matrix
+
+
+def _from_features(
+    pair: PixelPair, options: Mapping[str, Any], projective: bool
+) -> Iterator[tuple[str, Matrix]]:
+    known: dict[tuple[str, str], Keypoints] = {}
+    everything: list[NDArray[np.float64]] = []
+    images = [_without_outline(image) for image in (pair.fixed, pair.moving)]
+    for names in REPRESENTATIONS:
+        for role, name, image in zip(("fixed", "moving"), names, images, strict=True):
+            if (role, name) not in known:
+                known[role, name] = xfeat(represented(image, name), options["count"], False)
+        one, other = known["fixed", names[0]], known["moving", names[1]]
+        found = pairs(one, other, 1.0)
+        matches = np.concatenate([one.points[found[:, 0]], other.points[found[:, 1]]], axis=1)
+        everything.append(matches)
+        yield from _fits(" to ".join(names), matches, options, projective)
+    yield from _fits("all features", np.concatenate(everything), options, projective)
+
+
+def _without_outline(image: Image) -> Image:
+    """Return a picture whose outline in plain surroundings, where it has one, gives no keypoints."""
+    assert image.mask is not None
+    inner = image.mask & ~surroundings(image)
+    return image.with_mask(inner) if inner.any() else image
+
+
+def _fits(
+    origin: str, matches: NDArray[np.float64], options: Mapping[str, Any], projective: bool
+) -> Iterator[tuple[str, Matrix]]:
+    source, target = matches[:, :2], matches[:, 2:]
+    if projective:
+        bent = homography_where_needed(source, target, options["threshold_px"], options["seed"])
+        if bent is not None:
+            yield f"{origin}, homography", bent.matrix
+    for model in FITTED:
+        if len(matches) < 2 * MODELS[model]:
+            continue
+        chosen = {"threshold": options["threshold_px"], "samples": SAMPLES, "seed": options["seed"]}
+        try:
+            fit = estimate(source, target, model, **chosen)
+        except RegistrationError as error:
+            log.info("%s: %s", origin, error)
+            continue
+        yield f"{origin}, {model}", fit.matrix
+
+
+def represented(image: Image, name: str) -> Image:
+    """Return a picture in a representation: ``plain``, ``equalized``, ``inverted`` or ``edges``."""
+    import cv2
+
+    assert image.mask is not None
+    if name == "plain":
+        return image
+    if name == "edges":
+        flat = smooth(image.channel, image.mask, 1.0)
+        size = np.hypot(*(cv2.Sobel(flat, cv2.CV_32F, *order) for order in ((1, 0), (0, 1))))
+        around = smooth(size, image.mask, STRENGTH_SIGMA)
+        values = size / (around + 0.1 * float(size.mean()) + 1e-12)
+    else:
+        plane = eight_bit(image, inverted=name == "inverted")
+        values = cv2.createCLAHE(CLIP, (TILES, TILES)).apply(plane)
+    return image.with_data(np.asarray(values, np.float32)[None])
+
+
+def _improved(
+    fixed: Image, moving: Image, found: Hypothesis, options: Mapping[str, Any]
+) -> Iterator[tuple[str, Matrix]]:
+    """Yield what windows, and mutual information within the pictures' content, make of a hypothesis."""
+    for origin, matrix in ((found.origin, found.matrix), *_climbed(fixed, moving, found, options)):
+        if origin != found.origin:
+            yield origin, matrix
+        try:
+            finer = polish(fixed, moving, matrix, options["model"], seed=options["seed"]).matrix
+        except RegistrationError as error:
+            log.info("%s: not polished: %s", origin, error)
+            continue
+        yield f"{origin}, windows", finer
+
+
+def _climbed(
+    fixed: Image, moving: Image, found: Hypothesis, options: Mapping[str, Any]
+) -> Iterator[tuple[str, Matrix]]:
+    # Outlines lead from afar, and content alone tells where they end. More freedom than a size is left to
+    # windows: information alone slips along it.
+    steps = ((_whole, "rigid"), (_shown, "rigid"))
+    matrix = found.matrix
+    with itk_threads(1):
+        for across, (masked, model) in zip(INFORMATION_ACROSS, steps, strict=True):
+            pair = masked(pixel_pair(fixed, moving, matrix, across))
+            climbed = climb_information(pair, pair.start, model, options)
+            if climbed is None or not _sane(pair, climbed[1]):
+                return
+            matrix = pair.world(climbed[1])
+            yield f"{found.origin}, information of a {model} map", matrix
+
+
+def _whole(pair: PixelPair) -> PixelPair:
+    return pair
+
+
+def _shown(pair: PixelPair) -> PixelPair:
+    """Return a pair whose pictures are valid where they show something."""
+    parts = []
+    for image in (pair.fixed, pair.moving):
+        shown = content(image)
+        parts.append(image.with_mask(shown) if shown.any() else image)
+    return PixelPair(parts[0], parts[1], pair.before, pair.after, pair.start)
+
+
+def _sane(pair: PixelPair, pixels: Matrix) -> bool:
+    """Tell whether a map of pixels neither mirrors nor blows anything up, beyond what the start does."""
+    linear = linear_at(pixels @ np.linalg.inv(pair.start), pair.moving.grid.center)
+    scales = np.linalg.svd(linear, compute_uv=False)
+    return bool(np.linalg.det(linear) > 0 and scales.min() > SANE[0] and scales.max() < SANE[1])

@@ -1,0 +1,60 @@
+"""What check points confirm, contradict, or cannot tell: the figures of a result held against limits.
+
+Too few points to measure by, or points that scatter as far as their own errors have it, contradict
+nothing: across sensors a right map has such points. They leave the result unconfirmed, which is ``warn``.
+"""
+
+import math
+from collections.abc import Mapping
+
+from regflow.core.gate import Verdict, judge
+
+COUNTS = ("check_points_used", "check_points_used_percent")
+SCATTER = "ce90_px_refine"
+CHANGE = "rmse_px_change"
+"""Figures of check points: how many, how far they are from the result, and what refinement changed."""
+MOST_NOISE = 3.0
+"""How many times its limit the scatter may be where the check points' own errors explain it: points that
+find nothing scatter over all that they search."""
+
+Limits = Mapping[str, Mapping[str, float]]
+
+
+def judge_scene(
+    figures: Mapping[str, float],
+    limits: Limits,
+    *,
+    seen: bool,
+    meanings: Mapping[str, str] | None = None,
+) -> list[Verdict]:
+    """Return what the figures of ``quality.json`` say of a result, verdict by verdict.
+
+    Args:
+        figures: by name.
+        limits: by figure, as :func:`regflow.core.gate.judge` takes them.
+        seen: whether an earlier gate has seen evidence of the map; without any, what check points do
+            not confirm fails.
+        meanings: by figure, what it means when a limit is broken.
+    """
+    counted = judge(figures, {name: limits.get(name, {}) for name in COUNTS})
+    rest = {name: bounds for name, bounds in limits.items() if name not in (*COUNTS, SCATTER)}
+    if counted.status != "fail":
+        return [_by_scatter(figures, limits.get(SCATTER, {})), counted, judge(figures, rest, meanings)]
+    rest.pop(CHANGE, None)
+    if seen:
+        counted = Verdict("warn", f"not confirmed: {counted.reason}")
+    return [counted, judge(figures, rest, meanings)]
+
+
+def _by_scatter(figures: Mapping[str, float], bounds: Mapping[str, float]) -> Verdict:
+    """Hold the check points' distances against limits, beyond what their own errors explain."""
+    scatter, own = figures[SCATTER], figures["own_error_ce90_px"]
+    whole = judge({SCATTER: scatter}, {SCATTER: bounds})
+    limit = bounds.get("fail_above", math.inf)
+    beyond = math.sqrt(max(scatter**2 - own**2, 0.0))
+    if whole.status != "fail" or beyond > limit or scatter > MOST_NOISE * limit:
+        return whole
+    return Verdict(
+        "warn",
+        f"not confirmed to better than {scatter:.2g} px: check points err by {own:.2g} px (CE90) themselves",
+    )
