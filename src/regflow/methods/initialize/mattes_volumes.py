@@ -6,7 +6,7 @@ Source: Mattes et al., IEEE Trans. Medical Imaging 22(1):120-128, 2003, as in IT
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -112,7 +112,7 @@ def _identity_about(center: np.ndarray, kind: str) -> "sitk.Transform":
     """Return a transform of a kind that moves nothing yet and turns about ``center``."""
     import SimpleITK as sitk
 
-    kinds: dict[str, tuple[Callable[[], sitk.Transform], Callable[[], sitk.Transform]]] = {
+    kinds: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
         "rigid": (sitk.Euler2DTransform, sitk.VersorRigid3DTransform),
         "similarity": (sitk.Similarity2DTransform, sitk.Similarity3DTransform),
         "affine": (lambda: sitk.AffineTransform(2), lambda: sitk.AffineTransform(3)),
