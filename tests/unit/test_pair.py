@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from regflow.core.errors import InputError
+from regflow.core.io.landmarks import read_landmarks
 from regflow.core.io.volumes import read_volume, write_volume
 from regflow.pair import PRODUCTS, register_pair
 from regflow.presets import PRESETS, merged, preset_settings
@@ -44,9 +45,11 @@ def result(files, tmp_path_factory):
         moving_labels=str(files / "warped-mild_tissues.nii.gz"),
         moving_landmarks=str(files / "warped-mild_landmarks.csv"),
         truth=str(files / "warped-mild_truth.h5"),
+        companions={"t1": str(files / "warped-mild.nii.gz")},
     )
     output = tmp_path_factory.mktemp("out") / "aligned"
-    return register_pair(fixed, moving, output, config=QUICK, threads=2)
+    config = {**QUICK, "apply": {"inverse": True}}
+    return register_pair(fixed, moving, output, config=config, threads=2)
 
 
 def test_all_products_are_there_and_nothing_else(result):
@@ -75,6 +78,28 @@ def test_simpleitk_reproduces_the_warped_image_from_the_stored_transform(result,
     # The file rounds displacements to a thousandth of a sample, and the subject holds 0 to 4095.
     assert np.abs(sitk.GetArrayFromImage(again) - ours).mean() < 0.5
     assert np.percentile(np.abs(sitk.GetArrayFromImage(again) - ours), 99) < 5
+
+
+def test_what_goes_back_comes_near_what_was_there(result, files):
+    """The fixed image on the moving one's grid resembles it, and its landmarks lie on their partners."""
+    there, back = files / "warped-mild.nii.gz", result.output / "inverse_fixed.nii.gz"
+    moving, came = (read_volume(path) for path in (there, back))
+    assert came.grid.matches(moving.grid)
+    inside = moving.channel > 0
+    assert np.corrcoef(moving.channel[inside], came.channel[inside])[0, 1] > 0.9
+    partners, found = (
+        read_landmarks(path).points
+        for path in (files / "warped-mild_landmarks.csv", result.output / "inverse_landmarks.csv")
+    )
+    assert np.linalg.norm(partners - found, axis=1).mean() < 1.5
+
+
+def test_a_companion_on_the_same_samples_is_warped_as_the_image(result):
+    image, companion = (
+        read_volume(result.output / name) for name in ("warped.nii.gz", "companions/t1.nii.gz")
+    )
+    # The file that companions follow rounds displacements to a thousandth of a sample.
+    assert np.abs(image.channel - companion.channel).max() < 0.01 * image.channel.max()
 
 
 def test_seconds_are_told_by_stage(result):

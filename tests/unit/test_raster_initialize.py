@@ -44,6 +44,16 @@ def test_methods_that_need_a_near_start_find_a_small_turn(method):
     assert corner_error_px(found, truth, band("B04").grid) < 1.0
 
 
+@pytest.mark.parametrize("method", ["edge-correlation", "fourier-mellin", "mutual-information"])
+def test_methods_that_search_turns_seek_none_where_a_translation_is_wanted(method):
+    moving, _ = moved("B04", (3.0, -2.0), 2.0, 1.01)
+    found = run(method, band("B04"), moving, model="translation")
+    np.testing.assert_allclose(matrix_of(found)[:2, :2], np.eye(2), atol=1e-12)
+    shifted, truth = moved("B04", (8.0, -14.0))
+    found = run(method, band("B04"), shifted, model="translation")
+    assert corner_error_px(found, truth, band("B04").grid) < 0.1
+
+
 @pytest.mark.parametrize("estimator", ["magsac++", "ransac", "lmeds"])
 def test_each_estimator_serves_features(estimator):
     moving, truth = moved("B04", (8.0, -14.0), 20.0, 1.12)

@@ -59,7 +59,7 @@ def _path(*names: str, text: str) -> Any:
 @click.option(
     "--masks",
     type=click.Choice(["fixed", "both"]),
-    help="Whose masks steer the deformation of volumes  [default: fixed].",
+    help="Whose masks steer the deformation of volumes.",
 )
 @_path("--fixed-labels", text="Structures of the fixed image, for Dice and surface distances.")
 @_path("--moving-labels", text="Structures of the moving image; they are warped as well.")
@@ -93,7 +93,7 @@ def register(fixed: str, moving: str, output: Path, preset: str, threads: int | 
 
     Volumes (NIfTI, NRRD, MetaImage, a folder of DICOM slices): the folder gets warped.nii.gz,
     transform.h5 (fixed to moving points, as ITK and ANTs read it), inverse.h5, quality.json and
-    report.html, and the warped labels and landmarks if there are any.
+    report.html, and the warped labels, landmarks and companions if there are any.
 
     Scenes (GeoTIFF, COG, JP2, PNG and what else GDAL reads): the folder gets warped.tif,
     displacement.tif (dx and dy in CRS units from a fixed point to its place in the moving scene),
