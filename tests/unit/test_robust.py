@@ -88,7 +88,7 @@ def test_a_mirror_image_is_never_proposed(model, estimator):
     with pytest.raises(RegistrationError, match="mirrored"):
         estimate(source, mirrored, model, estimator=estimator)
     # Among matches that keep orientation those of a mirror image count as wrong.
-    right, partners, bad = matches(model, 0.0, count=40)
+    right, partners, _ = matches(model, 0.0, count=40)
     fit = estimate(np.concatenate([source, right]), np.concatenate([mirrored, partners]), model)
     assert np.linalg.det(fit.matrix) > 0
     assert fit.inliers[60:].mean() > 0.9
