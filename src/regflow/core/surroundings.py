@@ -30,9 +30,10 @@ AIR_REACH = 6.0
 """Standard deviations within which samples are air."""
 MOST_COMPARED = 500_000
 """Samples by which air and tissue are told apart, about: more say the same."""
-SQUEEZED = 0.5
+SQUEEZED = 0.3
 """A range that shrinks below this part of itself without some samples was stretched by them: those of
-surroundings far away, as the air in CT. The air of MR lies beside the darkest tissue."""
+surroundings far away. Tissue has 0.05 of the range of CT with air; without its outermost samples a brain
+keeps 0.6 to 0.8 of its range in MR, whose air lies beside the darkest tissue."""
 RANGE = (0.5, 99.5)
 """Percentiles between which the width of a range is measured."""
 
@@ -116,17 +117,17 @@ def intensity_range(
 def object_samples(data: NDArray[Any], mask: Mask | None) -> Mask:
     """Return the samples of a mask (None: of all) whose intensities are an object's.
 
-    Padding is left out; so are air, and the outermost samples, which are mixtures with it, where they
-    stretch the range of intensities to more than twice what the others have.
+    Padding, air, and the outermost samples, which are mixtures with them, are left out one after another
+    where they stretch the range of intensities to several times what the others have.
     """
     inside = np.ones(data.shape, dtype=bool) if mask is None else mask
     found = surroundings(data)
-    kept = inside if found.padding is None else inside & ~found.padding
-    if not _width(data[kept]) > 0:
-        return inside
+    measured = inside if found.padding is None else inside & ~found.padding
     content = found.content(data) & inside
-    for fewer in (content, deep_within(content)):
-        if 0 < _width(data[fewer]) < SQUEEZED * _width(data[kept]):
+    kept = inside
+    for fewer in (measured, content, deep_within(content)):
+        width, before = _width(data[fewer]), _width(data[kept])
+        if width > 0 and (before == 0 or width < SQUEEZED * before):
             kept = fewer
     return kept
 
@@ -214,8 +215,6 @@ def _varies(values: NDArray[Any]) -> bool:
 
 
 def _width(values: NDArray[Any]) -> float:
-    """Return how far the intensities reach between two percentiles, of all where those are equal."""
-    if not values.size:
-        return 0.0
-    low, high = np.percentile(values, RANGE)
-    return float(high - low) or float(np.ptp(values))
+    """Return how far the intensities reach between two percentiles."""
+    low, high = np.percentile(values, RANGE) if values.size else (0.0, 0.0)
+    return float(high - low)

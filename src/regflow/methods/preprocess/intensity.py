@@ -36,7 +36,7 @@ def percentile(image: Image, reference: Image | None, options: Mapping[str, Any]
 
 
 def zscore(image: Image, reference: Image | None, options: Mapping[str, Any]) -> Image:
-    """Subtract the mean and divide by the standard deviation inside the mask, without padding and air.
+    """Subtract the mean and divide by the standard deviation inside the mask, far air left out.
 
     Raises:
         InputError: the image is constant inside its mask.

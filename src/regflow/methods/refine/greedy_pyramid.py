@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regflow.core.boxes import bounding_box
+from regflow.core.contrast import RANGE
 from regflow.core.errors import RegistrationError
 from regflow.core.resample import ANTIALIAS_SIGMA
 from regflow.core.surroundings import intensity_range
@@ -55,7 +56,7 @@ def prepare(
     spacing: NDArray[np.float64],
     options: Mapping[str, Any],
 ) -> Pair:
-    """Scale both images, grow the mask and cut all to its box; arguments as of ``refine_field``.
+    """Scale both images, clip what lies far beyond, grow the mask and cut all to its box; arguments as of ``refine_field``.
 
     Raises:
         RegistrationError: no sample counts, or an image is constant where they count.
@@ -77,7 +78,7 @@ def prepare(
         return np.ascontiguousarray(values[window], np.float32).reshape(shape)
 
     scaled = [
-        (cut(image) - np.float32(low)) / np.float32(high - low)
+        np.clip((cut(image) - np.float32(low)) / np.float32(high - low), *RANGE)
         for image, (low, high) in zip((fixed, moving), ranges, strict=True)
     ]
     spoken = None if valid is None or valid[window].all() else cut(valid)
