@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from regflow.config import load_config
 from regflow.core.files import whole_directory, write_json
 from regflow.core.image import Image
+from regflow.core.processor import processor, processor_told
 from regflow.core.transform import Transform
 from regflow.journal import Journal, Result, cores, refuse_unfit, telling_a_full_disk, writable
 from regflow.presets import merged, preset_settings
@@ -84,9 +85,8 @@ def register_pair(
             for job in writing:
                 job.result()
             seconds = journal.seconds()
-            write_json(
-                folder / "quality.json", {"sample": moving.sample, "seconds": seconds, **found.quality}
-            )
+            told = {"sample": moving.sample, "seconds": seconds, "processor": processor(), **found.quality}
+            write_json(folder / "quality.json", told)
     return Result(target, pair.forward, found.verdict, found.quality, seconds)
 
 
@@ -115,7 +115,10 @@ def _assess(
             stages=journal.stages,
             settings=settings["report"],
             facts=facts,
-            provenance=[("Input files", f"fixed   {moving.fixed.image}\nmoving  {moving.moving}")],
+            provenance=[
+                ("Input files", f"fixed   {moving.fixed.image}\nmoving  {moving.moving}"),
+                ("Processor", processor_told()),
+            ],
         )
     return found
 

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from regflow.core.devices import half_precision, session_threads, side_by_side, torch_device, torch_session
 from regflow.core.errors import RegistrationError
+from regflow.core.processor import processor_name
 from regflow.methods.refine.losses_torch import mind_difference
 from regflow.methods.refine.velocity_torch import sample
 from regflow.methods.refine.weights import (
@@ -380,4 +381,4 @@ def _fresh_state(settings: Mapping[str, Any], description: Description, device: 
 def _name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"CPU, {session_threads()} threads"
+    return f"{processor_name()}, {session_threads()} threads"
