@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from regflow.core.errors import InputError
 from regflow.core.files import whole_directory
 from regflow.core.gate import Verdict, worst
+from regflow.core.processor import processor_told
 from regflow.journal import Journal, writable
 from regflow.stages.rasters.detect import Between, date_pairs, detect_changes
 from regflow.stages.rasters.detect_inputs import DatedScene, open_pair
@@ -88,7 +89,7 @@ def _compare(
             pair=pair,
             detected=folder,
             stages=journal.stages,
-            provenance=[("Input files", files)],
+            provenance=[("Input files", files), ("Processor", processor_told())],
         )
     return found.verdict
 

@@ -15,6 +15,7 @@ from regflow.config import load_config
 from regflow.core.files import whole_directory, write_json
 from regflow.core.grid import Grid
 from regflow.core.image import Image
+from regflow.core.processor import processor, processor_told
 from regflow.core.transform import Transform
 from regflow.journal import Journal, Result, cores, refuse_unfit, telling_a_full_disk, writable
 from regflow.presets import merged, preset_settings
@@ -92,9 +93,8 @@ def register_pair(
             for job in (*stored, applied):
                 job.result()
             seconds = journal.seconds()
-            write_json(
-                folder / "quality.json", {"sample": moving.sample, "seconds": seconds, **found.quality}
-            )
+            told = {"sample": moving.sample, "seconds": seconds, "processor": processor(), **found.quality}
+            write_json(folder / "quality.json", told)
     return Result(target, pair.forward, found.verdict, found.quality, seconds)
 
 
@@ -123,7 +123,10 @@ def _assess(
             stages=journal.stages,
             settings=settings["report"],
             facts=facts,
-            provenance=[("Input files", f"fixed   {moving.fixed.image}\nmoving  {moving.moving}")],
+            provenance=[
+                ("Input files", f"fixed   {moving.fixed.image}\nmoving  {moving.moving}"),
+                ("Processor", processor_told()),
+            ],
         )
     return found
 

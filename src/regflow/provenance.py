@@ -1,5 +1,6 @@
 """What a run was made from: versions, sources, inputs by checksum, configuration and command."""
 
+import importlib.util
 import platform
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -9,6 +10,7 @@ from typing import Any
 
 from regflow import __version__
 from regflow.core.files import read_json, whole, write_json
+from regflow.core.processor import processor
 from regflow.jobs import typed
 
 
@@ -30,8 +32,10 @@ def provenance(
         sources: each stage's digest of its sources.
 
     Returns:
-        What ``record`` holds: ``regflow``, ``python``, ``platform``, ``command``, ``recorded`` (UTC,
-        ISO 8601), ``sources``, ``packages`` (version by name) and ``inputs`` (checksums by image).
+        What ``record`` holds: ``regflow``, ``python``, ``platform``, ``processor``
+        (:func:`regflow.core.processor.processor`; each stage also records its own in ``stage.json``),
+        ``command``, ``recorded`` (UTC, ISO 8601), ``sources``, ``packages`` (version by name) and
+        ``inputs`` (checksums by image).
     """
     import yaml
 
@@ -39,6 +43,7 @@ def provenance(
         "regflow": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
+        "processor": _processor(),
         "command": typed(),
         "recorded": datetime.now(UTC).isoformat(timespec="seconds"),
         "sources": dict(sources),
@@ -49,3 +54,10 @@ def provenance(
     with whole(configuration) as part:
         part.write_text(yaml.safe_dump(dict(settings), sort_keys=False), encoding="utf-8")
     return content
+
+
+def _processor() -> dict[str, str]:
+    """Return the processor with what torch says of it, where torch is installed."""
+    if importlib.util.find_spec("torch") is not None:
+        importlib.import_module("torch")
+    return processor()

@@ -15,6 +15,7 @@ from regflow.config import load_config
 from regflow.core.files import whole_directory, write_json
 from regflow.core.gate import Verdict
 from regflow.core.image import Image
+from regflow.core.processor import processor, processor_told
 from regflow.core.transform import Transform
 from regflow.journal import Journal, Result, cores, refuse_unfit, telling_a_full_disk, writable
 from regflow.presets import merged, preset_settings
@@ -244,10 +245,14 @@ def _assess(
             tie_points=ties if ties.exists() else None,
             settings=job.settings["report"],
             facts=[("onto", Path(fixed).name)],
-            provenance=[("Input files", f"fixed   {fixed}\nmoving  {moving}")],
+            provenance=[
+                ("Input files", f"fixed   {fixed}\nmoving  {moving}"),
+                ("Processor", processor_told()),
+            ],
         )
     applying.result()
     seconds = journal.seconds()
-    content = {"sample": job.moving.sample, "seconds": seconds, **found.quality}
+    made = {"sample": job.moving.sample, "seconds": seconds, "processor": processor()}
+    content = {**made, **found.quality}
     write_json(folder / "quality.json", content)
     return content, found.verdict, seconds

@@ -112,12 +112,12 @@ def test_a_session_restores_what_it_changed() -> None:
     draws = []
     for _ in range(2):
         with devices.torch_session(threads=3, seed=11):
-            assert torch.get_num_threads() == 3
+            assert torch.get_num_threads() == 1
+            assert devices.session_threads() == 3
             assert torch.are_deterministic_algorithms_enabled()
-            with devices.one_torch_thread():
-                assert torch.get_num_threads() == 1
             draws.append(torch.rand(4))
     assert torch.equal(*draws)
+    assert devices.session_threads() == 1
     assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == before[:2]
     assert torch.equal(torch.get_rng_state(), before[2])
 

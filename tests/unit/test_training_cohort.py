@@ -180,7 +180,7 @@ def test_answers_after_one_another_add_up(monkeypatch: pytest.MonkeyPatch) -> No
     image, half = torch.zeros(1, 8, 8), torch.full((2, 8, 8), 0.5)
     batch = collate([Pair(image, image, relaxation=(1.6, 1.3)), Pair(image, image, begun=half)])
     flat = Description(2, (4, 4), 4, (4,), 1.0, {}, half_resolution=False)
-    found = objective.answer(torch.nn.Identity(), flat, batch)
+    found = objective.answer_all(torch.nn.Identity(), flat, batch)
     assert found.displacement.mean(dim=(1, 2, 3)).tolist() == pytest.approx([2.9, 1.5])
     assert found.velocity.mean(dim=(1, 2, 3)).tolist() == pytest.approx([1.3, 1.0])
 

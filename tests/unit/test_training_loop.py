@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from training_runs import run, tiny
 
 from regflow.core.errors import InputError, RegistrationError
-from regflow.training import loop, sources
+from regflow.training import sources
 from regflow.training.board import EVENTS, panel
 from regflow.training.loop import CHECKPOINT, Trained, rate_at
 from regflow.training.state import KEY
@@ -203,10 +203,3 @@ def test_a_panel_shows_the_middle_of_volumes() -> None:
     shown = panel([np.full((4, 6, 5), value, np.float32) for value in (0.0, 0.5, 2.0)])
     assert shown.shape == (6, 15)
     assert shown[0, ::5].tolist() == [0, 128, 255]
-
-
-def test_the_loop_leaves_torchs_threads_alone(undisturbed: tuple[Path, Trained]) -> None:
-    before = torch.get_num_threads()
-    with loop._session(threads=before + 1, seed=0):
-        assert torch.get_num_threads() == before + 1
-    assert torch.get_num_threads() == before

@@ -28,9 +28,8 @@ def draw_few_shapes() -> None:
 
 
 def run(settings: dict[str, Any], folder: Path, **how: Any) -> Trained | None:
-    """Train on one thread of the CPU."""
-    workers = how.pop("workers", 0)
-    return train(settings, folder, seed=3, device="cpu", threads=1, workers=workers, **how)
+    """Train on the CPU, on one thread and in one process unless told otherwise."""
+    return train(settings, folder, **{"seed": 3, "device": "cpu", "threads": 1, "workers": 0, **how})
 
 
 if __name__ == "__main__":

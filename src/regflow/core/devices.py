@@ -12,11 +12,13 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from regflow.core.errors import RegistrationError
 
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
     import torch
 
 log = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 DEVICES = ("auto", "cpu", "cuda")
 VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -129,33 +134,80 @@ def numba_threads(count: int) -> Iterator[None]:
         numba.set_num_threads(before)
 
 
-@contextmanager
-def torch_session(threads: int, seed: int) -> Iterator[None]:
-    """Seed torch and let it use only deterministic algorithms; the caller's settings come back.
+_side_by_side: ContextVar[int] = ContextVar("_side_by_side", default=1)
+"""Pieces of work that the session of this thread lets run at the same time."""
 
-    ``threads`` are torch's and numba's.
-    Determinism for one number of threads is torch's; that results also agree BETWEEN numbers of
-    threads is the callers' work: see :func:`one_torch_thread`.
+
+@contextmanager
+def torch_session(threads: int, seed: int, deterministic: bool = True) -> Iterator[None]:
+    """Seed torch and bind its results to nothing but the input; the caller's settings come back.
+
+    On a CPU each of torch's operations runs on one thread: divided among several, the last bits of sums,
+    convolutions and interpolations change with their number, on one kind of processor or another.
+    What is to keep more threads busy is cut into pieces that do not depend on their number
+    (:func:`side_by_side`).
+
+    Args:
+        threads: of numba, and pieces of work at the same time.
+        seed: of torch's random numbers.
+        deterministic: let torch use only deterministic algorithms, which matters on a GPU.
     """
     import torch
 
     # cuBLAS asks for this before its first use; it has no effect on the CPU.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     settings: Any = torch.utils.deterministic
-    before = torch.get_num_threads(), torch.get_deterministic_debug_mode(), settings.fill_uninitialized_memory
-    with numba_threads(threads), torch.random.fork_rng(devices=[]):
-        torch.set_num_threads(max(1, threads))
-        # As use_deterministic_algorithms does, which imports torch's compilers first: more than a second.
-        torch.set_deterministic_debug_mode("error")
-        # Else torch writes all memory twice, first with a filling that nothing reads.
-        settings.fill_uninitialized_memory = False
+    before = torch.get_deterministic_debug_mode(), settings.fill_uninitialized_memory
+    allowed = _side_by_side.set(max(1, threads))
+    with numba_threads(threads), torch.random.fork_rng(devices=[]), one_torch_thread():
+        if deterministic:
+            # As use_deterministic_algorithms does, which imports torch's compilers first: more than a second.
+            torch.set_deterministic_debug_mode("error")
+            # Else torch writes all memory twice, first with a filling that nothing reads.
+            settings.fill_uninitialized_memory = False
         torch.manual_seed(seed)
         try:
             yield
         finally:
-            torch.set_num_threads(before[0])
-            torch.set_deterministic_debug_mode(before[1])
-            settings.fill_uninitialized_memory = before[2]
+            _side_by_side.reset(allowed)
+            torch.set_deterministic_debug_mode(before[0])
+            settings.fill_uninitialized_memory = before[1]
+
+
+def session_threads() -> int:
+    """Return how many threads the :func:`torch_session` of this thread has; 1 outside of one."""
+    return _side_by_side.get()
+
+
+def side_by_side(
+    work: Callable[[Item], Result], items: Sequence[Item], most: int | None = None
+) -> list[Result]:
+    """Do the same to each of some items, as many at a time as the session has threads.
+
+    Each is done on one of torch's threads, so that no byte depends on how many run together. Inside an
+    item's work everything is done one after the other.
+
+    Args:
+        work: computes on the CPU. It may run in another thread, where torch's modes (autocast, inference)
+            are not the caller's: let it enter its own.
+        items: none depends on another.
+        most: at a time; None for no other bound than the session's.
+
+    Returns:
+        The results in the order of the items.
+    """
+    together = min(session_threads(), len(items), most or len(items))
+    if together < 2:
+        with one_torch_thread():
+            return [work(item) for item in items]
+
+    def alone(item: Item) -> Result:
+        with one_torch_thread():
+            return work(item)
+
+    # A new thread takes over the number that holds for the process: it is 1 meanwhile.
+    with one_torch_thread(), ThreadPoolExecutor(together) as pool:
+        return list(pool.map(alone, items))
 
 
 def half_precision(device: "torch.device", wanted: str) -> "torch.autocast":
@@ -170,15 +222,16 @@ def half_precision(device: "torch.device", wanted: str) -> "torch.autocast":
 
     capable = device.type == "cuda" or torch.cpu._is_amx_tile_supported()
     enabled = wanted == "bfloat16" or (wanted == "auto" and capable)
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+    # The cache of weights in bfloat16 is one for all threads; each is used but once here.
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled, cache_enabled=False)
 
 
 @contextmanager
 def one_torch_thread() -> Iterator[None]:
     """Run each torch operation inside the block on one thread of the CPU.
 
-    oneDNN divides a convolution's sums among the threads, so its last bits change with their
-    number (seen with torch 2.13: 1, 2, 3, 4 and 16 threads gave five different outputs).
+    How an operation is divided among threads shows in its last bits: of a sum to one number, of a
+    convolution on some processors, of bilinear interpolation, of what is computed beside full vectors.
     """
     import torch
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from regflow.core.errors import InputError, RegistrationError
 from regflow.core.files import read_json, whole_directory, write_json
 from regflow.core.gate import Verdict
+from regflow.core.processor import processor_name
 
 log = logging.getLogger(__name__)
 
@@ -109,5 +110,6 @@ def _write(folder: Path, stage: str, sample: str, outcome: Outcome, seconds: flo
         "steps": outcome.steps,
         "details": outcome.details,
         "seconds": seconds,
+        "processor": processor_name(),
     }
     write_json(folder / STAGE_FILE, content)

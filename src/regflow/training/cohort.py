@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from regflow.core.boxes import some_inside
+from regflow.core.devices import session_threads
 from regflow.core.errors import InputError, RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
@@ -270,7 +271,7 @@ def _registered(row: Mapping[str, Any], given: Mapping[str, Any]) -> Registered:
     from regflow.stages.preprocess import prepare_pair
     from regflow.stages.refine import deform
 
-    threads = torch.get_num_threads()
+    threads = session_threads()
     originals = read_parts(row["fixed"]), read_parts(row["moving"], row["volume"])
     both = prepare_pair(*originals, given["preprocess"], threads=threads)
     fixed, moving = (made.image for made in both)

@@ -3,8 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from regflow.core.devices import half_precision, numba_threads, torch_device
+from regflow.core.devices import half_precision, session_threads, side_by_side, torch_device, torch_session
 from regflow.core.errors import RegistrationError
+from regflow.core.processor import processor_name
 from regflow.methods.refine.losses_torch import mind_difference
 from regflow.methods.refine.velocity_torch import sample
 from regflow.methods.refine.weights import (
@@ -27,7 +27,7 @@ from regflow.methods.refine.weights import (
 from regflow.methods.refine.weights_files import find_weights
 from regflow.training.board import Board
 from regflow.training.cohort import Cohort
-from regflow.training.objective import answer, end_point_errors, objective
+from regflow.training.objective import Question, answer, answer_all, end_point_errors, objective, question
 from regflow.training.painting import SAMPLED_RANGE
 from regflow.training.pairs import Batch, Mixture
 from regflow.training.passes import best_relaxation
@@ -101,7 +101,7 @@ def train(
         InputError: training data or a network to start from are missing or wrong.
         RegistrationError: the loss stopped being a number.
     """
-    with Processes.joined(device) as processes, _session(threads, seed):
+    with Processes.joined(device) as processes, torch_session(threads, seed, deterministic=False):
         where = processes.device or torch_device(device)
         description = describe(settings)
         mixture = build_mixture(settings, seed)
@@ -130,6 +130,12 @@ class Run:
     state: State
     device: torch.device
     processes: Processes
+
+    def network(self, seen: Tensor) -> Tensor:
+        """Ask the network in training, in the precision of the settings."""
+        with half_precision(self.device, self.settings["precision"]):
+            found: Tensor = self.state.network(seen)
+        return found
 
 
 def describe(settings: Mapping[str, Any]) -> Description:
@@ -216,8 +222,7 @@ def validate(run: Run, board: Board, figures: Mapping[str, float]) -> dict[str, 
     for first in range(0, run.settings["validation_pairs"], size):
         count = min(size, run.settings["validation_pairs"] - first)
         batch = run.mixture.batch([VALIDATION_START + first + k for k in range(count)]).to(run.device)
-        with torch.inference_mode(), _precision(run):
-            found = answer(run.state.network, run.description, batch)
+        found = answer_all(run.network, run.description, batch)
         measured.append(_measured(found.displacement, batch))
     run.state.network.load_state_dict(trained)
     result = {**figures, **_means(measured)}
@@ -259,11 +264,10 @@ def _climb(
     last = settings["steps"]
     if stop_after is not None:
         last = min(last, state.step + stop_after)
-    network: nn.Module = run.processes.wrapped(state.network)
     began, before = time.perf_counter(), state.seconds
     losses: list[float] = []
     for batch in _batches(run, state.step, last, workers):
-        terms = _step(run, network, batch.to(run.device))
+        terms = _step(run, batch.to(run.device))
         state.seconds = before + time.perf_counter() - began
         board.step(state.step, last, terms)
         losses.append(terms["loss"])
@@ -276,19 +280,19 @@ def _climb(
             run.processes.wait()
 
 
-def _step(run: Run, network: nn.Module, batch: Batch) -> dict[str, float]:
+def _step(run: Run, batch: Batch) -> dict[str, float]:
     state, settings = run.state, run.settings
     for group in state.adam.param_groups:
         group["lr"] = rate_at(state.step, settings)
-    with _precision(run):
-        found = answer(network, run.description, batch)
-    loss, terms = objective(found, batch, settings["weights"])
-    told = {"loss": float(loss.detach()), **{name: float(term) for name, term in terms.items()}}
-    told = run.processes.averaged(told)
-    if not math.isfinite(told["loss"]):
-        raise RegistrationError(f"train: the loss became {told['loss']} at step {state.step}; lower 'rate'")
-    state.adam.zero_grad(set_to_none=True)
-    loss.backward()
+    figures, gradients = _learn(run, batch)
+    figures = run.processes.averaged(figures)
+    if not math.isfinite(figures["loss"]):
+        raise RegistrationError(
+            f"train: the loss became {figures['loss']} at step {state.step}; lower 'rate'"
+        )
+    run.processes.average_gradients(gradients)
+    for parameter, gradient in zip(state.network.parameters(), gradients, strict=True):
+        parameter.grad = gradient
     nn.utils.clip_grad_norm_(state.network.parameters(), settings["clip"])
     state.adam.step()
     state.step += 1
@@ -296,7 +300,37 @@ def _step(run: Run, network: nn.Module, batch: Batch) -> dict[str, float]:
     soonest = 1.0 if settings["start_from"] else (1 + state.step) / (10 + state.step)
     decay = min(settings["average"], soonest)
     _follow(state.average, state.network.state_dict(), decay)
-    return told
+    return figures
+
+
+def _learn(run: Run, batch: Batch) -> tuple[dict[str, float], list[Tensor]]:
+    """Return a batch's loss with its terms, and the loss's gradient for each parameter.
+
+    On a CPU each pair learns by itself, as many at a time as there are threads, and gradients are added
+    in the order of the pairs: no byte depends on the threads.
+    """
+    parameters = list(run.state.network.parameters())
+    asked = question(run.network, run.description, batch)
+
+    def learn(part: tuple[Question, Batch]) -> tuple[dict[str, Tensor], Sequence[Tensor]]:
+        found = answer(run.network, run.description, part[0])
+        loss, terms = objective(found, part[1], run.settings["weights"])
+        # Displacements that are no numbers crash the gradient of sampling; the step ends in an error.
+        finite = bool(loss.isfinite())
+        gradients = torch.autograd.grad(loss, parameters) if finite else [p.detach() for p in parameters]
+        return {"loss": loss.detach(), **terms}, gradients
+
+    if run.device.type == "cuda":
+        learned = [learn((asked, batch))]
+    else:
+        learned = side_by_side(learn, list(zip(asked.split(), batch.split(), strict=True)))
+    figures = {name: _mean([float(each[name]) for each, _ in learned]) for name in learned[0][0]}
+    return figures, [_mean(each) for each in zip(*(gradients for _, gradients in learned), strict=True)]
+
+
+def _mean(parts: Sequence[Any]) -> Any:
+    """Return the mean of numbers or tensors, added in their order."""
+    return sum(parts[1:], start=parts[0]) / len(parts)
 
 
 def _follow(average: dict[str, Tensor], weights: Mapping[str, Tensor], decay: float) -> None:
@@ -347,24 +381,7 @@ def _fresh_state(settings: Mapping[str, Any], description: Description, device: 
     return State(network, average, torch.optim.Adam(network.parameters(), lr=settings["rate"]))
 
 
-def _precision(run: Run) -> torch.autocast:
-    return half_precision(run.device, run.settings["precision"])
-
-
 def _name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"CPU, {torch.get_num_threads()} threads"
-
-
-@contextmanager
-def _session(threads: int, seed: int) -> Iterator[None]:
-    """Seed torch; unlike an inference session's, its algorithms need not be deterministic on a GPU."""
-    before = torch.get_num_threads()
-    with numba_threads(threads), torch.random.fork_rng(devices=[]):
-        torch.set_num_threads(max(1, threads))
-        torch.manual_seed(seed)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(before)
+    return f"{processor_name()}, {session_threads()} threads"

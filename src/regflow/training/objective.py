@@ -7,7 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from regflow.core.devices import side_by_side
 from regflow.methods.refine import losses_torch as losses
+from regflow.methods.refine.matching_torch import joined
 from regflow.methods.refine.network import Network, Seen, network_velocity, seen_by, shown
 from regflow.methods.refine.velocity_torch import compose, integrate, resize_field, sample
 from regflow.methods.refine.weights import Description
@@ -30,33 +32,97 @@ class Answer:
     displacement: Tensor
 
 
-def answer(network: Network, description: Description, batch: Batch) -> Answer:
-    """Let the network answer for both orders of every pair, as often as ``batch.relaxation`` says.
+@dataclass(frozen=True, eq=False)
+class Question:
+    """The last answer that a batch asks for, the one that learns.
+
+    Attributes:
+        shown: ``(N, 2, C, *coarse)``, what the network is shown of each pair, in both orders.
+        begun: displacement ``(N, d, *shape)`` in samples that is known before.
+        factor: ``(N, 1, ...)``, how far the answer is followed.
+    """
+
+    shown: Tensor
+    begun: Tensor
+    factor: Tensor
+
+    def split(self) -> list["Question"]:
+        """Return each pair's own."""
+        parts = (part.split(1) for part in (self.shown, self.begun, self.factor))
+        return [Question(*own) for own in zip(*parts, strict=True)]
+
+
+def question(network: Network, description: Description, batch: Batch) -> Question:
+    """Let the network answer for both orders of every pair, but for the last time it is to.
 
     Of several answers one after the other the last one alone learns: what it sees is what those before
     it leave over, as in a network's later passes.
     """
+    before, factor = _before_last(network, description, batch)
+    with torch.no_grad():
+        seen = shown_in_both_orders(description, batch.fixed, _moved(batch, before))
+    return Question(seen, before, factor)
+
+
+def answer(network: Network, description: Description, asked: Question) -> Answer:
+    """Let the network give the last answer."""
+    velocity = asked.factor * _antisymmetric(network, description, asked.shown)
+    return Answer(velocity, _step(velocity, asked.begun))
+
+
+def answer_all(network: Network, description: Description, batch: Batch) -> Answer:
+    """Let the network answer for both orders of every pair, as often as ``batch.relaxation`` says.
+
+    Nothing learns from it.
+    """
+    before, factor = _before_last(network, description, batch)
+    with torch.no_grad():
+        velocity = factor * velocity_of(network, description, batch.fixed, _moved(batch, before))
+        return Answer(velocity, _step(velocity, before))
+
+
+def _before_last(network: Network, description: Description, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Return the displacement before the last answer, and how far that is followed."""
     factors = batch.relaxation.view(*batch.relaxation.shape, *[1] * (batch.fixed.ndim - 1)).unbind(dim=1)
     before = batch.begun
     with torch.no_grad():
         for factor in factors[:-1]:
-            before = _step(factor * _rest(network, description, batch, before), before)
-    velocity = factors[-1] * _rest(network, description, batch, before)
-    return Answer(velocity, _step(velocity, before))
-
-
-def _rest(network: Network, description: Description, batch: Batch, before: Tensor) -> Tensor:
-    """Ask for the way that is left."""
-    moving = sample(batch.moving, before) if before.any() else batch.moving
-    return velocity_of(network, description, batch.fixed, moving)
+            velocity = velocity_of(network, description, batch.fixed, _moved(batch, before))
+            before = _step(factor * velocity, before)
+    return before, factors[-1]
 
 
 def velocity_of(network: Network, description: Description, fixed: Tensor, moving: Tensor) -> Tensor:
-    """Return the velocity of pairs ``(N, 1, *shape)``; the average of both orders is antisymmetric."""
+    """Return the velocity of pairs ``(N, 1, *shape)``, of which nothing learns.
+
+    The average of both orders is antisymmetric. On a CPU pairs are asked about one by one, as many at a
+    time as there are threads.
+    """
+    seen = shown_in_both_orders(description, fixed, moving)
+
+    def one(pair: Tensor) -> Tensor:
+        with torch.no_grad():
+            return _antisymmetric(network, description, pair)
+
+    return one(seen) if seen.is_cuda else joined(side_by_side(one, seen.split(1)))
+
+
+def shown_in_both_orders(description: Description, fixed: Tensor, moving: Tensor) -> Tensor:
+    """Return what the network is shown of pairs ``(N, 1, *shape)``: ``(N, 2, C, *coarse)``."""
     seen = seen_by(description, torch.cat([fixed, moving]))
-    both = shown(description, seen, _swapped(seen))
-    there, back = network_velocity(network, description, both).chunk(2)
+    there, back = shown(description, seen, _swapped(seen)).chunk(2)
+    return torch.stack([there, back], dim=1)
+
+
+def _antisymmetric(network: Network, description: Description, seen: Tensor) -> Tensor:
+    velocity = network_velocity(network, description, seen.flatten(0, 1))
+    there, back = velocity.unflatten(0, (len(seen), 2)).unbind(dim=1)
     return (there - back) / 2
+
+
+def _moved(batch: Batch, before: Tensor) -> Tensor:
+    """Return the moving images as what is known before moves them."""
+    return sample(batch.moving, before) if before.any() else batch.moving
 
 
 def _step(velocity: Tensor, before: Tensor) -> Tensor:
@@ -75,7 +141,7 @@ def objective(answered: Answer, batch: Batch, weights: Mapping[str, Any]) -> tup
     """Return the loss, and its terms by name, detached.
 
     Args:
-        answered: of :func:`answer`.
+        answered: of :func:`answer`, for all of the batch.
         batch: what it answers.
         weights: ``truth``, ``dice``, ``similarity``, ``roughness``: weight of each term.
     """

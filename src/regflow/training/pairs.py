@@ -8,6 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from regflow.core.devices import one_torch_thread
+
 DICE_LABELS = 8
 """Labels of a pair that enter the Dice loss: drawn anew for each pair."""
 
@@ -71,7 +73,14 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on a device."""
-        return Batch(*(getattr(self, name).to(device, non_blocking=True) for name in Batch.__annotations__))
+        return Batch(*(part.to(device, non_blocking=True) for part in self._parts()))
+
+    def split(self) -> list["Batch"]:
+        """Return a batch of each pair."""
+        return [Batch(*parts) for parts in zip(*(part.split(1) for part in self._parts()), strict=True)]
+
+    def _parts(self) -> list[Tensor]:
+        return [getattr(self, name) for name in Batch.__annotations__]
 
 
 Draw = Callable[[Sequence[int], np.random.Generator], Pair]
@@ -102,7 +111,8 @@ class Mixture:
         rng = np.random.default_rng([self.seed, number])
         weights = np.array([self.shares[name] for name in self._names])
         name = self._names[int(rng.choice(len(weights), p=weights / weights.sum()))]
-        return self.sources[name](self.shape, rng)
+        with one_torch_thread():
+            return self.sources[name](self.shape, rng)
 
     def batch(self, numbers: Sequence[int]) -> Batch:
         """Draw several pairs."""

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import distributed, nn
+from torch import Tensor, distributed
 
 from regflow.core.errors import InputError
 
@@ -63,11 +63,15 @@ class Processes:
             )
         return numbers[self.rank :: self.count]
 
-    def wrapped(self, network: nn.Module) -> nn.Module:
-        """Return the network, its gradients averaged over the processes."""
+    def average_gradients(self, gradients: Sequence[Tensor]) -> None:
+        """Replace gradients by their means over the processes."""
         if self.count == 1:
-            return network
-        return nn.parallel.DistributedDataParallel(network)
+            return
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        distributed.all_reduce(flat)
+        flat /= self.count
+        for gradient, part in zip(gradients, flat.split([each.numel() for each in gradients]), strict=True):
+            gradient.copy_(part.view(gradient.shape))
 
     def averaged(self, figures: Mapping[str, float]) -> dict[str, float]:
         """Return the means of figures over the processes, all of which must give the same names."""

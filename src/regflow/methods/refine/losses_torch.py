@@ -113,9 +113,9 @@ def mind(image: Tensor, radius: int = 1, dilation: int = 2) -> Tensor:
     stacked = torch.cat(distances, dim=1)
     stacked = stacked - stacked.amin(dim=1, keepdim=True)
     variance = stacked.mean(dim=1, keepdim=True)
-    typical = (_total(variance) / variance.numel()).clamp(min=torch.finfo(torch.float32).tiny).detach()
-    low, high = MIND_VARIANCE_RANGE
-    return torch.exp(-stacked / variance.clamp(float(low * typical), float(high * typical)))
+    typical = (_rows(variance) / variance[0].numel()).clamp(min=torch.finfo(torch.float32).tiny).detach()
+    low, high = (bound * typical.view(-1, *[1] * (image.ndim - 1)) for bound in MIND_VARIANCE_RANGE)
+    return torch.exp(-stacked / variance.clamp(low, high))
 
 
 def mind_difference(

@@ -5,8 +5,7 @@ the inverse are our own: the velocity stays known, and its sign turned gives the
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Any
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor
 
 from regflow.core.boxes import Box, bounding_box, cut, entire
-from regflow.core.devices import half_precision, one_torch_thread, torch_device, torch_session
+from regflow.core.devices import half_precision, side_by_side, torch_device, torch_session
 from regflow.core.errors import InputError, RegistrationError
 from regflow.core.image import Image
 from regflow.core.similarity import lncc, normalized_mutual_information
@@ -187,7 +186,7 @@ def ask(
         description: how it was trained.
         requests: the pairs.
         effort: how many at a time, and how fine.
-        options: ``symmetric``, ``precision``, ``threads``, ``passes`` and ``polish``.
+        options: ``symmetric``, ``precision``, ``passes`` and ``polish``.
 
     Raises:
         RegistrationError: a pair has another number of dimensions or channels than the network.
@@ -285,7 +284,7 @@ def predict_velocities(
         levels: the pairs.
         totals: displacements ``(1, d, *)`` found so far, in samples of their grids; None for none.
         effort: how many at a time, and where.
-        options: ``symmetric``, ``precision`` and ``threads``.
+        options: ``symmetric`` and ``precision``.
 
     Returns:
         For each ``(1, d, *)`` velocity over the extent of the pair's grid, coarser by
@@ -363,22 +362,9 @@ def _both_orders(
         with torch.inference_mode(), half_precision(device, options["precision"]):
             return network_velocity(network, description, seen)
 
-    together = options["threads"] if fixed.samples.numel() <= CONCURRENT_SAMPLES else 1
-    found = _answer(one, inputs, together)
+    together = None if fixed.samples.numel() <= CONCURRENT_SAMPLES else 1
+    found = [one(seen) for seen in inputs] if device.type == "cuda" else side_by_side(one, inputs, together)
     return (found[0] - found[1]) / 2 if options["symmetric"] else found[0]
-
-
-def _answer(one: Callable[[Tensor], Tensor], inputs: list[Tensor], threads: int) -> list[Tensor]:
-    """Ask about each input; on a CPU the answer's bytes do not depend on ``threads``."""
-    if inputs[0].is_cuda:
-        return [one(seen) for seen in inputs]
-
-    def on_one_thread(seen: Tensor) -> Tensor:
-        with one_torch_thread():
-            return one(seen)
-
-    with one_torch_thread(), ThreadPoolExecutor(min(threads, len(inputs))) as pool:
-        return list(pool.map(on_one_thread, inputs))
 
 
 def _polish(fixed: Image, moving: Image, start: Transform, options: Mapping[str, Any]) -> Transform:

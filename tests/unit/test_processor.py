@@ -1,0 +1,50 @@
+"""The processor that is recorded beside results."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from regflow.core import processor as module
+from regflow.core.files import read_json, write_json
+from regflow.core.gate import Verdict
+from regflow.core.processor import processor, processor_name, processor_told
+from regflow.provenance import provenance
+from regflow.stages.outcome import conclude, done
+
+
+def test_the_processor_is_named_with_its_vector_instructions() -> None:
+    found = processor()
+    assert found["name"] == processor_name() != ""
+    assert found["numpy"].split()
+    assert found["torch"] == torch.backends.cpu.get_cpu_capability()
+    assert processor_told().splitlines()[0] == f"name: {found['name']}"
+
+
+def test_torch_is_not_loaded_to_be_asked() -> None:
+    program = "import sys; from regflow.core.processor import processor as p; print(*p(), 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["name", "numpy", "False"]
+
+
+def test_a_system_that_does_not_tell_gives_the_architecture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "DESCRIBED", tmp_path / "absent")
+    assert processor_name.__wrapped__() != ""
+    (tmp_path / "cpuinfo").write_text("processor\t: 0\nmodel name\t: AMD EPYC 7763\nmodel name\t: other\n")
+    monkeypatch.setattr(module, "DESCRIBED", tmp_path / "cpuinfo")
+    assert processor_name.__wrapped__() == "AMD EPYC 7763"
+
+
+def test_provenance_and_stages_record_it(tmp_path: Path) -> None:
+    write_json(tmp_path / "fixed.json", {"sha256": {"image": "0"}})
+    made = provenance(
+        *(tmp_path / "provenance.json", tmp_path / "config.yaml"),
+        **{"settings": {"seed": 0}, "manifests": [tmp_path / "fixed.json"], "sources": {}},
+    )
+    assert made["processor"] == read_json(tmp_path / "provenance.json")["processor"] == processor()
+    conclude("refine", "one", tmp_path / "out", [], lambda folder: done(Verdict("pass", "nothing")))
+    assert read_json(tmp_path / "out" / "stage.json")["processor"] == processor_name()
