@@ -1,6 +1,7 @@
 """The start of a registration: a rigid, then affine transform, by a gated ladder of methods."""
 
 import logging
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,14 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from regflow.core.errors import RegistrationError
 from regflow.core.gate import Verdict, judge
 from regflow.core.image import Image
 from regflow.core.io.transforms import write_transform
+from regflow.core.local_fit import gain_sigmas, local_fit
 from regflow.core.resample import coarsen, resample_array
 from regflow.core.similarity import normalized_mutual_information
 from regflow.core.transform import Affine, Transform
 from regflow.methods.initialize import METHODS
-from regflow.methods.ladder import Climb, climb
+from regflow.methods.ladder import Climb, Incoming, climb
 from regflow.methods.table import of_kind
 from regflow.stages.outcome import Outcome, conclude, done
 from regflow.stages.working import read_working
@@ -35,10 +38,15 @@ LIMITS: dict[str, dict[str, float]] = {
     "determinant": {"fail_below": 0.3, "fail_above": 3.0},
     "scale_min": {"fail_below": 0.6, "warn_below": 0.75},
     "scale_max": {"fail_above": 1.6, "warn_above": 1.35},
+    "gain_sigmas": {"fail_below": -3.0},
 }
 """What the gate holds a candidate against; the figures are those of :class:`Examiner`. Right brain
 poses, other contrasts and whole heads included, had rival shares of 0.4 to 0.7 and drifts below 2
 percent; a pose 10 degrees off drifts by 13 percent, and one 25 degrees off has shares above 1.7."""
+
+SURE_SIGMAS = 3.0
+"""A candidate that the gate rejects replaces the headers' alignment only with a gain of so many standard
+errors: mutual information of a small field of view full of speckle has maxima that mean nothing."""
 
 
 class Examiner:
@@ -49,7 +57,9 @@ class Examiner:
     climbs to the nearest maximum, in percent of the fixed mask's radius; ``overlap_dice``, of the
     fixed mask and the moving mask brought onto it, where both images were seen (only when both have
     a mask); ``nmi``, normalized mutual information where either mask is, 1 to 2; ``nmi_change``
-    against the start; ``determinant``, ``scale_min`` and ``scale_max`` of the linear part.
+    against the start; ``determinant``, ``scale_min`` and ``scale_max`` of the linear part;
+    ``gain_sigmas``, how much better than at the start the images explain each other within small
+    windows, in standard errors (:mod:`regflow.core.local_fit`; not given where too few windows say).
     """
 
     def __init__(
@@ -64,14 +74,27 @@ class Examiner:
         self._limits = {**LIMITS, **limits}
         self._threads = threads
         self._start = self._similarity(start)
+        self._start_fit = self._local_fit(start)
 
     def __call__(self, transform: Transform) -> tuple[Verdict, float]:
-        """Return the verdict and the similarity of a candidate."""
+        """Return the verdict and the similarity of a candidate.
+
+        Raises:
+            RegistrationError: it mirrors the image, or brings nothing onto the fixed one to compare.
+        """
         from regflow.methods.initialize.rivals import second_thoughts
 
+        if isinstance(transform, Affine) and not np.linalg.det(transform.linear) > 0:
+            raise RegistrationError("the map mirrors the image, which no movement does")
         figures = self._similarity(transform)
         similarity = figures["nmi"]
-        figures["nmi_change"] = similarity - self._start["nmi"]
+        if math.isnan(similarity):
+            raise RegistrationError("the images share no samples there, or one is constant where they do")
+        if not math.isnan(self._start["nmi"]):
+            figures["nmi_change"] = similarity - self._start["nmi"]
+        gain = gain_sigmas(self._start_fit, self._local_fit(transform), self._region)
+        if not math.isnan(gain):
+            figures["gain_sigmas"] = gain
         if isinstance(transform, Affine):
             scales = np.linalg.svd(transform.linear, compute_uv=False)
             figures["determinant"] = float(np.linalg.det(transform.linear))
@@ -81,16 +104,29 @@ class Examiner:
             figures["drift_percent"] = 100 * thoughts.drift / thoughts.radius
         return judge(figures, self._limits), similarity
 
-    def _similarity(self, transform: Transform) -> dict[str, float]:
-        def moved(part: NDArray[Any], outside: float, kind: str = "nearest") -> NDArray[Any]:
-            return resample_array(part, self._moving.grid, self._fixed.grid, transform, kind, outside)
+    @property
+    def _region(self) -> NDArray[np.bool_]:
+        return np.ones(self._fixed.grid.shape, bool) if self._fixed.mask is None else self._fixed.mask
 
-        values = moved(self._moving.channel, float(self._moving.channel.min()), "linear")
+    def _moved(self, transform: Transform) -> NDArray[Any]:
+        values, outside = self._moving.channel, float(self._moving.channel.min())
+        return resample_array(values, self._moving.grid, self._fixed.grid, transform, "linear", outside)
+
+    def _moved_mask(self, mask: NDArray[np.bool_] | None, transform: Transform) -> NDArray[np.bool_]:
+        whole = np.ones(self._moving.grid.shape, dtype=bool) if mask is None else mask
+        return resample_array(whole, self._moving.grid, self._fixed.grid, transform, "nearest", 0.0)
+
+    def _local_fit(self, transform: Transform) -> NDArray[np.float64]:
+        both = self._region & self._moved_mask(self._moving.mask, transform)
+        return local_fit(self._fixed.channel, self._moved(transform), both)
+
+    def _similarity(self, transform: Transform) -> dict[str, float]:
+        values = self._moved(transform)
         region = self._fixed.mask
         figures: dict[str, float] = {}
         if self._moving.mask is not None and region is not None:
-            mask = moved(self._moving.mask, 0.0)
-            seen = moved(np.ones(self._moving.grid.shape, dtype=bool), 0.0)
+            mask = self._moved_mask(self._moving.mask, transform)
+            seen = self._moved_mask(None, transform)
             figures["overlap_dice"] = _dice(region & seen if self._cut else region, mask)
             region = region | mask
         figures["nmi"] = normalized_mutual_information(self._fixed.channel, values, region, bins=32)
@@ -116,9 +152,12 @@ def align(
         seed: of every random choice.
         log_file: where elastix's own log goes, if it runs.
 
+    Returns:
+        The best transform, which may be the headers' own alignment, the method ``header``.
+
     Raises:
-        InputError: an unknown method.
-        RegistrationError: no method gave a transform.
+        SettingError: an unknown method or option.
+        RegistrationError: no method gave a transform, and under the headers' the images share nothing.
     """
     start = Affine.identity(fixed.grid.ndim)
     examine = Examiner(fixed, moving, start, settings.get("gate", {}), threads)
@@ -128,7 +167,7 @@ def align(
         of_kind(METHODS, "volumes"),
         settings["methods"],
         (fixed, moving),
-        start,
+        Incoming(start, "header", _surely_better),
         settings.get("options", {}),
         shared,
         examine,
@@ -159,9 +198,14 @@ def initialize(
         fixed, moving = (read_working(path) for path in prepared)
         found = align(fixed, moving, settings, threads=threads, seed=seed, log_file=folder / "elastix.log")
         write_transform(folder / "transform.h5", found.transform)
-        return done(found.verdict, found.steps, method=found.method)
+        return done(found.verdict, found.steps, method=found.method, kept=found.kept)
 
     return conclude("initialize", sample, output, prepared, work)
+
+
+def _surely_better(candidate: Verdict, header: Verdict) -> bool:
+    """Tell whether local evidence prefers a candidate to the headers, which have a verdict of their own."""
+    return candidate.figures.get("gain_sigmas", 0.0) >= SURE_SIGMAS
 
 
 def _dice(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:

@@ -2,6 +2,7 @@
 
 import importlib
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -20,7 +21,7 @@ from regflow.core.resample import coarsen
 from regflow.core.sampling import sampled
 from regflow.core.similarity import lncc, normalized_mutual_information
 from regflow.core.transform import Composite, DisplacementField, Transform, flatten
-from regflow.methods.ladder import Climb, climb
+from regflow.methods.ladder import Climb, Incoming, climb
 from regflow.methods.refine import METHODS
 from regflow.methods.table import find
 from regflow.stages.outcome import Outcome, conclude, done, read_outcome, timed
@@ -78,21 +79,52 @@ class Examiner:
 
     Figures: ``lncc_change`` and ``nmi_change``, local correlation and normalized mutual information
     inside the fixed mask minus those of the start; ``folding_percent`` of the samples;
-    ``jacobian_min``; ``displacement_max_mm``.
+    ``jacobian_min``; ``displacement_max_mm``; ``inverse_mean_voxels`` and ``inverse_max_voxels``, the
+    error of the deformable part's inverse inside the mask, in samples of its grid.
     """
 
     def __init__(self, fixed: Image, moving: Image, start: Transform, limits: Mapping[str, Any]) -> None:
         spacing = float((np.array(fixed.grid.size) * fixed.grid.spacing).max()) / EXAMINED_ACROSS
         self._fixed, self._moving = coarsen(fixed, spacing), coarsen(moving, spacing)
-        self._limits = {**LIMITS, **limits}
+        self._limits = {**LIMITS, **INVERSE_LIMITS, **limits}
+        self._mask = fixed.mask
         self._start = self._similarity(start)
+        self._inverses: list[tuple[Transform, Transform, dict[str, Any]]] = []
 
     def __call__(self, transform: Transform) -> tuple[Verdict, float]:
-        """Return the verdict and the similarity of a candidate."""
+        """Return the verdict and the similarity of a candidate.
+
+        Raises:
+            RegistrationError: it has no inverse.
+        """
         found = self._similarity(transform)
+        similarity = found["lncc"] + found["nmi"]
         figures = {f"{name}_change": found[name] - self._start[name] for name in found}
         figures.update(_deformation(transform))
-        return judge(figures, self._limits), found["lncc"] + found["nmi"]
+        if judge(figures, self._limits).status != "fail":
+            figures.update(self._inverted(transform)[1])
+        return judge(figures, self._limits), -math.inf if math.isnan(similarity) else similarity
+
+    def inverse_of(self, transform: Transform) -> tuple[Transform, dict[str, Any]]:
+        """Return a candidate's inverse and the record of that step.
+
+        Raises:
+            RegistrationError: there is none.
+        """
+        known = next((item for item in self._inverses if item[0] is transform), None)
+        if known is None:
+            self._inverted(transform)
+            known = self._inverses[-1]
+        return known[1], known[2]
+
+    def _inverted(self, transform: Transform) -> tuple[Transform, dict[str, float]]:
+        steps: list[dict[str, Any]] = []
+        with timed(steps, "inverse") as record:
+            inverse = transform.inverse()
+            figures = _inverse_figures(transform, inverse, self._mask)
+            record.update(figures)
+        self._inverses.append((transform, inverse, steps[0]))
+        return inverse, figures
 
     def _similarity(self, transform: Transform) -> dict[str, float]:
         low = float(self._moving.channel.min())
@@ -124,9 +156,12 @@ def deform(
         log_file: where elastix's own log goes, if it runs.
         answer: what a network has answered for this pair already.
 
+    Returns:
+        The best transform; where no method found better, ``initial`` itself as the method ``initial``.
+
     Raises:
-        InputError: an unknown method.
-        RegistrationError: no method gave a transform, or what it gave has no inverse.
+        SettingError: an unknown method or option.
+        RegistrationError: ``initial`` has no inverse.
     """
     limits = settings.get("gate", {})
     examine = Examiner(fixed, moving, initial, limits)
@@ -136,20 +171,18 @@ def deform(
         METHODS,
         settings["methods"],
         (fixed, moving),
-        initial,
+        Incoming(initial, "initial", _never),
         settings.get("options", {}),
         shared,
         examine,
     )
-    steps = list(found.steps)
-    with timed(steps, "inverse") as record:
-        inverse = found.transform.inverse()
-        figures = _inverse_figures(found.transform, inverse, fixed.mask)
-        record.update(figures)
-    checked = judge({**found.verdict.figures, **figures}, {**INVERSE_LIMITS, **limits})
-    verdict = max(found.verdict, checked, key=lambda item: item.severity)
-    verdict = replace(verdict, figures=checked.figures)
-    return Refined(found.transform, inverse, replace(found, verdict=verdict, steps=steps))
+    inverse, record = examine.inverse_of(found.transform)
+    return Refined(found.transform, inverse, replace(found, steps=[*found.steps, record]))
+
+
+def _never(candidate: Verdict, initial: Verdict) -> bool:
+    """Tell that no rejected candidate is better: the gate compares each with the initial transform."""
+    return False
 
 
 def load_ahead(settings: Mapping[str, Any]) -> None:
@@ -209,7 +242,8 @@ def refine(
         )
         write_transform(folder / "transform.h5", found.forward)
         write_transform(folder / "inverse.h5", found.inverse)
-        return done(found.climb.verdict, found.climb.steps, method=found.climb.method)
+        ladder = found.climb
+        return done(ladder.verdict, ladder.steps, method=ladder.method, kept=ladder.kept)
 
     return conclude("refine", sample, output, [*prepared, initial], work)
 

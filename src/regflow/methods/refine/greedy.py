@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regflow.core.boxes import Box, bounding_box, cut, entire, extended
-from regflow.core.errors import InputError, RegistrationError
+from regflow.core.errors import RegistrationError, SettingError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.resample import resample_array
@@ -50,7 +50,7 @@ def greedy(fixed: Image, moving: Image, initial: Transform, options: Mapping[str
 
     Raises:
         RegistrationError: an image is constant where it counts, or no sample counts.
-        InputError: options of the levels have unequal lengths.
+        SettingError: options of the levels have unequal lengths.
     """
     from regflow.core import fields
 
@@ -109,7 +109,7 @@ def refine_field(
         Float32 voxel field ``(d, *shape)``, components in array order.
 
     Raises:
-        RegistrationError, InputError: as :func:`greedy`.
+        RegistrationError, SettingError: as :func:`greedy`.
     """
     _check_levels(options)
     widths = np.ones(fixed.ndim) if spacing is None else np.asarray(spacing, np.float64) / np.min(spacing)
@@ -162,7 +162,7 @@ def _check_levels(options: Mapping[str, Any]) -> None:
     levels = len(options["shrink"])
     for name in PER_LEVEL:
         if options[name] is not None and len(options[name]) != levels:
-            raise InputError(
+            raise SettingError(
                 f"greedy: option '{name}' has {len(options[name])} values for the {levels} levels of 'shrink'"
             )
 
