@@ -40,6 +40,11 @@ class Climb:
     steps: list[dict[str, Any]]
     kept: bool = False
 
+    @property
+    def details(self) -> dict[str, Any]:
+        """What a stage's record tells beside verdict and steps."""
+        return {"method": self.method, "kept": self.kept}
+
 
 @dataclass(frozen=True)
 class Incoming:

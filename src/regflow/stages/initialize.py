@@ -198,7 +198,7 @@ def initialize(
         fixed, moving = (read_working(path) for path in prepared)
         found = align(fixed, moving, settings, threads=threads, seed=seed, log_file=folder / "elastix.log")
         write_transform(folder / "transform.h5", found.transform)
-        return done(found.verdict, found.steps, method=found.method, kept=found.kept)
+        return done(found.verdict, found.steps, **found.details)
 
     return conclude("initialize", sample, output, prepared, work)
 

@@ -44,6 +44,9 @@ LIMITS: dict[str, dict[str, float]] = {
 }
 """What the gate holds a candidate against; the figures are those of :class:`Examiner`."""
 
+INITIAL = "initial"
+"""Name of the transform that the stage begins with, among its tries."""
+
 INVERSE_LIMITS: dict[str, dict[str, float]] = {
     "inverse_mean_voxels": {"fail_above": 0.5, "warn_above": 0.1},
 }
@@ -157,7 +160,7 @@ def deform(
         answer: what a network has answered for this pair already.
 
     Returns:
-        The best transform; where no method found better, ``initial`` itself as the method ``initial``.
+        The best transform; where no method found better, ``initial`` itself as the method :data:`INITIAL`.
 
     Raises:
         SettingError: an unknown method or option.
@@ -171,7 +174,7 @@ def deform(
         METHODS,
         settings["methods"],
         (fixed, moving),
-        Incoming(initial, "initial", _never),
+        Incoming(initial, INITIAL, _never),
         settings.get("options", {}),
         shared,
         examine,
@@ -243,7 +246,7 @@ def refine(
         write_transform(folder / "transform.h5", found.forward)
         write_transform(folder / "inverse.h5", found.inverse)
         ladder = found.climb
-        return done(ladder.verdict, ladder.steps, method=ladder.method, kept=ladder.kept)
+        return done(ladder.verdict, ladder.steps, **ladder.details)
 
     return conclude("refine", sample, output, [*prepared, initial], work)
 

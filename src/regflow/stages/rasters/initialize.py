@@ -295,7 +295,7 @@ def initialize(
         fixed, moving = (read_overview(path) for path in prepared)
         found = align(fixed, moving, settings, threads=threads, seed=seed)
         write_raster_transform(folder, found.transform, fixed.grid)
-        return done(found.verdict, found.steps, method=found.method, kept=found.kept)
+        return done(found.verdict, found.steps, **found.details)
 
     return conclude("initialize", sample, output, prepared, work)
 

@@ -39,6 +39,9 @@ LIMITS: dict[str, dict[str, float]] = {
 }
 """What the gate holds a candidate against; the figures are those of :class:`Examiner`."""
 
+INITIAL = "initial"
+"""Name of the transform that the stage begins with, among its tries."""
+
 COVER_CELLS = 8
 """Along the longer side of the overlap: a cell with a tie point that counts is covered."""
 
@@ -118,7 +121,7 @@ def refine_scene(
         workers: who works on blocks; None opens ``threads`` threads.
 
     Returns:
-        The best transform; where no method found better, ``initial`` itself as the method ``initial``.
+        The best transform; where no method found better, ``initial`` itself as the method :data:`INITIAL`.
 
     Raises:
         SettingError: an unknown method or option.
@@ -128,14 +131,14 @@ def refine_scene(
     except RegistrationError as error:
         # Without a window that both scenes fill nothing can be refined, nor the start be judged.
         verdict = Verdict("fail", f"the initial transform stands: {error}")
-        return RefinedScene(initial, Climb(initial, "initial", verdict, [], kept=True), None)
+        return RefinedScene(initial, Climb(initial, INITIAL, verdict, [], kept=True), None)
     shared = {"threads": threads, "seed": seed, "keep": examine.kept.append, "workers": workers}
     found = climb(
         "refine",
         of_kind(METHODS, "rasters"),
         settings["methods"],
         (fixed, moving),
-        Incoming(initial, "initial", _never),
+        Incoming(initial, INITIAL, _never),
         settings.get("options", {}),
         shared,
         examine,
@@ -187,7 +190,7 @@ def refine(
         if found.points is not None:
             write_tie_points(folder / "tie_points.gpkg", found.points, fixed.grid, start)
         ladder = found.climb
-        return done(ladder.verdict, ladder.steps, method=ladder.method, kept=ladder.kept)
+        return done(ladder.verdict, ladder.steps, **ladder.details)
 
     return conclude("refine", sample, output, [*prepared, initial], work)
 
