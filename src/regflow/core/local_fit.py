@@ -13,6 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from regflow.core.image import Image
+from regflow.core.resample import coarsen, resample_array
+from regflow.core.transform import Transform
+
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
@@ -67,6 +71,39 @@ def gain_sigmas(before: Array, after: Array, region: Mask) -> float:
     rest = gains - mean * weights
     error = math.sqrt(float((rest**2).sum()) * len(rest) / (len(rest) - 1)) / float(weights.sum())
     return mean / error if error > 0 else 0.0
+
+
+class WindowEvidence:
+    """Compares alignments of one pair with the one it starts from, on coarse copies of its images."""
+
+    def __init__(self, fixed: Image, moving: Image, start: Transform, across: int) -> None:
+        """Prepare the pair.
+
+        Args:
+            fixed: its mask says which samples count; all without.
+            moving: its mask says which samples can be seen; all without.
+            start: from fixed to moving world points.
+            across: samples along the fixed image's longest side; finer images are coarsened.
+        """
+        spacing = float((np.array(fixed.grid.size) * fixed.grid.spacing).max()) / across
+        self._fixed, self._moving = coarsen(fixed, spacing), coarsen(moving, spacing)
+        self._region, self._known = (
+            np.ones(image.grid.shape, bool) if image.mask is None else image.mask
+            for image in (self._fixed, self._moving)
+        )
+        self._start = self._fit(start)
+
+    def figures(self, transform: Transform) -> dict[str, float]:
+        """Return ``gain_sigmas`` of an alignment; nothing where too few windows can tell."""
+        gain = gain_sigmas(self._start, self._fit(transform), self._region)
+        return {} if math.isnan(gain) else {"gain_sigmas": gain}
+
+    def _fit(self, transform: Transform) -> Array:
+        places = self._moving.grid, self._fixed.grid, transform
+        low = float(self._moving.channel.min())
+        moved = resample_array(self._moving.channel, *places, "linear", low)
+        seen = resample_array(self._known, *places, "nearest", 0.0)
+        return local_fit(self._fixed.channel, moved, self._region & seen)
 
 
 class _Windows:

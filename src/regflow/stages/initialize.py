@@ -13,7 +13,7 @@ from regflow.core.errors import RegistrationError
 from regflow.core.gate import Verdict, judge
 from regflow.core.image import Image
 from regflow.core.io.transforms import write_transform
-from regflow.core.local_fit import gain_sigmas, local_fit
+from regflow.core.local_fit import WindowEvidence
 from regflow.core.resample import coarsen, resample_array
 from regflow.core.similarity import normalized_mutual_information
 from regflow.core.transform import Affine, Transform
@@ -44,7 +44,7 @@ LIMITS: dict[str, dict[str, float]] = {
 poses, other contrasts and whole heads included, had rival shares of 0.4 to 0.7 and drifts below 2
 percent; a pose 10 degrees off drifts by 13 percent, and one 25 degrees off has shares above 1.7."""
 
-SURE_SIGMAS = 3.0
+SURE_SIGMAS = 4.0
 """A candidate that the gate rejects replaces the headers' alignment only with a gain of so many standard
 errors: mutual information of a small field of view full of speckle has maxima that mean nothing."""
 
@@ -74,7 +74,7 @@ class Examiner:
         self._limits = {**LIMITS, **limits}
         self._threads = threads
         self._start = self._similarity(start)
-        self._start_fit = self._local_fit(start)
+        self._windows = WindowEvidence(fixed, moving, start, EXAMINED_ACROSS)
 
     def __call__(self, transform: Transform) -> tuple[Verdict, float]:
         """Return the verdict and the similarity of a candidate.
@@ -92,9 +92,7 @@ class Examiner:
             raise RegistrationError("the images share no samples there, or one is constant where they do")
         if not math.isnan(self._start["nmi"]):
             figures["nmi_change"] = similarity - self._start["nmi"]
-        gain = gain_sigmas(self._start_fit, self._local_fit(transform), self._region)
-        if not math.isnan(gain):
-            figures["gain_sigmas"] = gain
+        figures.update(self._windows.figures(transform))
         if isinstance(transform, Affine):
             scales = np.linalg.svd(transform.linear, compute_uv=False)
             figures["determinant"] = float(np.linalg.det(transform.linear))
@@ -104,29 +102,16 @@ class Examiner:
             figures["drift_percent"] = 100 * thoughts.drift / thoughts.radius
         return judge(figures, self._limits), similarity
 
-    @property
-    def _region(self) -> NDArray[np.bool_]:
-        return np.ones(self._fixed.grid.shape, bool) if self._fixed.mask is None else self._fixed.mask
-
-    def _moved(self, transform: Transform) -> NDArray[Any]:
-        values, outside = self._moving.channel, float(self._moving.channel.min())
-        return resample_array(values, self._moving.grid, self._fixed.grid, transform, "linear", outside)
-
-    def _moved_mask(self, mask: NDArray[np.bool_] | None, transform: Transform) -> NDArray[np.bool_]:
-        whole = np.ones(self._moving.grid.shape, dtype=bool) if mask is None else mask
-        return resample_array(whole, self._moving.grid, self._fixed.grid, transform, "nearest", 0.0)
-
-    def _local_fit(self, transform: Transform) -> NDArray[np.float64]:
-        both = self._region & self._moved_mask(self._moving.mask, transform)
-        return local_fit(self._fixed.channel, self._moved(transform), both)
-
     def _similarity(self, transform: Transform) -> dict[str, float]:
-        values = self._moved(transform)
+        def moved(part: NDArray[Any], outside: float, kind: str = "nearest") -> NDArray[Any]:
+            return resample_array(part, self._moving.grid, self._fixed.grid, transform, kind, outside)
+
+        values = moved(self._moving.channel, float(self._moving.channel.min()), "linear")
         region = self._fixed.mask
         figures: dict[str, float] = {}
         if self._moving.mask is not None and region is not None:
-            mask = self._moved_mask(self._moving.mask, transform)
-            seen = self._moved_mask(None, transform)
+            mask = moved(self._moving.mask, 0.0)
+            seen = moved(np.ones(self._moving.grid.shape, dtype=bool), 0.0)
             figures["overlap_dice"] = _dice(region & seen if self._cut else region, mask)
             region = region | mask
         figures["nmi"] = normalized_mutual_information(self._fixed.channel, values, region, bins=32)

@@ -17,6 +17,7 @@ from regflow.core.files import link_or_copy, whole_directory
 from regflow.core.gate import Verdict, judge
 from regflow.core.image import Image
 from regflow.core.io.transforms import read_transform, write_transform
+from regflow.core.local_fit import WindowEvidence
 from regflow.core.resample import coarsen
 from regflow.core.sampling import sampled
 from regflow.core.similarity import lncc, normalized_mutual_information
@@ -35,12 +36,15 @@ log = logging.getLogger(__name__)
 EXAMINED_ACROSS = 112
 """Samples along the fixed image's longest side at which similarities are compared (some 2 mm for a
 head): finer ones take seconds and decide the same."""
+EXPLAINED_ACROSS = 64
+"""The same for how well the images explain each other in windows, which speckle must not fill."""
 
 LIMITS: dict[str, dict[str, float]] = {
     "lncc_change": {"fail_below": -0.01},
     "nmi_change": {"fail_below": -0.01},
     "folding_percent": {"fail_above": 0.5, "warn_above": 0.0},
     "displacement_max_mm": {"warn_above": 60.0},
+    "gain_sigmas": {"fail_below": -3.0},
 }
 """What the gate holds a candidate against; the figures are those of :class:`Examiner`."""
 
@@ -83,7 +87,12 @@ class Examiner:
     Figures: ``lncc_change`` and ``nmi_change``, local correlation and normalized mutual information
     inside the fixed mask minus those of the start; ``folding_percent`` of the samples;
     ``jacobian_min``; ``displacement_max_mm``; ``inverse_mean_voxels`` and ``inverse_max_voxels``, the
-    error of the deformable part's inverse inside the mask, in samples of its grid.
+    error of the deformable part's inverse inside the mask, in samples of its grid; ``gain_sigmas``, how
+    much better than at the start the images explain each other within small windows, in standard errors
+    (:mod:`regflow.core.local_fit`; not given where too few windows say).
+
+    A field has enough freedom to raise the similarity that it climbs on noise alone; the windows' figure
+    is another one, which such a field does not raise.
     """
 
     def __init__(self, fixed: Image, moving: Image, start: Transform, limits: Mapping[str, Any]) -> None:
@@ -92,6 +101,7 @@ class Examiner:
         self._limits = {**LIMITS, **INVERSE_LIMITS, **limits}
         self._mask = fixed.mask
         self._start = self._similarity(start)
+        self._windows = WindowEvidence(fixed, moving, start, EXPLAINED_ACROSS)
         self._inverses: list[tuple[Transform, Transform, dict[str, Any]]] = []
 
     def __call__(self, transform: Transform) -> tuple[Verdict, float]:
@@ -104,6 +114,7 @@ class Examiner:
         similarity = found["lncc"] + found["nmi"]
         figures = {f"{name}_change": found[name] - self._start[name] for name in found}
         figures.update(_deformation(transform))
+        figures.update(self._windows.figures(transform))
         if judge(figures, self._limits).status != "fail":
             figures.update(self._inverted(transform)[1])
         return judge(figures, self._limits), -math.inf if math.isnan(similarity) else similarity
