@@ -20,6 +20,7 @@ from regflow.core.transform import Transform
 from regflow.journal import Journal, Result, cores, refuse_unfit, telling_a_full_disk, writable
 from regflow.presets import merged, preset_settings
 from regflow.samples import Fixed, Sample
+from regflow.stages.outcome import transform_source
 
 if TYPE_CHECKING:
     from regflow.core.landmark_pairs import LandmarkPairs
@@ -71,6 +72,7 @@ def register_pair(
         RegistrationError: no method gave a usable transform.
     """
     from regflow.core.devices import numba_threads
+    from regflow.reporting.sample import source_fact
     from regflow.stages.ingest import examine
 
     target = writable(Path(output), PRODUCTS)
@@ -88,14 +90,16 @@ def register_pair(
         with whole_directory(target) as folder, telling_a_full_disk(folder):
             stored = _write_transforms(folder, pair, pool)
             applied = pool.submit(_apply, folder, moving, originals, pair, settings, journal, stored)
-            facts = [("onto", Path(fixed.image).name), ("preset", preset)]
+            source = transform_source(journal.stages)
+            facts = [("onto", Path(fixed.image).name), ("preset", preset), *source_fact(source)]
             found = _assess(folder, moving, pair, settings, journal, count, facts)
             for job in (*stored, applied):
                 job.result()
             seconds = journal.seconds()
-            told = {"sample": moving.sample, "seconds": seconds, "processor": processor(), **found.quality}
-            write_json(folder / "quality.json", told)
-    return Result(target, pair.forward, found.verdict, found.quality, seconds)
+            made = {"sample": moving.sample, "seconds": seconds, "processor": processor()}
+            quality = {"transform_from": source, **found.quality}
+            write_json(folder / "quality.json", {**made, **quality})
+    return Result(target, pair.forward, found.verdict, quality, seconds)
 
 
 def _assess(
@@ -162,11 +166,12 @@ def _align(
     fixed, moving = (made.image for made in both)
     with journal.stage("initialize") as record:
         start = align(fixed, moving, settings["initialize"], **shared)
-        record.update(verdict=start.verdict.to_dict(), steps=start.steps)
+        record.update(verdict=start.verdict.to_dict(), steps=start.steps, details=start.details)
     with journal.stage("refine") as record:
         refined = deform(fixed, moving, start.transform, settings["refine"], **shared)
-        record.update(verdict=refined.climb.verdict.to_dict(), steps=refined.climb.steps)
-    verdicts = {"initialize": start.verdict, "refine": refined.climb.verdict}
+        ladder = refined.climb
+        record.update(verdict=ladder.verdict.to_dict(), steps=ladder.steps, details=ladder.details)
+    verdicts = {"initialize": start.verdict, "refine": ladder.verdict}
     return Pair(fixed, moving, start.transform, refined.forward, refined.inverse, earlier=verdicts)
 
 

@@ -20,6 +20,7 @@ from regflow.core.transform import Transform
 from regflow.journal import Journal, Result, cores, refuse_unfit, telling_a_full_disk, writable
 from regflow.presets import merged, preset_settings
 from regflow.raster_samples import Nodata, RasterSample
+from regflow.stages.outcome import transform_source
 from regflow.stages.rasters.working import WorkingScene
 
 if TYPE_CHECKING:
@@ -145,14 +146,15 @@ def _align(job: _Job, scenes: tuple[_Prepared, _Prepared]) -> tuple["ScenePair",
     shared: dict[str, Any] = {"threads": job.threads, "seed": job.settings["seed"]}
     with job.journal.stage("initialize") as record:
         start = align(fixed_overview, moving_overview, job.settings["initialize"], **shared)
-        record.update(verdict=start.verdict.to_dict(), steps=start.steps)
+        record.update(verdict=start.verdict.to_dict(), steps=start.steps, details=start.details)
     images = fixed.matched(moving).open(), moving.open()
     with job.journal.stage("refine") as record:
         refined = refine_scene(
             *images, start.transform, job.settings["refine"], workers=job.workers, **shared
         )
-        record.update(verdict=refined.climb.verdict.to_dict(), steps=refined.climb.steps)
-    verdicts = {"initialize": start.verdict, "refine": refined.climb.verdict}
+        ladder = refined.climb
+        record.update(verdict=ladder.verdict.to_dict(), steps=ladder.steps, details=ladder.details)
+    verdicts = {"initialize": start.verdict, "refine": ladder.verdict}
     truth = _truth(job.moving)
     return ScenePair(*images, start.transform, refined.transform, truth, verdicts), refined
 
@@ -219,6 +221,7 @@ def _assess(
     folder: Path, job: _Job, pair: "ScenePair", refined: "RefinedScene", applying: Future[None]
 ) -> tuple[dict[str, Any], Verdict, dict[str, float]]:
     """Measure while the products are written; then write figures and page."""
+    from regflow.reporting.sample import source_fact
     from regflow.stages.rasters.assess import assess_scene, write_check_points
     from regflow.stages.rasters.report import report_scene
 
@@ -235,6 +238,7 @@ def _assess(
         record.update(verdict=found.verdict.to_dict(), steps=found.steps)
     fixed, moving = job.moving.fixed.image, job.moving.moving
     ties = folder / "tie_points.gpkg"
+    source = transform_source(journal.stages)
     with journal.stage("report"):
         report_scene(
             folder / "report.html",
@@ -244,7 +248,7 @@ def _assess(
             stages=journal.stages,
             tie_points=ties if ties.exists() else None,
             settings=job.settings["report"],
-            facts=[("onto", Path(fixed).name)],
+            facts=[("onto", Path(fixed).name), *source_fact(source)],
             provenance=[
                 ("Input files", f"fixed   {fixed}\nmoving  {moving}"),
                 ("Processor", processor_told()),
@@ -253,6 +257,6 @@ def _assess(
     applying.result()
     seconds = journal.seconds()
     made = {"sample": job.moving.sample, "seconds": seconds, "processor": processor()}
-    content = {**made, **found.quality}
+    content = {**made, "transform_from": source, **found.quality}
     write_json(folder / "quality.json", content)
     return content, found.verdict, seconds

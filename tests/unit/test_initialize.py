@@ -83,6 +83,22 @@ def test_the_gate_bounds_scale(mni_4mm, mni6_4mm, right):
     assert verdict.status == "fail"
 
 
+def test_a_mirrored_map_is_never_a_candidate(mni_4mm, mni6_4mm, right):
+    mirror = Affine.from_parts(np.diag([-1.0, 1.0, 1.0]), np.zeros(3), mass(mni_4mm)[0])
+    with pytest.raises(RegistrationError, match="mirrors"):
+        Examiner(mni_4mm, mni6_4mm, right, {})(Affine(right.matrix @ mirror.matrix))
+
+
+def test_headers_that_are_as_good_as_what_is_rejected_stand(mni_4mm):
+    rng = np.random.default_rng(1)
+    noise = Image(rng.normal(size=mni_4mm.data.shape).astype(np.float32), mni_4mm.grid, mni_4mm.mask)
+    found = align(mni_4mm, noise, SETTINGS)
+    assert (found.method, found.kept) == ("header", True)
+    assert found.verdict.status in ("warn", "fail")
+    assert "header, which stands (mutual-information: " in found.verdict.reason
+    np.testing.assert_array_equal(found.transform.matrix, np.eye(4))
+
+
 def test_limits_of_the_settings_replace_the_stage_s_own(mni_4mm, mni6_4mm, right):
     strict = {"nmi": {"fail_below": 1.9}}
     verdict, _ = Examiner(mni_4mm, mni6_4mm, right, strict)(right)

@@ -4,12 +4,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from regflow.core.errors import InputError, RegistrationError
+from regflow.core.errors import InputError, RegistrationError, SettingError
 from regflow.core.gate import Verdict
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Affine, Composite, Homography, Transform, reflects
-from regflow.methods.ladder import climb
+from regflow.methods.ladder import Climb, Incoming, climb
 from regflow.methods.table import Method, find_transform
 
 IMAGE = Image(np.zeros((1, 2, 2, 2), np.float32), Grid.from_geometry((2, 2, 2), (1, 1, 1), (0, 0, 0)))
@@ -27,17 +27,45 @@ def row(function: str, by_mm: float = 0.0) -> Method:
     return Method(f"{__name__}:{function}", "", options={"by_mm": {"default": by_mm, "description": "mm"}})
 
 
-TABLE = {"near": row("shift", 1.0), "far": row("shift", 9.0), "refuse": row("refuse")}
+def reject(fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any]) -> Transform:
+    raise InputError("the image is constant inside its mask")
+
+
+def misread(fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any]) -> Transform:
+    raise SettingError("the option 'by_mm' is no length")
+
+
+def keep(fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any]) -> Transform:
+    return initial
+
+
+TABLE = {
+    "near": row("shift", 1.0),
+    "far": row("shift", 9.0),
+    "refuse": row("refuse"),
+    "reject": row("reject"),
+    "misread": row("misread"),
+    "keep": row("keep"),
+}
 
 
 def examine(transform: Transform) -> tuple[Verdict, float]:
-    miss = abs(float(transform.apply(np.zeros((1, 3)))[0, 0]) - 1.0)
+    place = float(transform.apply(np.zeros((1, 3)))[0, 0])
+    if place > 99:
+        raise RegistrationError("nothing in common")
+    miss = abs(place - 1.0)
     status = "pass" if miss < 0.5 else "warn" if miss < 2 else "fail"
-    return Verdict(status, f"missed by {miss}"), -miss
+    return Verdict(status, f"missed by {miss}", {"miss": miss}), -miss
 
 
-def run(names: list[str], options: Mapping[str, Mapping[str, Any]] | None = None):
-    start = Affine.identity(3)
+def surely(candidate: Verdict, incoming: Verdict) -> bool:
+    return candidate.figures["miss"] < incoming.figures["miss"] - 2
+
+
+def run(
+    names: list[str], options: Mapping[str, Mapping[str, Any]] | None = None, start_mm: float = 0.0
+) -> Climb:
+    start = Incoming(Affine.from_parts(np.eye(3), [start_mm, 0, 0]), "header", surely)
     return climb("refine", TABLE, names, (IMAGE, IMAGE), start, options or {}, {"threads": 1}, examine)
 
 
@@ -59,9 +87,55 @@ def test_when_none_passes_the_best_is_kept_with_its_verdict():
     assert result.verdict.status == "warn"
 
 
-def test_when_all_give_up_every_reason_is_told():
+@pytest.mark.parametrize("refusing", ["refuse", "reject"])
+def test_a_method_that_cannot_leaves_the_next_to_try_whatever_it_says(refusing):
+    result = run([refusing, "near"])
+    assert (result.method, result.kept) == ("near", False)
+    assert [step["state"] for step in result.steps] == ["error", "done"]
+
+
+def test_when_all_give_up_what_there_was_stands_with_every_reason():
+    result = run(["refuse", "reject"])
+    assert (result.method, result.kept, result.verdict.status) == ("header", True, "warn")
+    assert "refuse: the mask is empty; reject: the image is constant" in result.verdict.reason
+    assert result.steps[-1]["name"] == "header"
+    assert result.steps[-1]["verdict"]["figures"]["miss"] == 1
+
+
+def test_what_stands_never_passes():
+    result = run(["refuse"], start_mm=1.0)
+    assert (result.verdict.status, result.kept) == ("warn", True)
+
+
+def test_a_rejected_candidate_gives_way_to_what_the_gate_lets_through():
+    result = run(["far"], start_mm=-0.5)
+    assert (result.method, result.verdict.status) == ("header", "warn")
+    assert "far: missed by 8" in result.verdict.reason
+
+
+@pytest.mark.parametrize(("start_mm", "kept"), [(10.0, True), (20.0, False), (-6.5, True)])
+def test_between_rejected_ones_the_evidence_must_be_better_by_more_than_its_noise(start_mm, kept):
+    result = run(["far"], start_mm=start_mm)
+    assert (result.kept, result.verdict.status) == (kept, "fail")
+
+
+def test_a_method_that_keeps_what_there_was_is_taken_at_its_word():
+    result = run(["keep"], start_mm=1.0)
+    assert (result.method, result.kept, result.verdict.status) == ("keep", True, "pass")
+    assert len(result.steps) == 1
+
+
+def test_where_nothing_can_be_judged_every_reason_is_told():
     with pytest.raises(RegistrationError, match="refuse: the mask is empty"):
-        run(["refuse"])
+        run(["refuse"], start_mm=100.0)
+    assert run(["far"], start_mm=100.0).method == "far"
+
+
+def test_a_wrong_setting_ends_the_ladder():
+    with pytest.raises(SettingError, match="no length"):
+        run(["misread", "near"])
+    with pytest.raises(SettingError, match="near has no option 'by_m'; its options: by_mm"):
+        run(["far", "near"], {"near": {"by_m": 1}})
 
 
 def test_an_unknown_method_is_refused_before_any_runs():

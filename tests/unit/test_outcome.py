@@ -2,7 +2,7 @@ import pytest
 
 from regflow.core.errors import InputError
 from regflow.core.gate import Verdict
-from regflow.stages.outcome import conclude, done, read_outcome, timed
+from regflow.stages.outcome import conclude, done, read_outcome, timed, transform_source
 
 PASS = Verdict("pass", "fine")
 
@@ -46,3 +46,22 @@ def test_a_defect_or_a_full_disk_leaves_no_output(tmp_path):
     with pytest.raises(OSError, match="No space"):
         conclude("apply", "s1", tmp_path / "out" / "s1", [], work)
     assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("kept", "state", "source"),
+    [
+        ((False, False), "done", "refine"),
+        ((True, False), "done", "refine"),
+        ((False, True), "done", "initialize"),
+        ((True, True), "done", "header"),
+        ((False, False), "error", None),
+    ],
+)
+def test_the_source_of_the_transform_is_the_last_stage_that_did_not_hand_on(kept, state, source):
+    records = [
+        {"stage": "preprocess", "state": "done", "details": {}},
+        {"stage": "initialize", "state": "done", "details": {"kept": kept[0]}},
+        {"stage": "refine", "state": state, "details": {"kept": kept[1]}},
+    ]
+    assert transform_source(records) == source

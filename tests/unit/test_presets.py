@@ -5,7 +5,6 @@ import pytest
 
 from regflow import realdata
 from regflow.config import load_config
-from regflow.core.errors import RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Transform, compose
@@ -85,8 +84,10 @@ def test_same_sensor_is_exact_on_like_bands_and_refuses_others(bands):
     moved = image(moved_scene(red, grid, truth, grid, noise=10, seed=2), grid)
     assert rmse_px(register("same-sensor", image(red, grid), moved), truth, grid) < 0.05
     fixed, moving, _ = pair(bands, "thermal to green")
-    with pytest.raises(RegistrationError, match="no method gave a transform"):
-        register("same-sensor", fixed, moving)
+    settings = preset_settings("same-sensor", "rasters")["initialize"]
+    refused = align(fixed, moving, settings, threads=2)
+    assert (refused.kept, refused.verdict.status) == (True, "fail")
+    assert all(step["state"] == "error" for step in refused.steps[:-1])
 
 
 @pytest.mark.slow

@@ -6,16 +6,17 @@ import rasterio
 from raster_files import UTM33, smooth_texture, write_raster
 
 from regflow.config import load_config
-from regflow.core.errors import InputError
+from regflow.core.errors import InputError, RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.io.raster_transforms import read_fixed_grid, read_raster_transform
+from regflow.core.transform import Affine
 from regflow.raster_samples import RasterSample, Reference, Scene
 from regflow.stages.outcome import STAGE_FILE, conclude, read_outcome
 from regflow.stages.rasters.ingest import ingest
-from regflow.stages.rasters.initialize import initialize
+from regflow.stages.rasters.initialize import Examiner, initialize
 from regflow.stages.rasters.preprocess import preprocess
-from regflow.stages.rasters.working import OVERVIEW_FILE, write_overview
+from regflow.stages.rasters.working import OVERVIEW_FILE, read_overview, write_overview
 
 PLACE = np.array([[10.0, 0, 330005], [0, -10, 5822035], [0, 0, 1]])
 GRID = Grid((300, 320), PLACE, UTM33)
@@ -78,6 +79,26 @@ def test_a_hopeless_pair_leaves_its_reason_alone(tmp_path, prepared):
     assert (outcome.state, outcome.verdict.status) == ("error", "fail")
     assert "constant" in outcome.verdict.reason
     assert [path.name for path in (tmp_path / "out").iterdir()] == [STAGE_FILE]
+
+
+def test_between_unrelated_scenes_the_georeference_stands_and_fails(tmp_path, prepared):
+    other = smooth_texture(GRID.shape, 5, 1.5).astype(np.float32)
+    write_overview(f"{prepared[1]}/{OVERVIEW_FILE}", Image(other[None], GRID))
+    outcome = initialize(tmp_path / "out", sample="one", prepared=prepared, settings=SETTINGS)
+    assert (outcome.state, outcome.verdict.status) == ("done", "fail")
+    assert outcome.details == {"method": "header", "kept": True}
+    assert outcome.steps[-1]["name"] == "header"
+    assert "phase-correlation: " in outcome.verdict.reason
+    corner = GRID.to_world([[0, 0], [319, 299]])
+    np.testing.assert_array_equal(read_raster_transform(tmp_path / "out").apply(corner), corner)
+
+
+def test_a_mirrored_map_is_never_a_candidate(prepared):
+    fixed, moving = (read_overview(path) for path in prepared)
+    examine = Examiner(fixed, moving, Affine.identity(2), {})
+    mirrored = Affine.from_parts(np.diag([-1.0, 1.0]), np.zeros(2), GRID.center)
+    with pytest.raises(RegistrationError, match="mirrors"):
+        examine(mirrored)
 
 
 def test_a_pair_whose_scene_failed_before_is_skipped_with_its_reason(tmp_path, prepared):

@@ -77,14 +77,26 @@ def test_every_scheduler_gives_the_same_bytes(tmp_path):
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes(), file
 
 
-def test_a_sample_without_texture_ends_with_its_reason(tmp_path):
+def test_a_sample_without_texture_hands_on_its_start_with_the_reason(tmp_path):
     flat = replace(moving(), data=np.where(moving().mask, 5.0, 0.0).reshape(1, ROWS, COLS).astype(np.float32))
     prepared = prepare(tmp_path / "f", fixed()), prepare(tmp_path / "m", flat)
-    start = initialized(tmp_path / "i", IDENTITY)
+    start = initialized(tmp_path / "i", Affine.from_parts(np.eye(2), [30.0, -20.0]))
     outcome = refine(tmp_path / "out", sample="s", prepared=prepared, initial=start, settings=SETTINGS)
-    assert outcome.state == "error"
+    assert (outcome.state, outcome.verdict.status) == ("done", "warn")
     assert "points could be matched" in outcome.verdict.reason
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["stage.json"]
+    assert outcome.details == {"method": "initial", "kept": True}
+    made = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert made == ["displacement.tif", "stage.json", "transform.json"]
+    handed_on = read_raster_transform(tmp_path / "out").apply([[5e5, 5.79e6]])
+    np.testing.assert_allclose(handed_on, [[5e5 + 30, 5.79e6 - 20]])
+
+
+def test_where_no_window_has_data_the_start_stands_unjudged():
+    blank = replace(moving(), mask=np.zeros((ROWS, COLS), bool))
+    found = refine_scene(fixed(), blank, IDENTITY, SETTINGS)
+    assert found.transform is IDENTITY
+    assert (found.climb.kept, found.climb.verdict.status) == (True, "fail")
+    assert "no valid pixels in common" in found.climb.verdict.reason
 
 
 def test_without_refinement_nothing_changes():

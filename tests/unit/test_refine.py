@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from regflow.core.errors import InputError
+from regflow.core.errors import InputError, RegistrationError
 from regflow.core.gate import Verdict
 from regflow.core.image import Image
 from regflow.core.io.transforms import read_transform, write_transform
@@ -74,11 +74,44 @@ def test_none_keeps_the_affine_transform(pair):
     assert found.climb.verdict.status == "pass"
 
 
-def test_a_deformation_that_is_worse_than_the_start_fails(pair, monkeypatch):
+def refuse(fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any]) -> Transform:
+    raise InputError("the image is constant inside its mask")
+
+
+def test_a_deformation_that_is_worse_than_the_start_is_rejected_and_the_start_stands(pair, monkeypatch):
     fixed, moving, bend = pair
     found = deform(fixed, moving, START, with_field(monkeypatch, -bend.vectors))
-    assert found.climb.verdict.status == "fail"
-    assert "lncc_change" in found.climb.verdict.reason
+    first, last, inverse = found.climb.steps
+    assert first["verdict"]["status"] == "fail"
+    assert "lncc_change" in first["verdict"]["reason"]
+    assert (last["name"], last["verdict"]["figures"]["lncc_change"]) == ("initial", 0)
+    assert inverse["name"] == "inverse"
+    assert found.forward is START
+    assert (found.climb.verdict.status, found.climb.kept) == ("warn", True)
+    assert "initial, which stands (given: lncc_change" in found.climb.verdict.reason
+
+
+def test_a_field_without_an_inverse_gives_way_to_the_next(pair, monkeypatch):
+    fixed, moving, bend = pair
+
+    def impossible(self):
+        raise RegistrationError("the field has no inverse")
+
+    monkeypatch.setattr(DisplacementField, "inverse", impossible)
+    ladder = {"methods": [*with_field(monkeypatch, bend.vectors)["methods"], "none"]}
+    found = deform(fixed, moving, START, ladder)
+    assert [step["name"] for step in found.climb.steps] == ["given", "none", "inverse"]
+    assert found.climb.steps[0]["reason"] == "the field has no inverse"
+    assert found.forward is START
+
+
+def test_what_one_method_cannot_use_leaves_the_next_to_try(pair, monkeypatch):
+    fixed, moving, bend = pair
+    monkeypatch.setitem(METHODS, "refuse", Method(f"{__name__}:refuse", ""))
+    ladder = {"methods": ["refuse", *with_field(monkeypatch, bend.vectors)["methods"]]}
+    found = deform(fixed, moving, START, ladder)
+    assert (found.climb.method, found.climb.verdict.status) == ("given", "pass")
+    assert found.climb.steps[0]["reason"] == "the image is constant inside its mask"
 
 
 def test_folding_fails_and_the_ladder_goes_on(pair, monkeypatch):
@@ -135,6 +168,18 @@ def test_the_stage_leaves_composites_that_simpleitk_reads(tmp_path, folders, pai
     back = sitk.ReadTransform(str(tmp_path / "out" / "inverse.h5"))
     returned = np.array([back.TransformPoint(point) for point in there])
     assert np.linalg.norm(returned - points, axis=1).mean() < 0.4
+
+
+def test_where_every_method_fails_the_stage_hands_on_the_start(tmp_path, folders, monkeypatch):
+    monkeypatch.setitem(METHODS, "refuse", Method(f"{__name__}:refuse", ""))
+    prepared, initial = folders
+    settings = {"methods": ["refuse"]}
+    outcome = refine(tmp_path / "out", sample="one", prepared=prepared, initial=initial, settings=settings)
+    assert (outcome.state, outcome.verdict.status) == ("done", "warn")
+    assert outcome.details == {"method": "initial", "kept": True}
+    point = np.array([[10.0, -20.0, 5.0]])
+    for name in ("transform.h5", "inverse.h5"):
+        np.testing.assert_allclose(read_transform(tmp_path / "out" / name).apply(point), point)
 
 
 def test_after_a_failed_start_the_sample_is_skipped_with_its_reason(tmp_path, folders):

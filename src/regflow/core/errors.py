@@ -1,8 +1,12 @@
-"""The two ways a sample can fail for a reason worth one sentence."""
+"""The ways a sample can fail for a reason worth one sentence."""
 
 
 class InputError(ValueError):
     """The user's file, table row or setting is wrong; the message says which and what to do."""
+
+
+class SettingError(InputError):
+    """A setting of the configuration is wrong, for whatever images; no other method is tried."""
 
 
 class RegistrationError(RuntimeError):

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regflow.core.boxes import bounding_box, cut
-from regflow.core.errors import InputError, RegistrationError
+from regflow.core.errors import RegistrationError, SettingError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.io.transforms import read_transform
@@ -54,7 +54,7 @@ def run_elastix(
         grid: where a transform that is not linear is sampled as a displacement field.
 
     Raises:
-        InputError: a parameter file is missing.
+        SettingError: a parameter file is missing.
         RegistrationError: elastix failed; the last error of its log is quoted.
     """
     fixed, moving = _cropped(fixed), _cropped(moving)
@@ -152,7 +152,7 @@ def _parameters(itk: Any, maps: Sequence[str | Path], changes: Mapping[str, Any]
     for number, name in enumerate(maps):
         path = Path(name) if Path(name).suffix else MAPS / f"{name}.txt"
         if not path.is_file():
-            raise InputError(f"initialize.options.elastix.maps: {path} is not there; name an elastix file")
+            raise SettingError(f"initialize.options.elastix.maps: {path} is not there; name an elastix file")
         parameters.AddParameterFile(str(path))
         for key, value in changes.items():
             if parameters.HasParameter(number, key):

@@ -4,28 +4,61 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from regflow.core.errors import RegistrationError
+from regflow.core.errors import InputError, RegistrationError, SettingError
 from regflow.core.gate import Verdict
 from regflow.core.image import Image
 from regflow.core.transform import Transform
-from regflow.methods.table import Method, find, find_transform
+from regflow.methods.table import Method, check_options, find, find_transform
 
 log = logging.getLogger(__name__)
 
 Examine = Callable[[Transform], tuple[Verdict, float]]
-"""Gives a candidate's verdict and its similarity, higher is better."""
+"""Gives a candidate's verdict and its similarity, higher is better; RegistrationError where it cannot."""
+
+Surpasses = Callable[[Verdict, Verdict], bool]
+"""Tells from two verdicts' figures whether the first has the better evidence, by more than its noise."""
 
 
 @dataclass(frozen=True)
 class Climb:
-    """What a ladder came to: the transform, who made it, the gate's verdict, and every try."""
+    """What a ladder came to: the transform, who made it, the gate's verdict, and every try.
+
+    Attributes:
+        transform: the best.
+        method: its maker; of the transform that the stage began with, that one's name.
+        verdict: the gate's.
+        steps: one record per try.
+        kept: the transform is the one that the stage began with.
+    """
 
     transform: Transform
     method: str
     verdict: Verdict
     steps: list[dict[str, Any]]
+    kept: bool = False
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """What a stage's record tells beside verdict and steps."""
+        return {"method": self.method, "kept": self.kept}
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """The transform that a stage begins with: a hypothesis like those of the methods.
+
+    Attributes:
+        transform: from fixed to moving world points.
+        name: of its step.
+        surpassed: whether a candidate that the gate rejects is nevertheless the better one.
+    """
+
+    transform: Transform
+    name: str
+    surpassed: Surpasses
 
 
 def climb(
@@ -33,54 +66,139 @@ def climb(
     table: Mapping[str, Method],
     names: Sequence[str],
     pair: tuple[Image, Image],
-    initial: Transform,
+    incoming: Incoming,
     options: Mapping[str, Mapping[str, Any]],
     shared: Mapping[str, Any],
     examine: Examine,
 ) -> Climb:
-    """Run methods in order until the gate passes one; keep the best when none passes.
+    """Run methods in order until the gate passes one; where it rejects all, the incoming one may stand.
+
+    A method that cannot do it, whatever it says about the images, leaves the next one to try. Where no
+    candidate gets through the gate, the incoming transform is judged like them. It stands, with the
+    verdict ``warn`` or ``fail``, unless the gate rejects it too and a candidate surpasses it.
 
     Args:
         stage: ``initialize`` or ``refine``, for messages.
         table: the stage's methods.
         names: the ladder, first choice first.
         pair: the fixed and the moving image.
-        initial: the transform to start from.
+        incoming: the transform to start from.
         options: each method's own options by method name; missing ones take their defaults.
         shared: options every method gets: ``threads``, ``seed`` and, for methods that keep the
             log of a tool, ``log``.
         examine: the gate.
 
     Raises:
-        InputError: an unknown method.
-        RegistrationError: every method failed to give a transform; all reasons are named.
+        SettingError: an unknown method or option.
+        RegistrationError: no method gave a transform and the incoming one cannot be judged, because
+            the images have nothing in common under it; all reasons are named.
     """
     methods = [(name, find(table, name, stage)) for name in names]
-    best: Climb | None = None
-    best_rank: tuple[int, float] | None = None
-    steps: list[dict[str, Any]] = []
     for name, method in methods:
+        check_options(name, method, options.get(name, {}), stage)
+    tries = _Tries(stage, examine)
+    for name, method in methods:
+        completed = {**method.complete(options.get(name, {})), **shared}
+        if tries.run(name, partial(_made, method, pair, incoming.transform, completed)):
+            break
+    best = tries.best
+    if best is not None and (best.verdict.status != "fail" or best.transform is incoming.transform):
+        return _concluded(best, tries, incoming)
+    tried = len(tries.steps)
+    held = tries.judge(incoming.name, incoming.transform)
+    reasons = _reasons(tries.steps[:tried])
+    if held is None and best is None:
+        raise RegistrationError(f"{stage}: no method gave a transform ({reasons})")
+    if held is None or (best is not None and _rejected_twice(held, best, incoming)):
+        assert best is not None
+        return _concluded(best, tries, incoming)
+    verdict = _standing(held.verdict, incoming.name, reasons)
+    log.warning("%s: %s", stage, verdict.reason)
+    return _concluded(_Candidate(held.transform, held.name, verdict, held.similarity), tries, incoming)
+
+
+def _made(
+    method: Method, pair: tuple[Image, Image], initial: Transform, options: Mapping[str, Any]
+) -> Transform:
+    return find_transform(method, *pair, initial, options)
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A transform and what the gate says of it."""
+
+    transform: Transform
+    name: str
+    verdict: Verdict
+    similarity: float
+
+    @property
+    def rank(self) -> tuple[int, float]:
+        return -self.verdict.severity, self.similarity
+
+
+class _Tries:
+    """Runs and judges, and keeps the record of it and the best candidate."""
+
+    def __init__(self, stage: str, examine: Examine) -> None:
+        self.best: _Candidate | None = None
+        self.steps: list[dict[str, Any]] = []
+        self._stage = stage
+        self._examine = examine
+
+    def run(self, name: str, make: Callable[[], Transform]) -> bool:
+        """Run a method and judge what it gives; tell whether it passed."""
+        found = self._attempt(name, make)
+        if found is None:
+            return False
+        if self.best is None or found.rank > self.best.rank:
+            self.best = found
+        return found.verdict.status == "pass"
+
+    def judge(self, name: str, transform: Transform) -> _Candidate | None:
+        """Judge a transform that no method made; None where it cannot be judged."""
+        return self._attempt(name, lambda: transform)
+
+    def _attempt(self, name: str, make: Callable[[], Transform]) -> _Candidate | None:
         started = time.perf_counter()
         step: dict[str, Any] = {"name": name}
-        steps.append(step)
+        self.steps.append(step)
         try:
-            chosen = {**method.complete(options.get(name, {})), **shared}
-            transform = find_transform(method, *pair, initial, chosen)
-            verdict, similarity = examine(transform)
-        except RegistrationError as error:
+            transform = make()
+            verdict, similarity = self._examine(transform)
+        except SettingError:
+            raise
+        except (InputError, RegistrationError) as error:
             step.update(seconds=time.perf_counter() - started, state="error", reason=str(error))
-            log.warning("%s: %s gave up: %s", stage, name, error)
-            continue
+            log.warning("%s: %s gave up: %s", self._stage, name, error)
+            return None
         step.update(seconds=time.perf_counter() - started, state="done", verdict=verdict.to_dict())
-        log.info("%s: %s is %s: %s", stage, name, verdict.status, verdict.reason)
-        rank = (-verdict.severity, similarity)
-        if best_rank is None or rank > best_rank:
-            best, best_rank = Climb(transform, name, verdict, steps), rank
-        if verdict.status == "pass":
-            break
-    if best is None:
-        reasons = "; ".join(
-            f"{step['name']}: {step['reason'].removeprefix(step['name'] + ': ')}" for step in steps
-        )
-        raise RegistrationError(f"{stage}: no method gave a transform ({reasons})")
-    return best
+        log.info("%s: %s is %s: %s", self._stage, name, verdict.status, verdict.reason)
+        return _Candidate(transform, name, verdict, similarity)
+
+
+def _concluded(chosen: _Candidate, tries: _Tries, incoming: Incoming) -> Climb:
+    kept = chosen.transform is incoming.transform
+    return Climb(chosen.transform, chosen.name, chosen.verdict, tries.steps, kept)
+
+
+def _rejected_twice(held: _Candidate, best: _Candidate, incoming: Incoming) -> bool:
+    """Tell whether the gate rejects the incoming transform, too, and a candidate surpasses it."""
+    return held.verdict.status == "fail" and incoming.surpassed(best.verdict, held.verdict)
+
+
+def _standing(judged: Verdict, name: str, reasons: str) -> Verdict:
+    """Return the verdict of an incoming transform that stands: never ``pass``."""
+    stands = f"no method found better than {name}, which stands ({reasons})"
+    if judged.status == "pass":
+        return Verdict("warn", stands, judged.figures)
+    return Verdict(judged.status, f"{judged.reason}; {stands}", judged.figures)
+
+
+def _reasons(steps: Sequence[Mapping[str, Any]]) -> str:
+    """Tell why each of the methods that were tried came to nothing."""
+    told = []
+    for step in steps:
+        reason = step["reason"] if step["state"] == "error" else step["verdict"]["reason"]
+        told.append(f"{step['name']}: {reason.removeprefix(step['name'] + ': ')}")
+    return "; ".join(told)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from regflow.core.errors import InputError, RegistrationError
+from regflow.core.errors import RegistrationError, SettingError
 from regflow.core.image import Image
 from regflow.core.transform import Transform, reflects
 
@@ -40,7 +40,7 @@ class Method:
         return run
 
     def complete(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the options with defaults filled in for what is not given."""
+        """Return the options with defaults filled in for what is not given; see :func:`check_options`."""
         defaults = {key: schema["default"] for key, schema in self.options.items()}
         return {**defaults, **given}
 
@@ -87,7 +87,7 @@ def find(table: Mapping[str, Method], name: str, stage: str) -> Method:
     """Return a method by name.
 
     Raises:
-        InputError: the table has no such method; the message names the nearest one.
+        SettingError: the table has no such method; the message names the nearest one.
     """
     from difflib import get_close_matches
 
@@ -95,4 +95,16 @@ def find(table: Mapping[str, Method], name: str, stage: str) -> Method:
         return table[name]
     near = get_close_matches(name, table, n=1, cutoff=0.0)[0]
     known = ", ".join(sorted(table))
-    raise InputError(f"{stage}: unknown method '{name}'; did you mean '{near}'? Known methods: {known}")
+    raise SettingError(f"{stage}: unknown method '{name}'; did you mean '{near}'? Known methods: {known}")
+
+
+def check_options(name: str, method: Method, given: Mapping[str, Any], stage: str) -> None:
+    """Refuse options that a method does not have.
+
+    Raises:
+        SettingError: one of them is unknown; the message names it and those there are.
+    """
+    unknown = sorted(set(given) - set(method.options))
+    if unknown:
+        known = ", ".join(method.options) or "none"
+        raise SettingError(f"{stage}: {name} has no option '{unknown[0]}'; its options: {known}")

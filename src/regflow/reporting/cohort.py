@@ -10,7 +10,7 @@ from regflow.metrics.catalog import STAGES, VOLUMES, Catalog
 from regflow.reporting.charts import Dot, strips
 from regflow.reporting.methods_text import methods_text
 from regflow.reporting.render import WORDS, render
-from regflow.reporting.sample import STAGE_COLORS, clock, duration, sentence
+from regflow.reporting.sample import SOURCES, STAGE_COLORS, clock, duration, sentence
 
 Row = Mapping[str, Any]
 
@@ -100,12 +100,19 @@ def _sample(
         "rank": ORDER.index(status_of(row)),
         "reason": sentence(str(row["reason"])),
         "outliers": outlier_titles(row, catalog),
+        "source": _source(row),
         "link": links.get(row["sample"]),
         "thumbnail": thumbnails.get(row["sample"]),
         "group": row.get("group") or "",
         "seconds": _seconds(row),
         "time": duration(_seconds(row)),
     }
+
+
+def _source(row: Row) -> str:
+    """Return from which stage's transform a sample's products come, where it is not the last one's."""
+    source = row.get("transform_from")
+    return f"Products by {SOURCES[source]}." if source and source != "refine" else ""
 
 
 def outlier_titles(row: Row, catalog: Catalog = VOLUMES) -> str:

@@ -35,6 +35,12 @@ STAGE_COLORS = {
     "detect": "#b58a1b",
     "report": "#7d8a4e",
 }
+SOURCES = {
+    "refine": "refine, the last stage",
+    "initialize": "initialize; no deformation on top of it was found or asked for",
+    "header": "the headers or the georeference; no better alignment was found or asked for",
+}
+"""Where the transform of the products may come from, in words."""
 SKIPPED = "an earlier stage could not be done"
 SHORT_NAMES = {"fixed": "Fixed", "start": "Start", "initialize": "Affine", "refine": "Warped"}
 MODES = (
@@ -137,6 +143,11 @@ def duration(seconds: float | None) -> str:
     if seconds < 60:
         return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.1f} s"
     return f"{int(seconds) // 60} min {int(seconds) % 60} s"
+
+
+def source_fact(source: str | None) -> list[tuple[str, str]]:
+    """Return the line that says where the products' transform comes from, of :data:`SOURCES`."""
+    return [] if source is None else [("transform by", SOURCES[source])]
 
 
 def sentence(reason: str) -> str:

@@ -31,7 +31,7 @@ from regflow.metrics.distances import (
 )
 from regflow.metrics.structures import measure_structures
 from regflow.stages import evidence
-from regflow.stages.outcome import STAGE_FILE, Outcome, conclude, done, read_outcome, timed
+from regflow.stages.outcome import STAGE_FILE, Outcome, conclude, done, read_outcome, timed, transform_source
 from regflow.stages.working import read_working
 
 log = logging.getLogger(__name__)
@@ -209,7 +209,8 @@ def assess(
         pair = read_pair(manifests, prepared, initial, refined)
         found = assess_pair(pair, settings, threads=threads)
         before = stage_records(prepared, initial, refined, applied)
-        write_json(folder / "quality.json", {"sample": sample, **found.quality, "stages": before})
+        content = {"sample": sample, "transform_from": transform_source(before), **found.quality}
+        write_json(folder / "quality.json", {**content, "stages": before})
         write_volume(folder / "jacobian.nii.gz", found.determinant, pair.fixed.grid)
         return done(found.verdict, found.steps)
 

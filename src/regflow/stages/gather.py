@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 OUTLIER_SCORE = 3.5
 """Robust score beyond which a sample stands apart (Iglewicz and Hoaglin, 1993)."""
 
-VERDICT_COLUMNS = ("state", "status", "reason", "outliers")
+VERDICT_COLUMNS = ("state", "status", "reason", "outliers", "transform_from")
 TEXT_COLUMNS = frozenset(("sample", "fixed", *stated("volumes"), *stated("rasters"), *VERDICT_COLUMNS))
 """The columns of text; every other column of the samples' table is a number."""
 LABEL_COLUMNS = ("sample", "label", "fixed_ml")
@@ -124,6 +124,7 @@ def _read(folder: Path, subject: Mapping[str, Any], words: Sequence[str]) -> tup
     if outcome.state != "done":
         return row, []
     quality = read_json(folder / "quality.json")
+    row["transform_from"] = quality.get("transform_from")
     row |= {name: _number(value) for name, value in quality["figures"].items()}
     # The fixed image is prepared once for the cohort, so its seconds are no sample's.
     own = [record for record in quality["stages"] if record.get("title") != "preprocess (fixed)"]

@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from regflow.core.errors import RegistrationError
 from regflow.core.gate import Verdict, changes, judge
 from regflow.core.image import Image
 from regflow.core.io.transforms import write_transform
+from regflow.core.local_fit import WindowEvidence
 from regflow.core.resample import coarsen, resample_array
 from regflow.core.similarity import normalized_mutual_information
 from regflow.core.transform import Affine, Transform
 from regflow.methods.initialize import METHODS
-from regflow.methods.ladder import Climb, climb
+from regflow.methods.ladder import Climb, Incoming, climb
 from regflow.methods.table import of_kind
 from regflow.stages.outcome import Outcome, conclude, done
 from regflow.stages.working import read_working
@@ -36,11 +38,16 @@ LIMITS: dict[str, dict[str, float]] = {
     "determinant": {"fail_below": 0.3, "fail_above": 3.0},
     "scale_min": {"fail_below": 0.6, "warn_below": 0.75},
     "scale_max": {"fail_above": 1.6, "warn_above": 1.35},
+    "gain_sigmas": {"fail_below": -3.0},
 }
 """What the gate holds a candidate against; the figures are those of :class:`Examiner`, sizes relative to
 the change of size that both masks show. Right brain
 poses, other contrasts and whole heads included, had rival shares of 0.4 to 0.7 and drifts below 2
 percent; a pose 10 degrees off drifts by 13 percent, and one 25 degrees off has shares above 1.7."""
+
+SURE_SIGMAS = 4.0
+"""A candidate that the gate rejects replaces the headers' alignment only with a gain of so many standard
+errors: mutual information of a small field of view full of speckle has maxima that mean nothing."""
 
 
 SIZES_AGREE = 1.5
@@ -55,9 +62,11 @@ class Examiner:
     climbs to the nearest maximum, in percent of the fixed mask's radius; ``overlap_dice``, of the
     fixed mask and the moving mask brought onto it, where both images were seen (only when both have
     a mask); ``nmi``, normalized mutual information where either mask is, 1 to 2; ``nmi_change``
-    against the start, where nothing in common counts as 1; ``size_change``, the change of volume that both
+    against the start, where there was anything to compare; ``size_change``, the change of volume that both
     masks show where a candidate agrees with it, else 1; ``determinant``, ``scale_min`` and ``scale_max`` of
-    the linear part in its units: a child's brain is as much smaller than an atlas as its mask says.
+    the linear part in its units: a child's brain is as much smaller than an atlas as its mask says;
+    ``gain_sigmas``, how much better than at the start the images explain each other within small
+    windows, in standard errors (:mod:`regflow.core.local_fit`; not given where too few windows say).
     """
 
     def __init__(
@@ -74,14 +83,24 @@ class Examiner:
         self._limits = {**LIMITS, **limits}
         self._threads = threads
         self._start = self._similarity(start)
+        self._windows = WindowEvidence(fixed, moving, start, EXAMINED_ACROSS)
 
     def __call__(self, transform: Transform) -> tuple[Verdict, float]:
-        """Return the verdict and the similarity of a candidate."""
+        """Return the verdict and the similarity of a candidate.
+
+        Raises:
+            RegistrationError: it mirrors the image, or brings nothing onto the fixed one to compare.
+        """
         from regflow.methods.initialize.rivals import second_thoughts
 
+        if isinstance(transform, Affine) and not np.linalg.det(transform.linear) > 0:
+            raise RegistrationError("the map mirrors the image, which no movement does")
         figures = self._similarity(transform)
         similarity = figures["nmi"]
+        if math.isnan(similarity):
+            raise RegistrationError("the images share no samples there, or one is constant where they do")
         figures |= changes({"nmi": similarity}, self._start)
+        figures.update(self._windows.figures(transform))
         if isinstance(transform, Affine):
             figures.update(self._sizes(transform.linear))
             thoughts = second_thoughts(self._fixed, self._moving, transform, self._threads)
@@ -113,9 +132,7 @@ class Examiner:
             seen = moved(np.ones(self._moving.grid.shape, dtype=bool), 0.0)
             figures["overlap_dice"] = _dice(region & seen if self._cut else region, mask)
             region = region | mask
-        nmi = normalized_mutual_information(self._fixed.channel, values, region, bins=32)
-        # Images that have nothing in common, as before a far shift, tell nothing of each other.
-        figures["nmi"] = 1.0 if math.isnan(nmi) else nmi
+        figures["nmi"] = normalized_mutual_information(self._fixed.channel, values, region, bins=32)
         return figures
 
 
@@ -138,9 +155,12 @@ def align(
         seed: of every random choice.
         log_file: where elastix's own log goes, if it runs.
 
+    Returns:
+        The best transform, which may be the headers' own alignment, the method ``header``.
+
     Raises:
-        InputError: an unknown method.
-        RegistrationError: no method gave a transform.
+        SettingError: an unknown method or option.
+        RegistrationError: no method gave a transform, and under the headers' the images share nothing.
     """
     start = Affine.identity(fixed.grid.ndim)
     examine = Examiner(fixed, moving, start, settings.get("gate", {}), threads)
@@ -150,7 +170,7 @@ def align(
         of_kind(METHODS, "volumes"),
         settings["methods"],
         (fixed, moving),
-        start,
+        Incoming(start, "header", _surely_better),
         settings.get("options", {}),
         shared,
         examine,
@@ -181,9 +201,14 @@ def initialize(
         fixed, moving = (read_working(path) for path in prepared)
         found = align(fixed, moving, settings, threads=threads, seed=seed, log_file=folder / "elastix.log")
         write_transform(folder / "transform.h5", found.transform)
-        return done(found.verdict, found.steps, method=found.method)
+        return done(found.verdict, found.steps, **found.details)
 
     return conclude("initialize", sample, output, prepared, work)
+
+
+def _surely_better(candidate: Verdict, header: Verdict) -> bool:
+    """Tell whether local evidence prefers a candidate to the headers, which have a verdict of their own."""
+    return candidate.figures.get("gain_sigmas", 0.0) >= SURE_SIGMAS
 
 
 def _dice(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -80,6 +80,24 @@ def conclude(
     with whole_directory(output) as folder:
         _write(folder, stage, sample, outcome, time.perf_counter() - started)
     return outcome
+
+
+def transform_source(records: Iterable[Mapping[str, Any]]) -> str | None:
+    """Return where the products' transform comes from; None where there is none.
+
+    ``refine``, ``initialize``, or ``header`` for the headers' or the georeference's own alignment.
+
+    Args:
+        records: contents of the stages' ``stage.json``; ``details.kept`` tells that a stage handed on
+            what it began with.
+    """
+    ended = {record["stage"]: record for record in records if record["state"] == "done"}
+    if "refine" not in ended:
+        return None
+    kept = {stage: bool(record.get("details", {}).get("kept")) for stage, record in ended.items()}
+    if not kept["refine"]:
+        return "refine"
+    return "header" if kept.get("initialize") else "initialize"
 
 
 @contextmanager

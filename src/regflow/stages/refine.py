@@ -2,6 +2,7 @@
 
 import importlib
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -16,11 +17,12 @@ from regflow.core.files import link_or_copy, whole_directory
 from regflow.core.gate import Verdict, changes, judge
 from regflow.core.image import Image
 from regflow.core.io.transforms import read_transform, write_transform
+from regflow.core.local_fit import WindowEvidence
 from regflow.core.resample import coarsen
 from regflow.core.sampling import sampled
 from regflow.core.similarity import lncc, normalized_mutual_information
 from regflow.core.transform import Composite, DisplacementField, Transform, flatten
-from regflow.methods.ladder import Climb, climb
+from regflow.methods.ladder import Climb, Incoming, climb
 from regflow.methods.refine import METHODS
 from regflow.methods.table import find
 from regflow.stages.outcome import Outcome, conclude, done, read_outcome, timed
@@ -34,14 +36,20 @@ log = logging.getLogger(__name__)
 EXAMINED_ACROSS = 112
 """Samples along the fixed image's longest side at which similarities are compared (some 2 mm for a
 head): finer ones take seconds and decide the same."""
+EXPLAINED_ACROSS = 64
+"""The same for how well the images explain each other in windows, which speckle must not fill."""
 
 LIMITS: dict[str, dict[str, float]] = {
     "lncc_change": {"fail_below": -0.01},
     "nmi_change": {"fail_below": -0.01},
     "folding_percent": {"fail_above": 0.5, "warn_above": 0.0},
     "displacement_max_mm": {"warn_above": 60.0},
+    "gain_sigmas": {"fail_below": -3.0},
 }
 """What the gate holds a candidate against; the figures are those of :class:`Examiner`."""
+
+INITIAL = "initial"
+"""Name of the transform that the stage begins with, among its tries."""
 
 INVERSE_LIMITS: dict[str, dict[str, float]] = {
     "inverse_mean_voxels": {"fail_above": 0.5, "warn_above": 0.1},
@@ -78,21 +86,59 @@ class Examiner:
 
     Figures: ``lncc_change`` and ``nmi_change``, local correlation and normalized mutual information
     inside the fixed mask minus those of the start; ``folding_percent`` of the samples;
-    ``jacobian_min``; ``displacement_max_mm``.
+    ``jacobian_min``; ``displacement_max_mm``; ``inverse_mean_voxels`` and ``inverse_max_voxels``, the
+    error of the deformable part's inverse inside the mask, in samples of its grid; ``gain_sigmas``, how
+    much better than at the start the images explain each other within small windows, in standard errors
+    (:mod:`regflow.core.local_fit`; not given where too few windows say).
+
+    A field has enough freedom to raise the similarity that it climbs on noise alone; the windows' figure
+    is another one, which such a field does not raise.
     """
 
     def __init__(self, fixed: Image, moving: Image, start: Transform, limits: Mapping[str, Any]) -> None:
         spacing = float((np.array(fixed.grid.size) * fixed.grid.spacing).max()) / EXAMINED_ACROSS
         self._fixed, self._moving = coarsen(fixed, spacing), coarsen(moving, spacing)
-        self._limits = {**LIMITS, **limits}
+        self._limits = {**LIMITS, **INVERSE_LIMITS, **limits}
+        self._mask = fixed.mask
         self._start = self._similarity(start)
+        self._windows = WindowEvidence(fixed, moving, start, EXPLAINED_ACROSS)
+        self._inverses: list[tuple[Transform, Transform, dict[str, Any]]] = []
 
     def __call__(self, transform: Transform) -> tuple[Verdict, float]:
-        """Return the verdict and the similarity of a candidate."""
+        """Return the verdict and the similarity of a candidate.
+
+        Raises:
+            RegistrationError: it has no inverse.
+        """
         found = self._similarity(transform)
+        similarity = found["lncc"] + found["nmi"]
         figures = changes(found, self._start)
         figures.update(_deformation(transform))
-        return judge(figures, self._limits), found["lncc"] + found["nmi"]
+        figures.update(self._windows.figures(transform))
+        if judge(figures, self._limits).status != "fail":
+            figures.update(self._inverted(transform)[1])
+        return judge(figures, self._limits), -math.inf if math.isnan(similarity) else similarity
+
+    def inverse_of(self, transform: Transform) -> tuple[Transform, dict[str, Any]]:
+        """Return a candidate's inverse and the record of that step.
+
+        Raises:
+            RegistrationError: there is none.
+        """
+        known = next((item for item in self._inverses if item[0] is transform), None)
+        if known is None:
+            self._inverted(transform)
+            known = self._inverses[-1]
+        return known[1], known[2]
+
+    def _inverted(self, transform: Transform) -> tuple[Transform, dict[str, float]]:
+        steps: list[dict[str, Any]] = []
+        with timed(steps, "inverse") as record:
+            inverse = transform.inverse()
+            figures = _inverse_figures(transform, inverse, self._mask)
+            record.update(figures)
+        self._inverses.append((transform, inverse, steps[0]))
+        return inverse, figures
 
     def _similarity(self, transform: Transform) -> dict[str, float]:
         low = float(self._moving.channel.min())
@@ -124,9 +170,12 @@ def deform(
         log_file: where elastix's own log goes, if it runs.
         answer: what a network has answered for this pair already.
 
+    Returns:
+        The best transform; where no method found better, ``initial`` itself as the method :data:`INITIAL`.
+
     Raises:
-        InputError: an unknown method.
-        RegistrationError: no method gave a transform, or what it gave has no inverse.
+        SettingError: an unknown method or option.
+        RegistrationError: ``initial`` has no inverse.
     """
     limits = settings.get("gate", {})
     examine = Examiner(fixed, moving, initial, limits)
@@ -136,20 +185,18 @@ def deform(
         METHODS,
         settings["methods"],
         (fixed, moving),
-        initial,
+        Incoming(initial, INITIAL, _never),
         settings.get("options", {}),
         shared,
         examine,
     )
-    steps = list(found.steps)
-    with timed(steps, "inverse") as record:
-        inverse = found.transform.inverse()
-        figures = _inverse_figures(found.transform, inverse, fixed.mask)
-        record.update(figures)
-    checked = judge({**found.verdict.figures, **figures}, {**INVERSE_LIMITS, **limits})
-    verdict = max(found.verdict, checked, key=lambda item: item.severity)
-    verdict = replace(verdict, figures=checked.figures)
-    return Refined(found.transform, inverse, replace(found, verdict=verdict, steps=steps))
+    inverse, record = examine.inverse_of(found.transform)
+    return Refined(found.transform, inverse, replace(found, steps=[*found.steps, record]))
+
+
+def _never(candidate: Verdict, initial: Verdict) -> bool:
+    """Tell that no rejected candidate is better: the gate compares each with the initial transform."""
+    return False
 
 
 def load_ahead(settings: Mapping[str, Any]) -> None:
@@ -209,7 +256,8 @@ def refine(
         )
         write_transform(folder / "transform.h5", found.forward)
         write_transform(folder / "inverse.h5", found.inverse)
-        return done(found.climb.verdict, found.climb.steps, method=found.climb.method)
+        ladder = found.climb
+        return done(ladder.verdict, ladder.steps, **ladder.details)
 
     return conclude("refine", sample, output, [*prepared, initial], work)
 

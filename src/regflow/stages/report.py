@@ -16,9 +16,10 @@ from regflow.core.resample import resample_array
 from regflow.metrics.catalog import VOLUMES, Catalog
 from regflow.reporting import drawing, pictures
 from regflow.reporting.cohort import cohort_page, status_of
-from regflow.reporting.sample import Story, clock, duration, sample_page
+from regflow.reporting.sample import Story, clock, duration, sample_page, source_fact
 from regflow.stages.assess import Assessment, Pair, deformation, moved_images, read_pair, stage_records
 from regflow.stages.gather import read_table
+from regflow.stages.outcome import transform_source
 
 log = logging.getLogger(__name__)
 
@@ -232,7 +233,7 @@ def _facts(
         facts.append(("size", " x ".join(map(str, grid.size))))
         facts.append(("spacing", " x ".join(f"{step:.3g}" for step in grid.spacing) + " mm"))
     total = sum(part["seconds"] for part in clock(stages))
-    return [*facts, ("time", duration(total))] if total else facts
+    return [*facts, *source_fact(transform_source(stages)), *([("time", duration(total))] if total else [])]
 
 
 def sources_told(manifests: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:

@@ -269,7 +269,7 @@ def _registered(row: Mapping[str, Any], given: Mapping[str, Any]) -> Registered:
     from regflow.stages.initialize import align
     from regflow.stages.originals import read_parts
     from regflow.stages.preprocess import prepare_pair
-    from regflow.stages.refine import deform
+    from regflow.stages.refine import INITIAL, deform
 
     threads = session_threads()
     originals = read_parts(row["fixed"]), read_parts(row["moving"], row["volume"])
@@ -279,6 +279,6 @@ def _registered(row: Mapping[str, Any], given: Mapping[str, Any]) -> Registered:
     if found.verdict.status == "fail":
         raise RegistrationError(f"the affine alignment is not to be trusted: {found.verdict.reason}")
     refined = deform(fixed, moving, found.transform, given["refine"], threads=threads)
-    if refined.climb.verdict.status == "fail":
+    if refined.climb.verdict.status == "fail" or refined.climb.method == INITIAL:
         raise RegistrationError(f"the deformation is not to be trusted: {refined.climb.verdict.reason}")
     return Registered(fixed, moving, found.transform, refined.forward, refined.inverse)

@@ -21,12 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regflow.core.boxes import Box, bounding_box, cut, entire, extended
-from regflow.core.errors import InputError, RegistrationError
+from regflow.core.errors import RegistrationError, SettingError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.resample import resample_array
 from regflow.core.sampling import sampled
 from regflow.core.transform import Composite, DisplacementField, Transform, compose, flatten
+from regflow.methods.preprocess.masks import filled
 from regflow.methods.refine.greedy_contrast import for_level, settled
 from regflow.methods.refine.greedy_level import Level, Solved
 from regflow.methods.refine.greedy_pyramid import MARGIN_SAMPLES, PER_LEVEL, Pair, build_level, grown, prepare
@@ -50,14 +51,14 @@ def greedy(fixed: Image, moving: Image, initial: Transform, options: Mapping[str
 
     Raises:
         RegistrationError: an image is constant where it counts, or no sample counts.
-        InputError: options of the levels have unequal lengths.
+        SettingError: options of the levels have unequal lengths.
     """
     from regflow.core import fields
 
     start, rest = _taken_apart(initial, fixed.grid)
     box = _box(fixed, options)
     inner = cut(fixed, box)
-    seen = moving.mask if options["masks"] == "both" and moving.mask is not None else None
+    seen = _steering(moving, options["masks"])
     low = float(moving.channel.min())
     moved = sampled(moving.channel, moving.grid, inner.grid, rest, "cubic", low)
     valid = resample_array(
@@ -74,6 +75,20 @@ def greedy(fixed: Image, moving: Image, initial: Transform, options: Mapping[str
     )
     vectors = fields.to_world(extended(field, box, fixed.grid.shape), fixed.grid)
     return Composite((DisplacementField(vectors, fixed.grid), rest))
+
+
+def _steering(moving: Image, masks: str) -> NDArray[np.bool_] | None:
+    """Return which samples of the moving image may steer, by the option ``masks``; None for all.
+
+    What surrounds the object shows its outline and steers, too, but what was cut out of it has no
+    partner: there a field follows a lesion, and its intensities may pass for another contrast.
+    """
+    if moving.mask is None or masks in ("fixed", "none"):
+        return None
+    if masks == "both":
+        return moving.mask
+    holes = filled(moving.mask) & ~moving.mask
+    return ~holes if holes.any() else None
 
 
 def _box(fixed: Image, options: Mapping[str, Any]) -> Box:
@@ -109,7 +124,7 @@ def refine_field(
         Float32 voxel field ``(d, *shape)``, components in array order.
 
     Raises:
-        RegistrationError, InputError: as :func:`greedy`.
+        RegistrationError, SettingError: as :func:`greedy`.
     """
     _check_levels(options)
     widths = np.ones(fixed.ndim) if spacing is None else np.asarray(spacing, np.float64) / np.min(spacing)
@@ -162,7 +177,7 @@ def _check_levels(options: Mapping[str, Any]) -> None:
     levels = len(options["shrink"])
     for name in PER_LEVEL:
         if options[name] is not None and len(options[name]) != levels:
-            raise InputError(
+            raise SettingError(
                 f"greedy: option '{name}' has {len(options[name])} values for the {levels} levels of 'shrink'"
             )
 

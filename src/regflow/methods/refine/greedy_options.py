@@ -60,9 +60,10 @@ GREEDY: dict[str, dict[str, Any]] = {
         "default": 0.0,
     },
     "masks": {
-        "enum": ["fixed", "both", "none"],
-        "description": "whose mask says which samples steer; both leaves out what either leaves out",
-        "default": "fixed",
+        "enum": ["auto", "fixed", "both", "none"],
+        "description": "whose mask says which samples steer; both leaves out what either leaves out; auto "
+        "takes the fixed one's and leaves out holes of the moving one's, as of a lesion that was cut out",
+        "default": "auto",
     },
     "margin": {
         "type": "integer",

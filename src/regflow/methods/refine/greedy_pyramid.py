@@ -56,7 +56,9 @@ def prepare(
     spacing: NDArray[np.float64],
     options: Mapping[str, Any],
 ) -> Pair:
-    """Scale both images, clip what lies far beyond, grow the mask and cut all to its box; arguments as of ``refine_field``.
+    """Scale both images, clip what lies far beyond, grow the mask and cut all to its box.
+
+    Arguments are those of ``refine_field``.
 
     Raises:
         RegistrationError: no sample counts, or an image is constant where they count.

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from regflow.core import fields
 from regflow.core.devices import torch_device, torch_session
-from regflow.core.errors import InputError, RegistrationError
+from regflow.core.errors import InputError, RegistrationError, SettingError
 from regflow.core.image import Image
 from regflow.core.transform import Composite, DisplacementField, Transform, flatten
 from regflow.methods.refine import losses_torch as losses
@@ -63,8 +63,8 @@ def instance_optimization(
     """Refine an alignment; options are ``learning_options.INSTANCE_OPTIMIZATION``.
 
     Raises:
-        InputError: the loss needs label maps, which are missing, or levels and iterations differ
-            in number.
+        InputError: the loss needs label maps, which are missing.
+        SettingError: levels and iterations differ in number.
         RegistrationError: the objective stopped being a number, or the network to start from is
             missing.
     """
@@ -97,7 +97,7 @@ def _led_by(field: DisplacementField, initial: Transform) -> Composite:
 
 def _check(fixed: Image, moving: Image, options: Mapping[str, Any]) -> None:
     if len(options["shrink"]) != len(options["iterations"]):
-        raise InputError(
+        raise SettingError(
             f"instance-optimization: {len(options['shrink'])} levels in 'shrink' but "
             f"{len(options['iterations'])} in 'iterations'; give one number of iterations per level"
         )

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from regflow.core.boxes import Box, bounding_box, cut, entire
 from regflow.core.devices import half_precision, side_by_side, torch_device, torch_session
-from regflow.core.errors import InputError, RegistrationError
+from regflow.core.errors import RegistrationError, SettingError
 from regflow.core.image import Image
 from regflow.core.similarity import lncc, normalized_mutual_information
 from regflow.core.transform import Affine, Composite, Transform
@@ -97,7 +97,8 @@ def voxelmorph(fixed: Image, moving: Image, initial: Transform, options: Mapping
     Raises:
         RegistrationError: no trained network is given, or it is for another number of dimensions
             or channels, or its answer is worse than the initial transform and nothing polishes.
-        InputError: the network's file is damaged, or ``polish_options`` are none of greedy's.
+        InputError: the network's file is damaged, or an image is constant inside its mask.
+        SettingError: ``polish_options`` are none of greedy's.
     """
     answered = options.get("answer") or answers([Request(fixed, moving, initial)], options)[0]
     refined, gained = answered.transform, answered.gain
@@ -373,7 +374,7 @@ def _polish(fixed: Image, moving: Image, start: Transform, options: Mapping[str,
 
     unknown = sorted(set(options["polish_options"]) - set(GREEDY))
     if unknown:
-        raise InputError(f"voxelmorph: polish_options: greedy has no option '{unknown[0]}'")
+        raise SettingError(f"voxelmorph: polish_options: greedy has no option '{unknown[0]}'")
     defaults = {name: entry["default"] for name, entry in GREEDY.items()}
     shared = {name: options[name] for name in ("device", "threads", "seed")}
     return greedy(fixed, moving, start, {**defaults, **shared, **options["polish_options"]})

@@ -25,7 +25,7 @@ from regflow.metrics.check_points import (
     reasons,
     residual_map,
 )
-from regflow.stages.outcome import STAGE_FILE, Outcome, conclude, done, read_outcome, timed
+from regflow.stages.outcome import STAGE_FILE, Outcome, conclude, done, read_outcome, timed, transform_source
 from regflow.stages.rasters.confirmation import judge_scene
 from regflow.stages.rasters.probes import Probes
 
@@ -219,7 +219,8 @@ def assess(
             found = assess_scene(pair, settings, threads=threads, seed=seed, workers=workers)
         folders = [Path(part) for part in (*prepared, initial, refined, applied)]
         before = [read_json(part / STAGE_FILE) for part in folders]
-        write_json(folder / "quality.json", {"sample": sample, **found.quality, "stages": before})
+        content = {"sample": sample, "transform_from": transform_source(before), **found.quality}
+        write_json(folder / "quality.json", {**content, "stages": before})
         write_check_points(folder / "check_points.gpkg", found.points, pair.transforms)
         if settings.get("residual_map", True):
             write_residuals(folder / "residuals.tif", found.points, pair.refined)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from regflow.core.errors import RegistrationError
 from regflow.core.gate import Verdict, judge
 from regflow.core.grid import Grid
 from regflow.core.image import Image
@@ -29,7 +30,7 @@ from regflow.methods.initialize.planar import (
     without_georeference,
 )
 from regflow.methods.initialize.projective import upright
-from regflow.methods.ladder import Climb, climb
+from regflow.methods.ladder import Climb, Incoming, climb
 from regflow.methods.table import of_kind
 from regflow.stages.outcome import Outcome, conclude, done
 
@@ -82,6 +83,9 @@ OVERWHELMING_SIGMAS = 12.0
 """From where no more agreement makes a map any likelier, and windows tell which of two is more exact."""
 TOO_LITTLE = ("evidence", "agreeing_share", "rival_share", "nmi_change")
 """Figures that say how much was found; the others say that something is wrong."""
+SURE_EVIDENCE = 3.5
+"""A candidate that the gate rejects replaces the georeference only with so much more evidence than it:
+what would be too little by itself."""
 
 
 class Examiner:
@@ -118,16 +122,19 @@ class Examiner:
 
         The latter compares maps of any origin, the georeference among them: the agreement of the whole
         pictures, and between maps about which that leaves no doubt the evidence of windows.
+
+        Raises:
+            RegistrationError: it mirrors or collapses the scene, or leaves no overlap.
         """
         matrix = matrix_of(transform)
         figures = self._shape(matrix)
         if not _sane(figures):
-            return judge(figures, self._limits), -math.inf
+            raise RegistrationError("the map mirrors the scene, or changes its size beyond all measure")
         windows = self._asked(matrix)
         figures.update(self._likeness(windows.fixed, matrix))
         figures["nmi_change"] = figures["nmi"] - self._start["nmi"]
         if not figures["overlap_share"] > 0:
-            return judge(figures, self._limits), -math.inf
+            raise RegistrationError("the map leaves the scenes without valid pixels in common")
         figures.update(self._agreement(windows, matrix))
         figures["rival_share"] = self._rivals(matrix)
         whole = self._gradients(matrix)
@@ -259,11 +266,13 @@ def align(
 
     Returns:
         The map from fixed to moving world points, an affine or a homography, with the gate's
-        verdict; the start itself where no map brings the windows nearer to where they belong.
+        verdict; the start itself, the method ``header``, where no map brings the windows nearer to
+        where they belong.
 
     Raises:
-        InputError: an unknown method.
-        RegistrationError: no method gave a map, or an image is constant or has no valid pixel.
+        SettingError: an unknown method or option.
+        RegistrationError: no method gave a map and under the georeference the scenes do not overlap,
+            or an image is constant or has no valid pixel.
     """
     from scipy import fft
 
@@ -277,7 +286,7 @@ def align(
             of_kind(METHODS, "rasters"),
             settings["methods"],
             pair,
-            start,
+            Incoming(start, "header", _surely_better),
             settings.get("options") or {},
             {"threads": threads, "seed": seed, "log": None},
             examine,
@@ -287,14 +296,14 @@ def align(
 
 def _kept(start: Affine, found: Climb, examine: Examiner) -> Climb:
     """Return the start itself, as the method ``header``, where what was found is no better."""
-    if not examine.start_is_as_near(found.transform):
+    if found.kept or not examine.start_is_as_near(found.transform):
         return found
     verdict, _ = examine(start)
     if verdict.severity > found.verdict.severity:
         return found
     log.info("initialize: %s is no better than the georeference, which is kept", found.method)
     step = {"name": "header", "seconds": 0.0, "state": "done", "verdict": verdict.to_dict()}
-    return Climb(start, "header", verdict, [*found.steps, step])
+    return Climb(start, "header", verdict, [*found.steps, step], kept=True)
 
 
 def initialize(
@@ -324,9 +333,14 @@ def initialize(
         fixed, moving = (read_overview(path) for path in prepared)
         found = align(fixed, moving, settings, threads=threads, seed=seed)
         write_raster_transform(folder, found.transform, fixed.grid)
-        return done(found.verdict, found.steps, method=found.method)
+        return done(found.verdict, found.steps, **found.details)
 
     return conclude("initialize", sample, output, prepared, work)
+
+
+def _surely_better(candidate: Verdict, header: Verdict) -> bool:
+    """Tell whether a candidate has so much more evidence than the georeference that chance is ruled out."""
+    return candidate.figures["evidence"] >= header.figures["evidence"] + SURE_EVIDENCE
 
 
 def _sane(figures: Mapping[str, float]) -> bool:

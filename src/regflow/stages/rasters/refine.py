@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from regflow.core.errors import RegistrationError
 from regflow.core.gate import Verdict, judge
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import DisplacementField, Transform, flatten
 from regflow.core.units import meters_per_unit
-from regflow.methods.ladder import Climb, climb
+from regflow.methods.ladder import Climb, Incoming, climb
 from regflow.methods.refine import METHODS
 from regflow.methods.refine.tie_point_set import LEAST_VALID, TiePoints, columns
 from regflow.methods.table import of_kind
@@ -37,6 +38,9 @@ LIMITS: dict[str, dict[str, float]] = {
     "displacement_max_px": {"warn_above": 64.0},
 }
 """What the gate holds a candidate against; the figures are those of :class:`Examiner`."""
+
+INITIAL = "initial"
+"""Name of the transform that the stage begins with, among its tries."""
 
 COVER_CELLS = 8
 """Along the longer side of the overlap: a cell with a tie point that counts is covered."""
@@ -116,23 +120,35 @@ def refine_scene(
         seed: of every random choice.
         workers: who works on blocks; None opens ``threads`` threads.
 
+    Returns:
+        The best transform; where no method found better, ``initial`` itself as the method :data:`INITIAL`.
+
     Raises:
-        InputError: an unknown method.
-        RegistrationError: no method gave a transform.
+        SettingError: an unknown method or option.
     """
-    examine = Examiner(fixed, moving, initial, settings.get("gate", {}))
+    try:
+        examine = Examiner(fixed, moving, initial, settings.get("gate", {}))
+    except RegistrationError as error:
+        # Without a window that both scenes fill nothing can be refined, nor the start be judged.
+        verdict = Verdict("fail", f"the initial transform stands: {error}")
+        return RefinedScene(initial, Climb(initial, INITIAL, verdict, [], kept=True), None)
     shared = {"threads": threads, "seed": seed, "keep": examine.kept.append, "workers": workers}
     found = climb(
         "refine",
         of_kind(METHODS, "rasters"),
         settings["methods"],
         (fixed, moving),
-        initial,
+        Incoming(initial, INITIAL, _never),
         settings.get("options", {}),
         shared,
         examine,
     )
     return RefinedScene(found.transform, found, examine.points_of(found.transform))
+
+
+def _never(candidate: Verdict, initial: Verdict) -> bool:
+    """Tell that no rejected candidate is better: the gate compares each with the initial transform."""
+    return False
 
 
 def refine(
@@ -173,7 +189,8 @@ def refine(
         write_raster_transform(folder, found.transform, fixed.grid)
         if found.points is not None:
             write_tie_points(folder / "tie_points.gpkg", found.points, fixed.grid, start)
-        return done(found.climb.verdict, found.climb.steps, method=found.climb.method)
+        ladder = found.climb
+        return done(ladder.verdict, ladder.steps, **ladder.details)
 
     return conclude("refine", sample, output, [*prepared, initial], work)
 

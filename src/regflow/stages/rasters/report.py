@@ -23,8 +23,8 @@ from regflow.reporting.raster_views import (
     overview_of,
     windows_of,
 )
-from regflow.reporting.sample import Story, clock, duration
-from regflow.stages.outcome import STAGE_FILE
+from regflow.reporting.sample import Story, clock, duration, source_fact
+from regflow.stages.outcome import STAGE_FILE, transform_source
 
 if TYPE_CHECKING:
     from regflow.methods.detect.scene_pair import ScenePair as DatedPair
@@ -368,7 +368,7 @@ def _facts(manifests: Sequence[Mapping[str, Any]], stages: Sequence[Mapping[str,
         rows, cols = moving["shape"]
         facts.append(("size", f"{cols} x {rows} px"))
     total = sum(part["seconds"] for part in clock(stages))
-    return [*facts, ("time", duration(total))] if total else facts
+    return [*facts, *source_fact(transform_source(stages)), *([("time", duration(total))] if total else [])]
 
 
 def _complete(settings: Mapping[str, Any] | None) -> dict[str, Any]:
