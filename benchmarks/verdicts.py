@@ -205,7 +205,11 @@ def _spoiled(
     assert right.initial is not None
     assert right.final is not None
     initial, final = SPOILERS[kind][name](case, right.initial, right.final, rng)
-    verdict = {"volumes": _judge_volumes, "rasters": _judge_scenes}[kind](case, initial, final, threads)
+    judge = {"volumes": _judge_volumes, "rasters": _judge_scenes}[kind]
+    try:
+        verdict = judge(case, initial, final, threads)
+    except RegistrationError as error:
+        verdict = Verdict("fail", str(error))
     return Result(kind, name, case.name, _errors(kind, case, final), verdict)
 
 
