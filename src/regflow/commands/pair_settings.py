@@ -1,12 +1,14 @@
 """The options of ``regflow register`` as sections of a configuration."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from regflow.commands.settings import OF_A_STUDY, Part, checked_options, read_assignments, read_settings
 from regflow.core.errors import InputError
-from regflow.methods.table import Method, of_kind
 from regflow.presets import merged, preset_settings
+
+if TYPE_CHECKING:
+    from regflow.methods.table import Method
 
 _NOT_OF_A_PAIR = ("kind", "detect", *OF_A_STUDY)
 _FREEDOMS = ("transform", "model")
@@ -58,6 +60,7 @@ def linear_settings(transform: str, chosen: Mapping[str, Any], kind: str, *, lad
     """
     from regflow.config import defaults
     from regflow.methods.initialize import METHODS
+    from regflow.methods.table import of_kind
 
     table = of_kind(METHODS, kind)
     ladder = chosen.get("initialize", {}).get("methods") or defaults(kind)["initialize"]["methods"]
@@ -72,7 +75,7 @@ def linear_settings(transform: str, chosen: Mapping[str, Any], kind: str, *, lad
     return {"initialize": {"methods": kept, "options": options}, "refine": {"methods": ["none"]}}
 
 
-def _freedom(method: Method) -> tuple[str, list[str]] | None:
+def _freedom(method: "Method") -> tuple[str, list[str]] | None:
     """Return the option by which a method names its kind of transform, and the kinds; None without one."""
     for option in _FREEDOMS:
         if option in method.options:
@@ -109,6 +112,7 @@ def _interpolation(name: str, kind: str) -> Part:
 def _masks(which: str, kind: str) -> Part:
     """Return the option ``masks`` for each deformable method that has it, by itself or in its polish."""
     from regflow.methods.refine import METHODS
+    from regflow.methods.table import of_kind
 
     table = of_kind(METHODS, kind)
     by_itself = {name: {"masks": which} for name, method in table.items() if "masks" in method.options}
