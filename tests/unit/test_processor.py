@@ -24,7 +24,9 @@ def test_the_processor_is_named_with_its_vector_instructions() -> None:
 
 
 def test_torch_is_not_loaded_to_be_asked() -> None:
-    program = "import sys; from regflow.core.processor import processor as p; print(*p(), 'torch' in sys.modules)"
+    program = (
+        "import sys; from regflow.core.processor import processor as p; print(*p(), 'torch' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["name", "numpy", "False"]
 
