@@ -8,6 +8,7 @@ import click
 
 from regflow import __version__
 from regflow.core.errors import InputError, RegistrationError
+from regflow.core.threads import keep_sums_whole
 
 COMMANDS = ("init", "check", "run", "register", "apply", "detect", "train", "weights", "completion")
 
@@ -37,6 +38,7 @@ class _Commands(click.Group):
         return _with_lines_kept(command)
 
     def invoke(self, ctx: click.Context) -> Any:
+        keep_sums_whole()
         try:
             return super().invoke(ctx)
         except InputError as error:

@@ -45,3 +45,25 @@ def test_libraries_take_no_more_threads_than_the_job_has(tmp_path, given):
     # What the user's environment says goes before.
     assert openblas == int(given.get("OPENBLAS_NUM_THREADS", 1))
     assert (threads == 1) == (openblas == 1)
+
+
+COMMAND = """
+import os
+import sys
+from click.testing import CliRunner
+import regflow.cli
+
+loaded = "numpy" in sys.modules
+CliRunner().invoke(regflow.cli.main, ["weights"])
+print(loaded, os.environ["OPENBLAS_NUM_THREADS"])
+"""
+
+
+@pytest.mark.parametrize("given", [{}, {"OPENBLAS_NUM_THREADS": "2"}])
+def test_a_command_keeps_linear_algebra_to_one_thread(given):
+    # OpenBLAS reads this when numpy is imported; products of matrices and vectors depend on it.
+    clean = {k: v for k, v in os.environ.items() if not k.endswith("_THREADS")}
+    done = subprocess.run(
+        [sys.executable, "-c", COMMAND], capture_output=True, text=True, check=True, env={**clean, **given}
+    )
+    assert done.stdout.split() == ["False", given.get("OPENBLAS_NUM_THREADS", "1")]

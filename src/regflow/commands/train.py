@@ -32,7 +32,11 @@ CONFIG = Path("config/config.yaml")
 @click.option(
     "--output", "-o", type=click.Path(path_type=Path), help="The folder  [default: train/ in 'output']."
 )
-@click.option("--threads", type=click.IntRange(1), help="Of the CPU  [default: all cores].")
+@click.option(
+    "--threads",
+    type=click.IntRange(1),
+    help="Of the CPU: as many pairs of a batch at a time; no result depends on it  [default: all cores].",
+)
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Instead of train.device.")
 @click.option("--workers", type=click.IntRange(0), help="Instead of train.workers.")
 @click.option("--seed", type=click.IntRange(0), help="Instead of the configuration's.")

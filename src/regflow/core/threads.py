@@ -16,10 +16,19 @@ def limit_threads(count: int) -> None:
 
     Libraries read this when they are imported, so call it before; numba fails when it changes later.
     """
-    for names, threads in ((COUNTED, count), (ALONE, 1)):
-        for name in names:
-            if not (name == "NUMBA_NUM_THREADS" and "numba" in sys.modules):
-                os.environ.setdefault(name, str(max(1, threads)))
+    for name in COUNTED:
+        if not (name == "NUMBA_NUM_THREADS" and "numba" in sys.modules):
+            os.environ.setdefault(name, str(max(1, count)))
+    keep_sums_whole()
+
+
+def keep_sums_whole() -> None:
+    """Let linear algebra use one thread in this process and those it starts, unless the environment tells.
+
+    Call it before numpy is imported, which reads this once.
+    """
+    for name in ALONE:
+        os.environ.setdefault(name, "1")
 
 
 @contextmanager

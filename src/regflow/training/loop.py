@@ -90,7 +90,7 @@ def train(
         folder: for the checkpoint and the TensorBoard events.
         seed: of weights and pairs.
         device: ``auto``, ``cpu`` or ``cuda``.
-        threads: of the CPU.
+        threads: of the CPU, each for one pair of a batch at a time; no result depends on it.
         workers: processes that draw pairs; 0 draws them in between. No result depends on it.
         stop_after: end after that many steps in this run, leaving a checkpoint.
 
