@@ -132,11 +132,13 @@ def test_every_normalization_spreads_the_tissue(mni_4mm, method):
         assert scaled_image.channel[deep].std() > 0.1
 
 
-def test_greedy_scales_raw_ct_by_its_tissue(mni_4mm):
-    ct = painted(mni_4mm, -3024.0)
-    pair = greedy_pair(ct.channel, ct.channel, None, None, np.ones(3), {"metric": "lncc", "margin": 0})
-    deep = mni_4mm.channel > 0.3 * mni_4mm.channel.max()
-    assert pair.fixed.reshape(mni_4mm.grid.shape)[deep].std() > 0.1
+def test_what_preprocess_hands_on_needs_no_other_range(mni_4mm):
+    prepared, _ = prepare(painted(mni_4mm, -3024.0), {"orient": False})
+    pair = greedy_pair(
+        prepared.channel, prepared.channel, prepared.mask, None, np.ones(3), {"metric": "lncc", "margin": 0}
+    )
+    deep = (mni_4mm.channel > 0.3 * mni_4mm.channel.max())[pair.window]
+    assert pair.fixed[deep].std() > 0.1
 
 
 @pytest.mark.parametrize(("padding", "contrast"), [(None, "T1w"), (-3024.0, "T1w"), (-2000.0, "CT")])

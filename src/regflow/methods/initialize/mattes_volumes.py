@@ -112,11 +112,11 @@ def _identity_about(center: np.ndarray, kind: str) -> "sitk.Transform":
     """Return a transform of a kind that moves nothing yet and turns about ``center``."""
     import SimpleITK as sitk
 
-    kinds: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
+    kinds: dict[str, tuple[Callable[[], Any], ...]] = {
         "rigid": (sitk.Euler2DTransform, sitk.VersorRigid3DTransform),
         "similarity": (sitk.Similarity2DTransform, sitk.Similarity3DTransform),
         "affine": (lambda: sitk.AffineTransform(2), lambda: sitk.AffineTransform(3)),
     }
-    transform = kinds[kind][len(center) - 2]()
-    transform.SetCenter(center.tolist())
+    transform: sitk.Transform = kinds[kind][len(center) - 2]()
+    transform.SetCenter(center.tolist())  # type: ignore[attr-defined]
     return transform

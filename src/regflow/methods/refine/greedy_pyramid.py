@@ -8,10 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regflow.core.boxes import bounding_box
-from regflow.core.contrast import RANGE
 from regflow.core.errors import RegistrationError
 from regflow.core.resample import ANTIALIAS_SIGMA
-from regflow.core.surroundings import intensity_range
 from regflow.methods.refine import greedy_kernels as kernels
 from regflow.methods.refine.greedy_level import WHOLLY, Level, half_gaussian
 
@@ -56,9 +54,7 @@ def prepare(
     spacing: NDArray[np.float64],
     options: Mapping[str, Any],
 ) -> Pair:
-    """Scale both images, clip what lies far beyond, grow the mask and cut all to its box.
-
-    Arguments are those of ``refine_field``.
+    """Scale both images, grow the mask and cut all to its box; arguments as of ``refine_field``.
 
     Raises:
         RegistrationError: no sample counts, or an image is constant where they count.
@@ -80,7 +76,7 @@ def prepare(
         return np.ascontiguousarray(values[window], np.float32).reshape(shape)
 
     scaled = [
-        np.clip((cut(image) - np.float32(low)) / np.float32(high - low), *RANGE)
+        (cut(image) - np.float32(low)) / np.float32(high - low)
         for image, (low, high) in zip((fixed, moving), ranges, strict=True)
     ]
     spoken = None if valid is None or valid[window].all() else cut(valid)
@@ -89,9 +85,10 @@ def prepare(
 
 
 def _range(image: NDArray[Any], inside: NDArray[np.bool_], name: str) -> tuple[float, float]:
-    low, high = intensity_range(image, inside, (1.0, 99.0))
+    values = image[inside]
+    low, high = (float(v) for v in np.percentile(values[:: max(1, values.size // 200_000)], (1.0, 99.0)))
     if not high > low:
-        low, high = float(image[inside].min()), float(image[inside].max())
+        low, high = float(values.min()), float(values.max())
     if not high > low:
         raise RegistrationError(f"the {name} image is constant inside the mask; nothing to match")
     return low, high
