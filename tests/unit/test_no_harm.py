@@ -8,6 +8,7 @@ from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Affine, Transform
 from regflow.stages.initialize import Examiner, align
+from regflow.stages.refine import deform
 from regflow.synthetic_ultrasound import (
     GLAND,
     PELVIS,
@@ -68,6 +69,14 @@ def test_an_ultrasound_ends_no_farther_from_the_truth_than_it_began(pair):
     if found.kept:
         assert found.verdict.status in ("warn", "fail")
         assert "header, which stands" in found.verdict.reason
+
+
+def test_a_deformation_that_climbs_on_speckle_is_rejected():
+    pair = Pelvis(0)
+    found = deform(pair.fixed, pair.moving, pair.truth, {"methods": ["greedy"]}, doubted=True, threads=2)
+    assert pair.error_mm(found.forward) <= NOISE_MM
+    assert (found.climb.kept, found.climb.verdict.status) == (True, "warn")
+    assert "greedy: gain_sigmas is" in found.climb.verdict.reason
 
 
 def test_local_evidence_prefers_the_truth_and_no_place_farther_off(pair):

@@ -27,6 +27,8 @@ LEAST_SEEN = 0.5
 BLOCK = 6
 """Samples along a block's side: windows overlap, and what neighboring ones say is not independent."""
 LEAST_BLOCKS = 6
+SURE_SIGMAS = 4.0
+"""A gain of so many standard errors is no chance, not even the best of many tries."""
 FLAT = 1e-4
 """A window whose variance is below this part of the image's is flat, and explains nothing."""
 

@@ -17,7 +17,7 @@ from regflow.core.files import link_or_copy, whole_directory
 from regflow.core.gate import Verdict, judge
 from regflow.core.image import Image
 from regflow.core.io.transforms import read_transform, write_transform
-from regflow.core.local_fit import WindowEvidence
+from regflow.core.local_fit import SURE_SIGMAS, WindowEvidence
 from regflow.core.resample import coarsen
 from regflow.core.sampling import sampled
 from regflow.core.similarity import lncc, normalized_mutual_information
@@ -50,6 +50,9 @@ LIMITS: dict[str, dict[str, float]] = {
 
 INITIAL = "initial"
 """Name of the transform that the stage begins with, among its tries."""
+
+DOUBTED_LIMITS: dict[str, dict[str, float]] = {"gain_sigmas": {"fail_below": SURE_SIGMAS}}
+"""In place of the same figure's limit, where the gate did not pass the initial transform."""
 
 INVERSE_LIMITS: dict[str, dict[str, float]] = {
     "inverse_mean_voxels": {"fail_above": 0.5, "warn_above": 0.1},
@@ -91,14 +94,24 @@ class Examiner:
     much better than at the start the images explain each other within small windows, in standard errors
     (:mod:`regflow.core.local_fit`; not given where too few windows say).
 
-    A field has enough freedom to raise the similarity that it climbs on noise alone; the windows' figure
-    is another one, which such a field does not raise.
+    A field has enough freedom to raise the similarity that it climbs on noise alone, and then it hardly
+    raises the windows' figure. On a start that is in doubt itself it must do so surely.
     """
 
-    def __init__(self, fixed: Image, moving: Image, start: Transform, limits: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        fixed: Image,
+        moving: Image,
+        start: Transform,
+        limits: Mapping[str, Any],
+        *,
+        doubted: bool = False,
+    ) -> None:
         spacing = float((np.array(fixed.grid.size) * fixed.grid.spacing).max()) / EXAMINED_ACROSS
         self._fixed, self._moving = coarsen(fixed, spacing), coarsen(moving, spacing)
-        self._limits = {**LIMITS, **INVERSE_LIMITS, **limits}
+        asked = DOUBTED_LIMITS if doubted else {}
+        self._limits = {**LIMITS, **INVERSE_LIMITS, **asked, **limits}
+        self._origin, self._doubted = start, doubted
         self._mask = fixed.mask
         self._start = self._similarity(start)
         self._windows = WindowEvidence(fixed, moving, start, EXPLAINED_ACROSS)
@@ -114,7 +127,9 @@ class Examiner:
         similarity = found["lncc"] + found["nmi"]
         figures = {f"{name}_change": found[name] - self._start[name] for name in found}
         figures.update(_deformation(transform))
-        figures.update(self._windows.figures(transform))
+        if transform is not self._origin:
+            untold = {"gain_sigmas": math.nan} if self._doubted else {}
+            figures.update({**untold, **self._windows.figures(transform)})
         if judge(figures, self._limits).status != "fail":
             figures.update(self._inverted(transform)[1])
         return judge(figures, self._limits), -math.inf if math.isnan(similarity) else similarity
@@ -153,6 +168,7 @@ def deform(
     initial: Transform,
     settings: Mapping[str, Any],
     *,
+    doubted: bool = False,
     threads: int = 1,
     seed: int = 0,
     log_file: Path | None = None,
@@ -165,6 +181,7 @@ def deform(
         moving: working moving image.
         initial: the initializer's transform.
         settings: the ``refine`` section of the configuration.
+        doubted: the gate did not pass ``initial``: a deformation needs more evidence.
         threads: most threads to use; no result depends on it.
         seed: of every random choice.
         log_file: where elastix's own log goes, if it runs.
@@ -178,7 +195,7 @@ def deform(
         RegistrationError: ``initial`` has no inverse.
     """
     limits = settings.get("gate", {})
-    examine = Examiner(fixed, moving, initial, limits)
+    examine = Examiner(fixed, moving, initial, limits, doubted=doubted)
     shared = {"threads": threads, "seed": seed, "log": log_file, "answer": answer}
     found = climb(
         "refine",
@@ -249,6 +266,7 @@ def refine(
             moving,
             start,
             settings,
+            doubted=read_outcome(initial).verdict.status != "pass",
             threads=threads,
             seed=seed,
             log_file=folder / "elastix.log",
