@@ -45,14 +45,12 @@ LIMITS: dict[str, dict[str, float]] = {
     "folding_percent": {"fail_above": 0.5, "warn_above": 0.0},
     "displacement_max_mm": {"warn_above": 60.0},
     "gain_sigmas": {"fail_below": -3.0},
+    "doubted_gain_sigmas": {"fail_below": SURE_SIGMAS},
 }
 """What the gate holds a candidate against; the figures are those of :class:`Examiner`."""
 
 INITIAL = "initial"
 """Name of the transform that the stage begins with, among its tries."""
-
-DOUBTED_LIMITS: dict[str, dict[str, float]] = {"gain_sigmas": {"fail_below": SURE_SIGMAS}}
-"""In place of the same figure's limit, where the gate did not pass the initial transform."""
 
 INVERSE_LIMITS: dict[str, dict[str, float]] = {
     "inverse_mean_voxels": {"fail_above": 0.5, "warn_above": 0.1},
@@ -95,7 +93,8 @@ class Examiner:
     (:mod:`regflow.core.local_fit`; not given where too few windows say).
 
     A field has enough freedom to raise the similarity that it climbs on noise alone, and then it hardly
-    raises the windows' figure. On a start that is in doubt itself it must do so surely.
+    raises the windows' figure. On a start that is in doubt itself it must do so surely: there the figure
+    is named ``doubted_gain_sigmas`` and has a limit of its own.
     """
 
     def __init__(
@@ -109,8 +108,7 @@ class Examiner:
     ) -> None:
         spacing = float((np.array(fixed.grid.size) * fixed.grid.spacing).max()) / EXAMINED_ACROSS
         self._fixed, self._moving = coarsen(fixed, spacing), coarsen(moving, spacing)
-        asked = DOUBTED_LIMITS if doubted else {}
-        self._limits = {**LIMITS, **INVERSE_LIMITS, **asked, **limits}
+        self._limits = {**LIMITS, **INVERSE_LIMITS, **limits}
         self._origin, self._doubted = start, doubted
         self._mask = fixed.mask
         self._start = self._similarity(start)
@@ -128,8 +126,7 @@ class Examiner:
         figures = {f"{name}_change": found[name] - self._start[name] for name in found}
         figures.update(_deformation(transform))
         if transform is not self._origin:
-            untold = {"gain_sigmas": math.nan} if self._doubted else {}
-            figures.update({**untold, **self._windows.figures(transform)})
+            figures.update(self._gain(transform))
         if judge(figures, self._limits).status != "fail":
             figures.update(self._inverted(transform)[1])
         return judge(figures, self._limits), -math.inf if math.isnan(similarity) else similarity
@@ -145,6 +142,10 @@ class Examiner:
             self._inverted(transform)
             known = self._inverses[-1]
         return known[1], known[2]
+
+    def _gain(self, transform: Transform) -> dict[str, float]:
+        found = self._windows.figures(transform)
+        return {"doubted_gain_sigmas": found.get("gain_sigmas", math.nan)} if self._doubted else found
 
     def _inverted(self, transform: Transform) -> tuple[Transform, dict[str, float]]:
         steps: list[dict[str, Any]] = []
