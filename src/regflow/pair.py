@@ -168,7 +168,8 @@ def _align(
         start = align(fixed, moving, settings["initialize"], **shared)
         record.update(verdict=start.verdict.to_dict(), steps=start.steps, details=start.details)
     with journal.stage("refine") as record:
-        refined = deform(fixed, moving, start.transform, settings["refine"], **shared)
+        doubted = start.verdict.status != "pass"
+        refined = deform(fixed, moving, start.transform, settings["refine"], doubted=doubted, **shared)
         ladder = refined.climb
         record.update(verdict=ladder.verdict.to_dict(), steps=ladder.steps, details=ladder.details)
     verdicts = {"initialize": start.verdict, "refine": ladder.verdict}

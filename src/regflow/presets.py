@@ -51,7 +51,7 @@ PRESETS: dict[str, dict[str, Preset]] = {
         "default": Preset("the configuration's defaults: every way in turn, until one holds"),
         "same-sensor": Preset(
             "like bands of one sensor, weeks apart: brightness itself is compared, and where that does not "
-            "hold the pair fails at once",
+            "hold the pair does not pass",
             {
                 "initialize": {"methods": ["phase-correlation", "gradient-correlation", "sift"]},
                 **_tie_points(channels="intensity"),

@@ -6,8 +6,10 @@ from scipy.spatial.transform import Rotation
 
 from regflow.core.grid import Grid
 from regflow.core.image import Image
+from regflow.core.local_fit import SURE_SIGMAS, WindowEvidence
 from regflow.core.transform import Affine, Transform
-from regflow.stages.initialize import Examiner, align
+from regflow.stages.initialize import EXAMINED_ACROSS, align
+from regflow.stages.refine import deform
 from regflow.synthetic_ultrasound import (
     GLAND,
     PELVIS,
@@ -70,14 +72,22 @@ def test_an_ultrasound_ends_no_farther_from_the_truth_than_it_began(pair):
         assert "header, which stands" in found.verdict.reason
 
 
+def test_a_deformation_that_climbs_on_speckle_is_rejected():
+    pair = Pelvis(0)
+    found = deform(pair.fixed, pair.moving, pair.truth, {"methods": ["greedy"]}, doubted=True, threads=2)
+    assert pair.error_mm(found.forward) <= NOISE_MM
+    assert (found.climb.kept, found.climb.verdict.status) == (True, "warn")
+    assert "greedy: doubted_gain_sigmas is" in found.climb.verdict.reason
+
+
 def test_local_evidence_prefers_the_truth_and_no_place_farther_off(pair):
-    examine = Examiner(pair.fixed, pair.moving, Affine.identity(3), {}, threads=2)
+    evidence = WindowEvidence(pair.fixed, pair.moving, Affine.identity(3), EXAMINED_ACROSS)
 
     def gain(transform: Affine) -> float:
-        return examine(transform)[0].figures["gain_sigmas"]
+        return evidence.figures(transform)["gain_sigmas"]
 
     assert gain(pair.truth) > 0
     for way in np.concatenate([np.eye(3), -np.eye(3)]):
         away = Affine(Affine.from_parts(np.eye(3), 10.0 * way).matrix @ pair.truth.matrix)
         assert gain(away) < gain(pair.truth)
-        assert gain(away) < 4
+        assert gain(away) < SURE_SIGMAS

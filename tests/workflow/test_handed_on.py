@@ -21,7 +21,7 @@ NO_FIELD = {
     "options": {"instance-optimization": {"loss": "dice"}},
 }
 """A refinement that needs label maps, for samples without any."""
-NO_TIE_POINTS = {"options": {"tie-points": {"min_correlation": 1.0}}}
+NO_TIE_POINTS = {"options": {"tie-points": {"spacing_px": 250}}}
 
 
 def refused(quality: dict) -> None:

@@ -8,6 +8,8 @@ Image Analysis 18(8):1312-1319, 2014, taken in both directions.
 """
 
 import math
+from collections.abc import Mapping, Sequence
+from itertools import combinations_with_replacement
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,8 @@ LEAST_SEEN = 0.5
 BLOCK = 6
 """Samples along a block's side: windows overlap, and what neighboring ones say is not independent."""
 LEAST_BLOCKS = 6
+SURE_SIGMAS = 4.0
+"""A gain of so many standard errors is no chance, not even the best of many tries."""
 FLAT = 1e-4
 """A window whose variance is below this part of the image's is flat, and explains nothing."""
 
@@ -43,9 +47,9 @@ def local_fit(fixed: NDArray[Any], moved: NDArray[Any], both: Mask) -> Array:
         return np.zeros(fixed.shape)
     box = _Windows(both)
     images = [_standardized(image, both) for image in (fixed, moved)]
-    slopes = [_gradient_size(image) for image in images]
-    there = _explained(box, images[0], slopes[0], images[1])
-    back = _explained(box, images[1], slopes[1], images[0])
+    parts = [*images, *(_gradient_size(image) for image in images)]
+    covariances = _covariances(box, parts)
+    there, back = (_explained(covariances, *order) for order in ((0, 2, 1), (1, 3, 0)))
     return np.where(both & (box.share >= LEAST_SEEN), (there + back) / 2, 0.0)
 
 
@@ -117,9 +121,6 @@ class _Windows:
     def mean(self, values: Array) -> Array:
         return self._box(values * self._both) / self._divisor
 
-    def covariance(self, a: Array, b: Array) -> Array:
-        return self.mean(a * b) - self.mean(a) * self.mean(b)
-
     @staticmethod
     def _box(values: Array) -> Array:
         from scipy.ndimage import uniform_filter
@@ -127,14 +128,24 @@ class _Windows:
         return np.asarray(uniform_filter(values, 2 * RADIUS + 1, mode="constant"))
 
 
-def _explained(box: _Windows, image: Array, slope: Array, other: Array) -> Array:
+def _covariances(box: _Windows, parts: Sequence[Array]) -> dict[tuple[int, int], Array]:
+    """Return the covariances within windows of all pairs of parts, by their numbers in either order."""
+    means = [box.mean(part) for part in parts]
+    found = {}
+    for one, other in combinations_with_replacement(range(len(parts)), 2):
+        value = box.mean(parts[one] * parts[other]) - means[one] * means[other]
+        found[one, other] = found[other, one] = value
+    return found
+
+
+def _explained(covariance: Mapping[tuple[int, int], Array], image: int, slope: int, other: int) -> Array:
     """Return the share of the other image's variance that an image and its slope explain."""
-    aa, gg, ag = box.covariance(image, image), box.covariance(slope, slope), box.covariance(image, slope)
-    ab, gb, bb = box.covariance(image, other), box.covariance(slope, other), box.covariance(other, other)
-    aa, gg = aa + FLAT, gg + FLAT
-    determinant = np.maximum(aa * gg - ag**2, FLAT**2)
-    fit = (gg * ab**2 - 2 * ag * ab * gb + aa * gb**2) / determinant
-    return np.where(bb > FLAT, np.clip(fit / np.maximum(bb, FLAT), 0, 1), 0.0)
+    own, steep = covariance[image, image] + FLAT, covariance[slope, slope] + FLAT
+    mixed, all_of_it = covariance[image, slope], covariance[other, other]
+    by_own, by_slope = covariance[image, other], covariance[slope, other]
+    determinant = np.maximum(own * steep - mixed**2, FLAT**2)
+    fit = (steep * by_own**2 - 2 * mixed * by_own * by_slope + own * by_slope**2) / determinant
+    return np.where(all_of_it > FLAT, np.clip(fit / np.maximum(all_of_it, FLAT), 0, 1), 0.0)
 
 
 def _standardized(image: NDArray[Any], both: Mask) -> Array:

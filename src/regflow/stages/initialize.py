@@ -13,7 +13,7 @@ from regflow.core.errors import RegistrationError
 from regflow.core.gate import Verdict, changes, judge
 from regflow.core.image import Image
 from regflow.core.io.transforms import write_transform
-from regflow.core.local_fit import WindowEvidence
+from regflow.core.local_fit import SURE_SIGMAS, WindowEvidence
 from regflow.core.resample import coarsen, resample_array
 from regflow.core.similarity import normalized_mutual_information
 from regflow.core.transform import Affine, Transform
@@ -44,10 +44,6 @@ LIMITS: dict[str, dict[str, float]] = {
 the change of size that both masks show. Right brain
 poses, other contrasts and whole heads included, had rival shares of 0.4 to 0.7 and drifts below 2
 percent; a pose 10 degrees off drifts by 13 percent, and one 25 degrees off has shares above 1.7."""
-
-SURE_SIGMAS = 4.0
-"""A candidate that the gate rejects replaces the headers' alignment only with a gain of so many standard
-errors: mutual information of a small field of view full of speckle has maxima that mean nothing."""
 
 
 SIZES_AGREE = 1.5
@@ -207,7 +203,10 @@ def initialize(
 
 
 def _surely_better(candidate: Verdict, header: Verdict) -> bool:
-    """Tell whether local evidence prefers a candidate to the headers, which have a verdict of their own."""
+    """Tell whether a candidate that the gate rejects is better than the headers, which it rejects, too.
+
+    Mutual information of a small field of view full of speckle has maxima that mean nothing.
+    """
     return candidate.figures.get("gain_sigmas", 0.0) >= SURE_SIGMAS
 
 

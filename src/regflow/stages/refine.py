@@ -17,7 +17,7 @@ from regflow.core.files import link_or_copy, whole_directory
 from regflow.core.gate import Verdict, changes, judge
 from regflow.core.image import Image
 from regflow.core.io.transforms import read_transform, write_transform
-from regflow.core.local_fit import WindowEvidence
+from regflow.core.local_fit import SURE_SIGMAS, WindowEvidence
 from regflow.core.resample import coarsen
 from regflow.core.sampling import sampled
 from regflow.core.similarity import lncc, normalized_mutual_information
@@ -45,6 +45,7 @@ LIMITS: dict[str, dict[str, float]] = {
     "folding_percent": {"fail_above": 0.5, "warn_above": 0.0},
     "displacement_max_mm": {"warn_above": 60.0},
     "gain_sigmas": {"fail_below": -3.0},
+    "doubted_gain_sigmas": {"fail_below": SURE_SIGMAS},
 }
 """What the gate holds a candidate against; the figures are those of :class:`Examiner`."""
 
@@ -91,14 +92,24 @@ class Examiner:
     much better than at the start the images explain each other within small windows, in standard errors
     (:mod:`regflow.core.local_fit`; not given where too few windows say).
 
-    A field has enough freedom to raise the similarity that it climbs on noise alone; the windows' figure
-    is another one, which such a field does not raise.
+    A field has enough freedom to raise the similarity that it climbs on noise alone, and then it hardly
+    raises the windows' figure. On a start that is in doubt itself it must do so surely: there the figure
+    is named ``doubted_gain_sigmas`` and has a limit of its own.
     """
 
-    def __init__(self, fixed: Image, moving: Image, start: Transform, limits: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        fixed: Image,
+        moving: Image,
+        start: Transform,
+        limits: Mapping[str, Any],
+        *,
+        doubted: bool = False,
+    ) -> None:
         spacing = float((np.array(fixed.grid.size) * fixed.grid.spacing).max()) / EXAMINED_ACROSS
         self._fixed, self._moving = coarsen(fixed, spacing), coarsen(moving, spacing)
         self._limits = {**LIMITS, **INVERSE_LIMITS, **limits}
+        self._origin, self._doubted = start, doubted
         self._mask = fixed.mask
         self._start = self._similarity(start)
         self._windows = WindowEvidence(fixed, moving, start, EXPLAINED_ACROSS)
@@ -114,7 +125,8 @@ class Examiner:
         similarity = found["lncc"] + found["nmi"]
         figures = changes(found, self._start)
         figures.update(_deformation(transform))
-        figures.update(self._windows.figures(transform))
+        if transform is not self._origin:
+            figures.update(self._gain(transform))
         if judge(figures, self._limits).status != "fail":
             figures.update(self._inverted(transform)[1])
         return judge(figures, self._limits), -math.inf if math.isnan(similarity) else similarity
@@ -130,6 +142,10 @@ class Examiner:
             self._inverted(transform)
             known = self._inverses[-1]
         return known[1], known[2]
+
+    def _gain(self, transform: Transform) -> dict[str, float]:
+        found = self._windows.figures(transform)
+        return {"doubted_gain_sigmas": found.get("gain_sigmas", math.nan)} if self._doubted else found
 
     def _inverted(self, transform: Transform) -> tuple[Transform, dict[str, float]]:
         steps: list[dict[str, Any]] = []
@@ -153,6 +169,7 @@ def deform(
     initial: Transform,
     settings: Mapping[str, Any],
     *,
+    doubted: bool = False,
     threads: int = 1,
     seed: int = 0,
     log_file: Path | None = None,
@@ -165,6 +182,7 @@ def deform(
         moving: working moving image.
         initial: the initializer's transform.
         settings: the ``refine`` section of the configuration.
+        doubted: the gate did not pass ``initial``: a deformation needs more evidence.
         threads: most threads to use; no result depends on it.
         seed: of every random choice.
         log_file: where elastix's own log goes, if it runs.
@@ -178,7 +196,7 @@ def deform(
         RegistrationError: ``initial`` has no inverse.
     """
     limits = settings.get("gate", {})
-    examine = Examiner(fixed, moving, initial, limits)
+    examine = Examiner(fixed, moving, initial, limits, doubted=doubted)
     shared = {"threads": threads, "seed": seed, "log": log_file, "answer": answer}
     found = climb(
         "refine",
@@ -249,6 +267,7 @@ def refine(
             moving,
             start,
             settings,
+            doubted=read_outcome(initial).verdict.status != "pass",
             threads=threads,
             seed=seed,
             log_file=folder / "elastix.log",

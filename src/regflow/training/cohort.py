@@ -278,7 +278,8 @@ def _registered(row: Mapping[str, Any], given: Mapping[str, Any]) -> Registered:
     found = align(fixed, moving, given["initialize"], threads=threads)
     if found.verdict.status == "fail":
         raise RegistrationError(f"the affine alignment is not to be trusted: {found.verdict.reason}")
-    refined = deform(fixed, moving, found.transform, given["refine"], threads=threads)
+    doubted = found.verdict.status != "pass"
+    refined = deform(fixed, moving, found.transform, given["refine"], doubted=doubted, threads=threads)
     if refined.climb.verdict.status == "fail" or refined.climb.method == INITIAL:
         raise RegistrationError(f"the deformation is not to be trusted: {refined.climb.verdict.reason}")
     return Registered(fixed, moving, found.transform, refined.forward, refined.inverse)
