@@ -12,9 +12,9 @@ section 3.4.3 (the rule of one standard error).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numba import njit
@@ -89,6 +89,12 @@ class SplineField:
         return float(max(along)) / self.spacing**2
 
 
+def control_places(field: SplineField) -> Array:
+    """Return the places ``(rows * columns, 2)`` of the control points, in the order of ``coefs``."""
+    rows, cols = np.indices(field.coefs.shape[1:]) - 1.0
+    return np.stack([cols, rows], axis=-1).reshape(-1, 2) * field.spacing + field.origin
+
+
 @dataclass(frozen=True, eq=False)
 class Fit:
     """A fitted field and what it made of each point.
@@ -109,6 +115,23 @@ class Fit:
     stiffness: float
 
 
+class Problem(Protocol):
+    """The least-squares problem of one set of points in some basis."""
+
+    def solve(self, weights: Array, stiffness: float) -> Array:
+        """Return the coefficients for weights ``(N,)`` of the points and a weight of the penalty."""
+
+    def left(self, coefs: Array) -> Array:
+        """Return what a fit leaves of the displacements, ``(N, 2)``."""
+
+    def controls(self, coefs: Array) -> Array:
+        """Return the field as coefficients ``(2, *shape)`` of the cubic B-spline."""
+
+
+Basis = Callable[[Array, Array, tuple[int, int]], Problem]
+"""Gives the problem of places in units of the spacing, displacements there, and the controls' shape."""
+
+
 def fit_field(
     points: Array,
     values: Array,
@@ -120,6 +143,7 @@ def fit_field(
     floor: float = 0.02,
     stiffness: float | None = None,
     reach: float = 0.0,
+    basis: Basis | None = None,
 ) -> Fit:
     """Fit displacements robustly; how smooth is decided by the points themselves.
 
@@ -134,6 +158,7 @@ def fit_field(
         stiffness: weight of the penalty; None takes the one that predicts left-out points best.
         reach: distance within which measurements share pixels, and with them their errors; such
             neighbors are left out together.
+        basis: of the fit; None takes the B-spline itself.
 
     Raises:
         RegistrationError: fewer than six points.
@@ -146,25 +171,27 @@ def fit_field(
     prior = np.minimum(prior / np.median(prior), 1.0)
     values = np.asarray(values, np.float64)
     plane = _plane(places, values, prior)
-    problem = _Problem(places, values - _on_plane(plane, places), shape)
+    build = basis or _SplineProblem
+    problem = build(places, values - _on_plane(plane, places), shape)
     blocks = _blocks(places, reach / spacing)
     weights, held = prior, STIFFNESSES[0] if stiffness is None else stiffness
     for turn in range(ROUNDS):
         if stiffness is None and turn in (0, ROUNDS // 2):
             tried = _no_stiffer(held) if turn else STIFFNESSES
-            held = _best_stiffness(places, values, weights, shape, tried, blocks, seed)
+            held = _best_stiffness(places, values, weights, shape, tried, blocks, seed, build)
         if math.isinf(held):
-            coefs, residuals = np.zeros((2, *shape)), values
+            residuals = values
         else:
-            coefs = problem.solve(weights, held)
-            residuals = problem.left(coefs)
+            solution = problem.solve(weights, held)
+            residuals = problem.left(solution)
         scale = max(_spread(residuals, prior), floor)
         weights = prior * _biweight(np.hypot(*residuals.T) / scale)
+    coefs = np.zeros((2, *shape))
     if math.isfinite(held):
         # A cubic B-spline whose control points lie on a plane is that plane.
         rows, cols = np.indices(shape) - 1.0
         controls = np.stack([cols, rows], axis=-1).reshape(-1, 2)
-        coefs = coefs + _on_plane(plane, controls).T.reshape(2, *shape)
+        coefs = problem.controls(solution) + _on_plane(plane, controls).T.reshape(2, *shape)
     field = SplineField(coefs, (float(extent[0]), float(extent[1])), spacing)
     return Fit(field, weights, residuals, scale, held)
 
@@ -212,8 +239,8 @@ def _median_slopes(offsets: Array, rises: Array) -> Array:
     return found[:, :2]
 
 
-class _Problem:
-    """The least-squares problem of one set of points: built once a weighting, solved for both axes."""
+class _SplineProblem:
+    """The problem in the B-spline's own basis: built once a weighting, solved for both axes."""
 
     def __init__(self, places: Array, values: Array, shape: tuple[int, int]) -> None:
         # The band is as wide as three rows: rows run along the shorter axis.
@@ -230,7 +257,7 @@ class _Problem:
         _assemble(self._places, self._values, weights, cols, band, right)
         density = max(float(weights.sum()) / (rows * cols), 1e-12)
         _penalize(band, rows, cols, density * stiffness, density * max(stiffness, 1e-4) * CALM)
-        _solve_band(band, right)
+        solve_band(band, right)
         coefs = right.T.reshape(2, rows, cols)
         return np.ascontiguousarray(coefs.transpose(0, 2, 1) if self._turned else coefs)
 
@@ -240,6 +267,10 @@ class _Problem:
         places = np.ascontiguousarray(self._places[:, ::-1]) if self._turned else self._places
         _evaluate(coefs, places, out)
         return np.asarray(self._values - out)
+
+    def controls(self, coefs: Array) -> Array:
+        """Return the coefficients: they are the B-spline's."""
+        return coefs
 
 
 def _no_stiffer(stiffness: float) -> tuple[float, ...]:
@@ -263,6 +294,7 @@ def _best_stiffness(
     tried: Sequence[float],
     blocks: NDArray[np.int64],
     seed: int,
+    build: Basis,
 ) -> float:
     """Return the stiffness that predicts left-out blocks best, judged by their robust weights.
 
@@ -278,7 +310,7 @@ def _best_stiffness(
         if not out.any() or not kept.any():
             continue
         level = values - _on_plane(_plane(places, values, kept), places)
-        problem = _Problem(places, level, shape)
+        problem = build(places, level, shape)
         for row, stiffness in enumerate(tried):
             left = problem.left(problem.solve(kept, stiffness)) if math.isfinite(stiffness) else values
             lost = weights * (left**2).sum(1)
@@ -431,7 +463,7 @@ def _add_square(band: Array, at: int, stride: int, stencil: Array, weight: float
 
 
 @njit(**_JIT)
-def _solve_band(band: Array, right: Array) -> None:
+def solve_band(band: Array, right: Array) -> None:
     """Solve a positive definite banded system in place; ``band[k, d]`` is the entry ``(k, k + d)``."""
     size, width = band.shape
     for k in range(size):

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,8 @@ from regflow.core.gate import Verdict, judge, worst
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Affine, DisplacementField, Transform, flatten
-from regflow.core.units import meters_per_pixel, meters_per_unit
+from regflow.core.units import meters_per_pixel, meters_per_unit, place_told
+from regflow.methods.refine.second_measure import describe
 from regflow.methods.refine.tie_point_set import LEAST_VALID
 from regflow.metrics.check_points import (
     CheckPoints,
@@ -43,6 +44,7 @@ LIMITS: dict[str, dict[str, float]] = {
     "rmse_px_change": {"fail_above": 0.2, "warn_above": 0.05},
     "ncc_change": {"fail_below": -0.05, "warn_below": -0.01},
     "folding_percent": {"fail_above": 0.0},
+    "contradicted_px": {"warn_above": 0.1},
 }
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -158,7 +160,7 @@ def assess_scene(
     if pair.truth is not None:
         quality["truth"] = truth_errors(pair, points)
     quality["figures"] = dict(_flat(quality))
-    verdict = _verdict(quality["figures"], {**LIMITS, **settings["limits"]}, pair.earlier)
+    verdict = _verdict(quality, {**LIMITS, **settings["limits"]}, pair.earlier)
     quality["verdict"] = verdict.to_dict()
     return SceneAssessment(quality, verdict, steps, points)
 
@@ -317,6 +319,15 @@ def _accuracy(points: CheckPoints, pair: ScenePair) -> dict[str, Any]:
     meters = meters_per_pixel(pair.fixed.grid)
     seen = points.matched.measures["valid"] >= LEAST_VALID
     used = points.used
+    contradiction = points.contradiction(pair.refined)
+    second: dict[str, Any] = {}
+    if contradiction is not None:
+        second["second_measure"] = {
+            "compared": describe(points.again, points.matched),
+            "used": int(points.again.used.sum()),
+            "contradicted_px": contradiction[0],
+            "where": place_told(pair.fixed.grid, contradiction[1]),
+        }
     return {
         "laid": len(points.points),
         "with_data": int(seen.sum()),
@@ -328,6 +339,7 @@ def _accuracy(points: CheckPoints, pair: ScenePair) -> dict[str, Any]:
             stage: accuracy(points.residuals_px(transform)[used], meters)
             for stage, transform in pair.transforms.items()
         },
+        **second,
     }
 
 
@@ -366,6 +378,8 @@ def _flat(quality: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     yield "check_points_used_percent", 100.0 * points["used"] / max(points["with_data"], 1)
     for name in points[STAGES[0]]:
         yield from ((f"{name}_{stage}", points[stage][name]) for stage in STAGES)
+    if "second_measure" in points:
+        yield "contradicted_px", points["second_measure"]["contradicted_px"]
     yield "rmse_px_change", points["refine"]["rmse_px"] - points["initialize"]["rmse_px"]
     for measure, of_stage in quality["similarity"].items():
         yield from ((f"{measure}_{stage}", value) for stage, value in of_stage.items())
@@ -376,10 +390,13 @@ def _flat(quality: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
 
 
 def _verdict(
-    figures: Mapping[str, float], limits: Mapping[str, Mapping[str, float]], earlier: Mapping[str, Verdict]
+    quality: Mapping[str, Any], limits: Mapping[str, Mapping[str, float]], earlier: Mapping[str, Verdict]
 ) -> Verdict:
     """Return the most severe of the stages' verdicts and of the figures' own."""
-    own = judge(figures, limits)
+    own = judge(quality["figures"], limits)
+    if own.reason.startswith("contradicted_px"):
+        second = quality["check_points"]["second_measure"]
+        own = replace(own, reason=f"{own.reason}: {second['compared']} see more left {second['where']}")
     before = [Verdict(v.status, f"{stage}: {v.reason}", v.figures) for stage, v in earlier.items()]
     decided = worst([own, *before])
     return Verdict(decided.status, decided.reason, own.figures)
