@@ -5,10 +5,9 @@ two axes' bases, a band of some three rows of control points; it is built and fa
 order that does not depend on threads.
 
 Sources: Eilers & Marx, Statistical Science 11(2):89-121, 1996 (P-splines); Eilers et al.,
-Computational Statistics & Data Analysis 50(1):61-76, 2006 (on grids); Westerweel & Scarano,
-Experiments in Fluids 39(6):1096-1100, 2005 (the normalized median test); Beaton & Tukey,
-Technometrics 16(2):147-185, 1974 (biweight); Breiman et al., Classification and Regression Trees, 1984,
-section 3.4.3 (the rule of one standard error).
+Computational Statistics & Data Analysis 50(1):61-76, 2006 (on grids); Beaton & Tukey, Technometrics
+16(2):147-185, 1974 (biweight); Breiman et al., Classification and Regression Trees, 1984, section 3.4.3
+(the rule of one standard error).
 """
 
 import math
@@ -45,7 +44,6 @@ NO_FIELD = 30.0
 less above one than this over the number of blocks. Real displacements predict hundreds of times better;
 ground that has changed between two dates looks displaced, and predicts up to four times better in the nine
 blocks of a scene of 61 pixels."""
-NEIGHBORS = 12
 
 _JIT: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
 
@@ -188,55 +186,9 @@ def fit_field(
         weights = prior * _biweight(np.hypot(*residuals.T) / scale)
     coefs = np.zeros((2, *shape))
     if math.isfinite(held):
-        # A cubic B-spline whose control points lie on a plane is that plane.
-        rows, cols = np.indices(shape) - 1.0
-        controls = np.stack([cols, rows], axis=-1).reshape(-1, 2)
-        coefs = problem.controls(solution) + _on_plane(plane, controls).T.reshape(2, *shape)
+        coefs = problem.controls(solution) + _plane_controls(plane, shape)
     field = SplineField(coefs, (float(extent[0]), float(extent[1])), spacing)
     return Fit(field, weights, residuals, scale, held)
-
-
-def unlike_neighbors(
-    points: Array, values: Array, limit: float = 3.0, floor: float = 0.1
-) -> NDArray[np.bool_]:
-    """Tell which displacements differ from their neighbors' by more than those do among themselves.
-
-    The normalized median test, about a plane through the neighbors so that a slope does not count.
-
-    Args:
-        points: ``(N, 2)`` places.
-        values: ``(N, 2)`` displacements.
-        limit: distance from the neighbors' median, in their median distance from it.
-        floor: added to the latter, the noise that is always there.
-    """
-    from scipy.spatial import cKDTree
-
-    count = min(NEIGHBORS + 1, len(points))
-    if count < 6:
-        return np.zeros(len(points), bool)
-    near = cKDTree(points).query(points, count)[1][:, 1:]
-    offsets = points[near] - points[:, None]
-    slopes = _median_slopes(offsets, values[near] - values[:, None])
-    level = values[near] - np.einsum("nkd,ndc->nkc", offsets, slopes)
-    median = np.median(level, axis=1)
-    among = np.median(np.linalg.norm(level - median[:, None], axis=-1), axis=1)
-    apart = np.linalg.norm(values - median, axis=-1)
-    return np.asarray(apart > limit * (among + floor))
-
-
-def _median_slopes(offsets: Array, rises: Array) -> Array:
-    """Return a slope ``(N, 2, 2)`` per point: the linear trend of its neighbors, fitted robustly."""
-    ones = np.ones((*offsets.shape[:2], 1))
-    design = np.concatenate([offsets, ones], axis=-1)
-    weights = np.ones(offsets.shape[:2])
-    for _ in range(4):
-        weighted = design * weights[..., None]
-        normal = np.einsum("nki,nkj->nij", weighted, design)
-        normal += 1e-6 * np.trace(normal, axis1=1, axis2=2)[:, None, None] * np.eye(3)
-        found = np.linalg.solve(normal, np.einsum("nki,nkc->nic", weighted, rises))
-        left = np.linalg.norm(rises - np.einsum("nki,nic->nkc", design, found), axis=-1)
-        weights = 1.0 / np.maximum(left, 0.05)
-    return found[:, :2]
 
 
 class _SplineProblem:
@@ -345,6 +297,13 @@ def _plane(places: Array, values: Array, prior: Array) -> Array:
 
 def _on_plane(plane: Array, places: Array) -> Array:
     return np.asarray(plane[0] + places @ plane[1:])
+
+
+def _plane_controls(plane: Array, shape: tuple[int, int]) -> Array:
+    """Return the coefficients of a plane: a cubic B-spline whose control points lie on one is that plane."""
+    rows, cols = np.indices(shape) - 1.0
+    controls = np.stack([cols, rows], axis=-1).reshape(-1, 2)
+    return _on_plane(plane, controls).T.reshape(2, *shape)
 
 
 def _controls(extent: Sequence[float], spacing: float) -> tuple[int, int]:

@@ -16,8 +16,9 @@ from regflow.core.errors import RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import DisplacementField, Transform, compose
+from regflow.methods.refine.neighbors import unlike_neighbors
 from regflow.methods.refine.second_measure import TOLERANCE_PX, check_field, measure_again
-from regflow.methods.refine.spline_field import Fit, SplineField, fit_field, unlike_neighbors
+from regflow.methods.refine.spline_field import Fit, SplineField, fit_field
 from regflow.methods.refine.tie_point_set import REASONS, TiePoints, judge_matches
 
 log = logging.getLogger(__name__)

@@ -44,7 +44,7 @@ LIMITS: dict[str, dict[str, float]] = {
     "rmse_px_change": {"fail_above": 0.2, "warn_above": 0.05},
     "ncc_change": {"fail_below": -0.05, "warn_below": -0.01},
     "folding_percent": {"fail_above": 0.0},
-    "contradicted_px": {"warn_above": 0.1},
+    "contradicted_px": {"warn_above": 0.25},
 }
 
 OPTIONS: dict[str, dict[str, Any]] = {
