@@ -27,10 +27,12 @@ ENOUGH_POINTS = 256
 """Up to so many points all are measured again, else every second along both axes."""
 WIDER, NARROWER = 1.5, 0.6
 """Side of windows of another size, in that of the first: wide ones bear noise, where intensities are
-compared; directions of edges, which a wide window would hardly measure otherwise, are in narrow ones."""
+compared; directions of edges are tried in narrow ones first, for wide ones hardly measure otherwise."""
 WINDOW_PX = (9, 255)
 LEAST_SHARE = 0.5
-"""Of the points measured again that must be matched for a measure to serve as the second."""
+"""Of the points measured again that are matched: with fewer the next measure is tried too."""
+LEAST_TOLD = 1 / 3
+"""The same, below which the second measure does not say anything against a field."""
 NEAR = 12
 """Points around a place whose median tells what the second measure finds there."""
 LEAST_NEAR = 3
@@ -49,7 +51,7 @@ class CrossCheck:
 
     Attributes:
         name: what was measured, for people.
-        count: points that it could match.
+        matched_percent: points that it could match, of those that it was asked for.
         correction: to be added to the field, pixels: zero where both agree.
         largest_px: length of its largest vector.
         at: ``(x, y)`` of that, in pixels of the fixed working grid.
@@ -57,7 +59,7 @@ class CrossCheck:
     """
 
     name: str
-    count: int
+    matched_percent: float
     correction: SplineField
     largest_px: float
     at: tuple[float, float]
@@ -101,7 +103,7 @@ def check_field(found: TiePoints, field: SplineField, again: TiePoints, chosen: 
     compared with the field. Where they differ by more than :data:`TOLERANCE_PX` and either by more
     than :data:`SURE` standard errors or by more than the second measure differs from no local
     displacement, the field falls back to the shortest displacement between the two, counted from the
-    second measure's median over the scene.
+    second measure's median over the scene. One that matches too few points leaves the field as it is.
 
     Args:
         found: the points of the first measure.
@@ -117,7 +119,8 @@ def check_field(found: TiePoints, field: SplineField, again: TiePoints, chosen: 
     expected = field.at(again.points) + 0.5 * spread * field.laplacian(again.points)
     differences, errors, counts = local_medians(again.points, again.shifts - expected, again.used, nodes)
     second = np.where(counts[:, None] >= LEAST_NEAR, local + differences, 0.0)
-    weight = _doubt(local, second, errors)
+    share = float(again.used.sum()) / max(len(chosen), 1)
+    weight = _doubt(local, second, errors) if share >= LEAST_TOLD else np.zeros(len(nodes))
     change = weight[:, None] * (_shortest(local, second) - local)
     shape = field.coefs.shape[1:]
     correction = SplineField(change.T.reshape(2, *shape), field.origin, field.spacing)
@@ -126,7 +129,7 @@ def check_field(found: TiePoints, field: SplineField, again: TiePoints, chosen: 
     at = inside[int(np.argmax(lengths))]
     return CrossCheck(
         describe(again, found),
-        int(again.used.sum()),
+        100.0 * share,
         correction,
         float(lengths.max()),
         (float(at[0]), float(at[1])),
@@ -171,10 +174,14 @@ def describe(again: TiePoints, found: TiePoints) -> str:
 
 def _others(found: TiePoints) -> list[dict[str, Any]]:
     """Return what to change in the options for each second measure, the most independent first."""
-    by_edges = found.channels == "gradients"
-    side = round((NARROWER if by_edges else WIDER) * found.window_px)
-    sized = {"channels": found.channels, "window_px": min(max(side, WINDOW_PX[0]), WINDOW_PX[1])}
-    return [sized] if by_edges else [{"channels": "gradients"}, sized]
+    narrow, wide = (
+        {
+            "channels": found.channels,
+            "window_px": min(max(round(share * found.window_px), WINDOW_PX[0]), WINDOW_PX[1]),
+        }
+        for share in (NARROWER, WIDER)
+    )
+    return [narrow, wide] if found.channels == "gradients" else [{"channels": "gradients"}, wide]
 
 
 def _spread(found: TiePoints) -> NDArray[np.int64]:

@@ -28,8 +28,9 @@ APART = 1e-3
 """Least distance of two knots, in units of the places."""
 MARGIN = 6
 """Lattice points beyond the field's border, where what the B-spline's prefilter assumes has died away."""
-RIDGE = 1e-9
-"""Of the plane's coefficients, in the sum of weights: points on one line leave its slope across at zero."""
+RIDGES = (1e-6, 1e-13)
+"""Of the plane's coefficients, in the penalty and in the sum of weights: points on one line leave the slope
+across it at zero."""
 
 _JIT: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
 
@@ -61,8 +62,9 @@ class ThinPlateProblem:
         band, right = self._normal[0].copy(), self._normal[1].copy()
         total = max(float(weights.sum()), 1e-12)
         # Bending energy in units of the knots' distance, as the B-spline's in those of its control points.
-        band[: size - 3, 0] += 8.0 * math.pi * stiffness * total / (size - 3) * self._spread**2
-        band[size - 3 :, 0] += RIDGE * total
+        penalty = 8.0 * math.pi * stiffness * total / (size - 3) * self._spread**2
+        band[: size - 3, 0] += penalty
+        band[size - 3 :, 0] += RIDGES[0] * penalty + RIDGES[1] * total
         solve_band(band, right)
         return right
 

@@ -36,6 +36,7 @@ LIMITS: dict[str, dict[str, float]] = {
     "covered_percent": {"warn_below": 40.0},
     "displacement_max_px": {"warn_above": 64.0},
     "contradicted_px": {"warn_above": 0.1},
+    "matched_again_percent": {"warn_below": 33.0},
 }
 """What the gate holds a candidate against; the figures are those of :class:`Examiner`."""
 
@@ -67,8 +68,8 @@ class Examiner:
     start; ``folding_percent`` of the field's samples; ``displacement_max_px``; and for tie points
     ``points_used``, ``points_used_percent`` of those with data, ``scatter_px`` about the field, and
     ``covered_percent`` of the overlap's cells; where a second measure was taken, ``contradicted_px``,
-    the most by which the field gave way to what both measures carry, and ``contradicted_percent`` of the
-    scene where it did.
+    the most by which the field gave way to what both measures carry, ``contradicted_percent`` of the scene
+    where it did, and ``matched_again_percent`` of the points that the second measure could match.
     """
 
     fixed: Image
@@ -224,6 +225,7 @@ def _point_figures(points: TiePoints) -> dict[str, float]:
         else {
             "contradicted_px": check.largest_px,
             "contradicted_percent": check.percent,
+            "matched_again_percent": check.matched_percent,
         }
     )
     return {
@@ -241,7 +243,7 @@ def _told_where(verdict: Verdict, points: TiePoints, fixed: Grid) -> Verdict:
     if check is None or not verdict.reason.startswith("contradicted_px"):
         return verdict
     reason = (
-        f"{verdict.reason}: {check.name} contradict the tie points by {points.channels} most "
+        f"{verdict.reason}: {check.name} do not confirm the tie points by {points.channels}, least "
         f"{place_told(fixed, check.at)}, over {check.percent:.0f}% of the scene; there the field keeps what "
         "both carry"
     )
