@@ -101,9 +101,7 @@ def test_a_field_gives_way_where_only_one_measure_has_it(constant):
     one = constant + swing(points) + rng.normal(0, 0.03, points.shape)
     other = constant + rng.normal(0, 0.1, points.shape)
     field = field_of(points, one)
-    check = check_field(
-        measured(points, one), field, measured(points, other, "gradients"), np.arange(len(points))
-    )
+    check = check_field(measured(points, one), field, measured(points, other, "gradients"))
     kept = field.at(points) + check.correction.at(points)
     assert np.abs(kept - constant).max() < 0.3
     assert check.largest_px > 2.5
@@ -119,7 +117,7 @@ def test_a_field_that_both_measures_have_stands(noise):
     other = swing(points) + rng.normal(0, noise, points.shape)
     missing = rng.choice(len(points), len(points) // 3, replace=False)
     again = measured(points, other, "gradients", missing)
-    check = check_field(measured(points, one), field_of(points, one), again, np.arange(len(points)))
+    check = check_field(measured(points, one), field_of(points, one), again)
     assert check.largest_px < 0.1
 
 
@@ -128,8 +126,17 @@ def test_a_corner_that_the_second_measure_cannot_see_is_not_believed():
     field = field_of(points, swing(points))
     corner = np.flatnonzero(np.linalg.norm(points - [850, 600], axis=1) < 400)
     again = measured(points, np.zeros_like(points), "gradients", corner)
-    check = check_field(measured(points, swing(points)), field, again, np.arange(len(points)))
+    check = check_field(measured(points, swing(points)), field, again)
     assert check.largest_px > 2.5
+
+
+def test_a_second_measure_that_matches_little_says_nothing():
+    points = lattice()
+    field = field_of(points, swing(points))
+    again = measured(points, np.zeros_like(points), "gradients", np.arange(len(points))[len(points) // 4 :])
+    check = check_field(measured(points, swing(points)), field, again)
+    assert check.largest_px == 0
+    assert check.matched_percent == pytest.approx(25, abs=1)
 
 
 def test_local_medians_bear_outliers_and_tell_their_error():

@@ -130,7 +130,7 @@ def measure_check_points(
     places = lay(low, high, count, np.random.default_rng([seed, 0xC4EC]))
     settings = {**OPTIONS, **(options or {}), "threads": threads, "workers": workers}
     found = match(fixed, moving, initial, places, settings)
-    again = measure_again(found, fixed, moving, initial, settings)[0] if found.used.any() else found
+    again = measure_again(found, fixed, moving, initial, settings) if found.used.any() else found
     return CheckPoints(
         fixed.grid.to_world(places),
         _partners(found, fixed.grid, initial),

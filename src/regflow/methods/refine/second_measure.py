@@ -68,7 +68,7 @@ class CrossCheck:
 
 def measure_again(
     found: TiePoints, fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any]
-) -> tuple[TiePoints, NDArray[np.int64]]:
+) -> TiePoints:
     """Match points that count by another measure; a quarter of them where there are many.
 
     Args:
@@ -79,24 +79,24 @@ def measure_again(
         options: those by which the points were matched.
 
     Returns:
-        The matches and the indices of their points in ``found``. Of directions of edges and windows of
-        another size it is the first that matches enough points, else the one that matches most.
+        The matches: of directions of edges and windows of another size the first that matches enough
+        points, else the one that matches most.
     """
     from regflow.methods.refine.tie_points import match
 
-    chosen = _spread(found)
+    points = found.points[_spread(found)]
     best: TiePoints | None = None
     for change in _others(found):
-        again = match(fixed, moving, initial, found.points[chosen], {**options, **change})
+        again = match(fixed, moving, initial, points, {**options, **change})
         if best is None or again.used.sum() > best.used.sum():
             best = again
-        if best.used.sum() >= LEAST_SHARE * len(chosen):
+        if best.used.sum() >= LEAST_SHARE * len(points):
             break
     assert best is not None
-    return best, chosen
+    return best
 
 
-def check_field(found: TiePoints, field: SplineField, again: TiePoints, chosen: Array) -> CrossCheck:
+def check_field(found: TiePoints, field: SplineField, again: TiePoints) -> CrossCheck:
     """Hold a field against a second measure and find what both carry.
 
     At every control point of the field the median of the nearest matches of the second measure is
@@ -109,7 +109,6 @@ def check_field(found: TiePoints, field: SplineField, again: TiePoints, chosen: 
         found: the points of the first measure.
         field: fitted to them.
         again: the second measure of some of them.
-        chosen: which.
     """
     nodes = control_places(field)
     base = np.median(again.shifts[again.used], axis=0) if again.used.any() else np.zeros(2)
@@ -119,7 +118,7 @@ def check_field(found: TiePoints, field: SplineField, again: TiePoints, chosen: 
     expected = field.at(again.points) + 0.5 * spread * field.laplacian(again.points)
     differences, errors, counts = local_medians(again.points, again.shifts - expected, again.used, nodes)
     second = np.where(counts[:, None] >= LEAST_NEAR, local + differences, 0.0)
-    share = float(again.used.sum()) / max(len(chosen), 1)
+    share = float(again.used.mean())
     weight = _doubt(local, second, errors) if share >= LEAST_TOLD else np.zeros(len(nodes))
     change = weight[:, None] * (_shortest(local, second) - local)
     shape = field.coefs.shape[1:]

@@ -97,7 +97,7 @@ def tie_points(fixed: Image, moving: Image, initial: Transform, options: Mapping
     )
     field = fit.field
     if np.abs(field.at(found.points)).max() > TOLERANCE_PX:
-        check = check_field(found, field, *measure_again(found, fixed, moving, initial, options))
+        check = check_field(found, field, measure_again(found, fixed, moving, initial, options))
         field = replace(field, coefs=field.coefs + check.correction.coefs)
         found = replace(found, check=check)
     if options.get("keep"):
