@@ -180,7 +180,11 @@ def _dask() -> Schema:
             ["string", "null"], DEFAULTS["address"], "of the cluster's scheduler, as tcp://host:8786"
         ),
         memory=option(
-            "string", DEFAULTS["memory"], "of all workers together, as '1.5GB'; on Slurm of each", minLength=1
+            "string",
+            DEFAULTS["memory"],
+            "of all workers together, as '1.5GB', on Slurm of each: what tie points, check points, dense "
+            "fields and products have under way at once",
+            minLength=1,
         ),
         chunk=option("integer", DEFAULTS["chunk"], "side of a block, in pixels", minimum=64, maximum=16384),
         slurm=option(

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from regflow.core.errors import RegistrationError
-from regflow.methods.refine.spline_field import SplineField, _solve_band, fit_field, unlike_neighbors
+from regflow.methods.refine.neighbors import unlike_neighbors
+from regflow.methods.refine.spline_field import SplineField, fit_field, solve_band
 
 EXTENT = (0.0, 0.0, 999.0, 699.0)
 
@@ -145,7 +146,7 @@ def test_the_band_solver_solves():
     for k in range(size):
         band[k, : min(width, size - k)] = dense[k, k : k + width]
     wanted = np.linalg.solve(dense, right)
-    _solve_band(band, right)
+    solve_band(band, right)
     np.testing.assert_allclose(right, wanted, rtol=1e-9)
 
 

@@ -1,12 +1,14 @@
 """Tie points on real pixels with a known displacement."""
 
 from dataclasses import dataclass, replace
+from threading import Lock
 
 import numpy as np
 import pytest
 from known_scenes import COLS, ROWS, error_px, fixed, moving, red, truth
 
 from regflow.core.blocks import Block
+from regflow.core.chunks import open_workers
 from regflow.core.errors import RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
@@ -16,7 +18,15 @@ from regflow.methods.refine import tie_points as module
 from regflow.methods.refine.tie_point_kernels import search
 from regflow.methods.refine.tie_point_patches import crop, filtered
 from regflow.methods.refine.tie_point_set import REASONS, columns, reliability
-from regflow.methods.refine.tie_points import default_spacing, overlap, spline_taps, tie_points
+from regflow.methods.refine.tie_points import (
+    default_spacing,
+    lay_points,
+    match,
+    overlap,
+    spline_taps,
+    tie_points,
+)
+from regflow.metrics.check_points import measure_check_points
 
 IDENTITY = Affine.identity(2)
 TIE_RMSE_PX = 0.05
@@ -138,6 +148,77 @@ def test_masked_and_missing_parts_are_left_alone():
     assert rmse((points.shifts - true_shifts(points.points))[points.used]) < TIE_RMSE_PX
     right = error_px(transform, 40).reshape(-1)
     assert np.median(right) < 1.0
+
+
+def striped(image: Image, width: int, phase: int) -> Image:
+    """Return a scene with the slanted gaps of a scan line corrector that has failed, declared as no data."""
+    rows, cols = np.indices(image.grid.shape)
+    mask = image.mask & ((rows + 0.15 * cols + phase) % 33 >= width)
+    return replace(image, data=np.where(mask, image.data, 0).astype(np.float32), mask=mask)
+
+
+@pytest.mark.parametrize(("widths", "share"), [((0, 10), 0.95), ((10, 10), 0.8), ((14, 14), 0.5)])
+def test_windows_with_declared_gaps_count(widths, share):
+    pair = striped(fixed(), widths[0], 0), striped(moving(), widths[1], 9)
+    _, points = run(*pair)
+    used = points.used
+    assert used.mean() > share
+    errors = points.shifts - true_shifts(points.points)
+    assert rmse(errors[used]) < TIE_RMSE_PX
+    assert 0.3 < np.sqrt((points.error_px[used] ** 2).mean()) / rmse(errors[used]) < 3
+    found = measure_check_points(*pair, IDENTITY, 200, threads=2)
+    assert found.used.mean() > share
+    assert rmse(found.residuals_px(truth())[found.used]) < TIE_RMSE_PX
+
+
+@dataclass(frozen=True)
+class Wide:
+    """A scene of any size that keeps none of it, and notes what is read at once."""
+
+    side: int
+    reads: list[int]
+
+    @property
+    def shape(self):
+        return 1, self.side, self.side
+
+    def read(self, rows, cols):
+        y, x = np.arange(rows.start, rows.stop), np.arange(cols.start, cols.stop)
+        self.reads.append(len(y) * len(x))
+        values = red()[np.ix_(y % ROWS, x % COLS)]
+        return Block(values[None], np.ones(values.shape, bool))
+
+
+@pytest.mark.parametrize("memory", ["40MB", "6MB"])
+def test_the_memory_that_is_given_bounds_what_is_read_at_once_and_changes_nothing(memory, monkeypatch):
+    side = 6_000
+    grid = Grid((side, side), fixed().grid.affine, fixed().grid.crs)
+    reads: list[int] = []
+    image = Image(Wide(side, reads), grid)
+    options = {**METHODS["tie-points"].complete({"spacing_px": 600.0}), "seed": 0, "threads": 2}
+    points = lay_points(grid, grid, IDENTITY, options)
+    options["channels"] = "intensity"
+    under_way, most, lock = [0], [0], Lock()
+
+    def counted(tile):
+        with lock:
+            under_way[0] += module.tile_bytes(tile)
+            most[0] = max(most[0], under_way[0])
+        rows = match_tile(tile)
+        with lock:
+            under_way[0] -= module.tile_bytes(tile)
+        return rows
+
+    match_tile = module.match_tile
+    plain = match(image, image, IDENTITY, points, options)
+    reads.clear()
+    monkeypatch.setattr(module, "match_tile", counted)
+    with open_workers({"memory": memory, "workers": 2}) as workers:
+        found = match(image, image, IDENTITY, points, {**options, "workers": workers})
+    assert most[0] <= workers.memory
+    assert max(reads) * module.BYTES_PER_PIXEL <= workers.memory
+    assert found.shifts.tobytes() == plain.shifts.tobytes()
+    assert found.used.any()
 
 
 def test_clouds_do_not_bend_the_field():

@@ -41,3 +41,11 @@ def _meters(crs: str, x: float, y: float) -> tuple[float, float] | None:
         return float(east) / (2 * step), float(north) / (2 * step)
     factors = [axis.unit_conversion_factor for axis in known.axis_info[:2]]
     return (float(factors[0]), float(factors[1])) if len(factors) == 2 else None
+
+
+def place_told(grid: Grid, index: tuple[float, float]) -> str:
+    """Return where a pixel ``(x, y)`` of a grid lies, in words: row and column, and map coordinates."""
+    x, y = grid.to_world(index)
+    digits = 5 if grid.crs is not None and max(abs(grid.spacing)) < 0.1 else 0
+    here = f"around row {index[1]:.0f}, column {index[0]:.0f} of the working grid"
+    return f"{here} (x {x:.{digits}f}, y {y:.{digits}f})" if grid.crs is not None else here

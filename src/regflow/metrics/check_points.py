@@ -1,7 +1,9 @@
 """Check points: correspondences that no fit has seen, and what they say about a transform.
 
 A check point is measured from the initial transform, as a tie point is, but at other places and
-without looking at any later transform; so it judges them without bias.
+without looking at any later transform; so it judges them without bias. Those that count are measured
+again by directions of edges: where another sun deceives intensities, tie points and check
+points err alike.
 
 Terms: RMSE is the root of the mean squared length of the residuals; CE90 and CE95 are the radii that
 hold 90% and 95% of them (FGDC-STD-007.3, Geospatial Positioning Accuracy Standards, 1998); bias is
@@ -21,6 +23,7 @@ from numpy.typing import NDArray
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Transform
+from regflow.methods.refine.second_measure import NEAR, SURE, local_medians
 from regflow.methods.refine.tie_point_set import REASONS, TiePoints
 
 Array = NDArray[Any]
@@ -49,12 +52,16 @@ class CheckPoints:
         partners: ``(N, 2)`` their measured moving world points, NaN where none was found.
         matched: what is known of each match; ``used`` are those that count.
         fixed: grid whose pixels are the unit of residuals.
+        again: a second, independent measure of those that count; its ``points`` are pixels of ``fixed``.
+        partners_again: ``(M, 2)`` the moving world points that it found, NaN where none.
     """
 
     points: Array
     partners: Array
     matched: TiePoints
     fixed: Grid
+    again: TiePoints
+    partners_again: Array
 
     @property
     def used(self) -> NDArray[np.bool_]:
@@ -67,7 +74,30 @@ class CheckPoints:
 
     def residuals_px(self, transform: Transform) -> Array:
         """Return measured less mapped, ``(N, 2)`` pixels of the fixed grid, x right and y down."""
-        return np.asarray(self.residuals(transform) @ np.linalg.inv(self.fixed.affine[:2, :2]).T)
+        return _in_pixels(self.residuals(transform), self.fixed)
+
+    def contradiction(self, transform: Transform) -> tuple[float, tuple[float, float]] | None:
+        """Return the largest residual of the second measure that many points share, and where.
+
+        It is the length of a median over neighbors less what that may be by chance, in pixels of the
+        fixed grid, and the place of the point in their middle, ``(x, y)`` in its pixels. None where the
+        second measure found too few points.
+        """
+        used = self.again.used
+        if used.sum() < NEAR:
+            return None
+        here = self.again.points
+        left = _in_pixels(self.partners_again - transform.apply(self.fixed.to_world(here)), self.fixed)
+        medians, errors, counts = local_medians(here, left, used, here)
+        told = counts >= NEAR // 2
+        beyond = np.where(told, np.hypot(*medians.T) - SURE * errors, -np.inf)
+        most = int(np.argmax(np.nan_to_num(beyond, nan=-np.inf)))
+        x, y = here[most]
+        return max(float(beyond[most]), 0.0), (float(x), float(y))
+
+
+def _in_pixels(vectors: Array, grid: Grid) -> Array:
+    return np.asarray(vectors @ np.linalg.inv(grid.affine[:2, :2]).T)
 
 
 def measure_check_points(
@@ -96,16 +126,29 @@ def measure_check_points(
     Raises:
         RegistrationError: the scenes do not overlap.
     """
+    from regflow.methods.refine.second_measure import measure_again
     from regflow.methods.refine.tie_points import match, overlap
 
     low, high = overlap(fixed.grid, moving.grid, initial)
     places = lay(low, high, count, np.random.default_rng([seed, 0xC4EC]))
     settings = {**OPTIONS, **(options or {}), "threads": threads, "workers": workers}
     found = match(fixed, moving, initial, places, settings)
-    points = fixed.grid.to_world(places)
-    partners = initial.apply(fixed.grid.to_world(places + np.nan_to_num(found.shifts)))
+    again = measure_again(found, fixed, moving, initial, settings) if found.used.any() else found
+    return CheckPoints(
+        fixed.grid.to_world(places),
+        _partners(found, fixed.grid, initial),
+        found,
+        fixed.grid,
+        again,
+        _partners(again, fixed.grid, initial),
+    )
+
+
+def _partners(found: TiePoints, fixed: Grid, initial: Transform) -> Array:
+    """Return the moving world points ``(N, 2)`` that were found, NaN where none."""
+    partners = initial.apply(fixed.to_world(found.points + np.nan_to_num(found.shifts)))
     partners[~np.isfinite(found.shifts).all(axis=1)] = np.nan
-    return CheckPoints(points, partners, found, fixed.grid)
+    return partners
 
 
 def lay(low: Array, high: Array, count: int, rng: np.random.Generator) -> Array:

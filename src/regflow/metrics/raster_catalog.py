@@ -20,6 +20,9 @@ FIGURES: Mapping[str, Figure] = {
     "truth_rmse_px": Figure("True error", "px", "low", True, "RMSE against the known displacement"),
     "truth_p95_px": Figure("True error, 95th percentile", "px", "low", True, "95 % of the overlap is closer"),
     "check_points_used": Figure("Check points", "", "high", False, "held out from the fit, and matched"),
+    "contradicted_px": Figure(
+        "Second measure", "px", "low", False, "largest shared residual by another measure, beyond its errors"
+    ),
     "shift_mean_px": Figure("Mean shift", "px", "low", False, "mean length of the whole correction"),
     "shift_max_px": Figure("Largest shift", "px", "low", False, "of the whole correction"),
     "local_mean_px": Figure("Mean local shift", "px", "low", False, "what the refinement added"),

@@ -5,16 +5,15 @@ two axes' bases, a band of some three rows of control points; it is built and fa
 order that does not depend on threads.
 
 Sources: Eilers & Marx, Statistical Science 11(2):89-121, 1996 (P-splines); Eilers et al.,
-Computational Statistics & Data Analysis 50(1):61-76, 2006 (on grids); Westerweel & Scarano,
-Experiments in Fluids 39(6):1096-1100, 2005 (the normalized median test); Beaton & Tukey,
-Technometrics 16(2):147-185, 1974 (biweight); Breiman et al., Classification and Regression Trees, 1984,
-section 3.4.3 (the rule of one standard error).
+Computational Statistics & Data Analysis 50(1):61-76, 2006 (on grids); Beaton & Tukey, Technometrics
+16(2):147-185, 1974 (biweight); Breiman et al., Classification and Regression Trees, 1984, section 3.4.3
+(the rule of one standard error).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numba import njit
@@ -45,7 +44,6 @@ NO_FIELD = 30.0
 less above one than this over the number of blocks. Real displacements predict hundreds of times better;
 ground that has changed between two dates looks displaced, and predicts up to four times better in the nine
 blocks of a scene of 61 pixels."""
-NEIGHBORS = 12
 
 _JIT: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
 
@@ -89,6 +87,12 @@ class SplineField:
         return float(max(along)) / self.spacing**2
 
 
+def control_places(field: SplineField) -> Array:
+    """Return the places ``(rows * columns, 2)`` of the control points, in the order of ``coefs``."""
+    rows, cols = np.indices(field.coefs.shape[1:]) - 1.0
+    return np.stack([cols, rows], axis=-1).reshape(-1, 2) * field.spacing + field.origin
+
+
 @dataclass(frozen=True, eq=False)
 class Fit:
     """A fitted field and what it made of each point.
@@ -109,6 +113,23 @@ class Fit:
     stiffness: float
 
 
+class Problem(Protocol):
+    """The least-squares problem of one set of points in some basis."""
+
+    def solve(self, weights: Array, stiffness: float) -> Array:
+        """Return the coefficients for weights ``(N,)`` of the points and a weight of the penalty."""
+
+    def left(self, coefs: Array) -> Array:
+        """Return what a fit leaves of the displacements, ``(N, 2)``."""
+
+    def controls(self, coefs: Array) -> Array:
+        """Return the field as coefficients ``(2, *shape)`` of the cubic B-spline."""
+
+
+Basis = Callable[[Array, Array, tuple[int, int]], Problem]
+"""Gives the problem of places in units of the spacing, displacements there, and the controls' shape."""
+
+
 def fit_field(
     points: Array,
     values: Array,
@@ -120,6 +141,7 @@ def fit_field(
     floor: float = 0.02,
     stiffness: float | None = None,
     reach: float = 0.0,
+    basis: Basis | None = None,
 ) -> Fit:
     """Fit displacements robustly; how smooth is decided by the points themselves.
 
@@ -134,6 +156,7 @@ def fit_field(
         stiffness: weight of the penalty; None takes the one that predicts left-out points best.
         reach: distance within which measurements share pixels, and with them their errors; such
             neighbors are left out together.
+        basis: of the fit; None takes the B-spline itself.
 
     Raises:
         RegistrationError: fewer than six points.
@@ -146,74 +169,30 @@ def fit_field(
     prior = np.minimum(prior / np.median(prior), 1.0)
     values = np.asarray(values, np.float64)
     plane = _plane(places, values, prior)
-    problem = _Problem(places, values - _on_plane(plane, places), shape)
+    build = basis or _SplineProblem
+    problem = build(places, values - _on_plane(plane, places), shape)
     blocks = _blocks(places, reach / spacing)
     weights, held = prior, STIFFNESSES[0] if stiffness is None else stiffness
     for turn in range(ROUNDS):
         if stiffness is None and turn in (0, ROUNDS // 2):
             tried = _no_stiffer(held) if turn else STIFFNESSES
-            held = _best_stiffness(places, values, weights, shape, tried, blocks, seed)
+            held = _best_stiffness(places, values, weights, shape, tried, blocks, seed, build)
         if math.isinf(held):
-            coefs, residuals = np.zeros((2, *shape)), values
+            residuals = values
         else:
-            coefs = problem.solve(weights, held)
-            residuals = problem.left(coefs)
+            solution = problem.solve(weights, held)
+            residuals = problem.left(solution)
         scale = max(_spread(residuals, prior), floor)
         weights = prior * _biweight(np.hypot(*residuals.T) / scale)
+    coefs = np.zeros((2, *shape))
     if math.isfinite(held):
-        # A cubic B-spline whose control points lie on a plane is that plane.
-        rows, cols = np.indices(shape) - 1.0
-        controls = np.stack([cols, rows], axis=-1).reshape(-1, 2)
-        coefs = coefs + _on_plane(plane, controls).T.reshape(2, *shape)
+        coefs = problem.controls(solution) + _plane_controls(plane, shape)
     field = SplineField(coefs, (float(extent[0]), float(extent[1])), spacing)
     return Fit(field, weights, residuals, scale, held)
 
 
-def unlike_neighbors(
-    points: Array, values: Array, limit: float = 3.0, floor: float = 0.1
-) -> NDArray[np.bool_]:
-    """Tell which displacements differ from their neighbors' by more than those do among themselves.
-
-    The normalized median test, about a plane through the neighbors so that a slope does not count.
-
-    Args:
-        points: ``(N, 2)`` places.
-        values: ``(N, 2)`` displacements.
-        limit: distance from the neighbors' median, in their median distance from it.
-        floor: added to the latter, the noise that is always there.
-    """
-    from scipy.spatial import cKDTree
-
-    count = min(NEIGHBORS + 1, len(points))
-    if count < 6:
-        return np.zeros(len(points), bool)
-    near = cKDTree(points).query(points, count)[1][:, 1:]
-    offsets = points[near] - points[:, None]
-    slopes = _median_slopes(offsets, values[near] - values[:, None])
-    level = values[near] - np.einsum("nkd,ndc->nkc", offsets, slopes)
-    median = np.median(level, axis=1)
-    among = np.median(np.linalg.norm(level - median[:, None], axis=-1), axis=1)
-    apart = np.linalg.norm(values - median, axis=-1)
-    return np.asarray(apart > limit * (among + floor))
-
-
-def _median_slopes(offsets: Array, rises: Array) -> Array:
-    """Return a slope ``(N, 2, 2)`` per point: the linear trend of its neighbors, fitted robustly."""
-    ones = np.ones((*offsets.shape[:2], 1))
-    design = np.concatenate([offsets, ones], axis=-1)
-    weights = np.ones(offsets.shape[:2])
-    for _ in range(4):
-        weighted = design * weights[..., None]
-        normal = np.einsum("nki,nkj->nij", weighted, design)
-        normal += 1e-6 * np.trace(normal, axis1=1, axis2=2)[:, None, None] * np.eye(3)
-        found = np.linalg.solve(normal, np.einsum("nki,nkc->nic", weighted, rises))
-        left = np.linalg.norm(rises - np.einsum("nki,nic->nkc", design, found), axis=-1)
-        weights = 1.0 / np.maximum(left, 0.05)
-    return found[:, :2]
-
-
-class _Problem:
-    """The least-squares problem of one set of points: built once a weighting, solved for both axes."""
+class _SplineProblem:
+    """The problem in the B-spline's own basis: built once a weighting, solved for both axes."""
 
     def __init__(self, places: Array, values: Array, shape: tuple[int, int]) -> None:
         # The band is as wide as three rows: rows run along the shorter axis.
@@ -230,7 +209,7 @@ class _Problem:
         _assemble(self._places, self._values, weights, cols, band, right)
         density = max(float(weights.sum()) / (rows * cols), 1e-12)
         _penalize(band, rows, cols, density * stiffness, density * max(stiffness, 1e-4) * CALM)
-        _solve_band(band, right)
+        solve_band(band, right)
         coefs = right.T.reshape(2, rows, cols)
         return np.ascontiguousarray(coefs.transpose(0, 2, 1) if self._turned else coefs)
 
@@ -240,6 +219,10 @@ class _Problem:
         places = np.ascontiguousarray(self._places[:, ::-1]) if self._turned else self._places
         _evaluate(coefs, places, out)
         return np.asarray(self._values - out)
+
+    def controls(self, coefs: Array) -> Array:
+        """Return the coefficients: they are the B-spline's."""
+        return coefs
 
 
 def _no_stiffer(stiffness: float) -> tuple[float, ...]:
@@ -263,6 +246,7 @@ def _best_stiffness(
     tried: Sequence[float],
     blocks: NDArray[np.int64],
     seed: int,
+    build: Basis,
 ) -> float:
     """Return the stiffness that predicts left-out blocks best, judged by their robust weights.
 
@@ -278,7 +262,7 @@ def _best_stiffness(
         if not out.any() or not kept.any():
             continue
         level = values - _on_plane(_plane(places, values, kept), places)
-        problem = _Problem(places, level, shape)
+        problem = build(places, level, shape)
         for row, stiffness in enumerate(tried):
             left = problem.left(problem.solve(kept, stiffness)) if math.isfinite(stiffness) else values
             lost = weights * (left**2).sum(1)
@@ -313,6 +297,13 @@ def _plane(places: Array, values: Array, prior: Array) -> Array:
 
 def _on_plane(plane: Array, places: Array) -> Array:
     return np.asarray(plane[0] + places @ plane[1:])
+
+
+def _plane_controls(plane: Array, shape: tuple[int, int]) -> Array:
+    """Return the coefficients of a plane: a cubic B-spline whose control points lie on one is that plane."""
+    rows, cols = np.indices(shape) - 1.0
+    controls = np.stack([cols, rows], axis=-1).reshape(-1, 2)
+    return _on_plane(plane, controls).T.reshape(2, *shape)
 
 
 def _controls(extent: Sequence[float], spacing: float) -> tuple[int, int]:
@@ -431,7 +422,7 @@ def _add_square(band: Array, at: int, stride: int, stencil: Array, weight: float
 
 
 @njit(**_JIT)
-def _solve_band(band: Array, right: Array) -> None:
+def solve_band(band: Array, right: Array) -> None:
     """Solve a positive definite banded system in place; ``band[k, d]`` is the entry ``(k, k + d)``."""
     size, width = band.shape
     for k in range(size):

@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
+LEAST_COMPARED = 0.15
+"""Share of a window that must be valid in both scenes for the search to compare it."""
+
 _JIT: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
 
 
@@ -35,7 +38,7 @@ def search(
 
     Returns:
         Shift along x and y, the normalized correlation there, and the highest one more than 2
-        samples away; -1 where less than half of the window can be compared.
+        samples away; -1 where less than :data:`LEAST_COMPARED` of the window can be compared.
     """
     shifts = 2 * most + 1
     score = np.empty((shifts, shifts), np.float32)
@@ -84,7 +87,7 @@ def _score_row(template: Array, inside: Array, target: Array, known: Array, dy: 
             top[k] += sums[5, k] - sums[1, k] * sums[3, k] / count
     for k in range(shifts):
         product = spread_a[k] * spread_b[k]
-        usable = product > 1e-12 and 2 * sums[0, k] >= size * size
+        usable = product > 1e-12 and sums[0, k] >= LEAST_COMPARED * size * size
         out[k] = top[k] / math.sqrt(product) if usable else -1.0
 
 

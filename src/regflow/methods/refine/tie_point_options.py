@@ -30,11 +30,16 @@ TIE_POINTS: dict[str, dict[str, Any]] = {
         "scene, oriented gradients (other sensors), or whichever agrees best in the data at hand",
         "default": "auto",
     },
+    "field": {
+        "enum": ["b-spline", "thin-plate"],
+        "description": "what the displacement field is made of: a smoothing cubic B-spline on a lattice, or "
+        "smoothing thin-plate splines whose knots are tie points, 300 at most, for few or scattered points",
+        "default": "b-spline",
+    },
     "field_spacing_px": {
         "type": ["number", "null"],
         "exclusiveMinimum": 0,
-        "description": "distance of the control points of the displacement field; null is twice that of "
-        "the tie points",
+        "description": "distance of the control points of the B-spline; null is that of the tie points",
         "default": None,
     },
     "min_correlation": {

@@ -61,9 +61,10 @@ def crop(
 
 
 @njit(**_JIT)
-def fill(patch: Array, seen: Array) -> None:
-    """Take the mean of the valid samples from all of them, and make the others 0.
+def fill(patch: Array, seen: Array, reach: int) -> None:
+    """Take the mean of the valid samples from all of them, and carry their values into the others.
 
+    An invalid sample within ``reach`` of valid ones gets what lies beside it, ring by ring, the rest 0.
     So filters meet no step at the border of what is known, and float32 keeps its digits.
     """
     total, count = 0.0, 0
@@ -78,6 +79,31 @@ def fill(patch: Array, seen: Array) -> None:
     for i in range(patch.shape[0]):
         for j in range(patch.shape[1]):
             patch[i, j] = patch[i, j] - mean if seen[i, j] else np.float32(0.0)
+    if 0 < count < patch.size:
+        known = seen.copy()
+        for _ in range(reach):
+            known = _grow(patch, known)
+
+
+@njit(**_JIT)
+def _grow(patch: Array, known: Array) -> Array:
+    """Give the unknown samples beside known ones the mean of these; return what is known then."""
+    rows, cols = patch.shape
+    after = known.copy()
+    for i in range(rows):
+        for j in range(cols):
+            if known[i, j]:
+                continue
+            total, count = np.float32(0.0), 0
+            for y in range(max(i - 1, 0), min(i + 2, rows)):
+                for x in range(max(j - 1, 0), min(j + 2, cols)):
+                    if known[y, x]:
+                        total += patch[y, x]
+                        count += 1
+            if count:
+                patch[i, j] = total / np.float32(count)
+                after[i, j] = True
+    return after
 
 
 @njit(**_JIT)

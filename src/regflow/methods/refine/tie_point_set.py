@@ -2,13 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from regflow.core.grid import Grid
 from regflow.core.transform import Transform
+
+if TYPE_CHECKING:
+    from regflow.methods.refine.second_measure import CrossCheck
 
 Array = NDArray[Any]
 
@@ -26,7 +29,7 @@ REASONS = (
 
 CORRELATED_SAMPLES = 9.0
 """Samples of a window that count as one independent sample: images are smooth over about 3 by 3."""
-LEAST_VALID = 0.4
+LEAST_VALID = 0.15
 """Share of a window that must be valid in both scenes, as in ``tie_point_windows``."""
 BACK_SCALE_PX = 0.5
 """Disagreement between there and back at which the reliability has fallen to 61%."""
@@ -45,6 +48,7 @@ class TiePoints:
         window_px: side of the windows.
         channels: ``intensity``, ``inverted`` or ``gradients``: what was compared.
         residuals: ``(N, 2)`` shift less the fitted field's, pixels; NaN before the fit.
+        check: what a second measure says of the field; None where there was nothing to check.
     """
 
     points: Array
@@ -54,6 +58,7 @@ class TiePoints:
     window_px: int
     channels: str
     residuals: Array = field(default_factory=lambda: np.empty((0, 2)))
+    check: "CrossCheck | None" = None
 
     def __len__(self) -> int:
         return len(self.points)
@@ -80,7 +85,7 @@ def judge_matches(
     """Turn the rows that ``match_windows`` filled into tie points with reliability and reasons."""
     measures = {name: rows[:, k] for k, name in enumerate(columns)}
     window = int(options["window_px"])
-    samples = int(options["search_window"]) ** 2 / CORRELATED_SAMPLES
+    samples = np.nan_to_num(measures["valid"]) * int(options["search_window"]) ** 2 / CORRELATED_SAMPLES
     back = np.hypot(measures["back_x"], measures["back_y"])
     measures["reliability"] = reliability(measures["peak"], measures["rival"], back, samples)
     reason = np.zeros(len(points), np.int8)
@@ -97,7 +102,7 @@ def judge_matches(
     return TiePoints(points, shifts, measures, reason, window, channels)
 
 
-def reliability(peak: Array, rival: Array, back: Array, samples: float) -> Array:
+def reliability(peak: Array, rival: Array, back: Array, samples: Array | float) -> Array:
     """Return, in percent, how sure it is that a match is the right one.
 
     It is the probability, by Fisher's transformation, that the search's highest correlation is truly
@@ -107,12 +112,12 @@ def reliability(peak: Array, rival: Array, back: Array, samples: float) -> Array
         peak: highest correlation of the search.
         rival: highest one elsewhere.
         back: distance between a point and its match's match, pixels.
-        samples: independent samples in a window.
+        samples: independent samples that were compared.
     """
     from scipy.special import ndtr
 
     z = np.arctanh(np.clip(peak, -0.999, 0.999)) - np.arctanh(np.clip(rival, -0.999, 0.999))
-    ahead = ndtr(z * np.sqrt(max(samples - 3.0, 1.0) / 2.0))
+    ahead = ndtr(z * np.sqrt(np.maximum(samples - 3.0, 1.0) / 2.0))
     return np.asarray(100.0 * ahead * np.exp(-0.5 * (back / BACK_SCALE_PX) ** 2))
 
 

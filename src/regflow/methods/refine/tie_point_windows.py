@@ -48,9 +48,12 @@ as it is recorded; beyond, it is sampled on a turned lattice, at the price of a 
 SLACK = 4
 """Samples by which a window may still move after the search."""
 MARGIN = 1
-"""Samples around an invalid one that its filters reach and that therefore do not count."""
+"""Pixels around an invalid one that its filters reach and that therefore do not count; of coarser samples
+none is left out, for those hold the mean of what is valid in them."""
+FILL_REACH = 4
+"""Samples by which what is known is carried into what is not, for the filters."""
 SSIM_CELL = 7
-LEAST_VALID = 0.4
+LEAST_VALID = 0.15
 """Share of a window that must be valid in both scenes."""
 LEAST_SEEN = 0.75
 """Share of the searched part below which finding nothing is for want of data."""
@@ -207,8 +210,9 @@ def _window(place: Place, step: int, radius: int, recipe: Recipe) -> tuple[Array
         crop(scene[0], scene[1], scene[2], at_y - size // 2, at_x - size // 2, step, raw, seen)
     else:
         pull(scene[0], scene[1], scene[2], center, lattice, step, raw, seen)
-    fill(raw, seen)
-    return features(raw, channels, soft, blur), eroded(seen, MARGIN, around), off
+    fill(raw, seen, FILL_REACH)
+    margin = MARGIN if step == 1 else 0
+    return features(raw, channels, soft, blur), eroded(seen, margin, around), off
 
 
 @njit(**_JIT)

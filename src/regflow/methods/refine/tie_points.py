@@ -2,7 +2,8 @@
 
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,11 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regflow.core.blocks import read_block
+from regflow.core.chunks import Workers, open_workers, over_blocks
 from regflow.core.errors import RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import DisplacementField, Transform, compose
-from regflow.methods.refine.spline_field import Fit, fit_field, unlike_neighbors
+from regflow.methods.refine.neighbors import unlike_neighbors
+from regflow.methods.refine.second_measure import TOLERANCE_PX, check_field, measure_again
+from regflow.methods.refine.spline_field import Fit, SplineField, fit_field
 from regflow.methods.refine.tie_point_set import REASONS, TiePoints, judge_matches
 
 log = logging.getLogger(__name__)
@@ -25,6 +29,11 @@ POINTS_PER_TILE = 64
 TILE_PX = (256, 2048)
 """Least and greatest side of the squares of the fixed scene whose points are matched together, by the
 same windows read of the scenes. No result depends on it."""
+LEAST_TILE_PX = 32
+"""Side that a small memory may ask for: about one point a tile."""
+BYTES_PER_PIXEL = 15
+"""Of the windows read for a tile: float32 pixels and their validity, and as much again twice while a lazy
+scene reads, converts and masks them."""
 MOST_ALONG = 55
 """Points along the longer side where the spacing is chosen."""
 LEAST_SPACING_PX = 64
@@ -47,6 +56,8 @@ CHANNELS = ("intensity", "inverted", "gradients")
 """What can be compared, in the order in which it is tried: where all work the first is the most exact."""
 GRADIENTS_GAIN = 1.25
 """Times as many points that a later one must match to be preferred."""
+LATTICE_PER_POINT = 2
+"""Lattice points per tie point, along each axis, of the B-spline through a thin-plate spline."""
 INTERPOLATION_PX = 0.002
 """Largest error of reading the displacement field linearly between its samples."""
 
@@ -76,14 +87,19 @@ def tie_points(fixed: Image, moving: Image, initial: Transform, options: Mapping
         RegistrationError: too few points could be matched.
     """
     found = match(fixed, moving, initial, lay_points(fixed.grid, moving.grid, initial, options), options)
-    field, found = fit_points(found, fixed.grid, options)
+    fit, found = fit_points(found, fixed.grid, options)
     log.info(
         "tie-points: %d of %d points count, %s, scatter about the field %.3f px",
         int(found.used.sum()),
         len(found),
         found.channels,
-        field.scale,
+        fit.scale,
     )
+    field = fit.field
+    if np.abs(field.at(found.points)).max() > TOLERANCE_PX:
+        check = check_field(found, field, measure_again(found, fixed, moving, initial, options))
+        field = replace(field, coefs=field.coefs + check.correction.coefs)
+        found = replace(found, check=check)
     if options.get("keep"):
         options["keep"](found)
     return compose(displacement(field, fixed.grid), initial)
@@ -167,10 +183,15 @@ def fit_points(found: TiePoints, fixed: Grid, options: Mapping[str, Any]) -> tup
     apart = options["spacing_px"] or default_spacing(size)
     # Windows that overlap share their errors.
     reach = float(found.window_px) if found.window_px > apart else 0.0
-    fit = fit_field(points, shifts, errors, extent, spacing, seed=options["seed"], reach=reach)
+    basis = None
+    if options["field"] == "thin-plate":
+        from regflow.methods.refine.thin_plate import ThinPlateProblem
+
+        basis, spacing = ThinPlateProblem, spacing / LATTICE_PER_POINT
+    fit = fit_field(points, shifts, errors, extent, spacing, seed=options["seed"], reach=reach, basis=basis)
     # An affine window follows slopes; where the field curves it measures its mean over the window.
     straight = shifts - 0.5 * spread * fit.field.laplacian(points)
-    fit = fit_field(points, straight, errors, extent, spacing, stiffness=fit.stiffness)
+    fit = fit_field(points, straight, errors, extent, spacing, stiffness=fit.stiffness, basis=basis)
     reason = found.reason.copy()
     reason[used[fit.weights <= 0]] = REASONS.index("fit")
     straight = found.shifts - 0.5 * spread * fit.field.laplacian(found.points)
@@ -179,14 +200,14 @@ def fit_points(found: TiePoints, fixed: Grid, options: Mapping[str, Any]) -> tup
     )
 
 
-def displacement(fit: Fit, grid: Grid) -> DisplacementField:
-    """Return the fitted field on a grid as coarse as reading it linearly allows, in world units."""
-    bending = fit.field.bending()
+def displacement(field: SplineField, grid: Grid) -> DisplacementField:
+    """Return a field on a grid as coarse as reading it linearly allows, in world units."""
+    bending = field.bending()
     step = math.sqrt(8.0 * INTERPOLATION_PX / bending) if bending > 0 else math.inf
-    step = max(1.0, math.floor(min(step, fit.field.spacing)))
+    step = max(1.0, math.floor(min(step, field.spacing)))
     counts = [math.ceil((n - 1) / step) + 1 for n in grid.size]
     axes = [np.arange(n) * step for n in counts]
-    pixels = fit.field.on_lattice(*axes)
+    pixels = field.on_lattice(*axes)
     vectors = np.einsum("ij,jhw->ihw", grid.affine[:2, :2], pixels)
     coarse = grid.affine @ np.diag([step, step, 1.0])
     return DisplacementField(vectors.astype(np.float32), Grid((counts[1], counts[0]), coarse, grid.crs))
@@ -215,15 +236,20 @@ def _match_by(
     guesses, jacobians = linearized(fixed.grid, moving.grid, initial, points)
     plan = _plan(options, fixed.grid)
     directions = DIRECTIONS if channels == "gradients" else 0
-    tiles, order = [], []
-    for chosen in _tiles(points):
+    reach = _reach(plan, directions)
+
+    def tile_of(chosen: Array) -> Tile:
         part = (points[chosen], guesses[chosen], jacobians[chosen])
-        tile = Tile(fixed, moving, *part, plan, directions, _reach(plan, directions), channels == "inverted")
-        tiles.append(tile)
-        order.append(chosen)
+        return Tile(fixed, moving, *part, plan, directions, reach, channels == "inverted")
+
     rows = np.full((len(points), len(COLUMNS)), np.nan)
-    for chosen, filled in zip(order, _each(tiles, options), strict=True):
-        rows[chosen] = filled
+    with _workers(options) as workers:
+        order = fitting_tiles(points, tile_of, workers.memory)
+        tiles = [tile_of(chosen) for chosen in order]
+        size = max(tile_bytes(tile) for tile in tiles)
+        parts = over_blocks(match_tile, tiles, workers, describe="tie points", item_bytes=size)
+        for chosen, filled in zip(order, parts, strict=True):
+            rows[chosen] = filled
     found = judge_matches(
         points,
         rows,
@@ -255,11 +281,8 @@ def match_tile(tile: Tile) -> Array:
     from regflow.methods.refine.tie_point_windows import COLUMNS, match_windows
 
     rows = np.full((len(tile.points), len(COLUMNS)), np.nan)
-    stretch = np.abs(tile.jacobians).sum(axis=2).max(axis=0)
-    sources = (
-        _block(tile.fixed, tile.points, np.full(2, tile.reach)),
-        _block(tile.moving, tile.guesses, np.ceil(stretch * tile.reach)),
-    )
+    windows = _windows(tile)
+    sources = _block(tile.fixed, *windows[0]), _block(tile.moving, *windows[1])
     if tile.inverted:
         values, valid, first = sources[1]
         sources = sources[0], (-values, valid, first)
@@ -268,6 +291,26 @@ def match_tile(tile: Tile) -> Array:
         recipe = (tile.plan, tile.channels, *taps)
         match_windows(*sources, tile.points, tile.guesses, tile.jacobians, recipe, rows)
     return rows
+
+
+def tile_bytes(tile: Tile) -> int:
+    """Return the memory that matching a tile takes: its windows of both scenes."""
+    sizes = [np.maximum(last - first, 0) for first, last in _windows(tile)]
+    return int(sum(BYTES_PER_PIXEL * int(size.prod()) for size in sizes)) + BYTES_PER_PIXEL
+
+
+def fitting_tiles(points: Array, tile_of: Callable[[Array], Tile], memory: int) -> list[NDArray[np.int64]]:
+    """Return the indices of the points of each tile, tiles so small that any one fits into the memory.
+
+    What one point needs is read even where the memory is less.
+    """
+    area = float(np.prod(np.ptp(points, axis=0) + 1))
+    side = float(np.clip(math.sqrt(POINTS_PER_TILE * area / len(points)), *TILE_PX))
+    while True:
+        order = list(_tiles(points, side))
+        if side <= LEAST_TILE_PX or max(tile_bytes(tile_of(chosen)) for chosen in order) <= memory:
+            return order
+        side /= 2
 
 
 def gaussian_taps(sigma: float) -> NDArray[np.float32]:
@@ -308,10 +351,8 @@ def _reach(plan: Array, directions: int) -> int:
     return int(far + 2 * SLACK + max(wide))
 
 
-def _tiles(points: Array) -> Iterator[NDArray[np.int64]]:
-    """Yield the indices of the points of each tile, tiles in rows from the top."""
-    area = float(np.prod(np.ptp(points, axis=0) + 1))
-    side = np.clip(math.sqrt(POINTS_PER_TILE * area / len(points)), *TILE_PX)
+def _tiles(points: Array, side: float) -> Iterator[NDArray[np.int64]]:
+    """Yield the indices of the points of each square tile, tiles in rows from the top."""
     tile = np.floor((points[:, ::-1] - points[:, ::-1].min(axis=0)) / side).astype(np.int64)
     keys = tile[:, 0] * (tile[:, 1].max() + 1) + tile[:, 1]
     order = np.argsort(keys, kind="stable")
@@ -319,23 +360,30 @@ def _tiles(points: Array) -> Iterator[NDArray[np.int64]]:
     yield from np.split(order, starts[1:])
 
 
-def _block(image: Image, places: Array, reach: Array) -> tuple[Array, Array, Array]:
-    """Read the first channel around places ``(N, 2)``; an empty block where that is outside."""
+def _windows(tile: Tile) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+    """Return the first pixel ``(x, y)`` and the end of what a tile reads of either scene."""
+    stretch = np.abs(tile.jacobians).sum(axis=2).max(axis=0)
+    return (
+        _box(tile.fixed, tile.points, np.full(2, tile.reach)),
+        _box(tile.moving, tile.guesses, np.ceil(stretch * tile.reach)),
+    )
+
+
+def _box(image: Image, places: Array, reach: Array) -> tuple[Array, Array]:
     first = np.floor(places.min(axis=0) - reach - 2).astype(int)
     last = np.ceil(places.max(axis=0) + reach + 3).astype(int)
-    first = np.maximum(first, 0)
-    last = np.minimum(last, image.grid.size)
+    return np.maximum(first, 0), np.minimum(last, image.grid.size)
+
+
+def _block(image: Image, first: Array, last: Array) -> tuple[Array, Array, Array]:
+    """Read the first channel of a window; an empty block where that is outside."""
     if (first >= last).any():
         return np.zeros((1, 1), np.float32), np.zeros((1, 1), bool), np.zeros(2, np.int64)
     block = read_block(image, slice(int(first[1]), int(last[1])), slice(int(first[0]), int(last[0])))
     return np.ascontiguousarray(block.values[0]), block.valid, first[::-1].astype(np.int64)
 
 
-def _each(tiles: Sequence[Tile], options: Mapping[str, Any]) -> list[Array]:
-    """Match all tiles, by the workers that were given or by threads of this process."""
-    from regflow.core.chunks import open_workers, over_blocks
-
-    if options.get("workers") is not None:
-        return list(over_blocks(match_tile, tiles, options["workers"], describe="tie points"))
-    with open_workers(threads=int(options["threads"])) as workers:
-        return list(over_blocks(match_tile, tiles, workers, describe="tie points"))
+def _workers(options: Mapping[str, Any]) -> AbstractContextManager[Workers]:
+    """Return the workers that were given, or threads of this process."""
+    given = options.get("workers")
+    return open_workers(threads=int(options["threads"])) if given is None else nullcontext(given)

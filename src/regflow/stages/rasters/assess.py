@@ -15,7 +15,8 @@ from regflow.core.gate import Verdict, changes, worst
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Affine, DisplacementField, Transform, flatten
-from regflow.core.units import meters_per_pixel, meters_per_unit
+from regflow.core.units import meters_per_pixel, meters_per_unit, place_told
+from regflow.methods.refine.second_measure import describe
 from regflow.methods.refine.tie_point_set import LEAST_VALID
 from regflow.metrics.check_points import (
     CheckPoints,
@@ -47,6 +48,7 @@ LIMITS: dict[str, dict[str, float]] = {
     "rmse_px_change": {"fail_above": 0.2, "warn_above": 0.05},
     "ncc_change": {"fail_below": -0.05, "warn_below": -0.01},
     "folding_percent": {"fail_above": 0.0},
+    "contradicted_px": {"warn_above": 0.25},
 }
 
 MEANINGS: dict[str, str] = {
@@ -58,6 +60,7 @@ MEANINGS: dict[str, str] = {
     "rmse_px_change": "rise of the check points' residuals from the initial transform to the end",
     "ncc_change": "change of the windows' correlation from start to end",
     "folding_percent": "part of the field that turns inside out",
+    "contradicted_px": "what a second measure of the check points sees left where the first sees nothing",
 }
 """What each limited figure is, for the reference of keys."""
 
@@ -174,7 +177,7 @@ def assess_scene(
     if pair.truth is not None:
         quality["truth"] = truth_errors(pair, points)
     quality["figures"] = dict(_flat(quality))
-    verdict = _verdict(quality["figures"], {**LIMITS, **settings["limits"]}, pair.earlier)
+    verdict = _verdict(quality, {**LIMITS, **settings["limits"]}, pair.earlier)
     quality["verdict"] = verdict.to_dict()
     return SceneAssessment(quality, verdict, steps, points)
 
@@ -337,6 +340,15 @@ def _accuracy(points: CheckPoints, pair: ScenePair) -> dict[str, Any]:
     stated = points.matched.error_px[used]
     residuals = points.residuals_px(pair.refined)[used]
     own = own_error_ce90(points.fixed.to_index(points.points[used]), residuals, stated)
+    contradiction = points.contradiction(pair.refined)
+    second: dict[str, Any] = {}
+    if contradiction is not None:
+        second["second_measure"] = {
+            "compared": describe(points.again, points.matched),
+            "used": int(points.again.used.sum()),
+            "contradicted_px": contradiction[0],
+            "where": place_told(pair.fixed.grid, contradiction[1]),
+        }
     return {
         "laid": len(points.points),
         "with_data": int(seen.sum()),
@@ -349,6 +361,7 @@ def _accuracy(points: CheckPoints, pair: ScenePair) -> dict[str, Any]:
             stage: accuracy(points.residuals_px(transform)[used], meters)
             for stage, transform in pair.transforms.items()
         },
+        **second,
     }
 
 
@@ -387,6 +400,8 @@ def _flat(quality: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     yield "check_points_used_percent", 100.0 * points["used"] / max(points["with_data"], 1)
     for name in points[STAGES[0]]:
         yield from ((f"{name}_{stage}", points[stage][name]) for stage in STAGES)
+    if "second_measure" in points:
+        yield "contradicted_px", points["second_measure"]["contradicted_px"]
     yield "rmse_px_change", points["refine"]["rmse_px"] - points["initialize"]["rmse_px"]
     yield "own_error_ce90_px", points["own_error_ce90_px"]
     for measure, of_stage in quality["similarity"].items():
@@ -400,8 +415,16 @@ def _flat(quality: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
         yield "truth_rmse_px_change", error[-1] - min(error[:-1])
 
 
-def _explain(figures: Mapping[str, float]) -> dict[str, str]:
+def _explain(quality: Mapping[str, Any]) -> dict[str, str]:
     """Return what contradicts what, by the figure whose limit would be broken."""
+    figures, second = quality["figures"], quality["check_points"].get("second_measure")
+    told = (
+        {} if second is None else {"contradicted_px": f"{second['compared']} see more left {second['where']}"}
+    )
+    return {**told, **_explain_truth(figures)}
+
+
+def _explain_truth(figures: Mapping[str, float]) -> dict[str, str]:
     if "truth_rmse_px_refine" not in figures:
         return {}
     error = {stage: figures[f"truth_rmse_px_{stage}"] for stage in STAGES}
@@ -419,11 +442,12 @@ def _explain(figures: Mapping[str, float]) -> dict[str, str]:
 
 
 def _verdict(
-    figures: Mapping[str, float], limits: Mapping[str, Mapping[str, float]], earlier: Mapping[str, Verdict]
+    quality: Mapping[str, Any], limits: Mapping[str, Mapping[str, float]], earlier: Mapping[str, Verdict]
 ) -> Verdict:
     """Return the most severe of the stages' verdicts and of the figures' own."""
     seen = "initialize" in earlier
-    own = worst(judge_scene(figures, limits, seen=seen, meanings=_explain(figures)))
+    figures = quality["figures"]
+    own = worst(judge_scene(figures, limits, seen=seen, meanings=_explain(quality)))
     before = [Verdict(v.status, f"{stage}: {v.reason}", v.figures) for stage, v in earlier.items()]
     decided = worst([own, *before])
     return Verdict(decided.status, decided.reason, {k: float(v) for k, v in figures.items()})

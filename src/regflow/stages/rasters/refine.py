@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from regflow.core.gate import Verdict, judge
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import DisplacementField, Transform, flatten
-from regflow.core.units import meters_per_unit
+from regflow.core.units import meters_per_unit, place_told
 from regflow.methods.ladder import Climb, Incoming, climb
 from regflow.methods.refine import METHODS
 from regflow.methods.refine.tie_point_set import LEAST_VALID, TiePoints, columns
@@ -36,6 +36,8 @@ LIMITS: dict[str, dict[str, float]] = {
     "scatter_px": {"fail_above": 2.0, "warn_above": 0.5},
     "covered_percent": {"warn_below": 40.0},
     "displacement_max_px": {"warn_above": 64.0},
+    "contradicted_px": {"warn_above": 0.1},
+    "matched_again_percent": {"warn_below": 33.0},
 }
 """What the gate holds a candidate against; the figures are those of :class:`Examiner`."""
 
@@ -69,7 +71,9 @@ class Examiner:
     and normalized mutual information (windows together) at working resolution less those of the
     start; ``folding_percent`` of the field's samples; ``displacement_max_px``; and for tie points
     ``points_used``, ``points_used_percent`` of those with data, ``scatter_px`` about the field, and
-    ``covered_percent`` of the overlap's cells.
+    ``covered_percent`` of the overlap's cells; where a second measure was taken, ``contradicted_px``,
+    the most by which the field gave way to what both measures carry, ``contradicted_percent`` of the scene
+    where it did, and ``matched_again_percent`` of the points that the second measure could match.
     """
 
     fixed: Image
@@ -86,13 +90,16 @@ class Examiner:
     def __call__(self, transform: Transform) -> tuple[Verdict, float]:
         """Return the verdict and the similarity of a candidate."""
         found = self._probes.similarity(transform)
+        limits = {**LIMITS, **self.limits}
         figures = {f"{name}_change": found[name] - self._start[name] for name in found}
         figures.update(_deformation(transform, self.fixed.grid))
         if self.kept:
             points = self.kept.pop()
             self.points.append((transform, points))
             figures.update(_point_figures(points))
-        return judge(figures, {**LIMITS, **self.limits}), found["ncc"] + found["nmi"]
+            verdict = _told_where(judge(figures, limits), points, self.fixed.grid)
+            return verdict, found["ncc"] + found["nmi"]
+        return judge(figures, limits), found["ncc"] + found["nmi"]
 
     def points_of(self, transform: Transform) -> TiePoints | None:
         """Return the tie points that a candidate was made from."""
@@ -228,12 +235,36 @@ def _in_pixels(vectors: NDArray[Any], grid: Grid) -> NDArray[Any]:
 def _point_figures(points: TiePoints) -> dict[str, float]:
     seen = points.measures["valid"] >= LEAST_VALID
     residuals = points.residuals[points.used]
+    check = points.check
+    second = (
+        {}
+        if check is None
+        else {
+            "contradicted_px": check.largest_px,
+            "contradicted_percent": check.percent,
+            "matched_again_percent": check.matched_percent,
+        }
+    )
     return {
         "points_used": float(points.used.sum()),
         "points_used_percent": 100.0 * float(points.used.sum()) / max(float(seen.sum()), 1.0),
         "scatter_px": float(np.sqrt((residuals**2).sum(1).mean())),
         "covered_percent": 100.0 * covered(points.points[seen], points.points[points.used]),
+        **second,
     }
+
+
+def _told_where(verdict: Verdict, points: TiePoints, fixed: Grid) -> Verdict:
+    """Return a verdict that says, where a second measure decided it, what was measured and where."""
+    check = points.check
+    if check is None or not verdict.reason.startswith("contradicted_px"):
+        return verdict
+    reason = (
+        f"{verdict.reason}: {check.name} do not confirm the tie points by {points.channels}, least "
+        f"{place_told(fixed, check.at)}, over {check.percent:.0f}% of the scene; there the field keeps what "
+        "both carry"
+    )
+    return replace(verdict, reason=reason)
 
 
 def covered(seen: NDArray[Any], used: NDArray[Any]) -> float:
