@@ -33,7 +33,7 @@ def test_a_chip_and_its_scene_are_judged_alike_in_either_order(side):
     for fixed, moving, right in ((scene, chip, truth), (chip, scene, truth.inverse())):
         judge = Examiner(picture(fixed, "fixed"), picture(moving, "moving"), Affine.identity(2), {})
         verdicts.append(judge(right)[0].status)
-        wrong = Affine.from_parts(np.eye(2), right.translation + (90.0, -60.0))
+        wrong = Affine.from_parts(np.eye(2), right.translation + np.array([90.0, -60.0]))
         assert judge(wrong)[0].status == "fail"
     assert verdicts[0] == verdicts[1] != "fail"
 
