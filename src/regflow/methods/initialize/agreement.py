@@ -17,10 +17,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.methods.initialize.planar import (
     Mask,
     Matrix,
+    around_overlap,
     at_spacing,
     brought,
     common_spacing,
@@ -93,17 +95,19 @@ class AgreementJudge:
     fixed: Image
     moving: Image
     across: int = ACROSS
-    _still: dict[float, tuple[Image, Seen]] = field(default_factory=dict, init=False)
+    _still: dict[tuple[float, Grid], tuple[Image, Seen]] = field(default_factory=dict, init=False)
 
     def __call__(self, matrix: Matrix) -> Agreement:
         """Judge a map ``(3, 3)`` from fixed to moving world points."""
-        grid = self.fixed.grid
+        fixed = around_overlap(self.fixed, self.moving.grid, matrix)
+        grid = fixed.grid
         longest = float((np.array(grid.size) * grid.spacing).max())
         spacing = max(common_spacing(grid, self.moving.grid, matrix), longest / self.across)
-        if spacing not in self._still:
-            plane = at_spacing(self.fixed, spacing)
-            self._still[spacing] = plane, see(plane)
-        plane, still = self._still[spacing]
+        key = spacing, grid
+        if key not in self._still:
+            plane = at_spacing(fixed, spacing)
+            self._still[key] = plane, see(plane)
+        plane, still = self._still[key]
         there = brought(self.moving, plane.grid, matrix)
         if not (there.mask is not None and there.mask.any()):
             return NOTHING

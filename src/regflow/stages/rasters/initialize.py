@@ -153,7 +153,11 @@ class Examiner:
         sigmas = figures["agreement_sigmas"]
         if verdict.status != "fail" or sigmas < CONFIRMED_SIGMAS:
             return verdict
-        wrong = {name: bounds for name, bounds in self._limits.items() if name not in TOO_LITTLE}
+        little = set(TOO_LITTLE)
+        if figures["rival_share"] > 1 and not without_georeference(self._fixed):
+            # Another shift is better, and the georeference does not speak for this one.
+            little.remove("rival_share")
+        wrong = {name: bounds for name, bounds in self._limits.items() if name not in little}
         if judge(figures, wrong).status == "fail":
             return verdict
         reason = f"not confirmed by windows: {verdict.reason} (agreement {sigmas:.1f} standard deviations)"
@@ -246,7 +250,10 @@ class Examiner:
     def _rivals(self, matrix: Matrix) -> float:
         from regflow.methods.initialize.correlation import rival_share
 
-        fixed = at_spacing(self._fixed, self._spacing(self._fixed.grid, matrix, RIVALS_ACROSS))
+        # As fine as the smaller picture needs, whichever of the two is fixed.
+        overlap = around_overlap(self._fixed, self._moving.grid, matrix).grid
+        finest = self._spacing(self._fixed.grid, matrix, EXAMINED_ACROSS)
+        fixed = at_spacing(self._fixed, max(self._spacing(overlap, matrix, RIVALS_ACROSS), finest))
         # Without coordinates the first pixels lie on each other by mere convention.
         start = None if without_georeference(self._fixed) else matrix_of(self._origin)
         return rival_share(fixed, self._moving, matrix, start)
