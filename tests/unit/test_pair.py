@@ -6,6 +6,7 @@ import pytest
 from regflow.core.errors import InputError
 from regflow.core.io.landmarks import read_landmarks
 from regflow.core.io.volumes import read_volume, write_volume
+from regflow.core.processor import processor_name
 from regflow.pair import PRODUCTS, register_pair
 from regflow.presets import PRESETS, merged, preset_settings
 from regflow.samples import Fixed, Sample
@@ -113,6 +114,7 @@ def test_seconds_are_told_by_stage(result):
 def test_the_report_stands_alone(result):
     page = (result.output / "report.html").read_text(encoding="utf-8")
     assert "warped-mild" in page
+    assert f"name: {processor_name()}" in page
     assert "data:image/" in page
     assert 'src="http' not in page
 

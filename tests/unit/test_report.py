@@ -107,7 +107,8 @@ def cohort(tmp_path_factory, known):
     tables = {kind: root / f"assess/{kind}.tsv" for kind in ("samples", "labels")}
     assessed = [folder.assessed for folder in folders.values()]
     gather(tables, assessed, {name: {"fixed": "mni", "group": name[-1]} for name in folders})
-    write_json(root / "provenance.json", {"command": "regflow run", "packages": {"numpy": "2.4"}})
+    run = {"command": "regflow run", "processor": {"name": "AMD EPYC"}, "packages": {"numpy": "2.4"}}
+    write_json(root / "provenance.json", run)
     (root / "config.yaml").write_text("seed: 0\n")
     report_cohort(
         root / "report/index.html",
@@ -156,7 +157,7 @@ def test_cohort_page_names_failures_first_and_links_every_page(cohort):
     assert {"sub-01.html", "sub-02.html", "sub-03.html"} <= set(page.links)
     assert len(page.images) == 2
     assert "Groups" in page.text
-    for words in ("regflow run", "numpy: '2.4'", "seed: 0"):
+    for words in ("regflow run", "name: AMD EPYC", "numpy: '2.4'", "seed: 0"):
         assert words in page.text, words
 
 
