@@ -100,10 +100,10 @@ def check_field(found: TiePoints, field: SplineField, again: TiePoints) -> Cross
     """Hold a field against a second measure and find what both carry.
 
     At every control point of the field the median of the nearest matches of the second measure is
-    compared with the field. Where they differ by more than :data:`TOLERANCE_PX` and either by more
-    than :data:`SURE` standard errors or by more than the second measure differs from no local
-    displacement, the field falls back to the shortest displacement between the two, counted from the
-    second measure's median over the scene. One that matches too few points leaves the field as it is.
+    compared with the field. Where they differ by :data:`TOLERANCE_PX` and either :data:`SURE` standard
+    errors, or one and more than the second measure differs from no local displacement, the field falls
+    back to the shortest displacement between the two, counted from the second measure's median over the
+    scene. One that matches too few points leaves the field as it is.
 
     Args:
         found: the points of the first measure.
@@ -198,8 +198,9 @@ def _spread(found: TiePoints) -> NDArray[np.int64]:
 def _doubt(local: Array, second: Array, errors: Array) -> Array:
     """Return 0 where a second measure confirms a field, 1 where it contradicts it."""
     apart = np.hypot(*(second - local).T)
-    allowed = TOLERANCE_PX + SURE * np.nan_to_num(errors)
-    nearer = np.where(apart > TOLERANCE_PX, apart / np.maximum(np.hypot(*second.T), 1e-6), 0.0)
+    errors = np.nan_to_num(errors)
+    allowed = TOLERANCE_PX + SURE * errors
+    nearer = np.where(apart > TOLERANCE_PX + errors, apart / np.maximum(np.hypot(*second.T), 1e-6), 0.0)
     ratio = np.maximum(apart / allowed, nearer)
     rise = np.clip((ratio - RAMP[0]) / (RAMP[1] - RAMP[0]), 0.0, 1.0)
     return np.asarray(rise * rise * (3.0 - 2.0 * rise))
