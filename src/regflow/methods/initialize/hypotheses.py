@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regflow.core.errors import RegistrationError
+from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.threads import itk_threads
 from regflow.core.transform import Transform
@@ -30,7 +31,9 @@ from regflow.methods.initialize.mattes import climb_information
 from regflow.methods.initialize.planar import (
     Matrix,
     PixelPair,
+    corners,
     linear_at,
+    mapped,
     matrix_of,
     picture,
     pixel_pair,
@@ -63,6 +66,8 @@ POSES = 4
 """Most promising rotations and shifts by mutual information that are judged."""
 INFORMATION_ACROSS = (192, 384)
 """Pixels along the longest side at which mutual information is climbed."""
+SAME_SHARE = 0.01
+"""Two maps are one hypothesis where no corner is farther apart than this part of the picture's diagonal."""
 SANE = (0.25, 4.0)
 """Least and largest scale of a map that is judged."""
 
@@ -98,7 +103,7 @@ def hypotheses(fixed: Image, moving: Image, initial: Transform, options: Mapping
         found.append(Hypothesis(matrix, origin, judge(matrix).sigmas))
         if found[-1].sigmas > CERTAIN:
             break
-    ranked = sorted(found, key=lambda each: -each.sigmas)[: options["kept"]]
+    ranked = _distinct(found, first.grid, options["kept"])
     log.info("best hypotheses: %s", ", ".join(f"{each.origin} {each.sigmas:.1f}" for each in ranked))
     for each in ranked:
         for origin, matrix in _improved(first, second, each, options):
@@ -106,6 +111,20 @@ def hypotheses(fixed: Image, moving: Image, initial: Transform, options: Mapping
     best = max(found, key=lambda each: each.sigmas)
     log.info("%s is taken, at %.1f standard deviations", best.origin, best.sigmas)
     return transform_of(best.matrix, fixed.grid.center)
+
+
+def _distinct(found: list[Hypothesis], grid: Grid, count: int) -> list[Hypothesis]:
+    """Return the best hypotheses, of those that agree about the corners the best only."""
+    ends = corners(grid)
+    kept: list[Hypothesis] = []
+    for each in sorted(found, key=lambda one: -one.sigmas):
+        places = mapped(each.matrix, ends)
+        near = SAME_SHARE * float(np.linalg.norm(np.ptp(places, axis=0)))
+        if all(np.abs(mapped(other.matrix, ends) - places).max() > near for other in kept):
+            kept.append(each)
+        if len(kept) == count:
+            break
+    return kept
 
 
 def _proposed(

@@ -157,6 +157,9 @@ class Examiner:
         if figures["rival_share"] > 1 and not without_georeference(self._fixed):
             # Another shift is better, and the georeference does not speak for this one.
             little.remove("rival_share")
+        if judge(figures, {"evidence": self._limits["evidence"]}).status == "fail":
+            # Windows that agree by chance ask for anything.
+            little.add("drift_px")
         wrong = {name: bounds for name, bounds in self._limits.items() if name not in little}
         if judge(figures, wrong).status == "fail":
             return verdict
@@ -201,13 +204,18 @@ class Examiner:
     def _shape(self, matrix: Matrix) -> dict[str, float]:
         linear = linear_at(matrix, self._fixed.grid.center)
         scales = np.linalg.svd(linear, compute_uv=False)
-        ends = corners(around_overlap(self._fixed, self._moving.grid, matrix).grid)
+        determinant = float(np.linalg.det(linear))
+        if determinant > 0 and not upright(matrix, self._overlap_corners(matrix)):
+            determinant = -1.0
         return {
-            "determinant": float(np.linalg.det(linear)) if upright(matrix, ends) else -1.0,
+            "determinant": determinant,
             "scale_min": float(scales.min()),
             "scale_max": float(scales.max()),
             "scale_ratio": float(scales.max() / scales.min()) if scales.min() > 0 else math.inf,
         }
+
+    def _overlap_corners(self, matrix: Matrix) -> Matrix:
+        return corners(around_overlap(self._fixed, self._moving.grid, matrix).grid)
 
     def _likeness(self, fixed: Image, matrix: Matrix) -> dict[str, float]:
         there = brought(self._moving, fixed.grid, matrix)

@@ -16,6 +16,7 @@ from regflow.methods.initialize.features.keypoints import Keypoints
 from regflow.methods.initialize.features.xfeat import xfeat as detect_xfeat
 from regflow.methods.initialize.planar import (
     Matrix,
+    corners,
     matrix_of,
     picture,
     pixel_pair,
@@ -56,10 +57,11 @@ def match_features(
     first, second = picture(fixed, "fixed"), picture(moving, "moving")
     pair = pixel_pair(first, second, matrix_of(initial), options["across"])
     known = detect(pair.fixed, options["count"], False)
-    projective = options["model"] == "auto" and without_georeference(first)
+    free = options["model"] == "auto" and without_georeference(first)
+    frame = corners(pair.fixed.grid) if free else None
     best: Fit | None = None
     for inverted in (False, True):
-        fit = _fit(known, detect(pair.moving, options["count"], inverted), options, projective)
+        fit = _fit(known, detect(pair.moving, options["count"], inverted), options, frame)
         if fit is not None and (best is None or fit.inliers.sum() > best.inliers.sum()):
             best = fit
         if best is not None and best.inliers.sum() >= options["sure_inliers"]:
@@ -93,7 +95,10 @@ def pairs(fixed: Keypoints, moving: Keypoints, ratio: float) -> NDArray[np.intp]
     return np.array(kept, dtype=np.intp).reshape(-1, 2)
 
 
-def _fit(fixed: Keypoints, moving: Keypoints, options: Mapping[str, Any], projective: bool) -> Fit | None:
+def _fit(
+    fixed: Keypoints, moving: Keypoints, options: Mapping[str, Any], frame: NDArray[np.float64] | None
+) -> Fit | None:
+    """Fit the map of the matches; a homography as well where a frame is given, which it must not fold."""
     found = pairs(fixed, moving, options["ratio"])
     source, target = fixed.points[found[:, 0]], moving.points[found[:, 1]]
     # Three parameters fewer need far fewer matches; windows find the rest of an affine afterwards.
@@ -104,8 +109,9 @@ def _fit(fixed: Keypoints, moving: Keypoints, options: Mapping[str, Any], projec
     except RegistrationError as error:
         log.info("%d matches: %s", len(found), error)
         return None
-    if projective:
-        fit = homography_where_needed(source, target, options["threshold_px"], options["seed"]) or fit
+    if frame is not None:
+        bent = homography_where_needed(source, target, options["threshold_px"], options["seed"], frame)
+        fit = fit if bent is None else bent
     log.info("%d of %d matches fit to %.2f pixels", int(fit.inliers.sum()), len(found), fit.rms)
     return fit
 
