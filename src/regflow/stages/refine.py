@@ -127,9 +127,20 @@ class Examiner:
         figures.update(_deformation(transform))
         if transform is not self._origin:
             figures.update(self._gain(transform))
-        if judge(figures, self._limits).status != "fail":
+        limits = self._limits_for(figures)
+        if judge(figures, limits).status != "fail":
             figures.update(self._inverted(transform)[1])
-        return judge(figures, self._limits), -math.inf if math.isnan(similarity) else similarity
+        return judge(figures, limits), -math.inf if math.isnan(similarity) else similarity
+
+    def _limits_for(self, figures: Mapping[str, float]) -> dict[str, Any]:
+        """Return the limits that count: between two contrasts local correlation may fall on the right way.
+
+        Its sign is that of the contrasts, tissue by tissue; windows that surely explain each other better
+        know no sign, and overrule it.
+        """
+        gain = max(figures.get(name, -math.inf) for name in ("gain_sigmas", "doubted_gain_sigmas"))
+        sure = gain >= SURE_SIGMAS
+        return {name: one for name, one in self._limits.items() if not (sure and name == "lncc_change")}
 
     def inverse_of(self, transform: Transform) -> tuple[Transform, dict[str, Any]]:
         """Return a candidate's inverse and the record of that step.
