@@ -24,6 +24,7 @@ from regflow.stages.rasters.probes import Probes
 
 if TYPE_CHECKING:
     from regflow.core.chunks import Workers
+    from regflow.methods.refine.second_measure import CrossCheck
 
 log = logging.getLogger(__name__)
 
@@ -235,22 +236,23 @@ def _in_pixels(vectors: NDArray[Any], grid: Grid) -> NDArray[Any]:
 def _point_figures(points: TiePoints) -> dict[str, float]:
     seen = points.measures["valid"] >= LEAST_VALID
     residuals = points.residuals[points.used]
-    check = points.check
-    second = (
-        {}
-        if check is None
-        else {
-            "contradicted_px": check.largest_px,
-            "contradicted_percent": check.percent,
-            "matched_again_percent": check.matched_percent,
-        }
-    )
     return {
         "points_used": float(points.used.sum()),
         "points_used_percent": 100.0 * float(points.used.sum()) / max(float(seen.sum()), 1.0),
         "scatter_px": float(np.sqrt((residuals**2).sum(1).mean())),
         "covered_percent": 100.0 * covered(points.points[seen], points.points[points.used]),
-        **second,
+        **_second_figures(points.check),
+    }
+
+
+def _second_figures(check: "CrossCheck | None") -> dict[str, float]:
+    """Return what a second measure says of a field; nothing where none was taken."""
+    if check is None:
+        return {}
+    return {
+        "contradicted_px": check.largest_px,
+        "contradicted_percent": check.percent,
+        "matched_again_percent": check.matched_percent,
     }
 
 
