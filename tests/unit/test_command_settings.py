@@ -168,14 +168,14 @@ def test_methods_that_cannot_choose_stay_and_a_given_deformation_too():
 
 
 def test_a_ladder_of_the_users_is_not_shortened(tmp_path):
-    ladder = {"methods": ["sift", "mutual-information"]}
+    ladder = {"methods": ["sift", "elastix"]}
     given = (
-        ("--initialize", "sift,mutual-information"),
-        ("--set", "initialize.methods=[sift, mutual-information]"),
+        ("--initialize", "sift,elastix"),
+        ("--set", "initialize.methods=[sift, elastix]"),
         ("--config", settings_file(tmp_path, initialize=ladder)),
     )
     for options in given:
-        with pytest.raises(InputError, match=r"--transform homography: 'mutual-information' seeks no such"):
+        with pytest.raises(InputError, match=r"--transform homography: 'elastix' seeks no such"):
             pair_settings(parsed("--transform", "homography", *options), "rasters", "default")
     for kind, transform in (("volumes", "homography"), ("rasters", "rigid")):
         with pytest.raises(
@@ -232,7 +232,7 @@ def test_a_training_takes_settings_by_the_same_rules(tmp_path):
     from regflow.commands.train import _configuration
 
     def found(*texts: str, **given: object) -> dict:
-        named = {"device": None, "workers": None, "seed": None, **given}
+        named = {"device": None, "workers": None, "seed": None, "label_maps": None, **given}
         return _configuration(Path(path), named, texts)
 
     path = settings_file(tmp_path, train={"steps": 70, "rate": 0.5, "workers": 3}, seed=5)

@@ -208,4 +208,4 @@ def test_a_start_without_anything_in_common_is_no_failure(mni_4mm, mni6_4mm):
     far = far.with_mask(far.channel > 0.02 * far.channel.max())
     found = align(mni_4mm, far, SETTINGS)
     assert found.verdict.status == "pass"
-    assert found.verdict.figures["nmi_change"] > 0.1
+    assert "nmi_change" not in found.verdict.figures

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from linear_scenes import bands, options
 
+from regflow.core.errors import RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Affine
@@ -122,6 +123,13 @@ def test_unlike_contrasts_in_a_dark_surround_are_found():
     assert np.linalg.norm(found.apply(places) - truth.apply(places), axis=1).mean() < 2.0
 
 
+def status_of(fixed, moving, methods):
+    """Return the verdict's status; no map at all is as good as ``fail``."""
+    try:
+        return align(fixed, moving, {"methods": methods}).verdict.status
+    except RegistrationError:
+        return "fail"
+
+
 def test_unrelated_pictures_never_pass_whoever_proposes():
-    found = align(discs(0, False), part("B04", 900, 208, 220), {"methods": ["hypotheses"]})
-    assert found.verdict.status != "pass", found.verdict
+    assert status_of(discs(0, False), part("B04", 900, 208, 220), ["hypotheses"]) != "pass"

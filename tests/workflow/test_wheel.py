@@ -39,5 +39,5 @@ def test_a_wheel_finds_its_resources(tmp_path):
         [sys.executable, "-c", LOOK], cwd=installed, capture_output=True, text=True, check=True
     ).stdout.splitlines()
     assert told[0] == str(installed / "regflow")
-    assert told[1].split() == ["affine.txt", "bspline.txt", "rigid.txt"]
+    assert told[1].split() == ["affine.txt", "bspline.txt", "rigid.txt", "similarity.txt"]
     assert told[2] == f"{installed / 'regflow' / 'resources'} True"

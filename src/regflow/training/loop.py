@@ -384,4 +384,4 @@ def _fresh_state(settings: Mapping[str, Any], description: Description, device: 
 def _name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{processor_name()}, {session_threads()} threads"
+    return f"CPU ({processor_name()}), {session_threads()} threads"

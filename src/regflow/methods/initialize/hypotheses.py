@@ -12,6 +12,7 @@ MAGSAC++, CVPR 2020; Mattes et al., IEEE Trans. Medical Imaging 22(1):120-128, 2
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -110,7 +111,22 @@ def hypotheses(fixed: Image, moving: Image, initial: Transform, options: Mapping
             found.append(Hypothesis(matrix, origin, judge(matrix).sigmas))
     best = max(found, key=lambda each: each.sigmas)
     log.info("%s is taken, at %.1f standard deviations", best.origin, best.sigmas)
-    return transform_of(best.matrix, fixed.grid.center)
+    matrix = _shifted(start, best.matrix, fixed.grid) if _is_still(options) else best.matrix
+    return transform_of(matrix, fixed.grid.center)
+
+
+def _is_still(options: Mapping[str, Any]) -> bool:
+    """Tell whether nothing but a shift is sought."""
+    return bool(options["model"] == "translation")
+
+
+def _shifted(start: Matrix, found: Matrix, grid: Grid) -> Matrix:
+    """Return the start, shifted as far as ``found`` is at the grid's center: free of rounding."""
+    center = np.asarray(grid.center)[None]
+    shift = mapped(found, center) - mapped(start, center)
+    matrix = start.copy()
+    matrix[:2, 2] += shift[0]
+    return matrix
 
 
 def _distinct(found: list[Hypothesis], grid: Grid, count: int) -> list[Hypothesis]:
@@ -138,8 +154,11 @@ def _proposed(
     for origin, matrix in _from_features(pair, options, projective):
         if _sane(pair, matrix):
             yield origin, pair.world(matrix)
-    for pose in information_poses(fixed, moving, start)[:POSES]:
-        yield "information at all shifts", pose.matrix
+    poses = (pose.matrix for pose in information_poses(fixed, moving, start))
+    if _is_still(options):
+        poses = (matrix for matrix in poses if np.allclose(matrix[:2, :2], start[:2, :2]))
+    for matrix in islice(poses, POSES):
+        yield "information at all shifts", matrix
 
 
 def _from_features(
@@ -175,7 +194,7 @@ def _fits(
         bent = homography_where_needed(source, target, options["threshold_px"], options["seed"])
         if bent is not None:
             yield f"{origin}, homography", bent.matrix
-    for model in FITTED:
+    for model in _fitted(options["model"]):
         if len(matches) < 2 * MODELS[model]:
             continue
         chosen = {"threshold": options["threshold_px"], "samples": SAMPLES, "seed": options["seed"]}
@@ -185,6 +204,11 @@ def _fits(
             log.info("%s: %s", origin, error)
             continue
         yield f"{origin}, {model}", fit.matrix
+
+
+def _fitted(model: str) -> tuple[str, ...]:
+    """Return which maps are fitted to matches where one kind is sought."""
+    return (model,) if model in ("translation", "similarity") else FITTED
 
 
 def represented(image: Image, name: str) -> Image:
@@ -225,10 +249,11 @@ def _climbed(
 ) -> Iterator[tuple[str, Matrix]]:
     # Outlines lead from afar, and content alone tells where they end. More freedom than a size is left to
     # windows: information alone slips along it.
-    steps = ((_whole, "rigid"), (_shown, "rigid"))
+    model = "translation" if _is_still(options) else "rigid"
+    steps = (_whole, _shown)
     matrix = found.matrix
     with itk_threads(1):
-        for across, (masked, model) in zip(INFORMATION_ACROSS, steps, strict=True):
+        for across, masked in zip(INFORMATION_ACROSS, steps, strict=True):
             pair = masked(pixel_pair(fixed, moving, matrix, across))
             climbed = climb_information(pair, pair.start, model, options)
             if climbed is None or not _sane(pair, climbed[1]):

@@ -9,15 +9,17 @@ true displacement is the same for all of them.
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from regflow.core.image import Image
 from regflow.core.transform import Transform
-from regflow.methods.refine.spline_field import SplineField, control_places
 from regflow.methods.refine.tie_point_set import TiePoints
+
+if TYPE_CHECKING:
+    from regflow.methods.refine.spline_field import SplineField
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +62,7 @@ class CrossCheck:
 
     name: str
     matched_percent: float
-    correction: SplineField
+    correction: "SplineField"
     largest_px: float
     at: tuple[float, float]
     percent: float
@@ -96,7 +98,7 @@ def measure_again(
     return best
 
 
-def check_field(found: TiePoints, field: SplineField, again: TiePoints) -> CrossCheck:
+def check_field(found: TiePoints, field: "SplineField", again: TiePoints) -> CrossCheck:
     """Hold a field against a second measure and find what both carry.
 
     At every control point of the field the median of the nearest matches of the second measure is
@@ -110,6 +112,8 @@ def check_field(found: TiePoints, field: SplineField, again: TiePoints) -> Cross
         field: fitted to them.
         again: the second measure of some of them.
     """
+    from regflow.methods.refine.spline_field import SplineField, control_places
+
     nodes = control_places(field)
     base = np.median(again.shifts[again.used], axis=0) if again.used.any() else np.zeros(2)
     local = field.at(nodes) - base
@@ -214,7 +218,7 @@ def _shortest(one: Array, other: Array) -> Array:
     return np.asarray(one + along[:, None] * way)
 
 
-def _within(nodes: Array, found: TiePoints, field: SplineField) -> Array:
+def _within(nodes: Array, found: TiePoints, field: "SplineField") -> Array:
     """Return which nodes lie among the points."""
     low, high = found.points.min(axis=0), found.points.max(axis=0)
     return np.asarray(((nodes >= low - field.spacing) & (nodes <= high + field.spacing)).all(axis=1))
