@@ -73,6 +73,12 @@ def test_constant_images_are_no_evidence_and_no_nan(shape: tuple[int, ...], matc
     assert evidence.abs().max() < 1e-3
 
 
+@pytest.fixture(autouse=True)
+def same_images_at_every_run() -> None:
+    """Of a few random samples some are so alike that rounding shows: what is drawn must not vary."""
+    torch.manual_seed(0)
+
+
 @pytest.mark.parametrize("factor", [1, 2])
 @pytest.mark.parametrize("shape", [(14, 22), (2, 8), (10, 14, 18), (6, 8, 6)])
 def test_the_cpu_kernels_compute_what_torch_computes(shape: tuple[int, ...], factor: int) -> None:
