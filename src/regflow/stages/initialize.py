@@ -16,7 +16,7 @@ from regflow.core.io.transforms import write_transform
 from regflow.core.local_fit import SURE_SIGMAS, WindowEvidence
 from regflow.core.resample import coarsen, resample_array
 from regflow.core.similarity import normalized_mutual_information
-from regflow.core.transform import Affine, Transform
+from regflow.core.transform import Affine, Transform, reflects
 from regflow.methods.initialize import METHODS
 from regflow.methods.ladder import Climb, Incoming, climb
 from regflow.methods.table import of_kind
@@ -89,7 +89,7 @@ class Examiner:
         """
         from regflow.methods.initialize.rivals import second_thoughts
 
-        if isinstance(transform, Affine) and not np.linalg.det(transform.linear) > 0:
+        if reflects(transform):
             raise RegistrationError("the map mirrors the image, which no movement does")
         figures = self._similarity(transform)
         similarity = figures["nmi"]

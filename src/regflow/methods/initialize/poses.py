@@ -180,17 +180,19 @@ def _free(ndim: int, transform: str) -> NDArray[np.bool_]:
     return np.concatenate([turning, flat] if transform == "rigid" else [turning, [True], flat])
 
 
+def _filled(parameters: NDArray[np.float64], free: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return all parameters of a pose: those that are free, and zero for the others."""
+    values = np.zeros(len(free))
+    values[free] = parameters
+    return values
+
+
 def _rigid(start: Matrix, radius: float, ndim: int) -> tuple[Place, Pull]:
     """Parametrize by a rotation vector times the radius, and a shift: all in world units."""
     free = _free(ndim, "rigid")
 
-    def full(parameters: NDArray[np.float64]) -> NDArray[np.float64]:
-        values = np.zeros(6)
-        values[free] = parameters
-        return values
-
     def place(parameters: NDArray[np.float64]) -> Matrix:
-        values = full(parameters)
+        values = _filled(parameters, free)
         pose = start.copy()
         pose[:3, :3] = Rotation.from_rotvec(values[:3] / radius).as_matrix() @ start[:3, :3]
         pose[:3, 3] += values[3:]
@@ -198,7 +200,7 @@ def _rigid(start: Matrix, radius: float, ndim: int) -> tuple[Place, Pull]:
 
     def pull(parameters: NDArray[np.float64], gradient: NDArray[np.float64]) -> NDArray[np.float64]:
         moment = gradient[:, :3] @ place(parameters)[:3, :3].T
-        by_turn = _by_turn(full(parameters)[:3] / radius, moment) / radius
+        by_turn = _by_turn(_filled(parameters, free)[:3] / radius, moment) / radius
         return np.concatenate([by_turn, gradient[:, 3]])[free]
 
     return place, pull
@@ -208,13 +210,8 @@ def _similarity(start: Matrix, radius: float, ndim: int) -> tuple[Place, Pull]:
     """Parametrize as :func:`_rigid`, with the logarithm of one scale times the radius before the shift."""
     free = _free(ndim, "similarity")
 
-    def full(parameters: NDArray[np.float64]) -> NDArray[np.float64]:
-        values = np.zeros(7)
-        values[free] = parameters
-        return values
-
     def place(parameters: NDArray[np.float64]) -> Matrix:
-        values = full(parameters)
+        values = _filled(parameters, free)
         turn = Rotation.from_rotvec(values[:3] / radius).as_matrix()
         # A plane lifted into space keeps its third axis: a scale of it would change nothing.
         scales = np.where(np.arange(3) < ndim, np.exp(values[3] / radius), 1.0)
@@ -225,7 +222,7 @@ def _similarity(start: Matrix, radius: float, ndim: int) -> tuple[Place, Pull]:
 
     def pull(parameters: NDArray[np.float64], gradient: NDArray[np.float64]) -> NDArray[np.float64]:
         moment = gradient[:, :3] @ place(parameters)[:3, :3].T
-        by_turn = _by_turn(full(parameters)[:3] / radius, moment) / radius
+        by_turn = _by_turn(_filled(parameters, free)[:3] / radius, moment) / radius
         by_scale = [float(np.trace(moment[:ndim, :ndim])) / radius]
         return np.concatenate([by_turn, by_scale, gradient[:, 3]])[free]
 
@@ -237,8 +234,7 @@ def _affine(start: Matrix, radius: float, ndim: int) -> tuple[Place, Pull]:
     free = _free(ndim, "affine")
 
     def place(parameters: NDArray[np.float64]) -> Matrix:
-        values = np.zeros(12)
-        values[free] = parameters
+        values = _filled(parameters, free)
         pose = start.copy()
         pose[:3, :3] = (np.eye(3) + values[:9].reshape(3, 3) / radius) @ start[:3, :3]
         pose[:3, 3] += values[9:]
