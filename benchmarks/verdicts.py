@@ -13,8 +13,10 @@ sensors'.
 
 import argparse
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import count, islice
+from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
@@ -106,34 +108,41 @@ Spoiler = Callable[[Case, Transform, Transform, np.random.Generator], tuple[Tran
 def main() -> None:
     """Print a table per kind; end with 1 when a bad result passed or too many good ones failed."""
     options = _options()
-    rows: list[dict[str, Any]] = []
-    results: list[Result] = []
-    for kind in options.kinds:
-        found = list(_results(kind, options))
-        results += found
-        rows += list(_rows(kind, found))
-        print_table(rows, COLUMNS)
-    told = [_told(each) for each in results if _wrongly_judged(each)]
-    for line in told:
-        print(line)
+    with ProcessPoolExecutor(len(options.kinds), mp_context=get_context("spawn")) as pool:
+        found = list(pool.map(_rows_of_kind, options.kinds, [options] * len(options.kinds)))
+    rows = [row for of_kind, _ in found for row in of_kind]
+    told = [line for _, of_kind in found for line in of_kind]
+    print_table(rows, COLUMNS)
     save("verdicts", {"rows": rows, "wrongly_judged": told}, options.threads)
     if any(row["over"] for row in rows):
         raise SystemExit(1)
+
+
+def _rows_of_kind(kind: str, options: argparse.Namespace) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return a kind's rows, and a line on each result that was judged wrongly, printed as it comes."""
+    results, told = [], []
+    for result in _results(kind, options):
+        results.append(result)
+        if _wrongly_judged(result):
+            told.append(_told(result))
+            print(told[-1], flush=True)
+    return list(_rows(kind, results)), told
 
 
 def _results(kind: str, options: argparse.Namespace) -> Iterator[Result]:
     """Yield results until as many good and bad ones as asked for are counted."""
     wanted = {True: options.good, False: options.bad}
     spoilers = SPOILERS[kind]
+    threads = max(1, options.threads // len(options.kinds))
     for case in CASES[kind]():
-        right = _chain(kind, case, options.threads)
+        right = _chain(kind, case, threads)
         yield right
         wanted = _counted(wanted, right)
         if right.good:
             rng = np.random.default_rng(case.seed)
             each = max(1, -(-options.bad // options.good))
             for name in islice(_cycle(list(spoilers), case.seed * each), each):
-                spoiled = _spoiled(kind, name, case, right, rng, options.threads)
+                spoiled = _spoiled(kind, name, case, right, rng, threads)
                 yield spoiled
                 wanted = _counted(wanted, spoiled)
         if all(left <= 0 for left in wanted.values()):
@@ -244,7 +253,8 @@ def _judge_volumes(case: Case, initial: Transform, final: Transform, threads: in
 
     start = Affine.identity(3)
     begun, _ = initialize.Examiner(case.fixed, case.moving, start, {}, threads)(initial)
-    bent, _ = refine.Examiner(case.fixed, case.moving, initial, {})(final)
+    doubted = begun.status != "pass"
+    bent, _ = refine.Examiner(case.fixed, case.moving, initial, {}, doubted=doubted)(final)
     if worst([begun, bent]).status == "fail":
         return worst([begun, bent])
     earlier = {"initialize": begun, "refine": bent}
