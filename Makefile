@@ -40,10 +40,10 @@ demo-rasters: install ## Register real scenes and map changes: demo-rasters/resu
 	$(BIN)/python -m regflow.raster_demo --cores $(CORES)
 
 test: install ## Run the tests (minutes)
-	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "not slow"
 
 test-all: install ## Run every test, the slow ones too
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 lint: install ## Check style, types and the workflow's form
 	$(BIN)/ruff check $(SOURCES)

@@ -19,6 +19,11 @@ Volume = Callable[..., Image]
 VolumeFile = Callable[..., Path]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what runs whole workflows: one of them begun last would run alone for minutes."""
+    items.sort(key=lambda item: "workflow" not in item.path.parts)
+
+
 @cache
 def real_volume(name: str, spacing_mm: float | None = None) -> Image:
     """Read a source of regflow.realdata as float32 (label maps: int16), shrunk without aliasing.

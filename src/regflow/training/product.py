@@ -20,6 +20,7 @@ from regflow.training.card import data_used, model_card
 from regflow.training.loop import Trained, describe, train
 from regflow.training.options import MOST_BYTES
 from regflow.training.settings import checksums
+from regflow.training.terms import license_of
 
 log = logging.getLogger(__name__)
 
@@ -105,6 +106,12 @@ def _checked(settings: Mapping[str, Any]) -> tuple[dict[str, Any], Description]:
     return settings, description
 
 
+def _start_of(settings: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the notes of the network to start from."""
+    start = settings["start_from"]
+    return read_weights(find_weights(start))[1].notes if start else None
+
+
 def _notes(trained: Trained, settings: Mapping[str, Any], seed: int) -> dict[str, Any]:
     """Return what the file of weights says of itself."""
     what = "volumes" if settings["ndim"] == 3 else "scenes and slices"
@@ -117,6 +124,6 @@ def _notes(trained: Trained, settings: Mapping[str, Any], seed: int) -> dict[str
         "seconds": round(trained.seconds, 1),
         "device": trained.device,
         "seed": seed,
-        "license": settings["license"],
+        "license": license_of(settings, _start_of(settings)),
         "figures": trained.history[-1],
     }
