@@ -198,18 +198,24 @@ def test_neighbors_tell_the_check_points_own_error():
     ("changed", "status", "told"),
     [
         ({}, "pass", "within its limits"),
-        ({"ce90_px_refine": 1.8, "own_error_ce90_px": 1.6}, "warn", "not confirmed to better than 1.8 px"),
-        ({"ce90_px_refine": 1.8, "own_error_ce90_px": 0.3}, "fail", "ce90_px_refine is 1.8"),
+        ({"ce90_px_refine": 3.8, "own_error_ce90_px": 3.6}, "warn", "not confirmed to better than 3.8 px"),
+        ({"ce90_px_refine": 3.8, "own_error_ce90_px": 0.3}, "fail", "ce90_px_refine is 3.8"),
+        ({"ce90_px_refine": 2.6, "own_error_ce90_px": 0.3}, "warn", "ce90_px_refine is 2.6"),
+        ({"median_px_refine": 1.8, "own_error_ce90_px": 3.0}, "warn", "not confirmed to better than 1.8 px"),
+        ({"median_px_refine": 1.8, "own_error_ce90_px": 0.3}, "fail", "median_px_refine is 1.8"),
         ({"ce90_px_refine": 9.0, "own_error_ce90_px": 9.0}, "fail", "ce90_px_refine is 9"),
         ({"check_points_used": 7}, "warn", "not confirmed: check_points_used is 7"),
         ({"check_points_used": 0, "ce90_px_refine": np.nan, "rmse_px_change": np.nan}, "warn", "is 0"),
         ({"check_points_used_percent": 4.0, "ncc_change": -0.1}, "fail", "ncc_change"),
+        ({"ncc_change": -0.1}, "warn", "ncc_change"),
+        ({"ncc_change": -0.1, "median_px_refine": 1.8}, "fail", "median_px_refine"),
     ],
 )
 def test_what_check_points_cannot_tell_is_not_held_against_a_result(changed, status, told):
     figures = {
         "check_points_used": 100.0, "check_points_used_percent": 50.0, "ce90_px_refine": 0.2,
-        "own_error_ce90_px": 0.2, "rmse_px_change": 0.0, "ncc_change": 0.1, **changed,
+        "median_px_refine": 0.1, "own_error_ce90_px": 0.2, "rmse_px_change": 0.0, "ncc_change": 0.1,
+        **changed,
     }  # fmt: skip
     verdict = worst(judge_scene(figures, LIMITS, seen=True))
     assert (verdict.status, told in verdict.reason) == (status, True), verdict.reason

@@ -7,6 +7,7 @@ true displacement is the same for all of them.
 """
 
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,9 @@ WIDER, NARROWER = 1.5, 0.6
 """Side of windows of another size, in that of the first: wide ones bear noise, where intensities are
 compared; directions of edges are tried in narrow ones first, for wide ones hardly measure otherwise."""
 WINDOW_PX = (9, 255)
+BEYOND_PX = 3
+"""How much farther than the first measure's longest shift the second searches: it is to find either that
+shift or none."""
 LEAST_SHARE = 0.5
 """Of the points measured again that are matched: with fewer the next measure is tried too."""
 LEAST_TOLD = 1 / 3
@@ -87,6 +91,8 @@ def measure_again(
     from regflow.methods.refine.tie_points import match
 
     points = found.points[_spread(found)]
+    longest = float(np.abs(found.shifts[found.used]).max(initial=0.0))
+    options = {**options, "search_px": min(options["search_px"], math.ceil(longest) + BEYOND_PX)}
     best: TiePoints | None = None
     for change in _others(found):
         again = match(fixed, moving, initial, points, {**options, **change})

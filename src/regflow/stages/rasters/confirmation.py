@@ -2,20 +2,24 @@
 
 Too few points to measure by, or points that scatter as far as their own errors have it, contradict
 nothing: across sensors a right map has such points. They leave the result unconfirmed, which is ``warn``.
+Where check points confirm a result, windows that correlate less than at the start are worth a ``warn``.
 """
 
 import math
 from collections.abc import Mapping
 
-from regflow.core.gate import Verdict, judge
+from regflow.core.gate import Verdict, judge, worst
 
 COUNTS = ("check_points_used", "check_points_used_percent")
-SCATTER = "ce90_px_refine"
+SCATTERS = {"ce90_px_refine": 1.0, "median_px_refine": 0.55}
 CHANGE = "rmse_px_change"
-"""Figures of check points: how many, how far they are from the result, and what refinement changed."""
-MOST_NOISE = 3.0
+"""Figures of check points: how many, how far they are from the result (and what part of the errors'
+radius of 90 % such a figure is for errors alone), and what refinement changed."""
+MOST_NOISE = 1.5
 """How many times its limit the scatter may be where the check points' own errors explain it: points that
 find nothing scatter over all that they search."""
+CORRELATION = "ncc_change"
+"""Of all figures the one that a right map may worsen: windows of two sensors correlate by shading too."""
 
 Limits = Mapping[str, Mapping[str, float]]
 
@@ -37,24 +41,39 @@ def judge_scene(
         meanings: by figure, what it means when a limit is broken.
     """
     counted = judge(figures, {name: limits.get(name, {}) for name in COUNTS})
-    rest = {name: bounds for name, bounds in limits.items() if name not in (*COUNTS, SCATTER)}
+    rest = {name: bounds for name, bounds in limits.items() if name not in (*COUNTS, *SCATTERS)}
     if counted.status != "fail":
-        return [_by_scatter(figures, limits.get(SCATTER, {})), counted, judge(figures, rest, meanings)]
+        scattered = worst([_by_scatter(figures, name, limits.get(name, {})) for name in SCATTERS])
+        if scattered.status != "fail":
+            rest = _lenient(rest, CORRELATION)
+        return [scattered, counted, judge(figures, rest, meanings)]
     rest.pop(CHANGE, None)
     if seen:
         counted = Verdict("warn", f"not confirmed: {counted.reason}")
     return [counted, judge(figures, rest, meanings)]
 
 
-def _by_scatter(figures: Mapping[str, float], bounds: Mapping[str, float]) -> Verdict:
+def _lenient(limits: Limits, name: str) -> dict[str, Mapping[str, float]]:
+    """Return limits of which those of one figure warn where they failed."""
+    bounds = limits.get(name, {})
+    failing = {
+        f"warn_{side}": value
+        for each, value in bounds.items()
+        if (side := each.removeprefix("fail_")) != each
+    }
+    return {**limits, name: {**failing, **{k: v for k, v in bounds.items() if k.startswith("warn_")}}}
+
+
+def _by_scatter(figures: Mapping[str, float], name: str, bounds: Mapping[str, float]) -> Verdict:
     """Hold the check points' distances against limits, beyond what their own errors explain."""
-    scatter, own = figures[SCATTER], figures["own_error_ce90_px"]
-    whole = judge({SCATTER: scatter}, {SCATTER: bounds})
+    scatter, own = figures[name], SCATTERS[name] * figures["own_error_ce90_px"]
+    whole = judge({name: scatter}, {name: bounds})
     limit = bounds.get("fail_above", math.inf)
     beyond = math.sqrt(max(scatter**2 - own**2, 0.0))
     if whole.status != "fail" or beyond > limit or scatter > MOST_NOISE * limit:
         return whole
     return Verdict(
         "warn",
-        f"not confirmed to better than {scatter:.2g} px: check points err by {own:.2g} px (CE90) themselves",
+        f"not confirmed to better than {scatter:.2g} px: check points err by "
+        f"{figures['own_error_ce90_px']:.2g} px (CE90) themselves",
     )

@@ -1,7 +1,7 @@
 """A few windows of two scenes at working resolution, to compare how alike transforms make them."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -84,7 +84,9 @@ class Probes:
         axes = [low[k] + (np.arange(counts[k]) + 0.5) * (high - low + 1)[k] / counts[k] for k in (0, 1)]
         middles = np.stack(np.meshgrid(*axes), axis=-1).reshape(-1, 2)
         found = [_read(fixed, moving, initial, middle) for middle in middles]
-        kept = [probe for probe in found if probe is not None]
+        whole = [probe for probe in found if probe is not None]
+        shown = [probe for probe in map(_without_surroundings, whole) if probe is not None]
+        kept = shown or whole
         if not kept:
             raise RegistrationError("the scenes have no valid pixels in common where they overlap")
         return cls(kept, fixed.grid, moving.grid)
@@ -149,6 +151,24 @@ def _read(fixed: Image, moving: Image, initial: Transform, middle: NDArray[Any])
         return None
     held = Image(block.values, Grid(block.valid.shape, np.eye(3)), block.valid)
     return Probe(here, rows, cols, held, (int(first[1]), int(first[0])))
+
+
+def _without_surroundings(probe: Probe) -> Probe | None:
+    """Leave plain surroundings out of a window; None where too little is left.
+
+    Two fields of view that have the same outline are most alike where the outlines lie on each other,
+    whatever they show.
+    """
+    from regflow.methods.initialize.agreement import surroundings
+
+    block = probe.fixed
+    image = Image(block.values, Grid(block.valid.shape, np.eye(3)), block.valid)
+    valid, seen = (one.mask & ~surroundings(one) for one in (image, probe.moving))
+    if valid.mean() < LEAST_VALID or seen.mean() < LEAST_VALID / 4:
+        return None
+    return replace(
+        probe, fixed=block._replace(valid=valid), moving=Image(probe.moving.data, probe.moving.grid, seen)
+    )
 
 
 def _slices(first: NDArray[np.int64], last: NDArray[np.int64]) -> tuple[slice, slice]:
