@@ -20,6 +20,7 @@ from regflow.core.files import read_json, whole_directory, write_json
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.io.transforms import read_transform, write_transform
+from regflow.core.processor import DESCRIBED, processor_name
 from regflow.core.resample import resample_array, to_sitk_image
 from regflow.core.transform import Transform
 from regflow.metrics.jacobian import determinant_map, displacement_on, jacobian_figures
@@ -190,7 +191,8 @@ def save(name: str, results: Any, threads: int) -> None:
     """Write results with the machine they come from to ``benchmarks/out/NAME.json``."""
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     machine = {
-        "cpu": _cpu_name(),
+        "cpu": processor_name(),
+        "amx": _has_amx(),
         "cores": os.cpu_count(),
         "threads": threads,
         "load_at_end": load,
@@ -249,7 +251,6 @@ _MAKERS = {
 }
 
 
-def _cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
+def _has_amx() -> bool:
+    """Tell whether the processor has units for matrices of bfloat16, by which networks are faster."""
+    return DESCRIBED.is_file() and "amx_bf16" in DESCRIBED.read_text(encoding="utf-8")

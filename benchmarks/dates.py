@@ -102,8 +102,8 @@ def main() -> None:
             log.info("%s: %s", name, rows[-1]["group"])
     table = [summary(group, rows) for group in GROUPS if any(row["group"] == group for row in rows)]
     print_table(table, list(table[0]))
-    missed = [row for row in rows if row["group"] == GROUPS[0] and row["less_own_px"] > LIMIT_PX]
-    print_table(missed, ["date", "own_px", "strict_px", "less_own_px", "status", "reason"])
+    missed = [row for row in rows if row["group"] == GROUPS[0] and row["repeatability_px"] > LIMIT_PX]
+    print_table(missed, ["date", "own_px", "strict_px", "repeatability_px", "status", "reason"])
     save("dates", {"groups": table, "dates": rows}, options.threads)
     if missed or any(row["silent"] for row in table):
         raise SystemExit(1)
@@ -131,7 +131,7 @@ def measured(
                 "added_px": shift.tolist(),
                 "own_px": _rms(own),
                 "strict_px": _rms(found.errors),
-                "less_own_px": _rms(None if own is None or found.errors is None else found.errors - own),
+                "repeatability_px": _rms(None if own is None or found.errors is None else found.errors - own),
                 "status": found.status,
                 "reason": found.reason,
                 "seconds": found.seconds,
@@ -157,16 +157,16 @@ def summary(group: str, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return one line of the table."""
     found = [row for row in rows if row["group"] == group]
     wrong = [row for row in found if row["strict_px"] > WRONG_PX]
-    less, strict = (np.array([row[key] for row in found]) for key in ("less_own_px", "strict_px"))
+    less, strict = (np.array([row[key] for row in found]) for key in ("repeatability_px", "strict_px"))
     known = np.isfinite(less).any() if len(less) else False
     return {
         "dates": group,
         "pairs": len({row["date"] for row in found}),
         "runs": len(found),
-        "within_share": float((less <= LIMIT_PX).mean()) if len(found) else np.nan,
-        "strict_within_share": float((strict <= LIMIT_PX).mean()) if len(found) else np.nan,
-        "less_own_px_median": float(np.median(less)) if known else np.nan,
-        "less_own_px_largest": float(less.max()) if known else np.nan,
+        "repeatable_share": float((less <= LIMIT_PX).mean()) if len(found) else np.nan,
+        "strict_share": float((strict <= LIMIT_PX).mean()) if len(found) else np.nan,
+        "repeatability_px_median": float(np.median(less)) if known else np.nan,
+        "repeatability_px_largest": float(less.max()) if known else np.nan,
         "strict_px_median": float(np.median(strict)) if known else np.nan,
         "strict_px_largest": float(strict.max()) if known else np.nan,
         **{status: sum(row["status"] == status for row in found) for status in ("pass", "warn", "fail")},

@@ -38,7 +38,8 @@ def main() -> None:
         content = read_json(path)
         write_json(HERE / "results" / path.name, content)
         machine = content["machine"]
-        sections.append(f"### {name}\n\n{machine['cpu']}, {machine['threads']} threads.")
+        units = {True: " with AMX", False: " without AMX"}.get(machine.get("amx"), "")
+        sections.append(f"### {name}\n\n{machine['cpu']}{units}, {machine['threads']} threads.")
         sections += [_markdown(*table) for table in tables(content["results"])]
     readme = HERE / "README.md"
     before, _, rest = readme.read_text(encoding="utf-8").partition(START)
