@@ -236,7 +236,10 @@ def as_nodata(given: str | float | None) -> Nodata:
         return "file"
     if not re.match(NUMBER, str(given)):
         raise InputError(f"nodata is '{given}', but must be a number, nan, none or file")
-    return None if given == "none" else float(given)
+    if given == "none":
+        return None
+    # Numbers of 64 bits are not all floats.
+    return int(given) if re.fullmatch(r"[-+]?\d+", str(given)) else float(given)
 
 
 def as_quality(given: str | int | Iterable[int | str] | None) -> Quality:

@@ -18,7 +18,15 @@ from regflow.core.blocks import Block, BlockSource, decimate, load, read_block
 from regflow.core.errors import InputError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.io.rasters import Nodata, RasterHeader, read_raster_header, read_window, same_crs
+from regflow.core.io.rasters import (
+    Nodata,
+    RasterHeader,
+    read_raster_header,
+    read_window,
+    refuse_complex,
+    refuse_unheld,
+    same_crs,
+)
 from regflow.core.reprojection import north_up_grid, source_of
 from regflow.core.transform import Composite
 from regflow.core.warp import PixelMap, warp_window
@@ -213,6 +221,10 @@ def scene_view(
         numbers = tuple(band.number for band in header.bands if band.color != "alpha")
     else:
         numbers = tuple(header.band_number(band) for band in bands)
+    refuse_complex(header, numbers)
+    if nodata is not None and nodata != "file":
+        types = [band.dtype for band in header.bands]
+        nodata = refuse_unheld(header.path, nodata, types, "give a value of their type, or none")
     if weights is not None and len(weights) != len(numbers):
         raise InputError(
             f"{header.path}: {len(weights)} weights for {len(numbers)} bands; give one weight for each"

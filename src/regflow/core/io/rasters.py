@@ -55,6 +55,8 @@ _REMOTE_REFUSALS = (
 """What GDAL says of an address, as a pattern, and what a user is told; the first that fits."""
 
 _HANDLES_PER_THREAD = 8
+_READ_AS = {"complex_int16": "complex64"}
+"""Types of samples that numpy lacks, and the type in which they are read."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,9 @@ class Band:
     Attributes:
         number: 1 for the first.
         name: its description, None without one.
-        dtype: numpy's name of its type of samples.
-        nodata: the value that means "no measurement", None without one.
+        dtype: numpy's name of the type in which its samples are read.
+        nodata: the value that means "no measurement", None without one, or with one that the type
+            cannot hold, so that no sample has it.
         scale: physical value = ``scale`` x stored value + ``offset``.
         offset: see ``scale``.
         color: GDAL's color interpretation, lower case: ``gray``, ``red``, ``alpha`` ...
@@ -165,11 +168,11 @@ def read_window(
         bands: numbers, 1 for the first.
         rows: start and stop within the file.
         cols: likewise.
-        nodata: overrides what the file declares; not-a-number is never valid.
+        nodata: overrides what the file declares; infinite values and not-a-number are never valid.
 
     Returns:
-        Values ``(C, h, w)`` in the bands' type, and which of them are measurements: not nodata, not
-        NaN, and not masked by the file's mask or alpha band.
+        Values ``(C, h, w)`` in the bands' type, and which of them are measurements: not nodata,
+        finite, and not masked by the file's mask or alpha band.
 
     Raises:
         InputError: the file cannot be decoded there: it is damaged or cut off.
@@ -180,7 +183,7 @@ def read_window(
     window = Window.from_slices(rows, cols)
     dataset = open_raster(path)
     try:
-        types = {dataset.dtypes[number - 1] for number in bands}
+        types = {_dtype(dataset, number) for number in bands}
         values = dataset.read(list(bands), window=window, out_dtype=np.result_type(*types))
         hidden = _masked(dataset, bands, window)
     except RasterioIOError as error:
@@ -195,11 +198,70 @@ def read_window(
     valid = valid.copy()
     for channel, number in enumerate(bands):
         declared = dataset.nodatavals[number - 1] if nodata == "file" else nodata
-        if declared is not None and not math.isnan(declared):
-            valid[channel] &= values[channel] != declared
+        held = held_nodata(declared, _dtype(dataset, number))
+        if held is not None:
+            valid[channel] &= values[channel] != held
     if np.issubdtype(values.dtype, np.inexact):
-        valid &= ~np.isnan(values)
+        valid &= np.isfinite(values)
     return values, valid
+
+
+def held_nodata(nodata: float | None, dtype: str) -> float | None:
+    """Return a nodata value as samples of a type hold it; None where they cannot, or without one.
+
+    Whole numbers stay whole: those at the end of a 64-bit range are no floats.
+    """
+    kind = np.dtype(dtype)
+    if nodata is None:
+        return None
+    if not np.issubdtype(kind, np.integer):
+        with np.errstate(over="ignore"):
+            return nodata if not math.isfinite(nodata) or np.isfinite(kind.type(nodata)) else None
+    if not math.isfinite(nodata) or nodata != int(nodata):
+        return None
+    limits = np.iinfo(kind)
+    # GDAL tells nodata as a float, which rounds the largest of 64 bits up by one.
+    whole = limits.max if nodata == float(limits.max) else int(nodata)
+    return whole if limits.min <= whole <= limits.max else None
+
+
+def refuse_unheld(path: str, nodata: float, dtypes: Sequence[str], remedy: str) -> float:
+    """Return a nodata value that was asked for, as samples hold it.
+
+    Args:
+        path: of the raster.
+        nodata: the value.
+        dtypes: of the raster's bands.
+        remedy: what the user may do, the end of the sentence.
+
+    Raises:
+        InputError: the samples of no band can hold it.
+    """
+    dtype = np.result_type(*dtypes)
+    held = held_nodata(nodata, dtype.name)
+    if held is None:
+        raise InputError(
+            f"{path}: its samples are {dtype}, which cannot hold the nodata value {nodata:g}; {remedy}"
+        )
+    return held
+
+
+def refuse_complex(header: RasterHeader, numbers: Sequence[int] | None = None) -> None:
+    """Refuse complex samples, as of single-look radar scenes, which have no order and no brightness.
+
+    Args:
+        header: of the raster.
+        numbers: of the bands that are wanted; None for all.
+
+    Raises:
+        InputError: one of them is complex.
+    """
+    wanted = range(1, len(header.bands) + 1) if numbers is None else numbers
+    if any(np.issubdtype(np.dtype(header.bands[number - 1].dtype), np.complexfloating) for number in wanted):
+        raise InputError(
+            f"{header.path}: its samples are complex numbers, which cannot be registered or resampled; give "
+            "their magnitude"
+        )
 
 
 def open_raster(path: str | Path) -> "DatasetReader":
@@ -301,12 +363,18 @@ def _band(dataset: "DatasetReader", number: int) -> Band:
     return Band(
         number=number,
         name=dataset.descriptions[at] or None,
-        dtype=str(dataset.dtypes[at]),
-        nodata=dataset.nodatavals[at],
+        dtype=_dtype(dataset, number),
+        nodata=held_nodata(dataset.nodatavals[at], _dtype(dataset, number)),
         scale=float(dataset.scales[at]),
         offset=float(dataset.offsets[at]),
         color=dataset.colorinterp[at].name,
     )
+
+
+def _dtype(dataset: "DatasetReader", number: int) -> str:
+    """Return numpy's name of the type in which a band's samples are read."""
+    name = str(dataset.dtypes[number - 1])
+    return _READ_AS.get(name, name)
 
 
 def _georeference(dataset: "DatasetReader") -> tuple[Georeference, str | None]:
