@@ -209,7 +209,7 @@ class CogWriter:
 
 
 def description(profile: CogProfile, samples: PlainFile, mask: PlainFile | None = None) -> str:
-    """Return the GDAL VRT that describes plain files beside it, of samples and mask, with all of a profile."""
+    """Return the GDAL VRT that describes plain files beside it, samples and mask, with all of a profile."""
     rows, cols = profile.grid.shape
     root = Element("VRTDataset", rasterXSize=str(cols), rasterYSize=str(rows))
     if profile.grid.crs is not None:

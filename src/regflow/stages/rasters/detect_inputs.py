@@ -1,5 +1,6 @@
 """The scenes that change detection compares: which bands of which files, and how they lie."""
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +16,8 @@ from regflow.core.units import meters_per_pixel
 from regflow.methods.detect.scene_pair import ScenePair
 from regflow.stages.rasters.ingest import read_manifest, scene_of
 from regflow.stages.rasters.views import excluded_values
+
+log = logging.getLogger(__name__)
 
 WARPED_FILE = "warped.tif"
 MASK_FILE = "mask.tif"
@@ -56,7 +59,7 @@ def open_pair(
     Args:
         before: the first date.
         after: the second date.
-        bands: of both; None takes all where both have as many, else those of the same name.
+        bands: of both; None takes those of the same name, else all where both have as many.
         margin: pixels around invalid ones that are left out.
 
     Raises:
@@ -140,15 +143,19 @@ def _on_the_same_pixels(
 def _common(
     first: RasterHeader, second: RasterHeader
 ) -> tuple[list[int | str] | None, list[int | str] | None]:
-    """Return the bands to compare, all where both files have as many."""
-    counts = [sum(band.color != "alpha" for band in header.bands) for header in (first, second)]
+    """Return the bands to compare: those of one name, else all where both files have as many."""
+    plain = [[band for band in header.bands if band.color != "alpha"] for header in (first, second)]
+    names = [[(band.name or "").casefold() for band in bands] for bands in plain]
+    shared = [name for name in names[0] if names[0].count(name) == names[1].count(name) == 1 and name]
+    if shared:
+        left_out = sorted({*names[0]} ^ {*names[1]} - {""})
+        if left_out:
+            log.warning("compared are the bands of one name; only one scene has %s", ", ".join(left_out))
+        return list(shared), list(shared)
+    counts = [len(bands) for bands in plain]
     if counts[0] == counts[1]:
         return None, None
-    names = [[band.name for band in header.bands if band.name] for header in (first, second)]
-    shared: list[int | str] = [name for name in names[0] if name in names[1]]
-    if not shared:
-        raise NoCommonBandsError(
-            f"{first.path} has {counts[0]} bands and {second.path} {counts[1]}, and no names in common; name "
-            "the bands to compare (bands: [...] or --bands)"
-        )
-    return shared, shared
+    raise NoCommonBandsError(
+        f"{first.path} has {counts[0]} bands and {second.path} {counts[1]}, and no names in common; name "
+        "the bands to compare (bands: [...] or --bands)"
+    )

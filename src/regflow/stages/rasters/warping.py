@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from regflow.core.errors import InputError
 from regflow.core.files import sha256
 from regflow.core.grid import Grid
 from regflow.core.transform import Transform, compose
