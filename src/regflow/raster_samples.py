@@ -1,6 +1,7 @@
 """The cohort of scenes: one sample per moving scene, from a sheet or a STAC item collection.
 
 As for volumes, reading it is cheap and looks at no raster: what the files hold is found at ``ingest``.
+Addresses of files are kept without their secrets, see :mod:`regflow.core.addresses`.
 """
 
 import re
@@ -10,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
+from regflow.core.addresses import public
 from regflow.core.errors import InputError
 from regflow.core.names import SAFE
 from regflow.samples import resolve_example
@@ -71,6 +73,10 @@ class Scene:
     date: str | None = None
     sensor: str | None = None
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "image", public(self.image))
+        object.__setattr__(self, "mask", self.mask and public(self.mask))
+
     def files(self) -> dict[str, str]:
         """Return the files by their part: ``image`` and, where there is one, ``mask``."""
         return {"image": self.image, **({"mask": self.mask} if self.mask else {})}
@@ -119,6 +125,12 @@ class RasterSample:
     classes: dict[str, str] = field(default_factory=dict)
     group: str | None = None
     truth: str | None = None
+
+    def __post_init__(self) -> None:
+        for part in ("companions", "classes"):
+            files = {name: public(path) for name, path in getattr(self, part).items()}
+            object.__setattr__(self, part, files)
+        object.__setattr__(self, "truth", self.truth and public(self.truth))
 
     @property
     def moving(self) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from regflow.core.addresses import resolved
 from regflow.core.errors import InputError
 from regflow.core.grid import Grid
 from regflow.core.io.rasters import RasterHeader, gdal, open_raster, same_crs
@@ -124,7 +125,7 @@ class SensorModel:
             return GCPTransformer(points)
         if dataset.rpcs:
             if self.dem is not None:
-                return RPCTransformer(dataset.rpcs, RPC_DEM=self.dem)
+                return RPCTransformer(dataset.rpcs, RPC_DEM=resolved(self.dem))
             height = dataset.rpcs.height_off if self.height is None else self.height
             return RPCTransformer(dataset.rpcs, RPC_HEIGHT=height)
         raise InputError(f"{self.path}: holds neither GCPs nor RPCs any more; give the file as it was")

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from regflow.core.addresses import public, resolved
 from regflow.core.errors import InputError
 from regflow.core.grid import Grid
 
@@ -88,7 +89,7 @@ class RasterHeader:
     """What a raster file says about itself; no pixel is read.
 
     Attributes:
-        path: as it was given.
+        path: as it was given, without secrets (:mod:`regflow.core.addresses`).
         driver: GDAL's short name of the format.
         shape: ``(rows, columns)``.
         bands: in file order.
@@ -139,6 +140,7 @@ def read_raster_header(path: str | Path) -> RasterHeader:
         InputError: the file does not exist, is no raster, holds sub-datasets instead of bands, or
             its georeference is degenerate.
     """
+    path = public(str(path))
     dataset = open_raster(path)
     if dataset.count == 0:
         names = ", ".join(dataset.subdatasets) or "none"
@@ -146,7 +148,7 @@ def read_raster_header(path: str | Path) -> RasterHeader:
     georeference, crs = _georeference(dataset)
     shape = (dataset.height, dataset.width)
     return RasterHeader(
-        path=str(path),
+        path=path,
         driver=dataset.driver,
         shape=shape,
         bands=tuple(_band(dataset, number) for number in dataset.indexes),
@@ -181,6 +183,7 @@ def read_window(
     from rasterio.windows import Window
 
     window = Window.from_slices(rows, cols)
+    path = public(str(path))
     dataset = open_raster(path)
     try:
         types = {_dtype(dataset, number) for number in bands}
@@ -188,7 +191,7 @@ def read_window(
         hidden = _masked(dataset, bands, window)
     except RasterioIOError as error:
         reason = str(error.__cause__ or error).rstrip(".")
-        remote = is_remote(str(path))
+        remote = is_remote(path)
         fault = "its server fell silent or it is damaged" if remote else "the file is damaged or incomplete"
         remedy = "run it again" if remote else "fetch it again"
         raise InputError(
@@ -273,7 +276,7 @@ def open_raster(path: str | Path) -> "DatasetReader":
     Raises:
         InputError: the file does not exist or is no raster.
     """
-    name = str(path)
+    name = public(str(path))
     key = (os.getpid(), name, _stamp(name))
     handles: OrderedDict[Any, DatasetReader] = _local.__dict__.setdefault("handles", OrderedDict())
     if key in handles:
@@ -307,9 +310,7 @@ def same_crs(one: str | None, other: str | None) -> bool:
 
 def is_remote(path: str) -> bool:
     """Tell whether GDAL fetches a raster over a network."""
-    return bool(
-        re.search(r"(https?|ftp|s3|gs|az|adls|oss|swift)://|/vsi(curl|s3|gs|az|adls|oss|swift)", path)
-    )
+    return _NETWORK.search(path) is not None
 
 
 def geotransform(grid: Grid) -> Any:
@@ -343,7 +344,7 @@ def _open(name: str) -> "DatasetReader":
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            return rasterio.open(name, sharing=False)
+            return rasterio.open(resolved(name), sharing=False)
     except RasterioIOError as error:
         reason = str(error).rstrip(".")
         raise InputError(f"{name}: {_refusal(name, reason)}") from error

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from regflow.core.addresses import public
 from regflow.core.errors import InputError
 from regflow.core.files import read_json
 from regflow.core.grid import Grid
@@ -47,6 +48,10 @@ class DatedScene:
     nodata: Nodata = "file"
     mask: str | None = None
     mask_values: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", public(self.path))
+        object.__setattr__(self, "mask", self.mask and public(self.mask))
 
 
 def open_pair(

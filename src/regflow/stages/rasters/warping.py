@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from regflow.core.addresses import public
 from regflow.core.files import sha256
 from regflow.core.grid import Grid
 from regflow.core.transform import Transform, compose
@@ -69,6 +70,9 @@ class Source:
     path: str
     classes: bool = False
     nodata: "Nodata" = "file"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", public(self.path))
 
 
 def warp_raster(
