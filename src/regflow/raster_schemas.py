@@ -48,7 +48,7 @@ _NUMBER = {"type": ["number", "string", "null"], "pattern": NUMBER}
 
 def samples_schema() -> Schema:
     """Return the JSON schema of one row of the sample sheet."""
-    pairs = r"^[^=;]+=[^=;]+(;[^=;]+=[^=;]+)*;?$"
+    pairs = r"^[^=;]+=[^;]+(;[^=;]+=[^;]+)*;?$"
     patterns = {
         "sample": SAFE,
         "nodata": NUMBER,

@@ -70,7 +70,7 @@ def _path(*names: str, text: str) -> Any:
 @click.option("--volume", help="Which volume of a 4-D moving file, from 0, or which DICOM series.")
 @click.option(
     "--bands",
-    help="Of the moving scene, to match on: 'B04' or '4,3'  [default: of the fixed one's name, else the first].",
+    help="Of the moving scene, to match on: 'B04' or '4,3'  [default: named as the fixed one's, or first].",
 )
 @click.option("--fixed-bands", help="Of the fixed scene.")
 @click.option("--nodata", help="Of the moving scene: a number, nan or none  [default: as declared].")
