@@ -63,6 +63,7 @@ class Scene:
         quality: values of the mask that exclude; with none, the value 0 does.
         date: of the acquisition, ISO 8601.
         sensor: any words.
+        scaling: scale and offset of each band as a catalog states them, for files that declare none.
     """
 
     image: str
@@ -72,6 +73,7 @@ class Scene:
     quality: Quality = Quality()
     date: str | None = None
     sensor: str | None = None
+    scaling: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "image", public(self.image))

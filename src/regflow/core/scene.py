@@ -57,7 +57,8 @@ class SceneView:
         weights: of a linear combination of the bands into one channel; None keeps each band.
         nodata: value of samples that are no measurements, see
             :data:`~regflow.core.io.rasters.Nodata`.
-        physical: apply the file's scale and offset.
+        physical: apply the bands' scales and offsets.
+        scaling: scale and offset of each band that is read.
         mask: raster of classes, on the same pixels or parallel to them; None without one.
         mask_values: classes of ``mask`` whose pixels are excluded.
         mask_band: number of the band of ``mask``.
@@ -72,6 +73,7 @@ class SceneView:
     weights: tuple[float, ...] | None = None
     nodata: Nodata = "file"
     physical: bool = True
+    scaling: tuple[tuple[float, float], ...] = ()
     mask: str | None = None
     mask_values: tuple[float, ...] = ()
     mask_band: int = 1
@@ -89,7 +91,8 @@ class SceneView:
     def from_dict(cls, content: Mapping[str, Any]) -> "SceneView":
         """Rebuild a view from :meth:`to_dict`."""
         lists = {key: tuple(value) for key, value in content.items() if isinstance(value, list)}
-        return cls(**{**content, **lists, "grid": Grid.from_dict(content["grid"])})
+        scaling = tuple((float(scale), float(offset)) for scale, offset in content["scaling"])
+        return cls(**{**content, **lists, "scaling": scaling, "grid": Grid.from_dict(content["grid"])})
 
 
 @dataclass(frozen=True)
@@ -229,7 +232,8 @@ def scene_view(
         raise InputError(
             f"{header.path}: {len(weights)} weights for {len(numbers)} bands; give one weight for each"
         )
-    names = [header.bands[number - 1].name for number in numbers]
+    chosen = [header.bands[number - 1] for number in numbers]
+    names = [band.name for band in chosen]
     view = SceneView(
         path=header.path,
         bands=numbers,
@@ -237,6 +241,7 @@ def scene_view(
         weights=None if weights is None else tuple(float(w) for w in weights),
         nodata=nodata,
         physical=physical,
+        scaling=tuple((band.scale, band.offset) for band in chosen),
         mask=None if mask is None else str(mask),
         mask_values=tuple(float(v) for v in mask_values),
         name="+".join(name for name in names if name) or None,
@@ -254,12 +259,9 @@ def open_view(view: SceneView) -> Image:
 
 
 def _physical(view: SceneView, stored: NDArray[Any]) -> NDArray[np.float32]:
-    header = read_raster_header(view.path)
-    bands = [header.bands[number - 1] for number in view.bands]
-    if all(band.scale == 1 and band.offset == 0 for band in bands):
+    if set(view.scaling) <= {(1.0, 0.0)}:
         return stored.astype(np.float32)
-    scale = np.array([band.scale for band in bands])[:, None, None]
-    offset = np.array([band.offset for band in bands])[:, None, None]
+    scale, offset = np.array(view.scaling).T[..., None, None]
     return np.asarray(stored * scale + offset, dtype=np.float32)
 
 

@@ -10,7 +10,7 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -207,6 +207,21 @@ def read_window(
     if np.issubdtype(values.dtype, np.inexact):
         valid &= np.isfinite(values)
     return values, valid
+
+
+def with_scaling(header: RasterHeader, scaling: Sequence[Sequence[float]]) -> RasterHeader:
+    """Return a header with the scales and offsets that a catalog states of its bands.
+
+    Args:
+        header: of the raster; what its file declares itself stays.
+        scaling: scale and offset of the first bands, in file order; a single one is that of all bands.
+    """
+    bands = list(header.bands)
+    stated = list(scaling) * len(bands) if len(scaling) == 1 else scaling[: len(bands)]
+    for at, (scale, offset) in enumerate(stated):
+        if (bands[at].scale, bands[at].offset) == (1.0, 0.0):
+            bands[at] = replace(bands[at], scale=float(scale), offset=float(offset))
+    return replace(header, bands=tuple(bands))
 
 
 def held_nodata(nodata: float | None, dtype: str) -> float | None:

@@ -11,7 +11,7 @@ from regflow.core.errors import InputError
 from regflow.core.files import read_json
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.io.rasters import Nodata, RasterHeader, read_raster_header, same_crs
+from regflow.core.io.rasters import Nodata, RasterHeader, read_raster_header, same_crs, with_scaling
 from regflow.core.scene import decimate, open_view, scene_view
 from regflow.core.units import meters_per_pixel
 from regflow.methods.detect.scene_pair import ScenePair
@@ -40,6 +40,7 @@ class DatedScene:
         nodata: overrides what the file declares.
         mask: a quality mask on the same pixels; None without one.
         mask_values: its values that exclude a pixel.
+        scaling: scale and offset of each band as a catalog states them, for files that declare none.
     """
 
     path: str
@@ -48,6 +49,7 @@ class DatedScene:
     nodata: Nodata = "file"
     mask: str | None = None
     mask_values: tuple[float, ...] = ()
+    scaling: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", public(self.path))
@@ -71,7 +73,7 @@ def open_pair(
         InputError: the scenes do not lie on one another.
         NoCommonBandsError: they have no bands in common.
     """
-    headers = [read_raster_header(scene.path) for scene in (before, after)]
+    headers = [with_scaling(read_raster_header(scene.path), scene.scaling) for scene in (before, after)]
     chosen = (bands, bands) if bands is not None else _common(*headers)
     first, second = (
         _open(scene, header, own) for scene, header, own in zip((before, after), headers, chosen, strict=True)
@@ -84,7 +86,8 @@ def fixed_scene(manifest: str | Path) -> DatedScene:
     content = read_manifest(manifest)
     scene = scene_of(content)
     values = excluded_values(scene.quality, scene.mask)
-    return DatedScene(scene.image, content["name"], scene.date, scene.nodata, scene.mask, values)
+    name, date = content["name"], scene.date
+    return DatedScene(scene.image, name, date, scene.nodata, scene.mask, values, scene.scaling)
 
 
 def warped_scene(manifest: str | Path, folder: str | Path) -> DatedScene:

@@ -83,7 +83,8 @@ def scene_of(manifest: Mapping[str, Any]) -> Scene:
     """Return how the scene of a manifest is to be read."""
     content = manifest["scene"]
     quality = Quality(*(tuple(content["quality"][name]) for name in ("values", "bits")))
-    return Scene(**{**content, "bands": tuple(content["bands"]), "quality": quality})
+    scaling = tuple((scale, offset) for scale, offset in content["scaling"])
+    return Scene(**{**content, "bands": tuple(content["bands"]), "quality": quality, "scaling": scaling})
 
 
 def check(config: Mapping[str, Any], *, threads: int = 1, progress: Progress | None = None) -> list[str]:

@@ -65,11 +65,13 @@ class Source:
         path: the file.
         classes: whether its values are classes, which are never blended.
         nodata: see :data:`~regflow.core.io.rasters.Nodata`.
+        scaling: scale and offset of each band as a catalog states them, for files that declare none.
     """
 
     path: str
     classes: bool = False
     nodata: "Nodata" = "file"
+    scaling: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", public(self.path))
@@ -107,11 +109,11 @@ def warp_raster(
     """
     from regflow.core.chunks import blocks, over_blocks
     from regflow.core.io.cog import CogWriter
-    from regflow.core.io.rasters import read_raster_header
+    from regflow.core.io.rasters import read_raster_header, with_scaling
     from regflow.core.warp import source_samples_per_pixel
 
     chosen = {**{key: schema["default"] for key, schema in OPTIONS.items()}, **settings}
-    header = read_raster_header(source.path)
+    header = with_scaling(read_raster_header(source.path), source.scaling)
     job = _job(source, header, fixed, moving, refined, chosen)
     profile = _profile(source, header, job, chosen["compression"], tags or {})
     spans = max(source_samples_per_pixel(_mapped(job)))
