@@ -18,15 +18,8 @@ from regflow.core.blocks import Block, BlockSource, decimate, load, read_block
 from regflow.core.errors import InputError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.io.rasters import (
-    Nodata,
-    RasterHeader,
-    read_raster_header,
-    read_window,
-    refuse_complex,
-    refuse_unheld,
-    same_crs,
-)
+from regflow.core.io.rasters import Nodata, RasterHeader, read_raster_header, read_window, same_crs
+from regflow.core.io.sample_values import luminance, refuse_complex, refuse_unheld
 from regflow.core.reprojection import north_up_grid, source_of
 from regflow.core.transform import Composite
 from regflow.core.warp import PixelMap, warp_window
@@ -57,7 +50,7 @@ class SceneView:
         weights: of a linear combination of the bands into one channel; None keeps each band.
         nodata: value of samples that are no measurements, see
             :data:`~regflow.core.io.rasters.Nodata`.
-        physical: apply the bands' scales and offsets.
+        physical: apply the bands' scales and offsets, and take the brightness of a palette's colors.
         scaling: scale and offset of each band that is read.
         mask: raster of classes, on the same pixels or parallel to them; None without one.
         mask_values: classes of ``mask`` whose pixels are excluded.
@@ -259,6 +252,10 @@ def open_view(view: SceneView) -> Image:
 
 
 def _physical(view: SceneView, stored: NDArray[Any]) -> NDArray[np.float32]:
+    palettes = [luminance(view.path, number) for number in view.bands]
+    if any(palette is not None for palette in palettes):
+        bright = (b if p is None else p[b] for b, p in zip(stored, palettes, strict=True))
+        stored = np.stack([band.astype(np.float32) for band in bright])
     if set(view.scaling) <= {(1.0, 0.0)}:
         return stored.astype(np.float32)
     scale, offset = np.array(view.scaling).T[..., None, None]
@@ -287,7 +284,8 @@ def _working_grid(
     if pixels or header.georeference == "none":
         return header.pixel_grid
     wanted = crs or header.crs
-    source, change = source_of(header, wanted, height=height, dem=dem)
+    longitude = None if near is None else float(near.center[0])
+    source, change = source_of(header, wanted, longitude=longitude, height=height, dem=dem)
     if not change:
         return Grid(source.shape, source.affine, wanted)
     return north_up_grid(header.path, source, Composite(change), wanted, near)
@@ -299,7 +297,8 @@ def _pixel_map(view: SceneView) -> PixelMap | None:
     header = read_raster_header(view.path)
     if view.grid.shape == header.shape and view.grid == header.pixel_grid:
         return None
-    source, change = source_of(header, view.grid.crs, height=view.height, dem=view.dem)
+    longitude = float(view.grid.center[0])
+    source, change = source_of(header, view.grid.crs, longitude=longitude, height=view.height, dem=view.dem)
     if not change:
         return None
     return PixelMap.between(view.grid, source, Composite(change))

@@ -4,13 +4,12 @@ Everything that rasterio opens is read: GeoTIFF, COG, JP2, VRT, netCDF sub-datas
 ``http(s)://``, ``s3://`` and ``zip://`` addresses.
 """
 
-import math
 import os
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,6 +19,8 @@ from numpy.typing import NDArray
 from regflow.core.addresses import public, resolved
 from regflow.core.errors import InputError
 from regflow.core.grid import Grid
+from regflow.core.io.sample_values import held_nodata
+from regflow.core.io.transparency import alpha_bands
 
 if TYPE_CHECKING:
     import rasterio
@@ -56,6 +57,7 @@ _REMOTE_REFUSALS = (
 """What GDAL says of an address, as a pattern, and what a user is told; the first that fits."""
 
 _HANDLES_PER_THREAD = 8
+_MOST_NAMED = 4
 _READ_AS = {"complex_int16": "complex64"}
 """Types of samples that numpy lacks, and the type in which they are read."""
 
@@ -72,7 +74,7 @@ class Band:
             cannot hold, so that no sample has it.
         scale: physical value = ``scale`` x stored value + ``offset``.
         offset: see ``scale``.
-        color: GDAL's color interpretation, lower case: ``gray``, ``red``, ``alpha`` ...
+        color: GDAL's color interpretation, lower case: ``gray``, ``red``, ``nir``, ``alpha`` ...
     """
 
     number: int
@@ -86,7 +88,7 @@ class Band:
 
 @dataclass(frozen=True)
 class RasterHeader:
-    """What a raster file says about itself; no pixel is read.
+    """What a raster file says about itself.
 
     Attributes:
         path: as it was given, without secrets (:mod:`regflow.core.addresses`).
@@ -98,6 +100,7 @@ class RasterHeader:
         grid: for georeference ``affine``, else None; its CRS is None where the file names none.
         overviews: decimation factors of the first band's overviews.
         block_shape: ``(rows, columns)`` of the blocks in which the first band is stored.
+        notes: sentences on what was decided about the file, for whoever gave it.
     """
 
     path: str
@@ -109,6 +112,7 @@ class RasterHeader:
     grid: Grid | None
     overviews: tuple[int, ...]
     block_shape: tuple[int, int]
+    notes: tuple[str, ...] = ()
 
     @property
     def pixel_grid(self) -> Grid:
@@ -136,6 +140,9 @@ class RasterHeader:
 def read_raster_header(path: str | Path) -> RasterHeader:
     """Read what a raster file says about itself.
 
+    Of a band that is marked as alpha some samples are looked at: with those of a measurement it is
+    taken for one (:mod:`regflow.core.io.transparency`).
+
     Raises:
         InputError: the file does not exist, is no raster, holds sub-datasets instead of bands, or
             its georeference is degenerate.
@@ -146,17 +153,19 @@ def read_raster_header(path: str | Path) -> RasterHeader:
         names = ", ".join(dataset.subdatasets) or "none"
         raise InputError(f"{path}: holds no bands of its own; name one of its sub-datasets: {names}")
     georeference, crs = _georeference(dataset)
+    alphas = alpha_bands(dataset)
     shape = (dataset.height, dataset.width)
     return RasterHeader(
         path=path,
         driver=dataset.driver,
         shape=shape,
-        bands=tuple(_band(dataset, number) for number in dataset.indexes),
+        bands=tuple(_band(dataset, number, alphas) for number in dataset.indexes),
         georeference=georeference,
         crs=crs,
         grid=Grid(shape, _affine(dataset, str(path)), crs) if georeference == "affine" else None,
         overviews=tuple(dataset.overviews(1)),
         block_shape=tuple(dataset.block_shapes[0]),
+        notes=tuple(_notes(dataset, path, alphas)),
     )
 
 
@@ -209,79 +218,6 @@ def read_window(
     return values, valid
 
 
-def with_scaling(header: RasterHeader, scaling: Sequence[Sequence[float]]) -> RasterHeader:
-    """Return a header with the scales and offsets that a catalog states of its bands.
-
-    Args:
-        header: of the raster; what its file declares itself stays.
-        scaling: scale and offset of the first bands, in file order; a single one is that of all bands.
-    """
-    bands = list(header.bands)
-    stated = list(scaling) * len(bands) if len(scaling) == 1 else scaling[: len(bands)]
-    for at, (scale, offset) in enumerate(stated):
-        if (bands[at].scale, bands[at].offset) == (1.0, 0.0):
-            bands[at] = replace(bands[at], scale=float(scale), offset=float(offset))
-    return replace(header, bands=tuple(bands))
-
-
-def held_nodata(nodata: float | None, dtype: str) -> float | None:
-    """Return a nodata value as samples of a type hold it; None where they cannot, or without one.
-
-    Whole numbers stay whole: those at the end of a 64-bit range are no floats.
-    """
-    kind = np.dtype(dtype)
-    if nodata is None:
-        return None
-    if not np.issubdtype(kind, np.integer):
-        with np.errstate(over="ignore"):
-            return nodata if not math.isfinite(nodata) or np.isfinite(kind.type(nodata)) else None
-    if not math.isfinite(nodata) or nodata != int(nodata):
-        return None
-    limits = np.iinfo(kind)
-    # GDAL tells nodata as a float, which rounds the largest of 64 bits up by one.
-    whole = limits.max if nodata == float(limits.max) else int(nodata)
-    return whole if limits.min <= whole <= limits.max else None
-
-
-def refuse_unheld(path: str, nodata: float, dtypes: Sequence[str], remedy: str) -> float:
-    """Return a nodata value that was asked for, as samples hold it.
-
-    Args:
-        path: of the raster.
-        nodata: the value.
-        dtypes: of the raster's bands.
-        remedy: what the user may do, the end of the sentence.
-
-    Raises:
-        InputError: the samples of no band can hold it.
-    """
-    dtype = np.result_type(*dtypes)
-    held = held_nodata(nodata, dtype.name)
-    if held is None:
-        raise InputError(
-            f"{path}: its samples are {dtype}, which cannot hold the nodata value {nodata:g}; {remedy}"
-        )
-    return held
-
-
-def refuse_complex(header: RasterHeader, numbers: Sequence[int] | None = None) -> None:
-    """Refuse complex samples, as of single-look radar scenes, which have no order and no brightness.
-
-    Args:
-        header: of the raster.
-        numbers: of the bands that are wanted; None for all.
-
-    Raises:
-        InputError: one of them is complex.
-    """
-    wanted = range(1, len(header.bands) + 1) if numbers is None else numbers
-    if any(np.issubdtype(np.dtype(header.bands[number - 1].dtype), np.complexfloating) for number in wanted):
-        raise InputError(
-            f"{header.path}: its samples are complex numbers, which cannot be registered or resampled; give "
-            "their magnitude"
-        )
-
-
 def open_raster(path: str | Path) -> "DatasetReader":
     """Return this thread's handle of a raster, opening it if need be; never close it.
 
@@ -292,7 +228,7 @@ def open_raster(path: str | Path) -> "DatasetReader":
         InputError: the file does not exist or is no raster.
     """
     name = public(str(path))
-    key = (os.getpid(), name, _stamp(name))
+    key = (os.getpid(), name, stamp_of(name))
     handles: OrderedDict[Any, DatasetReader] = _local.__dict__.setdefault("handles", OrderedDict())
     if key in handles:
         handles.move_to_end(key)
@@ -339,7 +275,8 @@ def geotransform(grid: Grid) -> Any:
 _local = threading.local()
 
 
-def _stamp(name: str) -> tuple[int, int, int] | None:
+def stamp_of(name: str) -> tuple[int, int, int] | None:
+    """Return what changes when a local file does; None for a file elsewhere."""
     try:
         status = Path(name).stat()
     except (OSError, ValueError):
@@ -374,8 +311,26 @@ def _refusal(name: str, reason: str) -> str:
     return f"not a raster that GDAL reads, or cut off in its header ({reason})"
 
 
-def _band(dataset: "DatasetReader", number: int) -> Band:
+def _notes(dataset: "DatasetReader", path: str, alphas: Sequence[int]) -> Iterator[str]:
+    """Yield what a user should know of how a file is read."""
+    for number, color in enumerate(dataset.colorinterp, start=1):
+        if color.name == "alpha" and number not in alphas:
+            yield (
+                f"{path}: band {number} is marked as alpha but holds measurements; it is read as a band like "
+                f"the others (gdal_edit -colorinterp_{number} mends the file)"
+            )
+    others = dataset.subdatasets[1:] if dataset.driver == "GTiff" else dataset.subdatasets
+    if others and "GTIFF_DIR" not in path:
+        named = ", ".join(others[:_MOST_NAMED]) + (" ..." if len(others) > _MOST_NAMED else "")
+        yield (
+            f"{path}: holds {len(others)} more images than the first, which alone is read; they are named "
+            f"{named} and can be companions of it"
+        )
+
+
+def _band(dataset: "DatasetReader", number: int, alphas: Sequence[int]) -> Band:
     at = number - 1
+    color = dataset.colorinterp[at].name
     return Band(
         number=number,
         name=dataset.descriptions[at] or None,
@@ -383,7 +338,7 @@ def _band(dataset: "DatasetReader", number: int) -> Band:
         nodata=held_nodata(dataset.nodatavals[at], _dtype(dataset, number)),
         scale=float(dataset.scales[at]),
         offset=float(dataset.offsets[at]),
-        color=dataset.colorinterp[at].name,
+        color="undefined" if color == "alpha" and number not in alphas else color,
     )
 
 
@@ -421,11 +376,11 @@ def _affine(dataset: "DatasetReader", path: str) -> NDArray[np.float64]:
 
 def _masked(dataset: "DatasetReader", bands: Sequence[int], window: Any) -> NDArray[np.bool_] | None:
     """Return where the file's own mask or alpha band hides pixels, ``(h, w)``; None without one."""
-    from rasterio.enums import ColorInterp, MaskFlags
+    from rasterio.enums import MaskFlags
 
     flags = dataset.mask_flag_enums[bands[0] - 1]
-    alphas = [n for n, color in enumerate(dataset.colorinterp, start=1) if color == ColorInterp.alpha]
-    if MaskFlags.per_dataset in flags and not alphas:
+    alphas = alpha_bands(dataset)
+    if MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags:
         return np.asarray(dataset.read_masks(bands[0], window=window) == 0)
     if alphas and set(alphas).isdisjoint(bands):
         return np.asarray(dataset.read(alphas[0], window=window) == 0)

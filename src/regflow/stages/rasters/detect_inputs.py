@@ -11,7 +11,8 @@ from regflow.core.errors import InputError
 from regflow.core.files import read_json
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.io.rasters import Nodata, RasterHeader, read_raster_header, same_crs, with_scaling
+from regflow.core.io.rasters import Nodata, RasterHeader, read_raster_header, same_crs
+from regflow.core.io.sample_values import with_scaling
 from regflow.core.scene import decimate, open_view, scene_view
 from regflow.core.units import meters_per_pixel
 from regflow.methods.detect.scene_pair import ScenePair
@@ -74,6 +75,8 @@ def open_pair(
         NoCommonBandsError: they have no bands in common.
     """
     headers = [with_scaling(read_raster_header(scene.path), scene.scaling) for scene in (before, after)]
+    for note in (note for header in headers for note in header.notes):
+        log.warning("%s", note)
     chosen = (bands, bands) if bands is not None else _common(*headers)
     first, second = (
         _open(scene, header, own) for scene, header, own in zip((before, after), headers, chosen, strict=True)

@@ -109,7 +109,8 @@ def warp_raster(
     """
     from regflow.core.chunks import blocks, over_blocks
     from regflow.core.io.cog import CogWriter
-    from regflow.core.io.rasters import read_raster_header, with_scaling
+    from regflow.core.io.rasters import read_raster_header
+    from regflow.core.io.sample_values import with_scaling
     from regflow.core.warp import source_samples_per_pixel
 
     chosen = {**{key: schema["default"] for key, schema in OPTIONS.items()}, **settings}
@@ -203,7 +204,7 @@ def _job(
     settings: Mapping[str, Any],
 ) -> _Job:
     from regflow.core.io.raster_transforms import TRANSFORM_FILE
-    from regflow.core.io.rasters import refuse_complex
+    from regflow.core.io.sample_values import refuse_complex
     from regflow.core.warp import PixelMap
 
     refuse_complex(header)
@@ -260,7 +261,8 @@ def _reached(moving: "SceneView", header: "RasterHeader") -> tuple[Grid, tuple[T
 
     own = read_raster_header(moving.path)
     if own.georeference != "none" and moving.grid != own.pixel_grid:
-        return source_of(header, moving.grid.crs, height=moving.height, dem=moving.dem)
+        longitude = float(moving.grid.center[0])
+        return source_of(header, moving.grid.crs, longitude=longitude, height=moving.height, dem=moving.dem)
     # In pixel space, files of one acquisition show the same extent.
     down, across = (a / b for a, b in zip(moving.grid.shape, header.shape, strict=True))
     place = np.array([[across, 0, (across - 1) / 2], [0, down, (down - 1) / 2], [0, 0, 1]])
@@ -281,7 +283,7 @@ def product_nodata(
     Raises:
         InputError: a value that was asked for does not fit the type of samples.
     """
-    from regflow.core.io.rasters import refuse_unheld
+    from regflow.core.io.sample_values import refuse_unheld
 
     floats = np.issubdtype(dtype, np.floating)
     if source.nodata is not None and source.nodata != "file":
