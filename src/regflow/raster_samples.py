@@ -28,14 +28,6 @@ NUMBER = r"^(file|none|nan|[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?)$"
 """What stands for nodata: a number, ``nan``, ``none``, or ``file`` for what the file declares."""
 
 _RANGE = re.compile(r"(bit)?(\d+)(?:\s*-\s*(\d+))?")
-_SUBDATASET = re.compile(
-    r'^(netcdf|hdf5|hdf4_eos:eos_grid|hdf4_sds|gpkg|sentinel2_l\w+):"?(.+?)"?:([^:]+)$', re.I
-)
-_REMOTE = re.compile(r"^([a-z][a-z0-9+.-]+://|/vsi)", re.I)
-_ARCHIVE = re.compile(
-    r"^(?:zip|tar|gzip)(?:\+file)?://([^!]+)(?:!.*)?$|^/vsi(?:zip|tar|gzip)/(.+?\.(?:zip|tar|tgz|tar\.gz|gz))(?:/.*)?$",
-    re.I,
-)
 
 
 @dataclass(frozen=True)
@@ -271,31 +263,6 @@ def as_quality(given: str | int | Iterable[int | str] | None) -> Quality:
     for kind, first, last in _RANGE.findall(text):
         numbers[kind.lower()] += range(int(first), int(last or first) + 1)
     return Quality(tuple(numbers[""]), tuple(numbers["bit"]))
-
-
-def local_file(path: str) -> Path | None:
-    """Return the file on this machine behind what GDAL opens; None for one that lies elsewhere."""
-    archive = _ARCHIVE.match(path)
-    if archive:
-        return Path(archive[1] or archive[2])
-    if _REMOTE.match(path):
-        return None
-    parts = _SUBDATASET.match(path)
-    if parts and _REMOTE.match(parts[2]):
-        return None
-    return Path(parts[2] if parts else path)
-
-
-def relocated(path: str, beside: Any) -> str:
-    """Return what GDAL opens with its file looked up by ``beside(path) -> path``."""
-    if _REMOTE.match(path):
-        return path
-    parts = _SUBDATASET.match(path)
-    if parts is None:
-        return str(beside(path))
-    if _REMOTE.match(parts[2]):
-        return path
-    return f"{parts[1]}:{beside(parts[2])}:{parts[3]}"
 
 
 def _in_time(stack: list[RasterSample]) -> dict[str, str | None]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regflow.core.errors import InputError
+from regflow.core.io.raster_names import relocated
 from regflow.core.names import nearest
 from regflow.raster_samples import (
     Nodata,
@@ -18,7 +19,6 @@ from regflow.raster_samples import (
     as_bands,
     as_quality,
     reference,
-    relocated,
 )
 from regflow.sheet_table import RESERVED
 

@@ -1,7 +1,11 @@
 """What files say of themselves, read rightly: transparency, pages, palettes, colors, longitudes, zeros."""
 
 import math
+import shutil
+import tarfile
+import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +19,7 @@ from rasterio.transform import Affine, from_origin
 from regflow.core.errors import InputError
 from regflow.core.grid import Grid
 from regflow.core.io.cog import CogProfile, CogWriter
+from regflow.core.io.raster_names import local_file
 from regflow.core.io.rasters import read_raster_header, read_window
 from regflow.core.io.sample_values import held_nodata, with_scaling
 from regflow.core.reprojection import SensorModel, source_of
@@ -159,7 +164,7 @@ def test_complex_samples_are_refused_at_ingest(dtype, tmp_path):
         (problem,) = examine(subject).problems
         assert problem == (
             f"{path}: its samples are complex numbers, which cannot be registered or resampled; give their "
-            "magnitude"
+            f"magnitude, DERIVED_SUBDATASET:AMPLITUDE:{path}"
         )
 
 
@@ -203,3 +208,31 @@ def test_scale_and_offset_of_a_catalog_hold_where_the_file_declares_none(tmp_pat
     assert [(b.scale, b.offset) for b in with_scaling(plain, stated[:1]).bands] == [stated[0]] * 2
     assert with_scaling(own, stated) == own
     assert with_scaling(plain, ()) == plain
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("zip://S2A & co.zip!IMG DATA/T33 (10m).tif", "/vsizip/S2A & co.zip/IMG DATA/T33 (10m).tif"),
+        *("/vsizip/{S2A & co.zip}/IMG DATA/T33 (10m).tif", "tar://a.tar.gz!IMG DATA/T33 (10m).tif"),
+        *("GTIFF_DIR:1:a?b.tif", "S2:2020-01-01T10:21:01.tif", "scene#2 100%.tif", "[1] a;b=c.tif"),
+    ],
+)
+def test_relative_names_with_odd_letters_and_members_of_archives(name, tmp_path, monkeypatch):
+    member = "IMG DATA/T33 (10m).tif"
+    whole = Path(write_raster(tmp_path / "a?b.tif", TEXTURE[:30, :40]))
+    for other in ("S2:2020-01-01T10:21:01.tif", "scene#2 100%.tif", "[1] a;b=c.tif"):
+        shutil.copy(whole, tmp_path / other)
+    with zipfile.ZipFile(tmp_path / "S2A & co.zip", "w") as archive:
+        archive.write(whole, member)
+    with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as archive:
+        archive.add(whole, member)
+    monkeypatch.chdir(tmp_path)
+    assert read_raster_header(name).shape == (30, 40)
+    assert local_file(name).exists()
+
+
+@pytest.mark.parametrize("name", ["zip://no.zip!a.tif", "GTIFF_DIR:2:no.tif", "/vsizip/no.zip/a.tif", ""])
+def test_a_missing_file_behind_any_name_is_told(name):
+    with pytest.raises(InputError, match="this file does not exist"):
+        read_raster_header(name)

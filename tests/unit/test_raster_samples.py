@@ -9,7 +9,8 @@ import pytest
 
 from regflow.config import load_config
 from regflow.core.errors import InputError
-from regflow.raster_samples import Quality, as_nodata, as_quality, local_file
+from regflow.core.io.raster_names import local_file
+from regflow.raster_samples import Quality, as_nodata, as_quality
 from regflow.realdata import locate
 from regflow.samples import described, fixed_images, read_cohort
 from regflow.schemas import samples_schema
@@ -106,14 +107,18 @@ def test_paths_beside_the_sheet_sub_datasets_and_addresses(cohort, tmp_path):
         "sample\tmoving\n"
         "a\tdata/a.tif\nb\tNETCDF:data/b.nc:red\nc\thttps://x.org/c.tif\nd\ts3://bucket/d.tif\n"
         "e\t/vsizip/data/e.zip/e.tif\nf\telsewhere/f.tif\n"
+        "g\tzip://data/g.zip!h/i.tif\nj\tGTIFF_DIR:2:data/j.tif\nk\tDERIVED_SUBDATASET:AMPLITUDE:data/k.tif\n"
     )
     assert [sample.moving for sample in samples] == [
         f"{here}/data/a.tif",
         f"NETCDF:{here}/data/b.nc:red",
         "https://x.org/c.tif",
         "s3://bucket/d.tif",
-        "/vsizip/data/e.zip/e.tif",
+        f"/vsizip/{here}/data/e.zip/e.tif",
         "elsewhere/f.tif",
+        f"zip://{here}/data/g.zip!h/i.tif",
+        f"GTIFF_DIR:2:{here}/data/j.tif",
+        f"DERIVED_SUBDATASET:AMPLITUDE:{here}/data/k.tif",
     ]
 
 
@@ -126,6 +131,13 @@ def test_paths_beside_the_sheet_sub_datasets_and_addresses(cohort, tmp_path):
         ('HDF5:"a/b.h5"://red', "a/b.h5"),
         ("zip://a/b.zip!c.tif", "a/b.zip"),
         ("/vsizip/a/b.zip/c.tif", "a/b.zip"),
+        ("/vsizip/{a & b/c}/d.tif", "a & b/c"),
+        ("/vsizip//vsicurl/https://x.org/a.zip/b.tif", None),
+        ("tar://a.tar.gz!b.tif", "a.tar.gz"),
+        ("GTIFF_DIR:2:a/b.tif", "a/b.tif"),
+        ("GTIFF_DIR:off:408:a/b.tif", "a/b.tif"),
+        ("DERIVED_SUBDATASET:AMPLITUDE:a/b.tif", "a/b.tif"),
+        ("S2:2020-01-01T10:21:01.tif", "S2:2020-01-01T10:21:01.tif"),
         ("https://x.org/a.tif", None),
         ("s3://bucket/a.tif", None),
         ("/vsis3/bucket/a.tif", None),

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from regflow.core.addresses import public, resolved
 from regflow.core.errors import InputError
 from regflow.core.grid import Grid
+from regflow.core.io.raster_names import local_file, opened_name
 from regflow.core.io.sample_values import held_nodata
 from regflow.core.io.transparency import alpha_bands
 
@@ -290,13 +291,13 @@ def _open(name: str) -> "DatasetReader":
     rasterio = gdal()
     from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 
-    local = not any(sign in name for sign in ("://", "/vsi")) and name.count(":") < 2
-    if local and not Path(name).exists():
-        raise InputError(f"{name}: this file does not exist")
+    file = local_file(name)
+    if not name or (file is not None and not file.exists()):
+        raise InputError(f"{name or 'an empty name'}: this file does not exist")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            return rasterio.open(resolved(name), sharing=False)
+            return rasterio.open(opened_name(resolved(name)), sharing=False)
     except RasterioIOError as error:
         reason = str(error).rstrip(".")
         raise InputError(f"{name}: {_refusal(name, reason)}") from error

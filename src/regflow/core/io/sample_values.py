@@ -87,7 +87,7 @@ def refuse_complex(header: "RasterHeader", numbers: Sequence[int] | None = None)
     if any(np.issubdtype(np.dtype(header.bands[number - 1].dtype), np.complexfloating) for number in wanted):
         raise InputError(
             f"{header.path}: its samples are complex numbers, which cannot be registered or resampled; give "
-            "their magnitude"
+            f"their magnitude, DERIVED_SUBDATASET:AMPLITUDE:{header.path}"
         )
 
 

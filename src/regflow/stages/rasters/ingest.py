@@ -10,10 +10,11 @@ from regflow.core.errors import InputError
 from regflow.core.files import sha256, write_json
 from regflow.core.image import Image
 from regflow.core.io.completeness import missing_bytes
+from regflow.core.io.raster_names import local_file
 from regflow.core.io.rasters import RasterHeader, read_raster_header, read_window
 from regflow.core.io.sample_values import refuse_complex
 from regflow.core.scene import open_view, read_block
-from regflow.raster_samples import Quality, RasterSample, Reference, Scene, local_file
+from regflow.raster_samples import Quality, RasterSample, Reference, Scene
 from regflow.stages.findings import Progress, problems_of, read_done, told
 from regflow.stages.rasters.footprints import misplacement
 from regflow.stages.rasters.views import working_view
