@@ -130,11 +130,7 @@ def _read_layer(path: Path) -> PointTable:
         layers = pyogrio.list_layers(str(path))[:, 0]
         meta, _, geometry, fields = pyogrio.raw.read(str(path))
         shapes = [] if geometry is None else shapely.from_wkb(geometry)
-    except (
-        pyogrio.errors.DataSourceError,
-        pyogrio.errors.DataLayerError,
-        shapely.errors.GEOSException,
-    ) as error:
+    except unreadable as error:
         raise InputError(f"{path}: this GeoPackage cannot be read: {error}") from error
     if geometry is None:
         raise InputError(f"{path}: its first layer has no geometry; give a layer of points")

@@ -12,8 +12,8 @@ from regflow.methods.initialize.structure import eroded
 TILES = 8
 """Tiles along the longer side that each give their share of the keypoints."""
 TAIL_PERCENT = 0.5
-LEAST_SIDE = 4
-"""Pixels along a picture's shorter side: OpenCV's pyramids need some."""
+LEAST_SIDE = 16
+"""Pixels along a picture's shorter side: the detectors' pyramids and descriptors need some."""
 MARGIN = 8
 """Pixels from what is not valid in which no keypoint is taken: the mask's outline is no landmark."""
 
