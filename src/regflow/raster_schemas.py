@@ -18,8 +18,8 @@ DATE = r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})
 
 _RASTER = "GeoTIFF, COG, JP2, VRT, a netCDF sub-dataset or anything GDAL reads; a file, http(s):// or s3://"
 _BANDS = (
-    "bands to match on, by number from 1 or by name: 'B04' or '4, 3'; empty: the first, of a moving scene the "
-    "one named as the fixed scene's"
+    "bands to match on, by number from 1 or by name: 'B04' or '4, 3'; empty: the first, of a moving "
+    "scene the one named as the fixed scene's"
 )
 _NODATA = "value that means no measurement; nan; none; file: what the file declares (empty)"
 _MASK = "quality mask of the same ground: clouds, shadows, snow ..."
