@@ -455,3 +455,35 @@ def utm60() -> str:
 
 def test_the_options_are_described():
     assert all(schema["description"] and "default" in schema for schema in OPTIONS.values())
+
+
+def test_bands_of_different_types_and_nodata_become_those_of_one(tmp_path):
+    """A stack as gdalbuildvrt makes it: quality in bytes, red in 16 bits, an index in floats."""
+    index = (SCENE / 1000 - 1).astype(np.float32)
+    index[50:60, 50:60] = -9999
+    stack = {"quality": (SCENE % 3).astype(np.uint8), "red": SCENE, "index": index}
+    entries = ""
+    for number, (name, values) in enumerate(stack.items(), start=1):
+        write_raster(tmp_path / f"{name}.tif", values, grid=MOVED)
+        kind = {"uint8": "Byte", "uint16": "UInt16", "float32": "Float32"}[values.dtype.name]
+        nodata = "<NoDataValue>-9999</NoDataValue>" if name == "index" else ""
+        entries += (
+            f'<VRTRasterBand dataType="{kind}" band="{number}"><Description>{name}</Description>{nodata}'
+            f'<SimpleSource><SourceFilename relativeToVRT="1">{name}.tif</SourceFilename></SimpleSource>'
+            "</VRTRasterBand>"
+        )
+    rows, cols = MOVED.shape
+    with rasterio.open(tmp_path / "red.tif") as dataset:
+        place = ", ".join(map(repr, dataset.transform.to_gdal()))
+    head = f'<VRTDataset rasterXSize="{cols}" rasterYSize="{rows}"><SRS>EPSG:32633</SRS>'
+    text = f"{head}<GeoTransform>{place}</GeoTransform>{entries}</VRTDataset>"
+    (tmp_path / "stack.vrt").write_text(text)
+    shift = Affine.from_parts(np.eye(2), [30.0, -40.0], GRID.center)
+    with rasterio.open(warped(tmp_path, Source(str(tmp_path / "stack.vrt")), shift)) as dataset:
+        found = dataset.read()
+        assert set(dataset.dtypes) == {"float32"}
+        assert dataset.descriptions == tuple(stack)
+        assert np.isnan(dataset.nodata)
+    for values, band in zip(stack.values(), found, strict=True):
+        expected = np.where(values == -9999, np.nan, values)[10:310, 11:411]
+        assert np.array_equal(band, expected.astype(np.float32), equal_nan=True)

@@ -196,8 +196,7 @@ def read_window(
     path = public(str(path))
     dataset = open_raster(path)
     try:
-        types = {_dtype(dataset, number) for number in bands}
-        values = dataset.read(list(bands), window=window, out_dtype=np.result_type(*types))
+        values = _samples(dataset, bands, window)
         hidden = _masked(dataset, bands, window)
     except RasterioIOError as error:
         reason = str(error.__cause__ or error).rstrip(".")
@@ -341,6 +340,15 @@ def _band(dataset: "DatasetReader", number: int, alphas: Sequence[int]) -> Band:
         offset=float(dataset.offsets[at]),
         color="undefined" if color == "alpha" and number not in alphas else color,
     )
+
+
+def _samples(dataset: "DatasetReader", bands: Sequence[int], window: Any) -> NDArray[Any]:
+    """Read bands in a type that holds them all; rasterio itself reads those of one type only at once."""
+    types = sorted({_dtype(dataset, number) for number in bands})
+    wanted = np.result_type(*types)
+    if len(types) == 1:
+        return np.asarray(dataset.read(list(bands), window=window, out_dtype=wanted))
+    return np.stack([dataset.read(number, window=window).astype(wanted) for number in bands])
 
 
 def _dtype(dataset: "DatasetReader", number: int) -> str:
