@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from regflow.core.addresses import public
 from regflow.core.errors import InputError
 from regflow.core.names import nearest
 from regflow.schema_parts import Schema
@@ -38,6 +39,8 @@ _WHOLES = {"bids": "a data set", "stac": "an item collection"}
 def load_config(source: str | Path | Mapping[str, Any], *, with_samples: bool = True) -> dict[str, Any]:
     """Return a complete configuration: what is given, and the default of everything else.
 
+    Addresses in it have no secrets (:mod:`regflow.core.addresses`).
+
     Args:
         source: a YAML file, or its content.
         with_samples: whether it must say what is to be registered; a training needs no samples.
@@ -55,7 +58,16 @@ def load_config(source: str | Path | Mapping[str, Any], *, with_samples: bool = 
         problems = [f"{name}: {sentence}" for sentence in _contradictions(complete, with_samples)]
     if problems:
         raise InputError("\n".join(problems))
-    return complete
+    return dict(_without_secrets(complete))
+
+
+def _without_secrets(content: Any) -> Any:
+    """Return a configuration whose addresses may be written."""
+    if isinstance(content, Mapping):
+        return {key: _without_secrets(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_without_secrets(value) for value in content]
+    return public(content) if isinstance(content, str) else content
 
 
 def defaults(kind: str = "volumes") -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from regflow.core.addresses import hand_down_addresses, redacted
 from regflow.methods.refine import METHODS
 from regflow.methods.table import wants_gpu
 
@@ -19,7 +20,7 @@ TRAINING_GPUS = "REGFLOW_TRAIN_GPUS"
 
 
 def hand_down() -> None:
-    """Set, for all processes started from here, where this package is and what was typed.
+    """Set, for all processes started from here, where this package is, what was typed, and addresses.
 
     A job in a conda environment of its own then finds this regflow, not another version. Only a
     source tree is handed down: a folder of installed packages holds those of another environment.
@@ -29,6 +30,7 @@ def hand_down() -> None:
         others = filter(None, [os.environ.get("PYTHONPATH")])
         os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([str(source), *others]))
     os.environ.setdefault(COMMAND, typed())
+    hand_down_addresses()
 
 
 def tell_profiles(settings: Mapping[str, Any]) -> None:
@@ -38,5 +40,5 @@ def tell_profiles(settings: Mapping[str, Any]) -> None:
 
 
 def typed() -> str:
-    """Return the command that was typed, also in a job that it led to."""
-    return os.environ.get(COMMAND, shlex.join(sys.argv))
+    """Return the command that was typed, also in a job that it led to, without secrets of addresses."""
+    return os.environ.get(COMMAND) or redacted(shlex.join(sys.argv))

@@ -106,6 +106,8 @@ def carry_raster(
     from regflow.core.chunks import open_workers
 
     onto, header = read_raster_header(reference), read_raster_header(source.path)
+    for note in header.notes:
+        log.warning("%s", note)
     target = target_grid(onto, correction.grid.crs, str(correction.path))
     _refuse_misplaced(onto, header)
     world = _in_the_corrections_world(correction, target, str(reference))

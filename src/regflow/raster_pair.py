@@ -180,9 +180,10 @@ def _apply(folder: Path, job: _Job, scenes: tuple[_Prepared, _Prepared]) -> None
     from regflow.stages.rasters.warping import Source, warp_raster
 
     fixed, moving = (scene.view for scene, _ in scenes)
-    files = {"warped": Source(job.moving.moving, nodata=moving.nodata)}
-    if job.moving.scene.mask is not None:
-        files["mask"] = Source(job.moving.scene.mask, classes=True)
+    scene = job.moving.scene
+    files = {"warped": Source(scene.image, nodata=moving.nodata, scaling=scene.scaling)}
+    if scene.mask is not None:
+        files["mask"] = Source(scene.mask, classes=True)
     files |= {f"companions/{name}": Source(path) for name, path in job.moving.companions.items()}
     files |= {f"classes/{name}": Source(path, True) for name, path in job.moving.classes.items()}
     with job.journal.stage("apply") as record:

@@ -1,6 +1,7 @@
 """The cohort of scenes: one sample per moving scene, from a sheet or a STAC item collection.
 
 As for volumes, reading it is cheap and looks at no raster: what the files hold is found at ``ingest``.
+Addresses of files are kept without their secrets, see :mod:`regflow.core.addresses`.
 """
 
 import re
@@ -10,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
+from regflow.core.addresses import public
 from regflow.core.errors import InputError
 from regflow.core.names import SAFE
 from regflow.samples import resolve_example
@@ -26,14 +28,6 @@ NUMBER = r"^(file|none|nan|[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?)$"
 """What stands for nodata: a number, ``nan``, ``none``, or ``file`` for what the file declares."""
 
 _RANGE = re.compile(r"(bit)?(\d+)(?:\s*-\s*(\d+))?")
-_SUBDATASET = re.compile(
-    r'^(netcdf|hdf5|hdf4_eos:eos_grid|hdf4_sds|gpkg|sentinel2_l\w+):"?(.+?)"?:([^:]+)$', re.I
-)
-_REMOTE = re.compile(r"^([a-z][a-z0-9+.-]+://|/vsi)", re.I)
-_ARCHIVE = re.compile(
-    r"^(?:zip|tar|gzip)(?:\+file)?://([^!]+)(?:!.*)?$|^/vsi(?:zip|tar|gzip)/(.+?\.(?:zip|tar|tgz|tar\.gz|gz))(?:/.*)?$",
-    re.I,
-)
 
 
 @dataclass(frozen=True)
@@ -61,6 +55,7 @@ class Scene:
         quality: values of the mask that exclude; with none, the value 0 does.
         date: of the acquisition, ISO 8601.
         sensor: any words.
+        scaling: scale and offset of each band as a catalog states them, for files that declare none.
     """
 
     image: str
@@ -70,6 +65,11 @@ class Scene:
     quality: Quality = Quality()
     date: str | None = None
     sensor: str | None = None
+    scaling: tuple[tuple[float, float], ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "image", public(self.image))
+        object.__setattr__(self, "mask", self.mask and public(self.mask))
 
     def files(self) -> dict[str, str]:
         """Return the files by their part: ``image`` and, where there is one, ``mask``."""
@@ -119,6 +119,12 @@ class RasterSample:
     classes: dict[str, str] = field(default_factory=dict)
     group: str | None = None
     truth: str | None = None
+
+    def __post_init__(self) -> None:
+        for part in ("companions", "classes"):
+            files = {name: public(path) for name, path in getattr(self, part).items()}
+            object.__setattr__(self, part, files)
+        object.__setattr__(self, "truth", self.truth and public(self.truth))
 
     @property
     def moving(self) -> str:
@@ -236,7 +242,10 @@ def as_nodata(given: str | float | None) -> Nodata:
         return "file"
     if not re.match(NUMBER, str(given)):
         raise InputError(f"nodata is '{given}', but must be a number, nan, none or file")
-    return None if given == "none" else float(given)
+    if given == "none":
+        return None
+    # Numbers of 64 bits are not all floats.
+    return int(given) if re.fullmatch(r"[-+]?\d+", str(given)) else float(given)
 
 
 def as_quality(given: str | int | Iterable[int | str] | None) -> Quality:
@@ -254,31 +263,6 @@ def as_quality(given: str | int | Iterable[int | str] | None) -> Quality:
     for kind, first, last in _RANGE.findall(text):
         numbers[kind.lower()] += range(int(first), int(last or first) + 1)
     return Quality(tuple(numbers[""]), tuple(numbers["bit"]))
-
-
-def local_file(path: str) -> Path | None:
-    """Return the file on this machine behind what GDAL opens; None for one that lies elsewhere."""
-    archive = _ARCHIVE.match(path)
-    if archive:
-        return Path(archive[1] or archive[2])
-    if _REMOTE.match(path):
-        return None
-    parts = _SUBDATASET.match(path)
-    if parts and _REMOTE.match(parts[2]):
-        return None
-    return Path(parts[2] if parts else path)
-
-
-def relocated(path: str, beside: Any) -> str:
-    """Return what GDAL opens with its file looked up by ``beside(path) -> path``."""
-    if _REMOTE.match(path):
-        return path
-    parts = _SUBDATASET.match(path)
-    if parts is None:
-        return str(beside(path))
-    if _REMOTE.match(parts[2]):
-        return path
-    return f"{parts[1]}:{beside(parts[2])}:{parts[3]}"
 
 
 def _in_time(stack: list[RasterSample]) -> dict[str, str | None]:

@@ -17,7 +17,10 @@ from regflow.schemas import KIND, OUTPUT, REQUIRED_COLUMNS, SAMPLES, SEED, TRAIN
 DATE = r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?$"
 
 _RASTER = "GeoTIFF, COG, JP2, VRT, a netCDF sub-dataset or anything GDAL reads; a file, http(s):// or s3://"
-_BANDS = "bands to match on, by number from 1 or by name: 'B04' or '4, 3'; empty: the first"
+_BANDS = (
+    "bands to match on, by number from 1 or by name: 'B04' or '4, 3'; empty: the first, of a moving "
+    "scene the one named as the fixed scene's"
+)
 _NODATA = "value that means no measurement; nan; none; file: what the file declares (empty)"
 _MASK = "quality mask of the same ground: clouds, shadows, snow ..."
 _VALUES = "values of the mask that exclude a pixel, '0, 2-4', or bits, 'bit1, bit3-4'; empty: 0 excludes"
@@ -48,7 +51,7 @@ _NUMBER = {"type": ["number", "string", "null"], "pattern": NUMBER}
 
 def samples_schema() -> Schema:
     """Return the JSON schema of one row of the sample sheet."""
-    pairs = r"^[^=;]+=[^=;]+(;[^=;]+=[^=;]+)*;?$"
+    pairs = r"^[^=;]+=[^;]+(;[^=;]+=[^;]+)*;?$"
     patterns = {
         "sample": SAFE,
         "nodata": NUMBER,

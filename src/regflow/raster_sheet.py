@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from regflow.core.errors import InputError
+from regflow.core.io.raster_names import relocated
 from regflow.core.names import nearest
 from regflow.raster_samples import (
     RasterSample,
@@ -16,7 +17,6 @@ from regflow.raster_samples import (
     as_nodata,
     as_quality,
     reference,
-    relocated,
 )
 from regflow.samples import EXAMPLE, resolve_example
 from regflow.schemas import samples_schema

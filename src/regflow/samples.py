@@ -190,7 +190,7 @@ def there(files: Mapping[str, str]) -> list[str]:
 
     A missing one is ingest's to tell, and stops no other sample; one elsewhere cannot be watched.
     """
-    from regflow.raster_samples import local_file
+    from regflow.core.io.raster_names import local_file
 
     found = [local_file(path) for path in files.values()]
     return [str(path) for path in found if path is not None and path.exists()]

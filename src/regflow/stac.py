@@ -1,11 +1,15 @@
 """STAC item collections: one sample per item, from a local JSON file."""
 
+import math
 import re
+from collections import Counter
 from collections.abc import Mapping
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regflow.core.errors import InputError
+from regflow.core.io.raster_names import relocated
 from regflow.core.names import nearest
 from regflow.raster_samples import (
     Nodata,
@@ -15,7 +19,6 @@ from regflow.raster_samples import (
     as_bands,
     as_quality,
     reference,
-    relocated,
 )
 from regflow.sheet_table import RESERVED
 
@@ -23,8 +26,15 @@ if TYPE_CHECKING:
     from pystac import Asset, Item
 
 
+_INVALID = (AttributeError, LookupError, TypeError, ValueError)
+"""What pystac stumbles over an item with, beside its own errors."""
+
+
 def find_scenes(config: Mapping[str, Any]) -> list[RasterSample]:
     """Return one sample per item that the ``stac`` section selects, by date and then by id.
+
+    Ids are unique within a collection only: items of one id in several collections are told apart by
+    the collection's id.
 
     Raises:
         InputError: the collection cannot be read or selects nothing, the reference is not there, or
@@ -32,22 +42,22 @@ def find_scenes(config: Mapping[str, Any]) -> list[RasterSample]:
     """
     settings = config["stac"]
     path = Path(settings["path"])
-    items = {item.id: item for item in _items(path)}
-    fixed = _fixed(config, path, items)
+    items = _named(path, _items(path))
+    wanted, fixed = _fixed(config, path, items)
     problems: list[str] = []
     samples: list[RasterSample] = []
     names: dict[str, str] = {}
-    for item in items.values():
-        if item.id == settings["reference"] or _clouded(item, settings):
-            continue
+    for title, item in items.items():
         try:
-            samples.append(_sample(item, path, settings, fixed))
+            if title == wanted or _clouded(item, path, settings):
+                continue
+            samples.append(_sample(title, item, path, settings, fixed))
         except InputError as error:
             problems.append(str(error))
             continue
-        other = names.setdefault(samples[-1].sample.casefold(), item.id)
-        if other != item.id:
-            problems.append(f"{path}: items '{other}' and '{item.id}' both become '{samples[-1].sample}'")
+        other = names.setdefault(samples[-1].sample.casefold(), title)
+        if other != title:
+            problems.append(f"{path}: items '{other}' and '{title}' both become '{samples[-1].sample}'")
     if problems:
         raise InputError("\n".join(problems))
     if not samples:
@@ -67,7 +77,7 @@ def _items(path: Path) -> "list[Item]":
         )
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not valid JSON ({error}); save the item collection again") from error
     if not isinstance(content, dict) or not pystac.ItemCollection.is_item_collection(content):
         raise InputError(
@@ -75,12 +85,33 @@ def _items(path: Path) -> "list[Item]":
         )
     try:
         items = list(pystac.ItemCollection.from_dict(content))
-    except (pystac.STACError, KeyError, ValueError, TypeError) as error:
+        return sorted(items, key=lambda item: (_date(item) or "", item.id))
+    except (*_INVALID, pystac.STACError, pystac.STACTypeError) as error:
         raise InputError(f"{path}: an item is not valid STAC ({error}); correct it") from error
-    return sorted(items, key=lambda item: (_date(item) or "", item.id))
 
 
-def _fixed(config: Mapping[str, Any], path: Path, items: "Mapping[str, Item]") -> Reference:
+def _named(path: Path, items: "list[Item]") -> "dict[str, Item]":
+    """Return items by their ids, those that several collections share by COLLECTION/ID.
+
+    Raises:
+        InputError: one collection has two items of one id that differ.
+    """
+    unique: dict[tuple[str, str], Item] = {}
+    for item in items:
+        other = unique.setdefault((item.collection_id or "none", item.id), item)
+        if other.to_dict() != item.to_dict():
+            raise InputError(f"{path}: two items of one collection have the id '{item.id}'; leave one out")
+    counts = Counter(name for _, name in unique)
+    return {
+        name if counts[name] == 1 else f"{collection}/{name}": item
+        for (collection, name), item in unique.items()
+    }
+
+
+def _fixed(
+    config: Mapping[str, Any], path: Path, items: "Mapping[str, Item]"
+) -> tuple[str | None, Reference]:
+    """Return the item that all others go to, by its title (None for a named reference), and its scene."""
     settings = config["stac"]
     wanted = settings["reference"]
     if wanted is None:
@@ -88,17 +119,25 @@ def _fixed(config: Mapping[str, Any], path: Path, items: "Mapping[str, Item]") -
             raise InputError(
                 f"{path}: name the item that all others go to in 'stac.reference', or a reference in 'fixed'"
             )
-        return reference(config, config["fixed"])
-    if wanted not in items:
+        return None, reference(config, config["fixed"])
+    alike = [title for title in items if title.endswith(f"/{wanted}")]
+    if wanted not in items and len(alike) > 1:
+        raise InputError(
+            f"{path}: several collections have an item '{wanted}'; name {' or '.join(sorted(alike))}"
+        )
+    title = alike[0] if alike and wanted not in items else wanted
+    if title not in items:
         near = f"; did you mean '{nearest(wanted, items)}'?" if items else ""
         raise InputError(f"{path}: has no item '{wanted}' for the reference{near}")
-    return Reference(_name(wanted), _scene(items[wanted], path, settings))
+    return title, Reference(_name(title), _scene(items[title], path, settings))
 
 
-def _sample(item: "Item", path: Path, settings: Mapping[str, Any], fixed: Reference) -> RasterSample:
-    name = _name(item.id)
+def _sample(
+    title: str, item: "Item", path: Path, settings: Mapping[str, Any], fixed: Reference
+) -> RasterSample:
+    name = _name(title)
     if name.casefold() in RESERVED:
-        raise InputError(f"{path}: item '{item.id}' has a name of the cohort's own files; rename it")
+        raise InputError(f"{path}: item '{title}' has a name of the cohort's own files; rename it")
     companions, classes = (
         {_name(key): _href(_asset(item, key, path), path) for key in settings[part]}
         for part in ("companions", "classes")
@@ -110,14 +149,17 @@ def _sample(item: "Item", path: Path, settings: Mapping[str, Any], fixed: Refere
 def _scene(item: "Item", path: Path, settings: Mapping[str, Any]) -> Scene:
     asset = _asset(item, settings["asset"], path)
     mask = settings["mask_asset"]
+    sensor = item.properties.get("platform") or item.properties.get("constellation")
+    place = f"{path}: item '{item.id}'"
     return Scene(
         _href(asset, path),
         bands=as_bands(settings["bands"]),
-        nodata=_nodata(asset),
+        nodata=_nodata(asset, place),
         mask=None if mask is None else _href(_asset(item, mask, path), path),
         quality=as_quality(settings["mask_values"]),
         date=_date(item),
-        sensor=item.properties.get("platform") or item.properties.get("constellation"),
+        sensor=None if sensor is None else str(sensor),
+        scaling=_scaling(asset, place),
     )
 
 
@@ -132,6 +174,8 @@ def _href(asset: "Asset", path: Path) -> str:
     """Return what GDAL opens; a relative path counts from the item, else from the collection's file."""
     from urllib.parse import unquote, urlparse
 
+    if not isinstance(asset.href, str) or not asset.href:
+        raise InputError(f"{path}: an asset's address is {asset.href!r}, but must be text; correct the item")
     href = asset.get_absolute_href() or asset.href
     parsed = urlparse(href)
     if parsed.scheme == "file":
@@ -139,14 +183,55 @@ def _href(asset: "Asset", path: Path) -> str:
     return relocated(href, lambda text: path.parent / text)
 
 
-def _nodata(asset: "Asset") -> Nodata:
+def _nodata(asset: "Asset", place: str) -> Nodata:
     """Return the nodata value that the asset states; what the file declares where it states none."""
-    for name in ("bands", "raster:bands"):
-        for band in asset.extra_fields.get(name) or ():
-            if band.get("nodata") is not None:
-                return float(band["nodata"])
-    stated = asset.extra_fields.get("nodata")
-    return "file" if stated is None else float(stated)
+    for stated in (*_bands(asset), asset.extra_fields):
+        if stated.get("nodata") is not None:
+            return _number(stated["nodata"], f"{place}: nodata")
+    return "file"
+
+
+def _scaling(asset: "Asset", place: str) -> tuple[tuple[float, float], ...]:
+    """Return scale and offset of each band that the asset describes; of all bands where it says so itself.
+
+    Sources: the raster extension 1.x (``scale``) and 2.x (``raster:scale``) of STAC.
+    """
+    found = []
+    for band in _bands(asset):
+        both = []
+        for key, usual in (("scale", 1.0), ("offset", 0.0)):
+            stated = band.get(key, band.get(f"raster:{key}", asset.extra_fields.get(f"raster:{key}")))
+            both.append(usual if stated is None else _number(stated, f"{place}: {key}"))
+        if not both[0] or not math.isfinite(both[0] + both[1]):
+            raise InputError(f"{place}: a scale of {both[0]:g} and an offset of {both[1]:g}; correct them")
+        found.append((both[0], both[1]))
+    return tuple(found)
+
+
+def _bands(asset: "Asset") -> list[Mapping[str, Any]]:
+    """Return what an asset says of its bands, in the words of STAC 1.1 and of the raster extension."""
+    lists = [asset.extra_fields.get(name) for name in ("bands", "raster:bands")]
+    listed = [bands for bands in lists if isinstance(bands, list) and bands]
+    if not listed:
+        return [asset.extra_fields]
+    return [
+        {key: value for part in parts if isinstance(part, Mapping) for key, value in part.items()}
+        for parts in zip_longest(*listed)
+    ]
+
+
+def _number(stated: Any, what: str) -> float:
+    """Return a number of an item, which may be ``nan`` or ``inf`` in words.
+
+    Raises:
+        InputError: it is something else.
+    """
+    try:
+        if not isinstance(stated, bool):
+            return float(stated)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise InputError(f"{what} is {str(stated)[:60]!r}, but must be a number; correct the item")
 
 
 def _date(item: "Item") -> str | None:
@@ -154,9 +239,11 @@ def _date(item: "Item") -> str | None:
     return None if when is None else when.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _clouded(item: "Item", settings: Mapping[str, Any]) -> bool:
+def _clouded(item: "Item", path: Path, settings: Mapping[str, Any]) -> bool:
     cover, limit = item.properties.get("eo:cloud_cover"), settings["cloud_cover_max"]
-    return limit is not None and cover is not None and float(cover) > limit
+    if limit is None or cover is None:
+        return False
+    return _number(cover, f"{path}: item '{item.id}': eo:cloud_cover") > limit
 
 
 def _name(text: str) -> str:

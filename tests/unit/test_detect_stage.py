@@ -325,6 +325,30 @@ def test_scenes_that_do_not_fit_are_refused(scenes, tmp_path):
     assert (tile.before == tile.after).all()
 
 
+def test_bands_are_paired_by_name_in_whatever_order_the_files_have_them(tmp_path, caplog):
+    names = ["blue", "green", "red", "nir"]
+    files = {
+        "before": (sentinel(), names),
+        "after": (sentinel()[::-1], [name.upper() for name in names[::-1]]),
+        "other": (sentinel()[[3, 0, 1, 2]], ["nir", "blue", "swir", "tir"]),
+        "unnamed": (sentinel(), None),
+    }
+    scenes = {
+        name: DatedScene(str(write(tmp_path / f"{name}.tif", bands, names=own)), name)
+        for name, (bands, own) in files.items()
+    }
+    block = slice(0, 9), slice(0, 9)
+    tile = open_pair(scenes["before"], scenes["after"], None, 0).read(*block)
+    assert np.array_equal(tile.before, tile.after)
+    assert caplog.text == ""
+    tile = open_pair(scenes["before"], scenes["other"], None, 0).read(*block)
+    assert tile.before.shape[0] == 2
+    assert np.array_equal(tile.before, tile.after)
+    assert "only one scene has green, red, swir, tir" in caplog.text
+    tile = open_pair(scenes["before"], scenes["unnamed"], None, 0).read(*block)
+    assert np.array_equal(tile.before, tile.after)
+
+
 def test_a_finer_scene_is_averaged_to_the_coarser(scenes, tmp_path):
     coarse = sentinel().reshape(4, ROWS // 2, 2, COLS // 2, 2).mean(axis=(2, 4))
     path = write(tmp_path / "coarse.tif", coarse, transform=TRANSFORM @ TRANSFORM.scale(2))

@@ -1,5 +1,6 @@
 """The products of scenes: one interpolation, the same bytes however the work is divided."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from regflow.core.errors import InputError
 from regflow.core.gate import Verdict
 from regflow.core.grid import Grid
 from regflow.core.io.raster_transforms import write_raster_transform
-from regflow.core.io.rasters import read_raster_header
+from regflow.core.io.rasters import Band, read_raster_header
 from regflow.core.io.stac_items import footprint, stac_item
 from regflow.core.scene import open_scene
 from regflow.core.transform import Affine, DisplacementField, Transform, compose
@@ -28,7 +29,7 @@ from regflow.stages.outcome import conclude, done
 from regflow.stages.rasters.apply import apply
 from regflow.stages.rasters.ingest import ingest
 from regflow.stages.rasters.preprocess import preprocess
-from regflow.stages.rasters.warping import OPTIONS, Source, product_grid, warp_raster
+from regflow.stages.rasters.warping import OPTIONS, Source, product_grid, product_nodata, warp_raster
 
 PLACE = np.array([[10.0, 0, 330005], [0, -10, 5822035], [0, 0, 1]])
 GRID = Grid((300, 400), PLACE, UTM33)
@@ -150,20 +151,90 @@ def test_everything_of_the_file_is_kept(tmp_path):
     assert ((data == -9999).sum(axis=(1, 2)) > 0).all()
 
 
-def test_nodata_is_declared_where_the_file_has_none(tmp_path):
-    for dtype, source_kind, expected in (
-        ("uint16", False, 0.0),
-        ("uint8", True, 255.0),
-        ("int16", False, -7.0),
-    ):
-        path = write_raster(tmp_path / "a.tif", (SCENE % 100 + 1).astype(dtype), grid=MOVED)
-        given = {"nodata": -7} if dtype == "int16" else {}
-        header = read_raster_header(warped(tmp_path, Source(path, classes=source_kind), bent(), **given))
-        assert header.bands[0].nodata == expected
+@pytest.mark.parametrize(
+    ("values", "classes"),
+    [
+        (np.where(SCENE > 1000, 255, 0).astype(np.uint8), True),
+        (np.maximum(SCENE.astype(np.int16) - 1000, 0), False),
+        (np.where(SCENE > 1000, 2**53 + 1, np.iinfo(np.int64).max), True),
+    ],
+    ids=["mask of 0 and 255", "heights from sea level", "64 bits"],
+)
+def test_no_value_in_use_becomes_nodata(values, classes, tmp_path):
+    """Integers have none to spare, so a mask tells what is valid, and every value keeps its meaning."""
+    path = write_raster(tmp_path / "a.tif", values, grid=MOVED)
+    ten = Affine.from_parts(np.eye(2), [30.0, -40.0], GRID.center)  # whole pixels: 3 right, 4 down
+    with rasterio.open(warped(tmp_path, Source(path, classes=classes), ten)) as dataset:
+        found, known = dataset.read(1), dataset.read_masks(1) > 0
+        assert dataset.nodata is None
+    expected = values[10:310, 11:411]
+    assert known[:, :400].all()
+    assert np.array_equal(found, expected)
+    assert (expected == values.min()).mean() > 0.3
+
+
+def test_where_the_source_has_no_pixel_the_mask_says_so(tmp_path):
+    path = write_raster(tmp_path / "a.tif", np.full(MOVED.shape, 7, np.uint8), grid=MOVED)
+    half = Affine.from_parts(np.eye(2), [2000.0, 0.0], GRID.center)
+    with rasterio.open(warped(tmp_path, Source(path), half, chunk=64)) as dataset:
+        assert [mask.name for mask in dataset.mask_flag_enums[0]] == ["per_dataset"]
+        known = dataset.read_masks(1) > 0
+        assert set(np.unique(dataset.read(1)[known])) == {7}
+        small = dataset.read_masks(1, out_shape=(150, 200)) > 0
+    assert known[:, :212].all()
+    assert not known[:, 212:].any()
+    assert small[:, :105].all()
+    assert not small[:, 107:].any()
+
+
+def test_nodata_that_is_asked_for_is_declared(tmp_path):
+    path = write_raster(tmp_path / "a.tif", SCENE.astype(np.int16), grid=MOVED)
+    assert read_raster_header(warped(tmp_path, Source(path), bent(), nodata=-7)).bands[0].nodata == -7
     path = write_raster(tmp_path / "a.tif", SCENE.astype(np.float32), grid=MOVED)
     assert np.isnan(read_raster_header(warped(tmp_path, Source(path), bent())).bands[0].nodata)
-    with pytest.raises(InputError, match="cannot hold the nodata value -7"):
+    with pytest.raises(InputError, match="cannot hold the nodata value -7; choose another in 'apply'"):
         warped(tmp_path, Source(write_raster(tmp_path / "b.tif", SCENE, grid=MOVED)), bent(), nodata=-7)
+
+
+def test_infinite_values_are_no_measurements(tmp_path):
+    values = SCENE.astype(np.float32)
+    values[100, 100], values[200, 200] = np.inf, -np.inf
+    path = write_raster(tmp_path / "a.tif", values, grid=MOVED)
+    still = Affine.from_parts(np.eye(2), [-3.0, 4.0], GRID.center)
+    with rasterio.open(warped(tmp_path, Source(path), still)) as dataset:
+        found = dataset.read(1)
+    assert np.isnan(found[94, 92])
+    assert np.isnan(found[194, 192])
+    assert np.isnan(found).sum() == 2
+    assert np.nanmax(found) < SCENE.max() + 200
+
+
+@pytest.mark.parametrize(
+    ("dtype", "declared", "expected"),
+    [
+        (["float32"], [None], "nan"),
+        (["float32"], [-9999.0], -9999.0),
+        (["float32", "float32"], [-9999.0, 0.0], "nan"),
+        (["uint8", "float32"], [None, -9999.0], "nan"),
+        (["int64"], [2**63 - 1], 2**63 - 1),
+        (["uint8"], [None], None),
+        (["uint16"], [0], 0),
+    ],
+)
+def test_the_product_declares_what_all_bands_can_mean(dtype, declared, expected):
+    bands = tuple(
+        Band(n, None, kind, nodata, 1.0, 0.0, "gray")
+        for n, (kind, nodata) in enumerate(zip(dtype, declared, strict=True), start=1)
+    )
+    found = product_nodata(Source("a.tif"), bands, np.result_type(*dtype), None)
+    assert found == expected or (expected == "nan" and math.isnan(found))
+
+
+@pytest.mark.parametrize(("asked", "dtype"), [(math.nan, "uint16"), (-9999, "uint16"), (0.5, "int8")])
+def test_nodata_that_the_type_cannot_hold_is_refused(asked, dtype):
+    bands = (Band(1, None, dtype, None, 1.0, 0.0, "gray"),)
+    with pytest.raises(InputError, match=f"its samples are {dtype}, which cannot hold the nodata value"):
+        product_nodata(Source("a.tif", nodata=asked), bands, np.dtype(dtype), None)
 
 
 def test_classes_and_palettes_are_never_blended(tmp_path):
@@ -172,7 +243,7 @@ def test_classes_and_palettes_are_never_blended(tmp_path):
     with rasterio.open(path, "r+") as dataset:
         dataset.write_colormap(1, {1: (1, 1, 1, 255), 7: (7, 7, 7, 255), 9: (9, 9, 9, 255)})
     with rasterio.open(warped(tmp_path, Source(path), bent())) as dataset:
-        assert set(np.unique(dataset.read())) == {1, 7, 9, 255}
+        assert set(np.unique(dataset.read(masked=True).compressed())) == {1, 7, 9}
         assert dataset.colormap(1)[7] == (7, 7, 7, 255)
 
 
@@ -384,3 +455,35 @@ def utm60() -> str:
 
 def test_the_options_are_described():
     assert all(schema["description"] and "default" in schema for schema in OPTIONS.values())
+
+
+def test_bands_of_different_types_and_nodata_become_those_of_one(tmp_path):
+    """A stack as gdalbuildvrt makes it: quality in bytes, red in 16 bits, an index in floats."""
+    index = (SCENE / 1000 - 1).astype(np.float32)
+    index[50:60, 50:60] = -9999
+    stack = {"quality": (SCENE % 3).astype(np.uint8), "red": SCENE, "index": index}
+    entries = ""
+    for number, (name, values) in enumerate(stack.items(), start=1):
+        write_raster(tmp_path / f"{name}.tif", values, grid=MOVED)
+        kind = {"uint8": "Byte", "uint16": "UInt16", "float32": "Float32"}[values.dtype.name]
+        nodata = "<NoDataValue>-9999</NoDataValue>" if name == "index" else ""
+        entries += (
+            f'<VRTRasterBand dataType="{kind}" band="{number}"><Description>{name}</Description>{nodata}'
+            f'<SimpleSource><SourceFilename relativeToVRT="1">{name}.tif</SourceFilename></SimpleSource>'
+            "</VRTRasterBand>"
+        )
+    rows, cols = MOVED.shape
+    with rasterio.open(tmp_path / "red.tif") as dataset:
+        place = ", ".join(map(repr, dataset.transform.to_gdal()))
+    head = f'<VRTDataset rasterXSize="{cols}" rasterYSize="{rows}"><SRS>EPSG:32633</SRS>'
+    text = f"{head}<GeoTransform>{place}</GeoTransform>{entries}</VRTDataset>"
+    (tmp_path / "stack.vrt").write_text(text)
+    shift = Affine.from_parts(np.eye(2), [30.0, -40.0], GRID.center)
+    with rasterio.open(warped(tmp_path, Source(str(tmp_path / "stack.vrt")), shift)) as dataset:
+        found = dataset.read()
+        assert set(dataset.dtypes) == {"float32"}
+        assert dataset.descriptions == tuple(stack)
+        assert np.isnan(dataset.nodata)
+    for values, band in zip(stack.values(), found, strict=True):
+        expected = np.where(values == -9999, np.nan, values)[10:310, 11:411]
+        assert np.array_equal(band, expected.astype(np.float32), equal_nan=True)

@@ -9,10 +9,11 @@ from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Affine, Homography
 from regflow.methods.initialize import METHODS
+from regflow.methods.initialize.features import detectors
 from regflow.methods.initialize.features.keypoints import evenly
 from regflow.methods.initialize.planar import brought, mapped, matrix_of, picture, transform_of
 from regflow.methods.initialize.polish import polish
-from regflow.methods.table import of_kind
+from regflow.methods.table import find_transform, of_kind
 from regflow.stages.rasters.initialize import LADDER, Examiner, align
 from regflow.synthetic_modalities import MODALITIES, linear_truth, linearly_moved
 
@@ -259,3 +260,24 @@ def test_windows_over_clouds_do_not_pull_at_the_map():
     data[:, :150, 200:] = clouds.data[:, :150, 200:]
     found = polish(fixed, Image(data, ground.grid, ground.mask), truth.matrix, "similarity")
     assert corner_error_px(transform_of(found.matrix, fixed.grid.center), truth, fixed.grid) < 0.1
+
+
+@pytest.mark.parametrize("name", ["sift", "surf", "orb", "akaze", "brisk", "fast-brief", "harris", "xfeat"])
+@pytest.mark.parametrize("shape", [(1, 300), (15, 15)])
+def test_pictures_too_small_for_keypoints_are_told(name, shape):
+    """Whatever OpenCV makes of such arrays."""
+    texture = np.random.default_rng(3).normal(size=shape).astype(np.float32)
+    image = Image(texture[None], Grid(shape, np.eye(3)), np.ones(shape, bool))
+    options = {**METHODS[name].complete({}), "seed": 0}
+    with pytest.raises(
+        RegistrationError, match=rf"{shape[1]} x {shape[0]} pixels, .* are too few for keypoints"
+    ):
+        find_transform(METHODS[name], image, image, Affine.identity(2), options)
+
+
+@pytest.mark.parametrize("name", ["sift", "surf", "orb", "akaze", "brisk", "fast-brief", "harris"])
+def test_the_smallest_pictures_with_keypoints_break_no_detector(name):
+    texture = np.random.default_rng(3).normal(size=(16, 16)).astype(np.float32)
+    image = Image(texture[None], Grid((16, 16), np.eye(3)), np.ones((16, 16), bool))
+    found = getattr(detectors, name.replace("-", "_"))(image, 100, False)
+    assert len(found.points) == len(found.descriptors)

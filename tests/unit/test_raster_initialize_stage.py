@@ -11,10 +11,11 @@ from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.io.raster_transforms import read_fixed_grid, read_raster_transform
 from regflow.core.transform import Affine
+from regflow.methods.initialize.features.matching import seems_mirrored
 from regflow.raster_samples import RasterSample, Reference, Scene
 from regflow.stages.outcome import STAGE_FILE, conclude, read_outcome
 from regflow.stages.rasters.ingest import ingest
-from regflow.stages.rasters.initialize import Examiner, initialize
+from regflow.stages.rasters.initialize import Examiner, align, initialize
 from regflow.stages.rasters.preprocess import preprocess
 from regflow.stages.rasters.working import OVERVIEW_FILE, read_overview, write_overview
 
@@ -43,6 +44,28 @@ def prepared(tmp_path) -> tuple[str, str]:
         preprocess(tmp_path / f"p-{name}", **given, reference=reference)
         folders.append(str(tmp_path / f"p-{name}"))
     return folders[0], folders[1]
+
+
+def test_a_section_that_was_turned_over_is_told():
+    texture = smooth_texture((220, 260), 4, 2).astype(np.float32)
+    fixed, turned = texture[:200, :240], texture[10:210, 10:250][:, ::-1]
+    plain, other = texture[10:210, 10:250], smooth_texture((200, 240), 5, 2).astype(np.float32)
+
+    def image(values) -> Image:
+        return Image(
+            np.ascontiguousarray(values)[None], Grid(values.shape, np.eye(3)), np.ones(values.shape, bool)
+        )
+
+    seen = {
+        n: seems_mirrored(image(fixed), image(m), 0) for n, m in (("t", turned), ("p", plain), ("o", other))
+    }
+    assert seen == {"t": True, "p": False, "o": False}
+    found = align(image(fixed), image(turned), SETTINGS)
+    assert found.verdict.status == "fail"
+    assert found.verdict.reason.startswith(
+        "the moving image seems to be a mirror image of the fixed one; turn it"
+    )
+    assert "mirror" not in align(image(fixed), image(other), SETTINGS).verdict.reason
 
 
 def test_the_stage_leaves_the_transform_and_its_displacement(tmp_path, prepared):

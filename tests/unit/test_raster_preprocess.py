@@ -230,3 +230,17 @@ def test_phase_congruency_finds_a_faint_edge_as_well_as_a_strong_one(tmp_path):
     faint, strong = profile[95:105].max(), profile[295:305].max()
     assert faint > 0.7 * strong
     assert profile[180:220].max() < 0.6 * faint
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"), [({}, 3), ({"bands": ("red",)}, 2)], ids=["by the fixed one's name", "as asked"]
+)
+def test_the_moving_band_has_the_fixed_ones_name(asked, expected, tmp_path):
+    from raster_files import write_raster
+
+    bands = np.stack([RANDOM] * 3)
+    fixed = write_raster(tmp_path / "fixed.tif", bands, names=["blue", "red", "nir"])
+    moving = write_raster(tmp_path / "moving.tif", bands, names=["nir", "red", "Blue"])
+    reference = prepare(Scene(fixed), settings())[:2]
+    working, _, _ = prepare(Scene(moving, **asked), settings(), reference=reference)
+    assert working.view.bands == (expected,)

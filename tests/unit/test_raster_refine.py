@@ -99,6 +99,14 @@ def test_where_no_window_has_data_the_start_stands_unjudged():
     assert "no valid pixels in common" in found.climb.verdict.reason
 
 
+@pytest.mark.parametrize(("rows", "cols"), [(16, 16), (24, 20), (8, 60)])
+def test_a_scene_smaller_than_the_slack_around_windows_is_compared(rows, cols):
+    texture = fixed().channel[:rows, :cols]
+    small = Image(np.array(texture)[None], Grid((rows, cols), np.eye(3)), np.ones((rows, cols), bool))
+    likeness = Probes.read(small, small, Affine.identity(2)).likeness(Affine.identity(2))
+    assert likeness["ncc"] == pytest.approx(1, abs=1e-3)
+
+
 def test_without_refinement_nothing_changes():
     found = refine_scene(fixed(), moving(), IDENTITY, {"methods": ["none"]})
     assert found.transform is IDENTITY

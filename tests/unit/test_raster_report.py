@@ -14,6 +14,7 @@ from test_detect_stage import TRANSFORM, write
 from test_report import check
 
 from regflow.config import load_config
+from regflow.core.addresses import keep
 from regflow.core.files import read_json
 from regflow.core.grid import Grid
 from regflow.core.image import Image
@@ -41,6 +42,7 @@ from regflow.stages.rasters.refine import refine
 from regflow.stages.rasters.report import report, report_cohort
 
 SHIFT = (3.0, -2.0)
+SECRET = "5ec4e7"
 
 
 @pytest.fixture(scope="module")
@@ -50,14 +52,19 @@ def settings() -> dict:
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory, settings) -> SimpleNamespace:
-    """One sample from ingest to its page: a shifted later date with a change; and one that failed."""
+    """One sample from ingest to its page: a shifted later date with a change; and one that failed.
+
+    Both scenes have signed addresses, which here lead to files of this machine.
+    """
     root = tmp_path_factory.mktemp("scenes")
     after = later(sentinel(), 10)
     after[:, 100:130, 200:260] += 1500
     moved = TRANSFORM @ TRANSFORM.translation(*SHIFT)
     scenes = [write(root / "june.tif", sentinel()), write(root / "july.tif", after, transform=moved)]
-    fixed = Reference("june", Scene(str(scenes[0]), ("4",), date="2017-06-16"))
-    sample = RasterSample("july", Scene(str(scenes[1]), ("4",), date="2018-07-01", sensor="MSI"), fixed)
+    june, july = (f"s3://bucket/{name}.tif?X-Amz-Signature={SECRET}" for name in ("june", "july"))
+    fixed = Reference("june", Scene(june, ("4",), date="2017-06-16"))
+    sample = RasterSample("july", Scene(july, ("4",), date="2018-07-01", sensor="MSI"), fixed, {"b": july})
+    keep({fixed.image: str(scenes[0]), sample.moving: str(scenes[1])})
     names = ("fixed", "moving", "initial", "refined", "applied", "assessed", "detected")
     places = {name: root / name for name in names}
     manifests = (root / "june.json", root / "july.json")
@@ -240,6 +247,38 @@ def test_cohort_page_shows_the_figures_of_scenes(cohort):
     for words in ("RMSE", "CE90", "Initial", "Of 2 samples, 2 passed."):
         assert words in page.text, words
     assert "Dice" not in page.text
+
+
+@pytest.mark.parametrize(
+    "product",
+    [
+        *("june.json", "july.json", "fixed/view.json", "fixed/overview.tif", "moving/view.json"),
+        *(
+            "initial/stage.json",
+            "initial/transform.json",
+            "refined/transform.json",
+            "refined/displacement.tif",
+        ),
+        *("refined/tie_points.gpkg", "applied/warped.tif", "applied/companions/b.tif", "applied/item.json"),
+        *("assessed/quality.json", "assessed/check_points.gpkg", "detected/detect.json"),
+        *("detected/change.tif", "detected/changes.gpkg", "report/july.html", "report/images/july.png"),
+    ],
+)
+def test_no_product_holds_the_secret_of_an_address(cohort, product):
+    content = (cohort.root / product).read_bytes()
+    assert content
+    assert SECRET.encode() not in content
+
+
+def test_manifests_pages_and_items_name_files_without_the_secrets_of_their_addresses(cohort):
+    for product, name in {
+        "july.json": "s3://bucket/july.tif",
+        "report/july.html": "s3://bucket/july.tif",
+        "applied/item.json": '"regflow:source": "july.tif"',
+    }.items():
+        assert name in (cohort.root / product).read_text(encoding="utf-8")
+    with rasterio.open(cohort.places["applied"] / "warped.tif") as dataset:
+        assert dataset.tags()["REGFLOW_REFERENCE"] == "june.tif"
 
 
 def test_every_figure_of_the_assessment_that_is_shown_is_there(cohort):

@@ -9,7 +9,8 @@ import pytest
 
 from regflow.config import load_config
 from regflow.core.errors import InputError
-from regflow.raster_samples import Quality, as_nodata, as_quality, local_file
+from regflow.core.io.raster_names import local_file
+from regflow.raster_samples import Quality, as_nodata, as_quality
 from regflow.realdata import locate
 from regflow.samples import described, fixed_images, read_cohort
 from regflow.schemas import samples_schema
@@ -106,14 +107,18 @@ def test_paths_beside_the_sheet_sub_datasets_and_addresses(cohort, tmp_path):
         "sample\tmoving\n"
         "a\tdata/a.tif\nb\tNETCDF:data/b.nc:red\nc\thttps://x.org/c.tif\nd\ts3://bucket/d.tif\n"
         "e\t/vsizip/data/e.zip/e.tif\nf\telsewhere/f.tif\n"
+        "g\tzip://data/g.zip!h/i.tif\nj\tGTIFF_DIR:2:data/j.tif\nk\tDERIVED_SUBDATASET:AMPLITUDE:data/k.tif\n"
     )
     assert [sample.moving for sample in samples] == [
         f"{here}/data/a.tif",
         f"NETCDF:{here}/data/b.nc:red",
         "https://x.org/c.tif",
         "s3://bucket/d.tif",
-        "/vsizip/data/e.zip/e.tif",
+        f"/vsizip/{here}/data/e.zip/e.tif",
         "elsewhere/f.tif",
+        f"zip://{here}/data/g.zip!h/i.tif",
+        f"GTIFF_DIR:2:{here}/data/j.tif",
+        f"DERIVED_SUBDATASET:AMPLITUDE:{here}/data/k.tif",
     ]
 
 
@@ -126,6 +131,13 @@ def test_paths_beside_the_sheet_sub_datasets_and_addresses(cohort, tmp_path):
         ('HDF5:"a/b.h5"://red', "a/b.h5"),
         ("zip://a/b.zip!c.tif", "a/b.zip"),
         ("/vsizip/a/b.zip/c.tif", "a/b.zip"),
+        ("/vsizip/{a & b/c}/d.tif", "a & b/c"),
+        ("/vsizip//vsicurl/https://x.org/a.zip/b.tif", None),
+        ("tar://a.tar.gz!b.tif", "a.tar.gz"),
+        ("GTIFF_DIR:2:a/b.tif", "a/b.tif"),
+        ("GTIFF_DIR:off:408:a/b.tif", "a/b.tif"),
+        ("DERIVED_SUBDATASET:AMPLITUDE:a/b.tif", "a/b.tif"),
+        ("S2:2020-01-01T10:21:01.tif", "S2:2020-01-01T10:21:01.tif"),
         ("https://x.org/a.tif", None),
         ("s3://bucket/a.tif", None),
         ("/vsis3/bucket/a.tif", None),
@@ -260,3 +272,99 @@ def test_an_unknown_kind_names_the_nearest():
 def test_keys_of_volumes_are_unknown_to_rasters():
     told = problems(load_config, {"kind": "rasters", "samples": "a.tsv", "atlases": {}})
     assert "unknown key 'atlases'" in told[0]
+
+
+def of_two_collections(items: list[pystac.Item]) -> None:
+    """Give the item of the 10th an equal id in another collection, as searches over several answer."""
+    other = items[1].clone()
+    for item, collection in ((items[1], "l2a"), (other, "l1c")):
+        item.collection_id = collection
+    other.assets["red"].href = "./l1c.tif"
+    items.append(other)
+
+
+def test_items_of_one_id_in_two_collections_are_both_there(collection):
+    found = {sample.sample: Path(sample.moving).name for sample in collection(of_two_collections)}
+    assert found == {"l2a-S2_10": "B04.tif", "l1c-S2_10": "l1c.tif", "S2_20": "B04.tif"}
+    names = [sample.fixed.name for sample in collection(of_two_collections, reference="l1c/S2_10")]
+    assert names == ["l1c-S2_10"] * 3
+    assert "several collections have an item 'S2_10'; name l1c/S2_10 or l2a/S2_10" in "".join(
+        problems(collection, of_two_collections, reference="S2_10")
+    )
+
+
+def test_an_item_found_twice_counts_once_and_two_of_one_id_are_refused(collection):
+    assert len(collection(lambda items: items.append(items[0].clone()))) == 2
+
+    def another(items):
+        items.append(items[0].clone())
+        items[-1].properties["platform"] = "other"
+
+    assert "two items of one collection have the id 'S2_20'" in problems(collection, another)[0]
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"raster:bands": [{"scale": 1e-4, "offset": -0.1}, {"scale": 2}]}, ((1e-4, -0.1), (2, 0))),
+        ({"bands": [{"raster:scale": 1e-4, "raster:offset": -0.1}, {}]}, ((1e-4, -0.1), (1, 0))),
+        ({"raster:scale": 0.5}, ((0.5, 0),)),
+        ({}, ((1, 0),)),
+    ],
+)
+def test_scale_and_offset_of_an_item_are_those_of_its_scene(collection, fields, expected):
+    def change(items):
+        items[0].assets["red"].extra_fields = fields
+
+    assert collection(change)[-1].scene.scaling == expected
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"raster:bands": [{"nodata": "black"}]}, "item 'S2_20': nodata is 'black', but must be a number"),
+        ({"raster:bands": [{"scale": []}]}, "item 'S2_20': scale is '[]', but must be a number"),
+        ({"raster:bands": [{"scale": 0}]}, "item 'S2_20': a scale of 0"),
+        ({"raster:bands": [{"offset": "inf"}]}, "an offset of inf"),
+        ({"bands": "red", "raster:bands": None, "nodata": True}, "nodata is 'True', but must be a number"),
+    ],
+)
+def test_text_for_numbers_is_one_sentence_that_names_the_item(collection, change, told):
+    (sentence,) = problems(collection, lambda items: items[0].assets["red"].extra_fields.update(change))
+    assert told in sentence
+
+
+def test_clouds_in_words_are_told(collection):
+    def clouds(items):
+        items[0].properties["eo:cloud_cover"] = "few"
+
+    (told,) = problems(collection, clouds, cloud_cover_max=50)
+    assert "item 'S2_20': eo:cloud_cover is 'few', but must be a number" in told
+
+
+FEATURE = {
+    **{"type": "Feature", "stac_version": "1.0.0", "id": "a", "geometry": None, "links": []},
+    "properties": {"datetime": "2024-06-01T00:00:00Z"},
+}
+
+
+@pytest.mark.parametrize(
+    "features",
+    [
+        [1],
+        [{"type": "Feature"}],
+        [{**FEATURE, "assets": []}],
+        [{**FEATURE, "assets": {"red": {"href": 3}}}],
+        [{**FEATURE, "assets": {"red": {"href": None}}}],
+        [{**FEATURE, "assets": {}, "properties": {"datetime": "yesterday"}}],
+        [{**FEATURE, "assets": {}, "properties": {"datetime": None, "start_datetime": 7}}],
+        {},
+        [[]],
+        None,
+    ],
+)
+def test_items_of_another_form_are_one_sentence(features, tmp_path):
+    path = tmp_path / "items.json"
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features, "stac_version": "1.1.0"}))
+    config = load_config({"kind": "rasters", "stac": {"path": str(path), "asset": "red", "reference": "a"}})
+    assert len(problems(read_cohort, config)) == 1

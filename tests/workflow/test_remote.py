@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from object_server import serving
+from object_server import SIGNATURE, serving
 from raster_study import raster_study, write_scenes
 
 from regflow.core.errors import InputError
@@ -44,7 +44,7 @@ def regflow(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_pair_on_servers_gives_the_bytes_of_the_pair_on_disk(objects, server, tmp_path):
-    remote = ["s3://bucket/fixed.tif", f"http://{server}/bucket/first.tif"]
+    remote = ["s3://bucket/fixed.tif", f"http://{server}/bucket/first.tif?{SIGNATURE}"]
     local = [str(objects / "bucket" / name) for name in ("fixed.tif", "first.tif")]
     for name, files in (("remote", remote), ("local", local)):
         ended = regflow(tmp_path, "register", *files, "-o", name, *QUICK)
@@ -53,7 +53,10 @@ def test_a_pair_on_servers_gives_the_bytes_of_the_pair_on_disk(objects, server, 
         assert (tmp_path / "remote" / name).read_bytes() == (tmp_path / "local" / name).read_bytes()
     served = (tmp_path / "served.log").read_text(encoding="utf-8")
     assert "GET /bucket/fixed.tif 206" in served
-    assert "GET /bucket/first.tif 206" in served
+    assert f"GET /bucket/first.tif?{SIGNATURE} 206" in served
+    secret = SIGNATURE.removeprefix("sig=").encode()
+    for product in filter(Path.is_file, (tmp_path / "remote").rglob("*")):
+        assert secret not in product.read_bytes(), product
     again = ["apply", "remote", remote[1], "-r", remote[0], "-o", "again.tif", "--interpolation", "cubic"]
     ended = regflow(tmp_path, *again)
     assert ended.returncode == 0, ended.stderr
@@ -120,3 +123,9 @@ def test_without_credentials_one_sentence_says_what_to_set(monkeypatch, tmp_path
     monkeypatch.setenv("CPL_AWS_AUTODETECT_EC2", "NO")
     with pytest.raises(InputError, match=r"the server refuses access .*AWS_NO_SIGN_REQUEST=YES"):
         read_raster_header("s3://bucket-of-nobody/first.tif")
+
+
+def test_a_signature_that_is_refused_is_not_told(server):
+    with pytest.raises(InputError, match=r"first\.tif: the server refuses access") as refused:
+        read_raster_header(f"http://{server}/bucket/first.tif?sig=OLD5ec4e7")
+    assert "OLD5ec4e7" not in str(refused.value)

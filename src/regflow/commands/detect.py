@@ -1,5 +1,6 @@
 """``regflow detect``: what changed between aligned scenes."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from regflow.commands.settings import (
     read_settings,
     setting_options,
 )
+from regflow.core.addresses import public
 from regflow.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -110,7 +112,7 @@ def _dated(scenes: tuple[str, ...], given: dict[str, Any]) -> list["DatedScene"]
     masks = _each(given["masks"], scenes, "--mask")
     dates = _each(given["dates"], scenes, "--date")
     quality, nodata = as_quality(given["mask_values"]), as_nodata(given["nodata"])
-    names = _names(scenes)
+    names = _names([public(path) for path in scenes])
     return [
         DatedScene(path, name, date, nodata, mask, excluded_values(quality, mask))
         for path, name, date, mask in zip(scenes, names, dates, masks, strict=True)
@@ -165,7 +167,7 @@ def _each(values: tuple[str, ...], scenes: tuple[str, ...], option: str) -> list
     return list(values) or [None] * len(scenes)
 
 
-def _names(scenes: tuple[str, ...]) -> list[str]:
+def _names(scenes: Sequence[str]) -> list[str]:
     """Return a name for each scene, with its folder's where file names repeat."""
     stems = [Path(path).stem for path in scenes]
     if len(set(stems)) == len(stems):

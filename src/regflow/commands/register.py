@@ -68,7 +68,10 @@ def _path(*names: str, text: str) -> Any:
 @click.option("--modality", help="Of the moving image: T1w, T2w, CT ...")
 @click.option("--fixed-modality", help="Of the fixed image.")
 @click.option("--volume", help="Which volume of a 4-D moving file, from 0, or which DICOM series.")
-@click.option("--bands", help="Of the moving scene, to match on: 'B04' or '4,3'  [default: the first].")
+@click.option(
+    "--bands",
+    help="Of the moving scene, to match on: 'B04' or '4,3'  [default: named as the fixed one's, or first].",
+)
 @click.option("--fixed-bands", help="Of the fixed scene.")
 @click.option("--nodata", help="Of the moving scene: a number, nan or none  [default: as declared].")
 @click.option("--fixed-nodata", help="Of the fixed scene.")
@@ -220,7 +223,7 @@ def _scene_pair(fixed: str, moving: str, given: Mapping[str, Any]) -> "RasterSam
         for path, side in zip((moving, fixed), names, strict=True)
     ]
     return RasterSample(
-        Path(moving).name.split(".")[0] or "moving",
+        Path(scenes[0].image).name.split(".")[0] or "moving",
         scenes[0],
         Reference("fixed", scenes[1]),
         companions=as_pairs(given["companions"]),

@@ -16,6 +16,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from regflow.core.addresses import keep, kept
 from regflow.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def open_workers(
 
         def submit_task(function: Callable[[Any], Any], item: Any) -> _Pending:
             # Impure: equal calls must not share a key, and a lost result is computed anew.
-            return client.submit(function, item, pure=False)
+            return client.submit(_with_addresses, kept(), function, item, pure=False)
 
         if scheduler == "address":
             count = max(1, sum(client.nthreads().values()))
@@ -237,6 +238,12 @@ def _client(scheduler: str, settings: Mapping[str, Any], count: int, memory: int
     with cluster, Client(cluster, set_as_default=False) as client:
         client.wait_for_workers(1, timeout=None if scheduler == "slurm" else _START_SECONDS)
         yield client
+
+
+def _with_addresses(addresses: Mapping[str, str], function: Callable[[Item], Result], item: Item) -> Result:
+    """Call a function in a worker that may not know yet how to open what lies on servers."""
+    keep(addresses)
+    return function(item)
 
 
 def _refuse_without_regflow(client: "Client", address: str) -> None:

@@ -1,8 +1,13 @@
-"""The ways a sample can fail for a reason worth one sentence."""
+"""The ways a sample can fail for a reason worth one sentence, which holds no secret of an address."""
+
+from regflow.core.addresses import redacted
 
 
 class InputError(ValueError):
     """The user's file, table row or setting is wrong; the message says which and what to do."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(redacted(message))
 
 
 class SettingError(InputError):
@@ -11,3 +16,6 @@ class SettingError(InputError):
 
 class RegistrationError(RuntimeError):
     """A method could not produce a usable transform; the message says what it saw."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(redacted(message))

@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from regflow.core.addresses import redacted
+
 _CHECKSUM_BLOCK_BYTES = 1 << 20
 _RANDOM_NAME = "[a-z0-9_]{8}"
 """What tempfile adds to a prefix; so the leftovers of ``a`` are told from those of ``a-b``."""
@@ -83,8 +85,8 @@ def read_json(path: str | Path) -> Any:
 def write_json(path: str | Path, content: Any) -> None:
     """Write ``content`` as readable JSON, whole or not at all.
 
-    Numpy scalars and arrays become numbers and lists, paths become strings, and values that are
-    not finite become null, because JSON has no word for them.
+    Numpy scalars and arrays become numbers and lists, paths become strings, values that are not
+    finite become null, because JSON has no word for them, and addresses lose their secrets.
     """
     text = json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False)
     with whole(path) as part:
@@ -100,8 +102,8 @@ def _plain(value: Any) -> Any:
         return _plain(value.tolist())
     if isinstance(value, np.generic):
         return _plain(value.item())
-    if isinstance(value, Path):
-        return str(value)
+    if isinstance(value, (str, Path)):
+        return redacted(str(value))
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

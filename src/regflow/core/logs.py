@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from regflow.core.addresses import redacted
+
 if TYPE_CHECKING:
     from tqdm import tqdm
 
@@ -72,6 +74,13 @@ def appended_log(path: str | Path) -> Iterator[None]:
         yield
 
 
+class _WithoutSecrets(logging.Formatter):
+    """Formats a message, its traceback included, without the secrets of the addresses in it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redacted(super().format(record))
+
+
 class _AboveBars(logging.Handler):
     """Writes each message as a line of its own, which no progress bar writes over."""
 
@@ -93,16 +102,16 @@ class _Bar(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Show one message; warnings stay on the screen."""
         if record.levelno >= logging.WARNING:
-            self.bar.write(record.getMessage(), file=sys.stderr)
+            self.bar.write(redacted(record.getMessage()), file=sys.stderr)
         else:
-            self.bar.set_postfix_str(record.getMessage())
+            self.bar.set_postfix_str(redacted(record.getMessage()))
         if record.name == self.steps_of and record.levelno == logging.INFO:
             self.bar.update()
 
 
 @contextmanager
 def _attached(handler: logging.Handler, level: int = logging.INFO) -> Iterator[None]:
-    handler.setFormatter(logging.Formatter(FORMAT, DATE_FORMAT))
+    handler.setFormatter(_WithoutSecrets(FORMAT, DATE_FORMAT))
     ours = logging.getLogger("regflow")
     before = ours.level
     ours.addHandler(handler)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from regflow.core.addresses import resolved
 from regflow.core.errors import InputError
 from regflow.core.grid import Grid
 from regflow.core.io.rasters import RasterHeader, gdal, open_raster, same_crs
@@ -121,10 +122,11 @@ class SensorModel:
         dataset = open_raster(self.path)
         points, _ = dataset.gcps
         if points:
-            return GCPTransformer(points)
+            # A thin-plate spline passes through every point; GDAL's polynomial may miss them by pixels.
+            return GCPTransformer(points, tps=True)
         if dataset.rpcs:
             if self.dem is not None:
-                return RPCTransformer(dataset.rpcs, RPC_DEM=self.dem)
+                return RPCTransformer(dataset.rpcs, RPC_DEM=resolved(self.dem))
             height = dataset.rpcs.height_off if self.height is None else self.height
             return RPCTransformer(dataset.rpcs, RPC_HEIGHT=height)
         raise InputError(f"{self.path}: holds neither GCPs nor RPCs any more; give the file as it was")
@@ -159,19 +161,26 @@ class GroundModel:
 
 
 def source_of(
-    header: RasterHeader, crs: str | None, *, height: float | None = None, dem: str | None = None
+    header: RasterHeader,
+    crs: str | None,
+    *,
+    longitude: float | None = None,
+    height: float | None = None,
+    dem: str | None = None,
 ) -> tuple[Grid, tuple[Transform, ...]]:
     """Return how points of a CRS reach the pixels of a scene.
 
     Args:
         header: of the scene.
         crs: of the points, WKT; None for the scene's own coordinates, or pixel space without any.
+        longitude: about which the points lie, if ``crs`` is geographic: some count from 0 to 360, some
+            from -180 to 180.
         height: for RPCs, see :class:`SensorModel`.
         dem: for RPCs, see :class:`SensorModel`.
 
     Returns:
-        The grid of the scene's pixels, and the transforms that lead from points of ``crs`` to that
-        grid's world; none where the points are there already.
+        The grid of the scene's pixels, its longitudes counted as those of the points, and the transforms
+        that lead from points of ``crs`` to that grid's world; none where the points are there already.
 
     Raises:
         InputError: there is no transformation, or only one of both names a CRS.
@@ -185,14 +194,26 @@ def source_of(
         )
     change: tuple[Transform, ...] = ()
     if crs is not None and header.crs is not None and not same_crs(crs, header.crs):
-        change = (reprojection(crs, header.crs, header.grid),)
-    if header.grid is not None:
-        return header.grid, change
-    return header.pixel_grid, (*change, SensorModel(header.path, height, dem))
+        change = (reprojection(crs, header.crs, header.grid, longitude),)
+    elif header.grid is None and crs is not None and _turns(crs, longitude, 0.0):
+        # The models of sensors count from -180 to 180.
+        change = (Reprojection(crs, crs, longitude=0.0, back_longitude=longitude),)
+    if header.grid is None:
+        return header.pixel_grid, (*change, SensorModel(header.path, height, dem))
+    turns = 0 if change else _turns(crs, longitude, float(header.grid.center[0]))
+    return (_turned(header.grid, turns) if turns else header.grid), change
 
 
-def reprojection(source: str, target: str, grid: Grid | None = None) -> Reprojection:
-    """Return the change of CRS, with the longitudes of ``grid`` (in the target CRS) without a jump.
+def reprojection(
+    source: str, target: str, grid: Grid | None = None, longitude: float | None = None
+) -> Reprojection:
+    """Return the change of CRS without a jump of longitudes.
+
+    Args:
+        source: CRS of the points, WKT.
+        target: CRS of the result, WKT.
+        grid: in the target CRS; what is returned lies about its middle.
+        longitude: about which the points lie, if their CRS is geographic.
 
     Raises:
         InputError: no transformation is known.
@@ -200,9 +221,24 @@ def reprojection(source: str, target: str, grid: Grid | None = None) -> Reprojec
     from pyproj import CRS
 
     _transformer(source, target)
-    if grid is None or not CRS.from_wkt(target).is_geographic:
-        return Reprojection(source, target)
-    return Reprojection(source, target, longitude=float(grid.center[0]))
+    about = float(grid.center[0]) if grid is not None and CRS.from_wkt(target).is_geographic else None
+    back = longitude if longitude is not None and CRS.from_wkt(source).is_geographic else None
+    return Reprojection(source, target, about, back)
+
+
+def _turns(crs: str | None, longitude: float | None, other: float) -> int:
+    """Return how many times round the globe a longitude is counted from another one."""
+    from pyproj import CRS
+
+    if crs is None or longitude is None or abs(longitude - other) <= 180:
+        return 0
+    return round((longitude - other) / 360) if CRS.from_wkt(crs).is_geographic else 0
+
+
+def _turned(grid: Grid, turns: int) -> Grid:
+    affine = grid.affine.copy()
+    affine[0, 2] += 360.0 * turns
+    return Grid(grid.shape, affine, grid.crs)
 
 
 def north_up_grid(

@@ -19,6 +19,7 @@ from regflow.core.errors import InputError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.io.rasters import Nodata, RasterHeader, read_raster_header, read_window, same_crs
+from regflow.core.io.sample_values import luminance, refuse_complex, refuse_unheld
 from regflow.core.reprojection import north_up_grid, source_of
 from regflow.core.transform import Composite
 from regflow.core.warp import PixelMap, warp_window
@@ -49,7 +50,8 @@ class SceneView:
         weights: of a linear combination of the bands into one channel; None keeps each band.
         nodata: value of samples that are no measurements, see
             :data:`~regflow.core.io.rasters.Nodata`.
-        physical: apply the file's scale and offset.
+        physical: apply the bands' scales and offsets, and take the brightness of a palette's colors.
+        scaling: scale and offset of each band that is read.
         mask: raster of classes, on the same pixels or parallel to them; None without one.
         mask_values: classes of ``mask`` whose pixels are excluded.
         mask_band: number of the band of ``mask``.
@@ -64,6 +66,7 @@ class SceneView:
     weights: tuple[float, ...] | None = None
     nodata: Nodata = "file"
     physical: bool = True
+    scaling: tuple[tuple[float, float], ...] = ()
     mask: str | None = None
     mask_values: tuple[float, ...] = ()
     mask_band: int = 1
@@ -81,7 +84,8 @@ class SceneView:
     def from_dict(cls, content: Mapping[str, Any]) -> "SceneView":
         """Rebuild a view from :meth:`to_dict`."""
         lists = {key: tuple(value) for key, value in content.items() if isinstance(value, list)}
-        return cls(**{**content, **lists, "grid": Grid.from_dict(content["grid"])})
+        scaling = tuple((float(scale), float(offset)) for scale, offset in content["scaling"])
+        return cls(**{**content, **lists, "scaling": scaling, "grid": Grid.from_dict(content["grid"])})
 
 
 @dataclass(frozen=True)
@@ -213,11 +217,16 @@ def scene_view(
         numbers = tuple(band.number for band in header.bands if band.color != "alpha")
     else:
         numbers = tuple(header.band_number(band) for band in bands)
+    refuse_complex(header, numbers)
+    if nodata is not None and nodata != "file":
+        types = [band.dtype for band in header.bands]
+        nodata = refuse_unheld(header.path, nodata, types, "give a value of their type, or none")
     if weights is not None and len(weights) != len(numbers):
         raise InputError(
             f"{header.path}: {len(weights)} weights for {len(numbers)} bands; give one weight for each"
         )
-    names = [header.bands[number - 1].name for number in numbers]
+    chosen = [header.bands[number - 1] for number in numbers]
+    names = [band.name for band in chosen]
     view = SceneView(
         path=header.path,
         bands=numbers,
@@ -225,6 +234,7 @@ def scene_view(
         weights=None if weights is None else tuple(float(w) for w in weights),
         nodata=nodata,
         physical=physical,
+        scaling=tuple((band.scale, band.offset) for band in chosen),
         mask=None if mask is None else str(mask),
         mask_values=tuple(float(v) for v in mask_values),
         name="+".join(name for name in names if name) or None,
@@ -242,12 +252,13 @@ def open_view(view: SceneView) -> Image:
 
 
 def _physical(view: SceneView, stored: NDArray[Any]) -> NDArray[np.float32]:
-    header = read_raster_header(view.path)
-    bands = [header.bands[number - 1] for number in view.bands]
-    if all(band.scale == 1 and band.offset == 0 for band in bands):
+    palettes = [luminance(view.path, number) for number in view.bands]
+    if any(palette is not None for palette in palettes):
+        bright = (b if p is None else p[b] for b, p in zip(stored, palettes, strict=True))
+        stored = np.stack([band.astype(np.float32) for band in bright])
+    if set(view.scaling) <= {(1.0, 0.0)}:
         return stored.astype(np.float32)
-    scale = np.array([band.scale for band in bands])[:, None, None]
-    offset = np.array([band.offset for band in bands])[:, None, None]
+    scale, offset = np.array(view.scaling).T[..., None, None]
     return np.asarray(stored * scale + offset, dtype=np.float32)
 
 
@@ -273,7 +284,8 @@ def _working_grid(
     if pixels or header.georeference == "none":
         return header.pixel_grid
     wanted = crs or header.crs
-    source, change = source_of(header, wanted, height=height, dem=dem)
+    longitude = None if near is None else float(near.center[0])
+    source, change = source_of(header, wanted, longitude=longitude, height=height, dem=dem)
     if not change:
         return Grid(source.shape, source.affine, wanted)
     return north_up_grid(header.path, source, Composite(change), wanted, near)
@@ -285,7 +297,8 @@ def _pixel_map(view: SceneView) -> PixelMap | None:
     header = read_raster_header(view.path)
     if view.grid.shape == header.shape and view.grid == header.pixel_grid:
         return None
-    source, change = source_of(header, view.grid.crs, height=view.height, dem=view.dem)
+    longitude = float(view.grid.center[0])
+    source, change = source_of(header, view.grid.crs, longitude=longitude, height=view.height, dem=view.dem)
     if not change:
         return None
     return PixelMap.between(view.grid, source, Composite(change))

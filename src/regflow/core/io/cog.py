@@ -32,10 +32,22 @@ COMPRESSIONS: dict[str, dict[str, Any]] = {
 four times as long for a tenth of the size."""
 
 _RAW = "raw.bin"
+_RAW_MASK = "mask.bin"
 _COLORS = {
-    **{color: color.capitalize() for color in ("gray", "red", "green", "blue", "alpha")},
-    "palette": "Palette",
+    **{
+        color: color.capitalize()
+        for color in (
+            *("gray", "red", "green", "blue", "alpha", "palette", "hue", "saturation", "lightness"),
+            *("cyan", "magenta", "yellow", "black", "pan", "coastal"),
+        )
+    },
+    **{color: f"YCbCr_{color}" for color in ("Y", "Cb", "Cr")},
+    **{color: color.upper() for color in ("nir", "swir", "mwir", "lwir", "tir")},
+    **{f"sar_{band}": f"SAR_{band.capitalize()}" for band in ("ka", "k", "ku", "x", "c", "s", "l", "p")},
+    "rededge": "RedEdge",
+    "other_ir": "OtherIR",
 }
+"""GDAL's names of color interpretations, by rasterio's."""
 _TYPES = {
     "uint8": "Byte",
     **{f"{sign}int{bits}": f"{sign.upper()}Int{bits}" for bits in (16, 32, 64) for sign in ("", "u")},
@@ -43,6 +55,8 @@ _TYPES = {
     "float32": "Float32",
     "float64": "Float64",
 }
+_VALID = 255
+"""What GDAL writes into masks."""
 _STRUCTURAL = ("OVR_RESAMPLING_ALG", "INTERLEAVE", "COMPRESSION", "LAYOUT")
 
 
@@ -59,6 +73,8 @@ class CogProfile:
         tags: of the file.
         colormap: of the first band, ``{value: (red, green, blue, alpha)}``, or None.
         classes: whether samples are classes: overviews then take the nearest sample, not the mean.
+        masked: whether an internal mask tells which pixels are valid, where no value can be spared
+            for nodata.
         compression: one of :data:`COMPRESSIONS`.
     """
 
@@ -69,6 +85,7 @@ class CogProfile:
     tags: Mapping[str, str] = field(default_factory=dict)
     colormap: Mapping[int, tuple[int, int, int, int]] | None = None
     classes: bool = False
+    masked: bool = False
     compression: str = "deflate"
 
 
@@ -109,21 +126,34 @@ class CogWriter:
         with ExitStack() as stack:
             self._part = stack.enter_context(whole(self.path))
             raw = PlainFile(self._part.with_name(_RAW), shape, self.profile.dtype)
+            mask = PlainFile(self._part.with_name(_RAW_MASK), (1, *shape[1:]), "uint8")
             try:
                 self._raw = stack.enter_context(raw)
+                self._mask = stack.enter_context(mask) if self.profile.masked else None
             except OSError as error:
                 raise self._failed(error) from error
             self._stack = stack.pop_all()
         return self
 
-    def write(self, values: NDArray[Any], rows: slice, cols: slice) -> None:
+    def write(
+        self, values: NDArray[Any], rows: slice, cols: slice, valid: NDArray[np.bool_] | None = None
+    ) -> None:
         """Write a window of all bands, ``(C, h, w)``; windows may come in any order, each pixel once.
+
+        Args:
+            values: of the window.
+            rows: start and stop.
+            cols: likewise.
+            valid: which pixels are measurements, ``(h, w)``, for a profile that is ``masked``.
 
         Raises:
             OSError: the disk is full, or fails.
         """
         try:
             self._raw.write(values, rows, cols)
+            if self._mask is not None:
+                assert valid is not None
+                self._mask.write(np.where(valid, _VALID, 0)[None], rows, cols)
         except OSError as error:
             raise self._failed(error) from error
 
@@ -156,7 +186,7 @@ class CogWriter:
         if options["compress"] != "NONE":
             options = {**options, "predictor": "YES"}
         source = self._part.with_name("raw.vrt")
-        source.write_text(description(self.profile, self._raw), encoding="utf-8")
+        source.write_text(description(self.profile, self._raw, self._mask), encoding="utf-8")
         try:
             with Env(GDAL_NUM_THREADS=str(self.threads)):
                 copy(
@@ -178,8 +208,8 @@ class CogWriter:
         return OSError(f"{self.path}: could not be written ({reason}); {free:,.0f} MB are free on its disk")
 
 
-def description(profile: CogProfile, samples: PlainFile) -> str:
-    """Return the GDAL VRT that describes a plain file beside it with all of a profile."""
+def description(profile: CogProfile, samples: PlainFile, mask: PlainFile | None = None) -> str:
+    """Return the GDAL VRT that describes plain files beside it, samples and mask, with all of a profile."""
     rows, cols = profile.grid.shape
     root = Element("VRTDataset", rasterXSize=str(cols), rasterYSize=str(rows))
     if profile.grid.crs is not None:
@@ -193,14 +223,21 @@ def description(profile: CogProfile, samples: PlainFile) -> str:
         SubElement(metadata, "MDI", key=key).text = value
     for index, band in enumerate(profile.bands):
         entry = SubElement(root, "VRTRasterBand", dataType=_TYPES[profile.dtype], band=str(index + 1))
-        entry.set("subClass", "VRTRawRasterBand")
         _describe_band(entry, profile, band)
-        SubElement(entry, "SourceFilename", relativeToVRT="1").text = samples.path.name
-        _add(entry, "ImageOffset", samples.offset(index))
-        _add(entry, "PixelOffset", samples.dtype.itemsize)
-        _add(entry, "LineOffset", samples.offset(0, 1))
-        _add(entry, "ByteOrder", "LSB")
+        _describe_samples(entry, samples, index)
+    if mask is not None:
+        entry = SubElement(SubElement(root, "MaskBand"), "VRTRasterBand", dataType=_TYPES["uint8"])
+        _describe_samples(entry, mask, 0)
     return tostring(root, encoding="unicode")
+
+
+def _describe_samples(entry: Element, samples: PlainFile, index: int) -> None:
+    entry.set("subClass", "VRTRawRasterBand")
+    SubElement(entry, "SourceFilename", relativeToVRT="1").text = samples.path.name
+    _add(entry, "ImageOffset", samples.offset(index))
+    _add(entry, "PixelOffset", samples.dtype.itemsize)
+    _add(entry, "LineOffset", samples.offset(0, 1))
+    _add(entry, "ByteOrder", "LSB")
 
 
 def _describe_band(entry: Element, profile: CogProfile, band: Band) -> None:

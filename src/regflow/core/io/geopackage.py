@@ -167,12 +167,15 @@ def read_point_layer(path: Path, layer: str) -> tuple[dict[str, NDArray[Any]], N
     """Read what :func:`write_point_layer` wrote: columns by name, null as NaN, and ``(N, 2)`` coordinates.
 
     Raises:
-        sqlite3.Error: the file is no database or has no such layer.
+        sqlite3.Error: the file is no database, has no such layer, or one of something else than points.
     """
     with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as file:
         described = file.execute("SELECT name, type FROM pragma_table_info(?)", [layer]).fetchall()
         rows = file.execute(f"SELECT * FROM {_quoted(layer)} ORDER BY fid").fetchall()
     values = list(zip(*rows, strict=True)) or [()] * len(described)
+    size = _HEADER.size + _POINT.size
+    if not all(isinstance(blob, bytes) and len(blob) == size and blob[:2] == b"GP" for blob in values[1]):
+        raise sqlite3.DatabaseError(f"its layer {layer} holds something else than points")
     places = b"".join(blob[_HEADER.size :] for blob in values[1])
     xy = np.frombuffer(places, _POINTS)[["x", "y"]]
     columns = {

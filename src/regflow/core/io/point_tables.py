@@ -1,6 +1,7 @@
 """Points of the plane with whatever else a table says of them: CSV and GeoPackage."""
 
 import csv
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 
 from regflow.core.errors import InputError
 from regflow.core.files import whole
+
+log = logging.getLogger(__name__)
 
 ENDINGS = (".csv", ".tsv", ".gpkg")
 
@@ -91,10 +94,12 @@ def _without_coordinates(columns: Mapping[str, NDArray[Any]]) -> dict[str, NDArr
 
 def _read_text(path: Path) -> PointTable:
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not a text file; export the points as {' or '.join(ENDINGS)}") from error
-    rows = [row for row in csv.reader(lines, delimiter=_delimiter(path)) if row]
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            rows = [row for row in csv.reader(stream, delimiter=_delimiter(path)) if row]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(
+            f"{path}: not a table in text ({error}); export the points as {' or '.join(ENDINGS)}"
+        ) from error
     names = [name.strip().lower() for name in rows[0]] if rows else []
     if "x" not in names or "y" not in names:
         raise InputError(f"{path}: has no columns x and y in its first line; name them so")
@@ -120,12 +125,18 @@ def _read_layer(path: Path) -> PointTable:
     import pyogrio
     import shapely
 
+    unreadable = (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, shapely.errors.GEOSException)
     try:
+        layers = pyogrio.list_layers(str(path))[:, 0]
         meta, _, geometry, fields = pyogrio.raw.read(str(path))
-    except pyogrio.errors.DataSourceError as error:
+        shapes = [] if geometry is None else shapely.from_wkb(geometry)
+    except unreadable as error:
         raise InputError(f"{path}: this GeoPackage cannot be read: {error}") from error
-    shapes = shapely.from_wkb(geometry)
-    if not all(shape is not None and shape.geom_type == "Point" for shape in shapes):
+    if geometry is None:
+        raise InputError(f"{path}: its first layer has no geometry; give a layer of points")
+    if not all(shape is not None and shape.geom_type == "Point" and not shape.is_empty for shape in shapes):
         raise InputError(f"{path}: its first layer holds something else than points; give a layer of points")
+    if len(layers) > 1:
+        log.warning("%s: of its %d layers the first is read, %s", path, len(layers), layers[0])
     xy = np.array([[shape.x, shape.y] for shape in shapes], dtype=np.float64).reshape(-1, 2)
     return PointTable(dict(zip(meta["fields"], fields, strict=True)), xy, meta["crs"])

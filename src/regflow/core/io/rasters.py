@@ -4,12 +4,11 @@ Everything that rasterio opens is read: GeoTIFF, COG, JP2, VRT, netCDF sub-datas
 ``http(s)://``, ``s3://`` and ``zip://`` addresses.
 """
 
-import math
 import os
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,8 +16,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from regflow.core.addresses import public, resolved
 from regflow.core.errors import InputError
 from regflow.core.grid import Grid
+from regflow.core.io.raster_names import local_file, opened_name
+from regflow.core.io.sample_values import held_nodata
+from regflow.core.io.transparency import alpha_bands
 
 if TYPE_CHECKING:
     import rasterio
@@ -55,6 +58,9 @@ _REMOTE_REFUSALS = (
 """What GDAL says of an address, as a pattern, and what a user is told; the first that fits."""
 
 _HANDLES_PER_THREAD = 8
+_MOST_NAMED = 4
+_READ_AS = {"complex_int16": "complex64"}
+"""Types of samples that numpy lacks, and the type in which they are read."""
 
 
 @dataclass(frozen=True)
@@ -64,11 +70,12 @@ class Band:
     Attributes:
         number: 1 for the first.
         name: its description, None without one.
-        dtype: numpy's name of its type of samples.
-        nodata: the value that means "no measurement", None without one.
+        dtype: numpy's name of the type in which its samples are read.
+        nodata: the value that means "no measurement", None without one, or with one that the type
+            cannot hold, so that no sample has it.
         scale: physical value = ``scale`` x stored value + ``offset``.
         offset: see ``scale``.
-        color: GDAL's color interpretation, lower case: ``gray``, ``red``, ``alpha`` ...
+        color: GDAL's color interpretation, lower case: ``gray``, ``red``, ``nir``, ``alpha`` ...
     """
 
     number: int
@@ -82,10 +89,10 @@ class Band:
 
 @dataclass(frozen=True)
 class RasterHeader:
-    """What a raster file says about itself; no pixel is read.
+    """What a raster file says about itself.
 
     Attributes:
-        path: as it was given.
+        path: as it was given, without secrets (:mod:`regflow.core.addresses`).
         driver: GDAL's short name of the format.
         shape: ``(rows, columns)``.
         bands: in file order.
@@ -94,6 +101,7 @@ class RasterHeader:
         grid: for georeference ``affine``, else None; its CRS is None where the file names none.
         overviews: decimation factors of the first band's overviews.
         block_shape: ``(rows, columns)`` of the blocks in which the first band is stored.
+        notes: sentences on what was decided about the file, for whoever gave it.
     """
 
     path: str
@@ -105,6 +113,7 @@ class RasterHeader:
     grid: Grid | None
     overviews: tuple[int, ...]
     block_shape: tuple[int, int]
+    notes: tuple[str, ...] = ()
 
     @property
     def pixel_grid(self) -> Grid:
@@ -132,26 +141,32 @@ class RasterHeader:
 def read_raster_header(path: str | Path) -> RasterHeader:
     """Read what a raster file says about itself.
 
+    Of a band that is marked as alpha some samples are looked at: with those of a measurement it is
+    taken for one (:mod:`regflow.core.io.transparency`).
+
     Raises:
         InputError: the file does not exist, is no raster, holds sub-datasets instead of bands, or
             its georeference is degenerate.
     """
+    path = public(str(path))
     dataset = open_raster(path)
     if dataset.count == 0:
         names = ", ".join(dataset.subdatasets) or "none"
         raise InputError(f"{path}: holds no bands of its own; name one of its sub-datasets: {names}")
     georeference, crs = _georeference(dataset)
+    alphas = alpha_bands(dataset)
     shape = (dataset.height, dataset.width)
     return RasterHeader(
-        path=str(path),
+        path=path,
         driver=dataset.driver,
         shape=shape,
-        bands=tuple(_band(dataset, number) for number in dataset.indexes),
+        bands=tuple(_band(dataset, number, alphas) for number in dataset.indexes),
         georeference=georeference,
         crs=crs,
         grid=Grid(shape, _affine(dataset, str(path)), crs) if georeference == "affine" else None,
         overviews=tuple(dataset.overviews(1)),
         block_shape=tuple(dataset.block_shapes[0]),
+        notes=tuple(_notes(dataset, path, alphas)),
     )
 
 
@@ -165,11 +180,11 @@ def read_window(
         bands: numbers, 1 for the first.
         rows: start and stop within the file.
         cols: likewise.
-        nodata: overrides what the file declares; not-a-number is never valid.
+        nodata: overrides what the file declares; infinite values and not-a-number are never valid.
 
     Returns:
-        Values ``(C, h, w)`` in the bands' type, and which of them are measurements: not nodata, not
-        NaN, and not masked by the file's mask or alpha band.
+        Values ``(C, h, w)`` in the bands' type, and which of them are measurements: not nodata,
+        finite, and not masked by the file's mask or alpha band.
 
     Raises:
         InputError: the file cannot be decoded there: it is damaged or cut off.
@@ -178,14 +193,14 @@ def read_window(
     from rasterio.windows import Window
 
     window = Window.from_slices(rows, cols)
+    path = public(str(path))
     dataset = open_raster(path)
     try:
-        types = {dataset.dtypes[number - 1] for number in bands}
-        values = dataset.read(list(bands), window=window, out_dtype=np.result_type(*types))
+        values = _samples(dataset, bands, window)
         hidden = _masked(dataset, bands, window)
     except RasterioIOError as error:
         reason = str(error.__cause__ or error).rstrip(".")
-        remote = is_remote(str(path))
+        remote = is_remote(path)
         fault = "its server fell silent or it is damaged" if remote else "the file is damaged or incomplete"
         remedy = "run it again" if remote else "fetch it again"
         raise InputError(
@@ -195,10 +210,11 @@ def read_window(
     valid = valid.copy()
     for channel, number in enumerate(bands):
         declared = dataset.nodatavals[number - 1] if nodata == "file" else nodata
-        if declared is not None and not math.isnan(declared):
-            valid[channel] &= values[channel] != declared
+        held = held_nodata(declared, _dtype(dataset, number))
+        if held is not None:
+            valid[channel] &= values[channel] != held
     if np.issubdtype(values.dtype, np.inexact):
-        valid &= ~np.isnan(values)
+        valid &= np.isfinite(values)
     return values, valid
 
 
@@ -211,8 +227,8 @@ def open_raster(path: str | Path) -> "DatasetReader":
     Raises:
         InputError: the file does not exist or is no raster.
     """
-    name = str(path)
-    key = (os.getpid(), name, _stamp(name))
+    name = public(str(path))
+    key = (os.getpid(), name, stamp_of(name))
     handles: OrderedDict[Any, DatasetReader] = _local.__dict__.setdefault("handles", OrderedDict())
     if key in handles:
         handles.move_to_end(key)
@@ -245,9 +261,7 @@ def same_crs(one: str | None, other: str | None) -> bool:
 
 def is_remote(path: str) -> bool:
     """Tell whether GDAL fetches a raster over a network."""
-    return bool(
-        re.search(r"(https?|ftp|s3|gs|az|adls|oss|swift)://|/vsi(curl|s3|gs|az|adls|oss|swift)", path)
-    )
+    return _NETWORK.search(path) is not None
 
 
 def geotransform(grid: Grid) -> Any:
@@ -261,7 +275,8 @@ def geotransform(grid: Grid) -> Any:
 _local = threading.local()
 
 
-def _stamp(name: str) -> tuple[int, int, int] | None:
+def stamp_of(name: str) -> tuple[int, int, int] | None:
+    """Return what changes when a local file does; None for a file elsewhere."""
     try:
         status = Path(name).stat()
     except (OSError, ValueError):
@@ -275,13 +290,13 @@ def _open(name: str) -> "DatasetReader":
     rasterio = gdal()
     from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 
-    local = not any(sign in name for sign in ("://", "/vsi")) and name.count(":") < 2
-    if local and not Path(name).exists():
-        raise InputError(f"{name}: this file does not exist")
+    file = local_file(name)
+    if not name or (file is not None and not file.exists()):
+        raise InputError(f"{name or 'an empty name'}: this file does not exist")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            return rasterio.open(name, sharing=False)
+            return rasterio.open(opened_name(resolved(name)), sharing=False)
     except RasterioIOError as error:
         reason = str(error).rstrip(".")
         raise InputError(f"{name}: {_refusal(name, reason)}") from error
@@ -296,17 +311,50 @@ def _refusal(name: str, reason: str) -> str:
     return f"not a raster that GDAL reads, or cut off in its header ({reason})"
 
 
-def _band(dataset: "DatasetReader", number: int) -> Band:
+def _notes(dataset: "DatasetReader", path: str, alphas: Sequence[int]) -> Iterator[str]:
+    """Yield what a user should know of how a file is read."""
+    for number, color in enumerate(dataset.colorinterp, start=1):
+        if color.name == "alpha" and number not in alphas:
+            yield (
+                f"{path}: band {number} is marked as alpha but holds measurements; it is read as a band like "
+                f"the others (gdal_edit -colorinterp_{number} mends the file)"
+            )
+    others = dataset.subdatasets[1:] if dataset.driver == "GTiff" else dataset.subdatasets
+    if others and "GTIFF_DIR" not in path:
+        named = ", ".join(others[:_MOST_NAMED]) + (" ..." if len(others) > _MOST_NAMED else "")
+        yield (
+            f"{path}: holds {len(others)} more images than the first, which alone is read; they are named "
+            f"{named} and can be companions of it"
+        )
+
+
+def _band(dataset: "DatasetReader", number: int, alphas: Sequence[int]) -> Band:
     at = number - 1
+    color = dataset.colorinterp[at].name
     return Band(
         number=number,
         name=dataset.descriptions[at] or None,
-        dtype=str(dataset.dtypes[at]),
-        nodata=dataset.nodatavals[at],
+        dtype=_dtype(dataset, number),
+        nodata=held_nodata(dataset.nodatavals[at], _dtype(dataset, number)),
         scale=float(dataset.scales[at]),
         offset=float(dataset.offsets[at]),
-        color=dataset.colorinterp[at].name,
+        color="undefined" if color == "alpha" and number not in alphas else color,
     )
+
+
+def _samples(dataset: "DatasetReader", bands: Sequence[int], window: Any) -> NDArray[Any]:
+    """Read bands in a type that holds them all; rasterio itself reads those of one type only at once."""
+    types = sorted({_dtype(dataset, number) for number in bands})
+    wanted = np.result_type(*types)
+    if len(types) == 1:
+        return np.asarray(dataset.read(list(bands), window=window, out_dtype=wanted))
+    return np.stack([dataset.read(number, window=window).astype(wanted) for number in bands])
+
+
+def _dtype(dataset: "DatasetReader", number: int) -> str:
+    """Return numpy's name of the type in which a band's samples are read."""
+    name = str(dataset.dtypes[number - 1])
+    return _READ_AS.get(name, name)
 
 
 def _georeference(dataset: "DatasetReader") -> tuple[Georeference, str | None]:
@@ -337,11 +385,11 @@ def _affine(dataset: "DatasetReader", path: str) -> NDArray[np.float64]:
 
 def _masked(dataset: "DatasetReader", bands: Sequence[int], window: Any) -> NDArray[np.bool_] | None:
     """Return where the file's own mask or alpha band hides pixels, ``(h, w)``; None without one."""
-    from rasterio.enums import ColorInterp, MaskFlags
+    from rasterio.enums import MaskFlags
 
     flags = dataset.mask_flag_enums[bands[0] - 1]
-    alphas = [n for n, color in enumerate(dataset.colorinterp, start=1) if color == ColorInterp.alpha]
-    if MaskFlags.per_dataset in flags and not alphas:
+    alphas = alpha_bands(dataset)
+    if MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags:
         return np.asarray(dataset.read_masks(bands[0], window=window) == 0)
     if alphas and set(alphas).isdisjoint(bands):
         return np.asarray(dataset.read(alphas[0], window=window) == 0)

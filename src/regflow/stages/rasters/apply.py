@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from regflow.core.gate import Verdict
 from regflow.stages.outcome import Outcome, conclude, done, timed
+from regflow.stages.rasters.ingest import scene_of
 from regflow.stages.rasters.warping import Source, warp_raster
 
 if TYPE_CHECKING:
@@ -76,7 +77,8 @@ def apply(
 def sources(manifest: Mapping[str, Any], moving: "SceneView") -> dict[str, Source]:
     """Return what is to be warped of a moving scene, by the products' names."""
     paths = manifest["paths"]
-    found = {"warped": Source(paths["image"], nodata=moving.nodata)}
+    scaling = scene_of(manifest).scaling
+    found = {"warped": Source(paths["image"], nodata=moving.nodata, scaling=scaling)}
     if "mask" in paths:
         found["mask"] = Source(paths["mask"], classes=True)
     for group in ("companions", "classes"):

@@ -1,20 +1,25 @@
 """The scenes that change detection compares: which bands of which files, and how they lie."""
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from regflow.core.addresses import public
 from regflow.core.errors import InputError
 from regflow.core.files import read_json
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.io.rasters import Nodata, RasterHeader, read_raster_header, same_crs
+from regflow.core.io.sample_values import with_scaling
 from regflow.core.scene import decimate, open_view, scene_view
 from regflow.core.units import meters_per_pixel
 from regflow.methods.detect.scene_pair import ScenePair
 from regflow.stages.rasters.ingest import read_manifest, scene_of
 from regflow.stages.rasters.views import excluded_values
+
+log = logging.getLogger(__name__)
 
 WARPED_FILE = "warped.tif"
 MASK_FILE = "mask.tif"
@@ -36,6 +41,7 @@ class DatedScene:
         nodata: overrides what the file declares.
         mask: a quality mask on the same pixels; None without one.
         mask_values: its values that exclude a pixel.
+        scaling: scale and offset of each band as a catalog states them, for files that declare none.
     """
 
     path: str
@@ -44,6 +50,11 @@ class DatedScene:
     nodata: Nodata = "file"
     mask: str | None = None
     mask_values: tuple[float, ...] = ()
+    scaling: tuple[tuple[float, float], ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", public(self.path))
+        object.__setattr__(self, "mask", self.mask and public(self.mask))
 
 
 def open_pair(
@@ -56,14 +67,16 @@ def open_pair(
     Args:
         before: the first date.
         after: the second date.
-        bands: of both; None takes all where both have as many, else those of the same name.
+        bands: of both; None takes those of the same name, else all where both have as many.
         margin: pixels around invalid ones that are left out.
 
     Raises:
         InputError: the scenes do not lie on one another.
         NoCommonBandsError: they have no bands in common.
     """
-    headers = [read_raster_header(scene.path) for scene in (before, after)]
+    headers = [with_scaling(read_raster_header(scene.path), scene.scaling) for scene in (before, after)]
+    for note in (note for header in headers for note in header.notes):
+        log.warning("%s", note)
     chosen = (bands, bands) if bands is not None else _common(*headers)
     first, second = (
         _open(scene, header, own) for scene, header, own in zip((before, after), headers, chosen, strict=True)
@@ -76,7 +89,8 @@ def fixed_scene(manifest: str | Path) -> DatedScene:
     content = read_manifest(manifest)
     scene = scene_of(content)
     values = excluded_values(scene.quality, scene.mask)
-    return DatedScene(scene.image, content["name"], scene.date, scene.nodata, scene.mask, values)
+    name, date = content["name"], scene.date
+    return DatedScene(scene.image, name, date, scene.nodata, scene.mask, values, scene.scaling)
 
 
 def warped_scene(manifest: str | Path, folder: str | Path) -> DatedScene:
@@ -140,15 +154,19 @@ def _on_the_same_pixels(
 def _common(
     first: RasterHeader, second: RasterHeader
 ) -> tuple[list[int | str] | None, list[int | str] | None]:
-    """Return the bands to compare, all where both files have as many."""
-    counts = [sum(band.color != "alpha" for band in header.bands) for header in (first, second)]
+    """Return the bands to compare: those of one name, else all where both files have as many."""
+    plain = [[band for band in header.bands if band.color != "alpha"] for header in (first, second)]
+    names = [[(band.name or "").casefold() for band in bands] for bands in plain]
+    shared = [name for name in names[0] if names[0].count(name) == names[1].count(name) == 1 and name]
+    if shared:
+        left_out = sorted({*names[0]} ^ {*names[1]} - {""})
+        if left_out:
+            log.warning("compared are the bands of one name; only one scene has %s", ", ".join(left_out))
+        return list(shared), list(shared)
+    counts = [len(bands) for bands in plain]
     if counts[0] == counts[1]:
         return None, None
-    names = [[band.name for band in header.bands if band.name] for header in (first, second)]
-    shared: list[int | str] = [name for name in names[0] if name in names[1]]
-    if not shared:
-        raise NoCommonBandsError(
-            f"{first.path} has {counts[0]} bands and {second.path} {counts[1]}, and no names in common; name "
-            "the bands to compare (bands: [...] or --bands)"
-        )
-    return shared, shared
+    raise NoCommonBandsError(
+        f"{first.path} has {counts[0]} bands and {second.path} {counts[1]}, and no names in common; name "
+        "the bands to compare (bands: [...] or --bands)"
+    )

@@ -25,8 +25,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "type": ["array", "null"],
         "items": {"type": ["integer", "string"]},
         "minItems": 1,
-        "description": "bands to compare, by number or name; null takes all, or those of the same name "
-        "where the scenes have different bands",
+        "description": "bands to compare, by number or name; null takes those of the same name, or all "
+        "where the scenes have as many and no names in common",
         "default": None,
     },
     "pixels": {

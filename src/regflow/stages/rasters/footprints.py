@@ -67,10 +67,18 @@ def _outline_in(fixed: RasterHeader, moving: RasterHeader) -> Points:
     from regflow.core.reprojection import Reprojection
 
     points = _ground(moving, _border(moving.shape))
-    if fixed.crs is not None and moving.crs is not None and not same_crs(fixed.crs, moving.crs):
-        middle = _ground(fixed, np.array([[(fixed.shape[1] - 1) / 2, (fixed.shape[0] - 1) / 2]]))[0]
+    if fixed.crs is None or moving.crs is None:
+        return _to_pixels(fixed, points)
+    middle, other = (
+        _ground(header, np.array([[(header.shape[1] - 1) / 2, (header.shape[0] - 1) / 2]]))[0]
+        for header in (fixed, moving)
+    )
+    if not same_crs(fixed.crs, moving.crs):
         longitude = float(middle[0]) if _is_geographic(fixed.crs) else None
         points = Reprojection(moving.crs, fixed.crs, longitude).apply(points)
+    elif _is_geographic(fixed.crs) and np.isfinite(other[0] - middle[0]):
+        # One may count its longitudes from 0 to 360, the other from -180 to 180.
+        points[:, 0] += 360.0 * round(float(middle[0] - other[0]) / 360)
     return _to_pixels(fixed, points)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,11 @@ from regflow.core.errors import InputError
 from regflow.core.files import sha256, write_json
 from regflow.core.image import Image
 from regflow.core.io.completeness import missing_bytes
-from regflow.core.io.rasters import RasterHeader, read_raster_header
+from regflow.core.io.raster_names import local_file
+from regflow.core.io.rasters import RasterHeader, read_raster_header, read_window
+from regflow.core.io.sample_values import refuse_complex
 from regflow.core.scene import open_view, read_block
-from regflow.raster_samples import Quality, RasterSample, Reference, Scene, local_file
+from regflow.raster_samples import Quality, RasterSample, Reference, Scene
 from regflow.stages.findings import Progress, problems_of, read_done, told
 from regflow.stages.rasters.footprints import misplacement
 from regflow.stages.rasters.views import working_view
@@ -21,6 +24,8 @@ Subject = RasterSample | Reference
 LOOKS = 8
 """Windows along each side at which a scene is looked into first."""
 LOOK_PIXELS = 64
+CORNER_PIXELS = 16
+"""Side of the corners that are looked at for zeros that mean nothing."""
 STRIP_PIXELS = 1 << 22
 """Pixels read at once when a scene has to be looked through as a whole."""
 STORED_WHOLE = ("GTiff", "COG", "VRT", "JP2OpenJPEG", "JP2ECW", "JP2KAK", "JP2MrSID")
@@ -83,7 +88,8 @@ def scene_of(manifest: Mapping[str, Any]) -> Scene:
     """Return how the scene of a manifest is to be read."""
     content = manifest["scene"]
     quality = Quality(*(tuple(content["quality"][name]) for name in ("values", "bits")))
-    return Scene(**{**content, "bands": tuple(content["bands"]), "quality": quality})
+    scaling = tuple((scale, offset) for scale, offset in content["scaling"])
+    return Scene(**{**content, "bands": tuple(content["bands"]), "quality": quality, "scaling": scaling})
 
 
 def check(config: Mapping[str, Any], *, threads: int = 1, progress: Progress | None = None) -> list[str]:
@@ -160,6 +166,7 @@ def _examine_scene(found: Findings, subject: Subject) -> None:
     if scene.mask is not None:
         _refuse_incomplete(scene.mask, read_raster_header(scene.mask))
     _refuse_blank(scene, open_view(view))
+    found.warnings += [*header.notes, *_zero_border(scene, header)]
     if fixed is not None:
         sentence, warning = misplacement(fixed, header)
         found.problems += [sentence] if sentence else []
@@ -169,6 +176,8 @@ def _examine_scene(found: Findings, subject: Subject) -> None:
 def _examine_companion(found: Findings, subject: Subject, path: str) -> None:
     """A raster that follows the transform: whole, and tied to the ground as its scene is."""
     header = read_raster_header(path)
+    refuse_complex(header)
+    found.warnings += header.notes
     _refuse_incomplete(path, header)
     own = found.header
     if own is None or isinstance(subject, Reference) or path == subject.truth:
@@ -220,6 +229,26 @@ def _refuse_blank(scene: Scene, image: Image) -> None:
         f"{scene.image}: its mask {scene.mask} leaves no pixel (all clouds or nodata); give another scene, "
         "or correct the mask's values"
     )
+
+
+def _zero_border(scene: Scene, header: RasterHeader) -> Iterator[str]:
+    """Say that 0 looks like nodata: a whole corner holds nothing else, and no value is declared."""
+    plain = [band.number for band in header.bands if band.color != "alpha"]
+    undeclared = scene.nodata == "file" and all(band.nodata is None for band in header.bands)
+    if not undeclared or scene.mask is not None:
+        return
+    sides = [min(CORNER_PIXELS, size) for size in header.shape]
+    ends = [
+        (slice(0, side), slice(size - side, size)) for side, size in zip(sides, header.shape, strict=True)
+    ]
+    for rows, cols in product(*ends):
+        values, valid = read_window(scene.image, plain, rows, cols)
+        if valid.all() and not values.any():
+            yield (
+                f"{scene.image}: declares no nodata, but a corner of it is all 0, which looks like nodata; "
+                "if it is, say so: nodata 0"
+            )
+            return
 
 
 def _looks(image: Image) -> Iterator[tuple[slice, slice]]:

@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -306,7 +307,19 @@ def align(
             {"threads": threads, "seed": seed, "log": None},
             examine,
         )
-        return _kept(start, found, examine)
+        return _told_of_mirrors(_kept(start, found, examine), *pair, seed)
+
+
+def _told_of_mirrors(found: Climb, fixed: Image, moving: Image, seed: int) -> Climb:
+    """Say so where nothing was found because the moving picture is a mirror image, as of a turned section."""
+    from regflow.methods.initialize.features.matching import seems_mirrored
+
+    if found.verdict.status != "fail" or not without_georeference(fixed):
+        return found
+    if not seems_mirrored(fixed, moving, seed):
+        return found
+    told = "the moving image seems to be a mirror image of the fixed one; turn it left for right first"
+    return replace(found, verdict=replace(found.verdict, reason=f"{told} ({found.verdict.reason})"))
 
 
 def _kept(start: Affine, found: Climb, examine: Examiner) -> Climb:

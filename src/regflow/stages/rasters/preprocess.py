@@ -6,6 +6,7 @@ which representation. Windows of it are made when they are read; only a small ov
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,8 @@ def prepare(
     fixed_grid = None if reference is None else reference[0].view.grid
     with timed(steps, "view") as record:
         relief = {"height": settings["height"], "dem": settings["dem"]}
-        view = working_view(scene, found, settings["weights"], fixed_grid, **relief)
+        matched = scene if reference is None else _of_the_fixed_name(scene, found, reference[0].view)
+        view = working_view(matched, found, settings["weights"], fixed_grid, **relief)
         working = _resolutions(view, settings, reference)
         record.update(spacing=working.spacing, coarse_spacing=working.coarse_spacing)
     with timed(steps, "overview", representation=working.representation) as record:
@@ -86,6 +88,14 @@ def preprocess(
         return done(Verdict("pass", "the working scene was made"), steps)
 
     return conclude("preprocess", sample, output, [] if reference is None else [reference], work)
+
+
+def _of_the_fixed_name(scene: Scene, header: RasterHeader, fixed: SceneView) -> Scene:
+    """Return a moving scene with the fixed scene's band, where it names none and has one of that name."""
+    names = [(band.name or "").casefold() for band in header.bands]
+    if scene.bands or fixed.name is None or names.count(fixed.name.casefold()) != 1:
+        return scene
+    return replace(scene, bands=(fixed.name,))
 
 
 def _resolutions(

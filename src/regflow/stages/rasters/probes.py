@@ -81,9 +81,10 @@ class Probes:
 
         low, high = overlap(fixed.grid, moving.grid, initial)
         counts = np.clip((high - low + 1) / SIDE_PX, 1, ALONG).astype(int)
+        size = np.minimum(SIDE_PX, high - low + 1).astype(np.int64)
         axes = [low[k] + (np.arange(counts[k]) + 0.5) * (high - low + 1)[k] / counts[k] for k in (0, 1)]
         middles = np.stack(np.meshgrid(*axes), axis=-1).reshape(-1, 2)
-        found = [_read(fixed, moving, initial, middle) for middle in middles]
+        found = [_read(fixed, moving, initial, middle, size) for middle in middles]
         whole = [probe for probe in found if probe is not None]
         shown = [probe for probe in map(_without_surroundings, whole) if probe is not None]
         kept = shown or whole
@@ -135,8 +136,10 @@ class Probes:
         return np.concatenate(ones), np.concatenate(others)
 
 
-def _read(fixed: Image, moving: Image, initial: Transform, middle: NDArray[Any]) -> Probe | None:
-    size = np.minimum(SIDE_PX, fixed.grid.size)
+def _read(
+    fixed: Image, moving: Image, initial: Transform, middle: NDArray[Any], size: NDArray[np.int64]
+) -> Probe | None:
+    """Read the window of so many pixels around a place; None where one of the scenes has too little there."""
     corner = np.clip(np.round(middle - size / 2), 0, np.array(fixed.grid.size) - size).astype(np.int64)
     rows, cols = _slices(corner, corner + size)
     here = read_block(fixed, rows, cols)
@@ -147,7 +150,8 @@ def _read(fixed: Image, moving: Image, initial: Transform, middle: NDArray[Any])
     first = np.floor(there.min(axis=0)).astype(np.int64) - SLACK_PX
     last = np.ceil(there.max(axis=0)).astype(np.int64) + SLACK_PX
     block = read_block(moving, *_slices(first, last + 1))
-    if block.valid.mean() < LEAST_VALID / 4:
+    # Of a scene smaller than the slack, no more can be valid than there is.
+    if block.valid.sum() < LEAST_VALID / 4 * min(block.valid.size, int(np.prod(moving.grid.shape))):
         return None
     held = Image(block.values, Grid(block.valid.shape, np.eye(3)), block.valid)
     return Probe(here, rows, cols, held, (int(first[1]), int(first[0])))

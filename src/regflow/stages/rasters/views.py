@@ -8,6 +8,7 @@ import numpy as np
 from regflow.core.errors import InputError
 from regflow.core.grid import Grid
 from regflow.core.io.rasters import RasterHeader, read_raster_header
+from regflow.core.io.sample_values import with_scaling
 from regflow.core.scene import SceneView, scene_view
 from regflow.raster_samples import Quality, Scene
 
@@ -35,6 +36,7 @@ def working_view(
         InputError: the bands, weights or mask do not fit the file, or its coordinates the fixed
             scene's.
     """
+    header = with_scaling(header, scene.scaling)
     bands = scene.bands or (header.bands[0].number,)
     view = scene_view(
         header,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from regflow.core.errors import InputError
+from regflow.core.addresses import public
 from regflow.core.files import sha256
 from regflow.core.grid import Grid
 from regflow.core.transform import Transform, compose
@@ -39,8 +39,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "nodata": {
         "type": ["number", "null"],
-        "description": "value where the moving scene has no pixel, of files that declare none; null takes 0 "
-        "for integers (the type's largest for classes), not-a-number for floats",
+        "description": "value where the moving scene has no pixel, of files that declare none; null takes "
+        "not-a-number for floats, and an internal mask for integers, all of whose values may be in use",
         "default": None,
     },
     "compression": {
@@ -65,11 +65,16 @@ class Source:
         path: the file.
         classes: whether its values are classes, which are never blended.
         nodata: see :data:`~regflow.core.io.rasters.Nodata`.
+        scaling: scale and offset of each band as a catalog states them, for files that declare none.
     """
 
     path: str
     classes: bool = False
     nodata: "Nodata" = "file"
+    scaling: tuple[tuple[float, float], ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", public(self.path))
 
 
 def warp_raster(
@@ -105,10 +110,11 @@ def warp_raster(
     from regflow.core.chunks import blocks, over_blocks
     from regflow.core.io.cog import CogWriter
     from regflow.core.io.rasters import read_raster_header
+    from regflow.core.io.sample_values import with_scaling
     from regflow.core.warp import source_samples_per_pixel
 
     chosen = {**{key: schema["default"] for key, schema in OPTIONS.items()}, **settings}
-    header = read_raster_header(source.path)
+    header = with_scaling(read_raster_header(source.path), source.scaling)
     job = _job(source, header, fixed, moving, refined, chosen)
     profile = _profile(source, header, job, chosen["compression"], tags or {})
     spans = max(source_samples_per_pixel(_mapped(job)))
@@ -121,9 +127,9 @@ def warp_raster(
         results = over_blocks(
             partial(_warp, job), windows, workers, describe=Path(output).stem, item_bytes=size
         )
-        for (rows, cols), (values, count) in zip(windows, results, strict=True):
-            cog.write(values, rows, cols)
-            valid += count
+        for (rows, cols), (values, known) in zip(windows, results, strict=True):
+            cog.write(values, rows, cols, known)
+            valid += int(known.sum())
     pixels = int(np.prod(job.target.shape))
     return {"megapixels": pixels * len(job.bands) / 1e6, "valid_percent": 100.0 * valid / pixels}
 
@@ -170,7 +176,7 @@ class _Job:
         resampling: kernel.
         nodata: of the source.
         fill: value where the source has no pixel.
-        declare: whether that value is the product's nodata.
+        declared: that value where it is the product's nodata; else alpha or a mask tells.
     """
 
     path: str
@@ -186,7 +192,7 @@ class _Job:
     resampling: str
     nodata: "Nodata"
     fill: float
-    declare: bool
+    declared: float | None
 
 
 def _job(
@@ -198,21 +204,19 @@ def _job(
     settings: Mapping[str, Any],
 ) -> _Job:
     from regflow.core.io.raster_transforms import TRANSFORM_FILE
+    from regflow.core.io.sample_values import refuse_complex
     from regflow.core.warp import PixelMap
 
+    refuse_complex(header)
     bands = header.bands
     dtype = np.result_type(*(band.dtype for band in bands))
-    if np.issubdtype(dtype, np.complexfloating):
-        raise InputError(
-            f"{source.path}: its samples are complex numbers, which cannot be resampled; give their magnitude"
-        )
     grid, change = _reached(moving, header)
     target = product_grid(fixed, grid, change, settings["resolution"])
     digest = sha256(Path(refined) / TRANSFORM_FILE)
     correction = _correction(str(refined), digest)
     alpha = next((band.number for band in bands if band.color == "alpha"), None)
     classes = source.classes or any(band.color == "palette" for band in bands)
-    fill = _fill(source, bands, dtype, settings["nodata"], classes)
+    declared = None if alpha else product_nodata(source, bands, dtype, settings["nodata"])
     return _Job(
         path=source.path,
         bands=tuple(band.number for band in bands),
@@ -226,8 +230,8 @@ def _job(
         step=PixelMap.between(target, grid, compose(correction, *change)).step,
         resampling="nearest" if classes else settings["resampling"],
         nodata=source.nodata,
-        fill=0.0 if alpha else fill,
-        declare=alpha is None,
+        fill=0.0 if declared is None else declared,
+        declared=declared,
     )
 
 
@@ -242,8 +246,9 @@ def _profile(
         job.target,
         tuple(header.bands[number - 1] for number in job.bands),
         dtype=job.dtype,
-        nodata=job.fill if job.declare else None,
+        nodata=job.declared,
         classes=source.classes,
+        masked=job.alpha is None and job.declared is None,
         compression=compression,
     )
     return replace(profile, tags={**profile.tags, **tags})
@@ -256,33 +261,41 @@ def _reached(moving: "SceneView", header: "RasterHeader") -> tuple[Grid, tuple[T
 
     own = read_raster_header(moving.path)
     if own.georeference != "none" and moving.grid != own.pixel_grid:
-        return source_of(header, moving.grid.crs, height=moving.height, dem=moving.dem)
+        longitude = float(moving.grid.center[0])
+        return source_of(header, moving.grid.crs, longitude=longitude, height=moving.height, dem=moving.dem)
     # In pixel space, files of one acquisition show the same extent.
     down, across = (a / b for a, b in zip(moving.grid.shape, header.shape, strict=True))
     place = np.array([[across, 0, (across - 1) / 2], [0, down, (down - 1) / 2], [0, 0, 1]])
     return Grid(header.shape, moving.grid.affine @ place, moving.grid.crs), ()
 
 
-def _fill(
-    source: Source, bands: tuple["Band", ...], dtype: np.dtype[Any], wanted: float | None, classes: bool
-) -> float:
-    declared = [band.nodata for band in bands if band.nodata is not None]
-    if isinstance(source.nodata, float):
-        return source.nodata
-    if declared and source.nodata == "file":
-        return float(declared[0])
+def product_nodata(
+    source: Source, bands: tuple["Band", ...], dtype: np.dtype[Any], wanted: float | None
+) -> float | None:
+    """Return the value that means "no measurement" in a product; None where no value can be spared.
+
+    Args:
+        source: of the product.
+        bands: of the source.
+        dtype: of the product.
+        wanted: the configuration's, for sources that declare none.
+
+    Raises:
+        InputError: a value that was asked for does not fit the type of samples.
+    """
+    from regflow.core.io.sample_values import refuse_unheld
+
+    floats = np.issubdtype(dtype, np.floating)
+    if source.nodata is not None and source.nodata != "file":
+        return refuse_unheld(source.path, source.nodata, [dtype.name], "give a value of their type, or none")
+    declared = {band.nodata for band in bands}
+    if source.nodata == "file" and declared != {None}:
+        if floats and len(declared) > 1:
+            return float("nan")
+        return next(band.nodata for band in bands if band.nodata is not None)
     if wanted is not None:
-        if not np.issubdtype(dtype, np.floating) and wanted != np.clip(
-            wanted, np.iinfo(dtype).min, np.iinfo(dtype).max
-        ):
-            raise InputError(
-                f"{source.path}: its samples are {dtype}, which cannot hold the nodata value {wanted:g} of "
-                "'apply'; choose another"
-            )
-        return float(wanted)
-    if np.issubdtype(dtype, np.floating):
-        return float("nan")
-    return float(np.iinfo(dtype).max) if classes else 0.0
+        return refuse_unheld(source.path, wanted, [dtype.name], "choose another in 'apply'")
+    return float("nan") if floats else None
 
 
 def _nested(factor: float) -> float:
@@ -311,19 +324,20 @@ def _mapped(job: _Job) -> "PixelMap":
     return PixelMap(job.target, job.source, compose(correction, *job.change), job.step)
 
 
-def _warp(job: _Job, window: tuple[slice, slice]) -> tuple[NDArray[Any], int]:
-    """Compute a window of all bands; also return how many pixels of the first are valid."""
+def _warp(job: _Job, window: tuple[slice, slice]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Compute a window of all bands; also return which pixels of the first are valid."""
     result = np.empty(
         (len(job.bands), *(part.stop - part.start for part in window)), dtype=np.dtype(job.dtype)
     )
     plain = [number for number in job.bands if number != job.alpha]
-    count = 0
+    known: NDArray[np.bool_] | None = None
     for numbers, resampling in ((plain, job.resampling), ([job.alpha], "nearest")):
         if numbers and numbers[0] is not None:
             values, valid = _warp_bands(job, window, numbers, resampling)
             result[[job.bands.index(number) for number in numbers]] = values
-            count = count or int(valid[0].sum())
-    return result, count
+            known = valid[0] if known is None else known
+    assert known is not None
+    return result, known
 
 
 def _warp_bands(
@@ -337,5 +351,5 @@ def _warp_bands(
         return values.astype(job.dtype, copy=False), valid
 
     # Nearest pixels never come near a value that is not there already.
-    avoid = job.fill if job.declare and resampling != "nearest" else None
+    avoid = None if resampling == "nearest" else job.declared
     return warp_window(read, _mapped(job), *window, resampling=resampling, nodata=(avoid,), fill=(job.fill,))

@@ -5,12 +5,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from regflow.core.errors import RegistrationError
 from regflow.core.image import Image
 from regflow.methods.initialize.structure import eroded
 
 TILES = 8
 """Tiles along the longer side that each give their share of the keypoints."""
 TAIL_PERCENT = 0.5
+LEAST_SIDE = 16
+"""Pixels along a picture's shorter side: the detectors' pyramids and descriptors need some."""
 MARGIN = 8
 """Pixels from what is not valid in which no keypoint is taken: the mask's outline is no landmark."""
 
@@ -34,8 +37,17 @@ class Keypoints:
 
 
 def eight_bit(image: Image, *, inverted: bool = False) -> NDArray[np.uint8]:
-    """Return a picture's valid values from 0 to 255 between their outer half percents."""
+    """Return a picture's valid values from 0 to 255 between their outer half percents.
+
+    Raises:
+        RegistrationError: it is too small for keypoints, or has no valid pixel.
+    """
     assert image.mask is not None
+    if min(image.channel.shape) < LEAST_SIDE or not image.mask.any():
+        rows, columns = image.channel.shape
+        raise RegistrationError(
+            f"{columns} x {rows} pixels, {int(image.mask.sum())} of them valid, are too few for keypoints"
+        )
     low, high = np.percentile(image.channel[image.mask], [TAIL_PERCENT, 100 - TAIL_PERCENT])
     scaled = np.clip((image.channel - low) * (255 / max(float(high - low), 1e-12)), 0, 255)
     return np.asarray(np.rint(255 - scaled if inverted else scaled), np.uint8)

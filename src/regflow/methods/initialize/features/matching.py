@@ -72,6 +72,31 @@ def match_features(
     return transform_of(matrix, fixed.grid.center)
 
 
+def seems_mirrored(fixed: Image, moving: Image, seed: int) -> bool:
+    """Tell whether the mirror image of the moving picture shows surely what the fixed one does.
+
+    Args:
+        fixed: 2-D, without a georeference.
+        moving: likewise; a section that was turned over on its slide, say.
+        seed: of the random choices.
+    """
+    from regflow.methods.initialize import METHODS
+
+    options = {**METHODS["sift"].complete({}), "seed": seed, "model": "similarity"}
+    mask = None if moving.mask is None else moving.mask[:, ::-1]
+    flipped = Image(moving.data[..., ::-1], moving.grid, mask)
+    try:
+        first, second = picture(fixed, "fixed"), picture(flipped, "moving")
+        pair = pixel_pair(first, second, np.eye(3), options["across"])
+        sides = (pair.fixed, pair.moving)
+        known, others = (detectors.sift(image, options["count"], False) for image in sides)
+    except RegistrationError:
+        # Without keypoints nothing can be said.
+        return False
+    fit = _fit(known, others, options, None)
+    return fit is not None and bool(fit.inliers.sum() >= options["sure_inliers"])
+
+
 def pairs(fixed: Keypoints, moving: Keypoints, ratio: float) -> NDArray[np.intp]:
     """Return matches ``(M, 2)`` of keypoints that are each other's nearest.
 

@@ -1,0 +1,133 @@
+"""Addresses of files on servers, without their secrets: what is written has none, what opens them has all.
+
+A signed URL carries its signature in the query (``?X-Amz-Signature=...``, ``?sig=...``), others carry a
+password before the host. :func:`public` takes both out and keeps them in this process's memory;
+:func:`resolved` puts them back where a file is opened, and :func:`redacted` cleans texts.
+"""
+
+import atexit
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import parse_qsl, unquote
+
+ENVIRONMENT = "REGFLOW_ADDRESSES"
+"""Environment variable with the file in which a process leaves its addresses to those it starts."""
+
+_SCHEMES = r"(?:https?|ftps?|s3|gs|az|adls|abfss?|oss|swift)://"
+_USER = r"(?P<user>[^\s/?#@\"'<>]+@)?"
+_END = r"\"'<>{}!|"
+_ADDRESS = re.compile(
+    rf"(?P<scheme>{_SCHEMES}){_USER}(?P<place>[^?{_END}]*)(?P<query>\?[^{_END}]*?)?"
+    rf"(?P<rest>(?<=[^/]):[^:/?&=]+)?(?=[{_END}]|$)",
+    re.IGNORECASE,
+)
+"""In what GDAL opens: ``rest`` is a sub-dataset's name, and a path inside an archive follows ``!``."""
+_IN_TEXT = re.compile(
+    rf"(?P<scheme>{_SCHEMES}){_USER}(?P<place>[^\s?{_END}]*)(?P<query>\?[^\s{_END}]*?)?"
+    rf"(?=[:;,.)\]]*(?:[\s{_END}]|$))",
+    re.IGNORECASE,
+)
+_CURL_OPTIONS = re.compile(r"/vsicurl\?(?P<options>[^\s\"'<>]*)", re.IGNORECASE)
+"""GDAL's other spelling: the URL itself is an option among others."""
+_ARCHIVE = re.compile(r"/vsi(zip|tar|gzip|7z|rar)/", re.IGNORECASE)
+_SIGNATURE = re.compile(
+    r"x-(amz|goog|ms)-.*|awsaccesskeyid|googleaccessid|signature|expires|key-pair-id|policy"
+    r"|sig|sv|se|st|sr|ss|srt|sp|spr|sip|skoid|sktid|skt|ske|sks|skv|sdd|scid|ses|rsc[cdelt]"
+    r"|(access_?|auth_?|id_?|session_?)?token|api_?key|password|passwd|pwd|secret",
+    re.IGNORECASE,
+)
+"""Parameters that say who asks (S3, Google's storage and CloudFront; Azure; others); all other ones say
+what is asked for."""
+_DIGITS = 8
+
+_kept: dict[str, str] = {}
+
+
+def public(address: str) -> str:
+    """Return an address as it may be written, without query and password; they are kept to open it.
+
+    Where the query also tells one file from another, a short digest of that part follows ``#``; a
+    fresh signature of the same file leads to the same address.
+    """
+    clean = _without_secrets(address)
+    if clean != address:
+        _kept[clean] = address
+    return clean
+
+
+def resolved(address: str) -> str:
+    """Return what to open for an address that :func:`public` returned, here or in a parent process."""
+    if address not in _kept and (file := os.environ.get(ENVIRONMENT)):
+        _take_over(Path(file))
+    return _kept.get(address, address)
+
+
+def redacted(text: str) -> str:
+    """Return a text with the queries and passwords taken out of all addresses in it."""
+    if "://" not in text and "%3a" not in text.lower():
+        return text
+    shorter = _CURL_OPTIONS.sub("/vsicurl?...", text)
+    return _IN_TEXT.sub(lambda found: found["scheme"] + found["place"], shorter)
+
+
+def kept() -> dict[str, str]:
+    """Return the addresses with secrets by their public forms, for a worker elsewhere."""
+    return dict(_kept)
+
+
+def keep(addresses: Mapping[str, str]) -> None:
+    """Take over what :func:`kept` returned in another process."""
+    _kept.update(addresses)
+
+
+def hand_down_addresses() -> None:
+    """Leave the addresses to processes started from here, in a file that only this user can read.
+
+    It is removed when this process ends.
+    """
+    if not _kept:
+        return
+    handle, name = tempfile.mkstemp(prefix="regflow-", suffix=".json")
+    with os.fdopen(handle, "w", encoding="utf-8") as stream:
+        json.dump(_kept, stream)
+    atexit.register(Path(name).unlink, missing_ok=True)
+    os.environ[ENVIRONMENT] = name
+
+
+def _take_over(file: Path) -> None:
+    try:
+        keep(json.loads(file.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        # The process that left it has ended.
+        return
+
+
+def _without_secrets(address: str) -> str:
+    options = _CURL_OPTIONS.fullmatch(address)
+    if options is not None:
+        given = dict(parse_qsl(options["options"]))
+        return f"/vsicurl/{_without_secrets(given['url'])}" if "url" in given else address
+    if not re.search(_SCHEMES, address, re.IGNORECASE):
+        return address
+    inside = _ARCHIVE.search(address) is not None
+
+    def cleaned(found: re.Match[str]) -> str:
+        return found["scheme"] + found["place"] + _told_apart(found["query"], inside) + (found["rest"] or "")
+
+    return _ADDRESS.sub(cleaned, address)
+
+
+def _told_apart(query: str | None, inside: bool) -> str:
+    """Return a digest of what a query asks for; nothing where it only says who asks."""
+    if not query:
+        return ""
+    parts = [part for part in query[1:].split("&") if part]
+    if not inside:
+        parts = [part for part in parts if not _SIGNATURE.fullmatch(unquote(part).partition("=")[0])]
+    # A path inside an archive may follow without a mark: then the whole query counts.
+    return "#" + hashlib.sha256("&".join(parts).encode()).hexdigest()[:_DIGITS] if parts else ""

@@ -1,0 +1,158 @@
+"""Secrets of addresses: none in what is written, all in what opens files."""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from regflow.config import load_config
+from regflow.core import addresses
+from regflow.core.addresses import hand_down_addresses, keep, kept, public, redacted, resolved
+from regflow.core.chunks import _with_addresses
+from regflow.core.errors import InputError, RegistrationError
+from regflow.core.files import write_json
+from regflow.core.logs import appended_log, stage_log
+from regflow.jobs import COMMAND, typed
+from regflow.provenance import provenance
+from regflow.raster_samples import RasterSample, Reference, Scene
+from regflow.stages.rasters.detect_inputs import DatedScene
+from regflow.stages.rasters.warping import Source
+
+SIGNED = "https://host/july.tif?sv=2021-06-08&se=2030-01-01T00%3A00%3A00Z&sig=SECRET%2Babc%3D"
+CLEAN = "https://host/july.tif"
+
+
+@pytest.fixture(autouse=True)
+def forgetful(monkeypatch):
+    """Nothing is known of other tests' addresses."""
+    monkeypatch.setattr(addresses, "_kept", {})
+    monkeypatch.delenv(addresses.ENVIRONMENT, raising=False)
+    monkeypatch.delenv(COMMAND, raising=False)
+
+
+@pytest.mark.parametrize(
+    ("address", "clean"),
+    [
+        (SIGNED, CLEAN),
+        ("s3://bucket/a b.tif?X-Amz-Credential=SECRET&X-Amz-Date=1", "s3://bucket/a b.tif"),
+        ("https://me:SECRET@host:8080/a.tif", "https://host:8080/a.tif"),
+        ("/vsicurl/https://host/a.tif?Signature=SECRET&Expires=1", "/vsicurl/https://host/a.tif"),
+        ("/vsicurl?max_retry=3&url=https%3A%2F%2Fhost%2Fa.tif%3Fsig%3DSECRET", "/vsicurl/https://host/a.tif"),
+        ("zip+https://host/a.zip?sig=SECRET!in/b.tif", "zip+https://host/a.zip!in/b.tif"),
+        ('NETCDF:"https://host/a.nc?sig=SECRET":red', 'NETCDF:"https://host/a.nc":red'),
+        ("NETCDF:https://host/a.nc?sig=SECRET:red", "NETCDF:https://host/a.nc:red"),
+    ],
+)
+def test_an_address_loses_its_secrets_and_opens_with_them(address, clean):
+    assert public(address) == clean
+    assert public(clean) == clean
+    assert resolved(clean) == address
+
+
+@pytest.mark.parametrize("path", ["a?b.tif", "zip://a & b?c.zip!d.tif", "s3://bucket/a.tif", "/data/x@y.tif"])
+def test_what_has_no_secret_stays_as_it_is(path):
+    assert public(path) == resolved(path) == path
+    assert kept() == {}
+
+
+def test_queries_that_name_files_stay_apart_and_fresh_signatures_do_not():
+    first, second = (public(f"https://host/get?file={name}&sig=SECRET") for name in ("B04", "B08"))
+    assert first != second
+    assert "B04" not in first
+    assert public("https://host/get?sig=FRESH&file=B04") == first
+    assert resolved(first).endswith("sig=FRESH&file=B04")
+    inside = [f"/vsizip//vsicurl/https://host/a.zip?sig=SECRET/{name}.tif" for name in "ab"]
+    assert public(inside[0]) != public(inside[1])
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        (
+            f"{SIGNED}: this file (curl '{SIGNED}'), {SIGNED}.",
+            f"{CLEAN}: this file (curl '{CLEAN}'), {CLEAN}.",
+        ),
+        ("open /vsicurl?url=https%3A%2F%2Fh%2Fa%3Fsig%3DSECRET now", "open /vsicurl?... now"),
+        ("a https://me:SECRET@host/b, c", "a https://host/b, c"),
+        ("is it? see https://doi.org/10.1/x", "is it? see https://doi.org/10.1/x"),
+    ],
+)
+def test_texts_lose_the_secrets_of_all_addresses(text, clean):
+    assert redacted(text) == clean
+
+
+def test_every_description_of_a_raster_takes_the_address_without_secrets():
+    scene = Scene(SIGNED, mask=SIGNED)
+    sample = RasterSample(
+        "a", scene, Reference("f", scene), companions={"b": SIGNED}, classes={"c": SIGNED}, truth=SIGNED
+    )
+    dated = DatedScene(SIGNED, "a", mask=SIGNED)
+    for described in (sample, sample.files(), sample.fixed.files(), dated, Source(SIGNED)):
+        assert "SECRET" not in repr(described)
+        assert CLEAN in repr(described)
+    assert resolved(sample.moving) == SIGNED
+
+
+def test_children_open_what_their_parent_knows_from_a_file_of_this_user_alone():
+    public(SIGNED)
+    hand_down_addresses()
+    file = Path(os.environ[addresses.ENVIRONMENT])
+    assert file.stat().st_mode & 0o777 == 0o600
+    program = f"from regflow.core.addresses import resolved; print(resolved({CLEAN!r}))"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ended.stdout.strip() == SIGNED
+    file.unlink()
+    addresses._kept.clear()
+    assert resolved(CLEAN) == CLEAN
+
+
+def test_workers_elsewhere_are_told():
+    assert _with_addresses({CLEAN: SIGNED}, resolved, CLEAN) == SIGNED
+
+
+@pytest.mark.parametrize("kind", [InputError, RegistrationError])
+def test_no_sentence_holds_a_secret(kind):
+    assert str(kind(f"{SIGNED}: gone")) == f"{CLEAN}: gone"
+
+
+def test_no_json_holds_a_secret(tmp_path):
+    write_json(tmp_path / "a.json", {"paths": [SIGNED], "text": {"said": f"no {SIGNED}"}})
+    assert json.loads((tmp_path / "a.json").read_text()) == {
+        "paths": [CLEAN],
+        "text": {"said": f"no {CLEAN}"},
+    }
+
+
+@pytest.mark.parametrize("kept_in", [appended_log, stage_log])
+def test_no_log_holds_a_secret(kept_in, tmp_path):
+    with pytest.raises(OSError, match="SECRET"), kept_in(tmp_path / "a.log"):
+        logging.getLogger("regflow.a").warning("%s is slow", SIGNED)
+        raise OSError(f"cannot read {SIGNED}")
+    said = (tmp_path / "a.log").read_text(encoding="utf-8")
+    assert f"{CLEAN} is slow" in said
+    assert "SECRET" not in said
+
+
+def test_no_configuration_or_provenance_holds_a_secret(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["regflow", "run", "--set", f"references.r.image={SIGNED}"])
+    given = {"kind": "rasters", "samples": "s.tsv", "references": {"r": {"image": SIGNED}}}
+    settings = load_config(given)
+    assert settings["references"]["r"]["image"] == CLEAN
+    record, configuration = tmp_path / "provenance.json", tmp_path / "config.yaml"
+    write_json(tmp_path / "a.json", {"sha256": {}})
+    provenance(record, configuration, settings=settings, manifests=[tmp_path / "a.json"], sources={})
+    for file in (record, configuration):
+        said = file.read_text(encoding="utf-8")
+        assert "SECRET" not in said
+        assert CLEAN in said
+    assert CLEAN in typed()
+    assert "SECRET" not in typed()
+
+
+def test_what_another_process_kept_is_taken_over():
+    keep({CLEAN: SIGNED})
+    assert resolved(CLEAN) == SIGNED
