@@ -8,7 +8,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from regflow.core.errors import InputError
-from regflow.core.files import sha256, write_json
+from regflow.core.files import absence, sha256, write_json
 from regflow.core.grid import Grid
 from regflow.core.io.header import Header, Volume
 from regflow.core.io.landmarks import Landmarks, read_landmarks
@@ -97,8 +97,8 @@ def examine(subject: Subject) -> Findings:
     """Look at one image's files; a sample's are also held against its fixed image's header."""
     found = Findings()
     files = subject.files()
-    missing = [part for part, path in files.items() if not Path(path).exists()]
-    found.problems += [f"{files[part]}: this file does not exist; correct the path" for part in missing]
+    missing = {part: why for part, path in files.items() if (why := absence(path)) is not None}
+    found.problems += [f"{files[part]}: {why}" for part, why in missing.items()]
     present = {part: Path(path) for part, path in files.items() if part not in missing}
     volume = subject.volume if isinstance(subject, Sample) else None
     if "image" in present:
