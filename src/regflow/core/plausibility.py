@@ -13,8 +13,11 @@ from numpy.typing import NDArray
 
 from regflow.core.grid import Grid
 from regflow.core.io.landmarks import Landmarks
-from regflow.core.labels import MEMBER, has_fractions, members
+from regflow.core.labels import MEMBER, allowed_off, has_fractions, members, off_whole
 from regflow.core.landmark_pairs import better_rigid_order, rigid_residual
+
+HEADER_ROUNDING = 0.1
+"""Voxels by which a mask or label map may lie off its image: what tools round headers to."""
 
 OUTSIDE_MM = 5.0
 """Distance beyond the field of view that a rater's rounding may explain."""
@@ -59,22 +62,46 @@ def soft_mask(data: NDArray[Any]) -> str | None:
     return f"a soft mask, with fractions: samples of at least {MEMBER:g} count as inside"
 
 
-def implausible_labels(data: NDArray[Any]) -> str | None:
-    """Tell whether a label map holds what is no label, or nothing."""
+def implausible_labels(data: NDArray[Any], step: float = 0.0) -> str | None:
+    """Tell whether a label map holds what is no label, or nothing.
+
+    Args:
+        data: its samples.
+        step: between neighboring values that its file could store; 0 where it stored the values.
+    """
     if data.dtype.kind == "f":
         if not np.isfinite(data).all():
             return "a label map with NaN or infinite samples; save it as integers"
-        if np.any(data != np.rint(data)):
+        if off_whole(data) > allowed_off(step):
             return "holds values that are not whole numbers; give a label map, not an image"
     return None if np.any(data) else "the label map is empty (all 0); give one with labels"
 
 
+def rounded_labels(data: NDArray[Any], step: float) -> str | None:
+    """Tell whether labels are whole numbers only when rounded, and why."""
+    off = off_whole(data)
+    if off == 0:
+        return None
+    why = f"its file stores them in steps of {step:.3g}" if step else "arithmetic left them so"
+    return f"labels up to {off:.2g} beside whole numbers ({why}) are rounded; save them as integers"
+
+
 def elsewhere(part: Grid, image: Grid) -> str | None:
-    """Tell whether a mask or label map lies on another grid than its image."""
-    if part.matches(image):
+    """Tell whether a mask or label map lies on another grid than its image, whatever headers round."""
+    if image.departure(part) <= HEADER_ROUNDING:
         return None
     grids = f"{_described(part)}, its image {_described(image)}"
     return f"lies on another grid ({grids}); resample it onto the image's"
+
+
+def rounded_grid(part: Grid, image: Grid) -> str | None:
+    """Tell whether a mask or label map lies on its image's grid only when headers are rounded."""
+    if image.matches(part):
+        return None
+    return (
+        f"lies {image.departure(part):.2g} voxels off its image, which the rounding of headers explains; the "
+        "image's grid is taken"
+    )
 
 
 def apart(first: Grid, second: Grid) -> bool:

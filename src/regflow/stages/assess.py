@@ -17,6 +17,7 @@ from regflow.core.io.transforms import read_transform
 from regflow.core.io.volumes import write_volume
 from regflow.core.landmark_pairs import LandmarkPairs, pair_landmarks
 from regflow.core.sampling import sampled
+from regflow.core.surroundings import background_level
 from regflow.core.transform import Affine, Transform
 from regflow.metrics import jacobian
 from regflow.metrics.agreement import compare
@@ -259,7 +260,7 @@ def stage_records(prepared: tuple[str | Path, str | Path], *later: str | Path) -
 def moved_images(pair: Pair) -> dict[str, NDArray[np.float32]]:
     """Return the working moving image on the fixed grid at each of the compared states."""
     moving, target = pair.moving, pair.fixed.grid
-    outside = float(moving.channel.min())
+    outside = background_level(moving.channel)
     return {
         stage: sampled(moving.channel, moving.grid, target, transform, outside=outside)
         for stage, transform in pair.transforms.items()

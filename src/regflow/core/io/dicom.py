@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from regflow.core.errors import InputError
 from regflow.core.grid import Grid
-from regflow.core.io.dicom_frames import frames_header, frames_volume, read_frames
+from regflow.core.io.dicom_frames import frame_count, frames_header, frames_volume, read_frames
 from regflow.core.io.dicom_geometry import stacked_grid
 from regflow.core.io.header import Header, Volume
 from regflow.core.io.itk_files import execute, open_reader, read_itk, read_itk_header, sample_type
@@ -125,7 +125,7 @@ def _series_header(path: Path, readers: Sequence["sitk.ImageFileReader"]) -> Hea
 
 def _files(path: Path, volume: Volume) -> tuple[str, ...]:
     if path.is_file():
-        if open_reader(path).GetSize()[2:] in ((), (1,)):
+        if frame_count(path) < 2:
             raise InputError(f"{path}: a single DICOM slice; give the folder that holds the whole series")
         return (str(path),)
     series = list_series(path)

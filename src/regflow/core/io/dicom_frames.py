@@ -84,17 +84,44 @@ class Frames(NamedTuple):
     first: tuple[float, float]
 
 
+def frame_count(path: Path) -> int:
+    """Return how many frames a file states, after reading its header to the end.
+
+    pydicom finds what is damaged; GDCM would first take as much memory as a damaged length asks for.
+
+    Raises:
+        InputError: no DICOM image, or a damaged one.
+    """
+    from pydicom import dcmread
+    from pydicom.errors import BytesLengthException
+
+    try:
+        content = dcmread(path, stop_before_pixels=True)
+        # An element is looked at only when it is asked for.
+        elements = sum(1 for _ in content.iterall())
+        stated = [int(content[name].value) for name in ("Rows", "Columns", "BitsAllocated", "BitsStored")]
+        known = elements > 0 and min(stated) > 0
+        count = int(content.get("NumberOfFrames") or 1)
+    except (*_DAMAGED, BytesLengthException) as error:
+        raise InputError(f"{path}: the DICOM header is damaged ({error}); export it again") from error
+    if not known:
+        raise InputError(f"{path}: holds no DICOM image; give the file or folder of one")
+    return count
+
+
 def read_frames(path: Path) -> Frames | None:
     """Read what a multi-frame file holds, its samples aside; None where it does not place its frames.
 
     Raises:
         InputError: no DICOM file, a segmentation, or several frames at one place that nothing tells apart.
     """
+    from pydicom.errors import BytesLengthException
+
     try:
         found = _parsed(path)
     except InputError:
         raise
-    except _DAMAGED as error:
+    except (*_DAMAGED, BytesLengthException) as error:
         raise InputError(f"{path}: the DICOM header is damaged ({error}); export it again") from error
     if found is None:
         return None
@@ -199,7 +226,7 @@ def _frame(index: int, group: "Dataset", shared: "Dataset | None", content: "Dat
         index,
         _key(part, cosines),
         _dimensions(part("FrameContentSequence"), content),
-        np.array([float(value) for value in place.ImagePositionPatient]),
+        np.reshape([float(value) for value in place.ImagePositionPatient], 3),
         cosines,
         (across, down),
         (1.0, 0.0) if scale is None else (float(scale.RescaleSlope), float(scale.RescaleIntercept)),

@@ -166,11 +166,15 @@ def write_series(
     """Write ``grid.shape`` volumes of one type as a 4-D NIfTI, whole or not at all.
 
     Only one is in memory at a time. 64-bit integers become float64, because few tools read them.
+
+    Raises:
+        InputError: the suffix is not NIfTI's.
     """
+    path = Path(path)
+    if not _ending(path).startswith(".nii"):
+        raise InputError(f"{path}: several volumes are written as NIfTI; name a file that ends in .nii.gz")
     kept = np.dtype(np.float64) if dtype.kind in "iu" and dtype.itemsize == 8 else portable_type(dtype)
-    write_nifti_series(
-        Path(path), (volume.astype(kept, copy=False) for volume in volumes), kept, grid, timing
-    )
+    write_nifti_series(path, (volume.astype(kept, copy=False) for volume in volumes), kept, grid, timing)
 
 
 def write_volume(path: str | Path, data: NDArray[Any], grid: Grid) -> None:
