@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from regflow.core.extent import longest_side
 from regflow.core.grid import Grid
 from regflow.core.io.landmarks import Landmarks
 from regflow.core.labels import MEMBER, allowed_off, has_fractions, members, off_whole
@@ -19,16 +20,17 @@ from regflow.core.landmark_pairs import better_rigid_order, rigid_residual
 HEADER_ROUNDING = 0.1
 """Voxels by which a mask or label map may lie off its image: what tools round headers to."""
 
-OUTSIDE_MM = 5.0
-"""Distance beyond the field of view that a rater's rounding may explain."""
+OUTSIDE = 0.02
+"""Distance beyond the field of view that a rater's rounding may explain, as a part of its longest side."""
 
-SAME_POINT_MM = 1.0
-"""Landmarks that all lie within this distance say nothing; they are in a larger unit."""
+SAME_POINT = 0.004
+"""Landmarks that all lie within this part of the longest side say nothing; they are in a larger unit."""
 
 MIRROR_RATIO = 0.5
 """A mirrored fit with less than this part of the best rotation's residual means a swapped column."""
 
-MIRROR_MIN_MM = 5.0
+MIRROR_LEAST = 0.08
+"""Least residual of the best rotation, as a part of the landmarks' spread, that a mirror may explain."""
 _MIRROR_MIN_POINTS = 4
 _UNITS = {"meters": 1000.0, "centimeters": 10.0, "micrometers": 0.001}
 
@@ -114,11 +116,12 @@ def misplaced(landmarks: Landmarks, grid: Grid) -> str | None:
     """Tell whether landmarks are not in LPS millimeters of the image on ``grid``; guess why."""
     points = landmarks.points
     outside = ~_inside(points, grid)
-    cramped = len(points) > 1 and float(np.ptp(points, axis=0).max()) < SAME_POINT_MM
+    least = SAME_POINT * longest_side(grid)
+    cramped = len(points) > 1 and float(np.ptp(points, axis=0).max()) < least
     if not outside.any() and not cramped:
         return None
     if cramped:
-        what = f"all {len(points)} landmarks lie within {SAME_POINT_MM:g} mm"
+        what = f"all {len(points)} landmarks lie within {least:.2g} mm"
     else:
         first = int(np.argmax(outside))
         place = ", ".join(f"{value:.1f}" for value in points[first])
@@ -136,7 +139,8 @@ def mirrored(fixed: Landmarks, moving: Landmarks) -> str | None:
     if len(fixed) < _MIRROR_MIN_POINTS:
         return None
     rotated, reflected = (rigid_residual(fixed.points, moving.points, sign) for sign in (1.0, -1.0))
-    if rotated < MIRROR_MIN_MM or reflected > MIRROR_RATIO * rotated:
+    spread = float(np.sqrt(np.sum(np.var(fixed.points, axis=0))))
+    if rotated < MIRROR_LEAST * spread or reflected > MIRROR_RATIO * rotated:
         return None
     reordered = better_rigid_order(fixed.points, moving.points)
     if reordered is not None and reordered.better_mm < reflected:
@@ -150,7 +154,7 @@ def mirrored(fixed: Landmarks, moving: Landmarks) -> str | None:
 def _guesses(points: NDArray[np.float64], grid: Grid) -> Iterator[tuple[str, NDArray[np.float64]]]:
     """Yield what might have happened to the points, with the points put right."""
     for unit, factor in _UNITS.items():
-        if np.ptp(points * factor, axis=0).max() > SAME_POINT_MM:
+        if np.ptp(points * factor, axis=0).max() > SAME_POINT * longest_side(grid):
             yield f"they look like {unit}: give millimeters", points * factor
     yield (
         "they look like RAS: give LPS, or a first line '# coordinateSystem = RAS'",
@@ -170,7 +174,7 @@ def _guesses(points: NDArray[np.float64], grid: Grid) -> Iterator[tuple[str, NDA
 
 
 def _inside(points: NDArray[np.float64], grid: Grid) -> NDArray[np.bool_]:
-    margin = 0.5 + OUTSIDE_MM / grid.spacing
+    margin = 0.5 + OUTSIDE * longest_side(grid) / grid.spacing
     index = grid.to_index(points)
     return np.asarray(np.all((index >= -margin) & (index <= np.array(grid.size) - 1 + margin), axis=1))
 

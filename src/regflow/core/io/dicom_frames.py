@@ -43,7 +43,7 @@ class Frame(NamedTuple):
     """One frame of a file.
 
     Attributes:
-        index: its place in the file.
+        place: its number in the file, from 0.
         key: what tells its volume from others: names and values, both in words.
         dimensions: its indices along the dimensions that do not count slices.
         position: of the first sample's center, LPS millimeters.
@@ -52,7 +52,7 @@ class Frame(NamedTuple):
         scale: slope and intercept.
     """
 
-    index: int
+    place: int
     key: Key
     dimensions: tuple[int, ...]
     position: NDArray[np.float64]
@@ -164,7 +164,7 @@ def frames_volume(path: Path, file: Path, found: Frames, volume: Volume) -> tupl
     count = sum(len(stack.frames) for stack in found.stacks)
     # GDCM's values take 8 bytes at most, and the volume's own no more.
     check_room(16.0 * count * math.prod(found.shape), f"{path}: this file")
-    values = execute(open_reader(file), path).reshape(count, *found.shape)[[frame.index for frame in chosen]]
+    values = execute(open_reader(file), path).reshape(count, *found.shape)[[frame.place for frame in chosen]]
     return _rescaled(values, chosen, found.first, header.dtype), header.grid
 
 
@@ -216,9 +216,9 @@ def _frame(index: int, group: "Dataset", shared: "Dataset | None", content: "Dat
     def part(sequence: str) -> "Dataset | None":
         return _first(group, sequence) or (None if shared is None else _first(shared, sequence))
 
-    place, turn = part("PlanePositionSequence"), part("PlaneOrientationSequence")
+    position, turn = part("PlanePositionSequence"), part("PlaneOrientationSequence")
     measures, scale = part("PixelMeasuresSequence"), part("PixelValueTransformationSequence")
-    if place is None or turn is None or measures is None:
+    if position is None or turn is None or measures is None:
         return None
     down, across = (float(value) for value in measures.PixelSpacing)
     cosines = np.reshape([float(value) for value in turn.ImageOrientationPatient], (2, 3)).T
@@ -226,7 +226,7 @@ def _frame(index: int, group: "Dataset", shared: "Dataset | None", content: "Dat
         index,
         _key(part, cosines),
         _dimensions(part("FrameContentSequence"), content),
-        np.reshape([float(value) for value in place.ImagePositionPatient], 3),
+        np.reshape([float(value) for value in position.ImagePositionPatient], 3),
         cosines,
         (across, down),
         (1.0, 0.0) if scale is None else (float(scale.RescaleSlope), float(scale.RescaleIntercept)),
@@ -274,7 +274,7 @@ def _stacks(path: Path, frames: Sequence[Frame]) -> list[Stack]:
             f"{path}: several frames lie at one place and nothing tells them apart; convert the file to "
             "NIfTI, e.g. with dcm2niix"
         )
-    groups.sort(key=lambda group: min(frame.index for frame in group))
+    groups.sort(key=lambda group: min(frame.place for frame in group))
     return [Stack(name, tuple(group)) for name, group in zip(_names(groups), groups, strict=True)]
 
 
@@ -287,7 +287,7 @@ def _grouped(frames: Sequence[Frame], *, dimensions: bool = False) -> list[list[
 
 def _ordered(frames: Sequence[Frame]) -> list[Frame]:
     """Return frames in order of position along their normal."""
-    return sorted(frames, key=lambda frame: (_height(frame), frame.index))
+    return sorted(frames, key=lambda frame: (_height(frame), frame.place))
 
 
 def _height(frame: Frame) -> float:
