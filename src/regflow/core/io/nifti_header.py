@@ -43,6 +43,7 @@ _MILLIMETERS = {
 """By NIfTI's code of the unit of length: its name, and its millimeters."""
 _LENGTH_BITS, _TIME_BITS = 7, 56
 _NIFTI_2 = ((540).to_bytes(4, "little"), (540).to_bytes(4, "big"))
+_LITTLE_ENDIAN = ((348).to_bytes(4, "little"), (540).to_bytes(4, "little"))
 _DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile)
 _PAIR = (".hdr", ".img")
 
@@ -155,10 +156,12 @@ def _parsed(path: Path) -> Any:
     ours = nib.spatialimages.HeaderDataError, nib.wrapstruct.WrapStructError
     damaged = (*ours, ValueError, LookupError, ArithmeticError)
     with opened(path) as stream:
-        kind = nib.Nifti2Header if stream.read(4) in _NIFTI_2 else nib.Nifti1Header
+        start = stream.read(4)
+        kind = nib.Nifti2Header if start in _NIFTI_2 else nib.Nifti1Header
         stream.seek(0)
         try:
-            header = kind.from_fileobj(stream, check=False)
+            # nibabel would tell the byte order by the number of dimensions, which may be damaged.
+            header = kind.from_fileobj(stream, "<" if start in _LITTLE_ENDIAN else ">", check=False)
             header.get_slope_inter()
             header.get_data_dtype()
         except damaged as error:
