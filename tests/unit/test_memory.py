@@ -6,8 +6,13 @@ import pytest
 from regflow.core import memory
 from regflow.core.errors import InputError
 from regflow.core.grid import Grid
+from regflow.core.image import Image
 from regflow.core.io.volumes import read_volume, write_volume
 from regflow.core.memory import check_room, free_bytes
+from regflow.core.resample import resample_array, thinned
+from regflow.core.transform import Affine
+from regflow.methods.preprocess.masks import closed
+from regflow.methods.refine.working import bring_together
 
 
 def test_what_is_free_is_some_of_what_the_machine_has():
@@ -38,3 +43,19 @@ def test_a_volume_that_does_not_fit_is_not_read(tmp_path, monkeypatch, ending):
     monkeypatch.setattr(memory, "free_bytes", lambda: 1000)
     with pytest.raises(InputError, match=r"would take 6\.4e-05 GB"):
         read_volume(path)
+
+
+def test_a_grid_that_does_not_fit_is_not_made(monkeypatch):
+    small = Grid.from_geometry((10, 10, 10), (100, 100, 100), (0, 0, 0))
+    fine = small.resampled(0.05)
+    told = "a grid of 20000 x 20000 x 20000 samples would take"
+    monkeypatch.setattr(memory, "free_bytes", lambda: 64 * 10**9)
+    data = np.zeros(small.shape, np.float32)
+    with pytest.raises(InputError, match=told):
+        resample_array(data, small, fine)
+    with pytest.raises(InputError, match=told):
+        thinned(data, small, fine)
+    with pytest.raises(InputError, match=told):
+        bring_together(Image(data[None], small), Image(data[None], small), Affine.identity(3), fine)
+    with pytest.raises(InputError, match="would take"):
+        closed(np.ones(small.shape, bool), fine, 2000.0)

@@ -1,10 +1,12 @@
 """How much memory there is, asked before much of it is taken."""
 
+import math
 import os
 import resource
 from pathlib import Path
 
 from regflow.core.errors import InputError
+from regflow.core.grid import Grid
 
 GIGABYTE = 1e9
 _CONTAINERS = (
@@ -40,6 +42,20 @@ def check_room(needed: float, what: str) -> None:
             f"{what} would take {needed / GIGABYTE:,.3g} GB of memory and {room / GIGABYTE:.3g} GB are free; "
             "check size and spacing in the headers, shrink the image, or take a larger machine"
         )
+
+
+def check_grid(grid: Grid, sample_bytes: float) -> None:
+    """Refuse samples on a grid that do not fit into memory.
+
+    Args:
+        grid: where samples are asked for.
+        sample_bytes: taken for each of them.
+
+    Raises:
+        InputError: with the grid's size.
+    """
+    size = " x ".join(str(n) for n in grid.size)
+    check_room(sample_bytes * math.prod(grid.shape), f"a grid of {size} samples")
 
 
 def _of_machine() -> int | None:

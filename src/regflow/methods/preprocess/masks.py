@@ -10,6 +10,7 @@ from regflow.core.errors import InputError
 from regflow.core.extent import ball_diameter, longest_side, part_of
 from regflow.core.grid import Grid
 from regflow.core.image import Image
+from regflow.core.memory import check_grid
 from regflow.core.resample import coarsen, resample_array
 from regflow.core.surroundings import otsu, surroundings
 from regflow.methods.preprocess import MASKS
@@ -23,6 +24,8 @@ HEAD_TO_MASK = 1.5
 FAINT = 0.01
 """What differs from a constant background by less than this part of the image's range is its echo:
 the tails of a filter or of an interpolation."""
+DISTANCE_BYTES = 24
+"""Memory per sample of a distance transform."""
 SIZED_ACROSS = 64
 """Samples along the longest side at which the size of an object is told."""
 CHOICE = 0.02
@@ -201,6 +204,8 @@ def closed(mask: NDArray[np.bool_], grid: Grid, radius_mm: float) -> NDArray[np.
         return mask
     pad = [int(np.ceil(radius_mm / s)) + 1 for s in grid.spacing[::-1]]
     # What touches the border goes on beyond it: an edge-padded mask closes there as well.
+    wide = Grid(tuple(n + 2 * more for n, more in zip(mask.shape, pad, strict=True)), grid.affine)
+    check_grid(wide, DISTANCE_BYTES)
     padded = np.pad(mask, [(n, n) for n in pad], mode="edge")
     closed = eroded(dilated(padded, grid, radius_mm), grid, radius_mm)
     return closed[tuple(slice(n, -n) for n in pad)]
