@@ -85,6 +85,7 @@ def test_two_dimensions():
 
 def test_whole_numbers_stored_as_floats_are_taken_and_others_refused():
     assert whole_numbers(np.array([0.0, 3.0])).dtype == np.int32
+    assert whole_numbers(np.array([0.0, 3e9])).tolist() == [0, 3_000_000_000]
     with pytest.raises(InputError, match="not whole numbers"):
         whole_numbers(np.array([0.0, 0.5]))
 

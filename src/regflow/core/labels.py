@@ -82,7 +82,8 @@ def whole_numbers(labels: NDArray[Any], step: float = 0.0) -> Labels:
         return labels
     if not off_whole(labels) <= allowed_off(step):
         raise InputError("the label map holds values that are not whole numbers; is it an image?")
-    return np.rint(labels).astype(np.int32)
+    largest = np.abs(labels).max(initial=0)
+    return np.rint(labels).astype(np.int32 if largest <= np.iinfo(np.int32).max else np.int64)
 
 
 def off_whole(values: NDArray[Any]) -> float:
