@@ -49,7 +49,8 @@ _COLUMNS = {
     "fixed_labels": "label map on the fixed image's grid; empty: the atlas's",
     "fixed_landmarks": "landmarks of the fixed image, partners of the moving ones; empty: the atlas's",
     "companions": "other volumes that follow the same transform: 'flair=path;pet=path'",
-    "volume": "which volume of a 4-D moving file, from 0, or of a multi-frame one, or the number or UID of a DICOM series",
+    "volume": "which volume of a 4-D or multi-frame moving file, from 0, or the number or UID of a DICOM "
+    "series",
     "group": "any word; the report compares groups",
     "session": "any word; the report shows it",
     "truth": "a known transform from fixed to moving points, to measure the true error with",
