@@ -77,8 +77,7 @@ def apply(
     """
     from regflow.core.io.transforms import read_transform
 
-    if labels and points:
-        raise InputError("--labels and --points are both given; INPUT is one of the two")
+    _refuse_together(labels, points, outside)
     if reference is None and not points:
         raise InputError("--reference is missing; name the image whose grid the result takes")
     if transform.suffix.lower() in SCENE_TRANSFORMS or transform.is_dir():
@@ -98,12 +97,18 @@ def apply(
     assert grid is not None
     chosen = int(volume) if volume is not None and volume.isdigit() else volume
     if labels:
-        if outside is not None:
-            raise InputError("--outside is for images; label maps have 0 there")
         _apply_to_labels(source, chosen, output, grid, pull, "smooth" if smooth else "nearest")
     else:
         how = {"interpolation": interpolation, "outside": outside}
         _apply_to_image(source, chosen, output, grid, pull, how)
+
+
+def _refuse_together(labels: bool, points: bool, outside: float | None) -> None:
+    """Refuse options that contradict each other."""
+    if labels and points:
+        raise InputError("--labels and --points are both given; INPUT is one of the two")
+    if outside is not None and (labels or points):
+        raise InputError("--outside is for images; label maps have 0 there, and points no background")
 
 
 def _grid(reference: str) -> "Grid":
