@@ -30,7 +30,7 @@ TRAIN = "a registration network of your own: regflow train, or snakemake train"
 SEED = option("integer", 0, "seed of every random choice", minimum=0)
 
 _ATLAS = {
-    "image": "the fixed image: NIfTI, NRRD, MetaImage, a DICOM folder, or example:NAME",
+    "image": "the fixed image: NIfTI, NRRD, MetaImage, MGH, AFNI, DICOM, or example:NAME",
     "mask": "mask on the same grid; not zero, of fractions at least 0.5, where the image may steer",
     "labels": "label map on the same grid, for Dice and surface distances",
     "landmarks": "landmarks: CSV (name,x,y,z in LPS mm), .fcsv or .mrk.json",
@@ -39,7 +39,7 @@ _ATLAS = {
 
 _COLUMNS = {
     "sample": "id of the row: letters, digits, '.', '_', '+' and '-'; names the results",
-    "moving": "the moving image: NIfTI, NRRD, MetaImage, a DICOM folder, or example:NAME",
+    "moving": "the moving image: NIfTI, NRRD, MetaImage, MGH, AFNI, DICOM, or example:NAME",
     "fixed": "an atlas of the configuration by name, or a file; empty: the configuration's 'fixed'",
     "modality": "T1w, T2w, FLAIR, CT, PET ...; for the report",
     "moving_mask": "mask on the moving image's grid; not zero, of fractions at least 0.5, where it may steer",
@@ -49,7 +49,8 @@ _COLUMNS = {
     "fixed_labels": "label map on the fixed image's grid; empty: the atlas's",
     "fixed_landmarks": "landmarks of the fixed image, partners of the moving ones; empty: the atlas's",
     "companions": "other volumes that follow the same transform: 'flair=path;pet=path'",
-    "volume": "which volume of a 4-D moving file, from 0, or the number or UID of a DICOM series",
+    "volume": "which volume of a 4-D or multi-frame moving file, from 0, or the number or UID of a DICOM "
+    "series",
     "group": "any word; the report compares groups",
     "session": "any word; the report shows it",
     "truth": "a known transform from fixed to moving points, to measure the true error with",

@@ -365,15 +365,16 @@ def test_integers_are_rounded_and_kept_in_range(kind, low, high):
     assert np.abs(cubic - np.clip(np.rint(overshooting), limits.min, limits.max)).max() <= 1
 
 
-@pytest.mark.parametrize(
-    ("low", "outside", "expected"), [(0, None, 0), (5, None, 0), (-1024, None, -1024), (0, 7.0, 7)]
-)
-def test_what_lies_outside_is_background(low, outside, expected):
-    grid = Grid.from_geometry((6, 6, 6), (1, 1, 1), (0, 0, 0))
-    data = np.full(grid.shape, 100, np.int16)
-    data[0, 0, 0] = low
+@pytest.mark.parametrize(("level", "kind"), [(0, "float32"), (-1024, "int16"), (255, "uint8")])
+def test_what_lies_outside_is_the_images_own_background(level, kind):
+    grid = Grid.from_geometry((12, 12, 12), (1, 1, 1), (0, 0, 0))
+    data = np.full(grid.shape, level, kind)
+    inner = np.random.default_rng(0).normal(0, 5, (6, 6, 6)) if kind != "uint8" else np.full((6, 6, 6), 90)
+    data[3:9, 3:9, 3:9] = inner
     away = Affine.from_parts(np.eye(3), [100, 0, 0])
-    assert np.all(warp_image(Image(data[None], grid), grid, away, outside=outside).data == expected)
+    image = Image(data[None], grid)
+    assert np.all(warp_image(image, grid, away).data == level)
+    assert np.all(warp_image(image, grid, away, outside=7.0).data == 7)
 
 
 def test_every_channel_of_a_two_dimensional_image_is_warped():

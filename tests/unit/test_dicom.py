@@ -7,6 +7,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from pydicom import dcmread
 
 from regflow.core.errors import InputError
 from regflow.core.grid import Grid
@@ -19,7 +20,11 @@ TILT = np.array([[1.0, 0.0, 0.0], [0.0, 0.96, -0.28], [0.0, 0.28, 0.96]])
 
 
 def write_series(
-    folder: Path, number: int = 1, skipped: tuple[int, ...] = (), drift: float = 0.0
+    folder: Path,
+    number: int = 1,
+    skipped: tuple[int, ...] = (),
+    drift: float = 0.0,
+    stretch: float = 0.0,
 ) -> np.ndarray:
     """Write a real volume, int16, as slices on an oblique grid; returns what was written."""
     folder.mkdir(exist_ok=True)
@@ -34,7 +39,8 @@ def write_series(
             continue
         flat = Grid.from_geometry((1, *plane.shape), grid.spacing, grid.to_world((0, 0, z)), TILT)
         image = to_sitk_image(plane[None], flat)[:, :, 0]
-        position = grid.to_world((0, 0, z)) + drift * z * TILT[:, 0]
+        height = TILT[:, 2] * stretch * z**2
+        position = grid.to_world((0, 0, z)) + drift * z * TILT[:, 0] + height
         tags = {
             "0008|0060": "MR",
             "0008|103e": f"series {number}",
@@ -89,8 +95,28 @@ def test_one_of_several_series_is_chosen_by_number_or_uid(tmp_path):
 
 def test_a_missing_slice_is_told(tmp_path):
     write_series(tmp_path / "scan", skipped=(5,))
-    with pytest.raises(InputError, match=r"steps between slices go from 2\.5 to 5 mm"):
+    told = r"steps between slices go from 2\.5 to 5 mm; 1 of the slices seem to be missing"
+    with pytest.raises(InputError, match=told):
         read_volume(tmp_path / "scan")
+
+
+def test_a_distance_between_slices_that_varies_is_no_missing_slice(tmp_path):
+    write_series(tmp_path / "scan", stretch=0.05)
+    with pytest.raises(InputError, match="a grid has even steps: resample the series"):
+        read_volume(tmp_path / "scan")
+
+
+@pytest.mark.parametrize("first", [1.0, 0.5])
+def test_every_slice_is_scaled_by_its_own_slope(tmp_path, first):
+    slopes = (first, *(0.001 * (z + 1) for z in range(11)))
+    stored = write_series(tmp_path / "scan")
+    for path, slope in zip(sorted((tmp_path / "scan").iterdir()), slopes, strict=True):
+        content = dcmread(path)
+        content.RescaleSlope, content.RescaleIntercept = slope, 0
+        content.save_as(path)
+    values = read_volume(tmp_path / "scan").channel
+    assert np.allclose(values, stored * np.array(slopes)[:, None, None], rtol=1e-6, atol=1e-6)
+    assert read_header(tmp_path / "scan").dtype == values.dtype
 
 
 def test_slices_stacked_at_a_slant_are_told(tmp_path):

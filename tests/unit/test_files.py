@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from regflow.core.files import read_json, sha256, whole, whole_directory, write_json
+from regflow.core.files import absence, read_json, sha256, whole, whole_directory, write_json
 
 
 def test_a_failed_write_leaves_nothing(tmp_path):
@@ -90,3 +90,28 @@ def test_checksum_of_file_and_folder(tmp_path):
     assert sha256(tmp_path / "s") == sha256(tmp_path / "both")
     known = "25b6746d5172ed6352966a013d93ac846e1110d5a25e8f183b5931f4688842a1"
     assert sha256(tmp_path / "both") == known
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("/annex/objects/MD5E-s54432--00.nii.gz\n", "has not been fetched; run 'datalad get'"),
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 7\n", "run 'git lfs pull'"),
+    ],
+)
+def test_a_pointer_is_told_from_its_content(tmp_path, content, told):
+    path = tmp_path / "a.nii.gz"
+    path.write_text(content)
+    assert told in absence(path)
+    path.write_text("content")
+    assert absence(path) is None
+
+
+def test_a_link_without_a_target_is_told(tmp_path):
+    link = tmp_path / "a.nii.gz"
+    assert absence(link) == "this file does not exist; correct the path"
+    link.symlink_to("gone.nii.gz")
+    assert absence(link) == "this is a link to 'gone.nii.gz', which does not exist; correct the link"
+    link.unlink()
+    link.symlink_to("../.git/annex/objects/ab/cd/MD5E-s1--00.nii.gz")
+    assert absence(link) == "its content has not been fetched; run 'datalad get' or 'git annex get' on it"

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -148,6 +149,41 @@ def test_a_mask_or_label_map_on_another_grid_is_told(sample, brain, tmp_path, pa
     assert "lies on another grid" in only(replace(sample, **{part: str(path)}))
 
 
+@pytest.mark.parametrize("part", ["moving_mask", "moving_labels"])
+def test_a_mask_or_label_map_off_by_what_headers_round_is_taken_and_told(sample, brain, tmp_path, part):
+    path = tmp_path / "rounded.nii.gz"
+    write_volume(path, brain.mask.astype(np.uint8), shifted(brain.grid, 0.012 * 4, 0, 0))
+    found = examine(replace(sample, **{part: str(path)}))
+    assert found.problems == []
+    assert found.warnings == [
+        f"{path}: lies 0.012 voxels off its image, which the rounding of headers explains; the image's grid "
+        "is taken"
+    ]
+
+
+def test_labels_beside_whole_numbers_by_their_scaling_are_rounded_and_told(sample, brain, tmp_path):
+    path = tmp_path / "scaled.nii"
+    labels = np.where(brain.mask, 7015, 0)
+    labels[:20][brain.mask[:20]] = 1
+    stored = nib.Nifti1Image(labels.T.astype(float), np.diag([-1, -1, 1, 1]) @ brain.grid.affine)
+    stored.set_data_dtype(np.int16)
+    nib.save(stored, path)
+    found = examine(replace(sample, moving_labels=str(path)))
+    assert found.problems == []
+    assert f"{path}: labels up to " in found.warnings[0]
+    assert "its file stores them in steps of 0.107" in found.warnings[0]
+    image = read_parts({"image": sample.moving, "labels": str(path)})
+    assert np.array_equal(image.labels, labels)
+
+
+def test_a_file_whose_content_was_not_fetched_is_told_in_every_part(sample, tmp_path):
+    path = tmp_path / "annexed.nii.gz"
+    path.symlink_to(".git/annex/objects/aa/bb/MD5E-s1--0.nii.gz")
+    for part in ("moving", "moving_mask", "moving_labels", "moving_landmarks"):
+        told = only(replace(sample, **{part: str(path)}))
+        assert f"{path}: its content has not been fetched; run 'datalad get'" in told
+
+
 def test_an_image_for_a_label_map_and_an_empty_mask_are_told(sample, brain, tmp_path):
     write_volume(tmp_path / "image.nii", brain.channel + 0.5, brain.grid)
     assert "not whole numbers" in only(replace(sample, moving_labels=str(tmp_path / "image.nii")))
@@ -174,9 +210,11 @@ def test_a_companion_may_have_its_own_grid_but_not_lie_elsewhere(sample, brain):
     assert "does not overlap" in only(sample)
 
 
-def test_fields_of_view_that_do_not_overlap_are_told(sample, brain):
+def test_fields_of_view_that_do_not_overlap_are_told_and_do_not_stop_the_sample(sample, brain):
     write_volume(sample.moving, brain.channel, shifted(brain.grid, 0, 0, 400))
-    told = only(Sample("a", sample.moving, sample.fixed))
+    found = examine(Sample("a", sample.moving, sample.fixed))
+    assert found.problems == []
+    (told,) = found.warnings
     assert "its field of view does not overlap that of" in told
     assert sample.fixed.image in told
 

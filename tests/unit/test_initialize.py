@@ -52,6 +52,18 @@ def test_far_starts_of_another_brain_end_in_one_place_and_pass(mni_4mm, mni6_4mm
     assert found.verdict.status == "pass"
 
 
+def test_a_left_handed_image_meters_away_ends_in_the_same_place(mni_4mm, mni6_4mm, right):
+    away = Affine.from_parts(np.eye(3), [1500.0, -800.0, 4000.0])
+    last = mni6_4mm.grid.size[0] - 1
+    backwards = mni6_4mm.grid.affine @ Affine.from_parts(np.diag([-1.0, 1, 1]), [last, 0, 0]).matrix
+    grid = Grid(mni6_4mm.grid.shape, away.matrix @ backwards)
+    assert np.linalg.det(grid.affine) * np.linalg.det(mni6_4mm.grid.affine) < 0
+    flipped = Image(mni6_4mm.data[..., ::-1].copy(), grid, mni6_4mm.mask[..., ::-1].copy())
+    found = align(mni_4mm, flipped, SETTINGS)
+    assert error_mm(found.transform, Affine(away.matrix @ right.matrix), mni_4mm) < 0.2
+    assert found.verdict.status == "pass"
+
+
 @pytest.mark.parametrize("method", ["header", "moments"])
 @pytest.mark.parametrize("seed", range(3))
 def test_a_wrong_pose_does_not_pass(mni_4mm, mni6_4mm, method, seed):

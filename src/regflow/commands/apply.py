@@ -1,7 +1,7 @@
 """``regflow apply``: carry an image, a label map or points through a transform."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -35,8 +35,11 @@ SCENE_TRANSFORMS = (".json", ".tif", ".tiff")
     show_default=True,
     help="Of an image.",
 )
+@click.option(
+    "--outside", type=float, help="Value where INPUT has no sample  [default: the image's own background]."
+)
 @click.option("--smooth", is_flag=True, help="Label borders between samples, instead of the nearest sample.")
-@click.option("--volume", help="Which volume of a 4-D INPUT, from 0, or which DICOM series.")
+@click.option("--volume", help="Which volume of a 4-D INPUT, from 0, or which DICOM series  [default: all].")
 @click.option("--nodata", help="Of a scene INPUT: a number, nan or none  [default: as declared].")
 def apply(
     transform: Path,
@@ -47,6 +50,7 @@ def apply(
     points: bool,
     inverse: bool,
     interpolation: str,
+    outside: float | None,
     smooth: bool,
     volume: str | None,
     nodata: str | None,
@@ -73,13 +77,12 @@ def apply(
     """
     from regflow.core.io.transforms import read_transform
 
-    if labels and points:
-        raise InputError("--labels and --points are both given; INPUT is one of the two")
+    _refuse_together(labels, points, outside)
     if reference is None and not points:
         raise InputError("--reference is missing; name the image whose grid the result takes")
     if transform.suffix.lower() in SCENE_TRANSFORMS or transform.is_dir():
-        if smooth or volume is not None:
-            raise InputError("--smooth and --volume are not for scenes; leave them out")
+        if smooth or volume is not None or outside is not None:
+            raise InputError("--smooth, --volume and --outside are not for scenes; leave them out")
         what = "labels" if labels else "points" if points else "image"
         _apply_to_scene(transform, source, output, reference, what, inverse, interpolation, nodata)
         return
@@ -96,7 +99,16 @@ def apply(
     if labels:
         _apply_to_labels(source, chosen, output, grid, pull, "smooth" if smooth else "nearest")
     else:
-        _apply_to_image(source, chosen, output, grid, pull, interpolation)
+        how = {"interpolation": interpolation, "outside": outside}
+        _apply_to_image(source, chosen, output, grid, pull, how)
+
+
+def _refuse_together(labels: bool, points: bool, outside: float | None) -> None:
+    """Refuse options that contradict each other."""
+    if labels and points:
+        raise InputError("--labels and --points are both given; INPUT is one of the two")
+    if outside is not None and (labels or points):
+        raise InputError("--outside is for images; label maps have 0 there, and points no background")
 
 
 def _grid(reference: str) -> "Grid":
@@ -115,20 +127,23 @@ def _apply_to_points(source: str, output: Path, push: "Transform") -> None:
 def _apply_to_labels(
     source: str, volume: "Volume", output: Path, grid: "Grid", pull: "Transform", mode: str
 ) -> None:
-    from regflow.core.io.volumes import read_volume, write_volume
+    from regflow.core.io.volumes import read_labels, write_volume
     from regflow.stages.apply import warp_labels
 
-    image = read_volume(source, volume)
-    write_volume(output, warp_labels(image.channel, image.grid, grid, pull, mode), grid)
+    write_volume(output, warp_labels(*read_labels(source, volume), grid, pull, mode), grid)
 
 
 def _apply_to_image(
-    source: str, volume: "Volume", output: Path, grid: "Grid", pull: "Transform", interpolation: str
+    source: str, volume: "Volume", output: Path, grid: "Grid", pull: "Transform", how: dict[str, Any]
 ) -> None:
-    from regflow.core.io.volumes import read_volume, write_volume
-    from regflow.stages.apply import warp_image
+    """Write one volume, or all of a file of several when none is named."""
+    from regflow.core.io.volumes import read_header, read_volume, write_volume
+    from regflow.stages.apply import warp_companion, warp_image
 
-    warped = warp_image(read_volume(source, volume), grid, pull, interpolation)
+    if volume is None and read_header(source).volumes > 1:
+        warp_companion(output, source, grid, pull, how)
+        return
+    warped = warp_image(read_volume(source, volume), grid, pull, **how)
     write_volume(output, warped.channel, grid)
 
 

@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 STAGES = 8
 """Ingest, preprocess of both images, initialize, refine, apply, assess and report: the bar's steps."""
 
-VOLUME_NAMES = re.compile(r"\.(nii|nii\.gz|nrrd|nhdr|mha|mhd|dcm)$", re.I)
-"""Files that hold volumes; a folder holds DICOM slices; all other names are scenes."""
-
 ONLY_VOLUMES = (
     *("fixed_labels", "moving_labels", "fixed_landmarks", "moving_landmarks"),
     *("modality", "fixed_modality", "volume", "masks"),
@@ -94,7 +91,7 @@ def _path(*names: str, text: str) -> Any:
 def register(fixed: str, moving: str, output: Path, preset: str, threads: int | None, **given: Any) -> None:
     r"""Bring MOVING onto FIXED and write the result into a folder.
 
-    Volumes (NIfTI, NRRD, MetaImage, a folder of DICOM slices): the folder gets warped.nii.gz,
+    Volumes (NIfTI, NRRD, MetaImage, MGH, AFNI, a folder of DICOM slices): the folder gets warped.nii.gz,
     transform.h5 (fixed to moving points, as ITK and ANTs read it), inverse.h5, quality.json and
     report.html, and the warped labels, landmarks and companions if there are any.
 
@@ -149,7 +146,9 @@ register.help = (register.help or "").replace("{presets}", _presets_told())
 
 
 def _kind(path: str) -> str:
-    return "volumes" if VOLUME_NAMES.search(path) or Path(path).is_dir() else "rasters"
+    from regflow.core.io.volumes import is_volume
+
+    return "volumes" if is_volume(path) else "rasters"
 
 
 def _refuse_others(given: Mapping[str, Any], names: tuple[str, ...], kind: str) -> None:

@@ -17,6 +17,9 @@ import numpy as np
 from regflow.core.addresses import redacted
 
 _CHECKSUM_BLOCK_BYTES = 1 << 20
+_POINTER_BYTES = 1024
+"""Pointers in place of a file's content are no longer than this."""
+_UNFETCHED_ANNEX = "its content has not been fetched; run 'datalad get' or 'git annex get' on it"
 _RANDOM_NAME = "[a-z0-9_]{8}"
 """What tempfile adds to a prefix; so the leftovers of ``a`` are told from those of ``a-b``."""
 
@@ -55,6 +58,29 @@ def whole_directory(target: str | Path) -> Iterator[Path]:
         part.replace(target)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def absence(path: str | Path) -> str | None:
+    """Tell why a file has no content here, in words to be put after its name; None when it has.
+
+    A data set kept by git-annex (DataLad) or Git LFS holds links or small pointers in place of files whose
+    content has not been fetched.
+    """
+    path = Path(path)
+    if path.is_symlink() and not path.exists():
+        target = path.readlink()
+        if "annex/objects" in target.as_posix():
+            return _UNFETCHED_ANNEX
+        return f"this is a link to '{target}', which does not exist; correct the link"
+    if not path.exists():
+        return "this file does not exist; correct the path"
+    if path.is_file() and path.stat().st_size <= _POINTER_BYTES:
+        start = path.read_bytes()
+        if start.startswith(b"/annex/objects/"):
+            return _UNFETCHED_ANNEX
+        if start.startswith(b"version https://git-lfs.github.com/spec/"):
+            return "its content has not been fetched; run 'git lfs pull' in its folder"
+    return None
 
 
 def link_or_copy(source: str | Path, target: str | Path) -> None:

@@ -104,11 +104,17 @@ class Grid:
 
     def matches(self, other: "Grid") -> bool:
         """Tell whether both grids sample the same points, to a thousandth of a voxel."""
+        return self.departure(other) < SAME_GRID_TOLERANCE
+
+    def departure(self, other: "Grid") -> float:
+        """Return how far the samples of another grid lie from this one's, at most, in voxels along an axis.
+
+        Infinite for another shape or CRS.
+        """
         if self.shape != other.shape or self.crs != other.crs:
-            return False
+            return float("inf")
         corners = _corners(self.size)
-        offset = self.to_index(other.to_world(corners)) - corners
-        return bool(np.abs(offset).max() < SAME_GRID_TOLERANCE)
+        return float(np.abs(self.to_index(other.to_world(corners)) - corners).max())
 
     def resampled(self, spacing: float | Sequence[float]) -> "Grid":
         """Return the grid of the same extent with another spacing (``(x, y, z)`` order).

@@ -48,32 +48,52 @@ def resample_labels(labels: Labels, source: Grid, target: Grid, transform: Trans
     return result
 
 
+ARITHMETIC = 1e-3
+"""What float arithmetic may have left between a label and a whole number."""
+SCALED = 0.51
+"""Part of a step of scaling that storing a whole number may have moved it by; a half, and rounding."""
+
 MEMBER = 0.5
 """Share of a sample inside a structure from which the sample belongs to it."""
 
 
 def has_fractions(mask: NDArray[Any]) -> bool:
-    """Tell whether a mask is soft: whether it holds values that are not whole numbers."""
-    return mask.dtype.kind == "f" and not np.array_equal(np.rint(mask), mask)
+    """Tell whether a mask is soft: whether it holds values beside whole numbers."""
+    return mask.dtype.kind == "f" and off_whole(mask) > ARITHMETIC
 
 
 def members(mask: NDArray[Any]) -> NDArray[np.bool_]:
     """Return the samples that a mask names: of a soft one those of at least 0.5, else all but 0."""
-    return np.asarray(mask >= MEMBER if has_fractions(mask) else mask != 0)
+    return np.asarray(mask >= MEMBER if has_fractions(mask) else np.rint(mask) != 0)
 
 
-def whole_numbers(labels: NDArray[Any]) -> Labels:
+def whole_numbers(labels: NDArray[Any], step: float = 0.0) -> Labels:
     """Return a label map as integers.
 
+    Args:
+        labels: of any shape and type.
+        step: between neighboring values that the file could store; 0 where it stored the values.
+
     Raises:
-        InputError: it holds values that are not whole numbers.
+        InputError: it holds values that are farther from whole numbers than half a step, or than
+            arithmetic leaves them.
     """
     if labels.dtype.kind in "iu":
         return labels
-    rounded = np.rint(labels)
-    if not np.array_equal(rounded, labels):
+    if not off_whole(labels) <= allowed_off(step):
         raise InputError("the label map holds values that are not whole numbers; is it an image?")
-    return rounded.astype(np.int32)
+    largest = np.abs(labels).max(initial=0)
+    return np.rint(labels).astype(np.int32 if largest <= np.iinfo(np.int32).max else np.int64)
+
+
+def off_whole(values: NDArray[Any]) -> float:
+    """Return how far the value farthest from a whole number is from it; NaN where one is not finite."""
+    return float(np.abs(values - np.rint(values)).max(initial=0.0))
+
+
+def allowed_off(step: float) -> float:
+    """Return how far labels may be from whole numbers: half a step of scaling that tells labels apart."""
+    return max(ARITHMETIC, SCALED * step if step < 1 else 0.0)
 
 
 def _near_border(labels: Labels) -> NDArray[np.bool_]:

@@ -11,21 +11,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from regflow.core.extent import longest_side
 from regflow.core.grid import Grid
 from regflow.core.io.landmarks import Landmarks
-from regflow.core.labels import MEMBER, has_fractions, members
+from regflow.core.labels import MEMBER, allowed_off, has_fractions, members, off_whole
 from regflow.core.landmark_pairs import better_rigid_order, rigid_residual
 
-OUTSIDE_MM = 5.0
-"""Distance beyond the field of view that a rater's rounding may explain."""
+HEADER_ROUNDING = 0.1
+"""Voxels by which a mask or label map may lie off its image: what tools round headers to."""
 
-SAME_POINT_MM = 1.0
-"""Landmarks that all lie within this distance say nothing; they are in a larger unit."""
+OUTSIDE = 0.02
+"""Distance beyond the field of view that a rater's rounding may explain, as a part of its longest side."""
+
+SAME_POINT = 0.004
+"""Landmarks that all lie within this part of the longest side say nothing; they are in a larger unit."""
 
 MIRROR_RATIO = 0.5
 """A mirrored fit with less than this part of the best rotation's residual means a swapped column."""
 
-MIRROR_MIN_MM = 5.0
+MIRROR_LEAST = 0.08
+"""Least residual of the best rotation, as a part of the landmarks' spread, that a mirror may explain."""
 _MIRROR_MIN_POINTS = 4
 _UNITS = {"meters": 1000.0, "centimeters": 10.0, "micrometers": 0.001}
 
@@ -59,22 +64,46 @@ def soft_mask(data: NDArray[Any]) -> str | None:
     return f"a soft mask, with fractions: samples of at least {MEMBER:g} count as inside"
 
 
-def implausible_labels(data: NDArray[Any]) -> str | None:
-    """Tell whether a label map holds what is no label, or nothing."""
+def implausible_labels(data: NDArray[Any], step: float = 0.0) -> str | None:
+    """Tell whether a label map holds what is no label, or nothing.
+
+    Args:
+        data: its samples.
+        step: between neighboring values that its file could store; 0 where it stored the values.
+    """
     if data.dtype.kind == "f":
         if not np.isfinite(data).all():
             return "a label map with NaN or infinite samples; save it as integers"
-        if np.any(data != np.rint(data)):
+        if off_whole(data) > allowed_off(step):
             return "holds values that are not whole numbers; give a label map, not an image"
     return None if np.any(data) else "the label map is empty (all 0); give one with labels"
 
 
+def rounded_labels(data: NDArray[Any], step: float) -> str | None:
+    """Tell whether labels are whole numbers only when rounded, and why."""
+    off = off_whole(data)
+    if off == 0:
+        return None
+    why = f"its file stores them in steps of {step:.3g}" if step else "arithmetic left them so"
+    return f"labels up to {off:.2g} beside whole numbers ({why}) are rounded; save them as integers"
+
+
 def elsewhere(part: Grid, image: Grid) -> str | None:
-    """Tell whether a mask or label map lies on another grid than its image."""
-    if part.matches(image):
+    """Tell whether a mask or label map lies on another grid than its image, whatever headers round."""
+    if image.departure(part) <= HEADER_ROUNDING:
         return None
     grids = f"{_described(part)}, its image {_described(image)}"
     return f"lies on another grid ({grids}); resample it onto the image's"
+
+
+def rounded_grid(part: Grid, image: Grid) -> str | None:
+    """Tell whether a mask or label map lies on its image's grid only when headers are rounded."""
+    if image.matches(part):
+        return None
+    return (
+        f"lies {image.departure(part):.2g} voxels off its image, which the rounding of headers explains; the "
+        "image's grid is taken"
+    )
 
 
 def apart(first: Grid, second: Grid) -> bool:
@@ -87,11 +116,12 @@ def misplaced(landmarks: Landmarks, grid: Grid) -> str | None:
     """Tell whether landmarks are not in LPS millimeters of the image on ``grid``; guess why."""
     points = landmarks.points
     outside = ~_inside(points, grid)
-    cramped = len(points) > 1 and float(np.ptp(points, axis=0).max()) < SAME_POINT_MM
+    least = SAME_POINT * longest_side(grid)
+    cramped = len(points) > 1 and float(np.ptp(points, axis=0).max()) < least
     if not outside.any() and not cramped:
         return None
     if cramped:
-        what = f"all {len(points)} landmarks lie within {SAME_POINT_MM:g} mm"
+        what = f"all {len(points)} landmarks lie within {least:.2g} mm"
     else:
         first = int(np.argmax(outside))
         place = ", ".join(f"{value:.1f}" for value in points[first])
@@ -109,7 +139,8 @@ def mirrored(fixed: Landmarks, moving: Landmarks) -> str | None:
     if len(fixed) < _MIRROR_MIN_POINTS:
         return None
     rotated, reflected = (rigid_residual(fixed.points, moving.points, sign) for sign in (1.0, -1.0))
-    if rotated < MIRROR_MIN_MM or reflected > MIRROR_RATIO * rotated:
+    spread = float(np.sqrt(np.sum(np.var(fixed.points, axis=0))))
+    if rotated < MIRROR_LEAST * spread or reflected > MIRROR_RATIO * rotated:
         return None
     reordered = better_rigid_order(fixed.points, moving.points)
     if reordered is not None and reordered.better_mm < reflected:
@@ -123,7 +154,7 @@ def mirrored(fixed: Landmarks, moving: Landmarks) -> str | None:
 def _guesses(points: NDArray[np.float64], grid: Grid) -> Iterator[tuple[str, NDArray[np.float64]]]:
     """Yield what might have happened to the points, with the points put right."""
     for unit, factor in _UNITS.items():
-        if np.ptp(points * factor, axis=0).max() > SAME_POINT_MM:
+        if np.ptp(points * factor, axis=0).max() > SAME_POINT * longest_side(grid):
             yield f"they look like {unit}: give millimeters", points * factor
     yield (
         "they look like RAS: give LPS, or a first line '# coordinateSystem = RAS'",
@@ -143,7 +174,7 @@ def _guesses(points: NDArray[np.float64], grid: Grid) -> Iterator[tuple[str, NDA
 
 
 def _inside(points: NDArray[np.float64], grid: Grid) -> NDArray[np.bool_]:
-    margin = 0.5 + OUTSIDE_MM / grid.spacing
+    margin = 0.5 + OUTSIDE * longest_side(grid) / grid.spacing
     index = grid.to_index(points)
     return np.asarray(np.all((index >= -margin) & (index <= np.array(grid.size) - 1 + margin), axis=1))
 

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.io.transforms import to_sitk
+from regflow.core.memory import check_grid
 from regflow.core.transform import Affine, Transform
 
 if TYPE_CHECKING:
@@ -68,9 +69,14 @@ def resample_array(
 
     Returns:
         ``target.shape`` array.
+
+    Raises:
+        InputError: the memory does not suffice.
     """
     import SimpleITK as sitk
 
+    # SimpleITK's image and the array.
+    check_grid(target, 2 * data.dtype.itemsize)
     kinds = {
         "nearest": sitk.sitkNearestNeighbor,
         "linear": sitk.sitkLinear,
@@ -149,7 +155,11 @@ def thinned(data: NDArray[Any], source: Grid, target: Grid) -> NDArray[np.float3
 
     Returns:
         float32 array of ``target.shape``.
+
+    Raises:
+        InputError: the memory does not suffice.
     """
+    check_grid(target, 8)
     values = np.asarray(data, dtype=np.float32)
     first = source.to_index(target.to_world(np.zeros(source.ndim)))[::-1]
     steps = (target.spacing / source.spacing)[::-1]

@@ -76,6 +76,32 @@ def surroundings(data: NDArray[Any]) -> Surroundings:
     return Surroundings(padding, tuple(sorted(float(value) for value in values)), air, bright)
 
 
+def background_level(data: NDArray[Any]) -> float:
+    """Return what an image holds where nothing is.
+
+    The padding that fills most of the border; without padding the level of the air; without clear air 0
+    for samples without negative values, else the median of the border. Samples that are not finite count
+    as padding where they have half of the corners, and for nothing else.
+
+    Args:
+        data: samples of one channel.
+    """
+    if data.dtype.kind == "f":
+        finite = np.isfinite(data)
+        if not finite.all():
+            if np.mean(finite[_corners(data)]) <= CORNERS_SHARE:
+                return float("nan")
+            data = np.where(finite, data, np.median(data[finite]))
+    border = _border(data)
+    padding = _padding_values(data)
+    if padding:
+        return float(max(padding, key=lambda value: np.count_nonzero(border == value)))
+    air = _air(data, np.ones(data.shape, dtype=bool))[0]
+    if air is not None:
+        return air[0]
+    return float(np.median(border)) if data.min() < 0 else 0.0
+
+
 def fill_padding(data: NDArray[Any]) -> tuple[NDArray[Any], tuple[float, ...]]:
     """Give padding the level of the air; where there is no air, of the padding nearest the object.
 
@@ -149,7 +175,7 @@ def _padding_values(data: NDArray[Any]) -> list[Any]:
     values, counts = np.unique(_border(data), return_counts=True)
     often = np.argsort(-counts, kind="stable")[:MOST_VALUES]
     common = [values[k] for k in often if counts[k] >= BORDER_SHARE * counts.sum()]
-    corners = data[np.ix_(*([0, -1] for _ in data.shape))].ravel()
+    corners = data[_corners(data)].ravel()
     found: list[Any] = []
     rest = data
     for value in sorted(common):
@@ -159,6 +185,10 @@ def _padding_values(data: NDArray[Any]) -> list[Any]:
             found.append(value)
             rest = rest[rest != value]
     return found
+
+
+def _corners(data: NDArray[Any]) -> tuple[NDArray[np.intp], ...]:
+    return np.ix_(*([0, -1] for _ in data.shape))
 
 
 def _border(data: NDArray[Any]) -> NDArray[Any]:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from regflow.core.errors import InputError
+from regflow.core.extent import ball_diameter
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Transform, inverse_error
@@ -30,12 +31,9 @@ class Extent:
     @classmethod
     def of(cls, fixed: Image, moving: Image) -> "Extent":
         """Measure a pair; without a mask, the whole fixed image is the object."""
-        ndim = fixed.grid.ndim
-        count = np.prod(fixed.grid.shape) if fixed.mask is None else np.count_nonzero(fixed.mask)
-        volume = float(count) * float(fixed.grid.spacing.prod())
-        radius = np.sqrt(volume / np.pi) if ndim == 2 else np.cbrt(volume * 3 / (4 * np.pi))
+        radius = ball_diameter(fixed.mask, fixed.grid) / 2
         sides = [float(np.sqrt(np.mean(image.grid.spacing**2))) for image in (fixed, moving)]
-        return cls(float(radius), max(sides))
+        return cls(radius, max(sides))
 
     def percent(self, error_mm: float) -> float:
         """Return an error beyond one sample's side, which placing may explain, in percent of the radius."""

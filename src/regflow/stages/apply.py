@@ -22,9 +22,17 @@ from regflow.core.image import Image
 from regflow.core.io.header import Timing
 from regflow.core.io.landmarks import Landmarks, read_landmarks, write_landmarks
 from regflow.core.io.transforms import read_transform
-from regflow.core.io.volumes import read_header, read_series, read_volume, write_series, write_volume
+from regflow.core.io.volumes import (
+    read_header,
+    read_labels,
+    read_series,
+    read_volume,
+    write_series,
+    write_volume,
+)
 from regflow.core.labels import Labels, resample_labels, whole_numbers
 from regflow.core.resample import INTERPOLATIONS, resample_array
+from regflow.core.surroundings import background_level
 from regflow.core.threads import itk_threads
 from regflow.core.transform import Transform
 from regflow.stages.ingest import read_manifest
@@ -47,8 +55,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "outside": {
         "type": ["number", "null"],
-        "description": "value where the moving image has no sample; null takes 0, or the smallest value "
-        "of an image with negative ones",
+        "description": "value where the moving image has no sample; null takes the image's own background",
         "default": None,
     },
     "inverse": {
@@ -73,8 +80,9 @@ def warp_image(
         target: the grid of the result, fixed.
         transform: from fixed to moving world points.
         interpolation: one of :data:`~regflow.core.resample.INTERPOLATIONS`.
-        outside: value where the moving image has no sample; None takes 0 for images without
-            negative values and the smallest value for the others (air in CT).
+        outside: value where the moving image has no sample; None takes each channel's own background
+            (:func:`~regflow.core.surroundings.background_level`): 0 around a stripped brain or a map of
+            statistics, air in CT.
 
     Returns:
         An image of the same type of samples: integers are rounded and kept within their range.
@@ -126,7 +134,7 @@ def warp_companion(
         settings: ``interpolation`` and ``outside`` of the ``apply`` section.
 
     Raises:
-        InputError: the companion cannot be read.
+        InputError: the companion cannot be read, or holds several volumes and the output is no NIfTI file.
     """
     header = read_header(path)
     warped = (
@@ -249,9 +257,9 @@ def _carry(folder: Path, carry: _Carry, settings: Mapping[str, Any], steps: list
             _describe(folder / "companions" / f"{name}.json", carry, carry.pull, made_from, how)
     if "labels" in paths:
         with timed(steps, labels):
-            original = read_volume(paths["labels"])
+            whole, source = read_labels(paths["labels"])
             mode = settings["labels"]
-            drawn = warp_labels(original.channel, original.grid, target, transform, mode)
+            drawn = warp_labels(whole, source, target, transform, mode)
             write_volume(folder / f"{labels}.nii.gz", drawn, target)
             how = {"interpolation": f"labels, {mode}"}
             _describe(folder / f"{labels}.json", carry, carry.pull, (paths["labels"], sums["labels"]), how)
@@ -292,7 +300,9 @@ def _warp_channel(
     outside: float | None,
 ) -> NDArray[Any]:
     if outside is None:
-        outside = min(0.0, float(data.min()))
+        outside = background_level(data)
+    if data.dtype.kind in "iu":
+        outside = round(outside)
     if interpolation == "nearest":
         return resample_array(data, source, target, transform, interpolation, outside)
     # ITK truncates what it interpolates between integers; float32 holds 24 bits exactly.

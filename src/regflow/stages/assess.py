@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from regflow.core.extent import ball_diameter, part_of
 from regflow.core.files import read_json, write_json
 from regflow.core.gate import Verdict, changes, judge, worst
 from regflow.core.image import Image
@@ -17,6 +18,7 @@ from regflow.core.io.transforms import read_transform
 from regflow.core.io.volumes import write_volume
 from regflow.core.landmark_pairs import LandmarkPairs, pair_landmarks
 from regflow.core.sampling import sampled
+from regflow.core.surroundings import background_level
 from regflow.core.transform import Affine, Transform
 from regflow.metrics import jacobian
 from regflow.metrics.agreement import compare
@@ -40,23 +42,28 @@ LIMITS: dict[str, dict[str, float]] = {
     **evidence.LIMITS,
     "mi_change": {"fail_below": -0.05, "warn_below": 0.0},
     "folding_percent": {"fail_above": 1.0, "warn_above": 0.0},
-    "inverse_mean_mm": {"fail_above": 2.0, "warn_above": 0.5},
+    "inverse_mean_percent": {"fail_above": 1.25, "warn_above": 0.3},
 }
 
 MEANINGS: dict[str, str] = {
     **evidence.MEANINGS,
     "mi_change": "change of the mutual information from start to end",
     "folding_percent": "part of the mask where the deformation turns inside out",
-    "inverse_mean_mm": "mean distance from the start after going there and back",
+    "inverse_mean_percent": "mean distance from the start after going there and back, in percent of the "
+    "object's size (the diameter of a ball of its volume)",
 }
 """What each limited figure is, for the reference of keys."""
 
+LOCAL = 0.0125
+"""Spacing of the local measures, as a part of the object's size."""
+
 OPTIONS: dict[str, dict[str, Any]] = {
     "local_mm": {
-        "type": "number",
+        "type": ["number", "null"],
         "exclusiveMinimum": 0,
-        "description": "spacing to which finer images are shrunk for the local measures (LNCC, SSIM)",
-        "default": 2.0,
+        "description": "spacing to which finer images are shrunk for the local measures (LNCC, SSIM); null "
+        "takes 1.25% of the object's size, the diameter of a ball of its volume: 2 mm for a brain",
+        "default": None,
     },
     "lncc_radius": {
         "type": "integer",
@@ -157,7 +164,7 @@ def assess_pair(pair: Pair, settings: Mapping[str, Any], *, threads: int = 1) ->
             moved,
             bins=settings["bins"],
             radius=settings["lncc_radius"],
-            local_mm=settings["local_mm"],
+            local_mm=part_of(settings["local_mm"], LOCAL, ball_diameter(pair.fixed.mask, pair.fixed.grid)),
             threads=threads,
         )
     if pair.fixed.labels is not None and pair.moving.labels is not None:
@@ -259,7 +266,7 @@ def stage_records(prepared: tuple[str | Path, str | Path], *later: str | Path) -
 def moved_images(pair: Pair) -> dict[str, NDArray[np.float32]]:
     """Return the working moving image on the fixed grid at each of the compared states."""
     moving, target = pair.moving, pair.fixed.grid
-    outside = float(moving.channel.min())
+    outside = background_level(moving.channel)
     return {
         stage: sampled(moving.channel, moving.grid, target, transform, outside=outside)
         for stage, transform in pair.transforms.items()
@@ -325,6 +332,8 @@ def _flat(quality: Mapping[str, Any], extent: Extent) -> Iterator[tuple[str, flo
     yield from evidence.evidence_figures(quality, extent)
     yield from quality["jacobian"].items()
     yield from ((f"inverse_{name}", value) for name, value in quality.get("inverse", {}).items())
+    if "inverse" in quality:
+        yield "inverse_mean_percent", 50 * quality["inverse"]["mean_mm"] / extent.radius_mm
 
 
 def _verdict(

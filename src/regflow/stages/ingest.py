@@ -1,14 +1,12 @@
 """What is in the input files, and what is wrong with them, before anything is computed."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from numpy.typing import NDArray
-
 from regflow.core.errors import InputError
-from regflow.core.files import sha256, write_json
+from regflow.core.files import absence, sha256, write_json
 from regflow.core.grid import Grid
 from regflow.core.io.header import Header, Volume
 from regflow.core.io.landmarks import Landmarks, read_landmarks
@@ -22,6 +20,8 @@ from regflow.core.plausibility import (
     implausible_samples,
     mirrored,
     misplaced,
+    rounded_grid,
+    rounded_labels,
     soft_mask,
 )
 from regflow.samples import Fixed, Sample, fixed_images, read_samples
@@ -97,8 +97,8 @@ def examine(subject: Subject) -> Findings:
     """Look at one image's files; a sample's are also held against its fixed image's header."""
     found = Findings()
     files = subject.files()
-    missing = [part for part, path in files.items() if not Path(path).exists()]
-    found.problems += [f"{files[part]}: this file does not exist; correct the path" for part in missing]
+    missing = {part: why for part, path in files.items() if (why := absence(path)) is not None}
+    found.problems += [f"{files[part]}: {why}" for part, why in missing.items()]
     present = {part: Path(path) for part, path in files.items() if part not in missing}
     volume = subject.volume if isinstance(subject, Sample) else None
     if "image" in present:
@@ -110,9 +110,9 @@ def examine(subject: Subject) -> Findings:
             _examine_companion(found, present[part])
     fixed_header = _fixed_header(subject)
     if found.header and fixed_header and apart(fixed_header.grid, found.header.grid):
-        found.problems.append(
-            f"{present['image']}: its field of view does not overlap that of {fixed_header.path}; "
-            "correct the origin in one of the headers"
+        found.warnings.append(
+            f"{present['image']}: its field of view does not overlap that of {fixed_header.path}; the start "
+            "is sought without the headers' origins"
         )
     _examine_landmarks(found, present, fixed_header)
     return found
@@ -135,25 +135,23 @@ def _examine_image(found: Findings, path: Path, volume: Volume) -> None:
     _add(found.problems, path, implausible_samples(data))
 
 
-_OVERLAYS: dict[str, Callable[[NDArray[Any]], str | None]] = {
-    "mask": implausible_mask,
-    "labels": implausible_labels,
-}
-
-
 def _examine_overlay(found: Findings, part: str, path: Path) -> None:
     """A mask or label map: readable, on the image's grid, with sensible samples."""
     try:
-        overlay = read_volume(path)
+        data = read_volume(path).channel
+        overlay = read_header(path)
     except InputError as error:
         found.problems.append(str(error))
         return
     if found.header is not None:
-        _add(found.problems, path, elsewhere(overlay.grid, found.header.grid))
-    phrase = _OVERLAYS[part](overlay.channel)
+        away = elsewhere(overlay.grid, found.header.grid)
+        _add(found.problems, path, away)
+        _add(found.warnings, path, None if away else rounded_grid(overlay.grid, found.header.grid))
+    phrase = implausible_mask(data) if part == "mask" else implausible_labels(data, overlay.step)
     _add(found.problems, path, phrase)
-    if part == "mask" and phrase is None:
-        _add(found.warnings, path, soft_mask(overlay.channel))
+    if phrase is None:
+        odd = soft_mask(data) if part == "mask" else rounded_labels(data, overlay.step)
+        _add(found.warnings, path, odd)
 
 
 def _examine_companion(found: Findings, path: Path) -> None:

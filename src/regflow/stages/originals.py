@@ -5,8 +5,8 @@ from typing import Any
 
 from regflow.core.image import Image
 from regflow.core.io.header import Volume
-from regflow.core.io.volumes import read_volume
-from regflow.core.labels import members, whole_numbers
+from regflow.core.io.volumes import read_labels, read_volume
+from regflow.core.labels import members
 
 
 def read_original(manifest: Mapping[str, Any]) -> Image:
@@ -34,6 +34,6 @@ def read_parts(paths: Mapping[str, Any], volume: Volume = None, modality: str | 
         image.data,
         image.grid,
         members(read_volume(paths["mask"]).channel) if "mask" in paths else None,
-        whole_numbers(read_volume(paths["labels"]).channel) if "labels" in paths else None,
+        read_labels(paths["labels"])[0] if "labels" in paths else None,
         modality,
     )

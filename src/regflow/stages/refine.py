@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regflow.core.errors import InputError, RegistrationError
+from regflow.core.extent import ball_diameter
 from regflow.core.files import link_or_copy, whole_directory
 from regflow.core.gate import Verdict, changes, judge
 from regflow.core.image import Image
@@ -43,7 +44,7 @@ LIMITS: dict[str, dict[str, float]] = {
     "lncc_change": {"fail_below": -0.01},
     "nmi_change": {"fail_below": -0.01},
     "folding_percent": {"fail_above": 0.5, "warn_above": 0.0},
-    "displacement_max_mm": {"warn_above": 60.0},
+    "displacement_max_percent": {"warn_above": 37.5},
     "gain_sigmas": {"fail_below": -3.0},
     "doubted_gain_sigmas": {"fail_below": SURE_SIGMAS},
 }
@@ -87,7 +88,8 @@ class Examiner:
 
     Figures: ``lncc_change`` and ``nmi_change``, local correlation and normalized mutual information
     inside the fixed mask minus those of the start; ``folding_percent`` of the samples;
-    ``jacobian_min``; ``displacement_max_mm``; ``inverse_mean_voxels`` and ``inverse_max_voxels``, the
+    ``jacobian_min``; ``displacement_max_percent``, of the fixed mask's size (the diameter of a ball of
+    its volume); ``inverse_mean_voxels`` and ``inverse_max_voxels``, the
     error of the deformable part's inverse inside the mask, in samples of its grid; ``gain_sigmas``, how
     much better than at the start the images explain each other within small windows, in standard errors
     (:mod:`regflow.core.local_fit`; not given where too few windows say).
@@ -110,7 +112,7 @@ class Examiner:
         self._fixed, self._moving = coarsen(fixed, spacing), coarsen(moving, spacing)
         self._limits = {**LIMITS, **INVERSE_LIMITS, **limits}
         self._origin, self._doubted = start, doubted
-        self._mask = fixed.mask
+        self._mask, self._size = fixed.mask, ball_diameter(fixed.mask, fixed.grid)
         self._start = self._similarity(start)
         self._windows = WindowEvidence(fixed, moving, start, EXPLAINED_ACROSS)
         self._inverses: list[tuple[Transform, Transform, dict[str, Any]]] = []
@@ -124,7 +126,7 @@ class Examiner:
         found = self._similarity(transform)
         similarity = found["lncc"] + found["nmi"]
         figures = changes(found, self._start)
-        figures.update(_deformation(transform))
+        figures.update(_deformation(transform, self._size))
         if transform is not self._origin:
             figures.update(self._gain(transform))
         limits = self._limits_for(figures)
@@ -375,8 +377,13 @@ def _fields(transform: Transform) -> list[DisplacementField]:
     return [part for part in flatten([transform]) if isinstance(part, DisplacementField)]
 
 
-def _deformation(transform: Transform) -> dict[str, float]:
-    """Return the figures of the deformable part; none when the transform is linear."""
+def _deformation(transform: Transform, size: float) -> dict[str, float]:
+    """Return the figures of the deformable part; none when the transform is linear.
+
+    Args:
+        transform: the candidate.
+        size: of the object, in world units.
+    """
     from regflow.core import fields
 
     parts = _fields(transform)
@@ -386,8 +393,13 @@ def _deformation(transform: Transform) -> dict[str, float]:
     return {
         "folding_percent": max(100.0 * float((values <= 0).mean()) for values in determinants),
         "jacobian_min": min(float(values.min()) for values in determinants),
-        "displacement_max_mm": max(float(np.sqrt((part.vectors**2).sum(0).max())) for part in parts),
+        "displacement_max_percent": 100 / size * max(_farthest(part) for part in parts),
     }
+
+
+def _farthest(field: DisplacementField) -> float:
+    """Return the longest displacement of a field, in world units."""
+    return float(np.sqrt((field.vectors**2).sum(0).max()))
 
 
 def _inverse_figures(

@@ -1,21 +1,23 @@
 """DICOM series: a folder of slices, or one multi-frame file, read by SimpleITK's GDCM."""
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from regflow.core.errors import InputError
 from regflow.core.grid import Grid
-from regflow.core.io.header import Header, Volume, volume_grid
+from regflow.core.io.dicom_frames import frame_count, frames_header, frames_volume, read_frames
+from regflow.core.io.dicom_geometry import stacked_grid
+from regflow.core.io.header import Header, Volume
 from regflow.core.io.itk_files import execute, open_reader, read_itk, read_itk_header, sample_type
+from regflow.core.memory import check_room
 
-STEP_TOLERANCE = 0.1
-"""Largest departure of one step between slices from the usual one, as a part of it."""
-
-TILT_TOLERANCE = 0.01
-"""Largest sideways drift of the slices per millimeter along their normal."""
+if TYPE_CHECKING:
+    import SimpleITK as sitk
 
 KIND = "DICOM"
 _NUMBER, _DESCRIPTION = "0020|0011", "0008|103e"
@@ -58,7 +60,8 @@ def read_dicom_header(path: Path, volume: Volume = None) -> Header:
 
     Args:
         path: the folder, or one multi-frame file.
-        volume: the series' number or UID; needed where the folder holds several.
+        volume: the series' number or UID, needed where the folder holds several; of one multi-frame file
+            the index or name of the volume.
 
     Raises:
         InputError: several series and none named, a missing slice, a tilted gantry, or a header
@@ -66,47 +69,68 @@ def read_dicom_header(path: Path, volume: Volume = None) -> Header:
     """
     files = _files(path, volume)
     if len(files) == 1:
-        return _single(path, files[0])
-    readers = [open_reader(Path(name)) for name in files]
-    first = readers[0]
-    cosines = np.reshape(first.GetDirection(), (3, 3))
-    positions = np.array([reader.GetOrigin() for reader in readers])
-    if len({reader.GetSize()[:2] for reader in readers}) > 1:
-        raise InputError(f"{path}: the slices differ in size; keep the files of one scan in a folder")
-    step = _step(path, positions, cosines[:, 2])
-    affine = np.eye(4)
-    affine[:3, :3] = np.column_stack([cosines[:, :2] * first.GetSpacing()[:2], step])
-    affine[:3, 3] = positions[0]
-    shape = (len(files), *first.GetSize()[1::-1])
-    return Header(path, KIND, volume_grid(path, shape, affine), sample_type(path, first.GetPixelID()))
+        return _single_header(path, files[0], volume)
+    return _series_header(path, [open_reader(Path(name)) for name in files])
 
 
 def read_dicom(path: Path, volume: Volume = None) -> tuple[NDArray[Any], Grid]:
-    """Read a series, ``(z, y, x)`` and its grid; see :func:`read_dicom_header`."""
-    import SimpleITK as sitk
+    """Read a series, ``(z, y, x)`` and its grid; see :func:`read_dicom_header`.
 
+    Each slice is scaled by its own slope and intercept, and the volume's type holds them all.
+    """
     files = _files(path, volume)
     if len(files) == 1:
-        return read_itk(Path(files[0]), KIND, None)
-    grid = read_dicom_header(path, volume).grid
-    reader = sitk.ImageSeriesReader()
-    reader.SetFileNames(files)
-    return execute(reader, path), grid
+        found = read_frames(Path(files[0]))
+        if found is None:
+            return read_itk(Path(files[0]), KIND, None)
+        return frames_volume(path, Path(files[0]), found, _within(path, volume))
+    readers = [open_reader(Path(name)) for name in files]
+    header = _series_header(path, readers)
+    check_room(math.prod(header.grid.shape) * header.dtype.itemsize, f"{path}: the series")
+    values = np.empty(header.grid.shape, header.dtype)
+    for plane, reader in zip(values, readers, strict=True):
+        plane[:] = execute(reader, path).reshape(plane.shape)
+    return values, header.grid
 
 
-def _single(path: Path, name: str) -> Header:
+def _single_header(path: Path, name: str, volume: Volume) -> Header:
+    found = read_frames(Path(name))
+    if found is not None:
+        return frames_header(path, found, _within(path, volume))
     header = read_itk_header(Path(name), KIND)
     return Header(path, KIND, header.grid, header.dtype, header.volumes)
 
 
+def _within(path: Path, volume: Volume) -> Volume:
+    """Return which volume of a multi-frame file is meant: none where a folder's series is named."""
+    if path.is_dir() and any(str(volume) in (item.number, item.uid) for item in list_series(path)):
+        return None
+    return volume
+
+
+def _series_header(path: Path, readers: Sequence["sitk.ImageFileReader"]) -> Header:
+    first = readers[0]
+    if any(reader.GetSize()[2:] not in ((), (1,)) for reader in readers):
+        raise InputError(f"{path}: the series is several multi-frame files; name one of the files")
+    if len({reader.GetSize()[:2] for reader in readers}) > 1:
+        raise InputError(f"{path}: the slices differ in size; keep the files of one scan in a folder")
+    cosines = np.reshape(first.GetDirection(), (3, 3))
+    positions = np.array([reader.GetOrigin() for reader in readers])
+    shape = (len(readers), first.GetSize()[1], first.GetSize()[0])
+    plane = cosines[:, :2] * first.GetSpacing()[:2]
+    grid = stacked_grid(path, shape, positions, plane, cosines[:, 2])
+    types = [sample_type(path, reader.GetPixelID()) for reader in readers]
+    return Header(path, KIND, grid, np.result_type(*types))
+
+
 def _files(path: Path, volume: Volume) -> tuple[str, ...]:
     if path.is_file():
-        if open_reader(path).GetSize()[2:] in ((), (1,)):
+        if frame_count(path) < 2:
             raise InputError(f"{path}: a single DICOM slice; give the folder that holds the whole series")
         return (str(path),)
     series = list_series(path)
     chosen = [item for item in series if str(volume) in (item.number, item.uid)]
-    if volume is None:
+    if volume is None or (not chosen and len(series) == 1 and len(series[0].files) == 1):
         chosen = series
     if len(chosen) == 1:
         return chosen[0].files
@@ -115,30 +139,6 @@ def _files(path: Path, volume: Volume) -> tuple[str, ...]:
     )
     asked = f"no single series '{volume}'" if volume is not None else f"{len(series)} series"
     raise InputError(
-        f"{path}: holds {asked}; name one by its number or UID in the column 'volume', of these: {names}"
+        f"{path}: holds {asked}; name one by its number or UID in the column 'volume' or by --volume, of "
+        f"these: {names}"
     )
-
-
-def _step(path: Path, positions: NDArray[np.float64], normal: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the vector from slice to slice, along the normal."""
-    steps = np.diff(positions, axis=0)
-    heights = steps @ normal
-    usual = float(np.median(heights))
-    if abs(usual) < 1e-6 or np.any(np.abs(heights) < 1e-6):
-        raise InputError(
-            f"{path}: several slices lie at one position (echoes, times); keep one volume's files in a folder"
-        )
-    if np.abs(heights - usual).max() > STEP_TOLERANCE * abs(usual):
-        low, high = np.abs(heights).min(), np.abs(heights).max()
-        raise InputError(
-            f"{path}: the steps between slices go from {low:.3g} to {high:.3g} mm; a slice is missing or two "
-            "scans are mixed: copy the series again"
-        )
-    span = positions[-1] - positions[0]
-    height = float(span @ normal)
-    if np.linalg.norm(span - height * normal) > TILT_TOLERANCE * abs(height):
-        raise InputError(
-            f"{path}: the slices are stacked at a slant (tilted gantry); resample the series onto an "
-            "orthogonal grid, e.g. with dcm2niix"
-        )
-    return np.asarray(normal * height / (len(positions) - 1))

@@ -50,6 +50,8 @@ class Header:
         volumes: how many volumes the file holds.
         warnings: sentences on what was decided for the user, empty for a sound header.
         timing: the fourth axis, where the format has one.
+        step: between neighboring values of samples stored as scaled integers; 0 where values are stored.
+        names: of the volumes, where the format names them; each may be asked for by its name.
     """
 
     path: Path
@@ -59,6 +61,8 @@ class Header:
     volumes: int = 1
     warnings: tuple[str, ...] = ()
     timing: Timing | None = None
+    step: float = 0.0
+    names: tuple[str, ...] = ()
 
 
 def volume_grid(path: Path, shape: Sequence[int], affine: ArrayLike) -> Grid:
@@ -100,22 +104,33 @@ def check_spacing(path: Path, spacing: ArrayLike) -> None:
             )
 
 
-def check_volume(path: Path, volume: Volume, volumes: int) -> int:
+def check_volume(path: Path, volume: Volume, volumes: int, names: Sequence[str] = ()) -> int:
     """Return the index of the wanted volume of a file with ``volumes`` of them.
+
+    Args:
+        path: the file, for messages.
+        volume: index, or one of ``names``.
+        volumes: how many there are.
+        names: of the volumes, where they have any.
 
     Raises:
         InputError: none is named where there are several, or there is no such volume.
     """
+    listed = (
+        ": " + ", ".join(f"{k} '{name}'" for k, name in enumerate(names)) if volumes > 1 and names else ""
+    )
     if volume is None:
         if volumes == 1:
             return 0
         raise InputError(
-            f"{path}: holds {volumes} volumes; name one of a moving file in the column 'volume' (0 to "
-            f"{volumes - 1}), or save it as a file of its own"
+            f"{path}: holds {volumes} volumes{listed}; name one of a moving file (0 to {volumes - 1}) in the "
+            "column 'volume' or by --volume, or save it as a file of its own"
         )
+    if str(volume) in names:
+        return names.index(str(volume))
     if str(volume).isdigit() and int(volume) < volumes:
         return int(volume)
-    raise InputError(f"{path}: has no volume '{volume}'; name one from 0 to {volumes - 1}")
+    raise InputError(f"{path}: has no volume '{volume}'; name one from 0 to {volumes - 1}{listed}")
 
 
 def check_samples(path: Path, dtype: np.dtype[Any]) -> None:

@@ -1,5 +1,6 @@
 """Formats that SimpleITK reads and writes whole: NRRD and MetaImage."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from regflow.core.errors import InputError
 from regflow.core.files import whole
 from regflow.core.grid import Grid
 from regflow.core.io.header import Header, Volume, check_volume, volume_grid
+from regflow.core.memory import check_room
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -45,6 +47,8 @@ def read_itk(path: Path, kind: str, volume: Volume) -> tuple[NDArray[Any], Grid]
     header = read_itk_header(path, kind)
     index = check_volume(path, volume, header.volumes)
     reader = open_reader(path)
+    needed = math.prod(reader.GetSize()) * reader.GetNumberOfComponents() * header.dtype.itemsize
+    check_room(2.0 * needed, f"{path}: this file")
     samples = execute(reader, path)
     if header.volumes > 1:
         samples = samples[..., index] if reader.GetNumberOfComponents() > 1 else samples[index]

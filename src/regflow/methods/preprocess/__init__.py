@@ -32,16 +32,18 @@ MASKS = {
                 "default": None,
             },
             "opening_mm": {
-                "type": "number",
+                "type": ["number", "null"],
                 "minimum": 0,
-                "description": "radius of the opening that cuts off thin or small things (a bed, a coil)",
-                "default": 4.0,
+                "description": "radius of the opening that cuts off thin or small things (a bed, a coil); "
+                "null takes 2% of the object's size, the diameter of a ball of its volume: 4 mm for a head",
+                "default": None,
             },
             "closing_mm": {
-                "type": "number",
+                "type": ["number", "null"],
                 "minimum": 0,
-                "description": "radius of the closing that bridges dark gaps in a thresholded image",
-                "default": 8.0,
+                "description": "radius of the closing that bridges dark gaps in a thresholded image; null "
+                "takes 4% of the object's size",
+                "default": None,
             },
         },
     ),
@@ -56,11 +58,12 @@ MASKS = {
                 "default": "mutual-information",
             },
             "refine_mm": {
-                "type": "number",
+                "type": ["number", "null"],
                 "minimum": 0,
                 "description": "how far the carried mask's border may retreat to the organ's edge, for "
-                "instance from the skull; 0 keeps it as carried",
-                "default": 8.0,
+                "instance from the skull; 0 keeps it as carried; null takes 5% of the organ's size: 8 mm "
+                "for a brain",
+                "default": None,
             },
             "margin_mm": {
                 "type": "number",
@@ -86,10 +89,11 @@ BIAS = {
         "Tustison et al., IEEE Trans. Med. Imaging 29(6):1310-1320, 2010",
         {
             "sample_mm": {
-                "type": "number",
+                "type": ["number", "null"],
                 "exclusiveMinimum": 0,
-                "description": "spacing to which the image is shrunk to find the field",
-                "default": 4.0,
+                "description": "spacing to which the image is shrunk to find the field; null takes 2.5% of "
+                "the mask's size: 4 mm for a brain",
+                "default": None,
             },
             "iterations": {
                 "type": "array",

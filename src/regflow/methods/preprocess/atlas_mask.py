@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regflow.core.errors import InputError
+from regflow.core.extent import ball_diameter, part_of
 from regflow.core.image import Image
 from regflow.core.resample import resample_array
 from regflow.core.transform import Affine, Transform
@@ -24,21 +25,24 @@ from regflow.methods.table import find, find_transform
 
 log = logging.getLogger(__name__)
 
-COARSE_MM = 4.0
-"""Spacing at which the coarse affine is sought: a mask needs no more."""
+COARSE = 0.025
+"""Spacing at which the coarse affine is sought, as a part of the organ's size (here and below, the diameter
+of a ball of its volume): some 4 mm for a brain. A mask needs no more."""
 COARSE_OPTIONS = {"mutual-information": {"samples_across": [16, 48], "starts": 8}}
 """Options of the initializers, where their defaults are finer than a mask needs."""
-FITTING_MM = 2.0
-"""Spacing at which the carried mask is fitted to the image."""
+FITTING = 0.0125
+"""Spacing at which the carried mask is fitted to the image, likewise."""
+REACH = 0.05
+"""How far the carried mask's border may retreat, likewise."""
 TISSUE = (0.6, 1.6)
 """Intensities that count as the same organ, as multiples of the median well inside the mask (above the
 background): between them lies brain, beyond them skull, cerebrospinal fluid and fat."""
-NECK_MM = 3.0
-"""Radius of the opening that cuts what hangs on by thin bridges: meninges, vessels, optic nerves."""
-SULCUS_MM = 5.0
-"""Radius of the closing that takes sulci back in."""
-GROWTH_MM = 2.0
-"""How far a fit may take a carried mask's border outward. It may retreat farther: outside lies the
+NECK = 0.02
+"""Radius of the opening that cuts what hangs on by thin bridges, likewise: meninges, vessels, nerves."""
+SULCUS = 0.03
+"""Radius of the closing that takes sulci back in, likewise."""
+GROWTH = 0.0125
+"""How far, likewise, a fit may take a carried mask's border outward. It may retreat farther: outside lies the
 skull's marrow, skin and fat, whose intensities are the organ's in some contrasts."""
 KEPT = (0.8, 1.05)
 """A fit whose volume leaves this range of the carried mask's volume is not trusted."""
@@ -78,23 +82,25 @@ def _blank(outside: NDArray[Any]) -> bool:
     return outside.size > 0 and float(np.mean(outside == np.median(outside))) > BLANK_SHARE
 
 
-def _fitted(image: Image, mask: NDArray[np.bool_], reach_mm: float) -> NDArray[np.bool_]:
-    """Move the border of a carried mask inward by at most ``reach_mm``, to where the organ ends.
+def _fitted(image: Image, mask: NDArray[np.bool_], reach_mm: float | None) -> NDArray[np.bool_]:
+    """Move the border of a carried mask inward by at most a reach, to where the organ ends.
 
     Samples of the organ's intensities near the mask are opened, so that only what hangs together
     broadly stays, then closed and filled.
     """
-    coarse = coarsened(image.with_mask(mask), FITTING_MM)
+    size = ball_diameter(mask, image.grid)
+    reach = part_of(reach_mm, REACH, size)
+    coarse = coarsened(image.with_mask(mask), FITTING * size)
     data, grid, carried = coarse.channel, coarse.grid, coarse.mask
     assert carried is not None
-    core = eroded(carried, grid, reach_mm)
-    if reach_mm <= 0 or not core.any():
+    core = eroded(carried, grid, reach)
+    if reach <= 0 or not core.any():
         return mask
     background = float(np.percentile(data, 1))
     low, high = background + np.multiply(TISSUE, np.median(data[core]) - background)
-    organ = core | (dilated(carried, grid, min(GROWTH_MM, reach_mm)) & (data > low) & (data < high))
-    organ = dilated(largest_piece(eroded(organ, grid, NECK_MM)), grid, NECK_MM)
-    organ = filled(closed(organ, grid, SULCUS_MM))
+    organ = core | (dilated(carried, grid, min(GROWTH * size, reach)) & (data > low) & (data < high))
+    organ = dilated(largest_piece(eroded(organ, grid, NECK * size)), grid, NECK * size)
+    organ = filled(closed(organ, grid, SULCUS * size))
     ratio = organ.sum() / carried.sum()
     if not KEPT[0] <= ratio <= KEPT[1]:
         log.info("mask: kept as carried over, because the fit changed its volume by a factor of %.2f", ratio)
@@ -108,5 +114,6 @@ def _coarse_affine(image: Image, reference: Image, options: Mapping[str, Any]) -
     name = options["initializer"]
     method = find(METHODS, name, "preprocess: mask")
     full = {**method.complete(COARSE_OPTIONS.get(name, {})), "threads": options["threads"], "seed": 0}
-    fixed, moving = (coarsened(part, COARSE_MM) for part in (reference, image.with_mask(None)))
+    spacing = COARSE * ball_diameter(reference.mask, reference.grid)
+    fixed, moving = (coarsened(part, spacing) for part in (reference, image.with_mask(None)))
     return find_transform(method, fixed, moving, Affine.identity(image.grid.ndim), full)

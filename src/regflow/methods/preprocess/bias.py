@@ -6,10 +6,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from regflow.core.extent import ball_diameter, part_of
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.resample import to_sitk_image
 from regflow.core.threads import itk_threads
+
+SAMPLE = 0.025
+"""Spacing at which the field is sought, as a part of the mask's size: it is smooth."""
 
 MOST_NEGATIVE_SHARE = 0.01
 """Above this share of negative samples in the mask the intensities are no product of a field: CT."""
@@ -32,7 +36,8 @@ def n4(image: Image, reference: Image | None, options: Mapping[str, Any]) -> Ima
     The field is found on a shrunken image, which loses nothing because it is smooth, and evaluated
     at full resolution. It is scaled to leave the mean log intensity inside the mask as it is.
     """
-    factors = _shrink_factors(image.grid, options["sample_mm"])
+    spacing = part_of(options["sample_mm"], SAMPLE, ball_diameter(image.mask, image.grid))
+    factors = _shrink_factors(image.grid, spacing)
     corrected = [_corrected(channel, image, factors, options) for channel in image.data]
     return image.with_data(np.stack(corrected))
 

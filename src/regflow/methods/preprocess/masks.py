@@ -7,8 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regflow.core.errors import InputError
+from regflow.core.extent import ball_diameter, longest_side, part_of
 from regflow.core.grid import Grid
 from regflow.core.image import Image
+from regflow.core.memory import check_grid
 from regflow.core.resample import coarsen, resample_array
 from regflow.core.surroundings import otsu, surroundings
 from regflow.methods.preprocess import MASKS
@@ -22,10 +24,17 @@ HEAD_TO_MASK = 1.5
 FAINT = 0.01
 """What differs from a constant background by less than this part of the image's range is its echo:
 the tails of a filter or of an interpolation."""
-CHOICE_MM = 4.0
-"""Spacing at which foreground and fixed mask are compared to choose a method."""
-MORPHOLOGY_MM = 2.0
-"""Thresholded masks are worked on at about this spacing: radii are several millimeters anyway."""
+DISTANCE_BYTES = 24
+"""Memory per sample of a distance transform."""
+SIZED_ACROSS = 64
+"""Samples along the longest side at which the size of an object is told."""
+CHOICE = 0.02
+"""Spacing at which foreground and fixed mask are compared to choose a method, as a part of the object's
+size: some 4 mm for a head."""
+MORPHOLOGY = 0.01
+"""Spacing at which thresholded masks are worked on, likewise: radii are several times that anyway."""
+OPENING, CLOSING = 0.02, 0.04
+"""Radii of the opening and the closing of a thresholded mask, likewise."""
 BACKGROUND_CLIP = 99.0
 """Percentile to which intensities are clipped before a threshold is sought: a few very bright samples
 (fat, vessels, metal) must not decide what is background."""
@@ -48,7 +57,7 @@ def choose(image: Image, reference: Image | None) -> tuple[str, str]:
     options = MASKS["foreground"].complete({})
     # Shrinking widens the border of a constant background, and finding it needs no shrinking.
     stripped = constant_background(image.channel) is not None
-    coarse = image if stripped else coarsened(image, CHOICE_MM)
+    coarse = image if stripped else coarsened(image, CHOICE * object_size(image))
     ratio = _volume(foreground(coarse, None, options).mask, coarse.grid) / _volume(
         reference.mask, reference.grid
     )
@@ -82,7 +91,7 @@ def foreground(image: Image, reference: Image | None, options: Mapping[str, Any]
     With an exactly constant background (a skull-stripped brain, a padded or defaced scan) the mask
     is what differs from it visibly, in one piece, holes filled. Otherwise what lies beyond Otsu's
     threshold, on the side where the surroundings are not, or above the given one, is followed by the
-    largest piece, a closing, hole filling and an opening at about 2 mm.
+    largest piece, a closing, hole filling and an opening, at a spacing of a hundredth of the object's size.
 
     Raises:
         InputError: nothing stands out from the background.
@@ -93,14 +102,31 @@ def foreground(image: Image, reference: Image | None, options: Mapping[str, Any]
         contrast = np.abs(data - np.float32(value))
         differs = contrast > FAINT * np.percentile(contrast, BACKGROUND_CLIP)
         return checked(image.with_mask(filled(largest_piece(differs))), "the foreground")
-    coarse = coarsened(image.with_mask(None), MORPHOLOGY_MM)
-    small, grid, threshold = coarse.channel, coarse.grid, options["threshold"]
-    stands_out = small > threshold if threshold is not None else _thresholded(small)
-    mask = filled(closed(largest_piece(stands_out), grid, options["closing_mm"]))
+    threshold = options["threshold"]
+    size = object_size(image, threshold)
+    coarse = coarsened(image.with_mask(None), MORPHOLOGY * size)
+    grid = coarse.grid
+    closing = part_of(options["closing_mm"], CLOSING, size)
+    mask = filled(closed(largest_piece(_standing_out(coarse.channel, threshold)), grid, closing))
     # Only now is skin no longer a thin sheet over dark bone, which an opening would take away.
-    mask = largest_piece(_opened(mask, grid, options["opening_mm"]))
+    mask = largest_piece(_opened(mask, grid, part_of(options["opening_mm"], OPENING, size)))
     share = resample_array(mask.astype(np.float32), grid, image.grid)
     return checked(image.with_mask(share >= 0.5), "the foreground")
+
+
+def object_size(image: Image, threshold: float | None = None) -> float:
+    """Return the diameter of a ball as large as what stands out of an image's background, in world units.
+
+    Args:
+        image: its mask is left aside.
+        threshold: above which samples stand out; None for Otsu's.
+    """
+    coarse = coarsened(image.with_mask(None), longest_side(image.grid) / SIZED_ACROSS)
+    return ball_diameter(largest_piece(_standing_out(coarse.channel, threshold)), coarse.grid)
+
+
+def _standing_out(data: NDArray[Any], threshold: float | None) -> NDArray[np.bool_]:
+    return _thresholded(data) if threshold is None else np.asarray(data > threshold)
 
 
 def _thresholded(data: NDArray[Any]) -> NDArray[np.bool_]:
@@ -178,6 +204,8 @@ def closed(mask: NDArray[np.bool_], grid: Grid, radius_mm: float) -> NDArray[np.
         return mask
     pad = [int(np.ceil(radius_mm / s)) + 1 for s in grid.spacing[::-1]]
     # What touches the border goes on beyond it: an edge-padded mask closes there as well.
+    wide = Grid(tuple(n + 2 * more for n, more in zip(mask.shape, pad, strict=True)), grid.affine)
+    check_grid(wide, DISTANCE_BYTES)
     padded = np.pad(mask, [(n, n) for n in pad], mode="edge")
     closed = eroded(dilated(padded, grid, radius_mm), grid, radius_mm)
     return closed[tuple(slice(n, -n) for n in pad)]

@@ -10,10 +10,11 @@ _HERE = "regflow.methods.refine"
 
 ELASTIX_BSPLINE = {
     "spacing_mm": {
-        "type": "number",
+        "type": ["number", "null"],
         "exclusiveMinimum": 0,
-        "description": "final spacing of the control points",
-        "default": 10.0,
+        "description": "final spacing of the control points; null takes 6% of the fixed object's size, the "
+        "diameter of a ball of its volume: 10 mm for a brain",
+        "default": None,
     },
     "samples": {
         "type": "integer",

@@ -3,9 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
+from regflow.core.extent import ball_diameter, part_of
 from regflow.core.image import Image
 from regflow.core.transform import Composite, Transform
 from regflow.methods.elastix_run import run_elastix, started
+
+CONTROLS = 0.06
+"""Spacing of the control points, as a part of the fixed object's size."""
 
 
 def elastix_bspline(fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any]) -> Transform:
@@ -17,10 +21,11 @@ def elastix_bspline(fixed: Image, moving: Image, initial: Transform, options: Ma
     Raises:
         RegistrationError: elastix failed; the last error of its log is quoted.
     """
+    size = ball_diameter(fixed.mask, fixed.grid)
     changes = {
         "NumberOfSpatialSamples": options["samples"],
         "MaximumNumberOfIterations": options["iterations"],
-        "FinalGridSpacingInPhysicalUnits": options["spacing_mm"],
+        "FinalGridSpacingInPhysicalUnits": part_of(options["spacing_mm"], CONTROLS, size),
         "RandomSeed": options["seed"] + 1,
     }
     moved = started(fixed, moving, initial)

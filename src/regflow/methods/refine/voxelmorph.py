@@ -47,6 +47,10 @@ from regflow.methods.refine.working import bring_together, working_grid
 
 log = logging.getLogger(__name__)
 
+ACROSS = (32, 256)
+"""Samples of the network's spacing along an object's longest side for which the networks are trained: organs
+of men. Larger and smaller objects are shown as if they had :data:`USUAL_ACROSS`."""
+USUAL_ACROSS = 96
 SURROUNDINGS = 8
 """Samples of the working spacing that the network sees around the fixed image's mask."""
 EXAMINED_ACROSS = 128
@@ -67,11 +71,14 @@ class Request:
         fixed: the fixed image.
         moving: the moving image.
         initial: from fixed to moving world points.
+        unit: what counts as one world unit, where the object is no larger or smaller than those that the
+            network knows.
     """
 
     fixed: Image
     moving: Image
     initial: Transform
+    unit: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,6 +141,8 @@ def answers(requests: Sequence[Request], options: Mapping[str, Any], batch: int 
         weights = find_weights(options["weights"], requests[0].fixed.grid.ndim if requests else None)
         network, description = load_network(weights, device)
         spacing = options["spacing_mm"] or description.spacing
+        if options["spacing_mm"] is None:
+            requests = [replace(each, unit=_unit(each.fixed, spacing)) for each in requests]
         for effort in _efforts(batch if device.type == "cuda" else 1, spacing, device):
             try:
                 return ask(network.to(effort.device), description, requests, effort, options)
@@ -194,10 +203,17 @@ def ask(
     """
     for request in requests:
         _check(description, request.fixed)
-    boxes = [_box(request.fixed, effort.spacing) for request in requests]
+    spacings = [effort.spacing * request.unit for request in requests]
+    boxes = [_box(request.fixed, spacing) for request, spacing in zip(requests, spacings, strict=True)]
     inner = [replace(each, fixed=cut(each.fixed, box)) for each, box in zip(requests, boxes, strict=True)]
-    passes = [_passes(description, request.fixed, effort.spacing, options) for request in inner]
-    levels = [_levels(each, taken, description, effort) for each, taken in zip(inner, passes, strict=True)]
+    passes = [
+        _passes(description, request.fixed, spacing, options)
+        for request, spacing in zip(inner, spacings, strict=True)
+    ]
+    levels = [
+        _levels(each, taken, description, replace(effort, spacing=spacing))
+        for each, taken, spacing in zip(inner, passes, spacings, strict=True)
+    ]
     totals: list[Tensor | None] = [None] * len(requests)
     for turn, (shrink, relaxation) in enumerate(description.turns):
         asked = [number for number, taken in enumerate(passes) if turn < len(taken)]
@@ -208,11 +224,19 @@ def ask(
     return [
         Answer(
             Composite((to_displacement_field(total, request.fixed.grid, box), request.initial)),
-            level[_examined(level, request.fixed, effort.spacing)].gain(total),
+            level[_examined(level, request.fixed, spacing)].gain(total),
         )
-        for request, box, total, level in zip(requests, boxes, totals, levels, strict=True)
+        for request, box, total, level, spacing in zip(requests, boxes, totals, levels, spacings, strict=True)
         if total is not None
     ]
+
+
+def _unit(fixed: Image, spacing: float) -> float:
+    """Return what counts as one world unit for an object, so that the network sees it at a size it knows."""
+    box = entire(fixed.grid.shape) if fixed.mask is None else bounding_box(fixed.mask)
+    sides = np.array([part.stop - part.start for part in box[::-1]]) * fixed.grid.spacing
+    across = float(sides.max()) / spacing
+    return 1.0 if ACROSS[0] <= across <= ACROSS[1] else across / USUAL_ACROSS
 
 
 def _passes(

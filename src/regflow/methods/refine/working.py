@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from regflow.core.errors import RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
+from regflow.core.memory import check_grid
 from regflow.core.resample import antialias, resample_array, thinned
 from regflow.core.sampling import sampled
 from regflow.core.transform import Transform
@@ -48,7 +49,12 @@ def bring_together(fixed: Image, moving: Image, initial: Transform, grid: Grid) 
     Returns:
         Fixed and moving, float32, on ``grid``. The moving image's mask is false also where it has
         no samples.
+
+    Raises:
+        InputError: the memory does not suffice.
     """
+    # Both images and their masks.
+    check_grid(grid, 10)
     spacing = np.broadcast_to(grid.spacing, (grid.ndim,))
     still = fixed if grid == fixed.grid else _onto(fixed, None, grid, spacing)
     has_samples = moving.mask if moving.mask is not None else np.ones(moving.grid.shape, dtype=bool)

@@ -1,0 +1,86 @@
+"""How much memory there is, asked before much of it is taken."""
+
+import math
+import os
+import resource
+from pathlib import Path
+
+from regflow.core.errors import InputError
+from regflow.core.grid import Grid
+
+GIGABYTE = 1e9
+_CONTAINERS = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+)
+"""Files with limit and use of the container that the process runs in, for both versions of cgroups."""
+
+
+def free_bytes() -> int | None:
+    """Return how many bytes the process may still take; None where the system does not say.
+
+    The least of what the machine, the container and the process's own limit leave.
+    """
+    rooms = [_of_machine(), _of_process(), *(_of_container(*files) for files in _CONTAINERS)]
+    known = [room for room in rooms if room is not None]
+    return max(0, min(known)) if known else None
+
+
+def check_room(needed: float, what: str) -> None:
+    """Refuse what would take more memory than is free.
+
+    Args:
+        needed: bytes.
+        what: takes them; begins the sentence.
+
+    Raises:
+        InputError: with both figures.
+    """
+    room = free_bytes()
+    if room is not None and needed > room:
+        raise InputError(
+            f"{what} would take {needed / GIGABYTE:,.3g} GB of memory and {room / GIGABYTE:.3g} GB are free; "
+            "check size and spacing in the headers, shrink the image, or take a larger machine"
+        )
+
+
+def check_grid(grid: Grid, sample_bytes: float) -> None:
+    """Refuse samples on a grid that do not fit into memory.
+
+    Args:
+        grid: where samples are asked for.
+        sample_bytes: taken for each of them.
+
+    Raises:
+        InputError: with the grid's size.
+    """
+    size = " x ".join(str(n) for n in grid.size)
+    check_room(sample_bytes * math.prod(grid.shape), f"a grid of {size} samples")
+
+
+def _of_machine() -> int | None:
+    for line in _text("/proc/meminfo").splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+def _of_process() -> int | None:
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    pages = _text("/proc/self/statm").split()
+    if limit == resource.RLIM_INFINITY or not pages:
+        return None
+    return limit - int(pages[0]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _of_container(limit: str, use: str) -> int | None:
+    stated, taken = _text(limit).strip(), _text(use).strip()
+    return int(stated) - int(taken) if stated.isdigit() and taken.isdigit() else None
+
+
+def _text(path: str) -> str:
+    """Return what a file of the system says; nothing where the system has no such file."""
+    try:
+        return Path(path).read_text(encoding="ascii")
+    except OSError:
+        return ""
