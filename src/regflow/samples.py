@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from regflow.core.errors import InputError
+from regflow.core.files import is_there
 from regflow.core.names import nearest
 from regflow.realdata import RASTERS, SOURCES
 from regflow.realdata import locate as locate_example
@@ -88,6 +89,7 @@ class Sample:
         session: any word.
         truth: a known transform from fixed to moving points.
         entities: BIDS entities, empty for a sheet.
+        derived: ``mask`` and ``labels`` that were found in the derivatives of a data set, not named.
     """
 
     sample: str
@@ -104,6 +106,7 @@ class Sample:
     session: str | None = None
     truth: str | None = None
     entities: dict[str, str] = field(default_factory=dict)
+    derived: frozenset[str] = frozenset()
 
     def files(self) -> dict[str, str]:
         """Return the moving side's files by their part: ``image``, ``mask``, ``companions.NAME`` ..."""
@@ -193,7 +196,7 @@ def there(files: Mapping[str, str]) -> list[str]:
     from regflow.raster_samples import local_file
 
     found = [local_file(path) for path in files.values()]
-    return [str(path) for path in found if path is not None and path.exists()]
+    return [str(path) for path in found if path is not None and is_there(path)]
 
 
 def described(

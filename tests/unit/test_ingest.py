@@ -166,6 +166,23 @@ def test_a_companion_may_have_several_volumes(sample, brain):
     assert "1 NaN" in found.warnings[0]
 
 
+def test_a_diffusion_series_is_no_companion(sample, tmp_path):
+    (tmp_path / "flair.bvec").write_text("0 1 0\n0 0 1\n1 0 0\n")
+    assert "gradient directions (flair.bvec) would no longer fit" in only(sample)
+
+
+def test_a_mask_of_derivatives_on_another_grid_is_left_out_with_a_warning(sample, brain, tmp_path):
+    write_volume(tmp_path / "mask.nii.gz", brain.mask, shifted(brain.grid, 2.0, 0, 0))
+    found = replace(sample, fixed=replace(sample.fixed, mask=None), derived=frozenset({"mask"}))
+    manifest = ingest(tmp_path / "sub-01.json", subject=found)
+    assert manifest["state"] == "done"
+    assert "mask" not in manifest["paths"]
+    assert "labels" in manifest["paths"]
+    (warning,) = manifest["warnings"]
+    assert "lies on another grid" in warning
+    assert warning.endswith("as it is of derivatives, it is not used")
+
+
 def test_a_companion_may_have_its_own_grid_but_not_lie_elsewhere(sample, brain):
     coarse = brain.grid.resampled(8)
     write_volume(sample.companions["flair"], np.arange(np.prod(coarse.shape)).reshape(coarse.shape), coarse)

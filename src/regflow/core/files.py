@@ -55,6 +55,14 @@ def whole_directory(target: str | Path) -> Iterator[Path]:
         shutil.rmtree(part, ignore_errors=True)
 
 
+def is_there(path: str | Path) -> bool:
+    """Tell whether a path exists; one that no file system can hold does not."""
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):
+        return False
+
+
 def link_or_copy(source: str | Path, target: str | Path) -> None:
     """Give a file a second name; a copy where the file system has no links, or is another one."""
     try:

@@ -22,7 +22,14 @@ from regflow.core.image import Image
 from regflow.core.io.header import Timing
 from regflow.core.io.landmarks import Landmarks, read_landmarks, write_landmarks
 from regflow.core.io.transforms import read_transform
-from regflow.core.io.volumes import read_header, read_series, read_volume, write_series, write_volume
+from regflow.core.io.volumes import (
+    read_header,
+    read_series,
+    read_volume,
+    refuse_diffusion_series,
+    write_series,
+    write_volume,
+)
 from regflow.core.labels import Labels, resample_labels, whole_numbers
 from regflow.core.resample import INTERPOLATIONS, resample_array
 from regflow.core.threads import itk_threads
@@ -126,8 +133,9 @@ def warp_companion(
         settings: ``interpolation`` and ``outside`` of the ``apply`` section.
 
     Raises:
-        InputError: the companion cannot be read.
+        InputError: the companion cannot be read, or is a diffusion series.
     """
+    refuse_diffusion_series(path)
     header = read_header(path)
     warped = (
         _warp_channel(volume, header.grid, target, transform, settings["interpolation"], settings["outside"])

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from regflow.core.errors import InputError
 from regflow.core.files import whole
+from regflow.core.io.text_files import as_number, delimiter_of, read_text, split_rows
 
 ENDINGS = (".csv", ".tsv", ".gpkg")
 
@@ -90,14 +91,11 @@ def _without_coordinates(columns: Mapping[str, NDArray[Any]]) -> dict[str, NDArr
 
 
 def _read_text(path: Path) -> PointTable:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not a text file; export the points as {' or '.join(ENDINGS)}") from error
-    rows = [row for row in csv.reader(lines, delimiter=_delimiter(path)) if row]
-    names = [name.strip().lower() for name in rows[0]] if rows else []
-    if "x" not in names or "y" not in names:
-        raise InputError(f"{path}: has no columns x and y in its first line; name them so")
+    text = read_text(path, f"export the points as {' or '.join(ENDINGS)}")
+    rows = [row.cells for row in split_rows(path, text, delimiter_of(text))]
+    names = [name.lower() for name in rows[0]] if rows else []
+    if names.count("x") != 1 or names.count("y") != 1:
+        raise InputError(f"{path}: has no columns x and y, once each, in its first line; name them so")
     places = names.index("x"), names.index("y")
     for number, row in enumerate(rows[1:], start=1):
         if len(row) != len(names):
@@ -111,7 +109,7 @@ def _read_text(path: Path) -> PointTable:
 
 def _number(path: Path, number: int, text: str) -> float:
     try:
-        return float(text)
+        return as_number(text)
     except ValueError as error:
         raise InputError(f"{path}: '{text}' of point {number} is not a number; correct it") from error
 
