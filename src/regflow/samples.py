@@ -22,6 +22,9 @@ EXAMPLE = "example:"
 """Start of a path that names a real volume of an installed package, as in ``example:mni2009c``."""
 
 
+WILDCARD_MARKS = frozenset("{}<>")
+"""Characters in which Snakemake sees a wildcard or a variable of a path."""
+
 STATED = ("group", "session", "modality")
 """What the sheet of volumes says of a sample beside its files."""
 
@@ -191,12 +194,13 @@ def in_batches(names: Iterable[str], size: int) -> dict[str, list[str]]:
 def there(files: Mapping[str, str]) -> list[str]:
     """Return the files on this machine that exist, for Snakemake to watch.
 
-    A missing one is ingest's to tell, and stops no other sample; one elsewhere cannot be watched.
+    A missing one is ingest's to tell, and stops no other sample. One elsewhere cannot be watched, nor one
+    whose name holds what Snakemake takes for a wildcard.
     """
     from regflow.raster_samples import local_file
 
-    found = [local_file(path) for path in files.values()]
-    return [str(path) for path in found if path is not None and is_there(path)]
+    found = [path for path in map(local_file, files.values()) if path is not None and is_there(path)]
+    return [str(path) for path in found if not set(str(path)) & WILDCARD_MARKS]
 
 
 def described(

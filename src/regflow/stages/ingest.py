@@ -168,9 +168,7 @@ def _examine_derived(found: Findings, part: str, path: Path) -> None:
     found.warnings += tried.warnings
     if tried.problems:
         found.left_out.add(part)
-        found.warnings += [
-            f"{problem}; this {part} from derivatives is not used" for problem in tried.problems
-        ]
+        found.warnings += [f"{sentence}; found in derivatives, it is not used" for sentence in tried.problems]
 
 
 def _examine_companion(found: Findings, path: Path) -> None:

@@ -125,7 +125,7 @@ def _read_table(path: Path, text: str) -> _Parsed:
     naming = next((header.index(column) for column in ("name", "label") if column in header), None)
     names, points = [], []
     for number, (line, cells) in enumerate(rows[1:], start=1):
-        _refuse_surplus(path, line, cells, len(header))
+        _refuse_surplus(path, line, len(cells) if any(cells[len(header) :]) else 0, len(header))
         names.append(cells[naming] if naming is not None and naming < len(cells) else str(number))
         points.append(_numbers(path, line, cells, places))
     return _comments(text).get("coordinatesystem", "LPS").upper(), names, points
@@ -139,7 +139,7 @@ def _read_fiducials(path: Path, text: str) -> _Parsed:
     label = columns.index("label") if "label" in columns else 0
     names, points = [], []
     for line, cells in split_rows(path, text, ","):
-        _refuse_surplus(path, line, cells, len(columns) + _FCSV_UNNAMED)
+        _refuse_surplus(path, line, len(cells), len(columns) + _FCSV_UNNAMED)
         names.append(cells[label] if label < len(cells) and cells[label] else cells[0])
         points.append(_numbers(path, line, cells, places))
     return _FCSV_SYSTEMS.get(stated, stated).upper(), names, points
@@ -156,9 +156,9 @@ def _read_markups(path: Path, text: str) -> _Parsed:
         raise InputError(f"{path}: not a Slicer markups file; {remedy}") from error
     if any(unit != "mm" for unit in (units if isinstance(units, list) else [units])):
         raise InputError(f"{path}: coordinates are in {units}, not millimeters; save them in mm")
-    bad = next((name for name, _ in controls if not isinstance(name, str)), None)
-    if bad is not None:
-        raise InputError(f"{path}: a landmark's label is {json.dumps(bad)}, not text; {remedy}")
+    bad = [name for name, _ in controls if not isinstance(name, str)]
+    if bad:
+        raise InputError(f"{path}: a landmark's label is {json.dumps(bad[0])}, not text; {remedy}")
     return str(system).upper(), [name for name, _ in controls], [_placed(path, *one) for one in controls]
 
 
@@ -194,11 +194,11 @@ def _places(path: Path, header: Sequence[str], remedy: str) -> list[int]:
     return [header.index(column) for column in "xyz"]
 
 
-def _refuse_surplus(path: Path, line: int, cells: Sequence[str], most: int) -> None:
+def _refuse_surplus(path: Path, line: int, count: int, most: int) -> None:
     """Refuse a row of too many cells: with decimal commas every number would be read as two."""
-    if any(cells[most:]):
+    if count > most:
         raise InputError(
-            f"{path}, line {line}: has {len(cells)} cells for {most} columns; write decimals with a point, "
+            f"{path}, line {line}: has {count} cells for {most} columns; write decimals with a point, "
             "and put a name with a comma in quotation marks"
         )
 
