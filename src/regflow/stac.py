@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regflow.core.errors import InputError
+from regflow.core.io.text_files import parse_json, read_text
 from regflow.core.names import nearest
 from regflow.raster_samples import (
     Nodata,
@@ -38,7 +39,7 @@ def find_scenes(config: Mapping[str, Any]) -> list[RasterSample]:
     samples: list[RasterSample] = []
     names: dict[str, str] = {}
     for item in items.values():
-        if item.id == settings["reference"] or _clouded(item, settings):
+        if item.id == settings["reference"] or _clouded(item, path, settings):
             continue
         try:
             samples.append(_sample(item, path, settings, fixed))
@@ -57,27 +58,38 @@ def find_scenes(config: Mapping[str, Any]) -> list[RasterSample]:
 
 def _items(path: Path) -> "list[Item]":
     """Return the items of a collection in the order of their dates."""
-    import json
-
     import pystac
 
     if not path.is_file():
         raise InputError(
             f"{path}: this STAC item collection does not exist; correct 'stac.path' in the configuration"
         )
+    remedy = "save the item collection again"
+    content = parse_json(path, read_text(path, remedy), remedy)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not valid JSON ({error}); save the item collection again") from error
-    if not isinstance(content, dict) or not pystac.ItemCollection.is_item_collection(content):
+        known = isinstance(content, dict) and pystac.ItemCollection.is_item_collection(content)
+        items = list(pystac.ItemCollection.from_dict(content)) if known else []
+    except (pystac.STACError, LookupError, ValueError, TypeError, AttributeError, OverflowError) as error:
+        raise InputError(f"{path}: an item is not valid STAC ({error}); correct it") from error
+    if not known:
         raise InputError(
             f"{path}: not a STAC item collection; save one, as pystac's ItemCollection.save_object does"
         )
-    try:
-        items = list(pystac.ItemCollection.from_dict(content))
-    except (pystac.STACError, KeyError, ValueError, TypeError) as error:
-        raise InputError(f"{path}: an item is not valid STAC ({error}); correct it") from error
+    for item in items:
+        _refuse_odd_texts(path, item)
     return sorted(items, key=lambda item: (_date(item) or "", item.id))
+
+
+def _refuse_odd_texts(path: Path, item: "Item") -> None:
+    """Refuse an item whose names and addresses are no texts, which pystac lets pass."""
+    texts = {
+        "id": item.id,
+        **{f"assets.{key}.href": asset.href for key, asset in item.assets.items()},
+        **{key: item.properties.get(key) or "" for key in ("platform", "constellation")},
+    }
+    for name, text in texts.items():
+        if not isinstance(text, str):
+            raise InputError(f"{path}: item '{item.id}' has a {name} that is no text; correct it")
 
 
 def _fixed(config: Mapping[str, Any], path: Path, items: "Mapping[str, Item]") -> Reference:
@@ -113,7 +125,7 @@ def _scene(item: "Item", path: Path, settings: Mapping[str, Any]) -> Scene:
     return Scene(
         _href(asset, path),
         bands=as_bands(settings["bands"]),
-        nodata=_nodata(asset),
+        nodata=_nodata(item, settings["asset"], path),
         mask=None if mask is None else _href(_asset(item, mask, path), path),
         quality=as_quality(settings["mask_values"]),
         date=_date(item),
@@ -139,14 +151,27 @@ def _href(asset: "Asset", path: Path) -> str:
     return relocated(href, lambda text: path.parent / text)
 
 
-def _nodata(asset: "Asset") -> Nodata:
+def _nodata(item: "Item", key: str, path: Path) -> Nodata:
     """Return the nodata value that the asset states; what the file declares where it states none."""
-    for name in ("bands", "raster:bands"):
-        for band in asset.extra_fields.get(name) or ():
-            if band.get("nodata") is not None:
-                return float(band["nodata"])
-    stated = asset.extra_fields.get("nodata")
-    return "file" if stated is None else float(stated)
+    stated = item.assets[key].extra_fields
+    bands = [band for name in ("bands", "raster:bands") for band in _listed(stated.get(name))]
+    values = [band.get("nodata") for band in (*bands, stated) if isinstance(band, dict)]
+    value = next((value for value in values if value is not None), None)
+    return "file" if value is None else _number(value, f"the nodata value of asset '{key}'", item, path)
+
+
+def _listed(bands: Any) -> list[Any]:
+    return bands if isinstance(bands, list) else []
+
+
+def _number(value: Any, what: str, item: "Item", path: Path) -> float:
+    """Return a number of an item, which may be written as text, as ``nan`` is."""
+    try:
+        return float("none" if isinstance(value, bool) else value)
+    except (ValueError, OverflowError, TypeError) as error:
+        raise InputError(
+            f"{path}: {what} of item '{item.id}' is not a number ({error}); correct it"
+        ) from error
 
 
 def _date(item: "Item") -> str | None:
@@ -154,9 +179,9 @@ def _date(item: "Item") -> str | None:
     return None if when is None else when.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _clouded(item: "Item", settings: Mapping[str, Any]) -> bool:
+def _clouded(item: "Item", path: Path, settings: Mapping[str, Any]) -> bool:
     cover, limit = item.properties.get("eo:cloud_cover"), settings["cloud_cover_max"]
-    return limit is not None and cover is not None and float(cover) > limit
+    return limit is not None and cover is not None and _number(cover, "the cloud cover", item, path) > limit
 
 
 def _name(text: str) -> str:

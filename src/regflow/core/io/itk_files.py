@@ -15,6 +15,9 @@ from regflow.core.io.header import Header, Volume, check_volume, volume_grid
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
+ITK_ERRORS = (RuntimeError, UnicodeDecodeError)
+"""What SimpleITK raises; the second, where its message quotes bytes of the file that are no text."""
+
 _SHOWN = 160  # characters of ITK's message worth showing
 
 
@@ -73,7 +76,7 @@ def open_reader(path: Path) -> "sitk.ImageFileReader":
     reader.SetFileName(str(path))
     try:
         reader.ReadImageInformation()
-    except RuntimeError as error:
+    except ITK_ERRORS as error:
         raise InputError(f"{path}: the header is damaged ({_reason(error)}); export it again") from error
     return reader
 
@@ -88,7 +91,7 @@ def execute(reader: Any, path: Path) -> NDArray[Any]:
 
     try:
         return np.asarray(sitk.GetArrayFromImage(reader.Execute()))
-    except RuntimeError as error:
+    except ITK_ERRORS as error:
         raise InputError(
             f"{path}: the data are damaged, missing or end early ({_reason(error)}); copy it again"
         ) from error
@@ -111,7 +114,7 @@ def sample_type(path: Path, pixel: int) -> np.dtype[Any]:
     raise InputError(f"{path}: its samples are of type {kind}; convert them to one real number each")
 
 
-def _reason(error: RuntimeError) -> str:
+def _reason(error: Exception) -> str:
     lines: Sequence[str] = [line.strip() for line in str(error).splitlines() if line.strip()]
     telling = [
         line for line in lines if not line.startswith("Exception thrown") and "[nrrd] nrrd" not in line

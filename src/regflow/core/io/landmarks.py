@@ -168,13 +168,11 @@ def _placed(path: Path, name: str, point: dict[str, Any]) -> list[float]:
     complete = isinstance(position, list) and len(position) == 3
     if not complete or point.get("positionStatus") not in _PLACED:
         raise InputError(f"{path}: landmark '{name}' has no position; place it or delete it")
-    try:
-        # JSON's true, null and texts are no coordinates, though Python could make numbers of some.
-        if all(type(value) in (int, float) for value in position):
-            return [float(value) for value in position]
-    except OverflowError:
-        pass
-    raise InputError(f"{path}: landmark '{name}' needs three numbers as its position; place it again")
+    # JSON's true, null and texts are no coordinates, though Python could make numbers of some.
+    numbers = all(type(value) in (int, float) and abs(value) < 1e300 for value in position)
+    if not numbers:
+        raise InputError(f"{path}: landmark '{name}' needs three numbers as its position; place it again")
+    return [float(value) for value in position]
 
 
 def _comments(text: str) -> dict[str, str]:

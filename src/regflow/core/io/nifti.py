@@ -198,7 +198,13 @@ def _read_header(path: Path) -> tuple[Header, _Layout]:
             header = kind.from_fileobj(stream, check=False)
             slope, intercept = header.get_slope_inter()
             dtype = header.get_data_dtype()
-        except (nib.spatialimages.HeaderDataError, nib.wrapstruct.WrapStructError, ValueError) as error:
+            unit_of_time = header.get_xyzt_units()[1]
+        except (
+            nib.spatialimages.HeaderDataError,
+            nib.wrapstruct.WrapStructError,
+            ValueError,
+            KeyError,  # a code that nibabel has no name for
+        ) as error:
             raise InputError(f"{path}: the NIfTI header is damaged ({error}); export it again") from error
     check_samples(path, dtype)
     sizes = tuple(int(n) for n in header.get_data_shape())
@@ -222,7 +228,7 @@ def _read_header(path: Path) -> tuple[Header, _Layout]:
         check_spacing(path, header["pixdim"][1:4])
     affine, warnings = _orientation(path, header)
     grid = volume_grid(path, layout.shape, _RAS_TO_LPS @ affine)
-    timing = Timing(layout.volumes, float(header["pixdim"][4]), header.get_xyzt_units()[1])
+    timing = Timing(layout.volumes, float(header["pixdim"][4]), unit_of_time)
     return Header(path, "NIfTI", grid, _scaled_type(layout), layout.volumes, warnings, timing), layout
 
 
@@ -255,9 +261,11 @@ def _orientation(path: Path, header: Any) -> tuple[NDArray[np.float64], tuple[st
 
 
 def _qform(path: Path, header: Any) -> NDArray[np.float64]:
+    import nibabel as nib
+
     try:
         return np.asarray(header.get_qform(), dtype=np.float64)
-    except ValueError as error:  # a quaternion longer than 1; nibabel's error is a ValueError
+    except (nib.spatialimages.HeaderDataError, ValueError) as error:  # a handedness of 0, a long quaternion
         raise InputError(f"{path}: the qform of the header is damaged ({error}); export it again") from error
 
 

@@ -122,6 +122,8 @@ def _read_layer(path: Path) -> PointTable:
         meta, _, geometry, fields = pyogrio.raw.read(str(path))
     except pyogrio.errors.DataSourceError as error:
         raise InputError(f"{path}: this GeoPackage cannot be read: {error}") from error
+    if geometry is None:
+        raise InputError(f"{path}: its first layer has no geometry; give a layer of points")
     shapes = shapely.from_wkb(geometry)
     if not all(shape is not None and shape.geom_type == "Point" for shape in shapes):
         raise InputError(f"{path}: its first layer holds something else than points; give a layer of points")
