@@ -26,23 +26,7 @@ from regflow.core.transform import Affine, Composite, DisplacementField
 
 Bytes = st.SearchStrategy[bytes]
 NUMBERS = (0.0, -1.0, 1e-300, 1e38, float("nan"), float("inf"), float("-inf"))
-WORDS = (
-    "",
-    "n/a",
-    "nan",
-    "1e400",
-    "-5",
-    "1_0",
-    "../..",
-    "\0",
-    "{x}",
-    "ü" * 3,
-    "a" * 3000,
-    '"',
-    "é;,\t",
-    "::",
-    "http://",
-)
+WORDS = ["", "n/a", "nan", "1e400", "-5", "1_0", "../..", "\0", "{x}", "ü", "a" * 3000, '"', "é;,\t", "a://"]
 ODD = st.one_of(
     st.none(),
     st.booleans(),
@@ -73,9 +57,9 @@ def damaged(draw: st.DrawFn, sound: bytes, start: int = 0) -> bytes:
 
 
 @st.composite
-def odd_json(draw: st.DrawFn, name: str) -> bytes:
+def odd_json(draw: st.DrawFn, sound: bytes) -> bytes:
     """Some parts of a sound content are something else, twice, or gone; the text itself may be cut off."""
-    content = json.loads(sound_files()[name])
+    content = json.loads(sound)
     for _ in range(draw(st.integers(1, 3))):
         holder, key = _place(draw, content)
         if holder is None:
@@ -105,9 +89,9 @@ def _place(draw: st.DrawFn, content: Any) -> tuple[Any, Any]:
 
 
 @st.composite
-def odd_table(draw: st.DrawFn, sound: str) -> bytes:
+def odd_table(draw: st.DrawFn, sound: bytes) -> bytes:
     """Some cells of a sound table are other words; it is saved in any encoding with any delimiter."""
-    rows = [line.split(",") for line in sound.splitlines()]
+    rows = [line.split(",") for line in sound.decode().splitlines()]
     for _ in range(draw(st.integers(1, 4))):
         row = draw(st.sampled_from(rows))
         word = draw(st.one_of(st.sampled_from(WORDS), st.text(max_size=8)))
@@ -122,17 +106,16 @@ def odd_table(draw: st.DrawFn, sound: str) -> bytes:
 
 
 @st.composite
-def odd_nifti(draw: st.DrawFn) -> bytes:
+def odd_nifti(draw: st.DrawFn, sound: bytes) -> bytes:
     """Fields of a sound header hold edge values, and some bytes are damaged; compressed or not."""
-    content = bytearray(sound_files()["volume.nii"])
+    packed = sound.startswith(b"\x1f\x8b")
+    content = bytearray(gzip.decompress(sound) if packed else sound)
     for _ in range(draw(st.integers(0, 3))):
         kind, offset = draw(st.sampled_from(_NIFTI_FIELDS))
         value = draw(st.sampled_from(NUMBERS if kind == "f" else (0, -5, 1, 7, 2, 127, 32767, -32768)))
         struct.pack_into(f"<{kind}", content, offset, value)
-    damage = draw(st.booleans())
-    sound = bytes(content)
-    plain = draw(damaged(sound)) if damage else sound
-    return gzip.compress(plain, 1, mtime=0) if draw(st.booleans()) else plain
+    plain = draw(damaged(bytes(content))) if draw(st.booleans()) else bytes(content)
+    return gzip.compress(plain, 1, mtime=0) if packed else plain
 
 
 _NIFTI_FIELDS = [
@@ -157,7 +140,7 @@ def sound_files() -> Mapping[str, bytes]:
     data = np.arange(120, dtype=np.int16).reshape(4, 5, 6)
     with TemporaryDirectory() as name:
         folder = Path(name)
-        for ending in ("nii", "nrrd", "mha"):
+        for ending in ("nii", "nii.gz", "nrrd", "mha"):
             write_volume(folder / f"volume.{ending}", data, VOLUME)
         for ending in ("csv", "fcsv", "mrk.json"):
             write_landmarks(folder / f"points.{ending}", points)
