@@ -9,6 +9,7 @@ refused, since left and right cannot be told.
 
 import gzip
 import io
+import math
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -47,6 +48,9 @@ GZIP_WINDOW = 31
 SCANNER = 1
 """NIFTI_XFORM_SCANNER_ANAT, as ITK writes it: with this code ITK reads the sform, whose float32 is
 exact to micrometers, where a qform's quaternion near a half turn is off by 7e-4 of the extent."""
+
+DEFLATE_RATIO = 1032
+"""How many bytes one compressed byte can stand for at most (zlib's documentation)."""
 
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _HEADER_BYTES = 352
@@ -199,11 +203,16 @@ def _read_header(path: Path) -> tuple[Header, _Layout]:
             slope, intercept = header.get_slope_inter()
             dtype = header.get_data_dtype()
             unit_of_time = header.get_xyzt_units()[1]
+            offset = int(header.get_data_offset())
+        except KeyError as error:
+            raise InputError(
+                f"{path}: the NIfTI header holds an unknown code ({error}); export it again"
+            ) from error
         except (
             nib.spatialimages.HeaderDataError,
             nib.wrapstruct.WrapStructError,
             ValueError,
-            KeyError,  # a code that nibabel has no name for
+            OverflowError,
         ) as error:
             raise InputError(f"{path}: the NIfTI header is damaged ({error}); export it again") from error
     check_samples(path, dtype)
@@ -216,10 +225,10 @@ def _read_header(path: Path) -> tuple[Header, _Layout]:
         )
     layout = _Layout(
         shape=sizes[:3][::-1],
-        volumes=max(1, int(np.prod(sizes[3:], dtype=int))),
+        volumes=math.prod(sizes[3:]),
         dtype=dtype,
         # Some writers leave the offset 0; the samples cannot begin inside the header.
-        offset=max(int(header.get_data_offset()), header.single_vox_offset),
+        offset=max(offset, header.single_vox_offset),
         slope=1.0 if slope is None else float(slope),
         intercept=0.0 if intercept is None else float(intercept),
     )
@@ -233,13 +242,14 @@ def _read_header(path: Path) -> tuple[Header, _Layout]:
 
 
 def _check_size(path: Path, layout: _Layout) -> None:
-    with path.open("rb") as stream:
-        if stream.read(2) == b"\x1f\x8b":
-            return
-    needed = layout.offset + int(np.prod(layout.shape)) * layout.volumes * layout.dtype.itemsize
+    needed = layout.offset + math.prod(layout.shape) * layout.volumes * layout.dtype.itemsize
     size = path.stat().st_size
-    if size < needed:
-        raise InputError(f"{path}: ends early, {size} of {needed} bytes are there; copy it again")
+    with path.open("rb") as stream:
+        packed = stream.read(2) == b"\x1f\x8b"
+    # Also a compressed file cannot hold any number of bytes: memory is taken only for what may be there.
+    if size * (DEFLATE_RATIO if packed else 1) < needed:
+        there = f"{size} compressed" if packed else f"{size}"
+        raise InputError(f"{path}: ends early, {there} of {needed} bytes are there; copy it again")
 
 
 def _orientation(path: Path, header: Any) -> tuple[NDArray[np.float64], tuple[str, ...]]:
