@@ -89,7 +89,7 @@ def _refuse_odd_texts(path: Path, item: "Item") -> None:
     }
     for name, text in texts.items():
         if not isinstance(text, str):
-            raise InputError(f"{path}: item '{item.id}' has a {name} that is no text; correct it")
+            raise InputError(f"{path}: item '{item.id}' has no text as its {name}; correct it")
 
 
 def _fixed(config: Mapping[str, Any], path: Path, items: "Mapping[str, Item]") -> Reference:

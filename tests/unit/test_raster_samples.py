@@ -230,6 +230,48 @@ def test_a_mistake_in_the_stac_section_is_told(collection, settings, told):
     assert told in problems(collection, **settings)[0]
 
 
+def odd(path: list, value: object):
+    """Return a change of the first item's content after which pystac still takes it."""
+
+    def change(items: list[pystac.Item]) -> None:
+        holder: object = items[0]
+        for key in path[:-1]:
+            holder = holder[key] if isinstance(holder, dict) else getattr(holder, key)
+        if isinstance(holder, dict):
+            holder[path[-1]] = value
+        else:
+            setattr(holder, path[-1], value)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "told"),
+    [
+        (["properties", "eo:cloud_cover"], "much", "the cloud cover of item 'S2_20' is not a number"),
+        (["properties", "eo:cloud_cover"], {}, "the cloud cover of item 'S2_20' is not a number"),
+        (["properties", "platform"], 2, "has no text as its platform"),
+        (
+            ["assets", "red", "extra_fields", "nodata"],
+            "none",
+            "the nodata value of asset 'red' of item 'S2_20'",
+        ),
+        (["id"], 20, "has no text as its id"),
+        (["assets", "scl", "href"], 3, r"not valid STAC|has no text as its assets\.scl\.href"),
+    ],
+)
+def test_words_for_numbers_and_numbers_for_words_are_told(collection, path, value, told):
+    extra = {"raster:bands": []} if "nodata" in path else {}
+    change = odd(path, value)
+
+    def both(items: list[pystac.Item]) -> None:
+        items[0].assets["red"].extra_fields.update(extra)
+        change(items)
+
+    with pytest.raises(InputError, match=told):
+        collection(both, cloud_cover_max=50)
+
+
 def test_an_item_without_the_asset_is_named(collection):
     told = problems(collection, lambda items: items[0].assets.pop("red"))
     assert len(told) == 1
