@@ -170,11 +170,11 @@ def _in_two_formats(sample: Sample, folder: Iterable[BidsFile]) -> Iterator[str]
 
 
 def _subject_files(root: Path) -> Iterator[list[BidsFile]]:
-    """Yield the images of each session, or of each subject without sessions."""
+    """Yield the images of each session, and those of each subject that belong to no session."""
     for subject in _folders(root, "sub-"):
-        sessions = _folders(subject, "ses-") or [subject]
-        for session in sessions:
-            files = [file for datatype in _folders(session) for file in _images(root, datatype)]
+        for session in (*_folders(subject, "ses-"), subject):
+            datatypes = [folder for folder in _folders(session) if not folder.name.startswith("ses-")]
+            files = [file for datatype in datatypes for file in _images(root, datatype)]
             yield sorted(files, key=lambda file: file.path)
 
 

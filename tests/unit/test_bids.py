@@ -78,6 +78,11 @@ def test_every_image_with_the_suffix_is_a_sample(dataset):
     ]
 
 
+def test_images_above_the_sessions_are_found_too(dataset):
+    placed(dataset, "sub-01/anat/sub-01_desc-merged_T1w.nii.gz")
+    assert "sub-01_desc-merged_T1w" in ids(configured(dataset))
+
+
 def test_a_sample_has_all_that_belongs_to_it(dataset):
     samples = {s.sample: s for s in read_samples(configured(dataset, companions=["FLAIR", "pet"]))}
     sample = samples["sub-01_ses-pre_run-1_T1w"]
