@@ -24,7 +24,7 @@ def test_what_is_written_is_read(tmp_path, ending):
 
 @pytest.mark.parametrize("encoding", ["utf-16", "latin-1", "utf-8-sig"])
 def test_a_table_as_spreadsheets_save_it(tmp_path, encoding):
-    text = 'name;x;y\r\n"Brücke\r\nlinks";1.5;2\r\n;3;4.25\r\n'
+    text = 'name,x,y\r\n"Brücke\r\nlinks",1.5,2\r\n,3,4.25\r\n'
     (tmp_path / "a.csv").write_bytes(text.encode(encoding))
     back = read_point_table(tmp_path / "a.csv")
     assert np.array_equal(back.xy, XY)
@@ -34,8 +34,8 @@ def test_a_table_as_spreadsheets_save_it(tmp_path, encoding):
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("a,b\n1,2\n", "has no columns x and y, once each"),
-        ("x,x,y\n1,2,3\n", "has no columns x and y, once each"),
+        ("a,b\n1,2\n", "has no columns x and y in its first line, once each"),
+        ("x,x,y\n1,2,3\n", "has no columns x and y in its first line, once each"),
         ("x,y\n1,2,3\n", "point 1 has 3 cells, the first line 2"),
         ("x,y\n1,1_0\n", "'1_0' of point 1 is not a number"),
         ("x,y\n1,inf\n", "x or y of point 1 is not a finite number"),

@@ -28,7 +28,7 @@ def test_a_guess_at_the_encoding_is_logged(tmp_path, caplog):
 
 
 @pytest.mark.parametrize(
-    "content", [b"\x00\x01\x02", b"\x89PNG\r\n\x1a\n\xff", b"\xff\xfea", b"caf\xe9 \x81"]
+    "content", [b"\x00\x01\x02", b"\x89PNG\r\n\x1a\n\xff", b"\xff\xfea", b"\xff\xfe\x00x", b"caf\xe9 \x81"]
 )
 def test_what_is_no_text_is_refused(tmp_path, content):
     (tmp_path / "a.csv").write_bytes(content)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from regflow.core.errors import InputError
 from regflow.core.files import whole
-from regflow.core.io.text_files import as_number, delimiter_of, read_text, split_rows
+from regflow.core.io.text_files import as_number, read_text, split_rows
 
 ENDINGS = (".csv", ".tsv", ".gpkg")
 
@@ -92,10 +92,10 @@ def _without_coordinates(columns: Mapping[str, NDArray[Any]]) -> dict[str, NDArr
 
 def _read_text(path: Path) -> PointTable:
     text = read_text(path, f"export the points as {' or '.join(ENDINGS)}")
-    rows = [row.cells for row in split_rows(path, text, delimiter_of(text))]
+    rows = [row.cells for row in split_rows(path, text, _delimiter(path))]
     names = [name.lower() for name in rows[0]] if rows else []
     if names.count("x") != 1 or names.count("y") != 1:
-        raise InputError(f"{path}: has no columns x and y, once each, in its first line; name them so")
+        raise InputError(f"{path}: has no columns x and y in its first line, once each; name them so")
     places = names.index("x"), names.index("y")
     for number, row in enumerate(rows[1:], start=1):
         if len(row) != len(names):

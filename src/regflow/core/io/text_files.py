@@ -23,6 +23,8 @@ _UNMARKED = ("utf-8", "cp1252")
 _BREAK = re.compile(r"\s*\n\s*")
 _NO_TEXT = re.compile("[\x00-\x08\x0e-\x1f\ufeff\ufffe\uffff]")
 """Control characters, and marks that can only begin a file or stand nowhere."""
+_PRINTABLE = re.compile(r"[\n -~]")
+"""No table, no JSON and no YAML is without any of these; other bytes may pass for UTF-16."""
 
 
 class Row(NamedTuple):
@@ -49,7 +51,7 @@ def read_text(path: str | Path, remedy: str) -> str:
     marked = next((name for mark, name in _MARKED.items() if content.startswith(mark)), None)
     for encoding in (marked,) if marked else _UNMARKED:
         text = _decoded(content, encoding)
-        if text is None or _NO_TEXT.search(text):
+        if text is None or _NO_TEXT.search(text) or (text and not _PRINTABLE.search(text)):
             continue
         if encoding == _UNMARKED[-1]:
             log.warning(
