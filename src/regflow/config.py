@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from regflow.core.addresses import public
 from regflow.core.errors import InputError
+from regflow.core.io.text_files import read_text
 from regflow.core.names import nearest
+from regflow.samples import WILDCARD_MARKS
 from regflow.schema_parts import Schema
 from regflow.schemas import KINDS, config_schema
 
@@ -145,8 +147,10 @@ def read_keys(
     if not path.is_file():
         raise InputError(f"{path}: this configuration does not exist; {if_missing}")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        content = yaml.safe_load(read_text(path, "save it as text in UTF-8"))
+    except InputError:
+        raise
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
         raise InputError(
@@ -244,6 +248,12 @@ def _hint(value: Any, kinds: list[str]) -> str:
 
 def _contradictions(config: Mapping[str, Any], with_samples: bool) -> Iterator[str]:
     """Name what the schema cannot say."""
+    marks = sorted(WILDCARD_MARKS & set(config["output"]))
+    if marks:
+        yield (
+            f"output is '{config['output']}', but Snakemake takes {' '.join(marks)} for marks of wildcards; "
+            "name a folder without them"
+        )
     whole, named, noun = _SOURCES[config["kind"]]
     given = sum(config[key] is not None for key in ("samples", whole))
     if given > 1 or (with_samples and given == 0):

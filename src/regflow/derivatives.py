@@ -18,16 +18,17 @@ def space_of(sample: Sample) -> str:
     return re.sub(r"[^A-Za-z0-9]", "", sample.fixed.name)
 
 
-def image_name(sample: Sample, entities: str, suffix: str, ending: str = ".nii.gz") -> str:
+def image_name(sample: Sample, added: Mapping[str, str], suffix: str, ending: str = ".nii.gz") -> str:
     """Return the path below the root of a product, ``sub-01/anat/sub-01_<entities>_T1w.nii.gz``.
 
     Args:
         sample: a sample of a BIDS data set.
-        entities: those that the product adds, as ``space-mni_desc-warped``.
+        added: entities of the product, as ``{"space": "mni", "desc": "warped"}``.
         suffix: ``T1w``, ``dseg``, ``xfm`` ...
         ending: with its dot.
     """
-    return f"{sample.entities['folder']}/{_stem(sample)}_{entities}_{suffix}{ending}"
+    own = {key: value for key, value in sample.entities.items() if key not in ("suffix", "folder")}
+    return f"{sample.entities['folder']}/{_joined(own, added)}_{suffix}{ending}"
 
 
 def products(sample: Sample, names: Iterable[str]) -> dict[str, str]:
@@ -41,24 +42,25 @@ def products(sample: Sample, names: Iterable[str]) -> dict[str, str]:
         Paths below the root of the derivatives; names that are no product are left out.
     """
     space, suffix = space_of(sample), sample.entities["suffix"]
-    placed = f"space-{space}_desc-warped"
+    placed = {"space": space, "desc": "warped"}
+    back = {"space": suffix, "desc": "fixed"}
+    forward, inverse = ({"from": a, "to": b, "mode": "image"} for a, b in ((suffix, space), (space, suffix)))
     known = {
         "warped.nii.gz": image_name(sample, placed, suffix),
         "labels.nii.gz": image_name(sample, placed, "dseg"),
         "landmarks.csv": image_name(sample, placed, "landmarks", ".csv"),
-        "inverse_fixed.nii.gz": image_name(sample, f"space-{suffix}_desc-fixed", suffix),
-        "inverse_labels.nii.gz": image_name(sample, f"space-{suffix}_desc-fixed", "dseg"),
-        "inverse_landmarks.csv": image_name(sample, f"space-{suffix}_desc-fixed", "landmarks", ".csv"),
-        "transform.h5": image_name(sample, f"from-{suffix}_to-{space}_mode-image", "xfm", ".h5"),
-        "inverse.h5": image_name(sample, f"from-{space}_to-{suffix}_mode-image", "xfm", ".h5"),
+        "inverse_fixed.nii.gz": image_name(sample, back, suffix),
+        "inverse_labels.nii.gz": image_name(sample, back, "dseg"),
+        "inverse_landmarks.csv": image_name(sample, back, "landmarks", ".csv"),
+        "transform.h5": image_name(sample, forward, "xfm", ".h5"),
+        "inverse.h5": image_name(sample, inverse, "xfm", ".h5"),
     }
     found = {name: known[name] for name in names if name in known}
     for name in set(names) & {f"companions/{companion}.nii.gz" for companion in sample.companions}:
         source = _below_root(sample, sample.companions[Path(name).name.removesuffix(".nii.gz")])
         parsed = parse(source.name)
         assert parsed is not None  # that is how find_samples chose it
-        stem = "_".join(f"{key}-{value}" for key, value in parsed[0].items())
-        found[name] = f"{source.parent.as_posix()}/{stem}_{placed}_{parsed[1]}.nii.gz"
+        found[name] = f"{source.parent.as_posix()}/{_joined(parsed[0], placed)}_{parsed[1]}.nii.gz"
     return found
 
 
@@ -131,9 +133,20 @@ def write_description(root: str | Path, config: Mapping[str, Any]) -> Path:
     return path
 
 
-def _stem(sample: Sample) -> str:
-    pairs = (f"{key}-{value}" for key, value in sample.entities.items() if key not in ("suffix", "folder"))
-    return "_".join(pairs)
+def _joined(own: Mapping[str, str], added: Mapping[str, str]) -> str:
+    """Return the entities of a product, each once: those of its source, then those it adds.
+
+    What a value replaces stays in the description, as ``desc-preprocWarped``, so that the products of two
+    sources never share a name; the description comes last, as BIDS has it.
+    """
+    replaced = [own[key] for key in own if key in added]
+    kept = {key: value for key, value in own.items() if key not in added}
+    entities = {**kept, **added}
+    words = [*replaced, entities.pop("desc", "")]
+    description = words[0] + "".join(word[:1].upper() + word[1:] for word in words[1:])
+    if description:
+        entities["desc"] = description
+    return "_".join(f"{key}-{value}" for key, value in entities.items())
 
 
 def _sidecar(sample: Sample, name: str) -> dict[str, Any]:
@@ -162,12 +175,17 @@ def _source_of(sample: Sample, name: str) -> str:
 
 
 def _uri(sample: Sample, path: str) -> str:
+    if not Path(path).is_relative_to(_root(sample)):
+        return Path(path).resolve().as_uri()  # of derivatives elsewhere
     return f"bids:raw:{_below_root(sample, path).as_posix()}"
 
 
 def _below_root(sample: Sample, path: str) -> Path:
-    root = Path(sample.moving).parents[len(Path(sample.entities["folder"]).parts)]
-    return Path(path).relative_to(root)
+    return Path(path).relative_to(_root(sample))
+
+
+def _root(sample: Sample) -> Path:
+    return Path(sample.moving).parents[len(Path(sample.entities["folder"]).parts)]
 
 
 def _link(source: Path, target: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from regflow.core.errors import InputError
+from regflow.core.files import is_there
 from regflow.core.names import nearest
 from regflow.realdata import RASTERS, SOURCES
 from regflow.realdata import locate as locate_example
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 EXAMPLE = "example:"
 """Start of a path that names a real volume of an installed package, as in ``example:mni2009c``."""
 
+
+WILDCARD_MARKS = frozenset("{}<>")
+"""Characters in which Snakemake sees a wildcard or a variable of a path."""
 
 STATED = ("group", "session", "modality")
 """What the sheet of volumes says of a sample beside its files."""
@@ -88,6 +92,7 @@ class Sample:
         session: any word.
         truth: a known transform from fixed to moving points.
         entities: BIDS entities, empty for a sheet.
+        derived: ``mask`` and ``labels`` that were found in the derivatives of a data set, not named.
     """
 
     sample: str
@@ -104,6 +109,7 @@ class Sample:
     session: str | None = None
     truth: str | None = None
     entities: dict[str, str] = field(default_factory=dict)
+    derived: frozenset[str] = frozenset()
 
     def files(self) -> dict[str, str]:
         """Return the moving side's files by their part: ``image``, ``mask``, ``companions.NAME`` ..."""
@@ -188,12 +194,13 @@ def in_batches(names: Iterable[str], size: int) -> dict[str, list[str]]:
 def there(files: Mapping[str, str]) -> list[str]:
     """Return the files on this machine that exist, for Snakemake to watch.
 
-    A missing one is ingest's to tell, and stops no other sample; one elsewhere cannot be watched.
+    A missing one is ingest's to tell, and stops no other sample. One elsewhere cannot be watched, nor one
+    whose name holds what Snakemake takes for a wildcard.
     """
     from regflow.core.io.raster_names import local_file
 
-    found = [local_file(path) for path in files.values()]
-    return [str(path) for path in found if path is not None and path.exists()]
+    found = [path for path in map(local_file, files.values()) if path is not None and is_there(path)]
+    return [str(path) for path in found if not set(str(path)) & WILDCARD_MARKS]
 
 
 def described(

@@ -128,7 +128,8 @@ def config_schema(kind: str = "volumes") -> Schema:
 
 
 def _bids() -> Schema:
-    texts = {"type": ["string", "array"], "items": {"type": "string"}}
+    kinds = ["string", "integer", "null"]
+    values = {"type": [*kinds, "array"], "items": {"type": kinds}}
     return {
         "type": ["object", "null"],
         "description": "a BIDS data set instead of a sheet; outputs get BIDS-Derivatives names as well",
@@ -150,6 +151,13 @@ def _bids() -> Schema:
                 "description": "suffixes of other images of the same session that follow the transform",
                 "default": [],
             },
+            "derivatives": {
+                "type": ["array", "null"],
+                "items": {"type": "string", "minLength": 1},
+                "description": "where masks and label maps are looked for, too: folders below the data set's "
+                "derivatives/, or paths; null for all of them, [] for none",
+                "default": None,
+            },
             "volume": {
                 "type": ["integer", "null"],
                 "minimum": 0,
@@ -158,8 +166,9 @@ def _bids() -> Schema:
             },
             "filters": {
                 "type": "object",
-                "description": "entities that must match: a value or a list, as {session: [pre, post]}",
-                "additionalProperties": texts,
+                "description": "entities that must match: a value or a list, as {session: [pre, post]}; null "
+                "for files without the entity, '*' for those with any value of it",
+                "additionalProperties": values,
                 "default": {},
             },
         },

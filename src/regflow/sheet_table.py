@@ -3,13 +3,14 @@
 What volumes and rasters share; :mod:`regflow.sheet` and :mod:`regflow.raster_sheet` make samples of it.
 """
 
-import csv
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from regflow.core.errors import InputError
+from regflow.core.files import is_there
+from regflow.core.io.text_files import delimiter_of, read_text, split_rows
 from regflow.core.names import SAFE, nearest
 
 RESERVED = frozenset({"index", "images", "cohort", "cohort.tsv", "cohort.parquet"})
@@ -75,10 +76,10 @@ class Table:
 
     def beside(self, text: str) -> str:
         """Return a path as looked up from the sheet's folder, where its first folder is there."""
-        first = Path(text).parts[0]
+        first = (*Path(text).parts, ".")[0]
         if first not in self._beside:
             # One look per first folder, not per file: a network disk would be slow for thousands.
-            self._beside[first] = (self.path.parent / first).exists()
+            self._beside[first] = is_there(self.path.parent / first)
         return str(self.path.parent / text) if self._beside[first] else text
 
     def _made(
@@ -100,26 +101,19 @@ class Table:
             raise InputError(
                 f"{self.path}: this sample sheet does not exist; correct 'samples' in the configuration"
             )
-        try:
-            text = self.path.read_text(encoding="utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise InputError(
-                f"{self.path}: not a text file; save the sheet as TSV or CSV in UTF-8"
-            ) from error
-        lines = [(n, line) for n, line in enumerate(text.splitlines(), 1) if line.strip() and line[0] != "#"]
-        if not lines:
+        text = read_text(self.path, "save the sheet as TSV or CSV in UTF-8")
+        rows = list(split_rows(self.path, text, delimiter_of(text)))
+        if not rows:
             raise InputError(f"{self.path}: this sample sheet is empty; its first line must name the columns")
-        delimiter = "\t" if "\t" in lines[0][1] else ","
-        header, *rows = csv.reader((line for _, line in lines), delimiter=delimiter)
-        header = [name.strip() for name in header]
+        header = _without_empty_end(rows[0].cells)
         self._check_header(header)
-        numbered = zip((number for number, _ in lines[1:]), rows, strict=False)
-        return [
-            (line, row) for line, cells in numbered if (row := self._row(line, header, cells)) is not None
-        ]
+        found = ((line, self._row(line, header, cells)) for line, cells in rows[1:])
+        return [(line, row) for line, row in found if row is not None]
 
     def _check_header(self, header: Iterable[str]) -> None:
         header = list(header)
+        if "" in header:
+            raise InputError(f"{self.path}: column {header.index('') + 1} has no name; name it or remove it")
         unknown = [name for name in header if name not in self.columns]
         meant = {nearest(name, self.columns) for name in unknown}
         missing = [name for name in self.required if name not in header and name not in meant]
@@ -134,8 +128,7 @@ class Table:
             raise InputError("\n".join(f"{self.path}: {problem}" for problem in problems))
 
     def _row(self, line: int, header: list[str], cells: list[str]) -> dict[str, str] | None:
-        cells = [cell.strip() for cell in cells]
-        if len(cells) > len(header) and any(cells[len(header) :]):
+        if any(cells[len(header) :]):
             self.problem(line, f"has {len(cells)} cells for {len(header)} columns; check the tabs or commas")
             return None
         pairs = zip(header, cells, strict=False)
@@ -152,3 +145,9 @@ class Table:
         first = self._lines.setdefault(sample.casefold(), line)
         if first != line:
             self.problem(line, f"sample '{sample}' is already on line {first}; give each row its own id")
+
+
+def _without_empty_end(cells: list[str]) -> list[str]:
+    """Return a row without the empty cells at its end, which spreadsheets add."""
+    filled = [number for number, cell in enumerate(cells, start=1) if cell]
+    return cells[: filled[-1]]

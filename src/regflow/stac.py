@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from regflow.core.errors import InputError
 from regflow.core.io.raster_names import relocated
+from regflow.core.io.text_files import parse_json, read_text
 from regflow.core.names import nearest
 from regflow.raster_samples import (
     Nodata,
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from pystac import Asset, Item
 
 
-_INVALID = (AttributeError, LookupError, TypeError, ValueError)
+_INVALID = (AttributeError, LookupError, OverflowError, TypeError, ValueError)
 """What pystac stumbles over an item with, beside its own errors."""
 
 
@@ -67,27 +68,40 @@ def find_scenes(config: Mapping[str, Any]) -> list[RasterSample]:
 
 def _items(path: Path) -> "list[Item]":
     """Return the items of a collection in the order of their dates."""
-    import json
-
     import pystac
 
     if not path.is_file():
         raise InputError(
             f"{path}: this STAC item collection does not exist; correct 'stac.path' in the configuration"
         )
+    remedy = "save the item collection again"
+    content = parse_json(path, read_text(path, remedy), remedy)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not valid JSON ({error}); save the item collection again") from error
-    if not isinstance(content, dict) or not pystac.ItemCollection.is_item_collection(content):
+        known = isinstance(content, dict) and pystac.ItemCollection.is_item_collection(content)
+        items = list(pystac.ItemCollection.from_dict(content)) if known else []
+        dates = [_date(item) or "" for item in items]
+    except (*_INVALID, pystac.STACError, pystac.STACTypeError) as error:
+        raise InputError(f"{path}: an item is not valid STAC ({error}); correct it") from error
+    if not known:
         raise InputError(
             f"{path}: not a STAC item collection; save one, as pystac's ItemCollection.save_object does"
         )
-    try:
-        items = list(pystac.ItemCollection.from_dict(content))
-        return sorted(items, key=lambda item: (_date(item) or "", item.id))
-    except (*_INVALID, pystac.STACError, pystac.STACTypeError) as error:
-        raise InputError(f"{path}: an item is not valid STAC ({error}); correct it") from error
+    for item in items:
+        _refuse_odd_texts(path, item)
+    order = sorted(range(len(items)), key=lambda at: (dates[at], items[at].id))
+    return [items[at] for at in order]
+
+
+def _refuse_odd_texts(path: Path, item: "Item") -> None:
+    """Refuse an item whose names and addresses are no texts, which pystac lets pass."""
+    texts = {
+        "id": item.id,
+        **{f"assets.{key}.href": asset.href for key, asset in item.assets.items()},
+        **{key: item.properties.get(key) or "" for key in ("platform", "constellation")},
+    }
+    for name, text in texts.items():
+        if not isinstance(text, str):
+            raise InputError(f"{path}: item '{item.id}' has no text as its {name}; correct it")
 
 
 def _named(path: Path, items: "list[Item]") -> "dict[str, Item]":

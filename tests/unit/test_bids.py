@@ -78,6 +78,11 @@ def test_every_image_with_the_suffix_is_a_sample(dataset):
     ]
 
 
+def test_images_above_the_sessions_are_found_too(dataset):
+    placed(dataset, "sub-01/anat/sub-01_desc-merged_T1w.nii.gz")
+    assert "sub-01_desc-merged_T1w" in ids(configured(dataset))
+
+
 def test_a_sample_has_all_that_belongs_to_it(dataset):
     samples = {s.sample: s for s in read_samples(configured(dataset, companions=["FLAIR", "pet"]))}
     sample = samples["sub-01_ses-pre_run-1_T1w"]
@@ -135,6 +140,149 @@ def test_an_empty_folder_and_a_missing_atlas_are_told(dataset, tmp_path):
         read_samples(configured(tmp_path / "empty"))
     with pytest.raises(InputError, match="set 'fixed' in the configuration"):
         read_samples(load_config({"bids": {"path": str(dataset)}}))
+
+
+def placed(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(name)
+
+
+@pytest.mark.parametrize("twin", ["T1w.nii", "desc-brain_mask.nii", "dseg.nii"])
+def test_a_file_that_is_there_compressed_and_plain_is_told(dataset, twin):
+    path = f"sub-01/ses-pre/anat/sub-01_ses-pre_run-1_{twin}"
+    placed(dataset, path)
+    with pytest.raises(InputError) as caught:
+        ids(configured(dataset))
+    told = f"{dataset}/{path}: is there as {Path(path).name}.gz, too; remove one of the two"
+    assert str(caught.value) == told
+
+
+@pytest.fixture
+def prepared(tmp_path) -> Path:
+    """A data set of derivatives: one anatomy in its own space and in that of a template."""
+    anat = "sub-10/anat/sub-10"
+    placed(
+        tmp_path / "fmriprep",
+        f"{anat}_desc-preproc_T1w.nii.gz",
+        f"{anat}_desc-brain_mask.nii.gz",
+        f"{anat}_dseg.nii.gz",
+        f"{anat}_label-GM_desc-lesion_mask.nii.gz",
+        f"{anat}_space-MNI_desc-preproc_T1w.nii.gz",
+        f"{anat}_space-MNI_desc-brain_mask.nii.gz",
+        f"{anat}_FLAIR.nii.gz",
+        f"{anat}_space-MNI_FLAIR.nii.gz",
+    )
+    return tmp_path / "fmriprep"
+
+
+def test_an_anatomy_in_several_spaces_has_to_be_chosen_from(prepared):
+    with pytest.raises(InputError, match=r"sub-10_desc-preproc_T1w is there in several spaces \(MNI"):
+        ids(configured(prepared))
+
+
+@pytest.mark.parametrize(
+    ("space", "expected"),
+    [
+        (None, ["sub-10_desc-preproc_T1w"]),
+        ("", ["sub-10_desc-preproc_T1w"]),
+        ([None], ["sub-10_desc-preproc_T1w"]),
+        ("*", ["sub-10_space-MNI_desc-preproc_T1w"]),
+        ([None, "MNI"], ["sub-10_desc-preproc_T1w", "sub-10_space-MNI_desc-preproc_T1w"]),
+    ],
+)
+def test_a_filter_may_ask_for_files_without_an_entity(prepared, space, expected):
+    assert ids(configured(prepared, filters={"space": space, "sub": 10})) == expected
+
+
+def test_the_word_none_gets_advice(prepared):
+    with pytest.raises(InputError, match=r"correct 'bids.filters', where null \(without quotes\)"):
+        ids(configured(prepared, filters={"space": "none"}))
+
+
+def test_masks_labels_and_companions_are_those_of_the_image_s_own_space(prepared):
+    (own,) = read_samples(configured(prepared, filters={"space": None}, companions=["FLAIR"]))
+    (other,) = read_samples(configured(prepared, filters={"space": "MNI"}))
+    anat = f"{prepared}/sub-10/anat/sub-10"
+    assert (own.moving_mask, own.moving_labels) == (f"{anat}_desc-brain_mask.nii.gz", f"{anat}_dseg.nii.gz")
+    assert (other.moving_mask, other.moving_labels) == (f"{anat}_space-MNI_desc-brain_mask.nii.gz", None)
+    assert own.companions == {"sub-10_FLAIR": f"{anat}_FLAIR.nii.gz"}
+    assert own.derived == frozenset()
+
+
+def test_masks_and_labels_are_found_in_derivatives(dataset):
+    below = "sub-02/anat/sub-02_acq-mprage"
+    placed(
+        dataset / "derivatives",
+        f"brains/{below}_space-orig_desc-brain_mask.nii.gz",
+        f"brains/{below}_space-MNI_desc-brain_mask.nii.gz",
+        f"manual/{below}_desc-expert_dseg.nii.gz",
+    )
+    found = read_samples(configured(dataset))[-1]
+    brains, manual = (f"{dataset}/derivatives/{name}/{below}" for name in ("brains", "manual"))
+    assert found.moving_mask == f"{brains}_space-orig_desc-brain_mask.nii.gz"
+    assert found.moving_labels == f"{manual}_desc-expert_dseg.nii.gz"
+    assert found.derived == {"mask", "labels"}
+    assert read_samples(configured(dataset, derivatives=["brains"]))[-1].derived == {"mask"}
+    assert read_samples(configured(dataset, derivatives=[]))[-1].moving_mask is None
+    with pytest.raises(InputError, match=r"bids.derivatives: there is no folder 'brain'"):
+        read_samples(configured(dataset, derivatives=["brain"]))
+
+
+def test_masks_of_two_pipelines_have_to_be_chosen_from(dataset):
+    below = "sub-02/anat/sub-02_acq-mprage_desc-brain_mask.nii.gz"
+    placed(dataset / "derivatives", f"one/{below}", f"two/{below}")
+    with pytest.raises(InputError, match=r"name the folder that counts in 'bids\.derivatives'"):
+        read_samples(configured(dataset))
+    chosen = read_samples(configured(dataset, derivatives=["two"]))[-1].moving_mask
+    assert chosen == f"{dataset}/derivatives/two/{below}"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "table"),
+    [
+        ("utf-16", "participant_id\tgroup\tsite\nsub-01\tcontrôle\tZürich\n"),
+        ("latin-1", "participant_id\tgroup\tsite\nsub-01\tcontrôle\tZürich\n"),
+        ("utf-8-sig", "participant_id\tgroup\t\t\r\nsub-01\tcontrôle\t\t\r\n\t\t\t\r\n"),
+        ("utf-8", 'participant_id;age;group\n01;"4\n0";contrôle\n'),
+    ],
+)
+def test_participants_are_read_as_spreadsheets_save_them(dataset, encoding, table):
+    (dataset / "participants.tsv").write_bytes(table.encode(encoding))
+    assert read_samples(configured(dataset))[0].group == "contrôle"
+
+
+def test_participants_without_their_id_are_told(dataset):
+    (dataset / "participants.tsv").write_text("id\tgroup\nsub-01\ta\n")
+    with pytest.raises(InputError, match="has no column 'participant_id'"):
+        read_samples(configured(dataset))
+
+
+def test_a_name_that_repeats_an_entity_is_none_of_bids():
+    assert parse("sub-01_desc-a_desc-b_T1w.nii.gz") is None
+
+
+@pytest.mark.parametrize(
+    ("space", "warped", "transform"),
+    [
+        (
+            None,
+            "sub-10_space-mni2009c_desc-preprocWarped_T1w",
+            "sub-10_from-T1w_to-mni2009c_mode-image_desc-preproc",
+        ),
+        (
+            "MNI",
+            "sub-10_space-mni2009c_desc-MNIPreprocWarped_T1w",
+            "sub-10_space-MNI_from-T1w_to-mni2009c_mode-image_desc-preproc",
+        ),
+    ],
+)
+def test_products_repeat_no_entity_and_no_name(prepared, space, warped, transform):
+    (sample,) = read_samples(configured(prepared, filters={"space": space}))
+    made = products(sample, ["warped.nii.gz", "transform.h5", "inverse_fixed.nii.gz"])
+    assert made["warped.nii.gz"] == f"sub-10/anat/{warped}.nii.gz"
+    assert made["transform.h5"] == f"sub-10/anat/{transform}_xfm.h5"
+    assert parse(Path(made["inverse_fixed.nii.gz"]).name) is not None
 
 
 @pytest.fixture

@@ -115,6 +115,7 @@ def test_a_section_left_empty_in_yaml_takes_its_defaults(tmp_path):
         ("atlases", {"mni": {"mask": "m.nii"}}, "atlases.mni: the key 'image' is missing"),
         ("atlases", {"my atlas": {"image": "a.nii"}}, "'my atlas' may hold only letters"),
         ("fixed", "mni", "fixed names the atlas 'mni', which 'atlases' does not hold"),
+        ("output", "results{x}", "Snakemake takes { } for marks of wildcards; name a folder without them"),
         ("bids", {"path": "x"}, "give either 'samples' (a sheet) or 'bids'"),
     ],
 )
@@ -140,6 +141,9 @@ def test_a_file_that_cannot_be_read_is_named_with_its_line(tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text("samples: a.tsv\nrefine: {methods: [none\n")
     assert refusal(path)[0].startswith(f"{path}, line 3: not valid YAML")
+    for text in ("[" * 5000, "seed: 2024-13-45\n", "seed: \0\n"):
+        path.write_text(text)
+        assert refusal(path)[0].startswith(f"{path}: not ")
     path.write_text("- a\n- b\n")
     assert "holds no keys" in refusal(path)[0]
     path.write_text("")

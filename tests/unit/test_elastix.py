@@ -1,4 +1,7 @@
+import importlib
 import re
+import sys
+import threading
 
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ from regflow.core.image import Image
 from regflow.core.io.transforms import write_transform
 from regflow.core.resample import resample_array, to_sitk_image
 from regflow.core.transform import Affine, Composite, DisplacementField
+from regflow.methods import elastix_run
 from regflow.methods.elastix_run import MAPS, linear_changes
 from regflow.methods.initialize import METHODS as INITIALIZERS
 from regflow.methods.refine import METHODS as REFINERS
@@ -118,6 +122,27 @@ def test_elastix_runs_on_one_thread_of_itk_s_pool(mni_4mm):
     assert itk.MultiThreaderBase.GetGlobalDefaultNumberOfThreads() == 1
     pool = itk.MultiThreaderBase.ThreaderTypeFromString("Pool")
     assert itk.MultiThreaderBase.GetGlobalDefaultThreader() == pool
+
+
+def test_itk_is_whole_also_while_another_thread_imports_it(tmp_path, monkeypatch):
+    (tmp_path / "itk.py").write_text(
+        "import sys, time, types\n"
+        "sys.importing.set()\n"
+        "time.sleep(0.1)\n"
+        "whole = types.ModuleType('itk')\n"
+        "whole.__spec__ = __spec__\n"
+        "whole.MultiThreaderBase = types.SimpleNamespace(SetGlobalDefaultNumberOfThreads=int)\n"
+        "sys.modules['itk'] = whole\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "itk", raising=False)
+    monkeypatch.setattr(sys, "importing", threading.Event(), raising=False)
+    ahead = threading.Thread(target=importlib.import_module, args=["itk"])
+    ahead.start()
+    sys.importing.wait()
+    assert hasattr(elastix_run._itk(), "MultiThreaderBase")
+    ahead.join()
+    monkeypatch.delitem(sys.modules, "itk")
 
 
 def test_a_large_constant_background_does_not_spoil_the_pose(mni_4mm):

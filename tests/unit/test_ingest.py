@@ -16,7 +16,7 @@ from regflow.core.io.landmarks import Landmarks, write_landmarks
 from regflow.core.io.volumes import write_series, write_volume
 from regflow.samples import Fixed, Sample, fixed_images, read_samples
 from regflow.stages.findings import problems_of
-from regflow.stages.ingest import check, examine, ingest, name_of, read_manifest
+from regflow.stages.ingest import Findings, check, examine, ingest, name_of, read_manifest
 from regflow.stages.originals import read_parts
 
 POINTS = np.array([[-35.0, -60, 20], [40, 35, 40], [10, -70, 60], [-50, 30, 10], [5, 0, -20], [25, 50, 0]])
@@ -202,6 +202,23 @@ def test_a_companion_may_have_several_volumes(sample, brain):
     assert "1 NaN" in found.warnings[0]
 
 
+def test_a_diffusion_series_is_no_companion(sample, tmp_path):
+    (tmp_path / "flair.bvec").write_text("0 1 0\n0 0 1\n1 0 0\n")
+    assert "gradient directions (flair.bvec) would no longer fit" in only(sample)
+
+
+def test_a_mask_of_derivatives_on_another_grid_is_left_out_with_a_warning(sample, brain, tmp_path):
+    write_volume(tmp_path / "mask.nii.gz", brain.mask, shifted(brain.grid, 2.0, 0, 0))
+    found = replace(sample, fixed=replace(sample.fixed, mask=None), derived=frozenset({"mask"}))
+    manifest = ingest(tmp_path / "sub-01.json", subject=found)
+    assert manifest["state"] == "done"
+    assert "mask" not in manifest["paths"]
+    assert "labels" in manifest["paths"]
+    (warning,) = manifest["warnings"]
+    assert f"{tmp_path / 'mask.nii.gz'}: lies on another grid" in warning
+    assert warning.endswith("; found in derivatives, it is not used")
+
+
 def test_a_companion_may_have_its_own_grid_but_not_lie_elsewhere(sample, brain):
     coarse = brain.grid.resampled(8)
     write_volume(sample.companions["flair"], np.arange(np.prod(coarse.shape)).reshape(coarse.shape), coarse)
@@ -283,6 +300,18 @@ def test_check_tells_all_problems_of_all_samples_at_once(tmp_path, sample):
     assert [problem.split(":")[0] for problem in problems] == ["b", "c"]
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
     assert check(config, threads=1) == problems
+
+
+def test_what_nobody_foresaw_about_one_image_hides_no_other(caplog):
+    def look(number: int):
+        if number == 1:
+            raise KeyError(7)
+        return Findings(problems=[f"{number} is bad"])
+
+    told = problems_of(range(3), look, str, 2, None)
+    assert told[0::2] == ["0: 0 is bad", "2: 2 is bad"]
+    assert told[1].startswith("1: could not be looked at (KeyError: 7)")
+    assert "\n" not in told[1]
 
 
 def test_check_tells_all_problems_of_the_sheet(tmp_path, sample):

@@ -58,6 +58,26 @@ def test_slicer_4_tables_in_ras_become_lps(tmp_path, version, system):
     assert np.array_equal(back.points, POINTS)
 
 
+def test_slicer_tables_that_state_no_system_are_in_ras(tmp_path):
+    lines = FCSV.format(version="4.6", system="0").splitlines(keepends=True)
+    (tmp_path / "a.fcsv").write_text("".join(line for line in lines if "CoordinateSystem" not in line))
+    assert np.array_equal(read_landmarks(tmp_path / "a.fcsv").points, POINTS)
+
+
+def test_two_cells_past_the_named_columns_are_slicer_s_own(tmp_path):
+    (tmp_path / "a.fcsv").write_text(FCSV.format(version="5.6", system="RAS").replace(",,\n", ",,,2,0\n"))
+    assert np.array_equal(read_landmarks(tmp_path / "a.fcsv").points, POINTS)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "latin-1", "utf-8-sig"])
+def test_tables_may_be_of_any_encoding_with_line_breaks_in_their_names(tmp_path, encoding):
+    text = 'name;x;y;z;\n"Brücke\r\nrechts";1.5;-2.25;3;\nPC;40;50.125;-60;\n;;;;\n'
+    (tmp_path / "a.csv").write_bytes(text.encode(encoding))
+    back = read_landmarks(tmp_path / "a.csv")
+    assert back.names == ("Brücke rechts", "PC")
+    assert np.array_equal(back.points, POINTS)
+
+
 def test_slicer_5_tables_state_lps(tmp_path):
     (tmp_path / "a.fcsv").write_text(FCSV.format(version="5.6", system="LPS"))
     assert np.array_equal(read_landmarks(tmp_path / "a.fcsv").points, POINTS * (-1, -1, 1))
@@ -94,6 +114,36 @@ def test_a_table_may_say_ras_and_leave_out_names(tmp_path):
         ("a.mrk.json", markups(coordinateUnits="m"), "not millimeters"),
         ("a.mrk.json", markups(controlPoints=[{"label": "AC", "position": None}]), "'AC' has no position"),
         ("a.txt", "1 2 3\n", "not a landmarks format"),
+        ("a.csv", "name,x,y,z\nAC,1,5,2,5,3,5\n", "line 2: has 7 cells for 4 columns; write decimals"),
+        ("a.csv", "name,x,x,y,z\nAC,1,5,2,5\n", "has the column x twice"),
+        ("a.csv", "name,x,y,z\nAC,1_0,5,2\n", "line 2: x, y and z must be three numbers"),
+        ("a.csv", f"name,x,y,z\n{'a' * 200_000},1,2,3\n", "line 2: not a row of a table"),
+        ("a.csv", 'name,x,y,z\n"AC,1,2,3\nPC,4,5,6\n', "line 2: not a row of a table"),
+        ("a.fcsv", "# columns = id,label,y,z\n1,AC,2,3\n", "has no column x; the line of columns must be"),
+        ("a.fcsv", "1,1,5,2,5,3,5,0,0,0,1,1,1,1,0,AC,,\n", "line 1: has 18 cells for 16 columns"),
+        ("a.mrk.json", markups(controlPoints=[]), "holds no landmarks"),
+        ("a.mrk.json", markups(controlPoints=None), "not a Slicer markups file"),
+        ("a.mrk.json", markups(coordinateUnits=[{}]), "not millimeters"),
+        ("a.mrk.json", markups(coordinateSystem=None), "coordinate system 'NONE'"),
+        ("a.mrk.json", '{"markups": [3]}', "not a Slicer markups file"),
+        ("a.mrk.json", "[" * 100_000, "not a Slicer markups file"),
+        *(
+            (
+                "a.mrk.json",
+                markups(controlPoints=[{"label": "AC", "position": bad}]),
+                "'AC' needs three numbers",
+            )
+            for bad in (["1", 2, 3], [None, 2, 3], [True, 2, 3], [{}, 2, 3], [10**400, 2, 3])
+        ),
+        *(
+            ("a.mrk.json", markups(controlPoints=[{"label": bad, "position": [1, 2, 3]}]), "not text")
+            for bad in (None, {}, 3)
+        ),
+        (
+            "a.mrk.json",
+            markups(controlPoints=[{"label": "AC", "position": [0, 0, 0], "positionStatus": "undefined"}]),
+            "'AC' has no position",
+        ),
     ],
 )
 def test_a_file_that_cannot_be_used_is_refused_in_one_sentence(tmp_path, name, text, expected):

@@ -242,6 +242,34 @@ def test_a_mistake_in_the_stac_section_is_told(collection, settings, told):
     assert told in problems(collection, **settings)[0]
 
 
+def odd(path: list, value: object):
+    """Return a change of the first item's content after which pystac still takes it."""
+
+    def change(items: list[pystac.Item]) -> None:
+        holder: object = items[0]
+        for key in path[:-1]:
+            holder = holder[key] if isinstance(holder, dict) else getattr(holder, key)
+        if isinstance(holder, dict):
+            holder[path[-1]] = value
+        else:
+            setattr(holder, path[-1], value)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "told"),
+    [
+        (["properties", "eo:cloud_cover"], {}, "item 'S2_20': eo:cloud_cover is '{}', but must be a number"),
+        (["properties", "platform"], 2, "has no text as its platform"),
+        (["id"], 20, "has no text as its id"),
+    ],
+)
+def test_words_for_numbers_and_numbers_for_words_are_told(collection, path, value, told):
+    with pytest.raises(InputError, match=told):
+        collection(odd(path, value), cloud_cover_max=50)
+
+
 def test_an_item_without_the_asset_is_named(collection):
     told = problems(collection, lambda items: items[0].assets.pop("red"))
     assert len(told) == 1

@@ -116,6 +116,49 @@ def test_what_is_not_there_or_not_ours(tmp_path):
             read_raster_transform(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["../field.tif", "/etc/hosts", "sub/../field.tif", "..", ""])
+def test_a_field_lies_beside_its_transform(tmp_path, name):
+    folder = tmp_path / "made"
+    folder.mkdir()
+    write_raster_transform(folder, FIELD, GRID)
+    (tmp_path / "field.tif").write_bytes((folder / "field.tif").read_bytes())
+    content = json.loads((folder / "transform.json").read_text())
+    content["parts"][0]["file"] = name
+    (folder / "transform.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"is not a file beside it|does not exist"):
+        read_raster_transform(folder)
+
+
+def test_a_field_that_has_changed_is_refused(tmp_path):
+    write_raster_transform(tmp_path, FIELD, GRID)
+    write_displacement(tmp_path / "field.tif", DisplacementField(FIELD.vectors + 1, FIELD.grid))
+    with pytest.raises(InputError, match=r"field\.tif: has changed since it was written"):
+        read_raster_transform(tmp_path)
+    (tmp_path / "field.tif").unlink()
+    with pytest.raises(InputError, match="this field of a transform does not exist"):
+        read_raster_transform(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"parts": [{"type": "affine", "matrix": [[1, 0, NaN], [0, 1, 0], [0, 0, 1]]}]}',
+        '{"parts": [{"type": "affine", "matrix": [[1, 0], [0, 1]]}]}',
+        '{"parts": [{"type": "affine", "matrix": [[1, 0, "a"], [0, 1, 0], [0, 0, 1]]}]}',
+        '{"parts": []}',
+        '{"parts": 3}',
+        '{"parts": [3]}',
+        "[" * 100_000,
+        "{",
+        "\0",
+    ],
+)
+def test_whatever_else_the_file_holds_is_one_sentence(tmp_path, text):
+    (tmp_path / "transform.json").write_text(text)
+    with pytest.raises(InputError, match=r"transform\.json: .*not "):
+        read_raster_transform(tmp_path)
+
+
 def test_an_unknown_part_is_a_defect(tmp_path):
     class Strange:
         def apply(self, points):

@@ -8,7 +8,7 @@ import pytest
 from regflow.config import load_config
 from regflow.core.errors import InputError
 from regflow.realdata import locate
-from regflow.samples import fixed_images, read_samples
+from regflow.samples import fixed_images, read_samples, there
 from regflow.schemas import samples_schema
 
 ATLASES = {
@@ -168,6 +168,35 @@ def test_all_mistakes_of_all_rows_are_told_at_once(cohort):
 def test_a_row_without_any_fixed_image_is_told(cohort):
     told = problems(cohort, "sample\tmoving\na\tx.nii\nb\ty.nii\n", fixed=None)
     assert "line 2: names no fixed image; fill in the column or set 'fixed'" in told[0]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "latin-1"])
+@pytest.mark.parametrize("delimiter", ["\t", ",", ";"])
+def test_a_sheet_as_spreadsheets_save_it_with_empty_columns(tmp_path, encoding, delimiter):
+    rows = [["sample", "moving", "group", "", ""], ["s1", "a.nii", '"con\r\ntrôle"', "", ""], [""] * 9]
+    path = tmp_path / "sheet.csv"
+    path.write_bytes("\r\n".join(delimiter.join(row) for row in rows).encode(encoding))
+    (found,) = read_samples(load_config({"samples": str(path), "fixed": "mni", "atlases": ATLASES}))
+    assert (found.sample, found.moving, found.group) == ("s1", "a.nii", "con trôle")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("sample\tmoving\t\tgroup\ns1\ta.nii\tb\tc\n", "column 3 has no name"),
+        ('sample\tmoving\ns1\t"a.nii\ns2\tb.nii\n', "line 2: not a row of a table"),
+        (f"sample\tmoving\ns1\t{'a' * 200_000}\n", "line 2: not a row of a table"),
+    ],
+)
+def test_a_table_that_cannot_be_told_apart_is_refused(cohort, text, told):
+    (sentence,) = problems(cohort, text)
+    assert told in sentence
+
+
+@pytest.mark.parametrize("moving", [".", "/", "a" * 5000, "{x}/a.nii"])
+def test_odd_paths_are_paths_that_snakemake_need_not_watch(cohort, moving):
+    (found,) = cohort(f"sample\tmoving\ns1\t{moving}\n")
+    assert there({"image": found.moving}) == ([str(Path(found.moving))] if moving in "./" else [])
 
 
 def test_a_missing_or_binary_sheet_is_named(tmp_path):

@@ -67,13 +67,8 @@ def absence(path: str | Path) -> str | None:
     content has not been fetched.
     """
     path = Path(path)
-    if path.is_symlink() and not path.exists():
-        target = path.readlink()
-        if "annex/objects" in target.as_posix():
-            return _UNFETCHED_ANNEX
-        return f"this is a link to '{target}', which does not exist; correct the link"
-    if not path.exists():
-        return "this file does not exist; correct the path"
+    if not is_there(path):
+        return _dangling_link(path) or "this file does not exist; correct the path"
     if path.is_file() and path.stat().st_size <= _POINTER_BYTES:
         start = path.read_bytes()
         if start.startswith(b"/annex/objects/"):
@@ -81,6 +76,25 @@ def absence(path: str | Path) -> str | None:
         if start.startswith(b"version https://git-lfs.github.com/spec/"):
             return "its content has not been fetched; run 'git lfs pull' in its folder"
     return None
+
+
+def _dangling_link(path: Path) -> str | None:
+    """Tell where a link leads that leads nowhere; None for what is no link."""
+    try:
+        target = path.readlink()
+    except (OSError, ValueError):
+        return None
+    if "annex/objects" in target.as_posix():
+        return _UNFETCHED_ANNEX
+    return f"this is a link to '{target}', which does not exist; correct the link"
+
+
+def is_there(path: str | Path) -> bool:
+    """Tell whether a path exists; one that no file system can hold does not."""
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):
+        return False
 
 
 def link_or_copy(source: str | Path, target: str | Path) -> None:

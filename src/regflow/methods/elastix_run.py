@@ -1,7 +1,9 @@
 """One way to run elastix, for the methods that use it."""
 
+import importlib
 import logging
 import os
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -131,10 +133,12 @@ def _itk() -> Any:
     # Both are read when itk is imported; in a process that has it already the calls below count.
     os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "1")
     os.environ.setdefault("ITK_GLOBAL_DEFAULT_THREADER", "Pool")
-    import itk
-
-    itk.MultiThreaderBase.SetGlobalDefaultNumberOfThreads(1)
-    return itk
+    importlib.import_module("itk")
+    # While it is imported itk puts another module in its place. MONAI imports it, too, in the thread that
+    # loads ahead: whoever waits for that thread may be given the module before, which lacks every class.
+    whole = sys.modules["itk"]
+    whole.MultiThreaderBase.SetGlobalDefaultNumberOfThreads(1)
+    return whole
 
 
 def _to_itk(image: Image) -> Any:

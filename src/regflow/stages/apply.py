@@ -27,6 +27,7 @@ from regflow.core.io.volumes import (
     read_labels,
     read_series,
     read_volume,
+    refuse_diffusion_series,
     write_series,
     write_volume,
 )
@@ -134,8 +135,10 @@ def warp_companion(
         settings: ``interpolation`` and ``outside`` of the ``apply`` section.
 
     Raises:
-        InputError: the companion cannot be read, or holds several volumes and the output is no NIfTI file.
+        InputError: the companion cannot be read, is a diffusion series, or holds several volumes and the
+            output is no NIfTI file.
     """
+    refuse_diffusion_series(path)
     header = read_header(path)
     warped = (
         _warp_channel(volume, header.grid, target, transform, settings["interpolation"], settings["outside"])

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -59,15 +59,27 @@ def problems_of(
         progress: called with how many are done and how many there are.
 
     Returns:
-        Every problem, each beginning with the name of its image.
+        Every problem, each beginning with the name of its image; a fault of the program's own is one.
     """
     problems = []
     with ThreadPoolExecutor(threads) as pool:
-        looked_at = zip(subjects, pool.map(examine, subjects), strict=True)
-        for count, (subject, found) in enumerate(looked_at, start=1):
-            problems += [f"{name_of(subject)}: {sentence}" for sentence in found.problems]
-            for sentence in found.warnings:
+        looks = [pool.submit(examine, subject) for subject in subjects]
+        for count, (subject, look) in enumerate(zip(subjects, looks, strict=True), start=1):
+            fault = look.exception()
+            problems += [f"{name_of(subject)}: {sentence}" for sentence in _problems(look, fault)]
+            for sentence in () if fault else look.result().warnings:
                 log.warning("%s: %s", name_of(subject), sentence)
             if progress is not None:
                 progress(count, len(subjects))
     return problems
+
+
+def _problems(look: Future[Any], fault: BaseException | None) -> list[str]:
+    """Return what looking at an image found; a fault that nobody foresaw must not hide the other images."""
+    if fault is None:
+        return list(look.result().problems)
+    if not isinstance(fault, Exception):
+        raise fault
+    log.debug("the fault in full", exc_info=fault)
+    told = " ".join(f"{type(fault).__name__}: {fault}".split())
+    return [f"could not be looked at ({told}); convert its files with another program, and report this"]

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from regflow.core.errors import InputError
-from regflow.core.files import absence, sha256, write_json
+from regflow.core.files import absence, is_there, sha256, write_json
 from regflow.core.grid import Grid
 from regflow.core.io.header import Header, Volume
 from regflow.core.io.landmarks import Landmarks, read_landmarks
-from regflow.core.io.volumes import read_header, read_series, read_volume
+from regflow.core.io.volumes import read_header, read_series, read_volume, refuse_diffusion_series
 from regflow.core.landmark_pairs import misordered, pair_landmarks, unpaired
 from regflow.core.plausibility import (
     apart,
@@ -38,11 +38,13 @@ class Findings:
         header: the image's; None when it cannot be read.
         problems: sentences; any of them makes the image unusable.
         warnings: sentences on what was decided for the user.
+        left_out: parts that were found in derivatives and do not fit, so that they are not used.
     """
 
     header: Header | None = None
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    left_out: set[str] = field(default_factory=set)
 
 
 def ingest(output: str | Path, *, subject: Subject) -> dict[str, Any]:
@@ -103,8 +105,11 @@ def examine(subject: Subject) -> Findings:
     volume = subject.volume if isinstance(subject, Sample) else None
     if "image" in present:
         _examine_image(found, present["image"], volume)
+    derived = subject.derived if isinstance(subject, Sample) else frozenset()
     for part in present:
-        if part in ("mask", "labels"):
+        if part in derived:
+            _examine_derived(found, part, present[part])
+        elif part in ("mask", "labels"):
             _examine_overlay(found, part, present[part])
         elif part.startswith("companions."):
             _examine_companion(found, present[part])
@@ -154,9 +159,20 @@ def _examine_overlay(found: Findings, part: str, path: Path) -> None:
         _add(found.warnings, path, odd)
 
 
+def _examine_derived(found: Findings, part: str, path: Path) -> None:
+    """A mask or label map that nobody named: one that does not fit is left out with a warning."""
+    tried = Findings(found.header)
+    _examine_overlay(tried, part, path)
+    found.warnings += tried.warnings
+    if tried.problems:
+        found.left_out.add(part)
+        found.warnings += [f"{sentence}; found in derivatives, it is not used" for sentence in tried.problems]
+
+
 def _examine_companion(found: Findings, path: Path) -> None:
     """A companion: readable to its end and in the image's space; its grid may be its own, and 4-D."""
     try:
+        refuse_diffusion_series(path)
         companion = read_header(path)
         phrases = [implausible_samples(volume) for volume in read_series(path)]
     except InputError as error:
@@ -221,7 +237,7 @@ def _add(sentences: list[str], path: Path | str, phrase: str | None) -> None:
 
 def _manifest(subject: Subject, found: Findings) -> dict[str, Any]:
     header = found.header
-    files = subject.files()
+    files = {part: path for part, path in subject.files().items() if part not in found.left_out}
     stated = ("volume", "modality", "group", "session")
     return {
         "name": name_of(subject),
@@ -235,7 +251,7 @@ def _manifest(subject: Subject, found: Findings) -> dict[str, Any]:
         "dtype": str(header.dtype) if header else None,
         "volumes": header.volumes if header else None,
         "paths": _nested(files),
-        "sha256": _nested({part: sha256(path) for part, path in files.items() if Path(path).exists()}),
+        "sha256": _nested({part: sha256(path) for part, path in files.items() if is_there(path)}),
     }
 
 

@@ -17,6 +17,9 @@ from regflow.core.memory import check_room
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
+ITK_ERRORS = (RuntimeError, UnicodeDecodeError)
+"""What SimpleITK raises; the second, where its message quotes bytes of the file that are no text."""
+
 _SHOWN = 160  # characters of ITK's message worth showing
 
 
@@ -77,7 +80,7 @@ def open_reader(path: Path) -> "sitk.ImageFileReader":
     reader.SetFileName(str(path))
     try:
         reader.ReadImageInformation()
-    except RuntimeError as error:
+    except ITK_ERRORS as error:
         raise InputError(f"{path}: the header is damaged ({_reason(error)}); export it again") from error
     return reader
 
@@ -92,7 +95,7 @@ def execute(reader: Any, path: Path) -> NDArray[Any]:
 
     try:
         return np.asarray(sitk.GetArrayFromImage(reader.Execute()))
-    except RuntimeError as error:
+    except ITK_ERRORS as error:
         raise InputError(
             f"{path}: the data are damaged, missing or end early ({_reason(error)}); copy it again"
         ) from error
@@ -115,7 +118,7 @@ def sample_type(path: Path, pixel: int) -> np.dtype[Any]:
     raise InputError(f"{path}: its samples are of type {kind}; convert them to one real number each")
 
 
-def _reason(error: RuntimeError) -> str:
+def _reason(error: Exception) -> str:
     lines: Sequence[str] = [line.strip() for line in str(error).splitlines() if line.strip()]
     telling = [
         line for line in lines if not line.startswith("Exception thrown") and "[nrrd] nrrd" not in line

@@ -1,13 +1,14 @@
 """Landmarks: tables of named points, and Slicer's markups; always LPS millimeters once read.
 
 A ``.csv`` or ``.tsv`` table has the columns ``name,x,y,z`` in LPS millimeters; a first line
-``# coordinateSystem = RAS`` says otherwise. ``.fcsv`` and ``.mrk.json`` state their own system;
-of a markups file the first list of points counts.
+``# coordinateSystem = RAS`` says otherwise. ``.fcsv`` and ``.mrk.json`` state their own system; a
+``.fcsv`` that states none is as old as those in RAS. Of a markups file the first list of points counts.
 """
 
 import csv
 import io
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from regflow.core.errors import InputError
 from regflow.core.files import whole
+from regflow.core.io.text_files import as_number, delimiter_of, parse_json, read_text, split_rows
 
 ENDINGS = (".csv", ".tsv", ".fcsv", ".mrk.json")
 
@@ -28,6 +30,10 @@ _MARKUPS_SCHEMA = (
     "markups-schema-v1.0.3.json#"
 )
 _FCSV_COLUMNS = "id,x,y,z,ow,ox,oy,oz,vis,sel,lock,label,desc,associatedNodeID"
+_FCSV_UNNAMED = 2
+"""Cells that Slicer 5 writes past the columns it names."""
+_COMMENT = re.compile(r"#\s*(\w+)\s*[=:]\s*(.*)")
+_PLACED = (None, "defined")
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,13 +68,8 @@ def read_landmarks(path: str | Path) -> Landmarks:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: this landmarks file does not exist; correct the path")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{path}: not a text file; export the landmarks as {' or '.join(ENDINGS)}"
-        ) from error
     read = _reader(path)
+    text = read_text(path, f"export the landmarks as {' or '.join(ENDINGS)}")
     system, names, points = read(path, text)
     if not names:
         raise InputError(f"{path}: holds no landmarks; add some or leave this cell empty")
@@ -118,71 +119,91 @@ def _reader(path: Path) -> Callable[[Path, str], _Parsed]:
 
 
 def _read_table(path: Path, text: str) -> _Parsed:
-    comments, lines = _comments(text)
-    delimiter = "\t" if lines and "\t" in lines[0][1] else ","
-    rows = list(csv.reader((line for _, line in lines), delimiter=delimiter))
-    header = [cell.strip().lower() for cell in rows[0]] if rows else []
-    missing = [column for column in ("x", "y", "z") if column not in header]
-    if missing:
-        raise InputError(
-            f"{path}: has no column {', '.join(missing)}; the first line must be 'name,x,y,z' (LPS mm)"
-        )
+    rows = list(split_rows(path, text, delimiter_of(text)))
+    header = [cell.lower() for cell in rows[0].cells] if rows else []
+    places = _places(path, header, "the first line must be 'name,x,y,z' (LPS mm)")
     naming = next((header.index(column) for column in ("name", "label") if column in header), None)
     names, points = [], []
-    for number, ((line, _), row) in enumerate(zip(lines[1:], rows[1:], strict=True), start=1):
-        names.append(row[naming].strip() if naming is not None and naming < len(row) else str(number))
-        points.append(_numbers(path, line, row, [header.index(column) for column in "xyz"]))
-    return comments.get("coordinatesystem", "LPS").upper(), names, points
+    for number, (line, cells) in enumerate(rows[1:], start=1):
+        _refuse_surplus(path, line, len(cells) if any(cells[len(header) :]) else 0, len(header))
+        names.append(cells[naming] if naming is not None and naming < len(cells) else str(number))
+        points.append(_numbers(path, line, cells, places))
+    return _comments(text).get("coordinatesystem", "LPS").upper(), names, points
 
 
 def _read_fiducials(path: Path, text: str) -> _Parsed:
-    comments, lines = _comments(text)
-    columns = comments.get("columns", _FCSV_COLUMNS).split(",")
-    stated = comments.get("coordinatesystem", "0")
+    comments = _comments(text)
+    columns = [name.strip() for name in comments.get("columns", _FCSV_COLUMNS).split(",")]
+    places = _places(path, columns, f"the line of columns must be '# columns = {_FCSV_COLUMNS}'")
+    stated = comments.get("coordinatesystem", "RAS")
+    label = columns.index("label") if "label" in columns else 0
     names, points = [], []
-    for line, content in lines:
-        row = next(csv.reader([content]))
-        label = columns.index("label") if "label" in columns else 0
-        names.append(row[label] if label < len(row) and row[label] else row[0])
-        points.append(_numbers(path, line, row, [columns.index(column) for column in "xyz"]))
+    for line, cells in split_rows(path, text, ","):
+        _refuse_surplus(path, line, len(cells), len(columns) + _FCSV_UNNAMED)
+        names.append(cells[label] if label < len(cells) and cells[label] else cells[0])
+        points.append(_numbers(path, line, cells, places))
     return _FCSV_SYSTEMS.get(stated, stated).upper(), names, points
 
 
 def _read_markups(path: Path, text: str) -> _Parsed:
+    remedy = "save the points as .mrk.json in Slicer"
+    content = parse_json(path, text, f"not a Slicer markups file; {remedy}")
     try:
-        markups = json.loads(text)["markups"]
-        system = markups[0].get("coordinateSystem", "LPS")
-        units = markups[0].get("coordinateUnits", "mm")
-        controls = [(str(p["label"]), p["position"]) for p in markups[0]["controlPoints"]]
-    except (json.JSONDecodeError, KeyError, IndexError, TypeError) as error:
-        raise InputError(
-            f"{path}: not a Slicer markups file; save the points as .mrk.json in Slicer"
-        ) from error
-    if set(units if isinstance(units, list) else [units]) != {"mm"}:
+        markup = content["markups"][0]
+        controls = [(point["label"], point) for point in markup["controlPoints"]]
+        system, units = markup.get("coordinateSystem", "LPS"), markup.get("coordinateUnits", "mm")
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: not a Slicer markups file; {remedy}") from error
+    if any(unit != "mm" for unit in (units if isinstance(units, list) else [units])):
         raise InputError(f"{path}: coordinates are in {units}, not millimeters; save them in mm")
-    points = []
-    for name, position in controls:
-        if not isinstance(position, list) or len(position) != 3:
-            raise InputError(f"{path}: landmark '{name}' has no position; place it or delete it")
-        points.append([float(value) for value in position])
-    return str(system).upper(), [name for name, _ in controls], points
+    bad = [name for name, _ in controls if not isinstance(name, str)]
+    if bad:
+        raise InputError(f"{path}: a landmark's label is {json.dumps(bad[0])}, not text; {remedy}")
+    return str(system).upper(), [name for name, _ in controls], [_placed(path, *one) for one in controls]
 
 
-def _comments(text: str) -> tuple[dict[str, str], list[tuple[int, str]]]:
-    """Split a table into ``# key = value`` comments and its other lines with their numbers."""
-    comments, lines = {}, []
-    for number, line in enumerate(text.splitlines(), start=1):
-        if line.startswith("#"):
-            key, _, value = line.lstrip("# ").partition("=")
-            comments[key.strip().lower()] = value.strip()
-        elif line.strip():
-            lines.append((number, line))
-    return comments, lines
+def _placed(path: Path, name: str, point: dict[str, Any]) -> list[float]:
+    """Return the position of a control point that its author has placed."""
+    position: Any = point.get("position")
+    complete = isinstance(position, list) and len(position) == 3
+    if not complete or point.get("positionStatus") not in _PLACED:
+        raise InputError(f"{path}: landmark '{name}' has no position; place it or delete it")
+    # JSON's true, null and texts are no coordinates, though Python could make numbers of some.
+    numbers = all(type(value) in (int, float) and abs(value) < 1e300 for value in position)
+    if not numbers:
+        raise InputError(f"{path}: landmark '{name}' needs three numbers as its position; place it again")
+    return [float(value) for value in position]
+
+
+def _comments(text: str) -> dict[str, str]:
+    """Return what lines ``# key = value`` say."""
+    found = (_COMMENT.match(line) for line in text.splitlines())
+    return {match[1].lower(): match[2].strip() for match in found if match}
+
+
+def _places(path: Path, header: Sequence[str], remedy: str) -> list[int]:
+    """Return where x, y and z stand in a row."""
+    missing = [column for column in "xyz" if column not in header]
+    if missing:
+        raise InputError(f"{path}: has no column {', '.join(missing)}; {remedy}")
+    twice = [column for column in "xyz" if header.count(column) > 1]
+    if twice:
+        raise InputError(f"{path}: has the column {twice[0]} twice; {remedy}")
+    return [header.index(column) for column in "xyz"]
+
+
+def _refuse_surplus(path: Path, line: int, count: int, most: int) -> None:
+    """Refuse a row of too many cells: with decimal commas every number would be read as two."""
+    if count > most:
+        raise InputError(
+            f"{path}, line {line}: has {count} cells for {most} columns; write decimals with a point, "
+            "and put a name with a comma in quotation marks"
+        )
 
 
 def _numbers(path: Path, line: int, row: Sequence[str], columns: Sequence[int]) -> list[float]:
     try:
-        return [float(row[column]) for column in columns]
+        return [as_number(row[column]) for column in columns]
     except (ValueError, IndexError) as error:
         raise InputError(
             f"{path}, line {line}: x, y and z must be three numbers; correct the line"

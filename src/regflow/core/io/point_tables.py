@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from regflow.core.errors import InputError
 from regflow.core.files import whole
+from regflow.core.io.text_files import as_number, read_text, split_rows
 
 log = logging.getLogger(__name__)
 
@@ -93,16 +94,11 @@ def _without_coordinates(columns: Mapping[str, NDArray[Any]]) -> dict[str, NDArr
 
 
 def _read_text(path: Path) -> PointTable:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            rows = [row for row in csv.reader(stream, delimiter=_delimiter(path)) if row]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(
-            f"{path}: not a table in text ({error}); export the points as {' or '.join(ENDINGS)}"
-        ) from error
-    names = [name.strip().lower() for name in rows[0]] if rows else []
-    if "x" not in names or "y" not in names:
-        raise InputError(f"{path}: has no columns x and y in its first line; name them so")
+    text = read_text(path, f"export the points as {' or '.join(ENDINGS)}")
+    rows = [row.cells for row in split_rows(path, text, _delimiter(path))]
+    names = [name.lower() for name in rows[0]] if rows else []
+    if names.count("x") != 1 or names.count("y") != 1:
+        raise InputError(f"{path}: has no columns x and y in its first line, once each; name them so")
     places = names.index("x"), names.index("y")
     for number, row in enumerate(rows[1:], start=1):
         if len(row) != len(names):
@@ -116,7 +112,7 @@ def _read_text(path: Path) -> PointTable:
 
 def _number(path: Path, number: int, text: str) -> float:
     try:
-        return float(text)
+        return as_number(text)
     except ValueError as error:
         raise InputError(f"{path}: '{text}' of point {number} is not a number; correct it") from error
 
@@ -128,7 +124,7 @@ def _read_layer(path: Path) -> PointTable:
     unreadable = (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, shapely.errors.GEOSException)
     try:
         layers = pyogrio.list_layers(str(path))[:, 0]
-        meta, _, geometry, fields = pyogrio.raw.read(str(path))
+        meta, _, geometry, fields = pyogrio.raw.read(str(path), layer=layers[0] if len(layers) else None)
         shapes = [] if geometry is None else shapely.from_wkb(geometry)
     except unreadable as error:
         raise InputError(f"{path}: this GeoPackage cannot be read: {error}") from error

@@ -12,10 +12,11 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from regflow.core.errors import InputError
-from regflow.core.files import read_json, sha256, whole, write_json
+from regflow.core.errors import InputError, RegistrationError
+from regflow.core.files import sha256, whole, write_json
 from regflow.core.grid import Grid
 from regflow.core.io.rasters import gdal, geotransform, read_raster_header, read_window
+from regflow.core.io.text_files import parse_json, read_text
 from regflow.core.reprojection import GroundModel, Reprojection, SensorModel
 from regflow.core.transform import Affine, Composite, DisplacementField, Homography, Transform, flatten
 from regflow.core.warp import PixelMap
@@ -31,6 +32,7 @@ SAMPLING_TOLERANCE = 0.003
 SAMPLING_STEPS = (256, 128, 64, 32, 16, 8, 4, 2, 1)
 """Pixels of the reference between nodes of ``displacement.tif``, the first that is accurate."""
 
+_REMEDY = "register the scenes again, or copy the file again"
 _STRIP_NODES = 1 << 18
 _STRIP_ROWS = 256
 
@@ -157,14 +159,19 @@ def _read(folder: str | Path, build: Callable[[Any], Built]) -> Built:
     path = Path(folder) / TRANSFORM_FILE
     if not path.is_file():
         raise InputError(f"{path}: this transform file does not exist")
+    content = parse_json(path, read_text(path, _REMEDY), _REMEDY)
     try:
-        return build(read_json(path))
-    except (KeyError, TypeError, ValueError) as error:
+        return build(content)
+    except InputError:
+        raise
+    except (KeyError, TypeError, ValueError, OverflowError, RegistrationError) as error:
         raise InputError(f"{path}: not a transform that regflow wrote ({error})") from error
 
 
 def _joined(content: Mapping[str, Any], folder: Path) -> Transform:
     parts = tuple(_part(described, folder) for described in content["parts"])
+    if not parts:
+        raise ValueError("it has no parts, so it is not the whole transform")
     return parts[0] if len(parts) == 1 else Composite(parts)
 
 
@@ -193,13 +200,12 @@ def _part(described: Mapping[str, Any], folder: Path) -> Transform:
     content = dict(described)
     kind = content.pop("type")
     if kind == "affine":
-        return Affine(np.array(content["matrix"]))
+        return Affine(_finite(content["matrix"]).reshape(3, 3))
     if kind == "homography":
-        return Homography(np.array(content["matrix"]), tuple(content["center"]))
+        return Homography(_finite(content["matrix"]), tuple(_finite(content["center"]).tolist()))
     if kind == "displacement":
-        return DisplacementField(
-            read_displacement(folder / content["file"]).vectors, Grid.from_dict(content["grid"])
-        )
+        field = _unchanged(folder, content["file"], content["sha256"])
+        return DisplacementField(read_displacement(field).vectors, Grid.from_dict(content["grid"]))
     if kind == "reprojection":
         return Reprojection(**content)
     if kind == "sensor model":
@@ -207,6 +213,29 @@ def _part(described: Mapping[str, Any], folder: Path) -> Transform:
     if kind == "ground model":
         return GroundModel(SensorModel(**content))
     raise ValueError(f"its part '{kind}' is unknown")
+
+
+def _finite(values: Any) -> NDArray[np.float64]:
+    found = np.array(values, dtype=np.float64)
+    if not np.isfinite(found).all():
+        raise ValueError("a number is not finite")
+    return found
+
+
+def _unchanged(folder: Path, name: str, checksum: str) -> Path:
+    """Return a field beside ``transform.json`` that is still what was written.
+
+    Raises:
+        InputError: its name leads elsewhere, it is missing, or it has changed.
+    """
+    path = folder / name
+    if Path(name).name != name:
+        raise InputError(f"{folder / TRANSFORM_FILE}: its field '{name}' is not a file beside it; {_REMEDY}")
+    if not path.is_file():
+        raise InputError(f"{path}: this field of a transform does not exist; {_REMEDY}")
+    if sha256(path) != checksum:
+        raise InputError(f"{path}: has changed since it was written (its checksum differs); {_REMEDY}")
+    return path
 
 
 def _field(transform: Transform, nodes: Grid) -> DisplacementField:

@@ -153,14 +153,20 @@ def read_raster_header(path: str | Path) -> RasterHeader:
     if dataset.count == 0:
         names = ", ".join(dataset.subdatasets) or "none"
         raise InputError(f"{path}: holds no bands of its own; name one of its sub-datasets: {names}")
-    georeference, crs = _georeference(dataset)
-    alphas = alpha_bands(dataset)
+    try:
+        georeference, crs = _georeference(dataset)
+        alphas = alpha_bands(dataset)
+        bands = tuple(_band(dataset, number, alphas) for number in dataset.indexes)
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path}: a text in its header is not UTF-8 ({error}); write the file again"
+        ) from error
     shape = (dataset.height, dataset.width)
     return RasterHeader(
         path=path,
         driver=dataset.driver,
         shape=shape,
-        bands=tuple(_band(dataset, number, alphas) for number in dataset.indexes),
+        bands=bands,
         georeference=georeference,
         crs=crs,
         grid=Grid(shape, _affine(dataset, str(path)), crs) if georeference == "affine" else None,
@@ -297,7 +303,7 @@ def _open(name: str) -> "DatasetReader":
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             return rasterio.open(opened_name(resolved(name)), sharing=False)
-    except RasterioIOError as error:
+    except (RasterioIOError, UnicodeDecodeError) as error:  # the second: texts of a header that are none
         reason = str(error).rstrip(".")
         raise InputError(f"{name}: {_refusal(name, reason)}") from error
 

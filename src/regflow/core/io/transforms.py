@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from regflow.core.errors import InputError
 from regflow.core.files import whole
 from regflow.core.grid import Grid
+from regflow.core.io.itk_files import ITK_ERRORS
+from regflow.core.io.transform_counts import refuse_incomplete
 from regflow.core.transform import Affine, Composite, DisplacementField, Transform, flatten
 
 if TYPE_CHECKING:
@@ -58,9 +60,10 @@ def read_transform(path: str | Path, grid: Grid | None = None) -> Transform:
 
     if not Path(path).is_file():
         raise InputError(f"{path}: this transform file does not exist")
+    refuse_incomplete(Path(path))
     try:
         content = sitk.ReadTransform(str(path))
-    except RuntimeError as error:
+    except ITK_ERRORS as error:
         raise InputError(
             f"{path}: not a transform that SimpleITK reads; write it as ITK .h5 or .tfm"
         ) from error

@@ -87,7 +87,7 @@ def read_points(path: str | Path, layer: str = "points") -> tuple[dict[str, NDAr
     """Read what :func:`write_points` wrote: the columns and ``(N, 2)`` coordinates.
 
     Raises:
-        InputError: there is no such file or layer.
+        InputError: there is no such file or layer, or it holds something else.
     """
     import sqlite3
 
@@ -95,7 +95,7 @@ def read_points(path: str | Path, layer: str = "points") -> tuple[dict[str, NDAr
 
     try:
         return read_point_layer(Path(path), layer)
-    except sqlite3.Error as error:
+    except (sqlite3.Error, LookupError, TypeError, ValueError) as error:
         raise InputError(f"{path}: this GeoPackage cannot be read: {error}") from error
 
 

@@ -160,6 +160,25 @@ def is_volume(path: str | Path) -> bool:
     return path.is_dir() or _ending(path) in READ
 
 
+def refuse_diffusion_series(path: str | Path) -> None:
+    """Refuse a volume that has a table of gradient directions (``.bvec``, or ``.bvecs``) beside it.
+
+    Resampled, its directions would have to turn with the anatomy, in each voxel by another angle.
+
+    Raises:
+        InputError: it has one.
+    """
+    path = Path(path)
+    stem = path.name.removesuffix(_ending(path))
+    for ending in (".bvec", ".bvecs"):
+        if path.with_name(stem + ending).is_file():
+            raise InputError(
+                f"{path}: a diffusion series, whose gradient directions ({stem}{ending}) would no longer fit "
+                "once it is resampled; align what is computed of it instead (FA, MD, the volume without "
+                "diffusion weighting)"
+            )
+
+
 def write_series(
     path: str | Path, volumes: Iterable[NDArray[Any]], dtype: np.dtype[Any], grid: Grid, timing: Timing
 ) -> None:

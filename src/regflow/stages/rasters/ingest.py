@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from regflow.core.errors import InputError
-from regflow.core.files import sha256, write_json
+from regflow.core.files import is_there, sha256, write_json
 from regflow.core.image import Image
 from regflow.core.io.completeness import missing_bytes
 from regflow.core.io.raster_names import local_file
@@ -124,7 +124,7 @@ def examine(subject: Subject, *, sums: bool = False) -> Findings:
     found = Findings()
     files = subject.files()
     local = {part: path for part, name in files.items() if (path := local_file(name)) is not None}
-    missing = {part for part, path in local.items() if not path.exists()}
+    missing = {part for part, path in local.items() if not is_there(path)}
     found.problems += [f"{local[part]}: this file does not exist; correct the path" for part in missing]
     found.stamps = {str(path): _stamp(path) for part, path in local.items() if part not in missing}
     if not missing & {"image", "mask"}:
