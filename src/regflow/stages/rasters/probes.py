@@ -167,7 +167,8 @@ def _without_surroundings(probe: Probe) -> Probe | None:
 
     block = probe.fixed
     image = Image(block.values, Grid(block.valid.shape, np.eye(3)), block.valid)
-    valid, seen = (one.mask & ~surroundings(one) for one in (image, probe.moving))
+    assert probe.moving.mask is not None
+    valid, seen = block.valid & ~surroundings(image), probe.moving.mask & ~surroundings(probe.moving)
     if valid.mean() < LEAST_VALID or seen.mean() < LEAST_VALID / 4:
         return None
     return replace(
