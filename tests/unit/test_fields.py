@@ -93,6 +93,17 @@ def test_resizing_keeps_the_movement_in_the_world():
     assert np.allclose(fields.resize(coarse, grid.shape), coarse, atol=1e-6)
 
 
+@pytest.mark.parametrize("fine", [(16, 5, 18), (4, 20, 6)])
+def test_resized_samples_lie_in_the_middles_of_their_cells(fine):
+    shape = (8, 10, 12)
+    ramps = np.indices(shape).astype(np.float32)
+    resized = fields.resize(ramps, fine)
+    for axis, (coarse, count) in enumerate(zip(shape, fine, strict=True)):
+        places = np.clip((np.arange(count) + 0.5) * coarse / count - 0.5, 0, coarse - 1)
+        along = np.moveaxis(resized[axis], axis, -1)
+        assert np.allclose(along, places * count / coarse, atol=1e-4)
+
+
 def test_threads_change_no_bit():
     field = smooth((24, 28, 32), 3.0)
     results = []

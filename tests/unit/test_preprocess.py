@@ -196,6 +196,16 @@ def test_n4_takes_a_known_shading_away(mni_2mm):
     assert np.all(corrected[~mni_2mm.mask & (mni_2mm.channel == 0)] == 0)
 
 
+def test_n4_keeps_the_mean_log_intensity_inside_the_mask(mni_4mm):
+    shading = np.exp(np.linspace(-0.5, 0.5, mni_4mm.grid.shape[2], dtype=np.float32))
+    shaded = mni_4mm.with_data(mni_4mm.data * shading)
+    corrected = run("bias", "n4", shaded, sample_mm=8.0, iterations=[20, 20])
+    inside = mni_4mm.mask & (mni_4mm.channel > 0)
+    change = np.log(corrected.channel[inside] / shaded.channel[inside])
+    assert change.std() > 0.05
+    assert change.mean() == pytest.approx(0, abs=0.005)
+
+
 def test_ct_is_left_without_a_bias_field(mni_4mm):
     ct = Image(mni_4mm.data - 1000, mni_4mm.grid, mni_4mm.mask, modality="CT")
     for image, reason in ((ct, "CT"), (Image(ct.data, ct.grid, ct.mask), "negative")):
