@@ -6,11 +6,11 @@ import json
 import os
 import re
 import tempfile
-import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import trial
@@ -18,18 +18,21 @@ from faults import Fault, find_faults, sample_faults
 from reach import Reached, Recorder, last_name, named_in, runners
 
 ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "src" / "regflow"
 OUT = ROOT / "build" / "mutation"
+NOTES = OUT / "reach"
 PACKAGES = ("core", "metrics", "methods", "stages")
-COLUMNS = ("fate", "path", "line", "owner", "kind", "before", "after", "test", "seconds")
+COLUMNS = ("fate", "path", "line", "column", "owner", "kind", "before", "after", "test", "seconds")
+KEY = ("path", "line", "column", "kind", "after")
 CAUGHT = ("caught", "hung")
-COMPILE_SECONDS = 240
+COMPILE_SECONDS = 120
 """Added to the limit of a fault in a compiled function: its kernels are compiled anew."""
-PATIENCE = 8
-"""How many times longer than recorded tests may take, before they count as hung, ..."""
+PATIENCE = 5
+"""How many times the CPU seconds that were recorded tests may take before they count as hung, ..."""
 SLOWEST_SECONDS = 45
 """Tests that take longer are not noted: they are no use for one fault of hundreds."""
-GRACE_SECONDS = 60
-"""... and this on top: a busy machine must not pass for a caught fault."""
+GRACE_SECONDS = 20
+"""... and this on top, for what they import."""
 
 
 def main() -> None:
@@ -38,14 +41,17 @@ def main() -> None:
     jobs = parser.add_subparsers(required=True)
     record = jobs.add_parser("record", help="run test files once, to note what each test reaches")
     record.add_argument("files", nargs="*", type=Path, help="default: every file in tests/unit not yet noted")
+    record.add_argument("--workers", type=int, default=1, help="files run side by side")
     record.set_defaults(job=record_files)
     run = jobs.add_parser("run", help="plant faults and write a table of those that survive")
     run.add_argument("--packages", nargs="+", default=list(PACKAGES), help="below src/regflow")
     run.add_argument("--exclude", nargs="*", default=[], help="paths below src/regflow that begin so")
     run.add_argument("--count", type=int, default=100)
     run.add_argument("--seed", type=int, default=0)
-    run.add_argument("--budget", type=float, default=15.0, help="seconds of tests for each fault")
+    run.add_argument("--budget", type=float, default=5.0, help="CPU seconds of tests for each fault")
+    run.add_argument("--workers", type=int, default=1, help="faults judged side by side")
     run.add_argument("--again", type=Path, help="plant the survivors of an earlier table, and no others")
+    run.add_argument("--resume", action="store_true", help="leave out what the table holds already")
     run.add_argument("--table", type=Path, default=OUT / "faults.tsv")
     run.set_defaults(job=plant_faults)
     arguments = parser.parse_args()
@@ -63,18 +69,21 @@ def project_copy() -> Iterator[Path]:
 def record_files(arguments: argparse.Namespace) -> None:
     """Note what the tests of each file reach, in a file of its own."""
     trial.load_libraries()
-    notes = OUT / "reach"
-    notes.mkdir(parents=True, exist_ok=True)
-    files = [path.resolve().relative_to(ROOT) for path in arguments.files]
-    every = sorted(path.relative_to(ROOT) for path in (ROOT / "tests" / "unit").glob("test_*.py"))
+    NOTES.mkdir(parents=True, exist_ok=True)
+    every = sorted((ROOT / "tests" / "unit").glob("test_*.py"))
+    missing = [path for path in every if not (NOTES / f"{path.stem}.json").is_file()]
+    files = [path.resolve().relative_to(ROOT) for path in arguments.files or missing]
+    trial.side_by_side(record_each, files, arguments.workers)
+
+
+def record_each(files: list[Path]) -> None:
+    """Run test files one after another in one copy of the project."""
     with project_copy() as project:
-        for path in files or [path for path in every if not (notes / f"{path.stem}.json").is_file()]:
-            started = time.monotonic()
-            status = trial.in_child(
-                lambda path=path: _record(path, project, notes / f"{path.stem}.json"),
-                project, OUT / f"record-{os.getpid()}.log", limit_seconds=1800,
-            )  # fmt: skip
-            print(f"{path}: status {status}, {time.monotonic() - started:.0f} s", flush=True)
+        for path in files:
+            note, log = NOTES / f"{path.stem}.json", OUT / f"record-{path.stem}.log"
+            work = partial(_record, path, project, note)
+            status, seconds = trial.in_child(work, project, log, cpu_seconds=900)
+            print(f"{path}: status {status}, {seconds:.0f} s", flush=True)
 
 
 def _record(path: Path, project: Path, note: Path) -> int:
@@ -102,18 +111,26 @@ def _record(path: Path, project: Path, note: Path) -> int:
 
 @dataclass
 class Notes:
-    """What was recorded: each test, seconds of each shared fixture, and the tests that reach a place."""
+    """What was recorded, and where names are used.
+
+    Attributes:
+        tests: by their names.
+        fixtures: CPU seconds of each that tests share.
+        reached: the tests that reach a place.
+        holders: the places that hold a name.
+    """
 
     tests: dict[str, Reached]
     fixtures: dict[str, float]
     reached: dict[str, set[str]]
+    holders: dict[str, set[str]]
 
     @classmethod
     def read(cls) -> "Notes":
         """Read the notes of all test files."""
         tests: dict[str, Reached] = {}
         fixtures: dict[str, float] = {}
-        for path in sorted((OUT / "reach").glob("*.json")):
+        for path in sorted(NOTES.glob("*.json")):
             content = json.loads(path.read_text(encoding="utf-8"))
             tests |= {name: Reached(**each) for name, each in content["tests"].items()}
             fixtures |= content["fixtures"]
@@ -121,7 +138,8 @@ class Notes:
         for name, each in tests.items():
             for place in each.places:
                 reached[place].add(name)
-        return cls(tests, fixtures, dict(reached))
+        paths = [str(path.relative_to(PACKAGE)) for path in sorted(PACKAGE.rglob("*.py"))]
+        return cls(tests, fixtures, dict(reached), named_in(PACKAGE, paths))
 
     def choose(self, names: set[str], module: str, budget_seconds: float) -> tuple[list[str], float]:
         """Return the most telling tests that fit a budget, and their seconds.
@@ -149,42 +167,46 @@ class Notes:
 class Trials:
     """Plants one fault after another in a copy of the project and runs the tests that reach it."""
 
-    def __init__(self, project: Path, budget_seconds: float) -> None:
+    def __init__(self, project: Path, notes: Notes, budget_seconds: float) -> None:
         self.project = project
         self.package = project / "src" / "regflow"
         self.budget_seconds = budget_seconds
-        self.notes = Notes.read()
-        paths = [str(path.relative_to(self.package)) for path in sorted(self.package.rglob("*.py"))]
-        self.holders = named_in(self.package, paths)
+        self.notes = notes
         self.sound: set[str] = set()
         self.planted = 0
-        self.log = OUT / "trial.log"
+        self.log = OUT / f"trial-{os.getpid()}.log"
 
-    def judge(self, fault: Fault) -> tuple[str, str]:
-        """Return what became of a fault (caught, hung, survived, unreached) and the test that tells."""
-        names = runners(f"{fault.path}::{fault.owner}", self.notes.reached, self.holders)
+    def judge(self, fault: Fault) -> tuple[str, str, float]:
+        """Plant a fault and run tests that reach it.
+
+        Returns:
+            What became of it (caught, hung, survived, unreached; unsound where the test that failed fails
+            without the fault too), what tells so, and the CPU seconds taken.
+        """
+        names = runners(f"{fault.path}::{fault.owner}", self.notes.reached, self.notes.holders)
         if not names:
-            return "unreached", ""
+            return "unreached", "", 0.0
         chosen, seconds = self.notes.choose(names, fault.path, self.budget_seconds)
         limit = GRACE_SECONDS + PATIENCE * seconds + (COMPILE_SECONDS if fault.compiled else 0)
         with self._planted(fault):
-            status = self._run(chosen, limit)
+            status, taken = self._run(chosen, limit)
         if status == trial.HUNG:
-            return "hung", ""
+            return "hung", "", taken
         if status == 0:
-            return "survived", f"{len(chosen)} of {len(names)}"
+            return "survived", f"{len(chosen)} of {len(names)}", taken
         if status != 1:
-            return "caught", f"status {status}"
-        failed = re.search(r"^FAILED (\S+::.*?)(?: - .*)?$|^ERROR (\S+)", self.log.read_text(), re.MULTILINE)
-        name = next(filter(None, failed.groups())) if failed else ""
-        return ("caught", name) if self._is_sound(name, chosen, limit) else ("unsound", name)
+            return "caught", f"status {status}", taken
+        log = self.log.read_text(encoding="utf-8", errors="replace")
+        failed = re.search(r"^(?:FAILED|ERROR) (\S+?\.py::.*?)(?: - .*)?$", log, re.MULTILINE)
+        name = failed.group(1) if failed else ""
+        return ("caught" if self._is_sound(name, chosen, limit) else "unsound"), name, taken
 
-    def _run(self, names: list[str], limit_seconds: float) -> int:
-        return trial.in_child(lambda: trial.run_tests(names), self.project, self.log, limit_seconds)
+    def _run(self, names: list[str], cpu_seconds: float) -> tuple[int, float]:
+        return trial.in_child(lambda: trial.run_tests(names), self.project, self.log, cpu_seconds)
 
-    def _is_sound(self, name: str, chosen: list[str], limit_seconds: float) -> bool:
+    def _is_sound(self, name: str, chosen: list[str], cpu_seconds: float) -> bool:
         """Tell whether a test that failed passes without the fault, alone; asked once for each test."""
-        if name not in self.sound and self._run([name] if name in chosen else chosen, limit_seconds) == 0:
+        if name not in self.sound and self._run([name] if name in chosen else chosen, cpu_seconds)[0] == 0:
             self.sound.add(name)
         return name in self.sound
 
@@ -213,7 +235,7 @@ class Trials:
         """Return what numba keeps of the functions that may hold a compiled fault: all that lead to it."""
         seen = frontier = {f"{fault.path}::{fault.owner}"}
         while frontier:
-            users = {user for place in frontier for user in self.holders.get(last_name(place), ())}
+            users = {user for place in frontier for user in self.notes.holders.get(last_name(place), ())}
             frontier = users - seen
             seen = seen | users
         return [file for place in sorted(seen) for file in self._compiled_files(place)]
@@ -225,27 +247,38 @@ class Trials:
 
 
 def plant_faults(arguments: argparse.Namespace) -> None:
-    """Plant faults one after another and write what became of each, as it becomes known."""
+    """Plant faults, some side by side, and write what became of each as it becomes known."""
     trial.load_libraries()
-    OUT.mkdir(parents=True, exist_ok=True)
     arguments.table.parent.mkdir(parents=True, exist_ok=True)
-    with project_copy() as project, arguments.table.open("w", encoding="utf-8") as table:
-        trial.keep_kernels(project)
-        trials = Trials(project, arguments.budget)
-        print(*COLUMNS, sep="\t", file=table)
-        counts: Counter[str] = Counter()
-        for fault in chosen_faults(project / "src" / "regflow", arguments):
-            started = time.monotonic()
-            fate, detail = trials.judge(fault)
-            counts[fate] += 1
-            row = (fate, fault.path, fault.line, fault.owner, fault.kind, fault.before, fault.after, detail)
-            seconds = f"{time.monotonic() - started:.1f}"
-            print(
-                *(" ".join(str(cell).split()) for cell in (*row, seconds)), sep="\t", file=table, flush=True
-            )
-            print(f"{fate}\t{seconds}\t{fault}\t{detail}", flush=True)
-    caught = counts["caught"] + counts["hung"]
+    faults = chosen_faults(PACKAGE, arguments)
+    if arguments.resume:
+        done = {_key_of(row) for row in read_table(arguments.table)}
+        faults = [fault for fault in faults if _key(fault) not in done]
+    else:
+        arguments.table.write_text("\t".join(COLUMNS) + "\n", encoding="utf-8")
+    judge = partial(judge_all, notes=Notes.read(), arguments=arguments)
+    trial.side_by_side(judge, faults, arguments.workers)
+    counts = Counter(row["fate"] for row in read_table(arguments.table))
+    caught = sum(counts[fate] for fate in CAUGHT)
     print(f"{caught} of {counts.total()} caught: {dict(counts)}; {arguments.table}")
+
+
+def judge_all(faults: list[Fault], notes: Notes, arguments: argparse.Namespace) -> None:
+    """Judge faults one after another in one copy of the project; add a row for each to the table."""
+    with project_copy() as project, arguments.table.open("a", encoding="utf-8") as table:
+        trial.keep_kernels(project)
+        trials = Trials(project, notes, arguments.budget)
+        for fault in faults:
+            fate, detail, seconds = trials.judge(fault)
+            cells = (fate, *(getattr(fault, name) for name in COLUMNS[1:8]), detail)
+            print(*map(_flat, cells), f"{seconds:.1f}", sep="\t", file=table, flush=True)
+            print(f"{fate}\t{seconds:.1f} s\t{fault}\t{detail}", flush=True)
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a table of faults."""
+    with path.open(encoding="utf-8") as file:
+        return list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
 
 
 def chosen_faults(package: Path, arguments: argparse.Namespace) -> list[Fault]:
@@ -258,23 +291,23 @@ def chosen_faults(package: Path, arguments: argparse.Namespace) -> list[Fault]:
         ]
         kept = [path for path in paths if not path.startswith(tuple(arguments.exclude))]
         return sample_faults(package, kept, arguments.count, arguments.seed)
-    with arguments.again.open(encoding="utf-8") as file:
-        rows = [
-            row
-            for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-            if row["fate"] not in CAUGHT
-        ]
-    keys = [(row["path"], row["owner"], row["kind"], row["before"], row["after"]) for row in rows]
-    faults = [fault for path in sorted({key[0] for key in keys}) for fault in find_faults(package, path)]
-    return [
-        fault
-        for fault in faults
-        if (fault.path, fault.owner, fault.kind, _flat(fault.before), _flat(fault.after)) in keys
-    ]
+    rows = [row for row in read_table(arguments.again) if row["fate"] not in CAUGHT]
+    keys = {_key_of(row) for row in rows}
+    found = (fault for path in sorted({row["path"] for row in rows}) for fault in find_faults(package, path))
+    return list({_key(fault): fault for fault in found if _key(fault) in keys}.values())
 
 
-def _flat(text: str) -> str:
-    return " ".join(text.split())
+def _key(fault: Fault) -> tuple[str, ...]:
+    """Return what tells a fault from others as long as the sources stay as they are."""
+    return tuple(_flat(getattr(fault, name)) for name in KEY)
+
+
+def _key_of(row: dict[str, str]) -> tuple[str, ...]:
+    return tuple(row[name] for name in KEY)
+
+
+def _flat(cell: object) -> str:
+    return " ".join(str(cell).split())
 
 
 if __name__ == "__main__":

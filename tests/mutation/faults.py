@@ -64,6 +64,7 @@ class Fault:
 
     path: str
     line: int
+    column: int
     owner: str
     compiled: bool
     kind: str
@@ -262,7 +263,8 @@ def find_faults(package: Path, path: str) -> list[Fault]:
         before = source[start:end].decode()
         compiled = jitted or (kernels and owner.partition(".")[0] not in functions)
         after = _as_long(after, before.count("\n"))
-        found.append(Fault(path, node.lineno, owner, compiled, kind, start, end, before, after))
+        place = path, node.lineno, node.col_offset, owner, compiled
+        found.append(Fault(*place, kind, start, end, before, after))
     return found
 
 

@@ -1,4 +1,4 @@
-"""Which tests run which functions of the package, and how long they take.
+"""Which tests run which functions of the package, and how many CPU seconds they take.
 
 A test file is run once under a tracer that sees every call; what a fixture shared by several tests calls
 counts for each of them. Compiled functions are not seen by Python: those of Python that name them stand for
@@ -25,7 +25,7 @@ Place = str
 
 @dataclass
 class Reached:
-    """What one test reached: functions, seconds of its own, and the shared fixtures it needs."""
+    """What one test reached: functions, CPU seconds of its own, and the shared fixtures it needs."""
 
     places: list[Place]
     seconds: float
@@ -62,9 +62,9 @@ class Recorder:
             yield
             return
         outer, self.current = self.current, set()
-        started = time.perf_counter()
+        started = time.process_time()
         yield
-        self.fixtures[_identity(fixturedef)] = (self.current, time.perf_counter() - started)
+        self.fixtures[_identity(fixturedef)] = (self.current, time.process_time() - started)
         self.current = outer
 
     @pytest.hookimpl(hookwrapper=True)
@@ -72,13 +72,13 @@ class Recorder:
         """Trace one test with its set-up."""
         self.current = set()
         shared = sum(seconds for _, seconds in self.fixtures.values())
-        started = time.perf_counter()
+        started = time.process_time()
         sys.settrace(self.trace)
         threading.settrace(self.trace)
         yield
         sys.settrace(None)
         threading.settrace(None)  # type: ignore[arg-type]
-        seconds = time.perf_counter() - started
+        seconds = time.process_time() - started
         seconds -= sum(each for _, each in self.fixtures.values()) - shared
         if item.nodeid not in self._failed:
             named = item._fixtureinfo.name2fixturedefs.values()

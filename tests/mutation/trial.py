@@ -1,21 +1,27 @@
 """Run tests against a copy of the project, each time in a process forked from one that has the libraries."""
 
+import gc
 import os
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 LIBRARIES = ("numpy", "scipy.ndimage", "scipy.optimize", "scipy.interpolate", "scipy.stats", "SimpleITK")
 LIBRARIES += ("nibabel", "numba", "rasterio", "rasterio.warp", "pandas", "pyarrow", "shapely", "pyogrio")
 LIBRARIES += ("jsonschema", "yaml", "jinja2", "click", "dask.array", "torch", "matplotlib.pyplot", "cv2")
-LIBRARIES += ("hypothesis", "pytest")
+LIBRARIES += ("hypothesis", "monai.networks.nets", "pytest")
 """What most tests import; loaded once, by the process that all trials are forked from."""
+WAITING = 20
+"""How much longer than its CPU seconds a trial may take on a busy machine."""
 HUNG = -1
 """Instead of an exit status: the process was still running at its limit."""
 
@@ -25,6 +31,7 @@ def load_libraries() -> None:
     os.environ.setdefault("MPLBACKEND", "Agg")
     for name in LIBRARIES:
         import_module(name)
+    gc.freeze()  # what is shared need not be looked through by each trial
     assert not any(name.partition(".")[0] == "regflow" for name in sys.modules)
 
 
@@ -57,18 +64,46 @@ def keep_kernels(project: Path) -> None:
     locator.get_source_stamp = lambda self: stamps.get(self._py_file) or read(self)
 
 
-def in_child(work: Callable[[], int], project: Path, log: Path, limit_seconds: float) -> int:
-    """Run work in a forked process that finds the package in a project; return its status, or HUNG."""
+def side_by_side(work: Callable[[list[Any]], None], items: list[Any], workers: int) -> None:
+    """Share items out to processes forked from this one, and wait for all."""
+    children = []
+    for number in range(workers):
+        child = os.fork()
+        if child == 0:
+            try:
+                work(items[number::workers])
+                os._exit(0)
+            finally:
+                traceback.print_exc()
+                os._exit(1)
+        children.append(child)
+    for child in children:
+        os.waitpid(child, 0)
+
+
+def in_child(work: Callable[[], int], project: Path, log: Path, cpu_seconds: float) -> tuple[int, float]:
+    """Run work in a forked process that finds the package in a project.
+
+    Args:
+        work: gives the exit status.
+        project: with the package in its ``src``.
+        log: file for what the process prints.
+        cpu_seconds: that it may take; on the wall it may take :data:`WAITING` times as long.
+
+    Returns:
+        The exit status, or HUNG, and the CPU seconds taken.
+    """
     child = os.fork()
     if child == 0:
         status = 120
         try:
             _settle(project, log)
+            resource.setrlimit(resource.RLIMIT_CPU, (int(cpu_seconds) + 1, int(cpu_seconds) + 5))
             status = int(work())
         finally:
             sys.stdout.flush()
             os._exit(status)
-    return _wait(child, limit_seconds)
+    return _wait(child, WAITING * cpu_seconds)
 
 
 def _settle(project: Path, log: Path) -> None:
@@ -83,23 +118,29 @@ def _settle(project: Path, log: Path) -> None:
     os.environ["PYTHONPATH"] = source
 
 
-def _wait(child: int, limit_seconds: float) -> int:
+def _wait(child: int, limit_seconds: float) -> tuple[int, float]:
     until = time.monotonic() + limit_seconds
-    while time.monotonic() < until:
-        done, status = os.waitpid(child, os.WNOHANG)
+    hung = False
+    while True:
+        done, status, used = os.wait4(child, os.WNOHANG)
         if done:
-            with suppress(ProcessLookupError):
-                os.killpg(child, signal.SIGKILL)  # what it may have left running
-            return os.waitstatus_to_exitcode(status)
+            break
+        if time.monotonic() > until:
+            hung = True
+            os.killpg(child, signal.SIGKILL)
         time.sleep(0.02)
-    os.killpg(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return HUNG
+    with suppress(ProcessLookupError):
+        os.killpg(child, signal.SIGKILL)  # what it may have left running
+    code = os.waitstatus_to_exitcode(status)
+    hung = hung or -code in (signal.SIGXCPU, signal.SIGKILL)
+    return HUNG if hung else code, used.ru_utime + used.ru_stime
 
 
 def run_tests(names: list[str], plugins: tuple[object, ...] = ()) -> int:
     """Run tests in this process until the first fails; return pytest's exit status."""
     import pytest
 
-    quiet = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--tb=line", "--hypothesis-seed=0"]
+    plugins_off = ("cacheprovider", "xdist", "unraisableexception")
+    off = [word for plugin in plugins_off for word in ("-p", f"no:{plugin}")]
+    quiet = ["-x", "-q", "--tb=line", "--hypothesis-seed=0", *off]
     return int(pytest.main([*quiet, *names], plugins=list(plugins)))

@@ -409,7 +409,7 @@ def test_the_stage_writes_what_prepare_returns(tmp_path, mni_4mm):
     assert np.array_equal(read_volume(tmp_path / "out" / "labels.nii").channel, expected.labels)
     steps = read_json(tmp_path / "out" / "stage.json")["steps"]
     assert [step["name"] for step in steps] == ["orient", "resample", "mask", "bias", "intensity"]
-    assert all(step["seconds"] >= 0 for step in steps)
+    assert all("seconds" in step for step in steps)
 
 
 def test_a_sample_that_ingest_refused_ends_with_its_reasons(tmp_path, mni_4mm):
