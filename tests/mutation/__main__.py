@@ -15,7 +15,7 @@ from pathlib import Path
 
 import trial
 from faults import Fault, find_faults, sample_faults
-from reach import Reached, Recorder, last_name, named_in, runners
+from reach import Names, Reached, Recorder, runners, with_holders
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "regflow"
@@ -117,13 +117,13 @@ class Notes:
         tests: by their names.
         fixtures: CPU seconds of each that tests share.
         reached: the tests that reach a place.
-        holders: the places that hold a name.
+        names: where the package uses names.
     """
 
     tests: dict[str, Reached]
     fixtures: dict[str, float]
     reached: dict[str, set[str]]
-    holders: dict[str, set[str]]
+    names: Names
 
     @classmethod
     def read(cls) -> "Notes":
@@ -136,10 +136,9 @@ class Notes:
             fixtures |= content["fixtures"]
         reached: dict[str, set[str]] = defaultdict(set)
         for name, each in tests.items():
-            for place in each.places:
+            for place in {holder for own in each.places for holder in with_holders(own)}:
                 reached[place].add(name)
-        paths = [str(path.relative_to(PACKAGE)) for path in sorted(PACKAGE.rglob("*.py"))]
-        return cls(tests, fixtures, dict(reached), named_in(PACKAGE, paths))
+        return cls(tests, fixtures, dict(reached), Names.of(PACKAGE))
 
     def choose(self, names: set[str], module: str, budget_seconds: float) -> tuple[list[str], float]:
         """Return the most telling tests that fit a budget, and their seconds.
@@ -172,7 +171,6 @@ class Trials:
         self.package = project / "src" / "regflow"
         self.budget_seconds = budget_seconds
         self.notes = notes
-        self.sound: set[str] = set()
         self.planted = 0
         self.log = OUT / f"trial-{os.getpid()}.log"
 
@@ -180,10 +178,9 @@ class Trials:
         """Plant a fault and run tests that reach it.
 
         Returns:
-            What became of it (caught, hung, survived, unreached; unsound where the test that failed fails
-            without the fault too), what tells so, and the CPU seconds taken.
+            What became of it (caught, hung, survived, unreached), what tells so, and the CPU seconds taken.
         """
-        names = runners(f"{fault.path}::{fault.owner}", self.notes.reached, self.notes.holders)
+        names = runners(f"{fault.path}::{fault.owner}", self.notes.reached, self.notes.names)
         if not names:
             return "unreached", "", 0.0
         chosen, seconds = self.notes.choose(names, fault.path, self.budget_seconds)
@@ -196,19 +193,10 @@ class Trials:
             return "survived", f"{len(chosen)} of {len(names)}", taken
         if status != 1:
             return "caught", f"status {status}", taken
-        log = self.log.read_text(encoding="utf-8", errors="replace")
-        failed = re.search(r"^(?:FAILED|ERROR) (\S+?\.py::.*?)(?: - .*)?$", log, re.MULTILINE)
-        name = failed.group(1) if failed else ""
-        return ("caught" if self._is_sound(name, chosen, limit) else "unsound"), name, taken
+        return "caught", failed_tests(self.log)[0], taken
 
     def _run(self, names: list[str], cpu_seconds: float) -> tuple[int, float]:
         return trial.in_child(lambda: trial.run_tests(names), self.project, self.log, cpu_seconds)
-
-    def _is_sound(self, name: str, chosen: list[str], cpu_seconds: float) -> bool:
-        """Tell whether a test that failed passes without the fault, alone; asked once for each test."""
-        if name not in self.sound and self._run([name] if name in chosen else chosen, cpu_seconds)[0] == 0:
-            self.sound.add(name)
-        return name in self.sound
 
     @contextmanager
     def _planted(self, fault: Fault) -> Iterator[None]:
@@ -235,7 +223,7 @@ class Trials:
         """Return what numba keeps of the functions that may hold a compiled fault: all that lead to it."""
         seen = frontier = {f"{fault.path}::{fault.owner}"}
         while frontier:
-            users = {user for place in frontier for user in self.notes.holders.get(last_name(place), ())}
+            users = {user for place in frontier for user in self.notes.names.users(place)}
             frontier = users - seen
             seen = seen | users
         return [file for place in sorted(seen) for file in self._compiled_files(place)]
@@ -258,6 +246,7 @@ def plant_faults(arguments: argparse.Namespace) -> None:
         arguments.table.write_text("\t".join(COLUMNS) + "\n", encoding="utf-8")
     judge = partial(judge_all, notes=Notes.read(), arguments=arguments)
     trial.side_by_side(judge, faults, arguments.workers)
+    take_back_unsound(arguments.table)
     counts = Counter(row["fate"] for row in read_table(arguments.table))
     caught = sum(counts[fate] for fate in CAUGHT)
     print(f"{caught} of {counts.total()} caught: {dict(counts)}; {arguments.table}")
@@ -273,6 +262,26 @@ def judge_all(faults: list[Fault], notes: Notes, arguments: argparse.Namespace) 
             cells = (fate, *(getattr(fault, name) for name in COLUMNS[1:8]), detail)
             print(*map(_flat, cells), f"{seconds:.1f}", sep="\t", file=table, flush=True)
             print(f"{fate}\t{seconds:.1f} s\t{fault}\t{detail}", flush=True)
+
+
+def take_back_unsound(table: Path) -> None:
+    """Run the tests that caught faults once more without any; what fails then too has caught nothing."""
+    rows = read_table(table)
+    names = sorted({row["test"] for row in rows if row["fate"] == "caught" and "::" in row["test"]})
+    log = OUT / "sound.log"
+    with project_copy() as project:
+        trial.in_child(partial(trial.run_tests, names, stop=False), project, log, cpu_seconds=3600)
+    failing = set(failed_tests(log))
+    for row in rows:
+        row["fate"] = "unsound" if row["test"] in failing else row["fate"]
+    lines = ["\t".join(COLUMNS), *("\t".join(row[name] for name in COLUMNS) for row in rows)]
+    table.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def failed_tests(log: Path) -> list[str]:
+    """Return the tests that failed by pytest's last lines; an empty name where it names none."""
+    text = log.read_text(encoding="utf-8", errors="replace")
+    return re.findall(r"^(?:FAILED|ERROR) (\S+?\.py(?:::.*?)?)(?: - .*)?$", text, re.MULTILINE) or [""]
 
 
 def read_table(path: Path) -> list[dict[str, str]]:

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import CodeType, FrameType
@@ -97,12 +97,47 @@ def _identity(definition: Any) -> str:
     return f"{definition.baseid}::{definition.argname}"
 
 
-def named_in(package: Path, paths: Iterable[str]) -> dict[str, set[Place]]:
-    """Return, for every name, the functions of the package whose code holds it."""
-    holders: dict[str, set[Place]] = defaultdict(set)
-    for path in paths:
-        _note_names(ast.parse((package / path).read_bytes()), f"{path}::", holders)
-    return dict(holders)
+@dataclass(frozen=True)
+class Names:
+    """Where the package's code uses names.
+
+    Attributes:
+        holders: for every name, the functions whose code holds it; at a module's level ``path::``.
+        importers: for every file, the files that import it or something of it.
+    """
+
+    holders: dict[str, set[Place]]
+    importers: dict[str, set[str]]
+
+    @classmethod
+    def of(cls, package: Path) -> "Names":
+        """Read the sources of a package."""
+        holders: dict[str, set[Place]] = defaultdict(set)
+        importers: dict[str, set[str]] = defaultdict(set)
+        files = {str(path.relative_to(package)): path for path in sorted(package.rglob("*.py"))}
+        for path, file in files.items():
+            tree = ast.parse(file.read_bytes())
+            _note_names(tree, f"{path}::", holders)
+            for imported in _imports(tree):
+                importers[imported.removeprefix(f"{package.name}/")].add(path)
+        return cls(dict(holders), dict(importers))
+
+    def users(self, place: Place) -> set[Place]:
+        """Return the functions that hold the name of a place, in its file or in one that imports it."""
+        path, _, name = place.partition("::")
+        near = {path} | self.importers.get(path, set())
+        named = self.holders.get(name.rpartition(".")[2], set())
+        return {user for user in named if user.partition("::")[0] in near}
+
+
+def _imports(tree: ast.AST) -> Iterator[str]:
+    """Yield the files that a module may import, relative to where its package lies."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            folder = node.module.replace(".", "/")
+            yield f"{folder}.py"
+            yield f"{folder}/__init__.py"
+            yield from (f"{folder}/{alias.name}.py" for alias in node.names)
 
 
 def _note_names(node: ast.AST, place: Place, holders: dict[str, set[Place]]) -> None:
@@ -120,37 +155,32 @@ def _note_names(node: ast.AST, place: Place, holders: dict[str, set[Place]]) -> 
         _note_names(child, inside, holders)
 
 
-def last_name(place: Place) -> str:
-    """Return the name of a function or value without what holds it."""
-    return place.rpartition("::")[2].rpartition(".")[2]
-
-
-def runners(place: Place, reached: dict[Place, set[str]], holders: dict[str, set[Place]]) -> set[str]:
+def runners(place: Place, reached: dict[Place, set[str]], names: Names) -> set[str]:
     """Return the tests that run a function.
 
     What was not seen running (compiled functions, values at a module's level, classes) counts as run by the
     tests that run what names it, and so on outward; at last, by all that run anything in its module.
+
+    Args:
+        place: the function, class or value.
+        reached: the tests that run a place or something in it, ``path::`` for a whole module.
+        names: of the package.
     """
     seen, frontier = {place}, [place]
     tests: set[str] = set()
     while frontier:
         here = frontier.pop()
-        ran = {test for known, names in reached.items() if _is_within(known, here) for test in names}
+        ran = set() if here.endswith("::") else reached.get(here, set())
         tests |= ran
         if not ran:
-            users = holders.get(last_name(here), set()) - seen
+            users = names.users(here) - seen
             seen |= users
             frontier.extend(users)
-    if not tests:
-        module = place.partition("::")[0]
-        tests = {
-            test for known, names in reached.items() if known.startswith(f"{module}::") for test in names
-        }
-    return tests
+    return tests or reached.get(f"{place.partition('::')[0]}::", set())
 
 
-def _is_within(known: Place, place: Place) -> bool:
-    """Tell whether a function seen running is a place, or lies inside it."""
-    if place.endswith("::"):
-        return False
-    return known == place or known.startswith((f"{place}.<locals>", f"{place}."))
+def with_holders(place: Place) -> list[Place]:
+    """Return a function with the functions, classes and the module that hold it."""
+    path, _, name = place.partition("::")
+    parts = name.split(".")
+    return [f"{path}::", *(f"{path}::{'.'.join(parts[:n])}" for n in range(1, len(parts) + 1))]

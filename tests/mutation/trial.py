@@ -136,11 +136,11 @@ def _wait(child: int, limit_seconds: float) -> tuple[int, float]:
     return HUNG if hung else code, used.ru_utime + used.ru_stime
 
 
-def run_tests(names: list[str], plugins: tuple[object, ...] = ()) -> int:
-    """Run tests in this process until the first fails; return pytest's exit status."""
+def run_tests(names: list[str], *, stop: bool = True) -> int:
+    """Run tests in this process, until the first fails if wanted; return pytest's exit status."""
     import pytest
 
     plugins_off = ("cacheprovider", "xdist", "unraisableexception")
     off = [word for plugin in plugins_off for word in ("-p", f"no:{plugin}")]
-    quiet = ["-x", "-q", "--tb=line", "--hypothesis-seed=0", *off]
-    return int(pytest.main([*quiet, *names], plugins=list(plugins)))
+    quiet = ["-q", "--tb=line", "--hypothesis-seed=0", *off, *(["-x"] if stop else [])]
+    return int(pytest.main([*quiet, *names]))

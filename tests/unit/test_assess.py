@@ -15,7 +15,7 @@ from regflow.core.landmark_pairs import pair_landmarks
 from regflow.core.transform import Affine, DisplacementField
 from regflow.metrics.catalog import FIGURES, STAGES
 from regflow.metrics.distances import mask_points
-from regflow.stages.assess import Pair, assess, assess_pair
+from regflow.stages.assess import Pair, assess, assess_pair, moved_images
 from regflow.stages.outcome import read_outcome
 
 
@@ -143,6 +143,13 @@ def test_the_inverse_is_measured_inside_the_mask():
         figures = assess_pair(replace(pair, **changed), {"surfaces": False}).quality["figures"]
         name = "inverse_max_mm" if "backward" in changed else "truth_max_mm_refine"
         assert figures[name] == 0
+
+
+def test_outside_the_moving_image_its_darkest_value_stands():
+    pair = boxed_pair(32)
+    for warped in moved_images(pair).values():
+        assert (warped[..., 33:] == pair.moving.channel.min()).all()
+        assert np.array_equal(warped[..., :32], pair.moving.channel)
 
 
 def test_an_empty_mask_is_refused(known):
