@@ -41,6 +41,9 @@ def main() -> None:
     jobs = parser.add_subparsers(required=True)
     record = jobs.add_parser("record", help="run test files once, to note what each test reaches")
     record.add_argument("files", nargs="*", type=Path, help="default: every file in tests/unit not yet noted")
+    record.add_argument(
+        "--only", help="of each file the tests that this matches, as pytest's -k; others stay noted"
+    )
     record.add_argument("--workers", type=int, default=1, help="files run side by side")
     record.set_defaults(job=record_files)
     run = jobs.add_parser("run", help="plant faults and write a table of those that survive")
@@ -73,38 +76,32 @@ def record_files(arguments: argparse.Namespace) -> None:
     every = sorted((ROOT / "tests" / "unit").glob("test_*.py"))
     missing = [path for path in every if not (NOTES / f"{path.stem}.json").is_file()]
     files = [path.resolve().relative_to(ROOT) for path in arguments.files or missing]
-    trial.side_by_side(record_each, files, arguments.workers)
+    trial.side_by_side(partial(record_each, only=arguments.only), files, arguments.workers)
 
 
-def record_each(files: list[Path]) -> None:
+def record_each(files: list[Path], only: str | None) -> None:
     """Run test files one after another in one copy of the project."""
     with project_copy() as project:
         for path in files:
             note, log = NOTES / f"{path.stem}.json", OUT / f"record-{path.stem}.log"
-            work = partial(_record, path, project, note)
+            work = partial(_record, path, project, note, only)
             status, seconds = trial.in_child(work, project, log, cpu_seconds=900)
             print(f"{path}: status {status}, {seconds:.0f} s", flush=True)
 
 
-def _record(path: Path, project: Path, note: Path) -> int:
+def _record(path: Path, project: Path, note: Path, only: str | None) -> int:
     import pytest
 
     recorder = Recorder(project / "src" / "regflow")
-    quiet = [
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "-p",
-        "no:xdist",
-        "-m",
-        "not slow and not slurm",
-        f"--timeout={SLOWEST_SECONDS}",
-    ]
-    status = int(pytest.main([*quiet, str(path)], plugins=[recorder]))
+    chosen = ["-m", "not slow and not slurm", f"--timeout={SLOWEST_SECONDS}", *(["-k", only] if only else [])]
+    status = int(pytest.main(["-q", *trial.PLUGINS_OFF, *chosen, str(path)], plugins=[recorder]))
     content = {
         "tests": {name: asdict(reached) for name, reached in recorder.tests.items()},
         "fixtures": {name: seconds for name, (_, seconds) in recorder.fixtures.items()},
     }
+    if only and note.is_file():
+        before = json.loads(note.read_text(encoding="utf-8"))
+        content = {part: before[part] | noted for part, noted in content.items()}
     note.write_text(json.dumps(content, indent=1), encoding="utf-8")
     return status
 
@@ -132,7 +129,10 @@ class Notes:
         fixtures: dict[str, float] = {}
         for path in sorted(NOTES.glob("*.json")):
             content = json.loads(path.read_text(encoding="utf-8"))
-            tests |= {name: Reached(**each) for name, each in content["tests"].items()}
+            text = (ROOT / "tests" / "unit" / f"{path.stem}.py").read_text(encoding="utf-8")
+            there = set(re.findall(r"^ *def (test_\w+)", text, re.MULTILINE))
+            noted = {name: Reached(**each) for name, each in content["tests"].items()}
+            tests |= {name: each for name, each in noted.items() if function_of(name) in there}
             fixtures |= content["fixtures"]
         reached: dict[str, set[str]] = defaultdict(set)
         for name, each in tests.items():
@@ -161,6 +161,11 @@ class Notes:
 
     def _breadth(self, name: str) -> float:
         return len(self.tests[name].places) * (1 + self.tests[name].seconds)
+
+
+def function_of(name: str) -> str:
+    """Return the name of a test's function: ``file::function[case]``."""
+    return name.partition("[")[0].rpartition("::")[2]
 
 
 class Trials:
@@ -192,7 +197,7 @@ class Trials:
         if status == 0:
             return "survived", f"{len(chosen)} of {len(names)}", taken
         if status != 1:
-            return "caught", f"status {status}", taken
+            return "caught", f"ends with status {status}: tests cannot be collected, or Python dies", taken
         return "caught", failed_tests(self.log)[0], taken
 
     def _run(self, names: list[str], cpu_seconds: float) -> tuple[int, float]:

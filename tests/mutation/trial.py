@@ -22,6 +22,9 @@ LIBRARIES += ("hypothesis", "monai.networks.nets", "pytest")
 """What most tests import; loaded once, by the process that all trials are forked from."""
 WAITING = 20
 """How much longer than its CPU seconds a trial may take on a busy machine."""
+PLUGINS_OFF = [
+    word for name in ("cacheprovider", "xdist", "unraisableexception") for word in ("-p", f"no:{name}")
+]
 HUNG = -1
 """Instead of an exit status: the process was still running at its limit."""
 
@@ -140,7 +143,5 @@ def run_tests(names: list[str], *, stop: bool = True) -> int:
     """Run tests in this process, until the first fails if wanted; return pytest's exit status."""
     import pytest
 
-    plugins_off = ("cacheprovider", "xdist", "unraisableexception")
-    off = [word for plugin in plugins_off for word in ("-p", f"no:{plugin}")]
-    quiet = ["-q", "--tb=line", "--hypothesis-seed=0", *off, *(["-x"] if stop else [])]
+    quiet = ["-q", "--tb=line", "--hypothesis-seed=0", *PLUGINS_OFF, *(["-x"] if stop else [])]
     return int(pytest.main([*quiet, *names]))

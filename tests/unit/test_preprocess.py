@@ -15,6 +15,7 @@ from regflow.core.resample import resample_array
 from regflow.core.surroundings import otsu
 from regflow.core.threads import itk_threads
 from regflow.methods.preprocess import TABLES, complete, load, schema
+from regflow.methods.preprocess.atlas_mask import _blank
 from regflow.methods.preprocess.denoise import noise_level
 from regflow.methods.preprocess.masks import choose, constant_background, filled, largest_piece
 from regflow.methods.preprocess.orientation import orient, working_spacing
@@ -349,6 +350,14 @@ def test_a_head_gets_the_brain_mask_of_a_stripped_atlas(volume, degrees):
     assert dice(prepared.mask, share >= 0.5) > 0.95
     # The atlas is blank outside its mask, and so is the head now.
     assert np.all(prepared.channel[~prepared.mask] == 0)
+
+
+def test_one_value_outside_a_mask_is_a_blank_background():
+    outside = np.full(1000, -7.0)
+    assert _blank(outside)
+    outside[::2] = np.arange(500)
+    assert not _blank(outside)
+    assert not _blank(outside[:0])
 
 
 def test_mask_mistakes_get_a_sentence(mni_4mm):

@@ -1,5 +1,6 @@
 """The products of scenes: one interpolation, the same bytes however the work is divided."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from regflow.core.chunks import open_workers
 from regflow.core.errors import InputError
 from regflow.core.gate import Verdict
 from regflow.core.grid import Grid
+from regflow.core.io.cog import plain_bands
 from regflow.core.io.raster_transforms import write_raster_transform
 from regflow.core.io.rasters import read_raster_header
 from regflow.core.io.stac_items import footprint, stac_item
@@ -28,7 +30,7 @@ from regflow.stages.outcome import conclude, done
 from regflow.stages.rasters.apply import apply
 from regflow.stages.rasters.ingest import ingest
 from regflow.stages.rasters.preprocess import preprocess
-from regflow.stages.rasters.warping import OPTIONS, Source, product_grid, warp_raster
+from regflow.stages.rasters.warping import OPTIONS, Source, _fill, product_grid, warp_raster
 
 PLACE = np.array([[10.0, 0, 330005], [0, -10, 5822035], [0, 0, 1]])
 GRID = Grid((300, 400), PLACE, UTM33)
@@ -384,3 +386,33 @@ def utm60() -> str:
 
 def test_the_options_are_described():
     assert all(schema["description"] and "default" in schema for schema in OPTIONS.values())
+
+
+@pytest.mark.parametrize(
+    ("dtype", "declared", "given", "wanted", "classes", "expected"),
+    [
+        ("uint8", None, "file", None, False, 0.0),
+        ("uint8", None, "file", None, True, 255.0),
+        ("int16", None, "file", None, True, 32767.0),
+        ("float32", None, "file", None, True, np.nan),
+        ("uint8", 7.0, "file", None, True, 7.0),
+        ("uint8", 7.0, "file", 9.0, False, 7.0),
+        ("uint8", 7.0, 5.0, 9.0, False, 5.0),
+        ("uint8", 7.0, None, 9.0, False, 9.0),
+        ("uint8", None, "file", 255.0, False, 255.0),
+        ("float32", None, "file", -9999.0, False, -9999.0),
+    ],
+)
+def test_pixels_without_data_are_filled_by_what_is_declared_wanted_or_usual(
+    dtype, declared, given, wanted, classes, expected
+):
+    source = Source("a.tif", nodata=given)
+    bands = plain_bands("a", dtype=dtype)
+    bands = (replace(bands[0], nodata=declared),)
+    assert np.array_equal(_fill(source, bands, np.dtype(dtype), wanted, classes), expected, equal_nan=True)
+
+
+@pytest.mark.parametrize("wanted", [-1.0, 256.0])
+def test_a_nodata_value_that_the_samples_cannot_hold_is_refused(wanted):
+    with pytest.raises(InputError, match="cannot hold the nodata value"):
+        _fill(Source("a.tif"), plain_bands("a", dtype="uint8"), np.dtype("uint8"), wanted, False)
