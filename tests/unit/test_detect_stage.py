@@ -238,8 +238,10 @@ def test_regions_that_touch_by_a_corner_across_a_seam_are_one(touching):
     changed[tuple(np.transpose(touching))] = True
     merger = RegionMerger(8, 1)
     for row, col in ((0, 0), (0, 4), (4, 0), (4, 4)):
-        merger.add(regions_of(changed[row : row + 4, col : col + 4], (row, col), 8, [], []))
-    assert merger.finish().pixels.tolist() == [2]
+        block = changed[row : row + 4, col : col + 4]
+        merger.add(regions_of(block, (row, col), 8, [block.astype(np.float32)], [1.0]))
+    found = merger.finish()
+    assert (found.pixels.tolist(), found.sums.tolist()) == ([2], [[2]])
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([3, 5, 8]), st.integers(1, 6), st.floats(0.2, 0.7))
