@@ -384,6 +384,11 @@ def test_otsu_parts_two_hills():
     assert otsu(np.array([0, 5, 0, 0]), 4.0) == 4.0
 
 
+def test_otsu_takes_the_middle_of_equal_thresholds():
+    assert otsu(np.array([6, 0, 0, 0, 0, 6, 0, 0]), 16.0) == pytest.approx(6.0)
+    assert otsu(np.array([5, 5]), 2.0) == pytest.approx(1.0)
+
+
 def test_otsu_finds_the_planted_change():
     before = sentinel()
     after = later(before, 25)
