@@ -37,7 +37,7 @@ SWAPS |= {"nanmin": "nanmax", "mean": "sum", "sin": "cos", "median": "max", "log
 SWAPS |= {after: before for before, after in SWAPS.items() if after not in SWAPS}
 SWAPS |= {"sum": "mean", "max": "min"}
 COMPILED = {"njit", "jit", "vectorize"}
-PERFORMANCE = {
+WITHOUT_EFFECT = {
     "cache",
     "parallel",
     "nogil",
@@ -48,7 +48,8 @@ PERFORMANCE = {
     "daemon",
     "encoding",
 }
-"""Arguments whose change only makes a run faster or slower, or shows on another platform alone."""
+WITHOUT_EFFECT |= {"describe", "ignore_errors", "set_as_default"}
+"""Arguments whose change makes a run faster or slower, changes what is told of it, or shows elsewhere alone."""
 QUIET = {"debug", "info", "warning", "log", "tell", "note", "echo", "close", "flush"}
 """Calls that only speak to the user or let go of what is held."""
 
@@ -149,7 +150,7 @@ def _of_call(node: ast.Call) -> Iterator[Change]:
     elif isinstance(named, ast.Name) and named.id in SWAPS:
         yield "function", node, _text(_altered(node, func=ast.Name(SWAPS[named.id])))
     for left_out in node.keywords:
-        if left_out.arg is not None and left_out.arg not in PERFORMANCE:
+        if left_out.arg is not None and left_out.arg not in WITHOUT_EFFECT:
             rest = [keyword for keyword in node.keywords if keyword is not left_out]
             yield "argument", node, _text(_altered(node, keywords=rest))
 
@@ -204,7 +205,7 @@ def _children(node: ast.AST) -> Iterator[ast.AST]:
         if name in {"annotation", "returns", "decorator_list", "type_params"}:
             continue
         for child in value if isinstance(value, list) else [value]:
-            if isinstance(child, ast.keyword) and child.arg in PERFORMANCE:
+            if isinstance(child, ast.keyword) and child.arg in WITHOUT_EFFECT:
                 continue
             if isinstance(child, ast.AST):
                 yield child

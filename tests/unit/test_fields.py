@@ -49,6 +49,15 @@ def test_inverse_undoes_and_is_undone(shape):
     assert np.abs(field).max() > 2.9
 
 
+def test_a_stretch_that_its_fixed_point_would_leave_is_inverted_by_shorter_steps():
+    shape = (4, 5, 41)
+    stretch = np.zeros((3, *shape), np.float32)
+    stretch[2] = 1.4 * (np.arange(41) - 20)
+    inverse = fields.invert(stretch)
+    assert np.allclose(inverse[2], -1.4 / 2.4 * (np.arange(41) - 20), atol=0.05)
+    assert np.abs(inverse[:2]).max() < 1e-5
+
+
 def test_inverse_of_nothing_is_nothing():
     still = np.zeros((3, 8, 8, 8), np.float32)
     assert not fields.invert(still).any()

@@ -57,7 +57,7 @@ def test_ssim_is_one_for_equal_images_and_falls_with_noise(pair):
     assert found[-1] < 0.7
 
 
-def test_ssim_knows_no_scale_and_is_wangs_formula_in_one_window(pair):
+def test_ssim_knows_no_scale(pair):
     a, b = pair
     assert similarity.ssim(100 * a, 100 * b) == pytest.approx(similarity.ssim(a, b), rel=1e-4)
     assert similarity.ssim(a / 500, b / 500) == pytest.approx(similarity.ssim(a, b), rel=1e-4)
