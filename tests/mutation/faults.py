@@ -49,7 +49,7 @@ WITHOUT_EFFECT = {
     "encoding",
 }
 WITHOUT_EFFECT |= {"describe", "ignore_errors", "set_as_default"}
-"""Arguments whose change makes a run faster or slower, changes what is told of it, or shows only elsewhere."""
+"""Arguments whose change makes a run faster or slower, alters what is told, or shows elsewhere alone."""
 QUIET = {"debug", "info", "warning", "log", "tell", "note", "echo", "close", "flush"}
 """Calls that only speak to the user or let go of what is held."""
 
