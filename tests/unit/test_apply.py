@@ -345,6 +345,15 @@ def test_labels_invent_no_value(pair, mode):
     assert warped.dtype == np.int32
 
 
+def test_smooth_labels_vote_and_nearest_ones_do_not():
+    grid = Grid.from_geometry((3, 3), (1.0, 1.0), (0.0, 0.0))
+    labels = np.array([[0, 6, 6], [0, 0, 6], [0, 0, 6]])
+    # The nearest sample is the middle one, of 0; its neighbors of 6 weigh more.
+    there = Affine.from_parts(np.eye(2), [0.45, -0.45])
+    taken = {mode: warp_labels(labels, grid, grid, there, mode)[1, 1] for mode in LABEL_MODES}
+    assert taken == {"nearest": 0, "smooth": 6}
+
+
 @pytest.mark.parametrize(
     ("kind", "low", "high"),
     [(np.uint8, 0, 255), (np.int16, -1024, 3071), (np.uint16, 0, 65535), (np.int32, -(2**30), 2**30)],

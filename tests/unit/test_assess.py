@@ -7,13 +7,15 @@ from registered import FOUND, drawn_structures, known_pair, write_failure, write
 
 from regflow.core.errors import InputError
 from regflow.core.gate import Verdict
+from regflow.core.grid import Grid
+from regflow.core.image import Image
 from regflow.core.io.landmarks import Landmarks
 from regflow.core.io.volumes import read_volume
 from regflow.core.landmark_pairs import pair_landmarks
 from regflow.core.transform import Affine, DisplacementField
 from regflow.metrics.catalog import FIGURES, STAGES
 from regflow.metrics.distances import mask_points
-from regflow.stages.assess import assess, assess_pair
+from regflow.stages.assess import Pair, assess, assess_pair, moved_images
 from regflow.stages.outcome import read_outcome
 
 
@@ -105,6 +107,49 @@ def test_an_affine_result_has_no_deformation(known):
     assert figures["jacobian_min"] == figures["jacobian_max"] == 1
     assert figures["affine_determinant"] == pytest.approx(np.linalg.det(known.pair.initial.linear))
     assert figures["inverse_max_mm"] == pytest.approx(0, abs=1e-6)
+
+
+def boxed_pair(columns: int) -> Pair:
+    """Two maps of boxes, the last a sample off; the moving image holds the first columns alone."""
+    grid = Grid.from_geometry((20, 20, 40), (2.0, 2.0, 2.0), (0.0, 0.0, 0.0))
+    drawn, mask = np.zeros(grid.shape, np.uint8), np.zeros(grid.shape, bool)
+    mask[4:16, 4:16, 4:36] = True
+    for label, first in ((1, 4), (2, 30), (3, 16)):
+        drawn[6:12, 6:12, first : first + 6] = label
+    moved = np.where(drawn == 3, 0, drawn)
+    moved[6:12, 6:12, 17:23] = 3
+    data = np.random.default_rng(0).normal(size=grid.shape).astype(np.float32)
+    part = Grid((20, 20, columns), grid.affine)
+    still = Affine.identity(3)
+    fixed = Image(data[None], grid, mask, drawn)
+    moving = Image(data[None, ..., :columns], part, mask[..., :columns], moved[..., :columns])
+    return Pair(fixed, moving, still, still)
+
+
+@pytest.mark.parametrize(
+    ("columns", "compared"), [(40, [1, 1, 5 / 6]), (34, [1, 0.8, 5 / 6]), (32, [1, 5 / 6])]
+)
+def test_the_mean_dice_is_of_the_structures_that_the_moving_image_shows(columns, compared):
+    figures = assess_pair(boxed_pair(columns), {"surfaces": False}).quality["figures"]
+    assert figures["dice_mean_refine"] == pytest.approx(np.mean(compared))
+    assert figures["labels_shared"] == len(compared)
+
+
+def test_the_inverse_is_measured_inside_the_mask():
+    pair = boxed_pair(40)
+    astray = np.where(pair.fixed.mask, 0.0, 30.0) * np.ones((3, 1, 1, 1))
+    field = DisplacementField(astray.astype(np.float32), pair.fixed.grid)
+    for changed in ({"backward": field}, {"truth": field}):
+        figures = assess_pair(replace(pair, **changed), {"surfaces": False}).quality["figures"]
+        name = "inverse_max_mm" if "backward" in changed else "truth_max_mm_refine"
+        assert figures[name] == 0
+
+
+def test_outside_the_moving_image_its_darkest_value_stands():
+    pair = boxed_pair(32)
+    for warped in moved_images(pair).values():
+        assert (warped[..., 33:] == pair.moving.channel.min()).all()
+        assert np.array_equal(warped[..., :32], pair.moving.channel)
 
 
 def test_an_empty_mask_is_refused(known):

@@ -76,6 +76,15 @@ def test_overviews_are_means_of_valid_pixels_and_classes_stay_classes(tmp_path):
         assert dataset.colormap(1)[100] == (9, 8, 7, 255)
 
 
+def test_overviews_of_classes_without_a_palette_invent_no_class(tmp_path):
+    values = np.where(np.indices(GRID.shape).sum(axis=0) % 3 == 0, 40, 200).astype(np.uint8)[None]
+    for classes, expected in ((True, {40, 200}), (False, {120, 160, 200, 80})):
+        profile = CogProfile(GRID, "uint8", plain_bands("x", dtype="uint8"), classes=classes)
+        write(tmp_path / "a.tif", profile, values)
+        with rasterio.open(tmp_path / "a.tif", overview_level=0) as dataset:
+            assert set(np.unique(dataset.read())) <= expected
+
+
 def test_colors_and_alpha(tmp_path):
     names = ("red", "green", "blue", "alpha")
     bands = tuple(Band(n, None, "uint8", None, 1.0, 0.0, color) for n, color in enumerate(names, start=1))

@@ -14,7 +14,7 @@ from regflow.core.image import Image
 from regflow.core.io.rasters import read_window
 from regflow.core.transform import Affine
 from regflow.methods.refine import METHODS
-from regflow.methods.refine.dense import add, bring, chunks, dense
+from regflow.methods.refine.dense import ENGINES, add, bring, chunks, dense
 from regflow.methods.refine.weights import Description, build_network, save_weights
 from regflow.synthetic_scenes import moved_scene, random_waves
 
@@ -87,6 +87,26 @@ def test_the_moving_scene_is_brought_where_the_transform_says():
     outside, none = bring(fixed().grid, fixed(), Affine.from_parts(np.eye(2), (1e6, 0)), window)
     assert outside.shape == (40, 60)
     assert not none.any()
+
+
+def test_an_engine_is_told_what_either_scene_lacks(monkeypatch):
+    told = []
+
+    def refine(one, other, valid, options):
+        told.append(valid)
+        return np.zeros((2, *valid.shape), np.float32)
+
+    monkeypatch.setitem(ENGINES, "greedy", refine)
+    lacks = {"fixed": (slice(50, 90), slice(60, 200)), "moving": (slice(300, 340), slice(100, 180))}
+    scenes = {"fixed": fixed(), "moving": moving()}
+    for name, hole in lacks.items():
+        mask = np.ones((ROWS, COLS), bool)
+        mask[hole] = False
+        scenes[name] = replace(scenes[name], mask=mask)
+    run(scenes["fixed"], scenes["moving"], chunk_px=4096, tie_points=None)
+    assert [(~valid).sum() for valid in told] == [40 * 140 + 40 * 80]
+    assert not told[0][lacks["fixed"]].any()
+    assert not told[0][lacks["moving"]].any()
 
 
 def test_scenes_without_common_pixels_are_one_sentence():

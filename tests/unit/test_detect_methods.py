@@ -15,7 +15,7 @@ from regflow.core.errors import InputError, RegistrationError
 from regflow.methods.detect import METHODS, load
 from regflow.methods.detect.ir_mad import weights_narrowing
 from regflow.methods.detect.kernels import explained_by_shift
-from regflow.methods.detect.misregistration import unexplained_statistic
+from regflow.methods.detect.misregistration import central_differences, unexplained_statistic
 from regflow.methods.detect.model import chi_square_limit, no_change_probability, statistic
 from regflow.methods.detect.moments import Moments, merged
 from regflow.methods.detect.normalization import normalization
@@ -231,6 +231,17 @@ def test_normalization_finds_gain_and_offset_where_nothing_changed():
     assert np.median(quiet) < 15
 
 
+def test_normalization_takes_neither_date_for_free_of_noise():
+    before, after = (later(sentinel(), 200, seed) for seed in (1, 2))
+    valid = np.ones(before.shape[1:], bool)
+    there, back = (HeldTiles.of(*dates, valid) for dates in ((before, after), (after, before)))
+    model = fit("cva", there).model
+    lines = [normalization(tiles, model, -1.0) for tiles in (there, back)]
+    assert lines[0].correlation.max() < 0.97
+    assert lines[0].gain * lines[1].gain == pytest.approx(1.0, rel=1e-9)
+    assert lines[0].gain == pytest.approx(1.0, abs=0.02)
+
+
 def test_copies_are_no_change():
     before = sentinel()
     after = before.copy()
@@ -338,6 +349,20 @@ def test_a_residual_shift_explains_edges_and_no_more():
     assert nothing == pytest.approx(statistic(model.difference(before, after))[inner][hit])
 
 
+def test_no_slope_is_measured_beside_pixels_without_data():
+    ramp = np.indices((5, 6)).astype(float)
+    variates = (2 * ramp, 4 * ramp)
+    valid = np.ones((5, 6), bool)
+    valid[2, 3] = False
+    rows, cols = (index.ravel() + 1 for index in np.indices((3, 4)))
+    for step, expected in (((1, 0), [3.0, 0.0]), ((0, 1), [0.0, 3.0])):
+        slopes = central_differences(variates, valid, rows, cols, step).reshape(2, 3, 4)
+        beside = np.zeros((3, 4), bool)
+        beside[1 - step[0], 2 - step[1]] = beside[1 + step[0], 2 + step[1]] = True
+        assert slopes[:, ~beside].T.tolist() == [expected] * 10
+        assert not slopes[:, beside].any()
+
+
 def test_the_best_shift_in_the_disk_is_found():
     rng = np.random.default_rng(4)
     p, n, radius = 3, 40, 0.5
@@ -357,6 +382,11 @@ def test_otsu_parts_two_hills():
     counts, _ = np.histogram(values, 640, (0, 64))
     assert 4 < otsu(counts, 64.0) < 7
     assert otsu(np.array([0, 5, 0, 0]), 4.0) == 4.0
+
+
+def test_otsu_takes_the_middle_of_equal_thresholds():
+    assert otsu(np.array([6, 0, 0, 0, 0, 6, 0, 0]), 16.0) == pytest.approx(6.0)
+    assert otsu(np.array([5, 5]), 2.0) == pytest.approx(1.0)
 
 
 def test_otsu_finds_the_planted_change():

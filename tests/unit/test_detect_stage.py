@@ -230,6 +230,20 @@ def test_registration_noise_is_measured_from_the_scenes(sigma):
     assert found == pytest.approx(sigma, rel=0.4, abs=0.06)
 
 
+@pytest.mark.parametrize(
+    "touching", [((3, 3), (4, 4)), ((3, 4), (4, 3)), ((3, 1), (4, 2)), ((1, 3), (2, 4)), ((2, 3), (1, 4))]
+)
+def test_regions_that_touch_by_a_corner_across_a_seam_are_one(touching):
+    changed = np.zeros((8, 8), bool)
+    changed[tuple(np.transpose(touching))] = True
+    merger = RegionMerger(8, 1)
+    for row, col in ((0, 0), (0, 4), (4, 0), (4, 4)):
+        block = changed[row : row + 4, col : col + 4]
+        merger.add(regions_of(block, (row, col), 8, [block.astype(np.float32)], [1.0]))
+    found = merger.finish()
+    assert (found.pixels.tolist(), found.sums.tolist()) == ([2], [[2]])
+
+
 @given(st.integers(0, 2**32 - 1), st.sampled_from([3, 5, 8]), st.integers(1, 6), st.floats(0.2, 0.7))
 @settings(max_examples=60, deadline=None)
 def test_regions_are_those_of_the_whole_scene(seed, side, smallest, share):

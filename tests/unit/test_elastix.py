@@ -15,7 +15,7 @@ from regflow.core.io.transforms import write_transform
 from regflow.core.resample import resample_array, to_sitk_image
 from regflow.core.transform import Affine, Composite, DisplacementField
 from regflow.methods import elastix_run
-from regflow.methods.elastix_run import MAPS, linear_changes
+from regflow.methods.elastix_run import MAPS, _last_error, linear_changes
 from regflow.methods.initialize import METHODS as INITIALIZERS
 from regflow.methods.refine import METHODS as REFINERS
 
@@ -167,3 +167,19 @@ def test_a_similarity_has_one_scale_and_finds_it(mni_4mm):
     assert np.ptp(np.linalg.svd(found.linear, compute_uv=False)) < 1e-6
     assert np.linalg.det(found.linear) == pytest.approx(1.12**3, rel=0.03)
     assert error_mm(mni_4mm, found, truth) < 0.7
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        (["reading", "ITK Exception: too few samples", "bye"], "ITK Exception: too few samples"),
+        (["ERROR: first", "  error: second  ", "done"], "error: second"),
+        (["all is well"], "the wrapped process failed"),
+        (None, "the wrapped process failed"),
+    ],
+)
+def test_the_last_error_of_the_log_is_told(tmp_path, lines, told):
+    log = tmp_path / "elastix.log"
+    if lines is not None:
+        log.write_text("\n".join(lines))
+    assert _last_error(log, RuntimeError("\nlong story\nthe wrapped process failed\n")) == told

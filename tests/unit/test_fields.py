@@ -49,6 +49,15 @@ def test_inverse_undoes_and_is_undone(shape):
     assert np.abs(field).max() > 2.9
 
 
+def test_a_stretch_that_its_fixed_point_would_leave_is_inverted_by_shorter_steps():
+    shape = (4, 5, 41)
+    stretch = np.zeros((3, *shape), np.float32)
+    stretch[2] = 1.4 * (np.arange(41) - 20)
+    inverse = fields.invert(stretch)
+    assert np.allclose(inverse[2], -1.4 / 2.4 * (np.arange(41) - 20), atol=0.05)
+    assert np.abs(inverse[:2]).max() < 1e-5
+
+
 def test_inverse_of_nothing_is_nothing():
     still = np.zeros((3, 8, 8, 8), np.float32)
     assert not fields.invert(still).any()
@@ -91,6 +100,17 @@ def test_resizing_keeps_the_movement_in_the_world():
     b = DisplacementField(fields.to_world(resized, fine), fine).apply(points)
     assert np.allclose(a, b, atol=0.05)
     assert np.allclose(fields.resize(coarse, grid.shape), coarse, atol=1e-6)
+
+
+@pytest.mark.parametrize("fine", [(16, 5, 18), (4, 20, 6)])
+def test_resized_samples_lie_in_the_middles_of_their_cells(fine):
+    shape = (8, 10, 12)
+    ramps = np.indices(shape).astype(np.float32)
+    resized = fields.resize(ramps, fine)
+    for axis, (coarse, count) in enumerate(zip(shape, fine, strict=True)):
+        places = np.clip((np.arange(count) + 0.5) * coarse / count - 0.5, 0, coarse - 1)
+        along = np.moveaxis(resized[axis], axis, -1)
+        assert np.allclose(along, places * count / coarse, atol=1e-4)
 
 
 def test_threads_change_no_bit():

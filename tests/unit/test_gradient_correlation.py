@@ -8,7 +8,13 @@ from regflow import realdata
 from regflow.core.errors import RegistrationError
 from regflow.core.image import Image
 from regflow.core.transform import Affine, Transform
-from regflow.methods.initialize.gradient_correlation import SURE, gradient_shift, small
+from regflow.methods.initialize.gradient_correlation import (
+    PIXELS_EACH,
+    SURE,
+    GradientShift,
+    gradient_shift,
+    small,
+)
 from regflow.methods.initialize.planar import picture
 from regflow.raster_demo import SERIES_REFERENCE, read_band
 from regflow.stages.rasters.initialize import Examiner, align
@@ -99,3 +105,9 @@ def test_the_gate_does_not_pass_a_small_scene_beside_its_place(shift):
     wrong[:2, 2] += np.array(shift) * fixed.grid.spacing.max()
     assert judge(Affine(right))[0].status == "pass"
     assert judge(Affine(wrong))[0].status == "fail"
+
+
+@pytest.mark.parametrize(("correlation", "left"), [(0.6, 0.64), (0.0, 1.0), (-0.9, 1.0), (1.0, 1e-6)])
+def test_information_is_what_gradients_leave_unexplained(correlation, left):
+    found = GradientShift(np.eye(3), 0.0, correlation, 9.0, 0.1, 100 * PIXELS_EACH)
+    assert found.information == pytest.approx(100 * np.log(left))

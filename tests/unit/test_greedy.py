@@ -315,6 +315,20 @@ def test_method_composes_with_the_start_in_world_units():
     assert missed.mean() < 0.25 * start.mean()
 
 
+def test_with_both_masks_what_the_moving_mask_leaves_out_does_not_steer():
+    fixed, moving, shift, truth = anisotropic_pair()
+    lesion = np.zeros(SHAPE, bool)
+    lesion[12:24, 16:28, 14:] = True  # open to the border: no hole that is left out anyway
+    misleading = np.where(lesion, np.roll(moving.channel, 3, axis=2), moving.channel)
+    moving = Image(misleading[None], moving.grid, ~lesion & ball(SHAPE))
+    quick = options(shrink=[1], iterations=[20], **one_level())
+    left = {}
+    for masks in ("both", "auto", "fixed"):
+        found = greedy(fixed, moving, shift, {**quick, "masks": masks})
+        left[masks] = error(fields.to_voxels(found.parts[0].vectors, GRID), truth, lesion & fixed.mask)
+    assert left["both"] < 0.8 * min(left["auto"], left["fixed"])
+
+
 def test_a_field_at_the_head_of_the_start_is_refined_in_place():
     fixed, moving, shift, truth = anisotropic_pair()
     near = DisplacementField(fields.to_world(0.9 * truth, GRID), GRID)

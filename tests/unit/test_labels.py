@@ -74,6 +74,15 @@ def test_identity_changes_nothing_and_beyond_the_source_is_background():
     assert resample_labels(full, SOURCE, SOURCE).min() == 9
 
 
+@pytest.mark.parametrize(
+    ("drawn", "winner"), [([[9, 4], [9, 4]], 4), ([[4, 9], [4, 9]], 4), ([[7, 5], [3, 9]], 3)]
+)
+def test_of_labels_with_equal_weight_the_lower_wins(drawn, winner):
+    grid = Grid.from_geometry((2, 2), (1.0, 1.0), (0.0, 0.0))
+    middle = Grid.from_geometry((1, 1), (1.0, 1.0), (0.5, 0.5))
+    assert resample_labels(np.array(drawn, np.uint8), grid, middle).tolist() == [[winner]]
+
+
 def test_two_dimensions():
     grid = Grid.from_geometry((30, 40), (1.0, 1.0), (0.0, 0.0))
     disc = (distance(grid, [20, 15]) < 9).astype(np.uint8) * 4

@@ -87,6 +87,14 @@ def test_when_none_passes_the_best_is_kept_with_its_verdict():
     assert result.verdict.status == "warn"
 
 
+@pytest.mark.parametrize(
+    ("by_mm", "best"), [({"near": 2.0, "far": 2.4}, "near"), ({"near": 7.0, "far": 2.4}, "far")]
+)
+def test_the_best_is_kept_wherever_it_stands_on_the_ladder(by_mm, best):
+    result = run(["near", "far"], {name: {"by_mm": way} for name, way in by_mm.items()})
+    assert (result.method, result.verdict.status, len(result.steps)) == (best, "warn", 2)
+
+
 @pytest.mark.parametrize("refusing", ["refuse", "reject"])
 def test_a_method_that_cannot_leaves_the_next_to_try_whatever_it_says(refusing):
     result = run([refusing, "near"])

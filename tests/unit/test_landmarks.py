@@ -50,6 +50,12 @@ def test_what_is_written_is_read_back(tmp_path, ending):
     assert path.read_bytes() == first
 
 
+def test_a_fiducial_table_that_states_no_system_is_ras_as_slicer_wrote_it(tmp_path):
+    stated = "# CoordinateSystem = {system}\n"
+    (tmp_path / "a.fcsv").write_text(FCSV.replace(stated, "").format(version="4.3"))
+    assert np.array_equal(read_landmarks(tmp_path / "a.fcsv").points, POINTS)
+
+
 @pytest.mark.parametrize(("version", "system"), [("4.10", "0"), ("4.11", "RAS")])
 def test_slicer_4_tables_in_ras_become_lps(tmp_path, version, system):
     (tmp_path / "a.fcsv").write_text(FCSV.format(version=version, system=system))

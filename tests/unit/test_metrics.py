@@ -196,6 +196,11 @@ def test_mirrored_half_counts_as_folded():
     assert figures["sdlogj_learn2reg"] == pytest.approx(np.log(2) / 2)
 
 
+def test_what_hardly_folds_and_what_vanishes_is_folded():
+    determinant = np.array([-0.04, -1e-6, 0.0, 1e-6, 0.5], dtype=np.float32)
+    assert jacobian_figures(determinant, None)["folding_percent"] == pytest.approx(60.0)
+
+
 def test_learn2reg_figure_is_a_quarter_of_the_true_one_for_small_deformations():
     logs = np.random.default_rng(0).normal(0, 0.05, (20, 20, 20))
     figures = jacobian_figures(np.exp(logs).astype(np.float32), None)

@@ -19,7 +19,7 @@ def test_products_and_record_arrive_together(tmp_path):
     assert {p.name for p in (tmp_path / "s1").iterdir()} == {"warped.txt", "stage.json"}
     outcome = read_outcome(tmp_path / "s1")
     assert (outcome.state, outcome.verdict.status, outcome.details) == ("done", "pass", {"peak_mb": 3})
-    assert outcome.steps[0]["seconds"] >= 0
+    assert "seconds" in outcome.steps[0]
 
 
 def test_bad_data_end_as_a_reason_without_products_and_the_next_stage_skips(tmp_path):

@@ -47,6 +47,12 @@ def test_check_points_do_not_know_the_transform_they_judge(points):
     assert np.abs(shifted).max() < 0.01
 
 
+def test_check_points_lie_where_their_seed_puts_them():
+    places = [measure_check_points(fixed(), moving(), IDENTITY, 16, seed=seed).points for seed in (1, 1, 2)]
+    assert np.array_equal(places[0], places[1])
+    assert not np.isin(places[2], places[0]).all(axis=1).any()
+
+
 def test_the_figures_are_those_of_their_definitions():
     residuals = np.random.default_rng(0).normal([0.3, -0.4], 0.2, (5000, 2))
     figures = accuracy(residuals, (10.0, 10.0))

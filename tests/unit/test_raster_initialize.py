@@ -11,6 +11,7 @@ from regflow.core.transform import Affine, Homography
 from regflow.methods.initialize import METHODS
 from regflow.methods.initialize.features import detectors
 from regflow.methods.initialize.features.keypoints import evenly
+from regflow.methods.initialize.fourier_mellin import _linears
 from regflow.methods.initialize.planar import brought, mapped, matrix_of, picture, transform_of
 from regflow.methods.initialize.polish import polish
 from regflow.methods.table import find_transform, of_kind
@@ -26,6 +27,14 @@ def test_infrared_turned_and_scaled_is_found(method):
     found = run(method, band("B04"), moving, model="similarity")
     # The bands of the product lie up to three tenths of a pixel apart by themselves.
     assert corner_error_px(found, truth, band("B04").grid) < 0.6
+
+
+@pytest.mark.parametrize("scale", [0.75, 1.3])
+def test_spectra_tell_the_scale_and_not_its_inverse(scale):
+    moving, truth = moved("B04", (0.0, 0.0), 12.0, scale)
+    images = picture(band("B04"), "fixed"), picture(moving, "moving")
+    likeliest = _linears(*images, matrix_of(Affine.identity(2)))[0]
+    assert np.linalg.det(likeliest) == pytest.approx(np.linalg.det(truth.linear), rel=0.05)
 
 
 @pytest.mark.parametrize("edges", ["sobel", "canny"])

@@ -83,7 +83,7 @@ def test_the_stage_leaves_the_transform_and_its_displacement(tmp_path, prepared)
     assert np.abs(means - SHIFT_M).max() < 0.5
     stage = read_outcome(tmp_path / "out")
     assert stage.details["method"] == "phase-correlation"
-    assert stage.steps[0]["seconds"] > 0
+    assert "seconds" in stage.steps[0]
 
 
 def test_threads_change_no_byte_and_an_earlier_result_is_replaced(tmp_path, prepared):

@@ -3,7 +3,15 @@ import pytest
 
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.resample import antialias, grid_of, resample, resample_array, thinned, to_sitk_image
+from regflow.core.resample import (
+    antialias,
+    grid_of,
+    resample,
+    resample_array,
+    respace,
+    thinned,
+    to_sitk_image,
+)
 from regflow.core.transform import Affine
 
 FINE = Grid.from_geometry((24, 28, 32), (1.0, 1.0, 1.0), (-5.0, 3.0, 8.0))
@@ -69,6 +77,23 @@ def test_thinning_is_the_filter_and_linear_samples_in_one(spacing):
     assert thin.dtype == np.float32
     assert np.allclose(thin, expected, atol=1e-5)
     assert np.array_equal(thinned(noise, FINE, FINE), noise)
+
+
+def test_antialiasing_blurs_along_the_axes_that_get_coarser():
+    noise = np.random.default_rng(0).normal(size=FINE.shape).astype(np.float32)
+    for axis in range(3):
+        spacing = np.ones(3)
+        spacing[axis] = 4.0
+        blurred = antialias(noise, FINE, spacing)
+        steps = [np.abs(np.diff(blurred, axis=2 - along)).mean() for along in range(3)]
+        assert int(np.argmin(steps)) == axis
+
+
+def test_a_coarser_mask_keeps_the_samples_that_are_inside_by_half():
+    places = np.moveaxis(np.indices(FINE.shape)[::-1], 0, -1)
+    inside = np.linalg.norm(FINE.to_world(places) - FINE.center, axis=-1) < 9
+    small = respace(Image(np.zeros((1, *FINE.shape), np.float32), FINE, inside), 3.0)
+    assert small.mask.sum() * 27 == pytest.approx(inside.sum(), rel=0.06)
 
 
 def test_an_image_refuses_parts_of_another_shape():

@@ -1,6 +1,5 @@
 """The sample sheet: what it gives, and all of its problems at once."""
 
-import time
 from pathlib import Path
 
 import pytest
@@ -208,17 +207,16 @@ def test_a_missing_or_binary_sheet_is_named(tmp_path):
         read_samples(load_config({"samples": str(tmp_path / "a.tsv"), **config}))
 
 
-def test_ten_thousand_rows_are_read_and_their_files_looked_for_in_two_seconds(cohort, tmp_path):
+def test_of_ten_thousand_rows_each_folder_is_looked_for_once(cohort, tmp_path, monkeypatch):
     data = tmp_path / "config" / "data"
     data.mkdir(parents=True)
     (data / "there.nii").touch()
     rows = "".join(
         f"s{i:05d}\tdata/there.nii\tdata/mask-{i}.nii\tflair=data/f{i}.nii\n" for i in range(10_000)
     )
-    started = time.process_time()
+    asked = []
+    exists = Path.exists
+    monkeypatch.setattr(Path, "exists", lambda path: asked.append(path) or exists(path))
     samples = cohort("sample\tmoving\tmoving_mask\tcompanions\n" + rows)
-    missing = [path for sample in samples for path in sample.files().values() if not Path(path).exists()]
-    seconds = time.process_time() - started
     assert len(samples) == 10_000
-    assert len(missing) == 30_000
-    assert seconds < 2
+    assert len(asked) < 10

@@ -69,6 +69,13 @@ def test_a_mask_of_the_same_pixels_or_coarser_ones(tmp_path):
     np.testing.assert_array_equal(read_block(scene, slice(31, 78), slice(5, 99)).valid, expected[31:78, 5:99])
 
 
+def test_a_mask_without_a_georeference_lies_on_the_pixels_of_a_scene_of_its_size(tmp_path):
+    path = write_raster(tmp_path / "a.tif")
+    classes = np.random.default_rng(1).integers(0, 5, (300, 400)).astype(np.uint8)
+    bare = write_raster(tmp_path / "m.tif", classes, transform=None, crs=None)
+    np.testing.assert_array_equal(load(open_scene(path, mask=bare, mask_values=[3])).mask, classes != 3)
+
+
 @pytest.mark.parametrize(
     "place", [None, Affine(10, 0, 331000, 0, -10, 5822040), Affine(8, 6, 329000, 6, -8, 5822000)]
 )

@@ -1,6 +1,7 @@
 """What a second measure confirms, and what it does not: another sun against a true displacement."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,16 +9,17 @@ from known_scenes import COLS, ROWS, error_px, fixed, moving
 from sunlit_scenes import GRID, SIDE, canyons, olinda, two_suns
 
 from regflow import realdata
+from regflow.core.gate import Verdict
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.io.rasters import read_window
 from regflow.core.transform import Affine
 from regflow.core.units import place_told
-from regflow.methods.refine.second_measure import check_field, local_medians
+from regflow.methods.refine.second_measure import _doubt, _shortest, check_field, local_medians
 from regflow.methods.refine.spline_field import fit_field
 from regflow.methods.refine.tie_point_set import TiePoints
 from regflow.stages.rasters.assess import ScenePair, assess_scene
-from regflow.stages.rasters.refine import refine_scene
+from regflow.stages.rasters.refine import _told_where, refine_scene
 from regflow.synthetic_scenes import moved_scene, random_waves
 
 IDENTITY = Affine.identity(2)
@@ -148,6 +150,41 @@ def test_local_medians_bear_outliers_and_tell_their_error():
     assert np.abs(medians - [0.5, -0.2]).max() < 0.4
     assert np.median(np.abs(medians - [0.5, -0.2])) / np.median(errors) == pytest.approx(0.67, abs=0.25)
     assert (counts == 12).all()
+
+
+def test_doubt_rises_with_what_lies_between_two_measures():
+    none, far = np.zeros((1, 2)), np.array([[0.8, 0.6]])
+    errors = np.full(1, 0.05)
+    assert _doubt(far, far, errors) == 0
+    assert _doubt(far, none, errors) == 1
+    assert _doubt(far, 0.97 * far, errors) == 0
+    steps = [float(_doubt(far, share * far, np.full(1, 0.2))[0]) for share in (1.0, 0.6, 0.4, 0.2, 0.0)]
+    assert steps == sorted(steps)
+    # What is small beside the errors is no doubt; beside a second measure of next to nothing it is.
+    assert _doubt(far, none, np.full(1, 2.0)) == 0
+    assert _doubt(np.array([[3.0, 0.0]]), np.array([[1.0, 0.0]]), np.full(1, 1.0)) > 0.9
+
+
+def test_the_shortest_vector_between_two_is_taken():
+    one = np.array([[1.0, 1.0], [2.0, 0.0], [3.0, 4.0], [1.0, 0.0]])
+    other = np.array([[-1.0, 1.0], [4.0, 0.0], [3.0, 4.0], [0.0, 1.0]])
+    assert _shortest(one, other) == pytest.approx(np.array([[0, 1], [2, 0], [3, 4], [0.5, 0.5]]))
+
+
+def test_what_a_second_measure_does_not_confirm_is_told_with_its_place():
+    check = SimpleNamespace(name="directions of edges", at=(20.0, 30.0), percent=12.0)
+    points = SimpleNamespace(check=check, channels="intensity")
+    doubted = Verdict("warn", "contradicted_px is 0.7, above the limit of 0.5", {"contradicted_px": 0.7})
+    told = _told_where(doubted, points, GRID)
+    assert told.reason.startswith(
+        doubted.reason + ": directions of edges do not confirm the tie points by intensity"
+    )
+    assert "around row 30, column 20" in told.reason
+    assert "over 12% of the scene" in told.reason
+    assert (told.status, told.figures) == (doubted.status, doubted.figures)
+    other = Verdict("warn", "scatter_px is 0.7", {})
+    assert _told_where(other, points, GRID) is other
+    assert _told_where(doubted, SimpleNamespace(check=None), GRID) is doubted
 
 
 def test_a_place_is_told_in_pixels_and_on_the_map():

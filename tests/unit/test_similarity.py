@@ -57,6 +57,12 @@ def test_ssim_is_one_for_equal_images_and_falls_with_noise(pair):
     assert found[-1] < 0.7
 
 
+def test_ssim_knows_no_scale(pair):
+    a, b = pair
+    assert similarity.ssim(100 * a, 100 * b) == pytest.approx(similarity.ssim(a, b), rel=1e-4)
+    assert similarity.ssim(a / 500, b / 500) == pytest.approx(similarity.ssim(a, b), rel=1e-4)
+
+
 def test_ssim_of_two_flat_images_is_its_luminance_term():
     a, b = np.full((20, 20), 2.0, np.float32), np.full((20, 20), 3.0, np.float32)
     c1 = 0.01**2

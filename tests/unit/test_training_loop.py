@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,10 @@ from safetensors.torch import save_file
 from training_runs import run, tiny
 
 from regflow.core.errors import InputError, RegistrationError
-from regflow.training import sources
+from regflow.training import loop, sources
 from regflow.training.board import EVENTS, panel
 from regflow.training.loop import CHECKPOINT, Trained, rate_at
-from regflow.training.state import KEY
+from regflow.training.state import KEY, State
 
 DEADLINE_SECONDS = 900
 
@@ -168,6 +169,25 @@ def test_other_settings_do_not_go_on_from_a_checkpoint(
 def test_a_loss_that_is_no_number_stops_the_training(tmp_path: Path) -> None:
     with pytest.raises(RegistrationError, match=r"the loss became (nan|inf) at step \d+; lower 'rate'"):
         run(tiny(rate=1e30, warmup=0), tmp_path)
+
+
+def test_the_average_keeps_the_share_that_its_decay_says() -> None:
+    average = {"w": torch.tensor([1.0, -2.0])}
+    loop._follow(average, {"w": torch.tensor([0.0, 8.0])}, decay=0.9)
+    assert average["w"].tolist() == pytest.approx([0.9, -1.0])
+
+
+def test_gradients_longer_than_the_limit_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = torch.nn.Linear(2, 1, bias=False)
+    state = State(network, {}, torch.optim.SGD(network.parameters(), lr=1.0))
+    alone = SimpleNamespace(averaged=lambda figures: figures, average_gradients=lambda gradients: None)
+    for length, left in ((5.0, 0.5), (0.25, 0.25)):
+        gradient = torch.tensor([[0.6, 0.8]]) * length
+        monkeypatch.setattr(
+            loop, "_learn", lambda run, batch, found=gradient: ({"loss": 1.0}, [found.clone()])
+        )
+        loop._step(SimpleNamespace(state=state, settings=tiny(clip=0.5), processes=alone), None)
+        assert network.weight.grad.norm().item() == pytest.approx(left, rel=1e-4)
 
 
 def test_the_rate_rises_then_falls() -> None:

@@ -1,0 +1,48 @@
+"""Outlines of scenes: their corners, their area, and what they share with a box."""
+
+import numpy as np
+import pytest
+
+from regflow.core.grid import Grid
+from regflow.core.reprojection import _corner_pixels
+from regflow.stages.rasters.footprints import _area, _clipped, _overlap_percent
+
+SQUARE = np.array([[0.0, 0.0], [4.0, 0.0], [4.0, 4.0], [0.0, 4.0]])
+FAR = np.array([6e6, 5e6])
+
+
+def test_corners_are_those_of_the_outer_pixels():
+    assert _corner_pixels(Grid((3, 5), np.eye(3))).tolist() == [
+        [-0.5, -0.5],
+        [4.5, -0.5],
+        [-0.5, 2.5],
+        [4.5, 2.5],
+    ]
+
+
+@pytest.mark.parametrize("place", [0.0, FAR])
+def test_the_area_of_an_outline_keeps_its_digits_far_from_the_origin(place):
+    assert _area(SQUARE + place) == pytest.approx(16.0, rel=1e-9)
+    assert _area(SQUARE[::-1] + place) == pytest.approx(16.0, rel=1e-9)
+    assert _area(SQUARE[:3] + place) == pytest.approx(8.0, rel=1e-9)
+    assert _area(SQUARE[:2]) == 0
+
+
+@pytest.mark.parametrize(
+    ("axis", "side", "limit", "left"),
+    [(0, 1.0, 1.0, 12.0), (0, -1.0, 1.0, 4.0), (1, 1.0, 3.0, 4.0), (1, -1.0, 5.0, 16.0), (0, 1.0, 5.0, 0.0)],
+)
+def test_a_polygon_is_clipped_at_a_line(axis, side, limit, left):
+    clipped = _clipped(SQUARE, axis, side, limit)
+    assert _area(clipped) == pytest.approx(left)
+    assert (side * (clipped[:, axis] - limit) >= 0).all()
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "percent"),
+    [([2, 2], [6, 6], 25.0), ([1, 1], [2, 3], 100.0), ([-9, -9], [9, 9], 100.0), ([5, 0], [9, 4], 0.0)],
+)
+def test_overlap_is_told_in_percent_of_the_smaller(low, high, percent):
+    for place in (0.0, FAR):
+        bounds = np.array([low, high], float) + place
+        assert _overlap_percent(SQUARE + place, bounds) == pytest.approx(percent, abs=1e-6)

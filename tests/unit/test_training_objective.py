@@ -1,0 +1,37 @@
+"""What a training asks of a network, on a network of random weights."""
+
+import pytest
+import torch
+
+from regflow.methods.refine.weights import Description, build_network
+from regflow.training.objective import velocity_of
+
+DESCRIPTION = Description(
+    ndim=2,
+    channels=(4, 4, 4, 4),
+    unet_out_channels=4,
+    final_channels=(4,),
+    spacing=1.0,
+    intensity={"method": "percentile", "low": 1.0, "high": 99.0},
+    half_resolution=False,
+)
+
+
+@pytest.fixture(scope="module")
+def network() -> torch.nn.Module:
+    torch.manual_seed(0)
+    built = build_network(DESCRIPTION)
+    with torch.no_grad():
+        for weight in built.parameters():
+            weight.normal_(0, 0.3)
+    return built.eval()
+
+
+def test_both_orders_of_a_pair_are_asked(network: torch.nn.Module) -> None:
+    fixed, moving = torch.rand((2, 2, 1, 32, 32), generator=torch.Generator().manual_seed(1))
+    there = velocity_of(network, DESCRIPTION, fixed, moving)
+    back = velocity_of(network, DESCRIPTION, moving, fixed)
+    assert there.shape == (2, 2, 32, 32)
+    assert there.abs().max() > 0.01
+    assert torch.allclose(there, -back, atol=1e-5)
+    assert not velocity_of(network, DESCRIPTION, fixed, fixed).any()
