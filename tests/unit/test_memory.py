@@ -20,6 +20,17 @@ def test_what_is_free_is_some_of_what_the_machine_has():
     assert free is None or 0 < free < 1 << 50
 
 
+def test_what_a_container_keeps_of_files_is_free(tmp_path, monkeypatch):
+    for name, text in (("memory.max", "1000\n"), ("memory.current", "900\n")):
+        (tmp_path / name).write_text(text)
+    (tmp_path / "memory.stat").write_text("anon 300\ninactive_file 500\nactive_file 100\n")
+    container = (str(tmp_path), "memory.max", "memory.current", "inactive_file")
+    monkeypatch.setattr(memory, "_CONTAINERS", (container,))
+    assert free_bytes() == 600
+    (tmp_path / "memory.max").write_text("max\n")
+    assert free_bytes() > 1000
+
+
 def test_what_does_not_fit_is_refused_with_both_figures(monkeypatch):
     monkeypatch.setattr(memory, "free_bytes", lambda: 2 * 10**9)
     check_room(1.9e9, "the image")

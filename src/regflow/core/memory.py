@@ -10,10 +10,11 @@ from regflow.core.grid import Grid
 
 GIGABYTE = 1e9
 _CONTAINERS = (
-    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    ("/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
+    ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 )
-"""Files with limit and use of the container that the process runs in, for both versions of cgroups."""
+"""Folder of the container that the process runs in, its files with limit and use, and the name in
+``memory.stat`` of what it holds of files and gives up when asked, for both versions of cgroups."""
 
 
 def free_bytes() -> int | None:
@@ -73,9 +74,12 @@ def _of_process() -> int | None:
     return limit - int(pages[0]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def _of_container(limit: str, use: str) -> int | None:
-    stated, taken = _text(limit).strip(), _text(use).strip()
-    return int(stated) - int(taken) if stated.isdigit() and taken.isdigit() else None
+def _of_container(folder: str, limit: str, use: str, cached: str) -> int | None:
+    stated, taken = (_text(f"{folder}/{name}").strip() for name in (limit, use))
+    if not (stated.isdigit() and taken.isdigit()):
+        return None
+    held = (line.split() for line in _text(f"{folder}/memory.stat").splitlines())
+    return int(stated) - int(taken) + sum(int(count) for name, count in held if name == cached)
 
 
 def _text(path: str) -> str:
