@@ -91,3 +91,13 @@ def test_scaled_labels_are_carried_as_whole_numbers(files, tmp_path):
     carried = read_volume(tmp_path / "on.nii.gz").channel
     assert carried.dtype.kind == "i"
     assert set(np.unique(carried)) == {0, 1, 7015}
+
+
+def test_a_diffusion_series_is_refused_unless_one_volume_is_named(files, tmp_path):
+    source = tmp_path / "dwi.nii.gz"
+    source.write_bytes(files["epi.nii.gz"].read_bytes())
+    (tmp_path / "dwi.bvec").write_text("0 1\n0 0\n0 0\n")
+    told = apply(files, source, tmp_path / "out.nii.gz")
+    assert told.exit_code == 1
+    assert "gradient directions (dwi.bvec) would no longer fit" in told.output
+    assert apply(files, source, tmp_path / "out.nii.gz", "--volume", "0").exit_code == 0

@@ -236,3 +236,13 @@ def test_relative_names_with_odd_letters_and_members_of_archives(name, tmp_path,
 def test_a_missing_file_behind_any_name_is_told(name):
     with pytest.raises(InputError, match="this file does not exist"):
         read_raster_header(name)
+
+
+def test_a_pointer_in_place_of_a_scene_is_told(tmp_path):
+    path = tmp_path / "a.tif"
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    with pytest.raises(InputError, match="its content has not been fetched; run 'git lfs pull'"):
+        read_raster_header(path)
+    path.unlink()
+    with pytest.raises(InputError, match="this file does not exist; correct the path"):
+        read_raster_header(path)

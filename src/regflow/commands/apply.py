@@ -137,9 +137,11 @@ def _apply_to_image(
     source: str, volume: "Volume", output: Path, grid: "Grid", pull: "Transform", how: dict[str, Any]
 ) -> None:
     """Write one volume, or all of a file of several when none is named."""
-    from regflow.core.io.volumes import read_header, read_volume, write_volume
+    from regflow.core.io.volumes import read_header, read_volume, refuse_diffusion_series, write_volume
     from regflow.stages.apply import warp_companion, warp_image
 
+    if volume is None:
+        refuse_diffusion_series(source)
     if volume is None and read_header(source).volumes > 1:
         warp_companion(output, source, grid, pull, how)
         return

@@ -5,6 +5,7 @@ tools: the whole transform as displacements, in CRS units, from a reference poin
 the moving scene, on nodes between which linear interpolation is accurate.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +18,7 @@ from regflow.core.files import sha256, whole, write_json
 from regflow.core.grid import Grid
 from regflow.core.io.rasters import gdal, geotransform, read_raster_header, read_window
 from regflow.core.io.text_files import parse_json, read_text
+from regflow.core.memory import check_room
 from regflow.core.reprojection import GroundModel, Reprojection, SensorModel
 from regflow.core.transform import Affine, Composite, DisplacementField, Homography, Transform, flatten
 from regflow.core.warp import PixelMap
@@ -144,11 +146,12 @@ def read_displacement(path: str | Path) -> DisplacementField:
     """Read a displacement field as :func:`write_displacement` writes it, or any raster of dx and dy.
 
     Raises:
-        InputError: it is no raster, or has not two bands.
+        InputError: it is no raster, has not two bands, or does not fit into memory.
     """
     header = read_raster_header(path)
     if len(header.bands) != 2:
         raise InputError(f"{path}: a displacement has two bands, dx and dy, not {len(header.bands)}")
+    check_room(16.0 * math.prod(header.shape), f"{path}: the displacement")
     rows, cols = (slice(0, count) for count in header.shape)
     values, _ = read_window(path, [1, 2], rows, cols, nodata=None)
     return DisplacementField(values.astype(np.float32, copy=False), header.grid or header.pixel_grid)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from regflow.core.addresses import public, resolved
 from regflow.core.errors import InputError
+from regflow.core.files import absence
 from regflow.core.grid import Grid
 from regflow.core.io.raster_names import local_file, opened_name
 from regflow.core.io.sample_values import held_nodata
@@ -297,8 +298,10 @@ def _open(name: str) -> "DatasetReader":
     from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 
     file = local_file(name)
-    if not name or (file is not None and not file.exists()):
-        raise InputError(f"{name or 'an empty name'}: this file does not exist")
+    if not name:
+        raise InputError("an empty name: this file does not exist; name one")
+    if file is not None and (why := absence(file)) is not None:
+        raise InputError(f"{name}: {why}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from regflow.core.errors import InputError
-from regflow.core.files import is_there, sha256, write_json
+from regflow.core.files import absence, sha256, write_json
 from regflow.core.image import Image
 from regflow.core.io.completeness import missing_bytes
 from regflow.core.io.raster_names import local_file
@@ -124,10 +124,10 @@ def examine(subject: Subject, *, sums: bool = False) -> Findings:
     found = Findings()
     files = subject.files()
     local = {part: path for part, name in files.items() if (path := local_file(name)) is not None}
-    missing = {part for part, path in local.items() if not is_there(path)}
-    found.problems += [f"{local[part]}: this file does not exist; correct the path" for part in missing]
+    missing = {part: why for part, path in local.items() if (why := absence(path)) is not None}
+    found.problems += [f"{local[part]}: {why}" for part, why in missing.items()]
     found.stamps = {str(path): _stamp(path) for part, path in local.items() if part not in missing}
-    if not missing & {"image", "mask"}:
+    if not missing.keys() & {"image", "mask"}:
         _noted(found, _examine_scene, subject)
     for part in files.keys() - missing - {"image", "mask"}:
         _noted(found, _examine_companion, subject, files[part])
