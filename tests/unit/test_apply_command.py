@@ -98,6 +98,6 @@ def test_a_diffusion_series_is_refused_unless_one_volume_is_named(files, tmp_pat
     source.write_bytes(files["epi.nii.gz"].read_bytes())
     (tmp_path / "dwi.bvec").write_text("0 1\n0 0\n0 0\n")
     told = apply(files, source, tmp_path / "out.nii.gz")
-    assert told.exit_code == 1
+    assert told.exit_code != 0, told.output
     assert "gradient directions (dwi.bvec) would no longer fit" in told.output
     assert apply(files, source, tmp_path / "out.nii.gz", "--volume", "0").exit_code == 0
