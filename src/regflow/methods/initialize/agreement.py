@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from regflow.core.grid import Grid
 from regflow.core.image import Image
+from regflow.core.plain_areas import FLAT_SIDE, plain_surroundings, value_range, varied
 from regflow.methods.initialize.planar import (
     Mask,
     Matrix,
@@ -37,13 +38,8 @@ BLUR_SIGMA, SPREAD_SIGMA = 1.0, 1.5
 """Pixels: blur before the gradient, and the neighborhood over which gradients are added up."""
 FLOOR, STRONG_PERCENTILE = 0.15, 90
 """What is added before the division, as a part of the strength of the strongest tenth of the gradients."""
-FLAT, FLAT_SIDE, RANGE_PERCENT = 0.03, 5, 1.0
-"""Values that differ by less than this part of their range, within so many pixels, show nothing; the
-range leaves out so much at either end."""
 SHOWN, SHOWN_SIDE = 0.15, 25
 """So much of the square of so many pixels around a place must show something."""
-LARGE, RIM = 0.02, 8
-"""Plain surroundings are at least this part of a picture, and the outline in them is so many pixels wide."""
 NEAREST, FARTHEST, SHIFTS = 16.0, 40.0, 32
 """Lengths in pixels of the shifts that a map is held against, and how many they are."""
 OF_SIDE = 1 / 8
@@ -117,10 +113,10 @@ class AgreementJudge:
 def see(image: Image) -> Seen:
     """Return what the judge compares of a picture."""
     shown = content(image)
-    low, high = _range(image)
+    low, high = value_range(image)
     scaled = np.clip((image.channel - low) * (BINS / max(high - low, 1e-12)), 0, BINS - 1)
     found = dense_gradients(image, shown)
-    edges = np.where(surroundings(image), np.complex64(0), found.edges)
+    edges = np.where(plain_surroundings(image), np.complex64(0), found.edges)
     return Seen(Structure(edges, found.valid), scaled.astype(np.intp))
 
 
@@ -129,39 +125,9 @@ def content(image: Image) -> Mask:
     import cv2
 
     assert image.mask is not None
-    varied = _varied(image) & eroded(image.mask, FLAT_SIDE // 2)
-    share = cv2.blur(varied.astype(np.float32), (SHOWN_SIDE, SHOWN_SIDE))
+    shows = varied(image) & eroded(image.mask, FLAT_SIDE // 2)
+    share = cv2.blur(shows.astype(np.float32), (SHOWN_SIDE, SHOWN_SIDE))
     return np.asarray((share > SHOWN) & image.mask)
-
-
-def surroundings(image: Image) -> Mask:
-    """Return the large plain areas that reach the picture's border, and some pixels around them.
-
-    The outline of what lies in them is an edge as long as any, and where two fields of view have the same
-    outline it would outvote all that they show.
-    """
-    import cv2
-
-    plain = (~_varied(image)).astype(np.uint8)
-    count, labels = cv2.connectedComponents(plain)
-    border = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
-    large = np.bincount(labels.ravel(), minlength=count) > LARGE * labels.size
-    large[0] = False
-    reached = np.zeros(count, bool)
-    reached[border] = True
-    side = np.ones((2 * RIM + 1, 2 * RIM + 1), np.uint8)
-    return np.asarray(cv2.dilate((large & reached)[labels].astype(np.uint8), side) > 0)
-
-
-def _varied(image: Image) -> Mask:
-    """Return where values differ from their neighbors'."""
-    import cv2
-
-    assert image.mask is not None
-    low, high = _range(image)
-    filled = np.where(image.mask, image.channel, np.float32(low))
-    side = np.ones((FLAT_SIDE, FLAT_SIDE), np.uint8)
-    return np.asarray((cv2.dilate(filled, side) - cv2.erode(filled, side)) > FLAT * (high - low))
 
 
 def dense_gradients(image: Image, shown: Mask) -> Structure:
@@ -239,11 +205,3 @@ def _normalized_information(joint: NDArray[np.float64]) -> float:
 
     together = entropy(joint)
     return (entropy(joint.sum(0)) + entropy(joint.sum(1))) / together if together > 0 else 1.0
-
-
-def _range(image: Image) -> tuple[float, float]:
-    assert image.mask is not None
-    if not image.mask.any():
-        return 0.0, 0.0
-    low, high = np.percentile(image.channel[image.mask], [RANGE_PERCENT, 100 - RANGE_PERCENT])
-    return float(low), float(high)

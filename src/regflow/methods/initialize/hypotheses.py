@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 from regflow.core.errors import RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
+from regflow.core.plain_areas import plain_surroundings
 from regflow.core.threads import itk_threads
 from regflow.core.transform import Transform
-from regflow.methods.initialize.agreement import AgreementJudge, content, surroundings
+from regflow.methods.initialize.agreement import AgreementJudge, content
 from regflow.methods.initialize.features.keypoints import Keypoints, eight_bit
 from regflow.methods.initialize.features.matching import pairs
 from regflow.methods.initialize.features.xfeat import xfeat
@@ -182,7 +183,7 @@ def _from_features(
 def _without_outline(image: Image) -> Image:
     """Return a picture whose outline in plain surroundings, where it has one, gives no keypoints."""
     assert image.mask is not None
-    inner = image.mask & ~surroundings(image)
+    inner = image.mask & ~plain_surroundings(image)
     return image.with_mask(inner) if inner.any() else image
 
 

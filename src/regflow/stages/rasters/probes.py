@@ -11,6 +11,7 @@ from regflow.core.blocks import Block, read_block
 from regflow.core.errors import RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
+from regflow.core.plain_areas import plain_surroundings
 from regflow.core.similarity import mutual_information, ncc, normalized_mutual_information, ssim
 from regflow.core.transform import Transform
 from regflow.core.warp import PixelMap, warp_window
@@ -163,12 +164,13 @@ def _without_surroundings(probe: Probe) -> Probe | None:
     Two fields of view that have the same outline are most alike where the outlines lie on each other,
     whatever they show.
     """
-    from regflow.methods.initialize.agreement import surroundings
-
     block = probe.fixed
     image = Image(block.values, Grid(block.valid.shape, np.eye(3)), block.valid)
     assert probe.moving.mask is not None
-    valid, seen = block.valid & ~surroundings(image), probe.moving.mask & ~surroundings(probe.moving)
+    valid, seen = (
+        block.valid & ~plain_surroundings(image),
+        probe.moving.mask & ~plain_surroundings(probe.moving),
+    )
     if valid.mean() < LEAST_VALID or seen.mean() < LEAST_VALID / 4:
         return None
     return replace(
