@@ -67,7 +67,7 @@ def test_fields_of_view_apart_or_not():
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda p: p / 1000, "all 6 landmarks lie within 1 mm; they look like meters"),
+        (lambda p: p / 1000, "all 6 landmarks lie within 0.96 mm; they look like meters"),
         (lambda p: p * 1000, "they look like micrometers"),
         (lambda p: p * (-1, -1, 1), "they look like RAS"),
         (lambda p: p[:, [2, 1, 0]], "columns look swapped: the first three seem to hold z, y, x"),

@@ -308,7 +308,7 @@ def nothing(folder):
         (nothing, "{t}/no.tif", "{s}/moving.tif", "{s}/fixed.tif", "this transform does not exist"),
         (nothing, "{t}/empty", "{s}/moving.tif", "{s}/fixed.tif", "this transform file does not exist"),
         (other_json, "{t}/other.json", "{s}/moving.tif", "{s}/fixed.tif", "is named transform.json"),
-        (torn_json, "{t}/torn", "{s}/moving.tif", "{s}/fixed.tif", "not a transform that regflow wrote"),
+        (torn_json, "{t}/torn", "{s}/moving.tif", "{s}/fixed.tif", "transform.json: not valid JSON"),
         (strange_part, "{t}/odd", "{s}/moving.tif", "{s}/fixed.tif", "its part 'spiral' is unknown"),
         (one_band, "{t}/one.tif", "{s}/moving.tif", "{s}/fixed.tif", "has two bands, dx and dy, not 1"),
         (nothing, "{s}/aligned", "{t}/no.tif", "{s}/fixed.tif", "no.tif: this file does not exist"),

@@ -48,8 +48,8 @@ from regflow.methods.refine.working import bring_together, working_grid
 log = logging.getLogger(__name__)
 
 ACROSS = (32, 256)
-"""Samples of the network's spacing along an object's longest side for which the networks are trained: organs
-of men. Larger and smaller objects are shown as if they had :data:`USUAL_ACROSS`."""
+"""Samples of the network's spacing along an object's longest side for which the networks of volumes are
+trained: human organs. Larger and smaller objects are shown as if they had :data:`USUAL_ACROSS`."""
 USUAL_ACROSS = 96
 SURROUNDINGS = 8
 """Samples of the working spacing that the network sees around the fixed image's mask."""
@@ -232,7 +232,12 @@ def ask(
 
 
 def _unit(fixed: Image, spacing: float) -> float:
-    """Return what counts as one world unit for an object, so that the network sees it at a size it knows."""
+    """Return what counts as one world unit for an object, so that the network sees it at a size it knows.
+
+    Scenes have no size of their own: a network sees their pixels.
+    """
+    if fixed.grid.ndim == 2:
+        return 1.0
     box = entire(fixed.grid.shape) if fixed.mask is None else bounding_box(fixed.mask)
     sides = np.array([part.stop - part.start for part in box[::-1]]) * fixed.grid.spacing
     across = float(sides.max()) / spacing
