@@ -41,27 +41,18 @@ def judge_scene(
         meanings: by figure, what it means when a limit is broken.
     """
     counted = judge(figures, {name: limits.get(name, {}) for name in COUNTS})
-    rest = {name: bounds for name, bounds in limits.items() if name not in (*COUNTS, *SCATTERS)}
+    correlated = judge(figures, {CORRELATION: limits.get(CORRELATION, {})}, meanings)
+    apart = (*COUNTS, *SCATTERS, CORRELATION)
+    rest = {name: bounds for name, bounds in limits.items() if name not in apart}
     if counted.status != "fail":
         scattered = worst([_by_scatter(figures, name, limits.get(name, {})) for name in SCATTERS])
-        if scattered.status != "fail":
-            rest = _lenient(rest, CORRELATION)
-        return [scattered, counted, judge(figures, rest, meanings)]
+        if correlated.status == "fail" and scattered.status != "fail":
+            correlated = Verdict("warn", correlated.reason)
+        return [scattered, counted, judge(figures, rest, meanings), correlated]
     rest.pop(CHANGE, None)
     if seen:
         counted = Verdict("warn", f"not confirmed: {counted.reason}")
-    return [counted, judge(figures, rest, meanings)]
-
-
-def _lenient(limits: Limits, name: str) -> dict[str, Mapping[str, float]]:
-    """Return limits of which those of one figure warn where they failed."""
-    bounds = limits.get(name, {})
-    failing = {
-        f"warn_{side}": value
-        for each, value in bounds.items()
-        if (side := each.removeprefix("fail_")) != each
-    }
-    return {**limits, name: {**failing, **{k: v for k, v in bounds.items() if k.startswith("warn_")}}}
+    return [counted, judge(figures, rest, meanings), correlated]
 
 
 def _by_scatter(figures: Mapping[str, float], name: str, bounds: Mapping[str, float]) -> Verdict:
