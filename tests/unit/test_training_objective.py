@@ -2,19 +2,13 @@
 
 import pytest
 import torch
+from training_runs import tiny
 
-from regflow.methods.refine.weights import Description, build_network
+from regflow.methods.refine.weights import build_network
+from regflow.training.loop import describe
 from regflow.training.objective import velocity_of
 
-DESCRIPTION = Description(
-    ndim=2,
-    channels=(4, 4, 4, 4),
-    unet_out_channels=4,
-    final_channels=(4,),
-    spacing=1.0,
-    intensity={"method": "percentile", "low": 1.0, "high": 99.0},
-    half_resolution=False,
-)
+DESCRIPTION = describe(tiny(fold=1))
 
 
 @pytest.fixture(scope="module")
