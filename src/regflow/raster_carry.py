@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+from numpy.typing import NDArray
 
 from regflow.core.errors import InputError
 from regflow.core.grid import Grid
@@ -179,6 +180,7 @@ def carry_points(
         if crs is None:
             raise InputError(f"{source}: has a CRS, but {correction.path} works in pixels; give pixels")
         xy = _changed(_wkt(table.crs), crs, correction.grid).apply(xy)
+    xy = xy + _turns(crs, xy[:, 0], correction.grid)
     forward = correction.transform
     push = forward if inverse else inverted(forward, spacing_of(correction.grid))
     moved = push.apply(xy)
@@ -213,23 +215,39 @@ def _refuse_misplaced(onto: RasterHeader, header: RasterHeader) -> None:
 
 def _in_the_corrections_world(correction: Correction, target: Grid, name: str) -> Grid:
     """Return a grid that covers the target in the coordinates in which the transform works."""
-    from regflow.core.reprojection import north_up_grid
+    from regflow.core.reprojection import near_longitude, north_up_grid
 
     crs = correction.grid.crs
     if same_crs(crs, target.crs):
-        return replace(target, crs=crs)
+        return near_longitude(replace(target, crs=crs), float(correction.grid.center[0]))
     change = Composite((_changed(crs, target.crs, target),))
     return north_up_grid(name, target, change, crs)
 
 
-def _changed(source: str | None, target: str | None, grid: Grid) -> Transform:
-    """Return the change of CRS to that of a grid; the identity where both are the same."""
+def _changed(source: str | None, target: str | None, grid: Grid, longitude: float | None = None) -> Transform:
+    """Return the change of CRS to that of a grid; whole turns or the identity where both are the same.
+
+    Args:
+        source: CRS of the points.
+        target: CRS of the grid.
+        grid: about which the result lies.
+        longitude: about which the points lie; None for that of the grid.
+    """
     from regflow.core.reprojection import reprojection
     from regflow.core.transform import Affine
 
     if source is None or target is None or same_crs(source, target):
-        return Affine.identity(2)
+        places = grid.center[:1] if longitude is None else np.array([longitude])
+        return Affine.from_parts(np.eye(2), _turns(target, places, grid)[0])
     return reprojection(source, target, grid)
+
+
+def _turns(crs: str | None, longitudes: NDArray[np.float64], grid: Grid) -> Points:
+    """Return what to add to points, ``(N, 2)``, so that their longitudes are counted as a grid's are."""
+    from regflow.core.reprojection import turn_degrees
+
+    turns = turn_degrees(crs, longitudes, float(grid.center[0]))
+    return np.stack([turns, np.zeros_like(turns)], axis=1)
 
 
 def _wkt(crs: str) -> str:
@@ -257,11 +275,13 @@ def _measured(correction: Correction, inverse: Transform, target: Grid) -> dict[
 @contextmanager
 def _folder(correction: Correction, transform: Transform, target: Grid) -> Iterator[Path]:
     """Give the folder from which the workers read the whole way from the target's world on."""
-    same = same_crs(correction.grid.crs, target.crs)
+    crs, longitude = correction.grid.crs, float(target.center[0])
+    turned = _turns(target.crs, target.center[:1], correction.grid).any()
+    same = same_crs(crs, target.crs) and not turned
     if same and transform is correction.transform and correction.folder is not None:
         yield correction.folder
         return
     with TemporaryDirectory(prefix="regflow-") as name:
-        change = _changed(target.crs, correction.grid.crs, correction.grid)
+        change = _changed(target.crs, crs, correction.grid, longitude)
         write_parts(name, compose(change, transform), target)
         yield Path(name)

@@ -77,6 +77,19 @@ class Scene:
 
 
 @dataclass(frozen=True)
+class StatedSamples:
+    """What a catalog states about the samples of a raster, for files that declare nothing.
+
+    Attributes:
+        nodata: see :data:`~regflow.core.io.rasters.Nodata`.
+        scaling: scale and offset of each band.
+    """
+
+    nodata: Nodata = "file"
+    scaling: tuple[tuple[float, float], ...] = ()
+
+
+@dataclass(frozen=True)
 class Reference:
     """A fixed scene.
 
@@ -108,6 +121,7 @@ class RasterSample:
         fixed: where it goes.
         companions: other rasters of the same acquisition that follow its transform, by name.
         classes: the same for rasters of classes, which are never blended.
+        stated: what a catalog states about their samples, by ``companions.NAME`` and ``classes.NAME``.
         group: any word, for comparisons in the report.
         truth: a known correction from fixed to moving points, as ``displacement.tif``.
     """
@@ -117,6 +131,7 @@ class RasterSample:
     fixed: Reference
     companions: dict[str, str] = field(default_factory=dict)
     classes: dict[str, str] = field(default_factory=dict)
+    stated: dict[str, StatedSamples] = field(default_factory=dict)
     group: str | None = None
     truth: str | None = None
 

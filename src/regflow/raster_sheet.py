@@ -59,7 +59,9 @@ class RasterSheet:
     def _sample(self, line: int, row: dict[str, str]) -> RasterSample | None:
         before = len(self.table.problems)
         fixed = self._fixed(line, row)
-        others = {part: self._companions(line, row.get(part, "")) for part in ("companions", "classes")}
+        companions, classes = (
+            self._companions(line, row.get(part, "")) for part in ("companions", "classes")
+        )
         scene = self._scene(line, row)
         if fixed is None or scene is None or "sample" not in row or len(self.table.problems) > before:
             return None
@@ -69,7 +71,8 @@ class RasterSheet:
             fixed=fixed,
             group=row.get("group"),
             truth=self._path(line, row.get("truth")),
-            **others,
+            companions=companions,
+            classes=classes,
         )
 
     def _scene(self, line: int, row: Mapping[str, str]) -> Scene | None:

@@ -17,6 +17,7 @@ from regflow.raster_samples import (
     RasterSample,
     Reference,
     Scene,
+    StatedSamples,
     as_bands,
     as_quality,
     reference,
@@ -152,29 +153,37 @@ def _sample(
     name = _name(title)
     if name.casefold() in RESERVED:
         raise InputError(f"{path}: item '{title}' has a name of the cohort's own files; rename it")
-    companions, classes = (
-        {_name(key): _href(_asset(item, key, path), path) for key in settings[part]}
-        for part in ("companions", "classes")
-    )
+    files: dict[str, dict[str, str]] = {"companions": {}, "classes": {}}
+    stated: dict[str, StatedSamples] = {}
+    for part, found in files.items():
+        for key in settings[part]:
+            asset = _asset(item, key, path)
+            found[_name(key)] = _href(asset, path)
+            stated[f"{part}.{_name(key)}"] = _stated(asset, f"{path}: item '{item.id}': asset '{key}'")
     scene = _scene(item, path, settings)
-    return RasterSample(sample=name, scene=scene, fixed=fixed, companions=companions, classes=classes)
+    companions, classes = files["companions"], files["classes"]
+    return RasterSample(name, scene, fixed, companions=companions, classes=classes, stated=stated)
 
 
 def _scene(item: "Item", path: Path, settings: Mapping[str, Any]) -> Scene:
     asset = _asset(item, settings["asset"], path)
     mask = settings["mask_asset"]
     sensor = item.properties.get("platform") or item.properties.get("constellation")
-    place = f"{path}: item '{item.id}'"
+    stated = _stated(asset, f"{path}: item '{item.id}'")
     return Scene(
         _href(asset, path),
         bands=as_bands(settings["bands"]),
-        nodata=_nodata(asset, place),
+        nodata=stated.nodata,
         mask=None if mask is None else _href(_asset(item, mask, path), path),
         quality=as_quality(settings["mask_values"]),
         date=_date(item),
         sensor=None if sensor is None else str(sensor),
-        scaling=_scaling(asset, place),
+        scaling=stated.scaling,
     )
+
+
+def _stated(asset: "Asset", place: str) -> StatedSamples:
+    return StatedSamples(_nodata(asset, place), _scaling(asset, place))
 
 
 def _asset(item: "Item", key: str, path: Path) -> "Asset":

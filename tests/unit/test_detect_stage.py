@@ -339,6 +339,26 @@ def test_scenes_that_do_not_fit_are_refused(scenes, tmp_path):
     assert (tile.before == tile.after).all()
 
 
+def test_dates_may_count_longitudes_from_0_to_360(tmp_path):
+    degrees = TRANSFORM.scale(1e-4, -1e-4)
+    scenes = [
+        DatedScene(
+            str(
+                write(
+                    tmp_path / f"{n}.tif",
+                    sentinel(),
+                    transform=TRANSFORM.translation(west, 10) @ degrees,
+                    crs="EPSG:4326",
+                )
+            ),
+            str(n),
+        )
+        for n, west in enumerate((190, -170))
+    ]
+    tile = open_pair(*scenes, None, 0).read(slice(0, 9), slice(0, 9))
+    assert np.array_equal(tile.before, tile.after)
+
+
 def test_bands_are_paired_by_name_in_whatever_order_the_files_have_them(tmp_path, caplog):
     names = ["blue", "green", "red", "nir"]
     files = {

@@ -19,12 +19,12 @@ from regflow.core.errors import InputError
 from regflow.core.gate import Verdict
 from regflow.core.grid import Grid
 from regflow.core.io.raster_transforms import write_raster_transform
-from regflow.core.io.rasters import Band, read_raster_header
+from regflow.core.io.rasters import Band, geotransform, read_raster_header
 from regflow.core.io.stac_items import footprint, stac_item
 from regflow.core.scene import open_scene
 from regflow.core.transform import Affine, DisplacementField, Transform, compose
 from regflow.core.warp import PixelMap
-from regflow.raster_samples import Quality, RasterSample, Reference, Scene
+from regflow.raster_samples import Quality, RasterSample, Reference, Scene, StatedSamples
 from regflow.stages.outcome import conclude, done
 from regflow.stages.rasters.apply import apply
 from regflow.stages.rasters.ingest import ingest
@@ -219,6 +219,8 @@ def test_infinite_values_are_no_measurements(tmp_path):
         (["int64"], [2**63 - 1], 2**63 - 1),
         (["uint8"], [None], None),
         (["uint16"], [0], 0),
+        (["uint8", "uint8"], [255, 0], None),
+        (["uint8", "uint8"], [0, None], None),
     ],
 )
 def test_the_product_declares_what_all_bands_can_mean(dtype, declared, expected):
@@ -228,6 +230,35 @@ def test_the_product_declares_what_all_bands_can_mean(dtype, declared, expected)
     )
     found = product_nodata(Source("a.tif"), bands, np.result_type(*dtype), None)
     assert found == expected or (expected == "nan" and math.isnan(found))
+
+
+def test_whole_numbers_of_bands_with_other_nodata_are_all_kept(tmp_path):
+    """A mosaic's bands may declare 255 and 0, and each may measure what the other declares."""
+    values = np.full((2, *MOVED.shape), 7, np.uint8)
+    values[0, 100:120, 100:120], values[0, 140:160, 100:120] = 255, 0
+    values[1, 180:200, 100:120], values[1, 140:160, 200:220] = 0, 255
+    write_raster(tmp_path / "a.tif", values, grid=MOVED)
+    columns, rows = MOVED.size
+    place = ", ".join(str(part) for part in geotransform(MOVED).to_gdal())
+    bands = [
+        f'<VRTRasterBand dataType="Byte" band="{band}"><NoDataValue>{nodata}</NoDataValue><SimpleSource>'
+        f'<SourceFilename relativeToVRT="1">a.tif</SourceFilename><SourceBand>{band}</SourceBand>'
+        "</SimpleSource></VRTRasterBand>"
+        for band, nodata in ((1, 255), (2, 0))
+    ]
+    text = f'<VRTDataset rasterXSize="{columns}" rasterYSize="{rows}"><SRS>EPSG:32633</SRS>'
+    text += f"<GeoTransform>{place}</GeoTransform>{''.join(bands)}</VRTDataset>"
+    (tmp_path / "a.vrt").write_text(text)
+    still = Affine.from_parts(np.eye(2), [0.0, 0.0], GRID.center)
+    path = warped(tmp_path, Source(str(tmp_path / "a.vrt")), still, resampling="nearest")
+    with rasterio.open(path) as dataset:
+        found, mask = dataset.read(), dataset.dataset_mask() > 0
+    here = tuple(slice(int(first), int(first) + n) for first, n in zip((6, 8), GRID.shape, strict=True))
+    expected = values[(slice(None), *here)]
+    missing = (expected[0] == 255) | (expected[1] == 0)
+    assert missing.sum() == 2 * 400
+    assert np.array_equal(mask, ~missing)
+    assert np.array_equal(found[:, mask], expected[:, mask])
 
 
 @pytest.mark.parametrize(("asked", "dtype"), [(math.nan, "uint16"), (-9999, "uint16"), (0.5, "int8")])
@@ -329,7 +360,9 @@ def cohort(tmp_path_factory):
     clouds = write_raster(folder / "clouds.tif", classes, grid=read_raster_header(b08).grid)
     fixed = Reference("fixed", Scene(b04))
     scene = Scene(b08, mask=clouds, quality=Quality((5,)), date="2017-02-16T10:21:01", sensor="Sentinel-2")
-    sample = RasterSample("a", scene, fixed, companions={"swir": b11}, classes={"again": clouds})
+    stated = {"classes.again": StatedSamples(77), "companions.swir": StatedSamples(scaling=((1e-4, -0.1),))}
+    files = {"companions": {"swir": b11}, "classes": {"again": clouds}}
+    sample = RasterSample("a", scene, fixed, **files, stated=stated)
     settings = load_config({"kind": "rasters", "samples": "a.tsv"})["preprocess"]
     ingest(folder / "fixed.json", subject=fixed)
     ingest(folder / "a.json", subject=sample)
@@ -370,6 +403,10 @@ def test_the_stage_writes_every_product(cohort, tmp_path):
             assert dataset.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
             assert dataset.tags()["REGFLOW_SAMPLE"] == "a"
             sizes[step["name"]] = dataset.shape
+            if step["name"] == "classes/again":
+                assert dataset.nodata == 77
+            if step["name"] == "companions/swir":
+                assert (dataset.scales, dataset.offsets) == ((1e-4,), (-0.1,))
         assert step["valid_percent"] > 90
     assert sizes == {
         "warped": (768, 1536),

@@ -21,6 +21,7 @@ from regflow.core.io.vectors import write_points, write_polygons
 from regflow.core.reprojection import reprojection
 from regflow.core.transform import Affine, DisplacementField, Homography, compose, inverse_error
 
+WGS84 = CRS.from_epsg(4326).to_wkt()
 PLACE = np.array([[10.0, 0, 330005], [0, -10, 5822035], [0, 0, 1]])
 FIXED = Grid((200, 240), PLACE, UTM33)
 MOVING = Grid((210, 250), PLACE @ np.array([[1, 0, -4], [0, 1, -5], [0, 0, 1.0]]), UTM33)
@@ -111,6 +112,38 @@ def test_the_inverse_takes_an_image_to_the_moving_scene_and_tells_its_error(scen
     assert f"{worst:.3g} at most" in told
 
 
+@pytest.mark.parametrize(("inverse", "turns"), [(False, -360.0), (False, 360.0), (True, 360.0)])
+def test_longitudes_may_be_counted_from_0_to_360(tmp_path, inverse, turns):
+    """Whichever way the transform's scene, the reference and the points count, the result is one."""
+    west = 190.0 if turns < 0 else -170.0
+    degrees = Grid((200, 240), [[1e-4, 0, west], [0, -1e-4, 10], [0, 0, 1]], WGS84)
+    other = Grid(degrees.shape, [[1e-4, 0, west + turns], [0, -1e-4, 10], [0, 0, 1]], WGS84)
+    (tmp_path / "aligned").mkdir()
+    write_raster_transform(tmp_path / "aligned", bent(degrees), degrees)
+    values = ground(degrees, places(degrees)).reshape(degrees.shape)
+    for name, grid in (("here", degrees), ("there", other)):
+        write_raster(tmp_path / f"{name}.tif", values, grid=grid)
+        x, y = grid.to_world([[100.0, 90.0]])[0]
+        (tmp_path / f"{name}.csv").write_text(f"x,y\n{float(x)!r},{float(y)!r}\n")
+    way = ["--inverse"] if inverse else []
+    found, points = {}, {}
+    for source, reference in (("here", "here"), ("there", "here"), ("here", "there")):
+        out = tmp_path / f"{source}_{reference}.tif"
+        options = (*way, "-r", tmp_path / f"{reference}.tif", "-o", out)
+        done(tmp_path / "aligned", tmp_path / f"{source}.tif", *options)
+        with rasterio.open(out) as product:
+            found[source, reference] = product.read(1)
+            assert product.bounds.left == rasterio.open(tmp_path / f"{reference}.tif").bounds.left
+        points[source] = tmp_path / f"{source}_out.csv"
+        done(tmp_path / "aligned", tmp_path / f"{source}.csv", *way, "--points", "-o", points[source])
+    assert np.isfinite(found["here", "here"]).mean() > 0.9
+    for pair in (("there", "here"), ("here", "there")):
+        assert found[pair] == pytest.approx(found["here", "here"], abs=0.01, nan_ok=True)
+    ends = [np.loadtxt(path, delimiter=",", skiprows=1) for path in points.values()]
+    assert ends[0] == pytest.approx(ends[1], abs=1e-9)
+    assert ends[0][0] == pytest.approx(west + 0.01, abs=0.01)
+
+
 def test_a_value_that_is_no_measurement_can_be_named(scenes, tmp_path):
     """As for ``regflow register``: a number, or none to take what is declared for a measurement."""
     with rasterio.open(scenes / "moving.tif") as moving:
@@ -172,7 +205,7 @@ def landmarks() -> tuple[np.ndarray, np.ndarray]:
 def test_points_of_a_table_follow_the_image(scenes, tmp_path, transform):
     """A point of the moving scene goes to where the warped scene shows what it marks."""
     fixed, moving = landmarks()
-    text = "".join(f"{k},{x!r},{y!r},well\n" for k, (x, y) in enumerate(moving.tolist()))
+    text = "".join(f"{k},{float(x)!r},{float(y)!r},well\n" for k, (x, y) in enumerate(moving.tolist()))
     (tmp_path / "moving.csv").write_text("id,X,y,kind\n" + text)
     done(scenes / transform, tmp_path / "moving.csv", "--points", "-o", tmp_path / "out.csv")
     lines = (tmp_path / "out.csv").read_text().splitlines()

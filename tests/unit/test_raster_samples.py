@@ -10,7 +10,7 @@ import pytest
 from regflow.config import load_config
 from regflow.core.errors import InputError
 from regflow.core.io.raster_names import local_file
-from regflow.raster_samples import Quality, as_nodata, as_quality
+from regflow.raster_samples import Quality, StatedSamples, as_nodata, as_quality
 from regflow.realdata import locate
 from regflow.samples import described, fixed_images, read_cohort
 from regflow.schemas import samples_schema
@@ -345,6 +345,18 @@ def test_scale_and_offset_of_an_item_are_those_of_its_scene(collection, fields, 
         items[0].assets["red"].extra_fields = fields
 
     assert collection(change)[-1].scene.scaling == expected
+
+
+def test_companions_and_classes_are_read_as_their_own_assets_state(collection):
+    def change(items):
+        items[0].assets["scl"].extra_fields = {"raster:bands": [{"nodata": 99}]}
+        thermal = {"raster:bands": [{"nodata": -1, "scale": 0.01, "offset": 273}]}
+        for item in items:
+            item.add_asset("tir", pystac.Asset("https://x.org/TIR.tif", extra_fields=thermal))
+
+    stated = collection(change, companions=["tir"], classes=["scl"])[-1].stated
+    assert stated["companions.tir"] == StatedSamples(-1, ((0.01, 273),))
+    assert stated["classes.scl"] == StatedSamples(99, ((1, 0),))
 
 
 @pytest.mark.parametrize(

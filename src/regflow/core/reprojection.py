@@ -195,13 +195,42 @@ def source_of(
     change: tuple[Transform, ...] = ()
     if crs is not None and header.crs is not None and not same_crs(crs, header.crs):
         change = (reprojection(crs, header.crs, header.grid, longitude),)
-    elif header.grid is None and crs is not None and _turns(crs, longitude, 0.0):
+    elif header.grid is None and longitude is not None and turn_degrees(crs, longitude, 0.0):
         # The models of sensors count from -180 to 180.
+        assert crs is not None
         change = (Reprojection(crs, crs, longitude=0.0, back_longitude=longitude),)
     if header.grid is None:
         return header.pixel_grid, (*change, SensorModel(header.path, height, dem))
-    turns = 0 if change else _turns(crs, longitude, float(header.grid.center[0]))
-    return (_turned(header.grid, turns) if turns else header.grid), change
+    return (header.grid if change or longitude is None else near_longitude(header.grid, longitude)), change
+
+
+def near_longitude(grid: Grid, longitude: float) -> Grid:
+    """Return a grid with its longitudes counted as others are; as it is where its CRS is not geographic.
+
+    Args:
+        grid: some count from 0 to 360, some from -180 to 180.
+        longitude: about which the others lie.
+    """
+    turn = float(turn_degrees(grid.crs, grid.center[0], longitude))
+    if not turn:
+        return grid
+    affine = grid.affine.copy()
+    affine[0, 2] += turn
+    return Grid(grid.shape, affine, grid.crs)
+
+
+def turn_degrees(crs: str | None, longitudes: ArrayLike, about: float) -> NDArray[np.float64]:
+    """Return the whole turns, in degrees, by which longitudes come to lie about another one.
+
+    Args:
+        crs: of both, WKT; where it is not geographic, or None, the turns are 0.
+        longitudes: some count from 0 to 360, some from -180 to 180.
+        about: what they shall lie near; within 180 degrees of it they are not turned.
+    """
+    away = about - np.asarray(longitudes, dtype=np.float64)
+    if crs is None or not (np.abs(away) > 180).any() or not is_geographic(crs):
+        return np.zeros(away.shape)
+    return np.asarray(360.0 * np.round(away / 360))
 
 
 def reprojection(
@@ -218,27 +247,17 @@ def reprojection(
     Raises:
         InputError: no transformation is known.
     """
-    from pyproj import CRS
-
     _transformer(source, target)
-    about = float(grid.center[0]) if grid is not None and CRS.from_wkt(target).is_geographic else None
-    back = longitude if longitude is not None and CRS.from_wkt(source).is_geographic else None
+    about = float(grid.center[0]) if grid is not None and is_geographic(target) else None
+    back = longitude if longitude is not None and is_geographic(source) else None
     return Reprojection(source, target, about, back)
 
 
-def _turns(crs: str | None, longitude: float | None, other: float) -> int:
-    """Return how many times round the globe a longitude is counted from another one."""
+def is_geographic(crs: str) -> bool:
+    """Tell whether a CRS (WKT) counts in longitude and latitude."""
     from pyproj import CRS
 
-    if crs is None or longitude is None or abs(longitude - other) <= 180:
-        return 0
-    return round((longitude - other) / 360) if CRS.from_wkt(crs).is_geographic else 0
-
-
-def _turned(grid: Grid, turns: int) -> Grid:
-    affine = grid.affine.copy()
-    affine[0, 2] += 360.0 * turns
-    return Grid(grid.shape, affine, grid.crs)
+    return bool(CRS.from_wkt(crs).is_geographic)
 
 
 def north_up_grid(

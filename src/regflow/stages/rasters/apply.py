@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regflow.core.gate import Verdict
+from regflow.raster_samples import StatedSamples
 from regflow.stages.outcome import Outcome, conclude, done, timed
-from regflow.stages.rasters.ingest import scene_of
+from regflow.stages.rasters.ingest import scene_of, stated_of
 from regflow.stages.rasters.warping import Source, warp_raster
 
 if TYPE_CHECKING:
@@ -77,11 +78,12 @@ def apply(
 def sources(manifest: Mapping[str, Any], moving: "SceneView") -> dict[str, Source]:
     """Return what is to be warped of a moving scene, by the products' names."""
     paths = manifest["paths"]
-    scaling = scene_of(manifest).scaling
+    scaling, stated = scene_of(manifest).scaling, stated_of(manifest)
     found = {"warped": Source(paths["image"], nodata=moving.nodata, scaling=scaling)}
     if "mask" in paths:
         found["mask"] = Source(paths["mask"], classes=True)
     for group in ("companions", "classes"):
         for name, path in paths.get(group, {}).items():
-            found[f"{group}/{name}"] = Source(path, classes=group == "classes")
+            said = stated.get(f"{group}.{name}", StatedSamples())
+            found[f"{group}/{name}"] = Source(path, group == "classes", said.nodata, said.scaling)
     return found

@@ -13,6 +13,7 @@ from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.io.rasters import Nodata, RasterHeader, read_raster_header, same_crs
 from regflow.core.io.sample_values import with_scaling
+from regflow.core.reprojection import near_longitude
 from regflow.core.scene import decimate, open_view, scene_view
 from regflow.core.units import meters_per_pixel
 from regflow.methods.detect.scene_pair import ScenePair
@@ -140,7 +141,8 @@ def _on_the_same_pixels(
         InputError: the grids differ by more than whole pixels of the finer in one of the coarser.
     """
     if same_crs(first.grid.crs, second.grid.crs):
-        second = replace(second, grid=replace(second.grid, crs=first.grid.crs))
+        grid = near_longitude(replace(second.grid, crs=first.grid.crs), float(first.grid.center[0]))
+        second = replace(second, grid=grid)
     spacing = max(float(image.grid.spacing.min()) for image in (first, second))
     first, second = (decimate(image, spacing) for image in (first, second))
     if not first.grid.matches(second.grid):

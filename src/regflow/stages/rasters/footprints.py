@@ -64,7 +64,7 @@ def _judged(fixed: RasterHeader, moving: RasterHeader, outline: Points) -> tuple
 
 def _outline_in(fixed: RasterHeader, moving: RasterHeader) -> Points:
     """Return the moving scene's outline in pixels of the fixed one, ``(N, 2)``."""
-    from regflow.core.reprojection import Reprojection
+    from regflow.core.reprojection import Reprojection, is_geographic, turn_degrees
 
     points = _ground(moving, _border(moving.shape))
     if fixed.crs is None or moving.crs is None:
@@ -74,11 +74,10 @@ def _outline_in(fixed: RasterHeader, moving: RasterHeader) -> Points:
         for header in (fixed, moving)
     )
     if not same_crs(fixed.crs, moving.crs):
-        longitude = float(middle[0]) if _is_geographic(fixed.crs) else None
+        longitude = float(middle[0]) if is_geographic(fixed.crs) else None
         points = Reprojection(moving.crs, fixed.crs, longitude).apply(points)
-    elif _is_geographic(fixed.crs) and np.isfinite(other[0] - middle[0]):
-        # One may count its longitudes from 0 to 360, the other from -180 to 180.
-        points[:, 0] += 360.0 * round(float(middle[0] - other[0]) / 360)
+    elif np.isfinite(other[0] - middle[0]):
+        points[:, 0] += turn_degrees(fixed.crs, other[0], float(middle[0]))
     return _to_pixels(fixed, points)
 
 
@@ -97,12 +96,6 @@ def _to_pixels(header: RasterHeader, points: Points) -> Points:
     from regflow.core.reprojection import SensorModel
 
     return SensorModel(header.path).apply(points)
-
-
-def _is_geographic(crs: str) -> bool:
-    from rasterio.crs import CRS
-
-    return bool(CRS.from_wkt(crs).is_geographic)
 
 
 def _border(shape: tuple[int, int]) -> Points:

@@ -14,7 +14,7 @@ from regflow.core.io.raster_names import local_file
 from regflow.core.io.rasters import RasterHeader, read_raster_header, read_window
 from regflow.core.io.sample_values import refuse_complex
 from regflow.core.scene import open_view, read_block
-from regflow.raster_samples import Quality, RasterSample, Reference, Scene
+from regflow.raster_samples import Quality, RasterSample, Reference, Scene, StatedSamples
 from regflow.stages.findings import Progress, problems_of, read_done, told
 from regflow.stages.rasters.footprints import misplacement
 from regflow.stages.rasters.views import working_view
@@ -90,6 +90,14 @@ def scene_of(manifest: Mapping[str, Any]) -> Scene:
     quality = Quality(*(tuple(content["quality"][name]) for name in ("values", "bits")))
     scaling = tuple((scale, offset) for scale, offset in content["scaling"])
     return Scene(**{**content, "bands": tuple(content["bands"]), "quality": quality, "scaling": scaling})
+
+
+def stated_of(manifest: Mapping[str, Any]) -> dict[str, StatedSamples]:
+    """Return what a catalog states about the samples of companions and classes, by their parts."""
+    return {
+        part: StatedSamples(content["nodata"], tuple((scale, offset) for scale, offset in content["scaling"]))
+        for part, content in manifest["stated"].items()
+    }
 
 
 def check(config: Mapping[str, Any], *, threads: int = 1, progress: Progress | None = None) -> list[str]:
@@ -299,6 +307,7 @@ def _manifest(subject: Subject, found: Findings) -> dict[str, Any]:
         "problems": found.problems,
         "warnings": found.warnings,
         "scene": asdict(subject.scene),
+        "stated": {part: asdict(stated) for part, stated in _stated(subject).items()},
         "group": subject.group if isinstance(subject, RasterSample) else None,
         "date": subject.scene.date,
         "sensor": subject.scene.sensor,
@@ -312,6 +321,10 @@ def _manifest(subject: Subject, found: Findings) -> dict[str, Any]:
         "sha256": _nested(found.sums),
         "stamps": found.stamps,
     }
+
+
+def _stated(subject: Subject) -> Mapping[str, StatedSamples]:
+    return subject.stated if isinstance(subject, RasterSample) else {}
 
 
 def _nested(parts: Mapping[str, str]) -> dict[str, Any]:

@@ -101,7 +101,8 @@ def warp_raster(
         tags: to add to those of the file.
 
     Returns:
-        Figures: ``megapixels`` (of all bands), ``valid_percent`` (of the first band).
+        Figures: ``megapixels`` (of all bands), ``valid_percent`` (of the first band, or of all where
+        a mask tells).
 
     Raises:
         InputError: the file cannot be read, or holds complex numbers.
@@ -290,9 +291,10 @@ def product_nodata(
         return refuse_unheld(source.path, source.nodata, [dtype.name], "give a value of their type, or none")
     declared = {band.nodata for band in bands}
     if source.nodata == "file" and declared != {None}:
-        if floats and len(declared) > 1:
-            return float("nan")
-        return next(band.nodata for band in bands if band.nodata is not None)
+        # One value for all bands: another band's measurements may have that of the first.
+        if len(declared) > 1:
+            return float("nan") if floats else None
+        return bands[0].nodata
     if wanted is not None:
         return refuse_unheld(source.path, wanted, [dtype.name], "choose another in 'apply'")
     return float("nan") if floats else None
@@ -325,7 +327,7 @@ def _mapped(job: _Job) -> "PixelMap":
 
 
 def _warp(job: _Job, window: tuple[slice, slice]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Compute a window of all bands; also return which pixels of the first are valid."""
+    """Compute a window of all bands; also return which pixels are valid."""
     result = np.empty(
         (len(job.bands), *(part.stop - part.start for part in window)), dtype=np.dtype(job.dtype)
     )
@@ -335,7 +337,9 @@ def _warp(job: _Job, window: tuple[slice, slice]) -> tuple[NDArray[Any], NDArray
         if numbers and numbers[0] is not None:
             values, valid = _warp_bands(job, window, numbers, resampling)
             result[[job.bands.index(number) for number in numbers]] = values
-            known = valid[0] if known is None else known
+            if known is None:
+                # A file has one mask for all of its bands.
+                known = np.asarray(valid.all(axis=0) if job.declared is None else valid[0])
     assert known is not None
     return result, known
 
