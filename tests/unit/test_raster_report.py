@@ -232,6 +232,7 @@ def test_cohort_page_shows_the_figures_of_scenes(cohort):
         {"sample": name, "state": "done", "status": "pass", "reason": "fine", "outliers": "", **quality}
         for name in ("july", "august")
     ]
+    rows[1] |= {"reason": "s3://host/a.tif?sig=SECRET was slow", "group": "s3://me:SECRET@host/b"}
     tables = {"samples": cohort.root / "samples.tsv"}
     write_table(tables["samples"], rows, ("sample",))
     pages = {name: cohort.root / f"report/{name}.html" for name in ("july", "august")}
@@ -247,6 +248,10 @@ def test_cohort_page_shows_the_figures_of_scenes(cohort):
     for words in ("RMSE", "CE90", "Initial", "Of 2 samples, 2 passed."):
         assert words in page.text, words
     assert "Dice" not in page.text
+    assert "s3://host/a.tif was slow" in page.text
+    for written in ("report/index.html", "samples.tsv", "samples.parquet"):
+        assert b"SECRET" not in (cohort.root / written).read_bytes(), written
+        assert b"s3://host/" in (cohort.root / written).read_bytes(), written
 
 
 @pytest.mark.parametrize(

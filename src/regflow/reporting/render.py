@@ -4,6 +4,7 @@ from functools import cache
 from typing import Any
 
 from regflow import __version__
+from regflow.core.addresses import redacted
 
 WORDS = {
     "pass": "Passed",
@@ -26,6 +27,11 @@ def render(template: str, *, script: str | None = None, **context: Any) -> str:
     return page
 
 
+def _without_secrets(value: Any) -> Any:
+    # Styles, scripts and finished parts are Markup.
+    return redacted(value) if type(value) is str else value
+
+
 @cache
 def _environment() -> Any:
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -37,6 +43,7 @@ def _environment() -> Any:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_without_secrets,
     )
     environment.filters["raw"] = Markup
     return environment

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from regflow.core.addresses import redacted
 from regflow.core.files import read_json, whole
 from regflow.metrics.catalog import STAGES, VOLUMES, Catalog
 from regflow.metrics.outliers import robust_scores
@@ -90,6 +91,7 @@ def write_table(path: str | Path, rows: Sequence[Row], columns: Iterable[str]) -
     import pyarrow.parquet as pq
 
     names = list(dict.fromkeys([*columns, *(name for row in rows for name in row)]))
+    rows = [{name: _without_secrets(value) for name, value in row.items()} for row in rows]
     with whole(Path(path).with_suffix(".tsv")) as part, part.open("w", encoding="utf-8") as stream:
         stream.write("\t".join(names) + "\n")
         for row in rows:
@@ -143,6 +145,10 @@ def _label_row(sample: str, record: Mapping[str, Any]) -> Row:
 
 def _number(value: Any) -> float:
     return float("nan") if value is None else float(value)
+
+
+def _without_secrets(value: Any) -> Any:
+    return redacted(value) if isinstance(value, str) else value
 
 
 def _cell(value: Any) -> str:
