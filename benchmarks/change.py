@@ -20,7 +20,8 @@ from benchmarks.common import OUT, arguments, print_table, save, timed_process
 from regflow.change import detect_series
 from regflow.core.files import read_json, whole
 from regflow.core.grid import Grid
-from regflow.core.io.rasters import gdal, geotransform
+from regflow.core.io.open_rasters import gdal
+from regflow.core.io.rasters import geotransform
 from regflow.core.scene import load, open_scene
 from regflow.methods.detect.ir_mad import ir_mad
 from regflow.methods.detect.model import statistic

@@ -11,7 +11,8 @@ from benchmarks.common import OUT
 from regflow import realdata
 from regflow.core.files import whole_directory
 from regflow.core.grid import Grid
-from regflow.core.io.rasters import gdal, geotransform, read_raster_header, read_window
+from regflow.core.io.open_rasters import gdal
+from regflow.core.io.rasters import geotransform, read_raster_header, read_window
 from regflow.synthetic_scenes import Waves, random_waves
 
 LARGEST_PX = 5.0

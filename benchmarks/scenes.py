@@ -19,8 +19,9 @@ from benchmarks.common import OUT, arguments, print_table, save, timed_process
 from regflow import realdata
 from regflow.core.files import whole, whole_directory
 from regflow.core.grid import Grid
+from regflow.core.io.open_rasters import gdal
 from regflow.core.io.raster_transforms import write_raster_transform
-from regflow.core.io.rasters import gdal, geotransform, read_raster_header, read_window
+from regflow.core.io.rasters import geotransform, read_raster_header, read_window
 from regflow.core.transform import Affine, DisplacementField, compose
 
 SIDES = (2_048, 10_980, 40_000)

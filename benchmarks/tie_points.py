@@ -23,7 +23,7 @@ from regflow.core.io.raster_transforms import read_raster_transform
 from regflow.core.io.vectors import read_points
 from regflow.core.scene import open_scene
 from regflow.core.transform import Affine, Transform
-from regflow.methods.refine.tie_points import default_spacing
+from regflow.methods.matching.tie_points import default_spacing
 
 PEERS = ("arosics", "coregix")
 COLUMNS = [

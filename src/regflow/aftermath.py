@@ -63,7 +63,7 @@ def report_what_exists(
 
             of_rasters(page, tables=tables, assessed=assessed, pages=pages, images=images)
         else:
-            from regflow.stages.report import report_cohort as of_volumes
+            from regflow.stages.pages import report_cohort as of_volumes
 
             of_volumes(page, tables=tables, assessed=assessed, pages=pages, images=images)
     return page

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from regflow.core.addresses import public
 from regflow.core.errors import InputError
 from regflow.core.io.text_files import read_text
+from regflow.core.json_schema import Schema
 from regflow.core.names import nearest
 from regflow.samples import WILDCARD_MARKS
-from regflow.schema_parts import Schema
 from regflow.schemas import KINDS, config_schema
 
 if TYPE_CHECKING:

@@ -22,9 +22,10 @@ from regflow import realdata, synthetic
 from regflow.commands.checkout import checkout
 from regflow.core.files import whole, whole_directory
 from regflow.core.image import Image
-from regflow.core.io.landmarks import Landmarks, write_landmarks
+from regflow.core.io.landmarks import write_landmarks
 from regflow.core.io.transforms import write_transform
 from regflow.core.io.volumes import write_volume
+from regflow.core.landmarks import Landmarks
 from regflow.core.resample import coarsen
 from regflow.tissues import segment_tissues
 

@@ -72,7 +72,7 @@ def register_pair(
         RegistrationError: no method gave a usable transform.
     """
     from regflow.core.devices import numba_threads
-    from regflow.reporting.sample import source_fact
+    from regflow.reporting.story import source_fact
     from regflow.stages.ingest import examine
 
     target = writable(Path(output), PRODUCTS)

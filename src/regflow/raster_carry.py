@@ -18,6 +18,7 @@ from regflow.core.errors import InputError
 from regflow.core.grid import Grid
 from regflow.core.inversion import inverse_error_px, inverted
 from regflow.core.io.point_tables import read_point_table, write_point_table
+from regflow.core.io.raster_header import RasterHeader
 from regflow.core.io.raster_transforms import (
     TRANSFORM_FILE,
     read_displacement,
@@ -26,7 +27,8 @@ from regflow.core.io.raster_transforms import (
     sampled,
     write_parts,
 )
-from regflow.core.io.rasters import RasterHeader, read_raster_header, same_crs
+from regflow.core.io.rasters import read_raster_header
+from regflow.core.reprojection import same_crs
 from regflow.core.transform import Composite, Points, Transform, compose
 from regflow.raster_samples import Scene
 from regflow.stages.rasters.footprints import misplacement

@@ -222,7 +222,7 @@ def _assess(
     folder: Path, job: _Job, pair: "ScenePair", refined: "RefinedScene", applying: Future[None]
 ) -> tuple[dict[str, Any], Verdict, dict[str, float]]:
     """Measure while the products are written; then write figures and page."""
-    from regflow.reporting.sample import source_fact
+    from regflow.reporting.story import source_fact
     from regflow.stages.rasters.assess import assess_scene, write_check_points
     from regflow.stages.rasters.report import report_scene
 

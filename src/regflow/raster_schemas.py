@@ -1,17 +1,9 @@
 """The model of a configuration and a sample sheet of scenes (kind ``rasters``)."""
 
+from regflow.core.json_schema import Schema, limits_schema, option, section, table_row
 from regflow.core.names import SAFE
 from regflow.raster_samples import NUMBER, RANGES
-from regflow.schema_parts import (
-    Schema,
-    ladder,
-    limits_schema,
-    named_entries,
-    option,
-    section,
-    table_row,
-    whole_config,
-)
+from regflow.schema_parts import ladder, named_entries, whole_config
 from regflow.schemas import KIND, OUTPUT, REQUIRED_COLUMNS, SAMPLES, SEED, TRAIN
 
 DATE = r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?$"

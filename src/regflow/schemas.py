@@ -4,17 +4,10 @@ Each stage and each table of methods states its own options; this module puts th
 :mod:`regflow.reference` writes what people and other tools read of it.
 """
 
+from regflow.cohort.volumes.columns import _COLUMNS
+from regflow.core.json_schema import Schema, limits_schema, option, section, table_row
 from regflow.core.names import SAFE
-from regflow.schema_parts import (
-    Schema,
-    ladder,
-    limits_schema,
-    named_entries,
-    option,
-    section,
-    table_row,
-    whole_config,
-)
+from regflow.schema_parts import ladder, named_entries, whole_config
 
 KINDS = ("volumes", "rasters")
 REQUIRED_COLUMNS = ("sample", "moving")
@@ -35,25 +28,6 @@ _ATLAS = {
     "labels": "label map on the same grid, for Dice and surface distances",
     "landmarks": "landmarks: CSV (name,x,y,z in LPS mm), .fcsv or .mrk.json",
     "modality": "T1w, T2w, FLAIR, CT, PET ...; for the report",
-}
-
-_COLUMNS = {
-    "sample": "id of the row: letters, digits, '.', '_', '+' and '-'; names the results",
-    "moving": "the moving image: NIfTI, NRRD, MetaImage, MGH, AFNI, DICOM, or example:NAME",
-    "fixed": "an atlas of the configuration by name, or a file; empty: the configuration's 'fixed'",
-    "modality": "T1w, T2w, FLAIR, CT, PET ...; for the report",
-    "moving_mask": "mask on the moving image's grid; not zero, of fractions at least 0.5, where it may steer",
-    "moving_labels": "label map on the moving image's grid; follows the transform",
-    "moving_landmarks": "landmarks of the moving image: CSV (name,x,y,z in LPS mm), .fcsv or .mrk.json",
-    "fixed_mask": "mask on the fixed image's grid; empty: the atlas's",
-    "fixed_labels": "label map on the fixed image's grid; empty: the atlas's",
-    "fixed_landmarks": "landmarks of the fixed image, partners of the moving ones; empty: the atlas's",
-    "companions": "other volumes that follow the same transform: 'flair=path;pet=path'",
-    "volume": "which volume of a 4-D or multi-frame moving file, from 0, or the number or UID of a DICOM "
-    "series",
-    "group": "any word; the report compares groups",
-    "session": "any word; the report shows it",
-    "truth": "a known transform from fixed to moving points, to measure the true error with",
 }
 
 

@@ -17,11 +17,12 @@ from hypothesis import strategies as st
 from raster_files import UTM33, write_raster
 
 from regflow.core.grid import Grid
-from regflow.core.io.landmarks import Landmarks, write_landmarks
+from regflow.core.io.landmarks import write_landmarks
 from regflow.core.io.raster_transforms import write_raster_transform
 from regflow.core.io.transforms import write_transform
 from regflow.core.io.vectors import write_points
 from regflow.core.io.volumes import write_volume
+from regflow.core.landmarks import Landmarks
 from regflow.core.transform import Affine, Composite, DisplacementField
 
 Bytes = st.SearchStrategy[bytes]

@@ -11,9 +11,10 @@ from regflow.core.files import write_json
 from regflow.core.gate import Verdict
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.io.landmarks import Landmarks, write_landmarks
+from regflow.core.io.landmarks import write_landmarks
 from regflow.core.io.transforms import write_transform
 from regflow.core.io.volumes import write_volume
+from regflow.core.landmarks import Landmarks
 from regflow.core.resample import resample_array
 from regflow.core.transform import Composite, DisplacementField
 from regflow.stages.assess import Pair

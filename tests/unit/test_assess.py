@@ -9,9 +9,9 @@ from regflow.core.errors import InputError
 from regflow.core.gate import Verdict
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.io.landmarks import Landmarks
 from regflow.core.io.volumes import read_volume
 from regflow.core.landmark_pairs import pair_landmarks
+from regflow.core.landmarks import Landmarks
 from regflow.core.surroundings import background_level
 from regflow.core.transform import Affine, DisplacementField
 from regflow.metrics.catalog import FIGURES, STAGES

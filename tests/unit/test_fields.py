@@ -6,7 +6,7 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 
 from regflow.core import fields
 from regflow.core.grid import Grid
-from regflow.core.io.transforms import to_sitk
+from regflow.core.itk import to_sitk
 from regflow.core.transform import DisplacementField
 
 DIRECTION = np.array([[0.96, -0.28, 0.0], [0.28, 0.96, 0.0], [0.0, 0.0, -1.0]])

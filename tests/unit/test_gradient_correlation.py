@@ -8,13 +8,7 @@ from regflow import realdata
 from regflow.core.errors import RegistrationError
 from regflow.core.image import Image
 from regflow.core.transform import Affine, Transform
-from regflow.methods.initialize.gradient_correlation import (
-    PIXELS_EACH,
-    SURE,
-    GradientShift,
-    gradient_shift,
-    small,
-)
+from regflow.methods.initialize.gradient_shift import PIXELS_EACH, SURE, GradientShift, gradient_shift, small
 from regflow.methods.initialize.planar import picture
 from regflow.raster_demo import SERIES_REFERENCE, read_band
 from regflow.stages.rasters.initialize import Examiner, align

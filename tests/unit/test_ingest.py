@@ -12,8 +12,9 @@ from regflow.core.errors import InputError
 from regflow.core.files import read_json, sha256
 from regflow.core.grid import Grid
 from regflow.core.io.header import Timing
-from regflow.core.io.landmarks import Landmarks, write_landmarks
+from regflow.core.io.landmarks import write_landmarks
 from regflow.core.io.volumes import write_series, write_volume
+from regflow.core.landmarks import Landmarks
 from regflow.samples import Fixed, Sample, fixed_images, read_samples
 from regflow.stages.findings import problems_of
 from regflow.stages.ingest import Findings, check, examine, ingest, name_of, read_manifest

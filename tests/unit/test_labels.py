@@ -6,7 +6,7 @@ import SimpleITK as sitk
 
 from regflow.core.errors import InputError
 from regflow.core.grid import Grid
-from regflow.core.io.transforms import to_sitk
+from regflow.core.itk import to_sitk
 from regflow.core.labels import has_fractions, members, resample_labels, whole_numbers
 from regflow.core.resample import resample_array, to_sitk_image
 from regflow.core.transform import Affine

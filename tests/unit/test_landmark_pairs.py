@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from regflow.core.errors import InputError
-from regflow.core.io.landmarks import Landmarks
 from regflow.core.landmark_pairs import (
     better_order,
     better_rigid_order,
@@ -17,6 +16,7 @@ from regflow.core.landmark_pairs import (
     rigid_residual,
     unpaired,
 )
+from regflow.core.landmarks import Landmarks
 from regflow.core.plausibility import mirrored
 
 BRAIN = np.array(

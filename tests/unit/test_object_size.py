@@ -8,7 +8,7 @@ import pytest
 from regflow.core.extent import ball_diameter, longest_side, part_of
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.io.landmarks import Landmarks
+from regflow.core.landmarks import Landmarks
 from regflow.core.plausibility import misplaced
 from regflow.core.resample import coarsen
 from regflow.methods.preprocess import MASKS, load

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from regflow.core.grid import Grid
-from regflow.core.io.landmarks import Landmarks
+from regflow.core.landmarks import Landmarks
 from regflow.core.plausibility import (
     apart,
     elsewhere,

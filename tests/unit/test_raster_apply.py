@@ -18,8 +18,9 @@ from regflow.core.chunks import open_workers
 from regflow.core.errors import InputError
 from regflow.core.gate import Verdict
 from regflow.core.grid import Grid
+from regflow.core.io.raster_header import Band
 from regflow.core.io.raster_transforms import write_raster_transform
-from regflow.core.io.rasters import Band, geotransform, read_raster_header
+from regflow.core.io.rasters import geotransform, read_raster_header
 from regflow.core.io.stac_items import footprint, stac_item
 from regflow.core.scene import open_scene
 from regflow.core.transform import Affine, DisplacementField, Transform, compose

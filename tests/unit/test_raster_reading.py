@@ -22,7 +22,7 @@ from regflow.core.io.cog import CogProfile, CogWriter
 from regflow.core.io.raster_names import local_file
 from regflow.core.io.rasters import read_raster_header, read_window
 from regflow.core.io.sample_values import held_nodata, with_scaling
-from regflow.core.reprojection import SensorModel, source_of
+from regflow.core.io.sensor_models import SensorModel, source_of
 from regflow.core.scene import open_scene
 from regflow.raster_samples import RasterSample, Reference, Scene
 from regflow.stages.rasters.ingest import examine

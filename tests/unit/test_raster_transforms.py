@@ -19,7 +19,8 @@ from regflow.core.io.raster_transforms import (
     write_displacement,
     write_raster_transform,
 )
-from regflow.core.reprojection import Reprojection, SensorModel
+from regflow.core.io.sensor_models import SensorModel
+from regflow.core.reprojection import Reprojection
 from regflow.core.transform import Affine, DisplacementField, Homography, compose
 
 GRID = Grid((400, 500), np.array([[10.0, 0, 400005], [0, -10, 5799995], [0, 0, 1]]), UTM33)

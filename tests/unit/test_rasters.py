@@ -16,13 +16,9 @@ from rasterio.transform import Affine
 from regflow import realdata
 from regflow.core.errors import InputError
 from regflow.core.grid import Grid
-from regflow.core.io.rasters import (
-    geotransform,
-    open_raster,
-    read_raster_header,
-    read_window,
-    same_crs,
-)
+from regflow.core.io.open_rasters import open_raster
+from regflow.core.io.rasters import geotransform, read_raster_header, read_window
+from regflow.core.reprojection import same_crs
 
 EVERYTHING = slice(0, 300), slice(0, 400)
 

@@ -9,17 +9,18 @@ from registered import known_pair, write_failure, write_stages
 
 from regflow.core.files import write_json
 from regflow.core.image import Image
-from regflow.core.io.landmarks import Landmarks
 from regflow.core.landmark_pairs import pair_landmarks
+from regflow.core.landmarks import Landmarks
 from regflow.metrics.distances import mask_points
 from regflow.reporting import pictures
 from regflow.reporting.charts import Dot, strips
 from regflow.reporting.cohort import cohort_page
 from regflow.reporting.methods_text import methods_text
-from regflow.reporting.sample import duration, sentence
+from regflow.reporting.story import duration, sentence
 from regflow.stages.assess import assess, assess_pair, deformation
 from regflow.stages.gather import gather
-from regflow.stages.report import report, report_cohort, report_pair
+from regflow.stages.pages import report_cohort
+from regflow.stages.report import report, report_pair
 
 SETTINGS = {"slices": 3}
 VOID = {"meta", "img", "input", "br", "link", "hr"}

@@ -9,7 +9,8 @@ from rasterio.crs import CRS
 from regflow.core.errors import InputError
 from regflow.core.grid import Grid
 from regflow.core.io.rasters import read_raster_header
-from regflow.core.reprojection import Reprojection, SensorModel, north_up_grid, reprojection, source_of
+from regflow.core.io.sensor_models import SensorModel, source_of
+from regflow.core.reprojection import Reprojection, north_up_grid, reprojection
 from regflow.core.transform import Composite
 
 GEOGRAPHIC = CRS.from_epsg(4326).to_wkt()

@@ -5,7 +5,8 @@ from scipy.ndimage import gaussian_filter
 
 from regflow.core.errors import InputError, RegistrationError
 from regflow.core.grid import Grid
-from regflow.core.io.transforms import FIELD_STEPS_PER_SAMPLE, read_transform, to_sitk, write_transform
+from regflow.core.io.transforms import FIELD_STEPS_PER_SAMPLE, read_transform, write_transform
+from regflow.core.itk import to_sitk
 from regflow.core.transform import Affine, Composite, DisplacementField, Transform, compose, inverse_error
 
 DIRECTION = np.array([[0.96, -0.28, 0.0], [0.28, 0.96, 0.0], [0.0, 0.0, -1.0]])

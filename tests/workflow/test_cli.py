@@ -166,7 +166,8 @@ def test_apply_carries_labels_without_inventing_any(registered, volume_file, tmp
 def test_apply_brings_points_along_with_the_image(registered, tmp_path):
     import SimpleITK as sitk
 
-    from regflow.core.io.landmarks import Landmarks, read_landmarks, write_landmarks
+    from regflow.core.io.landmarks import read_landmarks, write_landmarks
+    from regflow.core.landmarks import Landmarks
 
     fixed_points = np.array([[0.0, 20.0, 10.0], [-30.0, 0.0, 20.0], [25.0, 30.0, 0.0]])
     transform = sitk.ReadTransform(str(registered / "transform.h5"))

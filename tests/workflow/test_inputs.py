@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from study import planned
 
-from regflow.core.io.landmarks import Landmarks, write_landmarks
+from regflow.core.io.landmarks import write_landmarks
+from regflow.core.landmarks import Landmarks
 
 
 def plan(study) -> dict[str, int]:

@@ -14,7 +14,8 @@ from affine import Affine
 from rasterio.windows import Window
 from study import ROOT
 
-from regflow.core.io.landmarks import Landmarks, write_landmarks
+from regflow.core.io.landmarks import write_landmarks
+from regflow.core.landmarks import Landmarks
 from regflow.realdata import require
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")

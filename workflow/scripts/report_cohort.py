@@ -3,7 +3,7 @@
 from regflow.core.job import job
 
 with job(snakemake.log[0], snakemake.threads):
-    from regflow.stages.report import report_cohort
+    from regflow.stages.pages import report_cohort
 
     report_cohort(
         snakemake.output[0],

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from regflow.core.errors import InputError
-from regflow.core.io.landmarks import Landmarks
+from regflow.core.landmarks import Landmarks
 
 OTHER_ORDER_RATIO = 0.5
 """Another order must leave less than this part of the given order's distance, to be spoken of."""

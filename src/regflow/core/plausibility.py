@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from regflow.core.extent import longest_side
 from regflow.core.grid import Grid
-from regflow.core.io.landmarks import Landmarks
 from regflow.core.labels import MEMBER, allowed_off, has_fractions, members, off_whole
 from regflow.core.landmark_pairs import better_rigid_order, rigid_residual
+from regflow.core.landmarks import Landmarks
 
 HEADER_ROUNDING = 0.1
 """Voxels by which a mask or label map may lie off its image: what tools round headers to."""

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.io.transforms import to_sitk
+from regflow.core.itk import to_sitk
 from regflow.core.memory import check_grid
 from regflow.core.transform import Affine, Transform
 

@@ -18,9 +18,11 @@ from regflow.core.blocks import Block, BlockSource, decimate, load, read_block
 from regflow.core.errors import InputError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.io.rasters import Nodata, RasterHeader, read_raster_header, read_window, same_crs
+from regflow.core.io.raster_header import Nodata, RasterHeader
+from regflow.core.io.rasters import read_raster_header, read_window
 from regflow.core.io.sample_values import luminance, refuse_complex, refuse_unheld
-from regflow.core.reprojection import north_up_grid, source_of
+from regflow.core.io.sensor_models import source_of
+from regflow.core.reprojection import north_up_grid, same_crs
 from regflow.core.transform import Composite
 from regflow.core.warp import PixelMap, warp_window
 

@@ -126,8 +126,8 @@ def measure_check_points(
     Raises:
         RegistrationError: the scenes do not overlap.
     """
+    from regflow.methods.matching.tie_points import match, overlap
     from regflow.methods.refine.second_measure import measure_again
-    from regflow.methods.refine.tie_points import match, overlap
 
     low, high = overlap(fixed.grid, moving.grid, initial)
     places = lay(low, high, count, np.random.default_rng([seed, 0xC4EC]))

@@ -10,7 +10,7 @@ from regflow.metrics.catalog import STAGES, VOLUMES, Catalog
 from regflow.reporting.charts import Dot, strips
 from regflow.reporting.methods_text import methods_text
 from regflow.reporting.render import WORDS, render
-from regflow.reporting.sample import SOURCES, STAGE_COLORS, clock, duration, sentence
+from regflow.reporting.story import SOURCES, STAGE_COLORS, clock, duration, sentence
 
 Row = Mapping[str, Any]
 

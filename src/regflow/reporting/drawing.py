@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from regflow.reporting import drawing
+
 Bytes = NDArray[np.uint8]
 
 WEBP = {"format": "WEBP", "quality": 82, "method": 2}
@@ -184,3 +186,16 @@ def otsu_levels(values: NDArray[np.floating], bins: int = 128) -> tuple[float, f
     total = score[0][:, None] + score + score[:, bins]
     lower, upper = np.unravel_index(np.argmax(np.triu(total, k=1)), total.shape)
     return float(edges[lower]), float(edges[upper])
+
+
+def word_sheet(sentence: str) -> drawing.Bytes:
+    """Return one RGB picture that says why there is none."""
+    from textwrap import fill
+
+    from PIL import Image as Pillow
+    from PIL import ImageDraw
+
+    sheet = Pillow.new("RGB", (640, 280), "#f1f3f6")
+    text = fill(sentence.encode("ascii", "replace").decode(), 70)
+    ImageDraw.Draw(sheet).multiline_text((24, 24), text, fill="#b3261e", font_size=16)
+    return np.asarray(sheet)

@@ -310,16 +310,3 @@ def contact_sheet(scene: Scene) -> drawing.Bytes:
         left += width * scale
     shrunk = sheet.resize((sheet.width // 2, sheet.height // 2), Pillow.Resampling.LANCZOS)
     return np.asarray(shrunk)
-
-
-def word_sheet(sentence: str) -> drawing.Bytes:
-    """Return one RGB picture that says why there is none."""
-    from textwrap import fill
-
-    from PIL import Image as Pillow
-    from PIL import ImageDraw
-
-    sheet = Pillow.new("RGB", (640, SHEET_HEIGHT // 2), "#f1f3f6")
-    text = fill(sentence.encode("ascii", "replace").decode(), 70)
-    ImageDraw.Draw(sheet).multiline_text((24, 24), text, fill="#b3261e", font_size=16)
-    return np.asarray(sheet)

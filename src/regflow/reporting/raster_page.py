@@ -15,7 +15,7 @@ from regflow.reporting.raster_charts import histogram, scatter
 from regflow.reporting.raster_pictures import Points
 from regflow.reporting.raster_views import LAYERS, Overview, Window
 from regflow.reporting.render import render
-from regflow.reporting.sample import MODES, Story, clock, sentence, stage_rows
+from regflow.reporting.story import MODES, Story, clock, sentence, stage_rows
 
 Array = NDArray[Any]
 

@@ -20,7 +20,7 @@ from regflow.core.gate import Verdict
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.io.header import Timing
-from regflow.core.io.landmarks import Landmarks, read_landmarks, write_landmarks
+from regflow.core.io.landmarks import read_landmarks, write_landmarks
 from regflow.core.io.transforms import read_transform
 from regflow.core.io.volumes import (
     read_header,
@@ -32,6 +32,7 @@ from regflow.core.io.volumes import (
     write_volume,
 )
 from regflow.core.labels import Labels, resample_labels, whole_numbers
+from regflow.core.landmarks import Landmarks
 from regflow.core.resample import INTERPOLATIONS, resample_array
 from regflow.core.surroundings import background_level
 from regflow.core.threads import itk_threads

@@ -9,9 +9,10 @@ from regflow.core.errors import InputError
 from regflow.core.files import absence, is_there, sha256, write_json
 from regflow.core.grid import Grid
 from regflow.core.io.header import Header, Volume
-from regflow.core.io.landmarks import Landmarks, read_landmarks
+from regflow.core.io.landmarks import read_landmarks
 from regflow.core.io.volumes import read_header, read_series, read_volume, refuse_diffusion_series
 from regflow.core.landmark_pairs import misordered, pair_landmarks, unpaired
+from regflow.core.landmarks import Landmarks
 from regflow.core.plausibility import (
     apart,
     elsewhere,

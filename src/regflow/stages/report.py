@@ -8,18 +8,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from regflow.core.files import read_json, whole
+from regflow.core.files import read_json
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.io.volumes import read_volume
 from regflow.core.resample import resample_array
-from regflow.metrics.catalog import VOLUMES, Catalog
 from regflow.reporting import drawing, pictures
-from regflow.reporting.cohort import cohort_page, status_of
-from regflow.reporting.sample import Story, clock, duration, sample_page, source_fact
+from regflow.reporting.sample import sample_page
+from regflow.reporting.story import Story, clock, duration, source_fact
 from regflow.stages.assess import Assessment, Pair, deformation, moved_images, read_pair, stage_records
-from regflow.stages.gather import read_table
 from regflow.stages.outcome import transform_source
+from regflow.stages.pages import ingested, sources_told, write_page, write_picture
 
 log = logging.getLogger(__name__)
 
@@ -37,11 +36,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "default": "radiological",
     },
 }
-
-MOST_THUMBNAILS = 300
-"""In a larger cohort only the samples that want a look have a picture on the cohort's page."""
-THUMBNAIL_WIDTH = 320
-LONGEST_TEXT = 200_000
 
 
 def report(
@@ -87,7 +81,7 @@ def report(
     }
     if state != "done":
         write_page(page, sample_page(Story(**story), None))
-        write_picture(picture, pictures.word_sheet(f"{sample}: {verdict['reason']}"))
+        write_picture(picture, drawing.word_sheet(f"{sample}: {verdict['reason']}"))
         return
     pair = read_pair(manifests, prepared, initial, refined)
     scene = _scene(
@@ -147,45 +141,6 @@ def report_pair(
     write_page(page, sample_page(story, scene, shown))
 
 
-def report_cohort(
-    page: str | Path,
-    *,
-    tables: Mapping[str, str | Path],
-    assessed: Sequence[str | Path],
-    pages: Mapping[str, str | Path],
-    images: Mapping[str, str | Path],
-    provenance: str | Path | None = None,
-    configuration: str | Path | None = None,
-    catalog: Catalog = VOLUMES,
-) -> None:
-    """Write the cohort's page.
-
-    Args:
-        page: the ``.html`` file to write.
-        tables: ``samples`` and, where there are structures, ``labels``, written by gather.
-        assessed: directories that assess wrote.
-        pages: each sample's page.
-        images: each sample's ``.png``.
-        provenance: the run's ``provenance.json``.
-        configuration: the run's complete ``config.yaml``.
-        catalog: of the figures that were measured.
-    """
-    page = Path(page)
-    rows = read_table(tables["samples"])
-    structures = read_table(tables["labels"]) if "labels" in tables else []
-    links = {sample: Path(path).relative_to(page.parent).as_posix() for sample, path in pages.items()}
-    stages: list[dict[str, Any]] = []
-    for folder in map(Path, assessed):
-        if (folder / "quality.json").exists():
-            stages += read_json(folder / "quality.json")["stages"]
-    shown = [row for row in rows if row["state"] == "done"]
-    if len(shown) > MOST_THUMBNAILS:
-        shown = [row for row in shown if status_of(row) != "pass" or row["outliers"]][:MOST_THUMBNAILS]
-    thumbnails = {row["sample"]: _thumbnail(images[row["sample"]]) for row in shown}
-    told = _provenance(provenance, configuration)
-    write_page(page, cohort_page(rows, structures, stages, links, thumbnails, told, catalog))
-
-
 def on_grid(values: NDArray[np.float32], source: Grid, target: Grid) -> NDArray[np.float32]:
     """Return a volume on a target grid; as it is where the two match."""
     return values if source.matches(target) else resample_array(values, source, target)
@@ -209,19 +164,6 @@ def _scene(
     )
 
 
-def ingested(manifests: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return ingest's part of the stages' table: problems and warnings of the files."""
-    records = []
-    for manifest, image in zip(manifests, ("fixed", "moving"), strict=True):
-        problems, warnings = manifest["problems"], manifest["warnings"]
-        status = "fail" if problems else "warn" if warnings else "pass"
-        reason = "; ".join([*problems, *warnings]) or "the files are as the sheet says"
-        verdict = {"status": status, "reason": reason}
-        state, title = manifest["state"], f"ingest ({image})"
-        records.append({"stage": "ingest", "title": title, "state": state, "verdict": verdict, "steps": []})
-    return records
-
-
 def _facts(
     manifests: Sequence[Mapping[str, Any]], stages: Sequence[Mapping[str, Any]]
 ) -> list[tuple[str, str]]:
@@ -234,66 +176,3 @@ def _facts(
         facts.append(("spacing", " x ".join(f"{step:.3g}" for step in grid.spacing) + " mm"))
     total = sum(part["seconds"] for part in clock(stages))
     return [*facts, *source_fact(transform_source(stages)), *([("time", duration(total))] if total else [])]
-
-
-def sources_told(manifests: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """Return the input files and their checksums as text to fold out."""
-    lines = []
-    for manifest in manifests:
-        lines += [f"{manifest['name']}  {part}: {value}" for part, value in _leaves(manifest["paths"])]
-        lines += [
-            f"{manifest['name']}  {part} sha256: {value}" for part, value in _leaves(manifest["sha256"])
-        ]
-    return [("Input files and checksums", "\n".join(lines))]
-
-
-def _leaves(parts: Mapping[str, Any]) -> list[tuple[str, str]]:
-    found = []
-    for name, value in parts.items():
-        if isinstance(value, Mapping):
-            found += [(f"{name}.{inner}", text) for inner, text in _leaves(value)]
-        else:
-            found.append((name, str(value)))
-    return found
-
-
-def _provenance(record: str | Path | None, configuration: str | Path | None) -> list[tuple[str, str]]:
-    import yaml
-
-    told = []
-    if record is not None:
-        content = read_json(record)
-        plain = {key: value for key, value in content.items() if not isinstance(value, Mapping)}
-        told.append(("The run", yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)))
-        for key, value in content.items():
-            if isinstance(value, Mapping):
-                text = yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
-                if len(text) > LONGEST_TEXT:
-                    text = text[:LONGEST_TEXT] + f"... and more, see {Path(record).name}"
-                told.append((key.capitalize(), text))
-    if configuration is not None:
-        told.append(("Configuration", Path(configuration).read_text(encoding="utf-8")))
-    return told
-
-
-def _thumbnail(path: str | Path) -> str:
-    from PIL import Image as Pillow
-
-    with Pillow.open(path) as picture:
-        picture.thumbnail((THUMBNAIL_WIDTH, THUMBNAIL_WIDTH))
-        return drawing.data_uri(np.asarray(picture))
-
-
-def write_page(page: str | Path, content: str) -> None:
-    """Write a page, whole or not at all."""
-    with whole(page) as part:
-        part.write_text(content, encoding="utf-8")
-
-
-def write_picture(path: str | Path | None, picture: drawing.Bytes) -> None:
-    """Write a picture, whole or not at all; nothing where no path is given."""
-    from PIL import Image as Pillow
-
-    if path is not None:
-        with whole(path) as part:
-            Pillow.fromarray(picture).save(part)

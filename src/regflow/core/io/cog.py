@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 
 from regflow.core.files import whole
 from regflow.core.grid import Grid
+from regflow.core.io.open_rasters import gdal, open_raster
 from regflow.core.io.plain_file import PlainFile
-from regflow.core.io.rasters import Band, gdal, geotransform, open_raster
+from regflow.core.io.raster_header import Band
+from regflow.core.io.rasters import geotransform
 
 TILE_PIXELS = 512
 COMPRESSIONS: dict[str, dict[str, Any]] = {

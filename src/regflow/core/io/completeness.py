@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from regflow.core.io.rasters import open_raster
+from regflow.core.io.open_rasters import open_raster
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader

@@ -10,16 +10,15 @@ import io
 import json
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from regflow.core.errors import InputError
 from regflow.core.files import whole
 from regflow.core.io.text_files import as_number, delimiter_of, parse_json, read_text, split_rows
+from regflow.core.landmarks import Landmarks
 
 ENDINGS = (".csv", ".tsv", ".fcsv", ".mrk.json")
 
@@ -34,28 +33,6 @@ _FCSV_UNNAMED = 2
 """Cells that Slicer 5 writes past the columns it names."""
 _COMMENT = re.compile(r"#\s*(\w+)\s*[=:]\s*(.*)")
 _PLACED = (None, "defined")
-
-
-@dataclass(frozen=True, eq=False)
-class Landmarks:
-    """Named points of one image.
-
-    Attributes:
-        names: one for each point.
-        points: ``(N, 3)`` LPS millimeters, float64.
-    """
-
-    names: tuple[str, ...]
-    points: NDArray[np.float64]
-
-    def __post_init__(self) -> None:
-        points = np.array(self.points, dtype=np.float64).reshape(-1, 3)
-        if len(points) != len(self.names):
-            raise ValueError(f"{len(self.names)} names for {len(points)} points")
-        object.__setattr__(self, "points", points)
-
-    def __len__(self) -> int:
-        return len(self.names)
 
 
 def read_landmarks(path: str | Path) -> Landmarks:

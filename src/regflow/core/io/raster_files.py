@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from regflow.core.files import whole
 from regflow.core.grid import Grid
-from regflow.core.io.rasters import gdal, geotransform
+from regflow.core.io.open_rasters import gdal
+from regflow.core.io.rasters import geotransform
 
 
 def write_raster(

@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 from regflow.core.errors import InputError, RegistrationError
 from regflow.core.files import sha256, whole, write_json
 from regflow.core.grid import Grid
-from regflow.core.io.rasters import gdal, geotransform, read_raster_header, read_window
+from regflow.core.io.open_rasters import gdal
+from regflow.core.io.rasters import geotransform, read_raster_header, read_window
+from regflow.core.io.sensor_models import GroundModel, SensorModel
 from regflow.core.io.text_files import parse_json, read_text
 from regflow.core.memory import check_room
-from regflow.core.reprojection import GroundModel, Reprojection, SensorModel
+from regflow.core.reprojection import Reprojection
 from regflow.core.transform import Affine, Composite, DisplacementField, Homography, Transform, flatten
 from regflow.core.warp import PixelMap
 

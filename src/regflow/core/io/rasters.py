@@ -4,139 +4,27 @@ Everything that rasterio opens is read: GeoTIFF, COG, JP2, VRT, netCDF sub-datas
 ``http(s)://``, ``s3://`` and ``zip://`` addresses.
 """
 
-import os
-import re
-import threading
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from regflow.core.addresses import public, resolved
+from regflow.core.addresses import public
 from regflow.core.errors import InputError
-from regflow.core.files import absence
 from regflow.core.grid import Grid
-from regflow.core.io.raster_names import local_file, opened_name
+from regflow.core.io.open_rasters import MOST_NAMED, is_remote, open_raster
+from regflow.core.io.raster_header import Band, Georeference, Nodata, RasterHeader
 from regflow.core.io.sample_values import held_nodata
 from regflow.core.io.transparency import alpha_bands
 
 if TYPE_CHECKING:
-    import rasterio
     from rasterio.io import DatasetReader
 
-Georeference = Literal["affine", "gcps", "rpcs", "none"]
-Nodata = float | Literal["file"] | None
-"""A value that means "no measurement", ``"file"`` for what each band declares, None for none."""
 
-GDAL_DEFAULTS = {
-    "GDAL_CACHEMAX": "128",
-    "GDAL_HTTP_MAX_RETRY": "3",
-    "GDAL_HTTP_RETRY_DELAY": "1",
-    "GDAL_HTTP_CONNECTTIMEOUT": "15",
-    "GDAL_HTTP_LOW_SPEED_TIME": "60",
-    "GDAL_HTTP_LOW_SPEED_LIMIT": "100",
-}
-"""GDAL's own cache is 5% of the memory, per process; megabytes here. Without the last three (seconds,
-and bytes in a second) it waits forever for a server that falls silent. The environment overrides."""
-
-_NETWORK = re.compile(r"(https?|ftp|s3|gs|az|adls|oss|swift)://|/vsi(curl|s3|gs|az|adls|oss|swift)", re.I)
-_REMOTE_REFUSALS = (
-    (
-        r"access.?denied|access key|credentials|AWS_SECRET|signature|response code: 40[13]",
-        "the server refuses access ({reason}); give it credentials (of S3: AWS_PROFILE, or "
-        "AWS_NO_SIGN_REQUEST=YES for public data)",
-    ),
-    (
-        r"response code: 404|(key|bucket) does not exist",
-        "there is nothing at this address ({reason}); correct it",
-    ),
-    (r"CURL error|response code", "the server does not answer ({reason}); check address and network"),
-)
-"""What GDAL says of an address, as a pattern, and what a user is told; the first that fits."""
-
-_HANDLES_PER_THREAD = 8
-_MOST_NAMED = 4
 _READ_AS = {"complex_int16": "complex64"}
 """Types of samples that numpy lacks, and the type in which they are read."""
-
-
-@dataclass(frozen=True)
-class Band:
-    """What a file says about one of its bands.
-
-    Attributes:
-        number: 1 for the first.
-        name: its description, None without one.
-        dtype: numpy's name of the type in which its samples are read.
-        nodata: the value that means "no measurement", None without one, or with one that the type
-            cannot hold, so that no sample has it.
-        scale: physical value = ``scale`` x stored value + ``offset``.
-        offset: see ``scale``.
-        color: GDAL's color interpretation, lower case: ``gray``, ``red``, ``nir``, ``alpha`` ...
-    """
-
-    number: int
-    name: str | None
-    dtype: str
-    nodata: float | None
-    scale: float
-    offset: float
-    color: str
-
-
-@dataclass(frozen=True)
-class RasterHeader:
-    """What a raster file says about itself.
-
-    Attributes:
-        path: as it was given, without secrets (:mod:`regflow.core.addresses`).
-        driver: GDAL's short name of the format.
-        shape: ``(rows, columns)``.
-        bands: in file order.
-        georeference: how pixels are tied to the ground.
-        crs: of the geotransform, the GCPs or the RPCs (longitude and latitude) as WKT, else None.
-        grid: for georeference ``affine``, else None; its CRS is None where the file names none.
-        overviews: decimation factors of the first band's overviews.
-        block_shape: ``(rows, columns)`` of the blocks in which the first band is stored.
-        notes: sentences on what was decided about the file, for whoever gave it.
-    """
-
-    path: str
-    driver: str
-    shape: tuple[int, int]
-    bands: tuple[Band, ...]
-    georeference: Georeference
-    crs: str | None
-    grid: Grid | None
-    overviews: tuple[int, ...]
-    block_shape: tuple[int, int]
-    notes: tuple[str, ...] = ()
-
-    @property
-    def pixel_grid(self) -> Grid:
-        """The file's pixels in pixel space: x = column, y = row, down; centers are whole numbers."""
-        return Grid(self.shape, np.eye(3))
-
-    def band_number(self, band: int | str) -> int:
-        """Return the number of a band given by number or by name (case does not matter).
-
-        Raises:
-            InputError: there is no such band, or several of that name.
-        """
-        names = [(item.name or "").lower() for item in self.bands]
-        wanted = str(band).strip()
-        if names.count(wanted.lower()) == 1:
-            return names.index(wanted.lower()) + 1
-        if wanted.isdecimal() and 1 <= int(wanted) <= len(self.bands):
-            return int(wanted)
-        known = ", ".join(f"{b.number} ({b.name})" if b.name else str(b.number) for b in self.bands)
-        if names.count(wanted.lower()) > 1:
-            raise InputError(f"{self.path}: several bands are named {wanted}; give one by number: {known}")
-        raise InputError(f"{self.path}: there is no band {wanted}; choose from {known}")
 
 
 def read_raster_header(path: str | Path) -> RasterHeader:
@@ -225,99 +113,12 @@ def read_window(
     return values, valid
 
 
-def open_raster(path: str | Path) -> "DatasetReader":
-    """Return this thread's handle of a raster, opening it if need be; never close it.
-
-    GDAL's handles may not be shared by threads; a few of each thread stay open, because opening
-    costs more than reading a window. A local file that was replaced since is opened anew.
-
-    Raises:
-        InputError: the file does not exist or is no raster.
-    """
-    name = public(str(path))
-    key = (os.getpid(), name, stamp_of(name))
-    handles: OrderedDict[Any, DatasetReader] = _local.__dict__.setdefault("handles", OrderedDict())
-    if key in handles:
-        handles.move_to_end(key)
-        return handles[key]
-    handles[key] = _open(name)
-    while len(handles) > _HANDLES_PER_THREAD:
-        handles.popitem(last=False)[1].close()
-    return handles[key]
-
-
-def gdal() -> "rasterio":
-    """Import rasterio with GDAL's memory bounded (:data:`GDAL_DEFAULTS`) and return it."""
-    for key, value in GDAL_DEFAULTS.items():
-        os.environ.setdefault(key, value)
-    import rasterio
-
-    return rasterio
-
-
-def same_crs(one: str | None, other: str | None) -> bool:
-    """Tell whether two CRSs (WKT) are the same, however they are spelled."""
-    if one is None or other is None:
-        return one is other
-    if one == other:
-        return True
-    from rasterio.crs import CRS
-
-    return bool(CRS.from_wkt(one) == CRS.from_wkt(other))
-
-
-def is_remote(path: str) -> bool:
-    """Tell whether GDAL fetches a raster over a network."""
-    return _NETWORK.search(path) is not None
-
-
 def geotransform(grid: Grid) -> Any:
     """Return a raster grid's rasterio ``Affine``: from (column, row) of pixel CORNERS to world."""
     from affine import Affine
 
     a, b, c, d, e, f = (float(x) for x in grid.affine[:2].ravel())
     return Affine(a, b, c - (a + b) / 2, d, e, f - (d + e) / 2)
-
-
-_local = threading.local()
-
-
-def stamp_of(name: str) -> tuple[int, int, int] | None:
-    """Return what changes when a local file does; None for a file elsewhere."""
-    try:
-        status = Path(name).stat()
-    except (OSError, ValueError):
-        return None
-    return status.st_mtime_ns, status.st_size, status.st_ino
-
-
-def _open(name: str) -> "DatasetReader":
-    import warnings
-
-    rasterio = gdal()
-    from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
-
-    file = local_file(name)
-    if not name:
-        raise InputError("an empty name: this file does not exist; name one")
-    if file is not None and (why := absence(file)) is not None:
-        raise InputError(f"{name}: {why}")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            return rasterio.open(opened_name(resolved(name)), sharing=False)
-    except (RasterioIOError, UnicodeDecodeError) as error:  # the second: texts of a header that are none
-        reason = str(error).rstrip(".")
-        raise InputError(f"{name}: {_refusal(name, reason)}") from error
-
-
-def _refusal(name: str, reason: str) -> str:
-    """Return what to tell a user of a raster that GDAL did not open for some reason."""
-    if is_remote(name):
-        for pattern, told in _REMOTE_REFUSALS:
-            if re.search(pattern, reason, re.IGNORECASE):
-                return told.format(reason=reason)
-    return f"not a raster that GDAL reads, or cut off in its header ({reason})"
 
 
 def _notes(dataset: "DatasetReader", path: str, alphas: Sequence[int]) -> Iterator[str]:
@@ -330,7 +131,7 @@ def _notes(dataset: "DatasetReader", path: str, alphas: Sequence[int]) -> Iterat
             )
     others = dataset.subdatasets[1:] if dataset.driver == "GTiff" else dataset.subdatasets
     if others and "GTIFF_DIR" not in path:
-        named = ", ".join(others[:_MOST_NAMED]) + (" ..." if len(others) > _MOST_NAMED else "")
+        named = ", ".join(others[:MOST_NAMED]) + (" ..." if len(others) > MOST_NAMED else "")
         yield (
             f"{path}: holds {len(others)} more images than the first, which alone is read; they are named "
             f"{named} and can be companions of it"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from regflow.core.errors import InputError
 
 if TYPE_CHECKING:
-    from regflow.core.io.rasters import RasterHeader
+    from regflow.core.io.raster_header import RasterHeader
 
 _LUMA = (0.299, 0.587, 0.114)
 """Shares of red, green and blue in brightness: ITU-R BT.601."""
@@ -96,7 +96,7 @@ def luminance(path: str | Path, number: int) -> NDArray[np.float32] | None:
 
     The same color may have other numbers in another file. Source: ITU-R BT.601.
     """
-    from regflow.core.io.rasters import open_raster
+    from regflow.core.io.open_rasters import open_raster
 
     dataset = open_raster(path)
     if dataset.colorinterp[number - 1].name != "palette":

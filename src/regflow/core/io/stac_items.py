@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from regflow.core.grid import Grid
-from regflow.core.io.rasters import RasterHeader, read_raster_header
+from regflow.core.io.raster_header import RasterHeader
+from regflow.core.io.rasters import read_raster_header
 from regflow.core.reprojection import Reprojection
 
 COG_TYPE = "image/tiff; application=geotiff; profile=cloud-optimized"

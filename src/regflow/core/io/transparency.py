@@ -25,7 +25,7 @@ def alpha_bands(dataset: "DatasetReader") -> tuple[int, ...]:
 
 
 def _is_transparency(dataset: "DatasetReader", number: int) -> bool:
-    from regflow.core.io.rasters import stamp_of
+    from regflow.core.io.open_rasters import stamp_of
 
     return _looked_at(dataset.name, stamp_of(dataset.name), number)
 
@@ -36,7 +36,7 @@ def _looked_at(name: str, stamp: tuple[int, int, int] | None, number: int) -> bo
     from rasterio.errors import RasterioIOError
     from rasterio.windows import Window
 
-    from regflow.core.io.rasters import open_raster
+    from regflow.core.io.open_rasters import open_raster
 
     dataset = open_raster(name)
     rows, cols = (

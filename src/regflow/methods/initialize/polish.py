@@ -11,7 +11,7 @@ import numpy as np
 from regflow.core.errors import RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.methods.initialize.gradient_correlation import GradientShift, small, sure_shift
+from regflow.methods.initialize.gradient_shift import GradientShift, small, sure_shift
 from regflow.methods.initialize.planar import (
     Matrix,
     around_overlap,

@@ -9,7 +9,6 @@ true displacement is the same for all of them.
 import logging
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from regflow.core.image import Image
 from regflow.core.transform import Transform
+from regflow.methods.matching.cross_check import CrossCheck
 from regflow.methods.refine.tie_point_set import TiePoints
 
 if TYPE_CHECKING:
@@ -51,27 +51,6 @@ RAMP = (0.75, 1.25)
 """The field gives way over this range of difference to what is allowed, so that it bends smoothly."""
 
 
-@dataclass(frozen=True, eq=False)
-class CrossCheck:
-    """What a second measure says of a fitted field.
-
-    Attributes:
-        name: what was measured, for people.
-        matched_percent: points that it could match, of those that it was asked for.
-        correction: to be added to the field, pixels: zero where both agree.
-        largest_px: length of its largest vector.
-        at: ``(x, y)`` of that, in pixels of the fixed working grid.
-        percent: share of the field's rectangle where it is longer than :data:`TOLERANCE_PX`.
-    """
-
-    name: str
-    matched_percent: float
-    correction: "SplineField"
-    largest_px: float
-    at: tuple[float, float]
-    percent: float
-
-
 def measure_again(
     found: TiePoints, fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any]
 ) -> TiePoints:
@@ -88,7 +67,7 @@ def measure_again(
         The matches: of directions of edges and windows of another size the first that matches enough
         points, else the one that matches most.
     """
-    from regflow.methods.refine.tie_points import match
+    from regflow.methods.matching.tie_points import match
 
     points = found.points[_spread(found)]
     longest = float(np.abs(found.shifts[found.used]).max(initial=0.0))

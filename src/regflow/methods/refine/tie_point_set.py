@@ -11,7 +11,7 @@ from regflow.core.grid import Grid
 from regflow.core.transform import Transform
 
 if TYPE_CHECKING:
-    from regflow.methods.refine.second_measure import CrossCheck
+    from regflow.methods.matching.cross_check import CrossCheck
 
 Array = NDArray[Any]
 

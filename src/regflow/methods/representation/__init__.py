@@ -12,8 +12,8 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from regflow.core.json_schema import option, section
 from regflow.methods.table import Method, find
-from regflow.schema_parts import option, section
 
 Represent = Callable[[NDArray[np.float32], NDArray[np.bool_], Mapping[str, Any]], NDArray[np.float32]]
 

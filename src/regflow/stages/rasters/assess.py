@@ -293,7 +293,7 @@ def field_figures(pair: ScenePair) -> dict[str, float]:
     ``shift_*``: the whole correction over the overlap; ``local_*``: what refinement added.
     """
     from regflow.core import fields
-    from regflow.methods.refine.tie_points import overlap
+    from regflow.methods.matching.tie_points import overlap
 
     grid = pair.fixed.grid
     low, high = overlap(grid, pair.moving.grid, pair.initial)
@@ -321,7 +321,7 @@ def truth_errors(pair: ScenePair, points: CheckPoints) -> dict[str, dict[str, fl
 
     Also, as ``check_points``, how far the measured check points are from it: their own error.
     """
-    from regflow.methods.refine.tie_points import overlap
+    from regflow.methods.matching.tie_points import overlap
 
     assert pair.truth is not None
     grid = pair.fixed.grid

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from regflow.core.chunks import Window
 from regflow.core.grid import Grid
 from regflow.core.io.cog import CogProfile, CogWriter, plain_bands
+from regflow.core.io.open_rasters import gdal
 from regflow.core.io.plain_file import PlainFile
-from regflow.core.io.rasters import gdal, geotransform
+from regflow.core.io.rasters import geotransform
 from regflow.methods.detect.maps import CHANGED, EXPLAINED, NODATA, UNCHANGED, Measured
 from regflow.methods.detect.model import ChangeModel
 from regflow.methods.detect.normalization import Normalization

@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from regflow.core.json_schema import Schema, limits_schema, section
 from regflow.methods.detect import METHODS
 from regflow.methods.detect.thresholds import THRESHOLDS
-from regflow.schema_parts import Schema, limits_schema, section
 
 LARGEST_RESIDUAL_PX = 1.0
 """Beyond it local gradients say nothing about displaced pixels."""

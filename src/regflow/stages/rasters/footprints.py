@@ -4,7 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regflow.core.errors import InputError
-from regflow.core.io.rasters import RasterHeader, same_crs
+from regflow.core.io.raster_header import RasterHeader
+from regflow.core.reprojection import same_crs
 from regflow.core.transform import Points
 
 STEPS_PER_SIDE = 32
@@ -85,7 +86,7 @@ def _ground(header: RasterHeader, pixels: Points) -> Points:
     """Map a scene's pixels to its own coordinates."""
     if header.grid is not None:
         return header.grid.to_world(pixels)
-    from regflow.core.reprojection import SensorModel
+    from regflow.core.io.sensor_models import SensorModel
 
     return SensorModel(header.path).inverse().apply(pixels)
 
@@ -93,7 +94,7 @@ def _ground(header: RasterHeader, pixels: Points) -> Points:
 def _to_pixels(header: RasterHeader, points: Points) -> Points:
     if header.grid is not None:
         return header.grid.to_index(points)
-    from regflow.core.reprojection import SensorModel
+    from regflow.core.io.sensor_models import SensorModel
 
     return SensorModel(header.path).apply(points)
 

@@ -10,8 +10,9 @@ from regflow.core.errors import InputError
 from regflow.core.files import absence, sha256, write_json
 from regflow.core.image import Image
 from regflow.core.io.completeness import missing_bytes
+from regflow.core.io.raster_header import RasterHeader
 from regflow.core.io.raster_names import local_file
-from regflow.core.io.rasters import RasterHeader, read_raster_header, read_window
+from regflow.core.io.rasters import read_raster_header, read_window
 from regflow.core.io.sample_values import refuse_complex
 from regflow.core.scene import open_view, read_block
 from regflow.raster_samples import Quality, RasterSample, Reference, Scene, StatedSamples

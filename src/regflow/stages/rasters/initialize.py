@@ -36,7 +36,7 @@ from regflow.methods.table import of_kind
 from regflow.stages.outcome import Outcome, conclude, done
 
 if TYPE_CHECKING:
-    from regflow.methods.initialize.gradient_correlation import GradientShift
+    from regflow.methods.initialize.gradient_shift import GradientShift
     from regflow.methods.initialize.polish import Windows
 
 log = logging.getLogger(__name__)
@@ -249,7 +249,7 @@ class Examiner:
 
     def _gradients(self, matrix: Matrix) -> "GradientShift | None":
         """Return where the gradients of a small scene belong; None where it is larger or they do not say."""
-        from regflow.methods.initialize.gradient_correlation import small, sure_shift
+        from regflow.methods.initialize.gradient_shift import small, sure_shift
 
         fixed = around_overlap(self._fixed, self._moving.grid, matrix)
         if not small(fixed, self._moving, matrix):

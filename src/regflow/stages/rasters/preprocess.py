@@ -13,7 +13,8 @@ from typing import Any
 from regflow.core.errors import InputError
 from regflow.core.gate import Verdict
 from regflow.core.image import Image
-from regflow.core.io.rasters import RasterHeader, read_raster_header
+from regflow.core.io.raster_header import RasterHeader
+from regflow.core.io.rasters import read_raster_header
 from regflow.core.scene import SceneView
 from regflow.methods.representation import METHODS
 from regflow.raster_samples import Scene

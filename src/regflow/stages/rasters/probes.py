@@ -78,7 +78,7 @@ class Probes:
         Raises:
             RegistrationError: no window has data in both scenes.
         """
-        from regflow.methods.refine.tie_points import overlap
+        from regflow.methods.matching.tie_points import overlap
 
         low, high = overlap(fixed.grid, moving.grid, initial)
         counts = np.clip((high - low + 1) / SIDE_PX, 1, ALONG).astype(int)

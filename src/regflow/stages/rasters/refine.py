@@ -24,7 +24,7 @@ from regflow.stages.rasters.probes import Probes
 
 if TYPE_CHECKING:
     from regflow.core.chunks import Workers
-    from regflow.methods.refine.second_measure import CrossCheck
+    from regflow.methods.matching.cross_check import CrossCheck
 
 log = logging.getLogger(__name__)
 

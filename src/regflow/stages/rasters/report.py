@@ -23,7 +23,7 @@ from regflow.reporting.raster_views import (
     overview_of,
     windows_of,
 )
-from regflow.reporting.sample import Story, clock, duration, source_fact
+from regflow.reporting.story import Story, clock, duration, source_fact
 from regflow.stages.outcome import STAGE_FILE, transform_source
 
 if TYPE_CHECKING:
@@ -87,9 +87,9 @@ def report(
         picture: a ``.png`` to write beside: both scenes as checkerboards.
         home: link from the page to the cohort's page.
     """
-    from regflow.reporting.pictures import word_sheet
+    from regflow.reporting.drawing import word_sheet
+    from regflow.stages.pages import ingested, sources_told, write_page, write_picture
     from regflow.stages.rasters.assess import read_scene_pair
-    from regflow.stages.report import ingested, sources_told, write_page, write_picture
 
     told = [read_json(manifest) for manifest in manifests]
     optional = [detected] if detected else []
@@ -146,7 +146,7 @@ def report_scene(
         facts: short lines under the title: name and value.
         provenance: titles and texts to fold out.
     """
-    from regflow.stages.report import write_page
+    from regflow.stages.pages import write_page
 
     ties = None if tie_points is None else _tie_points(Path(tie_points))
     measured = Measured(ties, _checks(pair, assessment))
@@ -183,7 +183,7 @@ def report_change(
         settings: the ``report`` section of the configuration; missing keys take their default.
         provenance: titles and texts to fold out.
     """
-    from regflow.stages.report import write_page
+    from regflow.stages.pages import write_page
 
     change = _change_of(detected)
     assert change is not None
@@ -215,7 +215,7 @@ def report_cohort(
 ) -> None:
     """Write the cohort's page; the arguments are those of :func:`regflow.stages.report.report_cohort`."""
     from regflow.metrics.raster_catalog import RASTERS
-    from regflow.stages.report import report_cohort as of_any_kind
+    from regflow.stages.pages import report_cohort as of_any_kind
 
     of_any_kind(
         page,

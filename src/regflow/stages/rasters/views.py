@@ -7,7 +7,8 @@ import numpy as np
 
 from regflow.core.errors import InputError
 from regflow.core.grid import Grid
-from regflow.core.io.rasters import RasterHeader, read_raster_header
+from regflow.core.io.raster_header import RasterHeader
+from regflow.core.io.rasters import read_raster_header
 from regflow.core.io.sample_values import with_scaling
 from regflow.core.scene import SceneView, scene_view
 from regflow.raster_samples import Quality, Scene

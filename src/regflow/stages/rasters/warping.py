@@ -21,7 +21,7 @@ from regflow.core.transform import Transform, compose
 if TYPE_CHECKING:
     from regflow.core.chunks import Workers
     from regflow.core.io.cog import CogProfile
-    from regflow.core.io.rasters import Band, Nodata, RasterHeader
+    from regflow.core.io.raster_header import Band, Nodata, RasterHeader
     from regflow.core.scene import SceneView
     from regflow.core.warp import PixelMap
 
@@ -258,7 +258,7 @@ def _profile(
 def _reached(moving: "SceneView", header: "RasterHeader") -> tuple[Grid, tuple[Transform, ...]]:
     """Return the grid of a file's pixels, and how points of the moving scene's world reach its world."""
     from regflow.core.io.rasters import read_raster_header
-    from regflow.core.reprojection import source_of
+    from regflow.core.io.sensor_models import source_of
 
     own = read_raster_header(moving.path)
     if own.georeference != "none" and moving.grid != own.pixel_grid:

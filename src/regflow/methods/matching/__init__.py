@@ -1,0 +1,1 @@
+"""Tie points: laid, matched, judged and held together by a smooth field."""
