@@ -28,16 +28,16 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps -r requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	$(BIN)/python -c 'import torch' || $(BIN)/python -m pip install --quiet "$$(grep '^torch==' requirements.lock)"
-	$(BIN)/python -m regflow.warm
+	$(BIN)/python -m regflow.examples.compile_kernels
 	touch $@
 
 demo: demo-volumes demo-rasters ## Run both demos: real brains, and real satellite scenes
 
 demo-volumes: install ## Register real brains to the MNI atlas: demo/results/report/index.html
-	$(BIN)/python -m regflow.demo --cores $(CORES)
+	$(BIN)/python -m regflow.examples.demo --cores $(CORES)
 
 demo-rasters: install ## Register real scenes and map changes: demo-rasters/results/report/index.html
-	$(BIN)/python -m regflow.raster_demo --cores $(CORES)
+	$(BIN)/python -m regflow.examples.raster_demo --cores $(CORES)
 
 test: install ## Run the tests (minutes)
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "not slow"

@@ -17,18 +17,18 @@ from scipy.linalg import eigh
 from scipy.stats import chi2
 
 from benchmarks.common import OUT, arguments, print_table, save, timed_process
-from regflow.change import detect_series
 from regflow.core.files import read_json, whole
 from regflow.core.grid import Grid
-from regflow.core.io.open_rasters import gdal
-from regflow.core.io.rasters import geotransform
-from regflow.core.scene import load, open_scene
+from regflow.datasets.scenes import moved_scene, random_waves
+from regflow.io.open_rasters import gdal
+from regflow.io.rasters import geotransform
+from regflow.io.scenes import load, open_scene
 from regflow.methods.detect.ir_mad import ir_mad
 from regflow.methods.detect.model import statistic
 from regflow.methods.detect.tiles import HeldTiles
+from regflow.pipeline.change import detect_series
 from regflow.stages.rasters.detect_inputs import DatedScene
 from regflow.stages.rasters.detect_options import defaults
-from regflow.synthetic_scenes import moved_scene, random_waves
 
 BANDS = ("B02", "B03", "B04", "B08")
 LARGE_PX = 10_980

@@ -15,17 +15,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from regflow import realdata, synthetic
 from regflow.core.files import read_json, whole_directory, write_json
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.io.transforms import read_transform, write_transform
 from regflow.core.processor import DESCRIBED, processor_name
 from regflow.core.resample import resample_array, to_sitk_image
 from regflow.core.transform import Transform
+from regflow.datasets import packaged as realdata
+from regflow.datasets import subjects as synthetic
+from regflow.datasets.tissues import segment_tissues
+from regflow.io.transforms import read_transform, write_transform
 from regflow.metrics.jacobian import determinant_map, displacement_on, jacobian_figures
 from regflow.metrics.overlap import dice
-from regflow.tissues import segment_tissues
 
 HERE = Path(__file__).resolve().parent
 OUT = HERE / "out"

@@ -27,17 +27,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.common import arguments, print_table, save
-from regflow import realdata
-from regflow.config import load_config
+from regflow.config.loading import load_config
 from regflow.core.errors import RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Affine, Transform
-from regflow.raster_demo import SERIES_REFERENCE, read_band
+from regflow.datasets import packaged as realdata
+from regflow.datasets.modalities import linear_truth, linearly_moved
+from regflow.examples.raster_demo import SERIES_REFERENCE, read_band
 from regflow.stages.rasters.assess import ScenePair, assess_scene
 from regflow.stages.rasters.initialize import align
 from regflow.stages.rasters.refine import refine_scene
-from regflow.synthetic_modalities import linear_truth, linearly_moved
 
 log = logging.getLogger(__name__)
 

@@ -21,8 +21,8 @@ from benchmarks.common import (
     timed_process,
 )
 from regflow.core.files import read_json
-from regflow.core.io.transforms import read_transform
 from regflow.core.transform import inverse_error
+from regflow.io.transforms import read_transform
 
 PEERS = ("greedy", "greedy-nmi", "ants", "elastix")
 """``greedy-nmi`` runs on the pair of other contrast only."""

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import OUT, arguments, print_table, save, timed_process, write_image
-from regflow import realdata
 from regflow.core.files import sha256
 from regflow.core.resample import coarsen
+from regflow.datasets import packaged as realdata
 
 SPACING_MM = 4.0
 THREADS = (1, 2, 2)

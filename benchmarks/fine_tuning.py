@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import OUT, arguments, print_table, save
-from regflow import realdata, synthetic
-from regflow.config import load_config
+from regflow.config.loading import load_config
 from regflow.core.image import Image
-from regflow.core.io.volumes import write_volume
 from regflow.core.resample import coarsen
+from regflow.datasets import packaged as realdata
+from regflow.datasets import subjects as synthetic
+from regflow.io.volumes import write_volume
 from regflow.methods.refine import METHODS
 from regflow.training.product import train_network
 from regflow.training.settings import training_settings
@@ -110,7 +111,7 @@ def _errors(
     threads: int,
 ) -> dict[str, float]:
     """Register one subject from the study's own affine transform; return mean errors, mm."""
-    from regflow.stages.initialize import align
+    from regflow.stages.volumes.initialize import align
 
     still = fixed.with_mask(fixed.channel > 0)
     moved = moving.with_mask(moving.channel > 0)

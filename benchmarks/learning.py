@@ -25,9 +25,9 @@ from benchmarks.common import (
 from benchmarks.deformable import PEERS, run_regflow
 from benchmarks.summary import LEARNING_VOLUMES
 from regflow.core.image import Image
-from regflow.core.io.transforms import read_transform
 from regflow.core.resample import coarsen
 from regflow.core.transform import Affine, Transform
+from regflow.io.transforms import read_transform
 from regflow.methods.refine import METHODS
 
 SHORT: Mapping[str, Any] = {

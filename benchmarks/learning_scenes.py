@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from benchmarks.common import OUT, arguments, print_table, save
-from regflow import realdata
 from regflow.core.errors import InputError, RegistrationError
 from regflow.core.files import read_json
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.io.rasters import read_window
 from regflow.core.transform import Affine, Transform
+from regflow.datasets import packaged as realdata
+from regflow.io.rasters import read_window
 from regflow.methods.refine import METHODS
 
 SIDE = 1024

@@ -4,9 +4,9 @@ import sys
 from pathlib import Path
 
 from benchmarks.common import OUT, arguments, print_table, save, timed_process, write_image
-from regflow import realdata
 from regflow.core.grid import Grid
 from regflow.core.resample import resample_array
+from regflow.datasets import packaged as realdata
 
 SAMPLES = 256
 SPACING_MM = 0.9
@@ -16,7 +16,7 @@ MANIFESTS = "('fixed.json', 'moving.json')"
 SHARED = "sample='head', threads={threads}"
 STAGES = {
     "ingest": (
-        "from regflow.samples import Fixed, Sample\n"
+        "from regflow.cohort.samples import Fixed, Sample\n"
         "fixed = Fixed('fixed', 'fixed.nii')\n"
         "ingest('fixed.json', subject=fixed)\n"
         "ingest('moving.json', subject=Sample('head', 'moving.nii', fixed))"
@@ -41,7 +41,7 @@ STAGES = {
 }
 HEADER = (
     "import os\n"
-    "from regflow.config import defaults\n"
+    "from regflow.config.loading import defaults\n"
     "from regflow.stages.{stage} import {stage}\n"
     "os.chdir({folder!r})\n"
     "settings = defaults().get({stage!r})\n"

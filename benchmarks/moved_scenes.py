@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.common import OUT
-from regflow import realdata
 from regflow.core.files import whole_directory
 from regflow.core.grid import Grid
-from regflow.core.io.open_rasters import gdal
-from regflow.core.io.rasters import geotransform, read_raster_header, read_window
-from regflow.synthetic_scenes import Waves, random_waves
+from regflow.datasets import packaged as realdata
+from regflow.datasets.scenes import Waves, random_waves
+from regflow.io.open_rasters import gdal
+from regflow.io.rasters import geotransform, read_raster_header, read_window
 
 LARGEST_PX = 5.0
 WAVELENGTH_SHARE = 0.4

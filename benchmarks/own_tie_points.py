@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 from regflow.core.files import write_json
-from regflow.core.io.raster_transforms import write_raster_transform
-from regflow.core.scene import open_scene
 from regflow.core.transform import Affine
+from regflow.io.raster_transforms import write_raster_transform
+from regflow.io.scenes import open_scene
 from regflow.stages.rasters.refine import refine_scene, write_tie_points
 
 

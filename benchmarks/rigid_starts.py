@@ -22,12 +22,13 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from benchmarks.common import arguments, print_table, save
-from regflow import realdata, synthetic
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.resample import coarsen
 from regflow.core.transform import Affine, Composite
-from regflow.stages.initialize import align
+from regflow.datasets import packaged as realdata
+from regflow.datasets import subjects as synthetic
+from regflow.stages.volumes.initialize import align
 
 LARGEST_TURN_DEGREES = 40.0
 LARGEST_SHIFT_MM = 60.0

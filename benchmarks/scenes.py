@@ -16,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.common import OUT, arguments, print_table, save, timed_process
-from regflow import realdata
 from regflow.core.files import whole, whole_directory
 from regflow.core.grid import Grid
-from regflow.core.io.open_rasters import gdal
-from regflow.core.io.raster_transforms import write_raster_transform
-from regflow.core.io.rasters import geotransform, read_raster_header, read_window
 from regflow.core.transform import Affine, DisplacementField, compose
+from regflow.datasets import packaged as realdata
+from regflow.io.open_rasters import gdal
+from regflow.io.raster_transforms import write_raster_transform
+from regflow.io.rasters import geotransform, read_raster_header, read_window
 
 SIDES = (2_048, 10_980, 40_000)
 LIMIT_BYTES = 1.5e9
@@ -37,7 +37,7 @@ WARP = """
 import json, sys, time
 from regflow.core.chunks import open_workers
 from regflow.core.grid import Grid
-from regflow.core.scene import open_scene
+from regflow.io.scenes import open_scene
 from regflow.stages.rasters.warping import Source, warp_raster
 
 def warp(grid):
@@ -58,7 +58,7 @@ with open_workers({"workers": int(threads), "chunk": int(chunk)}) as workers:
 
 OVERVIEW = """
 import json, sys, time
-from regflow.core.scene import decimate, load, open_scene, read_block
+from regflow.io.scenes import decimate, load, open_scene, read_block
 
 image = open_scene(sys.argv[1])
 side = max(image.grid.shape)

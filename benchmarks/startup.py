@@ -6,16 +6,16 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.common import arguments, print_table, save, timed_process, write_image
-from regflow import realdata
 from regflow.core.resample import coarsen
+from regflow.datasets import packaged as realdata
 
 ROUNDS = 5
 LIMIT_S = 1.0
 JOBS = {
     "python": "pass",
     "ingest": (
-        "from regflow.stages.ingest import ingest\n"
-        "from regflow.samples import Fixed\n"
+        "from regflow.stages.volumes.ingest import ingest\n"
+        "from regflow.cohort.samples import Fixed\n"
         "ingest('{folder}/manifest.json', subject=Fixed('tiny', '{folder}/tiny.nii.gz'))"
     ),
     "regflow --help": "import sys; sys.argv = ['regflow', '--help']\nimport regflow.__main__",

@@ -19,10 +19,10 @@ from benchmarks.common import HERE, OUT, arguments, print_table, save, spent_by
 from benchmarks.moved_scenes import MovedScene, moved_pair
 from regflow.core.files import read_json, write_json
 from regflow.core.grid import Grid
-from regflow.core.io.raster_transforms import read_raster_transform
-from regflow.core.io.vectors import read_points
-from regflow.core.scene import open_scene
 from regflow.core.transform import Affine, Transform
+from regflow.io.raster_transforms import read_raster_transform
+from regflow.io.scenes import open_scene
+from regflow.io.vectors import read_points
 from regflow.methods.matching.tie_points import default_spacing
 
 PEERS = ("arosics", "coregix")

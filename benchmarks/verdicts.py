@@ -24,15 +24,16 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from benchmarks.common import arguments, print_table, save
-from regflow import realdata, synthetic
 from regflow.core.errors import RegistrationError
 from regflow.core.gate import Verdict, worst
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.resample import coarsen
 from regflow.core.transform import Affine, Composite, DisplacementField, Transform
-from regflow.synthetic_modalities import MODALITIES, linear_truth, read_bands
-from regflow.synthetic_scenes import moved_scene, random_waves
+from regflow.datasets import packaged as realdata
+from regflow.datasets import subjects as synthetic
+from regflow.datasets.modalities import MODALITIES, linear_truth, read_bands
+from regflow.datasets.scenes import moved_scene, random_waves
 
 SPACING_MM = 3.0
 """Of the volumes: what an overview of a head has."""
@@ -235,10 +236,10 @@ def _errors(kind: str, case: Case, found: Transform) -> NDArray[np.float64]:
 
 
 def _register_volumes(case: Case, threads: int) -> tuple[Transform, Transform, Verdict]:
-    from regflow.config import defaults
-    from regflow.stages.assess import Pair, assess_pair
-    from regflow.stages.initialize import align
-    from regflow.stages.refine import deform
+    from regflow.config.loading import defaults
+    from regflow.stages.volumes.assess import Pair, assess_pair
+    from regflow.stages.volumes.initialize import align
+    from regflow.stages.volumes.refine import deform
 
     settings = defaults()
     start = align(case.fixed, case.moving, settings["initialize"], threads=threads)
@@ -249,9 +250,9 @@ def _register_volumes(case: Case, threads: int) -> tuple[Transform, Transform, V
 
 
 def _judge_volumes(case: Case, initial: Transform, final: Transform, threads: int) -> Verdict:
-    from regflow.config import defaults
-    from regflow.stages import initialize, refine
-    from regflow.stages.assess import Pair, assess_pair
+    from regflow.config.loading import defaults
+    from regflow.stages.volumes import initialize, refine
+    from regflow.stages.volumes.assess import Pair, assess_pair
 
     start = Affine.identity(3)
     begun, _ = initialize.Examiner(case.fixed, case.moving, start, {}, threads)(initial)
@@ -265,7 +266,7 @@ def _judge_volumes(case: Case, initial: Transform, final: Transform, threads: in
 
 
 def _register_scenes(case: Case, threads: int) -> tuple[Transform, Transform, Verdict]:
-    from regflow.config import defaults
+    from regflow.config.loading import defaults
     from regflow.stages.rasters.assess import ScenePair, assess_scene
     from regflow.stages.rasters.initialize import align
     from regflow.stages.rasters.refine import refine_scene
@@ -280,7 +281,7 @@ def _register_scenes(case: Case, threads: int) -> tuple[Transform, Transform, Ve
 
 
 def _judge_scenes(case: Case, initial: Transform, final: Transform, threads: int) -> Verdict:
-    from regflow.config import defaults
+    from regflow.config.loading import defaults
     from regflow.stages.rasters import initialize, refine
     from regflow.stages.rasters.assess import ScenePair, assess_scene
 

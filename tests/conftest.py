@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from regflow import realdata
 from regflow.core.image import Image
 from regflow.core.resample import coarsen, resample_array
+from regflow.datasets import packaged as realdata
 
 Volume = Callable[..., Image]
 VolumeFile = Callable[..., Path]
@@ -26,7 +26,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @cache
 def real_volume(name: str, spacing_mm: float | None = None) -> Image:
-    """Read a source of regflow.realdata as float32 (label maps: int16), shrunk without aliasing.
+    """Read a source of regflow.datasets.packaged as float32 (label maps: int16), shrunk without aliasing.
 
     The brain templates carry their brain (samples above zero) as mask.
     """
@@ -48,7 +48,7 @@ def real_volume(name: str, spacing_mm: float | None = None) -> Image:
 
 @pytest.fixture(scope="session")
 def volume() -> Volume:
-    """``volume(name, spacing_mm=None) -> Image``: a source of regflow.realdata; do not write to it."""
+    """``volume(name, spacing_mm=None) -> Image``: one of ``datasets.packaged``; do not write to it."""
     return real_volume
 
 

@@ -1,5 +1,5 @@
 """``python -m regflow`` is the ``regflow`` command."""
 
-from regflow.cli import main
+from regflow.commands.cli import main
 
 main(prog_name="regflow")

@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 from raster_files import UTM33, write_raster
 
 from regflow.core.grid import Grid
-from regflow.core.io.landmarks import write_landmarks
-from regflow.core.io.raster_transforms import write_raster_transform
-from regflow.core.io.transforms import write_transform
-from regflow.core.io.vectors import write_points
-from regflow.core.io.volumes import write_volume
 from regflow.core.landmarks import Landmarks
 from regflow.core.transform import Affine, Composite, DisplacementField
+from regflow.io.landmarks import write_landmarks
+from regflow.io.raster_transforms import write_raster_transform
+from regflow.io.transforms import write_transform
+from regflow.io.vectors import write_points
+from regflow.io.volumes import write_volume
 
 Bytes = st.SearchStrategy[bytes]
 NUMBERS = (0.0, -1.0, 1e-300, 1e38, float("nan"), float("inf"), float("-inf"))

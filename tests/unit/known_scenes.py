@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from regflow import realdata
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.synthetic_scenes import Waves, moved_scene, random_waves
+from regflow.datasets import packaged as realdata
+from regflow.datasets.scenes import Waves, moved_scene, random_waves
 
 ROWS, COLS = 560, 600
 ORIGIN = np.array([[10.0, 0, 5e5], [0, -10.0, 5.8e6], [0, 0, 1]])
@@ -18,7 +18,7 @@ ORIGIN = np.array([[10.0, 0, 5e5], [0, -10.0, 5.8e6], [0, 0, 1]])
 @cache
 def red() -> NDArray[np.float32]:
     """Return a cloudless part of Sentinel-2's red band, with noise of one percent."""
-    from regflow.core.io.rasters import read_window
+    from regflow.io.rasters import read_window
 
     path = realdata.locate("sentinel2-b04")
     if path is None:

@@ -5,14 +5,14 @@ from functools import cache
 import numpy as np
 import pytest
 
-from regflow import realdata
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Affine
+from regflow.datasets import packaged as realdata
+from regflow.datasets.modalities import linear_truth, linearly_moved, read_bands
 from regflow.methods.initialize import METHODS
 from regflow.methods.initialize.planar import corners
 from regflow.methods.table import of_kind
-from regflow.synthetic_modalities import linear_truth, linearly_moved, read_bands
 
 ROWS, COLUMNS = slice(208, 208 + 320), slice(900, 900 + 360)
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from regflow.core.image import Image
 from regflow.core.resample import resample_array
-from regflow.synthetic import Truth, random_affine, random_truth, subject_grid
+from regflow.datasets.subjects import Truth, random_affine, random_truth, subject_grid
 
 AIR = -1000.0
 INTENSITY = [0.0, 0.25, 0.45, 0.7, 0.85, 1.0]

@@ -11,7 +11,7 @@ from rasterio.errors import NotGeoreferencedWarning
 from rasterio.transform import Affine
 
 from regflow.core.grid import Grid
-from regflow.core.io.rasters import geotransform
+from regflow.io.rasters import geotransform
 
 UTM33 = CRS.from_epsg(32633).to_wkt()
 PLACE = Affine(10, 0, 330000, 0, -10, 5822040)

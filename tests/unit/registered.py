@@ -11,15 +11,15 @@ from regflow.core.files import write_json
 from regflow.core.gate import Verdict
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.io.landmarks import write_landmarks
-from regflow.core.io.transforms import write_transform
-from regflow.core.io.volumes import write_volume
 from regflow.core.landmarks import Landmarks
 from regflow.core.resample import resample_array
 from regflow.core.transform import Composite, DisplacementField
-from regflow.stages.assess import Pair
-from regflow.stages.outcome import conclude, done
-from regflow.synthetic import Truth, make_subject, random_truth, subject_grid
+from regflow.datasets.subjects import Truth, make_subject, random_truth, subject_grid
+from regflow.io.landmarks import write_landmarks
+from regflow.io.transforms import write_transform
+from regflow.io.volumes import write_volume
+from regflow.stages.shell import conclude, done
+from regflow.stages.volumes.assess import Pair
 
 PASS = Verdict("pass", "every figure is within its limits")
 FOUND = 0.8

@@ -37,7 +37,7 @@ def olinda() -> NDArray[np.float64] | None:
         return None
     from scipy.ndimage import zoom
 
-    from regflow.core.io.rasters import read_window
+    from regflow.io.rasters import read_window
 
     heights, _ = read_window(OLINDA, [1], slice(0, 111), slice(0, 111))
     return np.asarray(zoom(heights[0].astype(np.float64), 640 / 111, order=3)[:SIDE, :SIDE])

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from regflow.config import load_config
+from regflow.cohort.rasters.samples import RasterSample, Reference, Scene
+from regflow.config.loading import load_config
 from regflow.core import addresses
 from regflow.core.addresses import hand_down_addresses, keep, kept, public, redacted, resolved
 from regflow.core.chunks import _with_addresses
 from regflow.core.errors import InputError, RegistrationError
 from regflow.core.files import write_json
 from regflow.core.logs import appended_log, stage_log
-from regflow.jobs import COMMAND, typed
-from regflow.provenance import provenance
-from regflow.raster_samples import RasterSample, Reference, Scene
+from regflow.provenance.jobs import COMMAND, typed
+from regflow.provenance.provenance import provenance
 from regflow.stages.rasters.detect_inputs import DatedScene
 from regflow.stages.rasters.warping import Source
 

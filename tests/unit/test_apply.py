@@ -16,13 +16,13 @@ from regflow.core.files import read_json, sha256, write_json
 from regflow.core.gate import Verdict
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.io.landmarks import read_landmarks, write_landmarks
-from regflow.core.io.transforms import read_transform, write_transform
-from regflow.core.io.volumes import read_volume, write_volume
 from regflow.core.landmarks import Landmarks
 from regflow.core.transform import Affine, Composite, DisplacementField
-from regflow.stages.apply import LABEL_MODES, OPTIONS, apply, map_landmarks, warp_image, warp_labels
-from regflow.stages.outcome import Outcome, conclude, done
+from regflow.io.landmarks import read_landmarks, write_landmarks
+from regflow.io.transforms import read_transform, write_transform
+from regflow.io.volumes import read_volume, write_volume
+from regflow.stages.shell import Outcome, conclude, done
+from regflow.stages.volumes.apply import LABEL_MODES, OPTIONS, apply, map_landmarks, warp_image, warp_labels
 
 # A header holds float32; at the far corner of a grid that is some 1e-5 mm.
 HEADER_TOLERANCE = 1e-2

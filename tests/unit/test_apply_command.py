@@ -8,8 +8,8 @@ import pytest
 import SimpleITK as sitk
 from click.testing import CliRunner
 
-from regflow.cli import main
-from regflow.core.io.volumes import read_series, read_volume
+from regflow.commands.cli import main
+from regflow.io.volumes import read_series, read_volume
 
 SERIES = Path(nib.__file__).parent / "tests" / "data" / "example4d.nii.gz"
 

@@ -9,15 +9,15 @@ from regflow.core.errors import InputError
 from regflow.core.gate import Verdict
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.io.volumes import read_volume
 from regflow.core.landmark_pairs import pair_landmarks
 from regflow.core.landmarks import Landmarks
 from regflow.core.surroundings import background_level
 from regflow.core.transform import Affine, DisplacementField
+from regflow.io.volumes import read_volume
 from regflow.metrics.catalog import FIGURES, STAGES
 from regflow.metrics.distances import mask_points
-from regflow.stages.assess import Pair, assess, assess_pair, moved_images
-from regflow.stages.outcome import read_outcome
+from regflow.stages.shell import read_outcome
+from regflow.stages.volumes.assess import Pair, assess, assess_pair, moved_images
 
 
 @pytest.fixture(scope="module")

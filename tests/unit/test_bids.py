@@ -8,14 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from regflow.bids import find_samples, parse
-from regflow.config import load_config
+from regflow.cohort.volumes.bids import find_samples, parse
+from regflow.cohort.volumes.derivatives import products, publish, publish_cohort
+from regflow.cohort.volumes.reading import read_samples
+from regflow.cohort.volumes.samples import Sample
+from regflow.config.loading import load_config
 from regflow.core.errors import InputError
 from regflow.core.files import sha256
-from regflow.core.io.volumes import write_volume
-from regflow.derivatives import products, publish, publish_cohort
-from regflow.samples import Sample, read_samples
-from regflow.stages.ingest import check
+from regflow.io.volumes import write_volume
+from regflow.stages.volumes.ingest import check
 
 FILES = (
     "sub-01/ses-pre/anat/sub-01_ses-pre_run-1_T1w.nii.gz",

@@ -12,9 +12,9 @@ from rasterio.enums import ColorInterp
 
 from regflow.core.chunks import blocks
 from regflow.core.grid import Grid
-from regflow.core.io.cog import CogProfile, CogWriter, plain_bands, profile_like
-from regflow.core.io.raster_header import Band
-from regflow.core.io.rasters import read_raster_header
+from regflow.io.cog import CogProfile, CogWriter, plain_bands, profile_like
+from regflow.io.raster_header import Band
+from regflow.io.rasters import read_raster_header
 
 GRID = Grid((1100, 1300), np.array([[10.0, 0, 400005], [0, -10, 5799995], [0, 0, 1]]), UTM33)
 WALK = np.random.default_rng(0).normal(0, 1, (2, *GRID.shape)).cumsum(axis=1) * 10 + 100
@@ -157,7 +157,7 @@ FULL_DISK = """
 import resource, signal, sys
 import numpy as np
 from regflow.core.grid import Grid
-from regflow.core.io.cog import CogProfile, CogWriter, plain_bands
+from regflow.io.cog import CogProfile, CogWriter, plain_bands
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))

@@ -6,14 +6,14 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from regflow.cli import main
+from regflow.commands.cli import main
 from regflow.commands.pair_settings import pair_settings
 from regflow.commands.register import register
-from regflow.config import load_config
+from regflow.config.loading import load_config
+from regflow.config.presets import merged, preset_settings
 from regflow.core.errors import InputError
 from regflow.methods import initialize, refine
 from regflow.methods.table import of_kind
-from regflow.presets import merged, preset_settings
 
 FREEDOM = {"volumes": "transform", "rasters": "model"}
 
@@ -250,7 +250,7 @@ def test_a_training_takes_settings_by_the_same_rules(tmp_path):
 
 
 def test_companions_are_named_once():
-    from regflow.raster_samples import as_pairs
+    from regflow.cohort.rasters.samples import as_pairs
 
     assert as_pairs(["a=x.tif", "b=y=z.tif"]) == {"a": "x.tif", "b": "y=z.tif"}
     with pytest.raises(InputError, match=r"'a' names x\.tif already"):

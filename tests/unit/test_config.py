@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
-from regflow import reference
-from regflow.config import defaults, load_config
+from regflow.cohort.columns import samples_schema
+from regflow.config.keys import KINDS, leaves
+from regflow.config import reference
+from regflow.config.loading import defaults, load_config
+from regflow.config.schema import config_schema
 from regflow.core.errors import InputError
 from regflow.methods import initialize, preprocess, refine
 from regflow.methods.table import of_kind
-from regflow.schema_parts import leaves
-from regflow.schemas import KINDS, config_schema, samples_schema
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = {"samples": "samples.tsv"}
@@ -176,13 +177,13 @@ def test_every_key_has_a_description_and_a_default(kind):
 @pytest.mark.parametrize("path", sorted(reference.schema_files()))
 def test_the_committed_schemas_are_those_of_the_model(path):
     committed = (ROOT / path).read_text(encoding="utf-8")
-    assert committed == reference.schema_files()[path], "run: python -m regflow.reference"
+    assert committed == reference.schema_files()[path], "run: python -m regflow.config.reference"
 
 
 @pytest.mark.parametrize("kind", reference.PAGES)
 def test_the_reference_pages_have_the_tables_of_the_model(kind):
     page = (ROOT / reference.PAGES[kind]).read_text(encoding="utf-8")
-    assert page == reference.with_tables(page, kind), "run: python -m regflow.reference"
+    assert page == reference.with_tables(page, kind), "run: python -m regflow.config.reference"
 
 
 @pytest.mark.parametrize(("kind", "path"), [("volumes", "config.yaml"), ("rasters", "rasters/config.yaml")])
@@ -198,8 +199,8 @@ def test_the_standard_configurations_say_what_the_defaults_are(kind, path):
 def test_reading_configuration_and_sheet_loads_no_heavy_library():
     code = """
 import sys
-from regflow.config import load_config
-from regflow.samples import read_samples
+from regflow.config.loading import load_config
+from regflow.cohort.volumes.reading import read_samples
 read_samples(load_config("config/config.yaml"))
 heavy = {"torch", "itk", "SimpleITK", "numba", "matplotlib", "pandas", "nibabel", "scipy"}
 print(*heavy & set(sys.modules))

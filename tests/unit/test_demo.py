@@ -4,11 +4,12 @@ import json
 import numpy as np
 import pytest
 
-from regflow import demo, realdata
-from regflow.core.io.landmarks import read_landmarks
-from regflow.core.io.transforms import read_transform
-from regflow.core.io.volumes import read_volume
 from regflow.core.resample import resample_array
+from regflow.datasets import packaged as realdata
+from regflow.examples import demo
+from regflow.io.landmarks import read_landmarks
+from regflow.io.transforms import read_transform
+from regflow.io.volumes import read_volume
 
 
 @pytest.fixture(scope="module")

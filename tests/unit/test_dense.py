@@ -7,16 +7,16 @@ import pytest
 import torch
 from known_scenes import COLS, ROWS, error_px, fixed, moving, red
 
-from regflow import realdata
 from regflow.core.errors import RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.io.rasters import read_window
 from regflow.core.transform import Affine
+from regflow.datasets import packaged as realdata
+from regflow.datasets.scenes import moved_scene, random_waves
+from regflow.io.rasters import read_window
 from regflow.methods.refine import METHODS
 from regflow.methods.refine.dense import ENGINES, add, bring, chunks, dense
 from regflow.methods.refine.weights import Description, build_network, save_weights
-from regflow.synthetic_scenes import moved_scene, random_waves
 
 IDENTITY = Affine.identity(2)
 

@@ -15,8 +15,7 @@ from rasterio.features import rasterize
 from scipy.ndimage import gaussian_filter, label, map_coordinates, shift
 from test_detect_methods import later, sentinel
 
-from regflow.change import detect_series
-from regflow.cli import main
+from regflow.commands.cli import main
 from regflow.core.chunks import open_workers
 from regflow.core.errors import InputError
 from regflow.core.grid import Grid
@@ -28,6 +27,7 @@ from regflow.methods.detect.polygons import areas
 from regflow.methods.detect.regions import RegionMerger, labeled, regions_of
 from regflow.methods.detect.registration_noise import registration_noise
 from regflow.methods.detect.scene_pair import ScenePair, SceneTiles, sampled
+from regflow.pipeline.change import detect_series
 from regflow.stages.rasters.detect import Between, date_pairs, detect_changes
 from regflow.stages.rasters.detect_inputs import DatedScene, open_pair
 from regflow.stages.rasters.detect_options import defaults

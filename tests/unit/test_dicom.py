@@ -11,9 +11,9 @@ from pydicom import dcmread
 
 from regflow.core.errors import InputError
 from regflow.core.grid import Grid
-from regflow.core.io.dicom import list_series
-from regflow.core.io.volumes import read_header, read_volume
 from regflow.core.resample import grid_of, to_sitk_image
+from regflow.io.dicom import list_series
+from regflow.io.volumes import read_header, read_volume
 
 DATA = Path(nib.__file__).parent / "tests" / "data"
 TILT = np.array([[1.0, 0.0, 0.0], [0.0, 0.96, -0.28], [0.0, 0.28, 0.96]])

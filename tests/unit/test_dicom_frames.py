@@ -5,7 +5,7 @@ import pytest
 from dicom_files import Plane, write_frames
 
 from regflow.core.errors import InputError
-from regflow.core.io.volumes import read_header, read_series, read_volume
+from regflow.io.volumes import read_header, read_series, read_volume
 
 STORED = np.random.default_rng(0).integers(0, 1000, (2, 6, 4, 5)).astype(np.uint16)
 """Two volumes of six slices."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from regflow import digest
+from regflow.provenance import digests as digest
 
 PACKAGE = digest.PACKAGE
 

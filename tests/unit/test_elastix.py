@@ -11,9 +11,9 @@ from moved_brain import error_mm, inverted, known_affine, moved
 from regflow.core.errors import InputError, RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.io.transforms import write_transform
 from regflow.core.resample import resample_array, to_sitk_image
 from regflow.core.transform import Affine, Composite, DisplacementField
+from regflow.io.transforms import write_transform
 from regflow.methods import elastix_run
 from regflow.methods.elastix_run import MAPS, _last_error, linear_changes
 from regflow.methods.initialize import METHODS as INITIALIZERS

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from registered import Known, drawn_structures, known_pair
 
-from regflow import realdata
 from regflow.core.gate import Verdict
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.landmark_pairs import pair_landmarks
 from regflow.core.landmarks import Landmarks
 from regflow.core.transform import Affine, Composite, DisplacementField, Transform
+from regflow.datasets import packaged as realdata
 from regflow.metrics.distances import Extent, mask_points, truth_error
-from regflow.stages.assess import LIMITS, MEANINGS, Assessment, Pair, assess_pair
+from regflow.stages.volumes.assess import LIMITS, MEANINGS, Assessment, Pair, assess_pair
 
 QUICK = {"surfaces": False}
 

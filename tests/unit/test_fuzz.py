@@ -11,16 +11,16 @@ import pytest
 from fuzzed_files import Bytes, damaged, odd_json, odd_nifti, odd_table, sound_files
 from hypothesis import given, settings
 
-from regflow.config import load_config
+from regflow.cohort.reading import read_cohort
+from regflow.config.loading import load_config
 from regflow.core.errors import InputError
-from regflow.core.io.landmarks import read_landmarks
-from regflow.core.io.point_tables import read_point_table
-from regflow.core.io.raster_transforms import read_displacement, read_fixed_grid, read_raster_transform
-from regflow.core.io.rasters import read_raster_header, read_window
-from regflow.core.io.transforms import read_transform
-from regflow.core.io.vectors import read_points
-from regflow.core.io.volumes import read_header, read_volume
-from regflow.samples import read_cohort
+from regflow.io.landmarks import read_landmarks
+from regflow.io.point_tables import read_point_table
+from regflow.io.raster_transforms import read_displacement, read_fixed_grid, read_raster_transform
+from regflow.io.rasters import read_raster_header, read_window
+from regflow.io.transforms import read_transform
+from regflow.io.vectors import read_points
+from regflow.io.volumes import read_header, read_volume
 
 SPARE_BYTES = 2 << 30
 """What reading a file of a few kilobytes may take beside what the process has."""

@@ -6,7 +6,7 @@ from regflow.core.files import write_json
 from regflow.core.gate import Verdict
 from regflow.metrics.outliers import robust_scores
 from regflow.stages.gather import gather, mark_outliers, read_table
-from regflow.stages.outcome import conclude, done
+from regflow.stages.shell import conclude, done
 
 
 def assessed(root, sample, figures, labels=()):

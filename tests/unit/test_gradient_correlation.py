@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 from linear_scenes import band, corner_error_px, moved, run
 
-from regflow import realdata
 from regflow.core.errors import RegistrationError
 from regflow.core.image import Image
 from regflow.core.transform import Affine, Transform
+from regflow.datasets import packaged as realdata
+from regflow.datasets.modalities import linear_truth, linearly_moved
+from regflow.examples.raster_demo import SERIES_REFERENCE, read_band
 from regflow.methods.initialize.gradient_shift import PIXELS_EACH, SURE, GradientShift, gradient_shift, small
 from regflow.methods.initialize.planar import picture
-from regflow.raster_demo import SERIES_REFERENCE, read_band
 from regflow.stages.rasters.initialize import Examiner, align
-from regflow.synthetic_modalities import linear_truth, linearly_moved
 
 GAPPED, HAZY, CLOUDED = "LE70350322012289EDC00", "LE70350322013131EDC00", "LE70350322011190EDC00"
 """Dates of the Landsat series: with the broken corrector's gaps, the faintest clear one, and clouds alone."""

@@ -5,13 +5,14 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from regflow import realdata, synthetic
 from regflow.core import fields
 from regflow.core.errors import InputError, RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.resample import coarsen
 from regflow.core.transform import Affine, Composite, DisplacementField
+from regflow.datasets import packaged as realdata
+from regflow.datasets import subjects as synthetic
 from regflow.methods.refine import METHODS, greedy_torch
 from regflow.methods.refine.greedy import greedy, refine_field
 from regflow.methods.refine.greedy_contrast import for_level, settled

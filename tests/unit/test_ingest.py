@@ -7,18 +7,20 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from regflow.config import load_config
+from regflow.cohort.samples import fixed_images
+from regflow.cohort.volumes.reading import read_samples
+from regflow.cohort.volumes.samples import Fixed, Sample
+from regflow.config.loading import load_config
 from regflow.core.errors import InputError
 from regflow.core.files import read_json, sha256
 from regflow.core.grid import Grid
-from regflow.core.io.header import Timing
-from regflow.core.io.landmarks import write_landmarks
-from regflow.core.io.volumes import write_series, write_volume
 from regflow.core.landmarks import Landmarks
-from regflow.samples import Fixed, Sample, fixed_images, read_samples
-from regflow.stages.findings import problems_of
-from regflow.stages.ingest import Findings, check, examine, ingest, name_of, read_manifest
-from regflow.stages.originals import read_parts
+from regflow.io.header import Timing
+from regflow.io.landmarks import write_landmarks
+from regflow.io.volumes import write_series, write_volume
+from regflow.stages.checks import problems_of
+from regflow.stages.volumes.ingest import Findings, check, examine, ingest, name_of, read_manifest
+from regflow.stages.volumes.originals import read_parts
 
 POINTS = np.array([[-35.0, -60, 20], [40, 35, 40], [10, -70, 60], [-50, 30, 10], [5, 0, -20], [25, 50, 0]])
 NAMES = tuple("abcdef")

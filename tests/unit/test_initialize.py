@@ -9,13 +9,13 @@ from regflow.core.errors import InputError, RegistrationError
 from regflow.core.gate import Verdict
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.io.transforms import read_transform
 from regflow.core.resample import resample
 from regflow.core.transform import Affine
+from regflow.io.transforms import read_transform
 from regflow.methods.initialize.moments import mass
-from regflow.stages.initialize import LIMITS, Examiner, align, initialize
-from regflow.stages.outcome import STAGE_FILE, conclude, done, read_outcome
-from regflow.stages.working import write_working
+from regflow.stages.shell import STAGE_FILE, conclude, done, read_outcome
+from regflow.stages.volumes.initialize import LIMITS, Examiner, align, initialize
+from regflow.stages.volumes.working import write_working
 
 SETTINGS = {"methods": ["mutual-information"]}
 STARTS = 8

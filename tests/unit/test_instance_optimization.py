@@ -10,11 +10,11 @@ import torch
 from torch_bytes import THREADS
 from warped_slices import SPACING_MM, warped_pair
 
-from regflow import synthetic
 from regflow.core import fields
 from regflow.core.errors import InputError, RegistrationError
 from regflow.core.image import Image
 from regflow.core.transform import Affine, Transform, inverse_error
+from regflow.datasets import subjects as synthetic
 from regflow.methods.refine import METHODS
 from regflow.methods.refine.instance_optimization import Progress, instance_optimization
 from regflow.methods.refine.weights import Description, build_network, save_weights

@@ -51,10 +51,10 @@ COMMAND = """
 import os
 import sys
 from click.testing import CliRunner
-import regflow.cli
+import regflow.commands.cli
 
 loaded = "numpy" in sys.modules
-CliRunner().invoke(regflow.cli.main, ["weights"])
+CliRunner().invoke(regflow.commands.cli.main, ["weights"])
 print(loaded, os.environ["OPENBLAS_NUM_THREADS"])
 """
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from regflow.core.errors import InputError
-from regflow.core.io.landmarks import read_landmarks, write_landmarks
 from regflow.core.landmarks import Landmarks
+from regflow.io.landmarks import read_landmarks, write_landmarks
 
 POINTS = np.array([[1.5, -2.25, 3.0], [40.0, 50.125, -60.0]])
 

@@ -9,9 +9,9 @@ import pytest
 from regflow.core.image import Image
 from regflow.core.resample import resample
 from regflow.core.transform import Affine, DisplacementField
+from regflow.datasets.subjects import random_warp
 from regflow.methods.refine import METHODS
 from regflow.methods.refine.greedy import greedy
-from regflow.synthetic import random_warp
 
 CAVITY_MM = (24.0, 30.0, 20.0)
 AWAY_MM = (8.0, -6.0, -34.0)

@@ -57,17 +57,17 @@ def test_warnings_are_logged(tmp_path):
 
 
 def test_progress_is_plain_lines_in_a_log(capsys):
-    with progress_log("register", 1, steps_of="regflow.pair"):
-        logging.getLogger("regflow.pair").info("initialize: 1.2 s")
-    logging.getLogger("regflow.pair").info("outside")
+    with progress_log("register", 1, steps_of="regflow.pipeline.volume_pair"):
+        logging.getLogger("regflow.pipeline.volume_pair").info("initialize: 1.2 s")
+    logging.getLogger("regflow.pipeline.volume_pair").info("outside")
     said = capsys.readouterr().err
     assert said.endswith("INFO    initialize: 1.2 s\n")
 
 
 def test_progress_is_a_bar_in_a_terminal(capsys, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    with progress_log("register", 2, steps_of="regflow.pair"):
-        logging.getLogger("regflow.pair").info("initialize: 1.2 s")
+    with progress_log("register", 2, steps_of="regflow.pipeline.volume_pair"):
+        logging.getLogger("regflow.pipeline.volume_pair").info("initialize: 1.2 s")
         logging.getLogger("regflow.methods").warning("the mask is small")
     said = capsys.readouterr().err
     assert "1/2" in said

@@ -7,10 +7,10 @@ from regflow.core import memory
 from regflow.core.errors import InputError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.io.volumes import read_volume, write_volume
 from regflow.core.memory import check_room, free_bytes
 from regflow.core.resample import resample_array, thinned
 from regflow.core.transform import Affine
+from regflow.io.volumes import read_volume, write_volume
 from regflow.methods.preprocess.masks import closed
 from regflow.methods.refine.working import bring_together
 

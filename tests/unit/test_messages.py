@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 import regflow
-from regflow.cli import COMMANDS, main
+from regflow.commands.cli import COMMANDS, main
 
 SOURCES = Path(regflow.__file__).parent
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")

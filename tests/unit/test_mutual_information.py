@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from regflow import synthetic
 from regflow.core.errors import RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.io.transforms import write_transform
 from regflow.core.transform import Affine, Composite, DisplacementField
+from regflow.datasets import subjects as synthetic
+from regflow.datasets.subjects import Truth, make_subject, random_affine, subject_grid
+from regflow.io.transforms import write_transform
 from regflow.methods.initialize import METHODS, information, poses
 from regflow.methods.initialize.mutual_information import mutual_information
 from regflow.methods.initialize.rivals import second_thoughts
 from regflow.methods.table import find_transform, of_kind
-from regflow.synthetic import Truth, make_subject, random_affine, subject_grid
 
 RECOVERED_MM = 0.6
 """A sixth of the tests' spacing."""

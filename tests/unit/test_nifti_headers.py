@@ -9,7 +9,7 @@ import pytest
 import SimpleITK as sitk
 
 from regflow.core.errors import InputError
-from regflow.core.io.volumes import is_volume, read_header, read_labels, read_volume, write_volume
+from regflow.io.volumes import is_volume, read_header, read_labels, read_volume, write_volume
 
 DATA = Path(nib.__file__).parent / "tests" / "data"
 SAMPLES = np.arange(210, dtype=np.int16).reshape(7, 6, 5)

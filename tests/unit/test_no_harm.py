@@ -8,9 +8,7 @@ from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.local_fit import SURE_SIGMAS, WindowEvidence
 from regflow.core.transform import Affine, Transform
-from regflow.stages.initialize import EXAMINED_ACROSS, align
-from regflow.stages.refine import deform
-from regflow.synthetic_ultrasound import (
+from regflow.datasets.ultrasound import (
     GLAND,
     PELVIS,
     pelvis,
@@ -18,6 +16,8 @@ from regflow.synthetic_ultrasound import (
     t2_weighted,
     ultrasound,
 )
+from regflow.stages.volumes.initialize import EXAMINED_ACROSS, align
+from regflow.stages.volumes.refine import deform
 
 SPACING_MM = 2.0
 START_MM = 4.0

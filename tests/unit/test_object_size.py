@@ -14,7 +14,7 @@ from regflow.core.resample import coarsen
 from regflow.methods.preprocess import MASKS, load
 from regflow.methods.preprocess.masks import foreground, object_size
 from regflow.methods.refine.voxelmorph import USUAL_ACROSS, _unit
-from regflow.stages.preprocess import prepare
+from regflow.stages.volumes.preprocess import prepare
 
 FACTORS = (1 / 40, 1.0, 30.0)
 """From a mouse's brain to a whale's head."""

@@ -2,7 +2,7 @@ import pytest
 
 from regflow.core.errors import InputError
 from regflow.core.gate import Verdict
-from regflow.stages.outcome import conclude, done, read_outcome, timed, transform_source
+from regflow.stages.shell import conclude, done, read_outcome, timed, transform_source
 
 PASS = Verdict("pass", "fine")
 

@@ -3,13 +3,13 @@ import json
 import numpy as np
 import pytest
 
+from regflow.cohort.volumes.samples import Fixed, Sample
+from regflow.config.presets import PRESETS, merged, preset_settings
 from regflow.core.errors import InputError
-from regflow.core.io.landmarks import read_landmarks
-from regflow.core.io.volumes import read_volume, write_volume
 from regflow.core.processor import processor_name
-from regflow.pair import PRODUCTS, register_pair
-from regflow.presets import PRESETS, merged, preset_settings
-from regflow.samples import Fixed, Sample
+from regflow.io.landmarks import read_landmarks
+from regflow.io.volumes import read_volume, write_volume
+from regflow.pipeline.volume_pair import PRODUCTS, register_pair
 
 QUICK = {"initialize": {"methods": ["mutual-information"]}}
 
@@ -17,7 +17,7 @@ QUICK = {"initialize": {"methods": ["mutual-information"]}}
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     """A known-warp subject of the demo at 4 mm, and its atlas, by name."""
-    from regflow import demo
+    from regflow.examples import demo
 
     folder = tmp_path_factory.mktemp("pair")
     demo._write_templates(folder, 4.0)
@@ -132,7 +132,7 @@ def test_bytes_do_not_depend_on_threads_and_an_earlier_result_is_replaced(files,
 
 @pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind in PRESETS for name in PRESETS[kind]])
 def test_presets_are_valid_configurations(kind, name):
-    from regflow.config import load_config
+    from regflow.config.loading import load_config
 
     chosen = load_config({"kind": kind, "samples": "sheet.tsv", **preset_settings(name, kind)})
     assert chosen["refine"]["methods"]

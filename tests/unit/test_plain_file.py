@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from regflow.core.io.plain_file import PlainFile
+from regflow.io.plain_file import PlainFile
 
 VALUES = np.random.default_rng(0).normal(size=(2, 50, 70)).astype(np.float32)
 

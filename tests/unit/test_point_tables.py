@@ -11,8 +11,8 @@ import pytest
 import shapely
 
 from regflow.core.errors import InputError
-from regflow.core.io.point_tables import PointTable, read_point_table, write_point_table
-from regflow.core.io.vectors import read_points, write_points
+from regflow.io.point_tables import PointTable, read_point_table, write_point_table
+from regflow.io.vectors import read_points, write_points
 
 XY = np.array([[1.5, 2.0], [3.0, 4.25]])
 NAN_POINT = b"GP\0\x11" + struct.pack("<iBIdd", 32633, 1, 1, np.nan, np.nan)

@@ -10,16 +10,16 @@ from regflow.core.errors import InputError
 from regflow.core.files import read_json, write_json
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.io.volumes import read_volume, write_volume
 from regflow.core.resample import resample_array
 from regflow.core.surroundings import otsu
 from regflow.core.threads import itk_threads
+from regflow.io.volumes import read_volume, write_volume
 from regflow.methods.preprocess import TABLES, complete, load, schema
 from regflow.methods.preprocess.atlas_mask import _blank
 from regflow.methods.preprocess.denoise import noise_level
 from regflow.methods.preprocess.masks import choose, constant_background, filled, largest_piece
 from regflow.methods.preprocess.orientation import orient, working_spacing
-from regflow.stages.preprocess import prepare, prepare_pair, preprocess
+from regflow.stages.volumes.preprocess import prepare, prepare_pair, preprocess
 
 QUICK_N4 = {"bias": {"options": {"n4": {"sample_mm": 8.0, "iterations": [20, 20]}}}}
 OFF = {kind: {"method": "none"} for kind in ("mask", "denoise", "bias", "intensity")}

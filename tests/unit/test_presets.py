@@ -3,16 +3,16 @@
 import numpy as np
 import pytest
 
-from regflow import realdata
-from regflow.config import load_config
+from regflow.config.loading import load_config
+from regflow.config.presets import preset_settings
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Transform, compose
-from regflow.presets import preset_settings
+from regflow.datasets import packaged as realdata
+from regflow.datasets.modalities import MODALITIES, read_bands
+from regflow.datasets.scenes import moved_scene, random_waves, turned
 from regflow.stages.rasters.initialize import align
 from regflow.stages.rasters.refine import RefinedScene, refine_scene
-from regflow.synthetic_modalities import MODALITIES, read_bands
-from regflow.synthetic_scenes import moved_scene, random_waves, turned
 
 CORNER = (208, 500)
 SMALL, LARGE = (440, 460), (560, 640)

@@ -11,8 +11,8 @@ from regflow.core import processor as module
 from regflow.core.files import read_json, write_json
 from regflow.core.gate import Verdict
 from regflow.core.processor import processor, processor_name, processor_told
-from regflow.provenance import provenance
-from regflow.stages.outcome import conclude, done
+from regflow.provenance.provenance import provenance
+from regflow.stages.shell import conclude, done
 
 
 def test_the_processor_is_named_with_its_vector_instructions() -> None:

@@ -12,25 +12,25 @@ from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
 from scipy.ndimage import map_coordinates
 
-from regflow import realdata
-from regflow.config import load_config
+from regflow.cohort.rasters.samples import Quality, RasterSample, Reference, Scene, StatedSamples
+from regflow.config.loading import load_config
 from regflow.core.chunks import open_workers
 from regflow.core.errors import InputError
 from regflow.core.gate import Verdict
 from regflow.core.grid import Grid
-from regflow.core.io.raster_header import Band
-from regflow.core.io.raster_transforms import write_raster_transform
-from regflow.core.io.rasters import geotransform, read_raster_header
-from regflow.core.io.stac_items import footprint, stac_item
-from regflow.core.scene import open_scene
 from regflow.core.transform import Affine, DisplacementField, Transform, compose
 from regflow.core.warp import PixelMap
-from regflow.raster_samples import Quality, RasterSample, Reference, Scene, StatedSamples
-from regflow.stages.outcome import conclude, done
+from regflow.datasets import packaged as realdata
+from regflow.io.raster_header import Band
+from regflow.io.raster_transforms import write_raster_transform
+from regflow.io.rasters import geotransform, read_raster_header
+from regflow.io.scenes import open_scene
+from regflow.io.stac_items import footprint, stac_item
 from regflow.stages.rasters.apply import apply
 from regflow.stages.rasters.ingest import ingest
 from regflow.stages.rasters.preprocess import preprocess
 from regflow.stages.rasters.warping import OPTIONS, Source, product_grid, product_nodata, warp_raster
+from regflow.stages.shell import conclude, done
 
 PLACE = np.array([[10.0, 0, 330005], [0, -10, 5822035], [0, 0, 1]])
 GRID = Grid((300, 400), PLACE, UTM33)

@@ -11,16 +11,16 @@ from regflow.core.files import read_json, write_json
 from regflow.core.gate import Verdict, worst
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.io.rasters import read_raster_header, read_window
-from regflow.core.io.vectors import read_points
 from regflow.core.transform import Affine, Composite, compose
 from regflow.core.units import meters_per_pixel, meters_per_unit
+from regflow.datasets.scenes import write_truth
+from regflow.io.rasters import read_raster_header, read_window
+from regflow.io.vectors import read_points
 from regflow.metrics.check_points import accuracy, lay, measure_check_points, own_error_ce90, residual_map
-from regflow.stages.outcome import conclude, done
 from regflow.stages.rasters.assess import LIMITS, ScenePair, assess, assess_scene
 from regflow.stages.rasters.confirmation import judge_scene
 from regflow.stages.rasters.refine import refine
-from regflow.synthetic_scenes import write_truth
+from regflow.stages.shell import conclude, done
 
 IDENTITY = Affine.identity(2)
 

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from raster_files import UTM33, smooth_texture, write_raster
 from rasterio.crs import CRS
 
-from regflow.cli import main
+from regflow.commands.cli import main
 from regflow.core.grid import Grid
 from regflow.core.inversion import PointwiseInverse, inverse_error_px, inverted
-from regflow.core.io.raster_transforms import sampled, write_raster_transform
-from regflow.core.io.rasters import read_raster_header
-from regflow.core.io.vectors import write_points, write_polygons
 from regflow.core.reprojection import reprojection
 from regflow.core.transform import Affine, DisplacementField, Homography, compose, inverse_error
+from regflow.io.raster_transforms import sampled, write_raster_transform
+from regflow.io.rasters import read_raster_header
+from regflow.io.vectors import write_points, write_polygons
 
 WGS84 = CRS.from_epsg(4326).to_wkt()
 PLACE = np.array([[10.0, 0, 330005], [0, -10, 5822035], [0, 0, 1]])

@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
-from regflow import raster_demo, realdata
-from regflow.commands.checkout import checkout
-from regflow.config import load_config
-from regflow.core.io.raster_transforms import read_displacement
-from regflow.core.io.rasters import read_raster_header
-from regflow.samples import read_cohort
+from regflow.cohort.reading import read_cohort
+from regflow.config.checkout import checkout
+from regflow.config.loading import load_config
+from regflow.datasets import packaged as realdata
+from regflow.examples import raster_demo
+from regflow.io.raster_transforms import read_displacement
+from regflow.io.rasters import read_raster_header
 from regflow.stages.rasters.ingest import examine
 
 DEMO = checkout() / "config" / "rasters" / "demo"

@@ -10,10 +10,10 @@ from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 from rasterio.transform import Affine, from_origin
 
-from regflow import realdata
-from regflow.config import load_config
+from regflow.cohort.rasters.samples import Quality, RasterSample, Reference, Scene
+from regflow.config.loading import load_config
 from regflow.core.errors import InputError
-from regflow.raster_samples import Quality, RasterSample, Reference, Scene
+from regflow.datasets import packaged as realdata
 from regflow.stages.rasters import ingest as module
 from regflow.stages.rasters.ingest import check, examine, ingest, read_manifest, scene_of
 

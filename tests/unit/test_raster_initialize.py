@@ -8,6 +8,7 @@ from regflow.core.errors import InputError, RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Affine, Homography
+from regflow.datasets.modalities import MODALITIES, linear_truth, linearly_moved
 from regflow.methods.initialize import METHODS
 from regflow.methods.initialize.features import detectors
 from regflow.methods.initialize.features.keypoints import evenly
@@ -16,7 +17,6 @@ from regflow.methods.initialize.planar import brought, mapped, matrix_of, pictur
 from regflow.methods.initialize.polish import polish
 from regflow.methods.table import find_transform, of_kind
 from regflow.stages.rasters.initialize import LADDER, Examiner, align
-from regflow.synthetic_modalities import MODALITIES, linear_truth, linearly_moved
 
 FEATURES = ("sift", "surf", "orb", "akaze", "brisk", "harris", "xfeat")
 

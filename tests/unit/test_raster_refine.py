@@ -10,18 +10,18 @@ from regflow.core.errors import InputError
 from regflow.core.gate import Verdict
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.io.raster_transforms import read_displacement, read_raster_transform, write_raster_transform
-from regflow.core.io.rasters import read_raster_header
-from regflow.core.io.vectors import read_points
-from regflow.core.scene import scene_view
 from regflow.core.transform import Affine
+from regflow.datasets.modalities import linear_truth, linearly_moved
+from regflow.datasets.scenes import write_scene
+from regflow.io.raster_transforms import read_displacement, read_raster_transform, write_raster_transform
+from regflow.io.rasters import read_raster_header
+from regflow.io.scenes import scene_view
+from regflow.io.vectors import read_points
 from regflow.methods.initialize.planar import corners
-from regflow.stages.outcome import conclude, done, read_outcome
 from regflow.stages.rasters.probes import Probes
 from regflow.stages.rasters.refine import covered, refine, refine_scene
 from regflow.stages.rasters.working import WorkingScene, write_working
-from regflow.synthetic_modalities import linear_truth, linearly_moved
-from regflow.synthetic_scenes import write_scene
+from regflow.stages.shell import conclude, done, read_outcome
 
 SETTINGS = {"methods": ["tie-points"], "options": {"tie-points": {"spacing_px": 40.0}}}
 IDENTITY = Affine.identity(2)

@@ -13,7 +13,8 @@ from test_detect_methods import later, sentinel
 from test_detect_stage import TRANSFORM, write
 from test_report import check
 
-from regflow.config import load_config
+from regflow.cohort.rasters.samples import RasterSample, Reference, Scene
+from regflow.config.loading import load_config
 from regflow.core.addresses import keep
 from regflow.core.files import read_json
 from regflow.core.grid import Grid
@@ -21,9 +22,9 @@ from regflow.core.image import Image
 from regflow.core.transform import Affine
 from regflow.core.warp import PixelMap
 from regflow.metrics.raster_catalog import FIGURES, RASTERS
-from regflow.raster_samples import RasterSample, Reference, Scene
-from regflow.reporting import raster_charts, raster_pictures
-from regflow.reporting.raster_views import (
+from regflow.reporting.rasters import charts as raster_charts
+from regflow.reporting.rasters import pictures as raster_pictures
+from regflow.reporting.rasters.views import (
     LAYERS,
     WINDOW_PX,
     box_around,
@@ -31,7 +32,6 @@ from regflow.reporting.raster_views import (
     overview_of,
     windows_of,
 )
-from regflow.stages.outcome import conclude
 from regflow.stages.rasters.apply import apply
 from regflow.stages.rasters.assess import assess
 from regflow.stages.rasters.detect import detect
@@ -40,6 +40,7 @@ from regflow.stages.rasters.initialize import initialize
 from regflow.stages.rasters.preprocess import preprocess
 from regflow.stages.rasters.refine import refine
 from regflow.stages.rasters.report import report, report_cohort
+from regflow.stages.shell import conclude
 
 SHIFT = (3.0, -2.0)
 SECRET = "5ec4e7"
@@ -380,7 +381,7 @@ def test_composites_are_gray_where_scenes_agree_but_for_their_radiometry():
 
 
 def test_page_of_a_change_map_alone(cohort, tmp_path):
-    from regflow.change import detect_series
+    from regflow.pipeline.change import detect_series
     from regflow.stages.rasters.detect_inputs import DatedScene
     from regflow.stages.rasters.detect_options import defaults
 

@@ -7,13 +7,15 @@ from pathlib import Path
 import pystac
 import pytest
 
-from regflow.config import load_config
+from regflow.cohort.columns import samples_schema
+from regflow.cohort.metadata import metadata_by_sample
+from regflow.cohort.rasters.samples import Quality, StatedSamples, as_nodata, as_quality
+from regflow.cohort.reading import read_cohort
+from regflow.cohort.samples import fixed_images
+from regflow.config.loading import load_config
 from regflow.core.errors import InputError
-from regflow.core.io.raster_names import local_file
-from regflow.raster_samples import Quality, StatedSamples, as_nodata, as_quality
-from regflow.realdata import locate
-from regflow.samples import described, fixed_images, read_cohort
-from regflow.schemas import samples_schema
+from regflow.datasets.packaged import locate
+from regflow.io.raster_names import local_file
 
 REFERENCES = {
     "tile": {
@@ -76,7 +78,7 @@ def test_a_full_row_gives_everything_a_stage_needs(cohort):
         "classes.scl": "data/scl.tif",
         "truth": "data/truth.tif",
     }
-    stated = described([sample], ("group", "date", "sensor"))["june"]
+    stated = metadata_by_sample([sample], ("group", "date", "sensor"))["june"]
     assert stated == {"fixed": "ortho", "group": "wet", "date": "2024-06-30", "sensor": "Sentinel-2B"}
 
 

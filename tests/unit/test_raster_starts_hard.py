@@ -8,11 +8,11 @@ from regflow.core.errors import RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Affine
+from regflow.datasets.modalities import linear_truth
 from regflow.methods.initialize import METHODS
 from regflow.methods.initialize.planar import around_overlap, picture
 from regflow.methods.table import of_kind
 from regflow.stages.rasters.initialize import Examiner, align
-from regflow.synthetic_modalities import linear_truth
 
 SIDE = 640
 
@@ -113,7 +113,7 @@ def discs(seed: int, inverted: bool) -> Image:
 
 
 def test_unlike_contrasts_in_a_dark_surround_are_found():
-    from regflow.synthetic_modalities import linearly_moved
+    from regflow.datasets.modalities import linearly_moved
 
     fixed, other = discs(0, False), discs(1, True)
     truth = linear_truth(other.grid, (11.0, -14.0), 8.0)

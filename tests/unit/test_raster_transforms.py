@@ -11,7 +11,9 @@ from scipy.ndimage import map_coordinates
 
 from regflow.core.errors import InputError
 from regflow.core.grid import Grid
-from regflow.core.io.raster_transforms import (
+from regflow.core.reprojection import Reprojection
+from regflow.core.transform import Affine, DisplacementField, Homography, compose
+from regflow.io.raster_transforms import (
     SAMPLING_TOLERANCE,
     read_displacement,
     read_raster_transform,
@@ -19,9 +21,7 @@ from regflow.core.io.raster_transforms import (
     write_displacement,
     write_raster_transform,
 )
-from regflow.core.io.sensor_models import SensorModel
-from regflow.core.reprojection import Reprojection
-from regflow.core.transform import Affine, DisplacementField, Homography, compose
+from regflow.io.sensor_models import SensorModel
 
 GRID = Grid((400, 500), np.array([[10.0, 0, 400005], [0, -10, 5799995], [0, 0, 1]]), UTM33)
 POINTS = GRID.to_world(np.random.default_rng(0).uniform([0, 0], [499, 399], (3000, 2)))

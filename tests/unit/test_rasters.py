@@ -13,12 +13,12 @@ from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
 from rasterio.transform import Affine
 
-from regflow import realdata
 from regflow.core.errors import InputError
 from regflow.core.grid import Grid
-from regflow.core.io.open_rasters import open_raster
-from regflow.core.io.rasters import geotransform, read_raster_header, read_window
 from regflow.core.reprojection import same_crs
+from regflow.datasets import packaged as realdata
+from regflow.io.open_rasters import open_raster
+from regflow.io.rasters import geotransform, read_raster_header, read_window
 
 EVERYTHING = slice(0, 300), slice(0, 400)
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from regflow import realdata
 from regflow.core.errors import InputError
+from regflow.datasets import packaged as realdata
 
 
 @pytest.mark.parametrize("name", ["mni2009c", "mni6", "icbm2009a"])

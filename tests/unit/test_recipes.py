@@ -7,10 +7,10 @@ import pytest
 from click.testing import CliRunner
 
 from regflow.commands.train import train
-from regflow.config import load_config
+from regflow.config.loading import load_config
 from regflow.core.errors import InputError
 from regflow.core.grid import Grid
-from regflow.core.io.volumes import write_volume
+from regflow.io.volumes import write_volume
 from regflow.methods.refine.weights_files import SHIPPED
 from regflow.training.label_maps import maps_of_folder
 from regflow.training.settings import RECIPES, find_recipe, training_settings

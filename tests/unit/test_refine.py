@@ -12,14 +12,14 @@ import SimpleITK as sitk
 from regflow.core.errors import InputError, RegistrationError
 from regflow.core.gate import Verdict
 from regflow.core.image import Image
-from regflow.core.io.transforms import read_transform, write_transform
 from regflow.core.transform import Affine, Composite, DisplacementField, Transform, inverse_error
+from regflow.datasets.subjects import random_warp
+from regflow.io.transforms import read_transform, write_transform
 from regflow.methods.refine import METHODS
 from regflow.methods.table import Method
-from regflow.stages.outcome import STAGE_FILE, conclude, done, read_outcome
-from regflow.stages.refine import deform, load_ahead, refine
-from regflow.stages.working import write_working
-from regflow.synthetic import random_warp
+from regflow.stages.shell import STAGE_FILE, conclude, done, read_outcome
+from regflow.stages.volumes.refine import deform, load_ahead, refine
+from regflow.stages.volumes.working import write_working
 
 START = Affine.identity(3)
 GREEDY = {"methods": ["greedy"]}
@@ -199,7 +199,7 @@ def test_after_a_failed_start_the_sample_is_skipped_with_its_reason(tmp_path, fo
 
 def test_what_the_first_method_needs_is_imported_ahead():
     script = (
-        "import sys; from regflow.stages.refine import load_ahead\n"
+        "import sys; from regflow.stages.volumes.refine import load_ahead\n"
         "assert 'torch' not in sys.modules\n"
         "load_ahead({'methods': ['voxelmorph', 'greedy']})\n"
         "assert 'monai.networks.nets' in sys.modules"

@@ -12,15 +12,15 @@ from regflow.core.image import Image
 from regflow.core.landmark_pairs import pair_landmarks
 from regflow.core.landmarks import Landmarks
 from regflow.metrics.distances import mask_points
-from regflow.reporting import pictures
-from regflow.reporting.charts import Dot, strips
-from regflow.reporting.cohort import cohort_page
-from regflow.reporting.methods_text import methods_text
-from regflow.reporting.story import duration, sentence
-from regflow.stages.assess import assess, assess_pair, deformation
+from regflow.reporting.shared.charts import Dot, strips
+from regflow.reporting.shared.cohort import cohort_page
+from regflow.reporting.shared.methods_text import methods_text
+from regflow.reporting.shared.story import duration, sentence
+from regflow.reporting.volumes import pictures
 from regflow.stages.gather import gather
 from regflow.stages.pages import report_cohort
-from regflow.stages.report import report, report_pair
+from regflow.stages.volumes.assess import assess, assess_pair, deformation
+from regflow.stages.volumes.report import report, report_pair
 
 SETTINGS = {"slices": 3}
 VOID = {"meta", "img", "input", "br", "link", "hr"}
@@ -255,7 +255,7 @@ def test_fold_is_drawn_in_its_own_color_and_anisotropic_slices_keep_their_shape(
         fixed, {"refine": fixed.channel}, deformation(known.pair), determinant, slices=1
     )
     cut = pictures.middle_cuts(scene)[0]
-    from regflow.reporting.pictures import FOLD_COLOR, _jacobian
+    from regflow.reporting.volumes.pictures import FOLD_COLOR, _jacobian
 
     color = _jacobian(scene, cut, 1.0)
     assert (color[color[..., 3] > 0][:, :3] == FOLD_COLOR).all()

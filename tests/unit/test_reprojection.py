@@ -8,10 +8,10 @@ from rasterio.crs import CRS
 
 from regflow.core.errors import InputError
 from regflow.core.grid import Grid
-from regflow.core.io.rasters import read_raster_header
-from regflow.core.io.sensor_models import SensorModel, source_of
 from regflow.core.reprojection import Reprojection, north_up_grid, reprojection
 from regflow.core.transform import Composite
+from regflow.io.rasters import read_raster_header
+from regflow.io.sensor_models import SensorModel, source_of
 
 GEOGRAPHIC = CRS.from_epsg(4326).to_wkt()
 LOCAL = 'LOCAL_CS["a workshop",UNIT["metre",1]]'

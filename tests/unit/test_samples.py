@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from regflow.config import load_config
+from regflow.cohort.columns import samples_schema
+from regflow.cohort.samples import fixed_images, there
+from regflow.cohort.volumes.reading import read_samples
+from regflow.config.loading import load_config
 from regflow.core.errors import InputError
-from regflow.realdata import locate
-from regflow.samples import fixed_images, read_samples, there
-from regflow.schemas import samples_schema
+from regflow.datasets.packaged import locate
 
 ATLASES = {
     "mni": {"image": "atlas/mni.nii.gz", "labels": "atlas/labels.nii.gz", "landmarks": "atlas/points.csv"},

@@ -11,11 +11,11 @@ from rasterio.crs import CRS
 from rasterio.transform import Affine
 from scipy.ndimage import binary_erosion
 
-from regflow import realdata
 from regflow.core.errors import InputError
 from regflow.core.grid import Grid
 from regflow.core.reprojection import Reprojection
-from regflow.core.scene import SceneView, load, open_scene, open_view, read_block
+from regflow.datasets import packaged as realdata
+from regflow.io.scenes import SceneView, load, open_scene, open_view, read_block
 
 GEOGRAPHIC = CRS.from_epsg(4326).to_wkt()
 

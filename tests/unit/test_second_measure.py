@@ -8,19 +8,19 @@ import pytest
 from known_scenes import COLS, ROWS, error_px, fixed, moving
 from sunlit_scenes import GRID, SIDE, canyons, olinda, two_suns
 
-from regflow import realdata
 from regflow.core.gate import Verdict
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.io.rasters import read_window
 from regflow.core.transform import Affine
 from regflow.core.units import place_told
-from regflow.methods.refine.second_measure import _doubt, _shortest, check_field, local_medians
-from regflow.methods.refine.spline_field import fit_field
-from regflow.methods.refine.tie_point_set import TiePoints
+from regflow.datasets import packaged as realdata
+from regflow.datasets.scenes import moved_scene, random_waves
+from regflow.io.rasters import read_window
+from regflow.methods.matching.second_measure import _doubt, _shortest, check_field, local_medians
+from regflow.methods.matching.spline_field import fit_field
+from regflow.methods.matching.tie_point_set import TiePoints
 from regflow.stages.rasters.assess import ScenePair, assess_scene
 from regflow.stages.rasters.refine import _told_where, refine_scene
-from regflow.synthetic_scenes import moved_scene, random_waves
 
 IDENTITY = Affine.identity(2)
 SETTINGS = {"methods": ["tie-points"], "options": {"tie-points": {"spacing_px": 40.0}}}

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from regflow.core.errors import RegistrationError
-from regflow.methods.refine.neighbors import unlike_neighbors
-from regflow.methods.refine.spline_field import SplineField, fit_field, solve_band
+from regflow.methods.matching.neighbors import unlike_neighbors
+from regflow.methods.matching.spline_field import SplineField, fit_field, solve_band
 
 EXTENT = (0.0, 0.0, 999.0, 699.0)
 

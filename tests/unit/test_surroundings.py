@@ -10,9 +10,9 @@ from regflow.core.surroundings import fill_padding, intensity_range, surrounding
 from regflow.methods.preprocess import INTENSITY, load
 from regflow.methods.refine.greedy_pyramid import prepare as greedy_pair
 from regflow.methods.refine.working import scaled
-from regflow.stages.initialize import align
-from regflow.stages.preprocess import prepare, prepare_pair
-from regflow.stages.refine import deform
+from regflow.stages.volumes.initialize import align
+from regflow.stages.volumes.preprocess import prepare, prepare_pair
+from regflow.stages.volumes.refine import deform
 
 PADDINGS = [None, -1024.0, -2000.0, -3024.0]
 TISSUE = (-100.0, 100.0)

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from regflow import synthetic
-from regflow.core.io.transforms import read_transform, write_transform
 from regflow.core.resample import resample_array
 from regflow.core.transform import Affine, inverse_error
+from regflow.datasets import subjects as synthetic
+from regflow.io.transforms import read_transform, write_transform
 
 NEAR_IDENTITY_MM = 0.1
 """Forward then backward at 4 mm samples: linear interpolation of the stored fields is the rest."""

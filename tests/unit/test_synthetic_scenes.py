@@ -3,8 +3,8 @@ import pytest
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 from regflow.core.grid import Grid
-from regflow.core.io.rasters import read_raster_header, read_window
-from regflow.synthetic_scenes import moved_scene, random_waves, turned, write_scene, write_truth
+from regflow.datasets.scenes import moved_scene, random_waves, turned, write_scene, write_truth
+from regflow.io.rasters import read_raster_header, read_window
 
 GRID = Grid((300, 400), np.array([[10.0, 0, 5e5], [0, -10.0, 5.8e6], [0, 0, 1]]))
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from regflow.core.grid import Grid
-from regflow.synthetic_ultrasound import GLAND, PELVIS, Probe, Tissue, pelvis, pelvis_probe, ultrasound
+from regflow.datasets.ultrasound import GLAND, PELVIS, Probe, Tissue, pelvis, pelvis_probe, ultrasound
 
 GRID = Grid.from_geometry((50, 50, 40), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
 BOX = Probe(np.array([24.5, 47.0, 19.5]), 44.0, 30.0, 0.0, 40.0)

@@ -3,7 +3,7 @@
 import pytest
 
 from regflow.core.errors import InputError
-from regflow.core.io.text_files import as_number, delimiter_of, parse_json, read_text, split_rows
+from regflow.io.text_files import as_number, delimiter_of, parse_json, read_text, split_rows
 
 TEXT = "name,group\nAC,contrôle\n"
 

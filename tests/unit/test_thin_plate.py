@@ -5,9 +5,9 @@ import pytest
 from known_scenes import error_px, fixed, moving
 
 from regflow.core.transform import Affine
-from regflow.methods.refine import thin_plate
-from regflow.methods.refine.spline_field import fit_field
-from regflow.methods.refine.thin_plate import ThinPlateProblem, spread_knots
+from regflow.methods.matching import thin_plate
+from regflow.methods.matching.spline_field import fit_field
+from regflow.methods.matching.thin_plate import ThinPlateProblem, spread_knots
 from regflow.stages.rasters.refine import refine_scene
 
 EXTENT = (0.0, 0.0, 999.0, 699.0)

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from regflow.core.errors import InputError
+from regflow.datasets.tissues import segment_tissues
 from regflow.metrics.overlap import dice
-from regflow.tissues import segment_tissues
 
 
 def test_classes_agree_with_the_tissue_maps_of_the_same_template(volume):

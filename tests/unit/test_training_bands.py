@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from regflow import realdata
 from regflow.core.errors import InputError
+from regflow.datasets import packaged as realdata
 from regflow.methods.refine.velocity_torch import sample
 from regflow.training.bands import Bands, Ground, Picture, real_bands
 from regflow.training.deformations import smooth_noise

@@ -10,12 +10,12 @@ import torch
 import training_runs
 from training_runs import run, tiny
 
-from regflow import synthetic
-from regflow.config import load_config
+from regflow.config.loading import load_config
 from regflow.core.errors import InputError, RegistrationError
 from regflow.core.image import Image
-from regflow.core.io.volumes import write_volume
 from regflow.core.transform import Transform
+from regflow.datasets import subjects as synthetic
+from regflow.io.volumes import write_volume
 from regflow.methods.refine import METHODS
 from regflow.methods.refine.velocity_torch import sample
 from regflow.methods.refine.voxelmorph import voxelmorph

@@ -12,8 +12,8 @@ from click.testing import CliRunner
 from training_runs import tiny
 from warped_slices import SPACING_MM, warped_pair
 
-from regflow.cli import main
-from regflow.config import load_config
+from regflow.commands.cli import main
+from regflow.config.loading import load_config
 from regflow.core.errors import InputError
 from regflow.core.image import Image
 from regflow.core.transform import Affine
@@ -157,7 +157,7 @@ def test_what_cannot_be_trained_is_refused_before_it_starts(
 
 
 def test_other_label_maps_do_not_go_on_from_a_checkpoint(tmp_path: Path, mni_4mm: Image) -> None:
-    from regflow.core.io.volumes import write_volume
+    from regflow.io.volumes import write_volume
 
     folder = tmp_path / "maps"
     folder.mkdir()

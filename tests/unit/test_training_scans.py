@@ -7,11 +7,11 @@ import pytest
 import training_runs
 from torch import Tensor
 
-from regflow import demo
 from regflow.core.image import Image
-from regflow.core.io.volumes import write_volume
 from regflow.core.resample import coarsen
 from regflow.core.similarity import ncc
+from regflow.examples import demo
+from regflow.io.volumes import write_volume
 from regflow.methods.refine.velocity_torch import sample
 from regflow.training import sources
 from regflow.training.painted import BACKGROUND_WEIGHT

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from moved_brain import inverted
 
-from regflow import synthetic
 from regflow.core.contrast import correlation_ratio, deep_within
 from regflow.core.image import Image
 from regflow.core.resample import resample_array
 from regflow.core.transform import Affine, Composite
+from regflow.datasets import subjects as synthetic
 from regflow.methods.preprocess import INTENSITY
 from regflow.methods.preprocess.intensity import percentile
 from regflow.training.twins import SHADING, _shading, twin

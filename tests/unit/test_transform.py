@@ -5,9 +5,9 @@ from scipy.ndimage import gaussian_filter
 
 from regflow.core.errors import InputError, RegistrationError
 from regflow.core.grid import Grid
-from regflow.core.io.transforms import FIELD_STEPS_PER_SAMPLE, read_transform, write_transform
 from regflow.core.itk import to_sitk
 from regflow.core.transform import Affine, Composite, DisplacementField, Transform, compose, inverse_error
+from regflow.io.transforms import FIELD_STEPS_PER_SAMPLE, read_transform, write_transform
 
 DIRECTION = np.array([[0.96, -0.28, 0.0], [0.28, 0.96, 0.0], [0.0, 0.0, -1.0]])
 GRID = Grid.from_geometry((20, 24, 28), (1.5, 1.0, 2.0), (-12.0, 30.0, 4.0), DIRECTION)

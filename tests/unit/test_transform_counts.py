@@ -7,8 +7,8 @@ import SimpleITK as sitk
 
 from regflow.core.errors import InputError
 from regflow.core.grid import Grid
-from regflow.core.io.transforms import read_transform, write_transform
 from regflow.core.transform import Affine, Composite, DisplacementField
+from regflow.io.transforms import read_transform, write_transform
 
 LINEAR = [
     sitk.AffineTransform(3),

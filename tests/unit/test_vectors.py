@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from regflow.core.errors import InputError
-from regflow.core.io.vectors import read_points, write_points, write_polygons
+from regflow.io.vectors import read_points, write_points, write_polygons
 
 COLUMNS = {
     "name": np.array(["a", "", "ü"]),
@@ -57,7 +57,7 @@ def test_another_tool_knows_a_crs_without_a_code(tmp_path):
 def test_points_are_written_and_read_without_pandas(tmp_path):
     code = (
         "import sys, numpy as np\n"
-        "from regflow.core.io.vectors import read_points, write_points\n"
+        "from regflow.io.vectors import read_points, write_points\n"
         "write_points(sys.argv[1], {'k': np.arange(2)}, np.zeros((2, 2)), 'EPSG:32633')\n"
         "read_points(sys.argv[1])\n"
         "sys.exit('pandas' in sys.modules)\n"

@@ -5,8 +5,8 @@ import pytest
 
 from regflow.core.grid import Grid
 from regflow.core.resample import resample_array
-from regflow.reporting import drawing
-from regflow.reporting.views import PLANES, Standing, choose_cuts
+from regflow.reporting.shared import drawing
+from regflow.reporting.volumes.views import PLANES, Standing, choose_cuts
 
 
 def oriented(shape, axes, signs, spacing=(1.0, 2.0, 3.0)) -> Grid:

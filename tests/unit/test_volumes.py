@@ -18,8 +18,8 @@ from scipy.spatial.transform import Rotation
 from regflow.core.errors import InputError
 from regflow.core.files import sha256
 from regflow.core.grid import Grid
-from regflow.core.io.header import Timing
-from regflow.core.io.volumes import read_header, read_series, read_volume, write_series, write_volume
+from regflow.io.header import Timing
+from regflow.io.volumes import read_header, read_series, read_volume, write_series, write_volume
 
 DATA = Path(nib.__file__).parent / "tests" / "data"
 ROTATION = np.array([[0.96, -0.28, 0.0], [0.28, 0.96, 0.0], [0.0, 0.0, 1.0]])

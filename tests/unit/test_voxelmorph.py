@@ -17,7 +17,6 @@ from safetensors.torch import save_file
 from torch_bytes import across_threads
 from warped_slices import SPACING_MM, random_velocity, slices, warped_pair
 
-from regflow import demo, synthetic
 from regflow.core import fields
 from regflow.core.devices import torch_session
 from regflow.core.errors import InputError, RegistrationError
@@ -25,6 +24,8 @@ from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.resample import coarsen, resample_array
 from regflow.core.transform import Affine, Composite, Transform, inverse_error
+from regflow.datasets import subjects as synthetic
+from regflow.examples import demo
 from regflow.methods.refine import METHODS, losses_torch, velocity_torch
 from regflow.methods.refine.network import as_trained, network_velocity
 from regflow.methods.refine.voxelmorph import (

@@ -6,7 +6,7 @@ import sys
 SCRIPT = """
 import importlib
 from numba.core.registry import CPUDispatcher
-from regflow.warm import warm
+from regflow.examples.compile_kernels import warm
 
 warm()
 modules = (
@@ -27,7 +27,7 @@ for module in map(importlib.import_module, (f"regflow.{name}" for name in module
         if isinstance(kernel, CPUDispatcher) and not name.startswith("_"):
             print(name, len(kernel.signatures))
 # What the windows' kernel calls is part of it and counts no signatures of its own when it is read back.
-from regflow.methods.refine.tie_point_windows import match_windows
+from regflow.methods.matching.tie_point_windows import match_windows
 print("match_windows", len(match_windows.signatures))
 """
 

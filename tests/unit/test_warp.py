@@ -139,7 +139,7 @@ def test_a_transform_of_the_plane_agrees_with_gdal():
     from rasterio.enums import Resampling
     from rasterio.warp import reproject
 
-    from regflow.core.io.rasters import geotransform
+    from regflow.io.rasters import geotransform
 
     target = Grid(TARGET.shape, TARGET.affine @ np.array([[1, 0, 0.3], [0, 1, -0.4], [0, 0, 1.0]]))
     ours, _ = whole(PixelMap.between(target, SOURCE), resampling="cubic")

@@ -8,8 +8,8 @@ from regflow.core.image import Image
 from regflow.methods.initialize.features.keypoints import Keypoints
 from regflow.methods.initialize.features.matching import pairs
 from regflow.methods.initialize.windows import _surprise, places, together
+from regflow.methods.matching.neighbors import unlike_neighbors
 from regflow.methods.refine.greedy import _box
-from regflow.methods.refine.neighbors import unlike_neighbors
 
 LATTICE = np.stack(np.meshgrid(np.arange(8.0), np.arange(6.0)), axis=-1).reshape(-1, 2) * 20
 

@@ -12,7 +12,7 @@ from study import FAST, Study
 def make_study(
     tmp_path_factory: pytest.TempPathFactory, volume_file: Callable[..., Path]
 ) -> Callable[..., Study]:
-    """``make_study(names, **config) -> Study``: samples named as the sources of regflow.realdata."""
+    """``make_study(names, **config) -> Study``: samples named as the sources of regflow.datasets.packaged."""
 
     def make(names: tuple[str, ...] = ("mni6", "icbm2009a"), **config: Mapping[str, Any]) -> Study:
         rows = [{"sample": name, "moving": volume_file(name, 4.0), "modality": "T1w"} for name in names]

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from study import Study
 
-from regflow import realdata
 from regflow.core.grid import Grid
-from regflow.raster_demo import read_band
-from regflow.synthetic_scenes import moved_scene, random_waves, write_scene, write_truth
+from regflow.datasets import packaged as realdata
+from regflow.datasets.scenes import moved_scene, random_waves, write_scene, write_truth
+from regflow.examples.raster_demo import read_band
 
 SHAPE = (256, 320)
 BANDS = ("B04", "B08")

@@ -3,9 +3,9 @@
 import torch
 from study import FAST, planned
 
+from regflow.cohort.samples import in_batches
 from regflow.core.files import read_json
 from regflow.methods.refine.weights import Description, build_network, save_weights
-from regflow.samples import in_batches
 
 SAMPLES = ("mni6", "icbm2009a")
 TINY = Description(

@@ -10,8 +10,8 @@ import yaml
 from click.testing import CliRunner
 
 from regflow import __version__
-from regflow.cli import COMMANDS, main
-from regflow.presets import PRESETS
+from regflow.commands.cli import COMMANDS, main
+from regflow.config.presets import PRESETS
 
 
 def regflow(*arguments, folder=None):
@@ -166,8 +166,8 @@ def test_apply_carries_labels_without_inventing_any(registered, volume_file, tmp
 def test_apply_brings_points_along_with_the_image(registered, tmp_path):
     import SimpleITK as sitk
 
-    from regflow.core.io.landmarks import read_landmarks, write_landmarks
     from regflow.core.landmarks import Landmarks
+    from regflow.io.landmarks import read_landmarks, write_landmarks
 
     fixed_points = np.array([[0.0, 20.0, 10.0], [-30.0, 0.0, 20.0], [25.0, 30.0, 0.0]])
     transform = sitk.ReadTransform(str(registered / "transform.h5"))

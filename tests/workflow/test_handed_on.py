@@ -9,12 +9,12 @@ import SimpleITK as sitk
 from raster_study import QUICK, raster_study, write_scenes
 from study import FAST
 
+from regflow.cohort.rasters.samples import RasterSample, Reference, Scene
+from regflow.cohort.volumes.samples import Fixed, Sample
 from regflow.core.files import read_json
-from regflow.core.io.raster_transforms import read_displacement
-from regflow.pair import register_pair
-from regflow.raster_pair import register_scenes
-from regflow.raster_samples import RasterSample, Reference, Scene
-from regflow.samples import Fixed, Sample
+from regflow.io.raster_transforms import read_displacement
+from regflow.pipeline.raster_pair import register_scenes
+from regflow.pipeline.volume_pair import register_pair
 
 NO_FIELD = {
     "methods": ["instance-optimization"],

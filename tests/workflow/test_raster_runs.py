@@ -16,7 +16,7 @@ from raster_study import SAMPLES, SHAPE, raster_study, write_scenes
 from rasterio.errors import NotGeoreferencedWarning
 from study import planned
 
-from regflow.cli import main
+from regflow.commands.cli import main
 from regflow.core.files import read_json
 
 

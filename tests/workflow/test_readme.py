@@ -14,9 +14,9 @@ from affine import Affine
 from rasterio.windows import Window
 from study import ROOT
 
-from regflow.core.io.landmarks import write_landmarks
 from regflow.core.landmarks import Landmarks
-from regflow.realdata import require
+from regflow.datasets.packaged import require
+from regflow.io.landmarks import write_landmarks
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ELSEWHERE = ("git clone", "source ")

@@ -7,8 +7,8 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from regflow.cli import main
-from regflow.core.io.transforms import read_transform
+from regflow.commands.cli import main
+from regflow.io.transforms import read_transform
 from regflow.methods.initialize import METHODS
 from regflow.methods.table import of_kind
 
@@ -57,8 +57,8 @@ def files(volume_file) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def on_atlas(files, tmp_path_factory) -> Path:
     """The fixed image's labels on its own grid."""
-    from regflow.core.io.volumes import read_header, read_volume, write_volume
     from regflow.core.resample import resample_array
+    from regflow.io.volumes import read_header, read_volume, write_volume
 
     labels, grid = read_volume(files["labels"]), read_header(files["fixed"]).grid
     path = tmp_path_factory.mktemp("labels") / "labels.nii.gz"
@@ -135,7 +135,7 @@ def test_the_transform_is_of_the_kind_that_was_asked_for(kind, files, tmp_path):
 
 def test_a_moving_mask_steers_the_deformation_where_both_are_asked_for(files, tmp_path):
     """Half a brain is left out, so that its half of the field is another."""
-    from regflow.core.io.volumes import read_volume, write_volume
+    from regflow.io.volumes import read_volume, write_volume
 
     common = [files["fixed"], files["moving"], *("--initialize", "header", "--refine", "greedy", *QUICK)]
     for name in ("fixed", "moving"):

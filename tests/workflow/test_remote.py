@@ -10,7 +10,7 @@ from raster_study import raster_study, write_scenes
 
 from regflow.core.errors import InputError
 from regflow.core.files import read_json
-from regflow.core.io.rasters import read_raster_header, read_window
+from regflow.io.rasters import read_raster_header, read_window
 
 SANDBOX = {"AWS_HTTPS": "NO", "AWS_VIRTUAL_HOSTING": "FALSE", "AWS_NO_SIGN_REQUEST": "YES"}
 """How GDAL speaks to an S3 of this machine, without a signature."""

@@ -7,11 +7,11 @@ import pytest
 from rasterio.crs import CRS
 from scipy.ndimage import gaussian_filter, map_coordinates
 
+from regflow.cohort.rasters.samples import RasterSample, Reference, Scene
 from regflow.core.grid import Grid
 from regflow.core.reprojection import reprojection
-from regflow.raster_pair import register_scenes
-from regflow.raster_samples import RasterSample, Reference, Scene
-from regflow.synthetic_scenes import write_scene
+from regflow.datasets.scenes import write_scene
+from regflow.pipeline.raster_pair import register_scenes
 
 SHIFT_M = np.array([23.0, -37.0])
 """The moving scene's georeference is off by this, in the fixed scene's CRS."""

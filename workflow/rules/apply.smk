@@ -19,7 +19,7 @@ rule apply:
         runtime=growing(30),
     params:
         settings=settings["apply"],
-        digest=source_digest("stages.apply"),
+        digest=source_digest("stages.volumes.apply", "volumes"),
     message:
         "{wildcards.sample}: warp"
     script:
@@ -46,7 +46,7 @@ rule publish:
     params:
         samples=list(samples.values()),
         config=settings,
-        digest=source_digest("derivatives"),
+        digest=source_digest("cohort.volumes.derivatives", "volumes"),
     message:
         "name the products as BIDS derivatives"
     script:

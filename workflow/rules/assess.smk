@@ -22,7 +22,7 @@ rule assess:
         runtime=growing(30),
     params:
         settings=settings["assess"],
-        digest=source_digest("stages.assess"),
+        digest=source_digest("stages.volumes.assess", "volumes"),
     message:
         "{wildcards.sample}: measure"
     script:
@@ -53,7 +53,7 @@ rule gather:
         runtime=growing(30),
     params:
         subjects=subjects,
-        digest=source_digest("stages.gather"),
+        digest=source_digest("stages.gather", settings["kind"]),
     message:
         "gather the figures of all samples"
     script:

@@ -2,20 +2,14 @@
 
 from snakemake.exceptions import WorkflowError
 
-from regflow.config import load_config
+from regflow.config.loading import load_config
 from regflow.core.errors import InputError
-from regflow.digest import source_digest
-from regflow.jobs import hand_down, tell_profiles
+from regflow.provenance.digests import source_digest
+from regflow.provenance.jobs import hand_down, tell_profiles
 from regflow.methods.refine.weights_files import networks_used
-from regflow.samples import (
-    described,
-    earlier_dates,
-    fixed_images,
-    in_batches,
-    read_cohort,
-    stated,
-    there,
-)
+from regflow.cohort.metadata import metadata_by_sample, metadata_columns
+from regflow.cohort.samples import fixed_images, in_batches, there
+from regflow.cohort.reading import earlier_dates, read_cohort
 from regflow.training.settings import training_settings
 
 try:
@@ -26,10 +20,11 @@ except InputError as error:
 
 STAGES = ("ingest", "preprocess", "initialize", "refine", "apply", "assess", "report")
 if settings["kind"] == "rasters":
-    STAGES = tuple(f"rasters.{stage}" for stage in (*STAGES[:-1], "detect", "report"))
+    STAGES = (*STAGES[:-1], "detect", "report")
+STAGES = tuple(f"{settings['kind']}.{stage}" for stage in STAGES)
 
 fixed = fixed_images(samples.values())
-subjects = described(samples.values(), stated(settings["kind"]))
+subjects = metadata_by_sample(samples.values(), metadata_columns(settings["kind"]))
 batches = in_batches(samples, settings["refine"].get("batch", 1))
 before = earlier_dates(settings, samples.values())
 

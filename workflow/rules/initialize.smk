@@ -18,7 +18,7 @@ rule initialize:
     params:
         settings=settings["initialize"],
         seed=settings["seed"],
-        digest=source_digest("stages.initialize"),
+        digest=source_digest("stages.volumes.initialize", "volumes"),
     message:
         "{wildcards.sample}: rigid and affine"
     script:

@@ -17,7 +17,7 @@ rule preprocess_fixed:
         runtime=growing(30),
     params:
         settings=settings["preprocess"],
-        digest=source_digest("stages.preprocess"),
+        digest=source_digest("stages.volumes.preprocess", "volumes"),
     message:
         "{wildcards.fixed}: prepare the fixed image"
     script:
@@ -44,7 +44,7 @@ rule preprocess_moving:
         runtime=growing(30),
     params:
         settings=settings["preprocess"],
-        digest=source_digest("stages.preprocess"),
+        digest=source_digest("stages.volumes.preprocess", "volumes"),
     message:
         "{wildcards.sample}: prepare the moving image"
     script:

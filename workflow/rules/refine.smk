@@ -24,7 +24,7 @@ rule refine:
     params:
         settings=settings["refine"],
         seed=settings["seed"],
-        digest=source_digest("stages.refine"),
+        digest=source_digest("stages.volumes.refine", "volumes"),
         networks=networks_used(settings["refine"], 3),
     message:
         "{wildcards.sample}: deformable"

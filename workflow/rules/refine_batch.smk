@@ -25,7 +25,7 @@ rule refine_batch:
         samples=lambda wildcards: batches[wildcards.batch],
         settings=settings["refine"],
         seed=settings["seed"],
-        digest=source_digest("stages.refine"),
+        digest=source_digest("stages.volumes.refine", "volumes"),
         networks=networks_used(settings["refine"], 3),
     message:
         "batch {wildcards.batch}: deformable"
@@ -54,7 +54,7 @@ rule refine:
         mem_mb=growing(500),
         runtime=growing(5),
     params:
-        digest=source_digest("stages.refine"),
+        digest=source_digest("stages.volumes.refine", "volumes"),
     message:
         "{wildcards.sample}: out of its batch"
     script:

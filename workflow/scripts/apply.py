@@ -3,7 +3,7 @@
 from regflow.core.job import job
 
 with job(snakemake.log[0], snakemake.threads):
-    from regflow.stages.apply import apply
+    from regflow.stages.volumes.apply import apply
 
     apply(
         snakemake.output[0],

@@ -3,7 +3,7 @@
 from regflow.core.job import job
 
 with job(snakemake.log[0], snakemake.threads):
-    from regflow.stages.assess import assess
+    from regflow.stages.volumes.assess import assess
 
     assess(
         snakemake.output[0],

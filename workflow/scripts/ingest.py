@@ -3,6 +3,6 @@
 from regflow.core.job import job
 
 with job(snakemake.log[0], snakemake.threads):
-    from regflow.stages.ingest import ingest
+    from regflow.stages.volumes.ingest import ingest
 
     ingest(snakemake.output[0], subject=snakemake.params.subject)

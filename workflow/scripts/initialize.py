@@ -3,7 +3,7 @@
 from regflow.core.job import job
 
 with job(snakemake.log[0], snakemake.threads):
-    from regflow.stages.initialize import initialize
+    from regflow.stages.volumes.initialize import initialize
 
     initialize(
         snakemake.output[0],

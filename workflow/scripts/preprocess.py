@@ -3,7 +3,7 @@
 from regflow.core.job import job
 
 with job(snakemake.log[0], snakemake.threads):
-    from regflow.stages.preprocess import preprocess
+    from regflow.stages.volumes.preprocess import preprocess
 
     preprocess(
         snakemake.output[0],

@@ -3,7 +3,7 @@
 from regflow.core.job import job
 
 with job(snakemake.log[0], snakemake.threads):
-    from regflow.provenance import provenance
+    from regflow.provenance.provenance import provenance
 
     provenance(
         snakemake.output.record,

@@ -3,7 +3,7 @@
 from regflow.core.job import job
 
 with job(snakemake.log[0], snakemake.threads):
-    from regflow.derivatives import publish_cohort
+    from regflow.cohort.volumes.derivatives import publish_cohort
 
     publish_cohort(
         snakemake.output[0],

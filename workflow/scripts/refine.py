@@ -3,7 +3,7 @@
 from regflow.core.job import job
 
 with job(snakemake.log[0], snakemake.threads):
-    from regflow.stages.refine import refine
+    from regflow.stages.volumes.refine import refine
 
     refine(
         snakemake.output[0],

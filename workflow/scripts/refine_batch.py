@@ -3,7 +3,7 @@
 from regflow.core.job import job
 
 with job(snakemake.log[0], snakemake.threads):
-    from regflow.stages.refine import refine_batch
+    from regflow.stages.volumes.refine import refine_batch
 
     refine_batch(
         snakemake.output[0],

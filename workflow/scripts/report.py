@@ -3,7 +3,7 @@
 from regflow.core.job import job
 
 with job(snakemake.log[0], snakemake.threads):
-    from regflow.stages.report import report
+    from regflow.stages.volumes.report import report
 
     report(
         snakemake.output.page,

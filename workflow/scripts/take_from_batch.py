@@ -3,6 +3,6 @@
 from regflow.core.job import job
 
 with job(snakemake.log[0], snakemake.threads):
-    from regflow.stages.refine import take_from_batch
+    from regflow.stages.volumes.refine import take_from_batch
 
     take_from_batch(snakemake.input[0], snakemake.wildcards.sample, snakemake.output[0])

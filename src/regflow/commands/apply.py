@@ -9,8 +9,8 @@ from regflow.core.errors import InputError
 
 if TYPE_CHECKING:
     from regflow.core.grid import Grid
-    from regflow.core.io.header import Volume
     from regflow.core.transform import Transform
+    from regflow.io.header import Volume
 
 FILE = click.Path(path_type=Path)
 
@@ -75,7 +75,7 @@ def apply(
     regflow apply aligned/displacement.tif wells.csv --points -o wells_on_reference.csv
     regflow apply aligned fields.tif --labels --inverse -r scene.tif -o fields_on_scene.tif
     """
-    from regflow.core.io.transforms import read_transform
+    from regflow.io.transforms import read_transform
 
     _refuse_together(labels, points, outside)
     if reference is None and not points:
@@ -112,14 +112,14 @@ def _refuse_together(labels: bool, points: bool, outside: float | None) -> None:
 
 
 def _grid(reference: str) -> "Grid":
-    from regflow.core.io.volumes import read_header
+    from regflow.io.volumes import read_header
 
     return read_header(reference).grid
 
 
 def _apply_to_points(source: str, output: Path, push: "Transform") -> None:
-    from regflow.core.io.landmarks import read_landmarks, write_landmarks
-    from regflow.stages.apply import map_landmarks
+    from regflow.io.landmarks import read_landmarks, write_landmarks
+    from regflow.stages.volumes.apply import map_landmarks
 
     write_landmarks(output, map_landmarks(read_landmarks(source), push))
 
@@ -127,8 +127,8 @@ def _apply_to_points(source: str, output: Path, push: "Transform") -> None:
 def _apply_to_labels(
     source: str, volume: "Volume", output: Path, grid: "Grid", pull: "Transform", mode: str
 ) -> None:
-    from regflow.core.io.volumes import read_labels, write_volume
-    from regflow.stages.apply import warp_labels
+    from regflow.io.volumes import read_labels, write_volume
+    from regflow.stages.volumes.apply import warp_labels
 
     write_volume(output, warp_labels(*read_labels(source, volume), grid, pull, mode), grid)
 
@@ -137,8 +137,8 @@ def _apply_to_image(
     source: str, volume: "Volume", output: Path, grid: "Grid", pull: "Transform", how: dict[str, Any]
 ) -> None:
     """Write one volume, or all of a file of several when none is named."""
-    from regflow.core.io.volumes import read_header, read_volume, refuse_diffusion_series, write_volume
-    from regflow.stages.apply import warp_companion, warp_image
+    from regflow.io.volumes import read_header, read_volume, refuse_diffusion_series, write_volume
+    from regflow.stages.volumes.apply import warp_companion, warp_image
 
     if volume is None:
         refuse_diffusion_series(source)
@@ -159,8 +159,8 @@ def _apply_to_scene(
     interpolation: str,
     nodata: str | None,
 ) -> None:
-    from regflow.raster_carry import Source, carry_points, carry_raster, read_correction
-    from regflow.raster_samples import as_nodata
+    from regflow.cohort.rasters.samples import as_nodata
+    from regflow.pipeline.scene_warp import Source, carry_points, carry_raster, read_correction
 
     correction = read_correction(transform)
     if what == "points":

@@ -30,7 +30,7 @@ def check(config: Path, threads: int) -> None:
     """
     from tqdm import tqdm
 
-    from regflow.config import load_config
+    from regflow.config.loading import load_config
     from regflow.core.logs import log_above_bars
 
     settings = load_config(config)
@@ -58,6 +58,6 @@ def _checker(kind: str) -> Callable[..., list[str]]:
         from regflow.stages.rasters.ingest import check as of_rasters
 
         return of_rasters
-    from regflow.stages.ingest import check as of_volumes
+    from regflow.stages.volumes.ingest import check as of_volumes
 
     return of_volumes

@@ -15,7 +15,7 @@ def completion(shell: str) -> None:
     """
     from click.shell_completion import get_completion_class
 
-    from regflow.cli import main
+    from regflow.commands.cli import main
 
     found = get_completion_class(shell)
     assert found is not None  # click ships all three

@@ -88,7 +88,7 @@ def detect(scenes: tuple[str, ...], output: Path, threads: int | None, **given: 
 
     The last line says pass, warn or fail and why; after fail the exit code is 1.
     """
-    from regflow.change import detect_series
+    from regflow.pipeline.change import detect_series
 
     settings = _settings(given)
     found = detect_series(
@@ -105,7 +105,7 @@ def detect(scenes: tuple[str, ...], output: Path, threads: int | None, **given: 
 
 
 def _dated(scenes: tuple[str, ...], given: dict[str, Any]) -> list["DatedScene"]:
-    from regflow.raster_samples import as_nodata, as_quality
+    from regflow.cohort.rasters.samples import as_nodata, as_quality
     from regflow.stages.rasters.detect_inputs import DatedScene
     from regflow.stages.rasters.views import excluded_values
 
@@ -125,8 +125,8 @@ def _settings(given: dict[str, Any]) -> dict[str, Any]:
     Raises:
         InputError: a key or a value is wrong, or no method is left.
     """
-    from regflow.config import load_config
-    from regflow.presets import merged
+    from regflow.config.loading import load_config
+    from regflow.config.presets import merged
 
     sections = ("detect",)
     file = read_settings(given["config"], "rasters", sections, "detect") if given["config"] else {}

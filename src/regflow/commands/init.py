@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from regflow.commands.checkout import checkout
+from regflow.config.checkout import checkout
 from regflow.core.errors import InputError
 
 FILES = ("config.yaml", "samples.tsv", "README.md")

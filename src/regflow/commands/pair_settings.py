@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from regflow.commands.settings import OF_A_STUDY, Part, checked_options, read_assignments, read_settings
+from regflow.config.presets import merged, preset_settings
 from regflow.core.errors import InputError
-from regflow.presets import merged, preset_settings
 
 if TYPE_CHECKING:
     from regflow.methods.table import Method
@@ -28,7 +28,7 @@ def pair_settings(given: Mapping[str, Any], kind: str, preset: str) -> Part:
     Raises:
         InputError: a key or a value is wrong; the message begins with the file or option that holds it.
     """
-    from regflow.config import known_sections
+    from regflow.config.loading import known_sections
 
     sections = [name for name in known_sections(kind) if name not in _NOT_OF_A_PAIR]
     file = read_settings(given["config"], kind, sections, "register") if given["config"] else {}
@@ -58,7 +58,7 @@ def linear_settings(transform: str, chosen: Mapping[str, Any], kind: str, *, lad
         InputError: a given ladder has methods, or a preset's ladder has nothing but methods, that do
             not seek this kind.
     """
-    from regflow.config import defaults
+    from regflow.config.loading import defaults
     from regflow.methods.initialize import METHODS
     from regflow.methods.table import of_kind
 

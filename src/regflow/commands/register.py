@@ -10,12 +10,12 @@ import click
 
 from regflow.commands.pair_settings import pair_settings
 from regflow.commands.settings import setting_options
+from regflow.config.presets import PRESETS
 from regflow.core.errors import InputError
-from regflow.presets import PRESETS
 
 if TYPE_CHECKING:
+    from regflow.cohort.rasters.samples import RasterSample
     from regflow.core.gate import Verdict
-    from regflow.raster_samples import RasterSample
 
 STAGES = 8
 """Ingest, preprocess of both images, initialize, refine, apply, assess and report: the bar's steps."""
@@ -116,8 +116,8 @@ def register(fixed: str, moving: str, output: Path, preset: str, threads: int | 
     \b
     {presets}
     """
+    from regflow.cohort.examples import resolve_example
     from regflow.core.logs import progress_log
-    from regflow.samples import resolve_example
 
     files = resolve_example(fixed), resolve_example(moving)
     kinds = {_kind(path) for path in files}
@@ -126,7 +126,7 @@ def register(fixed: str, moving: str, output: Path, preset: str, threads: int | 
     kind = kinds.pop()
     _refuse_others(given, ONLY_VOLUMES if kind == "rasters" else ONLY_RASTERS, kind)
     run = _register_scenes if kind == "rasters" else _register_volumes
-    with progress_log("register", STAGES, steps_of="regflow.journal"):
+    with progress_log("register", STAGES, steps_of="regflow.provenance.run_record"):
         verdict = run(*files, output, preset, threads, given)
     click.echo(f"{verdict.status}: {verdict.reason}; see {output / 'report.html'}")
     raise SystemExit(1 if verdict.status == "fail" else 0)
@@ -146,7 +146,7 @@ register.help = (register.help or "").replace("{presets}", _presets_told())
 
 
 def _kind(path: str) -> str:
-    from regflow.core.io.volumes import is_volume
+    from regflow.io.volumes import is_volume
 
     return "volumes" if is_volume(path) else "rasters"
 
@@ -160,9 +160,9 @@ def _refuse_others(given: Mapping[str, Any], names: tuple[str, ...], kind: str) 
 def _register_volumes(
     fixed: str, moving: str, output: Path, preset: str, threads: int | None, given: Mapping[str, Any]
 ) -> "Verdict":
-    from regflow.pair import register_pair
-    from regflow.raster_samples import as_pairs
-    from regflow.samples import Fixed, Sample
+    from regflow.cohort.rasters.samples import as_pairs
+    from regflow.cohort.volumes.samples import Fixed, Sample
+    from regflow.pipeline.volume_pair import register_pair
 
     files = {key: given[key] for key in given if key.endswith(("_mask", "_labels", "_landmarks"))}
     atlas = Fixed(
@@ -190,7 +190,7 @@ def _register_volumes(
 def _register_scenes(
     fixed: str, moving: str, output: Path, preset: str, threads: int | None, given: Mapping[str, Any]
 ) -> "Verdict":
-    from regflow.raster_pair import register_scenes
+    from regflow.pipeline.raster_pair import register_scenes
 
     config = pair_settings(given, "rasters", preset)
     pair = _scene_pair(fixed, moving, given)
@@ -200,7 +200,7 @@ def _register_scenes(
 
 
 def _scene_pair(fixed: str, moving: str, given: Mapping[str, Any]) -> "RasterSample":
-    from regflow.raster_samples import (
+    from regflow.cohort.rasters.samples import (
         RasterSample,
         Reference,
         Scene,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from regflow.commands.checkout import checkout
+from regflow.config.checkout import checkout
 
 TOTAL = re.compile(r"^total\s+(\d+)\s*$")
 DONE = re.compile(r"^(\d+) of (\d+) steps \(\d+%\) done$")
@@ -47,9 +47,9 @@ def run(config: Path, cores: str | None, profile: str, dry_run: bool, snakemake:
     regflow run --profile slurm          on a cluster
     regflow run -- --forcerun refine     one stage, and what follows, again
     """
-    from regflow.config import load_config
-    from regflow.jobs import hand_down
-    from regflow.samples import read_cohort
+    from regflow.cohort.reading import read_cohort
+    from regflow.config.loading import load_config
+    from regflow.provenance.jobs import hand_down
 
     settings = load_config(config)
     samples = read_cohort(settings)
@@ -60,7 +60,7 @@ def run(config: Path, cores: str | None, profile: str, dry_run: bool, snakemake:
     results = Path(settings["output"])
     page = results / "report" / "index.html"
     if code not in (0, INTERRUPTED) and _ran_jobs(results, started):
-        from regflow.aftermath import report_what_exists
+        from regflow.pipeline.partial_report import report_what_exists
 
         click.echo("some jobs crashed: the report tells which; run it again to resume", err=True)
         page = report_what_exists(results, samples, settings["kind"])

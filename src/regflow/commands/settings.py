@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 import click
 
+from regflow.config.presets import merged
 from regflow.core.errors import InputError
-from regflow.presets import merged
 
 Part = dict[str, Any]
 """Some sections of a configuration, each with some of its keys."""
@@ -55,7 +55,7 @@ def read_settings(config: Path, kind: str, sections: Sequence[str], command: str
     Raises:
         InputError: one sentence for each problem, which begins with the file.
     """
-    from regflow.config import check_part, read_keys, without_empty_sections
+    from regflow.config.loading import check_part, read_keys, without_empty_sections
 
     content = read_keys(
         config,
@@ -83,7 +83,7 @@ def read_assignments(texts: Sequence[str], kind: str, sections: Sequence[str], c
     Raises:
         InputError: a text has another form, or its key or value is wrong; begins with the option.
     """
-    from regflow.config import check_part
+    from regflow.config.loading import check_part
 
     together: Part = {}
     for text in texts:
@@ -104,7 +104,7 @@ def checked_options(parts: Mapping[str, Part], kind: str) -> Part:
     Raises:
         InputError: a value is wrong; begins with the option.
     """
-    from regflow.config import check_part
+    from regflow.config.loading import check_part
 
     together: Part = {}
     for name, part in parts.items():
@@ -137,7 +137,7 @@ def _refuse_others(name: str, part: Part, kind: str, sections: Sequence[str], co
     Raises:
         InputError: one sentence that names them all.
     """
-    from regflow.config import known_sections
+    from regflow.config.loading import known_sections
 
     others = [key for key in part if key in known_sections(kind) and key not in sections]
     if others:

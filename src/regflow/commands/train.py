@@ -113,8 +113,8 @@ def _configuration(path: Path | None, given: dict[str, Any], assignments: tuple[
     Raises:
         InputError: a key or a value is wrong; begins with the file or the option.
     """
-    from regflow.config import known_sections, load_config, read_keys
-    from regflow.presets import merged
+    from regflow.config.loading import known_sections, load_config, read_keys
+    from regflow.config.presets import merged
 
     content: Part = {}
     if path is not None or CONFIG.is_file():
@@ -132,6 +132,6 @@ def _configuration(path: Path | None, given: dict[str, Any], assignments: tuple[
 
 def _share_of_cores() -> int:
     """Return the cores of this process among those that torchrun started here."""
-    from regflow.journal import cores
+    from regflow.provenance.run_record import cores
 
     return max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))

@@ -1,7 +1,7 @@
 """Transforms from FIXED world points to MOVING world points, ITK's convention.
 
 Each can be applied to points, composed, inverted, and written and read back as a standard ITK
-file (:mod:`regflow.core.io.transforms`). One direction everywhere: a transform that aligns the
+file (:mod:`regflow.io.transforms`). One direction everywhere: a transform that aligns the
 moving image with the fixed one says, for a point of the fixed image, where to look in the moving
 image. Landmarks that are to be moved onto the fixed image need the inverse.
 """

@@ -17,10 +17,10 @@ from regflow.core.boxes import bounding_box, cut
 from regflow.core.errors import RegistrationError, SettingError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.io.transforms import read_transform
 from regflow.core.resample import resample
 from regflow.core.resources import resources
 from regflow.core.transform import Transform
+from regflow.io.transforms import read_transform
 
 log = logging.getLogger(__name__)
 

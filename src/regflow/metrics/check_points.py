@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Transform
-from regflow.methods.refine.second_measure import NEAR, SURE, local_medians
-from regflow.methods.refine.tie_point_set import REASONS, TiePoints
+from regflow.methods.matching.second_measure import NEAR, SURE, local_medians
+from regflow.methods.matching.tie_point_set import REASONS, TiePoints
 
 Array = NDArray[Any]
 
@@ -126,8 +126,8 @@ def measure_check_points(
     Raises:
         RegistrationError: the scenes do not overlap.
     """
+    from regflow.methods.matching.second_measure import measure_again
     from regflow.methods.matching.tie_points import match, overlap
-    from regflow.methods.refine.second_measure import measure_again
 
     low, high = overlap(fixed.grid, moving.grid, initial)
     places = lay(low, high, count, np.random.default_rng([seed, 0xC4EC]))

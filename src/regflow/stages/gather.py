@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from regflow.cohort.metadata import METADATA_COLUMNS, metadata_columns
 from regflow.core.addresses import redacted
 from regflow.core.files import read_json, whole
 from regflow.metrics.catalog import STAGES, VOLUMES, Catalog
 from regflow.metrics.outliers import robust_scores
-from regflow.samples import stated
-from regflow.stages.outcome import STAGE_FILE, read_outcome
+from regflow.stages.shell import STAGE_FILE, read_outcome
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +19,7 @@ OUTLIER_SCORE = 3.5
 """Robust score beyond which a sample stands apart (Iglewicz and Hoaglin, 1993)."""
 
 VERDICT_COLUMNS = ("state", "status", "reason", "outliers", "transform_from")
-TEXT_COLUMNS = frozenset(("sample", "fixed", *stated("volumes"), *stated("rasters"), *VERDICT_COLUMNS))
+TEXT_COLUMNS = frozenset(("sample", "fixed", *METADATA_COLUMNS, *VERDICT_COLUMNS))
 """The columns of text; every other column of the samples' table is a number."""
 LABEL_COLUMNS = ("sample", "label", "fixed_ml")
 LABEL_FIGURES = ("dice", "hd95_mm", "asd_mm")
@@ -40,7 +40,7 @@ def gather(
             a ``.parquet``, whose suffix is put in place of the given one.
         assessed: directories that assess wrote, named by sample.
         subjects: what the sheet tells of each sample: ``fixed`` and what
-            :func:`~regflow.samples.stated` names.
+            :func:`~regflow.cohort.metadata.metadata_columns` names.
         kind: ``volumes`` or ``rasters``.
 
     Returns:
@@ -48,11 +48,11 @@ def gather(
     """
     rows, structures = [], []
     for folder in map(Path, assessed):
-        row, of_labels = _read(folder, (subjects or {}).get(folder.name, {}), stated(kind))
+        row, of_labels = _read(folder, (subjects or {}).get(folder.name, {}), metadata_columns(kind))
         rows.append(row)
         structures += of_labels
     mark_outliers(rows, _catalog(kind))
-    columns = ("sample", "fixed", *stated(kind), *VERDICT_COLUMNS)
+    columns = ("sample", "fixed", *metadata_columns(kind), *VERDICT_COLUMNS)
     write_table(tables["samples"], rows, columns)
     if "labels" in tables:
         columns = (*LABEL_COLUMNS, *(f"{figure}_{stage}" for figure in LABEL_FIGURES for stage in STAGES))

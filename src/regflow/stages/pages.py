@@ -8,8 +8,8 @@ import numpy as np
 
 from regflow.core.files import read_json, whole
 from regflow.metrics.catalog import VOLUMES, Catalog
-from regflow.reporting import drawing
-from regflow.reporting.cohort import cohort_page, status_of
+from regflow.reporting.shared import drawing
+from regflow.reporting.shared.cohort import cohort_page, status_of
 from regflow.stages.gather import read_table
 
 MOST_THUMBNAILS = 300

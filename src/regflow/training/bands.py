@@ -133,7 +133,7 @@ def _scenes() -> list[Ground]:
 
 def _series() -> Ground:
     """Landsat of all dates that show enough of the ground."""
-    from regflow.realdata import landsat_series
+    from regflow.datasets.packaged import landsat_series
 
     pictures = []
     for name, folder in landsat_series().items():
@@ -146,7 +146,7 @@ def _series() -> Ground:
 
 
 def _sentinel(band: str) -> Array:
-    from regflow.realdata import locate
+    from regflow.datasets.packaged import locate
 
     path = locate(f"sentinel2-{band}")
     if path is None:
@@ -155,7 +155,7 @@ def _sentinel(band: str) -> Array:
 
 
 def _read(path: Path) -> Array:
-    from regflow.core.io.rasters import read_raster_header, read_window
+    from regflow.io.rasters import read_raster_header, read_window
 
     rows, cols = read_raster_header(path).shape
     return read_window(path, [1], slice(0, rows), slice(0, cols))[0][0].astype(np.float32)

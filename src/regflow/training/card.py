@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from regflow import __version__
-from regflow.jobs import typed
+from regflow.datasets.packaged import locate
 from regflow.methods.refine.weights import Description
-from regflow.realdata import locate
+from regflow.provenance.jobs import typed
 from regflow.training.terms import atlas_terms
 
 MOST_ROWS = 12

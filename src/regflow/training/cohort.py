@@ -266,10 +266,10 @@ def _registered(row: Mapping[str, Any], given: Mapping[str, Any]) -> Registered:
         InputError: a file cannot be used.
         RegistrationError: no alignment holds.
     """
-    from regflow.stages.initialize import align
-    from regflow.stages.originals import read_parts
-    from regflow.stages.preprocess import prepare_pair
-    from regflow.stages.refine import INITIAL, deform
+    from regflow.stages.volumes.initialize import align
+    from regflow.stages.volumes.originals import read_parts
+    from regflow.stages.volumes.preprocess import prepare_pair
+    from regflow.stages.volumes.refine import INITIAL, deform
 
     threads = session_threads()
     originals = read_parts(row["fixed"]), read_parts(row["moving"], row["volume"])

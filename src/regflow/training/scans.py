@@ -106,7 +106,7 @@ def scans_of_folder(folder: str | Path) -> list[Image]:
 
 def template() -> list[Image]:
     """Read the symmetric ICBM152 template of 2009 (package nilearn), which all may use; empty without it."""
-    from regflow.realdata import locate
+    from regflow.datasets.packaged import locate
 
     path = locate("icbm2009a")
     return [] if path is None else [oriented(path)]

@@ -70,7 +70,7 @@ def checksums(settings: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _rows(config: Mapping[str, Any]) -> list[dict[str, Any]]:
-    from regflow.samples import read_samples
+    from regflow.cohort.volumes.reading import read_samples
 
     sheet = config["train"]["cohort"]
     if sheet is None and config["samples"] is None and config["bids"] is None:

@@ -22,7 +22,7 @@ rule apply:
     params:
         settings=settings["apply"],
         dask=settings["dask"],
-        digest=source_digest("stages.rasters.apply"),
+        digest=source_digest("stages.rasters.apply", "rasters"),
     message:
         "{wildcards.sample}: warp"
     script:

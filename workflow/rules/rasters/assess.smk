@@ -23,7 +23,7 @@ rule assess:
         settings=settings["assess"],
         dask=settings["dask"],
         seed=settings["seed"],
-        digest=source_digest("stages.rasters.assess"),
+        digest=source_digest("stages.rasters.assess", "rasters"),
     message:
         "{wildcards.sample}: measure"
     script:
@@ -53,7 +53,7 @@ rule gather:
         runtime=growing(30),
     params:
         subjects=subjects,
-        digest=source_digest("stages.gather"),
+        digest=source_digest("stages.gather", settings["kind"]),
     message:
         "gather the figures of all samples"
     script:

@@ -21,7 +21,7 @@ rule detect:
     params:
         settings=settings["detect"],
         dask=settings["dask"],
-        digest=source_digest("stages.rasters.detect"),
+        digest=source_digest("stages.rasters.detect", "rasters"),
     message:
         "{wildcards.sample}: changes"
     script:

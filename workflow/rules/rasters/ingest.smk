@@ -16,7 +16,7 @@ rule ingest_fixed:
         runtime=growing(10),
     params:
         subject=lambda wildcards: fixed[wildcards.fixed],
-        digest=source_digest("stages.rasters.ingest"),
+        digest=source_digest("stages.rasters.ingest", "rasters"),
     message:
         "{wildcards.fixed}: check the fixed scene's files"
     script:
@@ -42,7 +42,7 @@ rule ingest_moving:
         runtime=growing(10),
     params:
         subject=lambda wildcards: samples[wildcards.sample],
-        digest=source_digest("stages.rasters.ingest"),
+        digest=source_digest("stages.rasters.ingest", "rasters"),
     message:
         "{wildcards.sample}: check the files"
     script:

@@ -18,7 +18,7 @@ rule initialize:
     params:
         settings=settings["initialize"],
         seed=settings["seed"],
-        digest=source_digest("stages.rasters.initialize"),
+        digest=source_digest("stages.rasters.initialize", "rasters"),
     message:
         "{wildcards.sample}: linear map"
     script:

@@ -17,7 +17,7 @@ rule preprocess_fixed:
         runtime=growing(30),
     params:
         settings=settings["preprocess"],
-        digest=source_digest("stages.rasters.preprocess"),
+        digest=source_digest("stages.rasters.preprocess", "rasters"),
     message:
         "{wildcards.fixed}: prepare the fixed scene"
     script:
@@ -44,7 +44,7 @@ rule preprocess_moving:
         runtime=growing(30),
     params:
         settings=settings["preprocess"],
-        digest=source_digest("stages.rasters.preprocess"),
+        digest=source_digest("stages.rasters.preprocess", "rasters"),
     message:
         "{wildcards.sample}: prepare the moving scene"
     script:

@@ -25,7 +25,7 @@ rule refine:
         settings=settings["refine"],
         dask=settings["dask"],
         seed=settings["seed"],
-        digest=source_digest("stages.rasters.refine"),
+        digest=source_digest("stages.rasters.refine", "rasters"),
         networks=networks_used(settings["refine"], 2),
     message:
         "{wildcards.sample}: tie points"

@@ -35,7 +35,7 @@ rule report:
         runtime=growing(30),
     params:
         settings=settings["report"],
-        digest=source_digest("stages.rasters.report"),
+        digest=source_digest("stages.rasters.report", "rasters"),
     message:
         "{wildcards.sample}: page"
     script:
@@ -61,7 +61,10 @@ rule provenance:
         runtime=growing(30),
     params:
         settings=settings,
-        sources={stage: source_digest(f"stages.{stage}") for stage in STAGES},
+        sources={
+            stage: source_digest(f"stages.{stage}", settings["kind"])
+            for stage in STAGES
+        },
     message:
         "write down what the run is made from"
     script:
@@ -96,7 +99,7 @@ rule report_cohort:
         runtime=growing(30),
     params:
         samples=list(samples),
-        digest=source_digest("stages.rasters.report"),
+        digest=source_digest("stages.rasters.report", "rasters"),
     message:
         "write the cohort's page"
     script:

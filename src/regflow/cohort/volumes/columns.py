@@ -1,5 +1,9 @@
 """The columns of a sample sheet of volumes."""
 
+from regflow.cohort.table import REQUIRED_COLUMNS
+from regflow.core.json_schema import Schema, table_row
+from regflow.core.names import SAFE
+
 _COLUMNS = {
     "sample": "id of the row: letters, digits, '.', '_', '+' and '-'; names the results",
     "moving": "the moving image: NIfTI, NRRD, MetaImage, MGH, AFNI, DICOM, or example:NAME",
@@ -18,3 +22,13 @@ _COLUMNS = {
     "session": "any word; the report shows it",
     "truth": "a known transform from fixed to moving points, to measure the true error with",
 }
+
+
+def samples_schema() -> Schema:
+    """Return the JSON schema of one row of the sample sheet."""
+    patterns = {
+        "sample": SAFE,
+        "volume": r"^[0-9.]+$",
+        "companions": r"^[^=;]+=[^=;]+(;[^=;]+=[^=;]+)*;?$",
+    }
+    return table_row("one row of a sample sheet", _COLUMNS, REQUIRED_COLUMNS, patterns)

@@ -24,7 +24,7 @@ def outlines(regions: str | Path, kept: str | Path, count: int) -> list[Any]:
     from rasterio import band
     from rasterio.features import shapes
 
-    from regflow.core.io.open_rasters import open_raster
+    from regflow.io.open_rasters import open_raster
 
     parts: list[list[Any]] = [[] for _ in range(count)]
     numbers, mask = open_raster(regions), open_raster(kept)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from regflow.core.chunks import Window, Workers, blocks, over_blocks
 from regflow.core.image import Image
-from regflow.core.scene import read_block
+from regflow.io.scenes import read_block
 from regflow.methods.detect.tiles import TILE, HeldTiles, PairTile, Tiles, tile_windows
 
 Result = TypeVar("Result")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from regflow.methods.refine.spline_field import SplineField
+    from regflow.methods.matching.spline_field import SplineField
 
 
 @dataclass(frozen=True, eq=False)

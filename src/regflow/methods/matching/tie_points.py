@@ -15,8 +15,8 @@ from regflow.core.errors import RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Transform
-from regflow.methods.refine.neighbors import unlike_neighbors
-from regflow.methods.refine.tie_point_set import REASONS, TiePoints, judge_matches
+from regflow.methods.matching.neighbors import unlike_neighbors
+from regflow.methods.matching.tie_point_set import REASONS, TiePoints, judge_matches
 
 Array = NDArray[Any]
 POINTS_PER_TILE = 64
@@ -139,7 +139,7 @@ def _match_by(
     fixed: Image, moving: Image, initial: Transform, points: Array, options: Mapping[str, Any], channels: str
 ) -> TiePoints:
     """Match points with one kind of channels, tile by tile."""
-    from regflow.methods.refine.tie_point_windows import COLUMNS
+    from regflow.methods.matching.tie_point_windows import COLUMNS
 
     guesses, jacobians = linearized(fixed.grid, moving.grid, initial, points)
     plan = _plan(options, fixed.grid)
@@ -186,7 +186,7 @@ def linearized(fixed: Grid, moving: Grid, initial: Transform, points: Array) -> 
 
 def match_tile(tile: Tile) -> Array:
     """Return the rows of ``match_windows`` for one tile's points."""
-    from regflow.methods.refine.tie_point_windows import COLUMNS, match_windows
+    from regflow.methods.matching.tie_point_windows import COLUMNS, match_windows
 
     rows = np.full((len(tile.points), len(COLUMNS)), np.nan)
     windows = _windows(tile)
@@ -248,7 +248,7 @@ def _plan(options: Mapping[str, Any], fixed: Grid) -> NDArray[np.int64]:
 
 def _reach(plan: Array, directions: int) -> int:
     """Return how far from a point, in pixels, its windows may reach into the other scene."""
-    from regflow.methods.refine.tie_point_windows import SLACK
+    from regflow.methods.matching.tie_point_windows import SLACK
 
     around = math.ceil(3 * SMOOTHING_PX)
     around += math.ceil(3 * CHANNEL_SMOOTHING_PX) + 1 if directions else 0

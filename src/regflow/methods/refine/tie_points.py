@@ -13,10 +13,10 @@ from regflow.core.errors import RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import DisplacementField, Transform, compose
+from regflow.methods.matching.second_measure import TOLERANCE_PX, check_field, measure_again
+from regflow.methods.matching.spline_field import Fit, SplineField, fit_field
+from regflow.methods.matching.tie_point_set import REASONS, TiePoints
 from regflow.methods.matching.tie_points import default_spacing, lay_points, match
-from regflow.methods.refine.second_measure import TOLERANCE_PX, check_field, measure_again
-from regflow.methods.refine.spline_field import Fit, SplineField, fit_field
-from regflow.methods.refine.tie_point_set import REASONS, TiePoints
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ def fit_points(found: TiePoints, fixed: Grid, options: Mapping[str, Any]) -> tup
     reach = float(found.window_px) if found.window_px > apart else 0.0
     basis = None
     if options["field"] == "thin-plate":
-        from regflow.methods.refine.thin_plate import ThinPlateProblem
+        from regflow.methods.matching.thin_plate import ThinPlateProblem
 
         basis, spacing = ThinPlateProblem, spacing / LATTICE_PER_POINT
     fit = fit_field(points, shifts, errors, extent, spacing, seed=options["seed"], reach=reach, basis=basis)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from regflow.core.image import Image
-from regflow.core.scene import Block, BlockSource
+from regflow.io.scenes import Block, BlockSource
 from regflow.methods.representation import load
 
 

@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from regflow.cohort.rasters.samples import StatedSamples
 from regflow.core.gate import Verdict
-from regflow.raster_samples import StatedSamples
-from regflow.stages.outcome import Outcome, conclude, done, timed
 from regflow.stages.rasters.ingest import scene_of, stated_of
 from regflow.stages.rasters.warping import Source, warp_raster
+from regflow.stages.shell import Outcome, conclude, done, timed
 
 if TYPE_CHECKING:
-    from regflow.core.scene import SceneView
+    from regflow.io.scenes import SceneView
 
 
 def apply(
@@ -42,7 +42,7 @@ def apply(
     """
     from regflow.core.chunks import open_workers
     from regflow.core.files import write_json
-    from regflow.core.io.stac_items import stac_item
+    from regflow.io.stac_items import stac_item
     from regflow.stages.rasters.ingest import read_manifest
     from regflow.stages.rasters.working import read_scene
 

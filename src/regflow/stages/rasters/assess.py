@@ -16,8 +16,8 @@ from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Affine, DisplacementField, Transform, flatten
 from regflow.core.units import meters_per_pixel, meters_per_unit, place_told
-from regflow.methods.refine.second_measure import describe
-from regflow.methods.refine.tie_point_set import LEAST_VALID
+from regflow.methods.matching.second_measure import describe
+from regflow.methods.matching.tie_point_set import LEAST_VALID
 from regflow.metrics.check_points import (
     CheckPoints,
     accuracy,
@@ -26,9 +26,9 @@ from regflow.metrics.check_points import (
     reasons,
     residual_map,
 )
-from regflow.stages.outcome import STAGE_FILE, Outcome, conclude, done, read_outcome, timed, transform_source
 from regflow.stages.rasters.confirmation import judge_scene
 from regflow.stages.rasters.probes import Probes
+from regflow.stages.shell import STAGE_FILE, Outcome, conclude, done, read_outcome, timed, transform_source
 
 if TYPE_CHECKING:
     from regflow.core.chunks import Workers
@@ -238,7 +238,7 @@ def read_scene_pair(
     manifest: str | Path, prepared: tuple[str, str], initial: str | Path, refined: str | Path
 ) -> ScenePair:
     """Read what :func:`assess` gets the places of."""
-    from regflow.core.io.raster_transforms import read_displacement, read_raster_transform
+    from regflow.io.raster_transforms import read_displacement, read_raster_transform
     from regflow.stages.rasters.working import read_pair
 
     fixed, moving = read_pair(prepared)
@@ -260,8 +260,8 @@ def write_check_points(path: str | Path, points: CheckPoints, transforms: Mappin
     The columns are those of the tie points, and for each of :data:`STAGES` ``residual_x_px_<stage>,
     residual_y_px_<stage>, residual_px_<stage>``, with ``_m`` where a CRS gives meters.
     """
-    from regflow.core.io.vectors import write_points
-    from regflow.methods.refine.tie_point_set import columns
+    from regflow.io.vectors import write_points
+    from regflow.methods.matching.tie_point_set import columns
 
     grid = points.fixed
     meters = meters_per_pixel(grid)
@@ -279,7 +279,7 @@ def write_check_points(path: str | Path, points: CheckPoints, transforms: Mappin
 
 def write_residuals(path: str | Path, points: CheckPoints, transform: Transform) -> None:
     """Write the residuals, averaged over their surroundings, as a three-band float32 GeoTIFF."""
-    from regflow.core.io.raster_files import write_raster
+    from regflow.io.raster_files import write_raster
 
     used = points.used
     values, grid = residual_map(points.points[used], points.residuals_px(transform)[used], points.fixed)

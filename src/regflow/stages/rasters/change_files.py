@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from regflow.core.chunks import Window
 from regflow.core.grid import Grid
-from regflow.core.io.cog import CogProfile, CogWriter, plain_bands
-from regflow.core.io.open_rasters import gdal
-from regflow.core.io.plain_file import PlainFile
-from regflow.core.io.rasters import geotransform
+from regflow.io.cog import CogProfile, CogWriter, plain_bands
+from regflow.io.open_rasters import gdal
+from regflow.io.plain_file import PlainFile
+from regflow.io.rasters import geotransform
 from regflow.methods.detect.maps import CHANGED, EXPLAINED, NODATA, UNCHANGED, Measured
 from regflow.methods.detect.model import ChangeModel
 from regflow.methods.detect.normalization import Normalization
@@ -99,7 +99,7 @@ class ChangeFiles:
             quantum: unit in which magnitudes were added up.
             dates: of both scenes, for the polygons' columns.
         """
-        from regflow.core.io.vectors import write_polygons
+        from regflow.io.vectors import write_polygons
         from regflow.methods.detect.polygons import areas, outlines
 
         numbers, kept = self._work / "numbers.tif", self._work / "kept.tif"
@@ -147,7 +147,7 @@ def normalized_window(
     window: Window, pair: ScenePair, lines: Normalization
 ) -> tuple[Window, NDArray[np.float32]]:
     """Return a window of the second date in the first date's radiometry; NaN where invalid."""
-    from regflow.core.scene import read_block
+    from regflow.io.scenes import read_block
 
     block = read_block(pair.after, *window)
     values = lines.apply(block.values)

@@ -28,7 +28,6 @@ from regflow.methods.detect.scene_pair import ScenePair, SceneTiles, chunks_of, 
 from regflow.methods.detect.thresholds import limit_of
 from regflow.methods.detect.tiles import Tiles
 from regflow.methods.table import find
-from regflow.stages.outcome import Outcome, conclude, done, timed
 from regflow.stages.rasters.change_files import ChangeFiles
 from regflow.stages.rasters.detect_inputs import (
     NoCommonBandsError,
@@ -38,6 +37,7 @@ from regflow.stages.rasters.detect_inputs import (
     warped_scene,
 )
 from regflow.stages.rasters.detect_options import LARGEST_RESIDUAL_PX, LIMITS, OPTIONS
+from regflow.stages.shell import Outcome, conclude, done, timed
 
 log = logging.getLogger(__name__)
 

@@ -11,12 +11,12 @@ from regflow.core.errors import InputError
 from regflow.core.files import read_json
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.io.raster_header import Nodata, RasterHeader
-from regflow.core.io.rasters import read_raster_header
-from regflow.core.io.sample_values import with_scaling
 from regflow.core.reprojection import near_longitude, same_crs
-from regflow.core.scene import decimate, open_view, scene_view
 from regflow.core.units import meters_per_pixel
+from regflow.io.raster_header import Nodata, RasterHeader
+from regflow.io.rasters import read_raster_header
+from regflow.io.sample_values import with_scaling
+from regflow.io.scenes import decimate, open_view, scene_view
 from regflow.methods.detect.scene_pair import ScenePair
 from regflow.stages.rasters.ingest import read_manifest, scene_of
 from regflow.stages.rasters.views import excluded_values

@@ -4,9 +4,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regflow.core.errors import InputError
-from regflow.core.io.raster_header import RasterHeader
 from regflow.core.reprojection import same_crs
 from regflow.core.transform import Points
+from regflow.io.raster_header import RasterHeader
 
 STEPS_PER_SIDE = 32
 """Points along each side of a footprint: a side that is straight in one CRS is bent in another."""
@@ -86,7 +86,7 @@ def _ground(header: RasterHeader, pixels: Points) -> Points:
     """Map a scene's pixels to its own coordinates."""
     if header.grid is not None:
         return header.grid.to_world(pixels)
-    from regflow.core.io.sensor_models import SensorModel
+    from regflow.io.sensor_models import SensorModel
 
     return SensorModel(header.path).inverse().apply(pixels)
 
@@ -94,7 +94,7 @@ def _ground(header: RasterHeader, pixels: Points) -> Points:
 def _to_pixels(header: RasterHeader, points: Points) -> Points:
     if header.grid is not None:
         return header.grid.to_index(points)
-    from regflow.core.io.sensor_models import SensorModel
+    from regflow.io.sensor_models import SensorModel
 
     return SensorModel(header.path).apply(points)
 

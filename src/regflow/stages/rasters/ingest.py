@@ -6,17 +6,17 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from regflow.cohort.rasters.samples import Quality, RasterSample, Reference, Scene, StatedSamples
 from regflow.core.errors import InputError
 from regflow.core.files import absence, sha256, write_json
 from regflow.core.image import Image
-from regflow.core.io.completeness import missing_bytes
-from regflow.core.io.raster_header import RasterHeader
-from regflow.core.io.raster_names import local_file
-from regflow.core.io.rasters import read_raster_header, read_window
-from regflow.core.io.sample_values import refuse_complex
-from regflow.core.scene import open_view, read_block
-from regflow.raster_samples import Quality, RasterSample, Reference, Scene, StatedSamples
-from regflow.stages.findings import Progress, problems_of, read_done, told
+from regflow.io.completeness import missing_bytes
+from regflow.io.raster_header import RasterHeader
+from regflow.io.raster_names import local_file
+from regflow.io.rasters import read_raster_header, read_window
+from regflow.io.sample_values import refuse_complex
+from regflow.io.scenes import open_view, read_block
+from regflow.stages.checks import Progress, problems_of, read_done, told
 from regflow.stages.rasters.footprints import misplacement
 from regflow.stages.rasters.views import working_view
 
@@ -112,8 +112,8 @@ def check(config: Mapping[str, Any], *, threads: int = 1, progress: Progress | N
     Returns:
         Sentences that begin with the sample or fixed scene they are about; empty when all is well.
     """
-    from regflow.raster_samples import read_raster_samples
-    from regflow.samples import fixed_images
+    from regflow.cohort.rasters.reading import read_raster_samples
+    from regflow.cohort.samples import fixed_images
 
     try:
         samples = read_raster_samples(config)

@@ -33,7 +33,7 @@ from regflow.methods.initialize.planar import (
 from regflow.methods.initialize.projective import upright
 from regflow.methods.ladder import Climb, Incoming, climb
 from regflow.methods.table import of_kind
-from regflow.stages.outcome import Outcome, conclude, done
+from regflow.stages.shell import Outcome, conclude, done
 
 if TYPE_CHECKING:
     from regflow.methods.initialize.gradient_shift import GradientShift
@@ -355,7 +355,7 @@ def initialize(
     """
 
     def work(folder: Path) -> Outcome:
-        from regflow.core.io.raster_transforms import write_raster_transform
+        from regflow.io.raster_transforms import write_raster_transform
         from regflow.stages.rasters.working import read_overview
 
         fixed, moving = (read_overview(path) for path in prepared)

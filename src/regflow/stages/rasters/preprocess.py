@@ -10,18 +10,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from regflow.cohort.rasters.samples import Scene
 from regflow.core.errors import InputError
 from regflow.core.gate import Verdict
 from regflow.core.image import Image
-from regflow.core.io.raster_header import RasterHeader
-from regflow.core.io.rasters import read_raster_header
-from regflow.core.scene import SceneView
+from regflow.io.raster_header import RasterHeader
+from regflow.io.rasters import read_raster_header
+from regflow.io.scenes import SceneView
 from regflow.methods.representation import METHODS
-from regflow.raster_samples import Scene
-from regflow.stages.outcome import Outcome, conclude, done, timed
 from regflow.stages.rasters.ingest import read_manifest, scene_of
 from regflow.stages.rasters.views import spacing_of, working_view
 from regflow.stages.rasters.working import WorkingScene, read_overview, read_scene, write_working
+from regflow.stages.shell import Outcome, conclude, done, timed
 
 CLEAR_RATIO = 1.5
 """A scene finer by less keeps its pixels: averaging 1.2 of them only blurs."""

@@ -16,11 +16,11 @@ from regflow.core.image import Image
 from regflow.core.transform import DisplacementField, Transform, flatten
 from regflow.core.units import meters_per_unit, place_told
 from regflow.methods.ladder import Climb, Incoming, climb
+from regflow.methods.matching.tie_point_set import LEAST_VALID, TiePoints, columns
 from regflow.methods.refine import METHODS
-from regflow.methods.refine.tie_point_set import LEAST_VALID, TiePoints, columns
 from regflow.methods.table import of_kind
-from regflow.stages.outcome import Outcome, conclude, done
 from regflow.stages.rasters.probes import Probes
+from regflow.stages.shell import Outcome, conclude, done
 
 if TYPE_CHECKING:
     from regflow.core.chunks import Workers
@@ -186,7 +186,7 @@ def refine(
         threads: most threads to use.
     """
     from regflow.core.chunks import open_workers
-    from regflow.core.io.raster_transforms import read_raster_transform, write_raster_transform
+    from regflow.io.raster_transforms import read_raster_transform, write_raster_transform
     from regflow.stages.rasters.working import read_pair
 
     def work(folder: Path) -> Outcome:
@@ -205,7 +205,7 @@ def refine(
 
 def write_tie_points(path: str | Path, points: TiePoints, fixed: Grid, initial: Transform) -> None:
     """Write tie points as GeoPackage; its columns are those of :func:`tie_point_set.columns`."""
-    from regflow.core.io.vectors import write_points
+    from regflow.io.vectors import write_points
 
     table = columns(points, fixed, initial, meters_per_unit(fixed))
     tags = {"compared": points.channels, "direction": "from the fixed point to its place in the moving scene"}

@@ -12,9 +12,9 @@ from regflow.core.files import read_json
 from regflow.core.image import Image
 from regflow.core.transform import Affine, Transform
 from regflow.core.warp import PixelMap
-from regflow.reporting.raster_page import ChangeView, SceneView, scene_page
-from regflow.reporting.raster_pictures import Points, contact_sheet
-from regflow.reporting.raster_views import (
+from regflow.reporting.rasters.page import ChangeView, SceneView, scene_page
+from regflow.reporting.rasters.pictures import Points, contact_sheet
+from regflow.reporting.rasters.views import (
     Window,
     box_around,
     layers_at,
@@ -23,8 +23,8 @@ from regflow.reporting.raster_views import (
     overview_of,
     windows_of,
 )
-from regflow.reporting.story import Story, clock, duration, source_fact
-from regflow.stages.outcome import STAGE_FILE, transform_source
+from regflow.reporting.shared.story import Story, clock, duration, source_fact
+from regflow.stages.shell import STAGE_FILE, transform_source
 
 if TYPE_CHECKING:
     from regflow.methods.detect.scene_pair import ScenePair as DatedPair
@@ -87,7 +87,7 @@ def report(
         picture: a ``.png`` to write beside: both scenes as checkerboards.
         home: link from the page to the cohort's page.
     """
-    from regflow.reporting.drawing import word_sheet
+    from regflow.reporting.shared.drawing import word_sheet
     from regflow.stages.pages import ingested, sources_told, write_page, write_picture
     from regflow.stages.rasters.assess import read_scene_pair
 
@@ -213,7 +213,7 @@ def report_cohort(
     provenance: str | Path | None = None,
     configuration: str | Path | None = None,
 ) -> None:
-    """Write the cohort's page; the arguments are those of :func:`regflow.stages.report.report_cohort`."""
+    """Write the cohort's page; the arguments are those of :func:`regflow.stages.pages.report_cohort`."""
     from regflow.metrics.raster_catalog import RASTERS
     from regflow.stages.pages import report_cohort as of_any_kind
 
@@ -276,7 +276,7 @@ def change_windows(
 
 def read_measured(tie_points: Path, check_points: Path) -> Measured:
     """Read tie points and check points as the stages wrote them."""
-    from regflow.core.io.vectors import read_points
+    from regflow.io.vectors import read_points
 
     columns, places = read_points(check_points, layer="check_points")
     used = ~columns["outlier"].astype(bool)
@@ -292,7 +292,7 @@ def read_measured(tie_points: Path, check_points: Path) -> Measured:
 
 
 def _tie_points(path: Path) -> Points:
-    from regflow.core.io.vectors import read_points
+    from regflow.io.vectors import read_points
 
     columns, places = read_points(path, layer="tie_points")
     vectors = np.stack([columns["x_shift_px"], columns["y_shift_px"]], axis=1).astype(np.float64)
@@ -314,7 +314,7 @@ def _change_of(folder: str | Path | None) -> ChangeView | None:
     import pyogrio
     import shapely
 
-    from regflow.core.scene import open_scene
+    from regflow.io.scenes import open_scene
 
     folder = Path(folder)
     magnitude = overview_of(open_scene(folder / "magnitude.tif"))

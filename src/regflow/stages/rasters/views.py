@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import numpy as np
 
+from regflow.cohort.rasters.samples import Quality, Scene
 from regflow.core.errors import InputError
 from regflow.core.grid import Grid
-from regflow.core.io.raster_header import RasterHeader
-from regflow.core.io.rasters import read_raster_header
-from regflow.core.io.sample_values import with_scaling
-from regflow.core.scene import SceneView, scene_view
-from regflow.raster_samples import Quality, Scene
+from regflow.io.raster_header import RasterHeader
+from regflow.io.rasters import read_raster_header
+from regflow.io.sample_values import with_scaling
+from regflow.io.scenes import SceneView, scene_view
 
 
 def working_view(

@@ -20,10 +20,10 @@ from regflow.core.transform import Transform, compose
 
 if TYPE_CHECKING:
     from regflow.core.chunks import Workers
-    from regflow.core.io.cog import CogProfile
-    from regflow.core.io.raster_header import Band, Nodata, RasterHeader
-    from regflow.core.scene import SceneView
     from regflow.core.warp import PixelMap
+    from regflow.io.cog import CogProfile
+    from regflow.io.raster_header import Band, Nodata, RasterHeader
+    from regflow.io.scenes import SceneView
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "resampling": {
@@ -64,7 +64,7 @@ class Source:
     Attributes:
         path: the file.
         classes: whether its values are classes, which are never blended.
-        nodata: see :data:`~regflow.core.io.rasters.Nodata`.
+        nodata: see :data:`~regflow.io.rasters.Nodata`.
         scaling: scale and offset of each band as a catalog states them, for files that declare none.
     """
 
@@ -109,10 +109,10 @@ def warp_raster(
         OSError: the disk is full.
     """
     from regflow.core.chunks import blocks, over_blocks
-    from regflow.core.io.cog import CogWriter
-    from regflow.core.io.rasters import read_raster_header
-    from regflow.core.io.sample_values import with_scaling
     from regflow.core.warp import source_samples_per_pixel
+    from regflow.io.cog import CogWriter
+    from regflow.io.rasters import read_raster_header
+    from regflow.io.sample_values import with_scaling
 
     chosen = {**{key: schema["default"] for key, schema in OPTIONS.items()}, **settings}
     header = with_scaling(read_raster_header(source.path), source.scaling)
@@ -204,9 +204,9 @@ def _job(
     refined: str | Path,
     settings: Mapping[str, Any],
 ) -> _Job:
-    from regflow.core.io.raster_transforms import TRANSFORM_FILE
-    from regflow.core.io.sample_values import refuse_complex
     from regflow.core.warp import PixelMap
+    from regflow.io.raster_transforms import TRANSFORM_FILE
+    from regflow.io.sample_values import refuse_complex
 
     refuse_complex(header)
     bands = header.bands
@@ -240,7 +240,7 @@ def _profile(
     source: Source, header: "RasterHeader", job: _Job, compression: str, tags: Mapping[str, str]
 ) -> "CogProfile":
     """Return what the product's file says about itself: all that the source's says, and ``tags``."""
-    from regflow.core.io.cog import profile_like
+    from regflow.io.cog import profile_like
 
     profile = profile_like(
         source.path,
@@ -257,8 +257,8 @@ def _profile(
 
 def _reached(moving: "SceneView", header: "RasterHeader") -> tuple[Grid, tuple[Transform, ...]]:
     """Return the grid of a file's pixels, and how points of the moving scene's world reach its world."""
-    from regflow.core.io.rasters import read_raster_header
-    from regflow.core.io.sensor_models import source_of
+    from regflow.io.rasters import read_raster_header
+    from regflow.io.sensor_models import source_of
 
     own = read_raster_header(moving.path)
     if own.georeference != "none" and moving.grid != own.pixel_grid:
@@ -284,7 +284,7 @@ def product_nodata(
     Raises:
         InputError: a value that was asked for does not fit the type of samples.
     """
-    from regflow.core.io.sample_values import refuse_unheld
+    from regflow.io.sample_values import refuse_unheld
 
     floats = np.issubdtype(dtype, np.floating)
     if source.nodata is not None and source.nodata != "file":
@@ -313,7 +313,7 @@ def _nested(factor: float) -> float:
 @lru_cache(maxsize=1)
 def _correction(refined: str, digest: str) -> Transform:
     """Return the correction of a directory, read once; ``digest`` tells it from an older one there."""
-    from regflow.core.io.raster_transforms import read_raster_transform
+    from regflow.io.raster_transforms import read_raster_transform
 
     return read_raster_transform(refined)
 
@@ -347,8 +347,8 @@ def _warp(job: _Job, window: tuple[slice, slice]) -> tuple[NDArray[Any], NDArray
 def _warp_bands(
     job: _Job, window: tuple[slice, slice], numbers: list[Any], resampling: str
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    from regflow.core.io.rasters import read_window
     from regflow.core.warp import warp_window
+    from regflow.io.rasters import read_window
 
     def read(rows: slice, cols: slice) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         values, valid = read_window(job.path, numbers, rows, cols, job.nodata)

@@ -10,7 +10,7 @@ import numpy as np
 from regflow.core.files import read_json, write_json
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.scene import SceneView, decimate, load, open_view
+from regflow.io.scenes import SceneView, decimate, load, open_view
 from regflow.methods.representation.data import represented
 
 VIEW_FILE = "view.json"
@@ -86,7 +86,7 @@ def read_pair(prepared: tuple[str | Path, str | Path]) -> tuple[Image, Image]:
 
 def read_overview(folder: str | Path) -> Image:
     """Read a scene as the initialize stage sees it: ``(1, H, W)`` float32 with its mask."""
-    from regflow.core.io.rasters import read_window
+    from regflow.io.rasters import read_window
 
     content = read_json(Path(folder) / VIEW_FILE)
     grid = Grid.from_dict(content["overview_grid"])
@@ -97,7 +97,7 @@ def read_overview(folder: str | Path) -> Image:
 
 def write_overview(path: str | Path, overview: Image) -> None:
     """Write an in-memory overview as a GeoTIFF that any tool opens."""
-    from regflow.core.io.raster_files import write_raster
+    from regflow.io.raster_files import write_raster
 
     samples = np.asarray(overview.channel, dtype=np.float32)
     mask = np.ones_like(samples) if overview.mask is None else overview.mask.astype(np.float32)

@@ -1,0 +1,1 @@
+"""What a sample is: sheets, data sets and item collections read, products named."""

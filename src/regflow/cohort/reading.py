@@ -1,0 +1,36 @@
+"""The cohort of a configuration, of either kind."""
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from regflow.cohort.volumes.reading import read_samples
+from regflow.cohort.volumes.samples import Sample
+
+if TYPE_CHECKING:
+    from regflow.cohort.rasters.samples import RasterSample
+
+
+def read_cohort(config: Mapping[str, Any]) -> "list[Sample] | list[RasterSample]":
+    """Return the cohort of a complete configuration of either kind, in the sheet's order.
+
+    Raises:
+        InputError: one sentence for each problem, one to a line.
+    """
+    if config["kind"] == "rasters":
+        from regflow.cohort.rasters.reading import read_raster_samples
+
+        return read_raster_samples(config)
+    return read_samples(config)
+
+
+def earlier_dates(config: Mapping[str, Any], samples: Iterable[Any]) -> dict[str, str | None]:
+    """Return the sample before each one whose changes are wanted, None for the fixed scene.
+
+    Raises:
+        InputError: changes from date to date are wanted, and only some samples have a date.
+    """
+    if config["kind"] != "rasters" or config["detect"]["method"] is None:
+        return {}
+    from regflow.cohort.rasters.samples import predecessors
+
+    return predecessors(samples, config["detect"]["pairs"])

@@ -1,0 +1,55 @@
+"""The cohort: one sample per moving image, from a sheet or a BIDS data set.
+
+Reading it is cheap and looks at no image file: Snakemake does it again for each job. Whether the
+files exist and what they hold is found at ``ingest``, so that a missing one fails alone.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Protocol, TypeVar
+
+from regflow.core.files import is_there
+
+WILDCARD_MARKS = frozenset("{}<>")
+"""Characters in which Snakemake sees a wildcard or a variable of a path."""
+
+
+FixedImage = TypeVar("FixedImage", bound="_Named", covariant=True)
+
+
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+class _Goes(Protocol[FixedImage]):
+    """What samples of all kinds have: an id, and a fixed image to go to."""
+
+    @property
+    def sample(self) -> str: ...
+
+    @property
+    def fixed(self) -> FixedImage: ...
+
+
+def fixed_images(samples: Iterable[_Goes[FixedImage]]) -> dict[str, FixedImage]:
+    """Return each fixed image of the cohort once, by name."""
+    return {sample.fixed.name: sample.fixed for sample in samples}
+
+
+def in_batches(names: Iterable[str], size: int) -> dict[str, list[str]]:
+    """Divide samples, in their order, into batches of ``size``; the last may be smaller."""
+    ordered = list(names)
+    starts = range(0, len(ordered), size)
+    return {f"{number:04d}": ordered[first : first + size] for number, first in enumerate(starts, start=1)}
+
+
+def there(files: Mapping[str, str]) -> list[str]:
+    """Return the files on this machine that exist, for Snakemake to watch.
+
+    A missing one is ingest's to tell, and stops no other sample. One elsewhere cannot be watched, nor one
+    whose name holds what Snakemake takes for a wildcard.
+    """
+    from regflow.io.raster_names import local_file
+
+    found = [path for path in map(local_file, files.values()) if path is not None and is_there(path)]
+    return [str(path) for path in found if not set(str(path)) & WILDCARD_MARKS]

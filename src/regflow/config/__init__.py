@@ -1,0 +1,1 @@
+"""The configuration: keys, presets, and how it is read and checked."""

@@ -1,0 +1,119 @@
+"""The building blocks of the configuration: shared keys, ladders of methods, sections that people name."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from regflow.core.gate import LIMIT_KEYS
+from regflow.core.json_schema import DIALECT, Limits, Schema, limits_schema, option, section
+from regflow.core.names import SAFE
+from regflow.methods.table import Method, of_kind
+
+KINDS = ("volumes", "rasters")
+
+
+KIND = {
+    "enum": list(KINDS),
+    "description": "what is registered: volumes (heads, organs) or rasters (satellite and aerial scenes)",
+    "default": "volumes",
+}
+
+
+SAMPLES = option(["string", "null"], None, "sample sheet, TSV or CSV; paths in it are looked up beside it")
+
+
+OUTPUT = option("string", "results", "folder for everything that is written", minLength=1)
+
+
+TRAIN = "a registration network of your own: regflow train, or snakemake train"
+
+
+SEED = option("integer", 0, "seed of every random choice", minimum=0)
+
+
+BATCH: Schema = {
+    "type": "integer",
+    "minimum": 1,
+    "description": "samples per job: a network loads once for all of them, and a GPU takes those of one "
+    "size together; 1 gives each sample a job of its own",
+    "default": 1,
+}
+
+
+def leaves(schema: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Schema]]:
+    """Yield the full path and the schema of each documented key that holds a value, in order.
+
+    Keys that the user names, as the atlases, stand as ``NAME``.
+    """
+    for name, entry in schema.get("properties", {}).items():
+        here = f"{path}.{name}" if path else name
+        named = entry.get("additionalProperties") or {}
+        if "default" in entry and any(key in LIMIT_KEYS for key in entry.get("properties", {})):
+            yield here, entry
+        elif entry.get("properties"):
+            yield from leaves(entry, here)
+        elif any("description" in inner for inner in named.get("properties", {}).values()):
+            yield from leaves(named, f"{here}.NAME")
+        else:
+            yield here, entry
+
+
+def whole_config(title: str, **properties: Mapping[str, Any]) -> Schema:
+    """Return the schema of a configuration of these sections."""
+    content = section("", **properties)
+    del content["default"]
+    return {"$schema": DIALECT, "title": title, **content}
+
+
+def named_entries(description: str, entries: Mapping[str, Schema], required: Sequence[str]) -> Schema:
+    """Return the schema of a section whose keys the user names, each holding the same entries."""
+    return {
+        "type": "object",
+        "description": description,
+        "default": {},
+        "propertyNames": {"pattern": SAFE},
+        "additionalProperties": {
+            "type": "object",
+            "required": list(required),
+            "additionalProperties": False,
+            "properties": dict(entries),
+        },
+    }
+
+
+def ladder(
+    description: str,
+    table: Mapping[str, Method],
+    first: Sequence[str],
+    limits: Limits,
+    kind: str,
+    **others: Schema,
+) -> Schema:
+    """Return the schema of a ladder of methods.
+
+    Args:
+        description: of the section.
+        table: all methods; those of the kind are offered.
+        first: the default ladder.
+        limits: of the gate, by figure.
+        kind: ``volumes`` or ``rasters``.
+        others: further keys of the section.
+    """
+    table = of_kind(table, kind)
+    summaries = "; ".join(f"{name}: {method.summary.rstrip('.')}" for name, method in table.items())
+    options = {
+        name: section(method.summary, **method.options) for name, method in table.items() if method.options
+    }
+    return section(
+        description,
+        methods={
+            "type": "array",
+            "items": {"enum": list(table)},
+            "minItems": 1,
+            "uniqueItems": True,
+            "description": f"a ladder: the next method runs when the gate rejects the last. {summaries}",
+            "default": [name for name in first if name in table],
+        },
+        options=section("each method's own options, by its name", **options),
+        gate=limits_schema(limits),
+        **others,
+    )

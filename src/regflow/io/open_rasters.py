@@ -1,0 +1,121 @@
+"""Rasters opened by GDAL: local or by HTTP or S3, with handles kept for each thread."""
+
+import os
+import re
+import threading
+from collections import OrderedDict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from regflow.core.addresses import public, resolved
+from regflow.core.errors import InputError
+from regflow.core.files import absence
+from regflow.io.raster_names import local_file, opened_name
+
+if TYPE_CHECKING:
+    import rasterio
+    from rasterio.io import DatasetReader
+
+
+GDAL_DEFAULTS = {
+    "GDAL_CACHEMAX": "128",
+    "GDAL_HTTP_MAX_RETRY": "3",
+    "GDAL_HTTP_RETRY_DELAY": "1",
+    "GDAL_HTTP_CONNECTTIMEOUT": "15",
+    "GDAL_HTTP_LOW_SPEED_TIME": "60",
+    "GDAL_HTTP_LOW_SPEED_LIMIT": "100",
+}
+"""GDAL's own cache is 5% of the memory, per process; megabytes here. Without the last three (seconds,
+and bytes in a second) it waits forever for a server that falls silent. The environment overrides."""
+_NETWORK = re.compile(r"(https?|ftp|s3|gs|az|adls|oss|swift)://|/vsi(curl|s3|gs|az|adls|oss|swift)", re.I)
+_REMOTE_REFUSALS = (
+    (
+        r"access.?denied|access key|credentials|AWS_SECRET|signature|response code: 40[13]",
+        "the server refuses access ({reason}); give it credentials (of S3: AWS_PROFILE, or "
+        "AWS_NO_SIGN_REQUEST=YES for public data)",
+    ),
+    (
+        r"response code: 404|(key|bucket) does not exist",
+        "there is nothing at this address ({reason}); correct it",
+    ),
+    (r"CURL error|response code", "the server does not answer ({reason}); check address and network"),
+)
+"""What GDAL says of an address, as a pattern, and what a user is told; the first that fits."""
+_HANDLES_PER_THREAD = 8
+MOST_NAMED = 4
+
+
+def open_raster(path: str | Path) -> "DatasetReader":
+    """Return this thread's handle of a raster, opening it if need be; never close it.
+
+    GDAL's handles may not be shared by threads; a few of each thread stay open, because opening
+    costs more than reading a window. A local file that was replaced since is opened anew.
+
+    Raises:
+        InputError: the file does not exist or is no raster.
+    """
+    name = public(str(path))
+    key = (os.getpid(), name, stamp_of(name))
+    handles: OrderedDict[Any, DatasetReader] = _local.__dict__.setdefault("handles", OrderedDict())
+    if key in handles:
+        handles.move_to_end(key)
+        return handles[key]
+    handles[key] = _open(name)
+    while len(handles) > _HANDLES_PER_THREAD:
+        handles.popitem(last=False)[1].close()
+    return handles[key]
+
+
+def gdal() -> "rasterio":
+    """Import rasterio with GDAL's memory bounded (:data:`GDAL_DEFAULTS`) and return it."""
+    for key, value in GDAL_DEFAULTS.items():
+        os.environ.setdefault(key, value)
+    import rasterio
+
+    return rasterio
+
+
+def is_remote(path: str) -> bool:
+    """Tell whether GDAL fetches a raster over a network."""
+    return _NETWORK.search(path) is not None
+
+
+_local = threading.local()
+
+
+def stamp_of(name: str) -> tuple[int, int, int] | None:
+    """Return what changes when a local file does; None for a file elsewhere."""
+    try:
+        status = Path(name).stat()
+    except (OSError, ValueError):
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+def _open(name: str) -> "DatasetReader":
+    import warnings
+
+    rasterio = gdal()
+    from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
+
+    file = local_file(name)
+    if not name:
+        raise InputError("an empty name: this file does not exist; name one")
+    if file is not None and (why := absence(file)) is not None:
+        raise InputError(f"{name}: {why}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            return rasterio.open(opened_name(resolved(name)), sharing=False)
+    except (RasterioIOError, UnicodeDecodeError) as error:  # the second: texts of a header that are none
+        reason = str(error).rstrip(".")
+        raise InputError(f"{name}: {_refusal(name, reason)}") from error
+
+
+def _refusal(name: str, reason: str) -> str:
+    """Return what to tell a user of a raster that GDAL did not open for some reason."""
+    if is_remote(name):
+        for pattern, told in _REMOTE_REFUSALS:
+            if re.search(pattern, reason, re.IGNORECASE):
+                return told.format(reason=reason)
+    return f"not a raster that GDAL reads, or cut off in its header ({reason})"

@@ -1,0 +1,94 @@
+"""The report of a run in which jobs crashed: from what exists, the crashed samples named."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from regflow.cohort.metadata import metadata_by_sample, metadata_columns
+from regflow.core.errors import RegistrationError
+from regflow.stages.gather import gather
+from regflow.stages.shell import Outcome, conclude
+
+if TYPE_CHECKING:
+    from regflow.cohort.rasters.samples import RasterSample
+    from regflow.cohort.volumes.samples import Sample
+
+PRODUCTS = {
+    "ingest": "ingest/moving/{}.json",
+    "preprocess": "preprocess/moving/{}",
+    "initialize": "initialize/{}",
+    "refine": "refine/{}",
+    "apply": "apply/{}",
+    "assess": "assess/{}",
+    "report": "report/{}.html",
+}
+"""What each stage leaves of a sample that did not crash there, in order."""
+TWO_KINDS = ("ingest", "preprocess")
+"""Stages that treat fixed and moving images apart."""
+
+
+def report_what_exists(
+    results: str | Path, samples: "Sequence[Sample] | Sequence[RasterSample]", kind: str = "volumes"
+) -> Path:
+    """Write the cohort's page from the samples that came through, and say where the others stopped.
+
+    The tables behind it are not kept: a run that comes to its end writes them.
+
+    Args:
+        results: the run's folder.
+        samples: of the whole cohort.
+        kind: ``volumes`` or ``rasters``.
+
+    Returns:
+        The page.
+    """
+    results = Path(results)
+    names = [sample.sample for sample in samples]
+    page = results / "report" / "index.html"
+    existing = [name for name in names if _crashed_in(results, name) is None]
+    with TemporaryDirectory() as scratch:
+        assessed = [
+            results / "assess" / name if name in existing else _stopped(results, name, Path(scratch))
+            for name in names
+        ]
+        tables = {"samples": Path(scratch, "cohort.tsv"), "labels": Path(scratch, "labels.tsv")}
+        if kind == "rasters":
+            del tables["labels"]
+        gather(tables, assessed, metadata_by_sample(samples, metadata_columns(kind)), kind)
+        pages = {name: results / "report" / f"{name}.html" for name in existing}
+        images = {name: results / "report" / "images" / f"{name}.png" for name in existing}
+        if kind == "rasters":
+            from regflow.stages.rasters.report import report_cohort as of_rasters
+
+            of_rasters(page, tables=tables, assessed=assessed, pages=pages, images=images)
+        else:
+            from regflow.stages.pages import report_cohort as of_volumes
+
+            of_volumes(page, tables=tables, assessed=assessed, pages=pages, images=images)
+    return page
+
+
+def _crashed_in(results: Path, sample: str) -> str | None:
+    """Return the first stage that left nothing of a sample."""
+    return next((s for s, path in PRODUCTS.items() if not (results / path.format(sample)).exists()), None)
+
+
+def _stopped(results: Path, sample: str, scratch: Path) -> Path:
+    """Write what assess would say of a sample that crashed before it."""
+
+    def work(_folder: Path) -> Outcome:
+        raise RegistrationError(_reason(results, sample))
+
+    conclude("assess", sample, scratch / sample, [], work)
+    return scratch / sample
+
+
+def _reason(results: Path, sample: str) -> str:
+    stage = _crashed_in(results, sample)
+    log = results.joinpath("logs", str(stage), *(["moving"] if stage in TWO_KINDS else []), f"{sample}.log")
+    if not log.exists():
+        return f"{stage} left nothing: it, or a job that it waits for, was killed at its start"
+    said = log.read_text(encoding="utf-8", errors="replace").split("\n")
+    last = next((line.strip() for line in reversed(said) if line.strip()), "it said nothing")
+    return f"{stage} crashed ({last}); see {log}"

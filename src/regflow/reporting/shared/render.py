@@ -1,0 +1,49 @@
+"""Templates filled in: one HTML file that holds its styles, scripts and pictures."""
+
+from functools import cache
+from typing import Any
+
+from regflow import __version__
+from regflow.core.addresses import redacted
+
+WORDS = {
+    "pass": "Passed",
+    "warn": "Look at it",
+    "fail": "Failed",
+    "error": "Could not be done",
+    "skipped": "Skipped",
+}
+"""What a verdict or a state is called in the report."""
+
+
+def render(template: str, *, script: str | None = None, **context: Any) -> str:
+    """Fill a template of ``reporting/templates``; ``script`` names a JavaScript file to include."""
+    environment = _environment()
+    loader = environment.loader
+    style, _, _ = loader.get_source(environment, "style.css")
+    code = loader.get_source(environment, script)[0] if script else ""
+    context |= {"style": style, "script": code, "version": __version__, "words": WORDS}
+    page: str = environment.get_template(template).render(context)
+    return page
+
+
+def _without_secrets(value: Any) -> Any:
+    # Styles, scripts and finished parts are Markup.
+    return redacted(value) if type(value) is str else value
+
+
+@cache
+def _environment() -> Any:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=PackageLoader("regflow.reporting.shared"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_without_secrets,
+    )
+    environment.filters["raw"] = Markup
+    return environment

@@ -1,0 +1,312 @@
+"""The pictures of one sample: tiles of three planes with their layers, contours and grids."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regflow.core.image import Image
+from regflow.reporting.shared import drawing
+from regflow.reporting.volumes.views import PLANES, Cut, Standing, choose_cuts
+
+LAYERS = {
+    "fixed": "Fixed",
+    "start": "Moving, as its header places it",
+    "initialize": "Moving, after the affine",
+    "refine": "Moving, warped",
+}
+"""The pictures that are laid over one another, by the name of the moving image's state."""
+
+COMPARED = ("initialize", "refine")
+"""The states that are held against the fixed image, before and after the deformation."""
+
+GRID_STEP_MM = 8.0
+GRID_SAMPLING_MM = 2.5
+"""Distance of the samples from which the deformation grid is drawn: its lines are smooth."""
+SHEET_HEIGHT = 560
+"""Of a contact sheet in pixels, twice what it has at the end, so that its lines come out smooth."""
+SHEET_COLORS = {"outline": "#ffd54a", "structures": "#35d0ff"}
+FOLD_COLOR = (255, 0, 255)
+SMALLEST_JACOBIAN_BOUND = 0.25
+LARGEST_JACOBIAN_BOUND = 2.0
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """What is drawn: arrays on the fixed grid, turned upright.
+
+    Attributes:
+        standing: the turn, and the grid of the turned arrays.
+        layers: gray volumes by name, in the order of :data:`LAYERS`.
+        windows: each layer's black and white values.
+        mask: where the figures were measured.
+        labels: fixed structures, or None.
+        displacement: of the deformable part along the turned array's axes, mm.
+        determinant: its Jacobian determinant.
+        cuts: the slices by plane.
+        level: intensity of the fixed image at which contours are drawn when there are no labels.
+        neurological: the patient's left is on the left.
+        memo: contours already drawn, by slice.
+    """
+
+    standing: Standing
+    layers: Mapping[str, NDArray[np.float32]]
+    windows: Mapping[str, tuple[float, float]]
+    mask: NDArray[np.bool_]
+    labels: NDArray[np.integer[Any]] | None
+    displacement: tuple[NDArray[np.float32], ...]
+    determinant: NDArray[np.float32]
+    cuts: Mapping[str, list[Cut]]
+    level: float
+    neurological: bool
+    memo: dict[tuple[str, int], dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def deformed(self) -> bool:
+        """Tell whether anything moves but by the affine part."""
+        return any(bool(part.any()) for part in self.displacement)
+
+    @property
+    def orientation(self) -> str:
+        """Say which side of the patient is where."""
+        if self.neurological:
+            return "neurological: the patient's left is on the left"
+        return "radiological: the patient's left is on the right"
+
+
+def make_scene(
+    fixed: Image,
+    moved: Mapping[str, NDArray[np.float32]],
+    displacement: NDArray[np.float32],
+    determinant: NDArray[np.float32],
+    *,
+    slices: int = 7,
+    neurological: bool = False,
+) -> Scene:
+    """Turn a pair upright and choose its slices.
+
+    Args:
+        fixed: working fixed image, 3-D.
+        moved: the moving image on the fixed grid, by its state (:data:`LAYERS`).
+        displacement: of the deformable part, ``(3, Z, Y, X)`` in world mm.
+        determinant: its Jacobian determinant.
+        slices: per plane.
+        neurological: the patient's left on the left of the picture.
+    """
+    standing = Standing.of(fixed.grid)
+    mask = np.ones(fixed.grid.shape, dtype=bool) if fixed.mask is None else fixed.mask
+    if not mask.any():
+        mask = np.ones_like(mask)
+    layers = {"fixed": fixed.channel, **{name: moved[name] for name in LAYERS if name in moved}}
+    sample = mask & (np.arange(mask.shape[0]) % 2 == 0)[:, None, None] if mask.shape[0] > 32 else mask
+    # Without a mask the brightest percent is mostly fat around the head.
+    brightest = 99.0 if mask.all() else 99.8
+    own = drawing.window_of(np.asarray(fixed.channel[sample]), high=brightest)
+    other = drawing.window_of(np.asarray(moved["refine"][sample]), high=brightest)
+    upright = standing.turn(mask)
+    return Scene(
+        standing,
+        {name: standing.turn(values) for name, values in layers.items()},
+        {name: own if name == "fixed" else other for name in layers},
+        upright,
+        None if fixed.labels is None else standing.turn(fixed.labels),
+        _along_axes(displacement, standing),
+        standing.turn(determinant),
+        choose_cuts(standing, upright, slices, neurological=neurological),
+        drawing.otsu_levels(np.asarray(fixed.channel[sample]))[1],
+        neurological,
+    )
+
+
+def _along_axes(displacement: NDArray[np.float32], standing: Standing) -> tuple[NDArray[np.float32], ...]:
+    """Return the displacement's components along the turned array's axes, in mm."""
+    cosines = standing.grid.direction.astype(np.float32)
+    turned = [standing.turn(component) for component in displacement]
+    found = []
+    for axis in range(3):
+        weights = cosines[:, 2 - axis]
+        main = int(np.abs(weights).argmax())
+        if np.abs(np.delete(weights, main)).max() < 1e-6:
+            found.append(turned[main] * weights[main])
+        else:
+            found.append(sum(part * weight for part, weight in zip(turned, weights, strict=True)))
+    return tuple(found)
+
+
+def tiles(scene: Scene) -> list[dict[str, Any]]:
+    """Return all planes with their tiles for the viewer."""
+    bound = jacobian_bound(scene)
+    return [
+        {"plane": plane, "tiles": [_tile(scene, cut, bound) for cut in scene.cuts[plane]]} for plane in PLANES
+    ]
+
+
+def _tile(scene: Scene, cut: Cut, bound: float) -> dict[str, Any]:
+    """Return one slice with every layer, and its overlays."""
+    return {
+        **frame(scene, cut),
+        "layers": {name: drawing.data_uri(_gray(scene, name, cut)) for name in scene.layers},
+        "jacobian": drawing.data_uri(_jacobian(scene, cut, bound)),
+        **overlays(scene, cut),
+    }
+
+
+def frame(scene: Scene, cut: Cut) -> dict[str, Any]:
+    """Return the size, place and sides of a slice's picture, for the templates."""
+    rows, columns = cut.size(scene.mask.shape)
+    height, width = rows * cut.pixel_mm[0], columns * cut.pixel_mm[1]
+    return {
+        "id": f"{cut.plane}-{cut.number}",
+        "plane": cut.plane,
+        "place": cut.place,
+        "sides": cut.sides,
+        "width_mm": round(width, 1),
+        "height_mm": round(height, 1),
+        "viewbox": f"0 0 {round(width * drawing.UNITS_PER_MM)} {round(height * drawing.UNITS_PER_MM)}",
+    }
+
+
+def overlays(scene: Scene, cut: Cut) -> dict[str, Any]:
+    """Return the SVG paths over a slice: the mask's outline, the structures, the grid."""
+    key = (cut.plane, cut.number)
+    if key not in scene.memo:
+        lines = contour_lines(scene, cut)
+        scene.memo[key] = {name: drawing.svg_path(of_kind) for name, of_kind in lines.items()}
+        scene.memo[key]["grid"] = drawing.svg_path(_grid(scene, cut))
+    return scene.memo[key]
+
+
+def contour_lines(scene: Scene, cut: Cut) -> dict[str, list[NDArray[np.float64]]]:
+    """Return the fixed image's contours on a slice, in mm: its mask's outline and its structures."""
+    mask = cut.of(scene.mask)
+    outline = [] if mask.all() else drawing.contours(mask.astype(np.float32), 0.5, cut.pixel_mm)
+    if scene.labels is not None:
+        return {"outline": outline, "structures": drawing.label_contours(cut.of(scene.labels), cut.pixel_mm)}
+    values = np.where(mask, cut.of(scene.layers["fixed"]), scene.windows["fixed"][0])
+    return {"outline": outline, "structures": drawing.contours(values, scene.level, cut.pixel_mm)}
+
+
+def _grid(scene: Scene, cut: Cut) -> list[NDArray[np.float64]]:
+    """Return the grid's lines on a slice: where a regular grid on the moving image comes to lie."""
+    axes = [axis for axis in range(3) if PLANES[axis] != cut.plane]
+    steps = [max(1, round(GRID_SAMPLING_MM / size)) for size in cut.pixel_mm]
+    coarse = tuple(slice(step // 2, None, step) for step in steps)
+    shape = cut.size(scene.mask.shape)
+    coordinates = []
+    for number, axis in enumerate(axes):
+        index = np.arange(shape[number], dtype=np.float32) * cut.pixel_mm[number]
+        moved = cut.of(scene.displacement[axis])
+        backward = (cut.rows, cut.columns)[number].step == -1
+        values = moved * (-1 if backward else 1) + (index[:, None] if number == 0 else index[None])
+        coordinates.append(values[coarse])
+    pixel = (cut.pixel_mm[0] * steps[0], cut.pixel_mm[1] * steps[1])
+    return drawing.grid_lines(coordinates, GRID_STEP_MM, pixel)
+
+
+def jacobian_bound(scene: Scene) -> float:
+    """Return the end of the color scale in doublings: what 99.5 % of the mask stays within."""
+    inside = scene.determinant[::2, ::2, ::2][scene.mask[::2, ::2, ::2]]
+    logs = np.abs(np.log2(np.maximum(inside, 1e-6)))
+    wanted = float(np.percentile(logs, 99.5)) if logs.size else SMALLEST_JACOBIAN_BOUND
+    rounded = np.ceil(wanted / SMALLEST_JACOBIAN_BOUND) * SMALLEST_JACOBIAN_BOUND
+    return float(np.clip(rounded, SMALLEST_JACOBIAN_BOUND, LARGEST_JACOBIAN_BOUND))
+
+
+def _gray(scene: Scene, name: str, cut: Cut) -> drawing.Bytes:
+    return drawing.gray(cut.of(scene.layers[name]), scene.windows[name])
+
+
+def _jacobian(scene: Scene, cut: Cut, bound: float) -> drawing.Bytes:
+    determinant = cut.of(scene.determinant)
+    color = drawing.diverging(np.log2(np.maximum(determinant, 1e-6)), bound)
+    color[determinant <= 0] = FOLD_COLOR
+    return drawing.with_alpha(color, cut.of(scene.mask).astype(np.float32))
+
+
+def _difference(scene: Scene, stage: str, cut: Cut) -> drawing.Bytes:
+    """Return fixed minus moving in units of their windows, colored, clear outside the mask."""
+    gap = []
+    for name in ("fixed", stage):
+        low, high = scene.windows[name]
+        gap.append(np.clip((cut.of(scene.layers[name]) - low) / max(high - low, 1e-12), -0.2, 1.2))
+    return drawing.with_alpha(drawing.diverging(gap[0] - gap[1], 0.6), cut.of(scene.mask).astype(np.float32))
+
+
+def figures(scene: Scene, *, differences: bool) -> list[dict[str, Any]]:
+    """Return the still figures: one picture of each plane's middle slice.
+
+    Args:
+        scene: what is drawn.
+        differences: draw fixed minus moving too; of use where both have the same contrast.
+    """
+    found = [_figure(scene, name, title, partial(_gray, scene, name)) for name, title in LAYERS.items()]
+    for stage in COMPARED:
+        title = f"Checkerboard of fixed and {LAYERS[stage].lower()}"
+        found.append(
+            _figure(scene, f"checker-{stage}", title, partial(_checker, scene, stage), contours=False)
+        )
+    for stage in COMPARED if differences else ():
+        title = f"Fixed minus {LAYERS[stage].lower()}"
+        draw = partial(_difference, scene, stage)
+        found.append(_figure(scene, f"difference-{stage}", title, draw, contours=False))
+    draw = partial(_jacobian, scene, bound=jacobian_bound(scene))
+    return [*found, _figure(scene, "jacobian", "Local volume change", draw)]
+
+
+def product(scene: Scene, warped: NDArray[np.float32]) -> dict[str, Any]:
+    """Return the still figure of a product, given on the scene's grid before it was turned."""
+    upright = scene.standing.turn(warped)
+    window = drawing.window_of(upright[scene.mask])
+    return _figure(
+        scene, "product", "The product, warped.nii.gz", lambda cut: drawing.gray(cut.of(upright), window)
+    )
+
+
+def _figure(
+    scene: Scene, name: str, title: str, draw: Callable[[Cut], drawing.Bytes], *, contours: bool = True
+) -> dict[str, Any]:
+    pictures = [
+        {**frame(scene, cut), "src": drawing.data_uri(draw(cut)), **overlays(scene, cut)}
+        for cut in middle_cuts(scene)
+    ]
+    return {"name": name, "title": title, "contours": contours, "pictures": pictures}
+
+
+def middle_cuts(scene: Scene) -> list[Cut]:
+    """Return the middle slice of each plane."""
+    return [scene.cuts[plane][len(scene.cuts[plane]) // 2] for plane in PLANES]
+
+
+def _checker(scene: Scene, stage: str, cut: Cut) -> drawing.Bytes:
+    return drawing.checkerboard(_gray(scene, "fixed", cut), _gray(scene, stage, cut))
+
+
+def contact_sheet(scene: Scene) -> drawing.Bytes:
+    """Return one RGB picture: the warped image's middle slices with the fixed image's contours."""
+    from PIL import Image as Pillow
+    from PIL import ImageDraw
+
+    cuts = middle_cuts(scene)
+    sizes = [cut.size(scene.mask.shape) for cut in cuts]
+    extents = [
+        (rows * cut.pixel_mm[0], columns * cut.pixel_mm[1])
+        for cut, (rows, columns) in zip(cuts, sizes, strict=True)
+    ]
+    scale = SHEET_HEIGHT / max(height for height, _ in extents)
+    sheet = Pillow.new("RGB", (round(sum(width for _, width in extents) * scale), SHEET_HEIGHT))
+    left = 0.0
+    for cut, (height, width) in zip(cuts, extents, strict=True):
+        tile = Pillow.fromarray(np.ascontiguousarray(_gray(scene, "refine", cut))).convert("RGB")
+        top = (SHEET_HEIGHT - height * scale) / 2
+        sheet.paste(tile.resize((round(width * scale), round(height * scale))), (round(left), round(top)))
+        pen = ImageDraw.Draw(sheet)
+        for kind, lines in contour_lines(scene, cut).items():
+            for line in lines:
+                points = (line * scale + (left, top)).ravel().tolist()
+                pen.line(points, fill=SHEET_COLORS[kind], width=2)
+        left += width * scale
+    shrunk = sheet.resize((sheet.width // 2, sheet.height // 2), Pillow.Resampling.LANCZOS)
+    return np.asarray(shrunk)

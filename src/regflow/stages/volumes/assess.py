@@ -1,0 +1,347 @@
+"""How good a registration is: figures before and after each stage, and a verdict with its reason."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regflow.core.extent import ball_diameter, part_of
+from regflow.core.files import read_json, write_json
+from regflow.core.gate import Verdict, changes, judge, worst
+from regflow.core.image import Image
+from regflow.core.landmark_pairs import LandmarkPairs, pair_landmarks
+from regflow.core.sampling import sampled
+from regflow.core.surroundings import background_level
+from regflow.core.transform import Affine, Transform
+from regflow.io.landmarks import read_landmarks
+from regflow.io.transforms import read_transform
+from regflow.io.volumes import write_volume
+from regflow.metrics import jacobian
+from regflow.metrics.agreement import compare
+from regflow.metrics.catalog import STAGES
+from regflow.metrics.distances import (
+    Extent,
+    inverse_consistency,
+    mask_points,
+    summarize,
+    target_registration_error,
+    truth_error,
+)
+from regflow.metrics.structures import measure_structures
+from regflow.stages.shell import STAGE_FILE, Outcome, conclude, done, read_outcome, timed, transform_source
+from regflow.stages.volumes import evidence
+from regflow.stages.volumes.working import read_working
+
+log = logging.getLogger(__name__)
+
+LIMITS: dict[str, dict[str, float]] = {
+    **evidence.LIMITS,
+    "mi_change": {"fail_below": -0.05, "warn_below": 0.0},
+    "folding_percent": {"fail_above": 1.0, "warn_above": 0.0},
+    "inverse_mean_percent": {"fail_above": 1.25, "warn_above": 0.3},
+}
+
+MEANINGS: dict[str, str] = {
+    **evidence.MEANINGS,
+    "mi_change": "change of the mutual information from start to end",
+    "folding_percent": "part of the mask where the deformation turns inside out",
+    "inverse_mean_percent": "mean distance from the start after going there and back, in percent of the "
+    "object's size (the diameter of a ball of its volume)",
+}
+"""What each limited figure is, for the reference of keys."""
+
+LOCAL = 0.0125
+"""Spacing of the local measures, as a part of the object's size."""
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "local_mm": {
+        "type": ["number", "null"],
+        "exclusiveMinimum": 0,
+        "description": "spacing to which finer images are shrunk for the local measures (LNCC, SSIM); null "
+        "takes 1.25% of the object's size, the diameter of a ball of its volume: 2 mm for a brain",
+        "default": None,
+    },
+    "lncc_radius": {
+        "type": "integer",
+        "minimum": 1,
+        "description": "radius of the window of the local cross-correlation (LNCC), in samples",
+        "default": 4,
+    },
+    "bins": {
+        "type": "integer",
+        "minimum": 4,
+        "description": "bins per image of the histogram behind mutual information",
+        "default": 48,
+    },
+    "surfaces": {
+        "type": "boolean",
+        "description": "measure surface distances (HD95, ASD) of labels, not only Dice",
+        "default": True,
+    },
+    "limits": {
+        "type": "object",
+        "description": "what the figures of quality.json are held against: by figure, any of "
+        "fail_below, fail_above, warn_below, warn_above; {} lifts a standard limit",
+        "default": LIMITS,
+    },
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """What is assessed.
+
+    Attributes:
+        fixed: working fixed image with its mask and, if given, labels.
+        moving: working moving image with, if given, labels.
+        initial: fixed to moving, after initialization.
+        forward: fixed to moving, the result.
+        backward: moving to fixed, its inverse; None when there is none.
+        landmarks: of both images, with those that have no partner.
+        truth: the known fixed-to-moving transform of a synthetic pair.
+        earlier: the gates' verdicts by stage, in order.
+    """
+
+    fixed: Image
+    moving: Image
+    initial: Transform
+    forward: Transform
+    backward: Transform | None = None
+    landmarks: LandmarkPairs | None = None
+    truth: Transform | None = None
+    earlier: Mapping[str, Verdict] = field(default_factory=dict)
+
+    @property
+    def transforms(self) -> dict[str, Transform]:
+        """The transform at each of :data:`STAGES`."""
+        start = Affine.identity(self.fixed.grid.ndim)
+        return dict(zip(STAGES, (start, self.initial, self.forward), strict=True))
+
+
+@dataclass(frozen=True, eq=False)
+class Assessment:
+    """What :func:`assess_pair` found.
+
+    Attributes:
+        quality: JSON-ready figures, as in ``quality.json``.
+        verdict: of the sample as a whole, the stages' gates included.
+        steps: seconds per kind of figure.
+        moved: the working moving image on the fixed grid at each of :data:`STAGES`.
+        displacement: of the deformable part, ``(3, Z, Y, X)`` in world mm on the fixed grid.
+        determinant: its Jacobian determinant.
+    """
+
+    quality: dict[str, Any]
+    verdict: Verdict
+    steps: list[dict[str, Any]]
+    moved: dict[str, NDArray[np.float32]]
+    displacement: NDArray[np.float32]
+    determinant: NDArray[np.float32]
+
+
+def assess_pair(pair: Pair, settings: Mapping[str, Any], *, threads: int = 1) -> Assessment:
+    """Measure a registration.
+
+    Args:
+        pair: the images and transforms.
+        settings: the ``assess`` section of the configuration; missing keys take their default.
+        threads: most threads to use; no figure depends on it.
+
+    Raises:
+        InputError: the fixed mask is empty, or landmarks lack partners.
+    """
+    settings = {**{key: schema["default"] for key, schema in OPTIONS.items()}, **settings}
+    steps: list[dict[str, Any]] = []
+    quality: dict[str, Any] = {}
+    with timed(steps, "similarity"):
+        moved = moved_images(pair)
+        quality["similarity"] = compare(
+            pair.fixed,
+            moved,
+            bins=settings["bins"],
+            radius=settings["lncc_radius"],
+            local_mm=part_of(settings["local_mm"], LOCAL, ball_diameter(pair.fixed.mask, pair.fixed.grid)),
+            threads=threads,
+        )
+    if pair.fixed.labels is not None and pair.moving.labels is not None:
+        with timed(steps, "labels"):
+            found = measure_structures(
+                pair.fixed, pair.moving, pair.transforms, settings["surfaces"], threads
+            )
+            quality["labels"], quality["label_notes"] = found.records, evidence.label_notes(found)
+    with timed(steps, "transform"):
+        displacement = deformation(pair)
+        determinant = jacobian.determinant_map(displacement, pair.fixed.grid)
+        quality.update(_transform(pair, determinant))
+    quality["figures"] = dict(_flat(quality, Extent.of(pair.fixed, pair.moving)))
+    verdict = _verdict(quality, {**LIMITS, **settings["limits"]}, pair.earlier)
+    quality["verdict"] = verdict.to_dict()
+    return Assessment(quality, verdict, steps, moved, displacement, determinant)
+
+
+def assess(
+    output: str | Path,
+    *,
+    sample: str,
+    manifests: tuple[str | Path, str | Path],
+    prepared: tuple[str | Path, str | Path],
+    initial: str | Path,
+    refined: str | Path,
+    applied: str | Path,
+    settings: Mapping[str, Any],
+    threads: int = 1,
+) -> Outcome:
+    """Assess one sample of a cohort.
+
+    Writes ``quality.json`` and ``jacobian.nii.gz`` (float32 determinant of the deformable part on
+    the fixed image's working grid) into ``output``.
+
+    Args:
+        output: the directory to make.
+        sample: its id.
+        manifests: of the fixed and the moving image, written by ingest.
+        prepared: directories of the fixed and the moving image, written by preprocess.
+        initial: directory written by initialize.
+        refined: directory written by refine.
+        applied: directory written by apply; only its verdict is looked at.
+        settings: the ``assess`` section of the configuration.
+        threads: most threads to use.
+    """
+
+    def work(folder: Path) -> Outcome:
+        pair = read_pair(manifests, prepared, initial, refined)
+        found = assess_pair(pair, settings, threads=threads)
+        before = stage_records(prepared, initial, refined, applied)
+        content = {"sample": sample, "transform_from": transform_source(before), **found.quality}
+        write_json(folder / "quality.json", {**content, "stages": before})
+        write_volume(folder / "jacobian.nii.gz", found.determinant, pair.fixed.grid)
+        return done(found.verdict, found.steps)
+
+    return conclude("assess", sample, output, [*prepared, initial, refined, applied], work)
+
+
+def read_pair(
+    manifests: tuple[str | Path, str | Path],
+    prepared: tuple[str | Path, str | Path],
+    initial: str | Path,
+    refined: str | Path,
+) -> Pair:
+    """Read what :func:`assess` gets the places of."""
+    fixed, moving = (read_working(folder) for folder in prepared)
+    given = read_json(manifests[1])["paths"]
+    landmarks = None
+    if "landmarks" in given and "fixed_landmarks" in given:
+        landmarks = pair_landmarks(
+            read_landmarks(given["fixed_landmarks"]), read_landmarks(given["landmarks"])
+        )
+    truth = given.get("truth")
+    folders = {"initialize": Path(initial), "refine": Path(refined)}
+    inverse = folders["refine"] / "inverse.h5"
+    return Pair(
+        fixed,
+        moving,
+        read_transform(folders["initialize"] / "transform.h5"),
+        read_transform(folders["refine"] / "transform.h5"),
+        read_transform(inverse) if inverse.exists() else None,
+        landmarks,
+        read_transform(truth, fixed.grid) if truth else None,
+        {stage: read_outcome(folder).verdict for stage, folder in folders.items()},
+    )
+
+
+def stage_records(prepared: tuple[str | Path, str | Path], *later: str | Path) -> list[dict[str, Any]]:
+    """Return what the stages' ``stage.json`` hold, in order, each with a title for the report."""
+    folders = [Path(folder) for folder in (*prepared, *later)]
+    records = [read_json(folder / STAGE_FILE) for folder in folders]
+    for number, record in enumerate(records):
+        image = (" (fixed)", " (moving)")[number] if number < len(prepared) else ""
+        record["title"] = record["stage"] + image
+    return records
+
+
+def moved_images(pair: Pair) -> dict[str, NDArray[np.float32]]:
+    """Return the working moving image on the fixed grid at each of the compared states."""
+    moving, target = pair.moving, pair.fixed.grid
+    outside = background_level(moving.channel)
+    return {
+        stage: sampled(moving.channel, moving.grid, target, transform, outside=outside)
+        for stage, transform in pair.transforms.items()
+    }
+
+
+def deformation(pair: Pair) -> NDArray[np.float32]:
+    """Return the displacement of the deformable part on the fixed grid, ``(3, Z, Y, X)`` world mm."""
+    return jacobian.displacement_on(jacobian.split(pair.forward)[0], pair.fixed.grid)
+
+
+def _transform(pair: Pair, determinant: NDArray[np.float32]) -> dict[str, Any]:
+    """Return what the transforms themselves tell: Jacobian, inverse, landmarks, truth."""
+    found: dict[str, Any] = {"jacobian": dict(jacobian.jacobian_figures(determinant, pair.fixed.mask))}
+    _, affine = jacobian.split(pair.forward)
+    if affine is not None:
+        found["jacobian"]["affine_determinant"] = float(np.linalg.det(affine.linear))
+    points = mask_points(pair.fixed.grid, pair.fixed.mask)
+    if pair.backward is not None:
+        found["inverse"] = dict(summarize(inverse_consistency(pair.forward, pair.backward, points)))
+    if pair.landmarks is not None:
+        found["landmarks"] = _landmark_errors(pair, pair.landmarks)
+        found["landmark_notes"] = evidence.landmark_notes(pair.landmarks, pair.forward)
+    if pair.truth is not None:
+        found["truth"] = {
+            stage: dict(summarize(truth_error(transform, pair.truth, points)))
+            for stage, transform in pair.transforms.items()
+        }
+    return found
+
+
+def _landmark_errors(pair: Pair, landmarks: LandmarkPairs) -> list[dict[str, Any]]:
+    fixed, moving = landmarks.fixed, landmarks.moving
+    errors = {
+        stage: target_registration_error(fixed.points, moving.points, transform)
+        for stage, transform in pair.transforms.items()
+    }
+    return [
+        {"name": name, "tre_mm": {stage: float(errors[stage][number]) for stage in STAGES}}
+        for number, name in enumerate(fixed.names)
+    ]
+
+
+def _flat(quality: Mapping[str, Any], extent: Extent) -> Iterator[tuple[str, float]]:
+    """Yield the figures of a sample's row in the cohort's table; names carry the units."""
+    for measure, of_stage in quality["similarity"].items():
+        yield from ((f"{measure}_{stage}", value) for stage, value in of_stage.items())
+        yield from changes({measure: of_stage["refine"]}, {measure: of_stage["start"]}).items()
+    counted = evidence.compared(quality.get("labels", ()))
+    for figure in ("dice", "hd95_mm", "asd_mm"):
+        name, _, unit = figure.partition("_")
+        records = [record[figure] for record in counted if figure in record]
+        for stage in STAGES if records else ():
+            values = [record[stage] for record in records if np.isfinite(record[stage])]
+            mean = float(np.mean(values)) if values else float("nan")
+            yield "_".join(filter(None, (name, "mean", unit, stage))), mean
+    for stage in STAGES if quality.get("landmarks") else ():
+        values = [landmark["tre_mm"][stage] for landmark in quality["landmarks"]]
+        yield f"tre_mean_mm_{stage}", float(np.mean(values))
+        yield f"tre_max_mm_{stage}", float(np.max(values))
+    for stage, summary in quality.get("truth", {}).items():
+        yield from ((f"truth_{name}_{stage}", value) for name, value in summary.items())
+    yield from evidence.evidence_figures(quality, extent)
+    yield from quality["jacobian"].items()
+    yield from ((f"inverse_{name}", value) for name, value in quality.get("inverse", {}).items())
+    if "inverse" in quality:
+        yield "inverse_mean_percent", 50 * quality["inverse"]["mean_mm"] / extent.radius_mm
+
+
+def _verdict(
+    quality: Mapping[str, Any], limits: Mapping[str, Mapping[str, float]], earlier: Mapping[str, Verdict]
+) -> Verdict:
+    """Return the most severe of the stages' verdicts and of the figures' own."""
+    figures = quality["figures"]
+    own = judge(figures, limits, evidence.explain(quality, figures, earlier))
+    before = [Verdict(v.status, f"{stage}: {v.reason}", v.figures) for stage, v in earlier.items()]
+    decided = worst([own, *before])
+    return Verdict(decided.status, decided.reason, own.figures)

@@ -1,0 +1,270 @@
+"""What is in the input files, and what is wrong with them, before anything is computed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from regflow.cohort.samples import fixed_images
+from regflow.cohort.volumes.reading import read_samples
+from regflow.cohort.volumes.samples import Fixed, Sample
+from regflow.core.errors import InputError
+from regflow.core.files import absence, is_there, sha256, write_json
+from regflow.core.grid import Grid
+from regflow.core.landmark_pairs import misordered, pair_landmarks, unpaired
+from regflow.core.landmarks import Landmarks
+from regflow.core.plausibility import (
+    apart,
+    elsewhere,
+    implausible_labels,
+    implausible_mask,
+    implausible_samples,
+    mirrored,
+    misplaced,
+    rounded_grid,
+    rounded_labels,
+    soft_mask,
+)
+from regflow.io.header import Header, Volume
+from regflow.io.landmarks import read_landmarks
+from regflow.io.volumes import read_header, read_series, read_volume, refuse_diffusion_series
+from regflow.stages.checks import Progress, problems_of, read_done, told
+
+Subject = Sample | Fixed
+
+
+@dataclass
+class Findings:
+    """What looking at one image's files found.
+
+    Attributes:
+        header: the image's; None when it cannot be read.
+        problems: sentences; any of them makes the image unusable.
+        warnings: sentences on what was decided for the user.
+        left_out: parts that were found in derivatives and do not fit, so that they are not used.
+    """
+
+    header: Header | None = None
+    problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    left_out: set[str] = field(default_factory=set)
+
+
+def ingest(output: str | Path, *, subject: Subject) -> dict[str, Any]:
+    """Look at a sample's or a fixed image's files and write the manifest, problems included.
+
+    Args:
+        output: the JSON file to write, whole or not at all. Its keys: ``name``, ``state``
+            (``done`` or ``error``), ``problems``, ``warnings``, ``paths`` and ``sha256`` by part,
+            ``format``, ``grid``, ``dtype`` and ``volumes`` of the image (null when unreadable),
+            and what the sheet says: ``fixed``, ``volume``, ``modality``, ``group``, ``session``.
+        subject: the sample or the fixed image.
+
+    Returns:
+        The manifest.
+    """
+    found = examine(subject)
+    told(name_of(subject), found)
+    manifest = _manifest(subject, found)
+    write_json(output, manifest)
+    return manifest
+
+
+def read_manifest(path: str | Path) -> dict[str, Any]:
+    """Read the manifest of an image that is fit for use.
+
+    Raises:
+        InputError: ingest found problems; all of them are named.
+    """
+    return read_done(path)
+
+
+def check(config: Mapping[str, Any], *, threads: int = 1, progress: Progress | None = None) -> list[str]:
+    """Look at every input of a configuration and return all problems at once.
+
+    Args:
+        config: a complete configuration.
+        threads: images looked at together.
+        progress: called with how many images are done and how many there are.
+
+    Returns:
+        Sentences that begin with the sample or fixed image they are about; empty when all is well.
+    """
+    try:
+        samples = read_samples(config)
+    except InputError as error:
+        return str(error).splitlines()
+    subjects: list[Subject] = [*fixed_images(samples).values(), *samples]
+    return problems_of(subjects, examine, name_of, threads, progress)
+
+
+def examine(subject: Subject) -> Findings:
+    """Look at one image's files; a sample's are also held against its fixed image's header."""
+    found = Findings()
+    files = subject.files()
+    missing = {part: why for part, path in files.items() if (why := absence(path)) is not None}
+    found.problems += [f"{files[part]}: {why}" for part, why in missing.items()]
+    present = {part: Path(path) for part, path in files.items() if part not in missing}
+    volume = subject.volume if isinstance(subject, Sample) else None
+    if "image" in present:
+        _examine_image(found, present["image"], volume)
+    derived = subject.derived if isinstance(subject, Sample) else frozenset()
+    for part in present:
+        if part in derived:
+            _examine_derived(found, part, present[part])
+        elif part in ("mask", "labels"):
+            _examine_overlay(found, part, present[part])
+        elif part.startswith("companions."):
+            _examine_companion(found, present[part])
+    fixed_header = _fixed_header(subject)
+    if found.header and fixed_header and apart(fixed_header.grid, found.header.grid):
+        found.warnings.append(
+            f"{present['image']}: its field of view does not overlap that of {fixed_header.path}; the start "
+            "is sought without the headers' origins"
+        )
+    _examine_landmarks(found, present, fixed_header)
+    return found
+
+
+def name_of(subject: Subject) -> str:
+    """Return the id of a sample or the name of a fixed image."""
+    return subject.sample if isinstance(subject, Sample) else subject.name
+
+
+def _examine_image(found: Findings, path: Path, volume: Volume) -> None:
+    try:
+        # The samples first: they fail for every reason that a header does, and for more.
+        data = read_volume(path, volume).channel
+        found.header = read_header(path, volume)
+    except InputError as error:
+        found.problems.append(str(error))
+        return
+    found.warnings += found.header.warnings
+    _add(found.problems, path, implausible_samples(data))
+
+
+def _examine_overlay(found: Findings, part: str, path: Path) -> None:
+    """A mask or label map: readable, on the image's grid, with sensible samples."""
+    try:
+        data = read_volume(path).channel
+        overlay = read_header(path)
+    except InputError as error:
+        found.problems.append(str(error))
+        return
+    if found.header is not None:
+        away = elsewhere(overlay.grid, found.header.grid)
+        _add(found.problems, path, away)
+        _add(found.warnings, path, None if away else rounded_grid(overlay.grid, found.header.grid))
+    phrase = implausible_mask(data) if part == "mask" else implausible_labels(data, overlay.step)
+    _add(found.problems, path, phrase)
+    if phrase is None:
+        odd = soft_mask(data) if part == "mask" else rounded_labels(data, overlay.step)
+        _add(found.warnings, path, odd)
+
+
+def _examine_derived(found: Findings, part: str, path: Path) -> None:
+    """A mask or label map that nobody named: one that does not fit is left out with a warning."""
+    tried = Findings(found.header)
+    _examine_overlay(tried, part, path)
+    found.warnings += tried.warnings
+    if tried.problems:
+        found.left_out.add(part)
+        found.warnings += [f"{sentence}; found in derivatives, it is not used" for sentence in tried.problems]
+
+
+def _examine_companion(found: Findings, path: Path) -> None:
+    """A companion: readable to its end and in the image's space; its grid may be its own, and 4-D."""
+    try:
+        refuse_diffusion_series(path)
+        companion = read_header(path)
+        phrases = [implausible_samples(volume) for volume in read_series(path)]
+    except InputError as error:
+        found.problems.append(str(error))
+        return
+    if found.header is not None and apart(companion.grid, found.header.grid):
+        found.problems.append(
+            f"{path}: its field of view does not overlap that of {found.header.path}, whose transform "
+            "it is to follow; correct the origin in one of the headers"
+        )
+    _add(found.warnings, path, next((phrase for phrase in phrases if phrase is not None), None))
+
+
+def _examine_landmarks(found: Findings, present: Mapping[str, Path], fixed: Header | None) -> None:
+    moving_grid = found.header.grid if found.header else None
+    own = _landmarks(found, present.get("landmarks"), moving_grid)
+    if "fixed_landmarks" not in present:
+        return
+    partners = _landmarks(found, present["fixed_landmarks"], fixed.grid if fixed else None)
+    if own is None or partners is None:
+        return
+    both = f"{present['landmarks']} and {present['fixed_landmarks']}"
+    try:
+        pairs = pair_landmarks(partners, own)
+    except InputError as error:
+        found.problems.append(f"{both}: {error}")
+        return
+    _add(found.warnings, both, unpaired(pairs))
+    mirror = mirrored(pairs.fixed, pairs.moving)
+    _add(found.problems, present["landmarks"], mirror)
+    if mirror is None:
+        _add(found.warnings, both, misordered(pairs))
+
+
+def _landmarks(found: Findings, path: Path | None, grid: Grid | None) -> Landmarks | None:
+    if path is None:
+        return None
+    try:
+        landmarks = read_landmarks(path)
+    except InputError as error:
+        found.problems.append(str(error))
+        return None
+    if grid is not None:
+        _add(found.problems, path, misplaced(landmarks, grid))
+    return landmarks
+
+
+def _fixed_header(subject: Subject) -> Header | None:
+    """Return the header of a sample's fixed image; its own manifest tells what is wrong with it."""
+    if isinstance(subject, Fixed):
+        return None
+    try:
+        return read_header(subject.fixed.image)
+    except InputError:
+        return None
+
+
+def _add(sentences: list[str], path: Path | str, phrase: str | None) -> None:
+    if phrase is not None:
+        sentences.append(f"{path}: {phrase}")
+
+
+def _manifest(subject: Subject, found: Findings) -> dict[str, Any]:
+    header = found.header
+    files = {part: path for part, path in subject.files().items() if part not in found.left_out}
+    stated = ("volume", "modality", "group", "session")
+    return {
+        "name": name_of(subject),
+        "fixed": subject.fixed.name if isinstance(subject, Sample) else None,
+        "state": "error" if found.problems else "done",
+        "problems": found.problems,
+        "warnings": found.warnings,
+        **{name: getattr(subject, name, None) for name in stated},
+        "format": header.format if header else None,
+        "grid": header.grid.to_dict() if header else None,
+        "dtype": str(header.dtype) if header else None,
+        "volumes": header.volumes if header else None,
+        "paths": _nested(files),
+        "sha256": _nested({part: sha256(path) for part, path in files.items() if is_there(path)}),
+    }
+
+
+def _nested(parts: Mapping[str, str]) -> dict[str, Any]:
+    """Return parts by name, ``companions.NAME`` gathered under ``companions``."""
+    nested: dict[str, Any] = {}
+    for part, value in parts.items():
+        group, _, name = part.partition(".")
+        if name:
+            nested.setdefault(group, {})[name] = value
+        else:
+            nested[group] = value
+    return nested

@@ -1,0 +1,185 @@
+"""Working images: what steers a registration, never what it produces.
+
+The steps run in one order: padding, orientation, resampling to the working grid, mask, denoising, bias
+field, intensity. Each can be switched off, and each is recorded with its seconds.
+"""
+
+import time
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from regflow.core.gate import Verdict
+from regflow.core.grid import Grid
+from regflow.core.image import Image
+from regflow.core.resample import respace
+from regflow.core.surroundings import fill_padding
+from regflow.core.threads import itk_threads
+from regflow.methods.preprocess import TABLES, complete, load
+from regflow.methods.preprocess.bias import unsuitable
+from regflow.methods.preprocess.masks import choose
+from regflow.methods.preprocess.orientation import orient, working_spacing
+from regflow.stages.shell import Outcome, conclude, done, timed
+from regflow.stages.volumes.ingest import read_manifest
+from regflow.stages.volumes.originals import read_original
+from regflow.stages.volumes.working import read_working, write_working
+
+
+@dataclass
+class Making:
+    """A working image on its way.
+
+    Attributes:
+        image: as far as it is.
+        steps: one record per step so far, with ``name``, ``seconds`` and what was chosen.
+    """
+
+    image: Image
+    steps: list[dict[str, Any]] = field(default_factory=list)
+
+
+def prepare(
+    image: Image, settings: Mapping[str, Any], *, reference: Image | None = None, threads: int = 1
+) -> tuple[Image, list[dict[str, Any]]]:
+    """Make the working image of an original image.
+
+    Args:
+        image: ``(C, *shape)`` samples of any type, with the given mask and labels if there are any.
+        settings: the ``preprocess`` section of the configuration; what is missing takes its default.
+        reference: the prepared fixed image, for a moving image; None for the fixed image itself.
+        threads: most threads to use; no result depends on it.
+
+    Returns:
+        float32 image with its mask (None when every sample may steer) and labels, and one record
+        per step with ``name``, ``seconds`` and what was chosen.
+
+    Raises:
+        InputError: the image is constant inside its mask, a mask is missing or empty, or a method
+            is unknown.
+        RegistrationError: the coarse registration that carries the atlas mask over failed.
+    """
+    settings = complete(settings)
+    making = _begun(image, settings, None if reference is None else reference.grid)
+    _take(making, TABLES, settings, reference, threads)
+    return making.image, making.steps
+
+
+def prepare_pair(
+    fixed: Image, moving: Image, settings: Mapping[str, Any], *, threads: int = 1
+) -> tuple[Making, Making]:
+    """Make both working images of a pair as :func:`prepare` makes each, their bias fields side by side.
+
+    A bias field is found on one thread, whatever ``threads``; arguments and errors as there.
+    """
+    settings = complete(settings)
+    one = _begun(fixed, settings, None)
+    other = _begun(moving, settings, one.image.grid)
+    _take(one, ["mask"], settings, None, threads)
+    settings = {**settings, "mask": _resolved(settings["mask"], other.image, one.image)}
+    if settings["mask"]["method"] == "atlas":
+        # It registers with the finished fixed image.
+        _take(one, [kind for kind in TABLES if kind != "mask"], settings, None, threads)
+        _take(other, TABLES, settings, one.image, threads)
+        return one, other
+    _take(other, ["mask", "denoise"], settings, one.image, threads)
+    _take(one, ["denoise"], settings, None, threads)
+    with itk_threads(1), ThreadPoolExecutor(min(2, threads)) as pool:
+        for found in [pool.submit(_take, making, ["bias"], settings, None, 1) for making in (one, other)]:
+            found.result()
+    _take(one, ["intensity"], settings, None, threads)
+    _take(other, ["intensity"], settings, one.image, threads)
+    return one, other
+
+
+def preprocess(
+    output: str | Path,
+    *,
+    sample: str,
+    manifest: str | Path,
+    settings: Mapping[str, Any],
+    reference: str | Path | None = None,
+    threads: int = 1,
+) -> Outcome:
+    """Make the working image of one original file.
+
+    Writes ``image.nii`` (float32), ``mask.nii`` (uint8) and ``labels.nii``, the latter two where
+    there are any, into ``output``.
+
+    Args:
+        output: the directory to make.
+        sample: the sample's id, or the fixed image's name.
+        manifest: of this image, written by ingest.
+        settings: the ``preprocess`` section of the configuration.
+        reference: this stage's directory of the fixed image, for a moving image.
+        threads: most threads to use.
+    """
+
+    def work(folder: Path) -> Outcome:
+        original = read_original(read_manifest(manifest))
+        fixed = None if reference is None else read_working(reference)
+        with itk_threads(threads):
+            prepared, steps = prepare(original, settings, reference=fixed, threads=threads)
+        write_working(folder, prepared)
+        return done(Verdict("pass", "the working image was made"), steps)
+
+    return conclude("preprocess", sample, output, [] if reference is None else [reference], work)
+
+
+def _begun(image: Image, settings: Mapping[str, Any], reference: Grid | None) -> Making:
+    """Return an image with one background, turned and resampled as the settings say."""
+    making = Making(image.with_data(np.asarray(image.data, dtype=np.float32)))
+    _fill_padding(making)
+    if settings["orient"] and image.grid.crs is None:
+        with timed(making.steps, "orient"):
+            making.image = orient(making.image)
+    spacing = working_spacing(making.image.grid, settings["spacing_mm"], reference)
+    if spacing is not None:
+        with timed(making.steps, "resample", spacing_mm=spacing.tolist()):
+            making.image = respace(making.image, spacing)
+    return making
+
+
+def _fill_padding(making: Making) -> None:
+    """Give padding the level of what surrounds the object, and record its values where there was any."""
+    started = time.perf_counter()
+    channels, replaced = zip(*(fill_padding(channel) for channel in making.image.data), strict=True)
+    if any(replaced):
+        making.image = making.image.with_data(np.stack(channels))
+        values = sorted({value for each in replaced for value in each})
+        seconds = time.perf_counter() - started
+        making.steps.append({"name": "padding", "values": values, "seconds": seconds})
+
+
+def _take(
+    making: Making, kinds: Iterable[str], settings: Mapping[str, Any], reference: Image | None, threads: int
+) -> None:
+    """Take steps by the methods that the settings name, and record them."""
+    for kind in kinds:
+        image, chosen = making.image, settings[kind]
+        if kind == "mask":
+            chosen = _resolved(chosen, image, reference)
+        run = load(kind, chosen["method"])
+        if run is None:
+            continue
+        details = {key: chosen[key] for key in ("method", "reason") if key in chosen}
+        with timed(making.steps, kind, **details) as record:
+            skipped = unsuitable(image) if kind == "bias" else None
+            if skipped is not None:
+                record["skipped"] = skipped
+                continue
+            options = chosen["options"].get(chosen["method"], {})
+            making.image = run(image, reference, {**options, "threads": threads})
+            if kind == "mask" and making.image.mask is not None:
+                record["share"] = float(making.image.mask.mean())
+
+
+def _resolved(chosen: Mapping[str, Any], image: Image, reference: Image | None) -> Mapping[str, Any]:
+    """Return a mask's settings with a method in place of ``auto``, and the reason for it."""
+    if chosen["method"] != "auto":
+        return chosen
+    method, reason = choose(image, reference)
+    return {**chosen, "method": method, "reason": reason}

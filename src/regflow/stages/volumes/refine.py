@@ -1,0 +1,423 @@
+"""The deformation that is left after the affine transform, and its inverse, by a gated ladder."""
+
+import importlib
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regflow.core.errors import InputError, RegistrationError
+from regflow.core.extent import ball_diameter
+from regflow.core.files import link_or_copy, whole_directory
+from regflow.core.gate import Verdict, changes, judge
+from regflow.core.image import Image
+from regflow.core.local_fit import SURE_SIGMAS, WindowEvidence
+from regflow.core.resample import coarsen
+from regflow.core.sampling import sampled
+from regflow.core.similarity import lncc, normalized_mutual_information
+from regflow.core.transform import Composite, DisplacementField, Transform, flatten
+from regflow.io.transforms import read_transform, write_transform
+from regflow.methods.ladder import Climb, Incoming, climb
+from regflow.methods.refine import METHODS
+from regflow.methods.table import find
+from regflow.stages.shell import Outcome, conclude, done, read_outcome, timed
+from regflow.stages.volumes.working import read_working
+
+if TYPE_CHECKING:
+    from regflow.methods.refine.voxelmorph import Answer
+
+log = logging.getLogger(__name__)
+
+EXAMINED_ACROSS = 112
+"""Samples along the fixed image's longest side at which similarities are compared (some 2 mm for a
+head): finer ones take seconds and decide the same."""
+EXPLAINED_ACROSS = 64
+"""The same for how well the images explain each other in windows, which speckle must not fill."""
+
+LIMITS: dict[str, dict[str, float]] = {
+    "lncc_change": {"fail_below": -0.01},
+    "nmi_change": {"fail_below": -0.01},
+    "folding_percent": {"fail_above": 0.5, "warn_above": 0.0},
+    "displacement_max_percent": {"warn_above": 37.5},
+    "gain_sigmas": {"fail_below": -3.0},
+    "doubted_gain_sigmas": {"fail_below": SURE_SIGMAS},
+}
+"""What the gate holds a candidate against; the figures are those of :class:`Examiner`."""
+
+INITIAL = "initial"
+"""Name of the transform that the stage begins with, among its tries."""
+
+INVERSE_LIMITS: dict[str, dict[str, float]] = {
+    "inverse_mean_voxels": {"fail_above": 0.5, "warn_above": 0.1},
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Refined:
+    """What the stage came to.
+
+    Attributes:
+        forward: fixed to moving world points.
+        inverse: moving to fixed world points.
+        climb: the ladder's record.
+    """
+
+    forward: Transform
+    inverse: Transform
+    climb: Climb
+
+
+@dataclass(frozen=True)
+class Job:
+    """A sample of a batch: its id, and the directories that the stages before have written."""
+
+    sample: str
+    fixed: str
+    moving: str
+    initial: str
+
+
+class Examiner:
+    """Measures candidates for one pair against the start.
+
+    Figures: ``lncc_change`` and ``nmi_change``, local correlation and normalized mutual information
+    inside the fixed mask minus those of the start; ``folding_percent`` of the samples;
+    ``jacobian_min``; ``displacement_max_percent``, of the fixed mask's size (the diameter of a ball of
+    its volume); ``inverse_mean_voxels`` and ``inverse_max_voxels``, the
+    error of the deformable part's inverse inside the mask, in samples of its grid; ``gain_sigmas``, how
+    much better than at the start the images explain each other within small windows, in standard errors
+    (:mod:`regflow.core.local_fit`; not given where too few windows say).
+
+    A field has enough freedom to raise the similarity that it climbs on noise alone, and then it hardly
+    raises the windows' figure. On a start that is in doubt itself it must do so surely: there the figure
+    is named ``doubted_gain_sigmas`` and has a limit of its own.
+    """
+
+    def __init__(
+        self,
+        fixed: Image,
+        moving: Image,
+        start: Transform,
+        limits: Mapping[str, Any],
+        *,
+        doubted: bool = False,
+    ) -> None:
+        spacing = float((np.array(fixed.grid.size) * fixed.grid.spacing).max()) / EXAMINED_ACROSS
+        self._fixed, self._moving = coarsen(fixed, spacing), coarsen(moving, spacing)
+        self._limits = {**LIMITS, **INVERSE_LIMITS, **limits}
+        self._origin, self._doubted = start, doubted
+        self._mask, self._size = fixed.mask, ball_diameter(fixed.mask, fixed.grid)
+        self._start = self._similarity(start)
+        self._windows = WindowEvidence(fixed, moving, start, EXPLAINED_ACROSS)
+        self._inverses: list[tuple[Transform, Transform, dict[str, Any]]] = []
+
+    def __call__(self, transform: Transform) -> tuple[Verdict, float]:
+        """Return the verdict and the similarity of a candidate.
+
+        Raises:
+            RegistrationError: it has no inverse.
+        """
+        found = self._similarity(transform)
+        similarity = found["lncc"] + found["nmi"]
+        figures = changes(found, self._start)
+        figures.update(_deformation(transform, self._size))
+        if transform is not self._origin:
+            figures.update(self._gain(transform))
+        limits = self._limits_for(figures)
+        if judge(figures, limits).status != "fail":
+            figures.update(self._inverted(transform)[1])
+        return judge(figures, limits), -math.inf if math.isnan(similarity) else similarity
+
+    def _limits_for(self, figures: Mapping[str, float]) -> dict[str, Any]:
+        """Return the limits that count: between two contrasts local correlation may fall on the right way.
+
+        Its sign is that of the contrasts, tissue by tissue; windows that surely explain each other better
+        know no sign, and overrule it.
+        """
+        gain = max(figures.get(name, -math.inf) for name in ("gain_sigmas", "doubted_gain_sigmas"))
+        sure = gain >= SURE_SIGMAS
+        return {name: one for name, one in self._limits.items() if not (sure and name == "lncc_change")}
+
+    def inverse_of(self, transform: Transform) -> tuple[Transform, dict[str, Any]]:
+        """Return a candidate's inverse and the record of that step.
+
+        Raises:
+            RegistrationError: there is none.
+        """
+        known = next((item for item in self._inverses if item[0] is transform), None)
+        if known is None:
+            self._inverted(transform)
+            known = self._inverses[-1]
+        return known[1], known[2]
+
+    def _gain(self, transform: Transform) -> dict[str, float]:
+        found = self._windows.figures(transform)
+        return {"doubted_gain_sigmas": found.get("gain_sigmas", math.nan)} if self._doubted else found
+
+    def _inverted(self, transform: Transform) -> tuple[Transform, dict[str, float]]:
+        steps: list[dict[str, Any]] = []
+        with timed(steps, "inverse") as record:
+            inverse = transform.inverse()
+            figures = _inverse_figures(transform, inverse, self._mask)
+            record.update(figures)
+        self._inverses.append((transform, inverse, steps[0]))
+        return inverse, figures
+
+    def _similarity(self, transform: Transform) -> dict[str, float]:
+        low = float(self._moving.channel.min())
+        moved = sampled(self._moving.channel, self._moving.grid, self._fixed.grid, transform, outside=low)
+        fixed, mask = self._fixed.channel, self._fixed.mask
+        return {"lncc": lncc(fixed, moved, mask), "nmi": normalized_mutual_information(fixed, moved, mask)}
+
+
+def deform(
+    fixed: Image,
+    moving: Image,
+    initial: Transform,
+    settings: Mapping[str, Any],
+    *,
+    doubted: bool = False,
+    threads: int = 1,
+    seed: int = 0,
+    log_file: Path | None = None,
+    answer: "Answer | None" = None,
+) -> Refined:
+    """Find the deformation and its inverse.
+
+    Args:
+        fixed: working fixed image.
+        moving: working moving image.
+        initial: the initializer's transform.
+        settings: the ``refine`` section of the configuration.
+        doubted: the gate did not pass ``initial``: a deformation needs more evidence.
+        threads: most threads to use; no result depends on it.
+        seed: of every random choice.
+        log_file: where elastix's own log goes, if it runs.
+        answer: what a network has answered for this pair already.
+
+    Returns:
+        The best transform; where no method found better, ``initial`` itself as the method :data:`INITIAL`.
+
+    Raises:
+        SettingError: an unknown method or option.
+        RegistrationError: ``initial`` has no inverse.
+    """
+    limits = settings.get("gate", {})
+    examine = Examiner(fixed, moving, initial, limits, doubted=doubted)
+    shared = {"threads": threads, "seed": seed, "log": log_file, "answer": answer}
+    found = climb(
+        "refine",
+        METHODS,
+        settings["methods"],
+        (fixed, moving),
+        Incoming(initial, INITIAL, _never),
+        settings.get("options", {}),
+        shared,
+        examine,
+    )
+    inverse, record = examine.inverse_of(found.transform)
+    return Refined(found.transform, inverse, replace(found, steps=[*found.steps, record]))
+
+
+def _never(candidate: Verdict, initial: Verdict) -> bool:
+    """Tell that no rejected candidate is better: the gate compares each with the initial transform."""
+    return False
+
+
+def load_ahead(settings: Mapping[str, Any]) -> None:
+    """Import what the first method computes with; torch and MONAI take seconds, best beside other work.
+
+    Args:
+        settings: the ``refine`` section of the configuration.
+
+    Raises:
+        InputError: an unknown method.
+    """
+    first = settings["methods"][0]
+    find(METHODS, first, "refine").load()
+    if first == "voxelmorph":
+        importlib.import_module("monai.networks.nets")
+
+
+def refine(
+    output: str | Path,
+    *,
+    sample: str,
+    prepared: tuple[str, str],
+    initial: str,
+    settings: Mapping[str, Any],
+    seed: int = 0,
+    threads: int = 1,
+    answer: "Answer | None" = None,
+) -> Outcome:
+    """Refine one sample: ``transform.h5`` (fixed to moving), ``inverse.h5``, ``stage.json``.
+
+    Args:
+        output: directory to write.
+        sample: its id.
+        prepared: the fixed and the moving image's ``preprocess`` directories.
+        initial: the sample's ``initialize`` directory.
+        settings: the ``refine`` section of the configuration.
+        seed: of every random choice.
+        threads: most threads to use.
+        answer: what a network has answered for this sample already.
+    """
+
+    def work(folder: Path) -> Outcome:
+        with ThreadPoolExecutor(1) as beside:
+            ahead = beside.submit(load_ahead, settings)
+            fixed, moving = (read_working(path) for path in prepared)
+            start = read_transform(Path(initial) / "transform.h5")
+            ahead.result()
+        found = deform(
+            fixed,
+            moving,
+            start,
+            settings,
+            doubted=read_outcome(initial).verdict.status != "pass",
+            threads=threads,
+            seed=seed,
+            log_file=folder / "elastix.log",
+            answer=answer,
+        )
+        write_transform(folder / "transform.h5", found.forward)
+        write_transform(folder / "inverse.h5", found.inverse)
+        ladder = found.climb
+        return done(ladder.verdict, ladder.steps, **ladder.details)
+
+    return conclude("refine", sample, output, [*prepared, initial], work)
+
+
+def refine_batch(
+    output: str | Path,
+    *,
+    samples: Sequence[str],
+    fixed: Sequence[str],
+    moving: Sequence[str],
+    initial: Sequence[str],
+    settings: Mapping[str, Any],
+    seed: int = 0,
+    threads: int = 1,
+) -> None:
+    """Refine several samples in one process: a directory like :func:`refine`'s for each, by its id.
+
+    Every sample gets what it would get by itself, and fails by itself.
+
+    Args:
+        output: directory to write.
+        samples: their ids.
+        fixed: each one's fixed image's ``preprocess`` directory.
+        moving: each one's own.
+        initial: each one's ``initialize`` directory.
+        settings: the ``refine`` section of the configuration.
+        seed: of every random choice.
+        threads: most threads to use.
+    """
+    jobs = [Job(*parts) for parts in zip(samples, fixed, moving, initial, strict=True)]
+    with whole_directory(output) as folder:
+        answered = _answers(jobs, settings, {"threads": threads, "seed": seed})
+        for job in jobs:
+            refine(
+                folder / job.sample,
+                sample=job.sample,
+                prepared=(job.fixed, job.moving),
+                initial=job.initial,
+                settings=settings,
+                seed=seed,
+                threads=threads,
+                answer=answered.get(job.sample),
+            )
+
+
+def take_from_batch(batch: str | Path, sample: str, output: str | Path) -> None:
+    """Give a sample's part of a batch its own place; files are linked, not copied, where possible."""
+    with whole_directory(output) as folder:
+        for path in sorted((Path(batch) / sample).iterdir()):
+            link_or_copy(path, folder / path.name)
+
+
+def _answers(
+    jobs: Sequence[Job], settings: Mapping[str, Any], shared: Mapping[str, Any]
+) -> "dict[str, Answer]":
+    """Ask the network, where it comes first, about all samples that got so far; by sample."""
+    if settings["methods"][0] != "voxelmorph":
+        return {}
+    from regflow.methods.refine.voxelmorph import Request, answers
+
+    ready = [
+        job
+        for job in jobs
+        if all(read_outcome(part).state == "done" for part in (job.fixed, job.moving, job.initial))
+    ]
+    requests = [
+        Request(
+            read_working(job.fixed),
+            read_working(job.moving),
+            read_transform(Path(job.initial) / "transform.h5"),
+        )
+        for job in ready
+    ]
+    options = METHODS["voxelmorph"].complete(settings.get("options", {}).get("voxelmorph", {}))
+    try:
+        found = answers(requests, {**options, **shared}, settings["batch"])
+    except (InputError, RegistrationError) as error:
+        # Each sample then meets the reason in its own ladder, which may have other methods.
+        log.info("refine: asked one by one: %s", error)
+        return {}
+    return {job.sample: answer for job, answer in zip(ready, found, strict=True)}
+
+
+def _fields(transform: Transform) -> list[DisplacementField]:
+    return [part for part in flatten([transform]) if isinstance(part, DisplacementField)]
+
+
+def _deformation(transform: Transform, size: float) -> dict[str, float]:
+    """Return the figures of the deformable part; none when the transform is linear.
+
+    Args:
+        transform: the candidate.
+        size: of the object, in world units.
+    """
+    from regflow.core import fields
+
+    parts = _fields(transform)
+    if not parts:
+        return {}
+    determinants = [fields.jacobian_determinant(fields.to_voxels(part.vectors, part.grid)) for part in parts]
+    return {
+        "folding_percent": max(100.0 * float((values <= 0).mean()) for values in determinants),
+        "jacobian_min": min(float(values.min()) for values in determinants),
+        "displacement_max_percent": 100 / size * max(_farthest(part) for part in parts),
+    }
+
+
+def _farthest(field: DisplacementField) -> float:
+    """Return the longest displacement of a field, in world units."""
+    return float(np.sqrt((field.vectors**2).sum(0).max()))
+
+
+def _inverse_figures(
+    forward: Transform, inverse: Transform, mask: NDArray[np.bool_] | None
+) -> dict[str, float]:
+    """Return the error of the deformable part's inverse inside the mask, in samples of its grid."""
+    from regflow.core import fields
+
+    there, back = _fields(forward), _fields(Composite((inverse,)))
+    if not there:
+        return {}
+    pairs = zip(there, reversed(back), strict=True)
+    residuals = [
+        fields.inverse_residual(*(fields.to_voxels(part.vectors, part.grid) for part in pair))
+        for pair in pairs
+    ]
+    inside = [r[mask] if mask is not None and mask.shape == r.shape else r.ravel() for r in residuals]
+    return {
+        "inverse_mean_voxels": max(float(r.mean()) for r in inside),
+        "inverse_max_voxels": max(float(r.max()) for r in inside),
+    }
