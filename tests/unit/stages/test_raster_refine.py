@@ -5,51 +5,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from known_scenes import COLS, ROWS, error_px, fixed, moving, red
+from refined_scenes import SETTINGS, initialized, prepare
 
 from regflow.core.errors import InputError
-from regflow.core.gate import Verdict
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Affine
 from regflow.datasets.modalities import linear_truth, linearly_moved
-from regflow.datasets.scenes import write_scene
-from regflow.io.raster_transforms import read_displacement, read_raster_transform, write_raster_transform
-from regflow.io.rasters import read_raster_header
-from regflow.io.scenes import scene_view
+from regflow.io.raster_transforms import read_displacement, read_raster_transform
 from regflow.io.vectors import read_points
 from regflow.methods.initialize.planar import corners
 from regflow.stages.rasters.probes import Probes
 from regflow.stages.rasters.refine import covered, refine, refine_scene
-from regflow.stages.rasters.working import WorkingScene, write_working
-from regflow.stages.shell import conclude, done, read_outcome
+from regflow.stages.shell import read_outcome
 
-SETTINGS = {"methods": ["tie-points"], "options": {"tie-points": {"spacing_px": 40.0}}}
 IDENTITY = Affine.identity(2)
-
-
-def prepare(folder, image):
-    """Write a scene and what preprocess would leave of it."""
-    write_scene(
-        folder / "scene.tif", {"red": np.where(image.mask, image.channel, np.nan)}, image.grid, nodata=0
-    )
-    view = scene_view(read_raster_header(folder / "scene.tif"))
-
-    def work(part):
-        working = WorkingScene(view)
-        write_working(part, working, working.overview())
-        return done(Verdict("pass", "fine"))
-
-    conclude("preprocess", "s", folder / "prepared", [], work)
-    return str(folder / "prepared")
-
-
-def initialized(folder, transform):
-    def work(part):
-        write_raster_transform(part, transform, fixed().grid)
-        return done(Verdict("pass", "fine"))
-
-    conclude("initialize", "s", folder, [], work)
-    return str(folder)
 
 
 def test_a_sample_is_refined_on_disk(tmp_path):

@@ -9,11 +9,11 @@ import pytest
 import rasterio
 import shapely
 from click.testing import CliRunner
+from dated_scenes import TRANSFORM, later, sentinel, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.features import rasterize
 from scipy.ndimage import gaussian_filter, label, map_coordinates, shift
-from test_detect_methods import later, sentinel
 
 from regflow.commands.cli import main
 from regflow.core.chunks import open_workers
@@ -33,26 +33,6 @@ from regflow.stages.rasters.detect_inputs import DatedScene, open_pair
 from regflow.stages.rasters.detect_options import defaults
 
 ROWS, COLS = 300, 500
-TRANSFORM = rasterio.Affine(10, 0, 500000, 0, -10, 5000000)
-
-
-def write(path: Path, bands: np.ndarray, **more) -> Path:
-    profile = {
-        "driver": "GTiff",
-        "count": len(bands),
-        "height": bands.shape[1],
-        "width": bands.shape[2],
-        "dtype": bands.dtype.name,
-        "crs": "EPSG:32633",
-        "transform": TRANSFORM,
-        **more,
-    }
-    names = profile.pop("names", None)
-    with rasterio.open(path, "w", **profile) as file:
-        file.write(bands)
-        for number, name in enumerate(names or [], start=1):
-            file.set_band_description(number, name)
-    return path
 
 
 def planted() -> np.ndarray:

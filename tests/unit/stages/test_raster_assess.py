@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from known_scenes import COLS, ROWS, fixed, moving, truth
-from test_raster_refine import SETTINGS, initialized, prepare
+from refined_scenes import SETTINGS, initialized, prepare
 
 from regflow.core.files import read_json, write_json
 from regflow.core.gate import Verdict, worst

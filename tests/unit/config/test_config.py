@@ -8,15 +8,15 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from regflow.cohort.columns import samples_schema
-from regflow.config.keys import KINDS, leaves
 from regflow.config import reference
+from regflow.config.keys import KINDS, leaves
 from regflow.config.loading import defaults, load_config
 from regflow.config.schema import config_schema
 from regflow.core.errors import InputError
 from regflow.methods import initialize, preprocess, refine
 from regflow.methods.table import of_kind
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SAMPLES = {"samples": "samples.tsv"}
 
 

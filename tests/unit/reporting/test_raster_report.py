@@ -8,10 +8,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import rasterio
+from dated_scenes import TRANSFORM, later, sentinel, write
 from PIL import Image as Pillow
-from test_detect_methods import later, sentinel
-from test_detect_stage import TRANSFORM, write
-from test_report import check
+from report_pages import check
 
 from regflow.cohort.rasters.samples import RasterSample, Reference, Scene
 from regflow.config.loading import load_config
