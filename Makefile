@@ -49,6 +49,7 @@ lint: install ## Check style, types and the workflow's form
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/snakefmt --check $(SNAKEFILES)
 	$(BIN)/snakemake --lint
 	$(BIN)/snakemake --lint --configfile config/rasters/config.yaml --config samples=config/rasters/samples.tsv

@@ -26,41 +26,70 @@ def forget() -> None:
     digest._mentions.cache_clear()
 
 
-def touched(path: Path, stage: str) -> bool:
-    """Return whether an edit of ``path`` changes the digest of ``stage``."""
-    before = digest.source_digest(f"stages.{stage}")
+def touched(path: Path, module: str, kind: str) -> bool:
+    """Return whether an edit of ``path`` changes the digest of a module."""
+    before = digest.source_digest(module, kind)
     path.write_text(path.read_text(encoding="utf-8") + "\n# edited\n")
     forget()
-    return digest.source_digest(f"stages.{stage}") != before
+    return digest.source_digest(module, kind) != before
 
 
-def names(stage: str) -> set[str]:
-    return {path.relative_to(PACKAGE).as_posix() for path in digest.closure([f"regflow.stages.{stage}"])}
+def names(stage: str, kind: str = "volumes") -> set[str]:
+    found = digest.closure([f"regflow.stages.{kind}.{stage}"], kind)
+    return {path.relative_to(PACKAGE).as_posix() for path in found}
 
 
 def test_a_stage_leads_to_its_methods_and_the_core():
     assert names("preprocess") >= {
-        "stages/preprocess.py",
+        "stages/volumes/preprocess.py",
         "methods/preprocess/bias.py",
         "methods/preprocess/denoise.py",
         "core/grid.py",
     }
 
 
-def test_a_stage_does_not_lead_to_the_command_line_or_the_report():
-    found = names("preprocess")
-    assert "cli.py" not in found
-    assert "stages/report.py" not in found
+@pytest.mark.parametrize("kind", ["volumes", "rasters"])
+def test_a_stage_does_not_lead_to_the_command_line_the_report_or_the_configuration(kind):
+    found = names("preprocess", kind)
+    assert not [name for name in found if name.startswith(("commands/", "reporting/", "config/"))]
+    assert f"stages/{kind}/report.py" not in found
 
 
-def test_an_edit_of_a_method_changes_its_stage_alone(copied):
-    assert touched(copied / "methods" / "preprocess" / "bias.py", "preprocess")
-    assert not touched(copied / "stages" / "outcome.py", "no_such_stage")
+@pytest.mark.parametrize(
+    "stage", ["ingest", "preprocess", "initialize", "refine", "apply", "assess", "report"]
+)
+def test_stages_of_one_kind_do_not_lead_to_the_other(stage):
+    for kind, other in (("volumes", "rasters"), ("rasters", "volumes")):
+        assert not [name for name in names(stage, kind) if f"/{other}/" in name]
+
+
+def test_an_edit_of_a_method_changes_the_stages_of_its_kind_alone(copied):
+    bias, phase = (
+        copied / "methods" / name for name in ("preprocess/bias.py", "initialize/phase_correlation.py")
+    )
+    assert touched(bias, "stages.volumes.preprocess", "volumes")
+    assert not touched(bias, "stages.rasters.preprocess", "rasters")
+    assert touched(phase, "stages.rasters.initialize", "rasters")
+    assert not touched(phase, "stages.volumes.initialize", "volumes")
+
+
+@pytest.mark.parametrize(
+    ("reader", "stage", "kind"),
+    [
+        ("io/nifti.py", "ingest", "volumes"),
+        ("io/nifti.py", "apply", "volumes"),
+        ("io/rasters.py", "ingest", "rasters"),
+        ("io/rasters.py", "apply", "rasters"),
+        ("cohort/rasters/samples.py", "ingest", "rasters"),
+    ],
+)
+def test_an_edit_of_a_reader_changes_the_stages_that_read_by_it(copied, reader, stage, kind):
+    assert touched(copied / reader, f"stages.{kind}.{stage}", kind)
 
 
 def test_an_edit_of_the_core_changes_the_stage(copied):
-    assert touched(copied / "core" / "resample.py", "preprocess")
+    assert touched(copied / "core" / "resample.py", "stages.volumes.preprocess", "volumes")
 
 
 def test_an_edit_of_the_command_line_changes_no_stage(copied):
-    assert not touched(copied / "cli.py", "preprocess")
+    assert not touched(copied / "commands" / "cli.py", "stages.volumes.preprocess", "volumes")
