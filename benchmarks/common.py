@@ -24,6 +24,7 @@ from regflow.core.transform import Transform
 from regflow.datasets import packaged as realdata
 from regflow.datasets import subjects as synthetic
 from regflow.datasets.tissues import segment_tissues
+from regflow.datasets.volumes import load_volume
 from regflow.io.transforms import read_transform, write_transform
 from regflow.metrics.jacobian import determinant_map, displacement_on, jacobian_figures
 from regflow.metrics.overlap import dice
@@ -221,17 +222,17 @@ def text_of(value: Any) -> str:
 
 def _colin27(folder: Path, moving: str) -> None:
     for name, target in (("mni2009c", "fixed"), (moving, "moving")):
-        image = realdata.load(name)
+        image = load_volume(name)
         write_image(folder / f"{target}.nii.gz", image.channel.astype(np.float32), image.grid)
 
 
 def _same_contrast(folder: Path) -> None:
-    _write_subject(folder, realdata.load("mni2009c"), None, seed=1)
+    _write_subject(folder, load_volume("mni2009c"), None, seed=1)
 
 
 def _other_contrast(folder: Path) -> None:
-    t1 = realdata.load("icbm2009a")
-    gray, white = (realdata.load(f"icbm2009a-{tissue}").channel / np.float32(255) for tissue in ("gm", "wm"))
+    t1 = load_volume("icbm2009a")
+    gray, white = (load_volume(f"icbm2009a-{tissue}").channel / np.float32(255) for tissue in ("gm", "wm"))
     _write_subject(folder, t1, synthetic.t2_like(t1, gray, white), seed=2)
 
 

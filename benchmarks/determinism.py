@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks.common import OUT, arguments, print_table, save, timed_process, write_image
 from regflow.core.files import sha256
 from regflow.core.resample import coarsen
-from regflow.datasets import packaged as realdata
+from regflow.datasets.volumes import load_volume
 
 SPACING_MM = 4.0
 THREADS = (1, 2, 2)
@@ -51,7 +51,7 @@ def _row(pair: list[Path], initialize: str, refine: str) -> dict[str, Any]:
 def _shrunk(name: str) -> Path:
     path = OUT / "determinism" / f"{name}.nii.gz"
     path.parent.mkdir(parents=True, exist_ok=True)
-    shrunk = coarsen(realdata.load(name), SPACING_MM)
+    shrunk = coarsen(load_volume(name), SPACING_MM)
     write_image(path, shrunk.channel, shrunk.grid)
     return path
 

@@ -19,8 +19,8 @@ from benchmarks.common import OUT, arguments, print_table, save
 from regflow.config.loading import load_config
 from regflow.core.image import Image
 from regflow.core.resample import coarsen
-from regflow.datasets import packaged as realdata
 from regflow.datasets import subjects as synthetic
+from regflow.datasets.volumes import load_volume
 from regflow.io.volumes import write_volume
 from regflow.methods.refine import METHODS
 from regflow.training.product import train_network
@@ -132,14 +132,14 @@ def _errors(
 
 
 def _same_contrast() -> tuple[Image, Image]:
-    fixed = realdata.load("mni2009c")
+    fixed = load_volume("mni2009c")
     coarse = _stripped(fixed, fixed)
     return coarse, coarse
 
 
 def _other_contrast() -> tuple[Image, Image]:
     names = ("icbm2009a", "icbm2009a-gm", "icbm2009a-wm")
-    t1, gray, white = (realdata.load(name) for name in names)
+    t1, gray, white = (load_volume(name) for name in names)
     t2 = synthetic.t2_like(t1, gray.channel / np.float32(255), white.channel / np.float32(255))
     return _stripped(t1, t1), _stripped(t2, t1)
 

@@ -7,6 +7,7 @@ from benchmarks.common import OUT, arguments, print_table, save, timed_process, 
 from regflow.core.grid import Grid
 from regflow.core.resample import resample_array
 from regflow.datasets import packaged as realdata
+from regflow.datasets.volumes import load_volume
 
 SAMPLES = 256
 SPACING_MM = 0.9
@@ -71,7 +72,7 @@ def _write_volumes(folder: Path) -> None:
     """Write the MNI brain and a head (or another brain) on grids of 256x256x256."""
     head = "colin27" if realdata.locate("colin27") else "mni6"
     for name, target in (("mni2009c", "fixed"), (head, "moving")):
-        full = realdata.load(name)
+        full = load_volume(name)
         half = (SAMPLES - 1) / 2 * SPACING_MM
         grid = Grid.from_geometry((SAMPLES,) * 3, (SPACING_MM,) * 3, (full.grid.center - half).tolist())
         folder.mkdir(parents=True, exist_ok=True)

@@ -28,6 +28,7 @@ from regflow.core.resample import coarsen
 from regflow.core.transform import Affine, Composite
 from regflow.datasets import packaged as realdata
 from regflow.datasets import subjects as synthetic
+from regflow.datasets.volumes import load_volume
 from regflow.stages.volumes.initialize import align
 
 LARGEST_TURN_DEGREES = 40.0
@@ -137,7 +138,7 @@ def _poses(grid: Grid, case: str, count: int) -> Iterator[Affine]:
 
 
 def _brain(name: str, spacing: float) -> Image:
-    image = realdata.load(name)
+    image = load_volume(name)
     data = image.channel.astype(np.float32)
     mask: NDArray[np.bool_] | None = None if name == "colin27" else data > 0.02 * data.max()
     whole = Image(data[None], image.grid, mask, modality=image.modality)
@@ -149,7 +150,7 @@ def _simulated(name: str, *, t2: bool) -> Callable[[float], tuple[Image, Mover]]
         fixed = _brain(name, spacing)
         source = fixed.with_data(np.where(fixed.mask, fixed.channel, 0))
         if t2:
-            maps = [realdata.load(f"{name}-{tissue}") for tissue in ("gm", "wm")]
+            maps = [load_volume(f"{name}-{tissue}") for tissue in ("gm", "wm")]
             scaled = [image.with_data(image.channel / np.float32(255)) for image in maps]
             gray, white = (coarsen(m, spacing).channel if spacing > 1 else m.channel for m in scaled)
             source = synthetic.t2_like(source, gray, white)

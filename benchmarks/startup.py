@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.common import arguments, print_table, save, timed_process, write_image
 from regflow.core.resample import coarsen
-from regflow.datasets import packaged as realdata
+from regflow.datasets.volumes import load_volume
 
 ROUNDS = 5
 LIMIT_S = 1.0
@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def _write_tiny(path: Path) -> None:
-    tiny = coarsen(realdata.load("mni2009c"), 8.0)
+    tiny = coarsen(load_volume("mni2009c"), 8.0)
     write_image(path, tiny.channel, tiny.grid)
 
 

@@ -34,6 +34,7 @@ from regflow.datasets import packaged as realdata
 from regflow.datasets import subjects as synthetic
 from regflow.datasets.modalities import MODALITIES, linear_truth, read_bands
 from regflow.datasets.scenes import moved_scene, random_waves
+from regflow.datasets.volumes import load_volume
 
 SPACING_MM = 3.0
 """Of the volumes: what an overview of a head has."""
@@ -312,14 +313,14 @@ def _brains() -> Iterator[Case]:
 
 def _brain(name: str) -> Image:
     """Return a brain with nothing around it: a blurred background is not quite zero."""
-    image = realdata.load(name)
+    image = load_volume(name)
     data = image.channel.astype(np.float32)
     brain = coarsen(Image(data[None], image.grid, data > 0.02 * data.max(), modality="T1w"), SPACING_MM)
     return brain.with_data(np.where(brain.mask, brain.channel, 0))
 
 
 def _tissue(name: str) -> NDArray[np.float32]:
-    image = realdata.load(name)
+    image = load_volume(name)
     scaled = image.with_data(image.channel / np.float32(255))
     return np.asarray(coarsen(scaled, SPACING_MM).channel, np.float32)
 

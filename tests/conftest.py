@@ -14,6 +14,7 @@ import pytest
 from regflow.core.image import Image
 from regflow.core.resample import coarsen, resample_array
 from regflow.datasets import packaged as realdata
+from regflow.datasets.volumes import load_volume
 
 Volume = Callable[..., Image]
 VolumeFile = Callable[..., Path]
@@ -32,7 +33,7 @@ def real_volume(name: str, spacing_mm: float | None = None) -> Image:
     """
     if realdata.locate(name) is None:
         pytest.skip(f"{realdata.SOURCES[name].package} is not installed")
-    full = realdata.load(name)
+    full = load_volume(name)
     drawn = full.modality is None and not name.endswith(("-gm", "-wm"))
     grid = full.grid if spacing_mm is None else full.grid.resampled(spacing_mm)
     if drawn:

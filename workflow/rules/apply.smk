@@ -1,9 +1,11 @@
 rule apply:
-    """Warp the original image, companions, labels and landmarks, each with one interpolation."""
+    """Warp the original image, and all that follows it, each with one interpolation."""
     input:
         refined="<results>/refine/{sample}",
         fixed_manifest=fixed_manifest,
         moving_manifest="<results>/ingest/moving/{sample}.json",
+        fixed=fixed_prepared,
+        moving="<results>/preprocess/moving/{sample}",
         files=original_files,
     output:
         directory("<results>/apply/{sample}"),
@@ -12,14 +14,16 @@ rule apply:
     benchmark:
         "<benchmarks>/apply/{sample}.tsv"
     conda:
-        "../../envs/volumes.yaml"
-    threads: 2
+        f"../../envs/{needs['apply'].env}.yaml"
+    threads: needs["apply"].threads
     resources:
-        mem_mb=growing(4000),
-        runtime=growing(30),
+        mem_mb=growing(needs["apply"].mem_mb),
+        runtime=growing(needs["apply"].runtime),
     params:
         settings=settings["apply"],
-        digest=source_digest("stages.volumes.apply", "volumes"),
+        dask=settings.get("dask"),
+        kind=kind,
+        digest=source_digest(f"stages.{kind}.apply", kind),
     message:
         "{wildcards.sample}: warp"
     script:

@@ -15,14 +15,17 @@ rule assess:
     benchmark:
         "<benchmarks>/assess/{sample}.tsv"
     conda:
-        "../../envs/reporting.yaml"
-    threads: 2
+        f"../../envs/{needs['assess'].env}.yaml"
+    threads: needs["assess"].threads
     resources:
-        mem_mb=growing(4000),
-        runtime=growing(30),
+        mem_mb=growing(needs["assess"].mem_mb),
+        runtime=growing(needs["assess"].runtime),
     params:
         settings=settings["assess"],
-        digest=source_digest("stages.volumes.assess", "volumes"),
+        seed=settings["seed"],
+        dask=settings.get("dask"),
+        kind=kind,
+        digest=source_digest(f"stages.{kind}.assess", kind),
     message:
         "{wildcards.sample}: measure"
     script:
@@ -34,13 +37,17 @@ rule gather:
     input:
         expand("<results>/assess/{sample}", sample=samples),
     output:
+        **{
+            name: multiext(table, ".tsv", ".parquet")
+            for name, table in tables.items()
+            if name != "samples"
+        },
         samples=report(
-            multiext("<results>/assess/cohort", ".tsv", ".parquet"),
+            multiext(tables["samples"], ".tsv", ".parquet"),
             caption="../report/table.rst",
             category="Cohort",
             labels={"what": "table"},
         ),
-        labels=multiext("<results>/assess/cohort_labels", ".tsv", ".parquet"),
     log:
         "<logs>/gather.log",
     benchmark:
@@ -53,7 +60,9 @@ rule gather:
         runtime=growing(30),
     params:
         subjects=subjects,
-        digest=source_digest("stages.gather", settings["kind"]),
+        tables=tables,
+        kind=kind,
+        digest=source_digest("stages.gather", kind),
     message:
         "gather the figures of all samples"
     script:

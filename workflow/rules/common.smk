@@ -3,6 +3,7 @@
 from snakemake.exceptions import WorkflowError
 
 from regflow.config.loading import load_config
+from regflow.config.workflow import WORKFLOWS
 from regflow.core.errors import InputError
 from regflow.provenance.digests import source_digest
 from regflow.provenance.jobs import hand_down, tell_profiles
@@ -18,13 +19,19 @@ try:
 except InputError as error:
     raise WorkflowError(str(error)) from None
 
-STAGES = ("ingest", "preprocess", "initialize", "refine", "apply", "assess", "report")
-if settings["kind"] == "rasters":
-    STAGES = (*STAGES[:-1], "detect", "report")
-STAGES = tuple(f"{settings['kind']}.{stage}" for stage in STAGES)
+kind = settings["kind"]
+needs = WORKFLOWS[kind].needs
+dimensions = WORKFLOWS[kind].dimensions
+tables = {
+    name: f"{settings['output']}/assess/{stem}"
+    for name, stem in WORKFLOWS[kind].tables.items()
+}
 
 fixed = fixed_images(samples.values())
-subjects = metadata_by_sample(samples.values(), metadata_columns(settings["kind"]))
+subjects = metadata_by_sample(samples.values(), metadata_columns(kind))
+refine_rules = (
+    f"rules/refine{'_batch' if settings['refine'].get('batch', 1) > 1 else ''}.smk"
+)
 batches = in_batches(samples, settings["refine"].get("batch", 1))
 before = earlier_dates(settings, samples.values())
 
@@ -129,6 +136,5 @@ def manifests(wildcards):
 
 def beside_the_report(wildcards):
     """Return what else is made: the derivatives of a BIDS data set, the change maps of scenes."""
-    if settings["kind"] == "rasters":
-        return expand("<results>/detect/{sample}", sample=before)
-    return ["<results>/derivatives"] if settings["bids"] else []
+    derivatives = ["<results>/derivatives"] if settings.get("bids") else []
+    return [*derivatives, *expand("<results>/detect/{sample}", sample=before)]

@@ -9,14 +9,15 @@ rule ingest_fixed:
     benchmark:
         "<benchmarks>/ingest/fixed/{fixed}.tsv"
     conda:
-        "../../envs/volumes.yaml"
-    threads: 1
+        f"../../envs/{needs['ingest'].env}.yaml"
+    threads: needs["ingest"].threads
     resources:
-        mem_mb=growing(3000),
-        runtime=growing(10),
+        mem_mb=growing(needs["ingest"].mem_mb),
+        runtime=growing(needs["ingest"].runtime),
     params:
         subject=lambda wildcards: fixed[wildcards.fixed],
-        digest=source_digest("stages.volumes.ingest", "volumes"),
+        kind=kind,
+        digest=source_digest(f"stages.{kind}.ingest", kind),
     message:
         "{wildcards.fixed}: check the fixed image's files"
     script:
@@ -35,14 +36,15 @@ rule ingest_moving:
     benchmark:
         "<benchmarks>/ingest/moving/{sample}.tsv"
     conda:
-        "../../envs/volumes.yaml"
-    threads: 1
+        f"../../envs/{needs['ingest'].env}.yaml"
+    threads: needs["ingest"].threads
     resources:
-        mem_mb=growing(3000),
-        runtime=growing(10),
+        mem_mb=growing(needs["ingest"].mem_mb),
+        runtime=growing(needs["ingest"].runtime),
     params:
         subject=lambda wildcards: samples[wildcards.sample],
-        digest=source_digest("stages.volumes.ingest", "volumes"),
+        kind=kind,
+        digest=source_digest(f"stages.{kind}.ingest", kind),
     message:
         "{wildcards.sample}: check the files"
     script:

@@ -1,5 +1,5 @@
 rule initialize:
-    """Bring the moving image near the fixed one, by a rigid and then an affine transform."""
+    """Bring the moving image near the fixed one by a linear map: volumes rigid to affine, scenes to homography."""
     input:
         fixed=fixed_prepared,
         moving="<results>/preprocess/moving/{sample}",
@@ -10,16 +10,17 @@ rule initialize:
     benchmark:
         "<benchmarks>/initialize/{sample}.tsv"
     conda:
-        "../../envs/registration.yaml"
-    threads: 2
+        f"../../envs/{needs['initialize'].env}.yaml"
+    threads: needs["initialize"].threads
     resources:
-        mem_mb=growing(4000),
-        runtime=growing(30),
+        mem_mb=growing(needs["initialize"].mem_mb),
+        runtime=growing(needs["initialize"].runtime),
     params:
         settings=settings["initialize"],
         seed=settings["seed"],
-        digest=source_digest("stages.volumes.initialize", "volumes"),
+        kind=kind,
+        digest=source_digest(f"stages.{kind}.initialize", kind),
     message:
-        "{wildcards.sample}: rigid and affine"
+        "{wildcards.sample}: linear alignment"
     script:
         "../scripts/initialize.py"

@@ -10,14 +10,15 @@ rule preprocess_fixed:
     benchmark:
         "<benchmarks>/preprocess/fixed/{fixed}.tsv"
     conda:
-        "../../envs/registration.yaml"
-    threads: 2
+        f"../../envs/{needs['preprocess'].env}.yaml"
+    threads: needs["preprocess"].threads
     resources:
-        mem_mb=growing(4000),
-        runtime=growing(30),
+        mem_mb=growing(needs["preprocess"].mem_mb),
+        runtime=growing(needs["preprocess"].runtime),
     params:
         settings=settings["preprocess"],
-        digest=source_digest("stages.volumes.preprocess", "volumes"),
+        kind=kind,
+        digest=source_digest(f"stages.{kind}.preprocess", kind),
     message:
         "{wildcards.fixed}: prepare the fixed image"
     script:
@@ -37,14 +38,15 @@ rule preprocess_moving:
     benchmark:
         "<benchmarks>/preprocess/moving/{sample}.tsv"
     conda:
-        "../../envs/registration.yaml"
-    threads: 2
+        f"../../envs/{needs['preprocess'].env}.yaml"
+    threads: needs["preprocess"].threads
     resources:
-        mem_mb=growing(4000),
-        runtime=growing(30),
+        mem_mb=growing(needs["preprocess"].mem_mb),
+        runtime=growing(needs["preprocess"].runtime),
     params:
         settings=settings["preprocess"],
-        digest=source_digest("stages.volumes.preprocess", "volumes"),
+        kind=kind,
+        digest=source_digest(f"stages.{kind}.preprocess", kind),
     message:
         "{wildcards.sample}: prepare the moving image"
     script:

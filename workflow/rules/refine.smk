@@ -1,5 +1,5 @@
 rule refine:
-    """Find the deformation that is left after the affine transform, and its inverse.
+    """Find what is left after the linear map: a deformation, of scenes by tie points or a dense field.
 
     No GPU is asked for here: a profile gives one where the methods can use it, as workflow/profiles/slurm
     does (set-resources).
@@ -15,18 +15,20 @@ rule refine:
     benchmark:
         "<benchmarks>/refine/{sample}.tsv"
     conda:
-        "../../envs/registration.yaml"
-    threads: 4
+        f"../../envs/{needs['refine'].env}.yaml"
+    threads: needs["refine"].threads
     resources:
-        mem_mb=growing(8000),
-        runtime=growing(60),
+        mem_mb=growing(needs["refine"].mem_mb),
+        runtime=growing(needs["refine"].runtime),
         gpu=0,
     params:
         settings=settings["refine"],
         seed=settings["seed"],
-        digest=source_digest("stages.volumes.refine", "volumes"),
-        networks=networks_used(settings["refine"], 3),
+        kind=kind,
+        digest=source_digest(f"stages.{kind}.refine", kind),
+        dask=settings.get("dask"),
+        networks=networks_used(settings["refine"], dimensions),
     message:
-        "{wildcards.sample}: deformable"
+        "{wildcards.sample}: refine"
     script:
         "../scripts/refine.py"

@@ -15,18 +15,18 @@ rule refine_batch:
     benchmark:
         "<benchmarks>/refine-batch/{batch}.tsv"
     conda:
-        "../../envs/registration.yaml"
-    threads: 4
+        f"../../envs/{needs['refine'].env}.yaml"
+    threads: needs["refine"].threads
     resources:
-        mem_mb=growing(8000 + 500 * settings["refine"]["batch"]),
-        runtime=growing(60 * settings["refine"]["batch"]),
+        mem_mb=growing(needs["refine"].mem_mb + 500 * settings["refine"]["batch"]),
+        runtime=growing(needs["refine"].runtime * settings["refine"]["batch"]),
         gpu=0,
     params:
         samples=lambda wildcards: batches[wildcards.batch],
         settings=settings["refine"],
         seed=settings["seed"],
-        digest=source_digest("stages.volumes.refine", "volumes"),
-        networks=networks_used(settings["refine"], 3),
+        digest=source_digest("stages.volumes.refine", kind),
+        networks=networks_used(settings["refine"], dimensions),
     message:
         "batch {wildcards.batch}: deformable"
     script:
@@ -48,13 +48,13 @@ rule refine:
     benchmark:
         "<benchmarks>/refine/{sample}.tsv"
     conda:
-        "../../envs/registration.yaml"
+        f"../../envs/{needs['refine'].env}.yaml"
     threads: 1
     resources:
         mem_mb=growing(500),
         runtime=growing(5),
     params:
-        digest=source_digest("stages.volumes.refine", "volumes"),
+        digest=source_digest("stages.volumes.refine", kind),
     message:
         "{wildcards.sample}: out of its batch"
     script:

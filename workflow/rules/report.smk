@@ -9,6 +9,7 @@ rule report:
         refined="<results>/refine/{sample}",
         applied="<results>/apply/{sample}",
         assessed="<results>/assess/{sample}",
+        detected=change_map,
     output:
         page=report(
             "<results>/report/{sample}.html",
@@ -27,14 +28,15 @@ rule report:
     benchmark:
         "<benchmarks>/report/{sample}.tsv"
     conda:
-        "../../envs/reporting.yaml"
-    threads: 1
+        f"../../envs/{needs['report'].env}.yaml"
+    threads: needs["report"].threads
     resources:
-        mem_mb=growing(4000),
-        runtime=growing(30),
+        mem_mb=growing(needs["report"].mem_mb),
+        runtime=growing(needs["report"].runtime),
     params:
         settings=settings["report"],
-        digest=source_digest("stages.volumes.report", "volumes"),
+        kind=kind,
+        digest=source_digest(f"stages.{kind}.report", kind),
     message:
         "{wildcards.sample}: page"
     script:
@@ -61,8 +63,8 @@ rule provenance:
     params:
         settings=settings,
         sources={
-            stage: source_digest(f"stages.{stage}", settings["kind"])
-            for stage in STAGES
+            stage: source_digest(f"stages.{kind}.{stage}", kind)
+            for stage in WORKFLOWS[kind].stages
         },
     message:
         "write down what the run is made from"
@@ -73,8 +75,7 @@ rule provenance:
 rule report_cohort:
     """Write the cohort's page: verdicts, distributions with outliers, failures and their reasons."""
     input:
-        samples=rules.gather.output.samples,
-        labels=rules.gather.output.labels,
+        tables=rules.gather.output,
         assessed=expand("<results>/assess/{sample}", sample=samples),
         pages=expand("<results>/report/{sample}.html", sample=samples),
         images=expand("<results>/report/images/{sample}.png", sample=samples),
@@ -92,14 +93,16 @@ rule report_cohort:
     benchmark:
         "<benchmarks>/report_cohort.tsv"
     conda:
-        "../../envs/reporting.yaml"
-    threads: 1
+        f"../../envs/{needs['report'].env}.yaml"
+    threads: needs["report"].threads
     resources:
-        mem_mb=growing(4000),
-        runtime=growing(30),
+        mem_mb=growing(needs["report"].mem_mb),
+        runtime=growing(needs["report"].runtime),
     params:
         samples=list(samples),
-        digest=source_digest("stages.volumes.report", "volumes"),
+        tables=tables,
+        kind=kind,
+        digest=source_digest("stages.pages", kind),
     message:
         "write the cohort's page"
     script:

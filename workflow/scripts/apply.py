@@ -3,13 +3,17 @@
 from regflow.core.job import job
 
 with job(snakemake.log[0], snakemake.threads):
-    from regflow.stages.volumes.apply import apply
+    from regflow.stages.shell import run_stage
 
-    apply(
+    run_stage(
+        "apply",
+        snakemake.params.kind,
         snakemake.output[0],
         sample=snakemake.wildcards.sample,
         manifests=(snakemake.input.fixed_manifest, snakemake.input.moving_manifest),
+        prepared=(snakemake.input.fixed, snakemake.input.moving),
         refined=snakemake.input.refined,
         settings=snakemake.params.settings,
+        dask=snakemake.params.dask,
         threads=snakemake.threads,
     )

@@ -3,9 +3,11 @@
 from regflow.core.job import job
 
 with job(snakemake.log[0], snakemake.threads):
-    from regflow.stages.volumes.assess import assess
+    from regflow.stages.shell import run_stage
 
-    assess(
+    run_stage(
+        "assess",
+        snakemake.params.kind,
         snakemake.output[0],
         sample=snakemake.wildcards.sample,
         manifests=(snakemake.input.fixed_manifest, snakemake.input.moving_manifest),
@@ -14,5 +16,7 @@ with job(snakemake.log[0], snakemake.threads):
         refined=snakemake.input.refined,
         applied=snakemake.input.applied,
         settings=snakemake.params.settings,
+        dask=snakemake.params.dask,
+        seed=snakemake.params.seed,
         threads=snakemake.threads,
     )

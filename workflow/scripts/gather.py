@@ -6,7 +6,8 @@ with job(snakemake.log[0], snakemake.threads):
     from regflow.stages.gather import gather
 
     gather(
-        {"samples": snakemake.output.samples[0], "labels": snakemake.output.labels[0]},
+        snakemake.params.tables,
         snakemake.input,
         snakemake.params.subjects,
+        snakemake.params.kind,
     )

@@ -3,6 +3,11 @@
 from regflow.core.job import job
 
 with job(snakemake.log[0], snakemake.threads):
-    from regflow.stages.volumes.ingest import ingest
+    from regflow.stages.shell import run_stage
 
-    ingest(snakemake.output[0], subject=snakemake.params.subject)
+    run_stage(
+        "ingest",
+        snakemake.params.kind,
+        snakemake.output[0],
+        subject=snakemake.params.subject,
+    )

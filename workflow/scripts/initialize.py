@@ -3,9 +3,11 @@
 from regflow.core.job import job
 
 with job(snakemake.log[0], snakemake.threads):
-    from regflow.stages.volumes.initialize import initialize
+    from regflow.stages.shell import run_stage
 
-    initialize(
+    run_stage(
+        "initialize",
+        snakemake.params.kind,
         snakemake.output[0],
         sample=snakemake.wildcards.sample,
         prepared=(snakemake.input.fixed, snakemake.input.moving),

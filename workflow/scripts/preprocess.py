@@ -3,9 +3,11 @@
 from regflow.core.job import job
 
 with job(snakemake.log[0], snakemake.threads):
-    from regflow.stages.volumes.preprocess import preprocess
+    from regflow.stages.shell import run_stage
 
-    preprocess(
+    run_stage(
+        "preprocess",
+        snakemake.params.kind,
         snakemake.output[0],
         sample=snakemake.wildcards[0],
         manifest=snakemake.input.manifest,

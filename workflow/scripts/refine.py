@@ -3,14 +3,17 @@
 from regflow.core.job import job
 
 with job(snakemake.log[0], snakemake.threads):
-    from regflow.stages.volumes.refine import refine
+    from regflow.stages.shell import run_stage
 
-    refine(
+    run_stage(
+        "refine",
+        snakemake.params.kind,
         snakemake.output[0],
         sample=snakemake.wildcards.sample,
         prepared=(snakemake.input.fixed, snakemake.input.moving),
         initial=snakemake.input.initial,
         settings=snakemake.params.settings,
+        dask=snakemake.params.dask,
         seed=snakemake.params.seed,
         threads=snakemake.threads,
     )

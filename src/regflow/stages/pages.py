@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from regflow.core.files import read_json, whole
-from regflow.metrics.catalog import VOLUMES, Catalog
+from regflow.metrics.catalogs import CATALOGS
 from regflow.reporting.shared import drawing
 from regflow.reporting.shared.cohort import cohort_page, status_of
 from regflow.stages.gather import read_table
@@ -27,7 +27,7 @@ def report_cohort(
     images: Mapping[str, str | Path],
     provenance: str | Path | None = None,
     configuration: str | Path | None = None,
-    catalog: Catalog = VOLUMES,
+    kind: str = "volumes",
 ) -> None:
     """Write the cohort's page.
 
@@ -39,7 +39,7 @@ def report_cohort(
         images: each sample's ``.png``.
         provenance: the run's ``provenance.json``.
         configuration: the run's complete ``config.yaml``.
-        catalog: of the figures that were measured.
+        kind: ``volumes`` or ``rasters``.
     """
     page = Path(page)
     rows = read_table(tables["samples"])
@@ -54,7 +54,7 @@ def report_cohort(
         shown = [row for row in shown if status_of(row) != "pass" or row["outliers"]][:MOST_THUMBNAILS]
     thumbnails = {row["sample"]: _thumbnail(images[row["sample"]]) for row in shown}
     told = _provenance(provenance, configuration)
-    write_page(page, cohort_page(rows, structures, stages, links, thumbnails, told, catalog))
+    write_page(page, cohort_page(rows, structures, stages, links, thumbnails, told, CATALOGS[kind]))
 
 
 def ingested(manifests: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -1,5 +1,7 @@
 """How a stage ends: a whole directory with its ``stage.json``, also for a sample that cannot go on."""
 
+import importlib
+import inspect
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,6 +18,20 @@ from regflow.core.processor import processor_name
 log = logging.getLogger(__name__)
 
 STAGE_FILE = "stage.json"
+
+
+def run_stage(stage: str, kind: str, output: str | Path, **arguments: Any) -> Any:
+    """Run a stage of a kind of image: its function gets those of the arguments that it takes.
+
+    Args:
+        stage: ``ingest``, ``preprocess`` ...
+        kind: ``volumes`` or ``rasters``.
+        output: what the stage writes.
+        arguments: all that a job knows; not every kind needs each.
+    """
+    function = getattr(importlib.import_module(f"regflow.stages.{kind}.{stage}"), stage)
+    taken = inspect.signature(function).parameters
+    return function(output, **{name: value for name, value in arguments.items() if name in taken})
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@ import pytest
 
 from regflow.core.errors import InputError
 from regflow.datasets import packaged as realdata
+from regflow.datasets.volumes import load_volume
 
 
 @pytest.mark.parametrize("name", ["mni2009c", "mni6", "icbm2009a"])
@@ -25,7 +26,7 @@ def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setattr(realdata, "find_spec", lambda package: None)
     assert realdata.locate("icbm2009a") is None
     with pytest.raises(InputError, match="pip install nilearn"):
-        realdata.load("icbm2009a")
+        load_volume("icbm2009a")
 
 
 def test_files_hold_what_the_volumes_hold(volume, volume_file):

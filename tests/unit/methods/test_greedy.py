@@ -11,8 +11,8 @@ from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.resample import coarsen
 from regflow.core.transform import Affine, Composite, DisplacementField
-from regflow.datasets import packaged as realdata
 from regflow.datasets import subjects as synthetic
+from regflow.datasets.volumes import load_volume
 from regflow.methods.refine import METHODS, greedy_torch
 from regflow.methods.refine.greedy import greedy, refine_field
 from regflow.methods.refine.greedy_contrast import for_level, settled
@@ -121,7 +121,7 @@ def test_an_outline_that_both_share_does_not_hide_another_contrast():
 def test_a_brain_of_another_contrast_is_matched_at_three_millimeters():
     """Where samples are large, most of them at the brain's border are part background."""
     names = ("icbm2009a", "icbm2009a-gm", "icbm2009a-wm")
-    t1, gray, white = (realdata.load(name) for name in names)
+    t1, gray, white = (load_volume(name) for name in names)
     t2 = synthetic.t2_like(t1, gray.channel / np.float32(255), white.channel / np.float32(255))
     brain = t1.channel > 0
     fixed, source = (coarsen(image.with_mask(brain), 3.0) for image in (t1, t2))

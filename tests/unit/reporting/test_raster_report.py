@@ -31,6 +31,7 @@ from regflow.reporting.rasters.views import (
     overview_of,
     windows_of,
 )
+from regflow.stages.pages import report_cohort
 from regflow.stages.rasters.apply import apply
 from regflow.stages.rasters.assess import assess
 from regflow.stages.rasters.detect import detect
@@ -38,7 +39,7 @@ from regflow.stages.rasters.ingest import ingest
 from regflow.stages.rasters.initialize import initialize
 from regflow.stages.rasters.preprocess import preprocess
 from regflow.stages.rasters.refine import refine
-from regflow.stages.rasters.report import report, report_cohort
+from regflow.stages.rasters.report import report
 from regflow.stages.shell import conclude
 
 SHIFT = (3.0, -2.0)
@@ -118,7 +119,7 @@ def run(places: dict[str, Path], manifests: tuple[Path, Path], settings: dict) -
     )
     assess(
         str(places["assessed"]),
-        manifest=str(manifests[1]),
+        manifests=manifests,
         prepared=prepared,
         initial=str(places["initial"]),
         refined=str(places["refined"]),
@@ -239,6 +240,7 @@ def test_cohort_page_shows_the_figures_of_scenes(cohort):
     images = dict.fromkeys(pages, cohort.root / "report/images/july.png")
     report_cohort(
         cohort.root / "report/index.html",
+        kind="rasters",
         tables=tables,
         assessed=[cohort.places["assessed"]],
         pages=pages,

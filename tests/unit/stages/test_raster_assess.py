@@ -134,7 +134,7 @@ def test_a_sample_is_assessed_on_disk(tmp_path):
     outcome = assess(
         tmp_path / "out",
         sample="s",
-        manifest=tmp_path / "m.json",
+        manifests=(tmp_path / "f.json", tmp_path / "m.json"),
         prepared=prepared,
         initial=start,
         refined=str(tmp_path / "r"),

@@ -188,7 +188,7 @@ def assess(
     output: str | Path,
     *,
     sample: str,
-    manifest: str | Path,
+    manifests: tuple[str | Path, str | Path],
     prepared: tuple[str, str],
     initial: str | Path,
     refined: str | Path,
@@ -206,7 +206,7 @@ def assess(
     Args:
         output: directory to write.
         sample: its id.
-        manifest: of the moving scene, written by ingest.
+        manifests: of the fixed and the moving scene, written by ingest.
         prepared: the fixed and the moving scene's ``preprocess`` directories.
         initial: the sample's ``initialize`` directory.
         refined: the sample's ``refine`` directory.
@@ -219,7 +219,7 @@ def assess(
     from regflow.core.chunks import open_workers
 
     def work(folder: Path) -> Outcome:
-        pair = read_scene_pair(manifest, prepared, initial, refined)
+        pair = read_scene_pair(manifests[1], prepared, initial, refined)
         with open_workers(dask, threads=threads) as workers:
             found = assess_scene(pair, settings, threads=threads, seed=seed, workers=workers)
         folders = [Path(part) for part in (*prepared, initial, refined, applied)]

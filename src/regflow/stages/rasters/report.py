@@ -203,32 +203,6 @@ def report_change(
     write_page(page, scene_page(story, view, change))
 
 
-def report_cohort(
-    page: str | Path,
-    *,
-    tables: Mapping[str, str | Path],
-    assessed: Sequence[str | Path],
-    pages: Mapping[str, str | Path],
-    images: Mapping[str, str | Path],
-    provenance: str | Path | None = None,
-    configuration: str | Path | None = None,
-) -> None:
-    """Write the cohort's page; the arguments are those of :func:`regflow.stages.pages.report_cohort`."""
-    from regflow.metrics.raster_catalog import RASTERS
-    from regflow.stages.pages import report_cohort as of_any_kind
-
-    of_any_kind(
-        page,
-        tables=tables,
-        assessed=assessed,
-        pages=pages,
-        images=images,
-        provenance=provenance,
-        configuration=configuration,
-        catalog=RASTERS,
-    )
-
-
 def scene_view(
     pair: "ScenePair",
     measured: Measured,

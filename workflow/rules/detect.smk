@@ -13,16 +13,17 @@ rule detect:
     benchmark:
         "<benchmarks>/detect/{sample}.tsv"
     conda:
-        "../../../envs/rasters.yaml"
-    threads: 2
+        f"../../envs/{needs['detect'].env}.yaml"
+    threads: needs["detect"].threads
     resources:
-        mem_mb=growing(3000),
-        runtime=growing(60),
+        mem_mb=growing(needs["detect"].mem_mb),
+        runtime=growing(needs["detect"].runtime),
     params:
         settings=settings["detect"],
         dask=settings["dask"],
-        digest=source_digest("stages.rasters.detect", "rasters"),
+        kind=kind,
+        digest=source_digest(f"stages.{kind}.detect", kind),
     message:
         "{wildcards.sample}: changes"
     script:
-        "../../scripts/rasters/detect.py"
+        "../scripts/detect.py"

@@ -3,9 +3,11 @@
 from regflow.core.job import job
 
 with job(snakemake.log[0], snakemake.threads):
-    from regflow.stages.rasters.detect import detect
+    from regflow.stages.shell import run_stage
 
-    detect(
+    run_stage(
+        "detect",
+        snakemake.params.kind,
         snakemake.output[0],
         sample=snakemake.wildcards.sample,
         manifest=snakemake.input.moving_manifest,

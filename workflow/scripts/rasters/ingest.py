@@ -1,8 +1,0 @@
-"""Look at one scene's files (rules ingest_fixed and ingest_moving)."""
-
-from regflow.core.job import job
-
-with job(snakemake.log[0], snakemake.threads):
-    from regflow.stages.rasters.ingest import ingest
-
-    ingest(snakemake.output[0], subject=snakemake.params.subject)
