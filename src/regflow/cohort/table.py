@@ -16,6 +16,7 @@ from regflow.io.text_files import delimiter_of, read_text, split_rows
 RESERVED = frozenset({"index", "images", "cohort", "cohort.tsv", "cohort.parquet"})
 """Ids that would take the place of the cohort's own files."""
 
+REQUIRED_COLUMNS = ("sample", "moving")
 _EMPTY = ("", "n/a")
 _SAFE_WORDS = "may hold only letters, digits, '.', '_', '+' and '-'; rename it"
 
@@ -151,6 +152,3 @@ def _without_empty_end(cells: list[str]) -> list[str]:
     """Return a row without the empty cells at its end, which spreadsheets add."""
     filled = [number for number, cell in enumerate(cells, start=1) if cell]
     return cells[: filled[-1]]
-
-
-REQUIRED_COLUMNS = ("sample", "moving")

@@ -1,7 +1,6 @@
 """The cohort of scenes, from a sheet or a STAC item collection."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from regflow.cohort.rasters.samples import RasterSample
@@ -17,6 +16,6 @@ def read_raster_samples(config: Mapping[str, Any]) -> list[RasterSample]:
         from regflow.cohort.rasters.stac import find_scenes
 
         return find_scenes(config)
-    from regflow.cohort.rasters.sheet import RasterSheet
+    from regflow.cohort.rasters.sheet import read_sheet
 
-    return RasterSheet(Path(config["samples"]), config).read()
+    return read_sheet(config)

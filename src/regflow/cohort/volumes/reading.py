@@ -1,7 +1,6 @@
 """The cohort of volumes, from a sheet or a BIDS data set."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from regflow.cohort.volumes.samples import Sample
@@ -21,6 +20,6 @@ def read_samples(config: Mapping[str, Any]) -> list[Sample]:
         from regflow.cohort.volumes.bids import find_samples
 
         return find_samples(config)
-    from regflow.cohort.volumes.sheet import Sheet
+    from regflow.cohort.volumes.sheet import read_sheet
 
-    return Sheet(Path(config["samples"]), config).read()
+    return read_sheet(config)

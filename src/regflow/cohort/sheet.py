@@ -1,0 +1,149 @@
+"""A sample sheet of any kind of image: a TSV or CSV table with one row per moving image."""
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from regflow.cohort.examples import EXAMPLE, resolve_example
+from regflow.cohort.table import Table
+from regflow.core.errors import InputError
+from regflow.core.json_schema import Schema
+from regflow.core.names import nearest
+
+Sampled = TypeVar("Sampled")
+FixedImage = TypeVar("FixedImage")
+
+Row = Mapping[str, str]
+
+PAIRS = "NAME=PATH;NAME=PATH"
+"""The form of cells that name several files."""
+
+_HASH_DIGITS = 8
+
+
+@dataclass(frozen=True)
+class SheetKind(Generic[Sampled, FixedImage]):
+    """What a kind of image has of its own in a sheet.
+
+    Attributes:
+        schema: of a row.
+        forms: what a cell must be, in words, by column with a pattern.
+        image: what an image is called: ``image``, ``scene``.
+        named: the section of the configuration that names fixed images.
+        noun: what one of them is called.
+        path_marks: characters by which a path is told from a name.
+        fixed_columns: what else a row may say of its fixed image.
+        locate: the path behind a cell; gets a function that looks a path up from the sheet's folder.
+        named_fixed: the fixed image of a name in the configuration.
+        make_fixed: a fixed image with a name of its own from the sheet, the one it builds on (or the cell
+            with its path), and the cells of ``fixed_columns``.
+        make_sample: a sample from the sheet, its line, its row and its fixed image.
+    """
+
+    schema: Schema
+    forms: Mapping[str, str]
+    image: str
+    named: str
+    noun: str
+    path_marks: str
+    fixed_columns: Sequence[str]
+    locate: Callable[[str, Callable[[str], str]], str]
+    named_fixed: Callable[[Mapping[str, Any], str], FixedImage]
+    make_fixed: Callable[
+        ["Sheet[Sampled, FixedImage]", int, str, FixedImage | str, Sequence[str | None]], FixedImage
+    ]
+    make_sample: Callable[["Sheet[Sampled, FixedImage]", int, Row, FixedImage], Sampled]
+
+
+class Sheet(Generic[Sampled, FixedImage]):
+    """One sheet while it is read: rows in, samples and problems out.
+
+    Attributes:
+        table: the rows.
+        config: the complete configuration, for its named fixed images and the default one.
+        kind: of the images.
+    """
+
+    def __init__(self, config: Mapping[str, Any], kind: SheetKind[Sampled, FixedImage]) -> None:
+        self.table = Table(Path(config["samples"]), kind.schema, kind.forms)
+        self.config = config
+        self.kind = kind
+        self._fixed: dict[tuple[str | None, ...], FixedImage | None] = {}
+
+    def read(self) -> list[Sampled]:
+        """Return the samples, in the sheet's order.
+
+        Raises:
+            InputError: one sentence for each problem, one to a line.
+        """
+        return self.table.read(self._sample)
+
+    def companions(self, line: int, cell: str) -> dict[str, str]:
+        """Return the paths of ``NAME=PATH;NAME=PATH``."""
+        paths = {name: self.path(line, text or None) for name, text in self.table.pairs(line, cell).items()}
+        return {name: path for name, path in paths.items() if path is not None}
+
+    def path(self, line: int, text: str | None) -> str | None:
+        """Return the path of a cell; None for an empty one, or one with a problem."""
+        if text is None:
+            return None
+        try:
+            return self.kind.locate(resolve_example(text), self.table.beside)
+        except InputError as error:
+            self.table.problem(line, str(error))
+            return None
+
+    def _sample(self, line: int, row: Row) -> Sampled | None:
+        # What is made of a row reads its cells, which therefore have their form.
+        sound = all(self.table.patterns[name].match(row[name]) for name in self.kind.forms if name in row)
+        fixed = self._fixed_of(line, row) if sound else None
+        if fixed is None or "sample" not in row:
+            self._look_at_paths(line, row)
+            return None
+        return self.kind.make_sample(self, line, row, fixed)
+
+    def _fixed_of(self, line: int, row: Row) -> FixedImage | None:
+        """Return the row's fixed image; equal cells give one and the same."""
+        cells = (row.get("fixed") or self.config["fixed"], *map(row.get, self.kind.fixed_columns))
+        if cells not in self._fixed:
+            self._fixed[cells] = self._new_fixed(line, *cells)
+        found = self._fixed[cells]
+        if found is None and not self.table.problems:
+            self.table.problem(line, f"its fixed {self.kind.image} is in error")
+        return found
+
+    def _new_fixed(self, line: int, image: str | None, *cells: str | None) -> FixedImage | None:
+        if image is None:
+            self.table.problem(
+                line,
+                f"names no fixed {self.kind.image}; fill in the column or set 'fixed' in the configuration",
+            )
+            return None
+        known = self.config[self.kind.named]
+        is_path = image.startswith(EXAMPLE) or any(mark in image for mark in self.kind.path_marks)
+        if image not in known and not is_path:
+            named, noun = self.kind.named, self.kind.noun
+            near = f"; did you mean '{nearest(image, known)}'?" if known else f"; add it to '{named}'"
+            self.table.problem(line, f"the configuration has no {noun} '{image}'{near}")
+            return None
+        try:
+            base = self.kind.named_fixed(self.config, image) if image in known else None
+        except InputError as error:
+            self.table.problems.append(f"{self.kind.noun} '{image}': {error}")
+            return None
+        if base is not None and not any(cells):
+            return base
+        digest = hashlib.sha256("|".join([image, *(cell or "" for cell in cells)]).encode()).hexdigest()
+        stem = image if base else re.sub(r"[^A-Za-z0-9]+", "-", Path(image).name.split(".")[0]).strip("-")
+        name = f"{stem or 'fixed'}-{digest[:_HASH_DIGITS]}"
+        return self.kind.make_fixed(self, line, name, base if base is not None else image, cells)
+
+    def _look_at_paths(self, line: int, row: Row) -> None:
+        """Note what is wrong with the cells of a row of which nothing can be made."""
+        self.path(line, row.get("moving"))
+        for name, form in self.kind.forms.items():
+            if form == PAIRS:
+                self.companions(line, row.get(name, ""))
