@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -18,8 +19,8 @@ from regflow.core.landmarks import Landmarks
 from regflow.io.header import Timing
 from regflow.io.landmarks import write_landmarks
 from regflow.io.volumes import write_series, write_volume
-from regflow.stages.checks import problems_of
-from regflow.stages.volumes.ingest import Findings, check, examine, ingest, name_of, read_manifest
+from regflow.stages.checks import Findings, problems_of
+from regflow.stages.volumes.ingest import check, examine, ingest, read_manifest
 from regflow.stages.volumes.originals import read_parts
 
 POINTS = np.array([[-35.0, -60, 20], [40, 35, 40], [10, -70, 60], [-50, 30, 10], [5, 0, -20], [25, 50, 0]])
@@ -279,7 +280,7 @@ def test_landmarks_in_another_order_are_warned_of(sample, caplog):
     (warning,) = found.warnings
     assert warning.startswith(f"{sample.moving_landmarks} and {sample.fixed_landmarks}: the order")
     assert "another order would fit far better (0.0 mm apart instead of" in warning
-    problems_of([sample], examine, name_of, 1, None)
+    problems_of([sample], examine, 1, None)
     assert f"sub-01: {warning}" in caplog.text
 
 
@@ -306,12 +307,12 @@ def test_check_tells_all_problems_of_all_samples_at_once(tmp_path, sample):
 
 
 def test_what_nobody_foresaw_about_one_image_hides_no_other(caplog):
-    def look(number: int):
-        if number == 1:
+    def look(subject: SimpleNamespace):
+        if subject.name == 1:
             raise KeyError(7)
-        return Findings(problems=[f"{number} is bad"])
+        return Findings(problems=[f"{subject.name} is bad"])
 
-    told = problems_of(range(3), look, str, 2, None)
+    told = problems_of([SimpleNamespace(name=number) for number in range(3)], look, 2, None)
     assert told[0::2] == ["0: 0 is bad", "2: 2 is bad"]
     assert told[1].startswith("1: could not be looked at (KeyError: 7)")
     assert "\n" not in told[1]

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 from regflow.cohort.rasters.samples import Quality, RasterSample, Reference, Scene, StatedSamples
 from regflow.core.errors import InputError
-from regflow.core.files import absence, sha256, write_json
+from regflow.core.files import absence, sha256
 from regflow.core.image import Image
 from regflow.io.completeness import missing_bytes
 from regflow.io.raster_header import RasterHeader
@@ -16,7 +17,7 @@ from regflow.io.raster_names import local_file
 from regflow.io.rasters import read_raster_header, read_window
 from regflow.io.sample_values import refuse_complex
 from regflow.io.scenes import open_view, read_block
-from regflow.stages.checks import Progress, problems_of, read_done, told
+from regflow.stages.checks import Findings, Progress, check_cohort, read_done, write_manifest
 from regflow.stages.rasters.footprints import misplacement
 from regflow.stages.rasters.views import working_view
 
@@ -34,20 +35,16 @@ STORED_WHOLE = ("GTiff", "COG", "VRT", "JP2OpenJPEG", "JP2ECW", "JP2KAK", "JP2Mr
 
 
 @dataclass
-class Findings:
+class SceneFindings(Findings):
     """What looking at one scene's files found.
 
     Attributes:
         header: the scene's; None when it cannot be read.
-        problems: sentences; any of them makes the scene unusable.
-        warnings: sentences on what was decided for the user.
         stamps: size in bytes and time of change of each local file, by its path.
         sums: SHA-256 of each local file by part.
     """
 
     header: RasterHeader | None = None
-    problems: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
     stamps: dict[str, list[int]] = field(default_factory=dict)
     sums: dict[str, str] = field(default_factory=dict)
 
@@ -56,20 +53,18 @@ def ingest(output: str | Path, *, subject: Subject) -> dict[str, Any]:
     """Look at a scene's files and write the manifest, problems included.
 
     Args:
-        output: the JSON file to write, whole or not at all. Its keys: ``name``, ``state`` (``done``
-            or ``error``), ``problems``, ``warnings``, ``scene`` (how it is read), ``paths`` and
-            ``sha256`` by part, ``stamps``, ``driver``, ``georeference``, ``crs``, ``shape``,
-            ``grid``, ``bands``, and what the sheet says: ``fixed``, ``group``, ``date``, ``sensor``.
+        output: the JSON file to write, see :func:`~regflow.stages.checks.write_manifest`. Of its own it
+            has ``scene`` (how it is read), ``stated`` (of companions), ``stamps``, ``driver``,
+            ``georeference``, ``crs``, ``shape``, ``grid``, ``bands``, and what the sheet says: ``group``,
+            ``date``, ``sensor``.
         subject: the sample or the fixed scene.
 
     Returns:
         The manifest.
     """
     found = examine(subject, sums=True)
-    told(name_of(subject), found)
-    manifest = _manifest(subject, found)
-    write_json(output, manifest)
-    return manifest
+    details = _details(subject, found)
+    return write_manifest(output, subject, found, details, files=subject.files(), sums=found.sums)
 
 
 def read_manifest(path: str | Path) -> dict[str, Any]:
@@ -102,35 +97,20 @@ def stated_of(manifest: Mapping[str, Any]) -> dict[str, StatedSamples]:
 
 
 def check(config: Mapping[str, Any], *, threads: int = 1, progress: Progress | None = None) -> list[str]:
-    """Look at every input of a configuration of kind ``rasters`` and return all problems at once.
-
-    Args:
-        config: a complete configuration.
-        threads: scenes looked at together.
-        progress: called with how many scenes are done and how many there are.
-
-    Returns:
-        Sentences that begin with the sample or fixed scene they are about; empty when all is well.
-    """
+    """Look at every input of a configuration; see :func:`~regflow.stages.checks.check_cohort`."""
     from regflow.cohort.rasters.reading import read_raster_samples
-    from regflow.cohort.samples import fixed_images
 
-    try:
-        samples = read_raster_samples(config)
-    except InputError as error:
-        return str(error).splitlines()
-    subjects: list[Subject] = [*fixed_images(samples).values(), *samples]
-    return problems_of(subjects, examine, name_of, threads, progress)
+    return check_cohort(partial(read_raster_samples, config), examine, threads, progress)
 
 
-def examine(subject: Subject, *, sums: bool = False) -> Findings:
+def examine(subject: Subject, *, sums: bool = False) -> SceneFindings:
     """Look at one scene's files; a sample's are also held against its fixed scene's header.
 
     Args:
         subject: the sample or the fixed scene.
         sums: also read all local files for their checksums.
     """
-    found = Findings()
+    found = SceneFindings()
     files = subject.files()
     local = {part: path for part, name in files.items() if (path := local_file(name)) is not None}
     missing = {part: why for part, path in local.items() if (why := absence(path)) is not None}
@@ -151,12 +131,7 @@ def examine(subject: Subject, *, sums: bool = False) -> Findings:
     return found
 
 
-def name_of(subject: Subject) -> str:
-    """Return the id of a sample or the name of a fixed scene."""
-    return subject.sample if isinstance(subject, RasterSample) else subject.name
-
-
-def _noted(found: Findings, look: Any, *arguments: Any) -> None:
+def _noted(found: SceneFindings, look: Any, *arguments: Any) -> None:
     """Look at something, and note the sentence with which it is refused."""
     try:
         look(found, *arguments)
@@ -164,7 +139,7 @@ def _noted(found: Findings, look: Any, *arguments: Any) -> None:
         found.problems.append(str(error))
 
 
-def _examine_scene(found: Findings, subject: Subject) -> None:
+def _examine_scene(found: SceneFindings, subject: Subject) -> None:
     """The scene itself: whole, with its bands and mask, samples that differ, where it should be."""
     scene = subject.scene
     header = read_raster_header(scene.image)
@@ -182,7 +157,7 @@ def _examine_scene(found: Findings, subject: Subject) -> None:
         found.warnings += [warning] if warning else []
 
 
-def _examine_companion(found: Findings, subject: Subject, path: str) -> None:
+def _examine_companion(found: SceneFindings, subject: Subject, path: str) -> None:
     """A raster that follows the transform: whole, and tied to the ground as its scene is."""
     header = read_raster_header(path)
     refuse_complex(header)
@@ -299,14 +274,9 @@ def _stamp(path: Path) -> list[int]:
     return [status.st_size, status.st_mtime_ns]
 
 
-def _manifest(subject: Subject, found: Findings) -> dict[str, Any]:
+def _details(subject: Subject, found: SceneFindings) -> dict[str, Any]:
     header = found.header
     return {
-        "name": name_of(subject),
-        "fixed": subject.fixed.name if isinstance(subject, RasterSample) else None,
-        "state": "error" if found.problems else "done",
-        "problems": found.problems,
-        "warnings": found.warnings,
         "scene": asdict(subject.scene),
         "stated": {part: asdict(stated) for part, stated in _stated(subject).items()},
         "group": subject.group if isinstance(subject, RasterSample) else None,
@@ -318,23 +288,9 @@ def _manifest(subject: Subject, found: Findings) -> dict[str, Any]:
         "shape": list(header.shape) if header else None,
         "grid": header.grid.to_dict() if header and header.grid else None,
         "bands": [asdict(band) for band in header.bands] if header else None,
-        "paths": _nested(subject.files()),
-        "sha256": _nested(found.sums),
         "stamps": found.stamps,
     }
 
 
 def _stated(subject: Subject) -> Mapping[str, StatedSamples]:
     return subject.stated if isinstance(subject, RasterSample) else {}
-
-
-def _nested(parts: Mapping[str, str]) -> dict[str, Any]:
-    """Return parts by name, ``companions.NAME`` gathered under ``companions``."""
-    nested: dict[str, Any] = {}
-    for part, value in parts.items():
-        group, _, name = part.partition(".")
-        if name:
-            nested.setdefault(group, {})[name] = value
-        else:
-            nested[group] = value
-    return nested

@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from regflow.cohort.samples import fixed_images
 from regflow.cohort.volumes.reading import read_samples
 from regflow.cohort.volumes.samples import Fixed, Sample
 from regflow.core.errors import InputError
-from regflow.core.files import absence, is_there, sha256, write_json
+from regflow.core.files import absence, is_there, sha256
 from regflow.core.grid import Grid
 from regflow.core.landmark_pairs import misordered, pair_landmarks, unpaired
 from regflow.core.landmarks import Landmarks
@@ -28,25 +28,21 @@ from regflow.core.plausibility import (
 from regflow.io.header import Header, Volume
 from regflow.io.landmarks import read_landmarks
 from regflow.io.volumes import read_header, read_series, read_volume, refuse_diffusion_series
-from regflow.stages.checks import Progress, problems_of, read_done, told
+from regflow.stages.checks import Findings, Progress, check_cohort, read_done, write_manifest
 
 Subject = Sample | Fixed
 
 
 @dataclass
-class Findings:
+class VolumeFindings(Findings):
     """What looking at one image's files found.
 
     Attributes:
         header: the image's; None when it cannot be read.
-        problems: sentences; any of them makes the image unusable.
-        warnings: sentences on what was decided for the user.
         left_out: parts that were found in derivatives and do not fit, so that they are not used.
     """
 
     header: Header | None = None
-    problems: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
     left_out: set[str] = field(default_factory=set)
 
 
@@ -54,20 +50,18 @@ def ingest(output: str | Path, *, subject: Subject) -> dict[str, Any]:
     """Look at a sample's or a fixed image's files and write the manifest, problems included.
 
     Args:
-        output: the JSON file to write, whole or not at all. Its keys: ``name``, ``state``
-            (``done`` or ``error``), ``problems``, ``warnings``, ``paths`` and ``sha256`` by part,
-            ``format``, ``grid``, ``dtype`` and ``volumes`` of the image (null when unreadable),
-            and what the sheet says: ``fixed``, ``volume``, ``modality``, ``group``, ``session``.
+        output: the JSON file to write, see :func:`~regflow.stages.checks.write_manifest`. Of its own it
+            has ``format``, ``grid``, ``dtype`` and ``volumes`` of the image (null when unreadable), and
+            what the sheet says: ``volume``, ``modality``, ``group``, ``session``.
         subject: the sample or the fixed image.
 
     Returns:
         The manifest.
     """
     found = examine(subject)
-    told(name_of(subject), found)
-    manifest = _manifest(subject, found)
-    write_json(output, manifest)
-    return manifest
+    files = {part: path for part, path in subject.files().items() if part not in found.left_out}
+    sums = {part: sha256(path) for part, path in files.items() if is_there(path)}
+    return write_manifest(output, subject, found, _details(subject, found), files=files, sums=sums)
 
 
 def read_manifest(path: str | Path) -> dict[str, Any]:
@@ -80,27 +74,13 @@ def read_manifest(path: str | Path) -> dict[str, Any]:
 
 
 def check(config: Mapping[str, Any], *, threads: int = 1, progress: Progress | None = None) -> list[str]:
-    """Look at every input of a configuration and return all problems at once.
-
-    Args:
-        config: a complete configuration.
-        threads: images looked at together.
-        progress: called with how many images are done and how many there are.
-
-    Returns:
-        Sentences that begin with the sample or fixed image they are about; empty when all is well.
-    """
-    try:
-        samples = read_samples(config)
-    except InputError as error:
-        return str(error).splitlines()
-    subjects: list[Subject] = [*fixed_images(samples).values(), *samples]
-    return problems_of(subjects, examine, name_of, threads, progress)
+    """Look at every input of a configuration; see :func:`~regflow.stages.checks.check_cohort`."""
+    return check_cohort(partial(read_samples, config), examine, threads, progress)
 
 
-def examine(subject: Subject) -> Findings:
+def examine(subject: Subject) -> VolumeFindings:
     """Look at one image's files; a sample's are also held against its fixed image's header."""
-    found = Findings()
+    found = VolumeFindings()
     files = subject.files()
     missing = {part: why for part, path in files.items() if (why := absence(path)) is not None}
     found.problems += [f"{files[part]}: {why}" for part, why in missing.items()]
@@ -126,12 +106,7 @@ def examine(subject: Subject) -> Findings:
     return found
 
 
-def name_of(subject: Subject) -> str:
-    """Return the id of a sample or the name of a fixed image."""
-    return subject.sample if isinstance(subject, Sample) else subject.name
-
-
-def _examine_image(found: Findings, path: Path, volume: Volume) -> None:
+def _examine_image(found: VolumeFindings, path: Path, volume: Volume) -> None:
     try:
         # The samples first: they fail for every reason that a header does, and for more.
         data = read_volume(path, volume).channel
@@ -143,7 +118,7 @@ def _examine_image(found: Findings, path: Path, volume: Volume) -> None:
     _add(found.problems, path, implausible_samples(data))
 
 
-def _examine_overlay(found: Findings, part: str, path: Path) -> None:
+def _examine_overlay(found: VolumeFindings, part: str, path: Path) -> None:
     """A mask or label map: readable, on the image's grid, with sensible samples."""
     try:
         data = read_volume(path).channel
@@ -162,9 +137,9 @@ def _examine_overlay(found: Findings, part: str, path: Path) -> None:
         _add(found.warnings, path, odd)
 
 
-def _examine_derived(found: Findings, part: str, path: Path) -> None:
+def _examine_derived(found: VolumeFindings, part: str, path: Path) -> None:
     """A mask or label map that nobody named: one that does not fit is left out with a warning."""
-    tried = Findings(found.header)
+    tried = VolumeFindings(header=found.header)
     _examine_overlay(tried, part, path)
     found.warnings += tried.warnings
     if tried.problems:
@@ -172,7 +147,7 @@ def _examine_derived(found: Findings, part: str, path: Path) -> None:
         found.warnings += [f"{sentence}; found in derivatives, it is not used" for sentence in tried.problems]
 
 
-def _examine_companion(found: Findings, path: Path) -> None:
+def _examine_companion(found: VolumeFindings, path: Path) -> None:
     """A companion: readable to its end and in the image's space; its grid may be its own, and 4-D."""
     try:
         refuse_diffusion_series(path)
@@ -189,7 +164,7 @@ def _examine_companion(found: Findings, path: Path) -> None:
     _add(found.warnings, path, next((phrase for phrase in phrases if phrase is not None), None))
 
 
-def _examine_landmarks(found: Findings, present: Mapping[str, Path], fixed: Header | None) -> None:
+def _examine_landmarks(found: VolumeFindings, present: Mapping[str, Path], fixed: Header | None) -> None:
     moving_grid = found.header.grid if found.header else None
     own = _landmarks(found, present.get("landmarks"), moving_grid)
     if "fixed_landmarks" not in present:
@@ -210,7 +185,7 @@ def _examine_landmarks(found: Findings, present: Mapping[str, Path], fixed: Head
         _add(found.warnings, both, misordered(pairs))
 
 
-def _landmarks(found: Findings, path: Path | None, grid: Grid | None) -> Landmarks | None:
+def _landmarks(found: VolumeFindings, path: Path | None, grid: Grid | None) -> Landmarks | None:
     if path is None:
         return None
     try:
@@ -238,33 +213,13 @@ def _add(sentences: list[str], path: Path | str, phrase: str | None) -> None:
         sentences.append(f"{path}: {phrase}")
 
 
-def _manifest(subject: Subject, found: Findings) -> dict[str, Any]:
+def _details(subject: Subject, found: VolumeFindings) -> dict[str, Any]:
     header = found.header
-    files = {part: path for part, path in subject.files().items() if part not in found.left_out}
-    stated = ("volume", "modality", "group", "session")
+    columns = ("volume", "modality", "group", "session")
     return {
-        "name": name_of(subject),
-        "fixed": subject.fixed.name if isinstance(subject, Sample) else None,
-        "state": "error" if found.problems else "done",
-        "problems": found.problems,
-        "warnings": found.warnings,
-        **{name: getattr(subject, name, None) for name in stated},
+        **{name: getattr(subject, name, None) for name in columns},
         "format": header.format if header else None,
         "grid": header.grid.to_dict() if header else None,
         "dtype": str(header.dtype) if header else None,
         "volumes": header.volumes if header else None,
-        "paths": _nested(files),
-        "sha256": _nested({part: sha256(path) for part, path in files.items() if is_there(path)}),
     }
-
-
-def _nested(parts: Mapping[str, str]) -> dict[str, Any]:
-    """Return parts by name, ``companions.NAME`` gathered under ``companions``."""
-    nested: dict[str, Any] = {}
-    for part, value in parts.items():
-        group, _, name = part.partition(".")
-        if name:
-            nested.setdefault(group, {})[name] = value
-        else:
-            nested[group] = value
-    return nested
