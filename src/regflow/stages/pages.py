@@ -1,6 +1,7 @@
 """What the pages of both kinds share: the cohort's page, provenance, files written whole."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,82 @@ from regflow.core.files import read_json, whole
 from regflow.metrics.catalogs import CATALOGS
 from regflow.reporting.shared import drawing
 from regflow.reporting.shared.cohort import cohort_page, status_of
+from regflow.reporting.shared.story import Story, clock, duration, source_fact
 from regflow.stages.gather import read_table
+from regflow.stages.shell import stage_records, transform_source
 
 MOST_THUMBNAILS = 300
 """In a larger cohort only the samples that want a look have a picture on the cohort's page."""
 THUMBNAIL_WIDTH = 320
 LONGEST_TEXT = 200_000
+
+
+@dataclass(frozen=True)
+class SamplePage:
+    """The page of a kind of image.
+
+    Attributes:
+        columns: of the sheet that are shown.
+        size: what a moving image's manifest tells of its size: names and values.
+        blank: the page of a sample that could not be done.
+        draw: the page of one that was, and how to draw its picture.
+    """
+
+    columns: Sequence[str]
+    size: Callable[[Mapping[str, Any]], Iterable[tuple[str, str]]]
+    blank: Callable[[Story], str]
+    draw: Callable[[Story], tuple[str, Callable[[], drawing.Bytes]]]
+
+
+def report_sample(
+    page: str | Path,
+    of_kind: SamplePage,
+    *,
+    sample: str,
+    manifests: tuple[str | Path, str | Path],
+    prepared: tuple[str | Path, str | Path],
+    later: Sequence[str | Path],
+    picture: str | Path | None,
+    home: str | None,
+) -> None:
+    """Write the page of one sample of a cohort, also of one that failed.
+
+    Args:
+        page: the ``.html`` file to write.
+        of_kind: what its kind of image shows.
+        sample: its id.
+        manifests: of the fixed and the moving image, written by ingest.
+        prepared: directories of the fixed and the moving image, written by preprocess.
+        later: those of the stages after it; assess is among them.
+        picture: a ``.png`` to write beside.
+        home: link from the page to the cohort's page.
+    """
+    told = [read_json(manifest) for manifest in manifests]
+    stages = [*ingested(told), *stage_records(prepared, *later)]
+    decided, assessed = next(
+        (record, Path(folder))
+        for record, folder in zip(stages[-len(later) :], later, strict=True)
+        if record["stage"] == "assess"
+    )
+    is_done, verdict = decided["state"] == "done", decided["verdict"]
+    story = Story(
+        sample,
+        verdict["status"] if is_done else "error",
+        verdict["reason"],
+        stages,
+        quality=read_json(assessed / "quality.json") if is_done else {},
+        facts=_facts(told, stages, of_kind),
+        provenance=sources_told(told),
+        home=home,
+    )
+    if not is_done:
+        write_page(page, of_kind.blank(story))
+        write_picture(picture, drawing.word_sheet(f"{sample}: {verdict['reason']}"))
+        return
+    text, draw_picture = of_kind.draw(story)
+    write_page(page, text)
+    if picture is not None:
+        write_picture(picture, draw_picture())
 
 
 def report_cohort(
@@ -55,6 +126,18 @@ def report_cohort(
     thumbnails = {row["sample"]: _thumbnail(images[row["sample"]]) for row in shown}
     told = _provenance(provenance, configuration)
     write_page(page, cohort_page(rows, structures, stages, links, thumbnails, told, CATALOGS[kind]))
+
+
+def _facts(
+    manifests: Sequence[Mapping[str, Any]], stages: Sequence[Mapping[str, Any]], of_kind: SamplePage
+) -> list[tuple[str, str]]:
+    """Return the short lines under the title."""
+    fixed, moving = manifests
+    facts = [("onto", fixed["name"])]
+    facts += [(key, str(moving[key])) for key in of_kind.columns if moving.get(key)]
+    facts += of_kind.size(moving)
+    total = sum(part["seconds"] for part in clock(stages))
+    return [*facts, *source_fact(transform_source(stages)), *([("time", duration(total))] if total else [])]
 
 
 def ingested(manifests: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

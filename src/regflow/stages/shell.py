@@ -116,6 +116,20 @@ def transform_source(records: Iterable[Mapping[str, Any]]) -> str | None:
     return "header" if kept.get("initialize") else "initialize"
 
 
+def stage_records(prepared: tuple[str | Path, str | Path], *later: str | Path) -> list[dict[str, Any]]:
+    """Return what the stages' ``stage.json`` hold, in order, each with a title for the report.
+
+    Args:
+        prepared: directories of the fixed and the moving image, written by preprocess.
+        later: those of the stages after it.
+    """
+    records: list[dict[str, Any]] = [read_json(Path(folder) / STAGE_FILE) for folder in (*prepared, *later)]
+    for number, record in enumerate(records):
+        image = (" (fixed)", " (moving)")[number] if number < len(prepared) else ""
+        record["title"] = record["stage"] + image
+    return records
+
+
 @contextmanager
 def timed(steps: list[dict[str, Any]], name: str, **details: Any) -> Iterator[dict[str, Any]]:
     """Append a record of a step to ``steps``; its ``seconds`` are filled in when the block ends."""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regflow.core.errors import RegistrationError
-from regflow.core.files import read_json, write_json
+from regflow.core.files import read_json
 from regflow.core.gate import Verdict, changes, worst
 from regflow.core.grid import Grid
 from regflow.core.image import Image
@@ -26,9 +26,10 @@ from regflow.metrics.check_points import (
     reasons,
     residual_map,
 )
+from regflow.stages.assessing import assess_sample
 from regflow.stages.rasters.confirmation import judge_scene
 from regflow.stages.rasters.probes import Probes
-from regflow.stages.shell import STAGE_FILE, Outcome, conclude, done, read_outcome, timed, transform_source
+from regflow.stages.shell import Outcome, read_outcome, timed
 
 if TYPE_CHECKING:
     from regflow.core.chunks import Workers
@@ -218,20 +219,16 @@ def assess(
     """
     from regflow.core.chunks import open_workers
 
-    def work(folder: Path) -> Outcome:
+    def measure(folder: Path) -> SceneAssessment:
         pair = read_scene_pair(manifests[1], prepared, initial, refined)
         with open_workers(dask, threads=threads) as workers:
             found = assess_scene(pair, settings, threads=threads, seed=seed, workers=workers)
-        folders = [Path(part) for part in (*prepared, initial, refined, applied)]
-        before = [read_json(part / STAGE_FILE) for part in folders]
-        content = {"sample": sample, "transform_from": transform_source(before), **found.quality}
-        write_json(folder / "quality.json", {**content, "stages": before})
         write_check_points(folder / "check_points.gpkg", found.points, pair.transforms)
         if settings.get("residual_map", True):
             write_residuals(folder / "residuals.tif", found.points, pair.refined)
-        return done(found.verdict, found.steps)
+        return found
 
-    return conclude("assess", sample, output, [*prepared, initial, refined, applied], work)
+    return assess_sample(output, sample, prepared, (initial, refined, applied), measure)
 
 
 def read_scene_pair(

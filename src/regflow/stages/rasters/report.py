@@ -1,6 +1,6 @@
-"""The pages on scenes: one per sample, one for the cohort, one for a change map alone."""
+"""The pages on scenes: one per sample of a cohort, one per pair, one for a change map alone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,11 +23,11 @@ from regflow.reporting.rasters.views import (
     overview_of,
     windows_of,
 )
-from regflow.reporting.shared.story import Story, clock, duration, source_fact
-from regflow.stages.shell import STAGE_FILE, transform_source
+from regflow.reporting.shared.story import Story
 
 if TYPE_CHECKING:
     from regflow.methods.detect.scene_pair import ScenePair as DatedPair
+    from regflow.reporting.shared.drawing import Bytes
     from regflow.stages.rasters.assess import SceneAssessment, ScenePair
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -87,35 +87,26 @@ def report(
         picture: a ``.png`` to write beside: both scenes as checkerboards.
         home: link from the page to the cohort's page.
     """
-    from regflow.reporting.shared.drawing import word_sheet
-    from regflow.stages.pages import ingested, sources_told, write_page, write_picture
+    from regflow.stages.pages import SamplePage, report_sample
     from regflow.stages.rasters.assess import read_scene_pair
 
-    told = [read_json(manifest) for manifest in manifests]
-    optional = [detected] if detected else []
-    stages = [*ingested(told), *_records([*prepared, initial, refined, applied, assessed, *optional])]
-    decided = next(record for record in stages if record["stage"] == "assess")
-    done = decided["state"] == "done"
-    story = {
-        "sample": sample,
-        "status": decided["verdict"]["status"] if done else "error",
-        "reason": decided["verdict"]["reason"],
-        "stages": stages,
-        "facts": _facts(told, stages),
-        "provenance": sources_told(told),
-        "home": home,
-    }
-    if not done:
-        write_page(page, scene_page(Story(**story), None))
-        write_picture(picture, word_sheet(f"{sample}: {decided['verdict']['reason']}"))
-        return
-    pair = read_scene_pair(manifests[1], (str(prepared[0]), str(prepared[1])), initial, refined)
-    quality = read_json(Path(assessed) / "quality.json")
-    measured = read_measured(Path(refined) / "tie_points.gpkg", Path(assessed) / "check_points.gpkg")
-    change = _change_of(detected)
-    view = scene_view(pair, measured, quality, change, _complete(settings)["changes"])
-    write_page(page, scene_page(Story(**story, quality=quality), view, change))
-    write_picture(picture, contact_sheet(view.windows[:3]))
+    def draw(story: Story) -> "tuple[str, Callable[[], Bytes]]":
+        pair = read_scene_pair(manifests[1], (str(prepared[0]), str(prepared[1])), initial, refined)
+        measured = read_measured(Path(refined) / "tie_points.gpkg", Path(assessed) / "check_points.gpkg")
+        change = _change_of(detected)
+        view = scene_view(pair, measured, story.quality, change, _complete(settings)["changes"])
+        return scene_page(story, view, change), lambda: contact_sheet(view.windows[:3])
+
+    report_sample(
+        page,
+        SamplePage(("date", "sensor", "group"), _size, lambda story: scene_page(story, None), draw),
+        sample=sample,
+        manifests=manifests,
+        prepared=prepared,
+        later=(initial, refined, applied, assessed, *([detected] if detected else [])),
+        picture=picture,
+        home=home,
+    )
 
 
 def report_scene(
@@ -326,23 +317,10 @@ def _shares(classes: Image, overview: Image) -> dict[str, NDArray[np.float32]]:
     return found
 
 
-def _records(folders: Sequence[str | Path]) -> list[dict[str, Any]]:
-    """Return what the stages' ``stage.json`` say; the two of preprocess get titles of their own."""
-    records: list[dict[str, Any]] = [read_json(Path(folder) / STAGE_FILE) for folder in folders]
-    for record, scene in zip(records[:2], ("fixed", "moving"), strict=True):
-        record["title"] = f"preprocess ({scene})"
-    return records
-
-
-def _facts(manifests: Sequence[Mapping[str, Any]], stages: Sequence[Mapping[str, Any]]) -> list[Titled]:
-    fixed, moving = manifests
-    facts = [("onto", fixed["name"])]
-    facts += [(key, str(moving[key])) for key in ("date", "sensor", "group") if moving.get(key)]
-    if moving.get("shape"):
-        rows, cols = moving["shape"]
-        facts.append(("size", f"{cols} x {rows} px"))
-    total = sum(part["seconds"] for part in clock(stages))
-    return [*facts, *source_fact(transform_source(stages)), *([("time", duration(total))] if total else [])]
+def _size(manifest: Mapping[str, Any]) -> Iterator[Titled]:
+    if manifest.get("shape"):
+        rows, cols = manifest["shape"]
+        yield "size", f"{cols} x {rows} px"
 
 
 def _complete(settings: Mapping[str, Any] | None) -> dict[str, Any]:

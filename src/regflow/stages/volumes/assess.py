@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regflow.core.extent import ball_diameter, part_of
-from regflow.core.files import read_json, write_json
+from regflow.core.files import read_json
 from regflow.core.gate import Verdict, changes, judge, worst
 from regflow.core.image import Image
 from regflow.core.landmark_pairs import LandmarkPairs, pair_landmarks
@@ -32,7 +32,8 @@ from regflow.metrics.distances import (
     truth_error,
 )
 from regflow.metrics.structures import measure_structures
-from regflow.stages.shell import STAGE_FILE, Outcome, conclude, done, read_outcome, timed, transform_source
+from regflow.stages.assessing import assess_sample
+from regflow.stages.shell import Outcome, read_outcome, timed
 from regflow.stages.volumes import evidence
 from regflow.stages.volumes.working import read_working
 
@@ -212,16 +213,13 @@ def assess(
         threads: most threads to use.
     """
 
-    def work(folder: Path) -> Outcome:
+    def measure(folder: Path) -> Assessment:
         pair = read_pair(manifests, prepared, initial, refined)
         found = assess_pair(pair, settings, threads=threads)
-        before = stage_records(prepared, initial, refined, applied)
-        content = {"sample": sample, "transform_from": transform_source(before), **found.quality}
-        write_json(folder / "quality.json", {**content, "stages": before})
         write_volume(folder / "jacobian.nii.gz", found.determinant, pair.fixed.grid)
-        return done(found.verdict, found.steps)
+        return found
 
-    return conclude("assess", sample, output, [*prepared, initial, refined, applied], work)
+    return assess_sample(output, sample, prepared, (initial, refined, applied), measure)
 
 
 def read_pair(
@@ -251,16 +249,6 @@ def read_pair(
         read_transform(truth, fixed.grid) if truth else None,
         {stage: read_outcome(folder).verdict for stage, folder in folders.items()},
     )
-
-
-def stage_records(prepared: tuple[str | Path, str | Path], *later: str | Path) -> list[dict[str, Any]]:
-    """Return what the stages' ``stage.json`` hold, in order, each with a title for the report."""
-    folders = [Path(folder) for folder in (*prepared, *later)]
-    records = [read_json(folder / STAGE_FILE) for folder in folders]
-    for number, record in enumerate(records):
-        image = (" (fixed)", " (moving)")[number] if number < len(prepared) else ""
-        record["title"] = record["stage"] + image
-    return records
 
 
 def moved_images(pair: Pair) -> dict[str, NDArray[np.float32]]:

@@ -1,31 +1,29 @@
-"""The pages that people read: one per sample, one for the cohort."""
+"""The pages on volumes that people read: one per sample of a cohort, one per pair."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from regflow.core.files import read_json
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.resample import resample_array
 from regflow.io.volumes import read_volume
 from regflow.reporting.shared import drawing
-from regflow.reporting.shared.story import Story, clock, duration, source_fact
+from regflow.reporting.shared.story import Story
 from regflow.reporting.volumes import pictures
 from regflow.reporting.volumes.sample import sample_page
-from regflow.stages.pages import ingested, sources_told, write_page, write_picture
-from regflow.stages.shell import transform_source
+from regflow.stages.pages import SamplePage, report_sample, write_page
 from regflow.stages.volumes.assess import (
     Assessment,
     Pair,
     deformation,
     moved_images,
     read_pair,
-    stage_records,
 )
 
 log = logging.getLogger(__name__)
@@ -75,36 +73,30 @@ def report(
         picture: a ``.png`` to write beside: the warped image with the fixed image's contours.
         home: link from the page to the cohort's page.
     """
-    told = [read_json(manifest) for manifest in manifests]
-    stages = [*ingested(told), *stage_records(prepared, initial, refined, applied, assessed)]
-    verdict, state = stages[-1]["verdict"], stages[-1]["state"]
-    story = {
-        "sample": sample,
-        "status": verdict["status"] if state == "done" else "error",
-        "reason": verdict["reason"],
-        "stages": stages,
-        "facts": _facts(told, stages),
-        "provenance": sources_told(told),
-        "home": home,
-    }
-    if state != "done":
-        write_page(page, sample_page(Story(**story), None))
-        write_picture(picture, drawing.word_sheet(f"{sample}: {verdict['reason']}"))
-        return
-    pair = read_pair(manifests, prepared, initial, refined)
-    scene = _scene(
-        pair.fixed,
-        moved_images(pair),
-        deformation(pair),
-        np.asarray(read_volume(Path(assessed) / "jacobian.nii.gz").channel, dtype=np.float32),
-        settings,
+
+    def draw(story: Story) -> tuple[str, Callable[[], drawing.Bytes]]:
+        pair = read_pair(manifests, prepared, initial, refined)
+        scene = _scene(
+            pair.fixed,
+            moved_images(pair),
+            deformation(pair),
+            np.asarray(read_volume(Path(assessed) / "jacobian.nii.gz").channel, dtype=np.float32),
+            settings,
+        )
+        warped = read_volume(Path(applied) / "warped.nii.gz")
+        product = on_grid(np.asarray(warped.channel, dtype=np.float32), warped.grid, pair.fixed.grid)
+        return sample_page(story, scene, product), partial(pictures.contact_sheet, scene)
+
+    report_sample(
+        page,
+        SamplePage(("modality", "group", "session"), _size, lambda story: sample_page(story, None), draw),
+        sample=sample,
+        manifests=manifests,
+        prepared=prepared,
+        later=(initial, refined, applied, assessed),
+        picture=picture,
+        home=home,
     )
-    warped = read_volume(Path(applied) / "warped.nii.gz")
-    product = on_grid(np.asarray(warped.channel, dtype=np.float32), warped.grid, pair.fixed.grid)
-    quality = read_json(Path(assessed) / "quality.json")
-    write_page(page, sample_page(Story(**story, quality=quality), scene, product))
-    if picture is not None:
-        write_picture(picture, pictures.contact_sheet(scene))
 
 
 def report_pair(
@@ -172,15 +164,8 @@ def _scene(
     )
 
 
-def _facts(
-    manifests: Sequence[Mapping[str, Any]], stages: Sequence[Mapping[str, Any]]
-) -> list[tuple[str, str]]:
-    fixed, moving = manifests
-    facts = [("onto", fixed["name"])]
-    facts += [(key, moving[key]) for key in ("modality", "group", "session") if moving.get(key)]
-    if moving["grid"] is not None:
-        grid = Grid.from_dict(moving["grid"])
-        facts.append(("size", " x ".join(map(str, grid.size))))
-        facts.append(("spacing", " x ".join(f"{step:.3g}" for step in grid.spacing) + " mm"))
-    total = sum(part["seconds"] for part in clock(stages))
-    return [*facts, *source_fact(transform_source(stages)), *([("time", duration(total))] if total else [])]
+def _size(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    if manifest["grid"] is not None:
+        grid = Grid.from_dict(manifest["grid"])
+        yield "size", " x ".join(map(str, grid.size))
+        yield "spacing", " x ".join(f"{step:.3g}" for step in grid.spacing) + " mm"
