@@ -101,6 +101,15 @@ def test_check_tells_all_problems_at_once(make_study, tmp_path):
     assert "Traceback" not in ended.stderr
 
 
+def test_check_tells_that_nothing_runs_with_a_wrong_sheet(make_study):
+    study = make_study(("mni6", "icbm2009a"))
+    study.rows[1]["sample"] = study.rows[0]["sample"]
+    ended = study.write().regflow("check")
+    assert ended.returncode == 1
+    assert "is already on line 2" in ended.stdout
+    assert "1 problem: mend them, nothing runs before" in ended.stdout
+
+
 def test_check_is_content_with_good_inputs(make_study):
     ended = make_study().regflow("check")
     assert ended.returncode == 0, ended.stdout

@@ -2,8 +2,10 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
@@ -30,11 +32,17 @@ def check(config: Path, threads: int) -> None:
     """
     from tqdm import tqdm
 
+    from regflow.cohort.reading import read_cohort
     from regflow.config.loading import load_config
+    from regflow.core.errors import InputError
     from regflow.core.logs import log_above_bars
 
     settings = load_config(config)
-    look = _checker(settings["kind"])
+    try:
+        read_cohort(settings)
+    except InputError as error:
+        _refuse(str(error).splitlines(), "mend them, nothing runs before")
+    look = import_module(f"regflow.stages.{settings['kind']}.ingest").check
     hidden = not sys.stderr.isatty()
     with log_above_bars(), tqdm(unit="image", desc="check", disable=hidden, leave=False) as bar:
 
@@ -43,21 +51,14 @@ def check(config: Path, threads: int) -> None:
             bar.update(done - bar.n)
 
         problems = look(settings, threads=threads, progress=progress)
-    for problem in problems:
-        click.echo(problem)
     if problems:
-        noun = "problem" if len(problems) == 1 else "problems"
-        click.echo(f"{len(problems)} {noun}: mend them, or let `regflow run` leave those samples out")
-        raise SystemExit(1)
+        _refuse(problems, "mend them, or let `regflow run` leave those samples out")
     click.echo("nothing is wrong with the inputs")
 
 
-def _checker(kind: str) -> Callable[..., list[str]]:
-    """Return what looks at the inputs of a kind."""
-    if kind == "rasters":
-        from regflow.stages.rasters.ingest import check as of_rasters
-
-        return of_rasters
-    from regflow.stages.volumes.ingest import check as of_volumes
-
-    return of_volumes
+def _refuse(problems: Sequence[str], advice: str) -> NoReturn:
+    for problem in problems:
+        click.echo(problem)
+    noun = "problem" if len(problems) == 1 else "problems"
+    click.echo(f"{len(problems)} {noun}: {advice}")
+    raise SystemExit(1)

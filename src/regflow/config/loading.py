@@ -255,6 +255,8 @@ def _contradictions(config: Mapping[str, Any], with_samples: bool) -> Iterator[s
             f"output is '{config['output']}', but Snakemake takes {' '.join(marks)} for marks of wildcards; "
             "name a folder without them"
         )
+    if config["kind"] != "volumes" and config["train"]["shares"].get("cohort"):
+        yield "train.shares.cohort: a cohort of volumes only can be trained on; set it to 0"
     whole, named, noun = _SOURCES[config["kind"]]
     given = sum(config[key] is not None for key in ("samples", whole))
     if given > 1 or (with_samples and given == 0):

@@ -223,21 +223,18 @@ TRAIN: dict[str, dict[str, Any]] = {
     },
 }
 
-_RASTERS: dict[str, Any] = {
-    "ndim": 2,
-    "shares": {"shapes": 0.4, "bands": 0.6},
-    "side": 128,
-    "spacing": 1.0,
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "volumes": {},
+    "rasters": {"ndim": 2, "shares": {"shapes": 0.4, "bands": 0.6}, "side": 128, "spacing": 1.0},
 }
-"""Defaults that differ for scenes."""
+"""Defaults by kind that differ from those above."""
 
 
 def options_of(kind: str) -> dict[str, dict[str, Any]]:
     """Return the options of a training, with the defaults of a kind, ``volumes`` or ``rasters``."""
     options = deepcopy(TRAIN)
-    if kind == "rasters":
-        for name, default in _RASTERS.items():
-            options[name]["default"] = deepcopy(default)
+    for name, default in _DEFAULTS[kind].items():
+        options[name]["default"] = deepcopy(default)
     return options
 
 

@@ -43,8 +43,6 @@ def training_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     settings = dict(config["train"])
     if not settings["shares"].get("cohort"):
         return {**settings, "cohort": None}
-    if config["kind"] != "volumes":
-        raise InputError("train: shares: cohort: a cohort of volumes only can be trained on; set it to 0")
     prepared = {name: config[name] for name in ("preprocess", "initialize", "refine")}
     return {**settings, "cohort": {"rows": _rows(config), **prepared}}
 
