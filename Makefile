@@ -34,10 +34,10 @@ $(STAMP): requirements.lock pyproject.toml
 demo: demo-volumes demo-rasters ## Run both demos: real brains, and real satellite scenes
 
 demo-volumes: install ## Register real brains to the MNI atlas: demo/results/report/index.html
-	$(BIN)/python -m regflow.examples.demo --cores $(CORES)
+	$(BIN)/regflow demo --cores $(CORES)
 
 demo-rasters: install ## Register real scenes and map changes: demo-rasters/results/report/index.html
-	$(BIN)/python -m regflow.examples.raster_demo --cores $(CORES)
+	$(BIN)/regflow demo --rasters --cores $(CORES)
 
 test: install ## Run the tests (minutes)
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "not slow"

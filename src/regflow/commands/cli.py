@@ -10,7 +10,11 @@ from regflow import __version__
 from regflow.core.errors import InputError, RegistrationError
 from regflow.core.threads import keep_sums_whole
 
-COMMANDS = ("init", "check", "run", "register", "apply", "detect", "train", "weights", "completion")
+COMMANDS = (
+    *("init", "check", "run", "demo"),
+    *("register", "apply", "detect"),
+    *("train", "weights", "completion"),
+)
 
 
 class _Refusal(click.ClickException):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from regflow.config.checkout import checkout
+from regflow.core.resources import shipped
 
 TOTAL = re.compile(r"^total\s+(\d+)\s*$")
 DONE = re.compile(r"^(\d+) of (\d+) steps \(\d+%\) done$")
@@ -75,7 +75,7 @@ def _ran_jobs(results: Path, since: float) -> bool:
 
 
 def _command(config: Path, cores: str | None, profile: str, more: Sequence[str]) -> list[str]:
-    workflow = checkout() / "workflow"
+    workflow = shipped() / "workflow"
     ours = workflow / "profiles" / profile
     return [
         *(sys.executable, "-m", "snakemake"),

@@ -9,11 +9,11 @@ from typing import Any
 
 from regflow.cohort.columns import samples_schema
 from regflow.cohort.table import REQUIRED_COLUMNS
-from regflow.config.checkout import checkout
 from regflow.config.keys import leaves
 from regflow.config.presets import PRESETS
 from regflow.config.schema import config_schema
 from regflow.core.files import whole
+from regflow.core.resources import shipped
 
 PAGES = {"volumes": "config/README.md", "rasters": "config/rasters/README.md"}
 _BOUNDS = {
@@ -56,7 +56,7 @@ def with_tables(text: str, kind: str = "volumes") -> str:
 
 def main() -> None:
     """Write the schemas and the tables of the pages into the clone."""
-    root = checkout()
+    root = shipped()
     texts = schema_files()
     for kind, page in PAGES.items():
         texts[page] = with_tables((root / page).read_text(encoding="utf-8"), kind)

@@ -1,11 +1,19 @@
-"""Where the files lie that belong to regflow but are no code: parameter maps and trained weights."""
+"""Where the files lie that belong to regflow but are no code: workflow, configuration, weights."""
 
 from pathlib import Path
 
-_INSTALLED = Path(__file__).parents[1] / "resources"
-_CLONED = Path(__file__).parents[3] / "resources"
+_INSTALLED = Path(__file__).parents[1] / "shipped"
+_CLONED = Path(__file__).parents[3]
+
+
+def shipped() -> Path:
+    """Return the folder of ``workflow``, ``config``, ``envs`` and ``resources``.
+
+    Inside an installed package, else the clone, in which they lie beside ``src``.
+    """
+    return _INSTALLED if _INSTALLED.is_dir() else _CLONED
 
 
 def resources() -> Path:
-    """Return the folder ``resources``: inside an installed package, else beside ``src`` in the clone."""
-    return _INSTALLED if _INSTALLED.is_dir() else _CLONED
+    """Return the folder of parameter maps, recipes and trained weights."""
+    return shipped() / "resources"

