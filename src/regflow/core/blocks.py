@@ -1,16 +1,16 @@
 """Images read window by window, and coarser ones made by averaging.
 
-An image's ``data`` is an array, or a :class:`BlockSource` of which nothing is in memory.
-:func:`read_block` reads a window of either, so a method need not know which it was given.
+An image's ``data`` is an array, or a :class:`~regflow.core.block_source.BlockSource` of which nothing is
+in memory. :func:`read_block` reads a window of either, so a method need not know which it was given.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from regflow.core.block_source import Block, BlockSource
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 
@@ -19,30 +19,6 @@ WHOLE_FACTOR_TOLERANCE = 1e-3
 
 _STRIP_SAMPLES = 1 << 22
 """Samples of one channel read at once while decimating."""
-
-
-class Block(NamedTuple):
-    """A window of an image.
-
-    Attributes:
-        values: float32 ``(C, h, w)``, 0 where invalid.
-        valid: boolean ``(h, w)``, the samples that may steer a registration.
-    """
-
-    values: NDArray[np.float32]
-    valid: NDArray[np.bool_]
-
-
-@runtime_checkable
-class BlockSource(Protocol):
-    """What gives an image its samples window by window; picklable, safe in threads."""
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """``(C, rows, columns)``."""
-
-    def read(self, rows: slice, cols: slice) -> Block:
-        """Read a window that lies within the image."""
 
 
 def read_block(image: Image, rows: slice, cols: slice) -> Block:
@@ -165,7 +141,7 @@ def _span(coarse: slice, factor: float, size: int) -> slice:
 
 
 def _read_inside(image: Image, rows: slice, cols: slice) -> Block:
-    if isinstance(image.data, BlockSource):
+    if image.lazy:
         block = image.data.read(rows, cols)
         if image.mask is None:
             return Block(np.asarray(block.values, np.float32), block.valid)
