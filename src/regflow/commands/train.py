@@ -132,6 +132,6 @@ def _configuration(path: Path | None, given: dict[str, Any], assignments: tuple[
 
 def _share_of_cores() -> int:
     """Return the cores of this process among those that torchrun started here."""
-    from regflow.provenance.run_record import cores
+    from regflow.core.threads import count_cores
 
-    return max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return max(1, count_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))

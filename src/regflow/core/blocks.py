@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from regflow.core.block_source import Block, BlockSource
+from regflow.core.block_source import Block
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 

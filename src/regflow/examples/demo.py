@@ -5,7 +5,6 @@ data, and runs it. The worked example's configuration and sheet lie in ``config/
 """
 
 import csv
-import os
 import shutil
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from regflow.core.files import whole, whole_directory
 from regflow.core.image import Image
 from regflow.core.landmarks import Landmarks
 from regflow.core.resample import coarsen
+from regflow.core.threads import count_cores
 from regflow.datasets import packaged as realdata
 from regflow.datasets import subjects as synthetic
 from regflow.datasets.tissues import segment_tissues
@@ -236,7 +236,7 @@ def _run(folder: Path, cores: str) -> int:
     started = time.perf_counter()
     command: Sequence[str] = (sys.executable, "-m", "regflow", "run", "--cores", cores)
     code = subprocess.run(command, cwd=folder, check=False).returncode
-    count = int(cores) if cores.isdigit() else os.cpu_count() or 1
+    count = int(cores) if cores.isdigit() else count_cores()
     results = folder / "results"
     click.echo(overhead_summary(results, time.perf_counter() - started, count))
     click.echo(f"report: {results / 'report' / 'index.html'}")

@@ -18,8 +18,9 @@ from regflow.core.files import whole_directory, write_json
 from regflow.core.gate import Verdict
 from regflow.core.image import Image
 from regflow.core.processor import processor, processor_told
+from regflow.core.threads import count_cores
 from regflow.core.transform import Transform
-from regflow.provenance.run_record import Journal, Result, cores, refuse_unfit, telling_a_full_disk, writable
+from regflow.provenance.run_record import Journal, Result, refuse_unfit, telling_a_full_disk, writable
 from regflow.stages.rasters.working import WorkingScene
 from regflow.stages.shell import transform_source
 
@@ -93,7 +94,7 @@ def register_scenes(
     chosen = merged(preset_settings(preset, "rasters"), config or {})
     settings = load_config({"kind": "rasters", "samples": moving.moving, **chosen})
     journal = Journal(moving.sample)
-    count = threads or cores()
+    count = threads or count_cores()
     with (
         ThreadPoolExecutor(max(2, count)) as pool,
         open_workers(settings["dask"], threads=count) as workers,

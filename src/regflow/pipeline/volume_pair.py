@@ -18,8 +18,9 @@ from regflow.core.files import whole_directory, write_json
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.processor import processor, processor_told
+from regflow.core.threads import count_cores
 from regflow.core.transform import Transform
-from regflow.provenance.run_record import Journal, Result, cores, refuse_unfit, telling_a_full_disk, writable
+from regflow.provenance.run_record import Journal, Result, refuse_unfit, telling_a_full_disk, writable
 from regflow.stages.shell import transform_source
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def register_pair(
     target = writable(Path(output), PRODUCTS)
     settings = load_config(merged(merged({"samples": moving.moving}, preset_settings(preset)), config or {}))
     journal = Journal(moving.sample)
-    count = threads or cores()
+    count = threads or count_cores()
     with numba_threads(count), ThreadPoolExecutor(max(2, count)) as pool:
         with journal.stage("ingest"):
             refuse_unfit(pool.map(examine, (fixed, moving)))

@@ -130,10 +130,3 @@ def telling_a_full_disk(folder: Path) -> Iterator[None]:
         if shutil.disk_usage(folder).free > FULL_BYTES:
             raise
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder.parent)) from error
-
-
-def cores() -> int:
-    """Return the cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
