@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from regflow.core.system_files import read_system_file
+
 COUNTED = ("OMP_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "NUMBA_NUM_THREADS")
 """Variables of libraries that else take every core they see, also those lent to other jobs."""
 ALONE = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -70,7 +72,7 @@ def itk_threads(count: int) -> Iterator[None]:
 def _limit_of_cgroups() -> float | None:
     """Return the least cores' worth of time that a control group of this process allows; None without one."""
     limits = []
-    for line in _read_text(OWN_CGROUPS).splitlines():
+    for line in read_system_file(OWN_CGROUPS).splitlines():
         _, controllers, own = line.split(":", 2)
         if controllers and "cpu" not in controllers.split(","):
             continue
@@ -84,16 +86,8 @@ def _limit_of_cgroups() -> float | None:
 
 def _cores_of(group: Path) -> float | None:
     """Return how many cores' time a control group may take, in either version's files; None for any."""
-    stated = _read_text(group / "cpu.max").split()
+    stated = read_system_file(group / "cpu.max").split()
     if not stated:
-        stated = [_read_text(group / f"cpu.cfs_{name}_us").strip() for name in ("quota", "period")]
+        stated = [read_system_file(group / f"cpu.cfs_{name}_us").strip() for name in ("quota", "period")]
     quota, period = (int(text) if text.isdigit() else 0 for text in stated)
     return quota / period if quota and period else None
-
-
-def _read_text(path: Path) -> str:
-    """Return what a file of the system says; nothing where the system has no such file."""
-    try:
-        return path.read_text(encoding="ascii")
-    except OSError:
-        return ""

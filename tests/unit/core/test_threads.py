@@ -48,16 +48,18 @@ def test_a_system_without_affinity_counts_all(machine, monkeypatch):
     ],
 )
 def test_a_container_of_version_2_limits_its_processes(machine, limit, count):
-    machine("0::/\n", cpu_DOT_max=f"{limit}\n")
+    machine("0::/\n", {"cpu.max": f"{limit}\n"})
     assert count_cores() == count
 
 
 def test_the_least_of_the_groups_around_a_process_counts(machine):
     machine(
         "0::/user/job\n",
-        user__cpu_DOT_max="400000 100000\n",
-        user__job__cpu_DOT_max="max 100000\n",
-        other__cpu_DOT_max="100000 100000\n",
+        {
+            "user/cpu.max": "400000 100000\n",
+            "user/job/cpu.max": "max 100000\n",
+            "other/cpu.max": "100000 100000\n",
+        },
     )
     assert count_cores() == 4
 
@@ -67,6 +69,6 @@ def test_the_least_of_the_groups_around_a_process_counts(machine):
 def test_a_container_of_version_1_limits_its_processes(machine, own, quota, count):
     machine(
         f"3:cpuset:/\n2:cpu,cpuacct:{own}\n1:name=systemd:/\n",
-        **{"cpu,cpuacct__cpu_DOT_cfs_quota_us": quota, "cpu,cpuacct__cpu_DOT_cfs_period_us": "100000\n"},
+        {"cpu,cpuacct/cpu.cfs_quota_us": quota, "cpu,cpuacct/cpu.cfs_period_us": "100000\n"},
     )
     assert count_cores() == count
