@@ -262,6 +262,11 @@ def flatten(transforms: Sequence[Transform]) -> Iterator[Transform]:
             yield transform
 
 
+def displacement_fields(transform: Transform) -> list[DisplacementField]:
+    """Return the parts of a transform that deform, in order of application."""
+    return [part for part in flatten([transform]) if isinstance(part, DisplacementField)]
+
+
 def compose(*transforms: Transform) -> Transform:
     """Chain transforms, the first applied first; neighboring affines become one."""
     parts: list[Transform] = []

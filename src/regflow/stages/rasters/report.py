@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from regflow.core.files import read_json
 from regflow.core.image import Image
+from regflow.core.json_schema import fill_defaults
 from regflow.core.transform import Affine, Transform
 from regflow.core.warp import PixelMap
 from regflow.reporting.rasters.page import ChangeView, SceneView, scene_page
@@ -113,7 +114,7 @@ def report(
     quality = read_json(Path(assessed) / "quality.json")
     measured = read_measured(Path(refined) / "tie_points.gpkg", Path(assessed) / "check_points.gpkg")
     change = _change_of(detected)
-    view = scene_view(pair, measured, quality, change, _complete(settings)["changes"])
+    view = scene_view(pair, measured, quality, change, _changes_shown(settings))
     write_page(page, scene_page(Story(**story, quality=quality), view, change))
     write_picture(picture, contact_sheet(view.windows[:3]))
 
@@ -151,7 +152,7 @@ def report_scene(
     ties = None if tie_points is None else _tie_points(Path(tie_points))
     measured = Measured(ties, _checks(pair, assessment))
     change = _change_of(detected)
-    view = scene_view(pair, measured, assessment.quality, change, _complete(settings)["changes"])
+    view = scene_view(pair, measured, assessment.quality, change, _changes_shown(settings))
     story = Story(
         sample,
         assessment.verdict.status,
@@ -192,7 +193,11 @@ def report_change(
     moved = overview_of(after).image
     known = np.ones(moved.grid.shape, bool) if moved.mask is None else moved.mask
     windows = change_windows(
-        change, before, after, {"refine": Affine.identity(2)}, _complete(settings)["changes"]
+        change,
+        before,
+        after,
+        {"refine": Affine.identity(2)},
+        _changes_shown(settings),
     )
     view = SceneView(overview, np.where(known, moved.channel, np.nan).astype(np.float32), windows)
     record = change.record
@@ -371,5 +376,6 @@ def _facts(manifests: Sequence[Mapping[str, Any]], stages: Sequence[Mapping[str,
     return [*facts, *source_fact(transform_source(stages)), *([("time", duration(total))] if total else [])]
 
 
-def _complete(settings: Mapping[str, Any] | None) -> dict[str, Any]:
-    return {**{name: option["default"] for name, option in OPTIONS.items()}, **(settings or {})}
+def _changes_shown(settings: Mapping[str, Any] | None) -> int:
+    """Return how many changes a page shows from nearby."""
+    return int(fill_defaults(OPTIONS, settings or {})["changes"])
