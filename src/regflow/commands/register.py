@@ -16,7 +16,7 @@ from regflow.core.errors import InputError
 if TYPE_CHECKING:
     from regflow.cohort.rasters.samples import RasterSample
     from regflow.core.gate import Verdict
-    from regflow.core.progress import Progress
+    from regflow.core.progress import StageListener
 
 STAGES = {"volumes": 7, "rasters": 8}
 """How many stages the bar counts to: ingest, preprocess (of scenes one for each), initialize, refine, apply,
@@ -165,7 +165,7 @@ def _register_volumes(
     output: Path,
     preset: str,
     threads: int | None,
-    progress: "Progress",
+    progress: "StageListener",
     given: Mapping[str, Any],
 ) -> "Verdict":
     from regflow.cohort.rasters.samples import as_pairs
@@ -203,7 +203,7 @@ def _register_scenes(
     output: Path,
     preset: str,
     threads: int | None,
-    progress: "Progress",
+    progress: "StageListener",
     given: Mapping[str, Any],
 ) -> "Verdict":
     from regflow.pipeline.raster_pair import register_scenes

@@ -10,7 +10,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from regflow.core.addresses import redacted
-from regflow.core.progress import Progress, StageEvent, ignore
+from regflow.core.progress import StageEvent, StageListener, ignore
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -42,7 +42,7 @@ def stage_log(path: str | Path) -> Iterator[None]:
 
 
 @contextmanager
-def progress_log(title: str, stages: int) -> Iterator[Progress]:
+def progress_log(title: str, stages: int) -> Iterator[StageListener]:
     """Show regflow's messages on standard error: behind a bar in a terminal, else as plain lines.
 
     Args:

@@ -20,7 +20,7 @@ class StageEvent:
     seconds: float | None = None
 
 
-Progress = Callable[[StageEvent], None]
+StageListener = Callable[[StageEvent], None]
 """What is told of each event. Stages overlap, so it is called from several threads."""
 
 

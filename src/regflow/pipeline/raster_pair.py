@@ -18,7 +18,7 @@ from regflow.core.files import whole_directory, write_json
 from regflow.core.gate import Verdict
 from regflow.core.image import Image
 from regflow.core.processor import processor, processor_told
-from regflow.core.progress import Progress, ignore
+from regflow.core.progress import StageListener, ignore
 from regflow.core.threads import count_cores
 from regflow.core.transform import Transform
 from regflow.provenance.run_record import Journal, Result, refuse_unfit, telling_a_full_disk, writable
@@ -72,7 +72,7 @@ def register_scenes(
     config: Mapping[str, Any] | None = None,
     inverse_image: bool = False,
     threads: int | None = None,
-    progress: Progress = ignore,
+    progress: StageListener = ignore,
 ) -> Result:
     """Bring a moving scene onto its fixed one and write the result into a folder, whole or not at all.
 

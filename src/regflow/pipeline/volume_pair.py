@@ -18,7 +18,7 @@ from regflow.core.files import whole_directory, write_json
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.processor import processor, processor_told
-from regflow.core.progress import Progress, ignore
+from regflow.core.progress import StageListener, ignore
 from regflow.core.threads import count_cores
 from regflow.core.transform import Transform
 from regflow.provenance.run_record import Journal, Result, refuse_unfit, telling_a_full_disk, writable
@@ -57,7 +57,7 @@ def register_pair(
     preset: str = "default",
     config: Mapping[str, Any] | None = None,
     threads: int | None = None,
-    progress: Progress = ignore,
+    progress: StageListener = ignore,
 ) -> Result:
     """Bring a moving image onto a fixed one and write the result into a folder, whole or not at all.
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from regflow.core.errors import InputError
 from regflow.core.gate import Verdict
-from regflow.core.progress import Progress, StageEvent, ignore
+from regflow.core.progress import StageEvent, StageListener, ignore
 from regflow.core.transform import Transform
 from regflow.stages.checks import Findings
 
@@ -35,7 +35,7 @@ class Journal:
     """
 
     sample: str
-    progress: Progress = ignore
+    progress: StageListener = ignore
     started: float = field(default_factory=time.perf_counter)
     stages: list[dict[str, Any]] = field(default_factory=list)
 
