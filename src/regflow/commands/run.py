@@ -11,6 +11,7 @@ import click
 
 from regflow.config.checkout import checkout
 from regflow.core.threads import count_cores
+from regflow.stages import layout
 
 INTERRUPTED = 130
 
@@ -54,7 +55,7 @@ def run(config: Path, cores: str | None, profile: str, dry_run: bool, snakemake:
     started = time.time()
     code = _wait([sys.executable, "-m", program, *_arguments(config, cores, profile, more)])
     results = Path(settings["output"])
-    page = results / "report" / "index.html"
+    page = results / layout.COHORT_PAGE
     if code not in (0, INTERRUPTED) and _ran_jobs(results, started):
         from regflow.pipeline.partial_report import report_what_exists
 
@@ -67,7 +68,7 @@ def run(config: Path, cores: str | None, profile: str, dry_run: bool, snakemake:
 
 def _ran_jobs(results: Path, since: float) -> bool:
     """Return whether any job has run; if none has, Snakemake itself has said what it refused."""
-    return any(log.stat().st_mtime >= since for log in results.glob("logs/**/*.log"))
+    return any(log.stat().st_mtime >= since for log in results.glob(f"{layout.LOGS}/**/*.log"))
 
 
 def _arguments(config: Path, cores: str | None, profile: str, more: Sequence[str]) -> list[str]:

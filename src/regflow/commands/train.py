@@ -86,6 +86,7 @@ def train(
     """
     from regflow.core.errors import InputError
     from regflow.core.logs import appended_log, log_above_bars
+    from regflow.stages import layout
     from regflow.training.settings import find_recipe, training_settings
 
     if recipe is not None and config is not None:
@@ -93,7 +94,7 @@ def train(
     chosen = config if recipe is None else find_recipe(recipe)
     complete = _configuration(chosen, given, assignments)
     settings = training_settings(complete)
-    folder = output or Path(complete["output"]) / "train"
+    folder = output or Path(complete["output"]) / layout.TRAINING
     with log_above_bars(), appended_log(folder / f"{settings['name']}.training" / "training.log"):
         from regflow.training.product import train_network
 

@@ -29,6 +29,7 @@ from regflow.datasets.tissues import segment_tissues
 from regflow.io.landmarks import write_landmarks
 from regflow.io.transforms import write_transform
 from regflow.io.volumes import write_volume
+from regflow.stages import layout
 
 STRUCTURES = {
     4: "third-ventricle",
@@ -239,7 +240,7 @@ def _run(folder: Path, cores: str) -> int:
     count = int(cores) if cores.isdigit() else count_cores()
     results = folder / "results"
     click.echo(overhead_summary(results, time.perf_counter() - started, count))
-    click.echo(f"report: {results / 'report' / 'index.html'}")
+    click.echo(f"report: {results / layout.COHORT_PAGE}")
     return code
 
 
