@@ -20,6 +20,7 @@ from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.processor import DESCRIBED, processor_name
 from regflow.core.resample import resample_array, to_sitk_image
+from regflow.core.threads import count_cores
 from regflow.core.transform import Transform
 from regflow.datasets import packaged as realdata
 from regflow.datasets import subjects as synthetic
@@ -195,7 +196,7 @@ def save(name: str, results: Any, threads: int) -> None:
     machine = {
         "cpu": processor_name(),
         "amx": _has_amx(),
-        "cores": os.cpu_count(),
+        "cores": count_cores(),
         "threads": threads,
         "load_at_end": load,
         "python": platform.python_version(),

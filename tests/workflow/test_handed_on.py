@@ -11,6 +11,7 @@ from study import FAST
 
 from regflow.cohort.rasters.samples import RasterSample, Reference, Scene
 from regflow.cohort.volumes.samples import Fixed, Sample
+from regflow.commands.register import STAGES
 from regflow.core.files import read_json
 from regflow.io.raster_transforms import read_displacement
 from regflow.pipeline.raster_pair import register_scenes
@@ -75,7 +76,10 @@ def scenes(tmp_path_factory):
 def test_a_pair_of_scenes_gets_its_products_from_the_linear_map(tmp_path, scenes):
     files = [Scene(str(scenes / f"{name}.tif"), bands=("B04",)) for name in ("first", "fixed")]
     sample = RasterSample("first", files[0], Reference("fixed", files[1]))
-    found = register_scenes(sample, tmp_path / "out", config={**QUICK, "refine": NO_TIE_POINTS}, threads=2)
+    told = []
+    config = {**QUICK, "refine": NO_TIE_POINTS}
+    found = register_scenes(sample, tmp_path / "out", config=config, threads=2, progress=told.append)
+    assert [event.state for event in told].count("ended") == len(told) // 2 == STAGES["rasters"]
     made = {path.name for path in found.output.iterdir()}
     assert {"warped.tif", "transform.json", "displacement.tif", "quality.json", "report.html"} <= made
     assert "tie_points.gpkg" not in made

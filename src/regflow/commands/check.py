@@ -1,6 +1,5 @@
 """``regflow check``: what is wrong with a study's inputs, all problems at once."""
 
-import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -19,10 +18,8 @@ import click
     show_default=True,
     help="The study's configuration; paths in it count from the current folder.",
 )
-@click.option(
-    "--threads", type=int, default=os.cpu_count(), help="Images looked at together [default: all cores]."
-)
-def check(config: Path, threads: int) -> None:
+@click.option("--threads", type=click.IntRange(1), help="Images looked at together  [default: all cores].")
+def check(config: Path, threads: int | None) -> None:
     """Look at every input, compute nothing, and tell all that is wrong.
 
     The configuration, the sheet, every header and the samples behind it: missing and damaged files,
@@ -36,6 +33,7 @@ def check(config: Path, threads: int) -> None:
     from regflow.config.loading import load_config
     from regflow.core.errors import InputError
     from regflow.core.logs import log_above_bars
+    from regflow.core.threads import count_cores
 
     settings = load_config(config)
     try:
@@ -50,7 +48,7 @@ def check(config: Path, threads: int) -> None:
             bar.total = total
             bar.update(done - bar.n)
 
-        problems = look(settings, threads=threads, progress=progress)
+        problems = look(settings, threads=threads or count_cores(), progress=progress)
     if problems:
         _refuse(problems, "mend them, or let `regflow run` leave those samples out")
     click.echo("nothing is wrong with the inputs")

@@ -141,6 +141,8 @@ def _settings(given: dict[str, Any]) -> dict[str, Any]:
 
 def _own(given: dict[str, Any]) -> dict[str, Part]:
     """Return the settings that the command's own options stand for, by option."""
+    from regflow.cohort.rasters.samples import as_bands
+
     named = {
         "--method": ("method", given["method"]),
         "--pairs": ("pairs", given["pairs"]),
@@ -152,7 +154,7 @@ def _own(given: dict[str, Any]) -> dict[str, Part]:
     }
     parts = {option: {key: value} for option, (key, value) in named.items() if value is not None}
     if given["bands"]:
-        parts["--bands"] = {"bands": [band.strip() for band in given["bands"].split(",")]}
+        parts["--bands"] = {"bands": list(as_bands(given["bands"]))}
     if given["all_pixels"]:
         parts["--all-pixels"] = {"pixels": None}
     if given["indices"]:

@@ -16,9 +16,11 @@ from regflow.core.errors import InputError
 if TYPE_CHECKING:
     from regflow.cohort.rasters.samples import RasterSample
     from regflow.core.gate import Verdict
+    from regflow.core.progress import StageListener
 
-STAGES = 8
-"""Ingest, preprocess of both images, initialize, refine, apply, assess and report: the bar's steps."""
+STAGES = {"volumes": 7, "rasters": 8}
+"""How many stages the bar counts to: ingest, preprocess (of scenes one for each), initialize, refine, apply,
+assess and report."""
 
 ONLY_VOLUMES = (
     *("fixed_labels", "moving_labels", "fixed_landmarks", "moving_landmarks"),
@@ -126,8 +128,8 @@ def register(fixed: str, moving: str, output: Path, preset: str, threads: int | 
     kind = kinds.pop()
     _refuse_others(given, ONLY_VOLUMES if kind == "rasters" else ONLY_RASTERS, kind)
     run = _register_scenes if kind == "rasters" else _register_volumes
-    with progress_log("register", STAGES, steps_of="regflow.provenance.run_record"):
-        verdict = run(*files, output, preset, threads, given)
+    with progress_log("register", STAGES[kind]) as progress:
+        verdict = run(*files, output, preset, threads, progress, given)
     click.echo(f"{verdict.status}: {verdict.reason}; see {output / 'report.html'}")
     raise SystemExit(1 if verdict.status == "fail" else 0)
 
@@ -158,7 +160,13 @@ def _refuse_others(given: Mapping[str, Any], names: tuple[str, ...], kind: str) 
 
 
 def _register_volumes(
-    fixed: str, moving: str, output: Path, preset: str, threads: int | None, given: Mapping[str, Any]
+    fixed: str,
+    moving: str,
+    output: Path,
+    preset: str,
+    threads: int | None,
+    progress: "StageListener",
+    given: Mapping[str, Any],
 ) -> "Verdict":
     from regflow.cohort.rasters.samples import as_pairs
     from regflow.cohort.volumes.samples import Fixed, Sample
@@ -184,18 +192,32 @@ def _register_volumes(
         **{key: path for key, path in files.items() if key not in ("fixed_mask", "fixed_labels")},
     )
     config = pair_settings(given, "volumes", preset)
-    return register_pair(atlas, subject, output, preset=preset, config=config, threads=threads).verdict
+    return register_pair(
+        atlas, subject, output, preset=preset, config=config, threads=threads, progress=progress
+    ).verdict
 
 
 def _register_scenes(
-    fixed: str, moving: str, output: Path, preset: str, threads: int | None, given: Mapping[str, Any]
+    fixed: str,
+    moving: str,
+    output: Path,
+    preset: str,
+    threads: int | None,
+    progress: "StageListener",
+    given: Mapping[str, Any],
 ) -> "Verdict":
     from regflow.pipeline.raster_pair import register_scenes
 
     config = pair_settings(given, "rasters", preset)
     pair = _scene_pair(fixed, moving, given)
     return register_scenes(
-        pair, output, preset=preset, config=config, inverse_image=given["inverse_image"], threads=threads
+        pair,
+        output,
+        preset=preset,
+        config=config,
+        inverse_image=given["inverse_image"],
+        threads=threads,
+        progress=progress,
     ).verdict
 
 

@@ -1,22 +1,18 @@
 """``regflow run``: the whole workflow by Snakemake, and a report even when jobs failed."""
 
-import re
 import signal
 import subprocess
 import sys
 import time
-from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from regflow.core.resources import shipped
+from regflow.core.threads import count_cores
+from regflow.stages import layout
 
-TOTAL = re.compile(r"^total\s+(\d+)\s*$")
-DONE = re.compile(r"^(\d+) of (\d+) steps \(\d+%\) done$")
-ERROR = re.compile(r"^(Error in |\w*Error\b|\w*Exception\b)")
-TAIL_LINES = 20
 INTERRUPTED = 130
 
 
@@ -54,11 +50,12 @@ def run(config: Path, cores: str | None, profile: str, dry_run: bool, snakemake:
     settings = load_config(config)
     samples = read_cohort(settings)
     hand_down()
-    command = _command(config, cores, profile, [*(["--dry-run"] if dry_run else []), *snakemake])
+    program = "regflow.commands.snakemake_bar" if sys.stderr.isatty() and not dry_run else "snakemake"
+    more = [*(["--dry-run"] if dry_run else []), *snakemake]
     started = time.time()
-    code = _wait(command, bar=sys.stderr.isatty() and not dry_run)
+    code = _wait([sys.executable, "-m", program, *_arguments(config, cores, profile, more)])
     results = Path(settings["output"])
-    page = results / "report" / "index.html"
+    page = results / layout.COHORT_PAGE
     if code not in (0, INTERRUPTED) and _ran_jobs(results, started):
         from regflow.pipeline.partial_report import report_what_exists
 
@@ -71,14 +68,15 @@ def run(config: Path, cores: str | None, profile: str, dry_run: bool, snakemake:
 
 def _ran_jobs(results: Path, since: float) -> bool:
     """Return whether any job has run; if none has, Snakemake itself has said what it refused."""
-    return any(log.stat().st_mtime >= since for log in results.glob("logs/**/*.log"))
+    return any(log.stat().st_mtime >= since for log in results.glob(f"{layout.LOGS}/**/*.log"))
 
 
-def _command(config: Path, cores: str | None, profile: str, more: Sequence[str]) -> list[str]:
+def _arguments(config: Path, cores: str | None, profile: str, more: Sequence[str]) -> list[str]:
     workflow = shipped() / "workflow"
     ours = workflow / "profiles" / profile
+    if cores == "all" or (cores is None and profile == "default"):
+        cores = str(count_cores())
     return [
-        *(sys.executable, "-m", "snakemake"),
         *("--snakefile", str(workflow / "Snakefile")),
         *("--configfile", str(config)),
         *("--workflow-profile", str(ours if ours.is_dir() else profile)),
@@ -87,36 +85,12 @@ def _command(config: Path, cores: str | None, profile: str, more: Sequence[str])
     ]
 
 
-def _wait(command: Sequence[str], *, bar: bool) -> int:
-    """Run Snakemake, behind a bar if asked; then show its errors, and its last words if it fails."""
-    stdout, stderr = (subprocess.PIPE, subprocess.STDOUT) if bar else (None, None)
-    with subprocess.Popen(command, text=True, stdout=stdout, stderr=stderr) as process:
+def _wait(command: Sequence[str]) -> int:
+    """Run Snakemake and return its exit code."""
+    with subprocess.Popen(command) as process:
         # An interrupt reaches Snakemake too, which then cancels its jobs: outlive it.
         interrupts: list[int] = []
         before = signal.signal(signal.SIGINT, lambda number, _frame: interrupts.append(number))
-        tail: Iterable[str] = _follow(process.stdout) if process.stdout else ()
         code = process.wait()
         signal.signal(signal.SIGINT, before)
-    if code:
-        click.echo("".join(tail), err=True, nl=False)
     return INTERRUPTED if interrupts else code
-
-
-def _follow(lines: Iterable[str]) -> deque[str]:
-    from tqdm import tqdm
-
-    tail: deque[str] = deque(maxlen=TAIL_LINES)
-    in_error = False
-    with tqdm(unit="job", desc="regflow", dynamic_ncols=True) as bar:
-        for line in lines:
-            tail.append(line)
-            if total := TOTAL.match(line):
-                bar.total = int(total[1])
-                bar.refresh()
-            elif done := DONE.match(line):
-                bar.total = int(done[2])
-                bar.update(int(done[1]) - bar.n)
-            in_error = bool(line.strip()) and (in_error or bool(ERROR.match(line)))
-            if in_error:
-                bar.write(line.rstrip(), file=sys.stderr)
-    return tail

@@ -86,6 +86,7 @@ def train(
     """
     from regflow.core.errors import InputError
     from regflow.core.logs import appended_log, log_above_bars
+    from regflow.stages import layout
     from regflow.training.settings import find_recipe, training_settings
 
     if recipe is not None and config is not None:
@@ -93,7 +94,7 @@ def train(
     chosen = config if recipe is None else find_recipe(recipe)
     complete = _configuration(chosen, given, assignments)
     settings = training_settings(complete)
-    folder = output or Path(complete["output"]) / "train"
+    folder = output or Path(complete["output"]) / layout.TRAINING
     with log_above_bars(), appended_log(folder / f"{settings['name']}.training" / "training.log"):
         from regflow.training.product import train_network
 
@@ -132,6 +133,6 @@ def _configuration(path: Path | None, given: dict[str, Any], assignments: tuple[
 
 def _share_of_cores() -> int:
     """Return the cores of this process among those that torchrun started here."""
-    from regflow.provenance.run_record import cores
+    from regflow.core.threads import count_cores
 
-    return max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return max(1, count_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))

@@ -1,16 +1,15 @@
 """Images read window by window, and coarser ones made by averaging.
 
-An image's ``data`` is an array, or a :class:`BlockSource` of which nothing is in memory.
-:func:`read_block` reads a window of either, so a method need not know which it was given.
+An image's ``data`` is an array, or a :class:`~regflow.core.block_source.BlockSource` of which nothing is
+in memory. :func:`read_block` reads a window of either, so a method need not know which it was given.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from numpy.typing import NDArray
 
+from regflow.core.block_source import Block
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 
@@ -19,30 +18,6 @@ WHOLE_FACTOR_TOLERANCE = 1e-3
 
 _STRIP_SAMPLES = 1 << 22
 """Samples of one channel read at once while decimating."""
-
-
-class Block(NamedTuple):
-    """A window of an image.
-
-    Attributes:
-        values: float32 ``(C, h, w)``, 0 where invalid.
-        valid: boolean ``(h, w)``, the samples that may steer a registration.
-    """
-
-    values: NDArray[np.float32]
-    valid: NDArray[np.bool_]
-
-
-@runtime_checkable
-class BlockSource(Protocol):
-    """What gives an image its samples window by window; picklable, safe in threads."""
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """``(C, rows, columns)``."""
-
-    def read(self, rows: slice, cols: slice) -> Block:
-        """Read a window that lies within the image."""
 
 
 def read_block(image: Image, rows: slice, cols: slice) -> Block:
@@ -129,7 +104,9 @@ class DecimatedData:
 def decimate(image: Image, spacing: float) -> Image:
     """Return the lazy image with samples at least ``spacing`` world units apart, by averaging.
 
-    The first sample's corner stays where it is; axes already that coarse stay as they are.
+    The first sample's corner stays where it is; axes already that coarse stay as they are. Not by the
+    Gaussian of :func:`regflow.core.resample.thinned`: a mean over a sample's own area needs nothing around
+    it, so any window of a scene has the bits of the whole, and pixels that are not valid are left out.
     A file's overviews are not read for it: what they hold depends on the kernel of whoever made them,
     and no result may depend on whether a file has some.
     """
@@ -165,7 +142,7 @@ def _span(coarse: slice, factor: float, size: int) -> slice:
 
 
 def _read_inside(image: Image, rows: slice, cols: slice) -> Block:
-    if isinstance(image.data, BlockSource):
+    if image.lazy:
         block = image.data.read(rows, cols)
         if image.mask is None:
             return Block(np.asarray(block.values, np.float32), block.valid)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from regflow.core.addresses import keep, kept
 from regflow.core.errors import InputError
+from regflow.core.threads import count_cores
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -94,7 +95,7 @@ def open_workers(
     scheduler = chosen["scheduler"]
     if scheduler not in SCHEDULERS:
         raise InputError(f"dask: scheduler {scheduler!r} is unknown; choose from {', '.join(SCHEDULERS)}")
-    count = int(chosen["workers"] or threads or len(os.sched_getaffinity(0)))
+    count = int(chosen["workers"] or threads or count_cores())
     chunk, memory = int(chosen["chunk"]), _bytes(chosen["memory"])
     if scheduler == "threads":
         with _threads(count) as submit:

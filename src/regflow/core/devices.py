@@ -220,7 +220,7 @@ def half_precision(device: "torch.device", wanted: str) -> "torch.autocast":
     """
     import torch
 
-    capable = device.type == "cuda" or torch.cpu._is_amx_tile_supported()
+    capable = device.type == "cuda" or bool(torch.cpu.get_capabilities().get("amx_tile"))
     enabled = wanted == "bfloat16" or (wanted == "auto" and capable)
     # The cache of weights in bfloat16 is one for all threads; each is used but once here.
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled, cache_enabled=False)

@@ -102,6 +102,14 @@ class Grid:
         inverse = np.linalg.inv(self.affine)
         return np.asarray(points, dtype=np.float64) @ inverse[:-1, :-1].T + inverse[:-1, -1]
 
+    def vectors_to_index(self, vectors: ArrayLike) -> NDArray[np.float64]:
+        """Convert world displacements ``(..., d)`` to samples along the index axes, ``(x, y, z)`` order.
+
+        A whole field of them, float32 and its components in front, goes by
+        :func:`regflow.core.fields.to_voxels`.
+        """
+        return np.asarray(vectors, dtype=np.float64) @ np.linalg.inv(self.affine[:-1, :-1]).T
+
     def matches(self, other: "Grid") -> bool:
         """Tell whether both grids sample the same points, to a thousandth of a voxel."""
         return self.departure(other) < SAME_GRID_TOLERANCE

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from regflow.core.block_source import BlockSource
 from regflow.core.grid import Grid
 
 
@@ -14,7 +15,9 @@ class Image:
     """Samples, their grid, and what is known about them.
 
     Attributes:
-        data: ``(C, *grid.shape)`` array; lazy for a scene.
+        data: ``(C, *grid.shape)`` samples: an array, or a lazy scene's
+            :class:`~regflow.core.block_source.BlockSource`, which has a shape and is read window by window
+            (:func:`~regflow.core.blocks.read_block`).
         grid: where the samples lie.
         mask: boolean ``grid.shape`` array of the samples that may steer a registration, or None
             when all may.
@@ -37,8 +40,21 @@ class Image:
                 raise ValueError(f"{name} of shape {part.shape} does not lie on a grid of {self.grid.shape}")
 
     @property
+    def lazy(self) -> bool:
+        """Whether no sample is in memory."""
+        return isinstance(self.data, BlockSource)
+
+    @property
     def channel(self) -> Any:
-        """The first channel, ``grid.shape``."""
+        """The first channel, ``grid.shape``.
+
+        Raises:
+            TypeError: the image is lazy.
+        """
+        if self.lazy:
+            raise TypeError(
+                "the samples of a lazy image are not in memory; read a window by read_block, or all by load"
+            )
         return self.data[0]
 
     def with_data(self, data: Any) -> "Image":

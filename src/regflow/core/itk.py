@@ -19,6 +19,8 @@ def from_sitk(content: "sitk.Transform", grid: Grid | None = None, name: str = "
     content = content.Downcast()
     if isinstance(content, sitk.CompositeTransform):
         count = content.GetNumberOfTransforms()
+        if not count:
+            return Affine.identity(content.GetDimension())
         parts = [from_sitk(content.GetNthTransform(i), grid, name) for i in reversed(range(count))]
         return Composite(tuple(parts))
     if isinstance(content, sitk.DisplacementFieldTransform):
@@ -39,7 +41,40 @@ def from_sitk(content: "sitk.Transform", grid: Grid | None = None, name: str = "
 
 
 def to_sitk(transform: Transform) -> "sitk.Transform":
-    """Convert to SimpleITK: an affine, a displacement field (float64) or a composite of them."""
+    """Convert to SimpleITK: an affine, a displacement field (float64) or a composite of them.
+
+    Raises:
+        InputError: ITK has no such transform.
+    """
+    import SimpleITK as sitk
+
+    parts = linear_and_sampled(transform)
+    if not isinstance(transform, Composite):
+        return _part_to_sitk(parts[0])
+    composite = sitk.CompositeTransform(transform.ndim)
+    for part in reversed(parts):
+        composite.AddTransform(_part_to_sitk(part))
+    return composite
+
+
+def linear_and_sampled(transform: Transform) -> list[Affine | DisplacementField]:
+    """Return the parts of a transform in order of application, all of which ITK has.
+
+    Raises:
+        InputError: ITK has no such transform, as for a homography.
+    """
+    parts: list[Affine | DisplacementField] = []
+    for part in flatten([transform]):
+        if not isinstance(part, Affine | DisplacementField):
+            raise InputError(
+                f"ITK has no transform like a {type(part).__name__}; sample it as a displacement field, or "
+                "write a transform of scenes as transform.json"
+            )
+        parts.append(part)
+    return parts
+
+
+def _part_to_sitk(transform: Affine | DisplacementField) -> "sitk.Transform":
     import SimpleITK as sitk
 
     if isinstance(transform, Affine):
@@ -47,18 +82,12 @@ def to_sitk(transform: Transform) -> "sitk.Transform":
         affine.SetMatrix(transform.linear.ravel().tolist())
         affine.SetTranslation(transform.translation.tolist())
         return affine
-    if isinstance(transform, DisplacementField):
-        stacked = np.ascontiguousarray(np.moveaxis(transform.vectors, 0, -1), dtype=np.float64)
-        field = sitk.GetImageFromArray(stacked, isVector=True)
-        field.SetOrigin(transform.grid.origin.tolist())
-        field.SetSpacing(transform.grid.spacing.tolist())
-        field.SetDirection(transform.grid.direction.ravel().tolist())
-        return sitk.DisplacementFieldTransform(field)
-    parts = list(flatten([transform]))
-    composite = sitk.CompositeTransform(parts[0].ndim)  # type: ignore[attr-defined]
-    for part in reversed(parts):
-        composite.AddTransform(to_sitk(part))
-    return composite
+    stacked = np.ascontiguousarray(np.moveaxis(transform.vectors, 0, -1), dtype=np.float64)
+    field = sitk.GetImageFromArray(stacked, isVector=True)
+    field.SetOrigin(transform.grid.origin.tolist())
+    field.SetSpacing(transform.grid.spacing.tolist())
+    field.SetDirection(transform.grid.direction.ravel().tolist())
+    return sitk.DisplacementFieldTransform(field)
 
 
 def _affine_from_sitk(content: Any) -> Affine:

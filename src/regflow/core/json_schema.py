@@ -23,6 +23,16 @@ def section(description: str, **properties: Mapping[str, Any]) -> Schema:
     return {**content, "description": description} if description else content
 
 
+def fill_defaults(options: Mapping[str, Mapping[str, Any]], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is given, and a default of its own for every other option.
+
+    Args:
+        options: schemas by key, each with a ``default``.
+        given: values by key.
+    """
+    return {**{key: deepcopy(schema["default"]) for key, schema in options.items()}, **given}
+
+
 def table_row(
     title: str, columns: Mapping[str, str], required: Sequence[str], patterns: Mapping[str, str]
 ) -> Schema:

@@ -6,9 +6,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from regflow.core.addresses import redacted
+from regflow.core.progress import StageEvent, StageListener, ignore
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -40,22 +42,34 @@ def stage_log(path: str | Path) -> Iterator[None]:
 
 
 @contextmanager
-def progress_log(title: str, steps: int, *, steps_of: str) -> Iterator[None]:
+def progress_log(title: str, stages: int) -> Iterator[StageListener]:
     """Show regflow's messages on standard error: behind a bar in a terminal, else as plain lines.
 
     Args:
         title: stands before the bar.
-        steps: how many the bar counts to.
-        steps_of: the logger each of whose messages counts as one step.
+        stages: how many the bar counts to.
+
+    Yields:
+        What to tell of stages that begin and end; the bar moves on as one ends.
     """
     if not sys.stderr.isatty():
         with _attached(logging.StreamHandler(sys.stderr)):
-            yield
+            yield ignore
         return
     from tqdm import tqdm
 
-    with tqdm(total=steps, desc=title, leave=False) as bar, _attached(_Bar(bar, steps_of)):
-        yield
+    with tqdm(total=stages, desc=title, leave=False) as bar, _attached(_BesideBar(bar)):
+        one_at_a_time = Lock()
+
+        def show(event: StageEvent) -> None:
+            with one_at_a_time:
+                if event.state == "begun":
+                    bar.set_postfix_str(event.title)
+                else:
+                    bar.update()
+                    bar.refresh()
+
+        yield show
 
 
 @contextmanager
@@ -91,13 +105,12 @@ class _AboveBars(logging.Handler):
         tqdm.write(self.format(record), file=sys.stderr)
 
 
-class _Bar(logging.Handler):
-    """Shows each message beside a bar, and moves it on at those of one logger."""
+class _BesideBar(logging.Handler):
+    """Shows each message beside a bar."""
 
-    def __init__(self, bar: "tqdm[Any]", steps_of: str) -> None:
+    def __init__(self, bar: "tqdm[Any]") -> None:
         super().__init__()
         self.bar = bar
-        self.steps_of = steps_of
 
     def emit(self, record: logging.LogRecord) -> None:
         """Show one message; warnings stay on the screen."""
@@ -105,8 +118,6 @@ class _Bar(logging.Handler):
             self.bar.write(redacted(record.getMessage()), file=sys.stderr)
         else:
             self.bar.set_postfix_str(redacted(record.getMessage()))
-        if record.name == self.steps_of and record.levelno == logging.INFO:
-            self.bar.update()
 
 
 @contextmanager

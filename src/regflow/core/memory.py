@@ -3,10 +3,10 @@
 import math
 import os
 import resource
-from pathlib import Path
 
 from regflow.core.errors import InputError
 from regflow.core.grid import Grid
+from regflow.core.system_files import read_system_file
 
 GIGABYTE = 1e9
 _CONTAINERS = (
@@ -60,7 +60,7 @@ def check_grid(grid: Grid, sample_bytes: float) -> None:
 
 
 def _of_machine() -> int | None:
-    for line in _text("/proc/meminfo").splitlines():
+    for line in read_system_file("/proc/meminfo").splitlines():
         if line.startswith("MemAvailable:"):
             return int(line.split()[1]) * 1024
     return None
@@ -68,23 +68,15 @@ def _of_machine() -> int | None:
 
 def _of_process() -> int | None:
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-    pages = _text("/proc/self/statm").split()
+    pages = read_system_file("/proc/self/statm").split()
     if limit == resource.RLIM_INFINITY or not pages:
         return None
     return limit - int(pages[0]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _of_container(folder: str, limit: str, use: str, cached: str) -> int | None:
-    stated, taken = (_text(f"{folder}/{name}").strip() for name in (limit, use))
+    stated, taken = (read_system_file(f"{folder}/{name}").strip() for name in (limit, use))
     if not (stated.isdigit() and taken.isdigit()):
         return None
-    held = (line.split() for line in _text(f"{folder}/memory.stat").splitlines())
+    held = (line.split() for line in read_system_file(f"{folder}/memory.stat").splitlines())
     return int(stated) - int(taken) + sum(int(count) for name, count in held if name == cached)
-
-
-def _text(path: str) -> str:
-    """Return what a file of the system says; nothing where the system has no such file."""
-    try:
-        return Path(path).read_text(encoding="ascii")
-    except OSError:
-        return ""

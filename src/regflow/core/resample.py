@@ -4,6 +4,7 @@ SimpleITK does the work: it is exact in the geometry, and each sample is compute
 result does not depend on the number of threads.
 """
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -138,9 +139,17 @@ def antialias(data: NDArray[Any], source: Grid, spacing: ArrayLike) -> NDArray[n
     return blurred
 
 
+def antialias_sigma(factor: float) -> float:
+    """Return the filter's standard deviation, in samples, before an axis gets ``factor`` times coarser.
+
+    0 where it gets no coarser.
+    """
+    return ANTIALIAS_SIGMA * math.sqrt(max(factor * factor - 1, 0.0))
+
+
 def _blur(factor: float) -> float:
-    """Return the filter's standard deviation, in samples, before an axis gets ``factor`` times coarser."""
-    return ANTIALIAS_SIGMA * float(np.sqrt(factor**2 - 1)) if factor > 1.001 else 0.0
+    """Return the same, and 0 where the rounding of headers is all that makes an axis coarser."""
+    return antialias_sigma(factor) if factor > 1.001 else 0.0
 
 
 def thinned(data: NDArray[Any], source: Grid, target: Grid) -> NDArray[np.float32]:

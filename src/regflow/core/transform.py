@@ -23,6 +23,10 @@ Points = NDArray[np.float64]
 class Transform(Protocol):
     """What every transform can do; world points are ``(N, d)`` in ``(x, y, z)`` order."""
 
+    @property
+    def ndim(self) -> int:
+        """Number of coordinates of a point."""
+
     def apply(self, points: ArrayLike) -> Points:
         """Map fixed world points to moving world points."""
 
@@ -207,12 +211,25 @@ class DisplacementField:
 
 @dataclass(frozen=True, eq=False)
 class Composite:
-    """Transforms applied one after another, the first of ``parts`` first."""
+    """Transforms applied one after another, the first of ``parts`` first.
+
+    Attributes:
+        parts: at least one, all with the same number of coordinates; nested composites are opened.
+    """
 
     parts: tuple[Transform, ...]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "parts", tuple(flatten(self.parts)))
+        parts = tuple(flatten(self.parts))
+        if len({part.ndim for part in parts}) != 1:
+            counts = ", ".join(str(part.ndim) for part in parts) or "none"
+            raise ValueError(f"a composite needs parts with one number of coordinates; theirs are: {counts}")
+        object.__setattr__(self, "parts", parts)
+
+    @property
+    def ndim(self) -> int:
+        """Number of coordinates of a point."""
+        return self.parts[0].ndim
 
     def apply(self, points: ArrayLike) -> Points:
         """Map fixed world points ``(N, d)`` to moving world points."""
@@ -243,6 +260,11 @@ def flatten(transforms: Sequence[Transform]) -> Iterator[Transform]:
             yield from flatten(transform.parts)
         else:
             yield transform
+
+
+def displacement_fields(transform: Transform) -> list[DisplacementField]:
+    """Return the parts of a transform that deform, in order of application."""
+    return [part for part in flatten([transform]) if isinstance(part, DisplacementField)]
 
 
 def compose(*transforms: Transform) -> Transform:

@@ -1,6 +1,7 @@
 """The demo study: real brains, and subjects made from them whose true alignment is known.
 
-``regflow demo`` makes a study folder like the one ``regflow init`` makes, with its data, and runs it. The worked example's configuration and sheet lie in ``config/demo``.
+``regflow demo`` makes a study folder like the one ``regflow init`` makes, with its data, and runs it. The
+worked example's configuration and sheet lie in ``config/demo``.
 """
 
 import csv

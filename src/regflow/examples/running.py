@@ -1,6 +1,5 @@
 """Demos run: their study made where it is not there yet, and what the run took."""
 
-import os
 import subprocess
 import sys
 import time
@@ -8,6 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import click
+
+from regflow.core.threads import count_cores
+from regflow.stages import layout
 
 
 def overhead_summary(results: Path, wall_seconds: float, cores: int) -> str:
@@ -39,8 +41,8 @@ def _run(folder: Path, cores: str) -> int:
     started = time.perf_counter()
     command: Sequence[str] = (sys.executable, "-m", "regflow", "run", "--cores", cores)
     code = subprocess.run(command, cwd=folder, check=False).returncode
-    count = int(cores) if cores.isdigit() else os.cpu_count() or 1
+    count = int(cores) if cores.isdigit() else count_cores()
     results = folder / "results"
     click.echo(overhead_summary(results, time.perf_counter() - started, count))
-    click.echo(f"report: {results / 'report' / 'index.html'}")
+    click.echo(f"report: {results / layout.COHORT_PAGE}")
     return code

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -9,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regflow.core.errors import InputError
-from regflow.core.grid import Grid
 from regflow.core.memory import check_room
 from regflow.io.dicom_frames import frame_count, frames_header, frames_volume, read_frames
 from regflow.io.dicom_geometry import stacked_grid
@@ -73,8 +73,8 @@ def read_dicom_header(path: Path, volume: Volume = None) -> Header:
     return _series_header(path, [open_reader(Path(name)) for name in files])
 
 
-def read_dicom(path: Path, volume: Volume = None) -> tuple[NDArray[Any], Grid]:
-    """Read a series, ``(z, y, x)`` and its grid; see :func:`read_dicom_header`.
+def read_dicom(path: Path, volume: Volume = None) -> tuple[NDArray[Any], Header]:
+    """Read a series, ``(z, y, x)``, and its header; see :func:`read_dicom_header`.
 
     Each slice is scaled by its own slope and intercept, and the volume's type holds them all.
     """
@@ -82,7 +82,8 @@ def read_dicom(path: Path, volume: Volume = None) -> tuple[NDArray[Any], Grid]:
     if len(files) == 1:
         found = read_frames(Path(files[0]))
         if found is None:
-            return read_itk(Path(files[0]), KIND, None)
+            values, header = read_itk(Path(files[0]), KIND, None)
+            return values, replace(header, path=path)
         return frames_volume(path, Path(files[0]), found, _within(path, volume))
     readers = [open_reader(Path(name)) for name in files]
     header = _series_header(path, readers)
@@ -90,15 +91,14 @@ def read_dicom(path: Path, volume: Volume = None) -> tuple[NDArray[Any], Grid]:
     values = np.empty(header.grid.shape, header.dtype)
     for plane, reader in zip(values, readers, strict=True):
         plane[:] = execute(reader, path).reshape(plane.shape)
-    return values, header.grid
+    return values, header
 
 
 def _single_header(path: Path, name: str, volume: Volume) -> Header:
     found = read_frames(Path(name))
     if found is not None:
         return frames_header(path, found, _within(path, volume))
-    header = read_itk_header(Path(name), KIND)
-    return Header(path, KIND, header.grid, header.dtype, header.volumes)
+    return replace(read_itk_header(Path(name), KIND), path=path)
 
 
 def _within(path: Path, volume: Volume) -> Volume:

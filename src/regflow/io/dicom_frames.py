@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regflow.core.errors import InputError
-from regflow.core.grid import Grid
 from regflow.core.memory import check_room
 from regflow.io.dicom_geometry import SAME_PLACE_MM, stacked_grid
 from regflow.io.header import Header, Volume, check_volume
@@ -146,8 +145,8 @@ def frames_header(path: Path, found: Frames, volume: Volume) -> Header:
     return Header(path, "DICOM", grid, _value_type(found, frames), len(names), names=told)
 
 
-def frames_volume(path: Path, file: Path, found: Frames, volume: Volume) -> tuple[NDArray[Any], Grid]:
-    """Read one of a file's volumes, ``(z, y, x)``, and its grid.
+def frames_volume(path: Path, file: Path, found: Frames, volume: Volume) -> tuple[NDArray[Any], Header]:
+    """Read one of a file's volumes, ``(z, y, x)``, and its header.
 
     Args:
         path: as the user named it, for messages.
@@ -165,7 +164,7 @@ def frames_volume(path: Path, file: Path, found: Frames, volume: Volume) -> tupl
     # GDCM's values take 8 bytes at most, and the volume's own no more.
     check_room(16.0 * count * math.prod(found.shape), f"{path}: this file")
     values = execute(open_reader(file), path).reshape(count, *found.shape)[[frame.place for frame in chosen]]
-    return _rescaled(values, chosen, found.first, header.dtype), header.grid
+    return _rescaled(values, chosen, found.first, header.dtype), header
 
 
 def _rescaled(

@@ -41,8 +41,8 @@ def read_itk_header(path: Path, kind: str) -> Header:
     return Header(path, kind, grid, sample_type(path, reader.GetPixelID()), volumes)
 
 
-def read_itk(path: Path, kind: str, volume: Volume) -> tuple[NDArray[Any], Grid]:
-    """Read one volume, ``(z, y, x)`` and its grid, in the type of the file.
+def read_itk(path: Path, kind: str, volume: Volume) -> tuple[NDArray[Any], Header]:
+    """Read one volume, ``(z, y, x)``, and the header, in the type of the file.
 
     Raises:
         InputError: as :func:`read_itk_header`, or the data are damaged or end early.
@@ -55,7 +55,7 @@ def read_itk(path: Path, kind: str, volume: Volume) -> tuple[NDArray[Any], Grid]
     samples = execute(reader, path)
     if header.volumes > 1:
         samples = samples[..., index] if reader.GetNumberOfComponents() > 1 else samples[index]
-    return np.ascontiguousarray(samples.reshape(header.grid.shape)), header.grid
+    return np.ascontiguousarray(samples.reshape(header.grid.shape)), header
 
 
 def write_itk(path: Path, data: NDArray[Any], grid: Grid) -> None:

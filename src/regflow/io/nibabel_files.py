@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regflow.core.errors import InputError
-from regflow.core.grid import Grid
 from regflow.core.memory import check_room
 from regflow.io.header import Header, Timing, Volume, check_samples, check_volume, volume_grid
 from regflow.io.nifti_header import RAS_TO_LPS, check_bytes
@@ -36,8 +35,8 @@ def read_nibabel_header(path: Path, kind: str) -> Header:
     return _opened(path, kind)[0]
 
 
-def read_nibabel(path: Path, kind: str, volume: Volume) -> tuple[NDArray[Any], Grid]:
-    """Read one volume, ``(z, y, x)`` and its grid, scaled values as float.
+def read_nibabel(path: Path, kind: str, volume: Volume) -> tuple[NDArray[Any], Header]:
+    """Read one volume, ``(z, y, x)``, and the header, scaled values as float.
 
     Raises:
         InputError: as :func:`read_nibabel_header`, or the samples are damaged or end early.
@@ -52,7 +51,7 @@ def read_nibabel(path: Path, kind: str, volume: Volume) -> tuple[NDArray[Any], G
             f"{path}: the data are damaged, missing or end early ({_reason(error)}); copy it again"
         ) from error
     values = samples.reshape(header.grid.size).T
-    return np.ascontiguousarray(values, dtype=header.dtype), header.grid
+    return np.ascontiguousarray(values, dtype=header.dtype), header
 
 
 def _opened(path: Path, kind: str) -> tuple[Header, Any]:

@@ -39,8 +39,8 @@ def read_nifti_header(path: Path) -> Header:
     return read_layout(path)[0]
 
 
-def read_nifti(path: Path, volume: Volume) -> tuple[NDArray[Any], Grid]:
-    """Read one volume, ``(z, y, x)`` and its grid, in the type of the file or scaled to float.
+def read_nifti(path: Path, volume: Volume) -> tuple[NDArray[Any], Header]:
+    """Read one volume, ``(z, y, x)``, and the header, in the type of the file or scaled to float.
 
     Raises:
         InputError: as :func:`read_nifti_header`, the data end early, or the memory does not suffice.
@@ -58,7 +58,7 @@ def read_nifti(path: Path, volume: Volume) -> tuple[NDArray[Any], Grid]:
         raise InputError(
             f"{path}: ends early, {len(content)} of {layout.size} bytes of samples are there; copy it again"
         )
-    return _values(content, layout), header.grid
+    return _values(content, layout), header
 
 
 def read_nifti_series(path: Path) -> Iterator[NDArray[Any]]:

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from regflow.core.blocks import Block, BlockSource, decimate, load, read_block
+from regflow.core.block_source import Block, BlockSource
+from regflow.core.blocks import decimate, load, read_block
 from regflow.core.errors import InputError
 from regflow.core.grid import Grid
 from regflow.core.image import Image

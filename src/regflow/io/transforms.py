@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from regflow.core.errors import InputError
 from regflow.core.files import whole
 from regflow.core.grid import Grid
-from regflow.core.itk import from_sitk
-from regflow.core.transform import Affine, Composite, DisplacementField, Transform, flatten
+from regflow.core.itk import from_sitk, linear_and_sampled
+from regflow.core.transform import Affine, Composite, DisplacementField, Transform
 from regflow.io.itk_files import ITK_ERRORS
 from regflow.io.transform_counts import refuse_incomplete
 
@@ -30,6 +30,9 @@ def write_transform(path: str | Path, transform: Transform) -> None:
 
     Displacements are stored as float32, rounded as :data:`FIELD_STEPS_PER_SAMPLE` says, so equal
     transforms give equal bytes.
+
+    Raises:
+        InputError: ITK has no such transform, as for a homography; nothing is written.
     """
     import h5py
 
@@ -69,22 +72,22 @@ def read_transform(path: str | Path, grid: Grid | None = None) -> Transform:
 
 
 def _write_parts(group: Any, transform: Transform) -> None:
-    parts = list(flatten([transform]))
-    if len(parts) == 1 and not isinstance(transform, Composite):
+    parts = linear_and_sampled(transform)
+    if not isinstance(transform, Composite):
         _write_part(group.create_group("0"), parts[0])
         return
-    ndim = parts[0].ndim  # type: ignore[attr-defined]
+    ndim = transform.ndim
     _write_text(group.create_group("0"), "TransformType", f"CompositeTransform_double_{ndim}_{ndim}")
     for number, item in enumerate(reversed(parts), start=1):
         _write_part(group.create_group(str(number)), item)
 
 
-def _write_part(group: Any, part: Transform) -> None:
+def _write_part(group: Any, part: Affine | DisplacementField) -> None:
     if isinstance(part, Affine):
         _write_text(group, "TransformType", f"AffineTransform_double_{part.ndim}_{part.ndim}")
         parameters: NDArray[Any] = np.concatenate([part.linear.ravel(), part.translation])
         _write_numbers(group, np.zeros(part.ndim), parameters)
-    elif isinstance(part, DisplacementField):
+    else:
         _write_text(group, "TransformType", f"DisplacementFieldTransform_double_{part.ndim}_{part.ndim}")
         geometry = part.grid
         fixed: Sequence[Any] = (geometry.size, geometry.origin, geometry.spacing, geometry.direction.ravel())
@@ -93,8 +96,6 @@ def _write_part(group: Any, part: Transform) -> None:
         rounded = np.rint(stacked, out=stacked) * np.float32(quantum)
         # Adding zero turns -0.0 into 0.0: one number, one pattern of bytes.
         _write_numbers(group, np.concatenate(fixed), (rounded + np.float32(0)).ravel())
-    else:
-        raise TypeError(f"{type(part).__name__} has no ITK file format")
 
 
 def _write_numbers(group: Any, fixed: NDArray[Any], parameters: NDArray[Any]) -> None:

@@ -98,17 +98,26 @@ def read_volume(path: str | Path, volume: Volume = None) -> Image:
         InputError: as for :func:`read_header`, or the samples are damaged or end early, or the
             volume has to be named.
     """
+    return read_with_header(path, volume)[0]
+
+
+def read_with_header(path: str | Path, volume: Volume = None) -> tuple[Image, Header]:
+    """Read a volume as :func:`read_volume` does, and its header as :func:`read_header`, which is read once.
+
+    Raises:
+        InputError: as for :func:`read_volume`.
+    """
     path = Path(path)
     kind = _kind(path)
     if kind == "DICOM":
-        data, grid = read_dicom(path, volume)
+        data, header = read_dicom(path, volume)
     elif "NIfTI" in kind:
-        data, grid = read_nifti(path, volume)
+        data, header = read_nifti(path, volume)
     elif kind in _NIBABEL:
-        data, grid = read_nibabel(path, kind, volume)
+        data, header = read_nibabel(path, kind, volume)
     else:
-        data, grid = read_itk(path, kind, volume)
-    return Image(data[None], grid)
+        data, header = read_itk(path, kind, volume)
+    return Image(data[None], header.grid), header
 
 
 def read_series(path: str | Path) -> Iterator[NDArray[Any]]:
@@ -145,9 +154,9 @@ def read_labels(path: str | Path, volume: Volume = None) -> tuple[Labels, Grid]:
     Raises:
         InputError: as for :func:`read_volume`, or the values are no labels.
     """
-    image = read_volume(path, volume)
+    image, header = read_with_header(path, volume)
     try:
-        return whole_numbers(image.channel, read_header(path, volume).step), image.grid
+        return whole_numbers(image.channel, header.step), image.grid
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
 

@@ -7,6 +7,8 @@ from typing import Any
 
 from regflow.core.errors import RegistrationError, SettingError
 from regflow.core.image import Image
+from regflow.core.json_schema import fill_defaults
+from regflow.core.names import nearest
 from regflow.core.transform import Transform, reflects
 
 Run = Callable[[Image, Image, Transform, Mapping[str, Any]], Transform]
@@ -41,8 +43,7 @@ class Method:
 
     def complete(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return the options with defaults filled in for what is not given; see :func:`check_options`."""
-        defaults = {key: schema["default"] for key, schema in self.options.items()}
-        return {**defaults, **given}
+        return fill_defaults(self.options, given)
 
 
 def of_kind(table: Mapping[str, Method], kind: str) -> dict[str, Method]:
@@ -89,13 +90,12 @@ def find(table: Mapping[str, Method], name: str, stage: str) -> Method:
     Raises:
         SettingError: the table has no such method; the message names the nearest one.
     """
-    from difflib import get_close_matches
-
     if name in table:
         return table[name]
-    near = get_close_matches(name, table, n=1, cutoff=0.0)[0]
     known = ", ".join(sorted(table))
-    raise SettingError(f"{stage}: unknown method '{name}'; did you mean '{near}'? Known methods: {known}")
+    raise SettingError(
+        f"{stage}: unknown method '{name}'; did you mean '{nearest(name, table)}'? Known methods: {known}"
+    )
 
 
 def check_options(name: str, method: Method, given: Mapping[str, Any], stage: str) -> None:

@@ -74,7 +74,7 @@ class CheckPoints:
 
     def residuals_px(self, transform: Transform) -> Array:
         """Return measured less mapped, ``(N, 2)`` pixels of the fixed grid, x right and y down."""
-        return _in_pixels(self.residuals(transform), self.fixed)
+        return self.fixed.vectors_to_index(self.residuals(transform))
 
     def contradiction(self, transform: Transform) -> tuple[float, tuple[float, float]] | None:
         """Return the largest residual of the second measure that many points share, and where.
@@ -87,17 +87,13 @@ class CheckPoints:
         if used.sum() < NEAR:
             return None
         here = self.again.points
-        left = _in_pixels(self.partners_again - transform.apply(self.fixed.to_world(here)), self.fixed)
+        left = self.fixed.vectors_to_index(self.partners_again - transform.apply(self.fixed.to_world(here)))
         medians, errors, counts = local_medians(here, left, used, here)
         told = counts >= NEAR // 2
         beyond = np.where(told, np.hypot(*medians.T) - SURE * errors, -np.inf)
         most = int(np.argmax(np.nan_to_num(beyond, nan=-np.inf)))
         x, y = here[most]
         return max(float(beyond[most]), 0.0), (float(x), float(y))
-
-
-def _in_pixels(vectors: Array, grid: Grid) -> Array:
-    return np.asarray(vectors @ np.linalg.inv(grid.affine[:2, :2]).T)
 
 
 def measure_check_points(

@@ -6,7 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regflow.core.grid import Grid
-from regflow.core.transform import Affine, Composite, DisplacementField, Transform, flatten
+from regflow.core.transform import (
+    Affine,
+    Composite,
+    DisplacementField,
+    Transform,
+    displacement_fields,
+    flatten,
+)
 
 LEARN2REG_SHIFT = 3.0
 LEARN2REG_BOUNDS = (1e-9, 1e9)
@@ -79,4 +86,21 @@ def jacobian_figures(determinant: NDArray[np.float32], mask: NDArray[np.bool_] |
         "jacobian_min": float(inside.min()),
         "jacobian_max": float(inside.max()),
         "sdlogj_learn2reg": float(np.log(shifted).std()),
+    }
+
+
+def folding_figures(transform: Transform) -> dict[str, float]:
+    """Return the worst figures of a transform's displacement fields, over all of their samples.
+
+    Returns:
+        ``folding_percent``, ``jacobian_min`` and ``jacobian_max``, as of :func:`jacobian_figures`; empty
+        for a transform without a field.
+    """
+    maps = [determinant_map(part.vectors, part.grid) for part in displacement_fields(transform)]
+    if not maps:
+        return {}
+    return {
+        "folding_percent": max(100.0 * float((values <= 0).mean()) for values in maps),
+        "jacobian_min": min(float(values.min()) for values in maps),
+        "jacobian_max": max(float(values.max()) for values in maps),
     }

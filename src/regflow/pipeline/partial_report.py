@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from regflow.cohort.metadata import metadata_by_sample, metadata_columns
 from regflow.config.workflow import WORKFLOWS
 from regflow.core.errors import RegistrationError
+from regflow.stages import layout
 from regflow.stages.gather import gather
 from regflow.stages.pages import report_cohort
 from regflow.stages.shell import Outcome, conclude
@@ -15,19 +16,6 @@ from regflow.stages.shell import Outcome, conclude
 if TYPE_CHECKING:
     from regflow.cohort.rasters.samples import RasterSample
     from regflow.cohort.volumes.samples import Sample
-
-PRODUCTS = {
-    "ingest": "ingest/moving/{}.json",
-    "preprocess": "preprocess/moving/{}",
-    "initialize": "initialize/{}",
-    "refine": "refine/{}",
-    "apply": "apply/{}",
-    "assess": "assess/{}",
-    "report": "report/{}.html",
-}
-"""What each stage leaves of a sample that did not crash there, in order."""
-TWO_KINDS = ("ingest", "preprocess")
-"""Stages that treat fixed and moving images apart."""
 
 
 def report_what_exists(
@@ -47,24 +35,27 @@ def report_what_exists(
     """
     results = Path(results)
     names = [sample.sample for sample in samples]
-    page = results / "report" / "index.html"
+    page = results / layout.COHORT_PAGE
     existing = [name for name in names if _crashed_in(results, name) is None]
     with TemporaryDirectory() as scratch:
         assessed = [
-            results / "assess" / name if name in existing else _stopped(results, name, Path(scratch))
+            results / layout.ASSESSED.format(sample=name)
+            if name in existing
+            else _stopped(results, name, Path(scratch))
             for name in names
         ]
         tables = {name: Path(scratch, name) for name in WORKFLOWS[kind].tables}
         gather(tables, assessed, metadata_by_sample(samples, metadata_columns(kind)), kind)
-        pages = {name: results / "report" / f"{name}.html" for name in existing}
-        images = {name: results / "report" / "images" / f"{name}.png" for name in existing}
+        pages = {name: results / layout.SAMPLE_PAGE.format(sample=name) for name in existing}
+        images = {name: results / layout.SAMPLE_PICTURE.format(sample=name) for name in existing}
         report_cohort(page, kind=kind, tables=tables, assessed=assessed, pages=pages, images=images)
     return page
 
 
 def _crashed_in(results: Path, sample: str) -> str | None:
     """Return the first stage that left nothing of a sample."""
-    return next((s for s, path in PRODUCTS.items() if not (results / path.format(sample)).exists()), None)
+    left = ((stage, results / path.format(sample=sample)) for stage, path in layout.OF_A_SAMPLE.items())
+    return next((stage for stage, path in left if not path.exists()), None)
 
 
 def _stopped(results: Path, sample: str, scratch: Path) -> Path:
@@ -78,8 +69,8 @@ def _stopped(results: Path, sample: str, scratch: Path) -> Path:
 
 
 def _reason(results: Path, sample: str) -> str:
-    stage = _crashed_in(results, sample)
-    log = results.joinpath("logs", str(stage), *(["moving"] if stage in TWO_KINDS else []), f"{sample}.log")
+    stage = str(_crashed_in(results, sample))
+    log = results / layout.log_of(layout.OF_A_SAMPLE[stage]).format(sample=sample)
     if not log.exists():
         return f"{stage} left nothing: it, or a job that it waits for, was killed at its start"
     said = log.read_text(encoding="utf-8", errors="replace").split("\n")

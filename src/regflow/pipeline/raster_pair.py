@@ -18,8 +18,10 @@ from regflow.core.files import whole_directory, write_json
 from regflow.core.gate import Verdict
 from regflow.core.image import Image
 from regflow.core.processor import processor, processor_told
+from regflow.core.progress import StageListener, ignore
+from regflow.core.threads import count_cores
 from regflow.core.transform import Transform
-from regflow.provenance.run_record import Journal, Result, cores, refuse_unfit, telling_a_full_disk, writable
+from regflow.provenance.run_record import Journal, Result, refuse_unfit, telling_a_full_disk, writable
 from regflow.stages.rasters.working import WorkingScene
 from regflow.stages.shell import transform_source
 
@@ -70,6 +72,7 @@ def register_scenes(
     config: Mapping[str, Any] | None = None,
     inverse_image: bool = False,
     threads: int | None = None,
+    progress: StageListener = ignore,
 ) -> Result:
     """Bring a moving scene onto its fixed one and write the result into a folder, whole or not at all.
 
@@ -81,6 +84,7 @@ def register_scenes(
         inverse_image: also write ``inverse_fixed.tif``, the fixed scene over the moving one's footprint.
         threads: most threads to use, all cores when None; no byte of the products but the seconds
             in ``quality.json`` and ``report.html`` depends on it.
+        progress: is told when a stage begins and when it ends.
 
     Raises:
         InputError: a file, the folder, the preset or a key of ``config`` is wrong.
@@ -92,8 +96,8 @@ def register_scenes(
     target = writable(Path(output), PRODUCTS)
     chosen = merged(preset_settings(preset, "rasters"), config or {})
     settings = load_config({"kind": "rasters", "samples": moving.moving, **chosen})
-    journal = Journal(moving.sample)
-    count = threads or cores()
+    journal = Journal(moving.sample, progress)
+    count = threads or count_cores()
     with (
         ThreadPoolExecutor(max(2, count)) as pool,
         open_workers(settings["dask"], threads=count) as workers,

@@ -18,8 +18,10 @@ from regflow.core.files import whole_directory, write_json
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.processor import processor, processor_told
+from regflow.core.progress import StageListener, ignore
+from regflow.core.threads import count_cores
 from regflow.core.transform import Transform
-from regflow.provenance.run_record import Journal, Result, cores, refuse_unfit, telling_a_full_disk, writable
+from regflow.provenance.run_record import Journal, Result, refuse_unfit, telling_a_full_disk, writable
 from regflow.stages.shell import transform_source
 
 if TYPE_CHECKING:
@@ -55,6 +57,7 @@ def register_pair(
     preset: str = "default",
     config: Mapping[str, Any] | None = None,
     threads: int | None = None,
+    progress: StageListener = ignore,
 ) -> Result:
     """Bring a moving image onto a fixed one and write the result into a folder, whole or not at all.
 
@@ -66,6 +69,7 @@ def register_pair(
         config: sections of the configuration that replace the preset's, key by key.
         threads: most threads to use, all cores when None; no byte of the products but the seconds
             in ``quality.json`` and ``report.html`` depends on it.
+        progress: is told when a stage begins and when it ends.
 
     Raises:
         InputError: a file, the folder, the preset or a key of ``config`` is wrong.
@@ -77,8 +81,8 @@ def register_pair(
 
     target = writable(Path(output), PRODUCTS)
     settings = load_config(merged(merged({"samples": moving.moving}, preset_settings(preset)), config or {}))
-    journal = Journal(moving.sample)
-    count = threads or cores()
+    journal = Journal(moving.sample, progress)
+    count = threads or count_cores()
     with numba_threads(count), ThreadPoolExecutor(max(2, count)) as pool:
         with journal.stage("ingest"):
             refuse_unfit(pool.map(examine, (fixed, moving)))

@@ -13,6 +13,7 @@ from typing import Any
 
 from regflow.core.errors import InputError
 from regflow.core.gate import Verdict
+from regflow.core.progress import StageEvent, StageListener, ignore
 from regflow.core.transform import Transform
 from regflow.stages.checks import Findings
 
@@ -29,10 +30,12 @@ class Journal:
     Attributes:
         sample: the pair's name.
         started: when, by the clock of performance.
+        progress: is told when a stage begins and when it ends.
         stages: the records of those that have ended, in the order of their ends.
     """
 
     sample: str
+    progress: StageListener = ignore
     started: float = field(default_factory=time.perf_counter)
     stages: list[dict[str, Any]] = field(default_factory=list)
 
@@ -48,11 +51,13 @@ class Journal:
             "steps": [],
             "details": {},
         }
+        self.progress(StageEvent(record["title"], "begun"))
         begun = time.perf_counter()
         yield record
         record["seconds"] = time.perf_counter() - begun
         self.stages.append(record)
         log.info("%s: %.1f s", record["title"], record["seconds"])
+        self.progress(StageEvent(record["title"], "ended", record["seconds"]))
 
     def seconds(self) -> dict[str, float]:
         """Return the seconds by stage, and since the start in ``total``."""
@@ -130,10 +135,3 @@ def telling_a_full_disk(folder: Path) -> Iterator[None]:
         if shutil.disk_usage(folder).free > FULL_BYTES:
             raise
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder.parent)) from error
-
-
-def cores() -> int:
-    """Return the cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -255,8 +255,8 @@ def _levels(pair: Registered, settings: Mapping[str, Any], start: Start | None) 
 def _displacement(grid: Grid, start: Transform, end: Transform) -> NDArray[np.float32]:
     """Return where ``end`` leads, seen through ``start``: ``(d, *shape)`` in samples, array order."""
     vectors = displacement_on(compose(end, start.inverse()), grid)
-    to_samples = np.linalg.inv(grid.affine[: grid.ndim, : grid.ndim])
-    return np.asarray(np.tensordot(to_samples, vectors, axes=1)[::-1], np.float32)
+    samples = grid.vectors_to_index(np.moveaxis(vectors, 0, -1))
+    return np.asarray(np.moveaxis(samples, -1, 0)[::-1], np.float32)
 
 
 def _registered(row: Mapping[str, Any], given: Mapping[str, Any]) -> Registered:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
+from regflow.core.json_schema import fill_defaults
 from regflow.methods.refine.learning_options import PRECISION
 
 SOURCES = ("shapes", "labels", "subjects", "scans", "bands", "cohort")
@@ -240,7 +241,7 @@ def options_of(kind: str) -> dict[str, dict[str, Any]]:
 
 def defaults(kind: str = "volumes", **given: Any) -> dict[str, Any]:
     """Return complete settings: what is given, and a kind's default of all else."""
-    complete = {name: deepcopy(entry["default"]) for name, entry in options_of(kind).items()}
+    complete = fill_defaults(options_of(kind), {})
     for name, value in given.items():
         merges = name == "weights" and isinstance(value, Mapping)
         complete[name] = {**complete[name], **value} if merges else value

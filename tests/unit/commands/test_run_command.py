@@ -1,48 +1,62 @@
-"""What ``regflow run`` makes of Snakemake's lines in a terminal, and of an interrupt."""
+"""What ``regflow run`` makes of Snakemake's events in a terminal, of cores, and of an interrupt."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
-from regflow.commands.run import INTERRUPTED, TAIL_LINES, _follow, _wait
+from regflow.commands.run import INTERRUPTED, _arguments
+from regflow.core.threads import count_cores
 
-LINES = """\
-Building DAG of jobs...
-job      count
-total    20
-3 of 20 steps (15%) done
-Error in rule refine:
-    jobid: 9
-    log: results/logs/refine/sub-01.log
-
-Select jobs to execute...
-4 of 20 steps (20%) done
+SNAKEFILE = """
+rule all:
+    input: "bad", expand("{n}", n=range(3))
+rule bad:
+    output: "bad"
+    shell: "false"
+rule good:
+    output: "{n,[0-9]}"
+    shell: "echo from a job; touch {output}"
 """
 
 
-def test_the_bar_counts_jobs_and_errors_stay_on_the_screen(capsys):
-    tail = _follow(LINES.splitlines(keepends=True))
-    said = capsys.readouterr().err
-    assert "4/20" in said
-    for line in ("Error in rule refine:", "    jobid: 9", "    log: results/logs/refine/sub-01.log"):
-        assert f"\r{line}\n" in said
-    assert "Select jobs" not in said
-    assert tail[-1] == "4 of 20 steps (20%) done\n"
+def test_the_bar_counts_jobs_by_snakemakes_events_and_errors_stay_on_the_screen(tmp_path):
+    (tmp_path / "Snakefile").write_text(SNAKEFILE)
+    # What --quiet keeps from the screen moves the bar all the same.
+    options = ("--cores", "1", "--keep-going", "--quiet", "all")
+    ended = subprocess.run(
+        [sys.executable, "-m", "regflow.commands.snakemake_bar", *options],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 1
+    steps = re.findall(r"(\d)/5 ", ended.stderr)
+    assert steps == sorted(steps)
+    assert set(steps) == set("0123")
+    lines = re.split(r"[\r\n]+", ended.stderr)
+    assert "Error in rule bad:" in lines
+    assert not [line for line in lines if line.startswith(("Select jobs", "Finished", "rule good"))]
 
 
-def test_the_last_words_of_a_failed_run_are_shown(capsys):
-    script = f"print(*range({2 * TAIL_LINES}), sep='\\n'); raise SystemExit(3)"
-    assert _wait([sys.executable, "-c", script], bar=True) == 3
-    assert f"\n{2 * TAIL_LINES - 1}\n" in capsys.readouterr().err
+def test_every_core_is_counted_unless_a_number_or_another_profile_says_how_many():
+    def cores(given, profile="default"):
+        arguments = _arguments(Path("config.yaml"), given, profile, [])
+        return arguments[arguments.index("--cores") + 1] if "--cores" in arguments else None
+
+    assert cores(None) == cores("all") == cores("all", "slurm") == str(count_cores())
+    assert cores("3") == "3"
+    assert cores(None, "slurm") is None
 
 
 def test_an_interrupt_waits_for_snakemake_to_cancel_its_jobs():
     child = "import signal, time; signal.signal(2, lambda *_: (time.sleep(1), print('cancelled'), exit(1)));"
     child += "print('ready', flush=True); time.sleep(60)"
     parent = "import sys; from regflow.commands.run import _wait;"
-    parent += f"sys.exit(_wait([sys.executable, '-c', {child!r}], bar=False))"
+    parent += f"sys.exit(_wait([sys.executable, '-c', {child!r}]))"
     command = [sys.executable, "-c", parent]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as run:
         assert run.stdout is not None

@@ -30,6 +30,15 @@ def test_a_window_is_a_cut_of_the_whole_and_empty_outside(top, height, left, wid
     assert block.values.dtype == np.float32
 
 
+def test_a_lazy_image_has_no_channel_in_memory_and_says_how_to_read_it():
+    lazy = decimate(IMAGE, 20.0)
+    assert lazy.lazy
+    assert not IMAGE.lazy
+    with pytest.raises(TypeError, match="read a window by read_block, or all by load"):
+        _ = lazy.channel
+    np.testing.assert_array_equal(load(lazy).channel, load(lazy).data[0])
+
+
 def test_what_is_not_finite_is_invalid():
     values = VALUES.copy()
     values[1, 3, 4], values[0, 5, 6] = np.nan, np.inf

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from regflow.core import devices
-from regflow.core.devices import VISIBLE, installed_devices, lease_gpu
+from regflow.core.devices import VISIBLE, half_precision, installed_devices, lease_gpu
 from regflow.core.errors import RegistrationError
 
 
@@ -152,3 +152,14 @@ def test_numba_s_start_leaves_torch_its_threads() -> None:
     # Numba's OpenMP pool sets the number that torch reads: convolutions then end in other bits.
     done = subprocess.run([sys.executable, "-c", NUMBERS], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "1"
+
+
+@pytest.mark.parametrize("units", [True, False])
+def test_half_precision_is_for_processors_with_units_for_it(monkeypatch, units):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_tile": units})
+    a = torch.ones(2, 2)
+    types = []
+    for wanted in ("auto", "float32", "bfloat16"):
+        with half_precision(torch.device("cpu"), wanted):
+            types.append((a @ a).dtype)
+    assert types == [torch.bfloat16 if units else torch.float32, torch.float32, torch.bfloat16]

@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from regflow.core.fields import to_voxels
 from regflow.core.grid import Grid
 
 OBLIQUE = np.array([[0.96, -0.28, 0.0], [0.28, 0.96, 0.0], [0.0, 0.0, 1.0]])
@@ -84,3 +85,16 @@ def test_a_two_dimensional_grid_speaks_the_same_words():
 def test_an_affine_of_the_wrong_size_is_refused():
     with pytest.raises(ValueError, match="4x4"):
         Grid((2, 2, 2), np.eye(3))
+
+
+def test_vectors_in_samples_are_differences_of_indices():
+    grid = oblique_grid()
+    rng = np.random.default_rng(0)
+    points, vectors = rng.normal(size=(2, 4, 5, 3))
+    assert np.allclose(
+        grid.vectors_to_index(vectors), grid.to_index(points + vectors) - grid.to_index(points)
+    )
+    assert np.allclose(grid.vectors_to_index(grid.affine[:3, 1]), [0, 1, 0])
+    field = np.moveaxis(vectors, -1, 0)[:, None]
+    there = np.moveaxis(grid.vectors_to_index(vectors)[None], -1, 0)[::-1]
+    assert np.allclose(to_voxels(field, grid), there, atol=1e-6)

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from regflow.core.logs import progress_log, stage_log
+from regflow.core.progress import StageEvent
 
 SCRIPT = """
 import logging, os
@@ -57,18 +58,25 @@ def test_warnings_are_logged(tmp_path):
 
 
 def test_progress_is_plain_lines_in_a_log(capsys):
-    with progress_log("register", 1, steps_of="regflow.pipeline.volume_pair"):
+    with progress_log("register", 1) as progress:
+        progress(StageEvent("initialize", "begun"))
         logging.getLogger("regflow.pipeline.volume_pair").info("initialize: 1.2 s")
+        progress(StageEvent("initialize", "ended", 1.2))
     logging.getLogger("regflow.pipeline.volume_pair").info("outside")
     said = capsys.readouterr().err
     assert said.endswith("INFO    initialize: 1.2 s\n")
 
 
-def test_progress_is_a_bar_in_a_terminal(capsys, monkeypatch):
+def test_progress_is_a_bar_in_a_terminal_that_moves_by_events_alone(capsys, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    with progress_log("register", 2, steps_of="regflow.pipeline.volume_pair"):
-        logging.getLogger("regflow.pipeline.volume_pair").info("initialize: 1.2 s")
+    with progress_log("register", 2) as progress:
+        progress(StageEvent("initialize", "begun"))
+        logging.getLogger("regflow.provenance.run_record").info("initialize: 1.2 s")
         logging.getLogger("regflow.methods").warning("the mask is small")
-    said = capsys.readouterr().err
+        before = capsys.readouterr().err
+        assert "1/2" not in before
+        progress(StageEvent("initialize", "ended", 1.2))
+    said = before + capsys.readouterr().err
+    assert "initialize" in said
     assert "1/2" in said
     assert "the mask is small\n" in said

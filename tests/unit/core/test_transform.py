@@ -1,3 +1,5 @@
+from functools import partial
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -6,7 +8,15 @@ from scipy.ndimage import gaussian_filter
 from regflow.core.errors import InputError, RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.itk import to_sitk
-from regflow.core.transform import Affine, Composite, DisplacementField, Transform, compose, inverse_error
+from regflow.core.transform import (
+    Affine,
+    Composite,
+    DisplacementField,
+    Homography,
+    Transform,
+    compose,
+    inverse_error,
+)
 from regflow.io.transforms import FIELD_STEPS_PER_SAMPLE, read_transform, write_transform
 
 DIRECTION = np.array([[0.96, -0.28, 0.0], [0.28, 0.96, 0.0], [0.0, 0.0, -1.0]])
@@ -67,6 +77,37 @@ def test_simpleitk_maps_the_same_points(tmp_path, transform: Transform):
     rounding = GRID.spacing.max() / FIELD_STEPS_PER_SAMPLE
     assert np.allclose(simpleitk_points(sitk.ReadTransform(str(path)), points), expected, atol=rounding)
     assert np.allclose(read_transform(path).apply(points), expected, atol=rounding)
+
+
+HOMOGRAPHY = Homography(np.array([[1.1, 0.0, 3.0], [0.1, 0.9, -2.0], [1e-4, 0.0, 1.0]]))
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [HOMOGRAPHY, Composite((HOMOGRAPHY,)), Composite((Affine.identity(2), HOMOGRAPHY))],
+    ids=["alone", "in a composite", "behind an affine"],
+)
+def test_what_itk_lacks_is_refused_in_one_sentence_and_leaves_no_file(tmp_path, transform: Transform):
+    for convert in (to_sitk, partial(write_transform, tmp_path / "t.h5")):
+        with pytest.raises(InputError, match="ITK has no transform like a Homography"):
+            convert(transform)
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_transform_tells_how_many_coordinates_its_points_have():
+    made = [some_affine(), smooth_field(GRID, 1.0), Composite((some_affine(),)), HOMOGRAPHY]
+    assert [transform.ndim for transform in made] == [3, 3, 3, 2]
+    assert all(isinstance(transform, Transform) for transform in made)
+    with pytest.raises(ValueError, match=r"theirs are: 3, 2$"):
+        Composite((some_affine(), HOMOGRAPHY))
+    with pytest.raises(ValueError, match=r"theirs are: none$"):
+        Composite(())
+
+
+def test_an_empty_composite_of_another_tool_moves_nothing(tmp_path):
+    sitk.WriteTransform(sitk.CompositeTransform(3), str(tmp_path / "empty.h5"))
+    points = points_inside(GRID)
+    np.testing.assert_array_equal(read_transform(tmp_path / "empty.h5").apply(points), points)
 
 
 def test_composites_keep_order_and_kind_on_disk(tmp_path):

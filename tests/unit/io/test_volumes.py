@@ -19,7 +19,16 @@ from regflow.core.errors import InputError
 from regflow.core.files import sha256
 from regflow.core.grid import Grid
 from regflow.io.header import Timing
-from regflow.io.volumes import read_header, read_series, read_volume, write_series, write_volume
+from regflow.io.nifti_header import read_layout
+from regflow.io.volumes import (
+    read_header,
+    read_labels,
+    read_series,
+    read_volume,
+    read_with_header,
+    write_series,
+    write_volume,
+)
 
 DATA = Path(nib.__file__).parent / "tests" / "data"
 ROTATION = np.array([[0.96, -0.28, 0.0], [0.28, 0.96, 0.0], [0.0, 0.0, 1.0]])
@@ -95,8 +104,18 @@ def test_what_is_written_is_read_back_by_us_and_by_simpleitk(tmp_path, data, gri
     assert np.allclose(image.grid.affine, grid.affine, atol=HEADER_MM)
     assert np.allclose(theirs.GetOrigin(), grid.origin, atol=HEADER_MM)
     assert np.allclose(np.reshape(theirs.GetDirection(), (3, 3)), ROTATION, atol=1e-5)
-    assert read_header(path).grid == image.grid
-    assert read_header(path).dtype == dtype
+    again, header = read_with_header(path)
+    assert header == read_header(path)
+    assert header.grid == image.grid == again.grid
+    assert header.dtype == dtype
+
+
+def test_a_label_map_is_opened_for_its_header_once(tmp_path, data, grid, monkeypatch):
+    write_volume(tmp_path / "labels.nii.gz", np.rint(data).astype(np.int16), grid)
+    opened = []
+    monkeypatch.setattr("regflow.io.nifti.read_layout", lambda path: opened.append(path) or read_layout(path))
+    read_labels(tmp_path / "labels.nii.gz")
+    assert opened == [tmp_path / "labels.nii.gz"]
 
 
 def test_nibabel_finds_both_forms_equal_in_what_is_written(tmp_path, data, grid):

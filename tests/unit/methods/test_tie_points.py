@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from known_scenes import COLS, ROWS, error_px, fixed, moving, red, truth
 
-from regflow.core.blocks import Block
+from regflow.core.block_source import Block
 from regflow.core.chunks import open_workers
 from regflow.core.errors import RegistrationError
 from regflow.core.grid import Grid

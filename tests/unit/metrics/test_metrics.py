@@ -14,7 +14,13 @@ from regflow.metrics.distances import (
     target_registration_error,
     truth_error,
 )
-from regflow.metrics.jacobian import determinant_map, displacement_on, jacobian_figures, split
+from regflow.metrics.jacobian import (
+    determinant_map,
+    displacement_on,
+    folding_figures,
+    jacobian_figures,
+    split,
+)
 from regflow.metrics.overlap import count_labels, dice
 from regflow.metrics.surface import surface_distances
 
@@ -194,6 +200,15 @@ def test_mirrored_half_counts_as_folded():
     assert (figures["jacobian_min"], figures["jacobian_max"]) == (-1, 1)
     assert figures["log_jacobian_std"] == 0
     assert figures["sdlogj_learn2reg"] == pytest.approx(np.log(2) / 2)
+
+
+def test_the_worst_field_of_a_transform_counts(oblique):
+    mild, mirror = stretched(oblique, (1.2, 0.9, 1.1)), stretched(oblique, (-1.0, 1.0, 1.0))
+    figures = folding_figures(Composite((mild, Affine.identity(3), mirror)))
+    assert figures == pytest.approx(
+        {"folding_percent": 100.0, "jacobian_min": -1.0, "jacobian_max": 1.2 * 0.9 * 1.1}, abs=1e-3
+    )
+    assert folding_figures(Affine.identity(3)) == {}
 
 
 def test_what_hardly_folds_and_what_vanishes_is_folded():

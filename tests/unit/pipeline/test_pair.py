@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from regflow.cohort.volumes.samples import Fixed, Sample
+from regflow.commands.register import STAGES
 from regflow.config.presets import PRESETS, merged, preset_settings
 from regflow.core.errors import InputError
 from regflow.core.processor import processor_name
@@ -34,7 +35,13 @@ def subject(files, fixed, name="warped-mild", **more):
 
 
 @pytest.fixture(scope="module")
-def result(files, tmp_path_factory):
+def events():
+    """What a registration tells of its stages, filled by the one whose ``result`` is looked at."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def result(files, tmp_path_factory, events):
     fixed = atlas(
         files,
         labels=str(files / "mni2009c_tissues.nii.gz"),
@@ -50,7 +57,7 @@ def result(files, tmp_path_factory):
     )
     output = tmp_path_factory.mktemp("out") / "aligned"
     config = {**QUICK, "apply": {"inverse": True}}
-    return register_pair(fixed, moving, output, config=config, threads=2)
+    return register_pair(fixed, moving, output, config=config, threads=2, progress=events.append)
 
 
 def test_all_products_are_there_and_nothing_else(result):
@@ -108,6 +115,15 @@ def test_seconds_are_told_by_stage(result):
     stages = {"ingest", "preprocess", "initialize", "refine", "apply", "assess", "report", "total"}
     assert set(seconds) == stages
     assert all(isinstance(told, float) for told in seconds.values())
+
+
+def test_each_stage_tells_when_it_begins_and_when_it_ends(result, events):
+    begun = [event.title for event in events if event.state == "begun"]
+    ended = {event.title: event.seconds for event in events if event.state == "ended"}
+    assert len(begun) == len(ended) == STAGES["volumes"]
+    assert set(begun) == set(ended)
+    assert begun[0] == "ingest"
+    assert sum(ended.values()) == pytest.approx(sum(result.seconds.values()) - result.seconds["total"])
 
 
 def test_the_report_stands_alone(result):

@@ -17,7 +17,7 @@ from scipy.ndimage import map_coordinates, maximum_filter1d, uniform_filter
 from regflow.core.errors import RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.resample import ANTIALIAS_SIGMA
+from regflow.core.resample import antialias_sigma
 from regflow.methods.initialize import parzen
 
 TAIL_PERCENT = 0.5
@@ -27,6 +27,8 @@ SHELL = 0.02
 CUT = 0.1
 """A mask that covers more than this part of its largest cross-section on a face of the grid was cut
 by the field of view: beyond that face nothing is known."""
+LEAST_SIGMA = 0.25
+"""Standard deviation, in samples, of the blur of an axis that gets little or no coarser."""
 MIN_OVERLAP = 0.4
 """Smallest part of the samples that must have a partner, of those that could have one: all, or as
 many as the moving image's field of view holds."""
@@ -199,7 +201,12 @@ def is_cut(inside: NDArray[Any]) -> bool:
 
 
 def _shrunk(part: _Part, spacing: float) -> _Part:
-    """Blur and sample at a coarser spacing, with nothing from outside the mask mixed in."""
+    """Blur and sample at a coarser spacing, with nothing from outside the mask mixed in.
+
+    Not by :func:`regflow.core.resample.thinned`, which blurs at the finer samples and interpolates
+    between them: these weights lie about each coarser sample's own place, and every axis is blurred, by
+    :data:`LEAST_SIGMA` at least.
+    """
     target = np.maximum(part.grid.spacing, spacing)
     if part.grid.shape[0] == 1:
         target[2] = part.grid.spacing[2]
@@ -230,7 +237,7 @@ def _decimated(data: NDArray[np.float32], source: Grid, target: Grid) -> NDArray
 
 def _taps(before: int, after: int, ratio: float) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Return, for each sample to make, the first sample to read and the weights from there on."""
-    sigma = ANTIALIAS_SIGMA * math.sqrt(max(ratio * ratio - 1, 0.25))
+    sigma = max(antialias_sigma(ratio), LEAST_SIGMA)
     reach = math.ceil(3 * sigma)
     positions = (np.arange(after) - (after - 1) / 2) * ratio + (before - 1) / 2
     first = np.floor(positions).astype(np.int64) - reach

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regflow.core.image import Image
+from regflow.core.plain_areas import value_range
 from regflow.methods.initialize.planar import Matrix
 from regflow.methods.initialize.pose_search import (
     MIN_OVERLAP,
@@ -28,7 +29,6 @@ ACROSS = 64
 LEVELS = 8
 """Pixels along the fixed picture's longest side, and gray levels."""
 TURNS_DEGREES = tuple(range(-30, 31, 5))
-RANGE_PERCENT = 1.0
 
 
 def information_poses(fixed: Image, moving: Image, matrix: Matrix) -> list[Pose]:
@@ -52,7 +52,8 @@ def information_poses(fixed: Image, moving: Image, matrix: Matrix) -> list[Pose]
 def _levels(image: Image) -> NDArray[np.float32]:
     """Return where a picture has each gray level, ``(LEVELS, H, W)``."""
     assert image.mask is not None
-    low, high = np.percentile(image.channel[image.mask], [RANGE_PERCENT, 100 - RANGE_PERCENT])
+    # As numbers of 64 bits, in which a level's border is not rounded to the samples' 32.
+    low, high = np.array(value_range(image))
     scaled = (image.channel - low) * (LEVELS / max(float(high - low), 1e-12))
     level = np.clip(scaled, 0, LEVELS - 1).astype(np.intp)
     return np.asarray((level == np.arange(LEVELS)[:, None, None]) & image.mask, np.float32)

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from regflow.core.errors import RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
+from regflow.core.resample import antialias_sigma
 from regflow.core.transform import Affine, Composite, Homography, Transform
 
 Matrix = NDArray[np.float64]
@@ -223,6 +224,9 @@ def _in_pixels(image: Image) -> Image:
 def brought(image: Image, grid: Grid, matrix: Matrix | None = None) -> Image:
     """Return a picture on another grid, filtered first where that shrinks it.
 
+    Not by :func:`regflow.core.resample.thinned`: the grids may be turned against each other, and only valid
+    pixels count. Whole factors are averaged by OpenCV, the rest is blurred.
+
     Args:
         image: a picture.
         grid: of the result.
@@ -237,7 +241,7 @@ def brought(image: Image, grid: Grid, matrix: Matrix | None = None) -> Image:
     if factor >= 2:
         image, shrink = averaged(image, factor), shrink / factor
     if shrink > LEFTOVER:
-        image = blurred(image, 0.5 * math.sqrt(shrink**2 - 1))
+        image = blurred(image, antialias_sigma(shrink))
     mask = np.ones(image.grid.shape, bool) if image.mask is None else image.mask
     index = between(image.grid, grid, matrix)
     if grid.shape == image.grid.shape and np.abs(index - np.eye(3)).max() < SAME_PLACE:

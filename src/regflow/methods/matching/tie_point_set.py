@@ -143,7 +143,7 @@ def columns(
     there = initial.apply(fixed.to_world(found.points + np.nan_to_num(found.shifts)))
     there[~np.isfinite(found.shifts).all(1)] = np.nan
     moved = there - here
-    pixels = moved @ np.linalg.inv(fixed.affine[:2, :2]).T
+    pixels = fixed.vectors_to_index(moved)
     angle = np.degrees(np.arctan2(pixels[:, 1], pixels[:, 0]))
     table: dict[str, Array] = {"point_id": np.arange(len(found))}
     _pair(table, "x_im", "y_im", found.points)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from regflow.core.boxes import bounding_box
 from regflow.core.errors import RegistrationError
-from regflow.core.resample import ANTIALIAS_SIGMA
+from regflow.core.resample import antialias_sigma
 from regflow.methods.refine import greedy_kernels as kernels
 from regflow.methods.refine.greedy_level import WHOLLY, Level, half_gaussian
 
@@ -140,11 +140,15 @@ def _channels(image: Array, spacing: NDArray[np.float64], metric: str) -> Array:
 
 
 def _shrunk(volume: Array, shape: NDArray[np.int_]) -> Array:
-    """Bring a volume to a coarser grid of the same extent, without aliasing."""
+    """Bring a volume to a coarser grid of the same extent, without aliasing.
+
+    The filter of :func:`regflow.core.resample.thinned`, by the scheme's own parallel kernels: another order
+    of the sums, so not the same bytes.
+    """
     ratio = np.array(volume.shape) / shape
     if np.all(ratio == 1):
         return volume
-    taps = [half_gaussian(ANTIALIAS_SIGMA * float(np.sqrt(max(r * r - 1, 0.0)))) for r in ratio]
+    taps = [half_gaussian(antialias_sigma(r)) for r in ratio]
     blurred, coarse = np.empty((1, *volume.shape), np.float32), np.empty((1, *shape), np.float32)
     kernels.smooth(volume[None], *taps, kernels.everywhere(volume.shape), blurred)
     offsets = np.empty((3, *shape), np.float32)

@@ -18,6 +18,7 @@ from regflow.core.boxes import Box, bounding_box, cut, entire
 from regflow.core.devices import half_precision, side_by_side, torch_device, torch_session
 from regflow.core.errors import RegistrationError, SettingError
 from regflow.core.image import Image
+from regflow.core.json_schema import fill_defaults
 from regflow.core.similarity import lncc, normalized_mutual_information
 from regflow.core.transform import Affine, Composite, Transform
 from regflow.methods.refine.greedy_options import GREEDY
@@ -404,6 +405,5 @@ def _polish(fixed: Image, moving: Image, start: Transform, options: Mapping[str,
     unknown = sorted(set(options["polish_options"]) - set(GREEDY))
     if unknown:
         raise SettingError(f"voxelmorph: polish_options: greedy has no option '{unknown[0]}'")
-    defaults = {name: entry["default"] for name, entry in GREEDY.items()}
     shared = {name: options[name] for name in ("device", "threads", "seed")}
-    return greedy(fixed, moving, start, {**defaults, **shared, **options["polish_options"]})
+    return greedy(fixed, moving, start, fill_defaults(GREEDY, {**shared, **options["polish_options"]}))

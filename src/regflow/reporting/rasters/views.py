@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from regflow.core.blocks import Block, decimate, load, read_block
+from regflow.core.block_source import Block
+from regflow.core.blocks import decimate, load, read_block
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Transform

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from regflow.core.errors import RegistrationError
 from regflow.core.files import read_json
 from regflow.core.gate import Verdict, changes, worst
-from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.transform import Affine, DisplacementField, Transform, flatten
+from regflow.core.json_schema import fill_defaults
+from regflow.core.transform import Affine, Transform
 from regflow.core.units import meters_per_pixel, meters_per_unit, place_told
 from regflow.methods.matching.second_measure import describe
 from regflow.methods.matching.tie_point_set import LEAST_VALID
@@ -26,6 +26,7 @@ from regflow.metrics.check_points import (
     reasons,
     residual_map,
 )
+from regflow.metrics.jacobian import folding_figures
 from regflow.stages.assessing import assess_sample
 from regflow.stages.rasters.confirmation import judge_scene
 from regflow.stages.rasters.probes import Probes
@@ -158,7 +159,7 @@ def assess_scene(
     Raises:
         RegistrationError: the scenes do not overlap.
     """
-    settings = {**{key: schema["default"] for key, schema in OPTIONS.items()}, **settings}
+    settings = fill_defaults(OPTIONS, settings)
     steps: list[dict[str, Any]] = []
     quality: dict[str, Any] = {"pixel_m": meters_per_pixel(pair.fixed.grid)}
     with timed(steps, "check points"):
@@ -289,28 +290,21 @@ def field_figures(pair: ScenePair) -> dict[str, float]:
 
     ``shift_*``: the whole correction over the overlap; ``local_*``: what refinement added.
     """
-    from regflow.core import fields
     from regflow.methods.matching.tie_points import overlap
 
     grid = pair.fixed.grid
     low, high = overlap(grid, pair.moving.grid, pair.initial)
     axes = [np.linspace(low[k], high[k], 65) for k in (0, 1)]
     points = grid.to_world(np.stack(np.meshgrid(*axes), axis=-1).reshape(-1, 2))
-    whole = _pixels(pair.refined.apply(points) - points, grid)
-    local = _pixels(pair.refined.apply(points) - pair.initial.apply(points), grid)
+    whole = grid.vectors_to_index(pair.refined.apply(points) - points)
+    local = grid.vectors_to_index(pair.refined.apply(points) - pair.initial.apply(points))
     found = {
         **_lengths("shift", whole),
         "shift_x_mean_px": float(whole[:, 0].mean()),
         "shift_y_mean_px": float(whole[:, 1].mean()),
         **_lengths("local", local),
     }
-    parts = [part for part in flatten([pair.refined]) if isinstance(part, DisplacementField)]
-    maps = [fields.jacobian_determinant(fields.to_voxels(part.vectors, part.grid)) for part in parts]
-    if maps:
-        found["folding_percent"] = max(100.0 * float((values <= 0).mean()) for values in maps)
-        found["jacobian_min"] = min(float(values.min()) for values in maps)
-        found["jacobian_max"] = max(float(values.max()) for values in maps)
-    return found
+    return {**found, **folding_figures(pair.refined)}
 
 
 def truth_errors(pair: ScenePair, points: CheckPoints) -> dict[str, dict[str, float]]:
@@ -329,7 +323,7 @@ def truth_errors(pair: ScenePair, points: CheckPoints) -> dict[str, dict[str, fl
     errors = {stage: made.apply(places) - known for stage, made in pair.transforms.items()}
     if points.used.any():
         errors["check_points"] = points.partners[points.used] - pair.truth.apply(points.points[points.used])
-    return {stage: _summary(np.hypot(*_pixels(error, grid).T)) for stage, error in errors.items()}
+    return {stage: _summary(np.hypot(*grid.vectors_to_index(error).T)) for stage, error in errors.items()}
 
 
 def _accuracy(points: CheckPoints, pair: ScenePair) -> dict[str, Any]:
@@ -373,10 +367,6 @@ def _similarity(pair: ScenePair) -> dict[str, dict[str, float]]:
         return {}
     found = {stage: probes.likeness(transform) for stage, transform in pair.transforms.items()}
     return {name: {stage: found[stage][name] for stage in found} for name in ("ncc", "mi", "ssim")}
-
-
-def _pixels(vectors: NDArray[Any], grid: Grid) -> NDArray[Any]:
-    return np.asarray(vectors @ np.linalg.inv(grid.affine[:2, :2]).T)
 
 
 def _lengths(name: str, vectors: NDArray[Any]) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from regflow.core.json_schema import Schema, limits_schema, section
+from regflow.core.json_schema import Schema, fill_defaults, limits_schema, section
 from regflow.methods.detect import METHODS
 from regflow.methods.detect.thresholds import THRESHOLDS
 
@@ -108,5 +108,4 @@ def schema() -> Schema:
 
 def defaults(**given: Any) -> dict[str, Any]:
     """Return a complete ``detect`` section: what is given, and the default of everything else."""
-    usual = {name: option["default"] for name, option in OPTIONS.items()}
-    return {**usual, "options": {}, "limits": {}, **given}
+    return fill_defaults(OPTIONS, {"options": {}, "limits": {}, **given})

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from regflow.core.blocks import Block, read_block
+from regflow.core.block_source import Block
+from regflow.core.blocks import read_block
 from regflow.core.errors import RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image

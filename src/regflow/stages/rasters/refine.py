@@ -13,12 +13,13 @@ from regflow.core.errors import RegistrationError
 from regflow.core.gate import Verdict, judge
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.transform import DisplacementField, Transform, flatten
+from regflow.core.transform import Transform, displacement_fields
 from regflow.core.units import meters_per_unit, place_told
 from regflow.methods.ladder import Climb, Incoming, climb
 from regflow.methods.matching.tie_point_set import LEAST_VALID, TiePoints, columns
 from regflow.methods.refine import METHODS
 from regflow.methods.table import of_kind
+from regflow.metrics.jacobian import folding_figures
 from regflow.stages.rasters.probes import Probes
 from regflow.stages.shell import Outcome, conclude, done
 
@@ -214,23 +215,14 @@ def write_tie_points(path: str | Path, points: TiePoints, fixed: Grid, initial: 
 
 def _deformation(transform: Transform, grid: Grid) -> dict[str, float]:
     """Return the figures of the deformable part; none when the transform has none."""
-    from regflow.core import fields
-
-    parts = [part for part in flatten([transform]) if isinstance(part, DisplacementField)]
+    parts = displacement_fields(transform)
     if not parts:
         return {}
-    determinants = [fields.jacobian_determinant(fields.to_voxels(part.vectors, part.grid)) for part in parts]
-    pixels = [_in_pixels(part.vectors, grid) for part in parts]
+    pixels = [grid.vectors_to_index(np.moveaxis(part.vectors, 0, -1)) for part in parts]
     return {
-        "folding_percent": max(100.0 * float((values <= 0).mean()) for values in determinants),
-        "jacobian_min": min(float(values.min()) for values in determinants),
-        "jacobian_max": max(float(values.max()) for values in determinants),
-        "displacement_max_px": max(float(np.linalg.norm(part, axis=0).max()) for part in pixels),
+        **folding_figures(transform),
+        "displacement_max_px": max(float(np.linalg.norm(part, axis=-1).max()) for part in pixels),
     }
-
-
-def _in_pixels(vectors: NDArray[Any], grid: Grid) -> NDArray[Any]:
-    return np.einsum("ij,jhw->ihw", np.linalg.inv(grid.affine[:2, :2]), vectors)
 
 
 def _point_figures(points: TiePoints) -> dict[str, float]:

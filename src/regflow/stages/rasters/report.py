@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from regflow.core.files import read_json
 from regflow.core.image import Image
+from regflow.core.json_schema import fill_defaults
 from regflow.core.transform import Affine, Transform
 from regflow.core.warp import PixelMap
 from regflow.reporting.rasters.page import ChangeView, SceneView, scene_page
@@ -94,7 +95,7 @@ def report(
         pair = read_scene_pair(manifests[1], (str(prepared[0]), str(prepared[1])), initial, refined)
         measured = read_measured(Path(refined) / "tie_points.gpkg", Path(assessed) / "check_points.gpkg")
         change = _change_of(detected)
-        view = scene_view(pair, measured, story.quality, change, _complete(settings)["changes"])
+        view = scene_view(pair, measured, story.quality, change, _changes_shown(settings))
         return scene_page(story, view, change), lambda: contact_sheet(view.windows[:3])
 
     report_sample(
@@ -142,7 +143,7 @@ def report_scene(
     ties = None if tie_points is None else _tie_points(Path(tie_points))
     measured = Measured(ties, _checks(pair, assessment))
     change = _change_of(detected)
-    view = scene_view(pair, measured, assessment.quality, change, _complete(settings)["changes"])
+    view = scene_view(pair, measured, assessment.quality, change, _changes_shown(settings))
     story = Story(
         sample,
         assessment.verdict.status,
@@ -183,7 +184,11 @@ def report_change(
     moved = overview_of(after).image
     known = np.ones(moved.grid.shape, bool) if moved.mask is None else moved.mask
     windows = change_windows(
-        change, before, after, {"refine": Affine.identity(2)}, _complete(settings)["changes"]
+        change,
+        before,
+        after,
+        {"refine": Affine.identity(2)},
+        _changes_shown(settings),
     )
     view = SceneView(overview, np.where(known, moved.channel, np.nan).astype(np.float32), windows)
     record = change.record
@@ -323,5 +328,6 @@ def _size(manifest: Mapping[str, Any]) -> Iterator[Titled]:
         yield "size", f"{cols} x {rows} px"
 
 
-def _complete(settings: Mapping[str, Any] | None) -> dict[str, Any]:
-    return {**{name: option["default"] for name, option in OPTIONS.items()}, **(settings or {})}
+def _changes_shown(settings: Mapping[str, Any] | None) -> int:
+    """Return how many changes a page shows from nearby."""
+    return int(fill_defaults(OPTIONS, settings or {})["changes"])

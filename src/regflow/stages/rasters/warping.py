@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from regflow.core.addresses import public
 from regflow.core.files import sha256
 from regflow.core.grid import Grid
+from regflow.core.json_schema import fill_defaults
 from regflow.core.transform import Transform, compose
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def warp_raster(
     from regflow.io.rasters import read_raster_header
     from regflow.io.sample_values import with_scaling
 
-    chosen = {**{key: schema["default"] for key, schema in OPTIONS.items()}, **settings}
+    chosen = fill_defaults(OPTIONS, settings)
     header = with_scaling(read_raster_header(source.path), source.scaling)
     job = _job(source, header, fixed, moving, refined, chosen)
     profile = _profile(source, header, job, chosen["compression"], tags or {})

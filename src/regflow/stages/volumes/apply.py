@@ -19,6 +19,7 @@ from regflow.core.files import sha256, write_json
 from regflow.core.gate import Verdict
 from regflow.core.grid import Grid
 from regflow.core.image import Image
+from regflow.core.json_schema import fill_defaults
 from regflow.core.labels import Labels, resample_labels, whole_numbers
 from regflow.core.landmarks import Landmarks
 from regflow.core.resample import INTERPOLATIONS, resample_array
@@ -185,7 +186,7 @@ def apply(
         settings: the ``apply`` section of the configuration; missing keys take their default.
         threads: most threads to use; no product depends on it.
     """
-    settings = {**{key: schema["default"] for key, schema in OPTIONS.items()}, **settings}
+    settings = fill_defaults(OPTIONS, settings)
 
     def work(folder: Path) -> Outcome:
         fixed, moving = (read_manifest(manifest) for manifest in manifests)

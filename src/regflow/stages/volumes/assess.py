@@ -13,6 +13,7 @@ from regflow.core.extent import ball_diameter, part_of
 from regflow.core.files import read_json
 from regflow.core.gate import Verdict, changes, judge, worst
 from regflow.core.image import Image
+from regflow.core.json_schema import fill_defaults
 from regflow.core.landmark_pairs import LandmarkPairs, pair_landmarks
 from regflow.core.sampling import sampled
 from regflow.core.surroundings import background_level
@@ -155,7 +156,7 @@ def assess_pair(pair: Pair, settings: Mapping[str, Any], *, threads: int = 1) ->
     Raises:
         InputError: the fixed mask is empty, or landmarks lack partners.
     """
-    settings = {**{key: schema["default"] for key, schema in OPTIONS.items()}, **settings}
+    settings = fill_defaults(OPTIONS, settings)
     steps: list[dict[str, Any]] = []
     quality: dict[str, Any] = {}
     with timed(steps, "similarity"):

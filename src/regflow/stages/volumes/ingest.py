@@ -27,7 +27,7 @@ from regflow.core.plausibility import (
 )
 from regflow.io.header import Header, Volume
 from regflow.io.landmarks import read_landmarks
-from regflow.io.volumes import read_header, read_series, read_volume, refuse_diffusion_series
+from regflow.io.volumes import read_header, read_series, read_with_header, refuse_diffusion_series
 from regflow.stages.checks import Findings, Progress, check_cohort, read_done, write_manifest
 
 Subject = Sample | Fixed
@@ -108,24 +108,22 @@ def examine(subject: Subject) -> VolumeFindings:
 
 def _examine_image(found: VolumeFindings, path: Path, volume: Volume) -> None:
     try:
-        # The samples first: they fail for every reason that a header does, and for more.
-        data = read_volume(path, volume).channel
-        found.header = read_header(path, volume)
+        image, found.header = read_with_header(path, volume)
     except InputError as error:
         found.problems.append(str(error))
         return
     found.warnings += found.header.warnings
-    _add(found.problems, path, implausible_samples(data))
+    _add(found.problems, path, implausible_samples(image.channel))
 
 
 def _examine_overlay(found: VolumeFindings, part: str, path: Path) -> None:
     """A mask or label map: readable, on the image's grid, with sensible samples."""
     try:
-        data = read_volume(path).channel
-        overlay = read_header(path)
+        image, overlay = read_with_header(path)
     except InputError as error:
         found.problems.append(str(error))
         return
+    data = image.channel
     if found.header is not None:
         away = elsewhere(overlay.grid, found.header.grid)
         _add(found.problems, path, away)

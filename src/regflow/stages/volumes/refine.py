@@ -21,11 +21,12 @@ from regflow.core.local_fit import SURE_SIGMAS, WindowEvidence
 from regflow.core.resample import coarsen
 from regflow.core.sampling import sampled
 from regflow.core.similarity import lncc, normalized_mutual_information
-from regflow.core.transform import Composite, DisplacementField, Transform, flatten
+from regflow.core.transform import Composite, DisplacementField, Transform, displacement_fields
 from regflow.io.transforms import read_transform, write_transform
 from regflow.methods.ladder import Climb, Incoming, climb
 from regflow.methods.refine import METHODS
 from regflow.methods.table import find
+from regflow.metrics.jacobian import folding_figures
 from regflow.stages.shell import Outcome, conclude, done, read_outcome, timed
 from regflow.stages.volumes.working import read_working
 
@@ -373,10 +374,6 @@ def _answers(
     return {job.sample: answer for job, answer in zip(ready, found, strict=True)}
 
 
-def _fields(transform: Transform) -> list[DisplacementField]:
-    return [part for part in flatten([transform]) if isinstance(part, DisplacementField)]
-
-
 def _deformation(transform: Transform, size: float) -> dict[str, float]:
     """Return the figures of the deformable part; none when the transform is linear.
 
@@ -384,15 +381,12 @@ def _deformation(transform: Transform, size: float) -> dict[str, float]:
         transform: the candidate.
         size: of the object, in world units.
     """
-    from regflow.core import fields
-
-    parts = _fields(transform)
+    parts = displacement_fields(transform)
     if not parts:
         return {}
-    determinants = [fields.jacobian_determinant(fields.to_voxels(part.vectors, part.grid)) for part in parts]
+    found = folding_figures(transform)
     return {
-        "folding_percent": max(100.0 * float((values <= 0).mean()) for values in determinants),
-        "jacobian_min": min(float(values.min()) for values in determinants),
+        **{name: found[name] for name in ("folding_percent", "jacobian_min")},
         "displacement_max_percent": 100 / size * max(_farthest(part) for part in parts),
     }
 
@@ -408,7 +402,7 @@ def _inverse_figures(
     """Return the error of the deformable part's inverse inside the mask, in samples of its grid."""
     from regflow.core import fields
 
-    there, back = _fields(forward), _fields(Composite((inverse,)))
+    there, back = displacement_fields(forward), displacement_fields(Composite((inverse,)))
     if not there:
         return {}
     pairs = zip(there, reversed(back), strict=True)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from regflow.core.grid import Grid
 from regflow.core.image import Image
+from regflow.core.json_schema import fill_defaults
 from regflow.core.resample import resample_array
 from regflow.io.volumes import read_volume
 from regflow.reporting.shared import drawing
@@ -153,7 +154,7 @@ def _scene(
     determinant: NDArray[np.float32],
     settings: Mapping[str, Any],
 ) -> pictures.Scene:
-    settings = {**{key: schema["default"] for key, schema in OPTIONS.items()}, **settings}
+    settings = fill_defaults(OPTIONS, settings)
     return pictures.make_scene(
         fixed,
         moved,

@@ -1,0 +1,72 @@
+"""Where things lie in a study's folder of results.
+
+Paths are relative to that folder. In braces stands what differs from one image to the next, as Snakemake
+writes its wildcards; :meth:`str.format` puts names in. A directory holds its stage's ``stage.json``.
+"""
+
+from pathlib import PurePosixPath
+
+CONFIGURATION = "config.yaml"
+"""The complete configuration that the run was made by."""
+PROVENANCE = "provenance.json"
+"""Versions, checksums and the command."""
+
+FIXED_MANIFEST = "ingest/fixed/{fixed}.json"
+MOVING_MANIFEST = "ingest/moving/{sample}.json"
+"""What was found about an image's files."""
+FIXED_WORKING = "preprocess/fixed/{fixed}"
+MOVING_WORKING = "preprocess/moving/{sample}"
+"""Directory of an image's working copy."""
+INITIAL = "initialize/{sample}"
+"""Directory of the linear transform."""
+REFINED = "refine/{sample}"
+"""Directory of the final transform."""
+REFINED_BATCH = "refine-batch/{batch}"
+"""Directory of the final transforms of several samples, until each has its own."""
+APPLIED = "apply/{sample}"
+"""Directory of the products."""
+ASSESSED = "assess/{sample}"
+"""Directory of the figures."""
+DETECTED = "detect/{sample}"
+"""Directory of the change maps."""
+
+COHORT_TABLE = "assess/cohort{ending}"
+STRUCTURES_TABLE = "assess/cohort_labels{ending}"
+"""The cohort's tables, one row for each sample and one for each structure of a sample."""
+TABLE_ENDINGS = (".tsv", ".parquet")
+"""What ``{ending}`` stands for in the path of a table; both are written."""
+
+SAMPLE_PAGE = "report/{sample}.html"
+SAMPLE_PICTURE = "report/images/{sample}.png"
+COHORT_PAGE = "report/index.html"
+"""The page to begin with."""
+
+DERIVATIVES = "derivatives"
+"""Root of the products under their names of BIDS-Derivatives."""
+TRAINING = "train"
+NETWORK = "train/{name}.safetensors"
+NETWORK_CARD = "train/{name}.md"
+"""What ``regflow train`` writes of a network, and its folder."""
+
+LOGS = "logs"
+"""Folder of the jobs' logs."""
+
+OF_A_SAMPLE = {
+    "ingest": MOVING_MANIFEST,
+    "preprocess": MOVING_WORKING,
+    "initialize": INITIAL,
+    "refine": REFINED,
+    "apply": APPLIED,
+    "assess": ASSESSED,
+    "report": SAMPLE_PAGE,
+}
+"""What each stage leaves of a sample, by stage, in order."""
+
+
+def log_of(product: str) -> str:
+    """Return where the job that makes a product logs.
+
+    Args:
+        product: one of this module's paths, its braces not yet filled: a name may hold dots.
+    """
+    return f"{LOGS}/{PurePosixPath(product).with_suffix('.log')}"
