@@ -17,6 +17,9 @@ log = logging.getLogger(__name__)
 
 STAGE_FILE = "stage.json"
 
+HEADER = "header"
+"""Name of the headers' or the georeference's own alignment, which the initialize stage begins with."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -85,7 +88,7 @@ def conclude(
 def transform_source(records: Iterable[Mapping[str, Any]]) -> str | None:
     """Return where the products' transform comes from; None where there is none.
 
-    ``refine``, ``initialize``, or ``header`` for the headers' or the georeference's own alignment.
+    ``refine``, ``initialize``, or :data:`HEADER`.
 
     Args:
         records: contents of the stages' ``stage.json``; ``details.kept`` tells that a stage handed on
@@ -97,7 +100,7 @@ def transform_source(records: Iterable[Mapping[str, Any]]) -> str | None:
     kept = {stage: bool(record.get("details", {}).get("kept")) for stage, record in ended.items()}
     if not kept["refine"]:
         return "refine"
-    return "header" if kept.get("initialize") else "initialize"
+    return HEADER if kept.get("initialize") else "initialize"
 
 
 @contextmanager
