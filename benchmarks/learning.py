@@ -64,6 +64,7 @@ def run_row(
         settings["iterations"] = [60]
     if "weights" in method.options:
         settings["weights"] = options.weights
+    # Imports are not timed.
     method.load()
     wall, cpu = time.perf_counter(), time.process_time()
     context = RunContext(threads=options.threads)
