@@ -92,7 +92,8 @@ def dense(
 ) -> MethodResult:
     """Refine an alignment of two scenes densely; options are ``dense_options.DENSE``.
 
-    The scenes may be lazy; windows of their first channels are read.
+    The scenes may be lazy; windows of their first channels are read. The tie points that the field starts
+    from come back with it.
 
     Raises:
         RegistrationError: no chunk has enough valid pixels in both scenes, or the engine refuses all.
