@@ -14,12 +14,12 @@ from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Affine, Composite
 from regflow.methods.context import RunContext
+from regflow.methods.matching import tie_points as module
 from regflow.methods.matching.tie_point_kernels import search
 from regflow.methods.matching.tie_point_patches import crop, filtered
 from regflow.methods.matching.tie_point_set import REASONS, columns, reliability
 from regflow.methods.matching.tie_points import default_spacing, lay_points, match, overlap, spline_taps
 from regflow.methods.refine import METHODS
-from regflow.methods.refine import tie_points as module
 from regflow.methods.refine.tie_points import tie_points
 from regflow.metrics.check_points import measure_check_points
 
