@@ -22,6 +22,7 @@ from regflow.core.resample import coarsen
 from regflow.datasets import subjects as synthetic
 from regflow.datasets.volumes import load_volume
 from regflow.io.volumes import write_volume
+from regflow.methods.context import RunContext
 from regflow.methods.refine import METHODS
 from regflow.training.product import train_network
 from regflow.training.settings import training_settings
@@ -116,13 +117,13 @@ def _errors(
     still = fixed.with_mask(fixed.channel > 0)
     moved = moving.with_mask(moving.channel > 0)
     start = align(still, moved, config["initialize"], threads=threads).transform
-    shared = {"threads": threads, "seed": 0, "log": None, "answer": None}
+    context = RunContext(threads)
     found = {"affine_mm": start}
     for name, weights in networks.items():
         given = METHODS["voxelmorph"].complete({"weights": weights, "polish": "none", "device": "cpu"})
-        found[name] = METHODS["voxelmorph"].load()(still, moved, start, {**given, **shared})
+        found[name] = METHODS["voxelmorph"].load()(still, moved, start, given, context)
     found["greedy_mm"] = METHODS["greedy"].load()(
-        still, moved, start, {**METHODS["greedy"].complete({}), **shared}
+        still, moved, start, METHODS["greedy"].complete({}), context
     )
     points = still.grid.to_world(np.argwhere(still.mask)[::7, ::-1].astype(np.float64))
     there = truth.forward.apply(points)

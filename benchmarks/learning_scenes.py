@@ -22,6 +22,7 @@ from regflow.core.image import Image
 from regflow.core.transform import Affine, Transform
 from regflow.datasets import packaged as realdata
 from regflow.io.rasters import read_window
+from regflow.methods.context import RunContext
 from regflow.methods.refine import METHODS
 
 SIDE = 1024
@@ -240,16 +241,16 @@ def _start(fixed: Image, moving: Image, threads: int) -> Transform:
 def _tie_points(fixed: Image, moving: Image, threads: int) -> Transform:
     from regflow.methods.refine.tie_points import tie_points
 
-    settings = {**METHODS["tie-points"].complete({}), "threads": threads, "seed": 0}
-    return tie_points(fixed, moving, Affine.identity(2), settings)
+    settings = METHODS["tie-points"].complete({})
+    return tie_points(fixed, moving, Affine.identity(2), settings, RunContext(threads)).transform
 
 
 def _dense(**given: Any) -> Run:
     def run(fixed: Image, moving: Image, threads: int) -> Transform:
         from regflow.methods.refine.dense import dense
 
-        settings = {**METHODS["dense"].complete(given), "threads": threads, "seed": 0}
-        return dense(fixed, moving, Affine.identity(2), settings)
+        settings = METHODS["dense"].complete(given)
+        return dense(fixed, moving, Affine.identity(2), settings, RunContext(threads)).transform
 
     return run
 

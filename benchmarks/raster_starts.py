@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.common import arguments, print_table, save
+from regflow.config.rasters import LADDER
 from regflow.core.errors import RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
@@ -28,7 +29,7 @@ from regflow.core.transform import Affine, Transform
 from regflow.datasets import packaged as realdata
 from regflow.datasets.modalities import MODALITIES, linear_truth, linearly_moved, read_bands
 from regflow.methods.initialize.planar import averaged, corners, picture
-from regflow.stages.rasters.initialize import LADDER, align
+from regflow.stages.rasters.initialize import align
 
 SOLVED_PX = 1.0
 FEATURES = ("sift", "surf", "orb", "akaze", "brisk", "harris", "xfeat")

@@ -23,6 +23,7 @@ from regflow.core.transform import Affine, Transform
 from regflow.io.raster_transforms import read_raster_transform
 from regflow.io.scenes import open_scene
 from regflow.io.vectors import read_points
+from regflow.methods.context import RunContext
 from regflow.methods.matching.tie_points import default_spacing
 
 PEERS = ("arosics", "coregix")
@@ -154,7 +155,7 @@ def aligned_rmse(pair: MovedScene, aligned: Path) -> float | None:
     if not aligned.is_file():
         return None
     found = measure_check_points(
-        open_scene(pair.fixed), open_scene(aligned), Affine.identity(2), 400, threads=2
+        open_scene(pair.fixed), open_scene(aligned), Affine.identity(2), 400, RunContext(threads=2)
     )
     return accuracy(found.residuals_px(Affine.identity(2))[found.used], None)["rmse_px"]
 

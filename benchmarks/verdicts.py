@@ -35,6 +35,7 @@ from regflow.datasets import subjects as synthetic
 from regflow.datasets.modalities import MODALITIES, linear_truth, read_bands
 from regflow.datasets.scenes import moved_scene, random_waves
 from regflow.datasets.volumes import load_volume
+from regflow.methods.result import MethodResult
 
 SPACING_MM = 3.0
 """Of the volumes: what an overview of a head has."""
@@ -256,9 +257,9 @@ def _judge_volumes(case: Case, initial: Transform, final: Transform, threads: in
     from regflow.stages.volumes.assess import Pair, assess_pair
 
     start = Affine.identity(3)
-    begun, _ = initialize.Examiner(case.fixed, case.moving, start, {}, threads)(initial)
+    begun, _ = initialize.Examiner(case.fixed, case.moving, start, {}, threads)(MethodResult(initial))
     doubted = begun.status != "pass"
-    bent, _ = refine.Examiner(case.fixed, case.moving, initial, {}, doubted=doubted)(final)
+    bent, _ = refine.Examiner(case.fixed, case.moving, initial, {}, doubted=doubted)(MethodResult(final))
     if worst([begun, bent]).status == "fail":
         return worst([begun, bent])
     earlier = {"initialize": begun, "refine": bent}
@@ -286,8 +287,8 @@ def _judge_scenes(case: Case, initial: Transform, final: Transform, threads: int
     from regflow.stages.rasters import initialize, refine
     from regflow.stages.rasters.assess import ScenePair, assess_scene
 
-    begun, _ = initialize.Examiner(case.fixed, case.moving, Affine.identity(2), {})(initial)
-    bent, _ = refine.Examiner(case.fixed, case.moving, initial, {})(final)
+    begun, _ = initialize.Examiner(case.fixed, case.moving, Affine.identity(2), {})(MethodResult(initial))
+    bent, _ = refine.Examiner(case.fixed, case.moving, initial, {})(MethodResult(final))
     if worst([begun, bent]).status == "fail":
         return worst([begun, bent])
     pair = ScenePair(case.fixed, case.moving, initial, final, earlier={"initialize": begun, "refine": bent})

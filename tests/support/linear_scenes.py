@@ -10,6 +10,7 @@ from regflow.core.image import Image
 from regflow.core.transform import Affine
 from regflow.datasets import packaged as realdata
 from regflow.datasets.modalities import linear_truth, linearly_moved, read_bands
+from regflow.methods.context import RunContext
 from regflow.methods.initialize import METHODS
 from regflow.methods.initialize.planar import corners
 from regflow.methods.table import of_kind
@@ -51,10 +52,10 @@ def corner_error_px(found, truth: Affine, grid: Grid) -> float:
 def options(name: str, **given: object) -> dict[str, object]:
     """Return a raster method's options, complete."""
     method = of_kind(METHODS, "rasters")[name]
-    return {**method.complete(given), "threads": 1, "seed": 0, "log": None}
+    return method.complete(given)
 
 
 def run(name: str, fixed: Image, moving: Image, **given: object):
     """Run a raster method from the georeference."""
     method = of_kind(METHODS, "rasters")[name]
-    return method.load()(fixed, moving, Affine.identity(2), options(name, **given))
+    return method.load()(fixed, moving, Affine.identity(2), options(name, **given), RunContext())

@@ -17,9 +17,10 @@ from regflow.core.devices import side_by_side, torch_session
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Affine, DisplacementField
+from regflow.methods.context import Request, RunContext
 from regflow.methods.refine import METHODS
 from regflow.methods.refine.instance_optimization import instance_optimization
-from regflow.methods.refine.voxelmorph import Request, answers
+from regflow.methods.refine.voxelmorph import answers
 from regflow.methods.refine.weights import Description, build_network, save_weights
 from regflow.training.sources import build_mixture
 
@@ -97,7 +98,7 @@ def asking(threads: int) -> Bytes:
         save_weights(path, build_network(NETWORK), NETWORK)
         options = METHODS["voxelmorph"].complete({"device": "cpu", "weights": str(path)})
         request = Request(*_pair(), Affine.identity(3))
-        found = answers([request], {**options, "threads": threads, "seed": 0})[0]
+        found = answers([request], options, RunContext(threads))[0]
     (field, _) = found.transform.parts
     assert isinstance(field, DisplacementField)
     return _bytes(field.vectors, np.array(found.gain))
@@ -109,8 +110,7 @@ def optimizing(threads: int) -> Bytes:
     for loss in ("lncc", "mi", "mind", "mse"):
         given = {"shrink": [1], "iterations": [2], "loss": loss, "device": "cpu"}
         options = METHODS["instance-optimization"].complete(given)
-        shared = {"threads": threads, "seed": 0}
-        found.append(instance_optimization(*_pair(), Affine.identity(3), {**options, **shared}))
+        found.append(instance_optimization(*_pair(), Affine.identity(3), options, RunContext(threads)))
     return _bytes(*(each.parts[0].vectors for each in found))
 
 

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--method",
-    type=click.Choice(["ir-mad", "cva", "index-difference"]),
-    help="How change is told from noise  [default: ir-mad].",
+    metavar="NAME",
+    help="How change is told from noise: a method of the key detect.method  [default: as it says].",
 )
 @setting_options
 @click.option("--bands", help="Bands to compare, by number or name: 'B04,B08'  [default: all].")
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     "indices",
     multiple=True,
     metavar="A,B",
-    help="For index-difference: (A - B) / (A + B) of two of the bands compared; NDVI is nir,red.",
+    help="For methods that compare indices: (A - B) / (A + B) of two of the bands compared; NDVI is nir,red.",
 )
 @click.option(
     "--threshold", type=click.Choice(["chi-square", "otsu"]), help="What parts changed from unchanged."
@@ -159,8 +159,15 @@ def _own(given: dict[str, Any]) -> dict[str, Part]:
         parts["--all-pixels"] = {"pixels": None}
     if given["indices"]:
         pairs = [[int(n) for n in _numbers(text, "--index")] for text in given["indices"]]
-        parts["--index"] = {"options": {"index-difference": {"indices": pairs}}}
+        parts["--index"] = {"options": _of_methods_with("indices", pairs)}
     return {option: {"detect": part} for option, part in parts.items()}
+
+
+def _of_methods_with(option: str, value: Any) -> dict[str, Part]:
+    """Return an option's value for each method that has it."""
+    from regflow.methods.detect import METHODS
+
+    return {name: {option: value} for name, method in METHODS.items() if option in method.options}
 
 
 def _each(values: tuple[str, ...], scenes: tuple[str, ...], option: str) -> list[str | None]:

@@ -60,6 +60,7 @@ def linear_settings(transform: str, chosen: Mapping[str, Any], kind: str, *, lad
     """
     from regflow.config.loading import defaults
     from regflow.methods.initialize import METHODS
+    from regflow.methods.refine import NO_DEFORMATION
     from regflow.methods.table import of_kind
 
     table = of_kind(METHODS, kind)
@@ -72,7 +73,7 @@ def linear_settings(transform: str, chosen: Mapping[str, Any], kind: str, *, lad
         known = freedoms[unfit]
         offers = ", ".join(known[1]) if known else ""
         raise InputError(f"--transform {transform}: '{unfit}' seeks no such transform, but one of: {offers}")
-    return {"initialize": {"methods": kept, "options": options}, "refine": {"methods": ["none"]}}
+    return {"initialize": {"methods": kept, "options": options}, "refine": {"methods": [NO_DEFORMATION]}}
 
 
 def _freedom(method: "Method") -> tuple[str, list[str]] | None:

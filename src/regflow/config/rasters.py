@@ -14,6 +14,17 @@ from regflow.config.keys import (
 )
 from regflow.core.json_schema import Schema, limits_schema, option, section
 
+LADDER = (
+    "phase-correlation",
+    "gradient-correlation",
+    "sift",
+    "edge-correlation",
+    "xfeat",
+    "mutual-information",
+    "hypotheses",
+)
+"""The default: what is fastest and most exact comes first, what finds more later."""
+
 _TEXTS = {"type": ["array", "string", "integer", "null"], "items": {"type": ["string", "integer"]}}
 _NUMBER = {"type": ["number", "string", "null"], "pattern": NUMBER}
 
@@ -91,7 +102,6 @@ def _stages() -> dict[str, Schema]:
     """Return the sections that the stages and the tables of methods state themselves."""
     from regflow.methods import initialize, refine, representation
     from regflow.stages.rasters import assess, detect_options, report, warping
-    from regflow.stages.rasters.initialize import LADDER
     from regflow.stages.rasters.initialize import LIMITS as INITIALIZE_LIMITS
     from regflow.stages.rasters.refine import LIMITS as REFINE_LIMITS
     from regflow.training.options import options_of

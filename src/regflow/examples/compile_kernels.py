@@ -17,6 +17,7 @@ from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Affine
 from regflow.datasets.scenes import write_scene
+from regflow.methods.context import Request, RunContext
 from regflow.methods.refine import METHODS
 from regflow.methods.refine.greedy_options import GREEDY
 from regflow.pipeline.change import detect_series
@@ -78,14 +79,14 @@ def write_texture(path: Path, shift: int, dtype: str, finer: int = 1) -> Path:
 
 def warm_volumes() -> None:
     """Run what volumes need, and the greedy engine of both kinds; the moving image lacks a part."""
-    from regflow.methods.refine.voxelmorph import Request, answers
+    from regflow.methods.refine.voxelmorph import answers
 
     fixed, moving = blob(0.0), cut(blob(1.0), (slice(0, SAMPLES - 4), slice(0, SAMPLES), slice(0, SAMPLES)))
     settings = defaults()
     align(fixed, moving, merged(settings["initialize"], {"methods": ["mutual-information"]}), threads=2)
     network = METHODS["voxelmorph"]
-    given = {**network.complete({"polish": "none"}), "threads": 2, "seed": 0, "log": None}
-    answers([Request(fixed, moving, Affine.identity(3))], given)
+    asked = network.complete({"polish": "none"})
+    answers([Request(fixed, moving, Affine.identity(3))], asked, RunContext(threads=2))
     for metric in GREEDY["metric"]["enum"]:
         greedy = {"metric": metric, "iterations": [2, 2, 2]}
         options = {"methods": ["greedy"], "options": {"greedy": greedy}}

@@ -84,12 +84,13 @@ def run_elastix(
         return read_transform(path, grid)
 
 
-def linear_changes(options: Mapping[str, Any], fixed: Image) -> dict[str, Any]:
+def linear_changes(options: Mapping[str, Any], fixed: Image, seed: int) -> dict[str, Any]:
     """Return what the options of an initializer change in the parameter files it runs.
 
     Args:
-        options: ``samples``, ``iterations`` and ``seed``.
+        options: ``samples`` and ``iterations``.
         fixed: the image that samples are taken from, on a grid so dense that it holds ``samples``.
+        seed: of the samples.
     """
     inside = fixed.channel.size if fixed.mask is None else int(_grown(fixed.mask).sum())
     step = max(1, int((inside / options["samples"]) ** (1 / fixed.grid.ndim)))
@@ -98,7 +99,7 @@ def linear_changes(options: Mapping[str, Any], fixed: Image) -> dict[str, Any]:
         "NumberOfSpatialSamples": options["samples"],
         "MaximumNumberOfIterations": options["iterations"],
         # elastix takes 0 as the time of day.
-        "RandomSeed": options["seed"] + 1,
+        "RandomSeed": seed + 1,
     }
 
 

@@ -11,11 +11,13 @@ from regflow.core.errors import InputError, RegistrationError, SettingError
 from regflow.core.gate import Verdict
 from regflow.core.image import Image
 from regflow.core.transform import Transform
-from regflow.methods.table import Method, check_options, find, find_transform
+from regflow.methods.context import RunContext
+from regflow.methods.result import MethodResult
+from regflow.methods.table import Method, check_options, find, of_kind, run_method
 
 log = logging.getLogger(__name__)
 
-Examine = Callable[[Transform], tuple[Verdict, float]]
+Examine = Callable[[MethodResult], tuple[Verdict, float]]
 """Gives a candidate's verdict and its similarity, higher is better; RegistrationError where it cannot."""
 
 Surpasses = Callable[[Verdict, Verdict], bool]
@@ -24,21 +26,26 @@ Surpasses = Callable[[Verdict, Verdict], bool]
 
 @dataclass(frozen=True)
 class Climb:
-    """What a ladder came to: the transform, who made it, the gate's verdict, and every try.
+    """What a ladder came to: what was found, who made it, the gate's verdict, and every try.
 
     Attributes:
-        transform: the best.
+        result: the best.
         method: its maker; of the transform that the stage began with, that one's name.
         verdict: the gate's.
         steps: one record per try.
         kept: the transform is the one that the stage began with.
     """
 
-    transform: Transform
+    result: MethodResult
     method: str
     verdict: Verdict
     steps: list[dict[str, Any]]
     kept: bool = False
+
+    @property
+    def transform(self) -> Transform:
+        """The best, from fixed to moving world points."""
+        return self.result.transform
 
     @property
     def details(self) -> dict[str, Any]:
@@ -63,12 +70,12 @@ class Incoming:
 
 def climb(
     stage: str,
+    kind: str,
     table: Mapping[str, Method],
-    names: Sequence[str],
+    section: Mapping[str, Any],
     pair: tuple[Image, Image],
     incoming: Incoming,
-    options: Mapping[str, Mapping[str, Any]],
-    shared: Mapping[str, Any],
+    context: RunContext,
     examine: Examine,
 ) -> Climb:
     """Run methods in order until the gate passes one; where it rejects all, the incoming one may stand.
@@ -79,13 +86,13 @@ def climb(
 
     Args:
         stage: ``initialize`` or ``refine``, for messages.
+        kind: ``volumes`` or ``rasters``: of the methods those that serve it.
         table: the stage's methods.
-        names: the ladder, first choice first.
+        section: the stage's section of the configuration: ``methods``, first choice first, and ``options`` by
+            method; those left out take their defaults.
         pair: the fixed and the moving image.
         incoming: the transform to start from.
-        options: each method's own options by method name; missing ones take their defaults.
-        shared: options every method gets: ``threads``, ``seed`` and, for methods that keep the
-            log of a tool, ``log``.
+        context: what every method gets beside its options.
         examine: the gate.
 
     Raises:
@@ -93,19 +100,20 @@ def climb(
         RegistrationError: no method gave a transform and the incoming one cannot be judged, because
             the images have nothing in common under it; all reasons are named.
     """
-    methods = [(name, find(table, name, stage)) for name in names]
+    table, options = of_kind(table, kind), section.get("options") or {}
+    methods = [(name, find(table, name, stage)) for name in section["methods"]]
     for name, method in methods:
         check_options(name, method, options.get(name, {}), stage)
     tries = _Tries(stage, examine)
     for name, method in methods:
-        completed = {**method.complete(options.get(name, {})), **shared}
-        if tries.run(name, partial(_made, method, pair, incoming.transform, completed)):
+        completed = method.complete(options.get(name, {}))
+        if tries.run(name, partial(run_method, method, *pair, incoming.transform, completed, context)):
             break
     best = tries.best
-    if best is not None and (best.verdict.status != "fail" or best.transform is incoming.transform):
+    if best is not None and (best.verdict.status != "fail" or best.result.transform is incoming.transform):
         return _concluded(best, tries, incoming)
     tried = len(tries.steps)
-    held = tries.judge(incoming.name, incoming.transform)
+    held = tries.judge(incoming.name, MethodResult(incoming.transform))
     reasons = _reasons(tries.steps[:tried])
     if held is None and best is None:
         raise RegistrationError(f"{stage}: no method gave a transform ({reasons})")
@@ -114,20 +122,14 @@ def climb(
         return _concluded(best, tries, incoming)
     verdict = _standing(held.verdict, incoming.name, reasons)
     log.warning("%s: %s", stage, verdict.reason)
-    return _concluded(_Candidate(held.transform, held.name, verdict, held.similarity), tries, incoming)
-
-
-def _made(
-    method: Method, pair: tuple[Image, Image], initial: Transform, options: Mapping[str, Any]
-) -> Transform:
-    return find_transform(method, *pair, initial, options)
+    return _concluded(_Candidate(held.result, held.name, verdict, held.similarity), tries, incoming)
 
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A transform and what the gate says of it."""
+    """What was found and what the gate says of it."""
 
-    transform: Transform
+    result: MethodResult
     name: str
     verdict: Verdict
     similarity: float
@@ -146,7 +148,7 @@ class _Tries:
         self._stage = stage
         self._examine = examine
 
-    def run(self, name: str, make: Callable[[], Transform]) -> bool:
+    def run(self, name: str, make: Callable[[], MethodResult]) -> bool:
         """Run a method and judge what it gives; tell whether it passed."""
         found = self._attempt(name, make)
         if found is None:
@@ -155,17 +157,17 @@ class _Tries:
             self.best = found
         return found.verdict.status == "pass"
 
-    def judge(self, name: str, transform: Transform) -> _Candidate | None:
-        """Judge a transform that no method made; None where it cannot be judged."""
-        return self._attempt(name, lambda: transform)
+    def judge(self, name: str, result: MethodResult) -> _Candidate | None:
+        """Judge what no method made; None where it cannot be judged."""
+        return self._attempt(name, lambda: result)
 
-    def _attempt(self, name: str, make: Callable[[], Transform]) -> _Candidate | None:
+    def _attempt(self, name: str, make: Callable[[], MethodResult]) -> _Candidate | None:
         started = time.perf_counter()
         step: dict[str, Any] = {"name": name}
         self.steps.append(step)
         try:
-            transform = make()
-            verdict, similarity = self._examine(transform)
+            result = make()
+            verdict, similarity = self._examine(result)
         except SettingError:
             raise
         except (InputError, RegistrationError) as error:
@@ -174,12 +176,12 @@ class _Tries:
             return None
         step.update(seconds=time.perf_counter() - started, state="done", verdict=verdict.to_dict())
         log.info("%s: %s is %s: %s", self._stage, name, verdict.status, verdict.reason)
-        return _Candidate(transform, name, verdict, similarity)
+        return _Candidate(result, name, verdict, similarity)
 
 
 def _concluded(chosen: _Candidate, tries: _Tries, incoming: Incoming) -> Climb:
-    kept = chosen.transform is incoming.transform
-    return Climb(chosen.transform, chosen.name, chosen.verdict, tries.steps, kept)
+    kept = chosen.result.transform is incoming.transform
+    return Climb(chosen.result, chosen.name, chosen.verdict, tries.steps, kept)
 
 
 def _rejected_twice(held: _Candidate, best: _Candidate, incoming: Incoming) -> bool:

@@ -1,7 +1,7 @@
 """What a row of a method table holds, and how a method's options are completed and checked."""
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,8 +10,17 @@ from regflow.core.image import Image
 from regflow.core.json_schema import fill_defaults
 from regflow.core.names import nearest
 from regflow.core.transform import Transform, reflects
+from regflow.methods.context import Answer, Request, RunContext
+from regflow.methods.result import MethodResult
 
-Run = Callable[[Image, Image, Transform, Mapping[str, Any]], Transform]
+Run = Callable[[Image, Image, Transform, Mapping[str, Any], RunContext], Transform | MethodResult]
+"""A method of the stages initialize and refine: fixed, moving, initial transform, options, context."""
+
+Predict = Callable[[Sequence[Request], Mapping[str, Any], RunContext, int], list[Answer]]
+"""Asks a network about several pairs: the pairs, the method's options, the context, most pairs at a time."""
+
+Choose = Callable[[Image, Image | None], tuple[str, str]]
+"""Names the row to take for an image, given the fixed one (None for the fixed itself), and the reason."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +35,15 @@ class Method:
         options: JSON schema properties of its options, each with ``description`` and ``default``.
         kinds: the kinds of image it serves: ``volumes``, ``rasters``.
         variants: by kind, the row that stands in its place where function or options differ.
+        uses_weights: whether it may ask a trained network, on whose file its results then depend.
+        predict: ``"package.module:function"`` that asks its network about several pairs at once, see
+            :data:`Predict`; the answers then come in by the context. Empty where there is none.
+        libraries: modules that the function imports when it runs, and which take seconds: a stage may import
+            them beside other work.
+        gpu: whether it computes on a GPU where there is one, unless its option ``device`` says ``cpu``.
+        choose: ``"package.module:function"`` that names, from the image and the fixed one, the row to take
+            in this one's place, and the reason. Empty where this one is to be taken.
+        registers: of a preprocessing step, whether it registers with the finished fixed image.
     """
 
     target: str
@@ -34,16 +52,39 @@ class Method:
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     kinds: tuple[str, ...] = ("volumes",)
     variants: Mapping[str, "Method"] = field(default_factory=dict)
+    uses_weights: bool = False
+    predict: str = ""
+    libraries: tuple[str, ...] = ()
+    gpu: bool = False
+    choose: str = ""
+    registers: bool = False
+
+    @property
+    def modules(self) -> list[str]:
+        """The modules that its functions are imported from."""
+        return [name.partition(":")[0] for name in (self.target, self.predict, self.choose) if name]
 
     def load(self) -> Run:
-        """Import and return the function ``(fixed, moving, initial, options) -> Transform``."""
-        module, _, name = self.target.partition(":")
-        run: Run = getattr(importlib.import_module(module), name)
+        """Import and return the function ``(fixed, moving, initial, options, context)``."""
+        run: Run = _imported(self.target)
         return run
+
+    def load_predict(self) -> Predict | None:
+        """Import and return the function that asks about several pairs; None where there is none."""
+        return _imported(self.predict) if self.predict else None
+
+    def load_choose(self) -> Choose | None:
+        """Import and return the function that chooses another row; None where there is none."""
+        return _imported(self.choose) if self.choose else None
 
     def complete(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return the options with defaults filled in for what is not given; see :func:`check_options`."""
         return fill_defaults(self.options, given)
+
+
+def _imported(target: str) -> Any:
+    module, _, name = target.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 def of_kind(table: Mapping[str, Method], kind: str) -> dict[str, Method]:
@@ -55,33 +96,36 @@ def of_kind(table: Mapping[str, Method], kind: str) -> dict[str, Method]:
 def wants_gpu(table: Mapping[str, Method], kind: str, section: Mapping[str, Any]) -> bool:
     """Tell whether a ladder has a method that computes on a GPU where there is one.
 
-    Those are the methods with an option ``device``, unless it says ``cpu``.
-
     Args:
         table: the stage's methods.
         kind: ``volumes`` or ``rasters``.
         section: the stage's section of the configuration: ``methods``, and ``options`` by method.
     """
     known = of_kind(table, kind)
-    devices = (
-        known[name].complete(section["options"].get(name, {})).get("device", "cpu")
+    return any(
+        known[name].gpu and known[name].complete(section["options"].get(name, {}))["device"] != "cpu"
         for name in section["methods"]
     )
-    return any(device != "cpu" for device in devices)
 
 
-def find_transform(
-    method: Method, fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any]
-) -> Transform:
+def run_method(
+    method: Method,
+    fixed: Image,
+    moving: Image,
+    initial: Transform,
+    options: Mapping[str, Any],
+    context: RunContext,
+) -> MethodResult:
     """Run a method of the stages initialize and refine; no mirror image of what it began with gets out.
 
     Raises:
         RegistrationError: the method found nothing, or a reflection, which no body and no ground undergoes.
     """
-    found = method.load()(fixed, moving, initial, options)
-    if reflects(found) != reflects(initial):
+    found = method.load()(fixed, moving, initial, options, context)
+    result = found if isinstance(found, MethodResult) else MethodResult(found)
+    if reflects(result.transform) != reflects(initial):
         raise RegistrationError("the transform found is a mirror image (its determinant is not above 0)")
-    return found
+    return result
 
 
 def find(table: Mapping[str, Method], name: str, stage: str) -> Method:

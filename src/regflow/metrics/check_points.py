@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Transform
+from regflow.methods.context import RunContext
 from regflow.methods.matching.second_measure import NEAR, SURE, local_medians
 from regflow.methods.matching.tie_point_set import REASONS, TiePoints
 
@@ -101,10 +102,8 @@ def measure_check_points(
     moving: Image,
     initial: Transform,
     count: int,
+    context: RunContext,
     *,
-    threads: int = 1,
-    seed: int = 0,
-    workers: Any = None,
     options: Mapping[str, Any] | None = None,
 ) -> CheckPoints:
     """Measure about ``count`` correspondences over the scenes' overlap.
@@ -114,9 +113,7 @@ def measure_check_points(
         moving: the moving scene.
         initial: where to look for partners.
         count: how many to lay out.
-        threads: most threads to use; no result depends on it.
-        seed: of the places.
-        workers: who works on blocks; None opens ``threads`` threads.
+        context: of the run; its seed is that of the places.
         options: in place of some of :data:`OPTIONS`.
 
     Raises:
@@ -126,10 +123,12 @@ def measure_check_points(
     from regflow.methods.matching.tie_points import match, overlap
 
     low, high = overlap(fixed.grid, moving.grid, initial)
-    places = lay(low, high, count, np.random.default_rng([seed, 0xC4EC]))
-    settings = {**OPTIONS, **(options or {}), "threads": threads, "workers": workers}
-    found = match(fixed, moving, initial, places, settings)
-    again = measure_again(found, fixed, moving, initial, settings) if found.used.any() else found
+    places = lay(low, high, count, np.random.default_rng([context.seed, 0xC4EC]))
+    settings = {**OPTIONS, **(options or {})}
+    found = match(fixed, moving, initial, places, settings, context)
+    again = found
+    if found.used.any():
+        again = measure_again(found, fixed, moving, initial, settings, context)
     return CheckPoints(
         fixed.grid.to_world(places),
         _partners(found, fixed.grid, initial),

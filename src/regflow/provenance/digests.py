@@ -57,7 +57,8 @@ def _rows(package: str, kind: str) -> Iterator[str]:
     """Yield the modules of the methods that a package's tables name for a kind."""
     for table in vars(importlib.import_module(package)).values():
         if isinstance(table, dict) and all(isinstance(row, Method) for row in table.values()):
-            yield from (row.target.partition(":")[0] for row in of_kind(table, kind).values() if row.target)
+            for row in of_kind(table, kind).values():
+                yield from row.modules
 
 
 def _source(module: str) -> Path | None:

@@ -19,6 +19,9 @@ log = logging.getLogger(__name__)
 
 STAGE_FILE = "stage.json"
 
+HEADER = "header"
+"""Name of the headers' or the georeference's own alignment, which the initialize stage begins with."""
+
 
 def run_stage(stage: str, kind: str, output: str | Path, **arguments: Any) -> Any:
     """Run a stage of a kind of image: its function gets those of the arguments that it takes.
@@ -101,7 +104,7 @@ def conclude(
 def transform_source(records: Iterable[Mapping[str, Any]]) -> str | None:
     """Return where the products' transform comes from; None where there is none.
 
-    ``refine``, ``initialize``, or ``header`` for the headers' or the georeference's own alignment.
+    ``refine``, ``initialize``, or :data:`HEADER`.
 
     Args:
         records: contents of the stages' ``stage.json``; ``details.kept`` tells that a stage handed on
@@ -113,7 +116,7 @@ def transform_source(records: Iterable[Mapping[str, Any]]) -> str | None:
     kept = {stage: bool(record.get("details", {}).get("kept")) for stage, record in ended.items()}
     if not kept["refine"]:
         return "refine"
-    return "header" if kept.get("initialize") else "initialize"
+    return HEADER if kept.get("initialize") else "initialize"
 
 
 def stage_records(prepared: tuple[str | Path, str | Path], *later: str | Path) -> list[dict[str, Any]]:

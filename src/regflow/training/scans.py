@@ -113,10 +113,11 @@ def template() -> list[Image]:
 
 
 def _scan(image: Image) -> Scan:
+    from regflow.methods.context import RunContext
     from regflow.methods.preprocess import MASKS
     from regflow.methods.preprocess.masks import foreground
 
-    found = foreground(image, None, MASKS["foreground"].complete({}))
+    found = foreground(image, None, MASKS["foreground"].complete({}), RunContext())
     assert found.mask is not None
     found = cut(found, bounding_box(found.mask, MARGIN))
     seen = np.asarray(found.mask)

@@ -22,6 +22,7 @@ from regflow.core.image import Image
 from regflow.core.resample import resample_array
 from regflow.core.sampling import sampled
 from regflow.core.transform import Transform
+from regflow.methods.context import RunContext
 from regflow.methods.preprocess import INTENSITY
 from regflow.methods.preprocess.denoise import noise_level
 from regflow.methods.preprocess.intensity import histogram, percentile
@@ -54,7 +55,7 @@ def twin(
     Raises:
         InputError: the fixed image is constant.
     """
-    fixed = percentile(fixed, None, INTENSITY["percentile"].complete({}))
+    fixed = percentile(fixed, None, INTENSITY["percentile"].complete({}), RunContext())
     seen, has_samples = (np.ones(i.grid.shape, bool) if i.mask is None else i.mask for i in (fixed, moving))
     common = seen & resample_array(has_samples, moving.grid, fixed.grid, forward, "nearest")
     darkest = float(moving.channel.min())
@@ -105,7 +106,9 @@ def _acquired(clean: Array, moving: Image, inside: Mask, rng: np.random.Generato
     A mean over the samples of one intensity has less contrast than they; hence the quantiles.
     """
     options = INTENSITY["histogram"].complete({})
-    made = histogram(Image(clean[None], moving.grid, inside), moving.with_mask(inside), options).channel
+    made = histogram(
+        Image(clean[None], moving.grid, inside), moving.with_mask(inside), options, RunContext()
+    ).channel
     made = made + _shading(moving.channel - made, inside, SHADING / moving.grid.spacing[::-1])
     darkest = moving.channel.min()
     had, has = (noise_level(np.where(inside, image, darkest)) for image in (moving.channel, made))

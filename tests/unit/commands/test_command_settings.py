@@ -218,6 +218,9 @@ def test_detection_takes_its_section_by_the_same_rules(tmp_path):
     assert settings(*file, "--pairs", "reference")["pairs"] == "reference"
     assert settings("--set", "detect.normalized=true")["normalized"] is True
     assert settings("--all-pixels", "--method", "cva")["pixels"] is None
+    assert settings("--index", "4,3")["options"]["index-difference"] == {"indices": [[4, 3]]}
+    with pytest.raises(InputError, match=r"^--method: detect\.method: unknown method 'cvaa'"):
+        settings("--method", "cvaa")
     for key, told in (
         ("detect.levl=0.5", r"did you mean 'detect\.level'\?"),
         ("detect.level=2", "must be less than 1"),

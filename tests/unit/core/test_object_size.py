@@ -11,6 +11,7 @@ from regflow.core.image import Image
 from regflow.core.landmarks import Landmarks
 from regflow.core.plausibility import misplaced
 from regflow.core.resample import coarsen
+from regflow.methods.context import RunContext
 from regflow.methods.preprocess import MASKS, load
 from regflow.methods.preprocess.masks import foreground, object_size
 from regflow.methods.refine.voxelmorph import USUAL_ACROSS, _unit
@@ -67,9 +68,10 @@ def test_a_bias_field_and_intensities_are_the_same_at_any_size(mni_4mm, factor):
 
 @pytest.mark.slow
 def test_an_atlas_mask_is_the_same_at_any_size(mni_4mm, colin_4mm):
-    carry, options = load("mask", "atlas"), {**MASKS["atlas"].complete({}), "threads": 1}
+    carry, options = load("mask", "atlas"), MASKS["atlas"].complete({})
     found = [
-        carry(enlarged(colin_4mm, size), enlarged(mni_4mm, size), options).mask for size in (1.0, 1 / 40)
+        carry(enlarged(colin_4mm, size), enlarged(mni_4mm, size), options, RunContext()).mask
+        for size in (1.0, 1 / 40)
     ]
     assert 2 * (found[0] & found[1]).sum() / (found[0].sum() + found[1].sum()) > 0.99
 

@@ -14,6 +14,7 @@ from regflow.core.transform import Affine
 from regflow.datasets import packaged as realdata
 from regflow.datasets.scenes import moved_scene, random_waves
 from regflow.io.rasters import read_window
+from regflow.methods.context import RunContext
 from regflow.methods.refine import METHODS
 from regflow.methods.refine.dense import ENGINES, add, bring, chunks, dense
 from regflow.methods.refine.weights import Description, build_network, save_weights
@@ -22,8 +23,7 @@ IDENTITY = Affine.identity(2)
 
 
 def run(one, other, threads=2, **given):
-    shared = {"threads": threads, "seed": 0}
-    return dense(one, other, IDENTITY, {**METHODS["dense"].complete(given), **shared})
+    return dense(one, other, IDENTITY, METHODS["dense"].complete(given), RunContext(threads)).transform
 
 
 @pytest.mark.parametrize("shape", [(1000, 700), (97, 1030)])
@@ -92,7 +92,7 @@ def test_the_moving_scene_is_brought_where_the_transform_says():
 def test_an_engine_is_told_what_either_scene_lacks(monkeypatch):
     told = []
 
-    def refine(one, other, valid, options):
+    def refine(one, other, valid, options, context):
         told.append(valid)
         return np.zeros((2, *valid.shape), np.float32)
 

@@ -2,6 +2,7 @@ import importlib
 import re
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,21 +16,21 @@ from regflow.core.resample import resample_array, to_sitk_image
 from regflow.core.transform import Affine, Composite, DisplacementField
 from regflow.io.transforms import write_transform
 from regflow.methods import elastix_run
+from regflow.methods.context import RunContext
 from regflow.methods.elastix_run import MAPS, _last_error, linear_changes
 from regflow.methods.initialize import METHODS as INITIALIZERS
 from regflow.methods.refine import METHODS as REFINERS
 
 
-def initialize(fixed: Image, moving: Image, **options):
+def initialize(fixed: Image, moving: Image, seed: int = 0, log: Path | None = None, **options):
     method = INITIALIZERS["elastix"]
-    given = {**method.complete(options), "threads": 2, "seed": 0, **options}
-    return method.load()(fixed, moving, Affine.identity(3), given)
+    context = RunContext(threads=2, seed=seed, log_file=log)
+    return method.load()(fixed, moving, Affine.identity(3), method.complete(options), context)
 
 
 def deform(fixed: Image, moving: Image, initial: Affine, **options):
     method = REFINERS["elastix-bspline"]
-    given = {**method.complete(options), "threads": 2, "seed": 0}
-    return method.load()(fixed, moving, initial, given)
+    return method.load()(fixed, moving, initial, method.complete(options), RunContext(threads=2))
 
 
 def test_rigid_then_affine_finds_a_known_pose_and_keeps_its_log(mni_4mm, tmp_path):
@@ -64,9 +65,7 @@ def test_far_poses_are_found(mni_4mm, degrees, shift_mm, stretch, contrast):
 def test_samples_lie_on_the_coarsest_grid_that_holds_as_many_as_asked(mni_4mm):
     everything = mni_4mm.with_mask(None)
     for count in (1000, 10**6):
-        (step,) = set(
-            linear_changes({"samples": count, "iterations": 1, "seed": 0}, everything)["SampleGridSpacing"]
-        )
+        (step,) = set(linear_changes({"samples": count, "iterations": 1}, everything, 0)["SampleGridSpacing"])
         assert step == 1 or everything.channel.size / step**3 >= count
         assert everything.channel.size / (step + 1) ** 3 < count
 

@@ -12,6 +12,7 @@ from regflow.datasets.modalities import linear_truth, linearly_moved
 from regflow.examples.raster_demo import SERIES_REFERENCE, read_band
 from regflow.methods.initialize.gradient_shift import PIXELS_EACH, SURE, GradientShift, gradient_shift, small
 from regflow.methods.initialize.planar import picture
+from regflow.methods.result import MethodResult
 from regflow.stages.rasters.initialize import Examiner, align
 
 GAPPED, HAZY, CLOUDED = "LE70350322012289EDC00", "LE70350322013131EDC00", "LE70350322011190EDC00"
@@ -97,8 +98,8 @@ def test_the_gate_does_not_pass_a_small_scene_beside_its_place(shift):
     right = gradient_shift(fixed, moving, np.eye(3)).matrix
     wrong = right.copy()
     wrong[:2, 2] += np.array(shift) * fixed.grid.spacing.max()
-    assert judge(Affine(right))[0].status == "pass"
-    assert judge(Affine(wrong))[0].status == "fail"
+    assert judge(MethodResult(Affine(right)))[0].status == "pass"
+    assert judge(MethodResult(Affine(wrong)))[0].status == "fail"
 
 
 @pytest.mark.parametrize(("correlation", "left"), [(0.6, 0.64), (0.0, 1.0), (-0.9, 1.0), (1.0, 1e-6)])

@@ -13,6 +13,7 @@ from regflow.core.resample import coarsen
 from regflow.core.transform import Affine, Composite, DisplacementField
 from regflow.datasets import subjects as synthetic
 from regflow.datasets.volumes import load_volume
+from regflow.methods.context import RunContext
 from regflow.methods.refine import METHODS, greedy_torch
 from regflow.methods.refine.greedy import greedy, refine_field
 from regflow.methods.refine.greedy_contrast import for_level, settled
@@ -30,7 +31,7 @@ START_VOXELS = 2.0
 
 
 def options(**changes):
-    shared = {"threads": 1, "seed": 0, "device": "cpu", "shrink": [2, 1], "iterations": [60, 20]}
+    shared = {"device": "cpu", "shrink": [2, 1], "iterations": [60, 20]}
     per_level = {"radius": [2, 2], "update_sigma": [2.0, 2.0], "field_sigma": [0.25, 0.25]}
     return METHODS["greedy"].complete({**shared, **per_level, **changes})
 
@@ -77,7 +78,7 @@ def error(found, truth, inside):
 @pytest.mark.parametrize(("metric", "share"), [("lncc", 0.2), ("ssd", 0.2), ("mind", 0.25)])
 def test_known_displacement_is_found_without_folding(shape, metric, share):
     fixed, moving, inside, truth = known_pair(shape)
-    found = refine_field(fixed, moving, mask=inside, options=options(metric=metric))
+    found = refine_field(fixed, moving, mask=inside, options=options(metric=metric), context=RunContext())
     assert found.shape == truth.shape
     assert found.dtype == np.float32
     assert error(found, truth, inside) < share * START_VOXELS
@@ -93,7 +94,9 @@ def test_auto_takes_local_correlation_for_one_contrast_and_maps_two():
     fixed, moving, inside, _ = known_pair()
 
     def bits(metric, other):
-        return refine_field(fixed, other, mask=inside, options=options(metric=metric)).tobytes()
+        return refine_field(
+            fixed, other, mask=inside, options=options(metric=metric), context=RunContext()
+        ).tobytes()
 
     assert bits("auto", 2 * moving + 1) == bits("lncc", 2 * moving + 1)
     assert bits("auto", folded(moving)) == bits("mapped", folded(moving))
@@ -103,7 +106,7 @@ def test_auto_takes_local_correlation_for_one_contrast_and_maps_two():
 def test_a_contrast_that_folds_intensities_is_matched():
     fixed, moving, inside, truth = known_pair()
     for images in ((fixed, folded(moving)), (folded(fixed), moving)):
-        found = refine_field(*images, mask=inside, options=options(metric="mapped"))
+        found = refine_field(*images, mask=inside, options=options(metric="mapped"), context=RunContext())
         assert error(found, truth, inside) < 0.15 * START_VOXELS
 
 
@@ -129,9 +132,9 @@ def test_a_brain_of_another_contrast_is_matched_at_three_millimeters():
     truth = synthetic.random_truth(fixed.grid, 7)
     moving = synthetic.make_subject(source, truth, synthetic.subject_grid(fixed.grid, truth, 3.0), seed=7)
     pose = truth.forward.parts[1]
-    given = {**METHODS["greedy"].complete({}), "threads": 1, "seed": 0, "log": None}
+    given = METHODS["greedy"].complete({})
     moving = moving.with_mask(moving.channel > 0.15 * moving.channel.max())
-    found = greedy(fixed, moving, pose, given)
+    found = greedy(fixed, moving, pose, given, RunContext())
     points = fixed.grid.to_world(np.argwhere(fixed.mask)[::5, ::-1])
     there = truth.forward.apply(points)
     before, after = (np.linalg.norm(t.apply(points) - there, axis=1).mean() for t in (pose, found))
@@ -186,13 +189,15 @@ def test_another_contrast_moves_the_border_of_a_brain_too():
 @pytest.mark.parametrize("metric", ["lncc", "mind"])
 def test_other_contrast_is_matched(metric):
     fixed, moving, inside, truth = known_pair()
-    found = refine_field(fixed, np.exp(-2 * moving), mask=inside, options=options(metric=metric))
+    found = refine_field(
+        fixed, np.exp(-2 * moving), mask=inside, options=options(metric=metric), context=RunContext()
+    )
     assert error(found, truth, inside) < 0.25 * START_VOXELS
 
 
 def test_inverse_undoes_the_result():
     fixed, moving, inside, _ = known_pair()
-    found = refine_field(fixed, moving, mask=inside, options=options())
+    found = refine_field(fixed, moving, mask=inside, options=options(), context=RunContext())
     residual = fields.inverse_residual(found, fields.invert(found))
     assert residual[inside].mean() < 0.05
 
@@ -200,7 +205,8 @@ def test_inverse_undoes_the_result():
 def test_threads_change_no_bit():
     fixed, moving, inside, _ = known_pair()
     one, two = (
-        refine_field(fixed, moving, mask=inside, options=options(threads=threads)) for threads in (1, 2)
+        refine_field(fixed, moving, mask=inside, options=options(), context=RunContext(threads))
+        for threads in (1, 2)
     )
     assert one.tobytes() == two.tobytes()
 
@@ -210,8 +216,10 @@ def test_what_lies_outside_the_mask_does_not_steer():
     lesion = np.zeros(SHAPE, bool)
     lesion[12:24, 16:28, 14:26] = True
     misleading = np.where(lesion, np.roll(fixed, 3, axis=2), fixed)
-    masked = refine_field(misleading, moving, mask=inside & ~lesion, options=options(margin=0))
-    followed = refine_field(misleading, moving, mask=inside, options=options(margin=0))
+    masked = refine_field(
+        misleading, moving, mask=inside & ~lesion, options=options(margin=0), context=RunContext()
+    )
+    followed = refine_field(misleading, moving, mask=inside, options=options(margin=0), context=RunContext())
     assert error(masked, truth, lesion) < 0.5 * error(followed, truth, lesion)
 
 
@@ -220,8 +228,8 @@ def test_samples_the_moving_image_lacks_do_not_steer():
     valid = np.ones(SHAPE, bool)
     valid[:, :, 26:] = False
     cut = np.where(valid, moving, 0)
-    told = refine_field(fixed, cut, mask=inside, valid=valid, options=options())
-    untold = refine_field(fixed, cut, mask=inside, options=options())
+    told = refine_field(fixed, cut, mask=inside, valid=valid, options=options(), context=RunContext())
+    untold = refine_field(fixed, cut, mask=inside, options=options(), context=RunContext())
     columns = np.indices(SHAPE)[2]
     near = inside & (columns > 18) & (columns < 26)
     assert error(told, truth, near) < 0.7 * error(untold, truth, near)
@@ -279,7 +287,11 @@ def test_momentum_gets_further_in_fewer_iterations():
     missed = []
     for momentum, iterations in ((0.0, 12), (0.5, 8)):
         chosen = options(shrink=[1], iterations=[iterations], momentum=momentum, **one_level())
-        missed.append(error(refine_field(fixed, moving, mask=inside, options=chosen), truth, inside))
+        missed.append(
+            error(
+                refine_field(fixed, moving, mask=inside, options=chosen, context=RunContext()), truth, inside
+            )
+        )
     assert missed[1] < missed[0] < 0.2 * START_VOXELS
 
 
@@ -308,7 +320,7 @@ def anisotropic_pair():
 
 def test_method_composes_with_the_start_in_world_units():
     fixed, moving, shift, truth = anisotropic_pair()
-    found = greedy(fixed, moving, shift, options())
+    found = greedy(fixed, moving, shift, options(), RunContext())
     expected = Composite((DisplacementField(fields.to_world(truth, GRID), GRID), shift))
     points = GRID.to_world(np.argwhere(fixed.mask)[::50, ::-1])
     missed = np.linalg.norm(found.apply(points) - expected.apply(points), axis=1)
@@ -325,7 +337,7 @@ def test_with_both_masks_what_the_moving_mask_leaves_out_does_not_steer():
     quick = options(shrink=[1], iterations=[20], **one_level())
     left = {}
     for masks in ("both", "auto", "fixed"):
-        found = greedy(fixed, moving, shift, {**quick, "masks": masks})
+        found = greedy(fixed, moving, shift, {**quick, "masks": masks}, RunContext())
         left[masks] = error(fields.to_voxels(found.parts[0].vectors, GRID), truth, lesion & fixed.mask)
     assert left["both"] < 0.8 * min(left["auto"], left["fixed"])
 
@@ -334,7 +346,11 @@ def test_a_field_at_the_head_of_the_start_is_refined_in_place():
     fixed, moving, shift, truth = anisotropic_pair()
     near = DisplacementField(fields.to_world(0.9 * truth, GRID), GRID)
     found = greedy(
-        fixed, moving, Composite((near, shift)), options(shrink=[1], iterations=[5], **one_level())
+        fixed,
+        moving,
+        Composite((near, shift)),
+        options(shrink=[1], iterations=[5], **one_level()),
+        RunContext(),
     )
     assert len(found.parts) == 2
     polished = fields.to_voxels(found.parts[0].vectors, GRID)
@@ -348,7 +364,13 @@ def one_level():
 def test_a_stalled_level_ends_early(caplog):
     fixed, moving, inside, _ = known_pair()
     with caplog.at_level(logging.INFO, logger="regflow.methods.refine.greedy"):
-        refine_field(fixed, moving, mask=inside, options=options(tolerance=0.01, iterations=[200, 0]))
+        refine_field(
+            fixed,
+            moving,
+            mask=inside,
+            options=options(tolerance=0.01, iterations=[200, 0]),
+            context=RunContext(),
+        )
     first, second = (record for record in caplog.records if "level" in str(record.msg))
     assert 11 < first.args[3] < 200
     assert second.args[3] == 0
@@ -356,7 +378,7 @@ def test_a_stalled_level_ends_early(caplog):
 
 def test_identical_images_stay_where_they_are():
     image = texture(SHAPE)
-    found = refine_field(image, image, options=options())
+    found = refine_field(image, image, options=options(), context=RunContext())
     assert np.abs(found).mean() < 0.02
 
 
@@ -370,9 +392,14 @@ def test_identical_images_stay_where_they_are():
 )
 def test_nothing_to_match_is_one_sentence(fixed, moving, mask, sentence):
     with pytest.raises(RegistrationError, match=sentence):
-        refine_field(fixed, moving, mask=mask, options=options())
+        refine_field(fixed, moving, mask=mask, options=options(), context=RunContext())
 
 
 def test_unequal_levels_are_named():
     with pytest.raises(InputError, match="'radius' has 2 values for the 3 levels"):
-        refine_field(texture(SHAPE), texture(SHAPE), options=options(shrink=[4, 2, 1], iterations=[1, 1, 1]))
+        refine_field(
+            texture(SHAPE),
+            texture(SHAPE),
+            options=options(shrink=[4, 2, 1], iterations=[1, 1, 1]),
+            context=RunContext(),
+        )

@@ -15,13 +15,14 @@ from regflow.core.errors import InputError, RegistrationError
 from regflow.core.image import Image
 from regflow.core.transform import Affine, Transform, inverse_error
 from regflow.datasets import subjects as synthetic
+from regflow.methods.context import RunContext
 from regflow.methods.refine import METHODS
 from regflow.methods.refine.instance_optimization import Progress, instance_optimization
 from regflow.methods.refine.weights import Description, build_network, save_weights
 
 
 def options(**given: Any) -> dict[str, Any]:
-    quick = {"shrink": [2, 1], "iterations": [40, 40], "threads": 1, "seed": 0, "device": "cpu"}
+    quick = {"shrink": [2, 1], "iterations": [40, 40], "device": "cpu"}
     return {**METHODS["instance-optimization"].complete(quick), **given}
 
 
@@ -76,7 +77,7 @@ def test_every_loss_finds_most_of_a_known_warp(
     if change is with_tissues:
         fixed = with_tissues(fixed)
     start = Affine.identity(2)
-    result = instance_optimization(fixed, moving, start, options(**given))
+    result = instance_optimization(fixed, moving, start, options(**given), RunContext())
     assert error_mm(result, truth, fixed) < left * error_mm(start, truth, fixed)
 
 
@@ -87,7 +88,9 @@ def test_auto_chooses_by_what_the_images_share(
     fixed, moving, _ = warped_pair(mni_4mm, 9004)
     given = options(shrink=[1], iterations=[2])
     with caplog.at_level("INFO"):
-        instance_optimization(fixed, change(moving) if change else moving, Affine.identity(2), given)
+        instance_optimization(
+            fixed, change(moving) if change else moving, Affine.identity(2), given, RunContext()
+        )
     assert f"samples: {told}, 2 iterations" in caplog.text
 
 
@@ -97,7 +100,7 @@ def test_a_real_brain_in_three_dimensions(mni_4mm: Image) -> None:
     grid = synthetic.subject_grid(mni_4mm.grid, truth, 4.0)
     moving = synthetic.make_subject(mni_4mm, truth, grid, seed=3)
     pose = truth.forward.parts[1]
-    result = instance_optimization(mni_4mm, moving, pose, options(iterations=[30, 10]))
+    result = instance_optimization(mni_4mm, moving, pose, options(iterations=[30, 10]), RunContext())
     assert error_mm(result, truth.forward, mni_4mm) < 0.5 * error_mm(pose, truth.forward, mni_4mm)
     field = result.parts[0]  # type: ignore[attr-defined]
     assert fields.jacobian_determinant(fields.to_voxels(field.vectors, field.grid)).min() > 0
@@ -111,7 +114,7 @@ def test_bytes_do_not_depend_on_threads(mni_4mm: Image) -> None:
     for loss in ("lncc", "mi"):
         found = {
             instance_optimization(
-                mni_4mm, moving, Affine.identity(3), options(**coarse, loss=loss, threads=threads)
+                mni_4mm, moving, Affine.identity(3), options(**coarse, loss=loss), RunContext(threads)
             )
             .parts[0]  # type: ignore[attr-defined]
             .vectors.tobytes()
@@ -130,8 +133,8 @@ def test_masks_say_what_counts(mni_4mm: Image) -> None:
     start = Affine.identity(2)
     # The hole is cut out of the mask by more than the margin by which masks are grown.
     masked = spoiled.with_mask(fixed.mask & ~_grown(hole, 4))
-    good = instance_optimization(masked, moving, start, options())
-    bad = instance_optimization(spoiled, moving, start, options(masks="none"))
+    good = instance_optimization(masked, moving, start, options(), RunContext())
+    bad = instance_optimization(spoiled, moving, start, options(masks="none"), RunContext())
     assert error_mm(good, truth, fixed) < 0.5 * error_mm(start, truth, fixed)
     assert error_mm(good, truth, fixed) < 0.8 * error_mm(bad, truth, fixed)
 
@@ -145,7 +148,9 @@ def test_the_moving_mask_counts_when_both_do(mni_4mm: Image) -> None:
     spoiled = moving.with_data(rubbish.astype(np.float32)).with_mask(moving.mask & ~_grown(hole, 4))
     errors = {
         masks: error_mm(
-            instance_optimization(fixed, spoiled, Affine.identity(2), options(masks=masks)), truth, fixed
+            instance_optimization(fixed, spoiled, Affine.identity(2), options(masks=masks), RunContext()),
+            truth,
+            fixed,
         )
         for masks in ("fixed", "both")
     }
@@ -164,24 +169,24 @@ def test_it_starts_from_the_networks_answer(mni_4mm: Image, tmp_path: Path) -> N
     given = options(
         start="voxelmorph", weights=str(tmp_path / "shift.safetensors"), symmetric=False, iterations=[0, 0]
     )
-    result = instance_optimization(fixed, moving, Affine.identity(2), given)
+    result = instance_optimization(fixed, moving, Affine.identity(2), given, RunContext())
     points = fixed.grid.to_world([[20.0, 30.0]])
     shift = np.array([[-1.0, 0.5]]) * SPACING_MM
     np.testing.assert_allclose(result.apply(points), points + shift, atol=1e-3)
     with pytest.raises(RegistrationError, match="neither a file nor in resources/weights"):
         missing = options(start="voxelmorph", weights="no-such-network")
-        instance_optimization(fixed, moving, Affine.identity(2), missing)
+        instance_optimization(fixed, moving, Affine.identity(2), missing, RunContext())
 
 
 def test_wrong_options_are_named(mni_4mm: Image) -> None:
     with pytest.raises(InputError, match="2 levels in 'shrink' but 1 in 'iterations'"):
-        instance_optimization(mni_4mm, mni_4mm, Affine.identity(3), options(iterations=[5]))
+        instance_optimization(mni_4mm, mni_4mm, Affine.identity(3), options(iterations=[5]), RunContext())
     with pytest.raises(InputError, match="needs label maps"):
-        instance_optimization(mni_4mm, mni_4mm, Affine.identity(3), options(loss="dice"))
+        instance_optimization(mni_4mm, mni_4mm, Affine.identity(3), options(loss="dice"), RunContext())
     fixed, moving, _ = warped_pair(mni_4mm, 9004)
     far = Affine.from_parts(np.eye(2), [1e4, 0.0])
     with pytest.raises(RegistrationError, match="no sample in common"):
-        instance_optimization(fixed, moving, far, options())
+        instance_optimization(fixed, moving, far, options(), RunContext())
 
 
 def test_progress_is_judged_over_several_iterations() -> None:

@@ -9,17 +9,23 @@ from regflow.core.gate import Verdict
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Affine, Composite, Homography, Transform, reflects
+from regflow.methods.context import RunContext
 from regflow.methods.ladder import Climb, Incoming, climb
-from regflow.methods.table import Method, find_transform
+from regflow.methods.result import MethodResult
+from regflow.methods.table import Method, run_method
 
 IMAGE = Image(np.zeros((1, 2, 2, 2), np.float32), Grid.from_geometry((2, 2, 2), (1, 1, 1), (0, 0, 0)))
 
 
-def shift(fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any]) -> Transform:
+def shift(
+    fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any], context: RunContext
+) -> Transform:
     return Affine.from_parts(np.eye(3), [options["by_mm"], 0, 0])
 
 
-def refuse(fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any]) -> Transform:
+def refuse(
+    fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any], context: RunContext
+) -> Transform:
     raise RegistrationError("the mask is empty")
 
 
@@ -27,15 +33,21 @@ def row(function: str, by_mm: float = 0.0) -> Method:
     return Method(f"{__name__}:{function}", "", options={"by_mm": {"default": by_mm, "description": "mm"}})
 
 
-def reject(fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any]) -> Transform:
+def reject(
+    fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any], context: RunContext
+) -> Transform:
     raise InputError("the image is constant inside its mask")
 
 
-def misread(fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any]) -> Transform:
+def misread(
+    fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any], context: RunContext
+) -> Transform:
     raise SettingError("the option 'by_mm' is no length")
 
 
-def keep(fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any]) -> Transform:
+def keep(
+    fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any], context: RunContext
+) -> Transform:
     return initial
 
 
@@ -49,8 +61,8 @@ TABLE = {
 }
 
 
-def examine(transform: Transform) -> tuple[Verdict, float]:
-    place = float(transform.apply(np.zeros((1, 3)))[0, 0])
+def examine(candidate: MethodResult) -> tuple[Verdict, float]:
+    place = float(candidate.transform.apply(np.zeros((1, 3)))[0, 0])
     if place > 99:
         raise RegistrationError("nothing in common")
     miss = abs(place - 1.0)
@@ -66,7 +78,8 @@ def run(
     names: list[str], options: Mapping[str, Mapping[str, Any]] | None = None, start_mm: float = 0.0
 ) -> Climb:
     start = Incoming(Affine.from_parts(np.eye(3), [start_mm, 0, 0]), "header", surely)
-    return climb("refine", TABLE, names, (IMAGE, IMAGE), start, options or {}, {"threads": 1}, examine)
+    section = {"methods": names, "options": options or {}}
+    return climb("refine", "volumes", TABLE, section, (IMAGE, IMAGE), start, RunContext(), examine)
 
 
 def test_the_first_that_passes_ends_the_ladder():
@@ -151,17 +164,19 @@ def test_an_unknown_method_is_refused_before_any_runs():
         run(["far", "neer"])
 
 
-def mirror(fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any]) -> Transform:
+def mirror(
+    fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any], context: RunContext
+) -> Transform:
     return Affine.from_parts(np.diag([-1.0, 1.0, 1.0]), np.zeros(3))
 
 
 def test_a_mirror_image_counts_as_nothing_found():
     method = row("mirror")
     with pytest.raises(RegistrationError, match="mirror image"):
-        find_transform(method, IMAGE, IMAGE, Affine.identity(3), {})
+        run_method(method, IMAGE, IMAGE, Affine.identity(3), {}, RunContext())
     # One that begins as a mirror image, as a raster stored upside down may, stays one.
     begun = Affine.from_parts(np.diag([1.0, -1.0, 1.0]), np.zeros(3))
-    assert find_transform(method, IMAGE, IMAGE, begun, {}).linear[0, 0] == -1
+    assert run_method(method, IMAGE, IMAGE, begun, {}, RunContext()).transform.linear[0, 0] == -1
     flat = Affine.from_parts(np.diag([0.0, 1.0, 1.0]), np.zeros(3))
     assert reflects(flat)
     assert not reflects(Composite((begun, begun)))

@@ -10,6 +10,7 @@ from regflow.core.image import Image
 from regflow.core.resample import resample
 from regflow.core.transform import Affine, DisplacementField
 from regflow.datasets.subjects import random_warp
+from regflow.methods.context import RunContext
 from regflow.methods.refine import METHODS
 from regflow.methods.refine.greedy import greedy
 
@@ -42,8 +43,8 @@ class Stroke:
 
 
 def run(fixed: Image, moving: Image, masks: str) -> Any:
-    options = METHODS["greedy"].complete({"masks": masks, "threads": 2, "seed": 0, "device": "cpu"})
-    return greedy(fixed, moving, Affine.identity(3), options)
+    options = METHODS["greedy"].complete({"masks": masks, "device": "cpu"})
+    return greedy(fixed, moving, Affine.identity(3), options, RunContext(threads=2))
 
 
 @pytest.fixture(scope="module")

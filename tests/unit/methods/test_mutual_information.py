@@ -15,19 +15,20 @@ from regflow.core.transform import Affine, Composite, DisplacementField
 from regflow.datasets import subjects as synthetic
 from regflow.datasets.subjects import Truth, make_subject, random_affine, subject_grid
 from regflow.io.transforms import write_transform
+from regflow.methods.context import RunContext
 from regflow.methods.initialize import METHODS, information, poses
 from regflow.methods.initialize.mutual_information import mutual_information
 from regflow.methods.initialize.rivals import second_thoughts
-from regflow.methods.table import find_transform, of_kind
+from regflow.methods.table import of_kind, run_method
 
 RECOVERED_MM = 0.6
 """A sixth of the tests' spacing."""
 
 
 def search(fixed: Image, moving: Image, threads: int = 1, initial: Affine | None = None, **options) -> Affine:
-    complete = METHODS["mutual-information"].complete({**options})
+    complete = METHODS["mutual-information"].complete(options)
     start = initial or Affine.identity(fixed.grid.ndim)
-    found = mutual_information(fixed, moving, start, {**complete, "threads": threads, "seed": 0})
+    found = mutual_information(fixed, moving, start, complete, RunContext(threads))
     assert isinstance(found, Affine)
     return found
 
@@ -209,9 +210,9 @@ def test_an_empty_mask_is_refused_in_one_sentence(mni_4mm):
 
 def test_a_start_that_is_not_affine_is_refused(mni_4mm):
     field = DisplacementField(np.zeros((3, *mni_4mm.grid.shape), np.float32), mni_4mm.grid)
-    options = {**METHODS["mutual-information"].complete({}), "threads": 1, "seed": 0}
+    options = METHODS["mutual-information"].complete({})
     with pytest.raises(RegistrationError, match="not affine"):
-        mutual_information(mni_4mm, mni_4mm, field, options)
+        mutual_information(mni_4mm, mni_4mm, field, options, RunContext())
 
 
 def test_a_right_pose_has_weak_rivals_and_stays_where_it_is(mni_4mm, mni6_4mm):
@@ -311,8 +312,8 @@ def test_no_method_proposes_a_mirror_image(mni_4mm, name, flips):
         mirrored.data[..., :: flips[0]], Grid(mni_4mm.grid.shape, turns), mirrored.mask[..., :: flips[0]]
     )
     method = METHODS[name]
-    options = {**method.complete({"axes": True} if name == "moments" else {}), "threads": 2, "seed": 0}
-    found = find_transform(method, mni_4mm, handed, Affine.identity(3), options)
+    options = method.complete({"axes": True} if name == "moments" else {})
+    found = run_method(method, mni_4mm, handed, Affine.identity(3), options, RunContext(threads=2)).transform
     assert np.linalg.det(found.linear) > 0
 
 

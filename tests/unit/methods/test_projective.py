@@ -10,9 +10,11 @@ from regflow.core.errors import RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Affine, Homography
+from regflow.methods.context import RunContext
 from regflow.methods.initialize import METHODS
 from regflow.methods.initialize.planar import brought, corners, mapped, matrix_of, picture, transform_of
 from regflow.methods.initialize.projective import homography_where_needed, upright
+from regflow.methods.result import MethodResult
 from regflow.methods.table import of_kind
 from regflow.stages.rasters.initialize import Examiner, align
 
@@ -96,7 +98,7 @@ def test_each_method_that_offers_a_homography_gives_one(name):
     assert "homography" in method.options["model"]["enum"]
     given = {"rotation_degrees": 0, "scale": 1} if name == "edge-correlation" else {}
     chosen = options(name, model="homography", **given)
-    found = method.load()(fixed, seen_obliquely(fixed, slight), Affine.identity(2), chosen)
+    found = method.load()(fixed, seen_obliquely(fixed, slight), Affine.identity(2), chosen, RunContext())
     assert isinstance(found, Homography)
     ends = corners(fixed.grid)
     assert np.linalg.norm(found.apply(ends) - mapped(slight, ends), axis=1).max() < 0.6
@@ -105,9 +107,9 @@ def test_each_method_that_offers_a_homography_gives_one(name):
 def test_the_gate_never_passes_what_folds():
     fixed = photograph()
     judge = Examiner(picture(fixed, "fixed"), picture(fixed, "moving"), Affine.identity(2), {})
-    assert judge(Affine.identity(2))[0].status == "pass"
+    assert judge(MethodResult(Affine.identity(2)))[0].status == "pass"
     folded = np.eye(3)
     folded[2, 0] = -1 / 300
     with pytest.raises(RegistrationError, match="mirrors the scene"):
-        judge(transform_of(folded, (0.0, 0.0)))
+        judge(MethodResult(transform_of(folded, (0.0, 0.0))))
     assert matrix_of(Homography(folded)).tolist() == folded.tolist()

@@ -9,8 +9,10 @@ from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Affine
 from regflow.datasets.modalities import linear_truth
+from regflow.methods.context import RunContext
 from regflow.methods.initialize import METHODS
 from regflow.methods.initialize.planar import around_overlap, picture
+from regflow.methods.result import MethodResult
 from regflow.methods.table import of_kind
 from regflow.stages.rasters.initialize import Examiner, align
 
@@ -33,9 +35,9 @@ def test_a_chip_and_its_scene_are_judged_alike_in_either_order(side):
     verdicts = []
     for fixed, moving, right in ((scene, chip, truth), (chip, scene, truth.inverse())):
         judge = Examiner(picture(fixed, "fixed"), picture(moving, "moving"), Affine.identity(2), {})
-        verdicts.append(judge(right)[0].status)
+        verdicts.append(judge(MethodResult(right))[0].status)
         wrong = Affine.from_parts(np.eye(2), right.translation + np.array([90.0, -60.0]))
-        assert judge(wrong)[0].status == "fail"
+        assert judge(MethodResult(wrong))[0].status == "fail"
     assert verdicts[0] == verdicts[1] != "fail"
 
 
@@ -82,17 +84,17 @@ def test_nearness_to_the_georeference_breaks_a_tie(tiled):
         other.data, Grid(other.grid.shape, truth.matrix @ other.grid.affine, other.grid.crs), other.mask
     )
     judge = Examiner(picture(fixed, "fixed"), picture(moving, "moving"), Affine.identity(2), {})
-    right = judge(truth)[0]
+    right = judge(MethodResult(truth))[0]
     assert right.status == "pass", right
     # One period aside it is as alike, and far from where the georeference has it.
-    wrong = judge(Affine(linear_truth(other.grid, (3.0 + 96, 2.0)).matrix))[0]
+    wrong = judge(MethodResult(Affine(linear_truth(other.grid, (3.0 + 96, 2.0)).matrix)))[0]
     assert wrong.status == "fail", wrong
 
 
 def test_without_a_georeference_nothing_breaks_the_tie(tiled):
     plain = [Image(image.data, Grid(image.grid.shape, np.eye(3)), image.mask) for image in tiled]
     judge = Examiner(picture(plain[0], "fixed"), picture(plain[1], "moving"), Affine.identity(2), {})
-    assert judge(Affine.from_parts(np.eye(2), (96.0, 0.0)))[0].status != "pass"
+    assert judge(MethodResult(Affine.from_parts(np.eye(2), (96.0, 0.0))))[0].status != "pass"
 
 
 def discs(seed: int, inverted: bool) -> Image:
@@ -118,7 +120,9 @@ def test_unlike_contrasts_in_a_dark_surround_are_found():
     fixed, other = discs(0, False), discs(1, True)
     truth = linear_truth(other.grid, (11.0, -14.0), 8.0)
     method = of_kind(METHODS, "rasters")["hypotheses"]
-    found = method.load()(fixed, linearly_moved(other, truth), Affine.identity(2), options("hypotheses"))
+    found = method.load()(
+        fixed, linearly_moved(other, truth), Affine.identity(2), options("hypotheses"), RunContext()
+    )
     places = np.array([[60, 60], [160, 60], [110, 110], [60, 160], [160, 160.0]])
     assert np.linalg.norm(found.apply(places) - truth.apply(places), axis=1).mean() < 2.0
 

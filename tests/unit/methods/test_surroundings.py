@@ -7,6 +7,7 @@ from painted_ct import AIR, moved_ct, padded, painted
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.surroundings import fill_padding, intensity_range, surroundings
+from regflow.methods.context import RunContext
 from regflow.methods.preprocess import INTENSITY, load
 from regflow.methods.refine.greedy_pyramid import prepare as greedy_pair
 from regflow.methods.refine.working import scaled
@@ -127,7 +128,10 @@ def test_an_image_without_surroundings_keeps_all():
 def test_every_normalization_spreads_the_tissue(mni_4mm, method):
     image = painted(mni_4mm, -3024.0).with_mask(mni_4mm.mask)
     options = INTENSITY[method].complete({})
-    for scaled_image in (load("intensity", method)(image, None, options), scaled(image, method, {})):
+    for scaled_image in (
+        load("intensity", method)(image, None, options, RunContext()),
+        scaled(image, method, {}),
+    ):
         deep = mni_4mm.channel > 0.3 * mni_4mm.channel.max()
         assert scaled_image.channel[deep].std() > 0.1
 

@@ -13,12 +13,13 @@ from regflow.core.errors import RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Affine, Composite
+from regflow.methods.context import RunContext
+from regflow.methods.matching import tie_points as module
 from regflow.methods.matching.tie_point_kernels import search
 from regflow.methods.matching.tie_point_patches import crop, filtered
 from regflow.methods.matching.tie_point_set import REASONS, columns, reliability
 from regflow.methods.matching.tie_points import default_spacing, lay_points, match, overlap, spline_taps
 from regflow.methods.refine import METHODS
-from regflow.methods.refine import tie_points as module
 from regflow.methods.refine.tie_points import tie_points
 from regflow.metrics.check_points import measure_check_points
 
@@ -28,12 +29,10 @@ TIE_RMSE_PX = 0.05
 FIELD_RMSE_PX = 0.03
 
 
-def run(one=None, other=None, initial=IDENTITY, **given):
-    kept = []
+def run(one=None, other=None, initial=IDENTITY, threads=2, **given):
     options = METHODS["tie-points"].complete({"spacing_px": 40.0, **given})
-    shared = {"threads": 2, "seed": 0, "keep": kept.append}
-    transform = tie_points(one or fixed(), other or moving(), initial, {**options, **shared})
-    return transform, kept[0]
+    found = tie_points(one or fixed(), other or moving(), initial, options, RunContext(threads))
+    return found.transform, found.tie_points
 
 
 def true_shifts(points):
@@ -166,7 +165,7 @@ def test_windows_with_declared_gaps_count(widths, share):
     errors = points.shifts - true_shifts(points.points)
     assert rmse(errors[used]) < TIE_RMSE_PX
     assert 0.3 < np.sqrt((points.error_px[used] ** 2).mean()) / rmse(errors[used]) < 3
-    found = measure_check_points(*pair, IDENTITY, 200, threads=2)
+    found = measure_check_points(*pair, IDENTITY, 200, RunContext(threads=2))
     assert found.used.mean() > share
     assert rmse(found.residuals_px(truth())[found.used]) < TIE_RMSE_PX
 
@@ -195,7 +194,7 @@ def test_the_memory_that_is_given_bounds_what_is_read_at_once_and_changes_nothin
     grid = Grid((side, side), fixed().grid.affine, fixed().grid.crs)
     reads: list[int] = []
     image = Image(Wide(side, reads), grid)
-    options = {**METHODS["tie-points"].complete({"spacing_px": 600.0}), "seed": 0, "threads": 2}
+    options = METHODS["tie-points"].complete({"spacing_px": 600.0})
     points = lay_points(grid, grid, IDENTITY, options)
     options["channels"] = "intensity"
     under_way, most, lock = [0], [0], Lock()
@@ -210,11 +209,11 @@ def test_the_memory_that_is_given_bounds_what_is_read_at_once_and_changes_nothin
         return rows
 
     match_tile = module.match_tile
-    plain = match(image, image, IDENTITY, points, options)
+    plain = match(image, image, IDENTITY, points, options, RunContext(threads=2))
     reads.clear()
     monkeypatch.setattr(module, "match_tile", counted)
     with open_workers({"memory": memory, "workers": 2}) as workers:
-        found = match(image, image, IDENTITY, points, {**options, "workers": workers})
+        found = match(image, image, IDENTITY, points, options, RunContext(workers=workers))
     assert most[0] <= workers.memory
     assert max(reads) * module.BYTES_PER_PIXEL <= workers.memory
     assert found.shifts.tobytes() == plain.shifts.tobytes()

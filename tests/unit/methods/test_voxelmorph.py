@@ -26,11 +26,11 @@ from regflow.core.resample import coarsen, resample_array
 from regflow.core.transform import Affine, Composite, Transform, inverse_error
 from regflow.datasets import subjects as synthetic
 from regflow.examples import demo
+from regflow.methods.context import Request, RunContext
 from regflow.methods.refine import METHODS, losses_torch, velocity_torch
 from regflow.methods.refine.network import as_trained, network_velocity
 from regflow.methods.refine.voxelmorph import (
     Effort,
-    Request,
     _efforts,
     _level,
     _passes,
@@ -62,7 +62,7 @@ CPU = torch.device("cpu")
 
 
 def options(**given: Any) -> dict[str, Any]:
-    shared = {"threads": 1, "seed": 0, "device": "cpu", "passes": "all"}
+    shared = {"device": "cpu", "passes": "all"}
     return {**METHODS["voxelmorph"].complete({}), **shared, **given}
 
 
@@ -139,7 +139,9 @@ def test_held_out_pairs_come_closer_to_the_truth_than_the_affine(
     errors, differences = [], []
     for seed in range(9001, 9005):
         fixed, moving, truth = warped_pair(mni_4mm, seed)
-        result = voxelmorph(fixed, moving, initial, options(weights=str(trained[0]), symmetric=symmetric))
+        result = voxelmorph(
+            fixed, moving, initial, options(weights=str(trained[0]), symmetric=symmetric), RunContext()
+        )
         points = fixed.grid.to_world(np.argwhere(fixed.channel > 0.1)[:, ::-1])
         target = truth.apply(points)
         errors.append([np.linalg.norm(end - target, axis=1).mean() for end in (points, result.apply(points))])
@@ -153,7 +155,7 @@ def test_held_out_pairs_come_closer_to_the_truth_than_the_affine(
 
 def test_the_answer_has_an_inverse_and_no_folds(trained: tuple[Path, list[float]], mni_4mm: Image) -> None:
     fixed, moving, _ = warped_pair(mni_4mm, 9001)
-    result = voxelmorph(fixed, moving, Affine.identity(2), options(weights=str(trained[0])))
+    result = voxelmorph(fixed, moving, Affine.identity(2), options(weights=str(trained[0])), RunContext())
     field = result.parts[0]  # type: ignore[attr-defined]
     points = fixed.grid.to_world(np.argwhere(fixed.channel > 0.1)[:, ::-1])
     assert inverse_error(field, field.inverse(), points).mean() < 0.1 * SPACING_MM
@@ -308,8 +310,8 @@ def test_an_answer_worse_than_the_start_is_put_aside(
     save_weights(tmp_path / "shift.safetensors", network, FLAT)
     given = options(weights=str(tmp_path / "shift.safetensors"), symmetric=False)
     with pytest.raises(RegistrationError, match="less alike"):
-        voxelmorph(fixed, moving, Affine.identity(2), {**given, "polish": "none"})
-    result = voxelmorph(fixed, moving, Affine.identity(2), {**given, "polish": "greedy"})
+        voxelmorph(fixed, moving, Affine.identity(2), {**given, "polish": "none"}, RunContext())
+    result = voxelmorph(fixed, moving, Affine.identity(2), {**given, "polish": "greedy"}, RunContext())
     assert "the polish begins at zero" in caplog.text
     points = fixed.grid.to_world(np.argwhere(fixed.channel > 0.1)[:, ::-1])
     before, after = (
@@ -370,13 +372,13 @@ def test_with_too_little_memory_less_is_tried_and_said(
 
     monkeypatch.setattr("regflow.methods.refine.voxelmorph.network_velocity", small_memory)
     given = options(weights=str(tmp_path / "solid.safetensors"), symmetric=False)
-    found = answers(mixed_requests()[:1], given)
+    found = answers(mixed_requests()[:1], given, RunContext())
     assert len(found) == 1
     assert seen[1] < seen[0] / 4
     assert "no memory for 1 pairs at a spacing of 2 on cpu" in caplog.text
     monkeypatch.setattr("regflow.methods.refine.voxelmorph._efforts", lambda *given: [])
     with pytest.raises(RegistrationError, match="raise spacing_mm"):
-        answers(mixed_requests()[:1], given)
+        answers(mixed_requests()[:1], given, RunContext())
 
 
 def test_bytes_do_not_depend_on_threads() -> None:
@@ -420,7 +422,7 @@ def test_missing_weights_let_the_ladder_go_on(
 ) -> None:
     monkeypatch.setattr("regflow.methods.refine.weights_files.SHIPPED", {})
     with pytest.raises(RegistrationError, match=r"set refine\.options\.voxelmorph\.weights"):
-        voxelmorph(mni_4mm, mni_4mm, Affine.identity(3), options())
+        voxelmorph(mni_4mm, mni_4mm, Affine.identity(3), options(), RunContext())
     with pytest.raises(RegistrationError, match="neither a file nor in resources/weights"):
         find_weights(str(tmp_path / "nothing.safetensors"))
 
@@ -472,14 +474,14 @@ def test_bad_weights_are_refused_in_one_sentence(
 
 def test_a_pair_the_network_is_not_for(trained: tuple[Path, list[float]], mni_4mm: Image) -> None:
     with pytest.raises(RegistrationError, match="2-D images and these are 3-D"):
-        voxelmorph(mni_4mm, mni_4mm, Affine.identity(3), options(weights=str(trained[0])))
+        voxelmorph(mni_4mm, mni_4mm, Affine.identity(3), options(weights=str(trained[0])), RunContext())
     fixed, moving, _ = warped_pair(mni_4mm, 9001)
     two = fixed.with_data(np.repeat(fixed.data, 2, axis=0))
     with pytest.raises(RegistrationError, match="one channel"):
-        voxelmorph(two, two, Affine.identity(2), options(weights=str(trained[0])))
+        voxelmorph(two, two, Affine.identity(2), options(weights=str(trained[0])), RunContext())
     far = Affine.from_parts(np.eye(2), [1e4, 0])
     with pytest.raises(RegistrationError, match="no sample in common"):
-        voxelmorph(fixed, moving, far, options(weights=str(trained[0])))
+        voxelmorph(fixed, moving, far, options(weights=str(trained[0])), RunContext())
 
 
 def test_the_greedy_engine_goes_on_from_the_network(
@@ -492,13 +494,15 @@ def test_the_greedy_engine_goes_on_from_the_network(
     left = {}
     for polish in ("none", "greedy"):
         given = options(weights=str(trained[0]), polish=polish)
-        result = voxelmorph(fixed, moving, Affine.identity(2), given)
+        result = voxelmorph(fixed, moving, Affine.identity(2), given, RunContext())
         assert isinstance(result, Composite)
         assert len(result.parts) == 2
         left[polish] = np.linalg.norm(result.apply(points) - target, axis=1).mean()
     assert left["greedy"] < 0.9 * left["none"]
     with pytest.raises(InputError, match="no option 'iteration'"):
-        voxelmorph(fixed, moving, Affine.identity(2), {**given, "polish_options": {"iteration": 3}})
+        voxelmorph(
+            fixed, moving, Affine.identity(2), {**given, "polish_options": {"iteration": 3}}, RunContext()
+        )
 
 
 @pytest.mark.parametrize(("polish", "passes"), [("greedy", (8.0, 5.0)), ("none", (8.0, 5.0, 1.0, 1.0))])
@@ -594,7 +598,9 @@ def test_the_shipped_network_undoes_half_of_a_warp_that_it_never_saw(other_contr
     truth = synthetic.random_truth(fixed.grid, seed=77, amplitude_mm=8.0, affine=pose)
     grid = synthetic.subject_grid(fixed.grid, truth, 2.0)
     moving = synthetic.make_subject(source, truth, grid, seed=77)
-    found = voxelmorph(fixed, moving, pose, options(polish="none", weights=None, spacing_mm=None))
+    found = voxelmorph(
+        fixed, moving, pose, options(polish="none", weights=None, spacing_mm=None), RunContext()
+    )
     points = fixed.grid.to_world(np.argwhere(fixed.mask)[::29, ::-1])
     wanted = truth.forward.apply(points)
     before, after = (np.linalg.norm(each.apply(points) - wanted, axis=1).mean() for each in (pose, found))

@@ -4,12 +4,12 @@ import re
 from pathlib import Path
 
 import pytest
-from regflow.config.checkout import checkout
 
+from regflow.core.resources import shipped
 from regflow.stages import layout
 
 PATHS = {value for name, value in vars(layout).items() if name.isupper() and isinstance(value, str)}
-RULES = sorted((checkout() / "workflow").rglob("*.smk"))
+RULES = sorted((shipped() / "workflow").rglob("*.smk"))
 
 
 def blank(path: str) -> str:
@@ -17,7 +17,7 @@ def blank(path: str) -> str:
     return re.sub(r"{[^}]*}", "{}", path.replace("{ending}", ""))
 
 
-@pytest.mark.parametrize("rules", RULES, ids=lambda path: path.relative_to(checkout()).as_posix())
+@pytest.mark.parametrize("rules", RULES, ids=lambda path: path.relative_to(shipped()).as_posix())
 def test_rules_name_no_other_place(rules: Path):
     named = set(re.findall(r"<results>/([^\"]*)", rules.read_text(encoding="utf-8")))
     known = {blank(path) for path in PATHS} | {"{}"}

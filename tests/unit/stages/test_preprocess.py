@@ -14,6 +14,7 @@ from regflow.core.resample import resample_array
 from regflow.core.surroundings import otsu
 from regflow.core.threads import itk_threads
 from regflow.io.volumes import read_volume, write_volume
+from regflow.methods.context import RunContext
 from regflow.methods.preprocess import TABLES, complete, load, schema
 from regflow.methods.preprocess.atlas_mask import _blank
 from regflow.methods.preprocess.denoise import noise_level
@@ -30,11 +31,11 @@ def dice(a, b):
 
 
 def option(kind, method, **given):
-    return {**TABLES[kind][method].complete(given), "threads": 1}
+    return TABLES[kind][method].complete(given)
 
 
 def run(kind, method, image, reference=None, **given):
-    return load(kind, method)(image, reference, option(kind, method, **given))
+    return load(kind, method)(image, reference, option(kind, method, **given), RunContext())
 
 
 def rotated(shape, degrees, flips, order):

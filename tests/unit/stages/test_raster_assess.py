@@ -16,6 +16,7 @@ from regflow.core.units import meters_per_pixel, meters_per_unit
 from regflow.datasets.scenes import write_truth
 from regflow.io.rasters import read_raster_header, read_window
 from regflow.io.vectors import read_points
+from regflow.methods.context import RunContext
 from regflow.metrics.check_points import accuracy, lay, measure_check_points, own_error_ce90, residual_map
 from regflow.stages.rasters.assess import LIMITS, ScenePair, assess, assess_scene
 from regflow.stages.rasters.confirmation import judge_scene
@@ -27,7 +28,7 @@ IDENTITY = Affine.identity(2)
 
 @pytest.fixture(scope="module")
 def points():
-    return measure_check_points(fixed(), moving(), IDENTITY, 200, threads=2)
+    return measure_check_points(fixed(), moving(), IDENTITY, 200, RunContext(threads=2))
 
 
 def test_check_points_measure_the_truth(points):
@@ -48,7 +49,10 @@ def test_check_points_do_not_know_the_transform_they_judge(points):
 
 
 def test_check_points_lie_where_their_seed_puts_them():
-    places = [measure_check_points(fixed(), moving(), IDENTITY, 16, seed=seed).points for seed in (1, 1, 2)]
+    places = [
+        measure_check_points(fixed(), moving(), IDENTITY, 16, RunContext(seed=seed)).points
+        for seed in (1, 1, 2)
+    ]
     assert np.array_equal(places[0], places[1])
     assert not np.isin(places[2], places[0]).all(axis=1).any()
 

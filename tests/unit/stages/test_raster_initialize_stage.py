@@ -13,6 +13,7 @@ from regflow.core.image import Image
 from regflow.core.transform import Affine
 from regflow.io.raster_transforms import read_fixed_grid, read_raster_transform
 from regflow.methods.initialize.features.matching import seems_mirrored
+from regflow.methods.result import MethodResult
 from regflow.stages.rasters.ingest import ingest
 from regflow.stages.rasters.initialize import Examiner, align, initialize
 from regflow.stages.rasters.preprocess import preprocess
@@ -121,7 +122,7 @@ def test_a_mirrored_map_is_never_a_candidate(prepared):
     examine = Examiner(fixed, moving, Affine.identity(2), {})
     mirrored = Affine.from_parts(np.diag([-1.0, 1.0]), np.zeros(2), GRID.center)
     with pytest.raises(RegistrationError, match="mirrors"):
-        examine(mirrored)
+        examine(MethodResult(mirrored))
 
 
 def test_a_pair_whose_scene_failed_before_is_skipped_with_its_reason(tmp_path, prepared):

@@ -7,7 +7,7 @@ import pytest
 from known_scenes import COLS, ROWS, error_px, fixed, moving, red
 from refined_scenes import SETTINGS, initialized, prepare
 
-from regflow.core.errors import InputError
+from regflow.core.errors import InputError, RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Affine
@@ -15,8 +15,9 @@ from regflow.datasets.modalities import linear_truth, linearly_moved
 from regflow.io.raster_transforms import read_displacement, read_raster_transform
 from regflow.io.vectors import read_points
 from regflow.methods.initialize.planar import corners
+from regflow.methods.refine.dense import ENGINES
 from regflow.stages.rasters.probes import Probes
-from regflow.stages.rasters.refine import covered, refine, refine_scene
+from regflow.stages.rasters.refine import INITIAL, covered, refine, refine_scene
 from regflow.stages.shell import read_outcome
 
 IDENTITY = Affine.identity(2)
@@ -36,6 +37,24 @@ def test_a_sample_is_refined_on_disk(tmp_path):
     columns, xy = read_points(tmp_path / "out/tie_points.gpkg", "tie_points")
     assert np.array_equal(xy, np.stack([columns["x_map"], columns["y_map"]], axis=1))
     assert columns["outlier"].sum() < 0.1 * len(xy)
+
+
+def test_the_points_that_a_dense_field_starts_from_are_told_with_it():
+    quick = {"engine_options": {"iterations": [2, 1]}}
+    found = refine_scene(fixed(), moving(), IDENTITY, {"methods": ["dense"], "options": {"dense": quick}})
+    assert found.climb.method == "dense"
+    assert found.points is not None
+    assert found.climb.verdict.figures["points_used"] == found.points.used.sum()
+
+
+def test_points_of_a_method_that_gave_up_count_for_nothing_else(monkeypatch):
+    def refuse(*given):
+        raise RegistrationError("the engine refuses")
+
+    monkeypatch.setitem(ENGINES, "greedy", refuse)
+    found = refine_scene(fixed(), moving(), IDENTITY, {"methods": ["dense"]}, threads=2)
+    assert (found.climb.method, found.points) == (INITIAL, None)
+    assert "points_used" not in found.climb.verdict.figures
 
 
 def test_every_scheduler_gives_the_same_bytes(tmp_path):

@@ -15,6 +15,7 @@ from regflow.core.image import Image
 from regflow.core.transform import Affine, Composite, DisplacementField, Transform, inverse_error
 from regflow.datasets.subjects import random_warp
 from regflow.io.transforms import read_transform, write_transform
+from regflow.methods.context import RunContext
 from regflow.methods.refine import METHODS
 from regflow.methods.table import Method
 from regflow.stages.shell import STAGE_FILE, conclude, done, read_outcome
@@ -34,7 +35,9 @@ def pair(mni_4mm) -> tuple[Image, Image, DisplacementField]:
     return mni_4mm, resample(mni_4mm, mni_4mm.grid, back), bend
 
 
-def given(fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any]) -> Transform:
+def given(
+    fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any], context: RunContext
+) -> Transform:
     return Composite((DisplacementField(options["field"], fixed.grid), initial))
 
 
@@ -74,7 +77,9 @@ def test_none_keeps_the_affine_transform(pair):
     assert found.climb.verdict.status == "pass"
 
 
-def refuse(fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any]) -> Transform:
+def refuse(
+    fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any], context: RunContext
+) -> Transform:
     raise InputError("the image is constant inside its mask")
 
 

@@ -16,6 +16,7 @@ from regflow.core.image import Image
 from regflow.core.transform import Transform
 from regflow.datasets import subjects as synthetic
 from regflow.io.volumes import write_volume
+from regflow.methods.context import RunContext
 from regflow.methods.refine import METHODS
 from regflow.methods.refine.velocity_torch import sample
 from regflow.methods.refine.voxelmorph import voxelmorph
@@ -240,13 +241,13 @@ def test_a_cohort_without_sheet_or_of_scenes_is_refused(study: dict[str, Any]) -
 
 def error_mm(weights: Path, pairs: list[tuple[Image, Image, synthetic.Truth]]) -> float:
     """Mean true error of a network in the brains of pairs, each from its true pose."""
-    given = {"weights": str(weights), "polish": "none", "device": "cpu", "threads": 1, "seed": 0}
-    options = {**METHODS["voxelmorph"].complete({}), **given}
+    given = {"weights": str(weights), "polish": "none", "device": "cpu"}
+    options = METHODS["voxelmorph"].complete(given)
     errors = []
     for fixed, moving, truth in pairs:
         pose = truth.forward.parts[1]
         try:
-            found: Transform = voxelmorph(fixed, moving, pose, options)
+            found: Transform = voxelmorph(fixed, moving, pose, options, RunContext())
         except RegistrationError as error:
             if "less alike" not in str(error):
                 raise

@@ -17,6 +17,7 @@ from regflow.config.loading import load_config
 from regflow.core.errors import InputError
 from regflow.core.image import Image
 from regflow.core.transform import Affine
+from regflow.methods.context import RunContext
 from regflow.methods.refine import METHODS
 from regflow.methods.refine.voxelmorph import voxelmorph
 from regflow.methods.refine.weights import load_network, read_weights
@@ -65,12 +66,12 @@ def test_a_minute_of_training_brings_pairs_nearer_to_their_truth(smoke: Path) ->
 
 
 def test_what_it_learned_serves_images_it_has_never_seen(smoke: Path, mni_4mm: Image) -> None:
-    options = {**METHODS["voxelmorph"].complete({}), "threads": 1, "seed": 0, "device": "cpu"}
+    options = METHODS["voxelmorph"].complete({"device": "cpu"})
     errors = []
     for seed in range(9001, 9005):
         fixed, moving, truth = warped_pair(mni_4mm, seed)
         given = {**options, "weights": str(smoke), "polish": "none"}
-        found = voxelmorph(fixed, moving, Affine.identity(2), given)
+        found = voxelmorph(fixed, moving, Affine.identity(2), given, RunContext())
         points = fixed.grid.to_world(np.argwhere(fixed.channel > 0.1)[:, ::-1])
         target = truth.apply(points)
         errors.append(

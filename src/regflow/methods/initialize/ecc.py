@@ -8,6 +8,7 @@ import numpy as np
 from regflow.core.errors import RegistrationError
 from regflow.core.image import Image
 from regflow.core.transform import Transform
+from regflow.methods.context import RunContext
 from regflow.methods.initialize.planar import (
     Matrix,
     PixelPair,
@@ -27,7 +28,9 @@ NORMALIZE_SIGMA = 16.0
 """Means and contrasts over so many pixels are taken away: clouds and slopes are no misalignment."""
 
 
-def ecc(fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any]) -> Transform:
+def ecc(
+    fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any], context: RunContext
+) -> Transform:
     """Climb the enhanced correlation coefficient, coarse to fine.
 
     It climbs from ``initial`` and finds what is near: shifts of some pixels of the coarsest step.
@@ -39,6 +42,7 @@ def ecc(fixed: Image, moving: Image, initial: Transform, options: Mapping[str, A
         moving: likewise.
         initial: affine or homography to start from.
         options: see the table in :mod:`regflow.methods.initialize`.
+        context: of the run.
 
     Raises:
         RegistrationError: an image is constant or has no valid pixel, or the climb diverged.

@@ -5,12 +5,13 @@ from typing import Any
 
 from regflow.core.image import Image
 from regflow.core.transform import Transform
+from regflow.methods.context import RunContext
 from regflow.methods.initialize.planar import matrix_of, picture, transform_of
 from regflow.methods.initialize.pose_search import best_polished, search, similarities
 
 
 def edge_correlation(
-    fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any]
+    fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any], context: RunContext
 ) -> Transform:
     """Try rotations and scales, compare edges at all shifts by FFT, and polish what windows confirm.
 
@@ -22,6 +23,7 @@ def edge_correlation(
         moving: likewise.
         initial: affine or homography; rotations and scales are sought around it.
         options: see the table in :mod:`regflow.methods.initialize`.
+        context: of the run.
 
     Raises:
         RegistrationError: an image is constant or has no valid pixel, or windows agree at no pose.
@@ -30,5 +32,5 @@ def edge_correlation(
     still = options["model"] == "translation"
     linears = similarities(0, 1) if still else similarities(options["rotation_degrees"], options["scale"])
     poses = search(first, second, matrix_of(initial), linears, options["edges"])
-    found = best_polished(first, second, poses, options["model"], options["seed"], "edge-correlation")
+    found = best_polished(first, second, poses, options["model"], context.seed, "edge-correlation")
     return transform_of(found.matrix, fixed.grid.center)

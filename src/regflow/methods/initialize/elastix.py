@@ -9,6 +9,7 @@ from regflow.core.errors import RegistrationError
 from regflow.core.image import Image
 from regflow.core.resample import coarsen
 from regflow.core.transform import Affine, Transform, compose
+from regflow.methods.context import RunContext
 from regflow.methods.elastix_run import linear_changes, linear_maps, run_elastix
 
 SAMPLES_ACROSS = 112
@@ -16,7 +17,9 @@ SAMPLES_ACROSS = 112
 parameters gain nothing from finer ones."""
 
 
-def elastix(fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any]) -> Transform:
+def elastix(
+    fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any], context: RunContext
+) -> Transform:
     """Run elastix's rigid and similarity or affine maps from ``resources/elastix``, or the files of ``maps``.
 
     elastix starts from the centers of gravity of the images, so ``initial`` is not used: it must be
@@ -32,7 +35,8 @@ def elastix(fixed: Image, moving: Image, initial: Transform, options: Mapping[st
     maps = options["maps"] or linear_maps(options["transform"])
     spacing = float((np.array(fixed.grid.size) * fixed.grid.spacing).max()) / SAMPLES_ACROSS
     small, other = coarsen(fixed, spacing), coarsen(moving, spacing)
-    found = run_elastix(small, other, maps, linear_changes(options, small), options.get("log"), small.grid)
+    changes = linear_changes(options, small, context.seed)
+    found = run_elastix(small, other, maps, changes, context.log_file, small.grid)
     merged = compose(found)
     if not isinstance(merged, Affine):
         raise RegistrationError("elastix: the parameter files gave a transform that is not affine")

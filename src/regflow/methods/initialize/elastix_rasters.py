@@ -6,11 +6,14 @@ from typing import Any
 from regflow.core.errors import RegistrationError
 from regflow.core.image import Image
 from regflow.core.transform import Affine, Transform, compose
+from regflow.methods.context import RunContext
 from regflow.methods.elastix_run import linear_changes, linear_maps, run_elastix
 from regflow.methods.initialize.planar import matrix_of, picture, pixel_pair, transform_of
 
 
-def elastix(fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any]) -> Transform:
+def elastix(
+    fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any], context: RunContext
+) -> Transform:
     """Run elastix's rigid and affine maps from ``resources/elastix``, or the files of ``maps``.
 
     elastix works in pixels of the common spacing, which its parameter files count in.
@@ -20,6 +23,7 @@ def elastix(fixed: Image, moving: Image, initial: Transform, options: Mapping[st
         moving: likewise.
         initial: affine or homography; where the georeference says the moving image is.
         options: see the table in :mod:`regflow.methods.initialize`.
+        context: of the run.
 
     Raises:
         RegistrationError: elastix failed, an image is constant, or what came out is not affine.
@@ -27,8 +31,8 @@ def elastix(fixed: Image, moving: Image, initial: Transform, options: Mapping[st
     first, second = picture(fixed, "fixed"), picture(moving, "moving")
     pair = pixel_pair(first, second, matrix_of(initial), options["across"])
     maps = options["maps"] or linear_maps(options["transform"])
-    changes = linear_changes(options, pair.fixed)
-    found = compose(run_elastix(pair.fixed, pair.moving, maps, changes, options.get("log"), pair.fixed.grid))
+    changes = linear_changes(options, pair.fixed, context.seed)
+    found = compose(run_elastix(pair.fixed, pair.moving, maps, changes, context.log_file, pair.fixed.grid))
     if not isinstance(found, Affine):
         raise RegistrationError("elastix: the parameter files gave a transform that is not affine")
     return transform_of(pair.world(found.matrix), fixed.grid.center)

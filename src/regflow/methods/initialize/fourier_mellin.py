@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from regflow.core.image import Image
 from regflow.core.transform import Transform
+from regflow.methods.context import RunContext
 from regflow.methods.initialize.correlation import faded
 from regflow.methods.initialize.planar import Matrix, matrix_of, picture, pixel_pair, transform_of
 from regflow.methods.initialize.pose_search import best_polished, rotation, search
@@ -22,7 +23,9 @@ LOWEST = 4.0
 PEAKS = 3
 
 
-def fourier_mellin(fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any]) -> Transform:
+def fourier_mellin(
+    fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any], context: RunContext
+) -> Transform:
     """Find rotation and scale from the spectra, the shift by correlation, and polish the best.
 
     The size of a spectrum does not know where things are, and in log-polar coordinates a rotation
@@ -34,6 +37,7 @@ def fourier_mellin(fixed: Image, moving: Image, initial: Transform, options: Map
         moving: likewise.
         initial: affine or homography; rotation and scale are sought around it.
         options: see the table in :mod:`regflow.methods.initialize`.
+        context: of the run.
 
     Raises:
         RegistrationError: an image is constant or has no valid pixel, or windows agree at no pose.
@@ -43,7 +47,7 @@ def fourier_mellin(fixed: Image, moving: Image, initial: Transform, options: Map
     still = options["model"] == "translation"
     linears = [np.eye(2)] if still else _linears(first, second, start)
     poses = search(first, second, start, linears, "sobel")
-    found = best_polished(first, second, poses, options["model"], options["seed"], "fourier-mellin")
+    found = best_polished(first, second, poses, options["model"], context.seed, "fourier-mellin")
     return transform_of(found.matrix, fixed.grid.center)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from regflow.core.errors import RegistrationError
 from regflow.core.image import Image
 from regflow.core.transform import Transform
+from regflow.methods.context import RunContext
 from regflow.methods.initialize.gradient_shift import SURE, gradient_shift
 from regflow.methods.initialize.planar import (
     matrix_of,
@@ -20,7 +21,7 @@ from regflow.methods.initialize.planar import (
 
 
 def gradient_correlation(
-    fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any]
+    fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any], context: RunContext
 ) -> Transform:
     """Find the translation, and from there what the windows of both images ask for.
 
@@ -29,6 +30,7 @@ def gradient_correlation(
         moving: likewise, its contrast like the fixed one's.
         initial: affine or homography; where the georeference says the moving image is.
         options: see the table in :mod:`regflow.methods.initialize`.
+        context: of the run.
 
     Raises:
         RegistrationError: an image is constant or has no valid pixel, or no shift stands out.
@@ -44,5 +46,5 @@ def gradient_correlation(
         )
     matrix = found.matrix
     if options["model"] != "translation":
-        matrix = polish(first, second, matrix, options["model"], seed=options["seed"]).matrix
+        matrix = polish(first, second, matrix, options["model"], seed=context.seed).matrix
     return transform_of(matrix, fixed.grid.center)

@@ -7,9 +7,12 @@ import numpy as np
 
 from regflow.core.image import Image
 from regflow.core.transform import Affine, Transform, compose
+from regflow.methods.context import RunContext
 
 
-def header(fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any]) -> Transform:
+def header(
+    fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any], context: RunContext
+) -> Transform:
     """Return ``initial``, followed by a shift of the grids' centers when ``centers`` asks for it."""
     if not options["centers"]:
         return initial

@@ -24,6 +24,7 @@ from regflow.core.image import Image
 from regflow.core.plain_areas import plain_surroundings
 from regflow.core.threads import itk_threads
 from regflow.core.transform import Transform
+from regflow.methods.context import RunContext
 from regflow.methods.initialize.agreement import AgreementJudge, content
 from regflow.methods.initialize.features.keypoints import Keypoints, eight_bit
 from regflow.methods.initialize.features.matching import pairs
@@ -83,7 +84,9 @@ class Hypothesis:
     sigmas: float
 
 
-def hypotheses(fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any]) -> Transform:
+def hypotheses(
+    fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any], context: RunContext
+) -> Transform:
     """Return the map that the judge prefers among what features, mutual information and windows propose.
 
     The start is one of the hypotheses, so there is always an answer.
@@ -93,6 +96,7 @@ def hypotheses(fixed: Image, moving: Image, initial: Transform, options: Mapping
         moving: likewise.
         initial: affine or homography; where the georeference says the moving image is.
         options: see the table in :mod:`regflow.methods.initialize`.
+        context: of the run.
 
     Raises:
         RegistrationError: an image is constant or has no valid pixel.
@@ -101,14 +105,14 @@ def hypotheses(fixed: Image, moving: Image, initial: Transform, options: Mapping
     judge = AgreementJudge(first, second)
     start = matrix_of(initial)
     found = [Hypothesis(start, "start", judge(start).sigmas)]
-    for origin, matrix in _proposed(first, second, start, options):
+    for origin, matrix in _proposed(first, second, start, options, context.seed):
         found.append(Hypothesis(matrix, origin, judge(matrix).sigmas))
         if found[-1].sigmas > CERTAIN:
             break
     ranked = _distinct(found, first.grid, options["kept"])
     log.info("best hypotheses: %s", ", ".join(f"{each.origin} {each.sigmas:.1f}" for each in ranked))
     for each in ranked:
-        for origin, matrix in _improved(first, second, each, options):
+        for origin, matrix in _improved(first, second, each, options, context.seed):
             found.append(Hypothesis(matrix, origin, judge(matrix).sigmas))
     best = max(found, key=lambda each: each.sigmas)
     log.info("%s is taken, at %.1f standard deviations", best.origin, best.sigmas)
@@ -145,14 +149,14 @@ def _distinct(found: list[Hypothesis], grid: Grid, count: int) -> list[Hypothesi
 
 
 def _proposed(
-    fixed: Image, moving: Image, start: Matrix, options: Mapping[str, Any]
+    fixed: Image, moving: Image, start: Matrix, options: Mapping[str, Any], seed: int
 ) -> Iterator[tuple[str, Matrix]]:
     """Yield maps and their origins: of keypoints in each representation, of all, of mutual information."""
     pair = pixel_pair(fixed, moving, start, options["across"])
     projective = options["model"] == "homography" or (
         options["model"] == "auto" and without_georeference(fixed)
     )
-    for origin, matrix in _from_features(pair, options, projective):
+    for origin, matrix in _from_features(pair, options, projective, seed):
         if _sane(pair, matrix):
             yield origin, pair.world(matrix)
     poses = (pose.matrix for pose in information_poses(fixed, moving, start))
@@ -163,7 +167,7 @@ def _proposed(
 
 
 def _from_features(
-    pair: PixelPair, options: Mapping[str, Any], projective: bool
+    pair: PixelPair, options: Mapping[str, Any], projective: bool, seed: int
 ) -> Iterator[tuple[str, Matrix]]:
     known: dict[tuple[str, str], Keypoints] = {}
     everything: list[NDArray[np.float64]] = []
@@ -176,8 +180,8 @@ def _from_features(
         found = pairs(one, other, 1.0)
         matches = np.concatenate([one.points[found[:, 0]], other.points[found[:, 1]]], axis=1)
         everything.append(matches)
-        yield from _fits(" to ".join(names), matches, options, projective)
-    yield from _fits("all features", np.concatenate(everything), options, projective)
+        yield from _fits(" to ".join(names), matches, options, projective, seed)
+    yield from _fits("all features", np.concatenate(everything), options, projective, seed)
 
 
 def _without_outline(image: Image) -> Image:
@@ -188,17 +192,17 @@ def _without_outline(image: Image) -> Image:
 
 
 def _fits(
-    origin: str, matches: NDArray[np.float64], options: Mapping[str, Any], projective: bool
+    origin: str, matches: NDArray[np.float64], options: Mapping[str, Any], projective: bool, seed: int
 ) -> Iterator[tuple[str, Matrix]]:
     source, target = matches[:, :2], matches[:, 2:]
     if projective:
-        bent = homography_where_needed(source, target, options["threshold_px"], options["seed"])
+        bent = homography_where_needed(source, target, options["threshold_px"], seed)
         if bent is not None:
             yield f"{origin}, homography", bent.matrix
     for model in _fitted(options["model"]):
         if len(matches) < 2 * MODELS[model]:
             continue
-        chosen = {"threshold": options["threshold_px"], "samples": SAMPLES, "seed": options["seed"]}
+        chosen = {"threshold": options["threshold_px"], "samples": SAMPLES, "seed": seed}
         try:
             fit = estimate(source, target, model, **chosen)
         except RegistrationError as error:
@@ -231,14 +235,14 @@ def represented(image: Image, name: str) -> Image:
 
 
 def _improved(
-    fixed: Image, moving: Image, found: Hypothesis, options: Mapping[str, Any]
+    fixed: Image, moving: Image, found: Hypothesis, options: Mapping[str, Any], seed: int
 ) -> Iterator[tuple[str, Matrix]]:
     """Yield what windows, and mutual information within the pictures' content, make of a hypothesis."""
-    for origin, matrix in ((found.origin, found.matrix), *_climbed(fixed, moving, found, options)):
+    for origin, matrix in ((found.origin, found.matrix), *_climbed(fixed, moving, found, options, seed)):
         if origin != found.origin:
             yield origin, matrix
         try:
-            finer = polish(fixed, moving, matrix, options["model"], seed=options["seed"]).matrix
+            finer = polish(fixed, moving, matrix, options["model"], seed=seed).matrix
         except RegistrationError as error:
             log.info("%s: not polished: %s", origin, error)
             continue
@@ -246,7 +250,7 @@ def _improved(
 
 
 def _climbed(
-    fixed: Image, moving: Image, found: Hypothesis, options: Mapping[str, Any]
+    fixed: Image, moving: Image, found: Hypothesis, options: Mapping[str, Any], seed: int
 ) -> Iterator[tuple[str, Matrix]]:
     # Outlines lead from afar, and content alone tells where they end. More freedom than a size is left to
     # windows: information alone slips along it.
@@ -256,7 +260,7 @@ def _climbed(
     with itk_threads(1):
         for across, masked in zip(INFORMATION_ACROSS, steps, strict=True):
             pair = masked(pixel_pair(fixed, moving, matrix, across))
-            climbed = climb_information(pair, pair.start, model, options)
+            climbed = climb_information(pair, pair.start, model, options["bins"], seed)
             if climbed is None or not _sane(pair, climbed[1]):
                 return
             matrix = pair.world(climbed[1])

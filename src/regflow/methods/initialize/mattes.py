@@ -11,6 +11,7 @@ from regflow.core.image import Image
 from regflow.core.resample import to_sitk_image
 from regflow.core.threads import itk_threads
 from regflow.core.transform import Transform
+from regflow.methods.context import RunContext
 from regflow.methods.initialize.planar import Matrix, PixelPair, matrix_of, picture, pixel_pair, transform_of
 from regflow.methods.initialize.polish import polish
 
@@ -26,7 +27,7 @@ ITERATIONS = 100
 
 
 def mutual_information(
-    fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any]
+    fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any], context: RunContext
 ) -> Transform:
     """Climb mutual information from several rotations at a coarse spacing; follow the best to finer ones.
 
@@ -37,6 +38,7 @@ def mutual_information(
         moving: likewise.
         initial: affine or homography to start from.
         options: see the table in :mod:`regflow.methods.initialize`.
+        context: of the run.
 
     Raises:
         RegistrationError: an image is constant or has no valid pixel, the images never overlap, or their
@@ -49,7 +51,7 @@ def mutual_information(
         pair = pixel_pair(first, second, start, COARSE_ACROSS)
         for degrees in [0] if still else options["starts_degrees"]:
             coarse = "translation" if still else "similarity"
-            found = climb_information(pair, _turned(pair, degrees), coarse, options)
+            found = climb_information(pair, _turned(pair, degrees), coarse, options["bins"], context.seed)
             if found is not None and (best is None or found[0] < best[0]):
                 best = found
         if best is None:
@@ -58,19 +60,20 @@ def mutual_information(
         bent = options["model"] == "homography"
         for across in (2 * COARSE_ACROSS, options["across"]):
             pair = pixel_pair(first, second, matrix, across)
-            finer = climb_information(pair, pair.start, "affine" if bent else options["model"], options)
+            freedom = "affine" if bent else options["model"]
+            finer = climb_information(pair, pair.start, freedom, options["bins"], context.seed)
             if finer is None:
                 raise RegistrationError("mutual-information: the images lost each other")
             log.info("mutual information %.4f at %d pixels across", -finer[0], across)
             matrix = pair.world(finer[1])
     if options["polish"]:
         freedom = "auto" if options["model"] == "affine" else options["model"]
-        matrix = polish(first, second, matrix, freedom, seed=options["seed"]).matrix
+        matrix = polish(first, second, matrix, freedom, seed=context.seed).matrix
     return transform_of(matrix, fixed.grid.center)
 
 
 def climb_information(
-    pair: PixelPair, start: Matrix, model: str, options: Mapping[str, Any]
+    pair: PixelPair, start: Matrix, model: str, bins: int, seed: int
 ) -> tuple[float, Matrix] | None:
     """Climb Mattes mutual information from a map of pixels.
 
@@ -78,7 +81,8 @@ def climb_information(
         pair: both pictures at the spacing of the climb, within their masks.
         start: ``(3, 3)`` from fixed to moving pixels.
         model: ``translation``, ``rigid``, ``similarity`` or ``affine``.
-        options: ``bins`` of the joint histogram, and the ``seed`` of its samples.
+        bins: of the joint histogram.
+        seed: of its samples.
 
     Returns:
         The metric, smaller is better, and the map of pixels; None without overlap.
@@ -86,10 +90,10 @@ def climb_information(
     import SimpleITK as sitk
 
     method = sitk.ImageRegistrationMethod()
-    method.SetMetricAsMattesMutualInformation(options["bins"])
+    method.SetMetricAsMattesMutualInformation(bins)
     share = min(1.0, SAMPLES / float(np.prod(pair.fixed.grid.shape)))
     method.SetMetricSamplingStrategy(method.RANDOM if share < 1 else method.NONE)
-    method.SetMetricSamplingPercentage(share, options["seed"] + 1)
+    method.SetMetricSamplingPercentage(share, seed + 1)
     method.SetInterpolator(sitk.sitkLinear)
     method.SetOptimizerAsRegularStepGradientDescent(1.0, 1e-3, ITERATIONS, relaxationFactor=0.6)
     method.SetOptimizerScalesFromPhysicalShift()

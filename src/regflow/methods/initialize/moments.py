@@ -10,9 +10,12 @@ from numpy.typing import NDArray
 from regflow.core.errors import RegistrationError
 from regflow.core.image import Image
 from regflow.core.transform import Affine, Transform, compose
+from regflow.methods.context import RunContext
 
 
-def moments(fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any]) -> Transform:
+def moments(
+    fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any], context: RunContext
+) -> Transform:
     """Lay the centers of mass, and with ``axes`` the principal axes, on each other.
 
     An axis has no sign: of the proper rotations that match the axes the smallest is taken, so

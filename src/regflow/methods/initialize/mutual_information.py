@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from regflow.core.errors import RegistrationError
 from regflow.core.image import Image
 from regflow.core.transform import Affine, Transform
+from regflow.methods.context import RunContext
 from regflow.methods.initialize.information import Level, Metric, levels
 from regflow.methods.initialize.mattes_volumes import climb_mattes
 from regflow.methods.initialize.poses import flattened, lifted, optimize
@@ -32,7 +33,7 @@ so far from its maximum the rigid search loses its way."""
 
 
 def mutual_information(
-    fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any]
+    fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any], context: RunContext
 ) -> Transform:
     """Find the rigid, similarity or affine transform of greatest mutual information.
 
@@ -41,6 +42,7 @@ def mutual_information(
         moving: working moving image; outside its mask it counts as background.
         initial: affine; where the header's own pose is.
         options: see the table in :mod:`regflow.methods.initialize`.
+        context: of the run.
 
     Returns:
         An affine that includes ``initial``.
@@ -53,7 +55,7 @@ def mutual_information(
         raise RegistrationError("mutual-information: the transform to start from is not affine")
     ndim = fixed.grid.ndim
     after = lifted(initial.matrix)
-    with ThreadPoolExecutor(max(1, options["threads"])) as workers:
+    with ThreadPoolExecutor(max(1, context.threads)) as workers:
         pyramid = levels(fixed, moving, options["samples_across"], options["bins"], workers)
         poses = starting_poses(pyramid[0], moving, after, ndim, options["orientations"])
         change = size_change(fixed, moving)

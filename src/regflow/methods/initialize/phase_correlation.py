@@ -13,6 +13,7 @@ from regflow.core.errors import RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Transform
+from regflow.methods.context import RunContext
 from regflow.methods.initialize.correlation import faded
 from regflow.methods.initialize.planar import (
     Matrix,
@@ -72,7 +73,7 @@ class PhaseShift:
 
 
 def phase_correlation(
-    fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any]
+    fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any], context: RunContext
 ) -> Transform:
     """Find the translation, and from there what the windows of both images ask for.
 
@@ -81,6 +82,7 @@ def phase_correlation(
         moving: likewise; any overlap above a tenth will do, at any shift.
         initial: affine or homography; where the georeference says the moving image is.
         options: see the table in :mod:`regflow.methods.initialize`.
+        context: of the run.
 
     Raises:
         RegistrationError: an image is constant or has no valid pixel, or no shift stands out.
@@ -95,7 +97,7 @@ def phase_correlation(
         )
     matrix = found.matrix
     if not alone:
-        matrix = polish(first, second, matrix, options["model"], seed=options["seed"]).matrix
+        matrix = polish(first, second, matrix, options["model"], seed=context.seed).matrix
     return transform_of(matrix, fixed.grid.center)
 
 

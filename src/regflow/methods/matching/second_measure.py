@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from regflow.core.image import Image
 from regflow.core.transform import Transform
+from regflow.methods.context import RunContext
 from regflow.methods.matching.cross_check import CrossCheck
 from regflow.methods.matching.tie_point_set import TiePoints
 
@@ -52,7 +53,12 @@ RAMP = (0.75, 1.25)
 
 
 def measure_again(
-    found: TiePoints, fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any]
+    found: TiePoints,
+    fixed: Image,
+    moving: Image,
+    initial: Transform,
+    options: Mapping[str, Any],
+    context: RunContext,
 ) -> TiePoints:
     """Match points that count by another measure; a quarter of them where there are many.
 
@@ -62,6 +68,7 @@ def measure_again(
         moving: the moving scene.
         initial: the transform from which the shifts count.
         options: those by which the points were matched.
+        context: of the run.
 
     Returns:
         The matches: of directions of edges and windows of another size the first that matches enough
@@ -74,7 +81,7 @@ def measure_again(
     options = {**options, "search_px": min(options["search_px"], math.ceil(longest) + BEYOND_PX)}
     best: TiePoints | None = None
     for change in _others(found):
-        again = match(fixed, moving, initial, points, {**options, **change})
+        again = match(fixed, moving, initial, points, {**options, **change}, context)
         if best is None or again.used.sum() > best.used.sum():
             best = again
         if best.used.sum() >= LEAST_SHARE * len(points):

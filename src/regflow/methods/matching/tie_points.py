@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regflow.core.blocks import read_block
-from regflow.core.chunks import Workers, open_workers, over_blocks
+from regflow.core.chunks import over_blocks
 from regflow.core.errors import RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Transform
+from regflow.methods.context import RunContext, workers_of
 from regflow.methods.matching.neighbors import unlike_neighbors
 from regflow.methods.matching.tie_point_set import REASONS, TiePoints, judge_matches
 
@@ -106,7 +106,12 @@ def overlap(fixed: Grid, moving: Grid, initial: Transform) -> tuple[Array, Array
 
 
 def match(
-    fixed: Image, moving: Image, initial: Transform, points: Array, options: Mapping[str, Any]
+    fixed: Image,
+    moving: Image,
+    initial: Transform,
+    points: Array,
+    options: Mapping[str, Any],
+    context: RunContext,
 ) -> TiePoints:
     """Match points ``(N, 2)`` of the fixed scene; by what ``options["channels"]`` says.
 
@@ -117,7 +122,7 @@ def match(
     names = CHANNELS if wanted == "auto" else (wanted,)
     best: TiePoints | None = None
     for name in names:
-        found = _match_by(fixed, moving, initial, points, options, name)
+        found = _match_by(fixed, moving, initial, points, options, name, context)
         if best is None or found.used.sum() > GRADIENTS_GAIN * best.used.sum():
             best = found
         if _convincing(best):
@@ -136,7 +141,13 @@ def _convincing(found: TiePoints) -> bool:
 
 
 def _match_by(
-    fixed: Image, moving: Image, initial: Transform, points: Array, options: Mapping[str, Any], channels: str
+    fixed: Image,
+    moving: Image,
+    initial: Transform,
+    points: Array,
+    options: Mapping[str, Any],
+    channels: str,
+    context: RunContext,
 ) -> TiePoints:
     """Match points with one kind of channels, tile by tile."""
     from regflow.methods.matching.tie_point_windows import COLUMNS
@@ -151,7 +162,7 @@ def _match_by(
         return Tile(fixed, moving, *part, plan, directions, reach, channels == "inverted")
 
     rows = np.full((len(points), len(COLUMNS)), np.nan)
-    with _workers(options) as workers:
+    with workers_of(context) as workers:
         order = fitting_tiles(points, tile_of, workers.memory)
         tiles = [tile_of(chosen) for chosen in order]
         size = max(tile_bytes(tile) for tile in tiles)
@@ -289,9 +300,3 @@ def _block(image: Image, first: Array, last: Array) -> tuple[Array, Array, Array
         return np.zeros((1, 1), np.float32), np.zeros((1, 1), bool), np.zeros(2, np.int64)
     block = read_block(image, slice(int(first[1]), int(last[1])), slice(int(first[0]), int(last[0])))
     return np.ascontiguousarray(block.values[0]), block.valid, first[::-1].astype(np.int64)
-
-
-def _workers(options: Mapping[str, Any]) -> AbstractContextManager[Workers]:
-    """Return the workers that were given, or threads of this process."""
-    given = options.get("workers")
-    return open_workers(threads=int(options["threads"])) if given is None else nullcontext(given)

@@ -1,24 +1,29 @@
 """The tables of preprocessing functions, and the part of the configuration's schema they make.
 
-A row's function is ``(image, reference, options) -> Image``: it gets the moving (or fixed) image
+A row's function is ``(image, reference, options, context) -> Image``: it gets the moving (or fixed) image
 and, for a moving image, the preprocessed fixed image as reference, and returns the image with
-other samples or another mask. ``options`` arrive complete and include ``threads``. A row whose
-``target`` is empty leaves the image as it is.
+other samples or another mask. ``options`` arrive complete. A row whose ``target`` is empty leaves the
+image as it is.
 """
 
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from regflow.core.image import Image
+from regflow.methods.context import RunContext
 from regflow.methods.table import Method, find
 
-Filter = Callable[[Image, Image | None, Mapping[str, Any]], Image]
+Filter = Callable[[Image, Image | None, Mapping[str, Any], RunContext], Image]
 
 _HERE = "regflow.methods.preprocess"
 _NONE = Method("", "Leave the image as it is.")
 
 MASKS = {
-    "auto": Method("", "The given mask; else from the atlas for a whole head; else the foreground."),
+    "auto": Method(
+        "",
+        "The given mask; else from the atlas for a whole head; else the foreground.",
+        choose=f"{_HERE}.masks:choose",
+    ),
     "given": Method(f"{_HERE}.masks:given", "Use the mask that came with the image."),
     "foreground": Method(
         f"{_HERE}.masks:foreground",
@@ -78,6 +83,7 @@ MASKS = {
                 "default": True,
             },
         },
+        registers=True,
     ),
     "none": Method(f"{_HERE}.masks:everything", "Every sample may steer the registration."),
 }

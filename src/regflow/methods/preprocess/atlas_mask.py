@@ -12,6 +12,7 @@ from regflow.core.extent import ball_diameter, part_of
 from regflow.core.image import Image
 from regflow.core.resample import resample_array
 from regflow.core.transform import Affine, Transform
+from regflow.methods.context import RunContext
 from regflow.methods.preprocess.masks import (
     checked,
     closed,
@@ -21,7 +22,7 @@ from regflow.methods.preprocess.masks import (
     filled,
     largest_piece,
 )
-from regflow.methods.table import find, find_transform
+from regflow.methods.table import find, of_kind, run_method
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ BLANK_SHARE = 0.99
 """An image is blank outside its mask when this share of those samples has one value."""
 
 
-def atlas(image: Image, reference: Image | None, options: Mapping[str, Any]) -> Image:
+def atlas(image: Image, reference: Image | None, options: Mapping[str, Any], context: RunContext) -> Image:
     """Register coarsely, carry the fixed mask over, fit it to the image's edges, and dilate it.
 
     Where the fixed image is blank outside its mask, the image becomes so too.
@@ -65,7 +66,7 @@ def atlas(image: Image, reference: Image | None, options: Mapping[str, Any]) -> 
             "preprocess: the mask method is 'atlas' but the fixed image has no mask; give one in the "
             "sheet or choose 'foreground'"
         )
-    forward = _coarse_affine(image, reference, options)
+    forward = _coarse_affine(image, reference, options["initializer"], context.threads)
     share = reference.mask.astype(np.float32)
     mask = resample_array(share, reference.grid, image.grid, forward.inverse()) >= 0.5
     mask = _fitted(image, mask, options["refine_mm"])
@@ -108,12 +109,12 @@ def _fitted(image: Image, mask: NDArray[np.bool_], reach_mm: float | None) -> ND
     return resample_array(organ.astype(np.float32), grid, image.grid) >= 0.5
 
 
-def _coarse_affine(image: Image, reference: Image, options: Mapping[str, Any]) -> Transform:
+def _coarse_affine(image: Image, reference: Image, name: str, threads: int) -> Transform:
     from regflow.methods.initialize import METHODS
 
-    name = options["initializer"]
-    method = find(METHODS, name, "preprocess: mask")
-    full = {**method.complete(COARSE_OPTIONS.get(name, {})), "threads": options["threads"], "seed": 0}
+    method = find(of_kind(METHODS, "volumes"), name, "preprocess: mask")
+    options = method.complete(COARSE_OPTIONS.get(name, {}))
     spacing = COARSE * ball_diameter(reference.mask, reference.grid)
     fixed, moving = (coarsened(part, spacing) for part in (reference, image.with_mask(None)))
-    return find_transform(method, fixed, moving, Affine.identity(image.grid.ndim), full)
+    start = Affine.identity(image.grid.ndim)
+    return run_method(method, fixed, moving, start, options, RunContext(threads=threads)).transform

@@ -11,6 +11,7 @@ from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.resample import to_sitk_image
 from regflow.core.threads import itk_threads
+from regflow.methods.context import RunContext
 
 SAMPLE = 0.025
 """Spacing at which the field is sought, as a part of the mask's size: it is smooth."""
@@ -30,7 +31,7 @@ def unsuitable(image: Image) -> str | None:
     return None
 
 
-def n4(image: Image, reference: Image | None, options: Mapping[str, Any]) -> Image:
+def n4(image: Image, reference: Image | None, options: Mapping[str, Any], context: RunContext) -> Image:
     """Divide each channel by the field that N4 finds inside the mask (Tustison et al. 2010).
 
     The field is found on a shrunken image, which loses nothing because it is smooth, and evaluated

@@ -10,12 +10,15 @@ from numpy.typing import NDArray
 from regflow.core.boxes import bounding_box
 from regflow.core.image import Image
 from regflow.core.resample import to_sitk_image
+from regflow.methods.context import RunContext
 
 MAD_TO_SIGMA = 1.4826
 """From the median absolute deviation to the standard deviation of a normal distribution."""
 
 
-def curvature(image: Image, reference: Image | None, options: Mapping[str, Any]) -> Image:
+def curvature(
+    image: Image, reference: Image | None, options: Mapping[str, Any], context: RunContext
+) -> Image:
     """Smooth along level sets, so that edges stay (curvature flow, Sethian 1999)."""
     import SimpleITK as sitk
 
@@ -23,7 +26,7 @@ def curvature(image: Image, reference: Image | None, options: Mapping[str, Any])
     return _filtered(image, lambda channel: sitk.CurvatureFlow(channel, step, options["iterations"]))
 
 
-def median(image: Image, reference: Image | None, options: Mapping[str, Any]) -> Image:
+def median(image: Image, reference: Image | None, options: Mapping[str, Any], context: RunContext) -> Image:
     """Replace each sample by the median of the box around it."""
     import SimpleITK as sitk
 
@@ -31,7 +34,9 @@ def median(image: Image, reference: Image | None, options: Mapping[str, Any]) ->
     return _filtered(image, lambda channel: sitk.Median(channel, radius))
 
 
-def nonlocal_means(image: Image, reference: Image | None, options: Mapping[str, Any]) -> Image:
+def nonlocal_means(
+    image: Image, reference: Image | None, options: Mapping[str, Any], context: RunContext
+) -> Image:
     """Average samples whose patches look alike (Coupe et al. 2008).
 
     Patches are compared inside the mask's bounding box; outside it nothing changes.

@@ -8,10 +8,13 @@ import numpy as np
 from regflow.core.errors import InputError
 from regflow.core.image import Image
 from regflow.core.surroundings import intensity_range, object_samples
+from regflow.methods.context import RunContext
 from regflow.methods.preprocess import INTENSITY
 
 
-def percentile(image: Image, reference: Image | None, options: Mapping[str, Any]) -> Image:
+def percentile(
+    image: Image, reference: Image | None, options: Mapping[str, Any], context: RunContext
+) -> Image:
     """Bring two percentiles inside the mask, or a given window, to 0 and 1 and clip beyond.
 
     Padding and far air do not count, see :func:`~regflow.core.surroundings.object_samples`.
@@ -35,7 +38,7 @@ def percentile(image: Image, reference: Image | None, options: Mapping[str, Any]
     return image.with_data(np.stack(scaled))
 
 
-def zscore(image: Image, reference: Image | None, options: Mapping[str, Any]) -> Image:
+def zscore(image: Image, reference: Image | None, options: Mapping[str, Any], context: RunContext) -> Image:
     """Subtract the mean and divide by the standard deviation inside the mask, far air left out.
 
     Raises:
@@ -53,13 +56,15 @@ def zscore(image: Image, reference: Image | None, options: Mapping[str, Any]) ->
     return image.with_data(np.stack(scaled))
 
 
-def histogram(image: Image, reference: Image | None, options: Mapping[str, Any]) -> Image:
+def histogram(
+    image: Image, reference: Image | None, options: Mapping[str, Any], context: RunContext
+) -> Image:
     """Match the quantiles inside the mask to the reference's (Nyul et al. 2000), clipped to its range.
 
     The fixed image itself has no reference and is scaled by :func:`percentile`.
     """
     defaults = INTENSITY["percentile"].complete({})
-    scaled = percentile(image, reference, defaults)
+    scaled = percentile(image, reference, defaults, context)
     if reference is None:
         return scaled
     steps = np.linspace(defaults["low"], defaults["high"], options["quantiles"])

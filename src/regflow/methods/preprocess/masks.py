@@ -13,6 +13,7 @@ from regflow.core.image import Image
 from regflow.core.memory import check_grid
 from regflow.core.resample import coarsen, resample_array
 from regflow.core.surroundings import otsu, surroundings
+from regflow.methods.context import RunContext
 from regflow.methods.preprocess import MASKS
 
 CONSTANT_BORDER_SHARE = 0.98
@@ -58,7 +59,7 @@ def choose(image: Image, reference: Image | None) -> tuple[str, str]:
     # Shrinking widens the border of a constant background, and finding it needs no shrinking.
     stripped = constant_background(image.channel) is not None
     coarse = image if stripped else coarsened(image, CHOICE * object_size(image))
-    ratio = _volume(foreground(coarse, None, options).mask, coarse.grid) / _volume(
+    ratio = _volume(foreground(coarse, None, options, RunContext()).mask, coarse.grid) / _volume(
         reference.mask, reference.grid
     )
     if ratio > HEAD_TO_MASK:
@@ -66,7 +67,7 @@ def choose(image: Image, reference: Image | None) -> tuple[str, str]:
     return "foreground", f"the foreground is {ratio:.2f} times the fixed mask, so it is the same object"
 
 
-def given(image: Image, reference: Image | None, options: Mapping[str, Any]) -> Image:
+def given(image: Image, reference: Image | None, options: Mapping[str, Any], context: RunContext) -> Image:
     """Keep the mask that came with the image.
 
     Raises:
@@ -80,12 +81,16 @@ def given(image: Image, reference: Image | None, options: Mapping[str, Any]) -> 
     return checked(image, "the given mask")
 
 
-def everything(image: Image, reference: Image | None, options: Mapping[str, Any]) -> Image:
+def everything(
+    image: Image, reference: Image | None, options: Mapping[str, Any], context: RunContext
+) -> Image:
     """Let every sample steer."""
     return image.with_mask(None)
 
 
-def foreground(image: Image, reference: Image | None, options: Mapping[str, Any]) -> Image:
+def foreground(
+    image: Image, reference: Image | None, options: Mapping[str, Any], context: RunContext
+) -> Image:
     """Separate the object from the background.
 
     With an exactly constant background (a skull-stripped brain, a padded or defaced scan) the mask

@@ -8,6 +8,9 @@ from regflow.methods.table import Method
 
 _HERE = "regflow.methods.refine"
 
+NO_DEFORMATION = "none"
+"""Name of the row that leaves a linear transform as it is."""
+
 ELASTIX_BSPLINE = {
     "spacing_mm": {
         "type": ["number", "null"],
@@ -37,6 +40,7 @@ METHODS: dict[str, Method] = {
         "Avants et al., Medical Image Analysis 12(1):26-41, 2008; "
         "Yushkevich et al., Alzheimer's & Dementia 12(7):P126, 2016",
         GREEDY,
+        gpu=True,
     ),
     "voxelmorph": Method(
         f"{_HERE}.voxelmorph:voxelmorph",
@@ -45,12 +49,18 @@ METHODS: dict[str, Method] = {
         "Balakrishnan et al., IEEE Trans. Medical Imaging 38(8):1788-1800, 2019; "
         "Avants et al., Medical Image Analysis 12(1):26-41, 2008",
         VOXELMORPH,
+        uses_weights=True,
+        predict=f"{_HERE}.voxelmorph:answers",
+        libraries=("monai.networks.nets",),
+        gpu=True,
     ),
     "instance-optimization": Method(
         f"{_HERE}.instance_optimization:instance_optimization",
         "Adam on a stationary velocity field, for this pair alone.",
         "Balakrishnan et al., IEEE Trans. Medical Imaging 38(8):1788-1800, 2019",
         INSTANCE_OPTIMIZATION,
+        uses_weights=True,
+        gpu=True,
     ),
     "elastix-bspline": Method(
         f"{_HERE}.elastix_bspline:elastix_bspline",
@@ -73,8 +83,9 @@ METHODS: dict[str, Method] = {
         "Balakrishnan et al., IEEE Trans. Medical Imaging 38(8):1788-1800, 2019",
         DENSE,
         kinds=("rasters",),
+        uses_weights=True,
     ),
-    "none": Method(
+    NO_DEFORMATION: Method(
         f"{_HERE}.none:none",
         "No deformation: the affine transform is the result.",
         kinds=("volumes", "rasters"),

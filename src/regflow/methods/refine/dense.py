@@ -7,7 +7,6 @@ volumes use too. Weights that rise over the halo and add up to one join the chun
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,16 +19,18 @@ from regflow.core.errors import RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Affine, DisplacementField, Transform, compose
+from regflow.methods.context import RunContext, workers_of
+from regflow.methods.result import MethodResult
 
 log = logging.getLogger(__name__)
 
 Array = NDArray[Any]
 Window = tuple[slice, slice]
-Engine = Callable[[Array, Array, Array, Mapping[str, Any]], Array]
-"""Fixed pixels, moving pixels on them, where both are valid, and options; gives a field ``(2, h, w)``
-of rows and columns."""
+Engine = Callable[[Array, Array, Array, Mapping[str, Any], RunContext], Array]
+"""Fixed pixels, moving pixels on them, where both are valid, options and context; gives a field
+``(2, h, w)`` of rows and columns."""
 
-Refiner = Callable[[Image, Image, Transform, Mapping[str, Any]], Transform]
+Refiner = Callable[[Image, Image, Transform, Mapping[str, Any], RunContext], Transform]
 
 STEP_PX = 4
 MOST_NODES = 4096
@@ -86,22 +87,26 @@ class Chunk:
     inner: Window
 
 
-def dense(fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any]) -> Transform:
+def dense(
+    fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any], context: RunContext
+) -> MethodResult:
     """Refine an alignment of two scenes densely; options are ``dense_options.DENSE``.
 
-    The scenes may be lazy; windows of their first channels are read.
+    The scenes may be lazy; windows of their first channels are read. The tie points that the field starts
+    from come back with it.
 
     Raises:
         RegistrationError: no chunk has enough valid pixels in both scenes, or the engine refuses all.
     """
-    start = _start(fixed, moving, initial, options)
+    begun = _start(fixed, moving, initial, options, context)
+    start = begun.transform
     step = options["step_px"] or max(STEP_PX, math.ceil(max(fixed.grid.size) / MOST_NODES))
     shape = tuple(math.ceil((n - 1) / step) + 1 for n in fixed.grid.shape)
     field, weights = np.zeros((2, *shape)), np.zeros(shape)
     refined = 0
     parts = list(chunks(fixed.grid.shape, options["chunk_px"], options["halo_px"]))
     # In their order: sums of floats depend on it.
-    for chunk, found in zip(parts, _each(parts, fixed, moving, start, options), strict=True):
+    for chunk, found in zip(parts, _each(parts, fixed, moving, start, options, context), strict=True):
         if found is not None:
             refined += 1
         add(field, weights, chunk, found, step, fixed.grid.shape)
@@ -114,24 +119,30 @@ def dense(fixed: Image, moving: Image, initial: Transform, options: Mapping[str,
     pixels = (field / np.maximum(weights, 1e-12))[::-1]
     vectors = np.einsum("ij,jhw->ihw", fixed.grid.affine[:2, :2], pixels)
     coarse = Grid(shape, fixed.grid.affine @ np.diag([step, step, 1.0]), fixed.grid.crs)
-    return compose(DisplacementField(vectors.astype(np.float32), coarse), start)
+    field_on_start = compose(DisplacementField(vectors.astype(np.float32), coarse), start)
+    return MethodResult(field_on_start, begun.tie_points)
 
 
 def _each(
-    parts: Sequence[Chunk], fixed: Image, moving: Image, start: Transform, options: Mapping[str, Any]
+    parts: Sequence[Chunk],
+    fixed: Image,
+    moving: Image,
+    start: Transform,
+    options: Mapping[str, Any],
+    context: RunContext,
 ) -> Iterator[Array | None]:
     """Refine chunks, side by side where the engine lets them; yield their fields in order."""
-    from regflow.core.chunks import open_workers, over_blocks
+    from regflow.core.chunks import over_blocks
 
     aside = options["engine"] in SIDE_BY_SIDE and len(parts) > 1
-    settings = engine_options(options) | ({"threads": 1} if aside else {})
-    work = partial(_refine, fixed, moving, start, ENGINES[options["engine"]], settings)
+    alone = RunContext(threads=1 if aside else context.threads, seed=context.seed)
+    engine, settings = ENGINES[options["engine"]], engine_options(options)
+    work = partial(_refine, fixed, moving, start, engine, settings, alone)
     if not aside:
         yield from map(work, parts)
         return
     size = BYTES_PER_PIXEL * (options["chunk_px"] + 2 * options["halo_px"]) ** 2
-    with ExitStack() as stack:
-        workers = options.get("workers") or stack.enter_context(open_workers(threads=options["threads"]))
+    with workers_of(context) as workers:
         yield from over_blocks(work, parts, workers, describe="dense field", item_bytes=size)
 
 
@@ -141,12 +152,7 @@ def engine_options(options: Mapping[str, Any]) -> dict[str, Any]:
 
     name = options["engine"]
     given = {**FOR_SCENES[name], **options["engine_options"]}
-    return {
-        **METHODS[name].complete(given),
-        "threads": options["threads"],
-        "seed": options["seed"],
-        "log": None,
-    }
+    return METHODS[name].complete(given)
 
 
 def chunks(shape: tuple[int, ...], side: int, halo: int) -> Iterator[Chunk]:
@@ -208,24 +214,31 @@ def _ramp(places: Array, outer: slice, inner: slice) -> Array:
     return weight
 
 
-def _start(fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any]) -> Transform:
+def _start(
+    fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any], context: RunContext
+) -> MethodResult:
     """Return the tie points' transform; the initial one where they are not wanted or do not suffice."""
     if options["tie_points"] is None:
-        return initial
+        return MethodResult(initial)
     from regflow.methods.refine import METHODS
     from regflow.methods.refine.tie_points import tie_points
 
+    settings = METHODS["tie-points"].complete(options["tie_points"])
     try:
-        return tie_points(
-            fixed, moving, initial, {**options, **METHODS["tie-points"].complete(options["tie_points"])}
-        )
+        return tie_points(fixed, moving, initial, settings, context)
     except RegistrationError as error:
         log.info("dense: starts without tie points: %s", error)
-        return initial
+        return MethodResult(initial)
 
 
 def _refine(
-    fixed: Image, moving: Image, start: Transform, engine: Engine, settings: Mapping[str, Any], chunk: Chunk
+    fixed: Image,
+    moving: Image,
+    start: Transform,
+    engine: Engine,
+    settings: Mapping[str, Any],
+    context: RunContext,
+    chunk: Chunk,
 ) -> Array | None:
     """Return a chunk's field over its outer window; None where there is too little to compare."""
     here = read_block(fixed, *chunk.outer)
@@ -234,7 +247,7 @@ def _refine(
     if valid.mean() < LEAST_VALID:
         return None
     try:
-        return engine(here.values[0], moved, valid, settings)
+        return engine(here.values[0], moved, valid, settings, context)
     except RegistrationError as error:
         log.info("dense: a chunk is left as it is: %s", error)
         return None
@@ -260,31 +273,42 @@ def bring(fixed: Grid, moving: Image, transform: Transform, window: Window) -> t
     return values.astype(np.float32), np.asarray(share > 0.999)
 
 
-def _greedy(fixed: Array, moving: Array, valid: Array, options: Mapping[str, Any]) -> Array:
+def _greedy(
+    fixed: Array, moving: Array, valid: Array, options: Mapping[str, Any], context: RunContext
+) -> Array:
     from regflow.methods.refine.greedy import refine_field
 
-    return refine_field(fixed, moving, mask=valid, valid=valid, options=options)
+    return refine_field(fixed, moving, mask=valid, valid=valid, options=options, context=context)
 
 
-def _instance_optimization(fixed: Array, moving: Array, valid: Array, options: Mapping[str, Any]) -> Array:
+def _instance_optimization(
+    fixed: Array, moving: Array, valid: Array, options: Mapping[str, Any], context: RunContext
+) -> Array:
     from regflow.methods.refine.instance_optimization import instance_optimization
 
-    return _on_pixels(instance_optimization, fixed, moving, valid, options)
+    return _on_pixels(instance_optimization, fixed, moving, valid, options, context)
 
 
-def _voxelmorph(fixed: Array, moving: Array, valid: Array, options: Mapping[str, Any]) -> Array:
+def _voxelmorph(
+    fixed: Array, moving: Array, valid: Array, options: Mapping[str, Any], context: RunContext
+) -> Array:
     from regflow.methods.refine.voxelmorph import voxelmorph
 
-    return _on_pixels(voxelmorph, fixed, moving, valid, options)
+    return _on_pixels(voxelmorph, fixed, moving, valid, options, context)
 
 
 def _on_pixels(
-    method: Refiner, fixed: Array, moving: Array, valid: Array, options: Mapping[str, Any]
+    method: Refiner,
+    fixed: Array,
+    moving: Array,
+    valid: Array,
+    options: Mapping[str, Any],
+    context: RunContext,
 ) -> Array:
     """Run a method of whole images on a chunk, whose world is its pixels."""
     grid = Grid(fixed.shape, np.eye(3))
     one, other = (Image(values[None], grid, valid) for values in (fixed, moving))
-    found = method(one, other, Affine.identity(2), options)
+    found = method(one, other, Affine.identity(2), options, context)
     rows, cols = np.indices(fixed.shape)
     points = np.stack([cols, rows], axis=-1).reshape(-1, 2).astype(np.float64)
     return (found.apply(points) - points).T.reshape(2, *fixed.shape)[::-1].astype(np.float32)

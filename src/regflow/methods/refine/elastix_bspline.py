@@ -6,13 +6,16 @@ from typing import Any
 from regflow.core.extent import ball_diameter, part_of
 from regflow.core.image import Image
 from regflow.core.transform import Composite, Transform
+from regflow.methods.context import RunContext
 from regflow.methods.elastix_run import run_elastix, started
 
 CONTROLS = 0.06
 """Spacing of the control points, as a part of the fixed object's size."""
 
 
-def elastix_bspline(fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any]) -> Transform:
+def elastix_bspline(
+    fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any], context: RunContext
+) -> Transform:
     """Deform by B-splines, sampled as a displacement field on the fixed grid.
 
     elastix registers the moving image as ``initial`` brings it onto the fixed grid; its map of one
@@ -26,8 +29,8 @@ def elastix_bspline(fixed: Image, moving: Image, initial: Transform, options: Ma
         "NumberOfSpatialSamples": options["samples"],
         "MaximumNumberOfIterations": options["iterations"],
         "FinalGridSpacingInPhysicalUnits": part_of(options["spacing_mm"], CONTROLS, size),
-        "RandomSeed": options["seed"] + 1,
+        "RandomSeed": context.seed + 1,
     }
     moved = started(fixed, moving, initial)
-    found = run_elastix(fixed, moved, ["bspline"], changes, options.get("log"), fixed.grid)
+    found = run_elastix(fixed, moved, ["bspline"], changes, context.log_file, fixed.grid)
     return Composite((found, initial))

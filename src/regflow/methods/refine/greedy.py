@@ -27,6 +27,7 @@ from regflow.core.image import Image
 from regflow.core.resample import resample_array
 from regflow.core.sampling import sampled
 from regflow.core.transform import Composite, DisplacementField, Transform, compose, flatten
+from regflow.methods.context import RunContext
 from regflow.methods.preprocess.masks import filled
 from regflow.methods.refine.greedy_contrast import for_level, settled
 from regflow.methods.refine.greedy_level import Level, Solved
@@ -42,7 +43,9 @@ SMALLEST_DETERMINANT = 0.01
 UNFOLD_ROUNDS = 50
 
 
-def greedy(fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any]) -> Transform:
+def greedy(
+    fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any], context: RunContext
+) -> Transform:
     """Refine an alignment; options are ``greedy_options.GREEDY``.
 
     A displacement field on the fixed grid at the head of ``initial`` (a network's answer) is taken
@@ -72,6 +75,7 @@ def greedy(fixed: Image, moving: Image, initial: Transform, options: Mapping[str
         start=None if start is None else start[(slice(None), *box)],
         spacing=fixed.grid.spacing[::-1],
         options=options,
+        context=context,
     )
     vectors = fields.to_world(extended(field, box, fixed.grid.shape), fixed.grid)
     return Composite((DisplacementField(vectors, fixed.grid), rest))
@@ -108,6 +112,7 @@ def refine_field(
     start: Array | None = None,
     spacing: Sequence[float] | NDArray[np.float64] | None = None,
     options: Mapping[str, Any],
+    context: RunContext,
 ) -> Array:
     """Refine a voxel field on arrays of one grid, 2-D or 3-D.
 
@@ -118,7 +123,8 @@ def refine_field(
         valid: samples of ``moving`` that may steer; None for all.
         start: voxel field ``(d, *shape)`` to start from; None for no displacement.
         spacing: of the samples in array order, any unit; None for equal spacing.
-        options: of the method, complete, ``threads`` included.
+        options: of the method, complete.
+        context: of the run.
 
     Returns:
         Float32 voxel field ``(d, *shape)``, components in array order.
@@ -132,7 +138,7 @@ def refine_field(
     inner = np.zeros((3, *pair.weights.shape), np.float32)
     if start is not None:
         inner[_axes(fixed.ndim)] = start[(slice(None), *pair.window)].reshape(fixed.ndim, *pair.weights.shape)
-    with _solver(options) as solve:
+    with _solver(options["device"], context) as solve:
         options = settled(options, pair)
         log.info("greedy: metric %s", options["metric"])
         for number in range(len(options["shrink"])):
@@ -188,20 +194,20 @@ def _axes(ndim: int) -> list[int]:
 
 
 @contextmanager
-def _solver(options: Mapping[str, Any]) -> Iterator[Solve]:
+def _solver(device: str, context: RunContext) -> Iterator[Solve]:
     """Choose where to compute: numba on the CPU, or torch on a GPU."""
     from regflow.core.devices import installed_devices, numba_threads
 
     # Looking for a GPU costs torch's import: not where there is no such device.
-    if options["device"] == "cpu" or (options["device"] == "auto" and not installed_devices()):
+    if device == "cpu" or (device == "auto" and not installed_devices()):
         from regflow.methods.refine.greedy_cpu import solve
 
-        with numba_threads(options["threads"]):
+        with numba_threads(context.threads):
             yield solve
     else:
         from regflow.methods.refine.greedy_torch import torch_solver
 
-        with torch_solver(options["device"], options["threads"], options["seed"]) as solve_on_gpu:
+        with torch_solver(device, context.threads, context.seed) as solve_on_gpu:
             yield solve_on_gpu
 
 

@@ -20,11 +20,12 @@ from regflow.core.devices import torch_device, torch_session
 from regflow.core.errors import InputError, RegistrationError, SettingError
 from regflow.core.image import Image
 from regflow.core.transform import Composite, DisplacementField, Transform, flatten
+from regflow.methods.context import Request, RunContext
 from regflow.methods.refine import losses_torch as losses
 from regflow.methods.refine.greedy_contrast import one_contrast, recolored
 from regflow.methods.refine.greedy_pyramid import MARGIN_SAMPLES, prepare
 from regflow.methods.refine.velocity_torch import integrate, resize_field, sample, to_displacement_field
-from regflow.methods.refine.voxelmorph import Request, answers
+from regflow.methods.refine.voxelmorph import answers
 from regflow.methods.refine.working import bring_together, require_samples, scaled, working_grid
 
 log = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ class Level:
 
 
 def instance_optimization(
-    fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any]
+    fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any], context: RunContext
 ) -> Transform:
     """Refine an alignment; options are ``learning_options.INSTANCE_OPTIMIZATION``.
 
@@ -70,11 +71,11 @@ def instance_optimization(
     """
     _check(fixed, moving, options)
     device = torch_device(options["device"])
-    with torch_session(options["threads"], options["seed"]):
+    with torch_session(context.threads, context.seed):
         velocity: Tensor | None = None
         if options["start"] == "voxelmorph":
             alone = {**options, "spacing_mm": None, "polish": "none"}
-            initial = answers([Request(fixed, moving, initial)], alone)[0].transform
+            initial = answers([Request(fixed, moving, initial)], alone, context)[0].transform
         for shrink, iterations in zip(options["shrink"], options["iterations"], strict=True):
             level = _level(Request(fixed, moving, initial), shrink, velocity, options, device)
             if velocity is None:

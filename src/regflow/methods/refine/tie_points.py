@@ -13,10 +13,12 @@ from regflow.core.errors import RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import DisplacementField, Transform, compose
+from regflow.methods.context import RunContext
 from regflow.methods.matching.second_measure import TOLERANCE_PX, check_field, measure_again
 from regflow.methods.matching.spline_field import Fit, SplineField, fit_field
 from regflow.methods.matching.tie_point_set import REASONS, TiePoints
 from regflow.methods.matching.tie_points import default_spacing, lay_points, match
+from regflow.methods.result import MethodResult
 
 log = logging.getLogger(__name__)
 
@@ -28,17 +30,19 @@ INTERPOLATION_PX = 0.002
 """Largest error of reading the displacement field linearly between its samples."""
 
 
-def tie_points(fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any]) -> Transform:
+def tie_points(
+    fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any], context: RunContext
+) -> MethodResult:
     """Refine an alignment of two scenes by tie points; options are ``tie_point_options.TIE_POINTS``.
 
-    The scenes may be lazy; windows of their first channels are read. ``options["keep"]``, if given, is
-    called with the :class:`TiePoints`.
+    The scenes may be lazy; windows of their first channels are read.
 
     Raises:
         RegistrationError: too few points could be matched.
     """
-    found = match(fixed, moving, initial, lay_points(fixed.grid, moving.grid, initial, options), options)
-    fit, found = fit_points(found, fixed.grid, options)
+    points = lay_points(fixed.grid, moving.grid, initial, options)
+    found = match(fixed, moving, initial, points, options, context)
+    fit, found = fit_points(found, fixed.grid, options, context.seed)
     log.info(
         "tie-points: %d of %d points count, %s, scatter about the field %.3f px",
         int(found.used.sum()),
@@ -48,15 +52,13 @@ def tie_points(fixed: Image, moving: Image, initial: Transform, options: Mapping
     )
     field = fit.field
     if np.abs(field.at(found.points)).max() > TOLERANCE_PX:
-        check = check_field(found, field, measure_again(found, fixed, moving, initial, options))
+        check = check_field(found, field, measure_again(found, fixed, moving, initial, options, context))
         field = replace(field, coefs=field.coefs + check.correction.coefs)
         found = replace(found, check=check)
-    if options.get("keep"):
-        options["keep"](found)
-    return compose(displacement(field, fixed.grid), initial)
+    return MethodResult(compose(displacement(field, fixed.grid), initial), found)
 
 
-def fit_points(found: TiePoints, fixed: Grid, options: Mapping[str, Any]) -> tuple[Fit, TiePoints]:
+def fit_points(found: TiePoints, fixed: Grid, options: Mapping[str, Any], seed: int) -> tuple[Fit, TiePoints]:
     """Fit the field to the points that count; points that it leaves out are marked.
 
     Raises:
@@ -80,7 +82,7 @@ def fit_points(found: TiePoints, fixed: Grid, options: Mapping[str, Any]) -> tup
         from regflow.methods.matching.thin_plate import ThinPlateProblem
 
         basis, spacing = ThinPlateProblem, spacing / LATTICE_PER_POINT
-    fit = fit_field(points, shifts, errors, extent, spacing, seed=options["seed"], reach=reach, basis=basis)
+    fit = fit_field(points, shifts, errors, extent, spacing, seed=seed, reach=reach, basis=basis)
     # An affine window follows slopes; where the field curves it measures its mean over the window.
     straight = shifts - 0.5 * spread * fit.field.laplacian(points)
     fit = fit_field(points, straight, errors, extent, spacing, stiffness=fit.stiffness, basis=basis)

@@ -21,6 +21,7 @@ from regflow.core.image import Image
 from regflow.core.json_schema import fill_defaults
 from regflow.core.similarity import lncc, normalized_mutual_information
 from regflow.core.transform import Affine, Composite, Transform
+from regflow.methods.context import Answer, Request, RunContext
 from regflow.methods.refine.greedy_options import GREEDY
 from regflow.methods.refine.matching_torch import joined
 from regflow.methods.refine.network import (
@@ -64,43 +65,14 @@ CONCURRENT_SAMPLES = 6_000_000
 other, because each takes some 550 bytes per sample."""
 
 
-@dataclass(frozen=True, eq=False)
-class Request:
-    """A pair to answer for.
-
-    Attributes:
-        fixed: the fixed image.
-        moving: the moving image.
-        initial: from fixed to moving world points.
-        unit: what counts as one world unit, where the object is no larger or smaller than those that the
-            network knows.
-    """
-
-    fixed: Image
-    moving: Image
-    initial: Transform
-    unit: float = 1.0
-
-
-@dataclass(frozen=True, eq=False)
-class Answer:
-    """What the network says of a pair.
-
-    Attributes:
-        transform: a displacement field on the fixed grid, then the initial transform.
-        gain: by how much it raises local correlation and normalized mutual information, together.
-    """
-
-    transform: Composite
-    gain: float
-
-
-def voxelmorph(fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any]) -> Transform:
+def voxelmorph(
+    fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any], context: RunContext
+) -> Transform:
     """Refine an alignment by a trained network; options are ``learning_options.VOXELMORPH``.
 
     An answer that makes the images less alike than the initial transform is put aside: the polish
-    then starts from the initial transform. ``options["answer"]`` holds the answer of a batch, if the
-    network was asked before (:func:`answers`).
+    then starts from the initial transform. ``context.prediction`` holds the answer, if the network was
+    asked before, with other pairs (:func:`answers`).
 
     Raises:
         RegistrationError: no trained network is given, or it is for another number of dimensions
@@ -108,7 +80,7 @@ def voxelmorph(fixed: Image, moving: Image, initial: Transform, options: Mapping
         InputError: the network's file is damaged, or an image is constant inside its mask.
         SettingError: ``polish_options`` are none of greedy's.
     """
-    answered = options.get("answer") or answers([Request(fixed, moving, initial)], options)[0]
+    answered = context.prediction or answers([Request(fixed, moving, initial)], options, context)[0]
     refined, gained = answered.transform, answered.gain
     log.info("voxelmorph: the network changes the similarity by %+.4f", gained)
     if options["polish"] == "none":
@@ -119,10 +91,12 @@ def voxelmorph(fixed: Image, moving: Image, initial: Transform, options: Mapping
         return refined
     if gained < 0:
         log.warning("voxelmorph: the network's answer is worse than the start; the polish begins at zero")
-    return _polish(fixed, moving, refined if gained >= 0 else initial, options)
+    return _polish(fixed, moving, refined if gained >= 0 else initial, options, context)
 
 
-def answers(requests: Sequence[Request], options: Mapping[str, Any], batch: int = 1) -> list[Answer]:
+def answers(
+    requests: Sequence[Request], options: Mapping[str, Any], context: RunContext, batch: int = 1
+) -> list[Answer]:
     """Let the network answer for many pairs, whatever their sizes and spacings.
 
     On a GPU pairs of one size go through it ``batch`` at a time. When memory runs out, the batch is
@@ -130,7 +104,8 @@ def answers(requests: Sequence[Request], options: Mapping[str, Any], batch: int 
 
     Args:
         requests: the pairs.
-        options: of the method, ``threads`` and ``seed`` included.
+        options: of the method, complete.
+        context: of the run.
         batch: most pairs at a time. On a CPU each goes alone: it gains nothing there, and so a
             pair's answer has the same bytes whatever else is asked.
 
@@ -138,7 +113,7 @@ def answers(requests: Sequence[Request], options: Mapping[str, Any], batch: int 
         RegistrationError, InputError: as :func:`voxelmorph`.
     """
     device = torch_device(options["device"])
-    with torch_session(options["threads"], options["seed"]):
+    with torch_session(context.threads, context.seed):
         weights = find_weights(options["weights"], requests[0].fixed.grid.ndim if requests else None)
         network, description = load_network(weights, device)
         spacing = options["spacing_mm"] or description.spacing
@@ -398,12 +373,14 @@ def _both_orders(
     return (found[0] - found[1]) / 2 if options["symmetric"] else found[0]
 
 
-def _polish(fixed: Image, moving: Image, start: Transform, options: Mapping[str, Any]) -> Transform:
+def _polish(
+    fixed: Image, moving: Image, start: Transform, options: Mapping[str, Any], context: RunContext
+) -> Transform:
     """Let the greedy engine go on from the network's field, which leads the composite."""
     from regflow.methods.refine.greedy import greedy
 
     unknown = sorted(set(options["polish_options"]) - set(GREEDY))
     if unknown:
         raise SettingError(f"voxelmorph: polish_options: greedy has no option '{unknown[0]}'")
-    shared = {name: options[name] for name in ("device", "threads", "seed")}
-    return greedy(fixed, moving, start, fill_defaults(GREEDY, {**shared, **options["polish_options"]}))
+    chosen = fill_defaults(GREEDY, {"device": options["device"], **options["polish_options"]})
+    return greedy(fixed, moving, start, chosen, context)

@@ -7,13 +7,12 @@ from typing import Any
 from regflow.core.errors import RegistrationError
 from regflow.core.files import sha256
 from regflow.core.resources import resources
+from regflow.methods.refine import METHODS
 
 SUFFIX = ".safetensors"
 SHIPPED = {2: "scenes2d", 3: "volumes3d"}
 """Name of the network in ``resources/weights`` that is taken when none is named, by dimensions."""
 WEIGHTS_FOLDER = resources() / "weights"
-WITH_NETWORK = ("voxelmorph", "instance-optimization", "dense")
-"""Methods that can ask a network."""
 
 
 def find_weights(name: str | None, ndim: int | None = None) -> Path:
@@ -51,7 +50,7 @@ def networks_used(section: Mapping[str, Any], ndim: int) -> dict[str, str]:
         section: ``methods``, and ``options`` by method.
         ndim: of the images.
     """
-    asking = [name for name in section["methods"] if name in WITH_NETWORK]
+    asking = [name for name in section["methods"] if name in METHODS and METHODS[name].uses_weights]
     named = {name for method in asking for name in _named(section.get("options", {}).get(method, {}))}
     candidates = [*sorted(named), *([SHIPPED[ndim]] if asking else [])]
     found = {}

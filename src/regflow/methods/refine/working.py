@@ -14,6 +14,7 @@ from regflow.core.memory import check_grid
 from regflow.core.resample import antialias, resample_array, thinned
 from regflow.core.sampling import sampled
 from regflow.core.transform import Transform
+from regflow.methods.context import RunContext
 from regflow.methods.preprocess import INTENSITY, load
 
 
@@ -75,7 +76,11 @@ def scaled(image: Image, method: str, options: Mapping[str, Any]) -> Image:
     """
     require_samples(image)
     normalize = load("intensity", method)
-    return image if normalize is None else normalize(image, None, INTENSITY[method].complete(options))
+    return (
+        image
+        if normalize is None
+        else normalize(image, None, INTENSITY[method].complete(options), RunContext())
+    )
 
 
 def require_samples(image: Image) -> None:

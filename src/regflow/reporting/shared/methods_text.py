@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from regflow import __version__
+from regflow.methods.table import Method, of_kind
 from regflow.metrics.catalog import VOLUMES, Catalog
 
 Stage = Mapping[str, Any]
@@ -41,25 +42,26 @@ def methods_text(
     registered = not stages or any(record["stage"] != "detect" for record in stages)
     what = "Registration was done" if registered else "Change was mapped"
     sentences = [f"{what} with regflow {__version__}."]
+    volumes = catalog is VOLUMES
+    kind = "volumes" if volumes else "rasters"
     for stage in OPENING:
         done = [record for record in stages if record["stage"] == stage and record["state"] == "done"]
-        told = _steps(stage, (step for record in done for step in record["steps"]), references)
+        told = _steps(stage, (step for record in done for step in record["steps"]), references, kind)
         if told:
             sentences.append(f"{OPENING[stage]}: {'; '.join(told)}.")
     if any(record["stage"] in ("apply", "assess") and record["state"] == "done" for record in stages):
-        volumes = catalog is VOLUMES
         extras = (_extras if volumes else _raster_extras)(set(figures), references)
         sentences.append((CLOSING if volumes else CLOSING_RASTERS).format(extras=extras))
     return {"text": " ".join(sentences), "references": references}
 
 
-def _steps(stage: str, steps: Iterable[Mapping[str, Any]], references: list[str]) -> list[str]:
+def _steps(stage: str, steps: Iterable[Mapping[str, Any]], references: list[str], kind: str) -> list[str]:
     """Tell each step that ran, once, with its citation."""
     told: dict[str, None] = {}
     for step in steps:
         if step.get("state", "done") != "done" or "skipped" in step:
             continue
-        method = _method(stage, step)
+        method = _method(stage, step, kind)
         name = step.get("method", step["name"])
         if method is None:
             continue
@@ -68,13 +70,14 @@ def _steps(stage: str, steps: Iterable[Mapping[str, Any]], references: list[str]
     return list(told)
 
 
-def _method(stage: str, step: Mapping[str, Any]) -> Any:
-    """Return the row of the stage's table that a step names, or None for a step of no table."""
+def _method(stage: str, step: Mapping[str, Any], kind: str) -> Method | None:
+    """Return the row that a step names, of the stage's table for a kind; None for a step of no table."""
+    row: Method | None
     module = importlib.import_module(f"regflow.methods.{stage}")
     if stage == "preprocess":
         row = module.TABLES.get(step["name"], {}).get(step.get("method"))
     else:
-        row = module.METHODS.get(step.get("method", step["name"]))
+        row = of_kind(module.METHODS, kind).get(step.get("method", step["name"]))
     return row if row is not None and row.target else None
 
 

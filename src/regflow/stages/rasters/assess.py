@@ -16,6 +16,7 @@ from regflow.core.image import Image
 from regflow.core.json_schema import fill_defaults
 from regflow.core.transform import Affine, Transform
 from regflow.core.units import meters_per_pixel, meters_per_unit, place_told
+from regflow.methods.context import RunContext
 from regflow.methods.matching.second_measure import describe
 from regflow.methods.matching.tie_point_set import LEAST_VALID
 from regflow.metrics.check_points import (
@@ -168,9 +169,7 @@ def assess_scene(
             pair.moving,
             pair.initial,
             settings["check_points"],
-            threads=threads,
-            seed=seed,
-            workers=workers,
+            RunContext(threads, seed, workers),
             options={"window_px": settings["window_px"]},
         )
         quality["check_points"] = _accuracy(points, pair)

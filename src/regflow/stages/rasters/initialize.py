@@ -15,6 +15,7 @@ from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.similarity import normalized_mutual_information
 from regflow.core.transform import Affine, Transform
+from regflow.methods.context import RunContext
 from regflow.methods.initialize import METHODS
 from regflow.methods.initialize.agreement import AgreementJudge
 from regflow.methods.initialize.planar import (
@@ -32,25 +33,14 @@ from regflow.methods.initialize.planar import (
 )
 from regflow.methods.initialize.projective import upright
 from regflow.methods.ladder import Climb, Incoming, climb
-from regflow.methods.table import of_kind
-from regflow.stages.shell import Outcome, conclude, done
+from regflow.methods.result import MethodResult
+from regflow.stages.shell import HEADER, Outcome, conclude, done
 
 if TYPE_CHECKING:
     from regflow.methods.initialize.gradient_shift import GradientShift
     from regflow.methods.initialize.polish import Windows
 
 log = logging.getLogger(__name__)
-
-LADDER = (
-    "phase-correlation",
-    "gradient-correlation",
-    "sift",
-    "edge-correlation",
-    "xfeat",
-    "mutual-information",
-    "hypotheses",
-)
-"""The default: what is fastest and most exact comes first, what finds more later."""
 
 EXAMINED_ACROSS = 1024
 """Pixels along the fixed image's longest side at which windows are asked about a candidate."""
@@ -118,7 +108,7 @@ class Examiner:
         self._agree = AgreementJudge(fixed, moving)
         self._start = self._likeness(self._asked(matrix_of(start)).fixed, matrix_of(start))
 
-    def __call__(self, transform: Transform) -> tuple[Verdict, float]:
+    def __call__(self, candidate: MethodResult) -> tuple[Verdict, float]:
         """Return the verdict of a candidate and how likely it is beside others, higher is better.
 
         The latter compares maps of any origin, the georeference among them: the agreement of the whole
@@ -127,7 +117,7 @@ class Examiner:
         Raises:
             RegistrationError: it mirrors or collapses the scene, or leaves no overlap.
         """
-        matrix = matrix_of(transform)
+        matrix = matrix_of(candidate.transform)
         figures = self._shape(matrix)
         if not _sane(figures):
             raise RegistrationError("the map mirrors the scene, or changes its size beyond all measure")
@@ -299,12 +289,12 @@ def align(
     with fft.set_workers(threads):
         found = climb(
             "initialize",
-            of_kind(METHODS, "rasters"),
-            settings["methods"],
+            "rasters",
+            METHODS,
+            settings,
             pair,
-            Incoming(start, "header", _surely_better),
-            settings.get("options") or {},
-            {"threads": threads, "seed": seed, "log": None},
+            Incoming(start, HEADER, _surely_better),
+            RunContext(threads, seed),
             examine,
         )
         return _told_of_mirrors(_kept(start, found, examine), *pair, seed)
@@ -326,12 +316,13 @@ def _kept(start: Affine, found: Climb, examine: Examiner) -> Climb:
     """Return the start itself, as the method ``header``, where what was found is no better."""
     if found.kept or not examine.start_is_as_near(found.transform):
         return found
-    verdict, _ = examine(start)
+    result = MethodResult(start)
+    verdict, _ = examine(result)
     if verdict.severity > found.verdict.severity:
         return found
     log.info("initialize: %s is no better than the georeference, which is kept", found.method)
-    step = {"name": "header", "seconds": 0.0, "state": "done", "verdict": verdict.to_dict()}
-    return Climb(start, "header", verdict, [*found.steps, step], kept=True)
+    step = {"name": HEADER, "seconds": 0.0, "state": "done", "verdict": verdict.to_dict()}
+    return Climb(result, HEADER, verdict, [*found.steps, step], kept=True)
 
 
 def initialize(

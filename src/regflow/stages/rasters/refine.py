@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +15,11 @@ from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Transform, displacement_fields
 from regflow.core.units import meters_per_unit, place_told
+from regflow.methods.context import RunContext
 from regflow.methods.ladder import Climb, Incoming, climb
 from regflow.methods.matching.tie_point_set import LEAST_VALID, TiePoints, columns
 from regflow.methods.refine import METHODS
-from regflow.methods.table import of_kind
+from regflow.methods.result import MethodResult
 from regflow.metrics.jacobian import folding_figures
 from regflow.stages.rasters.probes import Probes
 from regflow.stages.shell import Outcome, conclude, done
@@ -82,30 +83,23 @@ class Examiner:
     moving: Image
     initial: Transform
     limits: Mapping[str, Any]
-    kept: list[TiePoints] = field(default_factory=list)
-    points: list[tuple[Transform, TiePoints]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._probes = Probes.read(self.fixed, self.moving, self.initial)
         self._start = self._probes.similarity(self.initial)
 
-    def __call__(self, transform: Transform) -> tuple[Verdict, float]:
+    def __call__(self, candidate: MethodResult) -> tuple[Verdict, float]:
         """Return the verdict and the similarity of a candidate."""
+        transform, points = candidate.transform, candidate.tie_points
         found = self._probes.similarity(transform)
         limits = {**LIMITS, **self.limits}
         figures = {f"{name}_change": found[name] - self._start[name] for name in found}
         figures.update(_deformation(transform, self.fixed.grid))
-        if self.kept:
-            points = self.kept.pop()
-            self.points.append((transform, points))
+        if points is not None:
             figures.update(_point_figures(points))
             verdict = _told_where(judge(figures, limits), points, self.fixed.grid)
             return verdict, found["ncc"] + found["nmi"]
         return judge(figures, limits), found["ncc"] + found["nmi"]
-
-    def points_of(self, transform: Transform) -> TiePoints | None:
-        """Return the tie points that a candidate was made from."""
-        return next((points for made, points in self.points if made is transform), None)
 
 
 def refine_scene(
@@ -140,19 +134,18 @@ def refine_scene(
     except RegistrationError as error:
         # Without a window that both scenes fill nothing can be refined, nor the start be judged.
         verdict = Verdict("fail", f"the initial transform stands: {error}")
-        return RefinedScene(initial, Climb(initial, INITIAL, verdict, [], kept=True), None)
-    shared = {"threads": threads, "seed": seed, "keep": examine.kept.append, "workers": workers}
+        return RefinedScene(initial, Climb(MethodResult(initial), INITIAL, verdict, [], kept=True), None)
     found = climb(
         "refine",
-        of_kind(METHODS, "rasters"),
-        settings["methods"],
+        "rasters",
+        METHODS,
+        settings,
         (fixed, moving),
         Incoming(initial, INITIAL, _never),
-        settings.get("options", {}),
-        shared,
+        RunContext(threads, seed, workers),
         examine,
     )
-    return RefinedScene(found.transform, found, examine.points_of(found.transform))
+    return RefinedScene(found.transform, found, found.result.tie_points)
 
 
 def _never(candidate: Verdict, initial: Verdict) -> bool:

@@ -17,10 +17,11 @@ from regflow.core.resample import coarsen, resample_array
 from regflow.core.similarity import normalized_mutual_information
 from regflow.core.transform import Affine, Transform, reflects
 from regflow.io.transforms import write_transform
+from regflow.methods.context import RunContext
 from regflow.methods.initialize import METHODS
 from regflow.methods.ladder import Climb, Incoming, climb
-from regflow.methods.table import of_kind
-from regflow.stages.shell import Outcome, conclude, done
+from regflow.methods.result import MethodResult
+from regflow.stages.shell import HEADER, Outcome, conclude, done
 from regflow.stages.volumes.working import read_working
 
 log = logging.getLogger(__name__)
@@ -81,7 +82,7 @@ class Examiner:
         self._start = self._similarity(start)
         self._windows = WindowEvidence(fixed, moving, start, EXAMINED_ACROSS)
 
-    def __call__(self, transform: Transform) -> tuple[Verdict, float]:
+    def __call__(self, candidate: MethodResult) -> tuple[Verdict, float]:
         """Return the verdict and the similarity of a candidate.
 
         Raises:
@@ -89,6 +90,7 @@ class Examiner:
         """
         from regflow.methods.initialize.rivals import second_thoughts
 
+        transform = candidate.transform
         if reflects(transform):
             raise RegistrationError("the map mirrors the image, which no movement does")
         figures = self._similarity(transform)
@@ -160,15 +162,14 @@ def align(
     """
     start = Affine.identity(fixed.grid.ndim)
     examine = Examiner(fixed, moving, start, settings.get("gate", {}), threads)
-    shared = {"threads": threads, "seed": seed, "log": log_file}
     return climb(
         "initialize",
-        of_kind(METHODS, "volumes"),
-        settings["methods"],
+        "volumes",
+        METHODS,
+        settings,
         (fixed, moving),
-        Incoming(start, "header", _surely_better),
-        settings.get("options", {}),
-        shared,
+        Incoming(start, HEADER, _surely_better),
+        RunContext(threads, seed, log_file=log_file),
         examine,
     )
 

@@ -19,10 +19,11 @@ from regflow.core.image import Image
 from regflow.core.resample import respace
 from regflow.core.surroundings import fill_padding
 from regflow.core.threads import itk_threads
-from regflow.methods.preprocess import TABLES, complete, load
+from regflow.methods.context import RunContext
+from regflow.methods.preprocess import MASKS, TABLES, complete, load
 from regflow.methods.preprocess.bias import unsuitable
-from regflow.methods.preprocess.masks import choose
 from regflow.methods.preprocess.orientation import orient, working_spacing
+from regflow.methods.table import find
 from regflow.stages.shell import Outcome, conclude, done, timed
 from regflow.stages.volumes.ingest import read_manifest
 from regflow.stages.volumes.originals import read_original
@@ -80,7 +81,7 @@ def prepare_pair(
     other = _begun(moving, settings, one.image.grid)
     _take(one, ["mask"], settings, None, threads)
     settings = {**settings, "mask": _resolved(settings["mask"], other.image, one.image)}
-    if settings["mask"]["method"] == "atlas":
+    if MASKS[settings["mask"]["method"]].registers:
         # It registers with the finished fixed image.
         _take(one, [kind for kind in TABLES if kind != "mask"], settings, None, threads)
         _take(other, TABLES, settings, one.image, threads)
@@ -172,14 +173,15 @@ def _take(
                 record["skipped"] = skipped
                 continue
             options = chosen["options"].get(chosen["method"], {})
-            making.image = run(image, reference, {**options, "threads": threads})
+            making.image = run(image, reference, options, RunContext(threads=threads))
             if kind == "mask" and making.image.mask is not None:
                 record["share"] = float(making.image.mask.mean())
 
 
 def _resolved(chosen: Mapping[str, Any], image: Image, reference: Image | None) -> Mapping[str, Any]:
-    """Return a mask's settings with a method in place of ``auto``, and the reason for it."""
-    if chosen["method"] != "auto":
+    """Return a mask's settings with the method that a row chooses, where it does, and the reason."""
+    choose = find(MASKS, chosen["method"], "preprocess: mask").load_choose()
+    if choose is None:
         return chosen
     method, reason = choose(image, reference)
     return {**chosen, "method": method, "reason": reason}

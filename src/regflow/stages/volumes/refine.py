@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,15 +23,14 @@ from regflow.core.sampling import sampled
 from regflow.core.similarity import lncc, normalized_mutual_information
 from regflow.core.transform import Composite, DisplacementField, Transform, displacement_fields
 from regflow.io.transforms import read_transform, write_transform
+from regflow.methods.context import Answer, Request, RunContext
 from regflow.methods.ladder import Climb, Incoming, climb
 from regflow.methods.refine import METHODS
-from regflow.methods.table import find
+from regflow.methods.result import MethodResult
+from regflow.methods.table import find, of_kind
 from regflow.metrics.jacobian import folding_figures
 from regflow.stages.shell import Outcome, conclude, done, read_outcome, timed
 from regflow.stages.volumes.working import read_working
-
-if TYPE_CHECKING:
-    from regflow.methods.refine.voxelmorph import Answer
 
 log = logging.getLogger(__name__)
 
@@ -118,12 +117,13 @@ class Examiner:
         self._windows = WindowEvidence(fixed, moving, start, EXPLAINED_ACROSS)
         self._inverses: list[tuple[Transform, Transform, dict[str, Any]]] = []
 
-    def __call__(self, transform: Transform) -> tuple[Verdict, float]:
+    def __call__(self, candidate: MethodResult) -> tuple[Verdict, float]:
         """Return the verdict and the similarity of a candidate.
 
         Raises:
             RegistrationError: it has no inverse.
         """
+        transform = candidate.transform
         found = self._similarity(transform)
         similarity = found["lncc"] + found["nmi"]
         figures = changes(found, self._start)
@@ -187,7 +187,7 @@ def deform(
     threads: int = 1,
     seed: int = 0,
     log_file: Path | None = None,
-    answer: "Answer | None" = None,
+    answer: Answer | None = None,
 ) -> Refined:
     """Find the deformation and its inverse.
 
@@ -211,15 +211,14 @@ def deform(
     """
     limits = settings.get("gate", {})
     examine = Examiner(fixed, moving, initial, limits, doubted=doubted)
-    shared = {"threads": threads, "seed": seed, "log": log_file, "answer": answer}
     found = climb(
         "refine",
+        "volumes",
         METHODS,
-        settings["methods"],
+        settings,
         (fixed, moving),
         Incoming(initial, INITIAL, _never),
-        settings.get("options", {}),
-        shared,
+        RunContext(threads, seed, log_file=log_file, prediction=answer),
         examine,
     )
     inverse, record = examine.inverse_of(found.transform)
@@ -232,7 +231,7 @@ def _never(candidate: Verdict, initial: Verdict) -> bool:
 
 
 def load_ahead(settings: Mapping[str, Any]) -> None:
-    """Import what the first method computes with; torch and MONAI take seconds, best beside other work.
+    """Import what the first method computes with; some libraries take seconds, best beside other work.
 
     Args:
         settings: the ``refine`` section of the configuration.
@@ -240,10 +239,10 @@ def load_ahead(settings: Mapping[str, Any]) -> None:
     Raises:
         InputError: an unknown method.
     """
-    first = settings["methods"][0]
-    find(METHODS, first, "refine").load()
-    if first == "voxelmorph":
-        importlib.import_module("monai.networks.nets")
+    first = find(of_kind(METHODS, "volumes"), settings["methods"][0], "refine")
+    first.load()
+    for library in first.libraries:
+        importlib.import_module(library)
 
 
 def refine(
@@ -255,7 +254,7 @@ def refine(
     settings: Mapping[str, Any],
     seed: int = 0,
     threads: int = 1,
-    answer: "Answer | None" = None,
+    answer: Answer | None = None,
 ) -> Outcome:
     """Refine one sample: ``transform.h5`` (fixed to moving), ``inverse.h5``, ``stage.json``.
 
@@ -322,7 +321,7 @@ def refine_batch(
     """
     jobs = [Job(*parts) for parts in zip(samples, fixed, moving, initial, strict=True)]
     with whole_directory(output) as folder:
-        answered = _answers(jobs, settings, {"threads": threads, "seed": seed})
+        answered = _answers(jobs, settings, RunContext(threads, seed))
         for job in jobs:
             refine(
                 folder / job.sample,
@@ -343,14 +342,13 @@ def take_from_batch(batch: str | Path, sample: str, output: str | Path) -> None:
             link_or_copy(path, folder / path.name)
 
 
-def _answers(
-    jobs: Sequence[Job], settings: Mapping[str, Any], shared: Mapping[str, Any]
-) -> "dict[str, Answer]":
-    """Ask the network, where it comes first, about all samples that got so far; by sample."""
-    if settings["methods"][0] != "voxelmorph":
+def _answers(jobs: Sequence[Job], settings: Mapping[str, Any], context: RunContext) -> dict[str, Answer]:
+    """Ask the first method about all samples that got so far, where it can be asked; by sample."""
+    name = settings["methods"][0]
+    method = of_kind(METHODS, "volumes").get(name)
+    predict = method.load_predict() if method is not None else None
+    if method is None or predict is None:
         return {}
-    from regflow.methods.refine.voxelmorph import Request, answers
-
     ready = [
         job
         for job in jobs
@@ -364,9 +362,9 @@ def _answers(
         )
         for job in ready
     ]
-    options = METHODS["voxelmorph"].complete(settings.get("options", {}).get("voxelmorph", {}))
+    options = method.complete(settings.get("options", {}).get(name, {}))
     try:
-        found = answers(requests, {**options, **shared}, settings["batch"])
+        found = predict(requests, options, context, settings["batch"])
     except (InputError, RegistrationError) as error:
         # Each sample then meets the reason in its own ladder, which may have other methods.
         log.info("refine: asked one by one: %s", error)

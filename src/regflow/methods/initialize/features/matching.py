@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from regflow.core.errors import RegistrationError
 from regflow.core.image import Image
 from regflow.core.transform import Transform
+from regflow.methods.context import RunContext
 from regflow.methods.initialize.features import detectors
 from regflow.methods.initialize.features.keypoints import Keypoints
 from regflow.methods.initialize.features.xfeat import xfeat as detect_xfeat
@@ -39,6 +40,7 @@ def match_features(
     moving: Image,
     initial: Transform,
     options: Mapping[str, Any],
+    context: RunContext,
 ) -> Transform:
     """Match keypoints, fit the map robustly, and let windows polish it.
 
@@ -50,6 +52,7 @@ def match_features(
         moving: likewise.
         initial: affine or homography; where the georeference says the moving image is.
         options: see the table in :mod:`regflow.methods.initialize`.
+        context: of the run.
 
     Raises:
         RegistrationError: an image is constant or has no valid pixel, or too few matches agree.
@@ -61,14 +64,14 @@ def match_features(
     frame = corners(pair.fixed.grid) if free else None
     best: Fit | None = None
     for inverted in (False, True):
-        fit = _fit(known, detect(pair.moving, options["count"], inverted), options, frame)
+        fit = _fit(known, detect(pair.moving, options["count"], inverted), options, context.seed, frame)
         if fit is not None and (best is None or fit.inliers.sum() > best.inliers.sum()):
             best = fit
         if best is not None and best.inliers.sum() >= options["sure_inliers"]:
             break
     if best is None or best.inliers.sum() < FEWEST:
         raise RegistrationError(f"too few of the {len(known.points)} keypoints have a partner that fits")
-    matrix = _polished(first, second, pair.world(best.matrix), options)
+    matrix = _polished(first, second, pair.world(best.matrix), options, context.seed)
     return transform_of(matrix, fixed.grid.center)
 
 
@@ -82,7 +85,7 @@ def seems_mirrored(fixed: Image, moving: Image, seed: int) -> bool:
     """
     from regflow.methods.initialize import METHODS
 
-    options = {**METHODS["sift"].complete({}), "seed": seed, "model": "similarity"}
+    options = {**METHODS["sift"].complete({}), "model": "similarity"}
     mask = None if moving.mask is None else moving.mask[:, ::-1]
     flipped = Image(moving.data[..., ::-1], moving.grid, mask)
     try:
@@ -93,7 +96,7 @@ def seems_mirrored(fixed: Image, moving: Image, seed: int) -> bool:
     except RegistrationError:
         # Without keypoints nothing can be said.
         return False
-    fit = _fit(known, others, options, None)
+    fit = _fit(known, others, options, seed, None)
     return fit is not None and bool(fit.inliers.sum() >= options["sure_inliers"])
 
 
@@ -121,7 +124,11 @@ def pairs(fixed: Keypoints, moving: Keypoints, ratio: float) -> NDArray[np.intp]
 
 
 def _fit(
-    fixed: Keypoints, moving: Keypoints, options: Mapping[str, Any], frame: NDArray[np.float64] | None
+    fixed: Keypoints,
+    moving: Keypoints,
+    options: Mapping[str, Any],
+    seed: int,
+    frame: NDArray[np.float64] | None,
 ) -> Fit | None:
     """Fit the map of the matches; a homography as well where a frame is given, which it must not fold."""
     found = pairs(fixed, moving, options["ratio"])
@@ -130,20 +137,20 @@ def _fit(
     model = "similarity" if options["model"] == "auto" else options["model"]
     chosen = {"estimator": options["estimator"], "threshold": options["threshold_px"]}
     try:
-        fit = estimate(source, target, model, **chosen, seed=options["seed"])
+        fit = estimate(source, target, model, **chosen, seed=seed)
     except RegistrationError as error:
         log.info("%d matches: %s", len(found), error)
         return None
     if frame is not None:
-        bent = homography_where_needed(source, target, options["threshold_px"], options["seed"], frame)
+        bent = homography_where_needed(source, target, options["threshold_px"], seed, frame)
         fit = fit if bent is None else bent
     log.info("%d of %d matches fit to %.2f pixels", int(fit.inliers.sum()), len(found), fit.rms)
     return fit
 
 
-def _polished(fixed: Image, moving: Image, matrix: Matrix, options: Mapping[str, Any]) -> Matrix:
+def _polished(fixed: Image, moving: Image, matrix: Matrix, options: Mapping[str, Any], seed: int) -> Matrix:
     try:
-        return polish(fixed, moving, matrix, options["model"], seed=options["seed"]).matrix
+        return polish(fixed, moving, matrix, options["model"], seed=seed).matrix
     except RegistrationError as error:
         log.info("not polished: %s", error)
         return matrix
