@@ -1,8 +1,11 @@
 """``regflow apply``: carry an image, a label map or points through a transform."""
 
 from pathlib import Path
+from typing import Any
 
 import click
+
+from regflow.commands.settings import spelled_option
 
 FILE = click.Path(path_type=Path)
 
@@ -30,20 +33,7 @@ FILE = click.Path(path_type=Path)
 @click.option("--smooth", is_flag=True, help="Label borders between samples, instead of the nearest sample.")
 @click.option("--volume", help="Which volume of a 4-D INPUT, from 0, or which DICOM series  [default: all].")
 @click.option("--nodata", help="Of a scene INPUT: a number, nan or none  [default: as declared].")
-def apply(
-    transform: Path,
-    source: str,
-    reference: str | None,
-    output: Path,
-    labels: bool,
-    points: bool,
-    inverse: bool,
-    interpolation: str,
-    outside: float | None,
-    smooth: bool,
-    volume: str | None,
-    nodata: str | None,
-) -> None:
+def apply(transform: Path, source: str, output: Path, volume: str | None, **given: Any) -> None:
     r"""Carry INPUT, which lies in the moving image's space, into the fixed image's, by TRANSFORM.
 
     TRANSFORM is the same file for everything: transform.h5 of regflow, or any ITK transform from
@@ -65,32 +55,20 @@ def apply(
     regflow apply aligned fields.tif --labels --inverse -r scene.tif -o fields_on_scene.tif
     """
     from regflow.api import apply_transform
+    from regflow.pipeline.carry import kind_of_transform, refuse_misuse
 
-    product = apply_transform(
-        transform,
-        source,
-        reference,
-        output=output,
-        labels=labels,
-        points=points,
-        inverse=inverse,
-        interpolation=interpolation,
-        outside=outside,
-        smooth=smooth,
-        volume=int(volume) if volume is not None and volume.isdigit() else volume,
-        nodata=nodata,
-    )
-    if inverse and not points:
-        _tell_inverse_error(product)
+    given["volume"] = int(volume) if volume is not None and volume.isdigit() else volume
+    kind = kind_of_transform(transform)
+    refuse_misuse(given, kind, spelled_option)
+    apply_transform(transform, source, output=output, **given)
+    if kind == "rasters" and given["inverse"] and not given["points"]:
+        _tell_inverse_error(output)
 
 
 def _tell_inverse_error(product: Path) -> None:
     """Tell how far the inverse errs, which stands in the tags of a scene's file."""
     from regflow.io.open_rasters import open_raster
-    from regflow.io.volumes import is_volume
 
-    if is_volume(product):
-        return
     tags = open_raster(product).tags()
     p95, most = (float(tags[f"REGFLOW_INVERSE_ERROR_{name}_PX"]) for name in ("P95", "MAX"))
     click.echo(

@@ -1,6 +1,6 @@
 """An image, a label map or points through a transform, whatever their types."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ from regflow.pipeline.exchange import (
     common_kind,
     grid_of,
     images_named,
+    is_path,
     load_product,
     store_image,
     store_reference,
@@ -51,7 +52,7 @@ class Carried(NamedTuple):
 
 def kind_of_transform(transform: Any) -> str:
     """Return ``volumes`` or ``rasters``: what a transform, or the file of one, is for."""
-    if isinstance(transform, (str, Path)):
+    if is_path(transform):
         path = Path(transform)
         return "rasters" if path.suffix.lower() in SCENE_TRANSFORMS or path.is_dir() else "volumes"
     return "volumes" if next(flatten([transform])).ndim == 3 else "rasters"  # type: ignore[attr-defined]
@@ -74,20 +75,30 @@ def read_any_transform(path: str | Path, grid: Grid | None = None) -> Transform:
     return read_transform(path, grid)
 
 
-def refuse_together(carried: Carried) -> None:
-    """Refuse options that contradict each other, or that are missing.
+def refuse_misuse(given: Mapping[str, Any], kind: str, spelled: Callable[[str], str] = str) -> None:
+    """Refuse options that contradict each other, are missing, or are for the other kind of images.
+
+    Args:
+        given: ``reference``, ``labels``, ``points``, ``outside``, ``smooth``, ``volume`` and ``nodata``.
+        kind: ``volumes`` or ``rasters``: what the transform is for.
+        spelled: how the user wrote an option of a name.
 
     Raises:
         InputError: naming them.
     """
-    if carried.labels and carried.points:
-        raise InputError("labels and points are both given; what is carried is one of the two")
-    if carried.how["outside"] is not None and (carried.labels or carried.points):
-        raise InputError("outside is for images; label maps have 0 there, and points no background")
-    if carried.reference is None and not carried.points:
-        raise InputError("the reference is missing; name the image whose grid the result takes")
-    if carried.output is None and isinstance(carried.what, (str, Path)):
-        raise InputError("the output is missing; name the file to write")
+    if given["labels"] and given["points"]:
+        raise InputError(f"{spelled('labels')} and {spelled('points')} are both given; give one of the two")
+    if given["outside"] is not None and (given["labels"] or given["points"]):
+        raise InputError(
+            f"{spelled('outside')} is for images; label maps have 0 there, and points no background"
+        )
+    if given["reference"] is None and not given["points"]:
+        raise InputError(f"{spelled('reference')} is missing; name the image whose grid the result takes")
+    others = ("smooth", "volume", "outside") if kind == "rasters" else ("nodata",)
+    for name in others:
+        if given[name] is not None and given[name] is not False:
+            noun = {"rasters": "scenes"}.get(kind, kind)
+            raise InputError(f"{spelled(name)} is not for {noun}; leave it out")
 
 
 def carry(transform: Transform | str | Path, carried: Carried, folder: Path) -> Any:
@@ -101,14 +112,10 @@ def carry(transform: Transform | str | Path, carried: Carried, folder: Path) -> 
     Raises:
         InputError: something cannot be read, or does not belong together.
     """
-    refuse_together(carried)
     kind = kind_of_transform(transform)
-    if kind == "rasters":
-        for name in ("smooth", "volume", "outside"):
-            if carried.how[name] not in (None, False):
-                raise InputError(f"{name} is not for scenes; leave it out")
-    elif carried.how["nodata"] is not None:
-        raise InputError("nodata is not for volumes; leave it out")
+    refuse_misuse({**carried._asdict(), **carried.how}, kind)
+    if carried.output is None and is_path(carried.what):
+        raise InputError("the output is missing; name the file to write")
     spacing: Spacing = carried.how["spacing"]
     reference = None
     if carried.reference is not None:
@@ -128,13 +135,13 @@ def carry(transform: Transform | str | Path, carried: Carried, folder: Path) -> 
 
 
 def _named(transform: Any) -> str:
-    return str(transform) if isinstance(transform, (str, Path)) else _GIVEN
+    return str(transform) if is_path(transform) else _GIVEN
 
 
-def _loaded(transform: Transform | str | Path, grid: Grid | None) -> Transform:
+def _loaded(transform: Any, grid: Grid | None) -> Transform:
     from regflow.io.transforms import read_transform
 
-    if not isinstance(transform, (str, Path)):
+    if not is_path(transform):
         return transform
     return read_transform(transform, grid)
 
@@ -173,7 +180,7 @@ def _carry_scene(transform: Any, source: Stored, reference: Stored, carried: Car
 
 def _correction(transform: Any, fixed: Stored | None) -> Correction:
     """Return a transform between scenes with what it covers: the fixed scene, where no file tells."""
-    if isinstance(transform, (str, Path)):
+    if is_path(transform):
         return read_correction(transform)
     if fixed is None:
         raise InputError("the reference is missing; name the fixed scene, in whose pixels accuracy is meant")
@@ -187,7 +194,7 @@ def _carry_landmarks(transform: Any, carried: Carried, reference: Stored | Grid 
         raise InputError(f"{reference.name}: is a scene, but the transform is one of volumes")
     forward = _loaded(transform, reference)
     push = forward if carried.inverse else forward.inverse()
-    if isinstance(carried.what, (str, Path)):
+    if is_path(carried.what):
         assert carried.output is not None
         carry_landmarks(carried.what, carried.output, push)
         return carried.output
@@ -198,7 +205,7 @@ def _carry_scene_points(transform: Any, carried: Carried, reference: Stored | Gr
     if isinstance(reference, Grid):
         raise InputError("the reference is a volume, but the transform is one of scenes")
     correction = _correction(transform, reference)
-    if isinstance(carried.what, (str, Path)):
+    if is_path(carried.what):
         assert carried.output is not None
         carry_points(correction, carried.what, carried.output, inverse=carried.inverse)
         return carried.output

@@ -68,6 +68,11 @@ class Folder:
         weakref.finalize(self, shutil.rmtree, home, ignore_errors=True)
 
 
+def is_path(given: Any) -> bool:
+    """Tell whether something is the path of a file."""
+    return isinstance(given, (str, os.PathLike))
+
+
 def store_image(given: Any, folder: str | Path, name: str, spacing: Spacing = None) -> Stored:
     """Return an image as a file.
 
@@ -80,7 +85,7 @@ def store_image(given: Any, folder: str | Path, name: str, spacing: Spacing = No
     Raises:
         InputError: the type is none of these, or the object is no volume and no scene.
     """
-    if isinstance(given, (str, os.PathLike)):
+    if is_path(given):
         path = resolve_example(os.fspath(given))
         return Stored(path, kind_of_file(path), path)
     if is_of("rasterio")(given):
@@ -134,7 +139,7 @@ def store_landmarks(given: Any, folder: str | Path, name: str) -> str:
     """
     from regflow.io.landmarks import write_landmarks
 
-    if isinstance(given, (str, os.PathLike)):
+    if is_path(given):
         return resolve_example(os.fspath(given))
     points = as_points(given, name, 3)
     path = Path(folder) / f"{name}.csv"
@@ -167,7 +172,7 @@ def load_product(path: str | Path, like: Any, grid: Grid | None = None, *, as_st
         as_stored: keep the file's type of samples, instead of that of ``like``.
     """
     path = Path(path)
-    if isinstance(like, (str, os.PathLike)):
+    if is_path(like):
         return path
     if is_of("rasterio")(like):
         from regflow.io.open_rasters import gdal

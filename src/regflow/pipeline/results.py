@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from regflow.pipeline.exchange import Folder, load_product
 from regflow.provenance.run_record import writable
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class RegistrationResult:
     """What the registration of one pair came to.
 
@@ -40,8 +40,11 @@ class RegistrationResult:
     figures: Mapping[str, float]
     seconds: Mapping[str, float]
     fixed_grid: Grid
-    given: Mapping[str, Any] = field(repr=False)
-    _folder: Folder = field(repr=False)
+    given: Mapping[str, Any]
+    _folder: Folder
+
+    def __repr__(self) -> str:
+        return f"<RegistrationResult of {self.kind}, {self.verdict.status}: {self.verdict.reason}>"
 
     @property
     def folder(self) -> Path:
@@ -102,7 +105,7 @@ class RegistrationResult:
         return load_product(self.folder / f"{name}.tif", self.given[part])
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ChangeResult:
     """What changed between scenes.
 
@@ -115,9 +118,12 @@ class ChangeResult:
     """
 
     verdict: Verdict
-    given: Any = field(repr=False)
+    given: Any
     path: Path
-    _folder: Folder = field(repr=False)
+    _folder: Folder
+
+    def __repr__(self) -> str:
+        return f"<ChangeResult, {self.verdict.status}: {self.verdict.reason}>"
 
     @property
     def folder(self) -> Path:
