@@ -334,7 +334,7 @@ def _register(fixed: Any, moving: Any, given: Mapping[str, Any]) -> Registration
         kind = common_kind([image.name for image in images], [image.kind for image in images])
         refuse_other_kind(given, kind)
         settings = pair_config(given, kind, given["preset"], below=given["config"])
-        with images_named(*images):
+        with images_named(folder):
             files = {**given, **_stored_parts(given, images, folder)}
             found = _RUN[kind](images, files, home.path, settings)
             grid = _fixed_grid(images[0], found)
@@ -433,7 +433,7 @@ def _detect_changes(scenes: Sequence[Any], given: Mapping[str, Any]) -> ChangeRe
             for index, mask in enumerate(given["masks"] or ())
         ]
         dated = dated_scenes([image.path for image in images], {**given, "masks": masks})
-        with images_named(*images):
+        with images_named(folder):
             verdict = detect_series(
                 dated,
                 home.path,

@@ -127,8 +127,7 @@ def carry(transform: Transform | str | Path, carried: Carried, folder: Path) -> 
     of_reference = reference.kind if isinstance(reference, Stored) else "volumes"
     common_kind((source.name, "the reference"), (source.kind, of_reference))
     common_kind((source.name, _named(transform)), (source.kind, kind))
-    known = (source, reference) if isinstance(reference, Stored) else (source,)
-    with images_named(*known):
+    with images_named(folder):
         if isinstance(reference, Stored):
             return _carry_scene(transform, source, reference, carried, folder)
         return _carry_volume(transform, source, reference, carried, folder)

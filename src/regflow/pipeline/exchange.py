@@ -5,6 +5,7 @@ of geometry: NRRD for a volume, GeoTIFF for a scene.
 """
 
 import os
+import re
 import shutil
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,6 +28,8 @@ from regflow.pipeline.image_types import MEMORY_TYPES, Content, MemoryType, Spac
 ACCEPTED = (
     "a path, a nibabel or SimpleITK image, a rasterio dataset, an xarray DataArray, a numpy array or an Image"
 )
+_IMAGES = r"fixed|moving|reference|before|after|later_\d+"
+"""Names of images; all other names are those of their parts."""
 _NO_FILES = ("/vsimem/", "MEM:::", "WarpedVRT(")
 """How names of rasterio's datasets begin that other processes cannot open."""
 _PLAIN_BANDS = {"photometric": "MINISBLACK", "alpha": "NO"}
@@ -90,7 +93,7 @@ def store_image(given: Any, folder: str | Path, name: str, spacing: Spacing = No
         return Stored(path, kind_of_file(path), path)
     if is_of("rasterio")(given):
         return _store_dataset(given, Path(folder) / f"{name}.tif", name)
-    called = f"the {name.replace('_', ' ')} image"
+    called = _called(name)
     found = _type_of(given, called)
     try:
         content = found.read(given, spacing)
@@ -265,18 +268,21 @@ def common_kind(names: Sequence[str], kinds: Sequence[str]) -> str:
 
 
 @contextmanager
-def images_named(*images: Stored) -> Iterator[None]:
-    """Let messages speak of images instead of the files that were written for them."""
+def images_named(folder: Path) -> Iterator[None]:
+    """Let messages speak of images and their parts instead of the files that a folder holds for them."""
+    written = re.compile(rf"{re.escape(str(folder))}{re.escape(os.sep)}(\w+)\.\w+")
     try:
         yield
     except (InputError, RegistrationError) as error:
-        message = str(error)
-        for image in images:
-            if image.written:
-                message = message.replace(image.path, image.name)
+        message = written.sub(lambda found: _called(found[1]), str(error))
         if message == str(error):
             raise
         raise type(error)(message) from error
+
+
+def _called(name: str) -> str:
+    """Return what to call an image, or a part of one, by the name of its file."""
+    return f"the {name} image" if re.fullmatch(_IMAGES, name) else name
 
 
 def _type_of(given: Any, called: str) -> MemoryType:
@@ -322,7 +328,7 @@ def _write(content: Content, folder: Path, name: str, called: str) -> Stored:
 
 def _store_dataset(given: Any, path: Path, name: str) -> Stored:
     """Return a rasterio dataset's own file, or a copy of one that is no file."""
-    called = f"the {name.replace('_', ' ')} image"
+    called = _called(name)
     if given.closed:
         raise InputError(f"{called} is a rasterio dataset that is closed; open it again")
     if given.mode != "r":
