@@ -189,9 +189,9 @@ def test_a_data_array_goes_through_a_file_and_back(scenes, tmp_path, crs, bands)
     stored = store_image(given, tmp_path, "moving")
     back = load_product(stored.path, given)
     assert stored.kind == "rasters"
-    assert back.identical(given) or not crs
+    assert (back.attrs, back.name, back.dtype) == (given.attrs, given.name, given.dtype)
     xarray.testing.assert_allclose(
-        back.drop_vars("spatial_ref", errors="ignore"), given.drop_vars("spatial_ref", errors="ignore")
+        *(made.drop_vars("spatial_ref", errors="ignore") for made in (back, given))
     )
     with rasterio.open(stored.path) as written:
         assert (written.crs is not None) == crs

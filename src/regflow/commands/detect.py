@@ -86,10 +86,10 @@ def detect(scenes: tuple[str, ...], output: Path, threads: int | None, **given: 
     The last line says pass, warn or fail and why; after fail the exit code is 1.
     """
     from regflow.api import detect_changes
-    from regflow.pipeline.change_options import refuse_uneven
+    from regflow.pipeline.change_options import check_counts
 
     settings = _settings(given)
-    refuse_uneven(given, len(scenes), _spelled)
+    check_counts(given, len(scenes), _spelled)
     of_scenes = {name: given[name] for name in ("masks", "mask_values", "nodata", "dates", "chunk")}
     found = detect_changes(
         *scenes, output=output, config={"detect": settings}, threads=threads, **of_scenes

@@ -44,12 +44,14 @@ def change_config(
     return settings
 
 
-def refuse_uneven(given: Mapping[str, Any], count: int, spelled: Callable[[str], str] = str) -> None:
-    """Refuse ``masks`` and ``dates`` that are given, but not one for each of ``count`` scenes.
+def check_counts(given: Mapping[str, Any], count: int, spelled: Callable[[str], str] = str) -> None:
+    """Refuse fewer than two scenes, and ``masks`` and ``dates`` that are given, but not one for each scene.
 
     Raises:
         InputError: naming the first.
     """
+    if count < 2:
+        raise InputError("detect compares scenes: name two or more")
     for name in ("masks", "dates"):
         if given[name] and len(given[name]) != count:
             raise InputError(
@@ -67,7 +69,7 @@ def dated_scenes(paths: Sequence[str], given: Mapping[str, Any]) -> list[DatedSc
     Raises:
         InputError: a number of masks or dates that does not fit, or another form of the others.
     """
-    refuse_uneven(given, len(paths))
+    check_counts(given, len(paths))
     masks, dates = (list(given[name] or ()) or [None] * len(paths) for name in ("masks", "dates"))
     quality, nodata = as_quality(given["mask_values"]), as_nodata(given["nodata"])
     names = _names([public(path) for path in paths])
