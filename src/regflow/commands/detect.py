@@ -1,23 +1,20 @@
 """``regflow detect``: what changed between aligned scenes."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from regflow.commands.settings import (
-    Part,
-    checked_options,
-    read_assignments,
-    read_settings,
-    setting_options,
-)
-from regflow.core.addresses import public
+from regflow.commands.settings import read_assignments, read_settings, setting_options, spelled_option
 from regflow.core.errors import InputError
 
-if TYPE_CHECKING:
-    from regflow.stages.rasters.detect_inputs import DatedScene
+_FLAGS = {
+    "masks": "--mask",
+    "dates": "--date",
+    "indices": "--index",
+    "mapping_unit_px": "--mapping-unit",
+    "residual_px": "--residual",
+}
 
 
 @click.command(short_help="Map what changed between aligned scenes.")
@@ -88,35 +85,22 @@ def detect(scenes: tuple[str, ...], output: Path, threads: int | None, **given: 
 
     The last line says pass, warn or fail and why; after fail the exit code is 1.
     """
-    from regflow.pipeline.change import detect_series
+    from regflow.api import detect_changes
+    from regflow.pipeline.change_options import check_counts
 
     settings = _settings(given)
-    found = detect_series(
-        _dated(scenes, given),
-        output,
-        settings,
-        pairs=settings["pairs"],
-        chunk=given["chunk"],
-        threads=threads,
-    )
+    check_counts(given, len(scenes), _spelled)
+    of_scenes = {name: given[name] for name in ("masks", "mask_values", "nodata", "dates", "chunk")}
+    found = detect_changes(
+        *scenes, output=output, config={"detect": settings}, threads=threads, **of_scenes
+    ).verdict
     changed = f"{found.figures['changed_percent']:.2f}% changed, {found.figures['regions']:.0f} places"
     click.echo(f"{found.status}: {found.reason} ({changed}); see {output}")
     raise SystemExit(1 if found.status == "fail" else 0)
 
 
-def _dated(scenes: tuple[str, ...], given: dict[str, Any]) -> list["DatedScene"]:
-    from regflow.cohort.rasters.samples import as_nodata, as_quality
-    from regflow.stages.rasters.detect_inputs import DatedScene
-    from regflow.stages.rasters.views import excluded_values
-
-    masks = _each(given["masks"], scenes, "--mask")
-    dates = _each(given["dates"], scenes, "--date")
-    quality, nodata = as_quality(given["mask_values"]), as_nodata(given["nodata"])
-    names = _names([public(path) for path in scenes])
-    return [
-        DatedScene(path, name, date, nodata, mask, excluded_values(quality, mask))
-        for path, name, date, mask in zip(scenes, names, dates, masks, strict=True)
-    ]
+def _spelled(name: str) -> str:
+    return _FLAGS.get(name, spelled_option(name))
 
 
 def _settings(given: dict[str, Any]) -> dict[str, Any]:
@@ -125,63 +109,14 @@ def _settings(given: dict[str, Any]) -> dict[str, Any]:
     Raises:
         InputError: a key or a value is wrong, or no method is left.
     """
-    from regflow.config.loading import load_config
-    from regflow.config.presets import merged
+    from regflow.pipeline.change_options import change_config
 
     sections = ("detect",)
     file = read_settings(given["config"], "rasters", sections, "detect") if given["config"] else {}
-    own = checked_options(_own(given), "rasters")
     assigned = read_assignments(given["assignments"], "rasters", sections, "detect")
-    chosen = merged(merged(file, own), assigned)
-    settings: dict[str, Any] = load_config({"kind": "rasters", **chosen}, with_samples=False)["detect"]
-    if settings["method"] is None:
-        raise InputError("detect.method is null, but regflow detect needs a method; name one by --method")
-    return settings
-
-
-def _own(given: dict[str, Any]) -> dict[str, Part]:
-    """Return the settings that the command's own options stand for, by option."""
-    from regflow.cohort.rasters.samples import as_bands
-
-    named = {
-        "--method": ("method", given["method"]),
-        "--pairs": ("pairs", given["pairs"]),
-        "--threshold": ("threshold", given["threshold"]),
-        "--level": ("level", given["level"]),
-        "--mapping-unit": ("mapping_unit_px", given["mapping_unit_px"]),
-        "--residual": ("residual_px", given["residual_px"]),
-        "--normalized": ("normalized", given["normalized"] or None),
-    }
-    parts = {option: {key: value} for option, (key, value) in named.items() if value is not None}
-    if given["bands"]:
-        parts["--bands"] = {"bands": list(as_bands(given["bands"]))}
-    if given["all_pixels"]:
-        parts["--all-pixels"] = {"pixels": None}
-    if given["indices"]:
-        pairs = [[int(n) for n in _numbers(text, "--index")] for text in given["indices"]]
-        parts["--index"] = {"options": _of_methods_with("indices", pairs)}
-    return {option: {"detect": part} for option, part in parts.items()}
-
-
-def _of_methods_with(option: str, value: Any) -> dict[str, Part]:
-    """Return an option's value for each method that has it."""
-    from regflow.methods.detect import METHODS
-
-    return {name: {option: value} for name, method in METHODS.items() if option in method.options}
-
-
-def _each(values: tuple[str, ...], scenes: tuple[str, ...], option: str) -> list[str | None]:
-    if values and len(values) != len(scenes):
-        raise InputError(f"{option} is given {len(values)} times for {len(scenes)} scenes; give one for each")
-    return list(values) or [None] * len(scenes)
-
-
-def _names(scenes: Sequence[str]) -> list[str]:
-    """Return a name for each scene, with its folder's where file names repeat."""
-    stems = [Path(path).stem for path in scenes]
-    if len(set(stems)) == len(stems):
-        return stems
-    return [f"{Path(path).parent.name}-{stem}" for path, stem in zip(scenes, stems, strict=True)]
+    pairs = [[int(n) for n in _numbers(text, "--index")] for text in given["indices"]]
+    own = {**given, "indices": pairs}
+    return change_config(own, below=file, above=assigned, spelled=_spelled)
 
 
 def _numbers(text: str, option: str) -> list[float]:

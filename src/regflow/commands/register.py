@@ -1,37 +1,27 @@
 """``regflow register``: one pair, from two files to a folder of results."""
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from textwrap import wrap
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from regflow.commands.pair_settings import pair_settings
-from regflow.commands.settings import setting_options
+from regflow.commands.settings import setting_options, spelled_option
 from regflow.config.presets import PRESETS
-from regflow.core.errors import InputError
-
-if TYPE_CHECKING:
-    from regflow.cohort.rasters.samples import RasterSample
-    from regflow.core.gate import Verdict
-    from regflow.core.progress import StageListener
 
 STAGES = {"volumes": 7, "rasters": 8}
 """How many stages the bar counts to: ingest, preprocess (of scenes one for each), initialize, refine, apply,
 assess and report."""
 
-ONLY_VOLUMES = (
-    *("fixed_labels", "moving_labels", "fixed_landmarks", "moving_landmarks"),
-    *("modality", "fixed_modality", "volume", "masks"),
-)
 _DOCSTRING_MARGIN = " " * 4
 
-ONLY_RASTERS = (
-    *("bands", "fixed_bands", "nodata", "fixed_nodata", "mask_values", "fixed_mask_values"),
-    *("representation", "classes", "truth"),
+_SETTINGS = (
+    *("config", "assignments", "initialize", "refine", "transform", "masks", "representation"),
+    *("interpolation", "seed"),
 )
+"""Options that are sections of a configuration; the others are of the pair itself."""
 
 
 def _path(*names: str, text: str) -> Any:
@@ -118,20 +108,41 @@ def register(fixed: str, moving: str, output: Path, preset: str, threads: int | 
     \b
     {presets}
     """
-    from regflow.cohort.examples import resolve_example
+    from regflow import api
     from regflow.core.logs import progress_log
+    from regflow.pipeline.exchange import kind_of_pair
+    from regflow.pipeline.pair_options import refuse_other_kind
 
-    files = resolve_example(fixed), resolve_example(moving)
-    kinds = {_kind(path) for path in files}
-    if len(kinds) > 1:
-        raise InputError(f"{fixed} and {moving}: one is a volume and one a scene; give two of a kind")
-    kind = kinds.pop()
-    _refuse_others(given, ONLY_VOLUMES if kind == "rasters" else ONLY_RASTERS, kind)
-    run = _register_scenes if kind == "rasters" else _register_volumes
+    kind = kind_of_pair(fixed, moving)
+    refuse_other_kind(given, kind, spelled_option)
+    config = pair_settings(given, kind, preset)
+    of_pair = {name: value for name, value in given.items() if name not in _SETTINGS} | _parsed(given)
     with progress_log("register", STAGES[kind]) as progress:
-        verdict = run(*files, output, preset, threads, progress, given)
+        result = api.register(
+            fixed,
+            moving,
+            output=output,
+            preset=preset,
+            config=config,
+            threads=threads,
+            progress=progress,
+            **of_pair,
+        )
+    verdict = result.verdict
     click.echo(f"{verdict.status}: {verdict.reason}; see {output / 'report.html'}")
     raise SystemExit(1 if verdict.status == "fail" else 0)
+
+
+def _parsed(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options whose texts on the command line stand for something else."""
+    from regflow.cohort.rasters.samples import as_pairs
+
+    volume = given["volume"]
+    return {
+        "companions": as_pairs(given["companions"]),
+        "classes": as_pairs(given["classes"]),
+        "volume": int(volume) if volume is not None and volume.isdigit() else volume,
+    }
 
 
 def _presets_told(width: int = 76) -> str:
@@ -145,109 +156,3 @@ def _presets_told(width: int = 76) -> str:
 
 
 register.help = (register.help or "").replace("{presets}", _presets_told())
-
-
-def _kind(path: str) -> str:
-    from regflow.io.volumes import is_volume
-
-    return "volumes" if is_volume(path) else "rasters"
-
-
-def _refuse_others(given: Mapping[str, Any], names: tuple[str, ...], kind: str) -> None:
-    for name in names:
-        if given[name]:
-            raise InputError(f"--{name.replace('_', '-')} is not for {kind}; leave it out")
-
-
-def _register_volumes(
-    fixed: str,
-    moving: str,
-    output: Path,
-    preset: str,
-    threads: int | None,
-    progress: "StageListener",
-    given: Mapping[str, Any],
-) -> "Verdict":
-    from regflow.cohort.rasters.samples import as_pairs
-    from regflow.cohort.volumes.samples import Fixed, Sample
-    from regflow.pipeline.volume_pair import register_pair
-
-    files = {key: given[key] for key in given if key.endswith(("_mask", "_labels", "_landmarks"))}
-    atlas = Fixed(
-        "fixed",
-        fixed,
-        files["fixed_mask"],
-        files["fixed_labels"],
-        files["fixed_landmarks"],
-        given["fixed_modality"],
-    )
-    volume = given["volume"]
-    subject = Sample(
-        sample=re.split(r"\.nii|\.[^.]*$", Path(moving).name)[0] or "moving",
-        moving=moving,
-        fixed=atlas,
-        companions=as_pairs(given["companions"]),
-        modality=given["modality"],
-        volume=int(volume) if volume is not None and volume.isdigit() else volume,
-        **{key: path for key, path in files.items() if key not in ("fixed_mask", "fixed_labels")},
-    )
-    config = pair_settings(given, "volumes", preset)
-    return register_pair(
-        atlas, subject, output, preset=preset, config=config, threads=threads, progress=progress
-    ).verdict
-
-
-def _register_scenes(
-    fixed: str,
-    moving: str,
-    output: Path,
-    preset: str,
-    threads: int | None,
-    progress: "StageListener",
-    given: Mapping[str, Any],
-) -> "Verdict":
-    from regflow.pipeline.raster_pair import register_scenes
-
-    config = pair_settings(given, "rasters", preset)
-    pair = _scene_pair(fixed, moving, given)
-    return register_scenes(
-        pair,
-        output,
-        preset=preset,
-        config=config,
-        inverse_image=given["inverse_image"],
-        threads=threads,
-        progress=progress,
-    ).verdict
-
-
-def _scene_pair(fixed: str, moving: str, given: Mapping[str, Any]) -> "RasterSample":
-    from regflow.cohort.rasters.samples import (
-        RasterSample,
-        Reference,
-        Scene,
-        as_bands,
-        as_nodata,
-        as_pairs,
-        as_quality,
-    )
-
-    names = ("", "fixed_")
-    scenes = [
-        Scene(
-            path,
-            bands=as_bands(given[f"{side}bands"]),
-            nodata=as_nodata(given[f"{side}nodata"]),
-            mask=given["moving_mask" if not side else "fixed_mask"],
-            quality=as_quality(given[f"{side}mask_values"]),
-        )
-        for path, side in zip((moving, fixed), names, strict=True)
-    ]
-    return RasterSample(
-        Path(scenes[0].image).name.split(".")[0] or "moving",
-        scenes[0],
-        Reference("fixed", scenes[1]),
-        companions=as_pairs(given["companions"]),
-        classes=as_pairs(given["classes"]),
-        truth=given["truth"],
-    )

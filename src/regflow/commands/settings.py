@@ -5,7 +5,7 @@ what ``--set`` says lies on top. Each part is checked by the configuration's sch
 mistake is told with the file or the option that holds it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -94,23 +94,9 @@ def read_assignments(texts: Sequence[str], kind: str, sections: Sequence[str], c
     return together
 
 
-def checked_options(parts: Mapping[str, Part], kind: str) -> Part:
-    """Return the settings that a command's own options stand for.
-
-    Args:
-        parts: by option.
-        kind: ``volumes`` or ``rasters``.
-
-    Raises:
-        InputError: a value is wrong; begins with the option.
-    """
-    from regflow.config.loading import check_part
-
-    together: Part = {}
-    for name, part in parts.items():
-        check_part(name, part, kind)
-        together = merged(together, part)
-    return together
+def spelled_option(name: str) -> str:
+    """Return an option as it is written on the command line, of its name in Python."""
+    return f"--{name.replace('_', '-')}"
 
 
 def _assigned(text: str) -> Part:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from regflow.cohort.samples import WILDCARD_MARKS
 from regflow.config.keys import KINDS
+from regflow.config.presets import merged
 from regflow.config.schema import config_schema
 from regflow.core.addresses import public
 from regflow.core.errors import InputError
@@ -92,6 +93,23 @@ def check_part(name: str, part: Mapping[str, Any], kind: str) -> None:
     problems = _problems(part, _schema(kind))
     if problems:
         raise InputError("\n".join(f"{name}: {sentence}" for sentence in problems))
+
+
+def checked_parts(parts: Mapping[str, Mapping[str, Any]], kind: str) -> dict[str, Any]:
+    """Return parts of a configuration laid on one another, each checked by itself.
+
+    Args:
+        parts: by where they come from, a later one on an earlier one.
+        kind: ``volumes`` or ``rasters``.
+
+    Raises:
+        InputError: as :func:`check_part`.
+    """
+    together: dict[str, Any] = {}
+    for name, part in parts.items():
+        check_part(name, part, kind)
+        together = merged(together, part)
+    return together
 
 
 def without_empty_sections(part: Mapping[str, Any], kind: str) -> dict[str, Any]:

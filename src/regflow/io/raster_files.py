@@ -1,6 +1,7 @@
 """Small rasters from memory to disk: overviews, known corrections, scenes made for tests."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,18 +33,43 @@ def write_raster(
         nodata: declared for all bands.
         layout: creation options of GDAL's GeoTIFF driver, as ``tiled=True``.
     """
+    rasterio = gdal()
+    count, height, width = bands.shape
+    profile = {"dtype": bands.dtype.name, "nodata": nodata, **_place(grid), **layout}
+    with (
+        whole(path) as part,
+        _without_georeference_warnings(),
+        rasterio.open(
+            part, "w", driver="GTiff", count=count, height=height, width=width, **profile
+        ) as target,
+    ):
+        target.write(bands)
+        for number, name in enumerate(names, start=1):
+            target.set_band_description(number, name)
+
+
+def write_blank_raster(path: str | Path, grid: Grid) -> None:
+    """Write a GeoTIFF that says where pixels lie, but holds none: it is small whatever its size."""
+    rasterio = gdal()
+    height, width = grid.shape
+    profile = {"dtype": "uint8", "sparse_ok": True, "tiled": True, **_place(grid)}
+    with whole(path) as part, _without_georeference_warnings():
+        rasterio.open(part, "w", driver="GTiff", count=1, height=height, width=width, **profile).close()
+
+
+def _place(grid: Grid) -> dict[str, Any]:
+    """Return what places a raster; nothing for pixel space."""
+    if grid.crs is None and np.array_equal(grid.affine, np.eye(3)):
+        return {}
+    return {"crs": grid.crs, "transform": geotransform(grid)}
+
+
+@contextmanager
+def _without_georeference_warnings() -> Iterator[None]:
     import warnings
 
-    rasterio = gdal()
     from rasterio.errors import NotGeoreferencedWarning
 
-    count, height, width = bands.shape
-    profile = {"driver": "GTiff", "dtype": bands.dtype.name, "nodata": nodata, **layout}
-    if grid.crs is not None or not np.array_equal(grid.affine, np.eye(3)):
-        profile.update(crs=grid.crs, transform=geotransform(grid))
-    with whole(path) as part, warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        with rasterio.open(part, "w", **profile, count=count, height=height, width=width) as target:
-            target.write(bands)
-            for number, name in enumerate(names, start=1):
-                target.set_band_description(number, name)
+        yield

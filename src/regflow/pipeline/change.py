@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from regflow.core.errors import InputError
 from regflow.core.files import whole_directory
 from regflow.core.gate import Verdict, worst
 from regflow.core.processor import processor_told
@@ -42,7 +41,7 @@ def detect_series(
     """Compare aligned scenes and write what changed, each comparison whole or not at all.
 
     Args:
-        scenes: on the same pixels; the first is the reference.
+        scenes: two or more, on the same pixels; the first is the reference.
         output: the folder to make; with more than two scenes each comparison gets a folder in it,
             ``BEFORE_AFTER``.
         settings: the ``detect`` section of a configuration, complete.
@@ -59,8 +58,6 @@ def detect_series(
     """
     from regflow.core.chunks import open_workers
 
-    if len(scenes) < 2:
-        raise InputError("detect compares scenes: name two or more")
     compared = date_pairs([scene.date for scene in scenes], pairs)
     folders = [_folder(Path(output), scenes[i], scenes[j], len(compared)) for i, j in compared]
     verdicts = []

@@ -182,18 +182,28 @@ def carry_points(
         if crs is None:
             raise InputError(f"{source}: has a CRS, but {correction.path} works in pixels; give pixels")
         xy = _changed(_wkt(table.crs), crs, correction.grid).apply(xy)
-    xy = xy + _turns(crs, xy[:, 0], correction.grid)
+    moved = move_points(correction, xy, str(source), inverse=inverse)
+    write_point_table(output, replace(table, xy=moved, crs=crs))
+
+
+def move_points(correction: Correction, xy: Points, name: str, *, inverse: bool = False) -> Points:
+    """Return where points of the moving scene, ``(N, 2)``, lie in the fixed one; see :func:`carry_points`.
+
+    Raises:
+        InputError: a point has no partner; the message begins with ``name``.
+    """
+    xy = xy + _turns(correction.grid.crs, xy[:, 0], correction.grid)
     forward = correction.transform
     push = forward if inverse else inverted(forward, spacing_of(correction.grid))
     moved = push.apply(xy)
     lost = np.flatnonzero(~np.isfinite(moved).all(axis=1))
     if lost.size:
         raise InputError(
-            f"{source}: point {lost[0] + 1} has no partner by {correction.path} ({lost.size} of {len(moved)} "
+            f"{name}: point {lost[0] + 1} has no partner by {correction.path} ({lost.size} of {len(moved)} "
             "have none); leave such points out"
         )
     _warn_of_extrapolation(correction, xy if inverse else moved)
-    write_point_table(output, replace(table, xy=moved, crs=crs))
+    return moved
 
 
 def _warn_of_extrapolation(correction: Correction, points: Points) -> None:

@@ -1,0 +1,26 @@
+from regflow.api import apply_transform, detect_changes, read_transform, register
+from regflow.core.errors import InputError, RegistrationError
+from regflow.core.grid import Grid
+from regflow.core.image import Image
+from regflow.core.transform import Affine, Composite, DisplacementField, Homography, Transform
+from regflow.pipeline.results import ChangeResult, RegistrationResult
+
+__all__ = [
+    "Affine",
+    "ChangeResult",
+    "Composite",
+    "DisplacementField",
+    "Grid",
+    "Homography",
+    "Image",
+    "InputError",
+    "RegistrationError",
+    "RegistrationResult",
+    "Transform",
+    "apply_transform",
+    "detect_changes",
+    "read_transform",
+    "register",
+]
+
+__version__: str
