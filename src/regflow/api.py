@@ -417,7 +417,7 @@ def _fixed_grid(fixed: Stored, found: "Result") -> Grid:
 
 def _detect_changes(scenes: Sequence[Any], given: Mapping[str, Any]) -> ChangeResult:
     from regflow.pipeline.change import detect_series
-    from regflow.pipeline.change_options import change_config, dated_scenes, check_counts
+    from regflow.pipeline.change_options import change_config, check_counts, dated_scenes
 
     check_counts(given, len(scenes))
     settings = change_config(given, below=given["config"])
