@@ -55,7 +55,7 @@ def kind_of_transform(transform: Any) -> str:
     if is_path(transform):
         path = Path(transform)
         return "rasters" if path.suffix.lower() in SCENE_TRANSFORMS or path.is_dir() else "volumes"
-    return "volumes" if next(flatten([transform])).ndim == 3 else "rasters"  # type: ignore[attr-defined]
+    return "volumes" if next(flatten([transform])).ndim == 3 else "rasters"
 
 
 def read_any_transform(path: str | Path, grid: Grid | None = None) -> Transform:
