@@ -17,7 +17,7 @@ from scipy.linalg import eigh
 from scipy.stats import chi2
 
 from benchmarks.common import OUT, arguments, print_table, save, timed_process
-from regflow.core.files import read_json, whole
+from regflow.core.files import read_json, write_whole
 from regflow.core.grid import Grid
 from regflow.datasets.scenes import moved_scene, random_waves
 from regflow.io.open_rasters import gdal
@@ -228,7 +228,7 @@ def write(path: Path, values: NDArray[Any], grid: Grid) -> None:
     layout = {"driver": "GTiff", "tiled": True, "compress": "deflate", "zlevel": 1, "bigtiff": "if_safer"}
     size = {"count": len(values), "height": rows, "width": cols, "dtype": values.dtype.name}
     where = {"crs": grid.crs, "transform": geotransform(grid)}
-    with whole(path) as part, gdal().open(part, "w", **layout, **size, **where) as file:
+    with write_whole(path) as part, gdal().open(part, "w", **layout, **size, **where) as file:
         file.write(values)
 
 

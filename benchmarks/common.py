@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from regflow.core.files import read_json, whole_directory, write_json
+from regflow.core.files import read_json, write_json, write_whole_directory
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.processor import DESCRIBED, processor_name
@@ -71,7 +71,7 @@ def pair(name: str) -> Pair | None:
         return made
     if name.startswith("colin27") and realdata.locate("colin27") is None:
         return None
-    with whole_directory(folder) as part:
+    with write_whole_directory(folder) as part:
         _MAKERS[name](part)
     return made
 
@@ -234,7 +234,7 @@ def _same_contrast(folder: Path) -> None:
 def _other_contrast(folder: Path) -> None:
     t1 = load_volume("icbm2009a")
     gray, white = (load_volume(f"icbm2009a-{tissue}").channel / np.float32(255) for tissue in ("gm", "wm"))
-    _write_subject(folder, t1, synthetic.t2_like(t1, gray, white), seed=2)
+    _write_subject(folder, t1, synthetic.simulate_t2(t1, gray, white), seed=2)
 
 
 def _write_subject(folder: Path, fixed: Image, contrast: Image | None, seed: int) -> None:

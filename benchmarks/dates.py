@@ -33,7 +33,7 @@ from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Affine, Transform
 from regflow.datasets import packaged as realdata
-from regflow.datasets.modalities import linear_truth, linearly_moved
+from regflow.datasets.modalities import linear_truth, move_linearly
 from regflow.examples.raster_demo import SERIES_REFERENCE, read_band
 from regflow.stages.rasters.assess import ScenePair, assess_scene
 from regflow.stages.rasters.initialize import align
@@ -123,7 +123,7 @@ def measured(
         for _ in range(1 if hopeless else count):
             shift = _random_shift(rng)
             truth = linear_truth(moving.grid, shift)
-            found = run(fixed, linearly_moved(_filled(moving), truth), truth, settings)
+            found = run(fixed, move_linearly(_filled(moving), truth), truth, settings)
             yield {
                 "date": date.name,
                 "group": group,

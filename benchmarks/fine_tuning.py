@@ -141,7 +141,7 @@ def _same_contrast() -> tuple[Image, Image]:
 def _other_contrast() -> tuple[Image, Image]:
     names = ("icbm2009a", "icbm2009a-gm", "icbm2009a-wm")
     t1, gray, white = (load_volume(name) for name in names)
-    t2 = synthetic.t2_like(t1, gray.channel / np.float32(255), white.channel / np.float32(255))
+    t2 = synthetic.simulate_t2(t1, gray.channel / np.float32(255), white.channel / np.float32(255))
     return _stripped(t1, t1), _stripped(t2, t1)
 
 

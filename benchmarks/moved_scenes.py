@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.common import OUT
-from regflow.core.files import whole_directory
+from regflow.core.files import write_whole_directory
 from regflow.core.grid import Grid
 from regflow.datasets import packaged as realdata
 from regflow.datasets.scenes import Waves, random_waves
@@ -50,7 +50,7 @@ def moved_pair(side: int, crs: str = "EPSG:32633") -> MovedScene | None:
     if not folder.is_dir():
         shape = read_raster_header(path).shape
         band = read_window(path, [1], slice(0, shape[0]), slice(0, shape[1]))[0][0].astype(np.float32)
-        with whole_directory(folder) as part:
+        with write_whole_directory(folder) as part:
             _write(part, band, grid, truth)
     return MovedScene(folder / "fixed.tif", folder / "moving.tif", grid, truth)
 

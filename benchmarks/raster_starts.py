@@ -27,8 +27,8 @@ from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Affine, Transform
 from regflow.datasets import packaged as realdata
-from regflow.datasets.modalities import MODALITIES, linear_truth, linearly_moved, read_bands
-from regflow.methods.initialize.planar import averaged, corners, picture
+from regflow.datasets.modalities import MODALITIES, linear_truth, move_linearly, read_bands
+from regflow.methods.initialize.planar import average_blocks, corners, masked_image
 from regflow.stages.rasters.initialize import align
 
 SOLVED_PX = 1.0
@@ -102,7 +102,7 @@ def turned(bands: dict[str, Image], options: argparse.Namespace) -> Iterator[dic
 def sensors(bands: dict[str, Image], options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Bands of other spacings to red, by the default ladder, polished by a translation."""
     coarse = {name: bands[name] for name in ("B05", "B8A", "B11", "B12", "B01")}
-    coarse["B08 at 30 m"] = averaged(picture(bands["B08"], "moving"), 3)
+    coarse["B08 at 30 m"] = average_blocks(masked_image(bands["B08"], "moving"), 3)
     for name, moving in coarse.items():
         settings = _settings(LADDER, "translation")
         own = _own(bands["B04"], moving, settings)
@@ -176,7 +176,7 @@ def _shift_row(
 
 
 def _run(fixed: Image, image: Image, truth: Affine, settings: dict[str, Any]) -> Found:
-    moving = linearly_moved(image, truth)
+    moving = move_linearly(image, truth)
     began = time.perf_counter()
     try:
         found = align(fixed, moving, settings)

@@ -153,7 +153,7 @@ def _simulated(name: str, *, t2: bool) -> Callable[[float], tuple[Image, Mover]]
             maps = [load_volume(f"{name}-{tissue}") for tissue in ("gm", "wm")]
             scaled = [image.with_data(image.channel / np.float32(255)) for image in maps]
             gray, white = (coarsen(m, spacing).channel if spacing > 1 else m.channel for m in scaled)
-            source = synthetic.t2_like(source, gray, white)
+            source = synthetic.simulate_t2(source, gray, white)
 
         def move(pose: Affine, seed: int) -> Start:
             truth = synthetic.Truth(Composite((pose,)), Composite((pose.inverse(),)))

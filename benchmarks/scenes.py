@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.common import OUT, arguments, print_table, save, timed_process
-from regflow.core.files import whole, whole_directory
+from regflow.core.files import write_whole, write_whole_directory
 from regflow.core.grid import Grid
 from regflow.core.transform import Affine, DisplacementField, compose
 from regflow.datasets import packaged as realdata
@@ -154,7 +154,7 @@ def _scene(side: int) -> Path:
     folder = OUT / "large-scenes" / str(side)
     if folder.is_dir():
         return folder
-    with whole_directory(folder) as part:
+    with write_whole_directory(folder) as part:
         grid = _write_mirrored(part / "scene.tif", side)
         (part / "refined").mkdir()
         write_raster_transform(part / "refined", _motion(grid), grid)
@@ -174,7 +174,7 @@ def _write_mirrored(path: Path, side: int) -> Grid:
     profile = {"driver": "GTiff", "dtype": "uint16", "count": 1, "width": side, "height": side, "nodata": 0}
     layout = {"tiled": True, "blockxsize": 512, "blockysize": 512, "compress": "deflate", "zlevel": 1}
     size = {"predictor": 2, "bigtiff": "if_safer", "crs": grid.crs, "transform": geotransform(grid)}
-    with whole(path) as part, gdal().open(part, "w", **profile, **layout, **size) as target:
+    with write_whole(path) as part, gdal().open(part, "w", **profile, **layout, **size) as target:
         for top in range(0, side, 512):
             rows = np.arange(top, min(top + 512, side)) % turned.shape[0]
             strip = turned[rows][:, np.arange(side) % turned.shape[1]]

@@ -4,7 +4,7 @@ from typing import Any
 
 from benchmarks.common import HERE, OUT, text_of
 from benchmarks.deformable import COLUMNS
-from regflow.core.files import read_json, whole, write_json
+from regflow.core.files import read_json, write_json, write_whole
 
 STARTS = ["case", "starts", "missed", "silent", "false_alarms", "tre_mm_mean", "tre_mm_max", "seconds_mean"]
 TIE_POINTS = ["program", "points", "used", "tie_rmse_px", "tie_p95_px", "field_rmse_px", "seconds"]
@@ -44,7 +44,7 @@ def main() -> None:
     readme = HERE / "README.md"
     before, _, rest = readme.read_text(encoding="utf-8").partition(START)
     _, _, after = rest.partition(END)
-    with whole(readme) as part:
+    with write_whole(readme) as part:
         part.write_text("\n".join([before + START, "", "\n\n".join(sections), "", END + after]))
 
 

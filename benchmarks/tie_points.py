@@ -150,14 +150,14 @@ def field_rmse(pair: MovedScene, transform: Transform) -> float:
 
 def aligned_rmse(pair: MovedScene, aligned: Path) -> float | None:
     """Return what check points find left between the fixed scene and a peer's aligned one, pixels."""
-    from regflow.metrics.check_points import accuracy, measure_check_points
+    from regflow.metrics.check_points import measure_check_points, residual_figures
 
     if not aligned.is_file():
         return None
     found = measure_check_points(
         open_scene(pair.fixed), open_scene(aligned), Affine.identity(2), 400, RunContext(threads=2)
     )
-    return accuracy(found.residuals_px(Affine.identity(2))[found.used], None)["rmse_px"]
+    return residual_figures(found.residuals_px(Affine.identity(2))[found.used], None)["rmse_px"]
 
 
 def lattice(grid: Grid, step: int) -> NDArray[np.float64]:

@@ -25,7 +25,7 @@ from scipy.spatial.transform import Rotation
 
 from benchmarks.common import arguments, print_table, save
 from regflow.core.errors import RegistrationError
-from regflow.core.gate import Verdict, worst
+from regflow.core.gate import Verdict, worst_verdict
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.resample import coarsen
@@ -257,11 +257,15 @@ def _judge_volumes(case: Case, initial: Transform, final: Transform, threads: in
     from regflow.stages.volumes.assess import Pair, assess_pair
 
     start = Affine.identity(3)
-    begun, _ = initialize.Examiner(case.fixed, case.moving, start, {}, threads)(MethodResult(initial))
+    begun, _ = initialize.CandidateEvaluator(case.fixed, case.moving, start, {}, threads)(
+        MethodResult(initial)
+    )
     doubted = begun.status != "pass"
-    bent, _ = refine.Examiner(case.fixed, case.moving, initial, {}, doubted=doubted)(MethodResult(final))
-    if worst([begun, bent]).status == "fail":
-        return worst([begun, bent])
+    bent, _ = refine.CandidateEvaluator(case.fixed, case.moving, initial, {}, doubted=doubted)(
+        MethodResult(final)
+    )
+    if worst_verdict([begun, bent]).status == "fail":
+        return worst_verdict([begun, bent])
     earlier = {"initialize": begun, "refine": bent}
     pair = Pair(case.fixed, case.moving, initial, final, final.inverse(), earlier=earlier)
     return assess_pair(pair, defaults()["assess"], threads=threads).verdict
@@ -287,10 +291,12 @@ def _judge_scenes(case: Case, initial: Transform, final: Transform, threads: int
     from regflow.stages.rasters import initialize, refine
     from regflow.stages.rasters.assess import ScenePair, assess_scene
 
-    begun, _ = initialize.Examiner(case.fixed, case.moving, Affine.identity(2), {})(MethodResult(initial))
-    bent, _ = refine.Examiner(case.fixed, case.moving, initial, {})(MethodResult(final))
-    if worst([begun, bent]).status == "fail":
-        return worst([begun, bent])
+    begun, _ = initialize.CandidateEvaluator(case.fixed, case.moving, Affine.identity(2), {})(
+        MethodResult(initial)
+    )
+    bent, _ = refine.CandidateEvaluator(case.fixed, case.moving, initial, {})(MethodResult(final))
+    if worst_verdict([begun, bent]).status == "fail":
+        return worst_verdict([begun, bent])
     pair = ScenePair(case.fixed, case.moving, initial, final, earlier={"initialize": begun, "refine": bent})
     return assess_scene(pair, defaults("rasters")["assess"], threads=threads).verdict
 
@@ -300,7 +306,7 @@ def _brains() -> Iterator[Case]:
     t1 = _brain("mni2009c")
     t2 = _brain("icbm2009a")
     gray, white = (_tissue(name) for name in ("icbm2009a-gm", "icbm2009a-wm"))
-    sources = {"T1 to T1": (t1, t1), "T2-like to T1": (t2, synthetic.t2_like(t2, gray, white))}
+    sources = {"T1 to T1": (t1, t1), "T2-like to T1": (t2, synthetic.simulate_t2(t2, gray, white))}
     for seed in count():
         name = list(sources)[seed % len(sources)]
         fixed, source = sources[name]

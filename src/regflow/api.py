@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from regflow.core.errors import InputError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.progress import StageListener, ignore
+from regflow.core.progress import StageListener, ignore_events
 from regflow.core.transform import Transform
 from regflow.pipeline.carry import Carried, carry, read_any_transform
 from regflow.pipeline.exchange import (
@@ -84,7 +84,7 @@ def register(
     truth: str | Path | None = None,
     seed: int | None = None,
     threads: int | None = None,
-    progress: StageListener = ignore,
+    progress: StageListener = ignore_events,
 ) -> RegistrationResult:
     """Bring a moving image onto a fixed one.
 

@@ -9,11 +9,11 @@ from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Affine
 from regflow.datasets import packaged as realdata
-from regflow.datasets.modalities import linear_truth, linearly_moved, read_bands
+from regflow.datasets.modalities import linear_truth, move_linearly, read_bands
 from regflow.methods.context import RunContext
 from regflow.methods.initialize import METHODS
 from regflow.methods.initialize.planar import corners
-from regflow.methods.table import of_kind
+from regflow.methods.table import methods_of_kind
 
 ROWS, COLUMNS = slice(208, 208 + 320), slice(900, 900 + 360)
 
@@ -40,7 +40,7 @@ def band(name: str) -> Image:
 def moved(name: str, shift: tuple[float, float], turn: float = 0, scale: float = 1) -> tuple[Image, Affine]:
     """Return a moved band and the map that aligns it."""
     truth = linear_truth(band(name).grid, shift, turn, scale)
-    return linearly_moved(band(name), truth), truth
+    return move_linearly(band(name), truth), truth
 
 
 def corner_error_px(found, truth: Affine, grid: Grid) -> float:
@@ -51,11 +51,11 @@ def corner_error_px(found, truth: Affine, grid: Grid) -> float:
 
 def options(name: str, **given: object) -> dict[str, object]:
     """Return a raster method's options, complete."""
-    method = of_kind(METHODS, "rasters")[name]
+    method = methods_of_kind(METHODS, "rasters")[name]
     return method.complete(given)
 
 
 def run(name: str, fixed: Image, moving: Image, **given: object):
     """Run a raster method from the georeference."""
-    method = of_kind(METHODS, "rasters")[name]
+    method = methods_of_kind(METHODS, "rasters")[name]
     return method.load()(fixed, moving, Affine.identity(2), options(name, **given), RunContext())

@@ -9,7 +9,7 @@ from regflow.io.raster_transforms import write_raster_transform
 from regflow.io.rasters import read_raster_header
 from regflow.io.scenes import scene_view
 from regflow.stages.rasters.working import WorkingScene, write_working
-from regflow.stages.shell import conclude, done
+from regflow.stages.shell import done, run_stage_work
 
 SETTINGS = {"methods": ["tie-points"], "options": {"tie-points": {"spacing_px": 40.0}}}
 
@@ -26,7 +26,7 @@ def prepare(folder, image):
         write_working(part, working, working.overview())
         return done(Verdict("pass", "fine"))
 
-    conclude("preprocess", "s", folder / "prepared", [], work)
+    run_stage_work("preprocess", "s", folder / "prepared", [], work)
     return str(folder / "prepared")
 
 
@@ -35,5 +35,5 @@ def initialized(folder, transform):
         write_raster_transform(part, transform, fixed().grid)
         return done(Verdict("pass", "fine"))
 
-    conclude("initialize", "s", folder, [], work)
+    run_stage_work("initialize", "s", folder, [], work)
     return str(folder)

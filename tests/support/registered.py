@@ -18,7 +18,7 @@ from regflow.datasets.subjects import Truth, make_subject, random_truth, subject
 from regflow.io.landmarks import write_landmarks
 from regflow.io.transforms import write_transform
 from regflow.io.volumes import write_volume
-from regflow.stages.shell import conclude, done
+from regflow.stages.shell import done, run_stage_work
 from regflow.stages.volumes.assess import Pair
 
 PASS = Verdict("pass", "every figure is within its limits")
@@ -93,12 +93,12 @@ def write_stages(root: Path, sample: str, known: Known, points: Sequence[Sequenc
     _manifest(given["manifests"][0], "atlas", pair.fixed, {"image": "fixed.nii"})
     _manifest(given["manifests"][1], sample, pair.moving, paths)
     for folder, image in zip(given["prepared"], (pair.fixed, pair.moving), strict=True):
-        conclude("preprocess", sample, folder, [], lambda place, image=image: _prepare(place, image))
-    conclude("initialize", sample, given["initial"], [], lambda place: _transforms(place, pair.initial))
-    conclude(
+        run_stage_work("preprocess", sample, folder, [], lambda place, image=image: _prepare(place, image))
+    run_stage_work("initialize", sample, given["initial"], [], lambda place: _transforms(place, pair.initial))
+    run_stage_work(
         "refine", sample, given["refined"], [], lambda place: _transforms(place, pair.forward, pair.backward)
     )
-    conclude("apply", sample, given["applied"], [], lambda place: _apply(place, pair))
+    run_stage_work("apply", sample, given["applied"], [], lambda place: _apply(place, pair))
     return folders
 
 
@@ -109,15 +109,15 @@ def write_failure(root: Path, sample: str, known: Known, reason: str) -> Folders
     fixed, moving = given["prepared"]
     _manifest(given["manifests"][0], "atlas", known.pair.fixed, {"image": "fixed.nii"})
     _manifest(given["manifests"][1], sample, None, {"image": "moving.nii"}, [reason])
-    conclude("preprocess", sample, fixed, [], lambda place: _prepare(place, known.pair.fixed))
+    run_stage_work("preprocess", sample, fixed, [], lambda place: _prepare(place, known.pair.fixed))
 
     def fail(_: Path):
         raise InputError(reason)
 
-    conclude("preprocess", sample, moving, [], fail)
+    run_stage_work("preprocess", sample, moving, [], fail)
     before = moving
     for stage, key in (("initialize", "initial"), ("refine", "refined"), ("apply", "applied")):
-        conclude(stage, sample, given[key], [before], fail)
+        run_stage_work(stage, sample, given[key], [before], fail)
         before = given[key]
     return folders
 

@@ -17,10 +17,10 @@ from regflow.core.devices import side_by_side, torch_session
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Affine, DisplacementField
-from regflow.methods.context import Request, RunContext
+from regflow.methods.context import Pair, RunContext
 from regflow.methods.refine import METHODS
 from regflow.methods.refine.instance_optimization import instance_optimization
-from regflow.methods.refine.voxelmorph import answers
+from regflow.methods.refine.voxelmorph import predict_pairs
 from regflow.methods.refine.weights import Description, build_network, save_weights
 from regflow.training.sources import build_mixture
 
@@ -97,8 +97,8 @@ def asking(threads: int) -> Bytes:
         torch.manual_seed(2)
         save_weights(path, build_network(NETWORK), NETWORK)
         options = METHODS["voxelmorph"].complete({"device": "cpu", "weights": str(path)})
-        request = Request(*_pair(), Affine.identity(3))
-        found = answers([request], options, RunContext(threads))[0]
+        request = Pair(*_pair(), Affine.identity(3))
+        found = predict_pairs([request], options, RunContext(threads))[0]
     (field, _) = found.transform.parts
     assert isinstance(field, DisplacementField)
     return _bytes(field.vectors, np.array(found.gain))

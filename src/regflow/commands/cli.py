@@ -8,7 +8,7 @@ import click
 
 from regflow import __version__
 from regflow.core.errors import InputError, RegistrationError
-from regflow.core.threads import keep_sums_whole
+from regflow.core.threads import limit_sums_to_one_thread
 
 COMMANDS = (
     *("init", "check", "run", "demo"),
@@ -42,7 +42,7 @@ class _Commands(click.Group):
         return _with_lines_kept(command)
 
     def invoke(self, ctx: click.Context) -> Any:
-        keep_sums_whole()
+        limit_sums_to_one_thread()
         try:
             return super().invoke(ctx)
         except InputError as error:

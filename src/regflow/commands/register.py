@@ -135,12 +135,12 @@ def register(fixed: str, moving: str, output: Path, preset: str, threads: int | 
 
 def _parsed(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options whose texts on the command line stand for something else."""
-    from regflow.cohort.rasters.samples import as_pairs
+    from regflow.cohort.rasters.samples import parse_pairs
 
     volume = given["volume"]
     return {
-        "companions": as_pairs(given["companions"]),
-        "classes": as_pairs(given["classes"]),
+        "companions": parse_pairs(given["companions"]),
+        "classes": parse_pairs(given["classes"]),
         "volume": int(volume) if volume is not None and volume.isdigit() else volume,
     }
 

@@ -45,11 +45,11 @@ def run(config: Path, cores: str | None, profile: str, dry_run: bool, snakemake:
     """
     from regflow.cohort.reading import read_cohort
     from regflow.config.loading import load_config
-    from regflow.provenance.jobs import hand_down
+    from regflow.provenance.jobs import export_environment
 
     settings = load_config(config)
     samples = read_cohort(settings)
-    hand_down()
+    export_environment()
     program = "regflow.commands.snakemake_bar" if sys.stderr.isatty() and not dry_run else "snakemake"
     more = [*(["--dry-run"] if dry_run else []), *snakemake]
     started = time.time()
@@ -57,10 +57,10 @@ def run(config: Path, cores: str | None, profile: str, dry_run: bool, snakemake:
     results = Path(settings["output"])
     page = results / layout.COHORT_PAGE
     if code not in (0, INTERRUPTED) and _ran_jobs(results, started):
-        from regflow.pipeline.partial_report import report_what_exists
+        from regflow.pipeline.partial_report import write_partial_report
 
         click.echo("some jobs crashed: the report tells which; run it again to resume", err=True)
-        page = report_what_exists(results, samples, settings["kind"])
+        page = write_partial_report(results, samples, settings["kind"])
     if page.exists() and not dry_run:
         click.echo(f"report: {page}", err=True)
     raise SystemExit(code)

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
-from regflow.config.presets import merged
+from regflow.config.presets import merge_settings
 from regflow.core.errors import InputError
 
 Part = dict[str, Any]
@@ -90,7 +90,7 @@ def read_assignments(texts: Sequence[str], kind: str, sections: Sequence[str], c
         part = _assigned(text)
         _refuse_others(f"--set {text}", part, kind, sections, command)
         check_part(f"--set {text}", part, kind)
-        together = merged(together, part)
+        together = merge_settings(together, part)
     return together
 
 

@@ -115,7 +115,7 @@ def _configuration(path: Path | None, given: dict[str, Any], assignments: tuple[
         InputError: a key or a value is wrong; begins with the file or the option.
     """
     from regflow.config.loading import known_sections, load_config, read_keys
-    from regflow.config.presets import merged
+    from regflow.config.presets import merge_settings
 
     content: Part = {}
     if path is not None or CONFIG.is_file():
@@ -128,7 +128,7 @@ def _configuration(path: Path | None, given: dict[str, Any], assignments: tuple[
     kind = content.get("kind") or "volumes"
     sections = [name for name in known_sections(kind) if name != "kind"]
     assigned = read_assignments(assignments, kind, sections, "train")
-    return load_config(merged(merged(content, own), assigned), with_samples=False)
+    return load_config(merge_settings(merge_settings(content, own), assigned), with_samples=False)
 
 
 def _share_of_cores() -> int:

@@ -6,7 +6,7 @@ from typing import Any
 from regflow.core.gate import LIMIT_KEYS
 from regflow.core.json_schema import DIALECT, Limits, Schema, limits_schema, option, section
 from regflow.core.names import SAFE
-from regflow.methods.table import Method, of_kind
+from regflow.methods.table import Method, methods_of_kind
 
 KINDS = ("volumes", "rasters")
 
@@ -98,7 +98,7 @@ def ladder(
         kind: ``volumes`` or ``rasters``.
         others: further keys of the section.
     """
-    table = of_kind(table, kind)
+    table = methods_of_kind(table, kind)
     summaries = "; ".join(f"{name}: {method.summary.rstrip('.')}" for name, method in table.items())
     options = {
         name: section(method.summary, **method.options) for name, method in table.items() if method.options

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from regflow.cohort.samples import WILDCARD_MARKS
 from regflow.config.keys import KINDS
-from regflow.config.presets import merged
+from regflow.config.presets import merge_settings
 from regflow.config.schema import config_schema
-from regflow.core.addresses import public
+from regflow.core.addresses import redact_address
 from regflow.core.errors import InputError
 from regflow.core.json_schema import Schema
-from regflow.core.names import nearest
+from regflow.core.names import nearest_name
 from regflow.io.text_files import read_text
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def _without_secrets(content: Any) -> Any:
         return {key: _without_secrets(value) for key, value in content.items()}
     if isinstance(content, list):
         return [_without_secrets(value) for value in content]
-    return public(content) if isinstance(content, str) else content
+    return redact_address(content) if isinstance(content, str) else content
 
 
 def defaults(kind: str = "volumes") -> dict[str, Any]:
@@ -108,7 +108,7 @@ def checked_parts(parts: Mapping[str, Mapping[str, Any]], kind: str) -> dict[str
     together: dict[str, Any] = {}
     for name, part in parts.items():
         check_part(name, part, kind)
-        together = merged(together, part)
+        together = merge_settings(together, part)
     return together
 
 
@@ -235,11 +235,11 @@ def _unknown(path: str, key: str, known: Mapping[str, Any]) -> str:
     kind = "method" if path.endswith(".options") else "key"
     if not known:
         return f"unknown key '{prefix}{key}'; remove it, '{path}' takes none"
-    return f"unknown {kind} '{prefix}{key}'; did you mean '{prefix}{nearest(key, known)}'?"
+    return f"unknown {kind} '{prefix}{key}'; did you mean '{prefix}{nearest_name(key, known)}'?"
 
 
 def _not_one_of(path: str, value: Any, known: list[str]) -> str:
-    advice = f"did you mean '{nearest(str(value), known)}'? Known: {', '.join(known)}"
+    advice = f"did you mean '{nearest_name(str(value), known)}'? Known: {', '.join(known)}"
     parts = path.split(".")
     if parts[-1] == "method" or "methods" in parts[-2:]:
         return f"{path}: unknown method '{value}'; {advice}"
@@ -281,5 +281,5 @@ def _contradictions(config: Mapping[str, Any], with_samples: bool) -> Iterator[s
         yield f"give either 'samples' (a sheet) or '{whole}' ({_WHOLES[whole]}), one of the two"
     fixed, known = config["fixed"], config[named]
     if fixed is not None and fixed not in known:
-        near = f"; did you mean '{nearest(fixed, known)}'?" if known else f"; add it to '{named}'"
+        near = f"; did you mean '{nearest_name(fixed, known)}'?" if known else f"; add it to '{named}'"
         yield f"fixed names the {noun} '{fixed}', which '{named}' does not hold{near}"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from regflow.core.errors import InputError
-from regflow.core.names import nearest
+from regflow.core.names import nearest_name
 
 
 @dataclass(frozen=True)
@@ -99,15 +99,15 @@ def preset_settings(name: str, kind: str = "volumes") -> dict[str, Any]:
     if name not in presets:
         known = ", ".join(presets)
         raise InputError(
-            f"unknown preset '{name}'; did you mean '{nearest(name, presets)}'? Those of {kind}: {known}"
+            f"unknown preset '{name}'; did you mean '{nearest_name(name, presets)}'? Those of {kind}: {known}"
         )
     return deepcopy(dict(presets[name].settings))
 
 
-def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+def merge_settings(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """Return ``base`` with ``over`` laid on it, section by section; lists are replaced whole."""
     result = dict(base)
     for key, value in over.items():
         both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
-        result[key] = merged(result[key], value) if both else value
+        result[key] = merge_settings(result[key], value) if both else value
     return result

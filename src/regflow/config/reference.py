@@ -12,7 +12,7 @@ from regflow.cohort.table import REQUIRED_COLUMNS
 from regflow.config.keys import leaves
 from regflow.config.presets import PRESETS
 from regflow.config.schema import config_schema
-from regflow.core.files import whole
+from regflow.core.files import write_whole
 from regflow.core.resources import shipped
 
 PAGES = {"volumes": "config/README.md", "rasters": "config/rasters/README.md"}
@@ -61,7 +61,7 @@ def main() -> None:
     for kind, page in PAGES.items():
         texts[page] = with_tables((root / page).read_text(encoding="utf-8"), kind)
     for name, text in texts.items():
-        with whole(root / name) as part:
+        with write_whole(root / name) as part:
             part.write_text(text, encoding="utf-8")
 
 

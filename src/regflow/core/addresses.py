@@ -1,8 +1,8 @@
 """Addresses of files on servers, without their secrets: what is written has none, what opens them has all.
 
 A signed URL carries its signature in the query (``?X-Amz-Signature=...``, ``?sig=...``), others carry a
-password before the host. :func:`public` takes both out and keeps them in this process's memory;
-:func:`resolved` puts them back where a file is opened, and :func:`redacted` cleans texts.
+password before the host. :func:`redact_address` takes both out and keeps them in this process's memory;
+:func:`resolve_address` puts them back where a file is opened, and :func:`redact_text` cleans texts.
 """
 
 import atexit
@@ -48,7 +48,7 @@ _DIGITS = 8
 _kept: dict[str, str] = {}
 
 
-def public(address: str) -> str:
+def redact_address(address: str) -> str:
     """Return an address as it may be written, without query and password; they are kept to open it.
 
     Where the query also tells one file from another, a short digest of that part follows ``#``; a
@@ -60,14 +60,14 @@ def public(address: str) -> str:
     return clean
 
 
-def resolved(address: str) -> str:
-    """Return what to open for an address that :func:`public` returned, here or in a parent process."""
+def resolve_address(address: str) -> str:
+    """Return what to open for an address that :func:`redact_address` returned, here or in a parent process."""
     if address not in _kept and (file := os.environ.get(ENVIRONMENT)):
         _take_over(Path(file))
     return _kept.get(address, address)
 
 
-def redacted(text: str) -> str:
+def redact_text(text: str) -> str:
     """Return a text with the queries and passwords taken out of all addresses in it."""
     if "://" not in text and "%3a" not in text.lower():
         return text
@@ -75,17 +75,17 @@ def redacted(text: str) -> str:
     return _IN_TEXT.sub(lambda found: found["scheme"] + found["place"], shorter)
 
 
-def kept() -> dict[str, str]:
+def kept_addresses() -> dict[str, str]:
     """Return the addresses with secrets by their public forms, for a worker elsewhere."""
     return dict(_kept)
 
 
-def keep(addresses: Mapping[str, str]) -> None:
-    """Take over what :func:`kept` returned in another process."""
+def keep_addresses(addresses: Mapping[str, str]) -> None:
+    """Take over what :func:`kept_addresses` returned in another process."""
     _kept.update(addresses)
 
 
-def hand_down_addresses() -> None:
+def export_addresses() -> None:
     """Leave the addresses to processes started from here, in a file that only this user can read.
 
     It is removed when this process ends.
@@ -101,7 +101,7 @@ def hand_down_addresses() -> None:
 
 def _take_over(file: Path) -> None:
     try:
-        keep(json.loads(file.read_text(encoding="utf-8")))
+        keep_addresses(json.loads(file.read_text(encoding="utf-8")))
     except FileNotFoundError:
         # The process that left it has ended.
         return

@@ -28,19 +28,19 @@ def bounding_box(mask: NDArray[np.bool_], margin: int | Sequence[int] = 0) -> Bo
     return tuple(box)
 
 
-def entire(shape: Sequence[int]) -> Box:
+def whole_box(shape: Sequence[int]) -> Box:
     """Return the box that holds all of an array."""
     return tuple(slice(0, count) for count in shape)
 
 
-def some_inside(mask: NDArray[np.bool_], most: int) -> NDArray[np.int32]:
+def sample_indices_inside(mask: NDArray[np.bool_], most: int) -> NDArray[np.int32]:
     """Return the indices ``(n, d)`` of at most ``most`` true samples; always the same of them."""
     inside = np.argwhere(mask)
     picked = np.random.default_rng(0).choice(len(inside), min(most, len(inside)), replace=False)
     return inside[picked].astype(np.int32)
 
 
-def cut(image: Image, box: Box) -> Image:
+def crop_image(image: Image, box: Box) -> Image:
     """Return the part of an image inside a box; its samples stay where they are in the world."""
     affine = image.grid.affine.copy()
     affine[:-1, -1] = image.grid.to_world([part.start for part in reversed(box)])
@@ -51,11 +51,11 @@ def cut(image: Image, box: Box) -> Image:
     return replace(image, data=image.data[(slice(None), *box)], grid=grid, mask=mask, labels=labels)
 
 
-def around(box: Box, shape: Sequence[int]) -> list[tuple[int, int]]:
+def margins_of(box: Box, shape: Sequence[int]) -> list[tuple[int, int]]:
     """Return how many samples of an array lie before and after a box, along each axis."""
     return [(part.start, count - part.stop) for part, count in zip(box, shape, strict=True)]
 
 
-def extended(field: NDArray[np.float32], box: Box, shape: Sequence[int]) -> NDArray[np.float32]:
+def extend_field(field: NDArray[np.float32], box: Box, shape: Sequence[int]) -> NDArray[np.float32]:
     """Return a field ``(d, *box)`` on all of an array: outside the box it goes on as at its border."""
-    return np.pad(field, [(0, 0), *around(box, shape)], mode="edge")
+    return np.pad(field, [(0, 0), *margins_of(box, shape)], mode="edge")

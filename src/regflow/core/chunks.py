@@ -16,7 +16,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from regflow.core.addresses import keep, kept
+from regflow.core.addresses import keep_addresses, kept_addresses
 from regflow.core.errors import InputError
 from regflow.core.threads import count_cores
 
@@ -105,7 +105,7 @@ def open_workers(
 
         def submit_task(function: Callable[[Any], Any], item: Any) -> _Pending:
             # Impure: equal calls must not share a key, and a lost result is computed anew.
-            return client.submit(_with_addresses, kept(), function, item, pure=False)
+            return client.submit(_with_addresses, kept_addresses(), function, item, pure=False)
 
         if scheduler == "address":
             count = max(1, sum(client.nthreads().values()))
@@ -243,7 +243,7 @@ def _client(scheduler: str, settings: Mapping[str, Any], count: int, memory: int
 
 def _with_addresses(addresses: Mapping[str, str], function: Callable[[Item], Result], item: Item) -> Result:
     """Call a function in a worker that may not know yet how to open what lies on servers."""
-    keep(addresses)
+    keep_addresses(addresses)
     return function(item)
 
 

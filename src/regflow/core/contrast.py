@@ -36,7 +36,7 @@ def correlation_ratio(given: Array, told: Array) -> float:
         given: intensities of one image at some samples.
         told: those of the other image at the same samples.
     """
-    residual = told - at_intensities(means_by_intensity(given, told), given)
+    residual = told - map_intensities(means_by_intensity(given, told), given)
     total = float(np.var(told, dtype=np.float64))
     return 1 - float(np.mean(np.square(residual), dtype=np.float64)) / total if total > 0 else 0.0
 
@@ -59,13 +59,13 @@ def means_by_intensity(given: Array, told: Array, towards: Array | None = None) 
     return np.asarray((sums + prior * usual) / (counts + prior), np.float32)
 
 
-def at_intensities(means: Array, image: NDArray[Any]) -> Array:
+def map_intensities(means: Array, image: NDArray[Any]) -> Array:
     """Return the mean that belongs to each of an image's intensities, of the image's shape."""
     low, share = _split(image)
     return np.asarray(means[low] * (1 - share) + means[low + 1] * share, np.float32)
 
 
-def deep_within(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def erode_deeply(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return the samples of a mask that lie ``DEPTH`` samples deep; all where those are too few."""
     from scipy.ndimage import minimum_filter1d
 

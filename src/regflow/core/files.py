@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from regflow.core.addresses import redacted
+from regflow.core.addresses import redact_text
 
 _CHECKSUM_BLOCK_BYTES = 1 << 20
 _POINTER_BYTES = 1024
@@ -25,7 +25,7 @@ _RANDOM_NAME = "[a-z0-9_]{8}"
 
 
 @contextmanager
-def whole(target: str | Path) -> Iterator[Path]:
+def write_whole(target: str | Path) -> Iterator[Path]:
     """Yield a path beside ``target`` to write; rename it to ``target`` if the block succeeds.
 
     The yielded name keeps the target's suffixes, because writers choose formats by them. When the
@@ -42,7 +42,7 @@ def whole(target: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def whole_directory(target: str | Path) -> Iterator[Path]:
+def write_whole_directory(target: str | Path) -> Iterator[Path]:
     """Yield an empty directory to fill; rename it to ``target`` if the block succeeds.
 
     An existing ``target`` is replaced as a whole. When the block raises, ``target`` stays as it
@@ -60,14 +60,14 @@ def whole_directory(target: str | Path) -> Iterator[Path]:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def absence(path: str | Path) -> str | None:
+def describe_absence(path: str | Path) -> str | None:
     """Tell why a file has no content here, in words to be put after its name; None when it has.
 
     A data set kept by git-annex (DataLad) or Git LFS holds links or small pointers in place of files whose
     content has not been fetched.
     """
     path = Path(path)
-    if not is_there(path):
+    if not path_exists(path):
         return _dangling_link(path) or "this file does not exist; correct the path"
     if path.is_file() and path.stat().st_size <= _POINTER_BYTES:
         start = path.read_bytes()
@@ -89,7 +89,7 @@ def _dangling_link(path: Path) -> str | None:
     return f"this is a link to '{target}', which does not exist; correct the link"
 
 
-def is_there(path: str | Path) -> bool:
+def path_exists(path: str | Path) -> bool:
     """Tell whether a path exists; one that no file system can hold does not."""
     try:
         return Path(path).exists()
@@ -129,7 +129,7 @@ def write_json(path: str | Path, content: Any) -> None:
     finite become null, because JSON has no word for them, and addresses lose their secrets.
     """
     text = json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False)
-    with whole(path) as part:
+    with write_whole(path) as part:
         part.write_text(text + "\n", encoding="utf-8")
 
 
@@ -143,7 +143,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         return _plain(value.item())
     if isinstance(value, (str, Path)):
-        return redacted(str(value))
+        return redact_text(str(value))
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

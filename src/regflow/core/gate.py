@@ -38,7 +38,7 @@ class Verdict:
         return cls(content["status"], content["reason"], dict(content.get("figures") or {}))
 
 
-def changes(now: Mapping[str, float], before: Mapping[str, float]) -> dict[str, float]:
+def figure_changes(now: Mapping[str, float], before: Mapping[str, float]) -> dict[str, float]:
     """Return how much figures have changed, under ``NAME_change``.
 
     What could not be computed before, as the similarity of images that did not touch, has no known
@@ -77,7 +77,7 @@ def judge(
     return Verdict(decided.status, decided.reason, {k: float(v) for k, v in figures.items()})
 
 
-def worst(verdicts: Iterable[Verdict]) -> Verdict:
+def worst_verdict(verdicts: Iterable[Verdict]) -> Verdict:
     """Return the most severe verdict, the first of equals; ``pass`` when there are none."""
     return max(verdicts, key=lambda v: v.severity, default=Verdict("pass", "nothing was checked"))
 

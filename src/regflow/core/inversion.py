@@ -81,7 +81,7 @@ class PointwiseInverse:
         return np.stack([yy * dx - xy * dy, xx * dy - yx * dx], axis=1) * scale[:, None]
 
 
-def inverted(transform: Transform, pixel: float) -> Transform:
+def invert_transform(transform: Transform, pixel: float) -> Transform:
     """Return the inverse of a transform of the plane: closed where there is one, else point by point.
 
     Args:

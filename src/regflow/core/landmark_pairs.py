@@ -97,7 +97,7 @@ def pair_landmarks(fixed: Landmarks, moving: Landmarks) -> LandmarkPairs:
     return LandmarkPairs(sides[0], sides[1], alone[0], alone[1])
 
 
-def unpaired(pairs: LandmarkPairs) -> str | None:
+def describe_unpaired(pairs: LandmarkPairs) -> str | None:
     """Name the landmarks that have no partner; None when all have one."""
     told = [
         f"{_listed(names)} of the {image} image"
@@ -112,7 +112,7 @@ def unpaired(pairs: LandmarkPairs) -> str | None:
     )
 
 
-def misordered(pairs: LandmarkPairs) -> str | None:
+def describe_misorder(pairs: LandmarkPairs) -> str | None:
     """Tell whether another order of the moving landmarks would fit far better after a rigid map."""
     better = better_rigid_order(pairs.fixed.points, pairs.moving.points)
     return None if better is None else f"{describe_order(pairs, better)}; check which is which"

@@ -9,8 +9,8 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from regflow.core.addresses import redacted
-from regflow.core.progress import StageEvent, StageListener, ignore
+from regflow.core.addresses import redact_text
+from regflow.core.progress import StageEvent, StageListener, ignore_events
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -54,7 +54,7 @@ def progress_log(title: str, stages: int) -> Iterator[StageListener]:
     """
     if not sys.stderr.isatty():
         with _attached(logging.StreamHandler(sys.stderr)):
-            yield ignore
+            yield ignore_events
         return
     from tqdm import tqdm
 
@@ -92,7 +92,7 @@ class _WithoutSecrets(logging.Formatter):
     """Formats a message, its traceback included, without the secrets of the addresses in it."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return redacted(super().format(record))
+        return redact_text(super().format(record))
 
 
 class _AboveBars(logging.Handler):
@@ -115,9 +115,9 @@ class _BesideBar(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Show one message; warnings stay on the screen."""
         if record.levelno >= logging.WARNING:
-            self.bar.write(redacted(record.getMessage()), file=sys.stderr)
+            self.bar.write(redact_text(record.getMessage()), file=sys.stderr)
         else:
-            self.bar.set_postfix_str(redacted(record.getMessage()))
+            self.bar.set_postfix_str(redact_text(record.getMessage()))
 
 
 @contextmanager

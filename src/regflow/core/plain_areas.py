@@ -27,7 +27,7 @@ def plain_surroundings(image: Image) -> Mask:
     Args:
         image: 2-D, with a mask; its first channel counts.
     """
-    plain = ~varied(image)
+    plain = ~find_variation(image)
     labels, count = ndimage.label(plain, structure=np.ones((3, 3), bool))
     border = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
     large = np.bincount(labels.ravel(), minlength=count + 1) > LARGE * labels.size
@@ -38,7 +38,7 @@ def plain_surroundings(image: Image) -> Mask:
     return np.asarray(_over_squares(found, 2 * RIM + 1, np.maximum) > 0)
 
 
-def varied(image: Image) -> Mask:
+def find_variation(image: Image) -> Mask:
     """Return where values differ from their neighbors'."""
     assert image.mask is not None
     low, high = value_range(image)

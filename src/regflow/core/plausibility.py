@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from regflow.core.extent import longest_side
 from regflow.core.grid import Grid
-from regflow.core.labels import MEMBER, allowed_off, has_fractions, members, off_whole
+from regflow.core.labels import MEMBER, has_fractions, mask_samples, rounding_distance, rounding_tolerance
 from regflow.core.landmark_pairs import better_rigid_order, rigid_residual
 from regflow.core.landmarks import Landmarks
 
@@ -54,7 +54,11 @@ def implausible_mask(data: NDArray[Any]) -> str | None:
         return "a mask with NaN or infinite samples; save it with 0 and 1"
     if not np.any(data):
         return "the mask is empty (all 0); give one that covers the object"
-    return None if members(data).any() else f"a soft mask that nowhere reaches {MEMBER:g}; scale it to 0 to 1"
+    return (
+        None
+        if mask_samples(data).any()
+        else f"a soft mask that nowhere reaches {MEMBER:g}; scale it to 0 to 1"
+    )
 
 
 def soft_mask(data: NDArray[Any]) -> str | None:
@@ -74,21 +78,21 @@ def implausible_labels(data: NDArray[Any], step: float = 0.0) -> str | None:
     if data.dtype.kind == "f":
         if not np.isfinite(data).all():
             return "a label map with NaN or infinite samples; save it as integers"
-        if off_whole(data) > allowed_off(step):
+        if rounding_distance(data) > rounding_tolerance(step):
             return "holds values that are not whole numbers; give a label map, not an image"
     return None if np.any(data) else "the label map is empty (all 0); give one with labels"
 
 
-def rounded_labels(data: NDArray[Any], step: float) -> str | None:
+def label_rounding(data: NDArray[Any], step: float) -> str | None:
     """Tell whether labels are whole numbers only when rounded, and why."""
-    off = off_whole(data)
+    off = rounding_distance(data)
     if off == 0:
         return None
     why = f"its file stores them in steps of {step:.3g}" if step else "arithmetic left them so"
     return f"labels up to {off:.2g} beside whole numbers ({why}) are rounded; save them as integers"
 
 
-def elsewhere(part: Grid, image: Grid) -> str | None:
+def grid_mismatch(part: Grid, image: Grid) -> str | None:
     """Tell whether a mask or label map lies on another grid than its image, whatever headers round."""
     if image.departure(part) <= HEADER_ROUNDING:
         return None
@@ -96,7 +100,7 @@ def elsewhere(part: Grid, image: Grid) -> str | None:
     return f"lies on another grid ({grids}); resample it onto the image's"
 
 
-def rounded_grid(part: Grid, image: Grid) -> str | None:
+def grid_rounding(part: Grid, image: Grid) -> str | None:
     """Tell whether a mask or label map lies on its image's grid only when headers are rounded."""
     if image.matches(part):
         return None
@@ -106,13 +110,13 @@ def rounded_grid(part: Grid, image: Grid) -> str | None:
     )
 
 
-def apart(first: Grid, second: Grid) -> bool:
+def fov_disjoint(first: Grid, second: Grid) -> bool:
     """Tell whether two fields of view have nothing in common, by their boxes in world axes."""
     (low_a, high_a), (low_b, high_b) = _box(first), _box(second)
     return bool(np.any(high_a < low_b) or np.any(high_b < low_a))
 
 
-def misplaced(landmarks: Landmarks, grid: Grid) -> str | None:
+def landmark_misplacement(landmarks: Landmarks, grid: Grid) -> str | None:
     """Tell whether landmarks are not in LPS millimeters of the image on ``grid``; guess why."""
     points = landmarks.points
     outside = ~_inside(points, grid)
@@ -134,7 +138,7 @@ def misplaced(landmarks: Landmarks, grid: Grid) -> str | None:
     return f"{what}; {advice}"
 
 
-def mirrored(fixed: Landmarks, moving: Landmarks) -> str | None:
+def landmark_mirroring(fixed: Landmarks, moving: Landmarks) -> str | None:
     """Tell whether partners fit only when mirrored, which no body does: two columns are swapped."""
     if len(fixed) < _MIRROR_MIN_POINTS:
         return None

@@ -34,6 +34,6 @@ def processor() -> dict[str, str]:
     return found
 
 
-def processor_told() -> str:
+def describe_processor() -> str:
     """Return the same as lines of text, for a report."""
     return "\n".join(f"{key}: {value}" for key, value in processor().items())

@@ -24,5 +24,5 @@ StageListener = Callable[[StageEvent], None]
 """What is told of each event. Stages overlap, so it is called from several threads."""
 
 
-def ignore(_event: StageEvent) -> None:
+def ignore_events(_event: StageEvent) -> None:
     """Show nothing."""

@@ -152,7 +152,7 @@ def _blur(factor: float) -> float:
     return antialias_sigma(factor) if factor > 1.001 else 0.0
 
 
-def thinned(data: NDArray[Any], source: Grid, target: Grid) -> NDArray[np.float32]:
+def resample_aligned(data: NDArray[Any], source: Grid, target: Grid) -> NDArray[np.float32]:
     """Resample one channel onto a grid along the same axes, blurred first where that is coarser.
 
     The same as :func:`antialias` and linear resampling, axis by axis and only where samples are wanted.
@@ -213,9 +213,9 @@ def respace(image: Image, spacing: ArrayLike) -> Image:
     The mask keeps the samples of which half or more was inside, labels are the nearest.
     """
     grid = image.grid.resampled(np.broadcast_to(spacing, (image.grid.ndim,)).tolist())
-    mask = None if image.mask is None else thinned(image.mask, image.grid, grid) >= 0.5
+    mask = None if image.mask is None else resample_aligned(image.mask, image.grid, grid) >= 0.5
     labels = image.labels
     if labels is not None:
         labels = resample_array(labels, image.grid, grid, interpolation="nearest")
-    channels = np.stack([thinned(channel, image.grid, grid) for channel in image.data])
+    channels = np.stack([resample_aligned(channel, image.grid, grid) for channel in image.data])
     return Image(channels, grid, mask, labels, image.modality)

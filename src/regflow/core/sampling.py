@@ -13,7 +13,7 @@ from regflow.core.transform import Affine, DisplacementField, Transform, flatten
 Chain = tuple[Affine, DisplacementField | None, Affine]
 
 
-def sampled(
+def sample_channel(
     data: NDArray[np.float32],
     source: Grid,
     target: Grid,
@@ -55,7 +55,7 @@ def sampled(
     )
     vectors = np.empty((3, 0, 0, 0), np.float32) if field is None else np.ascontiguousarray(field.vectors)
     out = np.empty(target.shape, np.float32)
-    kernels.pulled(
+    kernels.sample_at(
         values,
         _by_array(to_field),
         vectors,

@@ -171,7 +171,7 @@ def _cubic_at_border(samples: Any, shape: Any, low: Any, parts: Any, shares: Any
 
 
 @njit(**_PARALLEL)
-def pulled(
+def sample_at(
     volume: Any,
     to_field: Any,
     field: Any,

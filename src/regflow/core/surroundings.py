@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from regflow.core.contrast import deep_within
+from regflow.core.contrast import erode_deeply
 
 Mask = NDArray[np.bool_]
 
@@ -151,7 +151,7 @@ def object_samples(data: NDArray[Any], mask: Mask | None) -> Mask:
     measured = inside if found.padding is None else inside & ~found.padding
     content = found.content(data) & inside
     kept = inside
-    for fewer in (measured, content, deep_within(content)):
+    for fewer in (measured, content, erode_deeply(content)):
         width, before = _width(data[fewer]), _width(data[kept])
         if width > 0 and (before == 0 or width < SQUEEZED * before):
             kept = fewer

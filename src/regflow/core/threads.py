@@ -39,10 +39,10 @@ def limit_threads(count: int) -> None:
     for name in COUNTED:
         if not (name == "NUMBA_NUM_THREADS" and "numba" in sys.modules):
             os.environ.setdefault(name, str(max(1, count)))
-    keep_sums_whole()
+    limit_sums_to_one_thread()
 
 
-def keep_sums_whole() -> None:
+def limit_sums_to_one_thread() -> None:
     """Let linear algebra use one thread in this process and those it starts, unless the environment tells.
 
     Call it before numpy is imported, which reads this once.

@@ -43,7 +43,7 @@ def _meters(crs: str, x: float, y: float) -> tuple[float, float] | None:
     return (float(factors[0]), float(factors[1])) if len(factors) == 2 else None
 
 
-def place_told(grid: Grid, index: tuple[float, float]) -> str:
+def describe_place(grid: Grid, index: tuple[float, float]) -> str:
     """Return where a pixel ``(x, y)`` of a grid lies, in words: row and column, and map coordinates."""
     x, y = grid.to_world(index)
     digits = 5 if grid.crs is not None and max(abs(grid.spacing)) < 0.1 else 0

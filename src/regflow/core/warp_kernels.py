@@ -51,7 +51,7 @@ def resample(
     if kind == 0:
         nearest(samples, known, place, result, valid)
     elif max(widening) > 1:
-        widened(samples, known, kind, widening, place, bounds, result, valid)
+        resample_widened(samples, known, kind, widening, place, bounds, result, valid)
     else:
         kernel = {BILINEAR: bilinear, CUBIC: cubic, LANCZOS: lanczos}[kind]
         kernel(samples, known, bool(known.all()), place, bounds, result, valid)
@@ -292,7 +292,7 @@ def _weight(kind: int, d: float) -> float:
 
 
 @njit(cache=True, nogil=True)
-def widened(
+def resample_widened(
     samples: Array,
     known: Mask,
     kind: int,

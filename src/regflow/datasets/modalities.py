@@ -42,7 +42,7 @@ def linear_truth(
     return Affine.from_parts(linear, grid.affine[:2, :2] @ np.asarray(shift_px, dtype=float), grid.center)
 
 
-def linearly_moved(image: Image, truth: Affine) -> Image:
+def move_linearly(image: Image, truth: Affine) -> Image:
     """Return the image that ``truth`` brings back onto ``image``, on the same grid, by quintic splines."""
     from scipy.ndimage import map_coordinates
 
@@ -58,13 +58,13 @@ def linearly_moved(image: Image, truth: Affine) -> Image:
     return Image(values.reshape(1, *grid.shape).astype(np.float32), grid, inside & seen)
 
 
-def radar_like(bands: Bands, rng: np.random.Generator) -> Plane:
+def simulate_radar(bands: Bands, rng: np.random.Generator) -> Plane:
     """Return short-wave infrared with a radar's speckle: what is rough is bright."""
     rough = np.maximum(bands["B11"] - 0.5 * float(np.median(bands["B11"])), 1)
     return np.asarray(rough * rng.gamma(SPECKLE_LOOKS, 1 / SPECKLE_LOOKS, rough.shape), np.float32)
 
 
-def thermal_like(bands: Bands, rng: np.random.Generator) -> Plane:
+def simulate_thermal(bands: Bands, rng: np.random.Generator) -> Plane:
     """Return inverted near infrared, blurred and noisy: plants are cool, a thermal sensor is coarse."""
     import cv2
 
@@ -87,7 +87,7 @@ def gradient_image(bands: Bands, rng: np.random.Generator) -> Plane:
     return _noisy(np.sqrt(size), rng, 0.05)
 
 
-def other_season(bands: Bands, rng: np.random.Generator) -> Plane:
+def simulate_season(bands: Bands, rng: np.random.Generator) -> Plane:
     """Return near infrared of which each kind of surface got another brightness."""
     near, red = bands["B08"], bands["B04"]
     kind = np.digitize(near / (red + 1), np.quantile(near / (red + 1), [0.2, 0.4, 0.6, 0.8]))
@@ -95,7 +95,7 @@ def other_season(bands: Bands, rng: np.random.Generator) -> Plane:
     return _noisy(near * gains[kind], rng, 0.05)
 
 
-def map_like(bands: Bands, rng: np.random.Generator) -> Plane:
+def simulate_map(bands: Bands, rng: np.random.Generator) -> Plane:
     """Return a map of five kinds of surface in flat tones, in no order."""
     import cv2
 
@@ -106,12 +106,12 @@ def map_like(bands: Bands, rng: np.random.Generator) -> Plane:
 
 
 MODALITIES: dict[str, tuple[str, Callable[[Bands, np.random.Generator], Plane]]] = {
-    "radar to red": ("B04", radar_like),
-    "thermal to green": ("B03", thermal_like),
+    "radar to red": ("B04", simulate_radar),
+    "thermal to green": ("B03", simulate_thermal),
     "index to red": ("B04", index_image),
     "gradients to near infrared": ("B08", gradient_image),
-    "other season to green": ("B03", other_season),
-    "map to near infrared": ("B08", map_like),
+    "other season to green": ("B03", simulate_season),
+    "map to near infrared": ("B08", simulate_map),
 }
 """By name: the fixed band, and how the moving image is made."""
 

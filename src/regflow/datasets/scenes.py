@@ -203,7 +203,7 @@ def write_truth(path: Path, truth: Transform, grid: Grid) -> None:
     write_scene(path, {"dx": vectors[0], "dy": vectors[1]}, coarse, dtype="float32")
 
 
-def turned(grid: Grid, degrees: float, scale: float, shift: tuple[float, float]) -> Composite:
+def rotation_about_center(grid: Grid, degrees: float, scale: float, shift: tuple[float, float]) -> Composite:
     """Return a rotation and change of size about a grid's center, then a shift in its pixels."""
     from regflow.core.transform import Affine
 

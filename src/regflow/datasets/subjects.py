@@ -154,7 +154,7 @@ def make_subject(
     return Image(data[None], grid, brain, labels, source.modality)
 
 
-def t2_like(t1: Image, gray: NDArray[np.float32], white: NDArray[np.float32]) -> Image:
+def simulate_t2(t1: Image, gray: NDArray[np.float32], white: NDArray[np.float32]) -> Image:
     """Give a T1-weighted brain the contrast of a T2-weighted one.
 
     Fluid becomes bright, gray matter medium, white matter dark. What the tissue maps do not explain

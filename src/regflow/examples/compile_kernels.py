@@ -11,13 +11,13 @@ import numpy as np
 
 from regflow.cohort.rasters.samples import RasterSample, Reference, Scene
 from regflow.config.loading import defaults
-from regflow.config.presets import merged
-from regflow.core.boxes import cut
+from regflow.config.presets import merge_settings
+from regflow.core.boxes import crop_image
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Affine
 from regflow.datasets.scenes import write_scene
-from regflow.methods.context import Request, RunContext
+from regflow.methods.context import Pair, RunContext
 from regflow.methods.refine import METHODS
 from regflow.methods.refine.greedy_options import GREEDY
 from regflow.pipeline.change import detect_series
@@ -42,14 +42,14 @@ def blob(center: float) -> Image:
     return Image(data[None], grid, data > 0.02)
 
 
-def warm() -> None:
+def compile_kernels() -> None:
     """Run every method that has kernels of its own on a small pair of each kind."""
-    warm_volumes()
+    compile_volume_kernels()
     with TemporaryDirectory() as folder:
-        warm_rasters(Path(folder))
+        compile_raster_kernels(Path(folder))
 
 
-def warm_rasters(folder: Path) -> None:
+def compile_raster_kernels(folder: Path) -> None:
     """Register and compare small scenes of each type of samples, resampled in each way."""
     for dtype, resampling in (("uint8", "nearest"), ("uint16", "cubic"), ("float32", "lanczos")):
         paths = [write_texture(folder / f"{dtype}{shift}.tif", shift, dtype) for shift in (0, 1)]
@@ -77,21 +77,26 @@ def write_texture(path: Path, shift: int, dtype: str, finer: int = 1) -> Path:
     return path
 
 
-def warm_volumes() -> None:
+def compile_volume_kernels() -> None:
     """Run what volumes need, and the greedy engine of both kinds; the moving image lacks a part."""
-    from regflow.methods.refine.voxelmorph import answers
+    from regflow.methods.refine.voxelmorph import predict_pairs
 
-    fixed, moving = blob(0.0), cut(blob(1.0), (slice(0, SAMPLES - 4), slice(0, SAMPLES), slice(0, SAMPLES)))
+    fixed, moving = (
+        blob(0.0),
+        crop_image(blob(1.0), (slice(0, SAMPLES - 4), slice(0, SAMPLES), slice(0, SAMPLES))),
+    )
     settings = defaults()
-    align(fixed, moving, merged(settings["initialize"], {"methods": ["mutual-information"]}), threads=2)
+    align(
+        fixed, moving, merge_settings(settings["initialize"], {"methods": ["mutual-information"]}), threads=2
+    )
     network = METHODS["voxelmorph"]
     asked = network.complete({"polish": "none"})
-    answers([Request(fixed, moving, Affine.identity(3))], asked, RunContext(threads=2))
+    predict_pairs([Pair(fixed, moving, Affine.identity(3))], asked, RunContext(threads=2))
     for metric in GREEDY["metric"]["enum"]:
         greedy = {"metric": metric, "iterations": [2, 2, 2]}
         options = {"methods": ["greedy"], "options": {"greedy": greedy}}
-        deform(fixed, moving, Affine.identity(3), merged(settings["refine"], options), threads=2)
+        deform(fixed, moving, Affine.identity(3), merge_settings(settings["refine"], options), threads=2)
 
 
 if __name__ == "__main__":
-    warm()
+    compile_kernels()

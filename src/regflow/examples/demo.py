@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from regflow.core.files import whole, whole_directory
+from regflow.core.files import write_whole, write_whole_directory
 from regflow.core.image import Image
 from regflow.core.landmarks import Landmarks
 from regflow.core.resample import coarsen
@@ -81,7 +81,7 @@ def build(folder: Path, spacing_mm: float | None = None) -> None:
     writers = [_write_templates, _write_warped, _write_t2_like]
     if realdata.locate("colin27") is not None:
         writers.append(_write_colin27)
-    with whole_directory(folder / "data") as data, ThreadPoolExecutor(2) as pool:
+    with write_whole_directory(folder / "data") as data, ThreadPoolExecutor(2) as pool:
         for job in [pool.submit(writer, data, spacing_mm) for writer in writers]:
             job.result()
     _write_config(folder)
@@ -132,7 +132,7 @@ def _write_warped(data: Path, spacing_mm: float | None) -> None:
 def _write_t2_like(data: Path, spacing_mm: float | None) -> None:
     t1, gray, white = (volume(f"icbm2009a{part}", spacing_mm) for part in ("", "-gm", "-wm"))
     fixed = _with_tissues(t1)
-    contrast = synthetic.t2_like(fixed, gray.channel / 255, white.channel / 255)
+    contrast = synthetic.simulate_t2(fixed, gray.channel / 255, white.channel / 255)
     _write_subject(data, "warped-t2", fixed, contrast, spacing_mm)
 
 
@@ -184,7 +184,7 @@ def _write_config(folder: Path) -> None:
         reader = csv.DictReader(stream, delimiter="\t")
         columns = reader.fieldnames or []
         rows = [row for row in reader if (folder / row["moving"]).is_file()]
-    with whole(target / "samples.tsv") as part, part.open("w", encoding="utf-8", newline="") as stream:
+    with write_whole(target / "samples.tsv") as part, part.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.DictWriter(stream, columns, delimiter="\t", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from regflow.core.files import whole_directory
+from regflow.core.files import write_whole_directory
 from regflow.core.grid import Grid
 from regflow.core.reprojection import Reprojection
 from regflow.core.resources import shipped
 from regflow.core.transform import Affine, Transform, compose
 from regflow.datasets import packaged as realdata
-from regflow.datasets.scenes import moved_scene, random_waves, turned, write_scene, write_truth
+from regflow.datasets.scenes import moved_scene, random_waves, rotation_about_center, write_scene, write_truth
 from regflow.io.rasters import read_raster_header, read_window
 
 Bands = Mapping[str, NDArray[np.float32]]
@@ -86,7 +86,7 @@ def build(folder: Path) -> None:
     Raises:
         InputError: a package with the scenes is not installed.
     """
-    with whole_directory(folder / "data") as data:
+    with write_whole_directory(folder / "data") as data:
         _write_sentinel2(data)
         _write_series(data)
         _write_utah(data)
@@ -113,7 +113,7 @@ def make_scene(bands: Bands, grid: Grid, recipe: Recipe) -> tuple[Bands, Transfo
         changed.
     """
     truth = compose(
-        turned(grid, *recipe.linear),
+        rotation_about_center(grid, *recipe.linear),
         random_waves(grid, recipe.amplitude_px, recipe.wavelength_px, recipe.seed),
     )
     changed = np.zeros(grid.shape, dtype=bool)

@@ -17,7 +17,7 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 import numpy as np
 from numpy.typing import NDArray
 
-from regflow.core.files import whole
+from regflow.core.files import write_whole
 from regflow.core.grid import Grid
 from regflow.io.open_rasters import gdal, open_raster
 from regflow.io.plain_file import PlainFile
@@ -126,7 +126,7 @@ class CogWriter:
     def __enter__(self) -> Self:
         shape = (len(self.profile.bands), self.profile.grid.shape[0], self.profile.grid.shape[1])
         with ExitStack() as stack:
-            self._part = stack.enter_context(whole(self.path))
+            self._part = stack.enter_context(write_whole(self.path))
             raw = PlainFile(self._part.with_name(_RAW), shape, self.profile.dtype)
             mask = PlainFile(self._part.with_name(_RAW_MASK), (1, *shape[1:]), "uint8")
             try:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regflow.core.errors import InputError
-from regflow.core.files import whole
+from regflow.core.files import write_whole
 from regflow.core.grid import Grid
 from regflow.core.memory import check_room
 from regflow.io.header import Header, Volume, check_volume, volume_grid
@@ -64,7 +64,7 @@ def write_itk(path: Path, data: NDArray[Any], grid: Grid) -> None:
 
     from regflow.core.resample import to_sitk_image
 
-    with whole(path) as part:
+    with write_whole(path) as part:
         sitk.WriteImage(to_sitk_image(data, grid), str(part), useCompression=True, compressionLevel=1)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from regflow.core.errors import InputError
-from regflow.core.files import whole
+from regflow.core.files import write_whole
 from regflow.core.landmarks import Landmarks
 from regflow.io.text_files import as_number, delimiter_of, parse_json, read_text, split_rows
 
@@ -77,7 +77,7 @@ def write_landmarks(path: str | Path, landmarks: Landmarks) -> None:
         text = _table(landmarks, "\t" if name.endswith(".tsv") else ",")
     else:
         raise InputError(f"{path}: cannot write landmarks to this format; use {' or '.join(ENDINGS)}")
-    with whole(path) as part:
+    with write_whole(path) as part:
         part.write_text(text, encoding="utf-8")
 
 

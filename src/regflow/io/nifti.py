@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regflow.core.errors import InputError
-from regflow.core.files import whole
+from regflow.core.files import write_whole
 from regflow.core.grid import Grid
 from regflow.core.memory import check_room
 from regflow.io.header import Header, Timing, Volume, check_volume
-from regflow.io.nifti_header import RAS_TO_LPS, Layout, opened, read_layout
+from regflow.io.nifti_header import RAS_TO_LPS, Layout, open_binary, read_layout
 
 COMPRESSION_LEVEL = 1
 """Higher levels save under a percent of a warped volume and take longer."""
@@ -48,7 +48,7 @@ def read_nifti(path: Path, volume: Volume) -> tuple[NDArray[Any], Header]:
     header, layout = read_layout(path)
     index = check_volume(path, volume, layout.volumes)
     _check_room(path, layout)
-    with opened(layout.path) as stream:
+    with open_binary(layout.path) as stream:
         stream.seek(layout.offset + index * layout.size)
         content = stream.read(layout.size)
         if index + 1 == layout.volumes:
@@ -69,7 +69,7 @@ def read_nifti_series(path: Path) -> Iterator[NDArray[Any]]:
     """
     layout = read_layout(path)[1]
     _check_room(path, layout)
-    with opened(layout.path) as stream:
+    with open_binary(layout.path) as stream:
         stream.seek(layout.offset)
         for index in range(layout.volumes):
             content = stream.read(layout.size)
@@ -106,7 +106,7 @@ def _write(
     timing: Timing | None = None,
 ) -> None:
     samples = (np.ascontiguousarray(volume).data.cast("B") for volume in volumes)
-    with whole(path) as part, part.open("wb") as stream:
+    with write_whole(path) as part, part.open("wb") as stream:
         pieces: Iterable[bytes | memoryview] = chain([_header_bytes(dtype, grid, timing)], samples)
         if path.suffix.lower() == ".gz":
             strategy = zlib.Z_RLE if dtype.kind == "f" else zlib.Z_DEFAULT_STRATEGY

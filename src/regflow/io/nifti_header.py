@@ -115,7 +115,7 @@ def header_file(path: Path) -> Path:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[IO[bytes]]:
+def open_binary(path: Path) -> Iterator[IO[bytes]]:
     """Open a file for reading, through gzip where it is compressed.
 
     Raises:
@@ -155,7 +155,7 @@ def _parsed(path: Path) -> Any:
 
     ours = nib.spatialimages.HeaderDataError, nib.wrapstruct.WrapStructError
     damaged = (*ours, ValueError, LookupError, ArithmeticError)
-    with opened(path) as stream:
+    with open_binary(path) as stream:
         start = stream.read(4)
         kind = nib.Nifti2Header if start in _NIFTI_2 else nib.Nifti1Header
         stream.seek(0)

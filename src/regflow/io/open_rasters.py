@@ -7,10 +7,10 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from regflow.core.addresses import public, resolved
+from regflow.core.addresses import redact_address, resolve_address
 from regflow.core.errors import InputError
-from regflow.core.files import absence
-from regflow.io.raster_names import local_file, opened_name
+from regflow.core.files import describe_absence
+from regflow.io.raster_names import gdal_name, local_file
 
 if TYPE_CHECKING:
     import rasterio
@@ -54,7 +54,7 @@ def open_raster(path: str | Path) -> "DatasetReader":
     Raises:
         InputError: the file does not exist or is no raster.
     """
-    name = public(str(path))
+    name = redact_address(str(path))
     key = (os.getpid(), name, stamp_of(name))
     handles: OrderedDict[Any, DatasetReader] = _local.__dict__.setdefault("handles", OrderedDict())
     if key in handles:
@@ -101,12 +101,12 @@ def _open(name: str) -> "DatasetReader":
     file = local_file(name)
     if not name:
         raise InputError("an empty name: this file does not exist; name one")
-    if file is not None and (why := absence(file)) is not None:
+    if file is not None and (why := describe_absence(file)) is not None:
         raise InputError(f"{name}: {why}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            return rasterio.open(opened_name(resolved(name)), sharing=False)
+            return rasterio.open(gdal_name(resolve_address(name)), sharing=False)
     except (RasterioIOError, UnicodeDecodeError) as error:  # the second: texts of a header that are none
         reason = str(error).rstrip(".")
         raise InputError(f"{name}: {_refusal(name, reason)}") from error

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regflow.core.errors import InputError
-from regflow.core.files import whole
+from regflow.core.files import write_whole
 from regflow.io.text_files import as_number, read_text, split_rows
 
 log = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ def write_point_table(path: str | Path, table: PointTable) -> None:
     named = {name.strip().lower(): name for name in columns}
     for axis, values in places.items():
         columns[named.get(axis, axis)] = [repr(float(value)) for value in values]
-    with whole(path) as part, part.open("w", encoding="utf-8", newline="") as stream:
+    with write_whole(path) as part, part.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, delimiter=_delimiter(path), lineterminator="\n")
         writer.writerow(columns)
         writer.writerows(zip(*columns.values(), strict=True))

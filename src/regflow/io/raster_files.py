@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from regflow.core.files import whole
+from regflow.core.files import write_whole
 from regflow.core.grid import Grid
 from regflow.io.open_rasters import gdal
 from regflow.io.rasters import geotransform
@@ -37,7 +37,7 @@ def write_raster(
     count, height, width = bands.shape
     profile = {"dtype": bands.dtype.name, "nodata": nodata, **_place(grid), **layout}
     with (
-        whole(path) as part,
+        write_whole(path) as part,
         _without_georeference_warnings(),
         rasterio.open(
             part, "w", driver="GTiff", count=count, height=height, width=width, **profile
@@ -53,7 +53,7 @@ def write_blank_raster(path: str | Path, grid: Grid) -> None:
     rasterio = gdal()
     height, width = grid.shape
     profile = {"dtype": "uint8", "sparse_ok": True, "tiled": True, **_place(grid)}
-    with whole(path) as part, _without_georeference_warnings():
+    with write_whole(path) as part, _without_georeference_warnings():
         rasterio.open(part, "w", driver="GTiff", count=1, height=height, width=width, **profile).close()
 
 

@@ -29,13 +29,13 @@ def local_file(name: str) -> Path | None:
     return None if _ELSEWHERE.match(file) else Path(file)
 
 
-def relocated(name: str, beside: Callable[[str], Any]) -> str:
+def relocate_name(name: str, beside: Callable[[str], Any]) -> str:
     """Return what GDAL opens with its file looked up by ``beside(path) -> path``."""
     before, file, after = _parts(name)
     return name if _ELSEWHERE.match(file) else f"{before}{beside(file)}{after}"
 
 
-def opened_name(name: str) -> str:
+def gdal_name(name: str) -> str:
     """Return a name as GDAL takes it: rasterio's ``zip://FILE!MEMBER`` wants whole paths of files."""
     member = _MEMBER.fullmatch(name)
     if member is None or _ELSEWHERE.match(member[2]):

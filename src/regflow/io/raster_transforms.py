@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regflow.core.errors import InputError, RegistrationError
-from regflow.core.files import sha256, whole, write_json
+from regflow.core.files import sha256, write_json, write_whole
 from regflow.core.grid import Grid
 from regflow.core.memory import check_room
 from regflow.core.reprojection import Reprojection
@@ -52,7 +52,7 @@ def write_raster_transform(folder: str | Path, transform: Transform, grid: Grid)
         grid: of the fixed scene, at any resolution; ``displacement.tif`` covers its footprint.
     """
     write_parts(folder, transform, grid)
-    write_displacement(Path(folder) / DISPLACEMENT_FILE, sampled(transform, grid), _DIRECTION)
+    write_displacement(Path(folder) / DISPLACEMENT_FILE, sample_displacement(transform, grid), _DIRECTION)
 
 
 def write_parts(folder: str | Path, transform: Transform, grid: Grid) -> None:
@@ -94,7 +94,7 @@ def read_fixed_grid(folder: str | Path) -> Grid:
     return _read(folder, lambda content: Grid.from_dict(content["grid"]))
 
 
-def sampled(transform: Transform, grid: Grid) -> DisplacementField:
+def sample_displacement(transform: Transform, grid: Grid) -> DisplacementField:
     """Return a transform as one displacement field that covers a grid's footprint.
 
     Its nodes are those of the transform's own first field where linear interpolation between them
@@ -133,7 +133,7 @@ def write_displacement(path: str | Path, field: DisplacementField, description: 
         "zlevel": 4,
         **layout,
     }
-    with whole(path) as part, rasterio.open(part, "w", **profile) as target:
+    with write_whole(path) as part, rasterio.open(part, "w", **profile) as target:
         # Adding zero turns -0.0 into 0.0: one number, one pattern of bytes.
         for top in range(0, rows, _STRIP_ROWS):
             some = slice(top, min(top + _STRIP_ROWS, rows))

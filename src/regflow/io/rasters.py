@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from regflow.core.addresses import public
+from regflow.core.addresses import redact_address
 from regflow.core.errors import InputError
 from regflow.core.grid import Grid
 from regflow.io.open_rasters import MOST_NAMED, is_remote, open_raster
 from regflow.io.raster_header import Band, Georeference, Nodata, RasterHeader
-from regflow.io.sample_values import held_nodata
+from regflow.io.sample_values import representable_nodata
 from regflow.io.transparency import alpha_bands
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def read_raster_header(path: str | Path) -> RasterHeader:
         InputError: the file does not exist, is no raster, holds sub-datasets instead of bands, or
             its georeference is degenerate.
     """
-    path = public(str(path))
+    path = redact_address(str(path))
     dataset = open_raster(path)
     if dataset.count == 0:
         names = ", ".join(dataset.subdatasets) or "none"
@@ -88,7 +88,7 @@ def read_window(
     from rasterio.windows import Window
 
     window = Window.from_slices(rows, cols)
-    path = public(str(path))
+    path = redact_address(str(path))
     dataset = open_raster(path)
     try:
         values = _samples(dataset, bands, window)
@@ -105,7 +105,7 @@ def read_window(
     valid = valid.copy()
     for channel, number in enumerate(bands):
         declared = dataset.nodatavals[number - 1] if nodata == "file" else nodata
-        held = held_nodata(declared, _dtype(dataset, number))
+        held = representable_nodata(declared, _dtype(dataset, number))
         if held is not None:
             valid[channel] &= values[channel] != held
     if np.issubdtype(values.dtype, np.inexact):
@@ -145,7 +145,7 @@ def _band(dataset: "DatasetReader", number: int, alphas: Sequence[int]) -> Band:
         number=number,
         name=dataset.descriptions[at] or None,
         dtype=_dtype(dataset, number),
-        nodata=held_nodata(dataset.nodatavals[at], _dtype(dataset, number)),
+        nodata=representable_nodata(dataset.nodatavals[at], _dtype(dataset, number)),
         scale=float(dataset.scales[at]),
         offset=float(dataset.offsets[at]),
         color="undefined" if color == "alpha" and number not in alphas else color,

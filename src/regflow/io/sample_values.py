@@ -18,7 +18,7 @@ _LUMA = (0.299, 0.587, 0.114)
 """Shares of red, green and blue in brightness: ITU-R BT.601."""
 
 
-def with_scaling(header: "RasterHeader", scaling: Sequence[Sequence[float]]) -> "RasterHeader":
+def apply_stated_scaling(header: "RasterHeader", scaling: Sequence[Sequence[float]]) -> "RasterHeader":
     """Return a header with the scales and offsets that a catalog states of its bands.
 
     Args:
@@ -33,7 +33,7 @@ def with_scaling(header: "RasterHeader", scaling: Sequence[Sequence[float]]) -> 
     return replace(header, bands=tuple(bands))
 
 
-def held_nodata(nodata: float | None, dtype: str) -> float | None:
+def representable_nodata(nodata: float | None, dtype: str) -> float | None:
     """Return a nodata value as samples of a type hold it; None where they cannot, or without one.
 
     Whole numbers stay whole: those at the end of a 64-bit range are no floats.
@@ -65,7 +65,7 @@ def refuse_unheld(path: str, nodata: float, dtypes: Sequence[str], remedy: str) 
         InputError: the samples of no band can hold it.
     """
     dtype = np.result_type(*dtypes)
-    held = held_nodata(nodata, dtype.name)
+    held = representable_nodata(nodata, dtype.name)
     if held is None:
         raise InputError(
             f"{path}: its samples are {dtype}, which cannot hold the nodata value {nodata:g}; {remedy}"

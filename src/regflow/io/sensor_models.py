@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from regflow.core.addresses import resolved
+from regflow.core.addresses import resolve_address
 from regflow.core.errors import InputError
 from regflow.core.grid import Grid
 from regflow.core.reprojection import Reprojection, near_longitude, reprojection, same_crs, turn_degrees
@@ -86,7 +86,7 @@ class SensorModel:
             return GCPTransformer(points, tps=True)
         if dataset.rpcs:
             if self.dem is not None:
-                return RPCTransformer(dataset.rpcs, RPC_DEM=resolved(self.dem))
+                return RPCTransformer(dataset.rpcs, RPC_DEM=resolve_address(self.dem))
             height = dataset.rpcs.height_off if self.height is None else self.height
             return RPCTransformer(dataset.rpcs, RPC_HEIGHT=height)
         raise InputError(f"{self.path}: holds neither GCPs nor RPCs any more; give the file as it was")

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regflow.core.errors import InputError
-from regflow.core.files import whole
+from regflow.core.files import write_whole
 from regflow.core.grid import Grid
 from regflow.core.itk import from_sitk, linear_and_sampled
 from regflow.core.transform import Affine, Composite, DisplacementField, Transform
@@ -42,7 +42,7 @@ def write_transform(path: str | Path, transform: Transform) -> None:
         for name, text in (("ITKVersion", "5.4"), ("HDFVersion", "1.14"), ("OSName", ""), ("OSVersion", "")):
             _write_text(store, name, text)
         _write_parts(store.create_group("TransformGroup"), transform)
-    with whole(path) as part:
+    with write_whole(path) as part:
         part.write_bytes(image.getbuffer())
 
 

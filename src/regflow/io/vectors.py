@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regflow.core.errors import InputError
-from regflow.core.files import whole
+from regflow.core.files import write_whole
 
 _EPOCH = "2000-01-01T00:00:00.000Z"
 """Written as the time of last change, so that equal contents are equal bytes."""
@@ -38,7 +38,7 @@ def write_points(
     from regflow.io.geopackage import write_point_layer
 
     data = {name: np.asarray(values) for name, values in columns.items()}
-    with whole(path) as part:
+    with write_whole(path) as part:
         write_point_layer(part, layer, data, np.asarray(xy, np.float64), crs, tags or {})
 
 
@@ -68,7 +68,7 @@ def write_polygons(
         part if part.geom_type == "MultiPolygon" else shapely.MultiPolygon([part]) for part in polygons
     ]
     shapes = np.array(several, dtype=object)
-    with whole(path) as part, _quiet_and_repeatable():
+    with write_whole(path) as part, _quiet_and_repeatable():
         pyogrio.raw.write(
             str(part),
             np.asarray(shapely.to_wkb(shapes), dtype=object),

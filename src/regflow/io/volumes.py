@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regflow.core.errors import InputError
-from regflow.core.files import absence
+from regflow.core.files import describe_absence
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.labels import Labels, whole_numbers
+from regflow.core.labels import Labels, round_labels
 from regflow.io.dicom import read_dicom, read_dicom_header
 from regflow.io.header import Header, Timing, Volume
 from regflow.io.itk_files import read_itk, read_itk_header, write_itk
@@ -156,7 +156,7 @@ def read_labels(path: str | Path, volume: Volume = None) -> tuple[Labels, Grid]:
     """
     image, header = read_with_header(path, volume)
     try:
-        return whole_numbers(image.channel, header.step), image.grid
+        return round_labels(image.channel, header.step), image.grid
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
 
@@ -165,7 +165,7 @@ def is_volume(path: str | Path) -> bool:
     """Tell a volume's file or folder from a raster's by its name; an ``.img`` or ``.hdr`` by its content."""
     path = Path(path)
     if _ending(path) in PAIR:
-        return path.exists() and absence(path) is None and _content(path) in ("NIfTI pair", ANALYZE)
+        return path.exists() and describe_absence(path) is None and _content(path) in ("NIfTI pair", ANALYZE)
     return path.is_dir() or _ending(path) in READ
 
 
@@ -224,10 +224,10 @@ def write_volume(path: str | Path, data: NDArray[Any], grid: Grid) -> None:
     if ending not in WRITTEN:
         raise InputError(f"{path}: cannot write this format; name a file that ends in {', '.join(WRITTEN)}")
     write = write_nifti if ending.startswith(".nii") else write_itk
-    write(path, portable(data), grid)
+    write(path, to_portable(data), grid)
 
 
-def portable(data: NDArray[Any]) -> NDArray[Any]:
+def to_portable(data: NDArray[Any]) -> NDArray[Any]:
     """Return samples in a type that every tool reads; see :func:`write_volume`."""
     if data.dtype.kind in "iu" and data.dtype.itemsize == 8:
         low, high = (int(data.min()), int(data.max())) if data.size else (0, 0)
@@ -252,7 +252,7 @@ def _ending(path: Path) -> str:
 
 def _kind(path: Path) -> str:
     """Return what a path holds, after comparing its name with its content."""
-    missing = absence(path)
+    missing = describe_absence(path)
     if missing is not None:
         raise InputError(f"{path}: {missing}")
     if path.is_dir():

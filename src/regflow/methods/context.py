@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Request:
+class Pair:
     """A pair to answer for.
 
     Attributes:
@@ -31,7 +31,7 @@ class Request:
 
 
 @dataclass(frozen=True, eq=False)
-class Answer:
+class Prediction:
     """What the network says of a pair.
 
     Attributes:
@@ -59,7 +59,7 @@ class RunContext:
     seed: int = 0
     workers: "Workers | None" = None
     log_file: Path | None = None
-    prediction: Answer | None = None
+    prediction: Prediction | None = None
 
 
 def workers_of(context: RunContext) -> AbstractContextManager["Workers"]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from regflow.core.boxes import bounding_box, cut
+from regflow.core.boxes import bounding_box, crop_image
 from regflow.core.errors import RegistrationError, SettingError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
@@ -108,7 +108,7 @@ def linear_maps(transform: str) -> list[str]:
     return list(dict.fromkeys(("rigid", transform)))
 
 
-def started(fixed: Image, moving: Image, initial: Transform) -> Image:
+def resample_start(fixed: Image, moving: Image, initial: Transform) -> Image:
     """Return the moving image on the fixed grid through ``initial``: where elastix goes on from."""
     return resample(moving, fixed.grid, initial, "linear", float(moving.channel.min()))
 
@@ -119,7 +119,7 @@ def _cropped(image: Image) -> Image:
         return image
     sides = [part.stop - part.start - 1 for part in bounding_box(image.mask)]
     margin = [max(1, round(VIEW_MARGIN * side)) for side in sides]
-    return replace(cut(image, bounding_box(image.mask, margin)), labels=None)
+    return replace(crop_image(image, bounding_box(image.mask, margin)), labels=None)
 
 
 def _grown(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -13,7 +13,7 @@ from regflow.core.image import Image
 from regflow.core.transform import Transform
 from regflow.methods.context import RunContext
 from regflow.methods.result import MethodResult
-from regflow.methods.table import Method, check_options, find, of_kind, run_method
+from regflow.methods.table import Method, check_options, find_method, methods_of_kind, run_method
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ Surpasses = Callable[[Verdict, Verdict], bool]
 
 
 @dataclass(frozen=True)
-class Climb:
+class LadderResult:
     """What a ladder came to: what was found, who made it, the gate's verdict, and every try.
 
     Attributes:
@@ -54,7 +54,7 @@ class Climb:
 
 
 @dataclass(frozen=True)
-class Incoming:
+class InitialTransform:
     """The transform that a stage begins with: a hypothesis like those of the methods.
 
     Attributes:
@@ -68,16 +68,16 @@ class Incoming:
     surpassed: Surpasses
 
 
-def climb(
+def run_ladder(
     stage: str,
     kind: str,
     table: Mapping[str, Method],
     section: Mapping[str, Any],
     pair: tuple[Image, Image],
-    incoming: Incoming,
+    incoming: InitialTransform,
     context: RunContext,
     examine: Examine,
-) -> Climb:
+) -> LadderResult:
     """Run methods in order until the gate passes one; where it rejects all, the incoming one may stand.
 
     A method that cannot do it, whatever it says about the images, leaves the next one to try. Where no
@@ -100,8 +100,8 @@ def climb(
         RegistrationError: no method gave a transform and the incoming one cannot be judged, because
             the images have nothing in common under it; all reasons are named.
     """
-    table, options = of_kind(table, kind), section.get("options") or {}
-    methods = [(name, find(table, name, stage)) for name in section["methods"]]
+    table, options = methods_of_kind(table, kind), section.get("options") or {}
+    methods = [(name, find_method(table, name, stage)) for name in section["methods"]]
     for name, method in methods:
         check_options(name, method, options.get(name, {}), stage)
     tries = _Tries(stage, examine)
@@ -179,12 +179,12 @@ class _Tries:
         return _Candidate(result, name, verdict, similarity)
 
 
-def _concluded(chosen: _Candidate, tries: _Tries, incoming: Incoming) -> Climb:
+def _concluded(chosen: _Candidate, tries: _Tries, incoming: InitialTransform) -> LadderResult:
     kept = chosen.result.transform is incoming.transform
-    return Climb(chosen.result, chosen.name, chosen.verdict, tries.steps, kept)
+    return LadderResult(chosen.result, chosen.name, chosen.verdict, tries.steps, kept)
 
 
-def _rejected_twice(held: _Candidate, best: _Candidate, incoming: Incoming) -> bool:
+def _rejected_twice(held: _Candidate, best: _Candidate, incoming: InitialTransform) -> bool:
     """Tell whether the gate rejects the incoming transform, too, and a candidate surpasses it."""
     return held.verdict.status == "fail" and incoming.surpassed(best.verdict, held.verdict)
 

@@ -8,15 +8,15 @@ from typing import Any
 from regflow.core.errors import RegistrationError, SettingError
 from regflow.core.image import Image
 from regflow.core.json_schema import fill_defaults
-from regflow.core.names import nearest
+from regflow.core.names import nearest_name
 from regflow.core.transform import Transform, reflects
-from regflow.methods.context import Answer, Request, RunContext
+from regflow.methods.context import Pair, Prediction, RunContext
 from regflow.methods.result import MethodResult
 
 Run = Callable[[Image, Image, Transform, Mapping[str, Any], RunContext], Transform | MethodResult]
 """A method of the stages initialize and refine: fixed, moving, initial transform, options, context."""
 
-Predict = Callable[[Sequence[Request], Mapping[str, Any], RunContext, int], list[Answer]]
+Predict = Callable[[Sequence[Pair], Mapping[str, Any], RunContext, int], list[Prediction]]
 """Asks a network about several pairs: the pairs, the method's options, the context, most pairs at a time."""
 
 Choose = Callable[[Image, Image | None], tuple[str, str]]
@@ -87,7 +87,7 @@ def _imported(target: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
-def of_kind(table: Mapping[str, Method], kind: str) -> dict[str, Method]:
+def methods_of_kind(table: Mapping[str, Method], kind: str) -> dict[str, Method]:
     """Return the methods that serve one kind of image, ``volumes`` or ``rasters``, in the table's order."""
     chosen = {name: method.variants.get(kind, method) for name, method in table.items()}
     return {name: method for name, method in chosen.items() if kind in method.kinds}
@@ -101,7 +101,7 @@ def wants_gpu(table: Mapping[str, Method], kind: str, section: Mapping[str, Any]
         kind: ``volumes`` or ``rasters``.
         section: the stage's section of the configuration: ``methods``, and ``options`` by method.
     """
-    known = of_kind(table, kind)
+    known = methods_of_kind(table, kind)
     return any(
         known[name].gpu and known[name].complete(section["options"].get(name, {}))["device"] != "cpu"
         for name in section["methods"]
@@ -128,7 +128,7 @@ def run_method(
     return result
 
 
-def find(table: Mapping[str, Method], name: str, stage: str) -> Method:
+def find_method(table: Mapping[str, Method], name: str, stage: str) -> Method:
     """Return a method by name.
 
     Raises:
@@ -138,7 +138,7 @@ def find(table: Mapping[str, Method], name: str, stage: str) -> Method:
         return table[name]
     known = ", ".join(sorted(table))
     raise SettingError(
-        f"{stage}: unknown method '{name}'; did you mean '{nearest(name, table)}'? Known methods: {known}"
+        f"{stage}: unknown method '{name}'; did you mean '{nearest_name(name, table)}'? Known methods: {known}"
     )
 
 

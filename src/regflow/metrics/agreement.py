@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regflow.core import similarity
-from regflow.core.boxes import Box, bounding_box, cut, entire
+from regflow.core.boxes import Box, bounding_box, crop_image, whole_box
 from regflow.core.errors import InputError
 from regflow.core.image import Image
 from regflow.core.resample import coarsen
@@ -23,7 +23,7 @@ MARGIN_MM = 20.0
 Volumes = Mapping[str, NDArray[np.float32]]
 
 
-def compare(
+def measure_similarity(
     fixed: Image, moved: Volumes, *, bins: int, radius: int, local_mm: float, threads: int = 1
 ) -> dict[str, dict[str, float]]:
     """Measure how alike the fixed image and each state of the moving image are.
@@ -43,7 +43,7 @@ def compare(
         InputError: the mask is empty.
     """
     box = _box(fixed)
-    target = cut(Image(fixed.channel[None], fixed.grid, fixed.mask), box)
+    target = crop_image(Image(fixed.channel[None], fixed.grid, fixed.mask), box)
     mask = target.mask
     local_target = coarsen(target, local_mm)
 
@@ -67,7 +67,7 @@ def compare(
 def _box(image: Image) -> Box:
     """Return the bounding box of an image's mask with a margin."""
     if image.mask is None:
-        return entire(image.grid.shape)
+        return whole_box(image.grid.shape)
     if not image.mask.any():
         raise InputError("the fixed mask is empty, so there is nowhere to compare the images")
     return bounding_box(image.mask, np.ceil(MARGIN_MM / image.grid.spacing[::-1]).astype(int).tolist())

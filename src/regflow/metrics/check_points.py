@@ -123,7 +123,7 @@ def measure_check_points(
     from regflow.methods.matching.tie_points import match, overlap
 
     low, high = overlap(fixed.grid, moving.grid, initial)
-    places = lay(low, high, count, np.random.default_rng([context.seed, 0xC4EC]))
+    places = lay_check_points(low, high, count, np.random.default_rng([context.seed, 0xC4EC]))
     settings = {**OPTIONS, **(options or {})}
     found = match(fixed, moving, initial, places, settings, context)
     again = found
@@ -146,7 +146,7 @@ def _partners(found: TiePoints, fixed: Grid, initial: Transform) -> Array:
     return partners
 
 
-def lay(low: Array, high: Array, count: int, rng: np.random.Generator) -> Array:
+def lay_check_points(low: Array, high: Array, count: int, rng: np.random.Generator) -> Array:
     """Return about ``count`` whole pixels ``(N, 2)``, one at random in each of equal cells."""
     size = high - low + 1
     side = np.sqrt(float(size.prod()) / count)
@@ -157,7 +157,7 @@ def lay(low: Array, high: Array, count: int, rng: np.random.Generator) -> Array:
     return np.clip(np.round(places), low, high)
 
 
-def accuracy(residuals: Array, meters: tuple[float, float] | None) -> dict[str, float]:
+def residual_figures(residuals: Array, meters: tuple[float, float] | None) -> dict[str, float]:
     """Return the figures of residuals ``(N, 2)`` in pixels.
 
     Args:
@@ -221,7 +221,7 @@ def _quantile_of_errors(errors: Array, share: float) -> float:
     return float(brentq(excess, 0.0, 4 * float(known.max())))
 
 
-def reasons(found: TiePoints) -> dict[str, int]:
+def count_reasons(found: TiePoints) -> dict[str, int]:
     """Return how many points do not count, by the reason."""
     counts = np.bincount(found.reason, minlength=len(REASONS))
     return {name: int(counts[k]) for k, name in enumerate(REASONS) if k and counts[k]}

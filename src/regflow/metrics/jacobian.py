@@ -19,7 +19,7 @@ LEARN2REG_SHIFT = 3.0
 LEARN2REG_BOUNDS = (1e-9, 1e9)
 
 
-def split(transform: Transform) -> tuple[Transform | None, Affine | None]:
+def split_affine(transform: Transform) -> tuple[Transform | None, Affine | None]:
     """Return the deformable part and the affine part that follows it, None for what is absent.
 
     A refined result is a displacement field on the fixed grid, then the initial affine. What the

@@ -124,7 +124,10 @@ def measure_structures(
     assert moving.labels is not None
     # Signed, so that -1 can mark what the moving image's field of view does not hold.
     map_of = {"fixed": fixed.labels.astype(np.int64), "moving": moving.labels.astype(np.int64)}
-    lying = {"fixed": places(map_of["fixed"], fixed.grid), "moving": places(map_of["moving"], moving.grid)}
+    lying = {
+        "fixed": label_places(map_of["fixed"], fixed.grid),
+        "moving": label_places(map_of["moving"], moving.grid),
+    }
     shared = [label for label in lying["fixed"] if label in lying["moving"]]
     counts = count_labels(map_of["fixed"])
     spacing = fixed.grid.spacing
@@ -153,7 +156,7 @@ def measure_structures(
     return Structures(records, only_fixed, only_moving, exchanged, swapped, mirrored)
 
 
-def places(labels: Labels, grid: Grid) -> dict[int, Place]:
+def label_places(labels: Labels, grid: Grid) -> dict[int, Place]:
     """Return where each nonzero label of a map lies."""
     index = np.argwhere(labels != 0)
     if not len(index):
@@ -207,7 +210,7 @@ def swapped_sides(found: Sequence[Exchange], fixed: Mapping[int, Place]) -> list
     ]
 
 
-def mirror(grid: Grid, mask: NDArray[np.bool_] | None) -> Affine:
+def mirror_map(grid: Grid, mask: NDArray[np.bool_] | None) -> Affine:
     """Return the map that exchanges left and right about the middle of a mask (of the grid without one)."""
     middle = grid.center if mask is None else grid.to_world(np.argwhere(mask)[:, ::-1].mean(axis=0))
     return Affine.from_parts(np.diag([-1.0, *np.ones(grid.ndim - 1)]), np.zeros(grid.ndim), middle)
@@ -263,7 +266,7 @@ def _dice_mirrored(
     """Return the mean Dice of the moving map mirrored about the middle of the fixed image's object."""
     if not shared:
         return float("nan")
-    through = Composite((mirror(fixed.grid, fixed.mask), transform))
+    through = Composite((mirror_map(fixed.grid, fixed.mask), transform))
     mirrored = resample_array(map_of["moving"], grid, fixed.grid, through, "nearest")
     return float(np.mean(list(dice(map_of["fixed"], mirrored, shared).values())))
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from regflow.cohort.rasters.samples import as_nodata
+from regflow.cohort.rasters.samples import parse_nodata
 from regflow.core.errors import InputError
 from regflow.core.grid import Grid
 from regflow.core.transform import Transform, flatten
@@ -20,7 +20,13 @@ from regflow.pipeline.exchange import (
     store_reference,
 )
 from regflow.pipeline.image_types import Spacing
-from regflow.pipeline.scene_warp import Correction, carry_points, carry_raster, move_points, read_correction
+from regflow.pipeline.scene_warp import (
+    LoadedTransform,
+    load_transform,
+    map_point_file,
+    move_points,
+    warp_raster_file,
+)
 
 SCENE_TRANSFORMS = (".json", ".tif", ".tiff")
 """Endings of transforms between scenes; a folder holds one as well."""
@@ -71,7 +77,7 @@ def read_any_transform(path: str | Path, grid: Grid | None = None) -> Transform:
     from regflow.io.transforms import read_transform
 
     if kind_of_transform(path) == "rasters":
-        return read_correction(path).transform
+        return load_transform(path).transform
     return read_transform(path, grid)
 
 
@@ -165,9 +171,9 @@ def _carry_scene(transform: Any, source: Stored, reference: Stored, carried: Car
 
     how = carried.how
     output = carried.output or folder / "carried.tif"
-    carry_raster(
+    warp_raster_file(
         _correction(transform, source if carried.inverse else reference),
-        Source(source.path, carried.labels, as_nodata(how["nodata"])),
+        Source(source.path, carried.labels, parse_nodata(how["nodata"])),
         output,
         reference=reference.path,
         resampling={"linear": "bilinear"}.get(how["interpolation"], how["interpolation"]),
@@ -177,13 +183,13 @@ def _carry_scene(transform: Any, source: Stored, reference: Stored, carried: Car
     return load_product(output, carried.what)
 
 
-def _correction(transform: Any, fixed: Stored | None) -> Correction:
+def _correction(transform: Any, fixed: Stored | None) -> LoadedTransform:
     """Return a transform between scenes with what it covers: the fixed scene, where no file tells."""
     if is_path(transform):
-        return read_correction(transform)
+        return load_transform(transform)
     if fixed is None:
         raise InputError("the reference is missing; name the fixed scene, in whose pixels accuracy is meant")
-    return Correction(Path(_GIVEN), transform, grid_of(fixed), None)
+    return LoadedTransform(Path(_GIVEN), transform, grid_of(fixed), None)
 
 
 def _carry_landmarks(transform: Any, carried: Carried, reference: Stored | Grid | None) -> Any:
@@ -206,6 +212,6 @@ def _carry_scene_points(transform: Any, carried: Carried, reference: Stored | Gr
     correction = _correction(transform, reference)
     if is_path(carried.what):
         assert carried.output is not None
-        carry_points(correction, carried.what, carried.output, inverse=carried.inverse)
+        map_point_file(correction, carried.what, carried.output, inverse=carried.inverse)
         return carried.output
     return move_points(correction, as_points(carried.what, "points", 2), "points", inverse=carried.inverse)

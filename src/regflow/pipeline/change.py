@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from regflow.core.files import whole_directory
-from regflow.core.gate import Verdict, worst
-from regflow.core.processor import processor_told
-from regflow.provenance.run_record import Journal, writable
+from regflow.core.files import write_whole_directory
+from regflow.core.gate import Verdict, worst_verdict
+from regflow.core.processor import describe_processor
+from regflow.provenance.run_record import RunRecorder, require_writable
 from regflow.stages.rasters.detect import Between, date_pairs, detect_changes
 from regflow.stages.rasters.detect_inputs import DatedScene, open_pair
 
@@ -65,7 +65,7 @@ def detect_series(
         for (first, second), folder in zip(compared, folders, strict=True):
             log.info("%s to %s", scenes[first].name, scenes[second].name)
             verdicts.append(_compare(scenes[first], scenes[second], folder, settings, workers))
-    return worst(verdicts)
+    return worst_verdict(verdicts)
 
 
 def _compare(
@@ -75,8 +75,8 @@ def _compare(
 
     pair = open_pair(before, after, settings["bands"], settings["margin_px"])
     between = Between((before.name, after.name), (before.date, after.date))
-    journal = Journal(f"{before.name}_{after.name}")
-    with whole_directory(output) as folder:
+    journal = RunRecorder(f"{before.name}_{after.name}")
+    with write_whole_directory(output) as folder:
         with journal.stage("detect") as record:
             found = detect_changes(pair, folder, settings, between, workers)
             record.update(verdict=found.verdict.to_dict(), steps=found.steps)
@@ -86,7 +86,7 @@ def _compare(
             pair=pair,
             detected=folder,
             stages=journal.stages,
-            provenance=[("Input files", files), ("Processor", processor_told())],
+            provenance=[("Input files", files), ("Processor", describe_processor())],
         )
     return found.verdict
 
@@ -97,4 +97,4 @@ def _folder(output: Path, before: DatedScene, after: DatedScene, count: int) -> 
     Raises:
         InputError: it is a file, or holds what this program did not write.
     """
-    return writable(output if count == 1 else output / f"{before.name}_{after.name}", PRODUCTS)
+    return require_writable(output if count == 1 else output / f"{before.name}_{after.name}", PRODUCTS)

@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from regflow.cohort.rasters.samples import as_bands, as_nodata, as_quality
+from regflow.cohort.rasters.samples import parse_bands, parse_mask_values, parse_nodata
 from regflow.config.loading import checked_parts, load_config
-from regflow.config.presets import merged
-from regflow.core.addresses import public
+from regflow.config.presets import merge_settings
+from regflow.core.addresses import redact_address
 from regflow.core.errors import InputError
 from regflow.stages.rasters.detect_inputs import DatedScene
 from regflow.stages.rasters.views import excluded_values
@@ -35,7 +35,7 @@ def change_config(
         InputError: a key or a value is wrong, or no method is left.
     """
     own = checked_parts({spelled(name): {"detect": part} for name, part in _own(given).items()}, "rasters")
-    chosen = merged(merged(below or {}, own), above or {})
+    chosen = merge_settings(merge_settings(below or {}, own), above or {})
     settings: dict[str, Any] = load_config({"kind": "rasters", **chosen}, with_samples=False)["detect"]
     if settings["method"] is None:
         raise InputError(
@@ -71,8 +71,8 @@ def dated_scenes(paths: Sequence[str], given: Mapping[str, Any]) -> list[DatedSc
     """
     check_counts(given, len(paths))
     masks, dates = (list(given[name] or ()) or [None] * len(paths) for name in ("masks", "dates"))
-    quality, nodata = as_quality(given["mask_values"]), as_nodata(given["nodata"])
-    names = _names([public(path) for path in paths])
+    quality, nodata = parse_mask_values(given["mask_values"]), parse_nodata(given["nodata"])
+    names = _names([redact_address(path) for path in paths])
     return [
         DatedScene(path, name, date, nodata, mask, excluded_values(quality, mask))
         for path, name, date, mask in zip(paths, names, dates, masks, strict=True)
@@ -85,7 +85,7 @@ def _own(given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     if given["normalized"]:
         parts["normalized"] = {"normalized": True}
     if given["bands"]:
-        parts["bands"] = {"bands": list(as_bands(given["bands"]))}
+        parts["bands"] = {"bands": list(parse_bands(given["bands"]))}
     if given["all_pixels"]:
         parts["all_pixels"] = {"pixels": None}
     if given["indices"]:

@@ -296,7 +296,7 @@ def _write(content: Content, folder: Path, name: str, called: str) -> Stored:
     """Write what an object holds, with its mask and its labels."""
     from regflow.io.header import check_samples, volume_grid
     from regflow.io.raster_files import write_raster
-    from regflow.io.sample_values import held_nodata
+    from regflow.io.sample_values import representable_nodata
     from regflow.io.volumes import portable_type, write_volume
 
     image = content.image
@@ -317,7 +317,7 @@ def _write(content: Content, folder: Path, name: str, called: str) -> Stored:
     values = image.data.astype(portable_type(image.data.dtype), copy=False)
     floating = values.dtype.kind == "f"
     nodata = float("nan") if content.nodata is None and floating else content.nodata
-    nodata = held_nodata(nodata, str(values.dtype))
+    nodata = representable_nodata(nodata, str(values.dtype))
     layout = _PLAIN_BANDS if values.dtype == np.uint8 else {}
     write_raster(path, values, image.grid, names=content.names, nodata=nodata, **layout)
     if "mask" in extra:

@@ -5,10 +5,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from regflow.cohort.rasters.samples import RasterSample, Reference, Scene, as_bands, as_nodata, as_quality
+from regflow.cohort.rasters.samples import (
+    RasterSample,
+    Reference,
+    Scene,
+    parse_bands,
+    parse_mask_values,
+    parse_nodata,
+)
 from regflow.cohort.volumes.samples import Fixed, Sample
 from regflow.config.loading import checked_parts, defaults
-from regflow.config.presets import merged, preset_settings
+from regflow.config.presets import merge_settings, preset_settings
 from regflow.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -72,13 +79,15 @@ def pair_config(
     below, above = below or {}, above or {}
     own = checked_parts({spelled(name): part for name, part in _own(given, kind).items()}, kind)
     if given["transform"]:
-        chosen = merged(merged(merged(preset_settings(preset, kind), below), own), above)
+        chosen = merge_settings(
+            merge_settings(merge_settings(preset_settings(preset, kind), below), own), above
+        )
         free = any("methods" in part.get("initialize", {}) for part in (below, own, above))
         name = spelled("transform")
-        below = merged(
+        below = merge_settings(
             below, linear_settings(given["transform"], chosen, kind, ladder_is_given=free, name=name)
         )
-    return merged(merged(below, own), above)
+    return merge_settings(merge_settings(below, own), above)
 
 
 def linear_settings(
@@ -102,9 +111,9 @@ def linear_settings(
     """
     from regflow.methods.initialize import METHODS
     from regflow.methods.refine import NO_DEFORMATION
-    from regflow.methods.table import of_kind
+    from regflow.methods.table import methods_of_kind
 
-    table = of_kind(METHODS, kind)
+    table = methods_of_kind(METHODS, kind)
     ladder = chosen.get("initialize", {}).get("methods") or defaults(kind)["initialize"]["methods"]
     freedoms = {method: _freedom(table[method]) for method in ladder}
     kept = [method for method, freedom in freedoms.items() if freedom is None or transform in freedom[1]]
@@ -154,10 +163,10 @@ def scene_pair(fixed: str, moving: str, given: Mapping[str, Any]) -> RasterSampl
     scenes = [
         Scene(
             path,
-            bands=as_bands(given[f"{side}bands"]),
-            nodata=as_nodata(given[f"{side}nodata"]),
+            bands=parse_bands(given[f"{side}bands"]),
+            nodata=parse_nodata(given[f"{side}nodata"]),
             mask=given["moving_mask" if not side else "fixed_mask"],
-            quality=as_quality(given[f"{side}mask_values"]),
+            quality=parse_mask_values(given[f"{side}mask_values"]),
         )
         for path, side in ((moving, ""), (fixed, "fixed_"))
     ]
@@ -182,7 +191,7 @@ def _freedom(method: "Method") -> tuple[str, list[str]] | None:
 def _own(given: Mapping[str, Any], kind: str) -> dict[str, Part]:
     """Return the settings that a user's options stand for, by option."""
     parts: dict[str, Part] = {
-        stage: {stage: {"methods": list(as_bands(given[stage]))}}
+        stage: {stage: {"methods": list(parse_bands(given[stage]))}}
         for stage in ("initialize", "refine")
         if given[stage] is not None
     }
@@ -208,13 +217,13 @@ def _interpolation(name: str, kind: str) -> Part:
 def _masks(which: str, kind: str) -> Part:
     """Return the option ``masks`` for each deformable method that has it, by itself or in its polish."""
     from regflow.methods.refine import METHODS
-    from regflow.methods.table import of_kind
+    from regflow.methods.table import methods_of_kind
 
-    table = of_kind(METHODS, kind)
+    table = methods_of_kind(METHODS, kind)
     by_itself = {name: {"masks": which} for name, method in table.items() if "masks" in method.options}
     behind = {
         name: {"polish_options": {"masks": which}}
         for name, method in table.items()
         if "polish_options" in method.options
     }
-    return merged(by_itself, behind)
+    return merge_settings(by_itself, behind)

@@ -11,14 +11,14 @@ from regflow.core.errors import RegistrationError
 from regflow.stages import layout
 from regflow.stages.gather import gather
 from regflow.stages.pages import report_cohort
-from regflow.stages.shell import Outcome, conclude
+from regflow.stages.shell import Outcome, run_stage_work
 
 if TYPE_CHECKING:
     from regflow.cohort.rasters.samples import RasterSample
     from regflow.cohort.volumes.samples import Sample
 
 
-def report_what_exists(
+def write_partial_report(
     results: str | Path, samples: "Sequence[Sample] | Sequence[RasterSample]", kind: str = "volumes"
 ) -> Path:
     """Write the cohort's page from the samples that came through, and say where the others stopped.
@@ -64,7 +64,7 @@ def _stopped(results: Path, sample: str, scratch: Path) -> Path:
     def work(_folder: Path) -> Outcome:
         raise RegistrationError(_reason(results, sample))
 
-    conclude("assess", sample, scratch / sample, [], work)
+    run_stage_work("assess", sample, scratch / sample, [], work)
     return scratch / sample
 
 

@@ -13,15 +13,21 @@ from typing import TYPE_CHECKING, Any
 
 from regflow.cohort.rasters.samples import Nodata, RasterSample
 from regflow.config.loading import load_config
-from regflow.config.presets import merged, preset_settings
-from regflow.core.files import whole_directory, write_json
+from regflow.config.presets import merge_settings, preset_settings
+from regflow.core.files import write_json, write_whole_directory
 from regflow.core.gate import Verdict
 from regflow.core.image import Image
-from regflow.core.processor import processor, processor_told
-from regflow.core.progress import StageListener, ignore
+from regflow.core.processor import describe_processor, processor
+from regflow.core.progress import StageListener, ignore_events
 from regflow.core.threads import count_cores
 from regflow.core.transform import Transform
-from regflow.provenance.run_record import Journal, Result, refuse_unfit, telling_a_full_disk, writable
+from regflow.provenance.run_record import (
+    Result,
+    RunRecorder,
+    explain_full_disk,
+    refuse_unfit,
+    require_writable,
+)
 from regflow.stages.rasters.working import WorkingScene
 from regflow.stages.shell import transform_source
 
@@ -58,7 +64,7 @@ class _Job:
 
     moving: RasterSample
     settings: Mapping[str, Any]
-    journal: Journal
+    journal: RunRecorder
     inverse_image: bool
     threads: int
     workers: "Workers"
@@ -72,7 +78,7 @@ def register_scenes(
     config: Mapping[str, Any] | None = None,
     inverse_image: bool = False,
     threads: int | None = None,
-    progress: StageListener = ignore,
+    progress: StageListener = ignore_events,
 ) -> Result:
     """Bring a moving scene onto its fixed one and write the result into a folder, whole or not at all.
 
@@ -93,10 +99,10 @@ def register_scenes(
     from regflow.core.chunks import open_workers
     from regflow.stages.rasters.ingest import examine
 
-    target = writable(Path(output), PRODUCTS)
-    chosen = merged(preset_settings(preset, "rasters"), config or {})
+    target = require_writable(Path(output), PRODUCTS)
+    chosen = merge_settings(preset_settings(preset, "rasters"), config or {})
     settings = load_config({"kind": "rasters", "samples": moving.moving, **chosen})
-    journal = Journal(moving.sample, progress)
+    journal = RunRecorder(moving.sample, progress)
     count = threads or count_cores()
     with (
         ThreadPoolExecutor(max(2, count)) as pool,
@@ -109,7 +115,7 @@ def register_scenes(
         if inverse_image:
             _refuse_without_way_back(moving, scenes[0][0])
         pair, refined = _align(job, scenes)
-        with whole_directory(target) as folder, telling_a_full_disk(folder):
+        with write_whole_directory(target) as folder, explain_full_disk(folder):
             _write_correction(folder, pair, refined)
             applying = pool.submit(_apply, folder, job, scenes)
             quality, verdict, seconds = _assess(folder, job, pair, refined, applying)
@@ -208,11 +214,11 @@ def _apply(folder: Path, job: _Job, scenes: tuple[_Prepared, _Prepared]) -> None
 
 def _carry_back(folder: Path, job: _Job, nodata: Nodata) -> dict[str, float]:
     """Write the fixed scene over the moving one's footprint; return how far the inverse errs."""
-    from regflow.pipeline.scene_warp import carry_raster, read_correction
+    from regflow.pipeline.scene_warp import load_transform, warp_raster_file
     from regflow.stages.rasters.warping import Source
 
-    return carry_raster(
-        read_correction(folder),
+    return warp_raster_file(
+        load_transform(folder),
         Source(job.moving.fixed.image, nodata=nodata),
         folder / "inverse_fixed.tif",
         reference=job.moving.moving,
@@ -256,7 +262,7 @@ def _assess(
             facts=[("onto", Path(fixed).name), *source_fact(source)],
             provenance=[
                 ("Input files", f"fixed   {fixed}\nmoving  {moving}"),
-                ("Processor", processor_told()),
+                ("Processor", describe_processor()),
             ],
         )
     applying.result()

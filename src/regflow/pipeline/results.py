@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from regflow.core.errors import InputError
-from regflow.core.files import read_json, whole_directory
+from regflow.core.files import read_json, write_whole_directory
 from regflow.core.gate import Verdict
 from regflow.core.grid import Grid
 from regflow.core.transform import Transform
 from regflow.pipeline.exchange import Folder, load_product
-from regflow.provenance.run_record import writable
+from regflow.provenance.run_record import require_writable
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -73,12 +73,12 @@ class RegistrationResult:
     @cached_property
     def inverse(self) -> Transform:
         """From moving to fixed world points; its error is in :attr:`figures` (volumes)."""
-        from regflow.core.inversion import inverted
+        from regflow.core.inversion import invert_transform
         from regflow.io.transforms import read_transform
         from regflow.stages.rasters.views import spacing_of
 
         if self.kind == "rasters":
-            return inverted(self.transform, spacing_of(self.fixed_grid))
+            return invert_transform(self.transform, spacing_of(self.fixed_grid))
         stored = self.folder / "inverse.h5"
         return read_transform(stored, self.fixed_grid) if stored.is_file() else self.transform.inverse()
 
@@ -177,9 +177,9 @@ class ChangeResult:
 
 
 def _copy(source: Path, target: str | Path, products: Collection[str]) -> Path:
-    target = writable(Path(target), products)
+    target = require_writable(Path(target), products)
     if target.resolve() == source.resolve():
         return target
-    with whole_directory(target) as part:
+    with write_whole_directory(target) as part:
         shutil.copytree(source, part, dirs_exist_ok=True)
     return target

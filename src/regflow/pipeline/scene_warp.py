@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from regflow.cohort.rasters.samples import Scene
 from regflow.core.errors import InputError
 from regflow.core.grid import Grid
-from regflow.core.inversion import inverse_error_px, inverted
+from regflow.core.inversion import inverse_error_px, invert_transform
 from regflow.core.reprojection import same_crs
 from regflow.core.transform import Composite, Points, Transform, compose
 from regflow.io.point_tables import read_point_table, write_point_table
@@ -27,7 +27,7 @@ from regflow.io.raster_transforms import (
     read_displacement,
     read_fixed_grid,
     read_raster_transform,
-    sampled,
+    sample_displacement,
     write_parts,
 )
 from regflow.io.rasters import read_raster_header
@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
-class Correction:
+class LoadedTransform:
     """A transform between two scenes, read back.
 
     Attributes:
@@ -55,7 +55,7 @@ class Correction:
     folder: Path | None
 
 
-def read_correction(path: str | Path) -> Correction:
+def load_transform(path: str | Path) -> LoadedTransform:
     """Read a transform of scenes.
 
     Args:
@@ -70,15 +70,15 @@ def read_correction(path: str | Path) -> Correction:
         raise InputError(f"{path}: this transform does not exist; name what regflow register wrote")
     if path.is_dir() or path.name == TRANSFORM_FILE:
         folder = path if path.is_dir() else path.parent
-        return Correction(path, read_raster_transform(folder), read_fixed_grid(folder), folder)
+        return LoadedTransform(path, read_raster_transform(folder), read_fixed_grid(folder), folder)
     if path.suffix == ".json":
         raise InputError(f"{path}: the transform of scenes is named {TRANSFORM_FILE}; name it or its folder")
     field = read_displacement(path)
-    return Correction(path, field, field.grid, None)
+    return LoadedTransform(path, field, field.grid, None)
 
 
-def carry_raster(
-    correction: Correction,
+def warp_raster_file(
+    correction: LoadedTransform,
     source: Source,
     output: str | Path,
     *,
@@ -118,7 +118,7 @@ def carry_raster(
     measured = {}
     transform = correction.transform
     if inverse:
-        transform = sampled(inverted(transform, spacing_of(world)), world)
+        transform = sample_displacement(invert_transform(transform, spacing_of(world)), world)
         measured = _measured(correction, transform, world)
     tags = {f"REGFLOW_{name.upper()}": f"{value:.4g}" for name, value in measured.items()}
     # Pixel sizes can be compared in one CRS only; elsewhere the reference's pixels are taken.
@@ -157,8 +157,8 @@ def target_grid(onto: RasterHeader, crs: str | None, name: str) -> Grid:
     return target
 
 
-def carry_points(
-    correction: Correction, source: str | Path, output: str | Path, *, inverse: bool = False
+def map_point_file(
+    correction: LoadedTransform, source: str | Path, output: str | Path, *, inverse: bool = False
 ) -> None:
     """Bring points of the moving scene to their places in the fixed one, and write them with their columns.
 
@@ -186,15 +186,15 @@ def carry_points(
     write_point_table(output, replace(table, xy=moved, crs=crs))
 
 
-def move_points(correction: Correction, xy: Points, name: str, *, inverse: bool = False) -> Points:
-    """Return where points of the moving scene, ``(N, 2)``, lie in the fixed one; see :func:`carry_points`.
+def move_points(correction: LoadedTransform, xy: Points, name: str, *, inverse: bool = False) -> Points:
+    """Return where points of the moving scene, ``(N, 2)``, lie in the fixed one; see :func:`map_point_file`.
 
     Raises:
         InputError: a point has no partner; the message begins with ``name``.
     """
     xy = xy + _turns(correction.grid.crs, xy[:, 0], correction.grid)
     forward = correction.transform
-    push = forward if inverse else inverted(forward, spacing_of(correction.grid))
+    push = forward if inverse else invert_transform(forward, spacing_of(correction.grid))
     moved = push.apply(xy)
     lost = np.flatnonzero(~np.isfinite(moved).all(axis=1))
     if lost.size:
@@ -206,7 +206,7 @@ def move_points(correction: Correction, xy: Points, name: str, *, inverse: bool 
     return moved
 
 
-def _warn_of_extrapolation(correction: Correction, points: Points) -> None:
+def _warn_of_extrapolation(correction: LoadedTransform, points: Points) -> None:
     index = correction.grid.to_index(points)
     outside = ~((index >= -0.5) & (index <= np.array(correction.grid.size) - 0.5)).all(axis=1)
     if outside.any():
@@ -225,7 +225,7 @@ def _refuse_misplaced(onto: RasterHeader, header: RasterHeader) -> None:
         log.warning("%s", warning)
 
 
-def _in_the_corrections_world(correction: Correction, target: Grid, name: str) -> Grid:
+def _in_the_corrections_world(correction: LoadedTransform, target: Grid, name: str) -> Grid:
     """Return a grid that covers the target in the coordinates in which the transform works."""
     from regflow.core.reprojection import near_longitude, north_up_grid
 
@@ -268,7 +268,7 @@ def _wkt(crs: str) -> str:
     return CRS.from_user_input(crs).to_wkt()
 
 
-def _measured(correction: Correction, inverse: Transform, target: Grid) -> dict[str, float]:
+def _measured(correction: LoadedTransform, inverse: Transform, target: Grid) -> dict[str, float]:
     """Return how far the inverse errs.
 
     Raises:
@@ -285,7 +285,7 @@ def _measured(correction: Correction, inverse: Transform, target: Grid) -> dict[
 
 
 @contextmanager
-def _folder(correction: Correction, transform: Transform, target: Grid) -> Iterator[Path]:
+def _folder(correction: LoadedTransform, transform: Transform, target: Grid) -> Iterator[Path]:
     """Give the folder from which the workers read the whole way from the target's world on."""
     crs, longitude = correction.grid.crs, float(target.center[0])
     turned = _turns(target.crs, target.center[:1], correction.grid).any()

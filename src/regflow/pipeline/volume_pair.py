@@ -13,15 +13,21 @@ from typing import TYPE_CHECKING, Any
 
 from regflow.cohort.volumes.samples import Fixed, Sample
 from regflow.config.loading import load_config
-from regflow.config.presets import merged, preset_settings
-from regflow.core.files import whole_directory, write_json
+from regflow.config.presets import merge_settings, preset_settings
+from regflow.core.files import write_json, write_whole_directory
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.processor import processor, processor_told
-from regflow.core.progress import StageListener, ignore
+from regflow.core.processor import describe_processor, processor
+from regflow.core.progress import StageListener, ignore_events
 from regflow.core.threads import count_cores
 from regflow.core.transform import Transform
-from regflow.provenance.run_record import Journal, Result, refuse_unfit, telling_a_full_disk, writable
+from regflow.provenance.run_record import (
+    Result,
+    RunRecorder,
+    explain_full_disk,
+    refuse_unfit,
+    require_writable,
+)
 from regflow.stages.shell import transform_source
 
 if TYPE_CHECKING:
@@ -57,7 +63,7 @@ def register_pair(
     preset: str = "default",
     config: Mapping[str, Any] | None = None,
     threads: int | None = None,
-    progress: StageListener = ignore,
+    progress: StageListener = ignore_events,
 ) -> Result:
     """Bring a moving image onto a fixed one and write the result into a folder, whole or not at all.
 
@@ -79,9 +85,11 @@ def register_pair(
     from regflow.reporting.shared.story import source_fact
     from regflow.stages.volumes.ingest import examine
 
-    target = writable(Path(output), PRODUCTS)
-    settings = load_config(merged(merged({"samples": moving.moving}, preset_settings(preset)), config or {}))
-    journal = Journal(moving.sample, progress)
+    target = require_writable(Path(output), PRODUCTS)
+    settings = load_config(
+        merge_settings(merge_settings({"samples": moving.moving}, preset_settings(preset)), config or {})
+    )
+    journal = RunRecorder(moving.sample, progress)
     count = threads or count_cores()
     with numba_threads(count), ThreadPoolExecutor(max(2, count)) as pool:
         with journal.stage("ingest"):
@@ -91,7 +99,7 @@ def register_pair(
         pair = _align(originals, settings, journal, count)
         ahead.result()
         pair = replace(pair, landmarks=_landmarks(fixed, moving), truth=_truth(moving, pair.fixed))
-        with whole_directory(target) as folder, telling_a_full_disk(folder):
+        with write_whole_directory(target) as folder, explain_full_disk(folder):
             stored = _write_transforms(folder, pair, pool)
             applied = pool.submit(_apply, folder, moving, originals, pair, settings, journal, stored)
             source = transform_source(journal.stages)
@@ -111,7 +119,7 @@ def _assess(
     moving: Sample,
     pair: "Pair",
     settings: Mapping[str, Any],
-    journal: Journal,
+    journal: RunRecorder,
     threads: int,
     facts: Sequence[tuple[str, str]],
 ) -> "Assessment":
@@ -133,7 +141,7 @@ def _assess(
             facts=facts,
             provenance=[
                 ("Input files", f"fixed   {moving.fixed.image}\nmoving  {moving.moving}"),
-                ("Processor", processor_told()),
+                ("Processor", describe_processor()),
             ],
         )
     return found
@@ -154,7 +162,7 @@ def _load_ahead(settings: Mapping[str, Any]) -> None:
 
 
 def _align(
-    originals: tuple[Image, Image], settings: Mapping[str, Any], journal: Journal, threads: int
+    originals: tuple[Image, Image], settings: Mapping[str, Any], journal: RunRecorder, threads: int
 ) -> "Pair":
     """Prepare, initialize and refine; return the working images with what was found between them."""
     from regflow.stages.volumes.assess import Pair
@@ -209,7 +217,7 @@ def _apply(
     originals: tuple[Image, Image],
     pair: "Pair",
     settings: Mapping[str, Any],
-    journal: Journal,
+    journal: RunRecorder,
     stored: Sequence[Future[Any]],
 ) -> None:
     """Write what follows the transform, each file sampled once, from the original.

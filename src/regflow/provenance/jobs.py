@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from regflow.core.addresses import hand_down_addresses, redacted
+from regflow.core.addresses import export_addresses, redact_text
 from regflow.methods.refine import METHODS
 from regflow.methods.table import wants_gpu
 
@@ -19,7 +19,7 @@ TRAINING_GPUS = "REGFLOW_TRAIN_GPUS"
 """The same of a training."""
 
 
-def hand_down() -> None:
+def export_environment() -> None:
     """Set, for all processes started from here, where this package is, what was typed, and addresses.
 
     A job in a conda environment of its own then finds this regflow, not another version. Only a
@@ -29,16 +29,16 @@ def hand_down() -> None:
     if source.name == "src":
         others = filter(None, [os.environ.get("PYTHONPATH")])
         os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([str(source), *others]))
-    os.environ.setdefault(COMMAND, typed())
-    hand_down_addresses()
+    os.environ.setdefault(COMMAND, typed_command())
+    export_addresses()
 
 
-def tell_profiles(settings: Mapping[str, Any]) -> None:
+def export_gpu_counts(settings: Mapping[str, Any]) -> None:
     """Set what a cluster's profile cannot know of a complete configuration: how many GPUs jobs can use."""
     os.environ[GPUS] = str(int(wants_gpu(METHODS, settings["kind"], settings["refine"])))
     os.environ[TRAINING_GPUS] = str(int(settings["train"]["device"] != "cpu"))
 
 
-def typed() -> str:
+def typed_command() -> str:
     """Return the command that was typed, also in a job that it led to, without secrets of addresses."""
-    return os.environ.get(COMMAND) or redacted(shlex.join(sys.argv))
+    return os.environ.get(COMMAND) or redact_text(shlex.join(sys.argv))

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from regflow import __version__
-from regflow.core.files import read_json, whole, write_json
+from regflow.core.files import read_json, write_json, write_whole
 from regflow.core.processor import processor
-from regflow.provenance.jobs import typed
+from regflow.provenance.jobs import typed_command
 
 
 def provenance(
@@ -44,14 +44,14 @@ def provenance(
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": _processor(),
-        "command": typed(),
+        "command": typed_command(),
         "recorded": datetime.now(UTC).isoformat(timespec="seconds"),
         "sources": dict(sources),
         "packages": {d.name: d.version for d in sorted(distributions(), key=lambda d: d.name.lower())},
         "inputs": {Path(path).stem: read_json(path)["sha256"] for path in manifests},
     }
     write_json(record, content)
-    with whole(configuration) as part:
+    with write_whole(configuration) as part:
         part.write_text(yaml.safe_dump(dict(settings), sort_keys=False), encoding="utf-8")
     return content
 

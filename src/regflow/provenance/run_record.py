@@ -13,7 +13,7 @@ from typing import Any
 
 from regflow.core.errors import InputError
 from regflow.core.gate import Verdict
-from regflow.core.progress import StageEvent, StageListener, ignore
+from regflow.core.progress import StageEvent, StageListener, ignore_events
 from regflow.core.transform import Transform
 from regflow.stages.checks import Findings
 
@@ -24,7 +24,7 @@ FULL_BYTES = 1 << 18
 
 
 @dataclass
-class Journal:
+class RunRecorder:
     """What happened: one record per stage, as in the workflow's ``stage.json``.
 
     Attributes:
@@ -35,7 +35,7 @@ class Journal:
     """
 
     sample: str
-    progress: StageListener = ignore
+    progress: StageListener = ignore_events
     started: float = field(default_factory=time.perf_counter)
     stages: list[dict[str, Any]] = field(default_factory=list)
 
@@ -101,7 +101,7 @@ def refuse_unfit(findings: Iterable[Findings]) -> None:
         raise InputError("\n".join(dict.fromkeys(problems)))
 
 
-def writable(target: Path, products: Collection[str]) -> Path:
+def require_writable(target: Path, products: Collection[str]) -> Path:
     """Return the folder if it may be written.
 
     Args:
@@ -123,7 +123,7 @@ def writable(target: Path, products: Collection[str]) -> Path:
 
 
 @contextmanager
-def telling_a_full_disk(folder: Path) -> Iterator[None]:
+def explain_full_disk(folder: Path) -> Iterator[None]:
     """Tell a full disk from other failures of writers, which have many words for it.
 
     Raises:

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from regflow.core.files import write_json
 from regflow.core.gate import Verdict
-from regflow.stages.shell import Outcome, conclude, done, stage_records, transform_source
+from regflow.stages.shell import Outcome, done, run_stage_work, stage_records, transform_source
 
 
 class Measured(Protocol):
@@ -49,4 +49,4 @@ def assess_sample(
         write_json(folder / "quality.json", {**content, "stages": before})
         return done(found.verdict, found.steps)
 
-    return conclude("assess", sample, output, [*prepared, *later], work)
+    return run_stage_work("assess", sample, output, [*prepared, *later], work)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from regflow.cohort.metadata import METADATA_COLUMNS, metadata_columns
-from regflow.core.addresses import redacted
-from regflow.core.files import read_json, whole
+from regflow.core.addresses import redact_text
+from regflow.core.files import read_json, write_whole
 from regflow.metrics.catalog import STAGES, VOLUMES, Catalog
 from regflow.metrics.catalogs import CATALOGS
 from regflow.metrics.outliers import robust_scores
@@ -93,12 +93,12 @@ def write_table(path: str | Path, rows: Sequence[Row], columns: Iterable[str]) -
 
     names = list(dict.fromkeys([*columns, *(name for row in rows for name in row)]))
     rows = [{name: _without_secrets(value) for name, value in row.items()} for row in rows]
-    with whole(Path(path).with_suffix(".tsv")) as part, part.open("w", encoding="utf-8") as stream:
+    with write_whole(Path(path).with_suffix(".tsv")) as part, part.open("w", encoding="utf-8") as stream:
         stream.write("\t".join(names) + "\n")
         for row in rows:
             stream.write("\t".join(_cell(row.get(name)) for name in names) + "\n")
     arrays = {name: _array(name, [row.get(name) for row in rows]) for name in names}
-    with whole(Path(path).with_suffix(".parquet")) as part:
+    with write_whole(Path(path).with_suffix(".parquet")) as part:
         pq.write_table(pa.table(arrays), part)
 
 
@@ -141,7 +141,7 @@ def _number(value: Any) -> float:
 
 
 def _without_secrets(value: Any) -> Any:
-    return redacted(value) if isinstance(value, str) else value
+    return redact_text(value) if isinstance(value, str) else value
 
 
 def _cell(value: Any) -> str:

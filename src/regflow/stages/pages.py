@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from regflow.core.files import read_json, whole
+from regflow.core.files import read_json, write_whole
 from regflow.metrics.catalogs import CATALOGS
 from regflow.reporting.shared import drawing
 from regflow.reporting.shared.cohort import cohort_page, status_of
-from regflow.reporting.shared.story import Story, clock, duration, source_fact
+from regflow.reporting.shared.story import Story, format_duration, source_fact, stage_seconds
 from regflow.stages.gather import read_table
 from regflow.stages.shell import stage_records, transform_source
 
@@ -62,7 +62,7 @@ def report_sample(
         home: link from the page to the cohort's page.
     """
     told = [read_json(manifest) for manifest in manifests]
-    stages = [*ingested(told), *stage_records(prepared, *later)]
+    stages = [*ingest_records(told), *stage_records(prepared, *later)]
     decided, assessed = next(
         (record, Path(folder))
         for record, folder in zip(stages[-len(later) :], later, strict=True)
@@ -76,12 +76,12 @@ def report_sample(
         stages,
         quality=read_json(assessed / "quality.json") if is_done else {},
         facts=_facts(told, stages, of_kind),
-        provenance=sources_told(told),
+        provenance=describe_sources(told),
         home=home,
     )
     if not is_done:
         write_page(page, of_kind.blank(story))
-        write_picture(picture, drawing.word_sheet(f"{sample}: {verdict['reason']}"))
+        write_picture(picture, drawing.draw_words(f"{sample}: {verdict['reason']}"))
         return
     text, draw_picture = of_kind.draw(story)
     write_page(page, text)
@@ -136,11 +136,15 @@ def _facts(
     facts = [("onto", fixed["name"])]
     facts += [(key, str(moving[key])) for key in of_kind.columns if moving.get(key)]
     facts += of_kind.size(moving)
-    total = sum(part["seconds"] for part in clock(stages))
-    return [*facts, *source_fact(transform_source(stages)), *([("time", duration(total))] if total else [])]
+    total = sum(part["seconds"] for part in stage_seconds(stages))
+    return [
+        *facts,
+        *source_fact(transform_source(stages)),
+        *([("time", format_duration(total))] if total else []),
+    ]
 
 
-def ingested(manifests: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def ingest_records(manifests: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return ingest's part of the stages' table: problems and warnings of the files."""
     records = []
     for manifest, image in zip(manifests, ("fixed", "moving"), strict=True):
@@ -153,7 +157,7 @@ def ingested(manifests: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return records
 
 
-def sources_told(manifests: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+def describe_sources(manifests: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     """Return the input files and their checksums as text to fold out."""
     lines = []
     for manifest in manifests:
@@ -203,7 +207,7 @@ def _thumbnail(path: str | Path) -> str:
 
 def write_page(page: str | Path, content: str) -> None:
     """Write a page, whole or not at all."""
-    with whole(page) as part:
+    with write_whole(page) as part:
         part.write_text(content, encoding="utf-8")
 
 
@@ -212,5 +216,5 @@ def write_picture(path: str | Path | None, picture: drawing.Bytes) -> None:
     from PIL import Image as Pillow
 
     if path is not None:
-        with whole(path) as part:
+        with write_whole(path) as part:
             Pillow.fromarray(picture).save(part)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from regflow.core.errors import InputError, RegistrationError
-from regflow.core.files import read_json, whole_directory, write_json
+from regflow.core.files import read_json, write_json, write_whole_directory
 from regflow.core.gate import Verdict
 from regflow.core.processor import processor_name
 
@@ -63,14 +63,14 @@ def done(verdict: Verdict, steps: Sequence[Mapping[str, Any]] = (), **details: A
 
 
 def read_outcome(folder: str | Path) -> Outcome:
-    """Read the outcome that :func:`conclude` wrote into a stage's directory."""
+    """Read the outcome that :func:`run_stage_work` wrote into a stage's directory."""
     content = read_json(Path(folder) / STAGE_FILE)
     return Outcome(
         content["state"], Verdict.from_dict(content["verdict"]), content["steps"], content["details"]
     )
 
 
-def conclude(
+def run_stage_work(
     stage: str,
     sample: str,
     output: str | Path,
@@ -89,14 +89,14 @@ def conclude(
     outcome = _blocked(upstream)
     if outcome is None:
         try:
-            with whole_directory(output) as folder:
+            with write_whole_directory(output) as folder:
                 outcome = work(folder)
                 _write(folder, stage, sample, outcome, time.perf_counter() - started)
             return outcome
         except (InputError, RegistrationError) as error:
             log.error("%s: %s: %s", sample, stage, error)
             outcome = Outcome("error", Verdict("fail", str(error)))
-    with whole_directory(output) as folder:
+    with write_whole_directory(output) as folder:
         _write(folder, stage, sample, outcome, time.perf_counter() - started)
     return outcome
 
@@ -134,7 +134,7 @@ def stage_records(prepared: tuple[str | Path, str | Path], *later: str | Path) -
 
 
 @contextmanager
-def timed(steps: list[dict[str, Any]], name: str, **details: Any) -> Iterator[dict[str, Any]]:
+def timed_step(steps: list[dict[str, Any]], name: str, **details: Any) -> Iterator[dict[str, Any]]:
     """Append a record of a step to ``steps``; its ``seconds`` are filled in when the block ends."""
     record: dict[str, Any] = {"name": name, **details}
     started = time.perf_counter()

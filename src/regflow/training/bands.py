@@ -16,7 +16,7 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter, map_coordinat
 
 from regflow.core.errors import InputError
 from regflow.methods.refine.velocity_torch import sample
-from regflow.training.deformations import places_seen, related, smooth_noise
+from regflow.training.deformations import places_seen, related_deformations, smooth_noise
 from regflow.training.painting import Array, to_unit
 from regflow.training.pairs import Pair
 
@@ -86,7 +86,7 @@ class Bands:
         """Draw a pair of two bands or dates, deformed in two ways: its truth is known."""
         shares = [ground.share for ground in self.grounds]
         ground = self.grounds[int(rng.choice(len(shares), p=shares))]
-        deformed = related(shape, LONGEST * rng.uniform(0.2, 1.0), rng)
+        deformed = related_deformations(shape, LONGEST * rng.uniform(0.2, 1.0), rng)
         turn, center = _random_pose(ground, shape, rng)
         images, shown, inside = [], [], []
         for field in (deformed.fixed, deformed.moving):

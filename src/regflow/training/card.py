@@ -9,7 +9,7 @@ from typing import Any
 from regflow import __version__
 from regflow.datasets.packaged import locate
 from regflow.methods.refine.weights import Description
-from regflow.provenance.jobs import typed
+from regflow.provenance.jobs import typed_command
 from regflow.training.terms import atlas_terms
 
 MOST_ROWS = 12
@@ -31,7 +31,7 @@ LIMITS = (
 )
 
 
-def data_used(settings: Mapping[str, Any]) -> list[str]:
+def describe_data(settings: Mapping[str, Any]) -> list[str]:
     """Return a sentence for each source of pairs, with the license of its data as far as it is known."""
     total = sum(settings["shares"].values())
     sentences = []
@@ -116,7 +116,7 @@ def _training(notes: Mapping[str, Any]) -> list[str]:
 
 def _command() -> str:
     """Return what was typed, the program by its name alone."""
-    program, *arguments = shlex.split(typed())
+    program, *arguments = shlex.split(typed_command())
     path = Path(program)
     return shlex.join([path.parent.name if path.name == "__main__.py" else path.name, *arguments])
 

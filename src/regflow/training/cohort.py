@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from regflow.core.boxes import some_inside
+from regflow.core.boxes import sample_indices_inside
 from regflow.core.devices import session_threads
 from regflow.core.errors import InputError, RegistrationError
 from regflow.core.grid import Grid
@@ -25,13 +25,13 @@ from regflow.core.transform import Transform, compose
 from regflow.methods.refine.network import Network
 from regflow.methods.refine.weights import Description, load_network, passes_for
 from regflow.methods.refine.weights_files import find_weights
-from regflow.methods.refine.working import bring_together, scaled, working_grid
+from regflow.methods.refine.working import normalize_pair, resample_both, working_grid
 from regflow.metrics.jacobian import displacement_on
 from regflow.training.painted import BACKGROUND_WEIGHT
 from regflow.training.painting import SAMPLED_RANGE
 from regflow.training.pairs import Pair
 from regflow.training.passes import Aligned, displacements_before
-from regflow.training.twins import twin
+from regflow.training.twins import simulated_pair
 
 log = logging.getLogger(__name__)
 
@@ -139,7 +139,7 @@ def cohort(settings: Mapping[str, Any], seed: int) -> Cohort:
             levels = _levels(pair, settings, start)
             if len(twins) < MOST_TWINS:
                 rng = np.random.default_rng([seed, number])
-                made = twin(pair.fixed, pair.moving, pair.forward, pair.inverse, rng)
+                made = simulated_pair(pair.fixed, pair.moving, pair.forward, pair.inverse, rng)
                 if made is not None:
                     twins.append(_sharing(_levels(replace(pair, moving=made), settings, start), levels))
         except (InputError, RegistrationError) as error:
@@ -234,13 +234,15 @@ def _levels(pair: Registered, settings: Mapping[str, Any], start: Start | None) 
     levels = []
     for shrink, run in groupby(passes):
         grid = working_grid(fixed.grid, shrink * settings["spacing"], unit)
-        both = bring_together(fixed, moving, affine, grid)
+        both = resample_both(fixed, moving, affine, grid)
         seen = np.ones(grid.shape, dtype=bool) if both[0].mask is None else both[0].mask
-        still, moved = (scaled(image, "percentile", PERCENTILES).channel.astype(np.float32) for image in both)
+        still, moved = (
+            normalize_pair(image, "percentile", PERCENTILES).channel.astype(np.float32) for image in both
+        )
         found = _displacement(grid, affine, pair.forward).astype(np.float16)
         levels.append(
             Aligned(
-                *(still, moved, found, seen, some_inside(seen, CENTERS)),
+                *(still, moved, found, seen, sample_indices_inside(seen, CENTERS)),
                 spacing=shrink * settings["spacing"],
                 relaxation=tuple(next(factors) for _ in run),
                 begun=np.zeros_like(found),

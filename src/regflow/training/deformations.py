@@ -65,7 +65,7 @@ def random_shift(ndim: int, longest: float, rng: np.random.Generator) -> Tensor:
     return torch.from_numpy(shift).view(1, ndim, *[1] * ndim)
 
 
-def related(shape: Sequence[int], longest: float, rng: np.random.Generator) -> Related:
+def related_deformations(shape: Sequence[int], longest: float, rng: np.random.Generator) -> Related:
     """Draw two deformations of one anatomy.
 
     Args:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from regflow.core.boxes import bounding_box, some_inside
+from regflow.core.boxes import bounding_box, sample_indices_inside
 from regflow.core.errors import InputError
 from regflow.core.image import Image
 from regflow.training.deformations import smooth_noise
@@ -74,7 +74,7 @@ def label_map(labels: NDArray[np.signedinteger], spacing_mm: Sequence[float], na
     compact = numbers[labels - values[0]]
     codes = np.concatenate([[0], bearing]).astype(np.int64)
     spacing = np.asarray(spacing_mm, dtype=np.float64)
-    return LabelMap(compact, spacing, codes, some_inside(compact > 0, CENTERS), name)
+    return LabelMap(compact, spacing, codes, sample_indices_inside(compact > 0, CENTERS), name)
 
 
 def random_shapes(ndim: int, count: int, seed: int) -> list[LabelMap]:
@@ -162,7 +162,7 @@ def _slices(one: LabelMap, each: int, seed: Sequence[int]) -> Iterator[LabelMap]
             yield label_map(np.asarray(cut, np.int32), spacing.tolist(), f"{one.name}:{number}")
 
 
-def oriented(path: Path) -> Image:
+def read_oriented(path: Path) -> Image:
     """Read a volume with its axes along the world's."""
     from regflow.io.volumes import read_volume
     from regflow.methods.preprocess.orientation import orient
@@ -171,5 +171,5 @@ def oriented(path: Path) -> Image:
 
 
 def _read(path: Path) -> LabelMap:
-    image = oriented(path)
+    image = read_oriented(path)
     return label_map(np.rint(image.channel).astype(np.int32), image.grid.spacing[::-1].tolist(), path.name)

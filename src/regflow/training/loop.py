@@ -20,9 +20,9 @@ from regflow.methods.refine.velocity_torch import sample
 from regflow.methods.refine.weights import (
     Description,
     build_network,
-    in_fastest_order,
     load_network,
     read_weights,
+    use_channels_last,
 )
 from regflow.methods.refine.weights_files import find_weights
 from regflow.training.board import Board
@@ -375,7 +375,7 @@ def _fresh_state(settings: Mapping[str, Any], description: Description, device: 
         network = load_network(find_weights(settings["start_from"]), device)[0]
         network.requires_grad_(True)
     else:
-        network = in_fastest_order(build_network(description).to(device))
+        network = use_channels_last(build_network(description).to(device))
     network.train()
     average = {name: value.detach().clone() for name, value in network.state_dict().items()}
     return State(network, average, torch.optim.Adam(network.parameters(), lr=settings["rate"]))

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from regflow.core.devices import side_by_side
 from regflow.methods.refine import losses_torch as losses
-from regflow.methods.refine.matching_torch import joined
-from regflow.methods.refine.network import Network, Seen, network_velocity, seen_by, shown
+from regflow.methods.refine.matching_torch import join_batches
+from regflow.methods.refine.network import Network, NetworkInput, network_velocity, prepare_input, stack_input
 from regflow.methods.refine.velocity_torch import compose, integrate, resize_field, sample
 from regflow.methods.refine.weights import Description
 from regflow.training.pairs import Batch
@@ -104,13 +104,13 @@ def velocity_of(network: Network, description: Description, fixed: Tensor, movin
         with torch.no_grad():
             return _antisymmetric(network, description, pair)
 
-    return one(seen) if seen.is_cuda else joined(side_by_side(one, seen.split(1)))
+    return one(seen) if seen.is_cuda else join_batches(side_by_side(one, seen.split(1)))
 
 
 def shown_in_both_orders(description: Description, fixed: Tensor, moving: Tensor) -> Tensor:
     """Return what the network is shown of pairs ``(N, 1, *shape)``: ``(N, 2, C, *coarse)``."""
-    seen = seen_by(description, torch.cat([fixed, moving]))
-    there, back = shown(description, seen, _swapped(seen)).chunk(2)
+    seen = prepare_input(description, torch.cat([fixed, moving]))
+    there, back = stack_input(description, seen, _swapped(seen)).chunk(2)
     return torch.stack([there, back], dim=1)
 
 
@@ -130,11 +130,11 @@ def _step(velocity: Tensor, before: Tensor) -> Tensor:
     return compose(resize_field(integrate(velocity), before.shape[2:]), before)
 
 
-def _swapped(seen: Seen) -> Seen:
+def _swapped(seen: NetworkInput) -> NetworkInput:
     """Let the second half change places with the first."""
     half = len(seen.samples) // 2
     described = tuple(each.roll(half, dims=0) for each in seen.descriptors)
-    return Seen(seen.samples.roll(half, dims=0), described)
+    return NetworkInput(seen.samples.roll(half, dims=0), described)
 
 
 def objective(answered: Answer, batch: Batch, weights: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from regflow.training.deformations import places_seen, related
+from regflow.training.deformations import places_seen, related_deformations
 from regflow.training.label_maps import LabelMap, Labels
 from regflow.training.painting import (
     Array,
@@ -54,9 +54,9 @@ class Painter:
         """Draw a pair of one anatomy, deformed in two ways: its truth is known."""
         one = self.maps[int(rng.integers(len(self.maps)))]
         view = random_view(one.labels.shape, one.spacing_mm, one.inside, rng)
-        deformed = related(shape, LONGEST * rng.uniform(0.2, 1.0), rng)
+        deformed = related_deformations(shape, LONGEST * rng.uniform(0.2, 1.0), rng)
         fixed, moving = (view.look(shape, field) for field in (deformed.fixed, deformed.moving))
-        shown = shown_numbers(one.codes, rng)
+        shown = draw_shown_numbers(one.codes, rng)
         labels = shown[fixed.of(one.labels)], shown[moving.of(one.labels)]
         images, alike = self.images(labels, (fixed.places, moving.places), rng)
         parts = label_parts(labels[0][0], labels[1][0], rng)
@@ -179,7 +179,7 @@ def random_view(
     return View(matrix, center + pull * (middle - center), bounds, float(spacing))
 
 
-def shown_numbers(codes: NDArray[np.int64], rng: np.random.Generator) -> Labels:
+def draw_shown_numbers(codes: NDArray[np.int64], rng: np.random.Generator) -> Labels:
     """Draw what is seen of each code: its number, or background in a brain without its surroundings."""
     numbers = np.arange(len(codes), dtype=np.uint16)
     first, last = OUTSIDE_BRAIN

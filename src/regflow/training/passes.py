@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from regflow.methods.refine.network import Network, padded, padding_for, unpadded
-from regflow.methods.refine.velocity_torch import followed, integrate, resize_field, sample
+from regflow.methods.refine.network import Network, crop_padding, pad_image, padding_for
+from regflow.methods.refine.velocity_torch import follow_displacement, integrate, resize_field, sample
 from regflow.methods.refine.weights import Description
 from regflow.training.objective import velocity_of
 
@@ -57,7 +57,9 @@ def displacements_before(
         yield _at(total, level.fixed.shape)[0].numpy().astype(np.float16)
         if number + 1 < len(levels):
             for factor in level.relaxation:
-                total = followed(integrate(factor * _velocity(network, description, level, total)), total)
+                total = follow_displacement(
+                    integrate(factor * _velocity(network, description, level, total)), total
+                )
 
 
 def best_relaxation(
@@ -122,7 +124,9 @@ class Way:
         """Follow what the network answered, so many times."""
         if self.velocity is None:
             return self
-        return replace(self, total=followed(integrate(factor * self.velocity), self.total), velocity=None)
+        return replace(
+            self, total=follow_displacement(integrate(factor * self.velocity), self.total), velocity=None
+        )
 
     def distance(self) -> float:
         """Return the mean distance to what the study found, world units."""
@@ -145,8 +149,8 @@ def _velocity(network: Network, description: Description, level: Aligned, total:
     moving = sample(moving, _at(total, level.fixed.shape))
     padding = padding_for(level.fixed.shape, description)
     with torch.inference_mode():
-        velocity = velocity_of(network, description, padded(fixed, padding), padded(moving, padding))
-    return unpadded(velocity, padding, description)
+        velocity = velocity_of(network, description, pad_image(fixed, padding), pad_image(moving, padding))
+    return crop_padding(velocity, padding, description)
 
 
 def _at(total: Tensor | None, shape: Sequence[int]) -> Tensor:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from regflow.core.errors import InputError
-from regflow.core.files import whole
+from regflow.core.files import write_whole
 from regflow.methods.refine.weights import (
     Description,
     build_network,
@@ -16,7 +16,7 @@ from regflow.methods.refine.weights import (
     save_weights,
 )
 from regflow.methods.refine.weights_files import SUFFIX, find_weights
-from regflow.training.card import data_used, model_card
+from regflow.training.card import describe_data, model_card
 from regflow.training.loop import Trained, describe, train
 from regflow.training.options import MOST_BYTES
 from regflow.training.settings import checksums
@@ -63,7 +63,7 @@ def train_network(
     if trained is None:
         return None
     description = replace(trained.description, notes=_notes(trained, settings, seed))
-    with whole(target.with_suffix(".md")) as part:
+    with write_whole(target.with_suffix(".md")) as part:
         part.write_text(model_card(description, settings, trained.history), encoding="utf-8")
         # The card is renamed last of all: weights without a card are not yet a product.
         save_weights(target, trained.network, description)
@@ -117,7 +117,7 @@ def _notes(trained: Trained, settings: Mapping[str, Any], seed: int) -> dict[str
     what = "volumes" if settings["ndim"] == 3 else "scenes and slices"
     return {
         "title": f"{settings['name']}: registration of {what}",
-        "data": data_used(settings),
+        "data": describe_data(settings),
         "start_from": settings["start_from"] and Path(settings["start_from"]).name.removesuffix(SUFFIX),
         "kept": trained.kept,
         "steps": int(trained.history[-1]["step"]),

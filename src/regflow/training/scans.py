@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, map_coordinates
 from torch import Tensor
 
-from regflow.core.boxes import bounding_box, cut, some_inside
+from regflow.core.boxes import bounding_box, crop_image, sample_indices_inside
 from regflow.core.image import Image
-from regflow.training.deformations import places_seen, related
-from regflow.training.label_maps import CENTERS, MARGIN, oriented, volumes_of
+from regflow.training.deformations import places_seen, related_deformations
+from regflow.training.label_maps import CENTERS, MARGIN, read_oriented, volumes_of
 from regflow.training.painted import BACKGROUND_WEIGHT, LONGEST, SAME_CONTRAST, View, random_view
 from regflow.training.painting import Array, degrade, random_texture
 from regflow.training.pairs import Pair
@@ -68,7 +68,7 @@ class Scans:
         """Draw one volume, deformed in two ways and seen in one or two contrasts: its truth is known."""
         scan = self.scans[int(rng.integers(len(self.scans)))]
         view = random_view(scan.seen.shape, scan.spacing_mm, scan.inside, rng)
-        deformed = related(shape, LONGEST * rng.uniform(0.2, 1.0), rng)
+        deformed = related_deformations(shape, LONGEST * rng.uniform(0.2, 1.0), rng)
         fixed, moving = (
             places_seen(field, view.matrix, view.center) for field in (deformed.fixed, deformed.moving)
         )
@@ -101,7 +101,7 @@ def scans_of_folder(folder: str | Path) -> list[Image]:
     Raises:
         InputError: there is no such folder, or no volume in it.
     """
-    return [oriented(path) for path in volumes_of(folder, "scans")]
+    return [read_oriented(path) for path in volumes_of(folder, "scans")]
 
 
 def template() -> list[Image]:
@@ -109,7 +109,7 @@ def template() -> list[Image]:
     from regflow.datasets.packaged import locate
 
     path = locate("icbm2009a")
-    return [] if path is None else [oriented(path)]
+    return [] if path is None else [read_oriented(path)]
 
 
 def _scan(image: Image) -> Scan:
@@ -119,12 +119,12 @@ def _scan(image: Image) -> Scan:
 
     found = foreground(image, None, MASKS["foreground"].complete({}), RunContext())
     assert found.mask is not None
-    found = cut(found, bounding_box(found.mask, MARGIN))
+    found = crop_image(found, bounding_box(found.mask, MARGIN))
     seen = np.asarray(found.mask)
     low, high = np.percentile(found.channel[seen], (0.5, 99.5))
     values = np.clip((found.channel - low) / max(high - low, 1e-6), 0, 1).astype(np.float32)
     blurred = [gaussian_filter(values, sigma) if sigma else values for sigma in BLURS]
-    centers = some_inside(seen, CENTERS)
+    centers = sample_indices_inside(seen, CENTERS)
     return Scan(blurred, seen, found.grid.spacing[::-1].copy(), centers, values[tuple(centers.T)])
 
 

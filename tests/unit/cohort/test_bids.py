@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from regflow.cohort.volumes.bids import find_samples, parse
+from regflow.cohort.volumes.bids import find_samples, parse_name
 from regflow.cohort.volumes.derivatives import products, publish, publish_cohort
 from regflow.cohort.volumes.reading import read_samples
 from regflow.cohort.volumes.samples import Sample
@@ -68,7 +68,7 @@ def ids(config: dict) -> list[str]:
     ],
 )
 def test_names_are_parsed(name, expected):
-    assert parse(name) == expected
+    assert parse_name(name) == expected
 
 
 def test_every_image_with_the_suffix_is_a_sample(dataset):
@@ -261,7 +261,7 @@ def test_participants_without_their_id_are_told(dataset):
 
 
 def test_a_name_that_repeats_an_entity_is_none_of_bids():
-    assert parse("sub-01_desc-a_desc-b_T1w.nii.gz") is None
+    assert parse_name("sub-01_desc-a_desc-b_T1w.nii.gz") is None
 
 
 @pytest.mark.parametrize(
@@ -284,7 +284,7 @@ def test_products_repeat_no_entity_and_no_name(prepared, space, warped, transfor
     made = products(sample, ["warped.nii.gz", "transform.h5", "inverse_fixed.nii.gz"])
     assert made["warped.nii.gz"] == f"sub-10/anat/{warped}.nii.gz"
     assert made["transform.h5"] == f"sub-10/anat/{transform}_xfm.h5"
-    assert parse(Path(made["inverse_fixed.nii.gz"]).name) is not None
+    assert parse_name(Path(made["inverse_fixed.nii.gz"]).name) is not None
 
 
 @pytest.fixture
@@ -320,7 +320,7 @@ def test_products_get_the_names_of_bids_derivatives(finished, tmp_path):
     assert all(path.is_file() for path in placed)
     for name in stems:
         # Each derivative is itself a name that BIDS tools parse.
-        assert name.endswith(".h5") or parse(Path(name).name) is not None
+        assert name.endswith(".h5") or parse_name(Path(name).name) is not None
     image = tmp_path / "derivatives" / stems[0]
     assert image.samefile(applied / "warped.nii.gz")
 

@@ -9,7 +9,7 @@ import pytest
 
 from regflow.cohort.columns import samples_schema
 from regflow.cohort.metadata import metadata_by_sample
-from regflow.cohort.rasters.samples import Quality, StatedSamples, as_nodata, as_quality
+from regflow.cohort.rasters.samples import MaskValues, StatedSamples, parse_mask_values, parse_nodata
 from regflow.cohort.reading import read_cohort
 from regflow.cohort.samples import fixed_images
 from regflow.config.loading import load_config
@@ -69,7 +69,7 @@ def test_a_full_row_gives_everything_a_stage_needs(cohort):
     row = "\t".join(cells.get(column, "") for column in header)
     (sample,) = cohort("\t".join(header) + "\n" + row + "\n")
     assert sample.scene.bands == ("B04", "B08")
-    assert (sample.scene.nodata, sample.scene.quality) == (-9999.0, Quality((1,), (3, 4)))
+    assert (sample.scene.nodata, sample.scene.quality) == (-9999.0, MaskValues((1,), (3, 4)))
     assert (sample.fixed.name, sample.fixed.scene.nodata) == ("ortho", "file")
     assert sample.files() == {
         "image": "data/june.tif",
@@ -88,10 +88,10 @@ def test_a_reference_says_how_it_is_read_and_a_row_may_say_otherwise(cohort):
         "a\ta.tif\t\t\t\nb\tb.tif\ttile\tB08\t\nc\tc.tif\ttile\t\t0\n"
     )
     assert first.fixed.scene.bands == ("B04",)
-    assert first.fixed.scene.quality == Quality((3, 8, 9, 10))
+    assert first.fixed.scene.quality == MaskValues((3, 8, 9, 10))
     assert second.fixed.scene.bands == ("B08",)
     assert second.fixed.scene.mask == third.fixed.scene.mask == "ref/scl.tif"
-    assert third.fixed.scene.quality == Quality((0,))
+    assert third.fixed.scene.quality == MaskValues((0,))
     assert len(fixed_images([first, second, third])) == 3
 
 
@@ -151,11 +151,16 @@ def test_the_file_on_this_machine_behind_a_name(name, file):
 
 
 def test_values_bits_and_nodata():
-    assert as_quality("0, 2-4") == Quality((0, 2, 3, 4))
-    assert as_quality([3, "bit1"]) == Quality((3,), (1,))
-    assert as_quality(4) == Quality((4,))
-    assert (as_nodata(None), as_nodata("none"), as_nodata("-1e4"), as_nodata(0)) == ("file", None, -1e4, 0.0)
-    assert as_nodata("nan") != as_nodata("nan")
+    assert parse_mask_values("0, 2-4") == MaskValues((0, 2, 3, 4))
+    assert parse_mask_values([3, "bit1"]) == MaskValues((3,), (1,))
+    assert parse_mask_values(4) == MaskValues((4,))
+    assert (parse_nodata(None), parse_nodata("none"), parse_nodata("-1e4"), parse_nodata(0)) == (
+        "file",
+        None,
+        -1e4,
+        0.0,
+    )
+    assert parse_nodata("nan") != parse_nodata("nan")
 
 
 @pytest.mark.parametrize(
@@ -223,7 +228,7 @@ def test_items_become_samples_by_date(collection, tmp_path):
     assert first.moving == str(tmp_path / "stac" / "S2_10" / "B04.tif")
     assert first.fixed.name == "S2_1"
     assert first.scene.mask == first.classes["scl"] == "https://x.org/SCL.tif"
-    assert (first.scene.nodata, first.scene.quality) == (0.0, Quality((3, 8, 9, 10)))
+    assert (first.scene.nodata, first.scene.quality) == (0.0, MaskValues((3, 8, 9, 10)))
     assert (first.date, first.sensor) == ("2024-06-10T10:00:00Z", "sentinel-2b")
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from regflow.cohort.columns import samples_schema
-from regflow.cohort.samples import fixed_images, there
+from regflow.cohort.samples import existing_local_files, fixed_images
 from regflow.cohort.volumes.reading import read_samples
 from regflow.config.loading import load_config
 from regflow.core.errors import InputError
@@ -196,7 +196,9 @@ def test_a_table_that_cannot_be_told_apart_is_refused(cohort, text, told):
 @pytest.mark.parametrize("moving", [".", "/", "a" * 5000, "{x}/a.nii"])
 def test_odd_paths_are_paths_that_snakemake_need_not_watch(cohort, moving):
     (found,) = cohort(f"sample\tmoving\ns1\t{moving}\n")
-    assert there({"image": found.moving}) == ([str(Path(found.moving))] if moving in "./" else [])
+    assert existing_local_files({"image": found.moving}) == (
+        [str(Path(found.moving))] if moving in "./" else []
+    )
 
 
 def test_a_missing_or_binary_sheet_is_named(tmp_path):

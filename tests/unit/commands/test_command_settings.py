@@ -10,10 +10,10 @@ from regflow.commands.cli import main
 from regflow.commands.pair_settings import pair_settings
 from regflow.commands.register import register
 from regflow.config.loading import load_config
-from regflow.config.presets import merged, preset_settings
+from regflow.config.presets import merge_settings, preset_settings
 from regflow.core.errors import InputError
 from regflow.methods import initialize, refine
-from regflow.methods.table import of_kind
+from regflow.methods.table import methods_of_kind
 
 FREEDOM = {"volumes": "transform", "rasters": "model"}
 
@@ -26,7 +26,7 @@ def parsed(*options: str) -> dict:
 def chosen(*options: str, kind: str = "volumes", preset: str = "default") -> dict:
     """Return the complete configuration that options of ``regflow register`` come to."""
     part = pair_settings(parsed(*options), kind, preset)
-    return load_config({"kind": kind, "samples": "-", **merged(preset_settings(preset, kind), part)})
+    return load_config({"kind": kind, "samples": "-", **merge_settings(preset_settings(preset, kind), part)})
 
 
 def settings_file(folder: Path, **content: object) -> str:
@@ -144,7 +144,7 @@ def test_a_mistake_comes_before_any_work_and_is_one_sentence(command, tmp_path):
 
 @pytest.mark.parametrize("kind", ["volumes", "rasters"])
 def test_every_kind_of_transform_goes_to_every_method_that_offers_it(kind):
-    table = of_kind(initialize.METHODS, kind)
+    table = methods_of_kind(initialize.METHODS, kind)
     option = FREEDOM[kind]
     offered = table["mutual-information"].options[option]["enum"]
     for transform in [*offered, *(["homography"] if kind == "rasters" else [])]:
@@ -193,7 +193,7 @@ def test_a_preset_keeps_its_own_methods(preset):
 @pytest.mark.parametrize("which", ["fixed", "both"])
 def test_masks_reach_every_method_that_looks_at_them(which):
     options = chosen("--masks", which)["refine"]["options"]
-    table = of_kind(refine.METHODS, "volumes")
+    table = methods_of_kind(refine.METHODS, "volumes")
     looking = [name for name, method in table.items() if "masks" in method.options]
     assert {"greedy", "instance-optimization"} <= set(looking)
     assert {options[name]["masks"] for name in looking} == {which}
@@ -253,8 +253,8 @@ def test_a_training_takes_settings_by_the_same_rules(tmp_path):
 
 
 def test_companions_are_named_once():
-    from regflow.cohort.rasters.samples import as_pairs
+    from regflow.cohort.rasters.samples import parse_pairs
 
-    assert as_pairs(["a=x.tif", "b=y=z.tif"]) == {"a": "x.tif", "b": "y=z.tif"}
+    assert parse_pairs(["a=x.tif", "b=y=z.tif"]) == {"a": "x.tif", "b": "y=z.tif"}
     with pytest.raises(InputError, match=r"'a' names x\.tif already"):
-        as_pairs(["a=x.tif", "a=y.tif"])
+        parse_pairs(["a=x.tif", "a=y.tif"])

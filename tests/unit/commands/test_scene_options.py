@@ -36,9 +36,10 @@ def of_detect(*options: str):
 
 def of_apply(monkeypatch, *options: str):
     seen = []
-    monkeypatch.setattr("regflow.pipeline.scene_warp.read_correction", lambda _path: None)
+    monkeypatch.setattr("regflow.pipeline.scene_warp.load_transform", lambda _path: None)
     monkeypatch.setattr(
-        "regflow.pipeline.scene_warp.carry_raster", lambda _by, source, *_args, **_more: seen.append(source)
+        "regflow.pipeline.scene_warp.warp_raster_file",
+        lambda _by, source, *_args, **_more: seen.append(source),
     )
     arguments = ["apply", "transform.json", "b.tif", "-r", "a.tif", "-o", "out.tif", *options]
     ended = CliRunner().invoke(main, arguments)

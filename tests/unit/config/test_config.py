@@ -14,7 +14,7 @@ from regflow.config.loading import defaults, load_config
 from regflow.config.schema import config_schema
 from regflow.core.errors import InputError
 from regflow.methods import initialize, preprocess, refine
-from regflow.methods.table import of_kind
+from regflow.methods.table import methods_of_kind
 
 ROOT = Path(__file__).parents[3]
 SAMPLES = {"samples": "samples.tsv"}
@@ -157,7 +157,7 @@ def test_the_schemas_are_valid_and_hold_every_method():
         Draft202012Validator.check_schema(samples_schema(kind))
     properties = config_schema()["properties"]
     for stage, whole_table in (("initialize", initialize.METHODS), ("refine", refine.METHODS)):
-        table = of_kind(whole_table, "volumes")
+        table = methods_of_kind(whole_table, "volumes")
         assert properties[stage]["properties"]["methods"]["items"]["enum"] == list(table)
         for name, method in table.items():
             if method.options:

@@ -10,7 +10,7 @@ from regflow.core.image import Image
 from regflow.core.transform import Transform, compose
 from regflow.datasets import packaged as realdata
 from regflow.datasets.modalities import MODALITIES, read_bands
-from regflow.datasets.scenes import moved_scene, random_waves, turned
+from regflow.datasets.scenes import moved_scene, random_waves, rotation_about_center
 from regflow.stages.rasters.initialize import align
 from regflow.stages.rasters.refine import RefinedScene, refine_scene
 
@@ -32,7 +32,9 @@ def bands() -> dict[str, np.ndarray]:
 def scene(shape: tuple[int, int]) -> tuple[Grid, Transform]:
     """Return the grid of scenes of a size, and how the moving one lies on the fixed one."""
     grid = Grid(shape, PLACE, "EPSG:32633")
-    return grid, compose(turned(grid, 2.0, 1.01, (60.0, -45.0)), random_waves(grid, 3.0, 400.0, 1))
+    return grid, compose(
+        rotation_about_center(grid, 2.0, 1.01, (60.0, -45.0)), random_waves(grid, 3.0, 400.0, 1)
+    )
 
 
 def cut(plane: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
@@ -113,7 +115,9 @@ def test_other_dates_is_more_exact_between_seasons(bands):
 
 @pytest.mark.slow
 def test_microscopy_follows_what_stretched(bands):
-    truth = compose(turned(SLIDE, 25.0, 1.08, (30.0, -20.0)), random_waves(SLIDE, 4.0, 140.0, 1))
+    truth = compose(
+        rotation_about_center(SLIDE, 25.0, 1.08, (30.0, -20.0)), random_waves(SLIDE, 4.0, 140.0, 1)
+    )
     slide = cut(bands["B04"], SMALL) / 14
     moved = moved_scene(slide, SLIDE, truth, SLIDE, noise=1, seed=2)
     fixed, moving = (image(np.clip(np.round(values), 1, 255), SLIDE) for values in (slide, moved))

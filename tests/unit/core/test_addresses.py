@@ -12,12 +12,19 @@ import pytest
 from regflow.cohort.rasters.samples import RasterSample, Reference, Scene
 from regflow.config.loading import load_config
 from regflow.core import addresses
-from regflow.core.addresses import hand_down_addresses, keep, kept, public, redacted, resolved
+from regflow.core.addresses import (
+    export_addresses,
+    keep_addresses,
+    kept_addresses,
+    redact_address,
+    redact_text,
+    resolve_address,
+)
 from regflow.core.chunks import _with_addresses
 from regflow.core.errors import InputError, RegistrationError
 from regflow.core.files import write_json
 from regflow.core.logs import appended_log, stage_log
-from regflow.provenance.jobs import COMMAND, typed
+from regflow.provenance.jobs import COMMAND, typed_command
 from regflow.provenance.provenance import provenance
 from regflow.stages.rasters.detect_inputs import DatedScene
 from regflow.stages.rasters.warping import Source
@@ -48,25 +55,25 @@ def forgetful(monkeypatch):
     ],
 )
 def test_an_address_loses_its_secrets_and_opens_with_them(address, clean):
-    assert public(address) == clean
-    assert public(clean) == clean
-    assert resolved(clean) == address
+    assert redact_address(address) == clean
+    assert redact_address(clean) == clean
+    assert resolve_address(clean) == address
 
 
 @pytest.mark.parametrize("path", ["a?b.tif", "zip://a & b?c.zip!d.tif", "s3://bucket/a.tif", "/data/x@y.tif"])
 def test_what_has_no_secret_stays_as_it_is(path):
-    assert public(path) == resolved(path) == path
-    assert kept() == {}
+    assert redact_address(path) == resolve_address(path) == path
+    assert kept_addresses() == {}
 
 
 def test_queries_that_name_files_stay_apart_and_fresh_signatures_do_not():
-    first, second = (public(f"https://host/get?file={name}&sig=SECRET") for name in ("B04", "B08"))
+    first, second = (redact_address(f"https://host/get?file={name}&sig=SECRET") for name in ("B04", "B08"))
     assert first != second
     assert "B04" not in first
-    assert public("https://host/get?sig=FRESH&file=B04") == first
-    assert resolved(first).endswith("sig=FRESH&file=B04")
+    assert redact_address("https://host/get?sig=FRESH&file=B04") == first
+    assert resolve_address(first).endswith("sig=FRESH&file=B04")
     inside = [f"/vsizip//vsicurl/https://host/a.zip?sig=SECRET/{name}.tif" for name in "ab"]
-    assert public(inside[0]) != public(inside[1])
+    assert redact_address(inside[0]) != redact_address(inside[1])
 
 
 @pytest.mark.parametrize(
@@ -82,7 +89,7 @@ def test_queries_that_name_files_stay_apart_and_fresh_signatures_do_not():
     ],
 )
 def test_texts_lose_the_secrets_of_all_addresses(text, clean):
-    assert redacted(text) == clean
+    assert redact_text(text) == clean
 
 
 def test_every_description_of_a_raster_takes_the_address_without_secrets():
@@ -94,12 +101,12 @@ def test_every_description_of_a_raster_takes_the_address_without_secrets():
     for described in (sample, sample.files(), sample.fixed.files(), dated, Source(SIGNED)):
         assert "SECRET" not in repr(described)
         assert CLEAN in repr(described)
-    assert resolved(sample.moving) == SIGNED
+    assert resolve_address(sample.moving) == SIGNED
 
 
 def test_children_open_what_their_parent_knows_from_a_file_of_this_user_alone():
-    public(SIGNED)
-    hand_down_addresses()
+    redact_address(SIGNED)
+    export_addresses()
     file = Path(os.environ[addresses.ENVIRONMENT])
     assert file.stat().st_mode & 0o777 == 0o600
     program = f"from regflow.core.addresses import resolved; print(resolved({CLEAN!r}))"
@@ -107,11 +114,11 @@ def test_children_open_what_their_parent_knows_from_a_file_of_this_user_alone():
     assert ended.stdout.strip() == SIGNED
     file.unlink()
     addresses._kept.clear()
-    assert resolved(CLEAN) == CLEAN
+    assert resolve_address(CLEAN) == CLEAN
 
 
 def test_workers_elsewhere_are_told():
-    assert _with_addresses({CLEAN: SIGNED}, resolved, CLEAN) == SIGNED
+    assert _with_addresses({CLEAN: SIGNED}, resolve_address, CLEAN) == SIGNED
 
 
 @pytest.mark.parametrize("kind", [InputError, RegistrationError])
@@ -149,10 +156,10 @@ def test_no_configuration_or_provenance_holds_a_secret(tmp_path, monkeypatch):
         said = file.read_text(encoding="utf-8")
         assert "SECRET" not in said
         assert CLEAN in said
-    assert CLEAN in typed()
-    assert "SECRET" not in typed()
+    assert CLEAN in typed_command()
+    assert "SECRET" not in typed_command()
 
 
 def test_what_another_process_kept_is_taken_over():
-    keep({CLEAN: SIGNED})
-    assert resolved(CLEAN) == SIGNED
+    keep_addresses({CLEAN: SIGNED})
+    assert resolve_address(CLEAN) == SIGNED

@@ -5,9 +5,9 @@ import pytest
 
 from regflow.core.contrast import (
     DEPTH,
-    at_intensities,
     correlation_ratio,
-    deep_within,
+    erode_deeply,
+    map_intensities,
     means_by_intensity,
 )
 from regflow.core.image import Image
@@ -27,19 +27,19 @@ def test_means_follow_a_curve_that_is_not_monotone() -> None:
     given = np.random.default_rng(1).uniform(0, 1, 200_000).astype(np.float32)
     means = means_by_intensity(given, np.sin(6 * given))
     asked = np.linspace(0.1, 0.9, 9, dtype=np.float32).reshape(3, 3)
-    np.testing.assert_allclose(at_intensities(means, asked), np.sin(6 * asked), atol=0.02)
+    np.testing.assert_allclose(map_intensities(means, asked), np.sin(6 * asked), atol=0.02)
 
 
 def test_the_depth_of_a_mask_leaves_its_border_out_unless_nothing_were_left() -> None:
     mask = np.zeros((20, 20, 20), bool)
     mask[4:16, 4:16, 4:16] = True
-    deep = deep_within(mask)
+    deep = erode_deeply(mask)
     assert deep.sum() == (12 - 2 * DEPTH) ** 3
     assert not (deep & ~mask).any()
     thin = np.zeros_like(mask)
     thin[10] = True
-    assert (deep_within(thin) == thin).all()
+    assert (erode_deeply(thin) == thin).all()
 
 
 def test_a_single_slice_has_depth_within_its_plane() -> None:
-    assert deep_within(np.ones((1, 9, 9), bool)).any()
+    assert erode_deeply(np.ones((1, 9, 9), bool)).any()

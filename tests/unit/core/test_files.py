@@ -5,12 +5,19 @@ import sys
 import numpy as np
 import pytest
 
-from regflow.core.files import absence, read_json, sha256, whole, whole_directory, write_json
+from regflow.core.files import (
+    describe_absence,
+    read_json,
+    sha256,
+    write_json,
+    write_whole,
+    write_whole_directory,
+)
 
 
 def test_a_failed_write_leaves_nothing(tmp_path):
     target = tmp_path / "out" / "volume.nii.gz"
-    with pytest.raises(OSError, match="disk"), whole(target) as part:
+    with pytest.raises(OSError, match="disk"), write_whole(target) as part:
         assert part.name == target.name
         part.write_bytes(b"half")
         raise OSError("disk full")
@@ -20,7 +27,7 @@ def test_a_failed_write_leaves_nothing(tmp_path):
 def test_a_failed_rewrite_keeps_the_old_file(tmp_path):
     target = tmp_path / "a.txt"
     target.write_text("old")
-    with pytest.raises(ZeroDivisionError), whole(target) as part:
+    with pytest.raises(ZeroDivisionError), write_whole(target) as part:
         part.write_text("new")
         raise ZeroDivisionError
     assert target.read_text(encoding="utf-8") == "old"
@@ -29,20 +36,20 @@ def test_a_failed_rewrite_keeps_the_old_file(tmp_path):
 
 def test_a_directory_is_replaced_as_a_whole(tmp_path):
     target = tmp_path / "stage"
-    with whole_directory(target) as part:
+    with write_whole_directory(target) as part:
         (part / "old").write_text("1")
-    with whole_directory(target) as part:
+    with write_whole_directory(target) as part:
         (part / "new").write_text("2")
         assert not (target / "new").exists()
     assert [p.name for p in target.iterdir()] == ["new"]
-    with pytest.raises(KeyError), whole_directory(target) as part:
+    with pytest.raises(KeyError), write_whole_directory(target) as part:
         (part / "broken").write_text("3")
         raise KeyError
     assert [p.name for p in target.iterdir()] == ["new"]
     assert [p.name for p in tmp_path.iterdir()] == ["stage"]
 
 
-@pytest.mark.parametrize("writer", [whole, whole_directory])
+@pytest.mark.parametrize("writer", [write_whole, write_whole_directory])
 def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path, writer):
     def die(name):
         code = f"import os; from regflow.core.files import {writer.__name__} as write\n"
@@ -54,14 +61,14 @@ def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path, writer)
     left = {path.name.rsplit("-", 1)[0] for path in tmp_path.iterdir()}
     assert left == {".part-sub-1", ".part-sub-1-again"}
     with writer(tmp_path / "sub-1") as part:
-        if writer is whole:
+        if writer is write_whole:
             part.write_text("done")
     left = {path.name.rsplit("-", 1)[0] for path in tmp_path.iterdir() if path.name != "sub-1"}
     assert left == {".part-sub-1-again"}
 
 
 def test_a_directory_gets_the_users_permissions(tmp_path):
-    with whole_directory(tmp_path / "made") as part:
+    with write_whole_directory(tmp_path / "made") as part:
         (part / "x").write_text("x")
     (tmp_path / "plain").mkdir()
     assert (tmp_path / "made").stat().st_mode == (tmp_path / "plain").stat().st_mode
@@ -102,16 +109,19 @@ def test_checksum_of_file_and_folder(tmp_path):
 def test_a_pointer_is_told_from_its_content(tmp_path, content, told):
     path = tmp_path / "a.nii.gz"
     path.write_text(content)
-    assert told in absence(path)
+    assert told in describe_absence(path)
     path.write_text("content")
-    assert absence(path) is None
+    assert describe_absence(path) is None
 
 
 def test_a_link_without_a_target_is_told(tmp_path):
     link = tmp_path / "a.nii.gz"
-    assert absence(link) == "this file does not exist; correct the path"
+    assert describe_absence(link) == "this file does not exist; correct the path"
     link.symlink_to("gone.nii.gz")
-    assert absence(link) == "this is a link to 'gone.nii.gz', which does not exist; correct the link"
+    assert describe_absence(link) == "this is a link to 'gone.nii.gz', which does not exist; correct the link"
     link.unlink()
     link.symlink_to("../.git/annex/objects/ab/cd/MD5E-s1--00.nii.gz")
-    assert absence(link) == "its content has not been fetched; run 'datalad get' or 'git annex get' on it"
+    assert (
+        describe_absence(link)
+        == "its content has not been fetched; run 'datalad get' or 'git annex get' on it"
+    )

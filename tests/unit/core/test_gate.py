@@ -1,6 +1,6 @@
 import math
 
-from regflow.core.gate import Verdict, changes, judge, worst
+from regflow.core.gate import Verdict, figure_changes, judge, worst_verdict
 
 LIMITS = {
     "determinant": {"fail_below": 0.3, "fail_above": 3.0},
@@ -38,18 +38,18 @@ def test_what_cannot_be_computed_fails():
 
 def test_worst_keeps_the_first_of_equals_and_round_trips():
     a, b = Verdict("warn", "first"), Verdict("warn", "second")
-    assert worst([Verdict("pass", ""), a, b]) is a
-    assert worst([]).status == "pass"
+    assert worst_verdict([Verdict("pass", ""), a, b]) is a
+    assert worst_verdict([]).status == "pass"
     assert Verdict.from_dict(a.to_dict()) == a
 
 
 def test_a_missing_start_leaves_no_change_and_a_missing_end_fails():
-    assert changes({"mi": 0.5, "ncc": 0.25}, {"mi": 0.25, "ncc": math.nan}) == {"mi_change": 0.25}
+    assert figure_changes({"mi": 0.5, "ncc": 0.25}, {"mi": 0.25, "ncc": math.nan}) == {"mi_change": 0.25}
     limits = {"mi_change": {"fail_below": 0.0}}
-    assert judge(changes({"mi": 0.5}, {"mi": math.nan}), limits).status == "pass"
-    lost = judge(changes({"mi": math.nan}, {"mi": 0.5}), limits)
+    assert judge(figure_changes({"mi": 0.5}, {"mi": math.nan}), limits).status == "pass"
+    lost = judge(figure_changes({"mi": math.nan}, {"mi": 0.5}), limits)
     assert (lost.status, lost.reason) == ("fail", "mi_change could not be computed")
-    assert judge(changes({"mi": math.nan}, {"mi": math.nan}), limits).status == "fail"
+    assert judge(figure_changes({"mi": math.nan}, {"mi": math.nan}), limits).status == "fail"
 
 
 def test_a_broken_limit_says_what_it_means_only_where_it_is_broken():

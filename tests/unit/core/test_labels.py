@@ -7,7 +7,7 @@ import SimpleITK as sitk
 from regflow.core.errors import InputError
 from regflow.core.grid import Grid
 from regflow.core.itk import to_sitk
-from regflow.core.labels import has_fractions, members, resample_labels, whole_numbers
+from regflow.core.labels import has_fractions, mask_samples, resample_labels, round_labels
 from regflow.core.resample import resample_array, to_sitk_image
 from regflow.core.transform import Affine
 
@@ -93,22 +93,22 @@ def test_two_dimensions():
 
 
 def test_whole_numbers_stored_as_floats_are_taken_and_others_refused():
-    assert whole_numbers(np.array([0.0, 3.0])).dtype == np.int32
-    assert whole_numbers(np.array([0.0, 3e9])).tolist() == [0, 3_000_000_000]
+    assert round_labels(np.array([0.0, 3.0])).dtype == np.int32
+    assert round_labels(np.array([0.0, 3e9])).tolist() == [0, 3_000_000_000]
     with pytest.raises(InputError, match="not whole numbers"):
-        whole_numbers(np.array([0.0, 0.5]))
+        round_labels(np.array([0.0, 0.5]))
 
 
 def test_labels_are_rounded_within_the_step_of_their_scaling():
     stored = np.array([0.0, 0.96337833, 2.0337987, 7014.99989], np.float32)
-    assert whole_numbers(stored, 0.10704).tolist() == [0, 1, 2, 7015]
-    assert whole_numbers(stored[[0, 3]]).tolist() == [0, 7015]
+    assert round_labels(stored, 0.10704).tolist() == [0, 1, 2, 7015]
+    assert round_labels(stored[[0, 3]]).tolist() == [0, 7015]
     for step in (0.0, 0.01, 2.0):
         with pytest.raises(InputError, match="not whole numbers"):
-            whole_numbers(stored, step)
+            round_labels(stored, step)
 
 
 def test_a_scaled_mask_is_no_soft_mask():
     assert not has_fractions(np.array([0.0, 1.00000006]))
-    assert members(np.array([0.0, 1e-6, 0.99999, 1.0])).tolist() == [False, False, True, True]
+    assert mask_samples(np.array([0.0, 1e-6, 0.99999, 1.0])).tolist() == [False, False, True, True]
     assert has_fractions(np.array([0.0, 0.4]))

@@ -10,14 +10,14 @@ from regflow.core.errors import InputError
 from regflow.core.landmark_pairs import (
     better_order,
     better_rigid_order,
+    describe_misorder,
     describe_order,
-    misordered,
+    describe_unpaired,
     pair_landmarks,
     rigid_residual,
-    unpaired,
 )
 from regflow.core.landmarks import Landmarks
-from regflow.core.plausibility import mirrored
+from regflow.core.plausibility import landmark_mirroring
 
 BRAIN = np.array(
     [[-35.0, -60, 20], [40, 55, 90], [10, -110, 60], [-50, 30, 110], [5, 0, -20], [25, 80, 40], [60, -20, 0]]
@@ -39,7 +39,7 @@ def test_partners_are_found_by_name_in_any_order():
     assert np.array_equal(pairs.fixed.points, BRAIN)
     assert np.array_equal(pairs.moving.points, TURNED)
     assert not pairs.by_order
-    assert unpaired(pairs) is None
+    assert describe_unpaired(pairs) is None
 
 
 def test_names_that_are_shared_in_part_pair_what_they_name_and_the_rest_is_told():
@@ -49,7 +49,7 @@ def test_names_that_are_shared_in_part_pair_what_they_name_and_the_rest_is_told(
     assert pairs.fixed.names == pairs.moving.names == tuple(NAMES[k] for k in kept)
     assert np.array_equal(pairs.moving.points, TURNED[kept])
     assert (pairs.only_fixed, pairs.only_moving) == (("pons",), ("Pons",))
-    assert unpaired(pairs) == (
+    assert describe_unpaired(pairs) == (
         "landmarks without a partner of the same name are left out: pons of the fixed image and Pons of "
         "the moving image; 6 are compared"
     )
@@ -86,10 +86,10 @@ def test_another_order_that_fits_far_better_is_found_and_told():
     assert np.array_equal(SHUFFLED[found.order], np.arange(len(BRAIN)))
     assert found.better_mm == pytest.approx(0, abs=1e-9)
     assert found.given_mm == pytest.approx(rigid_residual(BRAIN, TURNED[SHUFFLED]))
-    told = misordered(pairs)
+    told = describe_misorder(pairs)
     assert told.startswith("the order of the landmarks does not fit, another order would fit far better")
     assert "1 with 2" in told
-    assert misordered(pair_landmarks(named(NUMBERS, BRAIN), named(NUMBERS, TURNED))) is None
+    assert describe_misorder(pair_landmarks(named(NUMBERS, BRAIN), named(NUMBERS, TURNED))) is None
 
 
 def test_two_exchanged_names_are_told_by_name():
@@ -97,7 +97,7 @@ def test_two_exchanged_names_are_told_by_name():
     pairs = pair_landmarks(named(NAMES, BRAIN), Landmarks(NAMES, TURNED[swapped]))
     found = better_rigid_order(pairs.fixed.points, pairs.moving.points)
     assert describe_order(pairs, found).endswith("fastigium with pons, pons with fastigium")
-    assert "the names of the landmarks do not fit" in misordered(pairs)
+    assert "the names of the landmarks do not fit" in describe_misorder(pairs)
 
 
 def test_after_a_fit_the_order_is_judged_as_the_points_lie():
@@ -112,10 +112,10 @@ def test_a_wrong_order_is_not_taken_for_a_mirror_image():
     four = np.array([[0.0, 0, 0], [80, 0, 0], [0, 80, 0], [0, 0, 80]])
     given = four[[0, 2, 1, 3]]
     assert rigid_residual(four, given, -1.0) < 1e-9
-    assert mirrored(Landmarks(NUMBERS[:4], four), Landmarks(NUMBERS[:4], given)) is not None
+    assert landmark_mirroring(Landmarks(NUMBERS[:4], four), Landmarks(NUMBERS[:4], given)) is not None
     skewed = four + np.array([[0.0, 0, 0], [15, 0, 0], [0, -10, 0], [0, 0, 25]])
     given = skewed[[0, 2, 1, 3]]
-    assert mirrored(Landmarks(NUMBERS[:4], skewed), Landmarks(NUMBERS[:4], given)) is None
+    assert landmark_mirroring(Landmarks(NUMBERS[:4], skewed), Landmarks(NUMBERS[:4], given)) is None
 
 
 @given(

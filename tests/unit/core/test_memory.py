@@ -8,11 +8,11 @@ from regflow.core.errors import InputError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.memory import check_room, free_bytes
-from regflow.core.resample import resample_array, thinned
+from regflow.core.resample import resample_aligned, resample_array
 from regflow.core.transform import Affine
 from regflow.io.volumes import read_volume, write_volume
-from regflow.methods.preprocess.masks import closed
-from regflow.methods.refine.working import bring_together
+from regflow.methods.preprocess.masks import close_gaps
+from regflow.methods.refine.working import resample_both
 
 
 def test_what_is_free_is_some_of_what_the_machine_has():
@@ -65,8 +65,8 @@ def test_a_grid_that_does_not_fit_is_not_made(monkeypatch):
     with pytest.raises(InputError, match=told):
         resample_array(data, small, fine)
     with pytest.raises(InputError, match=told):
-        thinned(data, small, fine)
+        resample_aligned(data, small, fine)
     with pytest.raises(InputError, match=told):
-        bring_together(Image(data[None], small), Image(data[None], small), Affine.identity(3), fine)
+        resample_both(Image(data[None], small), Image(data[None], small), Affine.identity(3), fine)
     with pytest.raises(InputError, match="would take"):
-        closed(np.ones(small.shape, bool), fine, 2000.0)
+        close_gaps(np.ones(small.shape, bool), fine, 2000.0)

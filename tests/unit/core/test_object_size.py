@@ -9,7 +9,7 @@ from regflow.core.extent import ball_diameter, longest_side, part_of
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.landmarks import Landmarks
-from regflow.core.plausibility import misplaced
+from regflow.core.plausibility import landmark_misplacement
 from regflow.core.resample import coarsen
 from regflow.methods.context import RunContext
 from regflow.methods.preprocess import MASKS, load
@@ -79,9 +79,9 @@ def test_an_atlas_mask_is_the_same_at_any_size(mni_4mm, colin_4mm):
 def test_landmarks_of_a_small_object_are_plausible(mni_4mm):
     small = enlarged(coarsen(mni_4mm, 8.0), 1 / 400).grid
     points = small.center + np.array([[0.1, 0, 0], [-0.1, 0.05, 0], [0, -0.1, 0.1], [0.05, 0.1, -0.1]])
-    assert misplaced(Landmarks(tuple("abcd"), points), small) is None
+    assert landmark_misplacement(Landmarks(tuple("abcd"), points), small) is None
     outside = small.center + np.array([[0.0, 0, 0], [0, 0, longest_side(small)]])
-    assert "lie outside the image" in misplaced(Landmarks(("a", "b"), outside), small)
+    assert "lie outside the image" in landmark_misplacement(Landmarks(("a", "b"), outside), small)
 
 
 def test_a_network_sees_objects_of_other_sizes_as_large_as_it_knows(mni_4mm):

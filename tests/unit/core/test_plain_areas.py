@@ -5,7 +5,7 @@ import pytest
 
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.plain_areas import RIM, plain_surroundings, varied
+from regflow.core.plain_areas import RIM, find_variation, plain_surroundings
 from regflow.core.transform import Affine
 from regflow.stages.rasters.probes import Probes
 
@@ -48,7 +48,7 @@ def test_a_picture_that_is_full_has_none_and_an_empty_one_is_all(values):
 def test_values_vary_where_neighbors_differ():
     values = np.zeros((SIDE, SIDE))
     values[:, SIDE // 2 :] = 10
-    found = varied(picture(values))
+    found = find_variation(picture(values))
     assert found[:, SIDE // 2 - 2 : SIDE // 2 + 2].all()
     assert found.sum() == 4 * SIDE
 

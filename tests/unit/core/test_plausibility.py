@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 from regflow.core.grid import Grid
 from regflow.core.landmarks import Landmarks
 from regflow.core.plausibility import (
-    apart,
-    elsewhere,
+    fov_disjoint,
+    grid_mismatch,
     implausible_labels,
     implausible_mask,
     implausible_samples,
-    mirrored,
-    misplaced,
+    landmark_mirroring,
+    landmark_misplacement,
 )
 
 HEAD = Grid.from_geometry((170, 240, 180), (1.0, 1.0, 1.2), (-90.0, -140.0, -40.0))
@@ -30,7 +30,7 @@ def test_sound_data_pass():
     assert implausible_mask(ramp > 3) is None
     assert implausible_labels(ramp.astype(int)) is None
     assert implausible_labels(ramp) is None
-    assert misplaced(Landmarks(NAMES, BRAIN), HEAD) is None
+    assert landmark_misplacement(Landmarks(NAMES, BRAIN), HEAD) is None
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -50,8 +50,8 @@ def test_constant_and_empty_data_are_told():
 
 
 def test_another_grid_is_described():
-    assert elsewhere(HEAD, Grid(HEAD.shape, HEAD.affine + 1e-7)) is None
-    told = elsewhere(HEAD.resampled(2.0), HEAD)
+    assert grid_mismatch(HEAD, Grid(HEAD.shape, HEAD.affine + 1e-7)) is None
+    told = grid_mismatch(HEAD.resampled(2.0), HEAD)
     assert "90x120x102 of 2x2x2 mm" in told
     assert "180x240x170 of 1x1x1.2 mm" in told
 
@@ -59,9 +59,9 @@ def test_another_grid_is_described():
 def test_fields_of_view_apart_or_not():
     moved = np.array(HEAD.affine)
     moved[0, 3] += 181
-    assert apart(HEAD, Grid(HEAD.shape, moved))
+    assert fov_disjoint(HEAD, Grid(HEAD.shape, moved))
     moved[0, 3] -= 10
-    assert not apart(HEAD, Grid(HEAD.shape, moved))
+    assert not fov_disjoint(HEAD, Grid(HEAD.shape, moved))
 
 
 @pytest.mark.parametrize(
@@ -76,25 +76,25 @@ def test_fields_of_view_apart_or_not():
     ],
 )
 def test_what_happened_to_landmarks_is_guessed(change, told):
-    assert told in misplaced(Landmarks(NAMES, change(BRAIN)), HEAD)
+    assert told in landmark_misplacement(Landmarks(NAMES, change(BRAIN)), HEAD)
 
 
 def test_one_landmark_outside_is_named_with_its_place():
     points = BRAIN.copy()
     points[2, 2] = 400
-    told = misplaced(Landmarks(NAMES, points), HEAD)
+    told = landmark_misplacement(Landmarks(NAMES, points), HEAD)
     assert told.startswith("1 of 6 landmarks lie outside the image ('c' at 10.0, -110.0, 400.0 mm LPS)")
 
 
 def test_a_landmark_on_the_rim_passes():
-    assert misplaced(Landmarks(("a",), HEAD.to_world([[-2.0, 100, 100]])), HEAD) is None
+    assert landmark_misplacement(Landmarks(("a",), HEAD.to_world([[-2.0, 100, 100]])), HEAD) is None
 
 
 @pytest.mark.parametrize("columns", [[1, 0, 2], [0, 2, 1], [2, 1, 0]])
 def test_two_swapped_columns_are_found_by_their_partners(columns):
     noise = np.random.default_rng(0).normal(0, 2, BRAIN.shape)
     fixed, moving = Landmarks(NAMES, BRAIN), Landmarks(NAMES, (BRAIN + noise)[:, columns])
-    assert "mirror image" in mirrored(fixed, moving)
+    assert "mirror image" in landmark_mirroring(fixed, moving)
 
 
 @given(
@@ -109,4 +109,4 @@ def test_turned_scaled_and_deformed_partners_are_never_called_mirrored(seed, ang
     turn = Rotation.from_euler("xyz", angles).as_matrix()
     noise = np.random.default_rng(seed).normal(0, 4, BRAIN.shape)
     moving = scale * BRAIN @ turn.T + noise + 30
-    assert mirrored(Landmarks(NAMES, BRAIN), Landmarks(NAMES, moving)) is None
+    assert landmark_mirroring(Landmarks(NAMES, BRAIN), Landmarks(NAMES, moving)) is None

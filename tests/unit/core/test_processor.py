@@ -10,9 +10,9 @@ import torch
 from regflow.core import processor as module
 from regflow.core.files import read_json, write_json
 from regflow.core.gate import Verdict
-from regflow.core.processor import processor, processor_name, processor_told
+from regflow.core.processor import describe_processor, processor, processor_name
 from regflow.provenance.provenance import provenance
-from regflow.stages.shell import conclude, done
+from regflow.stages.shell import done, run_stage_work
 
 
 def test_the_processor_is_named_with_its_vector_instructions() -> None:
@@ -20,7 +20,7 @@ def test_the_processor_is_named_with_its_vector_instructions() -> None:
     assert found["name"] == processor_name() != ""
     assert found["numpy"].split()
     assert found["torch"] == torch.backends.cpu.get_cpu_capability()
-    assert processor_told().splitlines()[0] == f"name: {found['name']}"
+    assert describe_processor().splitlines()[0] == f"name: {found['name']}"
 
 
 def test_torch_is_not_loaded_to_be_asked() -> None:
@@ -48,5 +48,5 @@ def test_provenance_and_stages_record_it(tmp_path: Path) -> None:
         **{"settings": {"seed": 0}, "manifests": [tmp_path / "fixed.json"], "sources": {}},
     )
     assert made["processor"] == read_json(tmp_path / "provenance.json")["processor"] == processor()
-    conclude("refine", "one", tmp_path / "out", [], lambda folder: done(Verdict("pass", "nothing")))
+    run_stage_work("refine", "one", tmp_path / "out", [], lambda folder: done(Verdict("pass", "nothing")))
     assert read_json(tmp_path / "out" / "stage.json")["processor"] == processor_name()

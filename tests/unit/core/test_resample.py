@@ -7,9 +7,9 @@ from regflow.core.resample import (
     antialias,
     grid_of,
     resample,
+    resample_aligned,
     resample_array,
     respace,
-    thinned,
     to_sitk_image,
 )
 from regflow.core.transform import Affine
@@ -72,11 +72,11 @@ def test_thinning_is_the_filter_and_linear_samples_in_one(spacing):
     noise = np.random.default_rng(0).normal(size=FINE.shape).astype(np.float32)
     coarse = FINE.resampled(spacing)
     expected = resample_array(antialias(noise, FINE, spacing), FINE, coarse, outside=np.nan)
-    thin = thinned(noise, FINE, coarse)
+    thin = resample_aligned(noise, FINE, coarse)
     assert thin.shape == coarse.shape
     assert thin.dtype == np.float32
     assert np.allclose(thin, expected, atol=1e-5)
-    assert np.array_equal(thinned(noise, FINE, FINE), noise)
+    assert np.array_equal(resample_aligned(noise, FINE, FINE), noise)
 
 
 def test_antialiasing_blurs_along_the_axes_that_get_coarser():

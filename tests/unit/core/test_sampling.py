@@ -8,7 +8,7 @@ from scipy.ndimage import spline_filter
 from regflow.core.devices import numba_threads
 from regflow.core.grid import Grid
 from regflow.core.resample import resample_array
-from regflow.core.sampling import sampled
+from regflow.core.sampling import sample_channel
 from regflow.core.sampling_kernels import spline_coefficients
 from regflow.core.transform import Affine, Composite, DisplacementField
 from regflow.training.deformations import smooth_noise
@@ -46,7 +46,7 @@ def test_samples_are_those_of_simpleitk(mni_4mm, name, interpolation):
     target = Grid((31, 47, 35), affine)
     transform = transforms(target)[name]
     given = mni_4mm.channel, mni_4mm.grid, target, transform, interpolation, -5.0
-    found, expected = sampled(*given), resample_array(*given)
+    found, expected = sample_channel(*given), resample_array(*given)
     assert found.dtype == np.float32
     apart = np.abs(found - expected)
     # A position on the very border of the image may round to either side.
@@ -61,14 +61,14 @@ def test_thin_volumes_are_sampled_too(shape, interpolation):
     grid = Grid.from_geometry(shape, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
     moved = Affine.from_parts(np.eye(3), [0.3, -0.2, 0.4], [0.0, 0.0, 0.0])
     given = data, grid, grid, moved, interpolation
-    np.testing.assert_allclose(sampled(*given), resample_array(*given), atol=1e-4)
+    np.testing.assert_allclose(sample_channel(*given), resample_array(*given), atol=1e-4)
 
 
 def test_planes_go_another_way():
     grid = Grid((20, 30), np.eye(3))
     data = smooth_noise(grid.shape, 3.0, np.random.default_rng(0)).astype(np.float32)
     shift = Affine.from_parts(np.eye(2), [1.0, 2.0], [0.0, 0.0])
-    assert np.array_equal(sampled(data, grid, grid, shift), resample_array(data, grid, grid, shift))
+    assert np.array_equal(sample_channel(data, grid, grid, shift), resample_array(data, grid, grid, shift))
 
 
 @pytest.mark.parametrize("interpolation", ["linear", "cubic"])
@@ -78,7 +78,9 @@ def test_no_bit_depends_on_the_number_of_threads(mni_4mm, interpolation):
     for count in (1, 2):
         with numba_threads(count):
             found.append(
-                sampled(mni_4mm.channel, mni_4mm.grid, mni_4mm.grid, transform, interpolation).tobytes()
+                sample_channel(
+                    mni_4mm.channel, mni_4mm.grid, mni_4mm.grid, transform, interpolation
+                ).tobytes()
             )
     assert found[0] == found[1]
 

@@ -105,7 +105,7 @@ def test_the_whole_of_the_fixed_box_lies_in_the_subject_grid(mni_4mm, truth):
 def test_t2_contrast_turns_the_tissues_over_and_keeps_the_texture(volume):
     t1 = volume("icbm2009a", 2.0)
     gray, white = (volume(f"icbm2009a-{tissue}", 2.0).channel / 255 for tissue in ("gm", "wm"))
-    t2 = synthetic.t2_like(t1, gray, white)
+    t2 = synthetic.simulate_t2(t1, gray, white)
     brain = t1.channel > 0
     fluid = brain & (gray + white < 0.2)
     means = [t2.channel[region].mean() for region in (fluid, gray > 0.9, white > 0.9)]

@@ -3,7 +3,7 @@ import pytest
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 from regflow.core.grid import Grid
-from regflow.datasets.scenes import moved_scene, random_waves, turned, write_scene, write_truth
+from regflow.datasets.scenes import moved_scene, random_waves, rotation_about_center, write_scene, write_truth
 from regflow.io.rasters import read_raster_header, read_window
 
 GRID = Grid((300, 400), np.array([[10.0, 0, 5e5], [0, -10.0, 5.8e6], [0, 0, 1]]))
@@ -32,7 +32,7 @@ def test_the_moving_scene_shows_at_a_point_what_the_fixed_one_shows_where_it_cam
 
 
 def test_beyond_the_fixed_scene_there_is_nothing():
-    shift = turned(GRID, 0.0, 1.0, (20.0, 0.0))
+    shift = rotation_about_center(GRID, 0.0, 1.0, (20.0, 0.0))
     moved = moved_scene(np.ones(GRID.shape), GRID, shift, GRID)
     assert np.isnan(moved[:, :20]).all()
     assert np.isfinite(moved[:, 20:]).all()

@@ -22,7 +22,7 @@ from regflow.core.grid import Grid
 from regflow.io.cog import CogProfile, CogWriter
 from regflow.io.raster_names import local_file
 from regflow.io.rasters import read_raster_header, read_window
-from regflow.io.sample_values import held_nodata, with_scaling
+from regflow.io.sample_values import apply_stated_scaling, representable_nodata
 from regflow.io.scenes import open_scene
 from regflow.io.sensor_models import SensorModel, source_of
 from regflow.stages.rasters.ingest import examine
@@ -185,7 +185,7 @@ def test_complex_samples_are_refused_at_ingest(dtype, tmp_path):
     ],
 )
 def test_nodata_as_a_type_holds_it(nodata, dtype, expected):
-    assert held_nodata(nodata, dtype) == expected
+    assert representable_nodata(nodata, dtype) == expected
 
 
 @pytest.mark.parametrize("nodata", [-9999.0, math.nan, 70000])
@@ -204,10 +204,10 @@ def test_scale_and_offset_of_a_catalog_hold_where_the_file_declares_none(tmp_pat
         write_raster(tmp_path / "b.tif", bands, scales=(2.0, 3.0), offsets=(1.0, 1.0), names=["a", "b"])
     )
     stated = ((1e-4, -0.1), (0.5, 0.0))
-    assert [(b.scale, b.offset) for b in with_scaling(plain, stated).bands] == list(stated)
-    assert [(b.scale, b.offset) for b in with_scaling(plain, stated[:1]).bands] == [stated[0]] * 2
-    assert with_scaling(own, stated) == own
-    assert with_scaling(plain, ()) == plain
+    assert [(b.scale, b.offset) for b in apply_stated_scaling(plain, stated).bands] == list(stated)
+    assert [(b.scale, b.offset) for b in apply_stated_scaling(plain, stated[:1]).bands] == [stated[0]] * 2
+    assert apply_stated_scaling(own, stated) == own
+    assert apply_stated_scaling(plain, ()) == plain
 
 
 @pytest.mark.parametrize(

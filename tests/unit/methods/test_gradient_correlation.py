@@ -8,12 +8,18 @@ from regflow.core.errors import RegistrationError
 from regflow.core.image import Image
 from regflow.core.transform import Affine, Transform
 from regflow.datasets import packaged as realdata
-from regflow.datasets.modalities import linear_truth, linearly_moved
+from regflow.datasets.modalities import linear_truth, move_linearly
 from regflow.examples.raster_demo import SERIES_REFERENCE, read_band
-from regflow.methods.initialize.gradient_shift import PIXELS_EACH, SURE, GradientShift, gradient_shift, small
-from regflow.methods.initialize.planar import picture
+from regflow.methods.initialize.gradient_shift import (
+    PIXELS_EACH,
+    SURE,
+    GradientShift,
+    gradient_shift,
+    has_few_pixels,
+)
+from regflow.methods.initialize.planar import masked_image
 from regflow.methods.result import MethodResult
-from regflow.stages.rasters.initialize import Examiner, align
+from regflow.stages.rasters.initialize import CandidateEvaluator, align
 
 GAPPED, HAZY, CLOUDED = "LE70350322012289EDC00", "LE70350322013131EDC00", "LE70350322011190EDC00"
 """Dates of the Landsat series: with the broken corrector's gaps, the faintest clear one, and clouds alone."""
@@ -36,7 +42,7 @@ def after(image: Image, shift: tuple[float, float]) -> tuple[Image, Affine]:
     truth = linear_truth(image.grid, np.array(shift))
     rows, cols = distance_transform_edt(~image.mask, return_distances=False, return_indices=True)
     whole = Image(image.channel[rows, cols][None], image.grid, image.mask)
-    return linearly_moved(whole, truth), truth
+    return move_linearly(whole, truth), truth
 
 
 def error_px(found: Transform, truth: Transform, own: Transform, image: Image) -> float:
@@ -73,12 +79,12 @@ def test_a_larger_scene_is_found_wherever_it_is(shift):
     moving, truth = moved("B04", shift)
     found = run("gradient-correlation", band("B04"), moving, model="translation")
     assert corner_error_px(found, truth, band("B04").grid) < 0.05
-    assert not small(picture(band("B04"), "fixed"), picture(moving, "moving"), np.eye(3))
+    assert not has_few_pixels(masked_image(band("B04"), "fixed"), masked_image(moving, "moving"), np.eye(3))
 
 
 def test_inverted_contrast_is_left_to_other_methods():
     moving, _ = moved("B04", (3.0, -2.0))
-    pair = picture(band("B04"), "fixed"), picture(moving.with_data(-moving.data), "moving")
+    pair = masked_image(band("B04"), "fixed"), masked_image(moving.with_data(-moving.data), "moving")
     found = gradient_shift(*pair, np.eye(3), 8)
     assert found is None or found.surprise < SURE
 
@@ -87,14 +93,14 @@ def test_scenes_that_do_not_overlap_have_no_shift_nearby():
     moving, _ = moved("B04", (3.0, -2.0))
     away = np.eye(3)
     away[0, 2] = 10 * 2 * moving.grid.size[0] * moving.grid.spacing[0]
-    pair = picture(band("B04"), "fixed"), picture(moving, "moving")
+    pair = masked_image(band("B04"), "fixed"), masked_image(moving, "moving")
     assert gradient_shift(*pair, away, 8) is None
 
 
 @pytest.mark.parametrize("shift", [(1.5, 0.0), (0.0, -4.0), (-20.0, 15.0)])
 def test_the_gate_does_not_pass_a_small_scene_beside_its_place(shift):
-    fixed, moving = (picture(date(name), name) for name in (SERIES_REFERENCE, GAPPED))
-    judge = Examiner(fixed, moving, Affine.identity(2), {})
+    fixed, moving = (masked_image(date(name), name) for name in (SERIES_REFERENCE, GAPPED))
+    judge = CandidateEvaluator(fixed, moving, Affine.identity(2), {})
     right = gradient_shift(fixed, moving, np.eye(3)).matrix
     wrong = right.copy()
     wrong[:2, 2] += np.array(shift) * fixed.grid.spacing.max()

@@ -16,10 +16,10 @@ from regflow.datasets.volumes import load_volume
 from regflow.methods.context import RunContext
 from regflow.methods.refine import METHODS, greedy_torch
 from regflow.methods.refine.greedy import greedy, refine_field
-from regflow.methods.refine.greedy_contrast import for_level, settled
+from regflow.methods.refine.greedy_contrast import level_options, resolve_metric
 from regflow.methods.refine.greedy_cpu import solve
 from regflow.methods.refine.greedy_kernels import compose as compose_kernel
-from regflow.methods.refine.greedy_kernels import everywhere, spans_of
+from regflow.methods.refine.greedy_kernels import full_spans, spans_of
 from regflow.methods.refine.greedy_kernels import smooth as smooth_kernel
 from regflow.methods.refine.greedy_level import half_gaussian
 from regflow.methods.refine.greedy_pyramid import build_level, prepare
@@ -118,14 +118,14 @@ def test_an_outline_that_both_share_does_not_hide_another_contrast():
     pair = prepare(*images, inside, None, np.ones(3), options(metric="auto"))
     both = pair.weights > 0.5
     assert np.corrcoef(pair.fixed[both], pair.moving[both])[0, 1] > 0.8
-    assert settled(options(metric="auto"), pair)["metric"] == "mapped"
+    assert resolve_metric(options(metric="auto"), pair)["metric"] == "mapped"
 
 
 def test_a_brain_of_another_contrast_is_matched_at_three_millimeters():
     """Where samples are large, most of them at the brain's border are part background."""
     names = ("icbm2009a", "icbm2009a-gm", "icbm2009a-wm")
     t1, gray, white = (load_volume(name) for name in names)
-    t2 = synthetic.t2_like(t1, gray.channel / np.float32(255), white.channel / np.float32(255))
+    t2 = synthetic.simulate_t2(t1, gray.channel / np.float32(255), white.channel / np.float32(255))
     brain = t1.channel > 0
     fixed, source = (coarsen(image.with_mask(brain), 3.0) for image in (t1, t2))
     source = source.with_data(source.data * source.mask)
@@ -147,7 +147,7 @@ def test_unrelated_intensities_are_left_to_descriptors():
     noise = np.random.default_rng(5).normal(size=SHAPE).astype(np.float32)
     settings = options(metric="mapped")
     pair = prepare(fixed, noise, inside, None, np.ones(3), settings)
-    chosen, same = for_level(settings, pair, np.zeros((3, *pair.weights.shape), np.float32), 1)
+    chosen, same = level_options(settings, pair, np.zeros((3, *pair.weights.shape), np.float32), 1)
     assert chosen["metric"] == "mind"
     assert same is pair
 
@@ -163,8 +163,8 @@ def test_smoothing_follows_the_contrast_unless_given():
         for given in (None, [2.0, 2.0]):
             chosen = options(update_sigma=given, metric="auto")
             pair = prepare(fixed, other, inside, None, np.ones(3), chosen)
-            chosen, at_rest = settled(chosen, pair), np.zeros((3, *pair.weights.shape), np.float32)
-            levels = [for_level(chosen, pair, at_rest, number)[0] for number in (0, 1)]
+            chosen, at_rest = resolve_metric(chosen, pair), np.zeros((3, *pair.weights.shape), np.float32)
+            levels = [level_options(chosen, pair, at_rest, number)[0] for number in (0, 1)]
             assert tuple(level["metric"] for level in levels) == metrics
             used = tuple(level["update_sigma"][number] for number, level in enumerate(levels))
             assert used == (sigmas if given is None else tuple(given))
@@ -176,7 +176,7 @@ def test_another_contrast_moves_the_border_of_a_brain_too():
     there = gaussian_filter(inside.astype(np.float32), 0.7)
     images = fixed * there, (1.1 - 0.6 * moving) * there
     pair = prepare(*images, inside, None, np.ones(3), options(metric="mapped"))
-    chosen, recolored = for_level(
+    chosen, recolored = level_options(
         options(metric="mapped"), pair, np.zeros((3, *pair.weights.shape), np.float32), 1
     )
     assert chosen["metric"] == "lncc"
@@ -255,7 +255,7 @@ def test_smoothing_is_a_gaussian():
     data = texture(SHAPE)[None]
     out = np.empty_like(data)
     taps = [half_gaussian(sigma) for sigma in (2.0, 1.0, 0.0)]
-    smooth_kernel(data, *taps, everywhere(SHAPE), out)
+    smooth_kernel(data, *taps, full_spans(SHAPE), out)
     assert np.allclose(out[0], gaussian_filter(data[0], (2.0, 1.0, 0.0), mode="nearest"), atol=2e-3)
 
 
@@ -272,11 +272,11 @@ def test_spans_compute_the_same_and_touch_nothing_else(corner):
     field = known_field(SHAPE, inside)
     taps = [half_gaussian(sigma) for sigma in (2.0, 1.5, 1.0)]
     whole, part = np.empty_like(field), np.full_like(field, 7.0)
-    smooth_kernel(field, *taps, everywhere(SHAPE), whole)
+    smooth_kernel(field, *taps, full_spans(SHAPE), whole)
     smooth_kernel(field, *taps, spans, part)
     assert np.allclose(part[:, within], whole[:, within], atol=1e-5)
     assert (part[:, ~within] == 7.0).all()
-    compose_kernel(field, field, everywhere(SHAPE), whole)
+    compose_kernel(field, field, full_spans(SHAPE), whole)
     compose_kernel(field, field, spans, part)
     assert np.allclose(part[:, within], whole[:, within], atol=1e-5)
     assert np.array_equal(part[:, ~within], field[:, ~within])

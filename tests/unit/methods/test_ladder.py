@@ -10,7 +10,7 @@ from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Affine, Composite, Homography, Transform, reflects
 from regflow.methods.context import RunContext
-from regflow.methods.ladder import Climb, Incoming, climb
+from regflow.methods.ladder import InitialTransform, LadderResult, run_ladder
 from regflow.methods.result import MethodResult
 from regflow.methods.table import Method, run_method
 
@@ -76,10 +76,10 @@ def surely(candidate: Verdict, incoming: Verdict) -> bool:
 
 def run(
     names: list[str], options: Mapping[str, Mapping[str, Any]] | None = None, start_mm: float = 0.0
-) -> Climb:
-    start = Incoming(Affine.from_parts(np.eye(3), [start_mm, 0, 0]), "header", surely)
+) -> LadderResult:
+    start = InitialTransform(Affine.from_parts(np.eye(3), [start_mm, 0, 0]), "header", surely)
     section = {"methods": names, "options": options or {}}
-    return climb("refine", "volumes", TABLE, section, (IMAGE, IMAGE), start, RunContext(), examine)
+    return run_ladder("refine", "volumes", TABLE, section, (IMAGE, IMAGE), start, RunContext(), examine)
 
 
 def test_the_first_that_passes_ends_the_ladder():

@@ -10,21 +10,21 @@ from torch.nn import functional
 from regflow.core.devices import numba_threads
 from regflow.methods.refine import matching_cpu, matching_torch
 from regflow.methods.refine.matching_torch import channels_of_evidence
-from regflow.methods.refine.network import folded
+from regflow.methods.refine.network import fold_blocks
 from regflow.training.deformations import smooth_noise
 
 
 @pytest.mark.parametrize("factor", [1, 2, 3])
 def test_folding_keeps_every_sample_and_can_be_undone(factor: int) -> None:
     image = torch.rand(2, 1, 12, 18)
-    coarse = folded(image, factor)
+    coarse = fold_blocks(image, factor)
     assert coarse.shape == (2, factor**2, 12 // factor, 18 // factor)
     assert torch.equal(functional.pixel_shuffle(coarse, factor), image)
 
 
 def test_a_block_of_a_volume_becomes_channels_in_array_order() -> None:
     image = torch.rand(1, 1, 4, 6, 8)
-    coarse = folded(image, 2)
+    coarse = fold_blocks(image, 2)
     for number in range(8):
         z, y, x = number >> 2, number >> 1 & 1, number & 1
         assert torch.equal(coarse[0, number], image[0, 0, z::2, y::2, x::2])

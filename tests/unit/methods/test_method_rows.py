@@ -16,11 +16,11 @@ from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Affine, Composite, DisplacementField, Transform
 from regflow.methods import detect, initialize, preprocess, refine, representation
-from regflow.methods.context import Answer, RunContext
-from regflow.methods.ladder import Climb, Incoming, climb
+from regflow.methods.context import Prediction, RunContext
+from regflow.methods.ladder import InitialTransform, LadderResult, run_ladder
 from regflow.methods.refine.voxelmorph import voxelmorph
 from regflow.methods.result import MethodResult
-from regflow.methods.table import Method, of_kind, run_method, wants_gpu
+from regflow.methods.table import Method, methods_of_kind, run_method, wants_gpu
 
 PACKAGE = Path(regflow.__file__).parent
 WITHOUT_NAMES = ("stages", "commands", "pipeline", "provenance")
@@ -111,7 +111,7 @@ def record(
     return MethodResult(Affine.identity(3), tie_points="what was measured")  # type: ignore[arg-type]
 
 
-def climbed(context: RunContext, **options: Any) -> tuple[Climb, list[MethodResult]]:
+def climbed(context: RunContext, **options: Any) -> tuple[LadderResult, list[MethodResult]]:
     judged = []
 
     def examine(candidate: MethodResult) -> tuple[Verdict, float]:
@@ -119,9 +119,9 @@ def climbed(context: RunContext, **options: Any) -> tuple[Climb, list[MethodResu
         return Verdict("pass", "as good as any"), 1.0
 
     row = Method(f"{__name__}:record", "", options={"steps": {"default": 3}})
-    start = Incoming(Affine.identity(3), "start", lambda candidate, incoming: False)
+    start = InitialTransform(Affine.identity(3), "start", lambda candidate, incoming: False)
     section = {"methods": ["record"], "options": {"record": options}}
-    return climb(
+    return run_ladder(
         "refine", "volumes", {"record": row}, section, (IMAGE, IMAGE), start, context, examine
     ), judged
 
@@ -145,12 +145,12 @@ def test_what_lies_behind_a_transform_reaches_the_gate_and_the_stage():
 @pytest.mark.parametrize("kind", KINDS)
 def test_methods_of_the_other_kind_only_are_unknown_to_a_ladder(kind):
     for table in (initialize.METHODS, refine.METHODS):
-        other = set(table) - set(of_kind(table, kind))
+        other = set(table) - set(methods_of_kind(table, kind))
         assert other
         for name in other:
-            start = Incoming(Affine.identity(3), "start", lambda candidate, incoming: False)
+            start = InitialTransform(Affine.identity(3), "start", lambda candidate, incoming: False)
             with pytest.raises(SettingError, match=f"unknown method '{name}'"):
-                climb(
+                run_ladder(
                     *("refine", kind, table, {"methods": [name]}, (IMAGE, IMAGE), start, RunContext()),
                     examine=lambda candidate: (Verdict("pass", ""), 1.0),
                 )
@@ -158,7 +158,7 @@ def test_methods_of_the_other_kind_only_are_unknown_to_a_ladder(kind):
 
 def test_a_network_that_was_asked_before_is_not_asked_again():
     field = DisplacementField(np.zeros((3, 2, 2, 2), np.float32), IMAGE.grid)
-    known = Answer(Composite((field, Affine.identity(3))), gain=0.5)
+    known = Prediction(Composite((field, Affine.identity(3))), gain=0.5)
     options = refine.METHODS["voxelmorph"].complete({"weights": "no such network", "polish": "none"})
     context = RunContext(prediction=known)
     assert voxelmorph(IMAGE, IMAGE, Affine.identity(3), options, context) is known.transform

@@ -18,8 +18,8 @@ from regflow.io.transforms import write_transform
 from regflow.methods.context import RunContext
 from regflow.methods.initialize import METHODS, information, poses
 from regflow.methods.initialize.mutual_information import mutual_information
-from regflow.methods.initialize.rivals import second_thoughts
-from regflow.methods.table import of_kind, run_method
+from regflow.methods.initialize.rivals import peak_ambiguity
+from regflow.methods.table import methods_of_kind, run_method
 
 RECOVERED_MM = 0.6
 """A sixth of the tests' spacing."""
@@ -125,7 +125,7 @@ def test_size_is_found_without_bias(mni_4mm, swapped):
 def test_another_contrast_is_aligned(volume):
     fixed = volume("icbm2009a", 3.0)
     gray, white = (volume(f"icbm2009a-{tissue}", 3.0).channel / 255 for tissue in ("gm", "wm"))
-    source = synthetic.t2_like(fixed.with_data(np.where(fixed.mask, fixed.channel, 0)), gray, white)
+    source = synthetic.simulate_t2(fixed.with_data(np.where(fixed.mask, fixed.channel, 0)), gray, white)
     truth = turned(fixed, degrees=35, shift_mm=50, seed=3)
     moving = posed(fixed, truth, contrast=source)
     assert np.corrcoef(source.channel[fixed.mask], fixed.channel[fixed.mask])[0, 1] < -0.5
@@ -216,7 +216,7 @@ def test_a_start_that_is_not_affine_is_refused(mni_4mm):
 
 
 def test_a_right_pose_has_weak_rivals_and_stays_where_it_is(mni_4mm, mni6_4mm):
-    doubts = second_thoughts(mni_4mm, mni6_4mm, search(mni_4mm, mni6_4mm))
+    doubts = peak_ambiguity(mni_4mm, mni6_4mm, search(mni_4mm, mni6_4mm))
     assert doubts.rival_share < 0.7
     assert doubts.drift < 0.03 * doubts.radius
 
@@ -225,14 +225,14 @@ def test_a_right_pose_has_weak_rivals_and_stays_where_it_is(mni_4mm, mni6_4mm):
 def test_a_turned_pose_drifts(mni_4mm, mni6_4mm, degrees, drift):
     right = search(mni_4mm, mni6_4mm)
     wrong = Affine(right.matrix @ turned(mni_4mm, degrees, 0, seed=1).matrix)
-    doubts = second_thoughts(mni_4mm, mni6_4mm, wrong)
+    doubts = peak_ambiguity(mni_4mm, mni6_4mm, wrong)
     assert doubts.drift > drift * doubts.radius
 
 
 def test_a_flipped_pose_has_a_better_rival(mni_4mm, mni6_4mm):
     flip = Affine.from_parts(np.diag([-1.0, -1.0, 1.0]), np.zeros(3), mni_4mm.grid.center)
     wrong = Affine(search(mni_4mm, mni6_4mm).matrix @ flip.matrix)
-    assert second_thoughts(mni_4mm, mni6_4mm, wrong).rival_share > 1.5
+    assert peak_ambiguity(mni_4mm, mni6_4mm, wrong).rival_share > 1.5
 
 
 def test_all_options_are_used_with_their_defaults():
@@ -300,7 +300,7 @@ def test_a_true_change_of_size_is_found_from_any_size(mni_4mm, mni6_4mm, volume_
 
 
 @pytest.mark.parametrize("flips", [(1, 1, 1), (-1, 1, 1)])
-@pytest.mark.parametrize("name", sorted(of_kind(METHODS, "volumes")))
+@pytest.mark.parametrize("name", sorted(methods_of_kind(METHODS, "volumes")))
 def test_no_method_proposes_a_mirror_image(mni_4mm, name, flips):
     # The brain's own mirror image fits it best; stored left- or right-handed, that must not count.
     mirrored = mni_4mm.with_data(mni_4mm.data[..., ::-1].copy()).with_mask(mni_4mm.mask[..., ::-1].copy())

@@ -9,12 +9,12 @@ from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Affine
 from regflow.methods.initialize.phase_correlation import CERTAIN, phase_shift
-from regflow.methods.initialize.planar import averaged, picture
+from regflow.methods.initialize.planar import average_blocks, masked_image
 from regflow.methods.initialize.spectra import spectra, whole_shift, window_shifts
 
 
 def shift_of(fixed, moving):
-    return phase_shift(picture(fixed, "fixed"), picture(moving, "moving"), np.eye(3))
+    return phase_shift(masked_image(fixed, "fixed"), masked_image(moving, "moving"), np.eye(3))
 
 
 @pytest.mark.parametrize("shift", [(0.0, 0.0), (0.37, -0.21), (13.4, -41.7), (-48.3, 2.6)])
@@ -70,7 +70,7 @@ def test_scenes_that_share_a_third_are_found():
 
 def test_a_coarser_image_on_a_south_up_grid_is_found():
     moving, truth = moved("B04", (12.2, -8.4))
-    coarse = averaged(picture(moving, "moving"), 2)
+    coarse = average_blocks(masked_image(moving, "moving"), 2)
     flip = np.array([[1, 0, 0], [0, -1, coarse.grid.shape[0] - 1], [0, 0, 1.0]])
     grid = Grid(coarse.grid.shape, coarse.grid.affine @ flip, coarse.grid.crs)
     turned = Image(coarse.data[:, ::-1].copy(), grid, coarse.mask[::-1].copy())
@@ -98,7 +98,7 @@ def test_a_turned_scene_is_refused_not_guessed():
 def test_the_standard_deviation_means_something():
     """Noise of its own in each of many pairs scatters the shifts about as much as is said."""
     rng = np.random.default_rng(0)
-    fixed = picture(band("B04"), "fixed")
+    fixed = masked_image(band("B04"), "fixed")
     noise = 2 * float(fixed.channel.std())
     shifts, sigmas = [], []
     for _ in range(12):
@@ -115,9 +115,9 @@ def test_the_standard_deviation_means_something():
 
 
 def test_windows_tell_their_own_shifts():
-    fixed = picture(band("B04"), "fixed")
+    fixed = masked_image(band("B04"), "fixed")
     moving, _ = moved("B04", (0.3, -0.4))
-    shifts, fits = window_shifts(spectra(fixed, picture(moving, "moving"), 64, 100))
+    shifts, fits = window_shifts(spectra(fixed, masked_image(moving, "moving"), 64, 100))
     # World y is up: rows move the other way than the truth's second coordinate says.
     assert np.abs(np.median(shifts, axis=0) - (0.3, -0.4)).max() < 0.03
     assert np.median(fits) > 0.9

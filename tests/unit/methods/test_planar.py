@@ -8,7 +8,7 @@ from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Affine, Composite, DisplacementField, Homography
 from regflow.methods.initialize.moments import mass
-from regflow.methods.initialize.planar import mapped, matrix_of, transform_of
+from regflow.methods.initialize.planar import map_points, matrix_of, transform_of
 from regflow.methods.initialize.polish import _moved
 
 POINTS = np.array([[10.0, 20.0], [-5.0, 3.0], [40.0, -8.0]])
@@ -21,7 +21,7 @@ STRAIGHT = Affine.from_parts(np.array([[0.8, -0.6], [0.6, 0.8]]), [4.0, 1.0])
 )
 def test_matrices_map_as_their_transforms_do(transform):
     matrix = matrix_of(transform)
-    assert mapped(matrix, POINTS) == pytest.approx(transform.apply(POINTS))
+    assert map_points(matrix, POINTS) == pytest.approx(transform.apply(POINTS))
     again = transform_of(5 * matrix, (3.0, 4.0))
     assert again.apply(POINTS) == pytest.approx(transform.apply(POINTS))
     assert isinstance(again, Affine) == (transform is STRAIGHT)

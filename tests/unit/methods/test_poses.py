@@ -10,10 +10,10 @@ from regflow.methods.initialize.poses import (
     _line_search,
     _minimize,
     angles,
-    flattened,
-    lifted,
     nearest_rotation,
     rotations,
+    to_2d,
+    to_3d,
 )
 
 RADIUS = 40.0
@@ -114,8 +114,8 @@ def test_angles_and_nearest_rotations_of_known_maps():
 
 def test_maps_of_the_plane_are_lifted_and_flattened():
     plane = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [0, 0, 1]])
-    space = lifted(plane)
+    space = to_3d(plane)
     assert space @ [1, 1, 7, 1] == pytest.approx([6, 15, 7, 1])
-    assert np.array_equal(flattened(space, 2), plane)
-    assert np.array_equal(lifted(pose()), pose())
-    assert np.array_equal(flattened(pose(), 3), pose())
+    assert np.array_equal(to_2d(space, 2), plane)
+    assert np.array_equal(to_3d(pose()), pose())
+    assert np.array_equal(to_2d(pose(), 3), pose())

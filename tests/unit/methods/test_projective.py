@@ -12,11 +12,18 @@ from regflow.core.image import Image
 from regflow.core.transform import Affine, Homography
 from regflow.methods.context import RunContext
 from regflow.methods.initialize import METHODS
-from regflow.methods.initialize.planar import brought, corners, mapped, matrix_of, picture, transform_of
-from regflow.methods.initialize.projective import homography_where_needed, upright
+from regflow.methods.initialize.planar import (
+    corners,
+    map_points,
+    masked_image,
+    matrix_of,
+    resample_to,
+    transform_of,
+)
+from regflow.methods.initialize.projective import homography_where_needed, preserves_orientation
 from regflow.methods.result import MethodResult
-from regflow.methods.table import of_kind
-from regflow.stages.rasters.initialize import Examiner, align
+from regflow.methods.table import methods_of_kind
+from regflow.stages.rasters.initialize import CandidateEvaluator, align
 
 BENT = np.array([[1.04, 0.05, -6], [-0.03, 0.97, 4], [4e-4, -2e-4, 1]])
 SQUARE = np.array([[0, 0], [400, 0], [0, 400], [400, 400.0]])
@@ -30,13 +37,13 @@ def photograph() -> Image:
 
 def seen_obliquely(image: Image, matrix: np.ndarray) -> Image:
     """Return an image as it looks where a map has its points."""
-    return brought(picture(image, "moving"), image.grid, np.linalg.inv(matrix))
+    return resample_to(masked_image(image, "moving"), image.grid, np.linalg.inv(matrix))
 
 
 def matches(matrix: np.ndarray, noise: float, wrong: int = 0, count: int = 150) -> tuple:
     rng = np.random.default_rng(3)
     source = rng.uniform(0, 400, (count, 2))
-    target = mapped(matrix, source) + rng.normal(0, noise, (count, 2))
+    target = map_points(matrix, source) + rng.normal(0, noise, (count, 2))
     target[:wrong] = rng.uniform(0, 400, (wrong, 2))
     return source, target
 
@@ -45,7 +52,7 @@ def matches(matrix: np.ndarray, noise: float, wrong: int = 0, count: int = 150) 
 def test_matches_that_foretell_a_homography_get_one(wrong):
     found = homography_where_needed(*matches(BENT, 0.3, wrong), 3.0)
     assert found is not None
-    assert np.linalg.norm(mapped(found.matrix, SQUARE) - mapped(BENT, SQUARE), axis=1).max() < 0.6
+    assert np.linalg.norm(map_points(found.matrix, SQUARE) - map_points(BENT, SQUARE), axis=1).max() < 0.6
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.02, 0.3, 1.0])
@@ -63,9 +70,9 @@ def test_matches_of_an_affine_map_get_none(noise):
 def test_what_lies_beyond_the_horizon_is_seen(last_row, right):
     matrix = np.eye(3)
     matrix[2] = last_row
-    assert upright(matrix, SQUARE) is right
-    assert upright(-matrix, SQUARE) is right
-    assert not upright(np.diag([-1.0, 1, 1]) @ matrix, SQUARE)
+    assert preserves_orientation(matrix, SQUARE) is right
+    assert preserves_orientation(-matrix, SQUARE) is right
+    assert not preserves_orientation(np.diag([-1.0, 1, 1]) @ matrix, SQUARE)
 
 
 def test_photographs_get_the_homography_they_need():
@@ -74,7 +81,7 @@ def test_photographs_get_the_homography_they_need():
     assert isinstance(found.transform, Homography)
     assert found.verdict.status == "pass", found.verdict
     ends = corners(fixed.grid)
-    assert np.linalg.norm(found.transform.apply(ends) - mapped(BENT, ends), axis=1).max() < 0.3
+    assert np.linalg.norm(found.transform.apply(ends) - map_points(BENT, ends), axis=1).max() < 0.3
 
 
 def test_photographs_that_need_none_and_scenes_on_a_map_stay_affine():
@@ -83,7 +90,7 @@ def test_photographs_that_need_none_and_scenes_on_a_map_stay_affine():
     plain[2] = 0, 0, 1
     found = align(fixed, seen_obliquely(fixed, plain), {"methods": ["sift"]})
     assert isinstance(found.transform, Affine)
-    assert np.abs(found.transform.apply(SQUARE) - mapped(plain, SQUARE)).max() < 0.3
+    assert np.abs(found.transform.apply(SQUARE) - map_points(plain, SQUARE)).max() < 0.3
     here = replace(fixed, grid=replace(fixed.grid, crs=band("B04").grid.crs))
     assert isinstance(align(here, seen_obliquely(here, BENT), {"methods": ["sift"]}).transform, Affine)
 
@@ -94,19 +101,21 @@ def test_photographs_that_need_none_and_scenes_on_a_map_stay_affine():
 def test_each_method_that_offers_a_homography_gives_one(name):
     fixed = photograph()
     slight = np.array([[1.0, 0.004, 2], [-0.003, 1.0, -1], [2.5e-5, -2e-5, 1]])
-    method = of_kind(METHODS, "rasters")[name]
+    method = methods_of_kind(METHODS, "rasters")[name]
     assert "homography" in method.options["model"]["enum"]
     given = {"rotation_degrees": 0, "scale": 1} if name == "edge-correlation" else {}
     chosen = options(name, model="homography", **given)
     found = method.load()(fixed, seen_obliquely(fixed, slight), Affine.identity(2), chosen, RunContext())
     assert isinstance(found, Homography)
     ends = corners(fixed.grid)
-    assert np.linalg.norm(found.apply(ends) - mapped(slight, ends), axis=1).max() < 0.6
+    assert np.linalg.norm(found.apply(ends) - map_points(slight, ends), axis=1).max() < 0.6
 
 
 def test_the_gate_never_passes_what_folds():
     fixed = photograph()
-    judge = Examiner(picture(fixed, "fixed"), picture(fixed, "moving"), Affine.identity(2), {})
+    judge = CandidateEvaluator(
+        masked_image(fixed, "fixed"), masked_image(fixed, "moving"), Affine.identity(2), {}
+    )
     assert judge(MethodResult(Affine.identity(2)))[0].status == "pass"
     folded = np.eye(3)
     folded[2, 0] = -1 / 300

@@ -9,17 +9,17 @@ from regflow.core.errors import InputError, RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Affine, Homography
-from regflow.datasets.modalities import MODALITIES, linear_truth, linearly_moved
+from regflow.datasets.modalities import MODALITIES, linear_truth, move_linearly
 from regflow.methods.context import RunContext
 from regflow.methods.initialize import METHODS
 from regflow.methods.initialize.features import detectors
-from regflow.methods.initialize.features.keypoints import evenly
+from regflow.methods.initialize.features.keypoints import spread_evenly
 from regflow.methods.initialize.fourier_mellin import _linears
-from regflow.methods.initialize.planar import brought, mapped, matrix_of, picture, transform_of
-from regflow.methods.initialize.polish import polish
+from regflow.methods.initialize.planar import map_points, masked_image, matrix_of, resample_to, transform_of
+from regflow.methods.initialize.polish import refine_linear
 from regflow.methods.result import MethodResult
-from regflow.methods.table import of_kind, run_method
-from regflow.stages.rasters.initialize import Examiner, align
+from regflow.methods.table import methods_of_kind, run_method
+from regflow.stages.rasters.initialize import CandidateEvaluator, align
 
 FEATURES = ("sift", "surf", "orb", "akaze", "brisk", "harris", "xfeat")
 
@@ -35,7 +35,7 @@ def test_infrared_turned_and_scaled_is_found(method):
 @pytest.mark.parametrize("scale", [0.75, 1.3])
 def test_spectra_tell_the_scale_and_not_its_inverse(scale):
     moving, truth = moved("B04", (0.0, 0.0), 12.0, scale)
-    images = picture(band("B04"), "fixed"), picture(moving, "moving")
+    images = masked_image(band("B04"), "fixed"), masked_image(moving, "moving")
     likeliest = _linears(*images, matrix_of(Affine.identity(2)))[0]
     assert np.linalg.det(likeliest) == pytest.approx(np.linalg.det(truth.linear), rel=0.05)
 
@@ -86,7 +86,7 @@ def test_a_homography_is_found():
     pixels = np.array([[1.02, 0.03, 4], [-0.02, 0.99, -6], [5e-5, -3e-5, 1]])
     truth = transform_of(world @ pixels @ np.linalg.inv(world), fixed.grid.center)
     assert isinstance(truth, Homography)
-    moving = brought(picture(fixed, "fixed"), fixed.grid, np.linalg.inv(matrix_of(truth)))
+    moving = resample_to(masked_image(fixed, "fixed"), fixed.grid, np.linalg.inv(matrix_of(truth)))
     found = run("sift", fixed, moving, model="homography")
     assert isinstance(found, Homography)
     assert corner_error_px(found, truth, fixed.grid) < 0.1
@@ -106,7 +106,7 @@ def test_pixel_space_serves_as_any_other():
         @ fixed.grid.affine
     )
     ends = np.array([[0, 0], [359, 319.0]])
-    assert np.abs(found.transform.apply(ends) - mapped(truth, ends)).max() < 0.05
+    assert np.abs(found.transform.apply(ends) - map_points(truth, ends)).max() < 0.05
 
 
 @pytest.mark.slow
@@ -121,9 +121,7 @@ def test_the_ladder_solves_another_sensor_or_says_fail(name):
     rows, columns = (slice(at, at + n) for at, n in zip(origin[::-1], fixed.grid.shape, strict=True))
     moving = Image(np.ascontiguousarray(whole[rows, columns])[None], fixed.grid, fixed.mask)
     truth = linear_truth(fixed.grid, (9.0, -12.0), -6.0, 1.04, 0.02)
-    found = align(
-        fixed, linearly_moved(moving, truth), {"methods": ["phase-correlation", "edge-correlation"]}
-    )
+    found = align(fixed, move_linearly(moving, truth), {"methods": ["phase-correlation", "edge-correlation"]})
     points = fixed.grid.to_world(
         np.stack(np.meshgrid([60, 180, 300], [60, 160, 260]), axis=-1).reshape(-1, 2)
     )
@@ -134,8 +132,8 @@ def test_the_ladder_solves_another_sensor_or_says_fail(name):
 @pytest.fixture(scope="module")
 def examiner():
     moving, truth = moved("B08", (20.3, -13.2), 5.0, 1.05)
-    pair = picture(band("B04"), "fixed"), picture(moving, "moving")
-    return Examiner(*pair, Affine.identity(2), {}), truth
+    pair = masked_image(band("B04"), "fixed"), masked_image(moving, "moving")
+    return CandidateEvaluator(*pair, Affine.identity(2), {}), truth
 
 
 def test_the_gate_passes_the_truth(examiner):
@@ -225,7 +223,7 @@ def test_the_same_bits_whatever_the_threads():
 
 
 def test_volumes_and_rasters_are_offered_their_own_methods():
-    volumes, rasters = (of_kind(METHODS, kind) for kind in ("volumes", "rasters"))
+    volumes, rasters = (methods_of_kind(METHODS, kind) for kind in ("volumes", "rasters"))
     assert set(LADDER) <= set(rasters)
     assert "moments" in volumes
     assert "moments" not in rasters
@@ -240,11 +238,11 @@ def test_keypoints_are_drawn_evenly():
     sparse = rng.uniform((0, 0), (800, 800), (500, 2))
     points = np.concatenate([dense, sparse])
     strengths = np.concatenate([np.full(5000, 9.0), np.ones(500)])
-    chosen = points[evenly(points, strengths, (800, 800), 600)]
+    chosen = points[spread_evenly(points, strengths, (800, 800), 600)]
     assert len(chosen) == 600
     assert (chosen > 100).any(axis=1).mean() > 0.7
     shuffled = rng.permutation(len(points))
-    again = points[shuffled][evenly(points[shuffled], strengths[shuffled], (800, 800), 600)]
+    again = points[shuffled][spread_evenly(points[shuffled], strengths[shuffled], (800, 800), 600)]
     assert np.array_equal(chosen, again)
 
 
@@ -270,7 +268,7 @@ def test_windows_over_clouds_do_not_pull_at_the_map():
     clouds, _ = moved("B04", (7.0, -3.4))
     data = ground.data.copy()
     data[:, :150, 200:] = clouds.data[:, :150, 200:]
-    found = polish(fixed, Image(data, ground.grid, ground.mask), truth.matrix, "similarity")
+    found = refine_linear(fixed, Image(data, ground.grid, ground.mask), truth.matrix, "similarity")
     assert corner_error_px(transform_of(found.matrix, fixed.grid.center), truth, fixed.grid) < 0.1
 
 

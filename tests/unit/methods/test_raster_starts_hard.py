@@ -11,10 +11,10 @@ from regflow.core.transform import Affine
 from regflow.datasets.modalities import linear_truth
 from regflow.methods.context import RunContext
 from regflow.methods.initialize import METHODS
-from regflow.methods.initialize.planar import around_overlap, picture
+from regflow.methods.initialize.planar import around_overlap, masked_image
 from regflow.methods.result import MethodResult
-from regflow.methods.table import of_kind
-from regflow.stages.rasters.initialize import Examiner, align
+from regflow.methods.table import methods_of_kind
+from regflow.stages.rasters.initialize import CandidateEvaluator, align
 
 SIDE = 640
 
@@ -34,7 +34,9 @@ def test_a_chip_and_its_scene_are_judged_alike_in_either_order(side):
     truth = Affine.from_parts(np.eye(2), (30.0, 20.0))
     verdicts = []
     for fixed, moving, right in ((scene, chip, truth), (chip, scene, truth.inverse())):
-        judge = Examiner(picture(fixed, "fixed"), picture(moving, "moving"), Affine.identity(2), {})
+        judge = CandidateEvaluator(
+            masked_image(fixed, "fixed"), masked_image(moving, "moving"), Affine.identity(2), {}
+        )
         verdicts.append(judge(MethodResult(right))[0].status)
         wrong = Affine.from_parts(np.eye(2), right.translation + np.array([90.0, -60.0]))
         assert judge(MethodResult(wrong))[0].status == "fail"
@@ -53,7 +55,7 @@ def test_a_chip_and_its_scene_find_each_other_in_either_order():
 
 
 def test_windows_are_laid_where_the_other_picture_lies():
-    scene, chip = picture(part("B04", 700, 100, SIDE), "fixed"), part("B03", 930, 310, 90)
+    scene, chip = masked_image(part("B04", 700, 100, SIDE), "fixed"), part("B03", 930, 310, 90)
     seen = around_overlap(scene, chip.grid, np.eye(3))
     assert seen.grid.shape == (90 + 32, 90 + 32)
     at = scene.grid.to_index(seen.grid.origin)
@@ -83,7 +85,9 @@ def test_nearness_to_the_georeference_breaks_a_tie(tiled):
     moving = Image(
         other.data, Grid(other.grid.shape, truth.matrix @ other.grid.affine, other.grid.crs), other.mask
     )
-    judge = Examiner(picture(fixed, "fixed"), picture(moving, "moving"), Affine.identity(2), {})
+    judge = CandidateEvaluator(
+        masked_image(fixed, "fixed"), masked_image(moving, "moving"), Affine.identity(2), {}
+    )
     right = judge(MethodResult(truth))[0]
     assert right.status == "pass", right
     # One period aside it is as alike, and far from where the georeference has it.
@@ -93,7 +97,9 @@ def test_nearness_to_the_georeference_breaks_a_tie(tiled):
 
 def test_without_a_georeference_nothing_breaks_the_tie(tiled):
     plain = [Image(image.data, Grid(image.grid.shape, np.eye(3)), image.mask) for image in tiled]
-    judge = Examiner(picture(plain[0], "fixed"), picture(plain[1], "moving"), Affine.identity(2), {})
+    judge = CandidateEvaluator(
+        masked_image(plain[0], "fixed"), masked_image(plain[1], "moving"), Affine.identity(2), {}
+    )
     assert judge(MethodResult(Affine.from_parts(np.eye(2), (96.0, 0.0))))[0].status != "pass"
 
 
@@ -115,13 +121,13 @@ def discs(seed: int, inverted: bool) -> Image:
 
 
 def test_unlike_contrasts_in_a_dark_surround_are_found():
-    from regflow.datasets.modalities import linearly_moved
+    from regflow.datasets.modalities import move_linearly
 
     fixed, other = discs(0, False), discs(1, True)
     truth = linear_truth(other.grid, (11.0, -14.0), 8.0)
-    method = of_kind(METHODS, "rasters")["hypotheses"]
+    method = methods_of_kind(METHODS, "rasters")["hypotheses"]
     found = method.load()(
-        fixed, linearly_moved(other, truth), Affine.identity(2), options("hypotheses"), RunContext()
+        fixed, move_linearly(other, truth), Affine.identity(2), options("hypotheses"), RunContext()
     )
     places = np.array([[60, 60], [160, 60], [110, 110], [60, 160], [160, 160.0]])
     assert np.linalg.norm(found.apply(places) - truth.apply(places), axis=1).mean() < 2.0

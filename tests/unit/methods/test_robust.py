@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from regflow.core.errors import RegistrationError
-from regflow.methods.initialize.planar import mapped
+from regflow.methods.initialize.planar import map_points
 from regflow.methods.initialize.robust import ESTIMATORS, MODELS, estimate, least_squares
 
 TRUTHS = {
@@ -19,7 +19,7 @@ CORNERS = np.array([[0, 0], [1000, 0], [0, 1000], [1000, 1000.0]])
 def matches(model, wrong, noise=0.5, count=600, seed=1):
     rng = np.random.default_rng(seed)
     source = rng.uniform(0, 1000, (count, 2))
-    target = mapped(np.array(TRUTHS[model], float), source) + rng.normal(0, noise, (count, 2))
+    target = map_points(np.array(TRUTHS[model], float), source) + rng.normal(0, noise, (count, 2))
     bad = np.arange(count) < wrong * count
     target[bad] = rng.uniform(-200, 1200, (bad.sum(), 2))
     return source, target, bad
@@ -27,7 +27,7 @@ def matches(model, wrong, noise=0.5, count=600, seed=1):
 
 def error(matrix, model):
     truth = np.array(TRUTHS[model], float)
-    return np.linalg.norm(mapped(matrix, CORNERS) - mapped(truth, CORNERS), axis=1).max()
+    return np.linalg.norm(map_points(matrix, CORNERS) - map_points(truth, CORNERS), axis=1).max()
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -66,7 +66,7 @@ def test_world_coordinates_of_millions_do_not_matter():
     far = np.array([5.8e6, 4.2e6])
     found = estimate(source + far, target + far, "affine")
     expected = target[-1] + far
-    assert np.abs(mapped(found.matrix, (source + far)[-1:])[0] - expected).max() < 1e-5
+    assert np.abs(map_points(found.matrix, (source + far)[-1:])[0] - expected).max() < 1e-5
 
 
 def test_too_few_matches_are_refused():

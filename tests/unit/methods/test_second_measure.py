@@ -12,7 +12,7 @@ from regflow.core.gate import Verdict
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Affine
-from regflow.core.units import place_told
+from regflow.core.units import describe_place
 from regflow.datasets import packaged as realdata
 from regflow.datasets.scenes import moved_scene, random_waves
 from regflow.io.rasters import read_window
@@ -188,5 +188,7 @@ def test_what_a_second_measure_does_not_confirm_is_told_with_its_place():
 
 
 def test_a_place_is_told_in_pixels_and_on_the_map():
-    assert place_told(GRID, (20, 30)) == "around row 30, column 20 of the working grid (x 500200, y 5799700)"
-    assert place_told(Grid((9, 9), np.eye(3)), (2, 3)) == "around row 3, column 2 of the working grid"
+    assert (
+        describe_place(GRID, (20, 30)) == "around row 30, column 20 of the working grid (x 500200, y 5799700)"
+    )
+    assert describe_place(Grid((9, 9), np.eye(3)), (2, 3)) == "around row 3, column 2 of the working grid"

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from regflow.core.errors import RegistrationError
-from regflow.methods.matching.neighbors import unlike_neighbors
+from regflow.methods.matching.neighbors import normalized_median_test
 from regflow.methods.matching.spline_field import SplineField, fit_field, solve_band
 
 EXTENT = (0.0, 0.0, 999.0, 699.0)
@@ -156,7 +156,7 @@ def test_points_unlike_their_neighbors_are_found_on_a_slope():
     wrong = np.zeros(len(points), bool)
     wrong[::37] = True
     values[wrong] += [1.5, -1.0]
-    assert np.array_equal(unlike_neighbors(points, values), wrong)
+    assert np.array_equal(normalized_median_test(points, values), wrong)
 
 
 def test_too_few_points_are_refused():

@@ -10,7 +10,7 @@ from regflow.core.surroundings import fill_padding, intensity_range, surrounding
 from regflow.methods.context import RunContext
 from regflow.methods.preprocess import INTENSITY, load
 from regflow.methods.refine.greedy_pyramid import prepare as greedy_pair
-from regflow.methods.refine.working import scaled
+from regflow.methods.refine.working import normalize_pair
 from regflow.stages.volumes.initialize import align
 from regflow.stages.volumes.preprocess import prepare, prepare_pair
 from regflow.stages.volumes.refine import deform
@@ -130,7 +130,7 @@ def test_every_normalization_spreads_the_tissue(mni_4mm, method):
     options = INTENSITY[method].complete({})
     for scaled_image in (
         load("intensity", method)(image, None, options, RunContext()),
-        scaled(image, method, {}),
+        normalize_pair(image, method, {}),
     ):
         deep = mni_4mm.channel > 0.3 * mni_4mm.channel.max()
         assert scaled_image.channel[deep].std() > 0.1

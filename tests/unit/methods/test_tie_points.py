@@ -16,8 +16,8 @@ from regflow.core.transform import Affine, Composite
 from regflow.methods.context import RunContext
 from regflow.methods.matching import tie_points as module
 from regflow.methods.matching.tie_point_kernels import search
-from regflow.methods.matching.tie_point_patches import crop, filtered
-from regflow.methods.matching.tie_point_set import REASONS, columns, reliability
+from regflow.methods.matching.tie_point_patches import crop, filter_patch
+from regflow.methods.matching.tie_point_set import REASONS, reliability, table_columns
 from regflow.methods.matching.tie_points import default_spacing, lay_points, match, overlap, spline_taps
 from regflow.methods.refine import METHODS
 from regflow.methods.refine.tie_points import tie_points
@@ -266,7 +266,7 @@ def test_standard_errors_and_reliability_tell_good_from_bad():
 def test_the_table_tells_both_ends_in_every_unit():
     _, points = run()
     grid = fixed().grid
-    table = columns(points, grid, IDENTITY, (1.0, 1.0))
+    table = table_columns(points, grid, IDENTITY, (1.0, 1.0))
     used = ~table["outlier"]
     here = np.stack([table["x_map"], table["y_map"]], axis=1)[used]
     there = np.stack([table["x_moving"], table["y_moving"]], axis=1)[used]
@@ -310,7 +310,7 @@ def test_the_prefilter_gives_coefficients_of_a_spline_through_the_samples():
     samples = np.random.default_rng(0).random((60, 60)).astype(np.float32)
     reach = len(spline_taps()) - 1
     wanted = spline_filter(samples.astype(float), 3, mode="mirror")[reach:-reach, reach:-reach]
-    np.testing.assert_allclose(filtered(samples, spline_taps()), wanted, atol=1e-3)
+    np.testing.assert_allclose(filter_patch(samples, spline_taps()), wanted, atol=1e-3)
 
 
 def test_the_search_finds_the_shift_and_its_rival():

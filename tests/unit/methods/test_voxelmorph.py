@@ -26,16 +26,16 @@ from regflow.core.resample import coarsen, resample_array
 from regflow.core.transform import Affine, Composite, Transform, inverse_error
 from regflow.datasets import subjects as synthetic
 from regflow.examples import demo
-from regflow.methods.context import Request, RunContext
+from regflow.methods.context import Pair, RunContext
 from regflow.methods.refine import METHODS, losses_torch, velocity_torch
-from regflow.methods.refine.network import as_trained, network_velocity
+from regflow.methods.refine.network import network_velocity, normalize_intensity
 from regflow.methods.refine.voxelmorph import (
-    Effort,
+    InferencePlan,
     _efforts,
     _level,
     _passes,
-    answers,
-    ask,
+    predict_in_passes,
+    predict_pairs,
     predict_velocities,
     voxelmorph,
 )
@@ -66,15 +66,15 @@ def options(**given: Any) -> dict[str, Any]:
     return {**METHODS["voxelmorph"].complete({}), **shared, **given}
 
 
-def effort(description: Description, batch: int = 1) -> Effort:
-    return Effort(batch, description.spacing, CPU)
+def effort(description: Description, batch: int = 1) -> InferencePlan:
+    return InferencePlan(batch, description.spacing, CPU)
 
 
 def predict(
     network: Any, description: Description, pair: tuple[Image, Image], given: dict[str, Any]
 ) -> torch.Tensor:
     """Ask once about a pair on one grid."""
-    level = _level(Request(*pair, Affine.identity(description.ndim)), grid_spacing(pair), description, CPU)
+    level = _level(Pair(*pair, Affine.identity(description.ndim)), grid_spacing(pair), description, CPU)
     return predict_velocities(network, description, [level], [None], effort(description), given)[0]
 
 
@@ -89,7 +89,9 @@ def ask_one(
     initial: Transform,
     given: dict[str, Any],
 ) -> Composite:
-    return ask(network, description, [Request(*pair, initial)], effort(description), given)[0].transform
+    return predict_in_passes(network, description, [Pair(*pair, initial)], effort(description), given)[
+        0
+    ].transform
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +191,7 @@ def test_padding_is_cut_off_where_it_was_put_on(shape: tuple[int, ...], half: bo
         return both[:, 1:].expand(-1, len(shape), *both.shape[2:])
 
     given = predict(network, description, pair, options(symmetric=False))
-    expected = as_trained(pair[0], description).expand(-1, len(shape), *shape)
+    expected = normalize_intensity(pair[0], description).expand(-1, len(shape), *shape)
     assert torch.equal(given, velocity_torch.halve_field(expected) if half else expected)
 
 
@@ -239,7 +241,7 @@ def test_padding_of_folded_images_is_cut_off_where_it_was_put_on(shape: tuple[in
 
     given = predict(network, description, pair, options(symmetric=False))
     every_other = (slice(None), slice(None), *[slice(None, None, 2)] * ndim)
-    coarse = as_trained(pair[0], description)[every_other]
+    coarse = normalize_intensity(pair[0], description)[every_other]
     assert torch.equal(given, coarse.expand(-1, ndim, *coarse.shape[2:]))
 
 
@@ -283,7 +285,7 @@ def test_relaxation_is_how_far_a_pass_goes() -> None:
 
     request = mixed_requests()[0]
     given = options(symmetric=False)
-    found = ask(constant, description, [request], effort(description), given)[0].transform
+    found = predict_in_passes(constant, description, [request], effort(description), given)[0].transform
     middle = request.fixed.grid.to_world(np.array([[10.0, 9.0, 12.0]]))
     assert np.allclose(found.apply(middle) - middle, 2.5 * description.spacing, atol=1e-4)
 
@@ -320,14 +322,14 @@ def test_an_answer_worse_than_the_start_is_put_aside(
     assert after < before
 
 
-def mixed_requests(seed: int = 0) -> list[Request]:
+def mixed_requests(seed: int = 0) -> list[Pair]:
     """Pairs of which two have one size and all have their own spacing."""
     rng = np.random.default_rng(seed)
     made = []
     for shape, step in (((24, 20, 28), 2.0), ((30, 22, 20), 3.0), ((24, 20, 28), 2.0)):
         grid = Grid(shape, np.diag([step, step, step, 1.0]))
         one, other = (Image(rng.random((1, *shape), dtype=np.float32), grid) for _ in range(2))
-        made.append(Request(one, other, Affine.identity(3)))
+        made.append(Pair(one, other, Affine.identity(3)))
     return made
 
 
@@ -342,10 +344,13 @@ def test_a_pair_gets_the_same_answer_alone_and_among_others() -> None:
         return network(both) * 10
 
     requests = mixed_requests()
-    alone = [ask(watched, description, [each], effort(description), options())[0] for each in requests]
+    alone = [
+        predict_in_passes(watched, description, [each], effort(description), options())[0]
+        for each in requests
+    ]
     assert set(sizes) == {1}
-    one_by_one = ask(watched, description, requests, effort(description), options())
-    stacked = ask(watched, description, requests, effort(description, batch=4), options())
+    one_by_one = predict_in_passes(watched, description, requests, effort(description), options())
+    stacked = predict_in_passes(watched, description, requests, effort(description, batch=4), options())
     assert max(sizes) == 2
     for single, same, near in zip(alone, one_by_one, stacked, strict=True):
         vectors = [each.transform.parts[0].vectors for each in (single, same, near)]  # type: ignore[attr-defined]
@@ -372,13 +377,13 @@ def test_with_too_little_memory_less_is_tried_and_said(
 
     monkeypatch.setattr("regflow.methods.refine.voxelmorph.network_velocity", small_memory)
     given = options(weights=str(tmp_path / "solid.safetensors"), symmetric=False)
-    found = answers(mixed_requests()[:1], given, RunContext())
+    found = predict_pairs(mixed_requests()[:1], given, RunContext())
     assert len(found) == 1
     assert seen[1] < seen[0] / 4
     assert "no memory for 1 pairs at a spacing of 2 on cpu" in caplog.text
     monkeypatch.setattr("regflow.methods.refine.voxelmorph._efforts", lambda *given: [])
     with pytest.raises(RegistrationError, match="raise spacing_mm"):
-        answers(mixed_requests()[:1], given, RunContext())
+        predict_pairs(mixed_requests()[:1], given, RunContext())
 
 
 def test_bytes_do_not_depend_on_threads() -> None:
@@ -398,7 +403,7 @@ def test_bytes_do_not_depend_on_threads() -> None:
 
 def test_what_the_network_sees_is_what_it_was_trained_on(mni_4mm: Image) -> None:
     image = replace(mni_4mm, data=mni_4mm.data * 7 + 3)
-    seen = as_trained(image, SOLID)
+    seen = normalize_intensity(image, SOLID)
     assert float(seen.min()) == 0
     assert float(seen.max()) == 1
     assert image.mask is not None
@@ -518,16 +523,18 @@ def test_passes_that_the_polish_repeats_are_left_out(polish: str, passes: tuple[
 
     request = mixed_requests()[0]
     given = options(polish=polish, passes="coarse", symmetric=False)
-    found = ask(watched, description, [request], effort(description), given)[0]
+    found = predict_in_passes(watched, description, [request], effort(description), given)[0]
     assert len(asked) == len(passes)
     assert asked == sorted(asked)
     alone = options(polish="none", symmetric=False)
-    same = ask(network, replace(description, passes=passes), [request], effort(description), alone)[0]
+    same = predict_in_passes(
+        network, replace(description, passes=passes), [request], effort(description), alone
+    )[0]
     vectors = [each.transform.parts[0].vectors for each in (found, same)]  # type: ignore[attr-defined]
     assert np.array_equal(*vectors)
     all_of_them = options(polish=polish, symmetric=False)
     asked.clear()
-    ask(watched, description, [request], effort(description), all_of_them)
+    predict_in_passes(watched, description, [request], effort(description), all_of_them)
     assert len(asked) == 4
 
 
@@ -550,10 +557,10 @@ def test_passes_of_a_mixed_batch_follow_each_image_of_its_own() -> None:
         return network(both) * 10
 
     requests, given = mixed_requests(), options(passes="coarse", symmetric=False)
-    together = ask(watched, description, requests, effort(description), given)
+    together = predict_in_passes(watched, description, requests, effort(description), given)
     assert len(asked) == 2 + 1 + 2
     for request, among in zip(requests, together, strict=True):
-        alone = ask(watched, description, [request], effort(description), given)[0]
+        alone = predict_in_passes(watched, description, [request], effort(description), given)[0]
         first, second = (each.transform.parts[0].vectors for each in (alone, among))  # type: ignore[attr-defined]
         assert np.array_equal(first, second)
         assert alone.gain == among.gain
@@ -593,7 +600,7 @@ def test_the_shipped_network_undoes_half_of_a_warp_that_it_never_saw(other_contr
     source = fixed
     if other_contrast:
         gray, white = (coarsen(demo.volume(f"icbm2009a-{name}", None), 2.0).channel for name in ("gm", "wm"))
-        source = synthetic.t2_like(fixed, gray / 255, white / 255)
+        source = synthetic.simulate_t2(fixed, gray / 255, white / 255)
     pose = synthetic.random_affine(fixed.grid.center, seed=77)
     truth = synthetic.random_truth(fixed.grid, seed=77, amplitude_mm=8.0, affine=pose)
     grid = synthetic.subject_grid(fixed.grid, truth, 2.0)

@@ -7,8 +7,8 @@ from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.methods.initialize.features.keypoints import Keypoints
 from regflow.methods.initialize.features.matching import pairs
-from regflow.methods.initialize.windows import _surprise, places, together
-from regflow.methods.matching.neighbors import unlike_neighbors
+from regflow.methods.initialize.windows import _surprise, consistent_windows, window_places
+from regflow.methods.matching.neighbors import normalized_median_test
 from regflow.methods.refine.greedy import _box
 
 LATTICE = np.stack(np.meshgrid(np.arange(8.0), np.arange(6.0)), axis=-1).reshape(-1, 2) * 20
@@ -16,10 +16,10 @@ LATTICE = np.stack(np.meshgrid(np.arange(8.0), np.arange(6.0)), axis=-1).reshape
 
 def test_windows_that_move_like_their_neighbors_agree():
     shifts = np.tile([3.0, -2.0], (len(LATTICE), 1))
-    assert together(LATTICE, shifts).all()
+    assert consistent_windows(LATTICE, shifts).all()
     shifts[[9, 30]] += [[1.4, 0.0], [0.0, 1.6]]
-    assert np.flatnonzero(~together(LATTICE, shifts)).tolist() == [30]
-    assert not together(LATTICE[:3], shifts[:3]).any()
+    assert np.flatnonzero(~consistent_windows(LATTICE, shifts)).tolist() == [30]
+    assert not consistent_windows(LATTICE[:3], shifts[:3]).any()
 
 
 def test_surprise_is_chernoffs_bound():
@@ -32,23 +32,23 @@ def test_surprise_is_chernoffs_bound():
 def test_windows_begin_where_enough_is_valid():
     valid = np.zeros((40, 60), bool)
     valid[:, 30:] = True
-    starts, step = places(valid, 10, 400, 0.6)
+    starts, step = window_places(valid, 10, 400, 0.6)
     counts = [valid[row : row + 10, col : col + 10].sum() for row, col in starts]
     assert min(counts) >= 60
     assert step == pytest.approx(2.5)
     assert starts.max(axis=0).tolist() == [30, 50]
-    assert len(places(valid, 41, 400, 0.6)[0]) == 0
+    assert len(window_places(valid, 41, 400, 0.6)[0]) == 0
 
 
 def test_a_displacement_unlike_its_neighbors_is_told_also_on_a_slope():
     rng = np.random.default_rng(0)
     slope = LATTICE @ np.array([[0.02, -0.01], [0.03, 0.01]]) + rng.normal(0, 0.02, LATTICE.shape)
-    assert not unlike_neighbors(LATTICE, slope).any()
+    assert not normalized_median_test(LATTICE, slope).any()
     slope[20] += [1.0, 0.0]
     # Even beside another wrong one: medians do not follow it.
     slope[21] += [0.0, -6.0]
-    assert np.flatnonzero(unlike_neighbors(LATTICE, slope)).tolist() == [20, 21]
-    assert not unlike_neighbors(LATTICE[:5], slope[:5] * 100).any()
+    assert np.flatnonzero(normalized_median_test(LATTICE, slope)).tolist() == [20, 21]
+    assert not normalized_median_test(LATTICE[:5], slope[:5] * 100).any()
 
 
 def test_partners_are_each_others_nearest_and_clearly_so():

@@ -6,14 +6,14 @@ import pytest
 from regflow.core import similarity
 from regflow.core.errors import InputError
 from regflow.core.resample import coarsen, resample_array
-from regflow.metrics.agreement import compare
+from regflow.metrics.agreement import measure_similarity
 
 OPTIONS = {"bins": 32, "radius": 2}
 
 
 def test_measures_are_those_of_the_whole_volume_where_nothing_is_shrunk(mni_4mm, icbm_4mm):
     other = resample_array(icbm_4mm.channel, icbm_4mm.grid, mni_4mm.grid)
-    found = compare(mni_4mm, {"other": other, "same": mni_4mm.channel}, **OPTIONS, local_mm=2.0)
+    found = measure_similarity(mni_4mm, {"other": other, "same": mni_4mm.channel}, **OPTIONS, local_mm=2.0)
     fixed, mask = mni_4mm.channel, mni_4mm.mask
     assert found["ncc"]["other"] == pytest.approx(similarity.ncc(fixed, other, mask))
     assert found["mi"]["other"] == pytest.approx(similarity.mutual_information(fixed, other, mask, 32))
@@ -26,7 +26,7 @@ def test_measures_are_those_of_the_whole_volume_where_nothing_is_shrunk(mni_4mm,
 
 def test_local_measures_look_at_copies_of_a_common_spacing(mni_2mm):
     noisy = mni_2mm.channel + np.random.default_rng(0).normal(0, 30, mni_2mm.grid.shape).astype(np.float32)
-    fine, coarse = (compare(mni_2mm, {"x": noisy}, **OPTIONS, local_mm=mm) for mm in (2.0, 4.0))
+    fine, coarse = (measure_similarity(mni_2mm, {"x": noisy}, **OPTIONS, local_mm=mm) for mm in (2.0, 4.0))
     assert fine["ncc"] == coarse["ncc"]
     whole, shrunk = coarsen(mni_2mm, 4.0), coarsen(mni_2mm.with_data(noisy), 4.0)
     expected = similarity.lncc(whole.channel, shrunk.channel, whole.mask, 2)
@@ -35,8 +35,10 @@ def test_local_measures_look_at_copies_of_a_common_spacing(mni_2mm):
 
 
 def test_without_a_mask_everything_counts_and_an_empty_one_is_refused(mni_4mm):
-    everywhere = compare(replace(mni_4mm, mask=None), {"x": mni_4mm.channel}, **OPTIONS, local_mm=4.0)
+    everywhere = measure_similarity(
+        replace(mni_4mm, mask=None), {"x": mni_4mm.channel}, **OPTIONS, local_mm=4.0
+    )
     assert everywhere["ncc"]["x"] == pytest.approx(1)
     empty = replace(mni_4mm, mask=np.zeros(mni_4mm.grid.shape, dtype=bool))
     with pytest.raises(InputError, match="fixed mask is empty"):
-        compare(empty, {"x": mni_4mm.channel}, **OPTIONS, local_mm=4.0)
+        measure_similarity(empty, {"x": mni_4mm.channel}, **OPTIONS, local_mm=4.0)

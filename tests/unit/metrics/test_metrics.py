@@ -19,7 +19,7 @@ from regflow.metrics.jacobian import (
     displacement_on,
     folding_figures,
     jacobian_figures,
-    split,
+    split_affine,
 )
 from regflow.metrics.overlap import count_labels, dice
 from regflow.metrics.surface import surface_distances
@@ -173,12 +173,12 @@ def test_determinant_of_a_stretch_is_the_product_of_its_factors(oblique):
 def test_affine_part_is_told_apart_and_left_out(oblique):
     field = stretched(oblique, (1.2, 0.9, 1.1))
     pose = Affine.from_parts(2 * np.eye(3), [1.0, 2.0, 3.0])
-    deformable, affine = split(Composite((field, pose, pose)))
+    deformable, affine = split_affine(Composite((field, pose, pose)))
     assert deformable is field
     assert affine is not None
     assert affine.linear == pytest.approx(4 * np.eye(3))
-    assert split(pose)[0] is None
-    assert split(field) == (field, None)
+    assert split_affine(pose)[0] is None
+    assert split_affine(field) == (field, None)
     assert not displacement_on(None, oblique).any()
 
 

@@ -8,7 +8,7 @@ from regflow.core.image import Image
 from regflow.core.transform import Affine
 from regflow.metrics.distances import Extent
 from regflow.metrics.overlap import dice
-from regflow.metrics.structures import dice_table, exchanges, measure_structures, noise_of_dice, places
+from regflow.metrics.structures import dice_table, exchanges, label_places, measure_structures, noise_of_dice
 
 GRID = Grid.from_geometry((30, 40, 50), (2.0, 2.0, 2.0), (-49.0, -39.0, -29.0))
 """Centered on the origin, 50 samples along x."""
@@ -45,12 +45,12 @@ def recoded(labels: np.ndarray, **codes: int) -> np.ndarray:
 
 
 def test_places_are_those_of_boxes():
-    found = places(SIDES, GRID)
+    found = label_places(SIDES, GRID)
     assert found[1].center == pytest.approx(GRID.to_world([[10.5, 12.5, 14.5]])[0])
     assert found[1].radius_mm == pytest.approx(2 * np.sqrt(3 * (6**2 - 1) / 12))
     assert not found[1].cut
-    assert places(boxes(l7=(0, 10, 10)), GRID)[7].cut
-    assert places(np.zeros(GRID.shape, np.uint8), GRID) == {}
+    assert label_places(boxes(l7=(0, 10, 10)), GRID)[7].cut
+    assert label_places(np.zeros(GRID.shape, np.uint8), GRID) == {}
 
 
 def test_the_table_holds_the_dice_of_every_two_labels():
@@ -112,7 +112,7 @@ def test_out_of_place_is_beyond_a_voxel_the_structures_size_and_a_part_of_the_ob
     extent = Extent.of(image(SIDES), image(SIDES))
     assert extent.spacing_mm == 2.0
     assert extent.radius_mm == pytest.approx((26 * 36 * 46 * 8 * 0.75 / np.pi) ** (1 / 3))
-    radius = places(SIDES, GRID)[1].radius_mm
+    radius = label_places(SIDES, GRID)[1].radius_mm
     assert 0.08 * extent.radius_mm + 2.0 < radius < 6.0
     for shift, expected in ((4.0, False), (8.0, True)):
         moved = Affine.from_parts(np.eye(3), (0.0, shift, 0.0))

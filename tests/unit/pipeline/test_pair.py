@@ -5,7 +5,7 @@ import pytest
 
 from regflow.cohort.volumes.samples import Fixed, Sample
 from regflow.commands.register import STAGES
-from regflow.config.presets import PRESETS, merged, preset_settings
+from regflow.config.presets import PRESETS, merge_settings, preset_settings
 from regflow.core.errors import InputError
 from regflow.core.processor import processor_name
 from regflow.io.landmarks import read_landmarks
@@ -166,7 +166,9 @@ def test_an_unknown_preset_is_named(files, tmp_path):
 def test_merging_replaces_lists_and_leaves_its_arguments_alone():
     base = {"refine": {"methods": ["a"], "options": {"a": {"x": 1, "y": 2}}}}
     over = {"refine": {"methods": ["b", "c"], "options": {"a": {"x": 3}}}}
-    assert merged(base, over) == {"refine": {"methods": ["b", "c"], "options": {"a": {"x": 3, "y": 2}}}}
+    assert merge_settings(base, over) == {
+        "refine": {"methods": ["b", "c"], "options": {"a": {"x": 3, "y": 2}}}
+    }
     assert base == {"refine": {"methods": ["a"], "options": {"a": {"x": 1, "y": 2}}}}
 
 

@@ -14,10 +14,10 @@ from rasterio.crs import CRS
 
 from regflow.commands.cli import main
 from regflow.core.grid import Grid
-from regflow.core.inversion import PointwiseInverse, inverse_error_px, inverted
+from regflow.core.inversion import PointwiseInverse, inverse_error_px, invert_transform
 from regflow.core.reprojection import reprojection
 from regflow.core.transform import Affine, DisplacementField, Homography, compose, inverse_error
-from regflow.io.raster_transforms import sampled, write_raster_transform
+from regflow.io.raster_transforms import sample_displacement, write_raster_transform
 from regflow.io.rasters import read_raster_header
 from regflow.io.vectors import write_points, write_polygons
 
@@ -265,16 +265,16 @@ def test_an_inverse_undoes_any_turn_scale_and_bend(angle, scale, tilt, shift, se
         field, Homography(tilted, (120, 100)), Affine.from_parts(turn, [shift, -shift], [120, 100])
     )
     points = np.random.default_rng(seed).uniform(5, 195, (50, 2))
-    back = inverted(forward, 1.0)
+    back = invert_transform(forward, 1.0)
     assert inverse_error(forward, back, points).max() < 1e-4
 
 
 def test_without_a_field_the_inverse_is_closed():
-    assert isinstance(inverted(Affine.from_parts(np.eye(2), [3, 4]), 1.0), Affine)
+    assert isinstance(invert_transform(Affine.from_parts(np.eye(2), [3, 4]), 1.0), Affine)
 
 
 def test_a_sampled_inverse_is_as_good_as_it_says():
-    back = sampled(inverted(bent(), 10.0), MOVING)
+    back = sample_displacement(invert_transform(bent(), 10.0), MOVING)
     errors = inverse_error_px(bent(), back, MOVING, FIXED)
     assert errors.size > 1000
     assert errors.max() < WITHIN_PX

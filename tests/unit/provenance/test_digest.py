@@ -35,7 +35,7 @@ def touched(path: Path, module: str, kind: str) -> bool:
 
 
 def names(stage: str, kind: str = "volumes") -> set[str]:
-    found = digest.closure([f"regflow.stages.{kind}.{stage}"], kind)
+    found = digest.import_closure([f"regflow.stages.{kind}.{stage}"], kind)
     return {path.relative_to(PACKAGE).as_posix() for path in found}
 
 

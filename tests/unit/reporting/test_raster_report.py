@@ -14,7 +14,7 @@ from report_pages import check
 
 from regflow.cohort.rasters.samples import RasterSample, Reference, Scene
 from regflow.config.loading import load_config
-from regflow.core.addresses import keep
+from regflow.core.addresses import keep_addresses
 from regflow.core.files import read_json
 from regflow.core.grid import Grid
 from regflow.core.image import Image
@@ -40,7 +40,7 @@ from regflow.stages.rasters.initialize import initialize
 from regflow.stages.rasters.preprocess import preprocess
 from regflow.stages.rasters.refine import refine
 from regflow.stages.rasters.report import report
-from regflow.stages.shell import conclude
+from regflow.stages.shell import run_stage_work
 
 SHIFT = (3.0, -2.0)
 SECRET = "5ec4e7"
@@ -65,7 +65,7 @@ def cohort(tmp_path_factory, settings) -> SimpleNamespace:
     june, july = (f"s3://bucket/{name}.tif?X-Amz-Signature={SECRET}" for name in ("june", "july"))
     fixed = Reference("june", Scene(june, ("4",), date="2017-06-16"))
     sample = RasterSample("july", Scene(july, ("4",), date="2018-07-01", sensor="MSI"), fixed, {"b": july})
-    keep({fixed.image: str(scenes[0]), sample.moving: str(scenes[1])})
+    keep_addresses({fixed.image: str(scenes[0]), sample.moving: str(scenes[1])})
     names = ("fixed", "moving", "initial", "refined", "applied", "assessed", "detected")
     places = {name: root / name for name in names}
     manifests = (root / "june.json", root / "july.json")
@@ -211,11 +211,11 @@ def test_page_of_a_failed_sample_tells_its_reason_and_nothing_else(cohort):
 
     broken = cohort.root / "broken"
     failed = broken / "initial"
-    conclude("initialize", "july", failed, [], refuse)
+    run_stage_work("initialize", "july", failed, [], refuse)
     folders = {"initial": failed}
     for stage, name in (("refine", "refined"), ("apply", "applied"), ("assess", "assessed")):
         folders[name] = broken / name
-        conclude(stage, "july", folders[name], [failed], refuse)
+        run_stage_work(stage, "july", folders[name], [failed], refuse)
     arguments = {**cohort.arguments, **folders}
     report(broken / "july.html", sample="july", **arguments, settings={}, picture=broken / "july.png")
     page = check(broken / "july.html")
@@ -372,11 +372,11 @@ def test_charts_say_in_words_what_they_show():
 
 def test_composites_are_gray_where_scenes_agree_but_for_their_radiometry():
     scene = sentinel()[0]
-    picture = raster_pictures.composite(scene, 3 * scene + 500).astype(int)
+    picture = raster_pictures.draw_composite(scene, 3 * scene + 500).astype(int)
     assert np.abs(picture[..., 0] - picture[..., 1]).max() <= 1
     changed = scene.copy()
     changed[:20, :20] += 3000
-    picture = raster_pictures.composite(scene, changed).astype(int)
+    picture = raster_pictures.draw_composite(scene, changed).astype(int)
     assert (picture[:20, :20, 1] >= picture[:20, :20, 0]).all()
     assert (picture[:20, :20, 1] > picture[:20, :20, 0]).mean() > 0.5  # white is white in both
 

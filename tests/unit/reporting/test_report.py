@@ -14,7 +14,7 @@ from regflow.metrics.distances import mask_points
 from regflow.reporting.shared.charts import Dot, strips
 from regflow.reporting.shared.cohort import cohort_page
 from regflow.reporting.shared.methods_text import methods_text
-from regflow.reporting.shared.story import duration, sentence
+from regflow.reporting.shared.story import as_sentence, format_duration
 from regflow.reporting.volumes import pictures
 from regflow.stages.gather import gather
 from regflow.stages.pages import report_cohort
@@ -163,7 +163,7 @@ def test_page_tells_what_labels_and_landmarks_have_against_the_fit(tmp_path, kno
     found = assess_pair(pair, {"surfaces": False})
     report_pair(tmp_path / "r.html", sample="x", pair=pair, assessment=found, stages=[])
     page = check(tmp_path / "r.html")
-    assert sentence(found.verdict.reason) in page.text
+    assert as_sentence(found.verdict.reason) in page.text
     assert "Left and right seem swapped in one of the label maps" in page.text
     assert "Only in the fixed map, so not compared: 3." in page.text
     assert "lies on 2 (Dice 0." in page.text
@@ -244,10 +244,10 @@ def test_methods_tell_only_what_ran_with_each_citation_once():
 
 
 def test_words_of_times_and_sentences():
-    assert [duration(s) for s in (None, 0.4213, 12.34, 125.9)] == ["", "0.42 s", "12.3 s", "2 min 5 s"]
-    assert sentence("moving too far") == "Moving too far."
+    assert [format_duration(s) for s in (None, 0.4213, 12.34, 125.9)] == ["", "0.42 s", "12.3 s", "2 min 5 s"]
+    assert as_sentence("moving too far") == "Moving too far."
     assert (
-        sentence("folding_percent is 3, above the limit of 1")
+        as_sentence("folding_percent is 3, above the limit of 1")
         == "folding_percent is 3, above the limit of 1."
     )
-    assert sentence("a.nii: cut off; copy it again.") == "a.nii: cut off; copy it again."
+    assert as_sentence("a.nii: cut off; copy it again.") == "a.nii: cut off; copy it again."

@@ -21,7 +21,7 @@ from regflow.core.transform import Affine, Composite, DisplacementField
 from regflow.io.landmarks import read_landmarks, write_landmarks
 from regflow.io.transforms import read_transform, write_transform
 from regflow.io.volumes import read_volume, write_volume
-from regflow.stages.shell import Outcome, conclude, done
+from regflow.stages.shell import Outcome, done, run_stage_work
 from regflow.stages.volumes.apply import LABEL_MODES, OPTIONS, apply, map_landmarks, warp_image, warp_labels
 
 # A header holds float32; at the far corner of a grid that is some 1e-5 mm.
@@ -149,7 +149,7 @@ def pair(tmp_path_factory, volume) -> Pair:
         write_transform(out / "inverse.h5", forward.inverse())
         return done(Verdict("pass", "made for this test"))
 
-    conclude("refine", "s", folder / "refine" / "s", [], refined)
+    run_stage_work("refine", "s", folder / "refine" / "s", [], refined)
     moving = Image(data.data, where, labels=labels)
     pair = Pair(folder, fixed, moving, flair, points, fixed_points)
     assert pair.run(inverse=True).state == "done"
@@ -328,7 +328,7 @@ def test_a_failed_refinement_leaves_no_product(pair, tmp_path):
     def refused(out: Path) -> Outcome:
         raise InputError("the moving image is blank")
 
-    conclude("refine", "s", tmp_path / "refine", [], refused)
+    run_stage_work("refine", "s", tmp_path / "refine", [], refused)
     manifests = (pair.folder / "fixed.json", pair.folder / "moving.json")
     outcome = apply(
         tmp_path / "out", sample="s", manifests=manifests, refined=tmp_path / "refine", settings={}

@@ -24,9 +24,9 @@ from regflow.methods.detect import METHODS
 from regflow.methods.detect.ir_mad import ir_mad
 from regflow.methods.detect.maps import CHANGED, EXPLAINED, NODATA
 from regflow.methods.detect.polygons import areas
-from regflow.methods.detect.regions import RegionMerger, labeled, regions_of
+from regflow.methods.detect.regions import RegionMerger, label_regions, regions_of
 from regflow.methods.detect.registration_noise import registration_noise
-from regflow.methods.detect.scene_pair import ScenePair, SceneTiles, sampled
+from regflow.methods.detect.scene_pair import ScenePair, SceneTiles, sample_pair
 from regflow.pipeline.change import detect_series
 from regflow.stages.rasters.detect import Between, date_pairs, detect_changes
 from regflow.stages.rasters.detect_inputs import DatedScene, open_pair
@@ -204,7 +204,7 @@ def test_registration_noise_is_measured_from_the_scenes(sigma):
     grid = Grid(scene.shape[1:], np.eye(3))
     pair = ScenePair(Image(scene, grid), Image(after, grid), 1)
     with open_workers({}, threads=2) as workers:
-        tiles = sampled(pair, workers, 4_000_000)
+        tiles = sample_pair(pair, workers, 4_000_000)
         model = ir_mad(tiles, METHODS["ir-mad"].complete({})).model
         found = registration_noise(pair, model, workers)
     assert found == pytest.approx(sigma, rel=0.4, abs=0.06)
@@ -240,7 +240,7 @@ def test_regions_are_those_of_the_whole_scene(seed, side, smallest, share):
     found = merger.finish()
     numbers = np.zeros(changed.shape, np.int64)
     for window, table in zip(windows, found.tables, strict=True):
-        numbers[window] = table[labeled(changed[window])[0]]
+        numbers[window] = table[label_regions(changed[window])[0]]
     groups, _ = label(changed, np.ones((3, 3)))
     sizes = np.bincount(groups.ravel())
     kept = [g for g in range(1, len(sizes)) if sizes[g] >= smallest]  # label counts row by row, as we do
@@ -261,7 +261,7 @@ def test_sampled_pixels_are_the_same_for_all_chunks():
     made = []
     for chunk in (256, 512, 2048):
         with open_workers({"chunk": chunk}, threads=2) as workers:
-            tiles = sampled(pair, workers, 20_000)
+            tiles = sample_pair(pair, workers, 20_000)
             whole = SceneTiles(pair, workers).map(lambda tile: tile.before.sum(dtype=np.float64))
         made.append((np.concatenate([t.before.ravel() for t in tiles.tiles]).tobytes(), whole))
         assert sum(t.valid.size for t in tiles.tiles) <= 20_000

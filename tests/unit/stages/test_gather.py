@@ -6,7 +6,7 @@ from regflow.core.files import write_json
 from regflow.core.gate import Verdict
 from regflow.metrics.outliers import robust_scores
 from regflow.stages.gather import gather, mark_outliers, read_table
-from regflow.stages.shell import conclude, done
+from regflow.stages.shell import done, run_stage_work
 
 
 def assessed(root, sample, figures, labels=()):
@@ -20,7 +20,7 @@ def assessed(root, sample, figures, labels=()):
         write_json(folder / "quality.json", quality)
         return done(Verdict("pass", "every figure is within its limits"))
 
-    conclude("assess", sample, root / sample, [], work)
+    run_stage_work("assess", sample, root / sample, [], work)
     return root / sample
 
 
@@ -37,8 +37,8 @@ def cohort(tmp_path):
         assessed(tmp_path, "a", {"ncc_refine": 0.8, "tre_mean_mm_refine": 1.25}),
     ]
     bad = tmp_path / "c"
-    conclude("apply", "c", tmp_path / "up", [], _impossible)
-    conclude("assess", "c", bad, [tmp_path / "up"], _impossible)
+    run_stage_work("apply", "c", tmp_path / "up", [], _impossible)
+    run_stage_work("assess", "c", bad, [tmp_path / "up"], _impossible)
     return [*folders, bad]
 
 

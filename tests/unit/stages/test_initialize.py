@@ -14,8 +14,8 @@ from regflow.core.transform import Affine
 from regflow.io.transforms import read_transform
 from regflow.methods.initialize.moments import mass
 from regflow.methods.result import MethodResult
-from regflow.stages.shell import STAGE_FILE, conclude, done, read_outcome
-from regflow.stages.volumes.initialize import LIMITS, Examiner, align, initialize
+from regflow.stages.shell import STAGE_FILE, done, read_outcome, run_stage_work
+from regflow.stages.volumes.initialize import LIMITS, CandidateEvaluator, align, initialize
 from regflow.stages.volumes.working import write_working
 
 SETTINGS = {"methods": ["mutual-information"]}
@@ -75,7 +75,9 @@ def test_a_wrong_pose_does_not_pass(mni_4mm, mni6_4mm, method, seed):
 
 def test_the_gate_tells_a_flip_that_overlaps_well(mni_4mm, mni6_4mm, right):
     flip = Affine.from_parts(np.diag([-1.0, -1.0, 1.0]), np.zeros(3), mass(mni_4mm)[0])
-    verdict, _ = Examiner(mni_4mm, mni6_4mm, right, {})(MethodResult(Affine(right.matrix @ flip.matrix)))
+    verdict, _ = CandidateEvaluator(mni_4mm, mni6_4mm, right, {})(
+        MethodResult(Affine(right.matrix @ flip.matrix))
+    )
     assert verdict.figures["overlap_dice"] > 0.75
     assert verdict.status == "fail"
     assert "rival_share" in verdict.reason
@@ -85,13 +87,13 @@ def test_the_gate_tells_a_flip_that_overlaps_well(mni_4mm, mni6_4mm, right):
 def test_the_gate_tells_a_pose_that_is_turned(mni_4mm, mni6_4mm, right, degrees):
     turn = Rotation.from_rotvec(np.deg2rad(degrees) * np.array([0.6, 0.0, 0.8])).as_matrix()
     turned = Affine(right.matrix @ Affine.from_parts(turn, np.zeros(3), mni_4mm.grid.center).matrix)
-    verdict, _ = Examiner(mni_4mm, mni6_4mm, right, {})(MethodResult(turned))
+    verdict, _ = CandidateEvaluator(mni_4mm, mni6_4mm, right, {})(MethodResult(turned))
     assert verdict.status == "fail"
 
 
 def test_the_gate_bounds_scale(mni_4mm, mni6_4mm, right):
     squeezed = Affine(right.matrix @ Affine.from_parts(np.diag([0.5, 1, 1]), np.zeros(3)).matrix)
-    verdict, _ = Examiner(mni_4mm, mni6_4mm, right, {})(MethodResult(squeezed))
+    verdict, _ = CandidateEvaluator(mni_4mm, mni6_4mm, right, {})(MethodResult(squeezed))
     assert verdict.figures["scale_min"] < 0.6
     assert verdict.status == "fail"
 
@@ -99,7 +101,7 @@ def test_the_gate_bounds_scale(mni_4mm, mni6_4mm, right):
 def test_a_mirrored_map_is_never_a_candidate(mni_4mm, mni6_4mm, right):
     mirror = Affine.from_parts(np.diag([-1.0, 1.0, 1.0]), np.zeros(3), mass(mni_4mm)[0])
     with pytest.raises(RegistrationError, match="mirrors"):
-        Examiner(mni_4mm, mni6_4mm, right, {})(MethodResult(Affine(right.matrix @ mirror.matrix)))
+        CandidateEvaluator(mni_4mm, mni6_4mm, right, {})(MethodResult(Affine(right.matrix @ mirror.matrix)))
 
 
 def test_headers_that_are_as_good_as_what_is_rejected_stand(mni_4mm):
@@ -114,7 +116,7 @@ def test_headers_that_are_as_good_as_what_is_rejected_stand(mni_4mm):
 
 def test_limits_of_the_settings_replace_the_stage_s_own(mni_4mm, mni6_4mm, right):
     strict = {"nmi": {"fail_below": 1.9}}
-    verdict, _ = Examiner(mni_4mm, mni6_4mm, right, strict)(MethodResult(right))
+    verdict, _ = CandidateEvaluator(mni_4mm, mni6_4mm, right, strict)(MethodResult(right))
     assert verdict.status == "fail"
     assert verdict.reason.startswith("nmi is")
 
@@ -152,7 +154,7 @@ def prepared(tmp_path, mni_4mm, mni6_4mm) -> tuple[str, str]:
             write_working(folder, image)
             return done(Verdict("pass", ""))
 
-        conclude("preprocess", name, tmp_path / name, [], write)
+        run_stage_work("preprocess", name, tmp_path / name, [], write)
         folders.append(str(tmp_path / name))
     return folders[0], folders[1]
 
@@ -200,7 +202,7 @@ def test_a_size_that_no_mask_shows_fails(mni_4mm, mni6_4mm, right, volume_factor
     _, change = resized(mni6_4mm, volume_factor)
     wrong = Affine(change.matrix @ right.matrix)
     pair = (mni_4mm, mni6_4mm) if masked else (mni_4mm.with_mask(None), mni6_4mm.with_mask(None))
-    verdict, _ = Examiner(*pair, right, {})(MethodResult(wrong))
+    verdict, _ = CandidateEvaluator(*pair, right, {})(MethodResult(wrong))
     assert verdict.status == "fail"
     assert not LIMITS["determinant"]["fail_below"] < verdict.figures["determinant"] < 3.0
 
@@ -209,7 +211,7 @@ def test_a_mask_that_the_view_cuts_confirms_no_size(mni_4mm, mni6_4mm, right):
     lower = mni6_4mm.mask.copy()
     lower[20:] = False
     part = Image(mni6_4mm.data[:, :20], Grid((20, *lower.shape[1:]), mni6_4mm.grid.affine), lower[:20])
-    verdict, _ = Examiner(mni_4mm, part, right, {})(MethodResult(right))
+    verdict, _ = CandidateEvaluator(mni_4mm, part, right, {})(MethodResult(right))
     assert verdict.figures["size_change"] == 1
 
 

@@ -2,7 +2,7 @@ import pytest
 
 from regflow.core.errors import InputError
 from regflow.core.gate import Verdict
-from regflow.stages.shell import conclude, done, read_outcome, timed, transform_source
+from regflow.stages.shell import done, read_outcome, run_stage_work, timed_step, transform_source
 
 PASS = Verdict("pass", "fine")
 
@@ -11,11 +11,11 @@ def test_products_and_record_arrive_together(tmp_path):
     steps: list[dict] = []
 
     def work(folder):
-        with timed(steps, "warp"):
+        with timed_step(steps, "warp"):
             (folder / "warped.txt").write_text("x")
         return done(PASS, steps, peak_mb=3)
 
-    conclude("apply", "s1", tmp_path / "s1", [], work)
+    run_stage_work("apply", "s1", tmp_path / "s1", [], work)
     assert {p.name for p in (tmp_path / "s1").iterdir()} == {"warped.txt", "stage.json"}
     outcome = read_outcome(tmp_path / "s1")
     assert (outcome.state, outcome.verdict.status, outcome.details) == ("done", "pass", {"peak_mb": 3})
@@ -27,12 +27,12 @@ def test_bad_data_end_as_a_reason_without_products_and_the_next_stage_skips(tmp_
         (folder / "half.txt").write_text("x")
         raise InputError("a.nii: every voxel is 0")
 
-    conclude("preprocess", "s1", tmp_path / "pre", [], work)
+    run_stage_work("preprocess", "s1", tmp_path / "pre", [], work)
     assert [p.name for p in (tmp_path / "pre").iterdir()] == ["stage.json"]
     assert read_outcome(tmp_path / "pre").state == "error"
 
     calls = []
-    conclude("initialize", "s1", tmp_path / "init", [tmp_path / "pre"], calls.append)
+    run_stage_work("initialize", "s1", tmp_path / "init", [tmp_path / "pre"], calls.append)
     outcome = read_outcome(tmp_path / "init")
     assert calls == []
     assert outcome.state == "skipped"
@@ -44,7 +44,7 @@ def test_a_defect_or_a_full_disk_leaves_no_output(tmp_path):
         raise OSError(28, "No space left on device")
 
     with pytest.raises(OSError, match="No space"):
-        conclude("apply", "s1", tmp_path / "out" / "s1", [], work)
+        run_stage_work("apply", "s1", tmp_path / "out" / "s1", [], work)
     assert list((tmp_path / "out").iterdir()) == []
 
 

@@ -18,7 +18,7 @@ from regflow.methods.context import RunContext
 from regflow.methods.preprocess import TABLES, complete, load, schema
 from regflow.methods.preprocess.atlas_mask import _blank
 from regflow.methods.preprocess.denoise import noise_level
-from regflow.methods.preprocess.masks import choose, constant_background, filled, largest_piece
+from regflow.methods.preprocess.masks import choose_method, constant_background, fill_holes, largest_piece
 from regflow.methods.preprocess.orientation import orient, working_spacing
 from regflow.stages.volumes.preprocess import prepare, prepare_pair, preprocess
 
@@ -284,12 +284,12 @@ def test_pieces_and_holes():
     mask[1:6, 1:6, 1:6] = True
     mask[3, 3, 3] = False
     mask[8, 8, 8] = True
-    solid = filled(largest_piece(mask))
+    solid = fill_holes(largest_piece(mask))
     assert solid.sum() == 125
     assert not solid[8, 8, 8]
     tunnel = np.ones((5, 5, 5), bool)
     tunnel[2, 2, :] = False
-    assert np.array_equal(filled(tunnel), tunnel)
+    assert np.array_equal(fill_holes(tunnel), tunnel)
 
 
 def test_foreground_of_a_stripped_brain_is_that_brain(mni_4mm, volume):
@@ -326,10 +326,10 @@ def test_foreground_leaves_a_thin_bed_behind():
 
 def test_auto_chooses_by_what_is_there(mni_4mm, colin_4mm, colin_brain_4mm):
     reference, _ = prepare(mni_4mm.with_mask(None), {"bias": {"method": "none"}})
-    assert choose(mni_4mm, None)[0] == "given"
-    assert choose(colin_4mm, None)[0] == "foreground"
-    assert choose(colin_4mm, reference)[0] == "atlas"
-    assert choose(colin_brain_4mm.with_mask(None), reference)[0] == "foreground"
+    assert choose_method(mni_4mm, None)[0] == "given"
+    assert choose_method(colin_4mm, None)[0] == "foreground"
+    assert choose_method(colin_4mm, reference)[0] == "atlas"
+    assert choose_method(colin_brain_4mm.with_mask(None), reference)[0] == "foreground"
 
 
 @pytest.mark.parametrize("degrees", [0, 25])

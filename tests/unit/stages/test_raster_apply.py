@@ -12,7 +12,7 @@ from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
 from scipy.ndimage import map_coordinates
 
-from regflow.cohort.rasters.samples import Quality, RasterSample, Reference, Scene, StatedSamples
+from regflow.cohort.rasters.samples import MaskValues, RasterSample, Reference, Scene, StatedSamples
 from regflow.config.loading import load_config
 from regflow.core.chunks import open_workers
 from regflow.core.errors import InputError
@@ -30,7 +30,7 @@ from regflow.stages.rasters.apply import apply
 from regflow.stages.rasters.ingest import ingest
 from regflow.stages.rasters.preprocess import preprocess
 from regflow.stages.rasters.warping import OPTIONS, Source, product_grid, product_nodata, warp_raster
-from regflow.stages.shell import conclude, done
+from regflow.stages.shell import done, run_stage_work
 
 PLACE = np.array([[10.0, 0, 330005], [0, -10, 5822035], [0, 0, 1]])
 GRID = Grid((300, 400), PLACE, UTM33)
@@ -360,7 +360,7 @@ def cohort(tmp_path_factory):
     classes = np.random.default_rng(0).integers(0, 6, (768, 1536)).astype(np.uint8)
     clouds = write_raster(folder / "clouds.tif", classes, grid=read_raster_header(b08).grid)
     fixed = Reference("fixed", Scene(b04))
-    scene = Scene(b08, mask=clouds, quality=Quality((5,)), date="2017-02-16T10:21:01", sensor="Sentinel-2")
+    scene = Scene(b08, mask=clouds, quality=MaskValues((5,)), date="2017-02-16T10:21:01", sensor="Sentinel-2")
     stated = {"classes.again": StatedSamples(77), "companions.swir": StatedSamples(scaling=((1e-4, -0.1),))}
     files = {"companions": {"swir": b11}, "classes": {"again": clouds}}
     sample = RasterSample("a", scene, fixed, **files, stated=stated)
@@ -377,7 +377,7 @@ def cohort(tmp_path_factory):
         write_raster_transform(out, bent(grid), grid)
         return done(Verdict("pass", "known"))
 
-    conclude("refine", "a", folder / "refined", [], work)
+    run_stage_work("refine", "a", folder / "refined", [], work)
     return folder
 
 

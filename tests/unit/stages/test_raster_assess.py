@@ -8,7 +8,7 @@ from known_scenes import COLS, ROWS, fixed, moving, truth
 from refined_scenes import SETTINGS, initialized, prepare
 
 from regflow.core.files import read_json, write_json
-from regflow.core.gate import Verdict, worst
+from regflow.core.gate import Verdict, worst_verdict
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Affine, Composite, compose
@@ -17,11 +17,17 @@ from regflow.datasets.scenes import write_truth
 from regflow.io.rasters import read_raster_header, read_window
 from regflow.io.vectors import read_points
 from regflow.methods.context import RunContext
-from regflow.metrics.check_points import accuracy, lay, measure_check_points, own_error_ce90, residual_map
+from regflow.metrics.check_points import (
+    lay_check_points,
+    measure_check_points,
+    own_error_ce90,
+    residual_figures,
+    residual_map,
+)
 from regflow.stages.rasters.assess import LIMITS, ScenePair, assess, assess_scene
 from regflow.stages.rasters.confirmation import judge_scene
 from regflow.stages.rasters.refine import refine
-from regflow.stages.shell import conclude, done
+from regflow.stages.shell import done, run_stage_work
 
 IDENTITY = Affine.identity(2)
 
@@ -59,7 +65,7 @@ def test_check_points_lie_where_their_seed_puts_them():
 
 def test_the_figures_are_those_of_their_definitions():
     residuals = np.random.default_rng(0).normal([0.3, -0.4], 0.2, (5000, 2))
-    figures = accuracy(residuals, (10.0, 10.0))
+    figures = residual_figures(residuals, (10.0, 10.0))
     lengths = np.hypot(*residuals.T)
     assert figures["rmse_px"] == pytest.approx(np.sqrt((lengths**2).mean()))
     assert (lengths <= figures["ce90_px"]).mean() == pytest.approx(0.9, abs=1e-3)
@@ -70,11 +76,11 @@ def test_the_figures_are_those_of_their_definitions():
 
 
 def test_without_points_there_are_no_figures():
-    assert np.isnan(accuracy(np.empty((0, 2)), None)["rmse_px"])
+    assert np.isnan(residual_figures(np.empty((0, 2)), None)["rmse_px"])
 
 
 def test_check_points_lie_apart_in_all_cells():
-    places = lay(np.array([10.0, 20.0]), np.array([509.0, 319.0]), 60, np.random.default_rng(0))
+    places = lay_check_points(np.array([10.0, 20.0]), np.array([509.0, 319.0]), 60, np.random.default_rng(0))
     assert 50 <= len(places) <= 70
     assert (places >= [10, 20]).all()
     assert (places <= [509, 319]).all()
@@ -132,7 +138,7 @@ def test_a_sample_is_assessed_on_disk(tmp_path):
     prepared = prepare(tmp_path / "f", fixed()), prepare(tmp_path / "m", moving())
     start = initialized(tmp_path / "i", IDENTITY)
     refine(tmp_path / "r", sample="s", prepared=prepared, initial=start, settings=SETTINGS, threads=2)
-    conclude("apply", "s", tmp_path / "a", [], lambda folder: done(Verdict("pass", "fine")))
+    run_stage_work("apply", "s", tmp_path / "a", [], lambda folder: done(Verdict("pass", "fine")))
     write_truth(tmp_path / "truth.tif", truth(), fixed().grid)
     write_json(tmp_path / "m.json", {"paths": {"truth": str(tmp_path / "truth.tif")}})
     outcome = assess(
@@ -227,10 +233,10 @@ def test_what_check_points_cannot_tell_is_not_held_against_a_result(changed, sta
         "median_px_refine": 0.1, "own_error_ce90_px": 0.2, "rmse_px_change": 0.0, "ncc_change": 0.1,
         **changed,
     }  # fmt: skip
-    verdict = worst(judge_scene(figures, LIMITS, seen=True))
+    verdict = worst_verdict(judge_scene(figures, LIMITS, seen=True))
     assert (verdict.status, told in verdict.reason) == (status, True), verdict.reason
     if status == "warn" and "check_points_used" in changed:
-        assert worst(judge_scene(figures, LIMITS, seen=False)).status == "fail"
+        assert worst_verdict(judge_scene(figures, LIMITS, seen=False)).status == "fail"
 
 
 def test_scenes_that_did_not_meet_at_the_start_may_pass():

@@ -10,7 +10,7 @@ from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 from rasterio.transform import Affine, from_origin
 
-from regflow.cohort.rasters.samples import Quality, RasterSample, Reference, Scene
+from regflow.cohort.rasters.samples import MaskValues, RasterSample, Reference, Scene
 from regflow.config.loading import load_config
 from regflow.core.errors import InputError
 from regflow.datasets import packaged as realdata
@@ -107,15 +107,15 @@ def test_a_single_valid_corner_is_found(fixed, tmp_path):
 
 def test_fully_clouded(fixed, tmp_path):
     path, mask = write(tmp_path / "a.tif"), write(tmp_path / "m.tif", np.full((300, 400), 4, np.uint8))
-    said = only_problem(sample(fixed, path, mask=mask, quality=Quality((2, 4))))
+    said = only_problem(sample(fixed, path, mask=mask, quality=MaskValues((2, 4))))
     assert f"its mask {mask} leaves no pixel" in said
-    assert examine(sample(fixed, path, mask=mask, quality=Quality((2,)))).problems == []
+    assert examine(sample(fixed, path, mask=mask, quality=MaskValues((2,)))).problems == []
 
 
 def test_mask_bits(fixed, tmp_path):
     path, mask = write(tmp_path / "a.tif"), write(tmp_path / "m.tif", np.full((300, 400), 0b1001, np.uint16))
-    assert "leaves no pixel" in only_problem(sample(fixed, path, mask=mask, quality=Quality(bits=(3,))))
-    assert examine(sample(fixed, path, mask=mask, quality=Quality(bits=(1, 2)))).problems == []
+    assert "leaves no pixel" in only_problem(sample(fixed, path, mask=mask, quality=MaskValues(bits=(3,))))
+    assert examine(sample(fixed, path, mask=mask, quality=MaskValues(bits=(1, 2)))).problems == []
 
 
 def test_a_constant_band(fixed, tmp_path):
@@ -267,7 +267,7 @@ def test_a_companion_elsewhere_or_cut_off(fixed, tmp_path):
 
 def test_the_manifest_says_how_the_scene_is_read(fixed, tmp_path):
     path = write(tmp_path / "a.tif")
-    subject = sample(fixed, path, bands=("1",), nodata=0.0, quality=Quality((3,), (1,)), date="2024-06-30")
+    subject = sample(fixed, path, bands=("1",), nodata=0.0, quality=MaskValues((3,), (1,)), date="2024-06-30")
     manifest = ingest(tmp_path / "m.json", subject=subject)
     assert manifest["state"] == "done"
     assert scene_of(read_manifest(tmp_path / "m.json")) == subject.scene

@@ -15,10 +15,10 @@ from regflow.io.raster_transforms import read_fixed_grid, read_raster_transform
 from regflow.methods.initialize.features.matching import seems_mirrored
 from regflow.methods.result import MethodResult
 from regflow.stages.rasters.ingest import ingest
-from regflow.stages.rasters.initialize import Examiner, align, initialize
+from regflow.stages.rasters.initialize import CandidateEvaluator, align, initialize
 from regflow.stages.rasters.preprocess import preprocess
 from regflow.stages.rasters.working import OVERVIEW_FILE, read_overview, write_overview
-from regflow.stages.shell import STAGE_FILE, conclude, read_outcome
+from regflow.stages.shell import STAGE_FILE, read_outcome, run_stage_work
 
 PLACE = np.array([[10.0, 0, 330005], [0, -10, 5822035], [0, 0, 1]])
 GRID = Grid((300, 320), PLACE, UTM33)
@@ -119,7 +119,7 @@ def test_between_unrelated_scenes_the_georeference_stands_and_fails(tmp_path, pr
 
 def test_a_mirrored_map_is_never_a_candidate(prepared):
     fixed, moving = (read_overview(path) for path in prepared)
-    examine = Examiner(fixed, moving, Affine.identity(2), {})
+    examine = CandidateEvaluator(fixed, moving, Affine.identity(2), {})
     mirrored = Affine.from_parts(np.diag([-1.0, 1.0]), np.zeros(2), GRID.center)
     with pytest.raises(RegistrationError, match="mirrors"):
         examine(MethodResult(mirrored))
@@ -129,7 +129,7 @@ def test_a_pair_whose_scene_failed_before_is_skipped_with_its_reason(tmp_path, p
     def refuse(_):
         raise InputError("no.tif: this file does not exist; correct the path")
 
-    conclude("preprocess", "moving", prepared[1], [], refuse)
+    run_stage_work("preprocess", "moving", prepared[1], [], refuse)
     outcome = initialize(tmp_path / "out", sample="one", prepared=prepared, settings=SETTINGS)
     assert (outcome.state, outcome.verdict.reason) == (
         "skipped",

@@ -14,7 +14,7 @@ from regflow.datasets.scenes import write_scene
 from regflow.io.rasters import read_raster_header
 from regflow.io.scenes import BlockSource, read_block
 from regflow.methods.representation import METHODS
-from regflow.methods.representation.data import represented
+from regflow.methods.representation.data import represent_lazily
 from regflow.stages.rasters.ingest import ingest
 from regflow.stages.rasters.preprocess import prepare, preprocess
 from regflow.stages.rasters.working import read_overview, read_pair, read_scene
@@ -176,7 +176,7 @@ def test_a_moving_scene_of_a_failed_fixed_one_is_skipped(tmp_path):
 
 @pytest.mark.parametrize("method", ["gradient", "phase-congruency"])
 def test_windows_of_a_representation_are_those_of_the_whole(red, method):
-    image = represented(red[0].open(), method, METHODS[method].complete({}))
+    image = represent_lazily(red[0].open(), method, METHODS[method].complete({}))
     assert isinstance(image.data, BlockSource)
     whole = read_block(image, *(slice(0, n) for n in image.grid.shape))
     for rows, cols in (

@@ -11,13 +11,13 @@ from regflow.core.errors import InputError, RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Affine
-from regflow.datasets.modalities import linear_truth, linearly_moved
+from regflow.datasets.modalities import linear_truth, move_linearly
 from regflow.io.raster_transforms import read_displacement, read_raster_transform
 from regflow.io.vectors import read_points
 from regflow.methods.initialize.planar import corners
 from regflow.methods.refine.dense import ENGINES
 from regflow.stages.rasters.probes import Probes
-from regflow.stages.rasters.refine import INITIAL, covered, refine, refine_scene
+from regflow.stages.rasters.refine import INITIAL, covered_share, refine, refine_scene
 from regflow.stages.shell import read_outcome
 
 IDENTITY = Affine.identity(2)
@@ -120,7 +120,7 @@ def test_a_perfect_start_is_left_alone(rows, cols, shift):
     grid = Grid((rows, cols), affine, image.grid.crs)
     scene = Image(values[None].copy(), grid, np.ones(grid.shape, bool))
     truth = linear_truth(grid, shift)
-    moved = linearly_moved(scene, truth)
+    moved = move_linearly(scene, truth)
     noise = 0.05 * values.std() * np.random.default_rng(rows).normal(size=moved.data.shape)
     other = replace(moved, data=(moved.data + noise).astype(np.float32))
     found = refine_scene(scene, other, truth, {"methods": ["tie-points"]})
@@ -155,6 +155,6 @@ def test_probes_see_a_better_transform():
 
 def test_cells_without_a_point_that_counts_are_not_covered():
     seen = np.stack(np.meshgrid(np.arange(8.0), np.arange(8.0)), axis=-1).reshape(-1, 2)
-    assert covered(seen, seen) == 1
-    assert covered(seen, seen[seen[:, 0] < 4]) == pytest.approx(0.5)
-    assert covered(seen[:0], seen[:0]) == 0
+    assert covered_share(seen, seen) == 1
+    assert covered_share(seen, seen[seen[:, 0] < 4]) == pytest.approx(0.5)
+    assert covered_share(seen[:0], seen[:0]) == 0

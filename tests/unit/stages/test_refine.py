@@ -18,7 +18,7 @@ from regflow.io.transforms import read_transform, write_transform
 from regflow.methods.context import RunContext
 from regflow.methods.refine import METHODS
 from regflow.methods.table import Method
-from regflow.stages.shell import STAGE_FILE, conclude, done, read_outcome
+from regflow.stages.shell import STAGE_FILE, done, read_outcome, run_stage_work
 from regflow.stages.volumes.refine import deform, load_ahead, refine
 from regflow.stages.volumes.working import write_working
 
@@ -144,13 +144,15 @@ def test_an_unknown_method_is_named_with_its_nearest(pair):
 @pytest.fixture
 def folders(tmp_path, pair) -> tuple[tuple[str, str], str]:
     for name, image in (("fixed", pair[0]), ("moving", pair[1])):
-        conclude("preprocess", name, tmp_path / name, [], lambda folder, image=image: _written(folder, image))
+        run_stage_work(
+            "preprocess", name, tmp_path / name, [], lambda folder, image=image: _written(folder, image)
+        )
 
     def start(folder):
         write_transform(folder / "transform.h5", START)
         return done(Verdict("pass", ""))
 
-    conclude("initialize", "one", tmp_path / "start", [], start)
+    run_stage_work("initialize", "one", tmp_path / "start", [], start)
     return (str(tmp_path / "fixed"), str(tmp_path / "moving")), str(tmp_path / "start")
 
 
@@ -193,7 +195,7 @@ def test_after_a_failed_start_the_sample_is_skipped_with_its_reason(tmp_path, fo
     def refuse(folder):
         raise InputError("the file is empty")
 
-    conclude("initialize", "one", tmp_path / "bad", [], refuse)
+    run_stage_work("initialize", "one", tmp_path / "bad", [], refuse)
     outcome = refine(
         tmp_path / "out", sample="one", prepared=prepared, initial=str(tmp_path / "bad"), settings=GREEDY
     )

@@ -13,10 +13,10 @@ from regflow.core import fields
 from regflow.core.errors import InputError
 from regflow.methods.refine.velocity_torch import compose, integrate, sample
 from regflow.training import sources
-from regflow.training.deformations import random_velocity, related
+from regflow.training.deformations import random_velocity, related_deformations
 from regflow.training.label_maps import label_map, maps_of_folder, random_shapes
 from regflow.training.loop import Draws
-from regflow.training.painted import Painter, shown_numbers
+from regflow.training.painted import Painter, draw_shown_numbers
 from regflow.training.painting import degrade, paint, random_contrast, random_texture, to_unit
 from regflow.training.pairs import Batch, Mixture, Pair
 
@@ -102,7 +102,7 @@ def test_deformations_do_not_fold_and_can_be_undone(shape: tuple[int, ...]) -> N
 @pytest.mark.parametrize("shape", [(64, 48), (32, 40, 36)])
 def test_two_deformations_of_one_anatomy_are_related_by_their_truth(shape: tuple[int, ...]) -> None:
     for number in range(4):
-        deformed = related(shape, 5.0, np.random.default_rng(number))
+        deformed = related_deformations(shape, 5.0, np.random.default_rng(number))
         assert fields.jacobian_determinant(deformed.truth[0].numpy()).min() > 0
         # Through the truth, the moving patch looks at the place that the fixed patch looks at.
         left = compose(deformed.truth, deformed.moving) - deformed.fixed
@@ -112,7 +112,7 @@ def test_two_deformations_of_one_anatomy_are_related_by_their_truth(shape: tuple
 
 def test_tissue_around_the_brain_is_taken_away_at_times() -> None:
     codes = np.array([0, 2, 41, 502, 530, 1002])
-    shown = [shown_numbers(codes, np.random.default_rng(number)).tolist() for number in range(40)]
+    shown = [draw_shown_numbers(codes, np.random.default_rng(number)).tolist() for number in range(40)]
     whole, stripped = [0, 1, 2, 3, 4, 5], [0, 1, 2, 0, 0, 5]
     assert all(each in (whole, stripped) for each in shown)
     assert 4 <= shown.count(stripped) <= 28

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from moved_brain import inverted
 
-from regflow.core.contrast import correlation_ratio, deep_within
+from regflow.core.contrast import correlation_ratio, erode_deeply
 from regflow.core.image import Image
 from regflow.core.resample import resample_array
 from regflow.core.transform import Affine, Composite
 from regflow.datasets import subjects as synthetic
 from regflow.methods.preprocess import INTENSITY
 from regflow.methods.preprocess.intensity import percentile
-from regflow.training.twins import SHADING, _shading, twin
+from regflow.training.twins import SHADING, _shading, simulated_pair
 
 RNG_SEED = 3
 
@@ -38,7 +38,7 @@ def pair(request: pytest.FixtureRequest, mni_4mm: Image) -> tuple[Image, Image, 
 
 def made(pair: tuple[Image, Image, synthetic.Truth]) -> Image:
     fixed, moving, found = pair
-    image = twin(fixed, moving, found.forward, found.backward, np.random.default_rng(RNG_SEED))
+    image = simulated_pair(fixed, moving, found.forward, found.backward, np.random.default_rng(RNG_SEED))
     assert image is not None
     return image
 
@@ -47,7 +47,7 @@ def explained(fixed: Image, moving: Image, found: Composite) -> float:
     """What the fixed image explains of another in its depth, where a transform brings both together."""
     moved = resample_array(moving.channel, moving.grid, fixed.grid, found)
     assert fixed.mask is not None
-    deep = deep_within(fixed.mask)
+    deep = erode_deeply(fixed.mask)
     return correlation_ratio(fixed.channel[deep], moved[deep])
 
 
@@ -97,7 +97,8 @@ def test_a_twin_is_as_noisy_as_the_moving_image(mni_2mm: Image, noise: float) ->
     subject = synthetic.make_subject(mni_2mm, truth, grid, seed=1, noise=noise, bias=0)
     fixed, moving = scaled(mni_2mm), scaled(subject)
     made = [
-        twin(fixed, moving, truth.forward, truth.backward, np.random.default_rng(seed)) for seed in range(2)
+        simulated_pair(fixed, moving, truth.forward, truth.backward, np.random.default_rng(seed))
+        for seed in range(2)
     ]
     assert made[0] is not None
     assert made[1] is not None
@@ -109,7 +110,7 @@ def test_a_twin_is_as_noisy_as_the_moving_image(mni_2mm: Image, noise: float) ->
 def test_the_seed_alone_decides_about_a_twin(pair: tuple[Image, Image, synthetic.Truth]) -> None:
     assert (made(pair).data == made(pair).data).all()
     fixed, moving, found = pair
-    other = twin(fixed, moving, found.forward, found.backward, np.random.default_rng(RNG_SEED + 1))
+    other = simulated_pair(fixed, moving, found.forward, found.backward, np.random.default_rng(RNG_SEED + 1))
     assert other is not None
     assert (other.data != made(pair).data).any()
 
@@ -117,7 +118,7 @@ def test_the_seed_alone_decides_about_a_twin(pair: tuple[Image, Image, synthetic
 def test_the_scale_of_intensities_is_of_no_account(pair: tuple[Image, Image, synthetic.Truth]) -> None:
     fixed, moving, found = pair
     stretched = [image.with_data(np.float32(300) * image.data - np.float32(50)) for image in (fixed, moving)]
-    image = twin(*stretched, found.forward, found.backward, np.random.default_rng(RNG_SEED))
+    image = simulated_pair(*stretched, found.forward, found.backward, np.random.default_rng(RNG_SEED))
     assert image is not None
     np.testing.assert_allclose((image.data + 50) / 300, made(pair).data, atol=2e-3)
 
@@ -125,7 +126,7 @@ def test_the_scale_of_intensities_is_of_no_account(pair: tuple[Image, Image, syn
 def test_images_without_masks_have_twins(pair: tuple[Image, Image, synthetic.Truth]) -> None:
     fixed, moving, found = pair
     bare = [replace(image, mask=None) for image in (fixed, moving)]
-    image = twin(*bare, found.forward, found.backward, np.random.default_rng(RNG_SEED))
+    image = simulated_pair(*bare, found.forward, found.backward, np.random.default_rng(RNG_SEED))
     assert image is not None
     assert np.isfinite(image.data).all()
 
@@ -136,4 +137,4 @@ def test_an_image_that_has_nothing_to_do_with_the_other_has_no_twin(
     fixed, moving, found = pair
     noise = np.random.default_rng(0).uniform(0, 1, moving.data.shape).astype(np.float32)
     given = found.forward, found.backward, np.random.default_rng(RNG_SEED)
-    assert twin(fixed, moving.with_data(noise), *given) is None
+    assert simulated_pair(fixed, moving.with_data(noise), *given) is None

@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import Any, Literal
 
 from regflow.cohort.examples import resolve_example
-from regflow.core.addresses import public
+from regflow.core.addresses import redact_address
 from regflow.core.errors import InputError
 from regflow.core.names import SAFE
 
@@ -28,7 +28,7 @@ _RANGE = re.compile(r"(bit)?(\d+)(?:\s*-\s*(\d+))?")
 
 
 @dataclass(frozen=True)
-class Quality:
+class MaskValues:
     """Which values of a quality mask exclude a pixel.
 
     Attributes:
@@ -59,14 +59,14 @@ class Scene:
     bands: tuple[str, ...] = ()
     nodata: Nodata = "file"
     mask: str | None = None
-    quality: Quality = Quality()
+    quality: MaskValues = MaskValues()
     date: str | None = None
     sensor: str | None = None
     scaling: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "image", public(self.image))
-        object.__setattr__(self, "mask", self.mask and public(self.mask))
+        object.__setattr__(self, "image", redact_address(self.image))
+        object.__setattr__(self, "mask", self.mask and redact_address(self.mask))
 
     def files(self) -> dict[str, str]:
         """Return the files by their part: ``image`` and, where there is one, ``mask``."""
@@ -134,9 +134,9 @@ class RasterSample:
 
     def __post_init__(self) -> None:
         for part in ("companions", "classes"):
-            files = {name: public(path) for name, path in getattr(self, part).items()}
+            files = {name: redact_address(path) for name, path in getattr(self, part).items()}
             object.__setattr__(self, part, files)
-        object.__setattr__(self, "truth", self.truth and public(self.truth))
+        object.__setattr__(self, "truth", self.truth and redact_address(self.truth))
 
     @property
     def moving(self) -> str:
@@ -163,7 +163,7 @@ class RasterSample:
         }
 
 
-def reference(config: Mapping[str, Any], name: str) -> Reference:
+def named_reference(config: Mapping[str, Any], name: str) -> Reference:
     """Return a reference of the configuration.
 
     Raises:
@@ -172,17 +172,17 @@ def reference(config: Mapping[str, Any], name: str) -> Reference:
     given = config["references"][name]
     scene = Scene(
         resolve_example(given["image"]),
-        bands=as_bands(given["bands"]),
-        nodata=as_nodata(given["nodata"]),
+        bands=parse_bands(given["bands"]),
+        nodata=parse_nodata(given["nodata"]),
         mask=given["mask"] and resolve_example(given["mask"]),
-        quality=as_quality(given["mask_values"]),
+        quality=parse_mask_values(given["mask_values"]),
         date=None if given["date"] is None else str(given["date"]),
         sensor=given["sensor"],
     )
     return Reference(name, scene)
 
 
-def predecessors(samples: Iterable[RasterSample], pairs: str) -> dict[str, str | None]:
+def find_predecessors(samples: Iterable[RasterSample], pairs: str) -> dict[str, str | None]:
     """Return the sample that each one is compared with for changes, None for the fixed scene.
 
     Args:
@@ -204,7 +204,7 @@ def predecessors(samples: Iterable[RasterSample], pairs: str) -> dict[str, str |
     return found
 
 
-def as_bands(given: str | int | Iterable[str | int] | None) -> tuple[str, ...]:
+def parse_bands(given: str | int | Iterable[str | int] | None) -> tuple[str, ...]:
     """Return bands from a cell (``B04, B03`` or ``4``) or from a list."""
     if given is None:
         return ()
@@ -212,7 +212,7 @@ def as_bands(given: str | int | Iterable[str | int] | None) -> tuple[str, ...]:
     return tuple(part.strip() for part in parts if part.strip())
 
 
-def as_pairs(given: Iterable[str]) -> dict[str, str]:
+def parse_pairs(given: Iterable[str]) -> dict[str, str]:
     """Return names and paths from ``NAME=PATH`` texts.
 
     Raises:
@@ -229,7 +229,7 @@ def as_pairs(given: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def as_nodata(given: str | float | None) -> Nodata:
+def parse_nodata(given: str | float | None) -> Nodata:
     """Return nodata from what :data:`NUMBER` allows; None stands for what the file declares.
 
     Raises:
@@ -245,21 +245,21 @@ def as_nodata(given: str | float | None) -> Nodata:
     return int(given) if re.fullmatch(r"[-+]?\d+", str(given)) else float(given)
 
 
-def as_quality(given: str | int | Iterable[int | str] | None) -> Quality:
+def parse_mask_values(given: str | int | Iterable[int | str] | None) -> MaskValues:
     """Return the excluded values and bits from what :data:`RANGES` allows, or from a list.
 
     Raises:
         InputError: neither.
     """
     if given is None:
-        return Quality()
+        return MaskValues()
     text = str(given) if isinstance(given, (str, int)) else ",".join(str(part) for part in given)
     if not re.match(RANGES, text):
         raise InputError(f"mask_values is '{text}', but must be values and bits, as '0, 2-4' or 'bit1, bit3'")
     numbers: dict[str, list[int]] = {"": [], "bit": []}
     for kind, first, last in _RANGE.findall(text):
         numbers[kind.lower()] += range(int(first), int(last or first) + 1)
-    return Quality(tuple(numbers[""]), tuple(numbers["bit"]))
+    return MaskValues(tuple(numbers[""]), tuple(numbers["bit"]))
 
 
 def _in_time(stack: list[RasterSample]) -> dict[str, str | None]:

@@ -8,13 +8,13 @@ from regflow.cohort.rasters.samples import (
     RasterSample,
     Reference,
     Scene,
-    as_bands,
-    as_nodata,
-    as_quality,
-    reference,
+    named_reference,
+    parse_bands,
+    parse_mask_values,
+    parse_nodata,
 )
 from regflow.cohort.sheet import PAIRS, Sheet, SheetKind
-from regflow.io.raster_names import relocated
+from regflow.io.raster_names import relocate_name
 
 SceneSheet = Sheet[RasterSample, Reference]
 
@@ -34,10 +34,10 @@ def read_sheet(config: Mapping[str, Any]) -> list[RasterSample]:
 def _make_sample(sheet: SceneSheet, line: int, row: Mapping[str, str], fixed: Reference) -> RasterSample:
     scene = Scene(
         str(sheet.path(line, row.get("moving"))),
-        bands=as_bands(row.get("bands")),
-        nodata=as_nodata(row.get("nodata")),
+        bands=parse_bands(row.get("bands")),
+        nodata=parse_nodata(row.get("nodata")),
         mask=sheet.path(line, row.get("moving_mask")),
-        quality=as_quality(row.get("mask_values")),
+        quality=parse_mask_values(row.get("mask_values")),
         date=row.get("date"),
         sensor=row.get("sensor"),
     )
@@ -60,10 +60,10 @@ def _make_fixed(
     bands, nodata, mask, mask_values = cells
     overlaid = Scene(
         scene.image,
-        bands=as_bands(bands) or scene.bands,
-        nodata=scene.nodata if nodata is None else as_nodata(nodata),
+        bands=parse_bands(bands) or scene.bands,
+        nodata=scene.nodata if nodata is None else parse_nodata(nodata),
         mask=sheet.path(line, mask) or scene.mask,
-        quality=scene.quality if mask_values is None else as_quality(mask_values),
+        quality=scene.quality if mask_values is None else parse_mask_values(mask_values),
         date=scene.date,
         sensor=scene.sensor,
     )
@@ -86,8 +86,8 @@ KIND: SheetKind[RasterSample, Reference] = SheetKind(
     noun="reference",
     path_marks="/\\.:",
     fixed_columns=("fixed_bands", "fixed_nodata", "fixed_mask", "fixed_mask_values"),
-    locate=relocated,
-    named_fixed=reference,
+    locate=relocate_name,
+    named_fixed=named_reference,
     make_fixed=_make_fixed,
     make_sample=_make_sample,
 )

@@ -14,14 +14,14 @@ from regflow.cohort.rasters.samples import (
     Reference,
     Scene,
     StatedSamples,
-    as_bands,
-    as_quality,
-    reference,
+    named_reference,
+    parse_bands,
+    parse_mask_values,
 )
 from regflow.cohort.table import RESERVED
 from regflow.core.errors import InputError
-from regflow.core.names import nearest
-from regflow.io.raster_names import relocated
+from regflow.core.names import nearest_name
+from regflow.io.raster_names import relocate_name
 from regflow.io.text_files import parse_json, read_text
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def _fixed(
             raise InputError(
                 f"{path}: name the item that all others go to in 'stac.reference', or a reference in 'fixed'"
             )
-        return None, reference(config, config["fixed"])
+        return None, named_reference(config, config["fixed"])
     alike = [title for title in items if title.endswith(f"/{wanted}")]
     if wanted not in items and len(alike) > 1:
         raise InputError(
@@ -142,7 +142,7 @@ def _fixed(
         )
     title = alike[0] if alike and wanted not in items else wanted
     if title not in items:
-        near = f"; did you mean '{nearest(wanted, items)}'?" if items else ""
+        near = f"; did you mean '{nearest_name(wanted, items)}'?" if items else ""
         raise InputError(f"{path}: has no item '{wanted}' for the reference{near}")
     return title, Reference(_name(title), _scene(items[title], path, settings))
 
@@ -172,10 +172,10 @@ def _scene(item: "Item", path: Path, settings: Mapping[str, Any]) -> Scene:
     stated = _stated(asset, f"{path}: item '{item.id}'")
     return Scene(
         _href(asset, path),
-        bands=as_bands(settings["bands"]),
+        bands=parse_bands(settings["bands"]),
         nodata=stated.nodata,
         mask=None if mask is None else _href(_asset(item, mask, path), path),
-        quality=as_quality(settings["mask_values"]),
+        quality=parse_mask_values(settings["mask_values"]),
         date=_date(item),
         sensor=None if sensor is None else str(sensor),
         scaling=stated.scaling,
@@ -188,7 +188,7 @@ def _stated(asset: "Asset", place: str) -> StatedSamples:
 
 def _asset(item: "Item", key: str, path: Path) -> "Asset":
     if key not in item.assets:
-        near = f"; did you mean '{nearest(key, item.assets)}'?" if item.assets else ""
+        near = f"; did you mean '{nearest_name(key, item.assets)}'?" if item.assets else ""
         raise InputError(f"{path}: item '{item.id}' has no asset '{key}'{near}")
     return item.assets[key]
 
@@ -203,7 +203,7 @@ def _href(asset: "Asset", path: Path) -> str:
     parsed = urlparse(href)
     if parsed.scheme == "file":
         return unquote(parsed.path)
-    return relocated(href, lambda text: path.parent / text)
+    return relocate_name(href, lambda text: path.parent / text)
 
 
 def _nodata(asset: "Asset", place: str) -> Nodata:

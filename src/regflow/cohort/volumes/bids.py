@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from regflow.cohort.volumes.samples import Fixed, Sample, atlas
+from regflow.cohort.volumes.samples import Fixed, Sample, named_atlas
 from regflow.core.errors import InputError
-from regflow.core.names import nearest
+from regflow.core.names import nearest_name
 from regflow.io.text_files import delimiter_of, read_text, split_rows
 
 ENTITIES = {
@@ -81,7 +81,7 @@ class BidsFile:
         return "_".join(f"{key}-{value}" for key, value in self.entities.items())
 
 
-def parse(name: str) -> tuple[dict[str, str], str] | None:
+def parse_name(name: str) -> tuple[dict[str, str], str] | None:
     """Return the entities and the suffix of an image's name; None when it is not one of BIDS."""
     ending = next((ending for ending in ENDINGS if name.endswith(ending)), None)
     if ending is None:
@@ -114,7 +114,7 @@ def find_samples(config: Mapping[str, Any]) -> list[Sample]:
     if config["fixed"] is None:
         raise InputError("with 'bids' every image goes to one atlas; set 'fixed' in the configuration")
     filters = _filters(settings["filters"])
-    fixed, groups = atlas(config, config["fixed"]), _groups(root)
+    fixed, groups = named_atlas(config, config["fixed"]), _groups(root)
     pipelines = _pipelines(root, settings["derivatives"])
     samples: list[Sample] = []
     problems: list[str] = []
@@ -139,7 +139,7 @@ def _nothing_selected(root: Path, settings: Mapping[str, Any], suffixes: set[str
     if wanted in suffixes:
         advice = "; correct 'bids.filters', where null (without quotes) means files without the entity"
     elif suffixes:
-        advice = f"; did you mean '{nearest(wanted, suffixes)}'?"
+        advice = f"; did you mean '{nearest_name(wanted, suffixes)}'?"
     else:
         advice = "; is it the root of a data set?"
     return f"{root}: no image with suffix {' or '.join(settings['suffix'])} and these filters{advice}"
@@ -188,7 +188,7 @@ def _images(root: Path, folder: Path) -> Iterator[BidsFile]:
     below = folder.relative_to(root).as_posix()
     with os.scandir(folder) as entries:
         for entry in entries:
-            parsed = parse(entry.name)
+            parsed = parse_name(entry.name)
             if parsed is not None:
                 yield BidsFile(entry.path, below, *parsed)
 
@@ -197,7 +197,9 @@ def _filters(given: Mapping[str, Any]) -> dict[str, list[str | None]]:
     known = {**{short: short for short in ENTITIES.values()}, **ENTITIES}
     for name in given:
         if name not in known:
-            raise InputError(f"bids.filters: unknown entity '{name}'; did you mean '{nearest(name, known)}'?")
+            raise InputError(
+                f"bids.filters: unknown entity '{name}'; did you mean '{nearest_name(name, known)}'?"
+            )
     listed = {name: value if isinstance(value, list) else [value] for name, value in given.items()}
     return {
         known[name]: [None if value in (None, "") else str(value) for value in values]

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from regflow import __version__
-from regflow.cohort.volumes.bids import parse
+from regflow.cohort.volumes.bids import parse_name
 from regflow.cohort.volumes.samples import Sample
-from regflow.core.files import link_or_copy, whole, write_json
+from regflow.core.files import link_or_copy, write_json, write_whole
 
 BIDS_VERSION = "1.9.0"
 
@@ -58,7 +58,7 @@ def products(sample: Sample, names: Iterable[str]) -> dict[str, str]:
     found = {name: known[name] for name in names if name in known}
     for name in set(names) & {f"companions/{companion}.nii.gz" for companion in sample.companions}:
         source = _below_root(sample, sample.companions[Path(name).name.removesuffix(".nii.gz")])
-        parsed = parse(source.name)
+        parsed = parse_name(source.name)
         assert parsed is not None  # that is how find_samples chose it
         found[name] = f"{source.parent.as_posix()}/{_joined(parsed[0], placed)}_{parsed[1]}.nii.gz"
     return found
@@ -189,5 +189,5 @@ def _root(sample: Sample) -> Path:
 
 
 def _link(source: Path, target: Path) -> None:
-    with whole(target) as part:
+    with write_whole(target) as part:
         link_or_copy(source, part)

@@ -86,7 +86,7 @@ class Sample:
         return _given(parts)
 
 
-def atlas(config: Mapping[str, Any], name: str) -> Fixed:
+def named_atlas(config: Mapping[str, Any], name: str) -> Fixed:
     """Return an atlas of the configuration."""
     given = config["atlases"][name]
     parts = {part: given[part] and resolve_example(given[part]) for part in ("mask", "labels", "landmarks")}

@@ -5,7 +5,7 @@ from typing import Any
 
 from regflow.cohort.sheet import PAIRS, Sheet, SheetKind
 from regflow.cohort.volumes.columns import samples_schema
-from regflow.cohort.volumes.samples import Fixed, Sample, atlas
+from regflow.cohort.volumes.samples import Fixed, Sample, named_atlas
 
 VolumeSheet = Sheet[Sample, Fixed]
 
@@ -64,7 +64,7 @@ KIND: SheetKind[Sample, Fixed] = SheetKind(
     path_marks="/\\.",
     fixed_columns=("fixed_mask", "fixed_labels"),
     locate=_locate,
-    named_fixed=atlas,
+    named_fixed=named_atlas,
     make_fixed=_make_fixed,
     make_sample=_make_sample,
 )

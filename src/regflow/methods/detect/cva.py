@@ -12,7 +12,7 @@ import numpy as np
 
 from regflow.methods.detect.ir_mad import ir_mad
 from regflow.methods.detect.model import ChangeModel, Fit
-from regflow.methods.detect.no_change import calibrated
+from regflow.methods.detect.no_change import calibrate_model
 from regflow.methods.detect.normalization import normalization
 from regflow.methods.detect.tiles import Tiles
 
@@ -41,4 +41,4 @@ def cva(tiles: Tiles, options: Mapping[str, Any]) -> Fit:
         "normalization_pixels": float(lines.pixels),
         "normalization_correlation_min": float(lines.correlation.min()),
     }
-    return Fit(calibrated(tiles, start), {**search.figures, **figures}, search.history)
+    return Fit(calibrate_model(tiles, start), {**search.figures, **figures}, search.history)

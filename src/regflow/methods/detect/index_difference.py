@@ -7,7 +7,7 @@ import numpy as np
 
 from regflow.core.errors import InputError
 from regflow.methods.detect.model import ChangeModel, Fit
-from regflow.methods.detect.no_change import calibrated
+from regflow.methods.detect.no_change import calibrate_model
 from regflow.methods.detect.tiles import PairTile, Tiles
 
 
@@ -37,7 +37,7 @@ def index_difference(tiles: Tiles, options: Mapping[str, Any]) -> Fit:
     start = ChangeModel(
         identity, identity, np.zeros(len(indices)), identity, indices=indices, unit="units of the index"
     )
-    return Fit(calibrated(tiles, start), {})
+    return Fit(calibrate_model(tiles, start), {})
 
 
 def _bands(tile: PairTile) -> int:

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from regflow.core.errors import RegistrationError
 from regflow.methods.detect.model import ChangeModel, Fit, no_change_probability, statistic
-from regflow.methods.detect.moments import Moments, merged
-from regflow.methods.detect.no_change import calibrated
+from regflow.methods.detect.moments import Moments, merge_moments
+from regflow.methods.detect.no_change import calibrate_model
 from regflow.methods.detect.tiles import PairTile, Tiles
 
 log = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ def ir_mad(tiles: Tiles, options: Mapping[str, Any]) -> Fit:
             at which to stop), ``regularization`` (0..1, share of the identity in the correlation
             matrices of the bands) and ``calibrate``: undo in each round what the weights narrow
             plain noise by, and at the end learn the spread of the unchanged with
-            :func:`~regflow.methods.detect.no_change.calibrated`. Without it all is the paper's.
+            :func:`~regflow.methods.detect.no_change.calibrate_model`. Without it all is the paper's.
 
     Returns:
         The model, with the figures ``iterations``, ``converged`` (0 or 1), ``correlation_first`` and
@@ -86,7 +86,7 @@ def ir_mad(tiles: Tiles, options: Mapping[str, Any]) -> Fit:
         log.warning("ir-mad: correlations still move after %d rounds; allow more iterations", len(history))
     model = found.model()
     if options["calibrate"]:
-        model = replace(calibrated(tiles, model), back=model.back)
+        model = replace(calibrate_model(tiles, model), back=model.back)
     figures = {"iterations": float(len(history)), "converged": float(converged), **history[-1]}
     return Fit(model, figures, history)
 
@@ -98,7 +98,7 @@ def _settled(tiles: Tiles, options: Mapping[str, Any]) -> tuple[Canonical, list[
     part's end: the fixed point is that of all pixels, and a few rounds are left to it.
     """
     sums = tiles.map(_pair_moments)
-    total = merged(part for part, _ in sums)
+    total = merge_moments(part for part, _ in sums)
     bands = max(count for _, count in sums)
     if total.weight <= 2 * len(total.mean):
         raise RegistrationError("ir-mad: hardly a pixel is valid at both dates; check nodata and masks")
@@ -112,7 +112,7 @@ def _settled(tiles: Tiles, options: Mapping[str, Any]) -> tuple[Canonical, list[
     if tiles.few is not None and not converged:
         found, _, _ = _settled(tiles.few, options)
     while len(history) < rounds and not converged:
-        weighted = merged(tiles.map(partial(_no_change_moments, model=found.model())))
+        weighted = merge_moments(tiles.map(partial(_no_change_moments, model=found.model())))
         previous, found = found, canonical(weighted, bands, float(options["regularization"]))
         found = replace(found, variance=found.variance / narrowing)
         history.append(_record(found, weighted.weight / total.weight))

@@ -47,7 +47,7 @@ class Moments:
         )
 
 
-def merged(parts: Iterable[Moments]) -> Moments:
+def merge_moments(parts: Iterable[Moments]) -> Moments:
     """Merge moments in the order given.
 
     Raises:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from regflow.core.errors import RegistrationError
 from regflow.methods.detect.model import ChangeModel, chi_square_limit, statistic
-from regflow.methods.detect.moments import Moments, merged
+from regflow.methods.detect.moments import Moments, merge_moments
 from regflow.methods.detect.tiles import PairTile, Tiles
 
 Array = NDArray[np.float64]
@@ -33,7 +33,7 @@ SMALLEST_VARIANCE: Final = 1e-9
 a sensor: the two dates are then copies of one another, at least in parts."""
 
 
-def calibrated(tiles: Tiles, model: ChangeModel) -> ChangeModel:
+def calibrate_model(tiles: Tiles, model: ChangeModel) -> ChangeModel:
     """Return the model whose statistic follows the chi-square distribution where nothing changed.
 
     Args:
@@ -46,15 +46,15 @@ def calibrated(tiles: Tiles, model: ChangeModel) -> ChangeModel:
     limit = chi_square_limit(CENTRAL_SHARE, model.freedom)
     scale = _consistency(model.freedom, limit)
     if tiles.few is not None:
-        model = calibrated(tiles.few, model)
-    every = merged(tiles.map(partial(_variate_moments, model=model)))
+        model = calibrate_model(tiles.few, model)
+    every = merge_moments(tiles.map(partial(_variate_moments, model=model)))
     _enough(every, model.freedom)
     split = np.hstack([np.eye(model.freedom), -np.eye(model.freedom)])
     floor = SMALLEST_VARIANCE * np.diag(np.abs(split) @ np.diag(every.covariance))
     if tiles.few is None:
         model, floor = _whitened(model, split @ every.mean, split @ every.covariance @ split.T, floor)
     for _ in range(ITERATIONS):
-        found = merged(tiles.map(partial(_central_moments, model=model, limit=limit)))
+        found = merge_moments(tiles.map(partial(_central_moments, model=model, limit=limit)))
         _enough(found, model.freedom)
         covariance = found.covariance * scale
         step = np.abs(covariance + floor - np.eye(model.freedom)).max()

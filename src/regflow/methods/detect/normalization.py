@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from regflow.core.errors import InputError, RegistrationError
 from regflow.methods.detect.model import ChangeModel, no_change_probability, statistic
-from regflow.methods.detect.moments import Moments, merged
+from regflow.methods.detect.moments import Moments, merge_moments
 from regflow.methods.detect.tiles import PairTile, Tiles
 
 Array = NDArray[np.float64]
@@ -60,7 +60,7 @@ def normalization(tiles: Tiles, model: ChangeModel, probability: float) -> Norma
         InputError: the dates have different numbers of bands.
         RegistrationError: too few pixels did not change, or a band does not correlate there.
     """
-    found = merged(tiles.map(partial(_unchanged_moments, model=model, probability=probability)))
+    found = merge_moments(tiles.map(partial(_unchanged_moments, model=model, probability=probability)))
     if found.weight < FEWEST_PIXELS:
         raise RegistrationError(
             f"normalization: {found.weight:.0f} pixels have a no-change probability above {probability:g}; "

@@ -54,7 +54,7 @@ class Regions:
     dropped_pixels: int
 
 
-def labeled(changed: NDArray[np.bool_]) -> tuple[NDArray[np.int32], int]:
+def label_regions(changed: NDArray[np.bool_]) -> tuple[NDArray[np.int32], int]:
     """Number the regions of a block from 1, ``(h, w)``; return how many there are."""
     from scipy.ndimage import label
 
@@ -78,7 +78,7 @@ def regions_of(
         maps: ``(h, w)`` each, finite where changed.
         quanta: the unit in which each map is summed.
     """
-    labels, count = labeled(changed)
+    labels, count = label_regions(changed)
     where = labels[changed]
     places = np.flatnonzero(changed)
     rows, cols = np.divmod(places, changed.shape[1])

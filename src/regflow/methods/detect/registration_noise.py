@@ -47,10 +47,10 @@ def registration_noise(pair: ScenePair, model: ChangeModel, workers: Workers) ->
     work = partial(_slopes, pair=pair, model=model)
     parts = list(over_blocks(work, chosen, workers, describe="registration noise"))
     sizes, values = (np.concatenate([part[k] for part in parts]) for k in (0, 1))
-    return noise_of(sizes, values)
+    return estimate_noise(sizes, values)
 
 
-def noise_of(sizes: NDArray[Any], values: NDArray[Any]) -> float:
+def estimate_noise(sizes: NDArray[Any], values: NDArray[Any]) -> float:
     """Return the displacement's standard deviation from squared gradients and statistics, ``(n,)`` each."""
     if len(sizes) < FEWEST_PIXELS:
         return 0.0

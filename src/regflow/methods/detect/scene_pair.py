@@ -94,7 +94,7 @@ class SceneTiles:
         return [found[place] for place in sorted(found)]
 
 
-def sampled(pair: ScenePair, workers: Workers, pixels: int) -> HeldTiles:
+def sample_pair(pair: ScenePair, workers: Workers, pixels: int) -> HeldTiles:
     """Return about ``pixels`` pixels of a scene pair, evenly spaced, held in memory.
 
     The lattice counts from the scene's first pixel: the same pixels, whatever the chunks.

@@ -16,7 +16,7 @@ LARGEST: Final = 64.0
 THRESHOLDS: Final = ("chi-square", "otsu")
 
 
-def limit_of(tiles: Tiles, model: ChangeModel, threshold: str, level: float) -> float:
+def change_limit(tiles: Tiles, model: ChangeModel, threshold: str, level: float) -> float:
     """Return the statistic above which a pixel counts as changed.
 
     Args:

@@ -19,18 +19,18 @@ from numpy.typing import NDArray
 
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.plain_areas import FLAT_SIDE, plain_surroundings, value_range, varied
+from regflow.core.plain_areas import FLAT_SIDE, find_variation, plain_surroundings, value_range
 from regflow.methods.initialize.planar import (
     Mask,
     Matrix,
     around_overlap,
-    at_spacing,
-    brought,
+    coarsen_to,
     common_spacing,
     gaussian,
-    smooth,
+    resample_to,
+    smooth_valid,
 )
-from regflow.methods.initialize.structure import Structure, eroded
+from regflow.methods.initialize.structure import Structure, erode_mask
 
 ACROSS = 384
 """Pixels along the fixed picture's longest side, at most, at which maps are judged."""
@@ -71,7 +71,7 @@ NOTHING = Agreement(0.0, 0.0)
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
+class SeenImage:
     """A picture as the judge compares it: its edges where it shows something, and its binned values."""
 
     structure: Structure
@@ -91,7 +91,7 @@ class AgreementJudge:
     fixed: Image
     moving: Image
     across: int = ACROSS
-    _still: dict[tuple[float, Grid], tuple[Image, Seen]] = field(default_factory=dict, init=False)
+    _still: dict[tuple[float, Grid], tuple[Image, SeenImage]] = field(default_factory=dict, init=False)
 
     def __call__(self, matrix: Matrix) -> Agreement:
         """Judge a map ``(3, 3)`` from fixed to moving world points."""
@@ -101,31 +101,31 @@ class AgreementJudge:
         spacing = max(common_spacing(grid, self.moving.grid, matrix), longest / self.across)
         key = spacing, grid
         if key not in self._still:
-            plane = at_spacing(fixed, spacing)
-            self._still[key] = plane, see(plane)
+            plane = coarsen_to(fixed, spacing)
+            self._still[key] = plane, prepare_seen(plane)
         plane, still = self._still[key]
-        there = brought(self.moving, plane.grid, matrix)
+        there = resample_to(self.moving, plane.grid, matrix)
         if not (there.mask is not None and there.mask.any()):
             return NOTHING
-        return agreement(still, see(there))
+        return agreement(still, prepare_seen(there))
 
 
-def see(image: Image) -> Seen:
+def prepare_seen(image: Image) -> SeenImage:
     """Return what the judge compares of a picture."""
-    shown = content(image)
+    shown = content_mask(image)
     low, high = value_range(image)
     scaled = np.clip((image.channel - low) * (BINS / max(high - low, 1e-12)), 0, BINS - 1)
     found = dense_gradients(image, shown)
     edges = np.where(plain_surroundings(image), np.complex64(0), found.edges)
-    return Seen(Structure(edges, found.valid), scaled.astype(np.intp))
+    return SeenImage(Structure(edges, found.valid), scaled.astype(np.intp))
 
 
-def content(image: Image) -> Mask:
+def content_mask(image: Image) -> Mask:
     """Return where a picture is valid and shows something: not the plain surroundings of what it shows."""
     import cv2
 
     assert image.mask is not None
-    shows = varied(image) & eroded(image.mask, FLAT_SIDE // 2)
+    shows = find_variation(image) & erode_mask(image.mask, FLAT_SIDE // 2)
     share = cv2.blur(shows.astype(np.float32), (SHOWN_SIDE, SHOWN_SIDE))
     return np.asarray((share > SHOWN) & image.mask)
 
@@ -135,10 +135,10 @@ def dense_gradients(image: Image, shown: Mask) -> Structure:
     import cv2
 
     assert image.mask is not None
-    flat = smooth(image.channel, image.mask, BLUR_SIGMA)
+    flat = smooth_valid(image.channel, image.mask, BLUR_SIGMA)
     gx, gy = (cv2.Sobel(flat, cv2.CV_32F, *order) for order in ((1, 0), (0, 1)))
     # An edge of the mask is no edge of the scene.
-    inside = eroded(image.mask, 1 + round(2 * BLUR_SIGMA))
+    inside = erode_mask(image.mask, 1 + round(2 * BLUR_SIGMA))
     size = np.where(inside, np.hypot(gx, gy), np.float32(0))
     safe = np.maximum(size, np.float32(1e-20))
     real = gaussian(np.where(inside, (gx * gx - gy * gy) / safe, np.float32(0)), SPREAD_SIGMA)
@@ -149,7 +149,7 @@ def dense_gradients(image: Image, shown: Mask) -> Structure:
     return Structure(((real + 1j * imaginary) * weight).astype(np.complex64), shown & inside)
 
 
-def agreement(one: Seen, other: Seen) -> Agreement:
+def agreement(one: SeenImage, other: SeenImage) -> Agreement:
     """Return how much better two pictures on one grid agree as they lie than shifted against each other."""
     shape = one.bins.shape
     values = [_values(one, other, *_parts(down, right, shape)) for down, right in _shifts(shape)]
@@ -184,7 +184,7 @@ def _parts(down: int, right: int, shape: tuple[int, ...]) -> tuple[tuple[slice, 
 
 
 def _values(
-    one: Seen, other: Seen, here: tuple[slice, slice], there: tuple[slice, slice]
+    one: SeenImage, other: SeenImage, here: tuple[slice, slice], there: tuple[slice, slice]
 ) -> tuple[float, float] | None:
     """Return the mean product of edges and the normalized mutual information; None where little is shared."""
     a, b = one.structure, other.structure

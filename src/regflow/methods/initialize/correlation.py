@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.methods.initialize.planar import Matrix, brought, extent, mapped
+from regflow.methods.initialize.planar import Matrix, extent, map_points, resample_to
 from regflow.methods.initialize.structure import Structure, structure
 
 MIN_OVERLAP = 0.1
@@ -77,7 +77,7 @@ def similarity_surface(fixed: Structure, moving: Structure) -> tuple[Surface, ND
     return surface, first
 
 
-def highest(surface: Surface, first: NDArray[np.intp], exclusion: int = SAME_PEAK) -> Peak:
+def highest_peak(surface: Surface, first: NDArray[np.intp], exclusion: int = SAME_PEAK) -> Peak:
     """Return the highest maximum of a surface, to a part of a pixel, and how far it stands out."""
     row, column = np.unravel_index(int(np.argmax(surface)), surface.shape)
     height = float(surface[row, column])
@@ -89,12 +89,12 @@ def highest(surface: Surface, first: NDArray[np.intp], exclusion: int = SAME_PEA
     offset = np.zeros(2)
     if 0 < row < surface.shape[0] - 1 and 0 < column < surface.shape[1] - 1:
         patch = surface[row - 1 : row + 2, column - 1 : column + 2]
-        offset = summit(patch[None].astype(np.float64))[0]
+        offset = subpixel_peak(patch[None].astype(np.float64))[0]
     shift = first + np.array([column, row]) + offset
     return Peak(shift, height, rival / height if height > 0 else float("inf"))
 
 
-def rival_share(fixed: Image, moving: Image, matrix: Matrix, start: Matrix | None = None) -> float:
+def second_peak_ratio(fixed: Image, moving: Image, matrix: Matrix, start: Matrix | None = None) -> float:
     """Return how alike the pictures' edges are at the best other shift, as a part of a map's own.
 
     Where texture repeats, many shifts are nearly as good, and what decides between equals is where the
@@ -121,7 +121,7 @@ def rival_share(fixed: Image, moving: Image, matrix: Matrix, start: Matrix | Non
         return highest
     rows, columns = np.ogrid[: surface.shape[0], : surface.shape[1]]
     center = fixed.grid.center[None]
-    back = mapped(np.asarray(np.linalg.inv(matrix), np.float64), mapped(start, center))
+    back = map_points(np.asarray(np.linalg.inv(matrix), np.float64), map_points(start, center))
     right, down = (fixed.grid.to_index(back) - fixed.grid.to_index(center))[0]
     from_start = np.hypot(rows - row - down, columns - column - right)
     nearer = float(surface[from_start <= math.hypot(down, right) + SAME_PEAK].max(initial=0)) / own
@@ -164,10 +164,10 @@ def surface_about(
 
 
 def _edges_seen(image: Image, grid: Grid, matrix: Matrix) -> Structure:
-    return structure(brought(image, grid, matrix))
+    return structure(resample_to(image, grid, matrix))
 
 
-def summit(patches: NDArray[np.float64]) -> NDArray[np.float64]:
+def subpixel_peak(patches: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return where parabolas through 3 x 3 values have their maxima.
 
     Args:
@@ -188,7 +188,7 @@ def summit(patches: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(sound[:, None], np.clip(offsets, -1, 1), 0.0)
 
 
-def faded(image: Image) -> NDArray[np.float32]:
+def taper_border(image: Image) -> NDArray[np.float32]:
     """Return values around zero that fade out towards the border of what is valid."""
     import cv2
 

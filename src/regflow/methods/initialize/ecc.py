@@ -13,11 +13,11 @@ from regflow.methods.initialize.planar import (
     Matrix,
     PixelPair,
     Plane,
+    masked_image,
     matrix_of,
     one_opencv_thread,
-    picture,
     pixel_pair,
-    smooth,
+    smooth_valid,
     transform_of,
 )
 
@@ -47,7 +47,7 @@ def ecc(
     Raises:
         RegistrationError: an image is constant or has no valid pixel, or the climb diverged.
     """
-    first, second = picture(fixed, "fixed"), picture(moving, "moving")
+    first, second = masked_image(fixed, "fixed"), masked_image(moving, "moving")
     matrix = matrix_of(initial)
     across = min(options["across"], max(first.grid.shape))
     steps = [across]
@@ -89,7 +89,7 @@ def _normalized(image: Image) -> Plane:
     """Return local differences from the mean in units of the local spread."""
     assert image.mask is not None
     sigma = min(NORMALIZE_SIGMA, min(image.grid.shape) / 4)
-    centered = image.channel - smooth(image.channel, image.mask, sigma)
-    power = smooth(centered * centered, image.mask, sigma)
+    centered = image.channel - smooth_valid(image.channel, image.mask, sigma)
+    power = smooth_valid(centered * centered, image.mask, sigma)
     floor = 1e-6 * float(power.mean()) + 1e-20
     return np.asarray(np.where(image.mask, centered / np.sqrt(power + floor), 0), np.float32)

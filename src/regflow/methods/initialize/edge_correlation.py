@@ -6,8 +6,8 @@ from typing import Any
 from regflow.core.image import Image
 from regflow.core.transform import Transform
 from regflow.methods.context import RunContext
-from regflow.methods.initialize.planar import matrix_of, picture, transform_of
-from regflow.methods.initialize.pose_search import best_polished, search, similarities
+from regflow.methods.initialize.planar import masked_image, matrix_of, transform_of
+from regflow.methods.initialize.pose_search import best_refined, search, similarities
 
 
 def edge_correlation(
@@ -28,9 +28,9 @@ def edge_correlation(
     Raises:
         RegistrationError: an image is constant or has no valid pixel, or windows agree at no pose.
     """
-    first, second = picture(fixed, "fixed"), picture(moving, "moving")
+    first, second = masked_image(fixed, "fixed"), masked_image(moving, "moving")
     still = options["model"] == "translation"
     linears = similarities(0, 1) if still else similarities(options["rotation_degrees"], options["scale"])
     poses = search(first, second, matrix_of(initial), linears, options["edges"])
-    found = best_polished(first, second, poses, options["model"], context.seed, "edge-correlation")
+    found = best_refined(first, second, poses, options["model"], context.seed, "edge-correlation")
     return transform_of(found.matrix, fixed.grid.center)

@@ -8,7 +8,7 @@ from regflow.core.image import Image
 from regflow.core.transform import Affine, Transform, compose
 from regflow.methods.context import RunContext
 from regflow.methods.elastix_run import linear_changes, linear_maps, run_elastix
-from regflow.methods.initialize.planar import matrix_of, picture, pixel_pair, transform_of
+from regflow.methods.initialize.planar import masked_image, matrix_of, pixel_pair, transform_of
 
 
 def elastix(
@@ -28,7 +28,7 @@ def elastix(
     Raises:
         RegistrationError: elastix failed, an image is constant, or what came out is not affine.
     """
-    first, second = picture(fixed, "fixed"), picture(moving, "moving")
+    first, second = masked_image(fixed, "fixed"), masked_image(moving, "moving")
     pair = pixel_pair(first, second, matrix_of(initial), options["across"])
     maps = options["maps"] or linear_maps(options["transform"])
     changes = linear_changes(options, pair.fixed, context.seed)

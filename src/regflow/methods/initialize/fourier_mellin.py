@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from regflow.core.image import Image
 from regflow.core.transform import Transform
 from regflow.methods.context import RunContext
-from regflow.methods.initialize.correlation import faded
-from regflow.methods.initialize.planar import Matrix, matrix_of, picture, pixel_pair, transform_of
-from regflow.methods.initialize.pose_search import best_polished, rotation, search
+from regflow.methods.initialize.correlation import taper_border
+from regflow.methods.initialize.planar import Matrix, masked_image, matrix_of, pixel_pair, transform_of
+from regflow.methods.initialize.pose_search import best_refined, rotation, search
 
 ACROSS = 512
 ANGLES = 720
@@ -42,12 +42,12 @@ def fourier_mellin(
     Raises:
         RegistrationError: an image is constant or has no valid pixel, or windows agree at no pose.
     """
-    first, second = picture(fixed, "fixed"), picture(moving, "moving")
+    first, second = masked_image(fixed, "fixed"), masked_image(moving, "moving")
     start = matrix_of(initial)
     still = options["model"] == "translation"
     linears = [np.eye(2)] if still else _linears(first, second, start)
     poses = search(first, second, start, linears, "sobel")
-    found = best_polished(first, second, poses, options["model"], context.seed, "fourier-mellin")
+    found = best_refined(first, second, poses, options["model"], context.seed, "fourier-mellin")
     return transform_of(found.matrix, fixed.grid.center)
 
 
@@ -55,7 +55,7 @@ def _linears(fixed: Image, moving: Image, start: Matrix) -> list[NDArray[np.floa
     """Return the likeliest ``(2, 2)`` rotations times scales of fixed points, by the spectra."""
     pair = pixel_pair(fixed, moving, start, ACROSS)
     side = max(*pair.fixed.grid.shape, *pair.moving.grid.shape)
-    one, other = (_log_polar(faded(image), side) for image in (pair.fixed, pair.moving))
+    one, other = (_log_polar(taper_border(image), side) for image in (pair.fixed, pair.moving))
     # A pixel's rotation is the world's seen along the fixed axes.
     axes = pair.before[:2, :2]
     return [

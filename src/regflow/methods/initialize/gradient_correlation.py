@@ -14,8 +14,8 @@ from regflow.core.transform import Transform
 from regflow.methods.context import RunContext
 from regflow.methods.initialize.gradient_shift import SURE, gradient_shift
 from regflow.methods.initialize.planar import (
+    masked_image,
     matrix_of,
-    picture,
     transform_of,
 )
 
@@ -35,9 +35,9 @@ def gradient_correlation(
     Raises:
         RegistrationError: an image is constant or has no valid pixel, or no shift stands out.
     """
-    from regflow.methods.initialize.polish import polish
+    from regflow.methods.initialize.polish import refine_linear
 
-    first, second = picture(fixed, "fixed"), picture(moving, "moving")
+    first, second = masked_image(fixed, "fixed"), masked_image(moving, "moving")
     found = gradient_shift(first, second, matrix_of(initial))
     if found is None or found.surprise < SURE:
         reached = 0.0 if found is None else found.surprise
@@ -46,5 +46,5 @@ def gradient_correlation(
         )
     matrix = found.matrix
     if options["model"] != "translation":
-        matrix = polish(first, second, matrix, options["model"], seed=context.seed).matrix
+        matrix = refine_linear(first, second, matrix, options["model"], seed=context.seed).matrix
     return transform_of(matrix, fixed.grid.center)

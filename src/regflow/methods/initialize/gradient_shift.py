@@ -16,16 +16,16 @@ from numpy.typing import NDArray
 
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.methods.initialize.correlation import SAME_PEAK, summit, surface_about
+from regflow.methods.initialize.correlation import SAME_PEAK, subpixel_peak, surface_about
 from regflow.methods.initialize.planar import (
     Matrix,
-    at_spacing,
-    brought,
+    coarsen_to,
     common_spacing,
-    shifted,
-    smooth,
+    resample_to,
+    shift_map,
+    smooth_valid,
 )
-from regflow.methods.initialize.structure import Structure, eroded
+from regflow.methods.initialize.structure import Structure, erode_mask
 
 SIGMA = 0.8
 """Blur in pixels before the gradient."""
@@ -75,14 +75,14 @@ class GradientShift:
         return count * math.log(max(1 - max(self.correlation, 0.0) ** 2, 1e-6))
 
 
-def small(fixed: Image, moving: Image, matrix: Matrix) -> bool:
+def has_few_pixels(fixed: Image, moving: Image, matrix: Matrix) -> bool:
     """Tell whether so few pixels are valid in both pictures that windows say less than all of them."""
     spacing = common_spacing(fixed.grid, moving.grid, matrix)
     pixels = np.prod(np.array(fixed.grid.size) * fixed.grid.spacing / spacing)
     if pixels > 4 * SMALL:
         return False
-    plane = at_spacing(fixed, spacing)
-    there = brought(moving, plane.grid, matrix)
+    plane = coarsen_to(fixed, spacing)
+    there = resample_to(moving, plane.grid, matrix)
     assert plane.mask is not None
     assert there.mask is not None
     return int((plane.mask & there.mask).sum()) <= SMALL
@@ -103,7 +103,7 @@ def gradient_shift(
         The shift; None where no overlap is large enough.
     """
     longest = float((np.array(fixed.grid.size) * fixed.grid.spacing).max())
-    plane = at_spacing(fixed, max(common_spacing(fixed.grid, moving.grid, matrix), longest / ACROSS))
+    plane = coarsen_to(fixed, max(common_spacing(fixed.grid, moving.grid, matrix), longest / ACROSS))
     still, whole = gradients(plane), _continued(moving)
     surface, row, column = surface_about(plane.grid, still, whole, matrix, _seen)
     rows, columns = np.ogrid[: surface.shape[0], : surface.shape[1]]
@@ -123,11 +123,11 @@ def gradient_shift(
     shift, correlation, samples = _climbed(plane.grid, still, whole, matrix, shift)
     rival_share = float(rest.max()) / height
     length = float(np.linalg.norm(shift))
-    moved = shifted(plane.grid, matrix, shift)
+    moved = shift_map(plane.grid, matrix, shift)
     return GradientShift(moved, length, correlation, surprise, rival_share, samples)
 
 
-def sure_shift(fixed: Image, moving: Image, matrix: Matrix, reach: float) -> GradientShift | None:
+def significant_shift(fixed: Image, moving: Image, matrix: Matrix, reach: float) -> GradientShift | None:
     """Return :func:`gradient_shift` where it stands out from chance, else None."""
     found = gradient_shift(fixed, moving, matrix, reach)
     return None if found is None or found.surprise < SURE else found
@@ -138,10 +138,10 @@ def gradients(image: Image) -> Structure:
     import cv2
 
     assert image.mask is not None
-    flat = smooth(image.channel, image.mask, SIGMA)
+    flat = smooth_valid(image.channel, image.mask, SIGMA)
     gx, gy = (cv2.Scharr(flat, cv2.CV_32F, *order) for order in ((1, 0), (0, 1)))
     # An edge of the mask is no edge of the scene.
-    valid = eroded(image.mask, 1)
+    valid = erode_mask(image.mask, 1)
     return Structure(np.where(valid, gx + 1j * gy, 0).astype(np.complex64), valid)
 
 
@@ -152,14 +152,14 @@ def _continued(image: Image) -> Image:
     """
     assert image.mask is not None
     mask = image.mask.astype(np.float32)
-    values = np.where(image.mask, image.channel, smooth(image.channel, image.mask, CONTINUED_SIGMA))
+    values = np.where(image.mask, image.channel, smooth_valid(image.channel, image.mask, CONTINUED_SIGMA))
     return Image(np.stack([values, mask]), image.grid, np.ones_like(image.mask))
 
 
 def _seen(continued: Image, grid: Grid, matrix: Matrix) -> Structure:
     """Return the gradients of a picture of :func:`_continued` that a map brings onto a grid."""
     planes = (Image(channel[None], continued.grid, continued.mask) for channel in continued.data)
-    values, shares = (brought(plane, grid, matrix) for plane in planes)
+    values, shares = (resample_to(plane, grid, matrix) for plane in planes)
     assert shares.mask is not None
     return gradients(values.with_mask(shares.mask & (shares.channel > VALID_SHARE)))
 
@@ -173,9 +173,9 @@ def _climbed(
         The shift, the correlation there, and how many valid pixels both pictures share.
     """
     for _ in range(STEPS):
-        there = _seen(moving, grid, shifted(grid, matrix, shift))
+        there = _seen(moving, grid, shift_map(grid, matrix, shift))
         patch = _around(still, there)
-        step = summit(patch[None])[0]
+        step = subpixel_peak(patch[None])[0]
         if np.abs(step).max() < STILL:
             break
         shift = shift + step

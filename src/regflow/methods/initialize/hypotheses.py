@@ -25,7 +25,7 @@ from regflow.core.plain_areas import plain_surroundings
 from regflow.core.threads import itk_threads
 from regflow.core.transform import Transform
 from regflow.methods.context import RunContext
-from regflow.methods.initialize.agreement import AgreementJudge, content
+from regflow.methods.initialize.agreement import AgreementJudge, content_mask
 from regflow.methods.initialize.features.keypoints import Keypoints, eight_bit
 from regflow.methods.initialize.features.matching import pairs
 from regflow.methods.initialize.features.xfeat import xfeat
@@ -36,15 +36,15 @@ from regflow.methods.initialize.planar import (
     PixelPair,
     corners,
     linear_at,
-    mapped,
+    map_points,
+    masked_image,
     matrix_of,
-    picture,
     pixel_pair,
-    smooth,
+    smooth_valid,
     transform_of,
     without_georeference,
 )
-from regflow.methods.initialize.polish import polish
+from regflow.methods.initialize.polish import refine_linear
 from regflow.methods.initialize.projective import homography_where_needed
 from regflow.methods.initialize.robust import MODELS, estimate
 
@@ -101,7 +101,7 @@ def hypotheses(
     Raises:
         RegistrationError: an image is constant or has no valid pixel.
     """
-    first, second = picture(fixed, "fixed"), picture(moving, "moving")
+    first, second = masked_image(fixed, "fixed"), masked_image(moving, "moving")
     judge = AgreementJudge(first, second)
     start = matrix_of(initial)
     found = [Hypothesis(start, "start", judge(start).sigmas)]
@@ -128,7 +128,7 @@ def _is_still(options: Mapping[str, Any]) -> bool:
 def _shifted(start: Matrix, found: Matrix, grid: Grid) -> Matrix:
     """Return the start, shifted as far as ``found`` is at the grid's center: free of rounding."""
     center = np.asarray(grid.center)[None]
-    shift = mapped(found, center) - mapped(start, center)
+    shift = map_points(found, center) - map_points(start, center)
     matrix = start.copy()
     matrix[:2, 2] += shift[0]
     return matrix
@@ -139,9 +139,9 @@ def _distinct(found: list[Hypothesis], grid: Grid, count: int) -> list[Hypothesi
     ends = corners(grid)
     kept: list[Hypothesis] = []
     for each in sorted(found, key=lambda one: -one.sigmas):
-        places = mapped(each.matrix, ends)
+        places = map_points(each.matrix, ends)
         near = SAME_SHARE * float(np.linalg.norm(np.ptp(places, axis=0)))
-        if all(np.abs(mapped(other.matrix, ends) - places).max() > near for other in kept):
+        if all(np.abs(map_points(other.matrix, ends) - places).max() > near for other in kept):
             kept.append(each)
         if len(kept) == count:
             break
@@ -175,7 +175,7 @@ def _from_features(
     for names in REPRESENTATIONS:
         for role, name, image in zip(("fixed", "moving"), names, images, strict=True):
             if (role, name) not in known:
-                known[role, name] = xfeat(represented(image, name), options["count"], False)
+                known[role, name] = xfeat(represent_image(image, name), options["count"], False)
         one, other = known["fixed", names[0]], known["moving", names[1]]
         found = pairs(one, other, 1.0)
         matches = np.concatenate([one.points[found[:, 0]], other.points[found[:, 1]]], axis=1)
@@ -216,7 +216,7 @@ def _fitted(model: str) -> tuple[str, ...]:
     return (model,) if model in ("translation", "similarity") else FITTED
 
 
-def represented(image: Image, name: str) -> Image:
+def represent_image(image: Image, name: str) -> Image:
     """Return a picture in a representation: ``plain``, ``equalized``, ``inverted`` or ``edges``."""
     import cv2
 
@@ -224,9 +224,9 @@ def represented(image: Image, name: str) -> Image:
     if name == "plain":
         return image
     if name == "edges":
-        flat = smooth(image.channel, image.mask, 1.0)
+        flat = smooth_valid(image.channel, image.mask, 1.0)
         size = np.hypot(*(cv2.Sobel(flat, cv2.CV_32F, *order) for order in ((1, 0), (0, 1))))
-        around = smooth(size, image.mask, STRENGTH_SIGMA)
+        around = smooth_valid(size, image.mask, STRENGTH_SIGMA)
         values = size / (around + 0.1 * float(size.mean()) + 1e-12)
     else:
         plane = eight_bit(image, inverted=name == "inverted")
@@ -242,7 +242,7 @@ def _improved(
         if origin != found.origin:
             yield origin, matrix
         try:
-            finer = polish(fixed, moving, matrix, options["model"], seed=seed).matrix
+            finer = refine_linear(fixed, moving, matrix, options["model"], seed=seed).matrix
         except RegistrationError as error:
             log.info("%s: not polished: %s", origin, error)
             continue
@@ -275,7 +275,7 @@ def _shown(pair: PixelPair) -> PixelPair:
     """Return a pair whose pictures are valid where they show something."""
     parts = []
     for image in (pair.fixed, pair.moving):
-        shown = content(image)
+        shown = content_mask(image)
         parts.append(image.with_mask(shown) if shown.any() else image)
     return PixelPair(parts[0], parts[1], pair.before, pair.after, pair.start)
 

@@ -203,7 +203,7 @@ def is_cut(inside: NDArray[Any]) -> bool:
 def _shrunk(part: _Part, spacing: float) -> _Part:
     """Blur and sample at a coarser spacing, with nothing from outside the mask mixed in.
 
-    Not by :func:`regflow.core.resample.thinned`, which blurs at the finer samples and interpolates
+    Not by :func:`regflow.core.resample.resample_aligned`, which blurs at the finer samples and interpolates
     between them: these weights lie about each coarser sample's own place, and every axis is blurred, by
     :data:`LEAST_SIGMA` at least.
     """

@@ -18,11 +18,11 @@ from regflow.methods.initialize.planar import Matrix
 from regflow.methods.initialize.pose_search import (
     MIN_OVERLAP,
     Pose,
-    coarse,
+    coarse_image,
     highest_shift,
     rotation,
+    search_poses,
     shape_of_shifts,
-    tried,
 )
 
 ACROSS = 64
@@ -39,14 +39,14 @@ def information_poses(fixed: Image, moving: Image, matrix: Matrix) -> list[Pose]
         moving: a picture.
         matrix: from fixed to moving world points, to which rotations and shifts are added.
     """
-    plane = coarse(fixed, moving, matrix, ACROSS)
+    plane = coarse_image(fixed, moving, matrix, ACROSS)
     still = _levels(plane)
 
     def compare(image: Image) -> tuple[float, NDArray[np.float64]]:
         return highest_shift(_information(still, _levels(image)), plane.grid.shape)
 
     turns = sorted(TURNS_DEGREES, key=abs)
-    return tried(plane, moving, matrix, [rotation(math.radians(turn)) for turn in turns], compare)
+    return search_poses(plane, moving, matrix, [rotation(math.radians(turn)) for turn in turns], compare)
 
 
 def _levels(image: Image) -> NDArray[np.float32]:

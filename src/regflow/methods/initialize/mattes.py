@@ -12,8 +12,15 @@ from regflow.core.resample import to_sitk_image
 from regflow.core.threads import itk_threads
 from regflow.core.transform import Transform
 from regflow.methods.context import RunContext
-from regflow.methods.initialize.planar import Matrix, PixelPair, matrix_of, picture, pixel_pair, transform_of
-from regflow.methods.initialize.polish import polish
+from regflow.methods.initialize.planar import (
+    Matrix,
+    PixelPair,
+    masked_image,
+    matrix_of,
+    pixel_pair,
+    transform_of,
+)
+from regflow.methods.initialize.polish import refine_linear
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -44,7 +51,7 @@ def mutual_information(
         RegistrationError: an image is constant or has no valid pixel, the images never overlap, or their
             windows do not confirm what was found.
     """
-    first, second = picture(fixed, "fixed"), picture(moving, "moving")
+    first, second = masked_image(fixed, "fixed"), masked_image(moving, "moving")
     start, best = matrix_of(initial), None
     still = options["model"] == "translation"
     with itk_threads(1):
@@ -68,7 +75,7 @@ def mutual_information(
             matrix = pair.world(finer[1])
     if options["polish"]:
         freedom = "auto" if options["model"] == "affine" else options["model"]
-        matrix = polish(first, second, matrix, freedom, seed=context.seed).matrix
+        matrix = refine_linear(first, second, matrix, freedom, seed=context.seed).matrix
     return transform_of(matrix, fixed.grid.center)
 
 

@@ -21,8 +21,8 @@ from regflow.core.transform import Affine, Transform
 from regflow.methods.context import RunContext
 from regflow.methods.initialize.information import Level, Metric, levels
 from regflow.methods.initialize.mattes_volumes import climb_mattes
-from regflow.methods.initialize.poses import flattened, lifted, optimize
-from regflow.methods.initialize.search import preferred, resized, search, size_change, starting_poses
+from regflow.methods.initialize.poses import optimize, to_2d, to_3d
+from regflow.methods.initialize.search import choose_pose, rescale_poses, search, size_change, starting_poses
 
 log = logging.getLogger(__name__)
 
@@ -54,16 +54,16 @@ def mutual_information(
     if not isinstance(initial, Affine):
         raise RegistrationError("mutual-information: the transform to start from is not affine")
     ndim = fixed.grid.ndim
-    after = lifted(initial.matrix)
+    after = to_3d(initial.matrix)
     with ThreadPoolExecutor(max(1, context.threads)) as workers:
         pyramid = levels(fixed, moving, options["samples_across"], options["bins"], workers)
         poses = starting_poses(pyramid[0], moving, after, ndim, options["orientations"])
         change = size_change(fixed, moving)
         if options["transform"] != "rigid" and change is not None and not 1 / RESIZED < change < RESIZED:
-            poses = np.concatenate([poses, resized(poses[1:], change, ndim)])
+            poses = np.concatenate([poses, rescale_poses(poses[1:], change, ndim)])
         found = search(pyramid[0], poses, after, ndim, starts=options["starts"], workers=workers)
         log.info("poses at %.1f mm: %s", pyramid[0].spacing, ", ".join(f"{f.value:.3f}" for f in found))
-        pose, transform = preferred(found).pose, options["transform"]
+        pose, transform = choose_pose(found).pose, options["transform"]
         if options["engine"] == "simpleitk":
             spacings = [level.spacing for level in pyramid[1:] or pyramid]
             near = _world(after, pose, pyramid[0], ndim)
@@ -80,4 +80,4 @@ def _world(after: NDArray[np.float64], pose: NDArray[np.float64], level: Level, 
     """Return the map of world points for a pose of points about the level's center."""
     centered = np.eye(4)
     centered[:3, 3] = -level.center
-    return Affine(flattened(after @ pose @ centered, ndim))
+    return Affine(to_2d(after @ pose @ centered, ndim))

@@ -14,21 +14,21 @@ from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Transform
 from regflow.methods.context import RunContext
-from regflow.methods.initialize.correlation import faded
+from regflow.methods.initialize.correlation import taper_border
 from regflow.methods.initialize.planar import (
     Matrix,
-    at_spacing,
-    between,
-    brought,
+    coarsen_to,
     common_spacing,
     extent,
-    mapped,
+    index_transform,
+    map_points,
+    masked_image,
     matrix_of,
-    picture,
-    shifted,
+    resample_to,
+    shift_map,
     transform_of,
 )
-from regflow.methods.initialize.polish import polish
+from regflow.methods.initialize.polish import refine_linear
 from regflow.methods.initialize.spectra import Shift, spectra, whole_shift
 
 log = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ def phase_correlation(
     Raises:
         RegistrationError: an image is constant or has no valid pixel, or no shift stands out.
     """
-    first, second = picture(fixed, "fixed"), picture(moving, "moving")
+    first, second = masked_image(fixed, "fixed"), masked_image(moving, "moving")
     alone = options["model"] == "translation"
     found = phase_shift(first, second, matrix_of(initial), fine=alone)
     if found.reliability < WORTH_A_LOOK:
@@ -97,7 +97,7 @@ def phase_correlation(
         )
     matrix = found.matrix
     if not alone:
-        matrix = polish(first, second, matrix, options["model"], seed=context.seed).matrix
+        matrix = refine_linear(first, second, matrix, options["model"], seed=context.seed).matrix
     return transform_of(matrix, fixed.grid.center)
 
 
@@ -117,7 +117,7 @@ def phase_shift(fixed: Image, moving: Image, matrix: Matrix, *, fine: bool = Tru
     extents = [extent(fixed.grid, np.eye(3), fixed.grid), extent(fixed.grid, matrix, moving.grid)]
     longest = float(max((high - low).max() for low, high in extents)) * float(fixed.grid.spacing.max())
     coarse = max(spacing, longest / COARSE_ACROSS)
-    plane = at_spacing(fixed, coarse)
+    plane = coarsen_to(fixed, coarse)
     best = _climbed(plane, moving, matrix, SCREENING_WINDOWS)
     if best is None or best.reliability < OVERWHELMING:
         for candidate in _candidates(plane, moving, matrix):
@@ -128,7 +128,7 @@ def phase_shift(fixed: Image, moving: Image, matrix: Matrix, *, fine: bool = Tru
         raise RegistrationError("phase-correlation: the images have too little in common at any shift")
     best = _climbed(plane, moving, best.matrix, WINDOWS) or best
     if coarse > spacing * 1.01 and (fine or best.reliability < CERTAIN):
-        finer = _climbed(at_spacing(fixed, spacing), moving, best.matrix, WINDOWS)
+        finer = _climbed(coarsen_to(fixed, spacing), moving, best.matrix, WINDOWS)
         # Local distortion can undo the agreement of fine details that the coarse images have.
         if finer is not None and finer.reliability >= CERTAIN:
             return finer
@@ -145,11 +145,11 @@ def _candidates(fixed: Image, moving: Image, matrix: Matrix) -> list[Matrix]:
         raise RegistrationError("phase-correlation: one image is many times larger than the other; crop it")
     affine = fixed.grid.affine.copy()
     affine[:2, 2] = fixed.grid.to_world(np.floor(low))
-    there = brought(moving, Grid((int(size[1]), int(size[0])), affine), matrix)
+    there = resample_to(moving, Grid((int(size[1]), int(size[0])), affine), matrix)
     if not (there.mask is not None and there.mask.any()):
         return []
     shape = [fft.next_fast_len(a + b) for a, b in zip(fixed.grid.shape, there.grid.shape, strict=True)]
-    first, second = (fft.rfft2(faded(part), shape) for part in (fixed, there))
+    first, second = (fft.rfft2(taper_border(part), shape) for part in (fixed, there))
     cross = np.conj(first) * second
     fx, fy = np.meshgrid(fft.rfftfreq(shape[1]), fft.fftfreq(shape[0]))
     size_of = np.abs(cross)
@@ -164,7 +164,7 @@ def _candidates(fixed: Image, moving: Image, matrix: Matrix) -> list[Matrix]:
                 _signed(int(row), fixed.grid.size[1], shape[0]),
             ]
         )
-        starts.append(shifted(fixed.grid, matrix, shift + np.floor(low)))
+        starts.append(shift_map(fixed.grid, matrix, shift + np.floor(low)))
         rows, columns = (np.arange(-SAME_PEAK, SAME_PEAK + 1) + at for at in (row, column))
         surface[np.ix_(rows % shape[0], columns % shape[1])] = 0
     return starts
@@ -176,11 +176,11 @@ def _climbed(fixed: Image, moving: Image, matrix: Matrix, windows: int) -> Phase
     found: Shift | None = None
     for _ in range(STEPS):
         whole = _whole(fixed.grid, moving.grid, matrix)
-        parts = spectra(fixed, brought(moving, fixed.grid, whole), size, windows)
+        parts = spectra(fixed, resample_to(moving, fixed.grid, whole), size, windows)
         if parts is None:
             return None
         found = whole_shift(parts)
-        before, matrix = matrix, shifted(fixed.grid, whole, found.pixels)
+        before, matrix = matrix, shift_map(fixed.grid, whole, found.pixels)
         if (
             np.abs(found.pixels).max() < 0.75
             or np.abs(matrix - before).max() < 0.05 * fixed.grid.spacing.min()
@@ -194,10 +194,10 @@ def _whole(fixed: Grid, moving: Grid, matrix: Matrix) -> Matrix:
     """Move a map by less than a pixel so that pixels fall on pixels: interpolation is never exact."""
     if fixed.ndim != 2:
         return matrix
-    index = between(moving, fixed, matrix)
-    place = mapped(index, np.zeros((1, 2)))[0]
+    index = index_transform(moving, fixed, matrix)
+    place = map_points(index, np.zeros((1, 2)))[0]
     back = np.linalg.inv(index[:2, :2]) @ (np.rint(place) - place)
-    return shifted(fixed, matrix, back)
+    return shift_map(fixed, matrix, back)
 
 
 def _signed(position: int, fixed: int, length: int) -> int:

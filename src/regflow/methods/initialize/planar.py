@@ -37,7 +37,7 @@ LEFTOVER = 1.2
 """Shrinking by less than this needs no filter of its own: next to nothing aliases."""
 
 
-def picture(image: Image, role: str) -> Image:
+def masked_image(image: Image, role: str) -> Image:
     """Return the first channel as float32 with the mask of the samples that are finite and may steer.
 
     Raises:
@@ -98,14 +98,14 @@ def _shift(offset: NDArray[np.float64]) -> Matrix:
     return matrix
 
 
-def shifted(grid: Grid, matrix: Matrix, pixels: NDArray[np.float64]) -> Matrix:
+def shift_map(grid: Grid, matrix: Matrix, pixels: NDArray[np.float64]) -> Matrix:
     """Return a map after a shift by pixels of the fixed grid."""
     step = np.eye(3)
     step[:2, 2] = grid.affine[:2, :2] @ pixels
     return np.asarray(matrix @ step)
 
 
-def mapped(matrix: Matrix, points: ArrayLike) -> NDArray[np.float64]:
+def map_points(matrix: Matrix, points: ArrayLike) -> NDArray[np.float64]:
     """Map points ``(N, 2)``."""
     points = np.asarray(points, dtype=np.float64)
     homogeneous = points @ matrix[:, :2].T + matrix[:, 2]
@@ -116,7 +116,7 @@ def linear_at(matrix: Matrix, point: ArrayLike) -> NDArray[np.float64]:
     """Return the ``(2, 2)`` derivative of a map at a point."""
     point = np.asarray(point, dtype=np.float64)
     w = float(matrix[2, :2] @ point + matrix[2, 2])
-    place = mapped(matrix, point[None])[0]
+    place = map_points(matrix, point[None])[0]
     return np.asarray((matrix[:2, :2] - np.outer(place, matrix[2, :2])) / w)
 
 
@@ -128,7 +128,7 @@ def corners(grid: Grid) -> NDArray[np.float64]:
 
 def extent(fixed: Grid, matrix: Matrix, moving: Grid) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the box ``(low, high)`` that an image fills in ``(x, y)`` indices of the fixed grid."""
-    places = fixed.to_index(mapped(np.asarray(np.linalg.inv(matrix), np.float64), corners(moving)))
+    places = fixed.to_index(map_points(np.asarray(np.linalg.inv(matrix), np.float64), corners(moving)))
     return places.min(axis=0), places.max(axis=0)
 
 
@@ -162,7 +162,7 @@ def around_overlap(fixed: Image, moving: Grid, matrix: Matrix) -> Image:
     return Image(data, grid, mask, modality=fixed.modality)
 
 
-def between(source: Grid, target: Grid, matrix: Matrix) -> Matrix:
+def index_transform(source: Grid, target: Grid, matrix: Matrix) -> Matrix:
     """Return the map from target indices to source indices of a map from target to source world."""
     return np.asarray(np.linalg.inv(source.affine) @ matrix @ target.affine)
 
@@ -200,14 +200,14 @@ def pixel_pair(fixed: Image, moving: Image, matrix: Matrix, across: int) -> Pixe
         across: a moving picture that is far larger gets larger pixels as well.
     """
     longest = float((np.array(fixed.grid.size) * fixed.grid.spacing).max())
-    plane = at_spacing(fixed, max(common_spacing(fixed.grid, moving.grid, matrix), longest / across))
+    plane = coarsen_to(fixed, max(common_spacing(fixed.grid, moving.grid, matrix), longest / across))
     low, high = extent(plane.grid, matrix, moving.grid)
     enlarge = max(1.0, float((high - low).max()) / (LARGEST_CANVAS * max(plane.grid.shape)))
     columns, rows = np.ceil((high - low) / enlarge).astype(int) + 1
     affine = plane.grid.affine.copy()
     affine[:2, :2] *= enlarge
     affine[:2, 2] = plane.grid.to_world(np.floor(low))
-    there = brought(moving, Grid((int(rows), int(columns)), affine), matrix)
+    there = resample_to(moving, Grid((int(rows), int(columns)), affine), matrix)
     return PixelPair(
         _in_pixels(plane),
         _in_pixels(there),
@@ -221,10 +221,10 @@ def _in_pixels(image: Image) -> Image:
     return Image(image.data, Grid(image.grid.shape, np.eye(3)), image.mask, modality=image.modality)
 
 
-def brought(image: Image, grid: Grid, matrix: Matrix | None = None) -> Image:
+def resample_to(image: Image, grid: Grid, matrix: Matrix | None = None) -> Image:
     """Return a picture on another grid, filtered first where that shrinks it.
 
-    Not by :func:`regflow.core.resample.thinned`: the grids may be turned against each other, and only valid
+    Not by :func:`regflow.core.resample.resample_aligned`: the grids may be turned against each other, and only valid
     pixels count. Whole factors are averaged by OpenCV, the rest is blurred.
 
     Args:
@@ -236,21 +236,21 @@ def brought(image: Image, grid: Grid, matrix: Matrix | None = None) -> Image:
 
     matrix = np.eye(3) if matrix is None else matrix
     middle = (np.array(grid.size) - 1) / 2
-    shrink = math.sqrt(abs(np.linalg.det(linear_at(between(image.grid, grid, matrix), middle))))
+    shrink = math.sqrt(abs(np.linalg.det(linear_at(index_transform(image.grid, grid, matrix), middle))))
     factor = math.floor(shrink * 1.05)
     if factor >= 2:
-        image, shrink = averaged(image, factor), shrink / factor
+        image, shrink = average_blocks(image, factor), shrink / factor
     if shrink > LEFTOVER:
         image = blurred(image, antialias_sigma(shrink))
     mask = np.ones(image.grid.shape, bool) if image.mask is None else image.mask
-    index = between(image.grid, grid, matrix)
+    index = index_transform(image.grid, grid, matrix)
     if grid.shape == image.grid.shape and np.abs(index - np.eye(3)).max() < SAME_PLACE:
         return Image(image.data, grid, mask, modality=image.modality)
     values, valid = look_up(image.channel, mask, index, WEIGHTS, *grid.shape)
     return Image(values[None], grid, valid, modality=image.modality)
 
 
-def averaged(image: Image, factor: int) -> Image:
+def average_blocks(image: Image, factor: int) -> Image:
     """Return the means of the valid pixels of squares of ``factor`` pixels; half must be valid."""
     import cv2
 
@@ -279,10 +279,12 @@ def averaged(image: Image, factor: int) -> Image:
 def blurred(image: Image, sigma: float) -> Image:
     """Return a picture smoothed by a Gaussian, valid pixels only."""
     assert image.mask is not None
-    return Image(smooth(image.channel, image.mask, sigma)[None], image.grid, image.mask, None, image.modality)
+    return Image(
+        smooth_valid(image.channel, image.mask, sigma)[None], image.grid, image.mask, None, image.modality
+    )
 
 
-def smooth(values: Plane, valid: Mask | None, sigma: float) -> Plane:
+def smooth_valid(values: Plane, valid: Mask | None, sigma: float) -> Plane:
     """Return Gaussian means over the valid samples, ``(H, W)``; 0 where none is near."""
     if valid is None or valid.all():
         return gaussian(values, sigma)
@@ -299,11 +301,11 @@ def gaussian(values: Plane, sigma: float) -> Plane:
     return np.asarray(cv2.GaussianBlur(values, (width, width), sigma, borderType=cv2.BORDER_REFLECT_101))
 
 
-def at_spacing(image: Image, spacing: float) -> Image:
+def coarsen_to(image: Image, spacing: float) -> Image:
     """Return a picture with pixels at least ``spacing`` world units apart, the same otherwise."""
     if float(image.grid.spacing.max()) * 1.001 >= spacing:
         return image
-    return brought(image, image.grid.resampled(np.maximum(image.grid.spacing, spacing).tolist()))
+    return resample_to(image, image.grid.resampled(np.maximum(image.grid.spacing, spacing).tolist()))
 
 
 def common_spacing(fixed: Grid, moving: Grid, matrix: Matrix) -> float:

@@ -11,22 +11,22 @@ import numpy as np
 from regflow.core.errors import RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.methods.initialize.gradient_shift import GradientShift, small, sure_shift
+from regflow.methods.initialize.gradient_shift import GradientShift, has_few_pixels, significant_shift
 from regflow.methods.initialize.planar import (
     Matrix,
     around_overlap,
-    at_spacing,
-    brought,
+    coarsen_to,
     common_spacing,
     corners,
-    mapped,
+    map_points,
+    resample_to,
     without_georeference,
 )
 from regflow.methods.initialize.projective import homography_where_needed
 from regflow.methods.initialize.robust import MODELS, Fit, estimate
 from regflow.methods.initialize.spectra import spectra, window_shifts
 from regflow.methods.initialize.structure import Structure, structure
-from regflow.methods.initialize.windows import Matches, match, together
+from regflow.methods.initialize.windows import Matches, consistent_windows, match
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ FINE_REACH = 1.5
 
 
 @dataclass(frozen=True)
-class Polished:
+class LinearRefinement:
     """A map, and what windows said last.
 
     Attributes:
@@ -86,9 +86,9 @@ class Polished:
     grid: Grid
 
 
-def polish(
+def refine_linear(
     fixed: Image, moving: Image, matrix: Matrix, model: str = "auto", *, reach: int = 12, seed: int = 0
-) -> Polished:
+) -> LinearRefinement:
     """Refine a map from coarse to fine so that the windows' shifts vanish.
 
     A scene so small that windows say little is moved on as a whole, by its gradients, where those explain
@@ -113,16 +113,16 @@ def polish(
     if model == "auto" and without_georeference(fixed):
         model = FREE
     fixed = around_overlap(fixed, moving.grid, matrix)
-    if model not in WHOLE_MODELS or not small(fixed, moving, matrix):
+    if model not in WHOLE_MODELS or not has_few_pixels(fixed, moving, matrix):
         return _by_windows(fixed, moving, matrix, model, reach, seed)
-    whole = sure_shift(fixed, moving, matrix, reach)
+    whole = significant_shift(fixed, moving, matrix, reach)
     try:
         polished = _by_windows(fixed, moving, matrix, model, reach, seed)
     except RegistrationError:
         if whole is None:
             raise
         return _as_a_whole(fixed, moving, whole, reach)
-    again = sure_shift(fixed, moving, polished.matrix, reach)
+    again = significant_shift(fixed, moving, polished.matrix, reach)
     if again is None:
         return polished
     if whole is None or again.information < whole.information - MARGIN:
@@ -130,30 +130,32 @@ def polish(
     return _as_a_whole(fixed, moving, whole, reach)
 
 
-def _by_windows(fixed: Image, moving: Image, matrix: Matrix, model: str, reach: int, seed: int) -> Polished:
+def _by_windows(
+    fixed: Image, moving: Image, matrix: Matrix, model: str, reach: int, seed: int
+) -> LinearRefinement:
     spacing = common_spacing(fixed.grid, moving.grid, matrix)
     longest = float((np.array(fixed.grid.size) * fixed.grid.spacing).max())
     level = 2 ** math.ceil(math.log2(max(longest / spacing / COARSE_ACROSS, 1)))
-    polished = _settled(at_spacing(fixed, spacing * level), moving, matrix, model, reach, seed)
-    fine: Polished | None = None
+    polished = _settled(coarsen_to(fixed, spacing * level), moving, matrix, model, reach, seed)
+    fine: LinearRefinement | None = None
     while True:
         scatter = polished.scatter * level
         if scatter <= FINE_REACH and fine is None:
             # What phases say does not depend on where they are asked from: once is enough.
-            fine = _by_phases(at_spacing(fixed, spacing), moving, polished.matrix, model, seed)
+            fine = _by_phases(coarsen_to(fixed, spacing), moving, polished.matrix, model, seed)
         last = level == 1 or longest / spacing / level * 2 > EDGES_ACROSS
         if fine is not None and fine.scatter < scatter <= FINE_REACH and (last or fine.scatter < SHARP):
             return fine
         if last:
             return polished
         level //= 2
-        plane = at_spacing(fixed, spacing * level)
+        plane = coarsen_to(fixed, spacing * level)
         polished = _settled(plane, moving, polished.matrix, model, min(reach, 8), seed)
 
 
-def _as_a_whole(fixed: Image, moving: Image, whole: GradientShift, reach: int) -> Polished:
-    plane = at_spacing(fixed, common_spacing(fixed.grid, moving.grid, whole.matrix))
-    return Polished(whole.matrix, Windows(plane, moving).edges(whole.matrix, reach), 0.0, plane.grid)
+def _as_a_whole(fixed: Image, moving: Image, whole: GradientShift, reach: int) -> LinearRefinement:
+    plane = coarsen_to(fixed, common_spacing(fixed.grid, moving.grid, whole.matrix))
+    return LinearRefinement(whole.matrix, Windows(plane, moving).edges(whole.matrix, reach), 0.0, plane.grid)
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,7 +173,7 @@ class Windows:
 
     def edges(self, matrix: Matrix, reach: int) -> Matches:
         """Ask, by directions of edges, where they belong; in the fixed pixels."""
-        there = brought(self.moving, self.fixed.grid, matrix)
+        there = resample_to(self.moving, self.fixed.grid, matrix)
         return match(self._structure, structure(there), _side(self.fixed.grid), reach, WINDOWS)
 
     def phases(self, matrix: Matrix) -> Matches | None:
@@ -186,7 +188,7 @@ class Windows:
         return structure(self.fixed)
 
 
-def demanded(
+def measure_correction(
     windows: Windows, matrix: Matrix, reach: int, seed: int = 0
 ) -> tuple[Matches, Matrix | None, float]:
     """Return what windows say of a map, and the change in pixels that they ask for.
@@ -200,19 +202,19 @@ def demanded(
     matches = windows.edges(matrix, reach)
     try:
         model = FREE if without_georeference(windows.fixed) else "auto"
-        step, scatter = correction(matches, model, seed)
+        step, scatter = estimate_correction(matches, model, seed)
     except RegistrationError as error:
         log.info("too few windows to ask: %s", error)
         return matches, None, 0.0
     sharp = windows.phases(matrix)
     # A coherent picture has side peaks; what the edges say tells them from the right one.
     if sharp is not None and _apart(sharp, matches) < FINE_REACH:
-        finer, less = correction(sharp, model, seed)
+        finer, less = estimate_correction(sharp, model, seed)
         step, scatter = (finer, less) if less < scatter else (step, scatter)
     return matches, step, scatter
 
 
-def remaining(windows: Windows, maps: Sequence[Matrix], reach: int) -> list[float] | None:
+def remaining_error(windows: Windows, maps: Sequence[Matrix], reach: int) -> list[float] | None:
     """Return how far windows are from where they belong under each map: root mean squares in pixels.
 
     The same windows are asked under all maps: by phases where nearly all agree by those, which over bent
@@ -235,7 +237,7 @@ def remaining(windows: Windows, maps: Sequence[Matrix], reach: int) -> list[floa
     return None
 
 
-def correction(matches: Matches, model: str, seed: int) -> tuple[Matrix, float]:
+def estimate_correction(matches: Matches, model: str, seed: int) -> tuple[Matrix, float]:
     """Return the map in pixels that the agreeing windows ask for, and their median distance from it.
 
     Raises:
@@ -270,42 +272,44 @@ def _narrowed(points: Matrix, shifts: Matrix, model: str, seed: int) -> Fit:
     return estimate(points, points + shifts, model, threshold=limit, seed=seed)
 
 
-def _settled(fixed: Image, moving: Image, matrix: Matrix, model: str, reach: int, seed: int) -> Polished:
+def _settled(
+    fixed: Image, moving: Image, matrix: Matrix, model: str, reach: int, seed: int
+) -> LinearRefinement:
     windows = Windows(fixed, moving)
     for _ in range(ROUNDS):
         matches = windows.edges(matrix, reach)
-        step, scatter = correction(matches, model, seed)
+        step, scatter = estimate_correction(matches, model, seed)
         before, matrix = matrix, _after(fixed.grid, matrix, step)
         if _moved(fixed.grid, before, matrix) < SETTLED:
             break
-    return Polished(matrix, matches, scatter, fixed.grid)
+    return LinearRefinement(matrix, matches, scatter, fixed.grid)
 
 
-def _by_phases(fixed: Image, moving: Image, matrix: Matrix, model: str, seed: int) -> Polished | None:
+def _by_phases(fixed: Image, moving: Image, matrix: Matrix, model: str, seed: int) -> LinearRefinement | None:
     """Polish by the phases of windows; None where too few of them agree."""
     for _ in range(ROUNDS):
         found = _phases(fixed, moving, matrix)
         if found is None or np.linalg.norm(np.median(found.shifts, axis=0)) > FINE_REACH:
             return None
         matches = found
-        step, scatter = correction(matches, model, seed)
+        step, scatter = estimate_correction(matches, model, seed)
         before, matrix = matrix, _after(fixed.grid, matrix, step)
         if _moved(fixed.grid, before, matrix) < SETTLED:
             break
     log.info("phases of %d windows agree to %.3f pixels", int(matches.agreeing.sum()), scatter)
-    return Polished(matrix, matches, scatter, fixed.grid)
+    return LinearRefinement(matrix, matches, scatter, fixed.grid)
 
 
 def _phases(fixed: Image, moving: Image, matrix: Matrix) -> Matches | None:
     """Return the windows' shifts by the phases of their spectra; None where few agree."""
-    parts = spectra(fixed, brought(moving, fixed.grid, matrix), _side(fixed.grid), WINDOWS)
+    parts = spectra(fixed, resample_to(moving, fixed.grid, matrix), _side(fixed.grid), WINDOWS)
     if parts is None or not parts.weights.any():
         return None
     shifts, fits = window_shifts(parts)
     # Unrelated phases stay about where the search begins, which would look like agreement.
     near = np.linalg.norm(shifts - np.median(shifts, axis=0), axis=1) < FINE_REACH
     near &= fits > SOUND * parts.noise
-    agreeing = near & together(parts.points, shifts)
+    agreeing = near & consistent_windows(parts.points, shifts)
     if agreeing.sum() < max(0.5 * len(agreeing), MODELS["homography"] + 2):
         return None
     return Matches(parts.points, shifts, fits, agreeing, math.nan, parts.independent)
@@ -329,12 +333,12 @@ def _after(grid: Grid, matrix: Matrix, step: Matrix) -> Matrix:
 def _moved(grid: Grid, before: Matrix, after: Matrix) -> float:
     """Return how far, in pixels, a corner moves at most between two maps."""
     ends = corners(grid)
-    back = mapped(np.asarray(np.linalg.inv(before), np.float64), mapped(after, ends))
+    back = map_points(np.asarray(np.linalg.inv(before), np.float64), map_points(after, ends))
     return float(np.linalg.norm(grid.to_index(back) - grid.to_index(ends), axis=1).max())
 
 
 def _residuals(fit: Fit, points: Matrix, shifts: Matrix) -> Matrix:
-    return np.asarray(np.linalg.norm(mapped(fit.matrix, points) - points - shifts, axis=1))
+    return np.asarray(np.linalg.norm(map_points(fit.matrix, points) - points - shifts, axis=1))
 
 
 def _information(residuals: Matrix, model: str, independent: float) -> float:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from regflow.core.errors import RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.methods.initialize.planar import Matrix, at_spacing, brought, common_spacing, extent
-from regflow.methods.initialize.polish import COARSE_ACROSS, Polished, Windows, polish
+from regflow.methods.initialize.planar import Matrix, coarsen_to, common_spacing, extent, resample_to
+from regflow.methods.initialize.polish import COARSE_ACROSS, LinearRefinement, Windows, refine_linear
 from regflow.methods.initialize.structure import Structure, structure
 
 log = logging.getLogger(__name__)
@@ -69,12 +69,12 @@ def search(
         linears: ``(2, 2)`` maps of fixed points around the fixed center.
         detector: of edges: ``sobel`` or ``canny``.
     """
-    plane = coarse(fixed, moving, matrix, ACROSS)
+    plane = coarse_image(fixed, moving, matrix, ACROSS)
     compare = _Comparison(structure(plane, detector))
-    return tried(plane, moving, matrix, linears, lambda image: compare(structure(image, detector)))
+    return search_poses(plane, moving, matrix, linears, lambda image: compare(structure(image, detector)))
 
 
-def tried(
+def search_poses(
     plane: Image,
     moving: Image,
     matrix: Matrix,
@@ -104,15 +104,15 @@ def tried(
     return list(_distinct(sorted(poses, key=lambda pose: -pose.score), plane.grid))
 
 
-def coarse(fixed: Image, moving: Image, matrix: Matrix, across: int) -> Image:
+def coarse_image(fixed: Image, moving: Image, matrix: Matrix, across: int) -> Image:
     """Return a fixed picture of so many pixels at most, and none smaller than the moving one's."""
     longest = float((np.array(fixed.grid.size) * fixed.grid.spacing).max())
-    return at_spacing(fixed, max(common_spacing(fixed.grid, moving.grid, matrix), longest / across))
+    return coarsen_to(fixed, max(common_spacing(fixed.grid, moving.grid, matrix), longest / across))
 
 
-def best_polished(
+def best_refined(
     fixed: Image, moving: Image, poses: list[Pose], model: str, seed: int, name: str
-) -> Polished:
+) -> LinearRefinement:
     """Polish the pose about which the windows are surest.
 
     Raises:
@@ -125,7 +125,7 @@ def best_polished(
     ranked = []
     for number, pose in enumerate(poses):
         spacing = max(common_spacing(grid, moving.grid, pose.matrix), longest / COARSE_ACROSS)
-        matches = Windows(at_spacing(fixed, spacing), moving).edges(pose.matrix, REACH)
+        matches = Windows(coarsen_to(fixed, spacing), moving).edges(pose.matrix, REACH)
         ranked.append((-matches.surprise, number))
     ranked.sort()
     log.info(
@@ -134,7 +134,7 @@ def best_polished(
     for value, number in ranked[:2]:
         try:
             if value < 0:
-                return polish(fixed, moving, poses[number].matrix, model, reach=REACH, seed=seed)
+                return refine_linear(fixed, moving, poses[number].matrix, model, reach=REACH, seed=seed)
         except RegistrationError as error:
             log.info("%s: %s", name, error)
     raise RegistrationError(f"{name}: the windows of the images agree at no pose")
@@ -205,7 +205,7 @@ def _canvas(fixed: Grid, matrix: Matrix, moving: Image) -> tuple[Image | None, N
         return None, low
     affine = fixed.affine.copy()
     affine[:2, 2] = fixed.to_world(low)
-    return brought(moving, Grid((int(size[1]), int(size[0])), affine), matrix), low
+    return resample_to(moving, Grid((int(size[1]), int(size[0])), affine), matrix), low
 
 
 def _about(center: NDArray[np.float64], linear: NDArray[np.float64]) -> Matrix:

@@ -26,7 +26,7 @@ class Found:
     value: float
 
 
-def lifted(matrix: Matrix) -> Matrix:
+def to_3d(matrix: Matrix) -> Matrix:
     """Return a homogeneous matrix of the plane as one of space; one of space as it is."""
     if len(matrix) == 4:
         return np.array(matrix)
@@ -35,8 +35,8 @@ def lifted(matrix: Matrix) -> Matrix:
     return space
 
 
-def flattened(matrix: Matrix, ndim: int) -> Matrix:
-    """Undo :func:`lifted`."""
+def to_2d(matrix: Matrix, ndim: int) -> Matrix:
+    """Undo :func:`to_3d`."""
     kept = [*range(ndim), 3]
     return matrix[np.ix_(kept, kept)]
 

@@ -10,7 +10,7 @@ err alike (Roberts et al., Ecography 40(8):913-929, 2017).
 import numpy as np
 
 from regflow.core.errors import RegistrationError
-from regflow.methods.initialize.planar import Matrix, mapped
+from regflow.methods.initialize.planar import Matrix, map_points
 from regflow.methods.initialize.robust import Fit, estimate, least_squares
 
 FEWEST = 20
@@ -44,7 +44,7 @@ def homography_where_needed(
         bent = estimate(source, target, "homography", threshold=threshold, seed=seed)
     except RegistrationError:
         return None
-    if not upright(bent.matrix, source if within is None else within):
+    if not preserves_orientation(bent.matrix, source if within is None else within):
         return None
     used = plain.inliers | bent.inliers
     if bent.inliers.sum() < plain.inliers.sum() or used.sum() < FEWEST:
@@ -56,7 +56,7 @@ def homography_where_needed(
     return bent if losses[1] < BETTER * losses[0] else None
 
 
-def upright(matrix: Matrix, corners: Matrix) -> bool:
+def preserves_orientation(matrix: Matrix, corners: Matrix) -> bool:
     """Tell whether a map neither mirrors, folds nor sends to infinity anything between some points.
 
     What holds at the corners of a convex area holds inside: there the sign of a homography's determinant
@@ -83,6 +83,6 @@ def _held_out(source: Matrix, target: Matrix, inliers: np.ndarray, model: str, t
             matrix = least_squares(source[seen], target[seen], model)
         except np.linalg.LinAlgError:
             continue
-        residuals = np.linalg.norm(mapped(matrix, source[away]) - target[away], axis=1)
+        residuals = np.linalg.norm(map_points(matrix, source[away]) - target[away], axis=1)
         squared[away] = np.minimum(residuals, threshold) ** 2
     return float(squared.mean()) + FINEST**2

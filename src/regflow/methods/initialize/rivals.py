@@ -8,8 +8,14 @@ import numpy as np
 from regflow.core.image import Image
 from regflow.core.transform import Affine
 from regflow.methods.initialize.information import Metric, levels, scores
-from regflow.methods.initialize.poses import Found, Matrix, angles, lifted, nearest_rotation, optimize
-from regflow.methods.initialize.search import SAME_DEGREES, SAME_PLACE, distinct, resized, starting_poses
+from regflow.methods.initialize.poses import Found, Matrix, angles, nearest_rotation, optimize, to_3d
+from regflow.methods.initialize.search import (
+    SAME_DEGREES,
+    SAME_PLACE,
+    distinct_poses,
+    rescale_poses,
+    starting_poses,
+)
 
 SAMPLES_ACROSS = 24
 BINS = 32
@@ -18,7 +24,7 @@ ITERATIONS = 30
 
 
 @dataclass(frozen=True)
-class SecondThoughts:
+class PeakAmbiguity:
     """How sure a pose is.
 
     Attributes:
@@ -34,7 +40,7 @@ class SecondThoughts:
     rival_share: float
 
 
-def second_thoughts(fixed: Image, moving: Image, transform: Affine, threads: int = 1) -> SecondThoughts:
+def peak_ambiguity(fixed: Image, moving: Image, transform: Affine, threads: int = 1) -> PeakAmbiguity:
     """Climb from a pose and from the most promising poses elsewhere, all orientations considered.
 
     Args:
@@ -49,16 +55,16 @@ def second_thoughts(fixed: Image, moving: Image, transform: Affine, threads: int
     ndim = fixed.grid.ndim
     with ThreadPoolExecutor(max(1, threads)) as workers:
         (level,) = levels(fixed, moving, [SAMPLES_ACROSS], BINS, workers)
-        own = lifted(transform.matrix)
+        own = to_3d(transform.matrix)
         own[:3, 3] = own[:3, :3] @ level.center + own[:3, 3]
         value = Metric(level)(own)[0]
         poses = starting_poses(level, moving, np.eye(4), ndim, "all")
         # Elsewhere the moving object has the size that the pose gives it.
-        poses = resized(poses, abs(float(np.linalg.det(own[:ndim, :ndim]))), ndim)
+        poses = rescale_poses(poses, abs(float(np.linalg.det(own[:ndim, :ndim]))), ndim)
         poses = poses[_elsewhere(poses, own, level.radius)]
         values = scores(level, poses, workers)
         ranked = [Found(poses[k], values[k]) for k in np.argsort(-values, kind="stable") if values[k] > 0]
-        starts = [Found(own, value), *distinct(ranked, CLIMBED, level.radius)]
+        starts = [Found(own, value), *distinct_poses(ranked, CLIMBED, level.radius)]
 
         def climb(start: Found) -> Found:
             return optimize(
@@ -71,7 +77,7 @@ def second_thoughts(fixed: Image, moving: Image, transform: Affine, threads: int
     points = level.points.astype(np.float64)
     moves = points @ (settled.pose - own)[:3, :3].T + (settled.pose - own)[:3, 3]
     drift = float(np.linalg.norm(moves, axis=1).mean())
-    return SecondThoughts(drift, level.radius, best / value if value > 0 else float("inf"))
+    return PeakAmbiguity(drift, level.radius, best / value if value > 0 else float("inf"))
 
 
 def _elsewhere(poses: Matrix, own: Matrix, radius: float) -> np.ndarray:

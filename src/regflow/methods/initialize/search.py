@@ -60,7 +60,7 @@ def starting_poses(level: Level, moving: Image, after: Matrix, ndim: int, orient
     return poses
 
 
-def resized(poses: Matrix, volume: float, ndim: int) -> Matrix:
+def rescale_poses(poses: Matrix, volume: float, ndim: int) -> Matrix:
     """Return poses ``(K, 4, 4)`` with volumes, in the plane areas, multiplied about the fixed center."""
     larger = np.array(poses)
     larger[:, :ndim, :ndim] *= volume ** (1 / ndim)
@@ -101,7 +101,7 @@ def search(
     """
     values = scores(level, after @ poses, workers)
     ranked = [k for k in np.argsort(-values, kind="stable") if values[k] > 0]
-    chosen = distinct([Found(poses[k], values[k]) for k in ranked], starts, level.radius)
+    chosen = distinct_poses([Found(poses[k], values[k]) for k in ranked], starts, level.radius)
     if not chosen:
         raise RegistrationError("mutual-information: the images overlap from none of the starting poses")
     if values[0] > 0:
@@ -112,11 +112,11 @@ def search(
             return optimize(Metric(level), start.pose, after, ndim, transform="rigid", iterations=iterations)
 
         climbed = sorted(workers.map(climb, chosen), key=lambda item: -item.value)
-        chosen = distinct(climbed, keep, level.radius)
+        chosen = distinct_poses(climbed, keep, level.radius)
     return chosen
 
 
-def preferred(found: Sequence[Found]) -> Found:
+def choose_pose(found: Sequence[Found]) -> Found:
     """Return the best pose, or one near the header's orientation that is nearly as good.
 
     Thin slabs and blurred images look alike from several sides; scanners' headers seldom err much.
@@ -128,7 +128,7 @@ def preferred(found: Sequence[Found]) -> Found:
     return found[0]
 
 
-def distinct(found: Sequence[Found], count: int, radius: float) -> list[Found]:
+def distinct_poses(found: Sequence[Found], count: int, radius: float) -> list[Found]:
     """Return the first ``count`` poses that lie apart from each other."""
     kept: list[Found] = []
     turns = np.empty((0, 3, 3))

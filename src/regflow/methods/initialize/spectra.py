@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regflow.core.image import Image
-from regflow.methods.initialize.windows import cut, places
+from regflow.methods.initialize.windows import cut_windows, window_places
 
 MIN_VALID = 0.75
 """Part of a window that must be valid in both pictures."""
@@ -106,12 +106,14 @@ def spectra(fixed: Image, moving: Image, size: int, most: int) -> Spectra | None
     assert fixed.mask is not None
     assert moving.mask is not None
     valid = fixed.mask & moving.mask
-    starts, step = places(valid, size, most, MIN_VALID)
+    starts, step = window_places(valid, size, most, MIN_VALID)
     if len(starts) == 0:
         return None
     taper = np.hanning(size + 2)[1:-1].astype(np.float32)
-    window = cut(valid, starts, size) * np.outer(taper, taper)
-    first, second = (fft.rfft2(_centered(cut(p.channel, starts, size), window)) for p in (fixed, moving))
+    window = cut_windows(valid, starts, size) * np.outer(taper, taper)
+    first, second = (
+        fft.rfft2(_centered(cut_windows(p.channel, starts, size), window)) for p in (fixed, moving)
+    )
     cross = np.conj(first) * second
     power = (np.abs(first) ** 2).sum(axis=0) * (np.abs(second) ** 2).sum(axis=0)
     total = cross.sum(axis=0)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regflow.core.image import Image
-from regflow.methods.initialize.planar import Mask, Plane, gaussian, smooth
+from regflow.methods.initialize.planar import Mask, Plane, gaussian, smooth_valid
 
 GRADIENT_SIGMA = 1.0
 SPREAD_SIGMA = 1.0
@@ -46,13 +46,13 @@ def structure(image: Image, detector: str = "sobel", sigma: float = GRADIENT_SIG
     import cv2
 
     assert image.mask is not None
-    flat = smooth(image.channel, image.mask, sigma)
+    flat = smooth_valid(image.channel, image.mask, sigma)
     gx = cv2.Sobel(flat, cv2.CV_32F, 1, 0, ksize=3)
     gy = cv2.Sobel(flat, cv2.CV_32F, 0, 1, ksize=3)
     # An edge of the mask is no edge of the scene.
-    valid = eroded(image.mask, 1 + round(2 * sigma))
+    valid = erode_mask(image.mask, 1 + round(2 * sigma))
     strength = np.where(valid, gx * gx + gy * gy, np.float32(0))
-    around = smooth(strength, valid, NEIGHBORHOOD_SIGMA)
+    around = smooth_valid(strength, valid, NEIGHBORHOOD_SIGMA)
     floor = np.float32(1e-6) * np.float32(strength.mean()) + np.float32(1e-30)
     weight = np.where(valid, 1 / (strength + around + floor), np.float32(0)).astype(np.float32)
     if detector == "canny":
@@ -81,7 +81,7 @@ def _lines(flat: Plane, gx: Plane, gy: Plane, valid: Mask) -> Plane:
     return np.asarray((found > 0) & valid, np.float32)
 
 
-def eroded(mask: Mask, reach: int) -> Mask:
+def erode_mask(mask: Mask, reach: int) -> Mask:
     """Return the samples that have no invalid one, and no border, within ``reach`` along each axis."""
     import cv2
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from regflow.methods.initialize.correlation import summit
+from regflow.methods.initialize.correlation import subpixel_peak
 from regflow.methods.initialize.structure import Structure
 
 MIN_VALID = 0.6
@@ -61,13 +61,13 @@ def match(fixed: Structure, moving: Structure, size: int, reach: int, most: int)
         reach: how far it may look along each axis, in pixels.
         most: about how many windows, evenly spread.
     """
-    starts, step = places(fixed.valid & moving.valid, size, most, MIN_VALID)
+    starts, step = window_places(fixed.valid & moving.valid, size, most, MIN_VALID)
     points = np.asarray(starts[:, ::-1] + (size - 1) / 2, np.float64)
     if len(starts) == 0:
         return Matches(points, points.copy(), np.zeros(0), np.zeros(0, bool), 0.0, 0.0)
     surfaces = _surfaces(fixed, moving, starts, size, reach)
     shifts, scores, inside = _peaks(surfaces, reach)
-    agreeing = inside & together(points, shifts)
+    agreeing = inside & consistent_windows(points, shifts)
     chance = min(0.5, CROWDING * math.pi * TOLERANCE**2 / (2 * reach + 1) ** 2)
     # Windows that overlap repeat each other.
     apart = min(1.0, (step / size) ** 2)
@@ -75,7 +75,9 @@ def match(fixed: Structure, moving: Structure, size: int, reach: int, most: int)
     return Matches(points, shifts, scores, agreeing, surprise, apart * len(points))
 
 
-def places(valid: NDArray[np.bool_], size: int, most: int, share: float) -> tuple[NDArray[np.intp], float]:
+def window_places(
+    valid: NDArray[np.bool_], size: int, most: int, share: float
+) -> tuple[NDArray[np.intp], float]:
     """Return where evenly spread windows begin, and about how far they lie apart.
 
     Args:
@@ -114,25 +116,27 @@ def _surfaces(
     wide = size + 2 * reach
     length = fft.next_fast_len(wide)
     padded = np.pad(moving.edges, reach)
-    template = cut(fixed.edges, starts, size)
-    known = cut(fixed.valid, starts, size)
+    template = cut_windows(fixed.edges, starts, size)
+    known = cut_windows(fixed.valid, starts, size)
     mean = template.sum(axis=(1, 2)) / np.maximum(known.sum(axis=(1, 2)), 1)
     template = np.where(known, template - mean[:, None, None], 0).astype(np.complex64)
-    region = cut(padded, starts, wide)
+    region = cut_windows(padded, starts, wide)
     spectra = [fft.fft2(part, (length, length)) for part in (template, region)]
     found = fft.ifft2(np.conj(spectra[0]) * spectra[1]).real[:, : 2 * reach + 1, : 2 * reach + 1]
     total = cv2.integral(np.abs(padded) ** 2)
     n = 2 * reach + 1
     down, right = np.array([size, 0]), np.array([0, size])
-    far = cut(total, starts + down + right, n) + cut(total, starts, n)
-    box = np.maximum(far - cut(total, starts + right, n) - cut(total, starts + down, n), 0).astype(np.float32)
+    far = cut_windows(total, starts + down + right, n) + cut_windows(total, starts, n)
+    box = np.maximum(
+        far - cut_windows(total, starts + right, n) - cut_windows(total, starts + down, n), 0
+    ).astype(np.float32)
     own = (np.abs(template) ** 2).sum(axis=(1, 2))
     scale = np.sqrt(np.maximum(box * own[:, None, None], 1e-12))
     # A region that is mostly unknown says little, however well the rest of it fits.
     return np.asarray(found / np.maximum(scale, 0.25 * scale.max(axis=(1, 2), keepdims=True)), np.float32)
 
 
-def cut(plane: NDArray[Any], starts: NDArray[np.intp], side: int) -> NDArray[Any]:
+def cut_windows(plane: NDArray[Any], starts: NDArray[np.intp], side: int) -> NDArray[Any]:
     """Return the squares of a plane that begin at given rows and columns, ``(N, side, side)``."""
     views = np.lib.stride_tricks.sliding_window_view(plane, (side, side))
     return np.asarray(views[starts[:, 0], starts[:, 1]])
@@ -150,12 +154,12 @@ def _peaks(
     span = np.arange(-1, 2)
     each = np.arange(count)[:, None, None]
     patches = surfaces[each, (y[:, None] + span)[:, :, None], (x[:, None] + span)[:, None, :]]
-    offsets = summit(patches.astype(np.float64))
+    offsets = subpixel_peak(patches.astype(np.float64))
     shifts = np.stack([x, y], axis=-1) + offsets - reach
     return shifts, surfaces.reshape(count, -1).max(axis=1).astype(np.float64), inside
 
 
-def together(points: NDArray[np.float64], shifts: NDArray[np.float64]) -> NDArray[np.bool_]:
+def consistent_windows(points: NDArray[np.float64], shifts: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Tell which windows move like the median of their nearest neighbors, ``(N,)``."""
     count = len(points)
     near = min(NEIGHBORS, count - 1)

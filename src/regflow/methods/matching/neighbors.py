@@ -13,7 +13,7 @@ Array = NDArray[Any]
 NEIGHBORS = 12
 
 
-def unlike_neighbors(
+def normalized_median_test(
     points: Array, values: Array, limit: float = 3.0, floor: float = 0.1
 ) -> NDArray[np.bool_]:
     """Tell which displacements differ from their neighbors' by more than those do among themselves.

@@ -107,7 +107,7 @@ def _grow(patch: Array, known: Array) -> Array:
 
 
 @njit(**_JIT)
-def filtered(patch: Array, taps: Array) -> Array:
+def filter_patch(patch: Array, taps: Array) -> Array:
     """Return a patch ``(n, m)`` convolved along both axes by symmetric taps, shrunk by their reach.
 
     ``taps[0]`` is the middle one.
@@ -132,7 +132,7 @@ def filtered(patch: Array, taps: Array) -> Array:
 
 
 @njit(**_JIT)
-def eroded(seen: Array, margin: int, cut: int) -> Array:
+def erode_patch(seen: Array, margin: int, cut: int) -> Array:
     """Return which samples have only valid ones within ``margin``, shrunk by ``cut`` on each side."""
     rows, cols = seen.shape
     bad_row = np.zeros((rows, cols), np.bool_)
@@ -218,7 +218,7 @@ def _keys_weight(distance: float) -> float:
 
 
 @njit(**_JIT)
-def oriented(patch: Array, count: int, taps: Array) -> Array:
+def oriented_gradients(patch: Array, count: int, taps: Array) -> Array:
     """Return ``count`` channels of oriented gradients, smoothed and normalized at each sample.
 
     A channel is the gradient's length along its direction, whatever its sign, so that a contrast
@@ -235,7 +235,7 @@ def oriented(patch: Array, count: int, taps: Array) -> Array:
                 gx = patch[i + 1, j + 2] - patch[i + 1, j]
                 gy = patch[i + 2, j + 1] - patch[i, j + 1]
                 raw[i, j] = abs(cosine * gx + sine * gy)
-        out[k] = filtered(raw, taps)
+        out[k] = filter_patch(raw, taps)
     # The floor keeps noise in flat places from counting as much as an edge.
     floor = 0.2 * _mean_length(out)
     for i in range(out.shape[1]):
@@ -268,8 +268,8 @@ def features(patch: Array, channels: int, soft: Array, blur: Array) -> Array:
     Each axis shrinks by twice the reach of the taps, for gradients by 2 more.
     """
     if channels == 0:
-        smooth = filtered(patch, soft)
+        smooth = filter_patch(patch, soft)
         out = np.empty((1, smooth.shape[0], smooth.shape[1]), np.float32)
         out[0] = smooth
         return out
-    return oriented(filtered(patch, soft), channels, blur)
+    return oriented_gradients(filter_patch(patch, soft), channels, blur)

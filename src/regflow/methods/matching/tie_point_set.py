@@ -121,7 +121,7 @@ def reliability(peak: Array, rival: Array, back: Array, samples: Array | float) 
     return np.asarray(100.0 * ahead * np.exp(-0.5 * (back / BACK_SCALE_PX) ** 2))
 
 
-def columns(
+def table_columns(
     found: TiePoints, fixed: Grid, initial: Transform, meters: tuple[float, float] | None
 ) -> dict[str, Array]:
     """Return the table of the points, ready to be written: AROSICS' names where it has the column.

@@ -12,7 +12,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from regflow.methods.matching.tie_point_kernels import align, search
-from regflow.methods.matching.tie_point_patches import crop, eroded, features, fill, filtered, pull
+from regflow.methods.matching.tie_point_patches import crop, erode_patch, features, fill, filter_patch, pull
 
 Array = NDArray[Any]
 Scene = tuple[Array, Array, Array]
@@ -165,7 +165,7 @@ def _level(
     cut = 2 * (taps.size - 1)
     coefs = np.empty((there.shape[0], there.shape[1] - cut, there.shape[2] - cut), np.float32)
     for c in range(there.shape[0]):
-        coefs[c] = filtered(there[c], taps)
+        coefs[c] = filter_patch(there[c], taps)
     # The start: where the shift so far, seen from this patch's middle, puts the window's middle.
     warp[:, 2] = (_product(warp[:, :2], off) - end) / step
     size = 2 * radius + 1
@@ -212,7 +212,7 @@ def _window(place: Place, step: int, radius: int, recipe: Recipe) -> tuple[Array
         pull(scene[0], scene[1], scene[2], center, lattice, step, raw, seen)
     fill(raw, seen, FILL_REACH)
     margin = MARGIN if step == 1 else 0
-    return features(raw, channels, soft, blur), eroded(seen, margin, around), off
+    return features(raw, channels, soft, blur), erode_patch(seen, margin, around), off
 
 
 @njit(**_JIT)

@@ -15,7 +15,7 @@ from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Transform
 from regflow.methods.context import RunContext, workers_of
-from regflow.methods.matching.neighbors import unlike_neighbors
+from regflow.methods.matching.neighbors import normalized_median_test
 from regflow.methods.matching.tie_point_set import REASONS, TiePoints, judge_matches
 
 Array = NDArray[Any]
@@ -152,7 +152,7 @@ def _match_by(
     """Match points with one kind of channels, tile by tile."""
     from regflow.methods.matching.tie_point_windows import COLUMNS
 
-    guesses, jacobians = linearized(fixed.grid, moving.grid, initial, points)
+    guesses, jacobians = linearize_map(fixed.grid, moving.grid, initial, points)
     plan = _plan(options, fixed.grid)
     directions = DIRECTIONS if channels == "gradients" else 0
     reach = _reach(plan, directions)
@@ -179,11 +179,11 @@ def _match_by(
     reason = found.reason.copy()
     kept = np.flatnonzero(found.used)
     if len(kept):
-        reason[kept[unlike_neighbors(points[kept], found.shifts[kept])]] = REASONS.index("neighbors")
+        reason[kept[normalized_median_test(points[kept], found.shifts[kept])]] = REASONS.index("neighbors")
     return replace(found, reason=reason)
 
 
-def linearized(fixed: Grid, moving: Grid, initial: Transform, points: Array) -> tuple[Array, Array]:
+def linearize_map(fixed: Grid, moving: Grid, initial: Transform, points: Array) -> tuple[Array, Array]:
     """Return where points ``(N, 2)`` of the fixed pixels lie in the moving ones, and the Jacobians there."""
 
     def there(pixels: Array) -> Array:

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from regflow.core.image import Image
 from regflow.methods.context import RunContext
-from regflow.methods.table import Method, find
+from regflow.methods.table import Method, find_method
 
 Filter = Callable[[Image, Image | None, Mapping[str, Any], RunContext], Image]
 
@@ -22,9 +22,9 @@ MASKS = {
     "auto": Method(
         "",
         "The given mask; else from the atlas for a whole head; else the foreground.",
-        choose=f"{_HERE}.masks:choose",
+        choose=f"{_HERE}.masks:choose_method",
     ),
-    "given": Method(f"{_HERE}.masks:given", "Use the mask that came with the image."),
+    "given": Method(f"{_HERE}.masks:given_mask", "Use the mask that came with the image."),
     "foreground": Method(
         f"{_HERE}.masks:foreground",
         "Tell the object from the background: what differs from a constant background, else Otsu's "
@@ -85,7 +85,7 @@ MASKS = {
         },
         registers=True,
     ),
-    "none": Method(f"{_HERE}.masks:everything", "Every sample may steer the registration."),
+    "none": Method(f"{_HERE}.masks:full_mask", "Every sample may steer the registration."),
 }
 
 BIAS = {
@@ -255,7 +255,7 @@ def load(kind: str, name: str) -> Filter | None:
     Raises:
         InputError: the table has no such method; the message names the nearest one.
     """
-    method = find(TABLES[kind], name, f"preprocess: {kind}")
+    method = find_method(TABLES[kind], name, f"preprocess: {kind}")
     return cast(Filter, method.load()) if method.target else None
 
 

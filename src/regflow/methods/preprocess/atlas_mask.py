@@ -14,15 +14,15 @@ from regflow.core.resample import resample_array
 from regflow.core.transform import Affine, Transform
 from regflow.methods.context import RunContext
 from regflow.methods.preprocess.masks import (
-    checked,
-    closed,
-    coarsened,
-    dilated,
-    eroded,
-    filled,
+    check_mask,
+    close_gaps,
+    coarsen_masked,
+    dilate,
+    erode,
+    fill_holes,
     largest_piece,
 )
-from regflow.methods.table import find, of_kind, run_method
+from regflow.methods.table import find_method, methods_of_kind, run_method
 
 log = logging.getLogger(__name__)
 
@@ -70,8 +70,8 @@ def atlas(image: Image, reference: Image | None, options: Mapping[str, Any], con
     share = reference.mask.astype(np.float32)
     mask = resample_array(share, reference.grid, image.grid, forward.inverse()) >= 0.5
     mask = _fitted(image, mask, options["refine_mm"])
-    mask = dilated(mask, image.grid, options["margin_mm"])
-    checked(image.with_mask(mask), "the mask carried over from the fixed image")
+    mask = dilate(mask, image.grid, options["margin_mm"])
+    check_mask(image.with_mask(mask), "the mask carried over from the fixed image")
     data = image.data
     if options["strip"] and _blank(reference.channel[~reference.mask]):
         data = np.where(mask, data, data.min())
@@ -91,17 +91,17 @@ def _fitted(image: Image, mask: NDArray[np.bool_], reach_mm: float | None) -> ND
     """
     size = ball_diameter(mask, image.grid)
     reach = part_of(reach_mm, REACH, size)
-    coarse = coarsened(image.with_mask(mask), FITTING * size)
+    coarse = coarsen_masked(image.with_mask(mask), FITTING * size)
     data, grid, carried = coarse.channel, coarse.grid, coarse.mask
     assert carried is not None
-    core = eroded(carried, grid, reach)
+    core = erode(carried, grid, reach)
     if reach <= 0 or not core.any():
         return mask
     background = float(np.percentile(data, 1))
     low, high = background + np.multiply(TISSUE, np.median(data[core]) - background)
-    organ = core | (dilated(carried, grid, min(GROWTH * size, reach)) & (data > low) & (data < high))
-    organ = dilated(largest_piece(eroded(organ, grid, NECK * size)), grid, NECK * size)
-    organ = filled(closed(organ, grid, SULCUS * size))
+    organ = core | (dilate(carried, grid, min(GROWTH * size, reach)) & (data > low) & (data < high))
+    organ = dilate(largest_piece(erode(organ, grid, NECK * size)), grid, NECK * size)
+    organ = fill_holes(close_gaps(organ, grid, SULCUS * size))
     ratio = organ.sum() / carried.sum()
     if not KEPT[0] <= ratio <= KEPT[1]:
         log.info("mask: kept as carried over, because the fit changed its volume by a factor of %.2f", ratio)
@@ -112,9 +112,9 @@ def _fitted(image: Image, mask: NDArray[np.bool_], reach_mm: float | None) -> ND
 def _coarse_affine(image: Image, reference: Image, name: str, threads: int) -> Transform:
     from regflow.methods.initialize import METHODS
 
-    method = find(of_kind(METHODS, "volumes"), name, "preprocess: mask")
+    method = find_method(methods_of_kind(METHODS, "volumes"), name, "preprocess: mask")
     options = method.complete(COARSE_OPTIONS.get(name, {}))
     spacing = COARSE * ball_diameter(reference.mask, reference.grid)
-    fixed, moving = (coarsened(part, spacing) for part in (reference, image.with_mask(None)))
+    fixed, moving = (coarsen_masked(part, spacing) for part in (reference, image.with_mask(None)))
     start = Affine.identity(image.grid.ndim)
     return run_method(method, fixed, moving, start, options, RunContext(threads=threads)).transform

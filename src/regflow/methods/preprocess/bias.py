@@ -20,7 +20,7 @@ MOST_NEGATIVE_SHARE = 0.01
 """Above this share of negative samples in the mask the intensities are no product of a field: CT."""
 
 
-def unsuitable(image: Image) -> str | None:
+def describe_unsuitability(image: Image) -> str | None:
     """Return why a multiplicative field makes no sense for this image, or None when it does."""
     if image.modality is not None and image.modality.upper() == "CT":
         return "CT has no coil shading"

@@ -41,7 +41,7 @@ BACKGROUND_CLIP = 99.0
 (fat, vessels, metal) must not decide what is background."""
 
 
-def choose(image: Image, reference: Image | None) -> tuple[str, str]:
+def choose_method(image: Image, reference: Image | None) -> tuple[str, str]:
     """Choose a mask method for an image, and say why.
 
     Args:
@@ -58,7 +58,7 @@ def choose(image: Image, reference: Image | None) -> tuple[str, str]:
     options = MASKS["foreground"].complete({})
     # Shrinking widens the border of a constant background, and finding it needs no shrinking.
     stripped = constant_background(image.channel) is not None
-    coarse = image if stripped else coarsened(image, CHOICE * object_size(image))
+    coarse = image if stripped else coarsen_masked(image, CHOICE * object_size(image))
     ratio = _volume(foreground(coarse, None, options, RunContext()).mask, coarse.grid) / _volume(
         reference.mask, reference.grid
     )
@@ -67,7 +67,9 @@ def choose(image: Image, reference: Image | None) -> tuple[str, str]:
     return "foreground", f"the foreground is {ratio:.2f} times the fixed mask, so it is the same object"
 
 
-def given(image: Image, reference: Image | None, options: Mapping[str, Any], context: RunContext) -> Image:
+def given_mask(
+    image: Image, reference: Image | None, options: Mapping[str, Any], context: RunContext
+) -> Image:
     """Keep the mask that came with the image.
 
     Raises:
@@ -78,10 +80,10 @@ def given(image: Image, reference: Image | None, options: Mapping[str, Any], con
             "preprocess: the mask method is 'given' but this image has no mask; name one in the sheet "
             "or choose 'auto'"
         )
-    return checked(image, "the given mask")
+    return check_mask(image, "the given mask")
 
 
-def everything(
+def full_mask(
     image: Image, reference: Image | None, options: Mapping[str, Any], context: RunContext
 ) -> Image:
     """Let every sample steer."""
@@ -106,17 +108,17 @@ def foreground(
     if value is not None and options["threshold"] is None:
         contrast = np.abs(data - np.float32(value))
         differs = contrast > FAINT * np.percentile(contrast, BACKGROUND_CLIP)
-        return checked(image.with_mask(filled(largest_piece(differs))), "the foreground")
+        return check_mask(image.with_mask(fill_holes(largest_piece(differs))), "the foreground")
     threshold = options["threshold"]
     size = object_size(image, threshold)
-    coarse = coarsened(image.with_mask(None), MORPHOLOGY * size)
+    coarse = coarsen_masked(image.with_mask(None), MORPHOLOGY * size)
     grid = coarse.grid
     closing = part_of(options["closing_mm"], CLOSING, size)
-    mask = filled(closed(largest_piece(_standing_out(coarse.channel, threshold)), grid, closing))
+    mask = fill_holes(close_gaps(largest_piece(_standing_out(coarse.channel, threshold)), grid, closing))
     # Only now is skin no longer a thin sheet over dark bone, which an opening would take away.
     mask = largest_piece(_opened(mask, grid, part_of(options["opening_mm"], OPENING, size)))
     share = resample_array(mask.astype(np.float32), grid, image.grid)
-    return checked(image.with_mask(share >= 0.5), "the foreground")
+    return check_mask(image.with_mask(share >= 0.5), "the foreground")
 
 
 def object_size(image: Image, threshold: float | None = None) -> float:
@@ -126,7 +128,7 @@ def object_size(image: Image, threshold: float | None = None) -> float:
         image: its mask is left aside.
         threshold: above which samples stand out; None for Otsu's.
     """
-    coarse = coarsened(image.with_mask(None), longest_side(image.grid) / SIZED_ACROSS)
+    coarse = coarsen_masked(image.with_mask(None), longest_side(image.grid) / SIZED_ACROSS)
     return ball_diameter(largest_piece(_standing_out(coarse.channel, threshold)), coarse.grid)
 
 
@@ -142,12 +144,12 @@ def _thresholded(data: NDArray[Any]) -> NDArray[np.bool_]:
     return np.asarray(data > otsu(clipped))
 
 
-def coarsened(image: Image, spacing_mm: float) -> Image:
+def coarsen_masked(image: Image, spacing_mm: float) -> Image:
     """Return one channel and the mask at a spacing no finer than ``spacing_mm``, without aliasing."""
     return coarsen(Image(image.channel[None], image.grid, image.mask, modality=image.modality), spacing_mm)
 
 
-def checked(image: Image, name: str) -> Image:
+def check_mask(image: Image, name: str) -> Image:
     """Return the image if its mask holds anything.
 
     Raises:
@@ -180,7 +182,7 @@ def largest_piece(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return np.asarray(pieces == sizes.argmax())
 
 
-def filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def fill_holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return the mask with every hole that does not reach the array's border filled."""
     from scipy.ndimage import label
 
@@ -193,17 +195,17 @@ def filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return np.asarray(~open_pieces[pieces])
 
 
-def dilated(mask: NDArray[np.bool_], grid: Grid, radius_mm: float) -> NDArray[np.bool_]:
+def dilate(mask: NDArray[np.bool_], grid: Grid, radius_mm: float) -> NDArray[np.bool_]:
     """Return the mask grown by a radius, in world units."""
     return mask if radius_mm <= 0 else np.asarray(_distance(~mask, grid) <= radius_mm)
 
 
-def eroded(mask: NDArray[np.bool_], grid: Grid, radius_mm: float) -> NDArray[np.bool_]:
+def erode(mask: NDArray[np.bool_], grid: Grid, radius_mm: float) -> NDArray[np.bool_]:
     """Return the mask shrunken by a radius, in world units."""
     return mask if radius_mm <= 0 else np.asarray(_distance(mask, grid) > radius_mm)
 
 
-def closed(mask: NDArray[np.bool_], grid: Grid, radius_mm: float) -> NDArray[np.bool_]:
+def close_gaps(mask: NDArray[np.bool_], grid: Grid, radius_mm: float) -> NDArray[np.bool_]:
     """Close gaps; the array is padded so that its border does not count as outside."""
     if radius_mm <= 0:
         return mask
@@ -212,7 +214,7 @@ def closed(mask: NDArray[np.bool_], grid: Grid, radius_mm: float) -> NDArray[np.
     wide = Grid(tuple(n + 2 * more for n, more in zip(mask.shape, pad, strict=True)), grid.affine)
     check_grid(wide, DISTANCE_BYTES)
     padded = np.pad(mask, [(n, n) for n in pad], mode="edge")
-    closed = eroded(dilated(padded, grid, radius_mm), grid, radius_mm)
+    closed = erode(dilate(padded, grid, radius_mm), grid, radius_mm)
     return closed[tuple(slice(n, -n) for n in pad)]
 
 
@@ -226,7 +228,7 @@ def _distance(mask: NDArray[np.bool_], grid: Grid) -> NDArray[np.float64]:
 
 
 def _opened(mask: NDArray[np.bool_], grid: Grid, radius_mm: float) -> NDArray[np.bool_]:
-    return dilated(eroded(mask, grid, radius_mm), grid, radius_mm)
+    return dilate(erode(mask, grid, radius_mm), grid, radius_mm)
 
 
 def _volume(mask: NDArray[np.bool_] | None, grid: Grid) -> float:

@@ -50,7 +50,7 @@ METHODS: dict[str, Method] = {
         "Avants et al., Medical Image Analysis 12(1):26-41, 2008",
         VOXELMORPH,
         uses_weights=True,
-        predict=f"{_HERE}.voxelmorph:answers",
+        predict=f"{_HERE}.voxelmorph:predict_pairs",
         libraries=("monai.networks.nets",),
         gpu=True,
     ),

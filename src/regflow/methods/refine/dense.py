@@ -109,7 +109,7 @@ def dense(
     for chunk, found in zip(parts, _each(parts, fixed, moving, start, options, context), strict=True):
         if found is not None:
             refined += 1
-        add(field, weights, chunk, found, step, fixed.grid.shape)
+        add_chunk(field, weights, chunk, found, step, fixed.grid.shape)
     if not refined:
         raise RegistrationError(
             "dense: no chunk could be refined: the scenes have too few valid pixels in common, or the engine "
@@ -168,7 +168,7 @@ def chunks(shape: tuple[int, ...], side: int, halo: int) -> Iterator[Chunk]:
             yield Chunk((rows, cols), inner)
 
 
-def add(
+def add_chunk(
     field: Array, weights: Array, chunk: Chunk, found: Array | None, step: int, shape: tuple[int, ...]
 ) -> None:
     """Add a chunk's field, at the nodes that its outer window holds, with its weights.
@@ -242,7 +242,7 @@ def _refine(
 ) -> Array | None:
     """Return a chunk's field over its outer window; None where there is too little to compare."""
     here = read_block(fixed, *chunk.outer)
-    moved, seen = bring(fixed.grid, moving, start, chunk.outer)
+    moved, seen = warp_window(fixed.grid, moving, start, chunk.outer)
     valid = here.valid & seen
     if valid.mean() < LEAST_VALID:
         return None
@@ -253,7 +253,7 @@ def _refine(
         return None
 
 
-def bring(fixed: Grid, moving: Image, transform: Transform, window: Window) -> tuple[Array, Array]:
+def warp_window(fixed: Grid, moving: Image, transform: Transform, window: Window) -> tuple[Array, Array]:
     """Return the moving scene on a window of the fixed one, and where it is valid."""
     from scipy.ndimage import map_coordinates
 

@@ -7,7 +7,7 @@ from regflow.core.extent import ball_diameter, part_of
 from regflow.core.image import Image
 from regflow.core.transform import Composite, Transform
 from regflow.methods.context import RunContext
-from regflow.methods.elastix_run import run_elastix, started
+from regflow.methods.elastix_run import resample_start, run_elastix
 
 CONTROLS = 0.06
 """Spacing of the control points, as a part of the fixed object's size."""
@@ -31,6 +31,6 @@ def elastix_bspline(
         "FinalGridSpacingInPhysicalUnits": part_of(options["spacing_mm"], CONTROLS, size),
         "RandomSeed": context.seed + 1,
     }
-    moved = started(fixed, moving, initial)
+    moved = resample_start(fixed, moving, initial)
     found = run_elastix(fixed, moved, ["bspline"], changes, context.log_file, fixed.grid)
     return Composite((found, initial))

@@ -20,18 +20,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from regflow.core.boxes import Box, bounding_box, cut, entire, extended
+from regflow.core.boxes import Box, bounding_box, crop_image, extend_field, whole_box
 from regflow.core.errors import RegistrationError, SettingError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.resample import resample_array
-from regflow.core.sampling import sampled
+from regflow.core.sampling import sample_channel
 from regflow.core.transform import Composite, DisplacementField, Transform, compose, flatten
 from regflow.methods.context import RunContext
-from regflow.methods.preprocess.masks import filled
-from regflow.methods.refine.greedy_contrast import for_level, settled
+from regflow.methods.preprocess.masks import fill_holes
+from regflow.methods.refine.greedy_contrast import level_options, resolve_metric
 from regflow.methods.refine.greedy_level import Level, Solved
-from regflow.methods.refine.greedy_pyramid import MARGIN_SAMPLES, PER_LEVEL, Pair, build_level, grown, prepare
+from regflow.methods.refine.greedy_pyramid import (
+    MARGIN_SAMPLES,
+    PER_LEVEL,
+    LevelImages,
+    build_level,
+    grow_mask,
+    prepare,
+)
 
 log = logging.getLogger(__name__)
 
@@ -60,10 +67,10 @@ def greedy(
 
     start, rest = _taken_apart(initial, fixed.grid)
     box = _box(fixed, options)
-    inner = cut(fixed, box)
+    inner = crop_image(fixed, box)
     seen = _steering(moving, options["masks"])
     low = float(moving.channel.min())
-    moved = sampled(moving.channel, moving.grid, inner.grid, rest, "cubic", low)
+    moved = sample_channel(moving.channel, moving.grid, inner.grid, rest, "cubic", low)
     valid = resample_array(
         np.ones(moving.grid.shape, bool) if seen is None else seen, moving.grid, inner.grid, rest, "nearest"
     )
@@ -77,7 +84,7 @@ def greedy(
         options=options,
         context=context,
     )
-    vectors = fields.to_world(extended(field, box, fixed.grid.shape), fixed.grid)
+    vectors = fields.to_world(extend_field(field, box, fixed.grid.shape), fixed.grid)
     return Composite((DisplacementField(vectors, fixed.grid), rest))
 
 
@@ -91,14 +98,14 @@ def _steering(moving: Image, masks: str) -> NDArray[np.bool_] | None:
         return None
     if masks == "both":
         return moving.mask
-    holes = filled(moving.mask) & ~moving.mask
+    holes = fill_holes(moving.mask) & ~moving.mask
     return ~holes if holes.any() else None
 
 
 def _box(fixed: Image, options: Mapping[str, Any]) -> Box:
     """Return the part of the fixed image that :func:`refine_field` looks at: its mask and a margin."""
     if options["masks"] == "none" or fixed.mask is None or not fixed.mask.any():
-        return entire(fixed.grid.shape)
+        return whole_box(fixed.grid.shape)
     widths = fixed.grid.spacing[::-1] / fixed.grid.spacing.min()
     return bounding_box(fixed.mask, [MARGIN_SAMPLES + round(options["margin"] / width) for width in widths])
 
@@ -139,20 +146,22 @@ def refine_field(
     if start is not None:
         inner[_axes(fixed.ndim)] = start[(slice(None), *pair.window)].reshape(fixed.ndim, *pair.weights.shape)
     with _solver(options["device"], context) as solve:
-        options = settled(options, pair)
+        options = resolve_metric(options, pair)
         log.info("greedy: metric %s", options["metric"])
         for number in range(len(options["shrink"])):
             inner = _run_level(pair, inner, number, options, solve)
         inner = _unfold(inner)
     field = inner[_axes(fixed.ndim)].reshape(fixed.ndim, *[s.stop - s.start for s in pair.window])
-    return extended(field, pair.window, fixed.shape)
+    return extend_field(field, pair.window, fixed.shape)
 
 
-def _run_level(pair: Pair, field: Array, number: int, options: Mapping[str, Any], solve: Solve) -> Array:
+def _run_level(
+    pair: LevelImages, field: Array, number: int, options: Mapping[str, Any], solve: Solve
+) -> Array:
     """Run one level; the field comes and goes at full resolution's or the last level's shape."""
     from regflow.core import fields
 
-    options, pair = for_level(options, pair, field, number)
+    options, pair = level_options(options, pair, field, number)
     level = build_level(pair, number, options)
     began = time.perf_counter()
     solved = solve(level, fields.resize(field, level.weights.shape))
@@ -221,7 +230,7 @@ def _unfold(field: Array) -> Array:
         folded = fields.jacobian_determinant(field) < SMALLEST_DETERMINANT
         if not folded.any():
             return field
-        reach = grown(folded, 2 + rounds, np.ones(3)).astype(np.float32)
+        reach = grow_mask(folded, 2 + rounds, np.ones(3)).astype(np.float32)
         share = gaussian_filter(reach, 1.0)
         field = np.stack([u + share * (gaussian_filter(u, 1.0, mode="nearest") - u) for u in field])
     raise RegistrationError("greedy: the field folds even after smoothing; raise update_sigma or field_sigma")

@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from regflow.core.contrast import (
     BLUR_SIGMA,
     EXPLAINED,
-    at_intensities,
     correlation_ratio,
-    deep_within,
+    erode_deeply,
+    map_intensities,
     means_by_intensity,
 )
 from regflow.methods.refine import greedy_kernels as kernels
 from regflow.methods.refine.greedy_level import half_gaussian
-from regflow.methods.refine.greedy_pyramid import Pair
+from regflow.methods.refine.greedy_pyramid import LevelImages
 
 log = logging.getLogger(__name__)
 
@@ -44,17 +44,17 @@ UPDATE_SIGMA = {
 fewer edges, so that more must come from smoothness."""
 
 
-def settled(options: Mapping[str, Any], pair: Pair) -> dict[str, Any]:
+def resolve_metric(options: Mapping[str, Any], pair: LevelImages) -> dict[str, Any]:
     """Return the options with the metric ``auto`` resolved for a pair."""
     metric = options["metric"]
     if metric == "auto":
-        metric = "lncc" if one_contrast(pair) else "mapped"
+        metric = "lncc" if has_linear_contrast(pair) else "mapped"
     return {**options, "metric": metric}
 
 
-def for_level(
-    options: Mapping[str, Any], pair: Pair, field: Array, number: int
-) -> tuple[dict[str, Any], Pair]:
+def level_options(
+    options: Mapping[str, Any], pair: LevelImages, field: Array, number: int
+) -> tuple[dict[str, Any], LevelImages]:
     """Return the options and images of one level.
 
     ``mapped`` means descriptors on the first level that iterates; all further ones have the fixed image
@@ -69,7 +69,7 @@ def for_level(
     if options["metric"] != "mapped":
         return _smoothed(options, options["metric"]), pair
     used = [n for n, iterations in enumerate(options["iterations"]) if iterations > 0]
-    brought = recolored(pair, field) if number in (used[1:] or used) else None
+    brought = match_contrast(pair, field) if number in (used[1:] or used) else None
     if brought is None:
         return {**_smoothed(options, "mind"), "metric": "mind"}, pair
     return {**_smoothed(options, "mapped"), "metric": "lncc"}, brought
@@ -85,10 +85,10 @@ def _smoothed(options: Mapping[str, Any], metric: str) -> dict[str, Any]:
     }
 
 
-def one_contrast(pair: Pair) -> bool:
+def has_linear_contrast(pair: LevelImages) -> bool:
     """Tell whether a rising straight line says nearly as much as any function of the intensities."""
     both = _blurred(pair, np.stack([pair.fixed, pair.moving]))
-    fixed, moving = _compared(both, deep_within(pair.inside > 0.5), pair.valid)
+    fixed, moving = _compared(both, erode_deeply(pair.inside > 0.5), pair.valid)
     if not (fixed.std() > 0 and moving.std() > 0):
         return True
     correlation = float(np.corrcoef(fixed, moving)[0, 1])
@@ -96,7 +96,7 @@ def one_contrast(pair: Pair) -> bool:
     return correlation > 0 and correlation**2 >= LIKE_SHARE * best
 
 
-def recolored(pair: Pair, field: Array) -> Pair | None:
+def match_contrast(pair: LevelImages, field: Array) -> LevelImages | None:
     """Return the pair with the fixed image in the moving one's contrast; None if they hardly relate.
 
     The object and what surrounds it are mapped each by itself: dark around a brain, dark fluid inside it.
@@ -107,21 +107,21 @@ def recolored(pair: Pair, field: Array) -> Pair | None:
     """
     from regflow.core import fields
 
-    field, whole = fields.resize(field, pair.weights.shape), kernels.everywhere(pair.weights.shape)
+    field, whole = fields.resize(field, pair.weights.shape), kernels.full_spans(pair.weights.shape)
     both = np.stack([pair.fixed, pair.moving])
     kernels.pull(pair.moving[None], field, whole, both[1:])
     both = _blurred(pair, both)
-    fixed, moving = _compared(both, deep_within(pair.inside > 0.5), pair.valid)
+    fixed, moving = _compared(both, erode_deeply(pair.inside > 0.5), pair.valid)
     explained = correlation_ratio(fixed, moving)
     log.info("fixed intensities explain %.2f of the moving ones", explained)
     if explained < EXPLAINED:
         return None
-    mapped = at_intensities(means_by_intensity(fixed, moving), pair.fixed)
+    mapped = map_intensities(means_by_intensity(fixed, moving), pair.fixed)
     around = (pair.weights > 0.5) & (pair.inside <= 0.5)
     if around.any():
         share = _blurred(pair, pair.inside[None])[0]
         mapped *= share
-        mapped += (1 - share) * at_intensities(
+        mapped += (1 - share) * map_intensities(
             means_by_intensity(*_compared(both, around, pair.valid)), pair.fixed
         )
     return replace(pair, fixed=mapped)
@@ -135,9 +135,9 @@ def _compared(both: Array, inside: NDArray[np.bool_], valid: Array | None) -> tu
     return both[0][inside][::every], both[1][inside][::every]
 
 
-def _blurred(pair: Pair, stack: Array) -> Array:
+def _blurred(pair: LevelImages, stack: Array) -> Array:
     """Blur images ``(n, Z, Y, X)`` on the pair's samples."""
     taps = [half_gaussian(BLUR_SIGMA / width) for width in pair.spacing]
     blurred = np.empty_like(stack)
-    kernels.smooth(stack, *taps, kernels.everywhere(stack.shape[1:]), blurred)
+    kernels.smooth(stack, *taps, kernels.full_spans(stack.shape[1:]), blurred)
     return blurred

@@ -17,7 +17,7 @@ from regflow.methods.refine.greedy_level import (
     Solved,
     window_counts,
 )
-from regflow.methods.refine.greedy_pyramid import grown
+from regflow.methods.refine.greedy_pyramid import grow_mask
 
 Array = NDArray[np.float32]
 Force = Callable[[Array, Array, Array, NDArray[np.float64]], None]
@@ -31,7 +31,7 @@ def solve(level: Level, field: Array) -> Solved:
     over the mask's border (:func:`edge_factors`), scales it (:meth:`Level.factor`), adds a share of the
     iteration's before, composes the sum with the field and smooths the field.
     """
-    spans = steered(level)
+    spans = steered_spans(level)
     statistics = local_statistics(level) if level.correlation else None
     force = _correlation(level, spans, *statistics) if statistics else _difference(level, spans)
     curvature, reach = mean_curvature(level, statistics[1] if statistics else None), edge_factors(level)
@@ -60,10 +60,10 @@ def solve(level: Level, field: Array) -> Solved:
     return Solved(field, progress.history)
 
 
-def steered(level: Level) -> NDArray[np.int32]:
+def steered_spans(level: Level) -> NDArray[np.int32]:
     """Return the spans of the samples that the weights move, directly or by smoothing; others stay."""
     reach = 1 + max(level.radius, int(np.ceil(TRUNCATE * level.update_sigma)))
-    return kernels.spans_of(grown(level.weights > 0, reach, level.spacing))
+    return kernels.spans_of(grow_mask(level.weights > 0, reach, level.spacing))
 
 
 def edge_factors(level: Level) -> Array:
@@ -73,7 +73,7 @@ def edge_factors(level: Level) -> Array:
     """
     smoothed = np.empty((1, *level.weights.shape), np.float32)
     taps = level.gaussians(level.update_sigma)
-    kernels.smooth(level.weights[None], *taps, kernels.everywhere(level.weights.shape), smoothed)
+    kernels.smooth(level.weights[None], *taps, kernels.full_spans(level.weights.shape), smoothed)
     return np.asarray(np.float32(1) / np.maximum(smoothed[0], np.float32(SMALLEST_SHARE)))
 
 

@@ -242,7 +242,7 @@ def keep_seen(valid: Any, field: Any, weights: Any, spans: Any, least: Any, out:
                 out[z, y, x] = weights[z, y, x] if seen[x - low] > least else np.float32(0)
 
 
-def everywhere(shape: Sequence[int]) -> NDArray[np.int32]:
+def full_spans(shape: Sequence[int]) -> NDArray[np.int32]:
     """Return spans that hold every sample of a volume of ``shape``."""
     return np.broadcast_to(np.array([0, shape[-1]], np.int32), (*shape[:-1], 2)).copy()
 

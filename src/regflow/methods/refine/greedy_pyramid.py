@@ -24,7 +24,7 @@ PER_LEVEL = ("iterations", "radius", "update_sigma", "field_sigma")
 
 
 @dataclass(frozen=True, eq=False)
-class Pair:
+class LevelImages:
     """Both images, scaled to about [0, 1] and cut to ``window``, as float32 volumes of three axes.
 
     Attributes:
@@ -53,7 +53,7 @@ def prepare(
     valid: NDArray[np.bool_] | None,
     spacing: NDArray[np.float64],
     options: Mapping[str, Any],
-) -> Pair:
+) -> LevelImages:
     """Scale both images, grow the mask and cut all to its box; arguments as of ``refine_field``.
 
     Raises:
@@ -68,7 +68,7 @@ def prepare(
     ranges = [_range(image, common, name) for image, name in ((fixed, "fixed"), (moving, "moving"))]
     if options["metric"] == "ssd":
         ranges[1] = ranges[0]
-    counted = inside if mask is None else grown(inside, options["margin"], spacing)
+    counted = inside if mask is None else grow_mask(inside, options["margin"], spacing)
     window = bounding_box(counted, MARGIN_SAMPLES)
     shape = _volume_shape([s.stop - s.start for s in window])
 
@@ -81,7 +81,7 @@ def prepare(
     ]
     spoken = None if valid is None or valid[window].all() else cut(valid)
     widths = spacing if len(spacing) == 3 else np.array([spacing[0], 1.0, spacing[1]])
-    return Pair(scaled[0], scaled[1], cut(counted), cut(inside), spoken, widths, window)
+    return LevelImages(scaled[0], scaled[1], cut(counted), cut(inside), spoken, widths, window)
 
 
 def _range(image: NDArray[Any], inside: NDArray[np.bool_], name: str) -> tuple[float, float]:
@@ -94,7 +94,7 @@ def _range(image: NDArray[Any], inside: NDArray[np.bool_], name: str) -> tuple[f
     return low, high
 
 
-def grown(mask: NDArray[np.bool_], samples: int, spacing: NDArray[np.float64]) -> NDArray[np.bool_]:
+def grow_mask(mask: NDArray[np.bool_], samples: int, spacing: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Grow a mask by a number of samples of the finest axis, axis after axis."""
     from scipy.ndimage import maximum_filter1d
 
@@ -106,7 +106,7 @@ def grown(mask: NDArray[np.bool_], samples: int, spacing: NDArray[np.float64]) -
     return grown.astype(bool)
 
 
-def build_level(pair: Pair, number: int, options: Mapping[str, Any]) -> Level:
+def build_level(pair: LevelImages, number: int, options: Mapping[str, Any]) -> Level:
     """Shrink a pair for level ``number`` of the options."""
     shrink = float(options["shrink"][number])
     full = np.array(pair.weights.shape)
@@ -142,7 +142,7 @@ def _channels(image: Array, spacing: NDArray[np.float64], metric: str) -> Array:
 def _shrunk(volume: Array, shape: NDArray[np.int_]) -> Array:
     """Bring a volume to a coarser grid of the same extent, without aliasing.
 
-    The filter of :func:`regflow.core.resample.thinned`, by the scheme's own parallel kernels: another order
+    The filter of :func:`regflow.core.resample.resample_aligned`, by the scheme's own parallel kernels: another order
     of the sums, so not the same bytes.
     """
     ratio = np.array(volume.shape) / shape
@@ -150,12 +150,12 @@ def _shrunk(volume: Array, shape: NDArray[np.int_]) -> Array:
         return volume
     taps = [half_gaussian(antialias_sigma(r)) for r in ratio]
     blurred, coarse = np.empty((1, *volume.shape), np.float32), np.empty((1, *shape), np.float32)
-    kernels.smooth(volume[None], *taps, kernels.everywhere(volume.shape), blurred)
+    kernels.smooth(volume[None], *taps, kernels.full_spans(volume.shape), blurred)
     offsets = np.empty((3, *shape), np.float32)
     for axis, (count, step) in enumerate(zip(shape, ratio, strict=True)):
         line = (np.arange(count) + 0.5) * step - 0.5 - np.arange(count)
         offsets[axis] = line.reshape([-1 if k == axis else 1 for k in range(3)])
-    kernels.pull(blurred, offsets, kernels.everywhere(coarse.shape[1:]), coarse)
+    kernels.pull(blurred, offsets, kernels.full_spans(coarse.shape[1:]), coarse)
     return np.asarray(coarse[0])
 
 

@@ -20,13 +20,13 @@ from regflow.core.devices import torch_device, torch_session
 from regflow.core.errors import InputError, RegistrationError, SettingError
 from regflow.core.image import Image
 from regflow.core.transform import Composite, DisplacementField, Transform, flatten
-from regflow.methods.context import Request, RunContext
+from regflow.methods.context import Pair, RunContext
 from regflow.methods.refine import losses_torch as losses
-from regflow.methods.refine.greedy_contrast import one_contrast, recolored
+from regflow.methods.refine.greedy_contrast import has_linear_contrast, match_contrast
 from regflow.methods.refine.greedy_pyramid import MARGIN_SAMPLES, prepare
 from regflow.methods.refine.velocity_torch import integrate, resize_field, sample, to_displacement_field
-from regflow.methods.refine.voxelmorph import answers
-from regflow.methods.refine.working import bring_together, require_samples, scaled, working_grid
+from regflow.methods.refine.voxelmorph import predict_pairs
+from regflow.methods.refine.working import normalize_pair, require_samples, resample_both, working_grid
 
 log = logging.getLogger(__name__)
 
@@ -75,9 +75,9 @@ def instance_optimization(
         velocity: Tensor | None = None
         if options["start"] == "voxelmorph":
             alone = {**options, "spacing_mm": None, "polish": "none"}
-            initial = answers([Request(fixed, moving, initial)], alone, context)[0].transform
+            initial = predict_pairs([Pair(fixed, moving, initial)], alone, context)[0].transform
         for shrink, iterations in zip(options["shrink"], options["iterations"], strict=True):
-            level = _level(Request(fixed, moving, initial), shrink, velocity, options, device)
+            level = _level(Pair(fixed, moving, initial), shrink, velocity, options, device)
             if velocity is None:
                 velocity = torch.zeros(1, fixed.grid.ndim, *level.velocity_shape, device=device)
             velocity = _descend(resize_field(velocity, level.velocity_shape), level, iterations, options)
@@ -110,7 +110,7 @@ def _check(fixed: Image, moving: Image, options: Mapping[str, Any]) -> None:
 
 
 def _level(
-    request: Request,
+    request: Pair,
     shrink: float,
     velocity: Tensor | None,
     options: Mapping[str, Any],
@@ -122,7 +122,7 @@ def _level(
     finest = options["spacing_mm"] or float(fixed.grid.spacing.min())
     coarser = options["velocity_shrink"]
     grid = working_grid(fixed.grid, finest * shrink, multiple=coarser)
-    pair = bring_together(fixed, request.moving, request.initial, grid)
+    pair = resample_both(fixed, request.moving, request.initial, grid)
     fixed_part, moving_part = FEATURES[loss](*pair)
     return Level(
         loss,
@@ -135,7 +135,7 @@ def _level(
     )
 
 
-def _settled(request: Request, velocity: Tensor | None, options: Mapping[str, Any]) -> tuple[str, Image]:
+def _settled(request: Pair, velocity: Tensor | None, options: Mapping[str, Any]) -> tuple[str, Image]:
     """Return the loss that ``auto`` stands for at the alignment so far, and the fixed image for it.
 
     Of images of two contrasts the fixed one is brought to the moving one's, where the alignment shows
@@ -150,15 +150,15 @@ def _settled(request: Request, velocity: Tensor | None, options: Mapping[str, An
         return "lncc", fixed
     if velocity is not None:
         so_far = _led_by(to_displacement_field(integrate(velocity), fixed.grid), so_far)
-    moved = bring_together(fixed, request.moving, so_far, fixed.grid)[1]
+    moved = resample_both(fixed, request.moving, so_far, fixed.grid)[1]
     require_samples(moved)
     mask = None if options["masks"] == "none" else fixed.mask
     widths = fixed.grid.spacing[::-1] / fixed.grid.spacing.min()
     settings = {"metric": "lncc", "margin": MARGIN_SAMPLES}
     both = prepare(fixed.channel, moved.channel, mask, None, widths, settings)
-    if one_contrast(both):
+    if has_linear_contrast(both):
         return "lncc", fixed
-    brought = recolored(both, np.zeros((3, 1, 1, 1), np.float32))
+    brought = match_contrast(both, np.zeros((3, 1, 1, 1), np.float32))
     if brought is None:
         return "mind", fixed
     whole = np.zeros(fixed.grid.shape, np.float32)
@@ -258,7 +258,7 @@ def _mask(image: Image, margin: int, device: torch.device) -> Tensor | None:
 
 def _intensities(fixed: Image, moving: Image) -> tuple[Tensor, Tensor]:
     """Both images scaled robustly to 0 to 1, so that weights mean the same for every pair."""
-    first, second = (scaled(image, "percentile", {}).data for image in (fixed, moving))
+    first, second = (normalize_pair(image, "percentile", {}).data for image in (fixed, moving))
     return _tensor(first), _tensor(second)
 
 

@@ -20,10 +20,10 @@ from regflow.methods.refine.losses_torch import MIND_VARIANCE_RANGE, perpendicul
 from regflow.methods.refine.matching_torch import (
     DILATION,
     SMOOTHING,
-    joined,
+    join_batches,
     offset_of_least,
-    pooled,
-    searched,
+    pool_blocks,
+    search_offsets,
 )
 
 Array = NDArray[np.float32]
@@ -35,14 +35,14 @@ PATCH = 1
 
 def coarse_descriptors(image: Tensor, factor: int) -> Tensor:
     """Describe as :func:`matching_torch.coarse_descriptors` does, to rounding, without a gradient."""
-    return joined([_described(each)[None] for each in pooled(image, factor)[:, 0]])
+    return join_batches([_described(each)[None] for each in pool_blocks(image, factor)[:, 0]])
 
 
 def matching_evidence(fixed: Tensor, moving: Tensor, search: int, factor: int = 1) -> Tensor:
     """Compare as :func:`matching_torch.matching_evidence` does, to rounding, without a gradient."""
-    offsets = searched(fixed.ndim - 2, search, factor)
+    offsets = search_offsets(fixed.ndim - 2, search, factor)
     pairs = zip(fixed, moving, strict=True)
-    costs = joined([_compared(one, other, offsets, factor)[None] for one, other in pairs])
+    costs = join_batches([_compared(one, other, offsets, factor)[None] for one, other in pairs])
     return offset_of_least(costs, offsets, factor)
 
 

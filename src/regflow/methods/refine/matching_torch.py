@@ -29,7 +29,7 @@ def channels_of_evidence(ndim: int) -> int:
 
 def coarse_descriptors(image: Tensor, factor: int) -> Tensor:
     """Describe ``(N, 1, *shape)`` on a grid ``factor`` times coarser: ``(N, 12 or 4, *coarse)``."""
-    return mind(pooled(image, factor), dilation=DILATION)
+    return mind(pool_blocks(image, factor), dilation=DILATION)
 
 
 def matching_evidence(fixed: Tensor, moving: Tensor, search: int, factor: int = 1) -> Tensor:
@@ -46,23 +46,23 @@ def matching_evidence(fixed: Tensor, moving: Tensor, search: int, factor: int = 
         ``(N, channels_of_evidence(d), *shape / factor)``: the offset that fits best, in samples of the
         evidence and array order, by how much its cost is below the mean, and in 2-D its cost.
     """
-    offsets = searched(fixed.ndim - 2, search, factor)
+    offsets = search_offsets(fixed.ndim - 2, search, factor)
     costs = _costs(fixed, moving, offsets, search, factor)
     box = {"kernel_size": 2 * SMOOTHING + 1, "stride": 1, "padding": SMOOTHING, "count_include_pad": False}
     return offset_of_least(_pool(fixed)(costs, **box), offsets, factor)
 
 
-def joined(parts: Sequence[Tensor]) -> Tensor:
+def join_batches(parts: Sequence[Tensor]) -> Tensor:
     """Put ``(1, ...)`` tensors together along the first axis; a single one is not copied."""
     return parts[0] if len(parts) == 1 else torch.cat(list(parts))
 
 
-def pooled(image: Tensor, factor: int) -> Tensor:
+def pool_blocks(image: Tensor, factor: int) -> Tensor:
     """Average ``(N, C, *shape)`` over blocks of ``factor`` samples a side."""
     return image if factor == 1 else _pool(image)(image, factor)
 
 
-def searched(ndim: int, search: int, factor: int) -> list[tuple[int, ...]]:
+def search_offsets(ndim: int, search: int, factor: int) -> list[tuple[int, ...]]:
     """Return the offsets that :func:`matching_evidence` compares at, samples of the descriptors."""
     offsets = list(product(range(-search, search + 1), repeat=ndim))
     if factor > 1:

@@ -32,7 +32,7 @@ def descriptors(image: NDArray[np.float32], spacing: NDArray[np.float64]) -> NDA
     distances = np.stack([np.square(image - other) for other in shifted])
     stack = np.empty_like(distances)
     taps = [half_gaussian(PATCH_SIGMA / width) for width in spacing]
-    kernels.smooth(distances, *taps, kernels.everywhere(stack.shape[1:]), stack)
+    kernels.smooth(distances, *taps, kernels.full_spans(stack.shape[1:]), stack)
     stack -= stack.min(axis=0)
     variance = stack.mean(axis=0)
     middle = float(variance.mean(dtype=np.float64))

@@ -11,10 +11,10 @@ from torch.nn import functional
 
 from regflow.core.image import Image
 from regflow.methods.refine import matching_cpu, matching_torch
-from regflow.methods.refine.matching_torch import joined
+from regflow.methods.refine.matching_torch import join_batches
 from regflow.methods.refine.velocity_torch import halve_field
 from regflow.methods.refine.weights import Description
-from regflow.methods.refine.working import scaled
+from regflow.methods.refine.working import normalize_pair
 
 Network = Callable[[Tensor], Tensor]
 Padding = Sequence[tuple[int, int]]
@@ -22,7 +22,7 @@ Padding = Sequence[tuple[int, int]]
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
+class NetworkInput:
     """What the network is shown of images.
 
     Attributes:
@@ -35,16 +35,16 @@ class Seen:
     descriptors: tuple[Tensor, ...]
 
 
-def seen_by(description: Description, images: Tensor) -> Seen:
+def prepare_input(description: Description, images: Tensor) -> NetworkInput:
     """Prepare images ``(N, 1, *shape)``, each side a multiple of ``description.multiple``."""
-    samples, matching = folded(images, description.fold), _matching(images.device)
+    samples, matching = fold_blocks(images, description.fold), _matching(images.device)
     with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
         # One by one: descriptors are scaled by what an image has on the whole.
         described = [
-            joined([matching.coarse_descriptors(one, factor) for one in images.float().split(1)])
+            join_batches([matching.coarse_descriptors(one, factor) for one in images.float().split(1)])
             for factor, _ in _comparisons(description)
         ]
-    return Seen(samples, tuple(described))
+    return NetworkInput(samples, tuple(described))
 
 
 def _comparisons(description: Description) -> list[tuple[int, int]]:
@@ -58,7 +58,7 @@ def _matching(device: torch.device) -> ModuleType:
     return matching_cpu if device.type == "cpu" else matching_torch
 
 
-def shown(description: Description, fixed: Seen, moving: Seen) -> Tensor:
+def stack_input(description: Description, fixed: NetworkInput, moving: NetworkInput) -> Tensor:
     """Return the network's input ``(N, C, *coarse)`` for pairs, in one order.
 
     Not from several threads at a time: on a CPU numba's own are at work.
@@ -73,7 +73,7 @@ def shown(description: Description, fixed: Seen, moving: Seen) -> Tensor:
 
 
 def network_velocity(network: Network, description: Description, seen: Tensor) -> Tensor:
-    """Ask the network about what it is :func:`shown`.
+    """Ask the network about what it is :func:`stack_input`.
 
     Returns:
         ``(N, d, *shape / description.shrink)`` float32 velocity in samples of its own grid.
@@ -89,21 +89,21 @@ def padding_for(shape: Sequence[int], description: Description) -> Padding:
     return [(unit * (count // (2 * unit)), count - unit * (count // (2 * unit))) for count in extra]
 
 
-def padded(image: Tensor, padding: Padding) -> Tensor:
+def pad_image(image: Tensor, padding: Padding) -> Tensor:
     """Continue an image ``(N, C, *shape)`` as it ends at its border."""
     last_axis_first = [side for pair in reversed(padding) for side in pair]
     return functional.pad(image, last_axis_first, mode="replicate")
 
 
-def unpadded(velocity: Tensor, padding: Padding, description: Description) -> Tensor:
-    """Return the part of a velocity that belongs to images before they were :func:`padded`."""
+def crop_padding(velocity: Tensor, padding: Padding, description: Description) -> Tensor:
+    """Return the part of a velocity that belongs to images before they were :func:`pad_image`."""
     for axis, sides in enumerate(padding, start=2):
         low, high = (count // description.shrink for count in sides)
         velocity = velocity.narrow(axis, low, velocity.shape[axis] - low - high)
     return velocity
 
 
-def folded(image: Tensor, factor: int) -> Tensor:
+def fold_blocks(image: Tensor, factor: int) -> Tensor:
     """Lay blocks of ``factor`` samples a side out as channels.
 
     ``(N, C, *shape)`` becomes ``(N, C * factor**d, *shape / factor)``: nothing is lost, and
@@ -119,11 +119,11 @@ def folded(image: Tensor, factor: int) -> Tensor:
     return split.permute(order).reshape(len(image), -1, *coarse)
 
 
-def as_trained(image: Image, description: Description) -> Tensor:
+def normalize_intensity(image: Image, description: Description) -> Tensor:
     """Return an image ``(1, 1, *shape)`` with the intensities that the network was trained with."""
     method = description.intensity["method"]
     options = {key: value for key, value in description.intensity.items() if key != "method"}
-    values = scaled(image, method, options).channel
+    values = normalize_pair(image, method, options).channel
     if description.masked and image.mask is not None:
         values = np.where(image.mask, values, np.float32(0))
     return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))[None, None]

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from regflow.core import fields
-from regflow.core.boxes import Box, extended
+from regflow.core.boxes import Box, extend_field
 from regflow.core.grid import Grid
 from regflow.core.transform import DisplacementField
 
@@ -51,7 +51,7 @@ def compose(first: Tensor, second: Tensor) -> Tensor:
     return first + sample(second, first)
 
 
-def followed(step: Tensor, total: Tensor | None) -> Tensor:
+def follow_displacement(step: Tensor, total: Tensor | None) -> Tensor:
     """Return a step, on its own grid, followed by a displacement of any grid of the same extent.
 
     Args:
@@ -117,7 +117,7 @@ def to_displacement_field(displacement: Tensor, grid: Grid, box: Box | None = No
     """
     shape = grid.shape if box is None else tuple(part.stop - part.start for part in box)
     voxels = resize_field(displacement.detach().float(), shape)[0].cpu().numpy()
-    whole = voxels if box is None else extended(voxels, box, grid.shape)
+    whole = voxels if box is None else extend_field(voxels, box, grid.shape)
     return DisplacementField(fields.to_world(whole, grid), grid)
 
 

@@ -14,30 +14,30 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regflow.core.boxes import Box, bounding_box, cut, entire
+from regflow.core.boxes import Box, bounding_box, crop_image, whole_box
 from regflow.core.devices import half_precision, side_by_side, torch_device, torch_session
 from regflow.core.errors import RegistrationError, SettingError
 from regflow.core.image import Image
 from regflow.core.json_schema import fill_defaults
 from regflow.core.similarity import lncc, normalized_mutual_information
 from regflow.core.transform import Affine, Composite, Transform
-from regflow.methods.context import Answer, Request, RunContext
+from regflow.methods.context import Pair, Prediction, RunContext
 from regflow.methods.refine.greedy_options import GREEDY
-from regflow.methods.refine.matching_torch import joined
+from regflow.methods.refine.matching_torch import join_batches
 from regflow.methods.refine.network import (
     Network,
+    NetworkInput,
     Padding,
-    Seen,
-    as_trained,
+    crop_padding,
     network_velocity,
-    padded,
+    normalize_intensity,
+    pad_image,
     padding_for,
-    seen_by,
-    shown,
-    unpadded,
+    prepare_input,
+    stack_input,
 )
 from regflow.methods.refine.velocity_torch import (
-    followed,
+    follow_displacement,
     integrate,
     resize_field,
     sample,
@@ -45,7 +45,7 @@ from regflow.methods.refine.velocity_torch import (
 )
 from regflow.methods.refine.weights import Description, load_network, passes_for
 from regflow.methods.refine.weights_files import find_weights
-from regflow.methods.refine.working import bring_together, working_grid
+from regflow.methods.refine.working import resample_both, working_grid
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ def voxelmorph(
 
     An answer that makes the images less alike than the initial transform is put aside: the polish
     then starts from the initial transform. ``context.prediction`` holds the answer, if the network was
-    asked before, with other pairs (:func:`answers`).
+    asked before, with other pairs (:func:`predict_pairs`).
 
     Raises:
         RegistrationError: no trained network is given, or it is for another number of dimensions
@@ -80,7 +80,7 @@ def voxelmorph(
         InputError: the network's file is damaged, or an image is constant inside its mask.
         SettingError: ``polish_options`` are none of greedy's.
     """
-    answered = context.prediction or answers([Request(fixed, moving, initial)], options, context)[0]
+    answered = context.prediction or predict_pairs([Pair(fixed, moving, initial)], options, context)[0]
     refined, gained = answered.transform, answered.gain
     log.info("voxelmorph: the network changes the similarity by %+.4f", gained)
     if options["polish"] == "none":
@@ -94,9 +94,9 @@ def voxelmorph(
     return _polish(fixed, moving, refined if gained >= 0 else initial, options, context)
 
 
-def answers(
-    requests: Sequence[Request], options: Mapping[str, Any], context: RunContext, batch: int = 1
-) -> list[Answer]:
+def predict_pairs(
+    requests: Sequence[Pair], options: Mapping[str, Any], context: RunContext, batch: int = 1
+) -> list[Prediction]:
     """Let the network answer for many pairs, whatever their sizes and spacings.
 
     On a GPU pairs of one size go through it ``batch`` at a time. When memory runs out, the batch is
@@ -121,7 +121,7 @@ def answers(
             requests = [replace(each, unit=_unit(each.fixed, spacing)) for each in requests]
         for effort in _efforts(batch if device.type == "cuda" else 1, spacing, device):
             try:
-                return ask(network.to(effort.device), description, requests, effort, options)
+                return predict_in_passes(network.to(effort.device), description, requests, effort, options)
             except torch.OutOfMemoryError:
                 log.warning("voxelmorph: no memory for %s", effort)
                 if device.type == "cuda":
@@ -130,7 +130,7 @@ def answers(
 
 
 @dataclass(frozen=True)
-class Effort:
+class InferencePlan:
     """How the network is asked: fewer pairs, coarser or elsewhere needs less memory.
 
     Attributes:
@@ -147,24 +147,24 @@ class Effort:
         return f"{self.batch} pairs at a spacing of {self.spacing:g} on {self.device}"
 
 
-def _efforts(batch: int, spacing: float, device: torch.device) -> Iterator[Effort]:
+def _efforts(batch: int, spacing: float, device: torch.device) -> Iterator[InferencePlan]:
     """Yield what to try, in order, as memory runs out."""
     while batch > 1:
-        yield Effort(batch, spacing, device)
+        yield InferencePlan(batch, spacing, device)
         batch //= 2
-    yield Effort(1, spacing, device)
-    yield Effort(1, 2 * spacing, device)
+    yield InferencePlan(1, spacing, device)
+    yield InferencePlan(1, 2 * spacing, device)
     if device.type != "cpu":
-        yield Effort(1, spacing, torch.device("cpu"))
+        yield InferencePlan(1, spacing, torch.device("cpu"))
 
 
-def ask(
+def predict_in_passes(
     network: Network,
     description: Description,
-    requests: Sequence[Request],
-    effort: Effort,
+    requests: Sequence[Pair],
+    effort: InferencePlan,
     options: Mapping[str, Any],
-) -> list[Answer]:
+) -> list[Prediction]:
     """Ask a network about pairs, pass by pass.
 
     Args:
@@ -181,7 +181,9 @@ def ask(
         _check(description, request.fixed)
     spacings = [effort.spacing * request.unit for request in requests]
     boxes = [_box(request.fixed, spacing) for request, spacing in zip(requests, spacings, strict=True)]
-    inner = [replace(each, fixed=cut(each.fixed, box)) for each, box in zip(requests, boxes, strict=True)]
+    inner = [
+        replace(each, fixed=crop_image(each.fixed, box)) for each, box in zip(requests, boxes, strict=True)
+    ]
     passes = [
         _passes(description, request.fixed, spacing, options)
         for request, spacing in zip(inner, spacings, strict=True)
@@ -196,9 +198,9 @@ def ask(
         seen, before = [levels[number][shrink] for number in asked], [totals[number] for number in asked]
         velocities = predict_velocities(network, description, seen, before, effort, options)
         for number, velocity in zip(asked, velocities, strict=True):
-            totals[number] = followed(integrate(relaxation * velocity), totals[number])
+            totals[number] = follow_displacement(integrate(relaxation * velocity), totals[number])
     return [
-        Answer(
+        Prediction(
             Composite((to_displacement_field(total, request.fixed.grid, box), request.initial)),
             level[_examined(level, request.fixed, spacing)].gain(total),
         )
@@ -214,7 +216,7 @@ def _unit(fixed: Image, spacing: float) -> float:
     """
     if fixed.grid.ndim == 2:
         return 1.0
-    box = entire(fixed.grid.shape) if fixed.mask is None else bounding_box(fixed.mask)
+    box = whole_box(fixed.grid.shape) if fixed.mask is None else bounding_box(fixed.mask)
     sides = np.array([part.stop - part.start for part in box[::-1]]) * fixed.grid.spacing
     across = float(sides.max()) / spacing
     return 1.0 if ACROSS[0] <= across <= ACROSS[1] else across / USUAL_ACROSS
@@ -235,7 +237,7 @@ def _passes(
 def _box(fixed: Image, spacing: float) -> Box:
     """Return what the network sees of an image: where its mask is, and some surroundings."""
     if fixed.mask is None or not fixed.mask.any():
-        return entire(fixed.grid.shape)
+        return whole_box(fixed.grid.shape)
     margin = np.rint(SURROUNDINGS * np.maximum(1.0, spacing / fixed.grid.spacing[::-1]))
     return bounding_box(fixed.mask, margin.astype(int).tolist())
 
@@ -251,7 +253,7 @@ class Level:
         pair: the images themselves.
     """
 
-    fixed: Seen
+    fixed: NetworkInput
     moving: Tensor
     padding: Padding
     pair: tuple[Image, Image]
@@ -279,7 +281,7 @@ def predict_velocities(
     description: Description,
     levels: Sequence[Level],
     totals: Sequence[Tensor | None],
-    effort: Effort,
+    effort: InferencePlan,
     options: Mapping[str, Any],
 ) -> list[Tensor]:
     """Ask a network once about each pair, of any size; those of one size together.
@@ -298,31 +300,33 @@ def predict_velocities(
     """
     found: dict[int, Tensor] = {}
     for numbers in _alike([level.moving.shape for level in levels], effort.batch):
-        moved = [padded(levels[k].warped(totals[k]), levels[k].padding) for k in numbers]
+        moved = [pad_image(levels[k].warped(totals[k]), levels[k].padding) for k in numbers]
         fixed = _stacked([levels[k].fixed for k in numbers])
-        velocity = _both_orders(network, description, fixed, seen_by(description, joined(moved)), options)
+        velocity = _both_orders(
+            network, description, fixed, prepare_input(description, join_batches(moved)), options
+        )
         for number, part in zip(numbers, velocity.split(1), strict=True):
-            found[number] = unpadded(part, levels[number].padding, description)
+            found[number] = crop_padding(part, levels[number].padding, description)
     return [found[number] for number in range(len(levels))]
 
 
 def _levels(
-    request: Request, passes: Sequence[float], description: Description, effort: Effort
+    request: Pair, passes: Sequence[float], description: Description, effort: InferencePlan
 ) -> dict[float, Level]:
     """Return a pair's level by pass, the coarser ones made from the finest."""
     levels: dict[float, Level] = {}
     for shrink in sorted(set(passes)):
         levels[shrink] = _level(request, effort.spacing * shrink, description, effort.device)
-        request = Request(*levels[min(levels)].pair, Affine.identity(request.fixed.grid.ndim))
+        request = Pair(*levels[min(levels)].pair, Affine.identity(request.fixed.grid.ndim))
     return levels
 
 
-def _level(request: Request, spacing: float, description: Description, device: torch.device) -> Level:
+def _level(request: Pair, spacing: float, description: Description, device: torch.device) -> Level:
     grid = working_grid(request.fixed.grid, spacing, description.shrink)
-    pair = bring_together(request.fixed, request.moving, request.initial, grid)
-    fixed, moving = (as_trained(image, description).to(device) for image in pair)
+    pair = resample_both(request.fixed, request.moving, request.initial, grid)
+    fixed, moving = (normalize_intensity(image, description).to(device) for image in pair)
     padding = padding_for(grid.shape, description)
-    return Level(seen_by(description, padded(fixed, padding)), moving, padding, pair)
+    return Level(prepare_input(description, pad_image(fixed, padding)), moving, padding, pair)
 
 
 def _examined(passes: Iterable[float], fixed: Image, spacing: float) -> float:
@@ -333,9 +337,11 @@ def _examined(passes: Iterable[float], fixed: Image, spacing: float) -> float:
     return fitting[0] if fitting else passes[-1]
 
 
-def _stacked(seen: Sequence[Seen]) -> Seen:
+def _stacked(seen: Sequence[NetworkInput]) -> NetworkInput:
     described = zip(*[each.descriptors for each in seen], strict=True)
-    return Seen(joined([each.samples for each in seen]), tuple(joined(each) for each in described))
+    return NetworkInput(
+        join_batches([each.samples for each in seen]), tuple(join_batches(each) for each in described)
+    )
 
 
 def _check(description: Description, image: Image) -> None:
@@ -358,11 +364,15 @@ def _alike(shapes: Sequence[tuple[int, ...]], most: int) -> Iterator[list[int]]:
 
 
 def _both_orders(
-    network: Network, description: Description, fixed: Seen, moving: Seen, options: Mapping[str, Any]
+    network: Network,
+    description: Description,
+    fixed: NetworkInput,
+    moving: NetworkInput,
+    options: Mapping[str, Any],
 ) -> Tensor:
     """Ask in both orders when ``symmetric``: swapping the images then turns the velocity around."""
     orders = [(fixed, moving), (moving, fixed)] if options["symmetric"] else [(fixed, moving)]
-    device, inputs = fixed.samples.device, [shown(description, *order) for order in orders]
+    device, inputs = fixed.samples.device, [stack_input(description, *order) for order in orders]
 
     def one(seen: Tensor) -> Tensor:
         with torch.inference_mode(), half_precision(device, options["precision"]):

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from regflow.core.errors import InputError
-from regflow.core.files import whole
+from regflow.core.files import write_whole
 from regflow.methods.refine.matching_torch import channels_of_evidence
 from regflow.methods.refine.weights_files import SUFFIX
 
@@ -133,7 +133,7 @@ def save_weights(path: str | Path, network: nn.Module, description: Description)
 
     tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
     header = {"format": FORMAT, "sha256": _checksum(tensors), "description": asdict(description)}
-    with whole(path) as part:
+    with write_whole(path) as part:
         # One key of metadata only: safetensors writes several in an order that changes.
         content = save(tensors, metadata={HEADER: json.dumps(header, sort_keys=True)})
         # save_file would let nobody but the owner read it, whatever the umask.
@@ -153,10 +153,10 @@ def load_network(path: str | Path, device: torch.device) -> tuple["VoxelMorphUNe
     except RuntimeError as error:
         raise InputError(f"{path}: the weights do not fit the network that their header describes") from error
     network.requires_grad_(False)
-    return in_fastest_order(network.eval().to(device)), description
+    return use_channels_last(network.eval().to(device)), description
 
 
-def in_fastest_order(network: "VoxelMorphUNet") -> "VoxelMorphUNet":
+def use_channels_last(network: "VoxelMorphUNet") -> "VoxelMorphUNet":
     """Lay a network's kernels out in memory with the channels last: convolutions take half the time."""
     for parameter in network.parameters():
         if parameter.ndim == 5:

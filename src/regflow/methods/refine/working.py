@@ -11,8 +11,8 @@ from regflow.core.errors import RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.memory import check_grid
-from regflow.core.resample import antialias, resample_array, thinned
-from regflow.core.sampling import sampled
+from regflow.core.resample import antialias, resample_aligned, resample_array
+from regflow.core.sampling import sample_channel
 from regflow.core.transform import Transform
 from regflow.methods.context import RunContext
 from regflow.methods.preprocess import INTENSITY, load
@@ -38,7 +38,7 @@ def working_grid(grid: Grid, spacing: float | None, multiple: int = 2) -> Grid:
     return Grid(tuple(size[::-1]), affine, grid.crs)
 
 
-def bring_together(fixed: Image, moving: Image, initial: Transform, grid: Grid) -> tuple[Image, Image]:
+def resample_both(fixed: Image, moving: Image, initial: Transform, grid: Grid) -> tuple[Image, Image]:
     """Resample both images onto a grid of the fixed image's extent, without aliasing.
 
     Args:
@@ -62,7 +62,7 @@ def bring_together(fixed: Image, moving: Image, initial: Transform, grid: Grid) 
     return still, _onto(moving.with_mask(has_samples), initial, grid, spacing)
 
 
-def scaled(image: Image, method: str, options: Mapping[str, Any]) -> Image:
+def normalize_pair(image: Image, method: str, options: Mapping[str, Any]) -> Image:
     """Normalize intensities by a row of the preprocess stage's intensity table.
 
     Args:
@@ -84,7 +84,7 @@ def scaled(image: Image, method: str, options: Mapping[str, Any]) -> Image:
 
 
 def require_samples(image: Image) -> None:
-    """Refuse an image of :func:`bring_together` without a sample in its mask.
+    """Refuse an image of :func:`resample_both` without a sample in its mask.
 
     Raises:
         RegistrationError: so it is.
@@ -99,11 +99,11 @@ def _onto(image: Image, transform: Transform | None, grid: Grid, spacing: NDArra
     channels = []
     for channel in image.data:
         if transform is None:
-            channels.append(thinned(channel, image.grid, grid))
+            channels.append(resample_aligned(channel, image.grid, grid))
             continue
         smooth = antialias(channel, image.grid, spacing)
         outside = float(smooth.min())
-        channels.append(sampled(smooth, image.grid, grid, transform, outside=outside))
+        channels.append(sample_channel(smooth, image.grid, grid, transform, outside=outside))
     mask, labels = (
         None if part is None else resample_array(part, image.grid, grid, transform, "nearest")
         for part in (image.mask, image.labels)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regflow.core.json_schema import option, section
-from regflow.methods.table import Method, find
+from regflow.methods.table import Method, find_method
 
 Represent = Callable[[NDArray[np.float32], NDArray[np.bool_], Mapping[str, Any]], NDArray[np.float32]]
 
@@ -77,7 +77,7 @@ def load(name: str) -> tuple[Represent, Margin]:
     """
     import importlib
 
-    method = find(METHODS, name, "preprocess: representation")
+    method = find_method(METHODS, name, "preprocess: representation")
     margin: Margin = importlib.import_module(method.target.partition(":")[0]).margin
     return cast(Represent, method.load()), margin
 

@@ -51,7 +51,7 @@ class RepresentedData:
         return Block(kept, valid)
 
 
-def represented(image: Image, method: str, options: dict[str, Any]) -> Image:
+def represent_lazily(image: Image, method: str, options: dict[str, Any]) -> Image:
     """Return a lazy image in a representation; ``intensity`` leaves it as it is."""
     if method == "intensity":
         return image

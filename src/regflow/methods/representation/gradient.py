@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from regflow.methods.representation.smoothing import reach, smooth
+from regflow.methods.representation.smoothing import reach, smooth_valid
 
 
 def gradient(
@@ -21,7 +21,7 @@ def gradient(
     """
     edges = np.empty_like(values)
     for channel, samples in enumerate(values):
-        even = smooth(samples, valid, options["sigma"])
+        even = smooth_valid(samples, valid, options["sigma"])
         down, across = np.gradient(even)
         edges[channel] = np.hypot(down, across)
     return edges

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from regflow.methods.representation.smoothing import kernel, reach, separable, smooth
+from regflow.methods.representation.smoothing import kernel, reach, separable, smooth_valid
 
 FINEST = 1.5
 """Standard deviation of the finest filters' Gaussian, in samples."""
@@ -48,7 +48,7 @@ def margin(options: Mapping[str, Any]) -> int:
 
 
 def _filled(samples: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
-    around = smooth(samples, valid, _CONTRAST_SIGMA)
+    around = smooth_valid(samples, valid, _CONTRAST_SIGMA)
     # Without the local mean, sums in float32 keep the digits of a faint texture on a bright ground.
     return np.where(valid, samples - around, np.float32(0))
 
@@ -63,7 +63,7 @@ def _congruency(
         angle = math.pi * number / options["orientations"]
         pairs = [_steered(basis, angle) for basis in responses]
         total = np.add.reduce([np.hypot(even, odd) for even, odd in pairs])
-        floor = np.float32(options["noise"]) * smooth(total, valid, _CONTRAST_SIGMA)
+        floor = np.float32(options["noise"]) * smooth_valid(total, valid, _CONTRAST_SIGMA)
         energy += np.maximum(_in_phase(pairs) - floor, 0)
         amplitude += total
     # Where a filter hangs over a hole it finds the hole: structures fade out towards it.

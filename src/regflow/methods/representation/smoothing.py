@@ -20,7 +20,7 @@ def kernel(sigma: float) -> NDArray[np.float64]:
     return np.asarray(weights / weights.sum())
 
 
-def smooth(samples: NDArray[np.float32], valid: NDArray[np.bool_], sigma: float) -> NDArray[np.float32]:
+def smooth_valid(samples: NDArray[np.float32], valid: NDArray[np.bool_], sigma: float) -> NDArray[np.float32]:
     """Return the average of the valid samples around each; 0 where there are none.
 
     Args:

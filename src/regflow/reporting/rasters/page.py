@@ -16,7 +16,7 @@ from regflow.reporting.rasters.views import LAYERS, Overview, Window
 from regflow.reporting.shared import drawing
 from regflow.reporting.shared.methods_text import methods_text
 from regflow.reporting.shared.render import render
-from regflow.reporting.shared.story import MODES, Story, clock, sentence, stage_rows
+from regflow.reporting.shared.story import MODES, Story, as_sentence, stage_rows, stage_seconds
 
 Array = NDArray[Any]
 
@@ -114,7 +114,7 @@ def scene_page(story: Story, scene: SceneView | None, change: ChangeView | None 
     context = {
         "sample": story.sample,
         "status": story.status,
-        "sentence": sentence(story.reason),
+        "sentence": as_sentence(story.reason),
         "facts": story.facts,
         "home": story.home,
         "cards": list(_cards(figures))[:CARDS],
@@ -123,7 +123,7 @@ def scene_page(story: Story, scene: SceneView | None, change: ChangeView | None 
             (_meaning(name), FIGURES[name].text(figures[name])) for name in FIELD if _known(figures, name)
         ],
         "stages": list(stage_rows(story.stages)),
-        "clock": clock(story.stages),
+        "clock": stage_seconds(story.stages),
         "methods": methods_text(story.stages, figures, RASTERS),
         "provenance": story.provenance,
     }
@@ -173,9 +173,9 @@ def _scene(scene: SceneView, change: ChangeView | None, figures: Mapping[str, An
     valid = np.ones(base.grid.shape, bool) if base.mask is None else base.mask
     reference = np.where(valid, base.channel, np.nan)
     panels = [
-        raster_pictures.panel(
+        raster_pictures.draw_panel(
             scene.overview,
-            raster_pictures.composite(reference, scene.moved),
+            raster_pictures.draw_composite(reference, scene.moved),
             f"{'First date' if aligned else 'Reference'} red, "
             f"{'second date' if aligned else 'registered scene'} cyan: gray where they agree",
         )
@@ -183,14 +183,16 @@ def _scene(scene: SceneView, change: ChangeView | None, figures: Mapping[str, An
     gray = raster_pictures.gray_overview(base.channel, valid)
     if scene.ties is not None:
         title = "Tie points: the shift that was found"
-        panels.append(raster_pictures.panel(scene.overview, gray, title, vectors=scene.ties))
+        panels.append(raster_pictures.draw_panel(scene.overview, gray, title, vectors=scene.ties))
     titles = {
         "initialize": "Check points, which no fit has seen: what the initial transform leaves",
         "refine": "Check points: what is left at the end",
     }
     for state, title in titles.items():
         if state in scene.checks:
-            panels.append(raster_pictures.panel(scene.overview, gray, title, vectors=scene.checks[state]))
+            panels.append(
+                raster_pictures.draw_panel(scene.overview, gray, title, vectors=scene.checks[state])
+            )
     names = dict(LAYERS) if not aligned else {"fixed": "First date", "refine": "Second date"}
     short = SHORT_NAMES if not aligned else {"fixed": "First date", "refine": "Second date"}
     outlines = [] if change is None else [change.outlines[k] for k in change.largest]
@@ -245,13 +247,13 @@ def _change(change: ChangeView, scene: SceneView | None) -> dict[str, Any]:
     verdict = record["verdict"]
     return {
         "status": verdict["status"],
-        "sentence": sentence(verdict["reason"]),
+        "sentence": as_sentence(verdict["reason"]),
         "lead": _change_lead(record),
         "panels": [
-            raster_pictures.panel(
+            raster_pictures.draw_panel(
                 change.overview, raster_pictures.change_picture(gray, change.shares), "What changed"
             ),
-            raster_pictures.panel(change.overview, colored, "Magnitude of change"),
+            raster_pictures.draw_panel(change.overview, colored, "Magnitude of change"),
         ],
         "ramp": ", ".join(raster_pictures.SEQUENTIAL),
         "top": f"{top:.3g}",

@@ -55,7 +55,7 @@ def tiles(windows: Sequence[Window], outlines: Sequence[Any], grid: Grid) -> lis
     return [_tile(number, windows[number], outlines, grid) for number in shown]
 
 
-def panel(
+def draw_panel(
     overview: Overview,
     picture: drawing.Bytes,
     title: str,
@@ -97,7 +97,7 @@ def gray_overview(values: Array, valid: NDArray[np.bool_]) -> drawing.Bytes:
     return picture
 
 
-def composite(fixed: Array, moved: Array) -> drawing.Bytes:
+def draw_composite(fixed: Array, moved: Array) -> drawing.Bytes:
     """Return an RGB picture: the reference red, the registered scene cyan, gray where they agree.
 
     The registered scene is shown with the reference's median and middle half, so that another

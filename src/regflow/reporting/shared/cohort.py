@@ -10,7 +10,7 @@ from regflow.metrics.catalog import STAGES, VOLUMES, Catalog
 from regflow.reporting.shared.charts import Dot, strips
 from regflow.reporting.shared.methods_text import methods_text
 from regflow.reporting.shared.render import WORDS, render
-from regflow.reporting.shared.story import SOURCES, STAGE_COLORS, clock, duration, sentence
+from regflow.reporting.shared.story import SOURCES, STAGE_COLORS, as_sentence, format_duration, stage_seconds
 
 Row = Mapping[str, Any]
 
@@ -98,14 +98,14 @@ def _sample(
         "sample": row["sample"],
         "status": status_of(row),
         "rank": ORDER.index(status_of(row)),
-        "reason": sentence(str(row["reason"])),
+        "reason": as_sentence(str(row["reason"])),
         "outliers": outlier_titles(row, catalog),
         "source": _source(row),
         "link": links.get(row["sample"]),
         "thumbnail": thumbnails.get(row["sample"]),
         "group": row.get("group") or "",
         "seconds": _seconds(row),
-        "time": duration(_seconds(row)),
+        "time": format_duration(_seconds(row)),
     }
 
 
@@ -226,4 +226,4 @@ def _clock(rows: Sequence[Row]) -> list[dict[str, Any]]:
         seconds = _values(rows, f"seconds_{stage}")
         if len(seconds):
             medians.append({"stage": stage, "seconds": float(np.median(seconds))})
-    return clock(medians)
+    return stage_seconds(medians)

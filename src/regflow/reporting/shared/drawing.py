@@ -188,7 +188,7 @@ def otsu_levels(values: NDArray[np.floating], bins: int = 128) -> tuple[float, f
     return float(edges[lower]), float(edges[upper])
 
 
-def word_sheet(sentence: str) -> drawing.Bytes:
+def draw_words(sentence: str) -> drawing.Bytes:
     """Return one RGB picture that says why there is none."""
     from textwrap import fill
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from regflow import __version__
-from regflow.methods.table import Method, of_kind
+from regflow.methods.table import Method, methods_of_kind
 from regflow.metrics.catalog import VOLUMES, Catalog
 
 Stage = Mapping[str, Any]
@@ -77,7 +77,7 @@ def _method(stage: str, step: Mapping[str, Any], kind: str) -> Method | None:
     if stage == "preprocess":
         row = module.TABLES.get(step["name"], {}).get(step.get("method"))
     else:
-        row = of_kind(module.METHODS, kind).get(step.get("method", step["name"]))
+        row = methods_of_kind(module.METHODS, kind).get(step.get("method", step["name"]))
     return row if row is not None and row.target else None
 
 

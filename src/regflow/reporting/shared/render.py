@@ -4,7 +4,7 @@ from functools import cache
 from typing import Any
 
 from regflow import __version__
-from regflow.core.addresses import redacted
+from regflow.core.addresses import redact_text
 
 WORDS = {
     "pass": "Passed",
@@ -29,7 +29,7 @@ def render(template: str, *, script: str | None = None, **context: Any) -> str:
 
 def _without_secrets(value: Any) -> Any:
     # Styles, scripts and finished parts are Markup.
-    return redacted(value) if type(value) is str else value
+    return redact_text(value) if type(value) is str else value
 
 
 @cache

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from regflow.core.gate import worst
+from regflow.core.gate import worst_verdict
 
 STAGE_COLORS = {
     "ingest": "#8a94a6",
@@ -57,7 +57,7 @@ class Story:
     home: str | None = None
 
 
-def clock(stages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def stage_seconds(stages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return the seconds of each stage and their share in percent, in order, for a bar."""
     seconds: dict[str, float] = {}
     for record in stages:
@@ -68,7 +68,7 @@ def clock(stages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             "title": stage,
             "seconds": spent,
             "share": 100 * spent / total,
-            "text": duration(spent),
+            "text": format_duration(spent),
             "color": STAGE_COLORS[stage],
         }
         for stage, spent in seconds.items()
@@ -76,7 +76,7 @@ def clock(stages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def duration(seconds: float | None) -> str:
+def format_duration(seconds: float | None) -> str:
     """Return a time in words: ``0.42 s``, ``12.3 s``, ``2 min 5 s``."""
     if seconds is None:
         return ""
@@ -90,7 +90,7 @@ def source_fact(source: str | None) -> list[tuple[str, str]]:
     return [] if source is None else [("transform by", SOURCES[source])]
 
 
-def sentence(reason: str) -> str:
+def as_sentence(reason: str) -> str:
     """Return a reason as a sentence; a name or a path at its beginning is left as it is."""
     first = reason.partition(" ")[0]
     start = reason if any(sign in first for sign in "_/\\.") else reason[:1].upper() + reason[1:]
@@ -101,13 +101,13 @@ def stage_rows(stages: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     """Yield a row per stage, each followed by a row per step."""
     for record in stages:
         state, verdict = record["state"], record["verdict"]
-        told = state != "done" or verdict["reason"] != worst([]).reason
+        told = state != "done" or verdict["reason"] != worst_verdict([]).reason
         blocked = state == "skipped" and verdict["status"] == "fail"
         reason = SKIPPED if blocked else verdict["reason"]
         yield {
             "stage": record.get("title", record["stage"]),
             "step": "",
-            "time": duration(record.get("seconds")),
+            "time": format_duration(record.get("seconds")),
             "status": (verdict["status"] if state == "done" else state) if told else "",
             "reason": reason if told else "",
         }
@@ -117,7 +117,7 @@ def stage_rows(stages: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
             yield {
                 "stage": "",
                 "step": _step_title(step),
-                "time": duration(step.get("seconds")),
+                "time": format_duration(step.get("seconds")),
                 "status": "fail" if failed else verdict.get("status", ""),
                 "reason": step.get("reason") or verdict.get("reason") or step.get("skipped") or "",
             }

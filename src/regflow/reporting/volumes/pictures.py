@@ -35,7 +35,7 @@ LARGEST_JACOBIAN_BOUND = 2.0
 
 
 @dataclass(frozen=True, eq=False)
-class Scene:
+class Rendering:
     """What is drawn: arrays on the fixed grid, turned upright.
 
     Attributes:
@@ -85,7 +85,7 @@ def make_scene(
     *,
     slices: int = 7,
     neurological: bool = False,
-) -> Scene:
+) -> Rendering:
     """Turn a pair upright and choose its slices.
 
     Args:
@@ -107,7 +107,7 @@ def make_scene(
     own = drawing.window_of(np.asarray(fixed.channel[sample]), high=brightest)
     other = drawing.window_of(np.asarray(moved["refine"][sample]), high=brightest)
     upright = standing.turn(mask)
-    return Scene(
+    return Rendering(
         standing,
         {name: standing.turn(values) for name, values in layers.items()},
         {name: own if name == "fixed" else other for name in layers},
@@ -136,7 +136,7 @@ def _along_axes(displacement: NDArray[np.float32], standing: Standing) -> tuple[
     return tuple(found)
 
 
-def tiles(scene: Scene) -> list[dict[str, Any]]:
+def tiles(scene: Rendering) -> list[dict[str, Any]]:
     """Return all planes with their tiles for the viewer."""
     bound = jacobian_bound(scene)
     return [
@@ -144,7 +144,7 @@ def tiles(scene: Scene) -> list[dict[str, Any]]:
     ]
 
 
-def _tile(scene: Scene, cut: Cut, bound: float) -> dict[str, Any]:
+def _tile(scene: Rendering, cut: Cut, bound: float) -> dict[str, Any]:
     """Return one slice with every layer, and its overlays."""
     return {
         **frame(scene, cut),
@@ -154,7 +154,7 @@ def _tile(scene: Scene, cut: Cut, bound: float) -> dict[str, Any]:
     }
 
 
-def frame(scene: Scene, cut: Cut) -> dict[str, Any]:
+def frame(scene: Rendering, cut: Cut) -> dict[str, Any]:
     """Return the size, place and sides of a slice's picture, for the templates."""
     rows, columns = cut.size(scene.mask.shape)
     height, width = rows * cut.pixel_mm[0], columns * cut.pixel_mm[1]
@@ -169,7 +169,7 @@ def frame(scene: Scene, cut: Cut) -> dict[str, Any]:
     }
 
 
-def overlays(scene: Scene, cut: Cut) -> dict[str, Any]:
+def overlays(scene: Rendering, cut: Cut) -> dict[str, Any]:
     """Return the SVG paths over a slice: the mask's outline, the structures, the grid."""
     key = (cut.plane, cut.number)
     if key not in scene.memo:
@@ -179,7 +179,7 @@ def overlays(scene: Scene, cut: Cut) -> dict[str, Any]:
     return scene.memo[key]
 
 
-def contour_lines(scene: Scene, cut: Cut) -> dict[str, list[NDArray[np.float64]]]:
+def contour_lines(scene: Rendering, cut: Cut) -> dict[str, list[NDArray[np.float64]]]:
     """Return the fixed image's contours on a slice, in mm: its mask's outline and its structures."""
     mask = cut.of(scene.mask)
     outline = [] if mask.all() else drawing.contours(mask.astype(np.float32), 0.5, cut.pixel_mm)
@@ -189,7 +189,7 @@ def contour_lines(scene: Scene, cut: Cut) -> dict[str, list[NDArray[np.float64]]
     return {"outline": outline, "structures": drawing.contours(values, scene.level, cut.pixel_mm)}
 
 
-def _grid(scene: Scene, cut: Cut) -> list[NDArray[np.float64]]:
+def _grid(scene: Rendering, cut: Cut) -> list[NDArray[np.float64]]:
     """Return the grid's lines on a slice: where a regular grid on the moving image comes to lie."""
     axes = [axis for axis in range(3) if PLANES[axis] != cut.plane]
     steps = [max(1, round(GRID_SAMPLING_MM / size)) for size in cut.pixel_mm]
@@ -206,7 +206,7 @@ def _grid(scene: Scene, cut: Cut) -> list[NDArray[np.float64]]:
     return drawing.grid_lines(coordinates, GRID_STEP_MM, pixel)
 
 
-def jacobian_bound(scene: Scene) -> float:
+def jacobian_bound(scene: Rendering) -> float:
     """Return the end of the color scale in doublings: what 99.5 % of the mask stays within."""
     inside = scene.determinant[::2, ::2, ::2][scene.mask[::2, ::2, ::2]]
     logs = np.abs(np.log2(np.maximum(inside, 1e-6)))
@@ -215,18 +215,18 @@ def jacobian_bound(scene: Scene) -> float:
     return float(np.clip(rounded, SMALLEST_JACOBIAN_BOUND, LARGEST_JACOBIAN_BOUND))
 
 
-def _gray(scene: Scene, name: str, cut: Cut) -> drawing.Bytes:
+def _gray(scene: Rendering, name: str, cut: Cut) -> drawing.Bytes:
     return drawing.gray(cut.of(scene.layers[name]), scene.windows[name])
 
 
-def _jacobian(scene: Scene, cut: Cut, bound: float) -> drawing.Bytes:
+def _jacobian(scene: Rendering, cut: Cut, bound: float) -> drawing.Bytes:
     determinant = cut.of(scene.determinant)
     color = drawing.diverging(np.log2(np.maximum(determinant, 1e-6)), bound)
     color[determinant <= 0] = FOLD_COLOR
     return drawing.with_alpha(color, cut.of(scene.mask).astype(np.float32))
 
 
-def _difference(scene: Scene, stage: str, cut: Cut) -> drawing.Bytes:
+def _difference(scene: Rendering, stage: str, cut: Cut) -> drawing.Bytes:
     """Return fixed minus moving in units of their windows, colored, clear outside the mask."""
     gap = []
     for name in ("fixed", stage):
@@ -235,7 +235,7 @@ def _difference(scene: Scene, stage: str, cut: Cut) -> drawing.Bytes:
     return drawing.with_alpha(drawing.diverging(gap[0] - gap[1], 0.6), cut.of(scene.mask).astype(np.float32))
 
 
-def figures(scene: Scene, *, differences: bool) -> list[dict[str, Any]]:
+def figures(scene: Rendering, *, differences: bool) -> list[dict[str, Any]]:
     """Return the still figures: one picture of each plane's middle slice.
 
     Args:
@@ -256,7 +256,7 @@ def figures(scene: Scene, *, differences: bool) -> list[dict[str, Any]]:
     return [*found, _figure(scene, "jacobian", "Local volume change", draw)]
 
 
-def product(scene: Scene, warped: NDArray[np.float32]) -> dict[str, Any]:
+def product(scene: Rendering, warped: NDArray[np.float32]) -> dict[str, Any]:
     """Return the still figure of a product, given on the scene's grid before it was turned."""
     upright = scene.standing.turn(warped)
     window = drawing.window_of(upright[scene.mask])
@@ -266,7 +266,7 @@ def product(scene: Scene, warped: NDArray[np.float32]) -> dict[str, Any]:
 
 
 def _figure(
-    scene: Scene, name: str, title: str, draw: Callable[[Cut], drawing.Bytes], *, contours: bool = True
+    scene: Rendering, name: str, title: str, draw: Callable[[Cut], drawing.Bytes], *, contours: bool = True
 ) -> dict[str, Any]:
     pictures = [
         {**frame(scene, cut), "src": drawing.data_uri(draw(cut)), **overlays(scene, cut)}
@@ -275,16 +275,16 @@ def _figure(
     return {"name": name, "title": title, "contours": contours, "pictures": pictures}
 
 
-def middle_cuts(scene: Scene) -> list[Cut]:
+def middle_cuts(scene: Rendering) -> list[Cut]:
     """Return the middle slice of each plane."""
     return [scene.cuts[plane][len(scene.cuts[plane]) // 2] for plane in PLANES]
 
 
-def _checker(scene: Scene, stage: str, cut: Cut) -> drawing.Bytes:
+def _checker(scene: Rendering, stage: str, cut: Cut) -> drawing.Bytes:
     return drawing.checkerboard(_gray(scene, "fixed", cut), _gray(scene, stage, cut))
 
 
-def contact_sheet(scene: Scene) -> drawing.Bytes:
+def contact_sheet(scene: Rendering) -> drawing.Bytes:
     """Return one RGB picture: the warped image's middle slices with the fixed image's contours."""
     from PIL import Image as Pillow
     from PIL import ImageDraw

@@ -7,7 +7,7 @@ from regflow.metrics.catalog import FIGURES, STAGES
 from regflow.reporting.shared import drawing
 from regflow.reporting.shared.methods_text import methods_text
 from regflow.reporting.shared.render import render
-from regflow.reporting.shared.story import MODES, Story, clock, sentence, stage_rows
+from regflow.reporting.shared.story import MODES, Story, as_sentence, stage_rows, stage_seconds
 from regflow.reporting.volumes import pictures
 
 KEYS = (
@@ -28,7 +28,7 @@ DEFORMATION = ("folding_percent", "log_jacobian_std", "jacobian_min", "jacobian_
 SHORT_NAMES = {"fixed": "Fixed", "start": "Start", "initialize": "Affine", "refine": "Warped"}
 
 
-def sample_page(story: Story, scene: pictures.Scene | None, product: Any = None) -> str:
+def sample_page(story: Story, scene: pictures.Rendering | None, product: Any = None) -> str:
     """Return the page of a sample.
 
     Args:
@@ -40,7 +40,7 @@ def sample_page(story: Story, scene: pictures.Scene | None, product: Any = None)
     context = {
         "sample": story.sample,
         "status": story.status,
-        "sentence": sentence(story.reason),
+        "sentence": as_sentence(story.reason),
         "outliers": "",
         "facts": story.facts,
         "home": story.home,
@@ -54,7 +54,7 @@ def sample_page(story: Story, scene: pictures.Scene | None, product: Any = None)
             story.quality.get("landmark_notes", {}).get(name) for name in ("unpaired", "other_order")
         ),
         "stages": list(stage_rows(story.stages)),
-        "clock": clock(story.stages) if story.quality else [],
+        "clock": stage_seconds(story.stages) if story.quality else [],
         "methods": methods_text(story.stages, figures),
         "provenance": story.provenance,
     }
@@ -142,7 +142,7 @@ def _label_remark(record: Mapping[str, Any], partner: Mapping[str, Any] | None) 
 
 
 def _sentences(phrases: Iterable[str | None]) -> list[str]:
-    return [sentence(phrase) for phrase in phrases if phrase]
+    return [as_sentence(phrase) for phrase in phrases if phrase]
 
 
 def _pair(of_stage: Mapping[str, Any] | None) -> list[str]:
@@ -156,7 +156,7 @@ def _landmarks(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [{"name": r["name"], "cells": [text(r["tre_mm"][stage]) for stage in STAGES]} for r in ordered]
 
 
-def _scene(scene: pictures.Scene, product: Any, differences: bool) -> dict[str, Any]:
+def _scene(scene: pictures.Rendering, product: Any, differences: bool) -> dict[str, Any]:
     """Return all that the templates draw."""
     figures = {figure["name"]: figure for figure in pictures.figures(scene, differences=differences)}
     if product is not None:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from regflow.cohort.rasters.samples import StatedSamples
 from regflow.core.gate import Verdict
-from regflow.stages.rasters.ingest import scene_of, stated_of
+from regflow.stages.rasters.ingest import scene_of, stated_samples_of
 from regflow.stages.rasters.warping import Source, warp_raster
-from regflow.stages.shell import Outcome, conclude, done, timed
+from regflow.stages.shell import Outcome, done, run_stage_work, timed_step
 
 if TYPE_CHECKING:
     from regflow.io.scenes import SceneView
@@ -55,7 +55,7 @@ def apply(
         with open_workers(dask, threads=threads) as workers:
             for name, source in sources(original, moving).items():
                 path = folder / f"{name}.tif"
-                with timed(steps, name) as record:
+                with timed_step(steps, name) as record:
                     figures = warp_raster(
                         source,
                         path,
@@ -72,13 +72,13 @@ def apply(
         write_json(folder / "item.json", item)
         return done(Verdict("pass", "every product was written"), steps)
 
-    return conclude("apply", sample, output, [*prepared, refined], work)
+    return run_stage_work("apply", sample, output, [*prepared, refined], work)
 
 
 def sources(manifest: Mapping[str, Any], moving: "SceneView") -> dict[str, Source]:
     """Return what is to be warped of a moving scene, by the products' names."""
     paths = manifest["paths"]
-    scaling, stated = scene_of(manifest).scaling, stated_of(manifest)
+    scaling, stated = scene_of(manifest).scaling, stated_samples_of(manifest)
     found = {"warped": Source(paths["image"], nodata=moving.nodata, scaling=scaling)}
     if "mask" in paths:
         found["mask"] = Source(paths["mask"], classes=True)

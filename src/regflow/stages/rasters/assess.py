@@ -11,27 +11,27 @@ from numpy.typing import NDArray
 
 from regflow.core.errors import RegistrationError
 from regflow.core.files import read_json
-from regflow.core.gate import Verdict, changes, worst
+from regflow.core.gate import Verdict, figure_changes, worst_verdict
 from regflow.core.image import Image
 from regflow.core.json_schema import fill_defaults
 from regflow.core.transform import Affine, Transform
-from regflow.core.units import meters_per_pixel, meters_per_unit, place_told
+from regflow.core.units import describe_place, meters_per_pixel, meters_per_unit
 from regflow.methods.context import RunContext
 from regflow.methods.matching.second_measure import describe
 from regflow.methods.matching.tie_point_set import LEAST_VALID
 from regflow.metrics.check_points import (
     CheckPoints,
-    accuracy,
+    count_reasons,
     measure_check_points,
     own_error_ce90,
-    reasons,
+    residual_figures,
     residual_map,
 )
 from regflow.metrics.jacobian import folding_figures
 from regflow.stages.assessing import assess_sample
 from regflow.stages.rasters.confirmation import judge_scene
 from regflow.stages.rasters.probes import Probes
-from regflow.stages.shell import Outcome, read_outcome, timed
+from regflow.stages.shell import Outcome, read_outcome, timed_step
 
 if TYPE_CHECKING:
     from regflow.core.chunks import Workers
@@ -163,7 +163,7 @@ def assess_scene(
     settings = fill_defaults(OPTIONS, settings)
     steps: list[dict[str, Any]] = []
     quality: dict[str, Any] = {"pixel_m": meters_per_pixel(pair.fixed.grid)}
-    with timed(steps, "check points"):
+    with timed_step(steps, "check points"):
         points = measure_check_points(
             pair.fixed,
             pair.moving,
@@ -173,9 +173,9 @@ def assess_scene(
             options={"window_px": settings["window_px"]},
         )
         quality["check_points"] = _accuracy(points, pair)
-    with timed(steps, "similarity"):
+    with timed_step(steps, "similarity"):
         quality["similarity"] = _similarity(pair)
-    with timed(steps, "field"):
+    with timed_step(steps, "field"):
         quality["field"] = field_figures(pair)
     if pair.truth is not None:
         quality["truth"] = truth_errors(pair, points)
@@ -258,11 +258,11 @@ def write_check_points(path: str | Path, points: CheckPoints, transforms: Mappin
     residual_y_px_<stage>, residual_px_<stage>``, with ``_m`` where a CRS gives meters.
     """
     from regflow.io.vectors import write_points
-    from regflow.methods.matching.tie_point_set import columns
+    from regflow.methods.matching.tie_point_set import table_columns
 
     grid = points.fixed
     meters = meters_per_pixel(grid)
-    table = columns(points.matched, grid, transforms["initialize"], meters_per_unit(grid))
+    table = table_columns(points.matched, grid, transforms["initialize"], meters_per_unit(grid))
     for name in ("residual_x_px", "residual_y_px"):
         del table[name]
     for stage, transform in transforms.items():
@@ -339,18 +339,18 @@ def _accuracy(points: CheckPoints, pair: ScenePair) -> dict[str, Any]:
             "compared": describe(points.again, points.matched),
             "used": int(points.again.used.sum()),
             "contradicted_px": contradiction[0],
-            "where": place_told(pair.fixed.grid, contradiction[1]),
+            "where": describe_place(pair.fixed.grid, contradiction[1]),
         }
     return {
         "laid": len(points.points),
         "with_data": int(seen.sum()),
         "used": int(used.sum()),
         "compared": points.matched.channels,
-        "left_out": reasons(points.matched),
+        "left_out": count_reasons(points.matched),
         "expected_error_px": float(np.median(stated)) if used.any() else np.nan,
         "own_error_ce90_px": own,
         **{
-            stage: accuracy(points.residuals_px(transform)[used], meters)
+            stage: residual_figures(points.residuals_px(transform)[used], meters)
             for stage, transform in pair.transforms.items()
         },
         **second,
@@ -394,7 +394,7 @@ def _flat(quality: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     yield "own_error_ce90_px", points["own_error_ce90_px"]
     for measure, of_stage in quality["similarity"].items():
         yield from ((f"{measure}_{stage}", value) for stage, value in of_stage.items())
-        yield from changes({measure: of_stage["refine"]}, {measure: of_stage["start"]}).items()
+        yield from figure_changes({measure: of_stage["refine"]}, {measure: of_stage["start"]}).items()
     yield from quality["field"].items()
     for stage, summary in quality.get("truth", {}).items():
         yield from ((f"truth_{name}_{stage}", value) for name, value in summary.items())
@@ -435,7 +435,7 @@ def _verdict(
     """Return the most severe of the stages' verdicts and of the figures' own."""
     seen = "initialize" in earlier
     figures = quality["figures"]
-    own = worst(judge_scene(figures, limits, seen=seen, meanings=_explain(quality)))
+    own = worst_verdict(judge_scene(figures, limits, seen=seen, meanings=_explain(quality)))
     before = [Verdict(v.status, f"{stage}: {v.reason}", v.figures) for stage, v in earlier.items()]
-    decided = worst([own, *before])
+    decided = worst_verdict([own, *before])
     return Verdict(decided.status, decided.reason, {k: float(v) for k, v in figures.items()})

@@ -21,7 +21,7 @@ from regflow.io.rasters import geotransform
 from regflow.methods.detect.maps import CHANGED, EXPLAINED, NODATA, UNCHANGED, Measured
 from regflow.methods.detect.model import ChangeModel
 from regflow.methods.detect.normalization import Normalization
-from regflow.methods.detect.regions import Regions, labeled
+from regflow.methods.detect.regions import Regions, label_regions
 from regflow.methods.detect.scene_pair import ScenePair
 from regflow.methods.detect.tiles import TILE
 
@@ -126,7 +126,7 @@ class ChangeFiles:
         ):
             for window, table in zip(self._windows, regions.tables, strict=True):
                 classes = self._raw.read(*window)[0]
-                found, _ = labeled(classes == CHANGED)
+                found, _ = label_regions(classes == CHANGED)
                 number = table[found].astype(np.int32)
                 classes[(classes == CHANGED) & (number == 0)] = UNCHANGED
                 _put(number_file, window, number)

@@ -8,7 +8,7 @@ Where check points confirm a result, windows that correlate less than at the sta
 import math
 from collections.abc import Mapping
 
-from regflow.core.gate import Verdict, judge, worst
+from regflow.core.gate import Verdict, judge, worst_verdict
 
 COUNTS = ("check_points_used", "check_points_used_percent")
 SCATTERS = {"ce90_px_refine": 1.0, "median_px_refine": 0.55}
@@ -45,7 +45,7 @@ def judge_scene(
     apart = (*COUNTS, *SCATTERS, CORRELATION)
     rest = {name: bounds for name, bounds in limits.items() if name not in apart}
     if counted.status != "fail":
-        scattered = worst([_by_scatter(figures, name, limits.get(name, {})) for name in SCATTERS])
+        scattered = worst_verdict([_by_scatter(figures, name, limits.get(name, {})) for name in SCATTERS])
         if correlated.status == "fail" and scattered.status != "fail":
             correlated = Verdict("warn", correlated.reason)
         return [scattered, counted, judge(figures, rest, meanings), correlated]

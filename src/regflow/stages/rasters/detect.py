@@ -24,10 +24,10 @@ from regflow.methods.detect.model import Fit
 from regflow.methods.detect.normalization import Normalization, normalization
 from regflow.methods.detect.regions import RegionMerger, Regions
 from regflow.methods.detect.registration_noise import RADIUS_95, registration_noise
-from regflow.methods.detect.scene_pair import ScenePair, SceneTiles, chunks_of, sampled, window_bytes
-from regflow.methods.detect.thresholds import limit_of
+from regflow.methods.detect.scene_pair import ScenePair, SceneTiles, chunks_of, sample_pair, window_bytes
+from regflow.methods.detect.thresholds import change_limit
 from regflow.methods.detect.tiles import Tiles
-from regflow.methods.table import find
+from regflow.methods.table import find_method
 from regflow.stages.rasters.change_files import ChangeFiles
 from regflow.stages.rasters.detect_inputs import (
     NoCommonBandsError,
@@ -37,7 +37,7 @@ from regflow.stages.rasters.detect_inputs import (
     warped_scene,
 )
 from regflow.stages.rasters.detect_options import LARGEST_RESIDUAL_PX, LIMITS, OPTIONS
-from regflow.stages.shell import Outcome, conclude, done, timed
+from regflow.stages.shell import Outcome, done, run_stage_work, timed_step
 
 log = logging.getLogger(__name__)
 
@@ -98,22 +98,22 @@ def detect_changes(
         RegistrationError: the method found nothing to hold a change against.
     """
     steps: list[dict[str, Any]] = []
-    with timed(steps, "statistics", method=settings["method"]):
-        few = sampled(pair, workers, settings["pixels"] or OPTIONS["pixels"]["default"])
+    with timed_step(steps, "statistics", method=settings["method"]):
+        few = sample_pair(pair, workers, settings["pixels"] or OPTIONS["pixels"]["default"])
         tiles: Tiles = SceneTiles(pair, workers, few) if settings["pixels"] is None else few
         fit = _fit(tiles, settings)
-        limit = limit_of(tiles, fit.model, settings["threshold"], settings["level"])
+        limit = change_limit(tiles, fit.model, settings["threshold"], settings["level"])
         lines = _normalized(tiles, fit, settings)
-    with timed(steps, "registration noise"):
+    with timed_step(steps, "registration noise"):
         noise = registration_noise(pair, fit.model, workers)
     rule = Rule(fit.model, limit, _residual(settings, between, noise), _quantum(fit))
     tally = Tally()
-    with timed(steps, "maps"), ChangeFiles(folder, pair, fit.model, between.dates) as files:
+    with timed_step(steps, "maps"), ChangeFiles(folder, pair, fit.model, between.dates) as files:
         regions = _maps(pair, rule, workers, settings["mapping_unit_px"], files, tally)
-        with timed(steps, "polygons"):
+        with timed_step(steps, "polygons"):
             files.finish(regions, rule.quantum, between.dates)
     if settings["normalized"]:
-        with timed(steps, "normalization"):
+        with timed_step(steps, "normalization"):
             _write_normalized(pair, lines, Path(folder), workers)
     figures = {**_figures(pair, tally, regions, fit), "registration_noise_px": noise}
     verdict = judge(figures, {**LIMITS, **settings["limits"]})
@@ -167,7 +167,7 @@ def detect(
         with open_workers(dask, threads=threads) as workers:
             return detect_changes(pair, folder, settings, between, workers)
 
-    return conclude("detect", sample, output, upstream, work)
+    return run_stage_work("detect", sample, output, upstream, work)
 
 
 def date_pairs(dates: Sequence[str | None], how: str) -> list[tuple[int, int]]:
@@ -193,7 +193,7 @@ def date_pairs(dates: Sequence[str | None], how: str) -> list[tuple[int, int]]:
 
 
 def _fit(tiles: Tiles, settings: Mapping[str, Any]) -> Fit:
-    method = find(METHODS, settings["method"], "detect")
+    method = find_method(METHODS, settings["method"], "detect")
     return load(method)(tiles, method.complete(settings["options"].get(settings["method"], {})))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from regflow.core.addresses import public
+from regflow.core.addresses import redact_address
 from regflow.core.errors import InputError
 from regflow.core.files import read_json
 from regflow.core.grid import Grid
@@ -15,7 +15,7 @@ from regflow.core.reprojection import near_longitude, same_crs
 from regflow.core.units import meters_per_pixel
 from regflow.io.raster_header import Nodata, RasterHeader
 from regflow.io.rasters import read_raster_header
-from regflow.io.sample_values import with_scaling
+from regflow.io.sample_values import apply_stated_scaling
 from regflow.io.scenes import decimate, open_view, scene_view
 from regflow.methods.detect.scene_pair import ScenePair
 from regflow.stages.rasters.ingest import read_manifest, scene_of
@@ -55,8 +55,8 @@ class DatedScene:
     scaling: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "path", public(self.path))
-        object.__setattr__(self, "mask", self.mask and public(self.mask))
+        object.__setattr__(self, "path", redact_address(self.path))
+        object.__setattr__(self, "mask", self.mask and redact_address(self.mask))
 
 
 def open_pair(
@@ -76,7 +76,9 @@ def open_pair(
         InputError: the scenes do not lie on one another.
         NoCommonBandsError: they have no bands in common.
     """
-    headers = [with_scaling(read_raster_header(scene.path), scene.scaling) for scene in (before, after)]
+    headers = [
+        apply_stated_scaling(read_raster_header(scene.path), scene.scaling) for scene in (before, after)
+    ]
     for note in (note for header in headers for note in header.notes):
         log.warning("%s", note)
     chosen = (bands, bands) if bands is not None else _common(*headers)

@@ -7,9 +7,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from regflow.cohort.rasters.samples import Quality, RasterSample, Reference, Scene, StatedSamples
+from regflow.cohort.rasters.samples import MaskValues, RasterSample, Reference, Scene, StatedSamples
 from regflow.core.errors import InputError
-from regflow.core.files import absence, sha256
+from regflow.core.files import describe_absence, sha256
 from regflow.core.image import Image
 from regflow.io.completeness import missing_bytes
 from regflow.io.raster_header import RasterHeader
@@ -83,12 +83,12 @@ def read_manifest(path: str | Path) -> dict[str, Any]:
 def scene_of(manifest: Mapping[str, Any]) -> Scene:
     """Return how the scene of a manifest is to be read."""
     content = manifest["scene"]
-    quality = Quality(*(tuple(content["quality"][name]) for name in ("values", "bits")))
+    quality = MaskValues(*(tuple(content["quality"][name]) for name in ("values", "bits")))
     scaling = tuple((scale, offset) for scale, offset in content["scaling"])
     return Scene(**{**content, "bands": tuple(content["bands"]), "quality": quality, "scaling": scaling})
 
 
-def stated_of(manifest: Mapping[str, Any]) -> dict[str, StatedSamples]:
+def stated_samples_of(manifest: Mapping[str, Any]) -> dict[str, StatedSamples]:
     """Return what a catalog states about the samples of companions and classes, by their parts."""
     return {
         part: StatedSamples(content["nodata"], tuple((scale, offset) for scale, offset in content["scaling"]))
@@ -113,7 +113,7 @@ def examine(subject: Subject, *, sums: bool = False) -> SceneFindings:
     found = SceneFindings()
     files = subject.files()
     local = {part: path for part, name in files.items() if (path := local_file(name)) is not None}
-    missing = {part: why for part, path in local.items() if (why := absence(path)) is not None}
+    missing = {part: why for part, path in local.items() if (why := describe_absence(path)) is not None}
     found.problems += [f"{local[part]}: {why}" for part, why in missing.items()]
     found.stamps = {str(path): _stamp(path) for part, path in local.items() if part not in missing}
     if not missing.keys() & {"image", "mask"}:

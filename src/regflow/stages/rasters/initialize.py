@@ -21,20 +21,20 @@ from regflow.methods.initialize.agreement import AgreementJudge
 from regflow.methods.initialize.planar import (
     Matrix,
     around_overlap,
-    at_spacing,
-    brought,
+    coarsen_to,
     common_spacing,
     corners,
     linear_at,
-    mapped,
+    map_points,
+    masked_image,
     matrix_of,
-    picture,
+    resample_to,
     without_georeference,
 )
-from regflow.methods.initialize.projective import upright
-from regflow.methods.ladder import Climb, Incoming, climb
+from regflow.methods.initialize.projective import preserves_orientation
+from regflow.methods.ladder import InitialTransform, LadderResult, run_ladder
 from regflow.methods.result import MethodResult
-from regflow.stages.shell import HEADER, Outcome, conclude, done
+from regflow.stages.shell import HEADER, Outcome, done, run_stage_work
 
 if TYPE_CHECKING:
     from regflow.methods.initialize.gradient_shift import GradientShift
@@ -65,7 +65,7 @@ LIMITS: dict[str, dict[str, float]] = {
     "scale_max": {"fail_above": 7.0, "warn_above": 3.5},
     "scale_ratio": {"fail_above": 1.6, "warn_above": 1.25},
 }
-"""What the gate holds a candidate against; the figures are those of :class:`Examiner`."""
+"""What the gate holds a candidate against; the figures are those of :class:`CandidateEvaluator`."""
 
 CONFIRMED_SIGMAS = 5.0
 """Agreement of the whole pictures from which windows that find too little, or another shift that is as
@@ -79,7 +79,7 @@ SURE_EVIDENCE = 3.5
 what would be too little by itself."""
 
 
-class Examiner:
+class CandidateEvaluator:
     """Measures candidates for one pair.
 
     Figures: ``evidence``, decimal logarithm of one over the chance of so many small windows
@@ -162,7 +162,7 @@ class Examiner:
 
         Where the ground is bent the best linear map is a matter of taste, and the start's may be as good.
         """
-        from regflow.methods.initialize.polish import remaining
+        from regflow.methods.initialize.polish import remaining_error
 
         before, after = matrix_of(self._origin), matrix_of(transform)
         whole = [self._gradients(matrix) for matrix in (before, after)]
@@ -171,10 +171,10 @@ class Examiner:
         windows = self._asked(after)
         fixed = windows.fixed
         ends = corners(fixed.grid)
-        back = mapped(np.asarray(np.linalg.inv(before), np.float64), mapped(after, ends))
+        back = map_points(np.asarray(np.linalg.inv(before), np.float64), map_points(after, ends))
         if np.linalg.norm(fixed.grid.to_index(back) - fixed.grid.to_index(ends), axis=1).max() > REACH:
             return False
-        found = remaining(windows, (before, after), REACH)
+        found = remaining_error(windows, (before, after), REACH)
         return found is not None and found[0] <= found[1]
 
     def _asked(self, matrix: Matrix) -> "Windows":
@@ -185,7 +185,7 @@ class Examiner:
         spacing = self._spacing(fixed.grid, matrix, EXAMINED_ACROSS)
         key = spacing, fixed.grid
         if key not in self._windows:
-            self._windows[key] = Windows(at_spacing(fixed, spacing), self._moving)
+            self._windows[key] = Windows(coarsen_to(fixed, spacing), self._moving)
         return self._windows[key]
 
     def _spacing(self, grid: Grid, matrix: Matrix, across: int) -> float:
@@ -196,7 +196,7 @@ class Examiner:
         linear = linear_at(matrix, self._fixed.grid.center)
         scales = np.linalg.svd(linear, compute_uv=False)
         determinant = float(np.linalg.det(linear))
-        if determinant > 0 and not upright(matrix, self._overlap_corners(matrix)):
+        if determinant > 0 and not preserves_orientation(matrix, self._overlap_corners(matrix)):
             determinant = -1.0
         return {
             "determinant": determinant,
@@ -209,7 +209,7 @@ class Examiner:
         return corners(around_overlap(self._fixed, self._moving.grid, matrix).grid)
 
     def _likeness(self, fixed: Image, matrix: Matrix) -> dict[str, float]:
-        there = brought(self._moving, fixed.grid, matrix)
+        there = resample_to(self._moving, fixed.grid, matrix)
         both = _mask(fixed) & _mask(there)
         count = int(both.sum())
         inside = min(
@@ -222,14 +222,14 @@ class Examiner:
         return {"overlap_share": count * pixel / inside, "nmi": 1.0 if math.isnan(nmi) else nmi}
 
     def _agreement(self, windows: "Windows", matrix: Matrix) -> dict[str, float]:
-        from regflow.methods.initialize.polish import demanded
+        from regflow.methods.initialize.polish import measure_correction
 
         fixed = windows.fixed
-        matches, step, scatter = demanded(windows, matrix, REACH, self._seed)
+        matches, step, scatter = measure_correction(windows, matrix, REACH, self._seed)
         figures = {"evidence": matches.surprise, "agreeing_share": matches.share}
         if step is not None:
             ends = fixed.grid.to_index(corners(fixed.grid))
-            moved = float(np.linalg.norm(mapped(step, ends) - ends, axis=1).max())
+            moved = float(np.linalg.norm(map_points(step, ends) - ends, axis=1).max())
             # Where the ground itself is bent, windows scatter about every linear map, and as far as
             # they do the best of them is a matter of taste: that is left to the refine stage.
             beyond = max(0.0, moved - min(SCATTERS_ALLOWED * scatter, MOST_ALLOWED))
@@ -239,28 +239,28 @@ class Examiner:
 
     def _gradients(self, matrix: Matrix) -> "GradientShift | None":
         """Return where the gradients of a small scene belong; None where it is larger or they do not say."""
-        from regflow.methods.initialize.gradient_shift import small, sure_shift
+        from regflow.methods.initialize.gradient_shift import has_few_pixels, significant_shift
 
         fixed = around_overlap(self._fixed, self._moving.grid, matrix)
-        if not small(fixed, self._moving, matrix):
+        if not has_few_pixels(fixed, self._moving, matrix):
             return None
-        return sure_shift(fixed, self._moving, matrix, REACH)
+        return significant_shift(fixed, self._moving, matrix, REACH)
 
     def _rivals(self, matrix: Matrix) -> float:
-        from regflow.methods.initialize.correlation import rival_share
+        from regflow.methods.initialize.correlation import second_peak_ratio
 
         # As fine as the smaller picture needs, whichever of the two is fixed.
         overlap = around_overlap(self._fixed, self._moving.grid, matrix).grid
         finest = self._spacing(self._fixed.grid, matrix, EXAMINED_ACROSS)
-        fixed = at_spacing(self._fixed, max(self._spacing(overlap, matrix, RIVALS_ACROSS), finest))
+        fixed = coarsen_to(self._fixed, max(self._spacing(overlap, matrix, RIVALS_ACROSS), finest))
         # Without coordinates the first pixels lie on each other by mere convention.
         start = None if without_georeference(self._fixed) else matrix_of(self._origin)
-        return rival_share(fixed, self._moving, matrix, start)
+        return second_peak_ratio(fixed, self._moving, matrix, start)
 
 
 def align(
     fixed: Image, moving: Image, settings: Mapping[str, Any], *, threads: int = 1, seed: int = 0
-) -> Climb:
+) -> LadderResult:
     """Find the linear map that brings the moving image onto the fixed one.
 
     Args:
@@ -283,24 +283,24 @@ def align(
     from scipy import fft
 
     start = Affine.identity(2)
-    pair = picture(fixed, "fixed"), picture(moving, "moving")
-    examine = Examiner(*pair, start, settings.get("gate") or {}, seed)
+    pair = masked_image(fixed, "fixed"), masked_image(moving, "moving")
+    examine = CandidateEvaluator(*pair, start, settings.get("gate") or {}, seed)
     # Transforms of many windows are shared out; each is one thread's.
     with fft.set_workers(threads):
-        found = climb(
+        found = run_ladder(
             "initialize",
             "rasters",
             METHODS,
             settings,
             pair,
-            Incoming(start, HEADER, _surely_better),
+            InitialTransform(start, HEADER, _surely_better),
             RunContext(threads, seed),
             examine,
         )
         return _told_of_mirrors(_kept(start, found, examine), *pair, seed)
 
 
-def _told_of_mirrors(found: Climb, fixed: Image, moving: Image, seed: int) -> Climb:
+def _told_of_mirrors(found: LadderResult, fixed: Image, moving: Image, seed: int) -> LadderResult:
     """Say so where nothing was found because the moving picture is a mirror image, as of a turned section."""
     from regflow.methods.initialize.features.matching import seems_mirrored
 
@@ -312,7 +312,7 @@ def _told_of_mirrors(found: Climb, fixed: Image, moving: Image, seed: int) -> Cl
     return replace(found, verdict=replace(found.verdict, reason=f"{told} ({found.verdict.reason})"))
 
 
-def _kept(start: Affine, found: Climb, examine: Examiner) -> Climb:
+def _kept(start: Affine, found: LadderResult, examine: CandidateEvaluator) -> LadderResult:
     """Return the start itself, as the method ``header``, where what was found is no better."""
     if found.kept or not examine.start_is_as_near(found.transform):
         return found
@@ -322,7 +322,7 @@ def _kept(start: Affine, found: Climb, examine: Examiner) -> Climb:
         return found
     log.info("initialize: %s is no better than the georeference, which is kept", found.method)
     step = {"name": HEADER, "seconds": 0.0, "state": "done", "verdict": verdict.to_dict()}
-    return Climb(result, HEADER, verdict, [*found.steps, step], kept=True)
+    return LadderResult(result, HEADER, verdict, [*found.steps, step], kept=True)
 
 
 def initialize(
@@ -354,7 +354,7 @@ def initialize(
         write_raster_transform(folder, found.transform, fixed.grid)
         return done(found.verdict, found.steps, **found.details)
 
-    return conclude("initialize", sample, output, prepared, work)
+    return run_stage_work("initialize", sample, output, prepared, work)
 
 
 def _surely_better(candidate: Verdict, header: Verdict) -> bool:

@@ -21,7 +21,7 @@ from regflow.methods.representation import METHODS
 from regflow.stages.rasters.ingest import read_manifest, scene_of
 from regflow.stages.rasters.views import spacing_of, working_view
 from regflow.stages.rasters.working import WorkingScene, read_overview, read_scene, write_working
-from regflow.stages.shell import Outcome, conclude, done, timed
+from regflow.stages.shell import Outcome, done, run_stage_work, timed_step
 
 CLEAR_RATIO = 1.5
 """A scene finer by less keeps its pixels: averaging 1.2 of them only blurs."""
@@ -51,13 +51,13 @@ def prepare(
     steps: list[dict[str, Any]] = []
     found = header or read_raster_header(scene.image)
     fixed_grid = None if reference is None else reference[0].view.grid
-    with timed(steps, "view") as record:
+    with timed_step(steps, "view") as record:
         relief = {"height": settings["height"], "dem": settings["dem"]}
         matched = scene if reference is None else _of_the_fixed_name(scene, found, reference[0].view)
         view = working_view(matched, found, settings["weights"], fixed_grid, **relief)
         working = _resolutions(view, settings, reference)
         record.update(spacing=working.spacing, coarse_spacing=working.coarse_spacing)
-    with timed(steps, "overview", representation=working.representation) as record:
+    with timed_step(steps, "overview", representation=working.representation) as record:
         overview = working.overview()
         record["valid_share"] = _usable(scene, overview)
     return working, overview, steps
@@ -88,7 +88,7 @@ def preprocess(
         write_working(folder, working, overview)
         return done(Verdict("pass", "the working scene was made"), steps)
 
-    return conclude("preprocess", sample, output, [] if reference is None else [reference], work)
+    return run_stage_work("preprocess", sample, output, [] if reference is None else [reference], work)
 
 
 def _of_the_fixed_name(scene: Scene, header: RasterHeader, fixed: SceneView) -> Scene:

@@ -14,15 +14,15 @@ from regflow.core.gate import Verdict, judge
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Transform, displacement_fields
-from regflow.core.units import meters_per_unit, place_told
+from regflow.core.units import describe_place, meters_per_unit
 from regflow.methods.context import RunContext
-from regflow.methods.ladder import Climb, Incoming, climb
-from regflow.methods.matching.tie_point_set import LEAST_VALID, TiePoints, columns
+from regflow.methods.ladder import InitialTransform, LadderResult, run_ladder
+from regflow.methods.matching.tie_point_set import LEAST_VALID, TiePoints, table_columns
 from regflow.methods.refine import METHODS
 from regflow.methods.result import MethodResult
 from regflow.metrics.jacobian import folding_figures
 from regflow.stages.rasters.probes import Probes
-from regflow.stages.shell import Outcome, conclude, done
+from regflow.stages.shell import Outcome, done, run_stage_work
 
 if TYPE_CHECKING:
     from regflow.core.chunks import Workers
@@ -42,7 +42,7 @@ LIMITS: dict[str, dict[str, float]] = {
     "contradicted_px": {"warn_above": 0.1},
     "matched_again_percent": {"warn_below": 33.0},
 }
-"""What the gate holds a candidate against; the figures are those of :class:`Examiner`."""
+"""What the gate holds a candidate against; the figures are those of :class:`CandidateEvaluator`."""
 
 INITIAL = "initial"
 """Name of the transform that the stage begins with, among its tries."""
@@ -62,12 +62,12 @@ class RefinedScene:
     """
 
     transform: Transform
-    climb: Climb
+    climb: LadderResult
     points: TiePoints | None
 
 
 @dataclass(eq=False)
-class Examiner:
+class CandidateEvaluator:
     """Measures candidates for one pair against the start.
 
     Figures: ``ncc_change`` and ``nmi_change``, correlation (median over windows, whatever its sign)
@@ -130,18 +130,20 @@ def refine_scene(
         SettingError: an unknown method or option.
     """
     try:
-        examine = Examiner(fixed, moving, initial, settings.get("gate", {}))
+        examine = CandidateEvaluator(fixed, moving, initial, settings.get("gate", {}))
     except RegistrationError as error:
         # Without a window that both scenes fill nothing can be refined, nor the start be judged.
         verdict = Verdict("fail", f"the initial transform stands: {error}")
-        return RefinedScene(initial, Climb(MethodResult(initial), INITIAL, verdict, [], kept=True), None)
-    found = climb(
+        return RefinedScene(
+            initial, LadderResult(MethodResult(initial), INITIAL, verdict, [], kept=True), None
+        )
+    found = run_ladder(
         "refine",
         "rasters",
         METHODS,
         settings,
         (fixed, moving),
-        Incoming(initial, INITIAL, _never),
+        InitialTransform(initial, INITIAL, _never),
         RunContext(threads, seed, workers),
         examine,
     )
@@ -194,14 +196,14 @@ def refine(
         ladder = found.climb
         return done(ladder.verdict, ladder.steps, **ladder.details)
 
-    return conclude("refine", sample, output, [*prepared, initial], work)
+    return run_stage_work("refine", sample, output, [*prepared, initial], work)
 
 
 def write_tie_points(path: str | Path, points: TiePoints, fixed: Grid, initial: Transform) -> None:
     """Write tie points as GeoPackage; its columns are those of :func:`tie_point_set.columns`."""
     from regflow.io.vectors import write_points
 
-    table = columns(points, fixed, initial, meters_per_unit(fixed))
+    table = table_columns(points, fixed, initial, meters_per_unit(fixed))
     tags = {"compared": points.channels, "direction": "from the fixed point to its place in the moving scene"}
     write_points(path, table, fixed.to_world(points.points), fixed.crs, layer="tie_points", tags=tags)
 
@@ -225,7 +227,7 @@ def _point_figures(points: TiePoints) -> dict[str, float]:
         "points_used": float(points.used.sum()),
         "points_used_percent": 100.0 * float(points.used.sum()) / max(float(seen.sum()), 1.0),
         "scatter_px": float(np.sqrt((residuals**2).sum(1).mean())),
-        "covered_percent": 100.0 * covered(points.points[seen], points.points[points.used]),
+        "covered_percent": 100.0 * covered_share(points.points[seen], points.points[points.used]),
         **_second_figures(points.check),
     }
 
@@ -248,13 +250,13 @@ def _told_where(verdict: Verdict, points: TiePoints, fixed: Grid) -> Verdict:
         return verdict
     reason = (
         f"{verdict.reason}: {check.name} do not confirm the tie points by {points.channels}, least "
-        f"{place_told(fixed, check.at)}, over {check.percent:.0f}% of the scene; there the field keeps what "
+        f"{describe_place(fixed, check.at)}, over {check.percent:.0f}% of the scene; there the field keeps what "
         "both carry"
     )
     return replace(verdict, reason=reason)
 
 
-def covered(seen: NDArray[Any], used: NDArray[Any]) -> float:
+def covered_share(seen: NDArray[Any], used: NDArray[Any]) -> float:
     """Return the share of the cells with points ``seen (N, 2)`` that have one of ``used (M, 2)``."""
     if len(seen) == 0:
         return 0.0

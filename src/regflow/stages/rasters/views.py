@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from regflow.cohort.rasters.samples import Quality, Scene
+from regflow.cohort.rasters.samples import MaskValues, Scene
 from regflow.core.errors import InputError
 from regflow.core.grid import Grid
 from regflow.io.raster_header import RasterHeader
 from regflow.io.rasters import read_raster_header
-from regflow.io.sample_values import with_scaling
+from regflow.io.sample_values import apply_stated_scaling
 from regflow.io.scenes import SceneView, scene_view
 
 
@@ -37,7 +37,7 @@ def working_view(
         InputError: the bands, weights or mask do not fit the file, or its coordinates the fixed
             scene's.
     """
-    header = with_scaling(header, scene.scaling)
+    header = apply_stated_scaling(header, scene.scaling)
     bands = scene.bands or (header.bands[0].number,)
     view = scene_view(
         header,
@@ -58,7 +58,7 @@ def working_view(
     return view
 
 
-def excluded_values(quality: Quality, mask: str | None) -> tuple[float, ...]:
+def excluded_values(quality: MaskValues, mask: str | None) -> tuple[float, ...]:
     """Return the values of a mask that exclude a pixel, bits spelled out.
 
     Raises:

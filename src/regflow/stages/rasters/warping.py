@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from regflow.core.addresses import public
+from regflow.core.addresses import redact_address
 from regflow.core.files import sha256
 from regflow.core.grid import Grid
 from regflow.core.json_schema import fill_defaults
@@ -75,7 +75,7 @@ class Source:
     scaling: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "path", public(self.path))
+        object.__setattr__(self, "path", redact_address(self.path))
 
 
 def warp_raster(
@@ -113,10 +113,10 @@ def warp_raster(
     from regflow.core.warp import source_samples_per_pixel
     from regflow.io.cog import CogWriter
     from regflow.io.rasters import read_raster_header
-    from regflow.io.sample_values import with_scaling
+    from regflow.io.sample_values import apply_stated_scaling
 
     chosen = fill_defaults(OPTIONS, settings)
-    header = with_scaling(read_raster_header(source.path), source.scaling)
+    header = apply_stated_scaling(read_raster_header(source.path), source.scaling)
     job = _job(source, header, fixed, moving, refined, chosen)
     profile = _profile(source, header, job, chosen["compression"], tags or {})
     spans = max(source_samples_per_pixel(_mapped(job)))

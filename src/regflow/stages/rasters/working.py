@@ -11,7 +11,7 @@ from regflow.core.files import read_json, write_json
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.io.scenes import SceneView, decimate, load, open_view
-from regflow.methods.representation.data import represented
+from regflow.methods.representation.data import represent_lazily
 
 VIEW_FILE = "view.json"
 OVERVIEW_FILE = "overview.tif"
@@ -63,7 +63,7 @@ class WorkingScene:
         image = open_view(self.view)
         if spacing is not None:
             image = decimate(image, spacing)
-        return represented(image, self.representation, dict(self.options))
+        return represent_lazily(image, self.representation, dict(self.options))
 
 
 def write_working(folder: str | Path, scene: WorkingScene, overview: Image) -> None:

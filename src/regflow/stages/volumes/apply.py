@@ -20,7 +20,7 @@ from regflow.core.gate import Verdict
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.json_schema import fill_defaults
-from regflow.core.labels import Labels, resample_labels, whole_numbers
+from regflow.core.labels import Labels, resample_labels, round_labels
 from regflow.core.landmarks import Landmarks
 from regflow.core.resample import INTERPOLATIONS, resample_array
 from regflow.core.surroundings import background_level
@@ -38,7 +38,7 @@ from regflow.io.volumes import (
     write_series,
     write_volume,
 )
-from regflow.stages.shell import Outcome, conclude, done, timed
+from regflow.stages.shell import Outcome, done, run_stage_work, timed_step
 from regflow.stages.volumes.ingest import read_manifest
 
 log = logging.getLogger(__name__)
@@ -118,7 +118,7 @@ def warp_labels(
         InputError: an unknown mode, or values that are not whole numbers.
     """
     _known(mode, LABEL_MODES, "labels")
-    whole = whole_numbers(labels)
+    whole = round_labels(labels)
     if mode == "smooth":
         return resample_labels(whole, source, target, transform)
     return resample_array(whole, source, target, transform, "nearest")
@@ -198,7 +198,7 @@ def apply(
                 _carry(folder, carry, settings, steps)
         return done(Verdict("pass", "every product was written"), steps)
 
-    return conclude("apply", sample, output, [refined], work)
+    return run_stage_work("apply", sample, output, [refined], work)
 
 
 @dataclass(frozen=True)
@@ -248,20 +248,20 @@ def _carry(folder: Path, carry: _Carry, settings: Mapping[str, Any], steps: list
     target = Grid.from_dict(carry.target["grid"])
     transform = read_transform(carry.pull, target)
     image, labels, landmarks = carry.names
-    with timed(steps, image):
+    with timed_step(steps, image):
         original = read_volume(paths["image"], carry.source["volume"])
         warped = warp_image(original, target, transform, settings["interpolation"], settings["outside"])
         write_volume(folder / f"{image}.nii.gz", warped.channel, target)
         how = {"volume": carry.source["volume"], "interpolation": settings["interpolation"]}
         _describe(folder / f"{image}.json", carry, carry.pull, (paths["image"], sums["image"]), how)
     for name, path in carry.companions.items():
-        with timed(steps, f"companions/{name}"):
+        with timed_step(steps, f"companions/{name}"):
             warp_companion(folder / "companions" / f"{name}.nii.gz", path, target, transform, settings)
             how = {"interpolation": settings["interpolation"]}
             made_from = (path, sums["companions"][name])
             _describe(folder / "companions" / f"{name}.json", carry, carry.pull, made_from, how)
     if "labels" in paths:
-        with timed(steps, labels):
+        with timed_step(steps, labels):
             whole, source = read_labels(paths["labels"])
             mode = settings["labels"]
             drawn = warp_labels(whole, source, target, transform, mode)
@@ -269,7 +269,7 @@ def _carry(folder: Path, carry: _Carry, settings: Mapping[str, Any], steps: list
             how = {"interpolation": f"labels, {mode}"}
             _describe(folder / f"{labels}.json", carry, carry.pull, (paths["labels"], sums["labels"]), how)
     if "landmarks" in paths:
-        with timed(steps, landmarks):
+        with timed_step(steps, landmarks):
             push = read_transform(carry.push, Grid.from_dict(carry.source["grid"]))
             moved = map_landmarks(read_landmarks(paths["landmarks"]), push)
             write_landmarks(folder / f"{landmarks}.csv", moved)

@@ -11,18 +11,18 @@ from numpy.typing import NDArray
 
 from regflow.core.extent import ball_diameter, part_of
 from regflow.core.files import read_json
-from regflow.core.gate import Verdict, changes, judge, worst
+from regflow.core.gate import Verdict, figure_changes, judge, worst_verdict
 from regflow.core.image import Image
 from regflow.core.json_schema import fill_defaults
 from regflow.core.landmark_pairs import LandmarkPairs, pair_landmarks
-from regflow.core.sampling import sampled
+from regflow.core.sampling import sample_channel
 from regflow.core.surroundings import background_level
 from regflow.core.transform import Affine, Transform
 from regflow.io.landmarks import read_landmarks
 from regflow.io.transforms import read_transform
 from regflow.io.volumes import write_volume
 from regflow.metrics import jacobian
-from regflow.metrics.agreement import compare
+from regflow.metrics.agreement import measure_similarity
 from regflow.metrics.catalog import STAGES
 from regflow.metrics.distances import (
     Extent,
@@ -34,7 +34,7 @@ from regflow.metrics.distances import (
 )
 from regflow.metrics.structures import measure_structures
 from regflow.stages.assessing import assess_sample
-from regflow.stages.shell import Outcome, read_outcome, timed
+from regflow.stages.shell import Outcome, read_outcome, timed_step
 from regflow.stages.volumes import evidence
 from regflow.stages.volumes.working import read_working
 
@@ -159,9 +159,9 @@ def assess_pair(pair: Pair, settings: Mapping[str, Any], *, threads: int = 1) ->
     settings = fill_defaults(OPTIONS, settings)
     steps: list[dict[str, Any]] = []
     quality: dict[str, Any] = {}
-    with timed(steps, "similarity"):
+    with timed_step(steps, "similarity"):
         moved = moved_images(pair)
-        quality["similarity"] = compare(
+        quality["similarity"] = measure_similarity(
             pair.fixed,
             moved,
             bins=settings["bins"],
@@ -170,12 +170,12 @@ def assess_pair(pair: Pair, settings: Mapping[str, Any], *, threads: int = 1) ->
             threads=threads,
         )
     if pair.fixed.labels is not None and pair.moving.labels is not None:
-        with timed(steps, "labels"):
+        with timed_step(steps, "labels"):
             found = measure_structures(
                 pair.fixed, pair.moving, pair.transforms, settings["surfaces"], threads
             )
             quality["labels"], quality["label_notes"] = found.records, evidence.label_notes(found)
-    with timed(steps, "transform"):
+    with timed_step(steps, "transform"):
         displacement = deformation(pair)
         determinant = jacobian.determinant_map(displacement, pair.fixed.grid)
         quality.update(_transform(pair, determinant))
@@ -257,20 +257,20 @@ def moved_images(pair: Pair) -> dict[str, NDArray[np.float32]]:
     moving, target = pair.moving, pair.fixed.grid
     outside = background_level(moving.channel)
     return {
-        stage: sampled(moving.channel, moving.grid, target, transform, outside=outside)
+        stage: sample_channel(moving.channel, moving.grid, target, transform, outside=outside)
         for stage, transform in pair.transforms.items()
     }
 
 
 def deformation(pair: Pair) -> NDArray[np.float32]:
     """Return the displacement of the deformable part on the fixed grid, ``(3, Z, Y, X)`` world mm."""
-    return jacobian.displacement_on(jacobian.split(pair.forward)[0], pair.fixed.grid)
+    return jacobian.displacement_on(jacobian.split_affine(pair.forward)[0], pair.fixed.grid)
 
 
 def _transform(pair: Pair, determinant: NDArray[np.float32]) -> dict[str, Any]:
     """Return what the transforms themselves tell: Jacobian, inverse, landmarks, truth."""
     found: dict[str, Any] = {"jacobian": dict(jacobian.jacobian_figures(determinant, pair.fixed.mask))}
-    _, affine = jacobian.split(pair.forward)
+    _, affine = jacobian.split_affine(pair.forward)
     if affine is not None:
         found["jacobian"]["affine_determinant"] = float(np.linalg.det(affine.linear))
     points = mask_points(pair.fixed.grid, pair.fixed.mask)
@@ -303,8 +303,8 @@ def _flat(quality: Mapping[str, Any], extent: Extent) -> Iterator[tuple[str, flo
     """Yield the figures of a sample's row in the cohort's table; names carry the units."""
     for measure, of_stage in quality["similarity"].items():
         yield from ((f"{measure}_{stage}", value) for stage, value in of_stage.items())
-        yield from changes({measure: of_stage["refine"]}, {measure: of_stage["start"]}).items()
-    counted = evidence.compared(quality.get("labels", ()))
+        yield from figure_changes({measure: of_stage["refine"]}, {measure: of_stage["start"]}).items()
+    counted = evidence.compared_structures(quality.get("labels", ()))
     for figure in ("dice", "hd95_mm", "asd_mm"):
         name, _, unit = figure.partition("_")
         records = [record[figure] for record in counted if figure in record]
@@ -330,7 +330,7 @@ def _verdict(
 ) -> Verdict:
     """Return the most severe of the stages' verdicts and of the figures' own."""
     figures = quality["figures"]
-    own = judge(figures, limits, evidence.explain(quality, figures, earlier))
+    own = judge(figures, limits, evidence.explain_contradictions(quality, figures, earlier))
     before = [Verdict(v.status, f"{stage}: {v.reason}", v.figures) for stage, v in earlier.items()]
-    decided = worst([own, *before])
+    decided = worst_verdict([own, *before])
     return Verdict(decided.status, decided.reason, own.figures)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from regflow.core.gate import Verdict
-from regflow.core.landmark_pairs import LandmarkPairs, better_order, describe_order, unpaired
+from regflow.core.landmark_pairs import LandmarkPairs, better_order, describe_order, describe_unpaired
 from regflow.core.transform import Transform
 from regflow.metrics.catalog import STAGES
 from regflow.metrics.distances import Extent
@@ -80,7 +80,7 @@ def landmark_notes(pairs: LandmarkPairs, end: Transform) -> dict[str, Any]:
     """
     better = better_order(end.apply(pairs.fixed.points), pairs.moving.points)
     return {
-        "unpaired": unpaired(pairs),
+        "unpaired": describe_unpaired(pairs),
         "other_order": None if better is None else describe_order(pairs, better),
         "other_order_mm": None if better is None else better.better_mm,
     }
@@ -108,7 +108,9 @@ def evidence_figures(quality: Quality, extent: Extent) -> Iterator[tuple[str, fl
         yield "similarity_change_percent", max(gains)
 
 
-def explain(quality: Quality, figures: Mapping[str, float], earlier: Mapping[str, Verdict]) -> dict[str, str]:
+def explain_contradictions(
+    quality: Quality, figures: Mapping[str, float], earlier: Mapping[str, Verdict]
+) -> dict[str, str]:
     """Return what contradicts what, by the figure whose limit would be broken.
 
     Args:
@@ -155,7 +157,7 @@ def label_notes(structures: Structures) -> dict[str, Any]:
     return {**notes, "remarks": remarks}
 
 
-def compared(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def compared_structures(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Return the structures that count in means: those that the moving image's field of view holds."""
     return [record for record in records if record["seen"] >= SEEN]
 
@@ -163,7 +165,7 @@ def compared(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 def _label_figures(quality: Quality) -> Iterator[tuple[str, float]]:
     if "label_notes" not in quality:
         return
-    records = compared(quality["labels"])
+    records = compared_structures(quality["labels"])
     yield "labels_shared", len(records)
     if not records:
         return
@@ -207,7 +209,7 @@ def _gains(similarity: Mapping[str, Mapping[str, float]]) -> Iterator[float]:
 def _labels_told(
     quality: Quality, figures: Mapping[str, float], earlier: Mapping[str, Verdict]
 ) -> dict[str, str]:
-    notes, records = quality["label_notes"], compared(quality["labels"])
+    notes, records = quality["label_notes"], compared_structures(quality["labels"])
     if not records:
         return {"labels_shared": f"the label maps have nothing to compare: {'; '.join(notes['remarks'])}"}
     dice = {stage: figures[f"dice_mean_{stage}"] for stage in STAGES}

@@ -9,20 +9,20 @@ from typing import Any
 from regflow.cohort.volumes.reading import read_samples
 from regflow.cohort.volumes.samples import Fixed, Sample
 from regflow.core.errors import InputError
-from regflow.core.files import absence, is_there, sha256
+from regflow.core.files import describe_absence, path_exists, sha256
 from regflow.core.grid import Grid
-from regflow.core.landmark_pairs import misordered, pair_landmarks, unpaired
+from regflow.core.landmark_pairs import describe_misorder, describe_unpaired, pair_landmarks
 from regflow.core.landmarks import Landmarks
 from regflow.core.plausibility import (
-    apart,
-    elsewhere,
+    fov_disjoint,
+    grid_mismatch,
+    grid_rounding,
     implausible_labels,
     implausible_mask,
     implausible_samples,
-    mirrored,
-    misplaced,
-    rounded_grid,
-    rounded_labels,
+    label_rounding,
+    landmark_mirroring,
+    landmark_misplacement,
     soft_mask,
 )
 from regflow.io.header import Header, Volume
@@ -60,7 +60,7 @@ def ingest(output: str | Path, *, subject: Subject) -> dict[str, Any]:
     """
     found = examine(subject)
     files = {part: path for part, path in subject.files().items() if part not in found.left_out}
-    sums = {part: sha256(path) for part, path in files.items() if is_there(path)}
+    sums = {part: sha256(path) for part, path in files.items() if path_exists(path)}
     return write_manifest(output, subject, found, _details(subject, found), files=files, sums=sums)
 
 
@@ -82,7 +82,7 @@ def examine(subject: Subject) -> VolumeFindings:
     """Look at one image's files; a sample's are also held against its fixed image's header."""
     found = VolumeFindings()
     files = subject.files()
-    missing = {part: why for part, path in files.items() if (why := absence(path)) is not None}
+    missing = {part: why for part, path in files.items() if (why := describe_absence(path)) is not None}
     found.problems += [f"{files[part]}: {why}" for part, why in missing.items()]
     present = {part: Path(path) for part, path in files.items() if part not in missing}
     volume = subject.volume if isinstance(subject, Sample) else None
@@ -97,7 +97,7 @@ def examine(subject: Subject) -> VolumeFindings:
         elif part.startswith("companions."):
             _examine_companion(found, present[part])
     fixed_header = _fixed_header(subject)
-    if found.header and fixed_header and apart(fixed_header.grid, found.header.grid):
+    if found.header and fixed_header and fov_disjoint(fixed_header.grid, found.header.grid):
         found.warnings.append(
             f"{present['image']}: its field of view does not overlap that of {fixed_header.path}; the start "
             "is sought without the headers' origins"
@@ -125,13 +125,13 @@ def _examine_overlay(found: VolumeFindings, part: str, path: Path) -> None:
         return
     data = image.channel
     if found.header is not None:
-        away = elsewhere(overlay.grid, found.header.grid)
+        away = grid_mismatch(overlay.grid, found.header.grid)
         _add(found.problems, path, away)
-        _add(found.warnings, path, None if away else rounded_grid(overlay.grid, found.header.grid))
+        _add(found.warnings, path, None if away else grid_rounding(overlay.grid, found.header.grid))
     phrase = implausible_mask(data) if part == "mask" else implausible_labels(data, overlay.step)
     _add(found.problems, path, phrase)
     if phrase is None:
-        odd = soft_mask(data) if part == "mask" else rounded_labels(data, overlay.step)
+        odd = soft_mask(data) if part == "mask" else label_rounding(data, overlay.step)
         _add(found.warnings, path, odd)
 
 
@@ -154,7 +154,7 @@ def _examine_companion(found: VolumeFindings, path: Path) -> None:
     except InputError as error:
         found.problems.append(str(error))
         return
-    if found.header is not None and apart(companion.grid, found.header.grid):
+    if found.header is not None and fov_disjoint(companion.grid, found.header.grid):
         found.problems.append(
             f"{path}: its field of view does not overlap that of {found.header.path}, whose transform "
             "it is to follow; correct the origin in one of the headers"
@@ -176,11 +176,11 @@ def _examine_landmarks(found: VolumeFindings, present: Mapping[str, Path], fixed
     except InputError as error:
         found.problems.append(f"{both}: {error}")
         return
-    _add(found.warnings, both, unpaired(pairs))
-    mirror = mirrored(pairs.fixed, pairs.moving)
+    _add(found.warnings, both, describe_unpaired(pairs))
+    mirror = landmark_mirroring(pairs.fixed, pairs.moving)
     _add(found.problems, present["landmarks"], mirror)
     if mirror is None:
-        _add(found.warnings, both, misordered(pairs))
+        _add(found.warnings, both, describe_misorder(pairs))
 
 
 def _landmarks(found: VolumeFindings, path: Path | None, grid: Grid | None) -> Landmarks | None:
@@ -192,7 +192,7 @@ def _landmarks(found: VolumeFindings, path: Path | None, grid: Grid | None) -> L
         found.problems.append(str(error))
         return None
     if grid is not None:
-        _add(found.problems, path, misplaced(landmarks, grid))
+        _add(found.problems, path, landmark_misplacement(landmarks, grid))
     return landmarks
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regflow.core.errors import RegistrationError
-from regflow.core.gate import Verdict, changes, judge
+from regflow.core.gate import Verdict, figure_changes, judge
 from regflow.core.image import Image
 from regflow.core.local_fit import SURE_SIGMAS, WindowEvidence
 from regflow.core.resample import coarsen, resample_array
@@ -19,9 +19,9 @@ from regflow.core.transform import Affine, Transform, reflects
 from regflow.io.transforms import write_transform
 from regflow.methods.context import RunContext
 from regflow.methods.initialize import METHODS
-from regflow.methods.ladder import Climb, Incoming, climb
+from regflow.methods.ladder import InitialTransform, LadderResult, run_ladder
 from regflow.methods.result import MethodResult
-from regflow.stages.shell import HEADER, Outcome, conclude, done
+from regflow.stages.shell import HEADER, Outcome, done, run_stage_work
 from regflow.stages.volumes.working import read_working
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ LIMITS: dict[str, dict[str, float]] = {
     "scale_max": {"fail_above": 1.6, "warn_above": 1.35},
     "gain_sigmas": {"fail_below": -3.0},
 }
-"""What the gate holds a candidate against; the figures are those of :class:`Examiner`, sizes relative to
+"""What the gate holds a candidate against; the figures are those of :class:`CandidateEvaluator`, sizes relative to
 the change of size that both masks show. Right brain
 poses, other contrasts and whole heads included, had rival shares of 0.4 to 0.7 and drifts below 2
 percent; a pose 10 degrees off drifts by 13 percent, and one 25 degrees off has shares above 1.7."""
@@ -51,7 +51,7 @@ SIZES_AGREE = 1.5
 """Largest factor between a candidate's change of volume and that of the masks at which these confirm it."""
 
 
-class Examiner:
+class CandidateEvaluator:
     """Measures candidates for one pair on coarse copies of it.
 
     Figures: ``rival_share``, mutual information of the best pose elsewhere, all orientations
@@ -88,7 +88,7 @@ class Examiner:
         Raises:
             RegistrationError: it mirrors the image, or brings nothing onto the fixed one to compare.
         """
-        from regflow.methods.initialize.rivals import second_thoughts
+        from regflow.methods.initialize.rivals import peak_ambiguity
 
         transform = candidate.transform
         if reflects(transform):
@@ -97,11 +97,11 @@ class Examiner:
         similarity = figures["nmi"]
         if math.isnan(similarity):
             raise RegistrationError("the images share no samples there, or one is constant where they do")
-        figures |= changes({"nmi": similarity}, self._start)
+        figures |= figure_changes({"nmi": similarity}, self._start)
         figures.update(self._windows.figures(transform))
         if isinstance(transform, Affine):
             figures.update(self._sizes(transform.linear))
-            thoughts = second_thoughts(self._fixed, self._moving, transform, self._threads)
+            thoughts = peak_ambiguity(self._fixed, self._moving, transform, self._threads)
             figures["rival_share"] = thoughts.rival_share
             figures["drift_percent"] = 100 * thoughts.drift / thoughts.radius
         return judge(figures, self._limits), similarity
@@ -142,7 +142,7 @@ def align(
     threads: int = 1,
     seed: int = 0,
     log_file: Path | None = None,
-) -> Climb:
+) -> LadderResult:
     """Find the transform that brings the moving image near the fixed one.
 
     Args:
@@ -161,14 +161,14 @@ def align(
         RegistrationError: no method gave a transform, and under the headers' the images share nothing.
     """
     start = Affine.identity(fixed.grid.ndim)
-    examine = Examiner(fixed, moving, start, settings.get("gate", {}), threads)
-    return climb(
+    examine = CandidateEvaluator(fixed, moving, start, settings.get("gate", {}), threads)
+    return run_ladder(
         "initialize",
         "volumes",
         METHODS,
         settings,
         (fixed, moving),
-        Incoming(start, HEADER, _surely_better),
+        InitialTransform(start, HEADER, _surely_better),
         RunContext(threads, seed, log_file=log_file),
         examine,
     )
@@ -200,7 +200,7 @@ def initialize(
         write_transform(folder / "transform.h5", found.transform)
         return done(found.verdict, found.steps, **found.details)
 
-    return conclude("initialize", sample, output, prepared, work)
+    return run_stage_work("initialize", sample, output, prepared, work)
 
 
 def _surely_better(candidate: Verdict, header: Verdict) -> bool:

@@ -21,10 +21,10 @@ from regflow.core.surroundings import fill_padding
 from regflow.core.threads import itk_threads
 from regflow.methods.context import RunContext
 from regflow.methods.preprocess import MASKS, TABLES, complete, load
-from regflow.methods.preprocess.bias import unsuitable
+from regflow.methods.preprocess.bias import describe_unsuitability
 from regflow.methods.preprocess.orientation import orient, working_spacing
-from regflow.methods.table import find
-from regflow.stages.shell import Outcome, conclude, done, timed
+from regflow.methods.table import find_method
+from regflow.stages.shell import Outcome, done, run_stage_work, timed_step
 from regflow.stages.volumes.ingest import read_manifest
 from regflow.stages.volumes.originals import read_original
 from regflow.stages.volumes.working import read_working, write_working
@@ -127,7 +127,7 @@ def preprocess(
         write_working(folder, prepared)
         return done(Verdict("pass", "the working image was made"), steps)
 
-    return conclude("preprocess", sample, output, [] if reference is None else [reference], work)
+    return run_stage_work("preprocess", sample, output, [] if reference is None else [reference], work)
 
 
 def _begun(image: Image, settings: Mapping[str, Any], reference: Grid | None) -> Making:
@@ -135,11 +135,11 @@ def _begun(image: Image, settings: Mapping[str, Any], reference: Grid | None) ->
     making = Making(image.with_data(np.asarray(image.data, dtype=np.float32)))
     _fill_padding(making)
     if settings["orient"] and image.grid.crs is None:
-        with timed(making.steps, "orient"):
+        with timed_step(making.steps, "orient"):
             making.image = orient(making.image)
     spacing = working_spacing(making.image.grid, settings["spacing_mm"], reference)
     if spacing is not None:
-        with timed(making.steps, "resample", spacing_mm=spacing.tolist()):
+        with timed_step(making.steps, "resample", spacing_mm=spacing.tolist()):
             making.image = respace(making.image, spacing)
     return making
 
@@ -167,8 +167,8 @@ def _take(
         if run is None:
             continue
         details = {key: chosen[key] for key in ("method", "reason") if key in chosen}
-        with timed(making.steps, kind, **details) as record:
-            skipped = unsuitable(image) if kind == "bias" else None
+        with timed_step(making.steps, kind, **details) as record:
+            skipped = describe_unsuitability(image) if kind == "bias" else None
             if skipped is not None:
                 record["skipped"] = skipped
                 continue
@@ -180,7 +180,7 @@ def _take(
 
 def _resolved(chosen: Mapping[str, Any], image: Image, reference: Image | None) -> Mapping[str, Any]:
     """Return a mask's settings with the method that a row chooses, where it does, and the reason."""
-    choose = find(MASKS, chosen["method"], "preprocess: mask").load_choose()
+    choose = find_method(MASKS, chosen["method"], "preprocess: mask").load_choose()
     if choose is None:
         return chosen
     method, reason = choose(image, reference)

@@ -14,22 +14,22 @@ from numpy.typing import NDArray
 
 from regflow.core.errors import InputError, RegistrationError
 from regflow.core.extent import ball_diameter
-from regflow.core.files import link_or_copy, whole_directory
-from regflow.core.gate import Verdict, changes, judge
+from regflow.core.files import link_or_copy, write_whole_directory
+from regflow.core.gate import Verdict, figure_changes, judge
 from regflow.core.image import Image
 from regflow.core.local_fit import SURE_SIGMAS, WindowEvidence
 from regflow.core.resample import coarsen
-from regflow.core.sampling import sampled
+from regflow.core.sampling import sample_channel
 from regflow.core.similarity import lncc, normalized_mutual_information
 from regflow.core.transform import Composite, DisplacementField, Transform, displacement_fields
 from regflow.io.transforms import read_transform, write_transform
-from regflow.methods.context import Answer, Request, RunContext
-from regflow.methods.ladder import Climb, Incoming, climb
+from regflow.methods.context import Pair, Prediction, RunContext
+from regflow.methods.ladder import InitialTransform, LadderResult, run_ladder
 from regflow.methods.refine import METHODS
 from regflow.methods.result import MethodResult
-from regflow.methods.table import find, of_kind
+from regflow.methods.table import find_method, methods_of_kind
 from regflow.metrics.jacobian import folding_figures
-from regflow.stages.shell import Outcome, conclude, done, read_outcome, timed
+from regflow.stages.shell import Outcome, done, read_outcome, run_stage_work, timed_step
 from regflow.stages.volumes.working import read_working
 
 log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ LIMITS: dict[str, dict[str, float]] = {
     "gain_sigmas": {"fail_below": -3.0},
     "doubted_gain_sigmas": {"fail_below": SURE_SIGMAS},
 }
-"""What the gate holds a candidate against; the figures are those of :class:`Examiner`."""
+"""What the gate holds a candidate against; the figures are those of :class:`CandidateEvaluator`."""
 
 INITIAL = "initial"
 """Name of the transform that the stage begins with, among its tries."""
@@ -70,7 +70,7 @@ class Refined:
 
     forward: Transform
     inverse: Transform
-    climb: Climb
+    climb: LadderResult
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Job:
     initial: str
 
 
-class Examiner:
+class CandidateEvaluator:
     """Measures candidates for one pair against the start.
 
     Figures: ``lncc_change`` and ``nmi_change``, local correlation and normalized mutual information
@@ -126,7 +126,7 @@ class Examiner:
         transform = candidate.transform
         found = self._similarity(transform)
         similarity = found["lncc"] + found["nmi"]
-        figures = changes(found, self._start)
+        figures = figure_changes(found, self._start)
         figures.update(_deformation(transform, self._size))
         if transform is not self._origin:
             figures.update(self._gain(transform))
@@ -163,7 +163,7 @@ class Examiner:
 
     def _inverted(self, transform: Transform) -> tuple[Transform, dict[str, float]]:
         steps: list[dict[str, Any]] = []
-        with timed(steps, "inverse") as record:
+        with timed_step(steps, "inverse") as record:
             inverse = transform.inverse()
             figures = _inverse_figures(transform, inverse, self._mask)
             record.update(figures)
@@ -172,7 +172,9 @@ class Examiner:
 
     def _similarity(self, transform: Transform) -> dict[str, float]:
         low = float(self._moving.channel.min())
-        moved = sampled(self._moving.channel, self._moving.grid, self._fixed.grid, transform, outside=low)
+        moved = sample_channel(
+            self._moving.channel, self._moving.grid, self._fixed.grid, transform, outside=low
+        )
         fixed, mask = self._fixed.channel, self._fixed.mask
         return {"lncc": lncc(fixed, moved, mask), "nmi": normalized_mutual_information(fixed, moved, mask)}
 
@@ -187,7 +189,7 @@ def deform(
     threads: int = 1,
     seed: int = 0,
     log_file: Path | None = None,
-    answer: Answer | None = None,
+    answer: Prediction | None = None,
 ) -> Refined:
     """Find the deformation and its inverse.
 
@@ -210,14 +212,14 @@ def deform(
         RegistrationError: ``initial`` has no inverse.
     """
     limits = settings.get("gate", {})
-    examine = Examiner(fixed, moving, initial, limits, doubted=doubted)
-    found = climb(
+    examine = CandidateEvaluator(fixed, moving, initial, limits, doubted=doubted)
+    found = run_ladder(
         "refine",
         "volumes",
         METHODS,
         settings,
         (fixed, moving),
-        Incoming(initial, INITIAL, _never),
+        InitialTransform(initial, INITIAL, _never),
         RunContext(threads, seed, log_file=log_file, prediction=answer),
         examine,
     )
@@ -239,7 +241,7 @@ def load_ahead(settings: Mapping[str, Any]) -> None:
     Raises:
         InputError: an unknown method.
     """
-    first = find(of_kind(METHODS, "volumes"), settings["methods"][0], "refine")
+    first = find_method(methods_of_kind(METHODS, "volumes"), settings["methods"][0], "refine")
     first.load()
     for library in first.libraries:
         importlib.import_module(library)
@@ -254,7 +256,7 @@ def refine(
     settings: Mapping[str, Any],
     seed: int = 0,
     threads: int = 1,
-    answer: Answer | None = None,
+    answer: Prediction | None = None,
 ) -> Outcome:
     """Refine one sample: ``transform.h5`` (fixed to moving), ``inverse.h5``, ``stage.json``.
 
@@ -291,7 +293,7 @@ def refine(
         ladder = found.climb
         return done(ladder.verdict, ladder.steps, **ladder.details)
 
-    return conclude("refine", sample, output, [*prepared, initial], work)
+    return run_stage_work("refine", sample, output, [*prepared, initial], work)
 
 
 def refine_batch(
@@ -320,7 +322,7 @@ def refine_batch(
         threads: most threads to use.
     """
     jobs = [Job(*parts) for parts in zip(samples, fixed, moving, initial, strict=True)]
-    with whole_directory(output) as folder:
+    with write_whole_directory(output) as folder:
         answered = _answers(jobs, settings, RunContext(threads, seed))
         for job in jobs:
             refine(
@@ -337,15 +339,15 @@ def refine_batch(
 
 def take_from_batch(batch: str | Path, sample: str, output: str | Path) -> None:
     """Give a sample's part of a batch its own place; files are linked, not copied, where possible."""
-    with whole_directory(output) as folder:
+    with write_whole_directory(output) as folder:
         for path in sorted((Path(batch) / sample).iterdir()):
             link_or_copy(path, folder / path.name)
 
 
-def _answers(jobs: Sequence[Job], settings: Mapping[str, Any], context: RunContext) -> dict[str, Answer]:
+def _answers(jobs: Sequence[Job], settings: Mapping[str, Any], context: RunContext) -> dict[str, Prediction]:
     """Ask the first method about all samples that got so far, where it can be asked; by sample."""
     name = settings["methods"][0]
-    method = of_kind(METHODS, "volumes").get(name)
+    method = methods_of_kind(METHODS, "volumes").get(name)
     predict = method.load_predict() if method is not None else None
     if method is None or predict is None:
         return {}
@@ -355,7 +357,7 @@ def _answers(jobs: Sequence[Job], settings: Mapping[str, Any], context: RunConte
         if all(read_outcome(part).state == "done" for part in (job.fixed, job.moving, job.initial))
     ]
     requests = [
-        Request(
+        Pair(
             read_working(job.fixed),
             read_working(job.moving),
             read_transform(Path(job.initial) / "transform.h5"),

@@ -85,7 +85,9 @@ def report(
             settings,
         )
         warped = read_volume(Path(applied) / "warped.nii.gz")
-        product = on_grid(np.asarray(warped.channel, dtype=np.float32), warped.grid, pair.fixed.grid)
+        product = resample_if_needed(
+            np.asarray(warped.channel, dtype=np.float32), warped.grid, pair.fixed.grid
+        )
         return sample_page(story, scene, product), partial(pictures.contact_sheet, scene)
 
     report_sample(
@@ -138,11 +140,11 @@ def report_pair(
         facts,
         provenance,
     )
-    shown = None if product is None else on_grid(product.channel, product.grid, pair.fixed.grid)
+    shown = None if product is None else resample_if_needed(product.channel, product.grid, pair.fixed.grid)
     write_page(page, sample_page(story, scene, shown))
 
 
-def on_grid(values: NDArray[np.float32], source: Grid, target: Grid) -> NDArray[np.float32]:
+def resample_if_needed(values: NDArray[np.float32], source: Grid, target: Grid) -> NDArray[np.float32]:
     """Return a volume on a target grid; as it is where the two match."""
     return values if source.matches(target) else resample_array(values, source, target)
 
@@ -153,7 +155,7 @@ def _scene(
     displacement: NDArray[np.float32],
     determinant: NDArray[np.float32],
     settings: Mapping[str, Any],
-) -> pictures.Scene:
+) -> pictures.Rendering:
     settings = fill_defaults(OPTIONS, settings)
     return pictures.make_scene(
         fixed,

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regflow.core.image import Image
-from regflow.methods.initialize.features.keypoints import Keypoints, eight_bit, evenly, usable
+from regflow.methods.initialize.features.keypoints import Keypoints, eight_bit, spread_evenly, usable_mask
 
 POOL = 4
 """Keypoints found for each one that is kept, so that tiles have a choice."""
@@ -69,7 +69,7 @@ def harris(image: Image, count: int, inverted: bool) -> Keypoints:
     """
     import cv2
 
-    plane, allowed = eight_bit(image, inverted=inverted), usable(image)
+    plane, allowed = eight_bit(image, inverted=inverted), usable_mask(image)
     smooth = cv2.GaussianBlur(plane.astype(np.float32), (0, 0), ORIENTATION_SIGMA)
     angles = np.degrees(np.arctan2(cv2.Sobel(smooth, cv2.CV_32F, 0, 1), cv2.Sobel(smooth, cv2.CV_32F, 1, 0)))
     found: list[Any] = []
@@ -93,17 +93,17 @@ def surf(image: Image, count: int, inverted: bool) -> Keypoints:
     """SURF of mahotas. Source: Bay et al., Computer Vision and Image Understanding 110(3), 2008."""
     from mahotas.features import surf as engine
 
-    plane, allowed = eight_bit(image, inverted=inverted), usable(image)
+    plane, allowed = eight_bit(image, inverted=inverted), usable_mask(image)
     found = engine.surf(plane, threshold=SURF_THRESHOLD, max_points=POOL * count)
     points = found[:, 1::-1]
     row, column = np.clip(np.rint(points[:, ::-1]).astype(np.intp).T, 0, np.array(plane.shape)[:, None] - 1)
     found = found[allowed[row, column]]
-    chosen = found[evenly(found[:, 1::-1], found[:, 3], plane.shape, count)]
+    chosen = found[spread_evenly(found[:, 1::-1], found[:, 3], plane.shape, count)]
     return Keypoints(np.ascontiguousarray(chosen[:, 1::-1]), chosen[:, 6:].astype(np.float32))
 
 
 def _opencv(image: Image, count: int, inverted: bool, detector: Any, extractor: Any = None) -> Keypoints:
-    plane, allowed = eight_bit(image, inverted=inverted), usable(image)
+    plane, allowed = eight_bit(image, inverted=inverted), usable_mask(image)
     chosen = _chosen(detector.detect(plane, allowed.astype(np.uint8)), plane.shape, count)
     described, vectors = (extractor or detector).compute(plane, chosen)
     return Keypoints(_points(described), _filled(vectors, 1, np.uint8))
@@ -113,7 +113,7 @@ def _chosen(found: Sequence[Any], shape: tuple[int, ...], count: int) -> list[An
     if not found:
         return []
     strengths = np.array([point.response for point in found])
-    return [found[k] for k in evenly(_points(found), strengths, shape, count)]
+    return [found[k] for k in spread_evenly(_points(found), strengths, shape, count)]
 
 
 def _points(found: Sequence[Any]) -> NDArray[np.float64]:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from regflow.core.errors import RegistrationError
 from regflow.core.image import Image
-from regflow.methods.initialize.structure import eroded
+from regflow.methods.initialize.structure import erode_mask
 
 TILES = 8
 """Tiles along the longer side that each give their share of the keypoints."""
@@ -53,14 +53,14 @@ def eight_bit(image: Image, *, inverted: bool = False) -> NDArray[np.uint8]:
     return np.asarray(np.rint(255 - scaled if inverted else scaled), np.uint8)
 
 
-def usable(image: Image) -> NDArray[np.bool_]:
+def usable_mask(image: Image) -> NDArray[np.bool_]:
     """Return where a picture may have keypoints; everywhere valid where the margin leaves nothing."""
     assert image.mask is not None
-    inner = eroded(image.mask, MARGIN)
+    inner = erode_mask(image.mask, MARGIN)
     return inner if inner.any() else image.mask
 
 
-def evenly(
+def spread_evenly(
     points: NDArray[np.float64], strengths: NDArray[np.float64], shape: tuple[int, ...], count: int
 ) -> NDArray[np.intp]:
     """Choose the strongest keypoints of each tile.

@@ -18,13 +18,13 @@ from regflow.methods.initialize.features.xfeat import xfeat as detect_xfeat
 from regflow.methods.initialize.planar import (
     Matrix,
     corners,
+    masked_image,
     matrix_of,
-    picture,
     pixel_pair,
     transform_of,
     without_georeference,
 )
-from regflow.methods.initialize.polish import polish
+from regflow.methods.initialize.polish import refine_linear
 from regflow.methods.initialize.projective import homography_where_needed
 from regflow.methods.initialize.robust import Fit, estimate
 
@@ -57,7 +57,7 @@ def match_features(
     Raises:
         RegistrationError: an image is constant or has no valid pixel, or too few matches agree.
     """
-    first, second = picture(fixed, "fixed"), picture(moving, "moving")
+    first, second = masked_image(fixed, "fixed"), masked_image(moving, "moving")
     pair = pixel_pair(first, second, matrix_of(initial), options["across"])
     known = detect(pair.fixed, options["count"], False)
     free = options["model"] == "auto" and without_georeference(first)
@@ -89,7 +89,7 @@ def seems_mirrored(fixed: Image, moving: Image, seed: int) -> bool:
     mask = None if moving.mask is None else moving.mask[:, ::-1]
     flipped = Image(moving.data[..., ::-1], moving.grid, mask)
     try:
-        first, second = picture(fixed, "fixed"), picture(flipped, "moving")
+        first, second = masked_image(fixed, "fixed"), masked_image(flipped, "moving")
         pair = pixel_pair(first, second, np.eye(3), options["across"])
         sides = (pair.fixed, pair.moving)
         known, others = (detectors.sift(image, options["count"], False) for image in sides)
@@ -150,7 +150,7 @@ def _fit(
 
 def _polished(fixed: Image, moving: Image, matrix: Matrix, options: Mapping[str, Any], seed: int) -> Matrix:
     try:
-        return polish(fixed, moving, matrix, options["model"], seed=seed).matrix
+        return refine_linear(fixed, moving, matrix, options["model"], seed=seed).matrix
     except RegistrationError as error:
         log.info("not polished: %s", error)
         return matrix

