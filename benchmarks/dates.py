@@ -34,7 +34,7 @@ from regflow.core.image import Image
 from regflow.core.transform import Affine, Transform
 from regflow.datasets import packaged as realdata
 from regflow.datasets.modalities import linear_truth, move_linearly
-from regflow.examples.raster_demo import SERIES_REFERENCE, read_band
+from regflow.examples.rasters import SERIES_REFERENCE, read_band
 from regflow.stages.rasters.assess import ScenePair, assess_scene
 from regflow.stages.rasters.initialize import align
 from regflow.stages.rasters.refine import refine_scene

@@ -120,7 +120,7 @@ def _errors(
     context = RunContext(threads)
     found = {"affine_mm": start}
     for name, weights in networks.items():
-        given = METHODS["voxelmorph"].complete({"weights": weights, "polish": "none", "device": "cpu"})
+        given = METHODS["voxelmorph"].complete({"weights": weights, "refinement": "none", "device": "cpu"})
         found[name] = METHODS["voxelmorph"].load()(still, moved, start, given, context)
     found["greedy_mm"] = METHODS["greedy"].load()(
         still, moved, start, METHODS["greedy"].complete({}), context

@@ -41,11 +41,11 @@ SHORT: Mapping[str, Any] = {
 """Greedy without its coarsest level, which a network can stand in for."""
 WARM_UP_MM = 4.0
 ROWS: dict[str, tuple[str, dict[str, Any]]] = {
-    "network": ("voxelmorph", {"polish": "none"}),
-    "network at 1 mm": ("voxelmorph", {"polish": "none", "spacing_mm": 1.0}),
-    "network, polish": ("voxelmorph", {}),
-    "network, all passes, polish": ("voxelmorph", {"passes": "all"}),
-    "network, all passes, short polish": ("voxelmorph", {"passes": "all", "polish_options": SHORT}),
+    "network": ("voxelmorph", {"refinement": "none"}),
+    "network at 1 mm": ("voxelmorph", {"refinement": "none", "spacing_mm": 1.0}),
+    "network, refinement": ("voxelmorph", {}),
+    "network, all passes, refinement": ("voxelmorph", {"passes": "all"}),
+    "network, all passes, short refinement": ("voxelmorph", {"passes": "all", "refinement_options": SHORT}),
     "network, instance optimization": ("instance-optimization", {"start": "voxelmorph", "shrink": [2]}),
     "our greedy": ("greedy", {}),
     "our greedy, short": ("greedy", SHORT),
@@ -78,7 +78,7 @@ def _warm_up(options: argparse.Namespace) -> None:
     if chosen is None:
         return
     small = coarsen(read_image(chosen.fixed), WARM_UP_MM)
-    for row in ("network, polish", "network, instance optimization"):
+    for row in ("network, refinement", "network, instance optimization"):
         run_row((small, small), Affine.identity(3), row, options)
 
 

@@ -255,7 +255,7 @@ def _dense(**given: Any) -> Run:
     return run
 
 
-_ALONE = {"polish": "none"}
+_ALONE = {"refinement": "none"}
 METHODS_RUN: dict[str, Run] = {
     "start": _start,
     "tie points": _tie_points,

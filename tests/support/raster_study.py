@@ -11,7 +11,7 @@ from study import Study
 from regflow.core.grid import Grid
 from regflow.datasets import packaged as realdata
 from regflow.datasets.scenes import moved_scene, random_waves, write_scene, write_truth
-from regflow.examples.raster_demo import read_band
+from regflow.examples.rasters import read_band
 
 SHAPE = (256, 320)
 BANDS = ("B04", "B08")

@@ -31,7 +31,7 @@ def test_a_batch_is_one_job_and_gives_the_same_bytes(make_study, tmp_path):
     save_weights(tmp_path / "tiny.safetensors", build_network(TINY), TINY)
     refined = {
         "methods": ["voxelmorph", "greedy"],
-        "options": {"voxelmorph": {"weights": str(tmp_path / "tiny.safetensors"), "polish": "greedy"}},
+        "options": {"voxelmorph": {"weights": str(tmp_path / "tiny.safetensors"), "refinement": "greedy"}},
     }
     alone = make_study(**{**FAST, "refine": refined})
     together = make_study(**{**FAST, "refine": {**refined, "batch": 2}})

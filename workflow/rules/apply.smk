@@ -17,8 +17,8 @@ rule apply:
         f"../../envs/{needs['apply'].env}.yaml"
     threads: needs["apply"].threads
     resources:
-        mem_mb=growing(needs["apply"].mem_mb),
-        runtime=growing(needs["apply"].runtime),
+        mem_mb=scale_with_attempt(needs["apply"].mem_mb),
+        runtime=scale_with_attempt(needs["apply"].runtime),
     params:
         settings=settings["apply"],
         dask=settings.get("dask"),
@@ -45,8 +45,8 @@ rule publish:
         "../../envs/volumes.yaml"
     threads: 1
     resources:
-        mem_mb=growing(2000),
-        runtime=growing(30),
+        mem_mb=scale_with_attempt(2000),
+        runtime=scale_with_attempt(30),
     params:
         samples=list(samples.values()),
         config=settings,

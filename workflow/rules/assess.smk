@@ -18,8 +18,8 @@ rule assess:
         f"../../envs/{needs['assess'].env}.yaml"
     threads: needs["assess"].threads
     resources:
-        mem_mb=growing(needs["assess"].mem_mb),
-        runtime=growing(needs["assess"].runtime),
+        mem_mb=scale_with_attempt(needs["assess"].mem_mb),
+        runtime=scale_with_attempt(needs["assess"].runtime),
     params:
         settings=settings["assess"],
         seed=settings["seed"],
@@ -56,8 +56,8 @@ rule gather:
         "../../envs/reporting.yaml"
     threads: 1
     resources:
-        mem_mb=growing(4000),
-        runtime=growing(30),
+        mem_mb=scale_with_attempt(4000),
+        runtime=scale_with_attempt(30),
     params:
         subjects=subjects,
         tables=tables,

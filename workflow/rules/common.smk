@@ -6,10 +6,10 @@ from regflow.config.loading import load_config
 from regflow.config.workflow import WORKFLOWS
 from regflow.core.errors import InputError
 from regflow.provenance.digests import source_digest
-from regflow.provenance.jobs import hand_down, tell_profiles
+from regflow.provenance.jobs import export_environment, export_gpu_counts
 from regflow.methods.refine.weights_files import networks_used
 from regflow.cohort.metadata import metadata_by_sample, metadata_columns
-from regflow.cohort.samples import fixed_images, in_batches, there
+from regflow.cohort.samples import existing_local_files, fixed_images, split_batches
 from regflow.cohort.reading import earlier_dates, read_cohort
 from regflow.training.settings import training_settings
 
@@ -32,11 +32,11 @@ subjects = metadata_by_sample(samples.values(), metadata_columns(kind))
 refine_rules = (
     f"rules/refine{'_batch' if settings['refine'].get('batch', 1) > 1 else ''}.smk"
 )
-batches = in_batches(samples, settings["refine"].get("batch", 1))
+batches = split_batches(samples, settings["refine"].get("batch", 1))
 before = earlier_dates(settings, samples.values())
 
-hand_down()
-tell_profiles(settings)
+export_environment()
+export_gpu_counts(settings)
 
 
 wildcard_constraints:
@@ -44,31 +44,33 @@ wildcard_constraints:
     fixed="[^/]+",
 
 
-def growing(amount):
+def scale_with_attempt(amount):
     """Return a resource: ``amount`` at the first try, and as much more at every retry."""
     return lambda wildcards, attempt: amount * attempt
 
 
 def fixed_files(wildcards):
     """Return the original files of a fixed image."""
-    return there(fixed[wildcards.fixed].files())
+    return existing_local_files(fixed[wildcards.fixed].files())
 
 
 def moving_files(wildcards):
     """Return the original files of a sample."""
-    return there(samples[wildcards.sample].files())
+    return existing_local_files(samples[wildcards.sample].files())
 
 
 def fixed_image(wildcards):
     """Return a sample's fixed image, whose field of view the sample has to meet."""
     image = samples[wildcards.sample].fixed.image
-    return there({"image": image})
+    return existing_local_files({"image": image})
 
 
 def original_files(wildcards):
     """Return the original files of a sample and of its fixed image."""
     sample = samples[wildcards.sample]
-    return there(sample.files()) + there(sample.fixed.files())
+    return existing_local_files(sample.files()) + existing_local_files(
+        sample.fixed.files()
+    )
 
 
 def fixed_manifest(wildcards):

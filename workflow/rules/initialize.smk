@@ -13,8 +13,8 @@ rule initialize:
         f"../../envs/{needs['initialize'].env}.yaml"
     threads: needs["initialize"].threads
     resources:
-        mem_mb=growing(needs["initialize"].mem_mb),
-        runtime=growing(needs["initialize"].runtime),
+        mem_mb=scale_with_attempt(needs["initialize"].mem_mb),
+        runtime=scale_with_attempt(needs["initialize"].runtime),
     params:
         settings=settings["initialize"],
         seed=settings["seed"],

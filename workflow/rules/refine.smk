@@ -18,8 +18,8 @@ rule refine:
         f"../../envs/{needs['refine'].env}.yaml"
     threads: needs["refine"].threads
     resources:
-        mem_mb=growing(needs["refine"].mem_mb),
-        runtime=growing(needs["refine"].runtime),
+        mem_mb=scale_with_attempt(needs["refine"].mem_mb),
+        runtime=scale_with_attempt(needs["refine"].runtime),
         gpu=0,
     params:
         settings=settings["refine"],

@@ -18,8 +18,12 @@ rule refine_batch:
         f"../../envs/{needs['refine'].env}.yaml"
     threads: needs["refine"].threads
     resources:
-        mem_mb=growing(needs["refine"].mem_mb + 500 * settings["refine"]["batch"]),
-        runtime=growing(needs["refine"].runtime * settings["refine"]["batch"]),
+        mem_mb=scale_with_attempt(
+            needs["refine"].mem_mb + 500 * settings["refine"]["batch"]
+        ),
+        runtime=scale_with_attempt(
+            needs["refine"].runtime * settings["refine"]["batch"]
+        ),
         gpu=0,
     params:
         samples=lambda wildcards: batches[wildcards.batch],
@@ -51,8 +55,8 @@ rule refine:
         f"../../envs/{needs['refine'].env}.yaml"
     threads: 1
     resources:
-        mem_mb=growing(500),
-        runtime=growing(5),
+        mem_mb=scale_with_attempt(500),
+        runtime=scale_with_attempt(5),
     params:
         digest=source_digest("stages.volumes.refine", kind),
     message:

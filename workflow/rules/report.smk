@@ -31,8 +31,8 @@ rule report:
         f"../../envs/{needs['report'].env}.yaml"
     threads: needs["report"].threads
     resources:
-        mem_mb=growing(needs["report"].mem_mb),
-        runtime=growing(needs["report"].runtime),
+        mem_mb=scale_with_attempt(needs["report"].mem_mb),
+        runtime=scale_with_attempt(needs["report"].runtime),
     params:
         settings=settings["report"],
         kind=kind,
@@ -58,8 +58,8 @@ rule provenance:
         "../../envs/reporting.yaml"
     threads: 1
     resources:
-        mem_mb=growing(2000),
-        runtime=growing(30),
+        mem_mb=scale_with_attempt(2000),
+        runtime=scale_with_attempt(30),
     params:
         settings=settings,
         sources={
@@ -96,8 +96,8 @@ rule report_cohort:
         f"../../envs/{needs['report'].env}.yaml"
     threads: needs["report"].threads
     resources:
-        mem_mb=growing(needs["report"].mem_mb),
-        runtime=growing(needs["report"].runtime),
+        mem_mb=scale_with_attempt(needs["report"].mem_mb),
+        runtime=scale_with_attempt(needs["report"].runtime),
     params:
         samples=list(samples),
         tables=tables,

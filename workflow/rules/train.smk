@@ -15,8 +15,8 @@ rule train:
         "../../envs/registration.yaml"
     threads: 4
     resources:
-        mem_mb=growing(16000),
-        runtime=growing(1440),
+        mem_mb=scale_with_attempt(16000),
+        runtime=scale_with_attempt(1440),
         gpu=0,
     params:
         settings=what_is_trained,

@@ -23,8 +23,8 @@ def demo(folder: Path | None, rasters: bool, cores: str, spacing_mm: float | Non
     regflow demo                         results in demo/results/report/index.html
     regflow demo scenes --rasters
     """
-    from regflow.examples import demo as volumes
-    from regflow.examples import raster_demo
+    from regflow.examples import rasters as raster_demo
+    from regflow.examples import volumes
     from regflow.examples.running import make_and_run
 
     if rasters and spacing_mm is not None:

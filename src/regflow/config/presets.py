@@ -25,7 +25,7 @@ class Preset:
 def _volumes_refined(iterations: list[int]) -> dict[str, Any]:
     """Return the iterations of the greedy engine, behind the network and by itself."""
     options = {"iterations": iterations}
-    return {"refine": {"options": {"voxelmorph": {"polish_options": options}, "greedy": options}}}
+    return {"refine": {"options": {"voxelmorph": {"refinement_options": options}, "greedy": options}}}
 
 
 def _tie_points(**options: Any) -> dict[str, Any]:

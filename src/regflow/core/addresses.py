@@ -61,7 +61,7 @@ def redact_address(address: str) -> str:
 
 
 def resolve_address(address: str) -> str:
-    """Return what to open for an address that :func:`redact_address` returned, here or in a parent process."""
+    """Return what opens an address that :func:`redact_address` returned, here or in a parent process."""
     if address not in _kept and (file := os.environ.get(ENVIRONMENT)):
         _take_over(Path(file))
     return _kept.get(address, address)

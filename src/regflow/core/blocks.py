@@ -105,8 +105,8 @@ def decimate(image: Image, spacing: float) -> Image:
     """Return the lazy image with samples at least ``spacing`` world units apart, by averaging.
 
     The first sample's corner stays where it is; axes already that coarse stay as they are. Not by the
-    Gaussian of :func:`regflow.core.resample.resample_aligned`: a mean over a sample's own area needs nothing around
-    it, so any window of a scene has the bits of the whole, and pixels that are not valid are left out.
+    Gaussian of :func:`regflow.core.resample.resample_aligned`: a mean over a sample's own area needs nothing
+    around it, so any window of a scene has the bits of the whole, and pixels that are not valid are left out.
     A file's overviews are not read for it: what they hold depends on the kernel of whoever made them,
     and no result may depend on whether a file has some.
     """

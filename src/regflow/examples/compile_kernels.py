@@ -90,7 +90,7 @@ def compile_volume_kernels() -> None:
         fixed, moving, merge_settings(settings["initialize"], {"methods": ["mutual-information"]}), threads=2
     )
     network = METHODS["voxelmorph"]
-    asked = network.complete({"polish": "none"})
+    asked = network.complete({"refinement": "none"})
     predict_pairs([Pair(fixed, moving, Affine.identity(3))], asked, RunContext(threads=2))
     for metric in GREEDY["metric"]["enum"]:
         greedy = {"metric": metric, "iterations": [2, 2, 2]}

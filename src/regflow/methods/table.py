@@ -137,9 +137,8 @@ def find_method(table: Mapping[str, Method], name: str, stage: str) -> Method:
     if name in table:
         return table[name]
     known = ", ".join(sorted(table))
-    raise SettingError(
-        f"{stage}: unknown method '{name}'; did you mean '{nearest_name(name, table)}'? Known methods: {known}"
-    )
+    near = nearest_name(name, table)
+    raise SettingError(f"{stage}: unknown method '{name}'; did you mean '{near}'? Known methods: {known}")
 
 
 def check_options(name: str, method: Method, given: Mapping[str, Any], stage: str) -> None:

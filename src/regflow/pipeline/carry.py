@@ -20,7 +20,7 @@ from regflow.pipeline.exchange import (
     store_reference,
 )
 from regflow.pipeline.image_types import Spacing
-from regflow.pipeline.scene_warp import (
+from regflow.pipeline.raster_warp import (
     LoadedTransform,
     load_transform,
     map_point_file,

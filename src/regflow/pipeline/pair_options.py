@@ -215,15 +215,15 @@ def _interpolation(name: str, kind: str) -> Part:
 
 
 def _masks(which: str, kind: str) -> Part:
-    """Return the option ``masks`` for each deformable method that has it, by itself or in its polish."""
+    """Return the option ``masks`` for each deformable method that has it, by itself or in its refinement."""
     from regflow.methods.refine import METHODS
     from regflow.methods.table import methods_of_kind
 
     table = methods_of_kind(METHODS, kind)
     by_itself = {name: {"masks": which} for name, method in table.items() if "masks" in method.options}
     behind = {
-        name: {"polish_options": {"masks": which}}
+        name: {"refinement_options": {"masks": which}}
         for name, method in table.items()
-        if "polish_options" in method.options
+        if "refinement_options" in method.options
     }
     return merge_settings(by_itself, behind)

@@ -141,7 +141,7 @@ def _refuse_without_way_back(moving: RasterSample, fixed: WorkingScene) -> None:
         InputError: its pixels are not on a map, or only one of the two scenes has a CRS.
     """
     from regflow.io.rasters import read_raster_header
-    from regflow.pipeline.scene_warp import target_grid
+    from regflow.pipeline.raster_warp import target_grid
 
     target_grid(read_raster_header(moving.moving), fixed.view.grid.crs, moving.fixed.image)
 
@@ -214,7 +214,7 @@ def _apply(folder: Path, job: _Job, scenes: tuple[_Prepared, _Prepared]) -> None
 
 def _carry_back(folder: Path, job: _Job, nodata: Nodata) -> dict[str, float]:
     """Write the fixed scene over the moving one's footprint; return how far the inverse errs."""
-    from regflow.pipeline.scene_warp import load_transform, warp_raster_file
+    from regflow.pipeline.raster_warp import load_transform, warp_raster_file
     from regflow.stages.rasters.warping import Source
 
     return warp_raster_file(

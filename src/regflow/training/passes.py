@@ -82,7 +82,7 @@ def best_relaxation(
     ways = [Way([level for level in pair for _ in level.relaxation]) for pair in pairs]
     ways = [way.asked(network, description) for way in ways]
     relaxation = []
-    for turn, (_, given) in enumerate(description.turns):
+    for turn, (_, given) in enumerate(description.cascade):
         best = given
         if any(turn < len(way.levels) for way in ways):
             tried = {

@@ -197,7 +197,7 @@ def test_masks_reach_every_method_that_looks_at_them(which):
     looking = [name for name, method in table.items() if "masks" in method.options]
     assert {"greedy", "instance-optimization"} <= set(looking)
     assert {options[name]["masks"] for name in looking} == {which}
-    assert options["voxelmorph"]["polish_options"]["masks"] == which
+    assert options["voxelmorph"]["refinement_options"]["masks"] == which
 
 
 def test_detection_takes_its_section_by_the_same_rules(tmp_path):

@@ -36,9 +36,9 @@ def of_detect(*options: str):
 
 def of_apply(monkeypatch, *options: str):
     seen = []
-    monkeypatch.setattr("regflow.pipeline.scene_warp.load_transform", lambda _path: None)
+    monkeypatch.setattr("regflow.pipeline.raster_warp.load_transform", lambda _path: None)
     monkeypatch.setattr(
-        "regflow.pipeline.scene_warp.warp_raster_file",
+        "regflow.pipeline.raster_warp.warp_raster_file",
         lambda _by, source, *_args, **_more: seen.append(source),
     )
     arguments = ["apply", "transform.json", "b.tif", "-r", "a.tif", "-o", "out.tif", *options]

@@ -6,7 +6,7 @@ import pytest
 
 from regflow.core.resample import resample_array
 from regflow.datasets import packaged as realdata
-from regflow.examples import demo
+from regflow.examples import volumes as demo
 from regflow.io.landmarks import read_landmarks
 from regflow.io.transforms import read_transform
 from regflow.io.volumes import read_volume

@@ -7,7 +7,7 @@ from regflow.cohort.reading import read_cohort
 from regflow.config.loading import load_config
 from regflow.core.resources import shipped
 from regflow.datasets import packaged as realdata
-from regflow.examples import raster_demo
+from regflow.examples import rasters as raster_demo
 from regflow.io.raster_transforms import read_displacement
 from regflow.io.rasters import read_raster_header
 from regflow.stages.rasters.ingest import examine

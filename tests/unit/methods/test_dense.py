@@ -147,7 +147,7 @@ NETWORK = {"engine": "voxelmorph", "tie_points": None, "chunk_px": 320, "halo_px
 
 def test_chunks_are_answered_by_a_network(tmp_path):
     path = weights_that_answer(tmp_path / "shift.safetensors", (2.0, -3.0))
-    asked = {"weights": path, "symmetric": False, "device": "cpu", "polish": "none"}
+    asked = {"weights": path, "symmetric": False, "device": "cpu", "refinement": "none"}
     found = run(fixed(), shifted((2, -3)), **NETWORK, engine_options=asked)
     points = fixed().grid.center[None]
     np.testing.assert_allclose(found.apply(points) - points, [[-30.0, -20.0]], atol=1e-3)
@@ -155,14 +155,14 @@ def test_chunks_are_answered_by_a_network(tmp_path):
 
 def test_an_answer_that_worsens_a_chunk_is_left_out(tmp_path):
     path = weights_that_answer(tmp_path / "shift.safetensors", (2.0, -3.0))
-    asked = {"weights": path, "symmetric": False, "device": "cpu", "polish": "none"}
+    asked = {"weights": path, "symmetric": False, "device": "cpu", "refinement": "none"}
     with pytest.raises(RegistrationError):
         run(fixed(), shifted((-2, 3)), **NETWORK, engine_options=asked)
 
 
 def test_a_polished_answer_does_not_depend_on_threads(tmp_path):
     path = weights_that_answer(tmp_path / "shift.safetensors", (1.5, -2.5))
-    asked = {"weights": path, "symmetric": False, "device": "cpu", "polish": "greedy"}
+    asked = {"weights": path, "symmetric": False, "device": "cpu", "refinement": "greedy"}
     other = shifted((2, -3))
     points = fixed().grid.to_world(
         np.stack(np.meshgrid(np.arange(40.0, 500, 9), np.arange(40.0, 500, 9)), -1)

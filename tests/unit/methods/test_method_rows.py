@@ -159,7 +159,7 @@ def test_methods_of_the_other_kind_only_are_unknown_to_a_ladder(kind):
 def test_a_network_that_was_asked_before_is_not_asked_again():
     field = DisplacementField(np.zeros((3, 2, 2, 2), np.float32), IMAGE.grid)
     known = Prediction(Composite((field, Affine.identity(3))), gain=0.5)
-    options = refine.METHODS["voxelmorph"].complete({"weights": "no such network", "polish": "none"})
+    options = refine.METHODS["voxelmorph"].complete({"weights": "no such network", "refinement": "none"})
     context = RunContext(prediction=known)
     assert voxelmorph(IMAGE, IMAGE, Affine.identity(3), options, context) is known.transform
 

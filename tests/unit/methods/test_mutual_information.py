@@ -217,7 +217,7 @@ def test_a_start_that_is_not_affine_is_refused(mni_4mm):
 
 def test_a_right_pose_has_weak_rivals_and_stays_where_it_is(mni_4mm, mni6_4mm):
     doubts = peak_ambiguity(mni_4mm, mni6_4mm, search(mni_4mm, mni6_4mm))
-    assert doubts.rival_share < 0.7
+    assert doubts.second_peak_ratio < 0.7
     assert doubts.drift < 0.03 * doubts.radius
 
 
@@ -232,7 +232,7 @@ def test_a_turned_pose_drifts(mni_4mm, mni6_4mm, degrees, drift):
 def test_a_flipped_pose_has_a_better_rival(mni_4mm, mni6_4mm):
     flip = Affine.from_parts(np.diag([-1.0, -1.0, 1.0]), np.zeros(3), mni_4mm.grid.center)
     wrong = Affine(search(mni_4mm, mni6_4mm).matrix @ flip.matrix)
-    assert peak_ambiguity(mni_4mm, mni6_4mm, wrong).rival_share > 1.5
+    assert peak_ambiguity(mni_4mm, mni6_4mm, wrong).second_peak_ratio > 1.5
 
 
 def test_all_options_are_used_with_their_defaults():

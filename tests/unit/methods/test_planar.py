@@ -7,9 +7,9 @@ from regflow.core.errors import RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Affine, Composite, DisplacementField, Homography
+from regflow.methods.initialize.linear_refinement import _moved
 from regflow.methods.initialize.moments import mass
 from regflow.methods.initialize.planar import map_points, matrix_of, transform_of
-from regflow.methods.initialize.polish import _moved
 
 POINTS = np.array([[10.0, 20.0], [-5.0, 3.0], [40.0, -8.0]])
 BENT = Homography(np.array([[1.1, 0.1, 2.0], [-0.05, 0.9, -3.0], [1e-3, -2e-3, 1.0]]), (12.0, -7.0))

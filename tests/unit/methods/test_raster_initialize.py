@@ -15,8 +15,8 @@ from regflow.methods.initialize import METHODS
 from regflow.methods.initialize.features import detectors
 from regflow.methods.initialize.features.keypoints import spread_evenly
 from regflow.methods.initialize.fourier_mellin import _linears
+from regflow.methods.initialize.linear_refinement import refine_linear
 from regflow.methods.initialize.planar import map_points, masked_image, matrix_of, resample_to, transform_of
-from regflow.methods.initialize.polish import refine_linear
 from regflow.methods.result import MethodResult
 from regflow.methods.table import methods_of_kind, run_method
 from regflow.stages.rasters.initialize import CandidateEvaluator, align

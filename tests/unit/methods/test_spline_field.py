@@ -57,7 +57,7 @@ def test_gross_errors_lose_their_weight():
 def test_noise_alone_moves_nothing():
     points = lattice(25.0)
     found = fit(points, np.random.default_rng(3).normal(0, 0.3, points.shape))
-    assert np.isinf(found.stiffness)
+    assert np.isinf(found.smoothing_weight)
     assert not found.field.at(points).any()
 
 
@@ -101,7 +101,7 @@ def test_the_points_decide_how_stiff_the_field_is():
     rng = np.random.default_rng(2)
     flat = fit(points, rng.normal(0, 0.3, points.shape))
     lively = fit(points, bend(points) + rng.normal(0, 0.01, points.shape))
-    assert flat.stiffness >= 100 * lively.stiffness
+    assert flat.smoothing_weight >= 100 * lively.smoothing_weight
     assert np.abs(flat.field.at(points)).max() < 0.2
 
 

@@ -32,7 +32,7 @@ def test_few_points_are_met_exactly_with_the_thin_plate_between_them():
 
     points = scattered(20, 1)
     values = bend(points)
-    field = fit(points, values, stiffness=1e-7).field
+    field = fit(points, values, smoothing_weight=1e-7).field
     assert np.abs(field.at(points) - values).max() < 0.01
     between = scattered(200, 2)
     wanted = RBFInterpolator(points, values, kernel="thin_plate_spline")(between)
@@ -62,7 +62,7 @@ def test_a_smooth_field_comes_back_below_the_noise_and_gross_errors_lose_their_w
 def test_noise_alone_moves_nothing():
     points = scattered(300)
     found = fit(points, np.random.default_rng(3).normal(0, 0.3, points.shape))
-    assert np.isinf(found.stiffness)
+    assert np.isinf(found.smoothing_weight)
 
 
 def test_knots_are_bounded_and_spread(monkeypatch):

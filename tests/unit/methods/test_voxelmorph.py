@@ -25,7 +25,7 @@ from regflow.core.image import Image
 from regflow.core.resample import coarsen, resample_array
 from regflow.core.transform import Affine, Composite, Transform, inverse_error
 from regflow.datasets import subjects as synthetic
-from regflow.examples import demo
+from regflow.examples import volumes as demo
 from regflow.methods.context import Pair, RunContext
 from regflow.methods.refine import METHODS, losses_torch, velocity_torch
 from regflow.methods.refine.network import network_velocity, normalize_intensity
@@ -312,9 +312,9 @@ def test_an_answer_worse_than_the_start_is_put_aside(
     save_weights(tmp_path / "shift.safetensors", network, FLAT)
     given = options(weights=str(tmp_path / "shift.safetensors"), symmetric=False)
     with pytest.raises(RegistrationError, match="less alike"):
-        voxelmorph(fixed, moving, Affine.identity(2), {**given, "polish": "none"}, RunContext())
-    result = voxelmorph(fixed, moving, Affine.identity(2), {**given, "polish": "greedy"}, RunContext())
-    assert "the polish begins at zero" in caplog.text
+        voxelmorph(fixed, moving, Affine.identity(2), {**given, "refinement": "none"}, RunContext())
+    result = voxelmorph(fixed, moving, Affine.identity(2), {**given, "refinement": "greedy"}, RunContext())
+    assert "the refinement begins at zero" in caplog.text
     points = fixed.grid.to_world(np.argwhere(fixed.channel > 0.1)[:, ::-1])
     before, after = (
         np.linalg.norm(ends - truth.apply(points), axis=1).mean() for ends in (points, result.apply(points))
@@ -497,21 +497,21 @@ def test_the_greedy_engine_goes_on_from_the_network(
     points = fixed.grid.to_world(np.argwhere(fixed.channel > 0.1)[:, ::-1])
     target = truth.apply(points)
     left = {}
-    for polish in ("none", "greedy"):
-        given = options(weights=str(trained[0]), polish=polish)
+    for refinement in ("none", "greedy"):
+        given = options(weights=str(trained[0]), refinement=refinement)
         result = voxelmorph(fixed, moving, Affine.identity(2), given, RunContext())
         assert isinstance(result, Composite)
         assert len(result.parts) == 2
-        left[polish] = np.linalg.norm(result.apply(points) - target, axis=1).mean()
+        left[refinement] = np.linalg.norm(result.apply(points) - target, axis=1).mean()
     assert left["greedy"] < 0.9 * left["none"]
     with pytest.raises(InputError, match="no option 'iteration'"):
         voxelmorph(
-            fixed, moving, Affine.identity(2), {**given, "polish_options": {"iteration": 3}}, RunContext()
+            fixed, moving, Affine.identity(2), {**given, "refinement_options": {"iteration": 3}}, RunContext()
         )
 
 
-@pytest.mark.parametrize(("polish", "passes"), [("greedy", (8.0, 5.0)), ("none", (8.0, 5.0, 1.0, 1.0))])
-def test_passes_that_the_polish_repeats_are_left_out(polish: str, passes: tuple[float, ...]) -> None:
+@pytest.mark.parametrize(("refinement", "passes"), [("greedy", (8.0, 5.0)), ("none", (8.0, 5.0, 1.0, 1.0))])
+def test_passes_that_the_polish_repeats_are_left_out(refinement: str, passes: tuple[float, ...]) -> None:
     description = replace(SOLID, fold=2, half_resolution=False, spacing=1.0, passes=(8.0, 5.0, 1.0, 1.0))
     torch.manual_seed(3)
     network = build_network(description).eval()
@@ -522,17 +522,17 @@ def test_passes_that_the_polish_repeats_are_left_out(polish: str, passes: tuple[
         return network(both)
 
     request = mixed_requests()[0]
-    given = options(polish=polish, passes="coarse", symmetric=False)
+    given = options(refinement=refinement, passes="coarse", symmetric=False)
     found = predict_in_passes(watched, description, [request], effort(description), given)[0]
     assert len(asked) == len(passes)
     assert asked == sorted(asked)
-    alone = options(polish="none", symmetric=False)
+    alone = options(refinement="none", symmetric=False)
     same = predict_in_passes(
         network, replace(description, passes=passes), [request], effort(description), alone
     )[0]
     vectors = [each.transform.parts[0].vectors for each in (found, same)]  # type: ignore[attr-defined]
     assert np.array_equal(*vectors)
-    all_of_them = options(polish=polish, symmetric=False)
+    all_of_them = options(refinement=refinement, symmetric=False)
     asked.clear()
     predict_in_passes(watched, description, [request], effort(description), all_of_them)
     assert len(asked) == 4
@@ -542,7 +542,7 @@ def test_passes_that_the_polish_repeats_are_left_out(polish: str, passes: tuple[
 def test_a_pass_finer_than_the_training_is_for_images_as_fine(finest: float, taken: int) -> None:
     description = replace(SOLID, spacing=2.0, passes=(2.0, 1.0, 1.0, 0.6))
     fixed = Image(np.ones((1, 8, 8, 8), np.float32), Grid((8, 8, 8), np.diag([finest, finest, 5.0, 1.0])))
-    assert _passes(description, fixed, 2.0, options(polish="none")) == description.passes[:taken]
+    assert _passes(description, fixed, 2.0, options(refinement="none")) == description.passes[:taken]
 
 
 def test_passes_of_a_mixed_batch_follow_each_image_of_its_own() -> None:
@@ -606,7 +606,7 @@ def test_the_shipped_network_undoes_half_of_a_warp_that_it_never_saw(other_contr
     grid = synthetic.subject_grid(fixed.grid, truth, 2.0)
     moving = synthetic.make_subject(source, truth, grid, seed=77)
     found = voxelmorph(
-        fixed, moving, pose, options(polish="none", weights=None, spacing_mm=None), RunContext()
+        fixed, moving, pose, options(refinement="none", weights=None, spacing_mm=None), RunContext()
     )
     points = fixed.grid.to_world(np.argwhere(fixed.mask)[::29, ::-1])
     wanted = truth.forward.apply(points)

@@ -7,7 +7,7 @@ from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.methods.initialize.features.keypoints import Keypoints
 from regflow.methods.initialize.features.matching import pairs
-from regflow.methods.initialize.windows import _surprise, consistent_windows, window_places
+from regflow.methods.initialize.windows import _neg_log10_p, consistent_windows, window_places
 from regflow.methods.matching.neighbors import normalized_median_test
 from regflow.methods.refine.greedy import _box
 
@@ -23,10 +23,10 @@ def test_windows_that_move_like_their_neighbors_agree():
 
 
 def test_surprise_is_chernoffs_bound():
-    assert _surprise(3, 30, 0.1) == 0
-    assert _surprise(30, 30, 0.1) == pytest.approx(30)
+    assert _neg_log10_p(3, 30, 0.1) == 0
+    assert _neg_log10_p(30, 30, 0.1) == pytest.approx(30)
     half = 30 * (0.5 * np.log10(5) + 0.5 * np.log10(0.5 / 0.9))
-    assert _surprise(15, 30, 0.1) == pytest.approx(half)
+    assert _neg_log10_p(15, 30, 0.1) == pytest.approx(half)
 
 
 def test_windows_begin_where_enough_is_valid():

@@ -18,7 +18,7 @@ QUICK = {"initialize": {"methods": ["mutual-information"]}}
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     """A known-warp subject of the demo at 4 mm, and its atlas, by name."""
-    from regflow.examples import demo
+    from regflow.examples import volumes as demo
 
     folder = tmp_path_factory.mktemp("pair")
     demo._write_templates(folder, 4.0)

@@ -80,7 +80,7 @@ def test_the_gate_tells_a_flip_that_overlaps_well(mni_4mm, mni6_4mm, right):
     )
     assert verdict.figures["overlap_dice"] > 0.75
     assert verdict.status == "fail"
-    assert "rival_share" in verdict.reason
+    assert "second_peak_ratio" in verdict.reason
 
 
 @pytest.mark.parametrize("degrees", [8, 12, 18, 30])

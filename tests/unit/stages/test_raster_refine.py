@@ -92,7 +92,7 @@ def test_where_no_window_has_data_the_start_stands_unjudged():
 def test_a_scene_smaller_than_the_slack_around_windows_is_compared(rows, cols):
     texture = fixed().channel[:rows, :cols]
     small = Image(np.array(texture)[None], Grid((rows, cols), np.eye(3)), np.ones((rows, cols), bool))
-    likeness = Probes.read(small, small, Affine.identity(2)).likeness(Affine.identity(2))
+    likeness = Probes.read(small, small, Affine.identity(2)).similarity_figures(Affine.identity(2))
     assert likeness["ncc"] == pytest.approx(1, abs=1e-3)
 
 
@@ -148,7 +148,7 @@ def test_the_gate_holds_the_field_against_the_start():
 def test_probes_see_a_better_transform():
     probes = Probes.read(fixed(), moving(), IDENTITY)
     found = refine_scene(fixed(), moving(), IDENTITY, SETTINGS).transform
-    before, after = probes.likeness(IDENTITY), probes.likeness(found)
+    before, after = probes.similarity_figures(IDENTITY), probes.similarity_figures(found)
     assert all(after[name] > before[name] for name in ("ncc", "mi", "ssim"))
     assert after["ncc"] > 0.95
 

@@ -241,7 +241,7 @@ def test_a_cohort_without_sheet_or_of_scenes_is_refused(study: dict[str, Any]) -
 
 def error_mm(weights: Path, pairs: list[tuple[Image, Image, synthetic.Truth]]) -> float:
     """Mean true error of a network in the brains of pairs, each from its true pose."""
-    given = {"weights": str(weights), "polish": "none", "device": "cpu"}
+    given = {"weights": str(weights), "refinement": "none", "device": "cpu"}
     options = METHODS["voxelmorph"].complete(given)
     errors = []
     for fixed, moving, truth in pairs:

@@ -70,7 +70,7 @@ def test_what_it_learned_serves_images_it_has_never_seen(smoke: Path, mni_4mm: I
     errors = []
     for seed in range(9001, 9005):
         fixed, moving, truth = warped_pair(mni_4mm, seed)
-        given = {**options, "weights": str(smoke), "polish": "none"}
+        given = {**options, "weights": str(smoke), "refinement": "none"}
         found = voxelmorph(fixed, moving, Affine.identity(2), given, RunContext())
         points = fixed.grid.to_world(np.argwhere(fixed.channel > 0.1)[:, ::-1])
         target = truth.apply(points)

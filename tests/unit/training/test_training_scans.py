@@ -10,7 +10,7 @@ from torch import Tensor
 from regflow.core.image import Image
 from regflow.core.resample import coarsen
 from regflow.core.similarity import ncc
-from regflow.examples import demo
+from regflow.examples import volumes as demo
 from regflow.io.volumes import write_volume
 from regflow.methods.refine.velocity_torch import sample
 from regflow.training import sources
@@ -30,7 +30,7 @@ def drawn() -> list[Pair]:
     return [source((SIDE,) * 3, np.random.default_rng(number)) for number in range(24)]
 
 
-def likeness(pair: Pair, displacement: Tensor | None) -> float:
+def similarity(pair: Pair, displacement: Tensor | None) -> float:
     """Return the images' correlation on the object, the moving one displaced; NaN where little is seen."""
     assert pair.known is not None
     moving = pair.moving if displacement is None else sample(pair.moving[None], displacement[None])[0]
@@ -42,8 +42,8 @@ def likeness(pair: Pair, displacement: Tensor | None) -> float:
 
 def test_the_truth_brings_images_of_one_contrast_together(drawn: list[Pair]) -> None:
     alike = [pair for pair in drawn if pair.alike]
-    after = np.array([likeness(pair, pair.truth) for pair in alike])
-    before = np.array([likeness(pair, None) for pair in alike])
+    after = np.array([similarity(pair, pair.truth) for pair in alike])
+    before = np.array([similarity(pair, None) for pair in alike])
     assert np.isfinite(after).sum() > 4
     assert np.nanmean(after) > 0.7
     assert np.nanmean(after) > np.nanmean(before) + 0.1
@@ -51,7 +51,7 @@ def test_the_truth_brings_images_of_one_contrast_together(drawn: list[Pair]) -> 
 
 def test_contrasts_differ_where_they_are_said_to(drawn: list[Pair]) -> None:
     left = {
-        alike: [likeness(each, each.truth) for each in drawn if each.alike == alike]
+        alike: [similarity(each, each.truth) for each in drawn if each.alike == alike]
         for alike in (False, True)
     }
     assert np.nanmean(left[False]) < np.nanmean(left[True]) - 0.3

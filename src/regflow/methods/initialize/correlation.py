@@ -29,12 +29,12 @@ class Peak:
     Attributes:
         shift: ``(x, y)`` pixels from a place in the fixed picture to its partner in the moving one.
         height: of the maximum.
-        rival_share: the highest value elsewhere as a part of this one.
+        second_peak_ratio: the highest value elsewhere as a part of this one.
     """
 
     shift: NDArray[np.float64]
     height: float
-    rival_share: float
+    second_peak_ratio: float
 
 
 def similarity_surface(fixed: Structure, moving: Structure) -> tuple[Surface, NDArray[np.intp]]:

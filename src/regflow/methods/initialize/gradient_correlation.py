@@ -35,14 +35,14 @@ def gradient_correlation(
     Raises:
         RegistrationError: an image is constant or has no valid pixel, or no shift stands out.
     """
-    from regflow.methods.initialize.polish import refine_linear
+    from regflow.methods.initialize.linear_refinement import refine_linear
 
     first, second = masked_image(fixed, "fixed"), masked_image(moving, "moving")
     found = gradient_shift(first, second, matrix_of(initial))
-    if found is None or found.surprise < SURE:
-        reached = 0.0 if found is None else found.surprise
+    if found is None or found.neg_log10_p < SURE:
+        reached = 0.0 if found is None else found.neg_log10_p
         raise RegistrationError(
-            f"gradient-correlation: no shift stands out: its surprise is {reached:.1f}, below {SURE:g}"
+            f"gradient-correlation: no shift stands out: its -log10(p) is {reached:.1f}, below {SURE:g}"
         )
     matrix = found.matrix
     if options["model"] != "translation":

@@ -53,16 +53,16 @@ class GradientShift:
         matrix: ``(3, 3)`` from fixed to moving world points.
         pixels: length of the shift from where it was sought, in pixels of the coarser picture.
         correlation: of the gradients there, at most 1.
-        surprise: decimal logarithm of one over the probability of so high a peak by chance.
-        rival_share: likeness at the best other shift as a part of that here.
+        neg_log10_p: decimal logarithm of one over the probability of so high a peak by chance.
+        second_peak_ratio: likeness at the best other shift as a part of that here.
         samples: valid pixels that both share.
     """
 
     matrix: Matrix
     pixels: float
     correlation: float
-    surprise: float
-    rival_share: float
+    neg_log10_p: float
+    second_peak_ratio: float
     samples: int
 
     @property
@@ -118,19 +118,19 @@ def gradient_shift(
         return None
     deviations = height / math.sqrt(float(np.square(rest, dtype=np.float64).mean()))
     tries = max(rest.size / PIXELS_EACH, 1.0)
-    surprise = max(0.0, deviations**2 / 2 / math.log(10) - math.log10(tries))
+    neg_log10_p = max(0.0, deviations**2 / 2 / math.log(10) - math.log10(tries))
     shift = np.array([left - column, top - row], np.float64)
     shift, correlation, samples = _climbed(plane.grid, still, whole, matrix, shift)
-    rival_share = float(rest.max()) / height
+    second_peak_ratio = float(rest.max()) / height
     length = float(np.linalg.norm(shift))
     moved = shift_map(plane.grid, matrix, shift)
-    return GradientShift(moved, length, correlation, surprise, rival_share, samples)
+    return GradientShift(moved, length, correlation, neg_log10_p, second_peak_ratio, samples)
 
 
 def significant_shift(fixed: Image, moving: Image, matrix: Matrix, reach: float) -> GradientShift | None:
     """Return :func:`gradient_shift` where it stands out from chance, else None."""
     found = gradient_shift(fixed, moving, matrix, reach)
-    return None if found is None or found.surprise < SURE else found
+    return None if found is None or found.neg_log10_p < SURE else found
 
 
 def gradients(image: Image) -> Structure:

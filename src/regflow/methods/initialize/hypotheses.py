@@ -30,6 +30,7 @@ from regflow.methods.initialize.features.keypoints import Keypoints, eight_bit
 from regflow.methods.initialize.features.matching import pairs
 from regflow.methods.initialize.features.xfeat import xfeat
 from regflow.methods.initialize.information_search import information_poses
+from regflow.methods.initialize.linear_refinement import refine_linear
 from regflow.methods.initialize.mattes import climb_information
 from regflow.methods.initialize.planar import (
     Matrix,
@@ -44,7 +45,6 @@ from regflow.methods.initialize.planar import (
     transform_of,
     without_georeference,
 )
-from regflow.methods.initialize.polish import refine_linear
 from regflow.methods.initialize.projective import homography_where_needed
 from regflow.methods.initialize.robust import MODELS, estimate
 
@@ -244,7 +244,7 @@ def _improved(
         try:
             finer = refine_linear(fixed, moving, matrix, options["model"], seed=seed).matrix
         except RegistrationError as error:
-            log.info("%s: not polished: %s", origin, error)
+            log.info("%s: not refined: %s", origin, error)
             continue
         yield f"{origin}, windows", finer
 

@@ -12,6 +12,7 @@ from regflow.core.resample import to_sitk_image
 from regflow.core.threads import itk_threads
 from regflow.core.transform import Transform
 from regflow.methods.context import RunContext
+from regflow.methods.initialize.linear_refinement import refine_linear
 from regflow.methods.initialize.planar import (
     Matrix,
     PixelPair,
@@ -20,7 +21,6 @@ from regflow.methods.initialize.planar import (
     pixel_pair,
     transform_of,
 )
-from regflow.methods.initialize.polish import refine_linear
 
 if TYPE_CHECKING:
     import SimpleITK as sitk

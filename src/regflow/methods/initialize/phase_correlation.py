@@ -15,6 +15,7 @@ from regflow.core.image import Image
 from regflow.core.transform import Transform
 from regflow.methods.context import RunContext
 from regflow.methods.initialize.correlation import taper_border
+from regflow.methods.initialize.linear_refinement import refine_linear
 from regflow.methods.initialize.planar import (
     Matrix,
     coarsen_to,
@@ -28,7 +29,6 @@ from regflow.methods.initialize.planar import (
     shift_map,
     transform_of,
 )
-from regflow.methods.initialize.polish import refine_linear
 from regflow.methods.initialize.spectra import Shift, spectra, whole_shift
 
 log = logging.getLogger(__name__)
@@ -187,7 +187,7 @@ def _climbed(fixed: Image, moving: Image, matrix: Matrix, windows: int) -> Phase
         ):
             break
     assert found is not None
-    return PhaseShift(matrix, found.sigma, found.surprise)
+    return PhaseShift(matrix, found.sigma, found.neg_log10_p)
 
 
 def _whole(fixed: Grid, moving: Grid, matrix: Matrix) -> Matrix:

@@ -224,8 +224,8 @@ def _in_pixels(image: Image) -> Image:
 def resample_to(image: Image, grid: Grid, matrix: Matrix | None = None) -> Image:
     """Return a picture on another grid, filtered first where that shrinks it.
 
-    Not by :func:`regflow.core.resample.resample_aligned`: the grids may be turned against each other, and only valid
-    pixels count. Whole factors are averaged by OpenCV, the rest is blurred.
+    Not by :func:`regflow.core.resample.resample_aligned`: the grids may be turned against each other,
+    and only valid pixels count. Whole factors are averaged by OpenCV, the rest is blurred.
 
     Args:
         image: a picture.

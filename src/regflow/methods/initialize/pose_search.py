@@ -12,8 +12,13 @@ from numpy.typing import NDArray
 from regflow.core.errors import RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
+from regflow.methods.initialize.linear_refinement import (
+    COARSE_ACROSS,
+    LinearRefinement,
+    Windows,
+    refine_linear,
+)
 from regflow.methods.initialize.planar import Matrix, coarsen_to, common_spacing, extent, resample_to
-from regflow.methods.initialize.polish import COARSE_ACROSS, LinearRefinement, Windows, refine_linear
 from regflow.methods.initialize.structure import Structure, structure
 
 log = logging.getLogger(__name__)
@@ -126,7 +131,7 @@ def best_refined(
     for number, pose in enumerate(poses):
         spacing = max(common_spacing(grid, moving.grid, pose.matrix), longest / COARSE_ACROSS)
         matches = Windows(coarsen_to(fixed, spacing), moving).edges(pose.matrix, REACH)
-        ranked.append((-matches.surprise, number))
+        ranked.append((-matches.neg_log10_p, number))
     ranked.sort()
     log.info(
         "%s: evidence of the best poses: %s", name, ", ".join(f"{-value:.1f}" for value, _ in ranked[:3])

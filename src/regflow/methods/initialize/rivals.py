@@ -31,13 +31,13 @@ class PeakAmbiguity:
         drift: mean distance, in world units, by which the pose moves when it climbs to the nearest
             maximum of mutual information.
         radius: root mean square distance of the fixed samples from their center, to compare with.
-        rival_share: mutual information of the best pose elsewhere, as a part of this pose's own;
+        second_peak_ratio: mutual information of the best pose elsewhere, as a part of this pose's own;
             above 1 the other one is better.
     """
 
     drift: float
     radius: float
-    rival_share: float
+    second_peak_ratio: float
 
 
 def peak_ambiguity(fixed: Image, moving: Image, transform: Affine, threads: int = 1) -> PeakAmbiguity:

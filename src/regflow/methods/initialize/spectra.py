@@ -82,14 +82,14 @@ class Shift:
         pixels: ``(x, y)`` from fixed to moving.
         sigma: standard deviation along each axis, in pixels, as the coherence has it.
         fit: agreement of the phases with the shift, at most 1.
-        surprise: decimal logarithm of one over the probability that unrelated pictures agree so
+        neg_log10_p: decimal logarithm of one over the probability that unrelated pictures agree so
             well at some shift.
     """
 
     pixels: Array
     sigma: Array
     fit: float
-    surprise: float
+    neg_log10_p: float
 
 
 def spectra(fixed: Image, moving: Image, size: int, most: int) -> Spectra | None:
@@ -153,8 +153,8 @@ def whole_shift(found: Spectra) -> Shift:
     # The sum of unrelated unit phases is normal; every shift is one try.
     weights = found.weights.astype(np.float64)
     deviations = float(fit[0]) * weights.sum() / math.sqrt(max(0.5 * float((weights**2).sum()), 1e-12))
-    surprise = 0.5 * deviations**2 / TAPER_SPREAD / math.log(10) - 2 * math.log10(found.size)
-    return Shift(pixels[0], sigma, float(fit[0]), max(0.0, surprise))
+    neg_log10_p = 0.5 * deviations**2 / TAPER_SPREAD / math.log(10) - 2 * math.log10(found.size)
+    return Shift(pixels[0], sigma, float(fit[0]), max(0.0, neg_log10_p))
 
 
 def window_shifts(found: Spectra) -> tuple[Array, Array]:

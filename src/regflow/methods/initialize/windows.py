@@ -1,4 +1,4 @@
-"""Many small windows, each asked on its own where it belongs: what a transform is polished and judged by.
+"""Many small windows, each asked on its own where it belongs: what a transform is refined and judged by.
 
 Each window of the fixed picture looks for its partner in the moving one, brought onto the same grid
 by the transform in question, within a few pixels. Where the transform is right the windows agree
@@ -34,7 +34,7 @@ class Matches:
         shifts: ``(N, 2)`` pixels from a center to its partner.
         scores: ``(N,)`` correlation of each window with its partner, at most 1.
         agreeing: which windows agree with their neighbors.
-        surprise: decimal logarithm of one over the probability of so much agreement by chance.
+        neg_log10_p: decimal logarithm of one over the probability of so much agreement by chance.
         independent: windows' worth of independent information.
     """
 
@@ -42,7 +42,7 @@ class Matches:
     shifts: NDArray[np.float64]
     scores: NDArray[np.float64]
     agreeing: NDArray[np.bool_]
-    surprise: float
+    neg_log10_p: float
     independent: float
 
     @property
@@ -71,8 +71,8 @@ def match(fixed: Structure, moving: Structure, size: int, reach: int, most: int)
     chance = min(0.5, CROWDING * math.pi * TOLERANCE**2 / (2 * reach + 1) ** 2)
     # Windows that overlap repeat each other.
     apart = min(1.0, (step / size) ** 2)
-    surprise = apart * _surprise(int(agreeing.sum()), len(agreeing), chance)
-    return Matches(points, shifts, scores, agreeing, surprise, apart * len(points))
+    neg_log10_p = apart * _neg_log10_p(int(agreeing.sum()), len(agreeing), chance)
+    return Matches(points, shifts, scores, agreeing, neg_log10_p, apart * len(points))
 
 
 def window_places(
@@ -171,7 +171,7 @@ def consistent_windows(points: NDArray[np.float64], shifts: NDArray[np.float64])
     return np.asarray(np.linalg.norm(shifts - middle, axis=1) <= TOLERANCE)
 
 
-def _surprise(hits: int, count: int, chance: float) -> float:
+def _neg_log10_p(hits: int, count: int, chance: float) -> float:
     """Return how unlikely so many hits are, as a decimal logarithm (Chernoff's bound)."""
     share = hits / count
     if share <= chance:

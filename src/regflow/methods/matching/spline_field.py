@@ -102,7 +102,7 @@ class Fit:
         weights: ``(N,)`` robust weights, 0 for points that were left out.
         residuals: ``(N, 2)`` measured less fitted.
         scale: robust standard deviation of the residuals' components.
-        stiffness: the weight of the penalty that predicts left-out points best; infinite where none
+        smoothing_weight: the weight of the penalty that predicts left-out points best; infinite where none
             predicts them better than no displacement.
     """
 
@@ -110,13 +110,13 @@ class Fit:
     weights: Array
     residuals: Array
     scale: float
-    stiffness: float
+    smoothing_weight: float
 
 
 class Problem(Protocol):
     """The least-squares problem of one set of points in some basis."""
 
-    def solve(self, weights: Array, stiffness: float) -> Array:
+    def solve(self, weights: Array, smoothing_weight: float) -> Array:
         """Return the coefficients for weights ``(N,)`` of the points and a weight of the penalty."""
 
     def left(self, coefs: Array) -> Array:
@@ -139,7 +139,7 @@ def fit_field(
     *,
     seed: int = 0,
     floor: float = 0.02,
-    stiffness: float | None = None,
+    smoothing_weight: float | None = None,
     reach: float = 0.0,
     basis: Basis | None = None,
 ) -> Fit:
@@ -153,7 +153,7 @@ def fit_field(
         spacing: of the control points.
         seed: of the division into folds.
         floor: smallest robust scale believed.
-        stiffness: weight of the penalty; None takes the one that predicts left-out points best.
+        smoothing_weight: weight of the penalty; None takes the one that predicts left-out points best.
         reach: distance within which measurements share pixels, and with them their errors; such
             neighbors are left out together.
         basis: of the fit; None takes the B-spline itself.
@@ -172,9 +172,9 @@ def fit_field(
     build = basis or _SplineProblem
     problem = build(places, values - _on_plane(plane, places), shape)
     blocks = _blocks(places, reach / spacing)
-    weights, held = prior, STIFFNESSES[0] if stiffness is None else stiffness
+    weights, held = prior, STIFFNESSES[0] if smoothing_weight is None else smoothing_weight
     for turn in range(ROUNDS):
-        if stiffness is None and turn in (0, ROUNDS // 2):
+        if smoothing_weight is None and turn in (0, ROUNDS // 2):
             tried = _no_stiffer(held) if turn else STIFFNESSES
             held = _best_stiffness(places, values, weights, shape, tried, blocks, seed, build)
         if math.isinf(held):
@@ -201,14 +201,14 @@ class _SplineProblem:
         self._shape = shape[::-1] if self._turned else shape
         self._values = values
 
-    def solve(self, weights: Array, stiffness: float) -> Array:
+    def solve(self, weights: Array, smoothing_weight: float) -> Array:
         """Return the coefficients ``(2, *shape)``."""
         rows, cols = self._shape
         band = np.zeros((rows * cols, 3 * cols + 4))
         right = np.zeros((rows * cols, 2))
         _assemble(self._places, self._values, weights, cols, band, right)
         density = max(float(weights.sum()) / (rows * cols), 1e-12)
-        _penalize(band, rows, cols, density * stiffness, density * max(stiffness, 1e-4) * CALM)
+        _penalize(band, rows, cols, density * smoothing_weight, density * max(smoothing_weight, 1e-4) * CALM)
         solve_band(band, right)
         coefs = right.T.reshape(2, rows, cols)
         return np.ascontiguousarray(coefs.transpose(0, 2, 1) if self._turned else coefs)
@@ -225,9 +225,9 @@ class _SplineProblem:
         return coefs
 
 
-def _no_stiffer(stiffness: float) -> tuple[float, ...]:
+def _no_stiffer(smoothing_weight: float) -> tuple[float, ...]:
     """Return what is worth a second try: gross errors make the first choice too stiff, not too soft."""
-    return STIFFNESSES[: STIFFNESSES.index(stiffness) + 2]
+    return STIFFNESSES[: STIFFNESSES.index(smoothing_weight) + 2]
 
 
 def _blocks(places: Array, reach: float) -> NDArray[np.int64]:
@@ -248,7 +248,7 @@ def _best_stiffness(
     seed: int,
     build: Basis,
 ) -> float:
-    """Return the stiffness that predicts left-out blocks best, judged by their robust weights.
+    """Return the smoothing_weight that predicts left-out blocks best, judged by their robust weights.
 
     All that is predicted with is fitted without the left-out blocks, the plane too.
     """
@@ -263,8 +263,12 @@ def _best_stiffness(
             continue
         level = values - _on_plane(_plane(places, values, kept), places)
         problem = build(places, level, shape)
-        for row, stiffness in enumerate(tried):
-            left = problem.left(problem.solve(kept, stiffness)) if math.isfinite(stiffness) else values
+        for row, smoothing_weight in enumerate(tried):
+            left = (
+                problem.left(problem.solve(kept, smoothing_weight))
+                if math.isfinite(smoothing_weight)
+                else values
+            )
             lost = weights * (left**2).sum(1)
             errors[row] += np.bincount(blocks[out], lost[out], count)
         judged[blocks[out]] = True

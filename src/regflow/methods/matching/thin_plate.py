@@ -52,7 +52,7 @@ class ThinPlateProblem:
         self._weights: Array | None = None
         self._normal: tuple[Array, Array] = np.empty((0, 0)), np.empty((0, 2))
 
-    def solve(self, weights: Array, stiffness: float) -> Array:
+    def solve(self, weights: Array, smoothing_weight: float) -> Array:
         """Return the coefficients ``(knots + 3, 2)``: of the kernels, and of a plane."""
         size = self._rows.shape[1]
         if self._weights is not weights:
@@ -62,7 +62,7 @@ class ThinPlateProblem:
         band, right = self._normal[0].copy(), self._normal[1].copy()
         total = max(float(weights.sum()), 1e-12)
         # Bending energy in units of the knots' distance, as the B-spline's in those of its control points.
-        penalty = 8.0 * math.pi * stiffness * total / (size - 3) * self._spread**2
+        penalty = 8.0 * math.pi * smoothing_weight * total / (size - 3) * self._spread**2
         band[: size - 3, 0] += penalty
         band[size - 3 :, 0] += RIDGES[0] * penalty + RIDGES[1] * total
         solve_band(band, right)

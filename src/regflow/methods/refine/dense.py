@@ -65,7 +65,7 @@ FOR_SCENES: dict[str, dict[str, Any]] = {
     "voxelmorph": {
         "weights": "scenes2d",
         "passes": "all",
-        "polish_options": {
+        "refinement_options": {
             "shrink": [1],
             "iterations": [15],
             "radius": [6],

@@ -52,8 +52,8 @@ def solve(level: Level, field: Array) -> Solved:
             break
         kernels.smooth(spare, *update_taps, spans, update)
         kernels.scale_and_measure(update, reach, lengths, spans, longest)
-        scale = progress.boldness * level.factor(float(np.sqrt(longest.max())), curvature)
-        kept = np.float32(progress.boldness * level.momentum)
+        scale = progress.step_scale * level.factor(float(np.sqrt(longest.max())), curvature)
+        kept = np.float32(progress.step_scale * level.momentum)
         kernels.accumulate(kept, np.float32(scale), update, spans, travel)
         kernels.compose(field, travel, spans, spare)
         kernels.smooth(spare, *level.relaxation(scale * curvature), spans, field)

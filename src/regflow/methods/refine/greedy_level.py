@@ -20,7 +20,7 @@ SMALLEST_SHARE = 0.2
 LARGEST_GAIN = 4.0
 """Most that an update may be, in units of a Newton step with the mean curvature. The longest vector
 bounds the step far from the match, this bound near it, where there is little but rounding left."""
-CAUTION, RECOVERY, SMALLEST_BOLDNESS = 0.5, 1.1, 1 / 64
+BACKTRACKING_FACTOR, RECOVERY, SMALLEST_STEP_SCALE = 0.5, 1.1, 1 / 64
 """What multiplies the step when the similarity fell, what when it rose, and the least that is left."""
 WINDOW = 10
 """Iterations over which progress is judged."""
@@ -106,19 +106,19 @@ class Progress:
     Attributes:
         tolerance: least gain of mean similarity over :data:`WINDOW` iterations.
         history: similarity before each iteration.
-        boldness: share of the full step that the next one may take, halved when the similarity falls.
+        step_scale: share of the full step that the next one may take, halved when the similarity falls.
     """
 
     tolerance: float
     history: list[float] = field(default_factory=list)
-    boldness: float = 1.0
+    step_scale: float = 1.0
 
     def stalled(self, similarity: float) -> bool:
         """Note a similarity; return whether the last iterations gained less than the tolerance."""
         if self.history and similarity < self.history[-1]:
-            self.boldness = max(self.boldness * CAUTION, SMALLEST_BOLDNESS)
+            self.step_scale = max(self.step_scale * BACKTRACKING_FACTOR, SMALLEST_STEP_SCALE)
         elif self.history:
-            self.boldness = min(self.boldness * RECOVERY, 1.0)
+            self.step_scale = min(self.step_scale * RECOVERY, 1.0)
         self.history.append(similarity)
         if self.tolerance <= 0 or len(self.history) <= WINDOW:
             return False

@@ -142,8 +142,8 @@ def _channels(image: Array, spacing: NDArray[np.float64], metric: str) -> Array:
 def _shrunk(volume: Array, shape: NDArray[np.int_]) -> Array:
     """Bring a volume to a coarser grid of the same extent, without aliasing.
 
-    The filter of :func:`regflow.core.resample.resample_aligned`, by the scheme's own parallel kernels: another order
-    of the sums, so not the same bytes.
+    The filter of :func:`regflow.core.resample.resample_aligned`, by the scheme's own parallel kernels:
+    another order of the sums, so not the same bytes.
     """
     ratio = np.array(volume.shape) / shape
     if np.all(ratio == 1):

@@ -52,8 +52,8 @@ def solve(level: Level, field: NDArray[np.float32], device: torch.device) -> Sol
                 break
             update = _smooth(update, update_taps) * reach
             norm = float((update * lengths).square().sum(0).max().sqrt())
-            scale = progress.boldness * level.factor(norm, curvature)
-            travel = progress.boldness * level.momentum * travel + scale * update
+            scale = progress.step_scale * level.factor(norm, curvature)
+            travel = progress.step_scale * level.momentum * travel + scale * update
             field_taps = [tensor(taps) for taps in level.relaxation(scale * curvature)]
             current = _smooth(travel + _sample(current, travel), field_taps)
         return Solved(current.cpu().numpy(), progress.history)

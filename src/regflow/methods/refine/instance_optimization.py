@@ -74,7 +74,7 @@ def instance_optimization(
     with torch_session(context.threads, context.seed):
         velocity: Tensor | None = None
         if options["start"] == "voxelmorph":
-            alone = {**options, "spacing_mm": None, "polish": "none"}
+            alone = {**options, "spacing_mm": None, "refinement": "none"}
             initial = predict_pairs([Pair(fixed, moving, initial)], alone, context)[0].transform
         for shrink, iterations in zip(options["shrink"], options["iterations"], strict=True):
             level = _level(Pair(fixed, moving, initial), shrink, velocity, options, device)

@@ -36,18 +36,19 @@ VOXELMORPH: dict[str, dict[str, Any]] = {
     },
     "passes": {
         "enum": ["coarse", "all"],
-        "description": "which of the network's passes precede the polish. coarse: those at more than twice "
-        "the fixed image's spacing, which take a second; all: all of them, as without a polish",
+        "description": "which of the network's passes precede the refinement. coarse: those at more than "
+        "twice "
+        "the fixed image's spacing, which take a second; all: all of them, as without a refinement",
         "default": "coarse",
     },
     "symmetric": _SYMMETRIC,
     "precision": PRECISION,
-    "polish": {
+    "refinement": {
         "enum": ["none", "greedy"],
         "description": "method that refines the network's field further; none takes it as it is",
         "default": "greedy",
     },
-    "polish_options": {
+    "refinement_options": {
         "type": "object",
         "description": "options of that method in place of its defaults",
         "default": {},

@@ -85,7 +85,9 @@ def fit_points(found: TiePoints, fixed: Grid, options: Mapping[str, Any], seed: 
     fit = fit_field(points, shifts, errors, extent, spacing, seed=seed, reach=reach, basis=basis)
     # An affine window follows slopes; where the field curves it measures its mean over the window.
     straight = shifts - 0.5 * spread * fit.field.laplacian(points)
-    fit = fit_field(points, straight, errors, extent, spacing, stiffness=fit.stiffness, basis=basis)
+    fit = fit_field(
+        points, straight, errors, extent, spacing, smoothing_weight=fit.smoothing_weight, basis=basis
+    )
     reason = found.reason.copy()
     reason[used[fit.weights <= 0]] = REASONS.index("fit")
     straight = found.shifts - 0.5 * spread * fit.field.laplacian(found.points)

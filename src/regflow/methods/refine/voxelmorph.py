@@ -58,7 +58,7 @@ SURROUNDINGS = 8
 EXAMINED_ACROSS = 128
 """Most samples along the longest side at which an answer is judged: finer ones decide the same."""
 POLISHED = 2.0
-"""Passes at this many of the image's own spacings, or finer, are left to the polish: it does the same for
+"""Passes at this many of the image's own spacings, or finer, are left to the refinement: it does the same for
 less on a CPU, and the result hardly differs."""
 CONCURRENT_SAMPLES = 6_000_000
 """Up to this many samples both orders of a pair run side by side on a CPU; beyond, one after the
@@ -70,28 +70,28 @@ def voxelmorph(
 ) -> Transform:
     """Refine an alignment by a trained network; options are ``learning_options.VOXELMORPH``.
 
-    An answer that makes the images less alike than the initial transform is put aside: the polish
+    An answer that makes the images less alike than the initial transform is put aside: the refinement
     then starts from the initial transform. ``context.prediction`` holds the answer, if the network was
     asked before, with other pairs (:func:`predict_pairs`).
 
     Raises:
         RegistrationError: no trained network is given, or it is for another number of dimensions
-            or channels, or its answer is worse than the initial transform and nothing polishes.
+            or channels, or its answer is worse than the initial transform and nothing refines it.
         InputError: the network's file is damaged, or an image is constant inside its mask.
-        SettingError: ``polish_options`` are none of greedy's.
+        SettingError: ``refinement_options`` are none of greedy's.
     """
     answered = context.prediction or predict_pairs([Pair(fixed, moving, initial)], options, context)[0]
     refined, gained = answered.transform, answered.gain
     log.info("voxelmorph: the network changes the similarity by %+.4f", gained)
-    if options["polish"] == "none":
+    if options["refinement"] == "none":
         if gained < 0:
             raise RegistrationError(
                 f"the network's answer makes the images less alike ({gained:+.4f}) than the start"
             )
         return refined
     if gained < 0:
-        log.warning("voxelmorph: the network's answer is worse than the start; the polish begins at zero")
-    return _polish(fixed, moving, refined if gained >= 0 else initial, options, context)
+        log.warning("voxelmorph: the network's answer is worse than the start; the refinement begins at zero")
+    return _refine_further(fixed, moving, refined if gained >= 0 else initial, options, context)
 
 
 def predict_pairs(
@@ -172,7 +172,7 @@ def predict_in_passes(
         description: how it was trained.
         requests: the pairs.
         effort: how many at a time, and how fine.
-        options: ``symmetric``, ``precision``, ``passes`` and ``polish``.
+        options: ``symmetric``, ``precision``, ``passes`` and ``refinement``.
 
     Raises:
         RegistrationError: a pair has another number of dimensions or channels than the network.
@@ -193,7 +193,7 @@ def predict_in_passes(
         for each, taken, spacing in zip(inner, passes, spacings, strict=True)
     ]
     totals: list[Tensor | None] = [None] * len(requests)
-    for turn, (shrink, relaxation) in enumerate(description.turns):
+    for turn, (shrink, relaxation) in enumerate(description.cascade):
         asked = [number for number, taken in enumerate(passes) if turn < len(taken)]
         seen, before = [levels[number][shrink] for number in asked], [totals[number] for number in asked]
         velocities = predict_velocities(network, description, seen, before, effort, options)
@@ -227,7 +227,7 @@ def _passes(
 ) -> Sequence[float]:
     """Return the passes that the network is asked for about an image; the first one always."""
     own = float(fixed.grid.spacing.min())
-    if options["polish"] == "none" or options["passes"] == "all":
+    if options["refinement"] == "none" or options["passes"] == "all":
         chosen = passes_for(description.passes, spacing, own)
     else:
         chosen = tuple(takewhile(lambda shrink: shrink * spacing > POLISHED * own, description.passes))
@@ -383,14 +383,14 @@ def _both_orders(
     return (found[0] - found[1]) / 2 if options["symmetric"] else found[0]
 
 
-def _polish(
+def _refine_further(
     fixed: Image, moving: Image, start: Transform, options: Mapping[str, Any], context: RunContext
 ) -> Transform:
     """Let the greedy engine go on from the network's field, which leads the composite."""
     from regflow.methods.refine.greedy import greedy
 
-    unknown = sorted(set(options["polish_options"]) - set(GREEDY))
+    unknown = sorted(set(options["refinement_options"]) - set(GREEDY))
     if unknown:
-        raise SettingError(f"voxelmorph: polish_options: greedy has no option '{unknown[0]}'")
-    chosen = fill_defaults(GREEDY, {"device": options["device"], **options["polish_options"]})
+        raise SettingError(f"voxelmorph: refinement_options: greedy has no option '{unknown[0]}'")
+    chosen = fill_defaults(GREEDY, {"device": options["device"], **options["refinement_options"]})
     return greedy(fixed, moving, start, chosen, context)

@@ -104,7 +104,7 @@ class Description:
         return 2 * self.fold**self.ndim + comparisons * channels_of_evidence(self.ndim)
 
     @property
-    def turns(self) -> tuple[tuple[float, float], ...]:
+    def cascade(self) -> tuple[tuple[float, float], ...]:
         """Each pass and its relaxation."""
         return tuple(zip(self.passes, self.relaxation or (1.0,) * len(self.passes), strict=True))
 

@@ -28,7 +28,7 @@ from regflow.metrics.check_points import (
     residual_map,
 )
 from regflow.metrics.jacobian import folding_figures
-from regflow.stages.assessing import assess_sample
+from regflow.stages.assessment import assess_sample
 from regflow.stages.rasters.confirmation import judge_scene
 from regflow.stages.rasters.probes import Probes
 from regflow.stages.shell import Outcome, read_outcome, timed_step
@@ -364,7 +364,7 @@ def _similarity(pair: ScenePair) -> dict[str, dict[str, float]]:
     except RegistrationError as error:
         log.warning("assess: %s", error)
         return {}
-    found = {stage: probes.likeness(transform) for stage, transform in pair.transforms.items()}
+    found = {stage: probes.similarity_figures(transform) for stage, transform in pair.transforms.items()}
     return {name: {stage: found[stage][name] for stage in found} for name in ("ncc", "mi", "ssim")}
 
 

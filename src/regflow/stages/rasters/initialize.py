@@ -38,7 +38,7 @@ from regflow.stages.shell import HEADER, Outcome, done, run_stage_work
 
 if TYPE_CHECKING:
     from regflow.methods.initialize.gradient_shift import GradientShift
-    from regflow.methods.initialize.polish import Windows
+    from regflow.methods.initialize.linear_refinement import Windows
 
 log = logging.getLogger(__name__)
 
@@ -54,10 +54,10 @@ REACH = 12
 """How far the windows look, in pixels of the examined image."""
 
 LIMITS: dict[str, dict[str, float]] = {
-    "evidence": {"fail_below": 3.5, "warn_below": 5.0},
+    "neg_log10_p": {"fail_below": 3.5, "warn_below": 5.0},
     "agreeing_share": {"fail_below": 0.15, "warn_below": 0.25},
     "drift_px": {"fail_above": 1.0, "warn_above": 0.5},
-    "rival_share": {"fail_above": 0.9, "warn_above": 0.75},
+    "second_peak_ratio": {"fail_above": 0.9, "warn_above": 0.75},
     "overlap_share": {"fail_below": 0.05, "warn_below": 0.15},
     "nmi_change": {"fail_below": -0.05},
     "determinant": {"fail_below": 0.02, "fail_above": 50.0},
@@ -72,9 +72,9 @@ CONFIRMED_SIGMAS = 5.0
 good, leave a map unconfirmed and do not refute it."""
 OVERWHELMING_SIGMAS = 12.0
 """From where no more agreement makes a map any likelier, and windows tell which of two is more exact."""
-TOO_LITTLE = ("evidence", "agreeing_share", "rival_share", "nmi_change")
+TOO_LITTLE = ("neg_log10_p", "agreeing_share", "second_peak_ratio", "nmi_change")
 """Figures that say how much was found; the others say that something is wrong."""
-SURE_EVIDENCE = 3.5
+SURE_NEG_LOG10_P = 3.5
 """A candidate that the gate rejects replaces the georeference only with so much more evidence than it:
 what would be too little by itself."""
 
@@ -82,19 +82,19 @@ what would be too little by itself."""
 class CandidateEvaluator:
     """Measures candidates for one pair.
 
-    Figures: ``evidence``, decimal logarithm of one over the chance of so many small windows
+    Figures: ``neg_log10_p``, decimal logarithm of one over the chance of so many small windows
     agreeing with each other where they belong, if the images were unrelated there;
     ``agreeing_share`` of the windows; ``drift_px``, how far a corner moves at most, in pixels of the
     coarser image, when the agreeing windows have their way, beyond what they scatter (not given
-    where too few agree to say); ``rival_share``, likeness of edges at the best other shift as a part
+    where too few agree to say); ``second_peak_ratio``, likeness of edges at the best other shift as a part
     of the candidate's; ``overlap_share``, valid pixels of the smaller image that have a partner;
     ``nmi``, normalized mutual information there, and ``nmi_change`` against the start;
     ``agreement_sigmas``, how many standard deviations the agreement of the whole pictures, in the
     directions of edges and in mutual information, lies above that at other shifts; ``determinant``,
     ``scale_min``, ``scale_max`` and their ``scale_ratio`` at the fixed image's center.
 
-    In a scene so small that the gradients of all its pixels say more than windows do, ``evidence``,
-    ``drift_px`` and ``rival_share`` are theirs, and there is no ``agreeing_share``.
+    In a scene so small that the gradients of all its pixels say more than windows do, ``neg_log10_p``,
+    ``drift_px`` and ``second_peak_ratio`` are theirs, and there is no ``agreeing_share``.
     """
 
     def __init__(
@@ -127,15 +127,15 @@ class CandidateEvaluator:
         if not figures["overlap_share"] > 0:
             raise RegistrationError("the map leaves the scenes without valid pixels in common")
         figures.update(self._agreement(windows, matrix))
-        figures["rival_share"] = self._rivals(matrix)
+        figures["second_peak_ratio"] = self._rivals(matrix)
         whole = self._gradients(matrix)
-        if whole is not None and whole.surprise > figures["evidence"]:
+        if whole is not None and whole.neg_log10_p > figures["neg_log10_p"]:
             figures.pop("agreeing_share")
-            figures["evidence"], figures["drift_px"] = whole.surprise, whole.pixels
-            figures["rival_share"] = whole.rival_share
+            figures["neg_log10_p"], figures["drift_px"] = whole.neg_log10_p, whole.pixels
+            figures["second_peak_ratio"] = whole.second_peak_ratio
         sigmas = self._agree(matrix).sigmas
         figures["agreement_sigmas"] = sigmas
-        likelihood = min(sigmas, OVERWHELMING_SIGMAS) + 1e-3 * figures["evidence"]
+        likelihood = min(sigmas, OVERWHELMING_SIGMAS) + 1e-3 * figures["neg_log10_p"]
         return self._judged(figures), likelihood
 
     def _judged(self, figures: Mapping[str, float]) -> Verdict:
@@ -145,10 +145,10 @@ class CandidateEvaluator:
         if verdict.status != "fail" or sigmas < CONFIRMED_SIGMAS:
             return verdict
         little = set(TOO_LITTLE)
-        if figures["rival_share"] > 1 and not without_georeference(self._fixed):
+        if figures["second_peak_ratio"] > 1 and not without_georeference(self._fixed):
             # Another shift is better, and the georeference does not speak for this one.
-            little.remove("rival_share")
-        if judge(figures, {"evidence": self._limits["evidence"]}).status == "fail":
+            little.remove("second_peak_ratio")
+        if judge(figures, {"neg_log10_p": self._limits["neg_log10_p"]}).status == "fail":
             # Windows that agree by chance ask for anything.
             little.add("drift_px")
         wrong = {name: bounds for name, bounds in self._limits.items() if name not in little}
@@ -162,7 +162,7 @@ class CandidateEvaluator:
 
         Where the ground is bent the best linear map is a matter of taste, and the start's may be as good.
         """
-        from regflow.methods.initialize.polish import remaining_error
+        from regflow.methods.initialize.linear_refinement import remaining_error
 
         before, after = matrix_of(self._origin), matrix_of(transform)
         whole = [self._gradients(matrix) for matrix in (before, after)]
@@ -179,7 +179,7 @@ class CandidateEvaluator:
 
     def _asked(self, matrix: Matrix) -> "Windows":
         """Return the windows of the fixed image at the spacing of examination."""
-        from regflow.methods.initialize.polish import Windows
+        from regflow.methods.initialize.linear_refinement import Windows
 
         fixed = around_overlap(self._fixed, self._moving.grid, matrix)
         spacing = self._spacing(fixed.grid, matrix, EXAMINED_ACROSS)
@@ -222,11 +222,11 @@ class CandidateEvaluator:
         return {"overlap_share": count * pixel / inside, "nmi": 1.0 if math.isnan(nmi) else nmi}
 
     def _agreement(self, windows: "Windows", matrix: Matrix) -> dict[str, float]:
-        from regflow.methods.initialize.polish import measure_correction
+        from regflow.methods.initialize.linear_refinement import measure_correction
 
         fixed = windows.fixed
         matches, step, scatter = measure_correction(windows, matrix, REACH, self._seed)
-        figures = {"evidence": matches.surprise, "agreeing_share": matches.share}
+        figures = {"neg_log10_p": matches.neg_log10_p, "agreeing_share": matches.share}
         if step is not None:
             ends = fixed.grid.to_index(corners(fixed.grid))
             moved = float(np.linalg.norm(map_points(step, ends) - ends, axis=1).max())
@@ -359,7 +359,7 @@ def initialize(
 
 def _surely_better(candidate: Verdict, header: Verdict) -> bool:
     """Tell whether a candidate has so much more evidence than the georeference that chance is ruled out."""
-    return candidate.figures["evidence"] >= header.figures["evidence"] + SURE_EVIDENCE
+    return candidate.figures["neg_log10_p"] >= header.figures["neg_log10_p"] + SURE_NEG_LOG10_P
 
 
 def _sane(figures: Mapping[str, float]) -> bool:

@@ -102,7 +102,7 @@ class Probes:
         nmi = normalized_mutual_information(*self._together(found))
         return {"ncc": self._correlation(found), "nmi": float(np.nan_to_num(nmi, nan=1.0))}
 
-    def likeness(self, transform: Transform) -> dict[str, float]:
+    def similarity_figures(self, transform: Transform) -> dict[str, float]:
         """Return ``ncc`` as :meth:`similarity`, ``mi`` in nats of all windows together, median ``ssim``.
 
         For the latter each moving window gets the mean and the spread of the fixed one.

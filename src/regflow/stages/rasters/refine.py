@@ -250,8 +250,8 @@ def _told_where(verdict: Verdict, points: TiePoints, fixed: Grid) -> Verdict:
         return verdict
     reason = (
         f"{verdict.reason}: {check.name} do not confirm the tie points by {points.channels}, least "
-        f"{describe_place(fixed, check.at)}, over {check.percent:.0f}% of the scene; there the field keeps what "
-        "both carry"
+        f"{describe_place(fixed, check.at)}, over {check.percent:.0f}% of the scene; there the field keeps "
+        "what both carry"
     )
     return replace(verdict, reason=reason)
 

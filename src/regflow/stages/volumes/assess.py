@@ -33,7 +33,7 @@ from regflow.metrics.distances import (
     truth_error,
 )
 from regflow.metrics.structures import measure_structures
-from regflow.stages.assessing import assess_sample
+from regflow.stages.assessment import assess_sample
 from regflow.stages.shell import Outcome, read_outcome, timed_step
 from regflow.stages.volumes import evidence
 from regflow.stages.volumes.working import read_working

@@ -31,7 +31,7 @@ EXAMINED_ACROSS = 48
 shows at that."""
 
 LIMITS: dict[str, dict[str, float]] = {
-    "rival_share": {"fail_above": 0.95, "warn_above": 0.85},
+    "second_peak_ratio": {"fail_above": 0.95, "warn_above": 0.85},
     "drift_percent": {"fail_above": 8.0, "warn_above": 4.0},
     "overlap_dice": {"fail_below": 0.75, "warn_below": 0.85},
     "nmi_change": {"fail_below": -0.005},
@@ -41,10 +41,10 @@ LIMITS: dict[str, dict[str, float]] = {
     "scale_max": {"fail_above": 1.6, "warn_above": 1.35},
     "gain_sigmas": {"fail_below": -3.0},
 }
-"""What the gate holds a candidate against; the figures are those of :class:`CandidateEvaluator`, sizes relative to
-the change of size that both masks show. Right brain
-poses, other contrasts and whole heads included, had rival shares of 0.4 to 0.7 and drifts below 2
-percent; a pose 10 degrees off drifts by 13 percent, and one 25 degrees off has shares above 1.7."""
+"""What the gate holds a candidate against; the figures are those of :class:`CandidateEvaluator`, sizes
+relative to the change of size that both masks show. Right brain poses, other
+contrasts and whole heads included, had ratios of the second peak of 0.4 to 0.7 and drifts below 2 percent;
+a pose 10 degrees off drifts by 13 percent, and one 25 degrees off has ratios above 1.7."""
 
 
 SIZES_AGREE = 1.5
@@ -54,7 +54,7 @@ SIZES_AGREE = 1.5
 class CandidateEvaluator:
     """Measures candidates for one pair on coarse copies of it.
 
-    Figures: ``rival_share``, mutual information of the best pose elsewhere, all orientations
+    Figures: ``second_peak_ratio``, mutual information of the best pose elsewhere, all orientations
     considered, as a part of the candidate's; ``drift_percent``, how far the candidate moves when it
     climbs to the nearest maximum, in percent of the fixed mask's radius; ``overlap_dice``, of the
     fixed mask and the moving mask brought onto it, where both images were seen (only when both have
@@ -102,7 +102,7 @@ class CandidateEvaluator:
         if isinstance(transform, Affine):
             figures.update(self._sizes(transform.linear))
             thoughts = peak_ambiguity(self._fixed, self._moving, transform, self._threads)
-            figures["rival_share"] = thoughts.rival_share
+            figures["second_peak_ratio"] = thoughts.second_peak_ratio
             figures["drift_percent"] = 100 * thoughts.drift / thoughts.radius
         return judge(figures, self._limits), similarity
 

@@ -15,6 +15,7 @@ from regflow.methods.context import RunContext
 from regflow.methods.initialize.features import detectors
 from regflow.methods.initialize.features.keypoints import Keypoints
 from regflow.methods.initialize.features.xfeat import xfeat as detect_xfeat
+from regflow.methods.initialize.linear_refinement import refine_linear
 from regflow.methods.initialize.planar import (
     Matrix,
     corners,
@@ -24,7 +25,6 @@ from regflow.methods.initialize.planar import (
     transform_of,
     without_georeference,
 )
-from regflow.methods.initialize.polish import refine_linear
 from regflow.methods.initialize.projective import homography_where_needed
 from regflow.methods.initialize.robust import Fit, estimate
 
@@ -152,7 +152,7 @@ def _polished(fixed: Image, moving: Image, matrix: Matrix, options: Mapping[str,
     try:
         return refine_linear(fixed, moving, matrix, options["model"], seed=seed).matrix
     except RegistrationError as error:
-        log.info("not polished: %s", error)
+        log.info("not refined: %s", error)
         return matrix
 
 

@@ -38,7 +38,7 @@ WHOLE_MODELS = ("auto", FREE, "translation")
 """Models whose small scenes may be moved on as a whole."""
 COARSE_ACROSS = 384
 EDGES_ACROSS = 1536
-"""Pixels along the longest side at which polishing begins, and beyond which edges are not asked: their
+"""Pixels along the longest side at which refinement begins, and beyond which edges are not asked: their
 windows tell a shift to a tenth of a pixel, and phases do the rest where the pictures let them."""
 WINDOWS = 196
 MOST_SIDE = 64
@@ -117,14 +117,14 @@ def refine_linear(
         return _by_windows(fixed, moving, matrix, model, reach, seed)
     whole = significant_shift(fixed, moving, matrix, reach)
     try:
-        polished = _by_windows(fixed, moving, matrix, model, reach, seed)
+        refined = _by_windows(fixed, moving, matrix, model, reach, seed)
     except RegistrationError:
         if whole is None:
             raise
         return _as_a_whole(fixed, moving, whole, reach)
-    again = significant_shift(fixed, moving, polished.matrix, reach)
+    again = significant_shift(fixed, moving, refined.matrix, reach)
     if again is None:
-        return polished
+        return refined
     if whole is None or again.information < whole.information - MARGIN:
         whole = again
     return _as_a_whole(fixed, moving, whole, reach)
@@ -136,21 +136,21 @@ def _by_windows(
     spacing = common_spacing(fixed.grid, moving.grid, matrix)
     longest = float((np.array(fixed.grid.size) * fixed.grid.spacing).max())
     level = 2 ** math.ceil(math.log2(max(longest / spacing / COARSE_ACROSS, 1)))
-    polished = _settled(coarsen_to(fixed, spacing * level), moving, matrix, model, reach, seed)
+    refined = _settled(coarsen_to(fixed, spacing * level), moving, matrix, model, reach, seed)
     fine: LinearRefinement | None = None
     while True:
-        scatter = polished.scatter * level
+        scatter = refined.scatter * level
         if scatter <= FINE_REACH and fine is None:
             # What phases say does not depend on where they are asked from: once is enough.
-            fine = _by_phases(coarsen_to(fixed, spacing), moving, polished.matrix, model, seed)
+            fine = _by_phases(coarsen_to(fixed, spacing), moving, refined.matrix, model, seed)
         last = level == 1 or longest / spacing / level * 2 > EDGES_ACROSS
         if fine is not None and fine.scatter < scatter <= FINE_REACH and (last or fine.scatter < SHARP):
             return fine
         if last:
-            return polished
+            return refined
         level //= 2
         plane = coarsen_to(fixed, spacing * level)
-        polished = _settled(plane, moving, polished.matrix, model, min(reach, 8), seed)
+        refined = _settled(plane, moving, refined.matrix, model, min(reach, 8), seed)
 
 
 def _as_a_whole(fixed: Image, moving: Image, whole: GradientShift, reach: int) -> LinearRefinement:
