@@ -3,8 +3,6 @@
 import math
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from regflow.core.system_files import read_system_file
@@ -49,24 +47,6 @@ def limit_sums_to_one_thread() -> None:
     """
     for name in ALONE:
         os.environ.setdefault(name, "1")
-
-
-@contextmanager
-def itk_threads(count: int) -> Iterator[None]:
-    """Let SimpleITK's filters use ``count`` threads inside the block.
-
-    Filters that add up over the image (N4, metrics) need 1: their sums depend, in the last bits, on
-    how the image was divided among threads. A filter's own ``SetNumberOfThreads`` does not reach
-    the filters it runs inside, so the process's default is set, and restored afterwards.
-    """
-    import SimpleITK as sitk
-
-    before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(count)
-    try:
-        yield
-    finally:
-        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
 
 
 def _limit_of_cgroups() -> float | None:

@@ -10,9 +10,9 @@ from regflow.core.errors import InputError
 from regflow.core.files import read_json, write_json
 from regflow.core.grid import Grid
 from regflow.core.image import Image
+from regflow.core.itk_threads import itk_threads
 from regflow.core.resample import resample_array
 from regflow.core.surroundings import otsu
-from regflow.core.threads import itk_threads
 from regflow.io.volumes import read_volume, write_volume
 from regflow.methods.context import RunContext
 from regflow.methods.preprocess import TABLES, complete, load, schema

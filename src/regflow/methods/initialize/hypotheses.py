@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from regflow.core.errors import RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
+from regflow.core.itk_threads import itk_threads
 from regflow.core.plain_areas import plain_surroundings
-from regflow.core.threads import itk_threads
 from regflow.core.transform import Transform
 from regflow.methods.context import RunContext
 from regflow.methods.initialize.agreement import AgreementJudge, content_mask

@@ -8,8 +8,8 @@ import numpy as np
 
 from regflow.core.errors import RegistrationError
 from regflow.core.image import Image
+from regflow.core.itk_threads import itk_threads
 from regflow.core.resample import to_sitk_image
-from regflow.core.threads import itk_threads
 from regflow.core.transform import Transform
 from regflow.methods.context import RunContext
 from regflow.methods.initialize.linear_refinement import refine_linear

@@ -15,8 +15,8 @@ from regflow.core.errors import RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.itk import from_sitk, to_sitk
+from regflow.core.itk_threads import itk_threads
 from regflow.core.resample import coarsen, to_sitk_image
-from regflow.core.threads import itk_threads
 from regflow.core.transform import Affine
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from regflow.core.extent import ball_diameter, part_of
 from regflow.core.grid import Grid
 from regflow.core.image import Image
+from regflow.core.itk_threads import itk_threads
 from regflow.core.resample import to_sitk_image
-from regflow.core.threads import itk_threads
 from regflow.methods.context import RunContext
 
 SAMPLE = 0.025

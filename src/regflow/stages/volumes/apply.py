@@ -19,12 +19,12 @@ from regflow.core.files import sha256, write_json
 from regflow.core.gate import Verdict
 from regflow.core.grid import Grid
 from regflow.core.image import Image
+from regflow.core.itk_threads import itk_threads
 from regflow.core.json_schema import fill_defaults
 from regflow.core.labels import Labels, resample_labels, round_labels
 from regflow.core.landmarks import Landmarks
 from regflow.core.resample import INTERPOLATIONS, resample_array
 from regflow.core.surroundings import background_level
-from regflow.core.threads import itk_threads
 from regflow.core.transform import Transform
 from regflow.io.header import Timing
 from regflow.io.landmarks import read_landmarks, write_landmarks

@@ -16,9 +16,9 @@ import numpy as np
 from regflow.core.gate import Verdict
 from regflow.core.grid import Grid
 from regflow.core.image import Image
+from regflow.core.itk_threads import itk_threads
 from regflow.core.resample import respace
 from regflow.core.surroundings import fill_padding
-from regflow.core.threads import itk_threads
 from regflow.methods.context import RunContext
 from regflow.methods.preprocess import MASKS, TABLES, complete, load
 from regflow.methods.preprocess.bias import describe_unsuitability
