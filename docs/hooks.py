@@ -49,4 +49,4 @@ def _rows(table: Mapping[str, Method], kind: str) -> Iterator[str]:
     yield "| method | what it does | source |"
     yield "|---|---|---|"
     for name, method in of_kind(table, kind).items():
-        yield f"| `{name}` | {method.summary} | {method.citation} |"
+        yield f"| `{name}`{{ .method }} | {method.summary} | {method.citation} |"
