@@ -1,6 +1,7 @@
 """What the documentation tells to type works as it stands there, and what it names exists."""
 
 import importlib.util
+import json
 import re
 import shutil
 import subprocess
@@ -9,8 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import page_files
 import pytest
+import rasterio
 import yaml
 from page_blocks import Block, Reader, read_blocks
 from study import ROOT
@@ -96,13 +99,32 @@ def aligned(tmp_path_factory, files) -> Path:
     return folder
 
 
+def check_notebook(reader: Reader) -> None:
+    moved = reader.names["result"].transform.apply([[36.0, 36.0, 36.0]])
+    assert moved == pytest.approx(np.array([[39.0, 36.0, 36.0]]), abs=0.5)
+
+
+def check_transforms(reader: Reader) -> None:
+    """The scene as rasterio and scipy warp it is the scene as regflow does, but for the interpolation."""
+    with rasterio.open(reader.here / "aligned_scene" / "warped.tif") as scene:
+        product = scene.read(1)[20:-20, 20:-20].astype(np.float64)
+    elsewhere = reader.names["warped"][20:-20, 20:-20]
+    assert np.corrcoef(product.ravel(), elsewhere.ravel())[0, 1] > 0.99
+
+
+CHECKS = {"quickstart/notebook.md": check_notebook, "howto/transforms.md": check_transforms}
+
+
 @pytest.mark.parametrize("name", followed_pages())
 def test_a_page_works_as_it_stands(name, files, tmp_path, request):
     place = tmp_path / "reader"
     shutil.copytree(files, place)
     if name in ALIGNED:
         shutil.copytree(request.getfixturevalue("aligned"), place, dirs_exist_ok=True)
-    Reader(place).follow(read_page(name), name)
+    reader = Reader(place)
+    reader.follow(read_page(name), name)
+    if name in CHECKS:
+        CHECKS[name](reader)
 
 
 @pytest.fixture
@@ -141,7 +163,9 @@ def test_a_method_is_added_as_the_page_says(package):
                 reader.type(command)
     assert {str(path.relative_to(package)) for path in package.rglob("*.py")} >= MADE_THERE
     assert "`refine.options.demons.sigma`" in (package / "config" / "README.md").read_text(encoding="utf-8")
-    assert '"demons"' in (package / "aligned" / "quality.json").read_text(encoding="utf-8")
+    quality = json.loads((package / "aligned" / "quality.json").read_text(encoding="utf-8"))
+    assert quality["transform_from"] == "refine"
+    assert quality["verdict"]["status"] != "fail"
     assert "Vercauteren" in (package / "aligned" / "report.html").read_text(encoding="utf-8")
 
 
