@@ -27,20 +27,28 @@ def write_volumes(folder: Path, volume_file: Callable[..., Path]) -> None:
     for name in ("subject", "subject_flair"):
         shutil.copyfile(volume_file("mni6", 4.0), folder / f"{name}.nii.gz")
     shutil.copyfile(volume_file("icbm2009a", 4.0), folder / "other.nii.gz")
-    shutil.copyfile(volume_file("neuromorphometrics", 4.0), folder / "subject_labels.nii.gz")
+    for name in ("atlas", "subject"):
+        write_labels(folder, name, volume_file("neuromorphometrics", 4.0))
     write_landmarks(folder / "subject_points.csv", Landmarks(("a",), np.zeros((1, 3))))
 
 
+def write_labels(folder: Path, name: str, source: Path) -> None:
+    """Write a label map on an image's grid."""
+    import SimpleITK as sitk
+
+    image = sitk.ReadImage(folder / f"{name}.nii.gz")
+    labels = sitk.Resample(sitk.ReadImage(source), image, sitk.Transform(), sitk.sitkNearestNeighbor)
+    sitk.WriteImage(labels, folder / f"{name}_labels.nii.gz")
+
+
 def write_volume_parts(folder: Path) -> None:
-    """Write masks of atlas and subject, labels of the atlas, and a lesion of the subject."""
+    """Write masks of atlas and subject, and a lesion of the subject."""
     for name in ("atlas", "subject"):
         image = nibabel.load(folder / f"{name}.nii.gz")
         samples = image.get_fdata()
         inside = samples > 0.02 * samples.max()
         _write_nifti(folder / f"{name}_mask.nii.gz", inside, image.affine)
-        if name == "atlas":
-            _write_nifti(folder / "atlas_labels.nii.gz", inside + 0 * samples, image.affine)
-        else:
+        if name == "subject":
             lesion = np.zeros_like(inside)
             middle = [length // 2 for length in inside.shape]
             lesion[middle[0] - 6 : middle[0] - 3, middle[1] : middle[1] + 3, middle[2] : middle[2] + 3] = True
