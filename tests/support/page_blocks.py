@@ -34,8 +34,9 @@ def read_blocks(page: str) -> list[Block]:
 
 
 def read_commands(block: Block) -> list[str]:
-    """Return the commands of a block of shell lines, without comments."""
-    lines = [line.partition("  #")[0].strip() for line in block.text.splitlines()]
+    """Return the commands of a block of shell lines, without comments, continued lines joined."""
+    joined = block.text.replace("\\\n", " ").splitlines()
+    lines = [" ".join(line.partition("  #")[0].split()) for line in joined]
     return [line for line in lines if line]
 
 

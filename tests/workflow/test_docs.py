@@ -15,7 +15,7 @@ import page_files
 import pytest
 import rasterio
 import yaml
-from page_blocks import Block, Reader, read_blocks
+from page_blocks import Block, Reader, read_blocks, read_commands
 from study import ROOT
 
 from regflow.cohort.columns import samples_schema
@@ -159,7 +159,7 @@ def test_a_method_is_added_as_the_page_says(package):
         elif block.title:
             reader.write(block)
         elif block.language == "bash":
-            for command in block.text.splitlines():
+            for command in read_commands(block):
                 reader.type(command)
     assert {str(path.relative_to(package)) for path in package.rglob("*.py")} >= MADE_THERE
     assert "`refine.options.demons.sigma`" in (package / "config" / "README.md").read_text(encoding="utf-8")
