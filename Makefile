@@ -60,7 +60,7 @@ format: install ## Rewrite the sources in the project's style
 	$(BIN)/snakefmt $(SNAKEFILES)
 
 docs: install ## Build the documentation: site/index.html
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: install ## Measure regflow beside its peers
 	$(BIN)/python -m benchmarks
