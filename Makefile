@@ -8,13 +8,13 @@ VENV   ?= .venv
 CORES  ?= all
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
-SOURCES := setup.py src tests benchmarks workflow/scripts
+SOURCES := setup.py src tests benchmarks docs workflow/scripts
 SNAKEFILES := Snakefile workflow/Snakefile workflow/rules
 
 # Snakemake calls python, snakemake and regflow by name.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help install demo demo-volumes demo-rasters test test-all lint format bench clean
+.PHONY: help install demo demo-volumes demo-rasters test test-all lint format docs bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -59,9 +59,12 @@ format: install ## Rewrite the sources in the project's style
 	$(BIN)/ruff format $(SOURCES)
 	$(BIN)/snakefmt $(SNAKEFILES)
 
+docs: install ## Build the documentation: site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 bench: install ## Measure regflow beside its peers
 	$(BIN)/python -m benchmarks
 
 clean: ## Remove results and caches; keep .venv
-	rm -rf results demo demo-rasters .snakemake build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf results demo demo-rasters site .snakemake build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find src tests workflow benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,52 @@
+"""What mkdocs adds to the pages of this folder: those that live elsewhere, and the tables of methods."""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from regflow.methods import detect, initialize, preprocess, refine
+from regflow.methods.table import Method, of_kind
+
+ROOT = Path(__file__).parents[1]
+PAGES = {
+    "reference/volumes.md": "config/README.md",
+    "reference/rasters.md": "config/rasters/README.md",
+    "changelog.md": "CHANGELOG.md",
+    "contributing.md": "CONTRIBUTING.md",
+}
+"""Pages of the site by their place in it, and the files of the clone that they show."""
+
+TABLES: Mapping[str, Mapping[str, Method]] = {
+    "mask": preprocess.MASKS,
+    "denoise": preprocess.DENOISE,
+    "bias": preprocess.BIAS,
+    "intensity": preprocess.INTENSITY,
+    "initialize": initialize.METHODS,
+    "refine": refine.METHODS,
+    "detect": detect.METHODS,
+}
+_MARK = re.compile(r"^<!-- methods: (\w+) (volumes|rasters) -->$", re.MULTILINE)
+
+
+def on_files(files: Any, config: Any) -> Any:
+    """Add the pages that live outside ``docs``."""
+    from mkdocs.structure.files import File
+
+    for place, source in PAGES.items():
+        content = (ROOT / source).read_text(encoding="utf-8")
+        files.append(File.generated(config, place, content=content))
+    return files
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Put the tables of methods in the place of their marks."""
+    return _MARK.sub(lambda mark: "\n".join(_rows(TABLES[mark[1]], mark[2])), markdown)
+
+
+def _rows(table: Mapping[str, Method], kind: str) -> Iterator[str]:
+    """Yield the lines of a table of the methods that serve a kind of image."""
+    yield "| method | what it does | source |"
+    yield "|---|---|---|"
+    for name, method in of_kind(table, kind).items():
+        yield f"| `{name}`{{ .method }} | {method.summary} | {method.citation} |"
