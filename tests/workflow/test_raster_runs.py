@@ -73,7 +73,7 @@ def test_the_cohort_gets_its_table_report_and_provenance(finished):
     page = finished.results("report", "index.html").read_text(encoding="utf-8")
     assert all(sample in page for sample in SAMPLES)
     sources = read_json(finished.results("provenance.json"))["sources"]
-    assert "rasters.detect" in sources
+    assert "detect" in sources
 
 
 def test_a_second_run_has_nothing_to_do(finished):
