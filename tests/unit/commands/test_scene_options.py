@@ -10,6 +10,8 @@ from regflow.commands import detect, register
 from regflow.commands.cli import main
 from regflow.core.grid import Grid
 from regflow.io.raster_files import write_raster
+from regflow.pipeline.change_options import change_config, dated_scenes
+from regflow.pipeline.pair_options import scene_pair
 from regflow.stages.rasters.views import excluded_values
 
 NODATA = {"none": None, "nan": math.nan, "-1e4": -1e4, "0": 0, "file": "file"}
@@ -26,33 +28,34 @@ def mask(tmp_path_factory) -> str:
 def of_register(*options: str):
     command = register.register
     given = command.make_context("register", ["a.tif", "b.tif", "-o", "out", *options]).params
-    return register._scene_pair("a.tif", "b.tif", given).scene
+    return scene_pair("a.tif", "b.tif", {**given, "companions": {}, "classes": {}}).scene
 
 
 def of_detect(*options: str):
     given = detect.detect.make_context("detect", ["a.tif", "b.tif", "-o", "out", *options]).params
-    return detect._dated(("a.tif", "b.tif"), given)[1]
+    return dated_scenes(["a.tif", "b.tif"], given)[1]
 
 
-def of_apply(monkeypatch, *options: str):
+def of_apply(monkeypatch, mask, *options: str):
     seen = []
-    monkeypatch.setattr("regflow.pipeline.raster_warp.load_transform", lambda _path: None)
+    monkeypatch.setattr("regflow.pipeline.carry.load_transform", lambda _path: None)
+    monkeypatch.setattr("regflow.pipeline.carry.load_product", lambda *_arguments: None)
     monkeypatch.setattr(
-        "regflow.pipeline.raster_warp.warp_raster_file",
+        "regflow.pipeline.carry.warp_raster_file",
         lambda _by, source, *_args, **_more: seen.append(source),
     )
-    arguments = ["apply", "transform.json", "b.tif", "-r", "a.tif", "-o", "out.tif", *options]
+    arguments = ["apply", "transform.json", mask, "-r", mask, "-o", "out.tif", *options]
     ended = CliRunner().invoke(main, arguments)
     assert ended.exit_code == 0, ended.output
     return seen[0]
 
 
 @pytest.mark.parametrize(("text", "value"), NODATA.items())
-def test_nodata_is_read_alike(monkeypatch, text, value):
+def test_nodata_is_read_alike(monkeypatch, mask, text, value):
     made = [
         of_register("--nodata", text),
         of_detect("--nodata", text),
-        of_apply(monkeypatch, "--nodata", text),
+        of_apply(monkeypatch, mask, "--nodata", text),
     ]
     np.testing.assert_equal([scene.nodata for scene in made], [value] * 3)
 
@@ -78,6 +81,4 @@ def test_what_is_neither_is_refused_alike(command, option, tmp_path):
 
 def test_bands_are_read_alike():
     given = detect.detect.make_context("detect", ["a", "b", "-o", "out", "--bands", "B04, B08,"]).params
-    assert (
-        tuple(detect._own(given)["--bands"]["detect"]["bands"]) == of_register("--bands", "B04, B08,").bands
-    )
+    assert tuple(change_config(given)["bands"]) == of_register("--bands", "B04, B08,").bands

@@ -109,7 +109,7 @@ def test_children_open_what_their_parent_knows_from_a_file_of_this_user_alone():
     export_addresses()
     file = Path(os.environ[addresses.ENVIRONMENT])
     assert file.stat().st_mode & 0o777 == 0o600
-    program = f"from regflow.core.addresses import resolved; print(resolved({CLEAN!r}))"
+    program = f"from regflow.core.addresses import resolve_address; print(resolve_address({CLEAN!r}))"
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert ended.stdout.strip() == SIGNED
     file.unlink()
