@@ -46,7 +46,7 @@ def test_a_ball_is_as_large_as_its_mask():
 
 def test_the_mask_of_an_object_is_the_same_at_any_size(noisy_head, mni_3mm):
     options = MASKS["foreground"].complete({})
-    masks = [foreground(enlarged(noisy_head, factor), None, options).mask for factor in FACTORS]
+    masks = [foreground(enlarged(noisy_head, factor), None, options, RunContext()).mask for factor in FACTORS]
     overlap = 2 * (masks[1] & mni_3mm.mask).sum() / (masks[1].sum() + mni_3mm.mask.sum())
     assert overlap > 0.93
     for mask in masks:

@@ -7,6 +7,7 @@ import pytest
 from regflow.core.resample import resample_array
 from regflow.datasets import packaged as realdata
 from regflow.examples import volumes as demo
+from regflow.examples.running import overhead_summary
 from regflow.io.landmarks import read_landmarks
 from regflow.io.transforms import read_transform
 from regflow.io.volumes import read_volume
@@ -77,6 +78,6 @@ def test_the_overhead_is_what_the_stages_did_not_use(tmp_path):
         folder = tmp_path / "refine" / str(number)
         folder.mkdir(parents=True)
         (folder / "stage.json").write_text(json.dumps({"seconds": seconds}))
-    line = demo.overhead_summary(tmp_path, wall_seconds=50.0, cores=2)
+    line = overhead_summary(tmp_path, wall_seconds=50.0, cores=2)
     assert line.startswith("2 stages computed for 80 s")
     assert " 20 %" in line

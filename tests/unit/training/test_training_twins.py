@@ -11,6 +11,7 @@ from regflow.core.image import Image
 from regflow.core.resample import resample_array
 from regflow.core.transform import Affine, Composite
 from regflow.datasets import subjects as synthetic
+from regflow.methods.context import RunContext
 from regflow.methods.preprocess import INTENSITY
 from regflow.methods.preprocess.intensity import percentile
 from regflow.training.twins import SHADING, _shading, simulated_pair
@@ -19,7 +20,7 @@ RNG_SEED = 3
 
 
 def scaled(image: Image) -> Image:
-    return percentile(image, None, INTENSITY["percentile"].complete({}))
+    return percentile(image, None, INTENSITY["percentile"].complete({}), RunContext())
 
 
 @pytest.fixture(scope="module", params=["same contrast", "other contrast"])

@@ -6,9 +6,9 @@ import sys
 SCRIPT = """
 import importlib
 from numba.core.registry import CPUDispatcher
-from regflow.examples.compile_kernels import warm
+from regflow.examples.compile_kernels import compile_kernels
 
-warm()
+compile_kernels()
 modules = (
     "core.fields",
     "core.sampling_kernels",
@@ -17,7 +17,7 @@ modules = (
     "methods.refine.greedy_force_kernels",
     "methods.refine.greedy_kernels",
     "methods.refine.matching_kernels",
-    "methods.refine.spline_field",
+    "methods.matching.spline_field",
     "methods.initialize.parzen",
     "methods.initialize.planar_kernels",
     "methods.detect.kernels",
