@@ -4,7 +4,9 @@ import ast
 import re
 import subprocess
 import sys
+from importlib import import_module
 from importlib.metadata import packages_distributions, requires
+from inspect import signature
 from pathlib import Path
 
 import pytest
@@ -162,6 +164,16 @@ def test_scripts_only_wire_snakemake_to_one_function(path):
     assert isinstance(imported, ast.ImportFrom)
     assert [alias.name for alias in imported.names] == [ast.unparse(call.value.func)]
     assert not [node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.For, ast.If))]
+
+
+@pytest.mark.parametrize("stage", sorted({stage for _, stage in STAGES}))
+def test_scripts_name_no_argument_that_no_kind_takes(stage):
+    """A function gets those of a script's arguments that it takes; a mistyped one would be dropped."""
+    tree = ast.parse((ROOT / "workflow" / "scripts" / f"{stage}.py").read_text(encoding="utf-8"))
+    given = {word.arg for call in ast.walk(tree) if isinstance(call, ast.Call) for word in call.keywords}
+    modules = [import_module(f"regflow.stages.{kind}.{stage}") for kind, each in STAGES if each == stage]
+    taken = {name for module in modules for name in signature(getattr(module, stage)).parameters}
+    assert given <= taken
 
 
 @pytest.mark.parametrize(("kind", "stage"), STAGES)

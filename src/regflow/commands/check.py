@@ -1,10 +1,8 @@
 """``regflow check``: what is wrong with a study's inputs, all problems at once."""
 
 import sys
-from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import NoReturn
 
 import click
 
@@ -29,17 +27,11 @@ def check(config: Path, threads: int | None) -> None:
     """
     from tqdm import tqdm
 
-    from regflow.cohort.reading import read_cohort
     from regflow.config.loading import load_config
-    from regflow.core.errors import InputError
     from regflow.core.logs import log_above_bars
     from regflow.core.threads import count_cores
 
     settings = load_config(config)
-    try:
-        read_cohort(settings)
-    except InputError as error:
-        _refuse(str(error).splitlines(), "mend them, nothing runs before")
     look = import_module(f"regflow.stages.{settings['kind']}.ingest").check
     hidden = not sys.stderr.isatty()
     with log_above_bars(), tqdm(unit="image", desc="check", disable=hidden, leave=False) as bar:
@@ -50,13 +42,12 @@ def check(config: Path, threads: int | None) -> None:
 
         problems = look(settings, threads=threads or count_cores(), progress=progress)
     if problems:
-        _refuse(problems, "mend them, or let `regflow run` leave those samples out")
+        for problem in problems:
+            click.echo(problem)
+        noun = "problem" if len(problems) == 1 else "problems"
+        # Where no image was looked at, the cohort itself cannot be read.
+        unread = bar.total is None
+        advice = "nothing runs before" if unread else "or let `regflow run` leave those samples out"
+        click.echo(f"{len(problems)} {noun}: mend them, {advice}")
+        raise SystemExit(1)
     click.echo("nothing is wrong with the inputs")
-
-
-def _refuse(problems: Sequence[str], advice: str) -> NoReturn:
-    for problem in problems:
-        click.echo(problem)
-    noun = "problem" if len(problems) == 1 else "problems"
-    click.echo(f"{len(problems)} {noun}: {advice}")
-    raise SystemExit(1)

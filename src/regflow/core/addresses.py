@@ -13,6 +13,7 @@ import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl, unquote
 
 ENVIRONMENT = "REGFLOW_ADDRESSES"
@@ -73,6 +74,11 @@ def redact_text(text: str) -> str:
         return text
     shorter = _CURL_OPTIONS.sub("/vsicurl?...", text)
     return _IN_TEXT.sub(lambda found: found["scheme"] + found["place"], shorter)
+
+
+def redact_value(value: Any) -> Any:
+    """Return :func:`redact_text` of a text, and anything else, finished markup too, as it is."""
+    return redact_text(value) if type(value) is str else value
 
 
 def kept_addresses() -> dict[str, str]:

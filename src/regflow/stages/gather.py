@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from regflow.cohort.metadata import METADATA_COLUMNS, metadata_columns
-from regflow.core.addresses import redact_text
+from regflow.core.addresses import redact_value
 from regflow.core.files import read_json, write_whole
 from regflow.metrics.catalog import STAGES, VOLUMES, Catalog
 from regflow.metrics.catalogs import CATALOGS
@@ -92,7 +92,7 @@ def write_table(path: str | Path, rows: Sequence[Row], columns: Iterable[str]) -
     import pyarrow.parquet as pq
 
     names = list(dict.fromkeys([*columns, *(name for row in rows for name in row)]))
-    rows = [{name: _without_secrets(value) for name, value in row.items()} for row in rows]
+    rows = [{name: redact_value(value) for name, value in row.items()} for row in rows]
     with write_whole(Path(path).with_suffix(".tsv")) as part, part.open("w", encoding="utf-8") as stream:
         stream.write("\t".join(names) + "\n")
         for row in rows:
@@ -138,10 +138,6 @@ def _label_row(sample: str, record: Mapping[str, Any]) -> Row:
 
 def _number(value: Any) -> float:
     return float("nan") if value is None else float(value)
-
-
-def _without_secrets(value: Any) -> Any:
-    return redact_text(value) if isinstance(value, str) else value
 
 
 def _cell(value: Any) -> str:

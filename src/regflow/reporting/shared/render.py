@@ -4,7 +4,7 @@ from functools import cache
 from typing import Any
 
 from regflow import __version__
-from regflow.core.addresses import redact_text
+from regflow.core.addresses import redact_value
 
 WORDS = {
     "pass": "Passed",
@@ -27,11 +27,6 @@ def render(template: str, *, script: str | None = None, **context: Any) -> str:
     return page
 
 
-def _without_secrets(value: Any) -> Any:
-    # Styles, scripts and finished parts are Markup.
-    return redact_text(value) if type(value) is str else value
-
-
 @cache
 def _environment() -> Any:
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -43,7 +38,7 @@ def _environment() -> Any:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=_without_secrets,
+        finalize=redact_value,
     )
     environment.filters["raw"] = Markup
     return environment
