@@ -323,6 +323,8 @@ def read_transform(path: str | Path, grid: Grid | None = None) -> Transform:
 
 
 def _register(fixed: Any, moving: Any, given: Mapping[str, Any]) -> RegistrationResult:
+    from regflow.pipeline.pair import register_pair
+
     home = Folder(given["output"])
     spacings = (
         given["fixed_spacing"] if given["fixed_spacing"] is not None else given["spacing"],
@@ -339,7 +341,13 @@ def _register(fixed: Any, moving: Any, given: Mapping[str, Any]) -> Registration
         settings = pair_config(given, kind, given["preset"], below=given["config"])
         with images_named(folder):
             files = {**given, **_stored_parts(given, images, folder)}
-            found = _RUN[kind](images, files, home.path, settings)
+            found = register_pair(
+                kind,
+                _PAIRS[kind](images[0].path, images[1].path, files),
+                home.path,
+                config=settings,
+                **{name: given[name] for name in ("preset", "inverse_image", "threads", "progress")},
+            )
             grid = _fixed_grid(images[0], found)
     return RegistrationResult(
         kind=kind,
@@ -383,39 +391,6 @@ def _given_parts(moving: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     parts = {"image": moving, "labels": labels}
     parts |= {f"companions/{name}": image for name, image in (given["companions"] or {}).items()}
     return {name: part for name, part in parts.items() if part is not None}
-
-
-def _register_volumes(
-    images: Sequence[Stored], files: Mapping[str, Any], output: Path, settings: Mapping[str, Any]
-) -> "Result":
-    from regflow.pipeline.volume_pair import register_pair
-
-    pair = volume_pair(images[0].path, images[1].path, files)
-    return register_pair(
-        pair.fixed,
-        pair,
-        output,
-        preset=files["preset"],
-        config=settings,
-        threads=files["threads"],
-        progress=files["progress"],
-    )
-
-
-def _register_scenes(
-    images: Sequence[Stored], files: Mapping[str, Any], output: Path, settings: Mapping[str, Any]
-) -> "Result":
-    from regflow.pipeline.raster_pair import register_scenes
-
-    return register_scenes(
-        scene_pair(images[0].path, images[1].path, files),
-        output,
-        preset=files["preset"],
-        config=settings,
-        inverse_image=files["inverse_image"],
-        threads=files["threads"],
-        progress=files["progress"],
-    )
 
 
 def _fixed_grid(fixed: Stored, found: "Result") -> Grid:
@@ -464,4 +439,4 @@ def _keywords(function: Any) -> frozenset[str]:
 
 
 _OPTIONS, _CHANGE_OPTIONS = _keywords(register), _keywords(detect_changes)
-_RUN = {"volumes": _register_volumes, "rasters": _register_scenes}
+_PAIRS = {"volumes": volume_pair, "rasters": scene_pair}

@@ -2,16 +2,13 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from regflow.cohort.rasters.samples import StatedSamples
+from regflow.cohort.rasters.samples import Nodata, Scene, StatedSamples
 from regflow.core.gate import Verdict
 from regflow.stages.rasters.ingest import scene_of, stated_samples_of
 from regflow.stages.rasters.warping import Source, warp_raster
 from regflow.stages.shell import Outcome, done, run_stage_work, timed_step
-
-if TYPE_CHECKING:
-    from regflow.io.scenes import SceneView
 
 
 def apply(
@@ -53,7 +50,7 @@ def apply(
         steps: list[dict[str, Any]] = []
         written = []
         with open_workers(dask, threads=threads) as workers:
-            for name, source in sources(original, moving).items():
+            for name, source in _stored_sources(original, moving.nodata).items():
                 path = folder / f"{name}.tif"
                 with timed_step(steps, name) as record:
                     figures = warp_raster(
@@ -75,15 +72,33 @@ def apply(
     return run_stage_work("apply", sample, output, [*prepared, refined], work)
 
 
-def sources(manifest: Mapping[str, Any], moving: "SceneView") -> dict[str, Source]:
-    """Return what is to be warped of a moving scene, by the products' names."""
-    paths = manifest["paths"]
-    scaling, stated = scene_of(manifest).scaling, stated_samples_of(manifest)
-    found = {"warped": Source(paths["image"], nodata=moving.nodata, scaling=scaling)}
-    if "mask" in paths:
-        found["mask"] = Source(paths["mask"], classes=True)
-    for group in ("companions", "classes"):
-        for name, path in paths.get(group, {}).items():
+def sources(
+    scene: Scene,
+    nodata: Nodata,
+    companions: Mapping[str, str],
+    classes: Mapping[str, str],
+    stated: Mapping[str, StatedSamples],
+) -> dict[str, Source]:
+    """Return what is to be warped of a moving scene, by the products' names.
+
+    Args:
+        scene: the moving scene.
+        nodata: of it, as it was read.
+        companions: rasters that follow it, by name.
+        classes: rasters of classes that do.
+        stated: what a catalog states about the samples of both, by ``companions.NAME`` and ``classes.NAME``.
+    """
+    found = {"warped": Source(scene.image, nodata=nodata, scaling=scene.scaling)}
+    if scene.mask is not None:
+        found["mask"] = Source(scene.mask, classes=True)
+    for group, files in (("companions", companions), ("classes", classes)):
+        for name, path in files.items():
             said = stated.get(f"{group}.{name}", StatedSamples())
             found[f"{group}/{name}"] = Source(path, group == "classes", said.nodata, said.scaling)
     return found
+
+
+def _stored_sources(manifest: Mapping[str, Any], nodata: Nodata) -> dict[str, Source]:
+    paths = manifest["paths"]
+    companions, classes = (paths.get(group, {}) for group in ("companions", "classes"))
+    return sources(scene_of(manifest), nodata, companions, classes, stated_samples_of(manifest))
