@@ -33,8 +33,7 @@ rule apply:
 rule publish:
     """Give the products of a BIDS data set their names of BIDS-Derivatives."""
     input:
-        applied=expand("<results>/apply/{sample}", sample=samples),
-        refined=expand("<results>/refine/{sample}", sample=samples),
+        when_done("apply"),
     output:
         directory("<results>/derivatives"),
     log:
@@ -49,6 +48,8 @@ rule publish:
         runtime=scale_with_attempt(30),
     params:
         samples=list(samples.values()),
+        applied=each_sample(layout.APPLIED),
+        refined=each_sample(layout.REFINED),
         config=settings,
         digest=source_digest("cohort.volumes.derivatives", "volumes"),
     message:

@@ -35,7 +35,7 @@ rule assess:
 rule gather:
     """Bring the figures of all samples into the cohort's tables, failed samples included."""
     input:
-        expand("<results>/assess/{sample}", sample=samples),
+        when_done("assess"),
     output:
         **{
             name: multiext(table, ".tsv", ".parquet")
@@ -59,6 +59,7 @@ rule gather:
         mem_mb=scale_with_attempt(4000),
         runtime=scale_with_attempt(30),
     params:
+        assessed=each_sample(layout.ASSESSED),
         subjects=subjects,
         tables=tables,
         kind=kind,

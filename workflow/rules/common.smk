@@ -2,15 +2,25 @@
 
 from snakemake.exceptions import WorkflowError
 
+from snakemake_interface_executor_plugins.settings import ExecMode
+
+from regflow.cohort.batches import (
+    Batches,
+    assign_fixed,
+    find_machine,
+    share_out,
+    split_batches,
+)
 from regflow.config.loading import load_config
-from regflow.config.workflow import WORKFLOWS
+from regflow.config.workflow import WORKFLOWS, plan_jobs
 from regflow.core.errors import InputError
 from regflow.provenance.digests import source_digest
 from regflow.provenance.jobs import export_environment, export_gpu_counts
 from regflow.methods.refine.weights_files import networks_used
 from regflow.cohort.metadata import metadata_by_sample, metadata_columns
-from regflow.cohort.samples import existing_local_files, fixed_images, split_batches
+from regflow.cohort.samples import existing_local_files, fixed_images
 from regflow.cohort.reading import earlier_dates, read_cohort
+from regflow.stages import layout
 from regflow.training.settings import training_settings
 
 try:
@@ -29,11 +39,35 @@ tables = {
 
 fixed = fixed_images(samples.values())
 subjects = metadata_by_sample(samples.values(), metadata_columns(kind))
-refine_rules = (
-    f"rules/refine{'_batch' if settings['refine'].get('batch', 1) > 1 else ''}.smk"
-)
-batches = split_batches(samples, settings["refine"].get("batch", 1))
 before = earlier_dates(settings, samples.values())
+
+# A job finds how the cohort is shared out as the run has begun.
+stored_batches = f"{settings['output']}/{layout.BATCHES}"
+batches = Batches.read(stored_batches)
+if workflow.exec_mode == ExecMode.DEFAULT or batches is None:
+    machine = find_machine(
+        workflow.resource_settings.cores, workflow.resource_settings.nodes
+    )
+    plans = plan_jobs(settings, gpu=machine.gpu)
+    batches = share_out(
+        samples,
+        settings["jobs"]["samples"],
+        batches,
+        machine,
+        jobs=len(plans),
+        threads=max(plan.needs.threads for plan in plans),
+        memory_mb=max(plan.needs.mem_mb for plan in plans),
+    )
+plans = plan_jobs(settings, gpu=batches.gpu)
+own, several = assign_fixed(batches.members, lambda name: samples[name].fixed.name)
+shared = split_batches(several, 20)
+reference_batch = {name: batch for batch, names in shared.items() for name in names}
+batch_of = {name: batch for batch, names in batches.members.items() for name in names}
+
+
+onstart:
+    batches.write(stored_batches)
+
 
 export_environment()
 export_gpu_counts(settings)
@@ -83,26 +117,98 @@ def fixed_prepared(wildcards):
     return f"<results>/preprocess/fixed/{samples[wildcards.sample].fixed.name}"
 
 
-def batch_of(pattern):
-    """Return an input function: what a pattern stands for, for each sample of a batch."""
-    return lambda wildcards: expand(pattern, sample=batches[wildcards.batch])
+def job_threads(most):
+    """Return the threads of a job that can use some at most."""
+    return most if batches.threads is None else min(most, batches.threads)
+
+
+def job_settings(stages):
+    """Return what of the configuration a job of some stages takes."""
+    wanted = {"output", "seed", "dask", "keep", *stages}
+    return {name: part for name, part in settings.items() if name in wanted}
+
+
+def job_sources(stages):
+    """Return what each of a job's stages is computed by."""
+    return {stage: source_digest(f"stages.{kind}.{stage}", kind) for stage in stages}
+
+
+def batch_minutes(images):
+    """Return the minutes a batch may take at its first try; one that is stopped goes on where it was."""
+    return 30 + 10 * images
+
+
+def batch_runtime(wildcards, attempt):
+    """Return the minutes that a job of a batch may take."""
+    return attempt * batch_minutes(len(batches.members[wildcards.batch]))
+
+
+def batch_samples(wildcards):
+    """Return the samples of a batch."""
+    return [samples[name] for name in batches.members[wildcards.batch]]
 
 
 def batch_fixed(wildcards):
-    """Return the working copies of the fixed images of a batch, one per sample."""
-    return [
-        f"<results>/preprocess/fixed/{samples[name].fixed.name}"
-        for name in batches[wildcards.batch]
-    ]
+    """Return the fixed images that a batch prepares, because no other needs them."""
+    return [fixed[name] for name in own[wildcards.batch]]
 
 
-def batch_of_sample(wildcards):
-    """Return the batch that a sample is refined in."""
-    return [
-        f"<results>/refine-batch/{batch}"
-        for batch, names in batches.items()
-        if wildcards.sample in names
-    ]
+def batch_files(wildcards):
+    """Return the original files of a batch."""
+    images = [*batch_samples(wildcards), *batch_fixed(wildcards)]
+    return [path for image in images for path in existing_local_files(image.files())]
+
+
+def batch_references(wildcards):
+    """Return the jobs that prepare the fixed images that a batch shares with others."""
+    names = {samples[name].fixed.name for name in batches.members[wildcards.batch]}
+    found = {reference_batch[name] for name in names if name in reference_batch}
+    return [f"<results>/jobs/references/{batch}.json" for batch in sorted(found)]
+
+
+def batch_before(plan):
+    """Return an input function: what the plan before has come to, for a batch and the dates before it."""
+
+    def find(wildcards):
+        if plan is None:
+            return []
+        names = batches.members[wildcards.batch]
+        dates = [before[name] for name in names if before.get(name)]
+        found = {wildcards.batch, *(batch_of[name] for name in dates)}
+        return [f"<results>/jobs/{plan.name}/{batch}.json" for batch in sorted(found)]
+
+    return find
+
+
+def batch_earlier(plan):
+    """Return an input function: the sample before each one whose changes a plan looks for."""
+
+    def find(wildcards):
+        names = batches.members[wildcards.batch] if "detect" in plan.stages else []
+        return {name: before[name] for name in names if name in before}
+
+    return find
+
+
+def each_sample(place):
+    """Return where something lies of each sample."""
+    return [f"{settings['output']}/{place.format(sample=name)}" for name in samples]
+
+
+def when_done(stage):
+    """Return an input function: what tells that a stage is done for the whole cohort."""
+
+    def find(wildcards):
+        if settings["jobs"]["each_stage"]:
+            chosen = before if stage == "detect" else samples
+            return expand(f"<results>/{layout.OF_A_SAMPLE[stage]}", sample=chosen)
+        plan = next(plan for plan in plans if stage in plan.stages)
+        done = expand(
+            f"<results>/jobs/{plan.name}/{{batch}}.json", batch=batches.members
+        )
+        return [*done, *expand("<results>/jobs/references/{batch}.json", batch=shared)]
+
+    return find
 
 
 def earlier_date(wildcards):
@@ -136,7 +242,14 @@ def manifests(wildcards):
     ]
 
 
+def manifests_done(wildcards):
+    """Return what tells that every image was looked at."""
+    one_by_one = settings["jobs"]["each_stage"]
+    return manifests(wildcards) if one_by_one else when_done("ingest")(wildcards)
+
+
 def beside_the_report(wildcards):
     """Return what else is made: the derivatives of a BIDS data set, the change maps of scenes."""
     derivatives = ["<results>/derivatives"] if settings.get("bids") else []
-    return [*derivatives, *expand("<results>/detect/{sample}", sample=before)]
+    changes = when_done("detect")(wildcards) if before else []
+    return [*derivatives, *changes]

@@ -46,7 +46,7 @@ rule report:
 rule provenance:
     """Write down what the run is made from: versions, checksums, configuration, command."""
     input:
-        manifests,
+        manifests_done,
     output:
         record="<results>/provenance.json",
         configuration="<results>/config.yaml",
@@ -62,10 +62,9 @@ rule provenance:
         runtime=scale_with_attempt(30),
     params:
         settings=settings,
-        sources={
-            stage: source_digest(f"stages.{kind}.{stage}", kind)
-            for stage in WORKFLOWS[kind].stages
-        },
+        manifests=[f"{settings['output']}/ingest/fixed/{name}.json" for name in fixed]
+        + each_sample(layout.MOVING_MANIFEST),
+        sources=job_sources(WORKFLOWS[kind].stages),
     message:
         "write down what the run is made from"
     script:
@@ -76,9 +75,7 @@ rule report_cohort:
     """Write the cohort's page: verdicts, distributions with outliers, failures and their reasons."""
     input:
         tables=rules.gather.output,
-        assessed=expand("<results>/assess/{sample}", sample=samples),
-        pages=expand("<results>/report/{sample}.html", sample=samples),
-        images=expand("<results>/report/images/{sample}.png", sample=samples),
+        reported=when_done("report"),
         provenance=rules.provenance.output.record,
         configuration=rules.provenance.output.configuration,
     output:
@@ -100,6 +97,9 @@ rule report_cohort:
         runtime=scale_with_attempt(needs["report"].runtime),
     params:
         samples=list(samples),
+        assessed=each_sample(layout.ASSESSED),
+        pages=each_sample(layout.SAMPLE_PAGE),
+        images=each_sample(layout.SAMPLE_PICTURE),
         tables=tables,
         kind=kind,
         digest=source_digest("stages.pages", kind),

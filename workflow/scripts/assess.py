@@ -9,6 +9,7 @@ with job(snakemake.log[0], snakemake.threads):
         "assess",
         snakemake.params.kind,
         snakemake.output[0],
+        source=snakemake.params.digest,
         sample=snakemake.wildcards.sample,
         manifests=(snakemake.input.fixed_manifest, snakemake.input.moving_manifest),
         prepared=(snakemake.input.fixed, snakemake.input.moving),

@@ -9,6 +9,7 @@ with job(snakemake.log[0], snakemake.threads):
         "detect",
         snakemake.params.kind,
         snakemake.output[0],
+        source=snakemake.params.digest,
         sample=snakemake.wildcards.sample,
         manifest=snakemake.input.moving_manifest,
         fixed=snakemake.input.fixed_manifest,

@@ -7,7 +7,7 @@ with job(snakemake.log[0], snakemake.threads):
 
     gather(
         snakemake.params.tables,
-        snakemake.input,
+        snakemake.params.assessed,
         snakemake.params.subjects,
         snakemake.params.kind,
     )

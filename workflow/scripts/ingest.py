@@ -9,5 +9,6 @@ with job(snakemake.log[0], snakemake.threads):
         "ingest",
         snakemake.params.kind,
         snakemake.output[0],
+        source=snakemake.params.digest,
         subject=snakemake.params.subject,
     )

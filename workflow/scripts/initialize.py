@@ -9,6 +9,7 @@ with job(snakemake.log[0], snakemake.threads):
         "initialize",
         snakemake.params.kind,
         snakemake.output[0],
+        source=snakemake.params.digest,
         sample=snakemake.wildcards.sample,
         prepared=(snakemake.input.fixed, snakemake.input.moving),
         settings=snakemake.params.settings,

@@ -9,6 +9,7 @@ with job(snakemake.log[0], snakemake.threads):
         "preprocess",
         snakemake.params.kind,
         snakemake.output[0],
+        source=snakemake.params.digest,
         sample=snakemake.wildcards[0],
         manifest=snakemake.input.manifest,
         reference=snakemake.input.get("reference"),

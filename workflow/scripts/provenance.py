@@ -9,6 +9,6 @@ with job(snakemake.log[0], snakemake.threads):
         snakemake.output.record,
         snakemake.output.configuration,
         settings=snakemake.params.settings,
-        manifests=snakemake.input,
+        manifests=snakemake.params.manifests,
         sources=snakemake.params.sources,
     )

@@ -8,7 +8,7 @@ with job(snakemake.log[0], snakemake.threads):
     publish_cohort(
         snakemake.output[0],
         samples=snakemake.params.samples,
-        applied=snakemake.input.applied,
-        refined=snakemake.input.refined,
+        applied=snakemake.params.applied,
+        refined=snakemake.params.refined,
         config=snakemake.params.config,
     )

@@ -9,6 +9,8 @@ with job(snakemake.log[0], snakemake.threads):
         "refine",
         snakemake.params.kind,
         snakemake.output[0],
+        source=snakemake.params.digest,
+        networks=snakemake.params.networks,
         sample=snakemake.wildcards.sample,
         prepared=(snakemake.input.fixed, snakemake.input.moving),
         initial=snakemake.input.initial,

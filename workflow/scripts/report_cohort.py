@@ -9,9 +9,9 @@ with job(snakemake.log[0], snakemake.threads):
         snakemake.output[0],
         kind=snakemake.params.kind,
         tables=snakemake.params.tables,
-        assessed=snakemake.input.assessed,
-        pages=dict(zip(snakemake.params.samples, snakemake.input.pages, strict=True)),
-        images=dict(zip(snakemake.params.samples, snakemake.input.images, strict=True)),
+        assessed=snakemake.params.assessed,
+        pages=dict(zip(snakemake.params.samples, snakemake.params.pages, strict=True)),
+        images=dict(zip(snakemake.params.samples, snakemake.params.images, strict=True)),
         provenance=snakemake.input.provenance,
         configuration=snakemake.input.configuration,
     )

@@ -36,13 +36,6 @@ def fixed_images(samples: Iterable[_Goes[FixedImage]]) -> dict[str, FixedImage]:
     return {sample.fixed.name: sample.fixed for sample in samples}
 
 
-def split_batches(names: Iterable[str], size: int) -> dict[str, list[str]]:
-    """Divide samples, in their order, into batches of ``size``; the last may be smaller."""
-    ordered = list(names)
-    starts = range(0, len(ordered), size)
-    return {f"{number:04d}": ordered[first : first + size] for number, first in enumerate(starts, start=1)}
-
-
 def existing_local_files(files: Mapping[str, str]) -> list[str]:
     """Return the files on this machine that exist, for Snakemake to watch.
 

@@ -33,9 +33,36 @@ SEED = option("integer", 0, "seed of every random choice", minimum=0)
 BATCH: Schema = {
     "type": "integer",
     "minimum": 1,
-    "description": "samples per job: a network loads once for all of them, and a GPU takes those of one "
-    "size together; 1 gives each sample a job of its own",
+    "description": "samples of a job that a network is asked about together: a GPU takes those of one size "
+    "in one go",
     "default": 1,
+}
+
+
+JOBS: Schema = section(
+    "how samples are shared out to jobs; no result depends on it",
+    samples={
+        "type": ["integer", "null"],
+        "minimum": 1,
+        "description": "samples that one job takes through the stages; null: by the size of the cohort and "
+        "the cores, on a cluster by what a queue likes",
+        "default": None,
+    },
+    each_stage=option(
+        "boolean",
+        False,
+        "a job for each stage of each sample, to look into one of them; costs a start of Python each",
+    ),
+)
+
+
+KEEP: Schema = {
+    "type": "array",
+    "items": {"enum": ["preprocess"]},
+    "uniqueItems": True,
+    "description": "stages whose images stay when no later stage needs them any more: preprocess, the "
+    "working images",
+    "default": [],
 }
 
 

@@ -3,6 +3,7 @@
 from regflow.cohort.rasters.columns import BANDS, DATE, MASK, MASK_VALUES, NODATA, RASTER
 from regflow.cohort.rasters.samples import NUMBER
 from regflow.config.keys import (
+    JOBS,
     KIND,
     OUTPUT,
     SAMPLES,
@@ -38,6 +39,7 @@ def config_schema() -> Schema:
         stac=_stac(),
         output=OUTPUT,
         seed=SEED,
+        jobs=JOBS,
         fixed=option(["string", "null"], None, "reference of the rows that name no fixed scene"),
         references=_references(),
         **_stages(),

@@ -5,6 +5,8 @@ Each stage and each table of methods states its own options; this module puts th
 
 from regflow.config.keys import (
     BATCH,
+    JOBS,
+    KEEP,
     KIND,
     OUTPUT,
     SAMPLES,
@@ -42,6 +44,8 @@ def config_schema() -> Schema:
         bids=_bids(),
         output=OUTPUT,
         seed=SEED,
+        jobs=JOBS,
+        keep=KEEP,
         fixed=option(["string", "null"], None, "atlas of the rows that name no fixed image"),
         atlases=_atlases(),
         preprocess=preprocess.schema(),

@@ -1,7 +1,11 @@
-"""What differs between the kinds of image in the rules of the workflow: stages, tables, resources."""
+"""What the rules of the workflow take from tables: stages and cohort tables by kind, resources, jobs."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+from regflow.methods.refine import METHODS
+from regflow.methods.table import wants_gpu
 
 
 @dataclass(frozen=True)
@@ -26,21 +30,40 @@ class Workflow:
     """The workflow of one kind of image.
 
     Attributes:
-        stages: in order.
         tables: of the cohort, by what they hold: the name of the file below ``assess/``.
         dimensions: of the images.
-        needs: by stage.
+        needs: by stage, in order.
+        passing: files of a moving image's preprocess directory that only later stages need.
     """
 
-    stages: tuple[str, ...]
     tables: Mapping[str, str]
     dimensions: int
     needs: Mapping[str, JobNeeds]
+    passing: tuple[str, ...] = ()
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The stages, in order."""
+        return tuple(self.needs)
+
+
+@dataclass(frozen=True)
+class JobPlan:
+    """What one job does for each sample of its batch.
+
+    Attributes:
+        name: of the job's rule.
+        stages: in order.
+        needs: of the machine, for one sample.
+    """
+
+    name: str
+    stages: tuple[str, ...]
+    needs: JobNeeds
 
 
 WORKFLOWS: Mapping[str, Workflow] = {
     "volumes": Workflow(
-        stages=("ingest", "preprocess", "initialize", "refine", "apply", "assess", "report"),
         tables={"samples": "cohort", "labels": "cohort_labels"},
         dimensions=3,
         needs={
@@ -52,9 +75,9 @@ WORKFLOWS: Mapping[str, Workflow] = {
             "assess": JobNeeds("reporting", 2, 4000, 30),
             "report": JobNeeds("reporting", 1, 4000, 30),
         },
+        passing=("image.nii", "mask.nii", "labels.nii"),
     ),
     "rasters": Workflow(
-        stages=("ingest", "preprocess", "initialize", "refine", "apply", "assess", "detect", "report"),
         tables={"samples": "cohort"},
         dimensions=2,
         needs={
@@ -70,3 +93,49 @@ WORKFLOWS: Mapping[str, Workflow] = {
     ),
 }
 """By kind."""
+
+ONE_ENV = "batch"
+"""The environment that holds what all stages import."""
+_NAMES = {"ingest": "prepare", "refine": "deform", "apply": "finish", "detect": "compare"}
+"""What a job is called that begins with a stage; one of all stages registers."""
+
+
+def plan_jobs(settings: Mapping[str, Any], *, gpu: bool) -> tuple[JobPlan, ...]:
+    """Return the jobs that take a batch of samples through the stages, in order, as few as can be.
+
+    The refine stage has one of its own where its methods want a GPU, which is then held for nothing else.
+    Changes from date to date need all dates' products first.
+
+    Args:
+        settings: the complete configuration.
+        gpu: whether there may be one.
+    """
+    kind = settings["kind"]
+    needs, cuts = WORKFLOWS[kind].needs, set()
+    if gpu and wants_gpu(METHODS, kind, settings["refine"]):
+        cuts |= {"refine", "apply"}
+    wanted = [stage for stage in needs if stage != "detect" or settings["detect"]["method"] is not None]
+    if "detect" in wanted and settings["detect"]["pairs"] == "consecutive":
+        cuts.add("detect")
+    runs: list[list[str]] = [[]]
+    for stage in wanted:
+        if stage in cuts:
+            runs.append([])
+        runs[-1].append(stage)
+    return tuple(JobPlan(_name(run), tuple(run), _add_up(needs[stage] for stage in run)) for run in runs)
+
+
+def _name(stages: Sequence[str]) -> str:
+    return "register" if {"ingest", "refine"} <= set(stages) else _NAMES[stages[0]]
+
+
+def _add_up(needs: Iterable[JobNeeds]) -> JobNeeds:
+    """Return what a job needs that runs several stages one after another."""
+    every = list(needs)
+    env = every[0].env if len({one.env for one in every}) == 1 else ONE_ENV
+    return JobNeeds(
+        env,
+        max(one.threads for one in every),
+        max(one.mem_mb for one in every),
+        sum(one.runtime for one in every),
+    )

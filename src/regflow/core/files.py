@@ -117,6 +117,20 @@ def sha256(path: str | Path) -> str:
     return digest.hexdigest()
 
 
+def file_stamp(path: str | Path) -> list[int]:
+    """Return size in bytes and time of change of a file, by which most changes are told without reading it.
+
+    A folder has those of all its files: their sum, and the latest. -1 and -1 where there is nothing.
+    """
+    path = Path(path)
+    try:
+        members = [p for p in path.rglob("*") if p.is_file()] if path.is_dir() else [path]
+        found = [member.stat() for member in members]
+    except (OSError, ValueError):
+        return [-1, -1]
+    return [sum(one.st_size for one in found), max((one.st_mtime_ns for one in found), default=-1)]
+
+
 def read_json(path: str | Path) -> Any:
     """Read a JSON file."""
     return json.loads(Path(path).read_text(encoding="utf-8"))

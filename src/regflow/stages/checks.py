@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from regflow.cohort.samples import fixed_images
 from regflow.core.errors import InputError
 from regflow.core.files import read_json, write_json
+from regflow.stages.freshness import MADE_FROM, current_key
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +71,7 @@ def write_manifest(
         **details,
         "paths": _nested(files),
         "sha256": _nested(sums),
+        MADE_FROM: current_key(),
     }
     write_json(output, manifest)
     return manifest

@@ -21,8 +21,6 @@ INITIAL = "initialize/{sample}"
 """Directory of the linear transform."""
 REFINED = "refine/{sample}"
 """Directory of the final transform."""
-REFINED_BATCH = "refine-batch/{batch}"
-"""Directory of the final transforms of several samples, until each has its own."""
 APPLIED = "apply/{sample}"
 """Directory of the products."""
 ASSESSED = "assess/{sample}"
@@ -37,6 +35,8 @@ TABLE_ENDINGS = (".tsv", ".parquet")
 """What ``{ending}`` stands for in the path of a table; both are written."""
 
 SAMPLE_PAGE = "report/{sample}.html"
+SAMPLE_RECORD = "report/records/{sample}.json"
+"""What a sample's page was made from."""
 SAMPLE_PICTURE = "report/images/{sample}.png"
 COHORT_PAGE = "report/index.html"
 """The page to begin with."""
@@ -48,6 +48,11 @@ NETWORK = "train/{name}.safetensors"
 NETWORK_CARD = "train/{name}.md"
 """What ``regflow train`` writes of a network, and its folder."""
 
+BATCHES = "jobs/batches.json"
+"""How the cohort is shared out to jobs."""
+BATCH = "jobs/{job}/{batch}.json"
+"""What a job has come to: the samples of its batch."""
+
 LOGS = "logs"
 """Folder of the jobs' logs."""
 
@@ -58,6 +63,7 @@ OF_A_SAMPLE = {
     "refine": REFINED,
     "apply": APPLIED,
     "assess": ASSESSED,
+    "detect": DETECTED,
     "report": SAMPLE_PAGE,
 }
 """What each stage leaves of a sample, by stage, in order."""

@@ -14,27 +14,58 @@ from regflow.core.errors import InputError, RegistrationError
 from regflow.core.files import read_json, write_json, write_whole_directory
 from regflow.core.gate import Verdict
 from regflow.core.processor import processor_name
+from regflow.stages.freshness import MADE_FROM, STAGE_FILE, current_key, derive_key, made_from
 
 log = logging.getLogger(__name__)
-
-STAGE_FILE = "stage.json"
 
 HEADER = "header"
 """Name of the headers' or the georeference's own alignment, which the initialize stage begins with."""
 
 
-def run_stage(stage: str, kind: str, output: str | Path, **arguments: Any) -> Any:
+def run_stage(
+    stage: str,
+    kind: str,
+    output: str | Path,
+    *,
+    source: str,
+    networks: Mapping[str, str] | None = None,
+    record: str | Path | None = None,
+    **arguments: Any,
+) -> None:
     """Run a stage of a kind of image: its function gets those of the arguments that it takes.
 
     Args:
         stage: ``ingest``, ``preprocess`` ...
         kind: ``volumes`` or ``rasters``.
         output: what the stage writes.
+        source: version and digest of the stage's sources.
+        networks: that it may ask, with the checksums of their files.
+        record: file for the key of a stage whose output holds none.
         arguments: all that a job knows; not every kind needs each.
     """
+    function, taken = _find_stage(stage, kind, arguments)
+    key = stage_key(stage, kind, source=source, networks=networks, **arguments)
+    with made_from(key):
+        function(output, **taken)
+    if record is not None:
+        write_json(record, {MADE_FROM: key})
+
+
+def stage_key(
+    stage: str, kind: str, *, source: str, networks: Mapping[str, str] | None = None, **arguments: Any
+) -> str:
+    """Return the key of what :func:`run_stage` would make; the arguments are those of that function."""
+    _, taken = _find_stage(stage, kind, arguments)
+    return derive_key(stage, kind, source, {**taken, "networks": networks or {}})
+
+
+def _find_stage(
+    stage: str, kind: str, arguments: Mapping[str, Any]
+) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """Return a stage's function and the arguments that it takes."""
     function = getattr(importlib.import_module(f"regflow.stages.{kind}.{stage}"), stage)
-    taken = inspect.signature(function).parameters
-    return function(output, **{name: value for name, value in arguments.items() if name in taken})
+    known = inspect.signature(function).parameters
+    return function, {name: value for name, value in arguments.items() if name in known}
 
 
 @dataclass(frozen=True)
@@ -162,5 +193,6 @@ def _write(folder: Path, stage: str, sample: str, outcome: Outcome, seconds: flo
         "details": outcome.details,
         "seconds": seconds,
         "processor": processor_name(),
+        MADE_FROM: current_key(),
     }
     write_json(folder / STAGE_FILE, content)

@@ -9,7 +9,7 @@ from typing import Any
 
 from regflow.cohort.rasters.samples import MaskValues, RasterSample, Reference, Scene, StatedSamples
 from regflow.core.errors import InputError
-from regflow.core.files import describe_absence, sha256
+from regflow.core.files import describe_absence, file_stamp, sha256
 from regflow.core.image import Image
 from regflow.io.completeness import missing_bytes
 from regflow.io.raster_header import RasterHeader
@@ -75,7 +75,7 @@ def read_manifest(path: str | Path) -> dict[str, Any]:
     """
     manifest = read_done(path)
     for file, stamp in manifest["stamps"].items():
-        if _stamp(Path(file)) != stamp:
+        if file_stamp(file) != stamp:
             raise InputError(f"{file}: this file has changed since it was checked; run it again")
     return manifest
 
@@ -115,7 +115,7 @@ def examine(subject: Subject, *, sums: bool = False) -> SceneFindings:
     local = {part: path for part, name in files.items() if (path := local_file(name)) is not None}
     missing = {part: why for part, path in local.items() if (why := describe_absence(path)) is not None}
     found.problems += [f"{local[part]}: {why}" for part, why in missing.items()]
-    found.stamps = {str(path): _stamp(path) for part, path in local.items() if part not in missing}
+    found.stamps = {str(path): file_stamp(path) for part, path in local.items() if part not in missing}
     if not missing.keys() & {"image", "mask"}:
         _noted(found, _examine_scene, subject)
     for part in files.keys() - missing - {"image", "mask"}:
@@ -123,7 +123,7 @@ def examine(subject: Subject, *, sums: bool = False) -> SceneFindings:
     if sums:
         found.sums = {part: sha256(path) for part, path in local.items() if part not in missing}
     for name, stamp in found.stamps.items():
-        if _stamp(Path(name)) != stamp:
+        if file_stamp(name) != stamp:
             found.problems.append(
                 f"{name}: this file changed while it was read; let its writer finish, then run it again"
             )
@@ -264,14 +264,6 @@ def _fixed_header(subject: Subject) -> RasterHeader | None:
         return read_raster_header(subject.fixed.image)
     except InputError:
         return None
-
-
-def _stamp(path: Path) -> list[int]:
-    try:
-        status = path.stat()
-    except OSError:
-        return [-1, -1]
-    return [status.st_size, status.st_mtime_ns]
 
 
 def _details(subject: Subject, found: SceneFindings) -> dict[str, Any]:

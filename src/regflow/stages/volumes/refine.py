@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from regflow.core.errors import InputError, RegistrationError
 from regflow.core.extent import ball_diameter
-from regflow.core.files import link_or_copy, write_whole_directory
 from regflow.core.gate import Verdict, figure_changes, judge
 from regflow.core.image import Image
 from regflow.core.local_fit import SURE_SIGMAS, WindowEvidence
@@ -71,16 +70,6 @@ class Refined:
     forward: Transform
     inverse: Transform
     climb: LadderResult
-
-
-@dataclass(frozen=True)
-class Job:
-    """A sample of a batch: its id, and the directories that the stages before have written."""
-
-    sample: str
-    fixed: str
-    moving: str
-    initial: str
 
 
 class CandidateEvaluator:
@@ -189,7 +178,7 @@ def deform(
     threads: int = 1,
     seed: int = 0,
     log_file: Path | None = None,
-    answer: Prediction | None = None,
+    prediction: Prediction | None = None,
 ) -> Refined:
     """Find the deformation and its inverse.
 
@@ -202,7 +191,7 @@ def deform(
         threads: most threads to use; no result depends on it.
         seed: of every random choice.
         log_file: where elastix's own log goes, if it runs.
-        answer: what a network has answered for this pair already.
+        prediction: what a network has answered for this pair already.
 
     Returns:
         The best transform; where no method found better, ``initial`` itself as the method :data:`INITIAL`.
@@ -220,7 +209,7 @@ def deform(
         settings,
         (fixed, moving),
         InitialTransform(initial, INITIAL, _never),
-        RunContext(threads, seed, log_file=log_file, prediction=answer),
+        RunContext(threads, seed, log_file=log_file, prediction=prediction),
         examine,
     )
     inverse, record = examine.inverse_of(found.transform)
@@ -256,7 +245,7 @@ def refine(
     settings: Mapping[str, Any],
     seed: int = 0,
     threads: int = 1,
-    answer: Prediction | None = None,
+    prediction: Prediction | None = None,
 ) -> Outcome:
     """Refine one sample: ``transform.h5`` (fixed to moving), ``inverse.h5``, ``stage.json``.
 
@@ -268,7 +257,7 @@ def refine(
         settings: the ``refine`` section of the configuration.
         seed: of every random choice.
         threads: most threads to use.
-        answer: what a network has answered for this sample already.
+        prediction: what a network has answered for this sample already.
     """
 
     def work(folder: Path) -> Outcome:
@@ -286,7 +275,7 @@ def refine(
             threads=threads,
             seed=seed,
             log_file=folder / "elastix.log",
-            answer=answer,
+            prediction=prediction,
         )
         write_transform(folder / "transform.h5", found.forward)
         write_transform(folder / "inverse.h5", found.inverse)
@@ -296,56 +285,16 @@ def refine(
     return run_stage_work("refine", sample, output, [*prepared, initial], work)
 
 
-def refine_batch(
-    output: str | Path,
-    *,
-    samples: Sequence[str],
-    fixed: Sequence[str],
-    moving: Sequence[str],
-    initial: Sequence[str],
-    settings: Mapping[str, Any],
-    seed: int = 0,
-    threads: int = 1,
-) -> None:
-    """Refine several samples in one process: a directory like :func:`refine`'s for each, by its id.
-
-    Every sample gets what it would get by itself, and fails by itself.
+def predict_batch(jobs: Sequence[Mapping[str, Any]]) -> dict[str, Prediction]:
+    """Ask the first method about all samples that got so far, where it can be asked about several together.
 
     Args:
-        output: directory to write.
-        samples: their ids.
-        fixed: each one's fixed image's ``preprocess`` directory.
-        moving: each one's own.
-        initial: each one's ``initialize`` directory.
-        settings: the ``refine`` section of the configuration.
-        seed: of every random choice.
-        threads: most threads to use.
+        jobs: the arguments of :func:`refine`, of each sample.
+
+    Returns:
+        What it answered, by sample.
     """
-    jobs = [Job(*parts) for parts in zip(samples, fixed, moving, initial, strict=True)]
-    with write_whole_directory(output) as folder:
-        answered = _answers(jobs, settings, RunContext(threads, seed))
-        for job in jobs:
-            refine(
-                folder / job.sample,
-                sample=job.sample,
-                prepared=(job.fixed, job.moving),
-                initial=job.initial,
-                settings=settings,
-                seed=seed,
-                threads=threads,
-                answer=answered.get(job.sample),
-            )
-
-
-def take_from_batch(batch: str | Path, sample: str, output: str | Path) -> None:
-    """Give a sample's part of a batch its own place; files are linked, not copied, where possible."""
-    with write_whole_directory(output) as folder:
-        for path in sorted((Path(batch) / sample).iterdir()):
-            link_or_copy(path, folder / path.name)
-
-
-def _answers(jobs: Sequence[Job], settings: Mapping[str, Any], context: RunContext) -> dict[str, Prediction]:
-    """Ask the first method about all samples that got so far, where it can be asked; by sample."""
+    settings = jobs[0]["settings"]
     name = settings["methods"][0]
     method = methods_of_kind(METHODS, "volumes").get(name)
     predict = method.load_predict() if method is not None else None
@@ -354,24 +303,25 @@ def _answers(jobs: Sequence[Job], settings: Mapping[str, Any], context: RunConte
     ready = [
         job
         for job in jobs
-        if all(read_outcome(part).state == "done" for part in (job.fixed, job.moving, job.initial))
+        if all(read_outcome(part).state == "done" for part in (*job["prepared"], job["initial"]))
     ]
     requests = [
         Pair(
-            read_working(job.fixed),
-            read_working(job.moving),
-            read_transform(Path(job.initial) / "transform.h5"),
+            read_working(job["prepared"][0]),
+            read_working(job["prepared"][1]),
+            read_transform(Path(job["initial"]) / "transform.h5"),
         )
         for job in ready
     ]
     options = method.complete(settings.get("options", {}).get(name, {}))
+    context = RunContext(jobs[0]["threads"], jobs[0]["seed"])
     try:
         found = predict(requests, options, context, settings["batch"])
     except (InputError, RegistrationError) as error:
         # Each sample then meets the reason in its own ladder, which may have other methods.
         log.info("refine: asked one by one: %s", error)
         return {}
-    return {job.sample: answer for job, answer in zip(ready, found, strict=True)}
+    return {job["sample"]: answer for job, answer in zip(ready, found, strict=True)}
 
 
 def _deformation(transform: Transform, size: float) -> dict[str, float]:

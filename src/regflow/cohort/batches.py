@@ -1,0 +1,159 @@
+"""How a cohort is shared out to jobs: batches of samples that stay as they are when others come."""
+
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from regflow.core.devices import installed_devices
+from regflow.core.files import read_json, write_json
+from regflow.core.memory import free_bytes
+from regflow.core.threads import count_cores
+
+MOST_SAMPLES = 50
+"""Of a batch on one machine: a job that dies is taken up again without what it had finished."""
+FEW_SAMPLES = 5
+"""A smaller cohort is shared out evenly at once: each job costs the start of a Python."""
+ROUNDS = 4
+"""Batches for each job that runs at a time, so that all end at about the same time."""
+SUBMITTED_TOGETHER = 60
+"""Samples for each job that is submitted to a cluster."""
+
+UNKNOWN_BYTES = 16_000_000_000
+"""Memory where the machine does not tell."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What jobs run on.
+
+    Attributes:
+        cores: of this machine.
+        memory_mb: of this machine.
+        cluster: whether they are submitted elsewhere.
+        gpu: whether there is a GPU, or may be one.
+    """
+
+    cores: int
+    memory_mb: int
+    cluster: bool
+    gpu: bool
+
+
+@dataclass(frozen=True)
+class Batches:
+    """How a cohort is shared out.
+
+    Attributes:
+        members: samples by batch.
+        wanted: samples per batch as the configuration says; None where it leaves that open.
+        threads: of a job; None for what its stages can use.
+        gpu: whether jobs may meet a GPU.
+    """
+
+    members: Mapping[str, list[str]]
+    wanted: int | None
+    threads: int | None
+    gpu: bool
+
+    @classmethod
+    def read(cls, path: str | Path) -> "Batches | None":
+        """Read what :meth:`write` wrote; None where there is nothing."""
+        return cls(**read_json(path)) if Path(path).is_file() else None
+
+    def write(self, path: str | Path) -> None:
+        """Write it as JSON, whole or not at all."""
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, asdict(self))
+
+
+def share_out(
+    names: Collection[str],
+    wanted: int | None,
+    before: Batches | None,
+    machine: Machine,
+    *,
+    jobs: int,
+    threads: int,
+    memory_mb: int,
+) -> Batches:
+    """Share samples out to batches; those of an earlier run stay where they were.
+
+    Args:
+        names: of all samples, in the sheet's order.
+        wanted: samples per batch; None to choose.
+        before: the earlier run's.
+        machine: what jobs run on.
+        jobs: through which a batch goes, one after another.
+        threads: most that one of them uses.
+        memory_mb: that one of them needs.
+    """
+    kept: dict[str, list[str]] = {}
+    if before is not None and before.wanted == wanted:
+        there = set(names)
+        still = {batch: [name for name in old if name in there] for batch, old in before.members.items()}
+        kept = {batch: names for batch, names in still.items() if names}
+    known = {name for members in kept.values() for name in members}
+    new = [name for name in names if name not in known]
+    slots = min(machine.cores, max(1, machine.memory_mb // memory_mb), max(1, len(new)))
+    size = wanted or (SUBMITTED_TOGETHER * jobs if machine.cluster else choose_size(len(new), slots))
+    first = max(map(int, kept), default=0) + 1
+    return Batches(
+        {**kept, **split_batches(new, size, first)},
+        wanted,
+        None if machine.cluster else max(1, min(threads, machine.cores // slots)),
+        machine.gpu,
+    )
+
+
+def choose_size(count: int, slots: int) -> int:
+    """Return how many of ``count`` samples a job takes where ``slots`` jobs run at a time."""
+    even = math.ceil(count / slots)
+    return max(1, min(MOST_SAMPLES, max(math.ceil(count / (ROUNDS * slots)), min(FEW_SAMPLES, even))))
+
+
+def split_batches(names: Iterable[str], size: int, first: int = 1) -> dict[str, list[str]]:
+    """Divide samples, in their order, into batches of ``size``; the last may be smaller.
+
+    Args:
+        names: of the samples.
+        size: of a batch.
+        first: number of the first batch.
+    """
+    ordered = list(names)
+    starts = range(0, len(ordered), size)
+    return {
+        f"{number:04d}": ordered[start : start + size] for number, start in enumerate(starts, start=first)
+    }
+
+
+def assign_fixed(
+    members: Mapping[str, Collection[str]], fixed_of: Callable[[str], str]
+) -> tuple[dict[str, list[str]], list[str]]:
+    """Return the fixed images that only one batch needs, by batch, and those that several share.
+
+    Args:
+        members: samples by batch.
+        fixed_of: name of a sample's fixed image.
+    """
+    users: dict[str, dict[str, None]] = {}
+    for batch, names in members.items():
+        for name in names:
+            users.setdefault(fixed_of(name), {})[batch] = None
+    own: dict[str, list[str]] = {batch: [] for batch in members}
+    for image, batches in users.items():
+        if len(batches) == 1:
+            own[next(iter(batches))].append(image)
+    return own, [image for image, batches in users.items() if len(batches) > 1]
+
+
+def find_machine(cores: int | None, nodes: int | None) -> Machine:
+    """Return what jobs run on, from what Snakemake was told.
+
+    Args:
+        cores: of this machine that may be used; None for all.
+        nodes: jobs that may be submitted at a time; None where they run here.
+    """
+    cluster = nodes is not None
+    memory_mb = (free_bytes() or UNKNOWN_BYTES) // 1_000_000
+    return Machine(cores or count_cores(), memory_mb, cluster, cluster or bool(installed_devices()))

@@ -1,0 +1,75 @@
+rule references:
+    """Prepare fixed images that several batches share."""
+    input:
+        lambda wildcards: [
+            path
+            for name in shared[wildcards.batch]
+            for path in existing_local_files(fixed[name].files())
+        ],
+    output:
+        "<results>/jobs/references/{batch}.json",
+    log:
+        "<logs>/jobs/references/{batch}.log",
+    benchmark:
+        "<benchmarks>/jobs/references/{batch}.tsv"
+    conda:
+        f"../../envs/{needs['preprocess'].env}.yaml"
+    threads: job_threads(needs["preprocess"].threads)
+    resources:
+        mem_mb=scale_with_attempt(needs["preprocess"].mem_mb),
+        runtime=lambda wildcards, attempt: attempt
+        * batch_minutes(len(shared[wildcards.batch])),
+    params:
+        subjects=[],
+        fixed=lambda wildcards: [fixed[name] for name in shared[wildcards.batch]],
+        stages=[],
+        settings=job_settings(["ingest", "preprocess"]),
+        sources=job_sources(["ingest", "preprocess"]),
+        networks={},
+        earlier={},
+        kind=kind,
+    message:
+        "references, batch {wildcards.batch}: check and prepare"
+    script:
+        "../scripts/batch.py"
+
+
+for plan, previous in zip(plans, [None, *plans]):
+
+    rule:
+        name:
+            plan.name
+        input:
+            files=batch_files if previous is None else [],
+            references=batch_references,
+            previous=batch_before(previous),
+        output:
+            f"<results>/jobs/{plan.name}/{{batch}}.json",
+        log:
+            f"<logs>/jobs/{plan.name}/{{batch}}.log",
+        benchmark:
+            f"<benchmarks>/jobs/{plan.name}/{{batch}}.tsv"
+        conda:
+            f"../../envs/{plan.needs.env}.yaml"
+        threads: job_threads(plan.needs.threads)
+        resources:
+            mem_mb=scale_with_attempt(plan.needs.mem_mb),
+            runtime=batch_runtime,
+            gpu=0,
+        params:
+            subjects=batch_samples,
+            fixed=batch_fixed if previous is None else [],
+            stages=plan.stages,
+            settings=job_settings(plan.stages),
+            sources=job_sources(plan.stages),
+            networks=(
+                networks_used(settings["refine"], dimensions)
+                if "refine" in plan.stages
+                else {}
+            ),
+            earlier=batch_earlier(plan),
+            kind=kind,
+        message:
+            f"{plan.name}, batch {{wildcards.batch}}: {plan.stages[0]} to {plan.stages[-1]}"
+        script:
+            "../scripts/batch.py"
