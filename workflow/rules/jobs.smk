@@ -37,6 +37,7 @@ rule references:
 for plan, previous in zip(plans, [None, *plans]):
 
     rule:
+        """Take a batch of samples through a run of stages; a GPU is asked for by a profile."""
         name:
             plan.name
         input:

@@ -96,21 +96,32 @@ class Progress:
     ran: int = 0
 
 
-def run_batch(output: str | Path, job: BatchJob, samples: Sequence[Any], fixed: Sequence[Any] = ()) -> None:
+def run_batch(
+    output: str | Path,
+    *,
+    samples: Sequence[Any],
+    fixed: Sequence[Any],
+    settings: Mapping[str, Any],
+    **how: Any,
+) -> int:
     """Take samples through stages; each is whole or absent, and fails by itself.
 
     Args:
         output: the file to write when all is done: the samples of the batch.
-        job: what is to be done.
         samples: of the batch.
         fixed: the fixed images that no other batch prepares.
+        settings: the configuration, as far as the stages take it.
+        how: the other attributes of :class:`BatchJob`.
+
+    Returns:
+        How many stages ran, of all images; those that were up to date did not.
 
     Raises:
         RegistrationError: the program failed at samples, which are named; the others are done.
         OSError: the machine failed: a full disk, a folder that cannot be written.
         MemoryError: there is not enough.
     """
-    progress = Progress()
+    job, progress = BatchJob(Path(settings["output"]), settings=settings, **how), Progress()
     for image in fixed:
         for step in _fixed_steps(job, image):
             _take(job, step, image.name, progress)
@@ -123,6 +134,7 @@ def run_batch(output: str | Path, job: BatchJob, samples: Sequence[Any], fixed: 
         raise RegistrationError(f"the program failed at {len(progress.failed)} images; {told}")
     names = {"samples": [sample.sample for sample in samples], "fixed": [image.name for image in fixed]}
     write_json(output, names)
+    return progress.ran
 
 
 def _carry(job: BatchJob, samples: Sequence[Any], progress: Progress) -> None:

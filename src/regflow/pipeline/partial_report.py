@@ -54,7 +54,8 @@ def write_partial_report(
 
 def _crashed_in(results: Path, sample: str) -> str | None:
     """Return the first stage that left nothing of a sample."""
-    left = ((stage, results / path.format(sample=sample)) for stage, path in layout.OF_A_SAMPLE.items())
+    always = {stage: path for stage, path in layout.OF_A_SAMPLE.items() if stage != "detect"}
+    left = ((stage, results / path.format(sample=sample)) for stage, path in always.items())
     return next((stage for stage, path in left if not path.exists()), None)
 
 

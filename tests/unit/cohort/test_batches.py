@@ -1,0 +1,91 @@
+"""How a cohort is shared out to jobs."""
+
+import pytest
+
+from regflow.cohort.batches import (
+    Batches,
+    Machine,
+    assign_fixed,
+    choose_size,
+    find_machine,
+    share_out,
+    split_batches,
+)
+
+HERE = Machine(cores=2, memory_mb=24_000, cluster=False, gpu=False)
+CLUSTER = Machine(cores=8, memory_mb=16_000, cluster=True, gpu=True)
+
+
+def share(names, before=None, wanted=None, machine=HERE, jobs=1):
+    return share_out(names, wanted, before, machine, jobs=jobs, threads=4, memory_mb=8000)
+
+
+def test_batches_keep_the_order_of_the_sheet():
+    assert split_batches("abcde", 2) == {"0001": ["a", "b"], "0002": ["c", "d"], "0003": ["e"]}
+    assert split_batches("ab", 2, first=7) == {"0007": ["a", "b"]}
+    assert split_batches([], 4) == {}
+
+
+def test_samples_stay_in_their_batches_when_others_come_and_go():
+    before = share(list("abcdefgh"), wanted=3)
+    after = share(list("xacdbyefghz"), before, wanted=3)
+    assert {name: after.members[name] for name in before.members} == before.members
+    assert list(after.members.values())[3:] == [["x", "y", "z"]]
+    fewer = share(list("abfgh"), before, wanted=3)
+    assert fewer.members == {"0001": ["a", "b"], "0002": ["f"], "0003": ["g", "h"]}
+
+
+def test_another_number_of_samples_per_job_shares_out_anew():
+    before = share(list("abcdefgh"), wanted=3)
+    assert share(list("abcdefgh"), before, wanted=4).members == {"0001": list("abcd"), "0002": list("efgh")}
+
+
+@pytest.mark.parametrize(
+    ("count", "slots", "size"),
+    [
+        (1, 1, 1),
+        (2, 2, 1),
+        (10, 2, 5),
+        (11, 2, 5),
+        (1000, 2, 50),
+        (1000, 16, 16),
+        (10_000, 64, 40),
+        (0, 1, 1),
+    ],
+)
+def test_small_cohorts_are_shared_evenly_and_large_ones_in_rounds(count, slots, size):
+    assert choose_size(count, slots) == size
+
+
+def test_every_core_has_a_job_and_no_more_memory_is_used_than_there_is():
+    assert share(["a"]).threads == 2
+    assert share(list("abcd")).threads == 1
+    tight = Machine(cores=16, memory_mb=20_000, cluster=False, gpu=False)
+    assert share([f"s{n}" for n in range(100)], machine=tight).threads == 4
+
+
+def test_a_cluster_gets_few_submissions():
+    names = [f"s{number}" for number in range(1000)]
+    found = share(names, machine=CLUSTER, jobs=3)
+    assert len(found.members) * 3 <= len(names) / 50
+    assert found.threads is None
+
+
+def test_what_was_shared_out_is_found_again(tmp_path):
+    path = tmp_path / "jobs" / "batches.json"
+    assert Batches.read(path) is None
+    shared = share(list("abc"), wanted=2)
+    shared.write(path)
+    assert Batches.read(path) == shared
+
+
+def test_a_fixed_image_is_prepared_by_the_batch_that_alone_needs_it():
+    members = {"0001": ["a", "b"], "0002": ["c"]}
+    fixed = {"a": "atlas", "b": "own", "c": "atlas"}
+    assert assign_fixed(members, fixed.__getitem__) == ({"0001": ["own"], "0002": []}, ["atlas"])
+
+
+def test_jobs_that_are_submitted_may_meet_a_gpu():
+    assert find_machine(None, 200) == find_machine(None, 7)
+    assert find_machine(3, 200).gpu
+    assert find_machine(3, None).cores == 3
