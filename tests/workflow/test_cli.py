@@ -122,7 +122,7 @@ def test_run_without_a_configuration_is_one_sentence(tmp_path):
 def test_run_shows_plain_lines_in_a_log(make_study):
     ended = make_study().regflow("run", "--dry-run")
     assert ended.returncode == 0, ended.stderr
-    assert "refine" in ended.stdout
+    assert "register" in ended.stdout
 
 
 @pytest.fixture(scope="module")

@@ -45,6 +45,16 @@ def wait_for_worker(study, script: str) -> int:
     pytest.fail(f"no worker of {script} was seen")
 
 
+def wait_for_stage(study, stage: str) -> int:
+    """Return the process that has begun a stage of the sample of a study."""
+    worker, deadline = wait_for_worker(study, "batch"), time.monotonic() + WAIT_SECONDS
+    while time.monotonic() < deadline:
+        if list(study.results("logs", stage).rglob("mni6.log")):
+            return worker
+        time.sleep(0.02)
+    pytest.fail(f"{stage} did not begin")
+
+
 def test_bad_samples_do_not_stop_the_others(make_study, tmp_path):
     study = make_study(("mni6", "icbm2009a"))
     missing, torn = tmp_path / "missing.nii.gz", tmp_path / "torn.nii.gz"
@@ -66,10 +76,7 @@ def test_bad_samples_do_not_stop_the_others(make_study, tmp_path):
 def test_a_crash_is_in_the_report_of_what_came_through(make_study):
     study = make_study(("mni6",))
     with running(study, [sys.executable, "-m", "regflow", "run"]) as run:
-        worker = wait_for_worker(study, "refine")
-        while not study.results("logs", "refine", "mni6.log").exists():
-            time.sleep(0.02)
-        os.kill(worker, signal.SIGKILL)
+        os.kill(wait_for_stage(study, "refine"), signal.SIGKILL)
         assert run.wait() == 1
     page = study.results("report", "index.html").read_text(encoding="utf-8")
     assert "crashed" in page
@@ -109,7 +116,7 @@ def test_a_worker_killed_in_any_stage_leaves_nothing_and_the_run_resumes(make_st
     study = make_study(("mni6",))
     for stage in ("ingest", "preprocess", "initialize", "refine", "apply", "assess", "report"):
         with running(study) as run:
-            os.kill(wait_for_worker(study, stage), signal.SIGKILL)
+            os.kill(wait_for_stage(study, stage), signal.SIGKILL)
             assert run.wait() == 1, stage
     resumed = study.snakemake()
     assert resumed.returncode == 0, resumed.stderr
@@ -119,7 +126,7 @@ def test_a_worker_killed_in_any_stage_leaves_nothing_and_the_run_resumes(make_st
 def test_a_run_killed_as_a_whole_resumes(make_study, finished):
     study = make_study(("mni6",))
     with running(study) as run:
-        wait_for_worker(study, "refine")
+        wait_for_stage(study, "refine")
         os.killpg(run.pid, signal.SIGKILL)
     assert study.snakemake("--unlock").returncode == 0
     resumed = study.snakemake()

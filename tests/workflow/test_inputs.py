@@ -21,8 +21,8 @@ def plan(study) -> dict[str, int]:
 
 def test_a_bare_sheet(make_study):
     jobs = plan(make_study(("mni6",)))
-    assert jobs["refine"] == jobs["ingest_fixed"] == 1
-    assert "publish" not in jobs
+    assert jobs["register"] == 1
+    assert not jobs.keys() & {"publish", "references"}
 
 
 def test_masks_labels_landmarks_and_companions(make_study, volume_file, tmp_path):
@@ -36,13 +36,15 @@ def test_masks_labels_landmarks_and_companions(make_study, volume_file, tmp_path
         "fixed_landmarks": tmp_path / "points.csv",
         "companions": f"labels={labels}",
     }
-    assert plan(study)["apply"] == 1
+    assert plan(study)["register"] == 1
 
 
 def test_a_fixed_image_for_each_row(make_study, volume_file):
     study = make_study(("mni6", "icbm2009a"))
     study.rows[0]["fixed"] = volume_file("mni2009c", 4.0)
-    assert plan(study)["preprocess_fixed"] == 2
+    jobs = plan(study)
+    assert jobs["register"] == 2
+    assert "references" not in jobs
 
 
 def test_a_comma_separated_sheet(make_study):
@@ -50,7 +52,7 @@ def test_a_comma_separated_sheet(make_study):
     sheet = study.folder / "config" / "samples.tsv"
     sheet.with_suffix(".csv").write_text(sheet.read_text(encoding="utf-8").replace("\t", ","))
     study.config["samples"] = "config/samples.csv"
-    assert plan(study)["refine"] == 1
+    assert plan(study)["register"] == 1
 
 
 @pytest.fixture
@@ -70,7 +72,7 @@ def test_a_bids_data_set_runs_to_its_derivatives(make_study, bids_folder):
     del study.config["samples"]
     study.config["bids"] = {"path": str(bids_folder)}
     jobs = plan(study)
-    assert jobs["refine"] == 2
+    assert jobs["register"] == 2
     assert jobs["publish"] == 1
     ended = study.snakemake()
     assert ended.returncode == 0, ended.stderr

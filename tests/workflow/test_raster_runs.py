@@ -95,12 +95,18 @@ def test_neither_cores_nor_chunks_nor_workers_change_a_byte(finished, tmp_path, 
         assert mine.items() <= finished.checksums(pattern).items()
 
 
-def test_a_bare_sheet_plans_a_job_per_stage(tmp_path, data):
-    jobs = planned(raster_study(tmp_path, data, ("first",)).snakemake("--dry-run").stdout)
-    assert jobs["preprocess_fixed"] == jobs["refine"] == jobs["detect"] == 1
-    jobs = planned(raster_study(tmp_path, data, detect={"method": None}).snakemake("--dry-run").stdout)
+def test_a_sheet_plans_as_few_jobs_as_can_be(tmp_path, data):
+    plain = planned(raster_study(tmp_path, data, ("first",)).snakemake("--dry-run").stdout)
+    assert plain["register"] == 1
+    assert not plain.keys() & {"references", "compare"}
+    dates = raster_study(tmp_path, data, detect={"pairs": "consecutive"}, jobs={"samples": 1})
+    jobs = planned(dates.snakemake("--dry-run").stdout)
+    assert jobs["register"] == jobs["compare"] == 2
+    by_stage = raster_study(tmp_path, data, detect={"method": None}, jobs={"each_stage": True})
+    jobs = planned(by_stage.snakemake("--dry-run").stdout)
+    assert jobs["preprocess_fixed"] == 1
+    assert jobs["refine"] == jobs["report"] == 2
     assert "detect" not in jobs
-    assert jobs["report"] == 2
 
 
 def test_changes_from_date_to_date_wait_for_the_date_before(tmp_path, data):
@@ -203,7 +209,7 @@ def test_a_stac_collection_plans_its_items(tmp_path, data):
     study.config["stac"] = {"path": "items.json", "asset": "image", "reference": "fixed", "bands": "B04"}
     ended = study.write().snakemake("--dry-run")
     assert ended.returncode == 0, ended.stderr
-    assert planned(ended.stdout)["refine"] == 1
+    assert planned(ended.stdout)["register"] == 1
     assert study.regflow("check").returncode == 0
 
 

@@ -5,6 +5,7 @@ import zipfile
 import pytest
 from study import planned
 
+from regflow.config.workflow import WORKFLOWS
 from regflow.core.files import read_json
 
 SAMPLES = ("mni6", "icbm2009a")
@@ -40,13 +41,12 @@ def test_a_cohort_gets_its_table_report_and_provenance(finished):
 
 
 def test_every_job_leaves_its_log_and_its_cost(finished):
-    logs = {
-        p.relative_to(finished.results("logs")).with_suffix("")
-        for p in finished.results("logs").rglob("*.log")
-    }
-    costs = finished.results("benchmarks")
-    assert logs == {p.relative_to(costs).with_suffix("") for p in costs.rglob("*.tsv")}
-    assert len(logs) >= 2 * len(SAMPLES)
+    logs, costs = finished.results("logs"), finished.results("benchmarks")
+    said = {path.relative_to(logs).with_suffix("") for path in logs.rglob("*.log")}
+    cost = {path.relative_to(costs).with_suffix("") for path in costs.rglob("*.tsv")}
+    assert cost == {path for path in said if path.parts[0] in ("jobs", path.name)}
+    for sample in SAMPLES:
+        assert sum(path.name == sample for path in said) == len(WORKFLOWS["volumes"].stages)
 
 
 def test_nothing_half_written_is_left(finished):
@@ -59,9 +59,12 @@ def test_a_second_run_has_nothing_to_do(finished):
     assert "Nothing to be done" in again.stderr
 
 
-def test_one_core_gives_the_same_bytes(finished, make_study):
-    alone = make_study()
-    assert alone.snakemake(cores=1).returncode == 0
+@pytest.mark.parametrize("each_stage", [False, True])
+def test_neither_cores_nor_jobs_change_a_byte(finished, make_study, each_stage):
+    alone = make_study(jobs={"samples": 2, "each_stage": each_stage})
+    ended = alone.snakemake(cores=1)
+    assert ended.returncode == 0, ended.stderr
+    assert alone.results("jobs", "register", "0001.json").exists() != each_stage
     for pattern in ("initialize/*/*.h5", "refine/*/*.h5", "apply/*/*.nii.gz", "assess/*/*.nii.gz"):
         assert alone.checksums(pattern), pattern
         assert alone.checksums(pattern) == finished.checksums(pattern)
@@ -76,6 +79,26 @@ def test_the_fixed_image_is_prepared_once(make_study):
     assert jobs["preprocess_moving"] == jobs["refine"] == jobs["apply"] == len(SAMPLES)
 
 
+def test_samples_that_join_and_settings_that_change_cost_no_more_than_they_must(make_study):
+    study = make_study(("mni6",))
+    assert study.snakemake().returncode == 0
+    made = {path: path.stat().st_mtime_ns for path in study.results("refine").rglob("*.h5")}
+    study.rows.insert(0, {**study.rows[0], "sample": "first"})
+    jobs = planned(study.write().snakemake("--dry-run").stdout)
+    assert jobs["register"] == 1
+    ended = study.snakemake()
+    assert ended.returncode == 0, ended.stderr
+    told = study.results("logs", "jobs", "register", "0002.log").read_text(encoding="utf-8")
+    assert "1 samples: 7 stages ran" in told
+    assert {path: path.stat().st_mtime_ns for path in made} == made
+    assert "first.html" in study.results("report", "index.html").read_text(encoding="utf-8")
+    study.config["report"] = {"slices": 5}
+    assert planned(study.write().snakemake("--dry-run").stdout)["register"] == 2
+    assert study.snakemake().returncode == 0
+    told = study.results("logs", "jobs", "register", "0001.log").read_text(encoding="utf-8")
+    assert "1 samples: 2 stages ran" in told
+
+
 def test_check_only_looks_at_the_inputs(make_study):
     jobs = planned(make_study().snakemake("check", "--dry-run").stdout)
     assert jobs == {"check": 1, "ingest_fixed": 1, "ingest_moving": len(SAMPLES)}
@@ -87,4 +110,4 @@ def test_snakemake_report_packs_the_pages(finished):
     with zipfile.ZipFile(finished.folder / "report.zip") as archive:
         names = archive.namelist()
     assert any(name.endswith("index.html") for name in names)
-    assert any(name.endswith("mni6.html") for name in names)
+    assert any(name.endswith("cohort.tsv") for name in names)

@@ -48,14 +48,14 @@ def dry_run(study: Study) -> str:
 
 def test_the_profile_asks_for_partitions_memory_time_and_a_gpu(make_study):
     planned = dry_run(make_study())
-    refine = resources(planned, "refine")
-    assert refine["slurm_partition"] == "gpu"
-    assert refine["gpu"] == "1"
-    assert int(refine["mem_mb"]) >= 4000
-    assert int(refine["runtime"]) > 0
-    apply = resources(planned, "apply")
-    assert apply["slurm_partition"] == "cpu"
-    assert "gpu" not in apply
+    deform = resources(planned, "deform")
+    assert deform["slurm_partition"] == "gpu"
+    assert deform["gpu"] == "1"
+    assert int(deform["mem_mb"]) >= 4000
+    assert int(deform["runtime"]) > 0
+    for job in ("prepare", "finish"):
+        asked = resources(planned, job)
+        assert (asked["slurm_partition"], asked["gpu"]) == ("cpu", "0")
 
 
 @pytest.mark.parametrize(
@@ -66,13 +66,13 @@ def test_the_profile_asks_for_partitions_memory_time_and_a_gpu(make_study):
     ],
 )
 def test_methods_that_use_no_gpu_ask_for_none(make_study, refine):
-    asked = resources(dry_run(make_study(refine=refine)), "refine")
+    asked = resources(dry_run(make_study(refine=refine)), "register")
     assert (asked["slurm_partition"], asked["gpu"]) == ("cpu", "0")
 
 
 def test_tie_points_ask_for_no_gpu(tmp_path):
     write_scenes(tmp_path)
-    asked = resources(dry_run(raster_study(tmp_path / "study", tmp_path, ("first",))), "refine")
+    asked = resources(dry_run(raster_study(tmp_path / "study", tmp_path, ("first",))), "register")
     assert (asked["slurm_partition"], asked["gpu"]) == ("cpu", "0")
 
 
@@ -100,12 +100,12 @@ def test_a_sample_runs_through_slurm(make_study, finished, jobs):
     }
     (study.folder / "site").mkdir()
     (study.folder / "site" / "profile.yaml").write_text(yaml.safe_dump({**shipped, **here}))
-    ended = study.regflow("run", "--profile", "site", "--", "results/refine/mni6")
+    ended = study.regflow("run", "--profile", "site", "--", "results/jobs/deform/0001.json")
     assert ended.returncode == 0, ended.stderr
     assert study.checksums("refine/mni6/*.h5") == finished.checksums("refine/mni6/*.h5")
     told = told_of(jobs)
     assert {job["JobState"] for job in told} == {"COMPLETED"}
-    assert sum(job["Partition"] == "gpu" for job in told) == 1
+    assert sorted(job["Partition"] for job in told) == ["cpu", "gpu"]
 
 
 @pytest.mark.slow
