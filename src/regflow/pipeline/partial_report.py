@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from regflow.cohort.metadata import metadata_by_sample, metadata_columns
 from regflow.config.workflow import WORKFLOWS
 from regflow.core.errors import RegistrationError
+from regflow.pipeline.status import next_stage
 from regflow.stages import layout
 from regflow.stages.gather import gather
 from regflow.stages.pages import report_cohort
@@ -36,7 +37,7 @@ def write_partial_report(
     results = Path(results)
     names = [sample.sample for sample in samples]
     page = results / layout.COHORT_PAGE
-    existing = [name for name in names if _crashed_in(results, name) is None]
+    existing = [name for name in names if next_stage(results, name) is None]
     with TemporaryDirectory() as scratch:
         assessed = [
             results / layout.ASSESSED.format(sample=name)
@@ -52,13 +53,6 @@ def write_partial_report(
     return page
 
 
-def _crashed_in(results: Path, sample: str) -> str | None:
-    """Return the first stage that left nothing of a sample."""
-    always = {stage: path for stage, path in layout.OF_A_SAMPLE.items() if stage != "detect"}
-    left = ((stage, results / path.format(sample=sample)) for stage, path in always.items())
-    return next((stage for stage, path in left if not path.exists()), None)
-
-
 def _stopped(results: Path, sample: str, scratch: Path) -> Path:
     """Write what assess would say of a sample that crashed before it."""
 
@@ -70,7 +64,7 @@ def _stopped(results: Path, sample: str, scratch: Path) -> Path:
 
 
 def _reason(results: Path, sample: str) -> str:
-    stage = str(_crashed_in(results, sample))
+    stage = str(next_stage(results, sample))
     log = results / layout.log_of(layout.OF_A_SAMPLE[stage]).format(sample=sample)
     if not log.exists():
         return f"{stage} left nothing: it, or a job that it waits for, was killed at its start"
