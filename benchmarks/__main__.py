@@ -11,6 +11,7 @@ import time
 QUICK = "--quick"
 BENCHMARKS: dict[str, tuple[str, ...]] = {
     "startup": (),
+    "cohort": ("--plan", "1000", "--samples", "10"),
     "determinism": (),
     "memory": (),
     "rigid_starts": ("--cases", "same-contrast", "--spacing", "2"),

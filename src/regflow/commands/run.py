@@ -4,8 +4,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -30,8 +31,11 @@ INTERRUPTED = 130
     "--profile", "-p", default="default", show_default=True, help="default, slurm, or a folder of yours."
 )
 @click.option("--dry-run", "-n", is_flag=True, help="Show what would be done.")
+@click.option("--redo", metavar="STAGE", help="Make a stage again, and what follows it: refine, report ...")
 @click.argument("snakemake", nargs=-1, type=click.UNPROCESSED)
-def run(config: Path, cores: str | None, profile: str, dry_run: bool, snakemake: tuple[str, ...]) -> None:
+def run(
+    config: Path, cores: str | None, profile: str, dry_run: bool, redo: str | None, snakemake: tuple[str, ...]
+) -> None:
     r"""Run the workflow: from the sample sheet to results/report/index.html.
 
     Steps that are done are not done again; after a crash or an edit of the sheet, run it again.
@@ -41,7 +45,8 @@ def run(config: Path, cores: str | None, profile: str, dry_run: bool, snakemake:
     regflow run                          every core of this machine
     regflow run -n                       what would be done
     regflow run --profile slurm          on a cluster
-    regflow run -- --forcerun refine     one stage, and what follows, again
+    regflow run --redo refine            one stage, and what follows, again
+    regflow run -- --rerun-triggers mtime    an option of Snakemake
     """
     from regflow.cohort.reading import read_cohort
     from regflow.config.loading import load_config
@@ -52,6 +57,8 @@ def run(config: Path, cores: str | None, profile: str, dry_run: bool, snakemake:
     export_environment()
     program = "regflow.commands.snakemake_bar" if sys.stderr.isatty() and not dry_run else "snakemake"
     more = [*(["--dry-run"] if dry_run else []), *snakemake]
+    if redo is not None and not dry_run:
+        more += _forget(settings, redo, [sample.sample for sample in samples])
     started = time.time()
     code = _wait([sys.executable, "-m", program, *_arguments(config, cores, profile, more)])
     results = Path(settings["output"])
@@ -64,6 +71,14 @@ def run(config: Path, cores: str | None, profile: str, dry_run: bool, snakemake:
     if page.exists() and not dry_run:
         click.echo(f"report: {page}", err=True)
     raise SystemExit(code)
+
+
+def _forget(settings: Mapping[str, Any], stage: str, names: Sequence[str]) -> list[str]:
+    """Let a stage count as not done; return what Snakemake has to be told besides."""
+    from regflow.pipeline.redo import forget_stages
+
+    forget_stages(settings["output"], settings["kind"], stage, names)
+    return ["--forcerun", stage] if settings["jobs"]["each_stage"] else []
 
 
 def _ran_jobs(results: Path, since: float) -> bool:

@@ -9,10 +9,11 @@ import pytest
 
 from regflow.cohort.volumes.samples import Fixed, Sample
 from regflow.config.loading import load_config
-from regflow.core.errors import RegistrationError
+from regflow.core.errors import InputError, RegistrationError
 from regflow.core.files import read_json, sha256
 from regflow.pipeline.batch import BatchJob, run_batch
 from regflow.pipeline.partial_report import write_partial_report
+from regflow.pipeline.redo import forget_stages
 from regflow.stages.volumes import report as report_stage
 
 STAGES = ("ingest", "preprocess", "initialize", "refine", "apply", "assess", "report")
@@ -174,3 +175,13 @@ def test_a_bad_sample_is_done_with_its_sentence(job, samples, tmp_path):
     assert read_json(job.results / "assess" / "bad" / "stage.json")["state"] == "skipped"
     assert "nowhere.nii.gz" in (job.results / "report" / "bad.html").read_text(encoding="utf-8")
     assert carry(job, [bad, samples[1]]) == 0
+
+
+def test_a_stage_is_made_again_when_wanted(job, samples):
+    carry(job, samples[:1])
+    before = products(job)
+    assert forget_stages(job.results, "volumes", "apply", ["mni6", "absent"]) == 3
+    assert carry(job, samples[:1]) == 3 + 1
+    assert products(job) == before
+    with pytest.raises(InputError, match="no stage 'aply'; did you mean 'apply'"):
+        forget_stages(job.results, "volumes", "aply", [])
