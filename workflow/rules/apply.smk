@@ -23,7 +23,7 @@ rule apply:
         settings=settings["apply"],
         dask=settings.get("dask"),
         kind=kind,
-        digest=source_digest(f"stages.{kind}.apply", kind),
+        digest=compute_source_digest(f"stages.{kind}.apply", kind),
     message:
         "{wildcards.sample}: warp"
     script:
@@ -50,7 +50,7 @@ rule publish:
     params:
         samples=list(samples.values()),
         config=settings,
-        digest=source_digest("cohort.volumes.derivatives", "volumes"),
+        digest=compute_source_digest("cohort.volumes.derivatives", "volumes"),
     message:
         "name the products as BIDS derivatives"
     script:

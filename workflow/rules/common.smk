@@ -5,13 +5,13 @@ from snakemake.exceptions import WorkflowError
 from regflow.config.loading import load_config
 from regflow.config.workflow import WORKFLOWS
 from regflow.core.errors import InputError
-from regflow.provenance.digests import source_digest
+from regflow.provenance.digests import compute_source_digest
 from regflow.provenance.jobs import export_environment, export_gpu_counts
-from regflow.methods.refine.weights_files import networks_used
+from regflow.methods.refine.weights_files import find_used_networks
 from regflow.cohort.metadata import metadata_by_sample, metadata_columns
-from regflow.cohort.samples import existing_local_files, fixed_images, split_batches
-from regflow.cohort.reading import earlier_dates, read_cohort
-from regflow.training.settings import training_settings
+from regflow.cohort.samples import existing_local_files, list_fixed_images, split_batches
+from regflow.cohort.reading import find_earlier_dates, read_cohort
+from regflow.training.settings import make_training_settings
 
 try:
     settings = load_config(config)
@@ -27,13 +27,13 @@ tables = {
     for name, stem in WORKFLOWS[kind].tables.items()
 }
 
-fixed = fixed_images(samples.values())
+fixed = list_fixed_images(samples.values())
 subjects = metadata_by_sample(samples.values(), metadata_columns(kind))
 refine_rules = (
     f"rules/refine{'_batch' if settings['refine'].get('batch', 1) > 1 else ''}.smk"
 )
 batches = split_batches(samples, settings["refine"].get("batch", 1))
-before = earlier_dates(settings, samples.values())
+before = find_earlier_dates(settings, samples.values())
 
 export_environment()
 export_gpu_counts(settings)
@@ -123,7 +123,7 @@ def change_map(wildcards):
 def what_is_trained(wildcards):
     """Return the settings of a training, the cohort's pairs included if it has a share."""
     try:
-        return training_settings(settings)
+        return make_training_settings(settings)
     except InputError as error:
         raise WorkflowError(str(error)) from None
 

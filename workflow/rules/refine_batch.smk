@@ -29,8 +29,8 @@ rule refine_batch:
         samples=lambda wildcards: batches[wildcards.batch],
         settings=settings["refine"],
         seed=settings["seed"],
-        digest=source_digest("stages.volumes.refine", kind),
-        networks=networks_used(settings["refine"], dimensions),
+        digest=compute_source_digest("stages.volumes.refine", kind),
+        networks=find_used_networks(settings["refine"], dimensions),
     message:
         "batch {wildcards.batch}: deformable"
     script:
@@ -58,7 +58,7 @@ rule refine:
         mem_mb=scale_with_attempt(500),
         runtime=scale_with_attempt(5),
     params:
-        digest=source_digest("stages.volumes.refine", kind),
+        digest=compute_source_digest("stages.volumes.refine", kind),
     message:
         "{wildcards.sample}: out of its batch"
     script:

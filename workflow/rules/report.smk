@@ -36,7 +36,7 @@ rule report:
     params:
         settings=settings["report"],
         kind=kind,
-        digest=source_digest(f"stages.{kind}.report", kind),
+        digest=compute_source_digest(f"stages.{kind}.report", kind),
     message:
         "{wildcards.sample}: page"
     script:
@@ -63,7 +63,7 @@ rule provenance:
     params:
         settings=settings,
         sources={
-            stage: source_digest(f"stages.{kind}.{stage}", kind)
+            stage: compute_source_digest(f"stages.{kind}.{stage}", kind)
             for stage in WORKFLOWS[kind].stages
         },
     message:
@@ -102,7 +102,7 @@ rule report_cohort:
         samples=list(samples),
         tables=tables,
         kind=kind,
-        digest=source_digest("stages.pages", kind),
+        digest=compute_source_digest("stages.pages", kind),
     message:
         "write the cohort's page"
     script:

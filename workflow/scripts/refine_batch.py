@@ -1,8 +1,8 @@
 """Refine several samples (rule refine_batch)."""
 
-from regflow.core.job import job
+from regflow.core.job import run_job
 
-with job(snakemake.log[0], snakemake.threads):
+with run_job(snakemake.log[0], snakemake.threads):
     from regflow.stages.volumes.refine import refine_batch
 
     refine_batch(

@@ -11,7 +11,7 @@ from regflow.cohort.examples import EXAMPLE, resolve_example
 from regflow.cohort.table import Table
 from regflow.core.errors import InputError
 from regflow.core.json_schema import Schema
-from regflow.core.names import nearest_name
+from regflow.core.names import find_nearest_name
 
 Sampled = TypeVar("Sampled")
 FixedImage = TypeVar("FixedImage")
@@ -126,7 +126,9 @@ class Sheet(Generic[Sampled, FixedImage]):
         is_path = image.startswith(EXAMPLE) or any(mark in image for mark in self.kind.path_marks)
         if image not in known and not is_path:
             named, noun = self.kind.named, self.kind.noun
-            near = f"; did you mean '{nearest_name(image, known)}'?" if known else f"; add it to '{named}'"
+            near = (
+                f"; did you mean '{find_nearest_name(image, known)}'?" if known else f"; add it to '{named}'"
+            )
             self.table.problem(line, f"the configuration has no {noun} '{image}'{near}")
             return None
         try:

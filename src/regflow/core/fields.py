@@ -33,25 +33,25 @@ def to_world(voxels: NDArray[Any], grid: Grid) -> NDArray[np.float32]:
     return _turned(voxels, grid.affine[:-1, :-1][:, ::-1])
 
 
-def warp(data: NDArray[np.float32], field: VoxelField) -> NDArray[np.float32]:
+def warp_channels(data: NDArray[np.float32], field: VoxelField) -> NDArray[np.float32]:
     """Sample one channel linearly at ``i + u(i)``; both ``shape`` and ``(d, *shape)``."""
     out = np.empty((1, *field.shape[1:]), np.float32)
     return np.asarray(_pulled(np.asarray(data, np.float32)[None], field, out)[0])
 
 
-def compose(outer: VoxelField, inner: VoxelField) -> VoxelField:
+def compose_displacements(outer: VoxelField, inner: VoxelField) -> VoxelField:
     """Return the field that applies ``inner`` first, then ``outer``: ``inner + outer(i + inner)``."""
     return np.asarray(_pulled(outer, inner, np.empty_like(inner)) + inner)
 
 
-def invert(
+def invert_displacement(
     field: VoxelField, iterations: int = INVERSE_ITERATIONS, tolerance: float = INVERSE_TOLERANCE
 ) -> VoxelField:
     """Return the field that undoes ``field``, by the fixed point ``v <- -u(i + v)``.
 
     Every sample iterates by itself, until it moves by less than ``tolerance`` samples or for
     ``iterations``; a step that is not shorter than the last is halved, which carries it over places
-    where the displacement's slope reaches one. :func:`inverse_residual` measures the result.
+    where the displacement's slope reaches one. :func:`measure_inverse_residual` measures the result.
     Source: Chen et al., Medical Physics 35(1):81-88, 2008.
     """
     volume = as_volume(field)
@@ -60,12 +60,12 @@ def invert(
     return out[-field.shape[0] :].reshape(field.shape)
 
 
-def inverse_residual(forward: VoxelField, backward: VoxelField) -> NDArray[np.float32]:
+def measure_inverse_residual(forward: VoxelField, backward: VoxelField) -> NDArray[np.float32]:
     """Return, per sample, how far ``backward`` after ``forward`` ends from where it began, in samples."""
-    return np.asarray(np.linalg.norm(compose(backward, forward), axis=0))
+    return np.asarray(np.linalg.norm(compose_displacements(backward, forward), axis=0))
 
 
-def jacobian_determinant(field: VoxelField) -> NDArray[np.float32]:
+def compute_jacobian_determinant(field: VoxelField) -> NDArray[np.float32]:
     """Return the Jacobian determinant of ``i -> i + u(i)``, ``shape``.
 
     Central differences, one-sided at the border; 1 is no change of volume, 0 or less is folding.
@@ -76,7 +76,7 @@ def jacobian_determinant(field: VoxelField) -> NDArray[np.float32]:
     return out.reshape(field.shape[1:])
 
 
-def resize(field: VoxelField, shape: tuple[int, ...]) -> VoxelField:
+def resize_displacement(field: VoxelField, shape: tuple[int, ...]) -> VoxelField:
     """Bring a voxel field onto a grid of the same extent with ``shape`` samples.
 
     Borders, not centers, of the outer samples coincide (:meth:`Grid.resampled` up to rounding);

@@ -105,7 +105,7 @@ def link_or_copy(source: str | Path, target: str | Path) -> None:
         shutil.copyfile(source, target)
 
 
-def sha256(path: str | Path) -> str:
+def compute_sha256(path: str | Path) -> str:
     """Return the SHA-256 of a file, or of a folder's files in name order, as a hex string."""
     path = Path(path)
     digest = hashlib.sha256()

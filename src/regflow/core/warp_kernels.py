@@ -24,7 +24,7 @@ _SINES = np.sin(np.arange(-2, 4) * np.pi / 3)
 _COSINES = np.cos(np.arange(-2, 4) * np.pi / 3)
 
 
-def resample(
+def resample_window(
     samples: Array,
     known: Mask,
     place: Place,
@@ -49,11 +49,11 @@ def resample(
     valid = np.zeros(shape, dtype=np.bool_)
     bounds = _bounds(samples.dtype)
     if kind == 0:
-        nearest(samples, known, place, result, valid)
+        sample_nearest(samples, known, place, result, valid)
     elif max(widening) > 1:
         resample_widened(samples, known, kind, widening, place, bounds, result, valid)
     else:
-        kernel = {BILINEAR: bilinear, CUBIC: cubic, LANCZOS: lanczos}[kind]
+        kernel = {BILINEAR: sample_bilinear, CUBIC: sample_cubic, LANCZOS: sample_lanczos}[kind]
         kernel(samples, known, bool(known.all()), place, bounds, result, valid)
     return result, valid
 
@@ -127,7 +127,7 @@ def _from_four(samples: Array, known: Mask, x: float, y: float) -> float:
 
 
 @njit(cache=True, nogil=True)
-def nearest(samples: Array, known: Mask, place: Place, result: Array, valid: Mask) -> None:
+def sample_nearest(samples: Array, known: Mask, place: Place, result: Array, valid: Mask) -> None:
     """Take the nearest sample."""
     nodes, first, step, start, origin, size = place
     line = np.empty((nodes.shape[1], 2))
@@ -143,7 +143,7 @@ def nearest(samples: Array, known: Mask, place: Place, result: Array, valid: Mas
 
 
 @njit(cache=True, nogil=True)
-def bilinear(
+def sample_bilinear(
     samples: Array, known: Mask, clean: bool, place: Place, bounds: Bounds, result: Array, valid: Mask
 ) -> None:
     """Interpolate linearly between four samples."""
@@ -171,7 +171,7 @@ def bilinear(
 
 
 @njit(cache=True, nogil=True)
-def cubic(
+def sample_cubic(
     samples: Array, known: Mask, clean: bool, place: Place, bounds: Bounds, result: Array, valid: Mask
 ) -> None:
     """Interpolate between 4 x 4 samples with Keys' kernel (a = -0.5)."""
@@ -219,7 +219,7 @@ def _sum4(samples: Array, r: int, c: int, a0: float, a1: float, a2: float, a3: f
 
 
 @njit(cache=True, nogil=True)
-def lanczos(
+def sample_lanczos(
     samples: Array, known: Mask, clean: bool, place: Place, bounds: Bounds, result: Array, valid: Mask
 ) -> None:
     """Interpolate between 6 x 6 samples with Lanczos' kernel of three lobes, weights summing to 1."""

@@ -9,8 +9,8 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from regflow.cohort.rasters.samples import RasterSample, Reference, Scene
-from regflow.config.loading import defaults
+from regflow.cohort.rasters.samples import FixedScene, RasterSample, Scene
+from regflow.config.loading import load_defaults
 from regflow.config.presets import merge_settings
 from regflow.core.boxes import crop_image
 from regflow.core.grid import Grid
@@ -24,8 +24,8 @@ from regflow.pipeline.change import detect_series
 from regflow.pipeline.raster_pair import register_scenes
 from regflow.stages.rasters import detect_options
 from regflow.stages.rasters.detect_inputs import DatedScene
-from regflow.stages.volumes.initialize import align
-from regflow.stages.volumes.refine import deform
+from regflow.stages.volumes.initialize import align_volumes
+from regflow.stages.volumes.refine import deform_volumes
 
 SAMPLES = 32
 """Along each axis of the small pair."""
@@ -33,7 +33,7 @@ PIXELS = 200
 """Along each axis of the small scenes."""
 
 
-def blob(center: float) -> Image:
+def make_blob(center: float) -> Image:
     """Return a smooth bright spot with a mask, ``(1, 32, 32, 32)`` float32 at 4 mm."""
     axis = (np.arange(SAMPLES) - SAMPLES / 2 - center) / SAMPLES
     radius = axis[:, None, None] ** 2 + 2 * axis[None, :, None] ** 2 + 3 * axis[None, None, :] ** 2
@@ -54,14 +54,14 @@ def compile_raster_kernels(folder: Path) -> None:
     for dtype, resampling in (("uint8", "nearest"), ("uint16", "cubic"), ("float32", "lanczos")):
         paths = [write_texture(folder / f"{dtype}{shift}.tif", shift, dtype) for shift in (0, 1)]
         fixed, moving = (Scene(str(path)) for path in paths)
-        sample = RasterSample("warm", moving, Reference("fixed", fixed))
+        sample = RasterSample("warm", moving, FixedScene("fixed", fixed))
         for choice in (resampling, "bilinear"):
             register_scenes(sample, folder / "aligned", config={"apply": {"resampling": choice}})
     finer = Scene(str(write_texture(folder / "finer.tif", 1, dtype, finer=2)))
-    sample = RasterSample("warm", finer, Reference("fixed", fixed))
+    sample = RasterSample("warm", finer, FixedScene("fixed", fixed))
     register_scenes(sample, folder / "aligned", config={"apply": {"resolution": "reference"}})
     dated = [DatedScene(str(path), path.stem) for path in paths]
-    detect_series(dated, folder / "change", detect_options.defaults())
+    detect_series(dated, folder / "change", detect_options.complete_detect_options())
 
 
 def write_texture(path: Path, shift: int, dtype: str, finer: int = 1) -> Path:
@@ -82,11 +82,11 @@ def compile_volume_kernels() -> None:
     from regflow.methods.refine.voxelmorph import predict_pairs
 
     fixed, moving = (
-        blob(0.0),
-        crop_image(blob(1.0), (slice(0, SAMPLES - 4), slice(0, SAMPLES), slice(0, SAMPLES))),
+        make_blob(0.0),
+        crop_image(make_blob(1.0), (slice(0, SAMPLES - 4), slice(0, SAMPLES), slice(0, SAMPLES))),
     )
-    settings = defaults()
-    align(
+    settings = load_defaults()
+    align_volumes(
         fixed, moving, merge_settings(settings["initialize"], {"methods": ["mutual-information"]}), threads=2
     )
     network = METHODS["voxelmorph"]
@@ -95,7 +95,9 @@ def compile_volume_kernels() -> None:
     for metric in GREEDY["metric"]["enum"]:
         greedy = {"metric": metric, "iterations": [2, 2, 2]}
         options = {"methods": ["greedy"], "options": {"greedy": greedy}}
-        deform(fixed, moving, Affine.identity(3), merge_settings(settings["refine"], options), threads=2)
+        deform_volumes(
+            fixed, moving, Affine.identity(3), merge_settings(settings["refine"], options), threads=2
+        )
 
 
 if __name__ == "__main__":

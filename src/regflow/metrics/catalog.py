@@ -131,6 +131,6 @@ VOLUMES = Catalog(
 """For tables, outliers and the cohort's page."""
 
 
-def final_column(name: str) -> str:
+def name_final_column(name: str) -> str:
     """Return the column of a volumes' figure's value at the end of the registration."""
     return VOLUMES.final(name)

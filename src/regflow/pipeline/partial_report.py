@@ -15,11 +15,11 @@ from regflow.stages.shell import Outcome, run_stage_work
 
 if TYPE_CHECKING:
     from regflow.cohort.rasters.samples import RasterSample
-    from regflow.cohort.volumes.samples import Sample
+    from regflow.cohort.volumes.samples import VolumeSample
 
 
 def write_partial_report(
-    results: str | Path, samples: "Sequence[Sample] | Sequence[RasterSample]", kind: str = "volumes"
+    results: str | Path, samples: "Sequence[VolumeSample] | Sequence[RasterSample]", kind: str = "volumes"
 ) -> Path:
     """Write the cohort's page from the samples that came through, and say where the others stopped.
 
@@ -70,7 +70,7 @@ def _stopped(results: Path, sample: str, scratch: Path) -> Path:
 
 def _reason(results: Path, sample: str) -> str:
     stage = str(_crashed_in(results, sample))
-    log = results / layout.log_of(layout.OF_A_SAMPLE[stage]).format(sample=sample)
+    log = results / layout.find_log(layout.OF_A_SAMPLE[stage]).format(sample=sample)
     if not log.exists():
         return f"{stage} left nothing: it, or a job that it waits for, was killed at its start"
     said = log.read_text(encoding="utf-8", errors="replace").split("\n")

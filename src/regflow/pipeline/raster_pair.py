@@ -13,28 +13,28 @@ from typing import TYPE_CHECKING, Any
 
 from regflow.cohort.rasters.samples import Nodata, RasterSample
 from regflow.config.loading import load_config
-from regflow.config.presets import merge_settings, preset_settings
+from regflow.config.presets import load_preset, merge_settings
 from regflow.core.files import write_json, write_whole_directory
 from regflow.core.gate import Verdict
 from regflow.core.image import Image
-from regflow.core.processor import describe_processor, processor
+from regflow.core.processor import describe_processor, read_processor
 from regflow.core.progress import StageListener, ignore_events
 from regflow.core.threads import count_cores
 from regflow.core.transform import Transform
 from regflow.provenance.run_record import (
-    Result,
+    PairRecord,
     RunRecorder,
     explain_full_disk,
     refuse_unfit,
     require_writable,
 )
 from regflow.stages.rasters.working import WorkingScene
-from regflow.stages.shell import transform_source
+from regflow.stages.shell import find_transform_source
 
 if TYPE_CHECKING:
     from regflow.core.chunks import Workers
-    from regflow.stages.rasters.assess import ScenePair
-    from regflow.stages.rasters.refine import RefinedScene
+    from regflow.stages.rasters.assess import RegisteredScenes
+    from regflow.stages.rasters.refine import SceneRefinement
 
 _Prepared = tuple[WorkingScene, Image]
 """A working scene and its overview."""
@@ -79,7 +79,7 @@ def register_scenes(
     inverse_image: bool = False,
     threads: int | None = None,
     progress: StageListener = ignore_events,
-) -> Result:
+) -> PairRecord:
     """Bring a moving scene onto its fixed one and write the result into a folder, whole or not at all.
 
     Args:
@@ -97,10 +97,10 @@ def register_scenes(
         RegistrationError: no method gave a usable transform.
     """
     from regflow.core.chunks import open_workers
-    from regflow.stages.rasters.ingest import examine
+    from regflow.stages.rasters.ingest import examine_scene
 
     target = require_writable(Path(output), PRODUCTS)
-    chosen = merge_settings(preset_settings(preset, "rasters"), config or {})
+    chosen = merge_settings(load_preset(preset, "rasters"), config or {})
     settings = load_config({"kind": "rasters", "samples": moving.moving, **chosen})
     journal = RunRecorder(moving.sample, progress)
     count = threads or count_cores()
@@ -110,7 +110,7 @@ def register_scenes(
     ):
         job = _Job(moving, settings, journal, inverse_image, count, workers)
         with journal.stage("ingest"):
-            refuse_unfit(pool.map(examine, (moving.fixed, moving)))
+            refuse_unfit(pool.map(examine_scene, (moving.fixed, moving)))
         scenes = _prepare(job)
         if inverse_image:
             _refuse_without_way_back(moving, scenes[0][0])
@@ -119,18 +119,20 @@ def register_scenes(
             _write_correction(folder, pair, refined)
             applying = pool.submit(_apply, folder, job, scenes)
             quality, verdict, seconds = _assess(folder, job, pair, refined, applying)
-    return Result(target, pair.refined, verdict, quality, seconds)
+    return PairRecord(target, pair.refined, verdict, quality, seconds)
 
 
 def _prepare(job: _Job) -> tuple[_Prepared, _Prepared]:
     """Return the fixed and the moving working scene, each with its overview."""
-    from regflow.stages.rasters.preprocess import prepare
+    from regflow.stages.rasters.preprocess import prepare_scene
 
     settings = job.settings["preprocess"]
     with job.journal.stage("preprocess", "fixed") as record:
-        fixed, overview, record["steps"] = prepare(job.moving.fixed.scene, settings)
+        fixed, overview, record["steps"] = prepare_scene(job.moving.fixed.scene, settings)
     with job.journal.stage("preprocess", "moving") as record:
-        moving, image, record["steps"] = prepare(job.moving.scene, settings, reference=(fixed, overview))
+        moving, image, record["steps"] = prepare_scene(
+            job.moving.scene, settings, reference=(fixed, overview)
+        )
     return (fixed, overview), (moving, image)
 
 
@@ -141,21 +143,21 @@ def _refuse_without_way_back(moving: RasterSample, fixed: WorkingScene) -> None:
         InputError: its pixels are not on a map, or only one of the two scenes has a CRS.
     """
     from regflow.io.rasters import read_raster_header
-    from regflow.pipeline.raster_warp import target_grid
+    from regflow.pipeline.raster_warp import choose_target_grid
 
-    target_grid(read_raster_header(moving.moving), fixed.view.grid.crs, moving.fixed.image)
+    choose_target_grid(read_raster_header(moving.moving), fixed.view.grid.crs, moving.fixed.image)
 
 
-def _align(job: _Job, scenes: tuple[_Prepared, _Prepared]) -> tuple["ScenePair", "RefinedScene"]:
+def _align(job: _Job, scenes: tuple[_Prepared, _Prepared]) -> tuple["RegisteredScenes", "SceneRefinement"]:
     """Initialize and refine; return what was found between the scenes, ready to be assessed."""
-    from regflow.stages.rasters.assess import ScenePair
-    from regflow.stages.rasters.initialize import align
+    from regflow.stages.rasters.assess import RegisteredScenes
+    from regflow.stages.rasters.initialize import align_scenes
     from regflow.stages.rasters.refine import refine_scene
 
     (fixed, fixed_overview), (moving, moving_overview) = scenes
     shared: dict[str, Any] = {"threads": job.threads, "seed": job.settings["seed"]}
     with job.journal.stage("initialize") as record:
-        start = align(fixed_overview, moving_overview, job.settings["initialize"], **shared)
+        start = align_scenes(fixed_overview, moving_overview, job.settings["initialize"], **shared)
         record.update(verdict=start.verdict.to_dict(), steps=start.steps, details=start.details)
     images = fixed.matched(moving).open(), moving.open()
     with job.journal.stage("refine") as record:
@@ -166,7 +168,7 @@ def _align(job: _Job, scenes: tuple[_Prepared, _Prepared]) -> tuple["ScenePair",
         record.update(verdict=ladder.verdict.to_dict(), steps=ladder.steps, details=ladder.details)
     verdicts = {"initialize": start.verdict, "refine": ladder.verdict}
     truth = _truth(job.moving)
-    return ScenePair(*images, start.transform, refined.transform, truth, verdicts), refined
+    return RegisteredScenes(*images, start.transform, refined.transform, truth, verdicts), refined
 
 
 def _truth(moving: RasterSample) -> Transform | None:
@@ -175,7 +177,7 @@ def _truth(moving: RasterSample) -> Transform | None:
     return None if moving.truth is None else read_displacement(moving.truth)
 
 
-def _write_correction(folder: Path, pair: "ScenePair", refined: "RefinedScene") -> None:
+def _write_correction(folder: Path, pair: "RegisteredScenes", refined: "SceneRefinement") -> None:
     """Write ``transform.json`` with its field, ``displacement.tif`` and ``tie_points.gpkg``."""
     from regflow.io.raster_transforms import write_raster_transform
     from regflow.stages.rasters.refine import write_tie_points
@@ -187,15 +189,15 @@ def _write_correction(folder: Path, pair: "ScenePair", refined: "RefinedScene") 
 
 def _apply(folder: Path, job: _Job, scenes: tuple[_Prepared, _Prepared]) -> None:
     """Write what follows the correction: the scene, its mask, companions and classes."""
-    from regflow.stages.rasters.warping import Source, warp_raster
+    from regflow.stages.rasters.warping import WarpInput, warp_raster
 
     fixed, moving = (scene.view for scene, _ in scenes)
     scene = job.moving.scene
-    files = {"warped": Source(scene.image, nodata=moving.nodata, scaling=scene.scaling)}
+    files = {"warped": WarpInput(scene.image, nodata=moving.nodata, scaling=scene.scaling)}
     if scene.mask is not None:
-        files["mask"] = Source(scene.mask, classes=True)
-    files |= {f"companions/{name}": Source(path) for name, path in job.moving.companions.items()}
-    files |= {f"classes/{name}": Source(path, True) for name, path in job.moving.classes.items()}
+        files["mask"] = WarpInput(scene.mask, classes=True)
+    files |= {f"companions/{name}": WarpInput(path) for name, path in job.moving.companions.items()}
+    files |= {f"classes/{name}": WarpInput(path, True) for name, path in job.moving.classes.items()}
     with job.journal.stage("apply") as record:
         for name, source in files.items():
             warp_raster(
@@ -215,11 +217,11 @@ def _apply(folder: Path, job: _Job, scenes: tuple[_Prepared, _Prepared]) -> None
 def _carry_back(folder: Path, job: _Job, nodata: Nodata) -> dict[str, float]:
     """Write the fixed scene over the moving one's footprint; return how far the inverse errs."""
     from regflow.pipeline.raster_warp import load_transform, warp_raster_file
-    from regflow.stages.rasters.warping import Source
+    from regflow.stages.rasters.warping import WarpInput
 
     return warp_raster_file(
         load_transform(folder),
-        Source(job.moving.fixed.image, nodata=nodata),
+        WarpInput(job.moving.fixed.image, nodata=nodata),
         folder / "inverse_fixed.tif",
         reference=job.moving.moving,
         resampling=job.settings["apply"]["resampling"],
@@ -229,10 +231,10 @@ def _carry_back(folder: Path, job: _Job, nodata: Nodata) -> dict[str, float]:
 
 
 def _assess(
-    folder: Path, job: _Job, pair: "ScenePair", refined: "RefinedScene", applying: Future[None]
+    folder: Path, job: _Job, pair: "RegisteredScenes", refined: "SceneRefinement", applying: Future[None]
 ) -> tuple[dict[str, Any], Verdict, dict[str, float]]:
     """Measure while the products are written; then write figures and page."""
-    from regflow.reporting.shared.story import source_fact
+    from regflow.reporting.shared.story import describe_source
     from regflow.stages.rasters.assess import assess_scene, write_check_points
     from regflow.stages.rasters.report import report_scene
 
@@ -249,7 +251,7 @@ def _assess(
         record.update(verdict=found.verdict.to_dict(), steps=found.steps)
     fixed, moving = job.moving.fixed.image, job.moving.moving
     ties = folder / "tie_points.gpkg"
-    source = transform_source(journal.stages)
+    source = find_transform_source(journal.stages)
     with journal.stage("report"):
         report_scene(
             folder / "report.html",
@@ -259,7 +261,7 @@ def _assess(
             stages=journal.stages,
             tie_points=ties if ties.exists() else None,
             settings=job.settings["report"],
-            facts=[("onto", Path(fixed).name), *source_fact(source)],
+            facts=[("onto", Path(fixed).name), *describe_source(source)],
             provenance=[
                 ("Input files", f"fixed   {fixed}\nmoving  {moving}"),
                 ("Processor", describe_processor()),
@@ -267,7 +269,7 @@ def _assess(
         )
     applying.result()
     seconds = journal.seconds()
-    made = {"sample": job.moving.sample, "seconds": seconds, "processor": processor()}
+    made = {"sample": job.moving.sample, "seconds": seconds, "processor": read_processor()}
     content = {**made, "transform_from": source, **found.quality}
     write_json(folder / "quality.json", content)
     return content, found.verdict, seconds

@@ -11,28 +11,28 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from regflow.cohort.volumes.samples import Fixed, Sample
+from regflow.cohort.volumes.samples import FixedVolume, VolumeSample
 from regflow.config.loading import load_config
-from regflow.config.presets import merge_settings, preset_settings
+from regflow.config.presets import load_preset, merge_settings
 from regflow.core.files import write_json, write_whole_directory
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.processor import describe_processor, processor
+from regflow.core.processor import describe_processor, read_processor
 from regflow.core.progress import StageListener, ignore_events
 from regflow.core.threads import count_cores
 from regflow.core.transform import Transform
 from regflow.provenance.run_record import (
-    Result,
+    PairRecord,
     RunRecorder,
     explain_full_disk,
     refuse_unfit,
     require_writable,
 )
-from regflow.stages.shell import transform_source
+from regflow.stages.shell import find_transform_source
 
 if TYPE_CHECKING:
     from regflow.core.landmark_pairs import LandmarkPairs
-    from regflow.stages.volumes.assess import Assessment, Pair
+    from regflow.stages.volumes.assess import RegisteredVolumes, VolumeAssessment
 
 log = logging.getLogger(__name__)
 
@@ -56,15 +56,15 @@ _FORWARD, _BACK = ("warped", "labels"), ("inverse_fixed", "inverse_labels")
 
 
 def register_pair(
-    fixed: Fixed,
-    moving: Sample,
+    fixed: FixedVolume,
+    moving: VolumeSample,
     output: str | Path,
     *,
     preset: str = "default",
     config: Mapping[str, Any] | None = None,
     threads: int | None = None,
     progress: StageListener = ignore_events,
-) -> Result:
+) -> PairRecord:
     """Bring a moving image onto a fixed one and write the result into a folder, whole or not at all.
 
     Args:
@@ -81,19 +81,19 @@ def register_pair(
         InputError: a file, the folder, the preset or a key of ``config`` is wrong.
         RegistrationError: no method gave a usable transform.
     """
-    from regflow.core.devices import numba_threads
-    from regflow.reporting.shared.story import source_fact
-    from regflow.stages.volumes.ingest import examine
+    from regflow.core.devices import limit_numba_threads
+    from regflow.reporting.shared.story import describe_source
+    from regflow.stages.volumes.ingest import examine_volume
 
     target = require_writable(Path(output), PRODUCTS)
     settings = load_config(
-        merge_settings(merge_settings({"samples": moving.moving}, preset_settings(preset)), config or {})
+        merge_settings(merge_settings({"samples": moving.moving}, load_preset(preset)), config or {})
     )
     journal = RunRecorder(moving.sample, progress)
     count = threads or count_cores()
-    with numba_threads(count), ThreadPoolExecutor(max(2, count)) as pool:
+    with limit_numba_threads(count), ThreadPoolExecutor(max(2, count)) as pool:
         with journal.stage("ingest"):
-            refuse_unfit(pool.map(examine, (fixed, moving)))
+            refuse_unfit(pool.map(examine_volume, (fixed, moving)))
             originals = _read_both(fixed, moving, pool)
         ahead = pool.submit(_load_ahead, settings)
         pair = _align(originals, settings, journal, count)
@@ -102,27 +102,27 @@ def register_pair(
         with write_whole_directory(target) as folder, explain_full_disk(folder):
             stored = _write_transforms(folder, pair, pool)
             applied = pool.submit(_apply, folder, moving, originals, pair, settings, journal, stored)
-            source = transform_source(journal.stages)
-            facts = [("onto", Path(fixed.image).name), ("preset", preset), *source_fact(source)]
+            source = find_transform_source(journal.stages)
+            facts = [("onto", Path(fixed.image).name), ("preset", preset), *describe_source(source)]
             found = _assess(folder, moving, pair, settings, journal, count, facts)
             for job in (*stored, applied):
                 job.result()
             seconds = journal.seconds()
-            made = {"sample": moving.sample, "seconds": seconds, "processor": processor()}
+            made = {"sample": moving.sample, "seconds": seconds, "processor": read_processor()}
             quality = {"transform_from": source, **found.quality}
             write_json(folder / "quality.json", {**made, **quality})
-    return Result(target, pair.forward, found.verdict, quality, seconds)
+    return PairRecord(target, pair.forward, found.verdict, quality, seconds)
 
 
 def _assess(
     folder: Path,
-    moving: Sample,
-    pair: "Pair",
+    moving: VolumeSample,
+    pair: "RegisteredVolumes",
     settings: Mapping[str, Any],
     journal: RunRecorder,
     threads: int,
     facts: Sequence[tuple[str, str]],
-) -> "Assessment":
+) -> "VolumeAssessment":
     """Measure the result and write its page."""
     from regflow.stages.volumes.assess import assess_pair
     from regflow.stages.volumes.report import report_pair
@@ -147,7 +147,7 @@ def _assess(
     return found
 
 
-def _read_both(fixed: Fixed, moving: Sample, pool: ThreadPoolExecutor) -> tuple[Image, Image]:
+def _read_both(fixed: FixedVolume, moving: VolumeSample, pool: ThreadPoolExecutor) -> tuple[Image, Image]:
     from regflow.stages.volumes.originals import read_parts
 
     atlas = pool.submit(read_parts, fixed.files(), None, fixed.modality)
@@ -163,12 +163,12 @@ def _load_ahead(settings: Mapping[str, Any]) -> None:
 
 def _align(
     originals: tuple[Image, Image], settings: Mapping[str, Any], journal: RunRecorder, threads: int
-) -> "Pair":
+) -> "RegisteredVolumes":
     """Prepare, initialize and refine; return the working images with what was found between them."""
-    from regflow.stages.volumes.assess import Pair
-    from regflow.stages.volumes.initialize import align
+    from regflow.stages.volumes.assess import RegisteredVolumes
+    from regflow.stages.volumes.initialize import align_volumes
     from regflow.stages.volumes.preprocess import prepare_pair
-    from regflow.stages.volumes.refine import deform
+    from regflow.stages.volumes.refine import deform_volumes
 
     shared: dict[str, Any] = {"threads": threads, "seed": settings["seed"]}
     with journal.stage("preprocess") as record:
@@ -177,18 +177,22 @@ def _align(
         record["steps"] = [{**step, "image": name} for name, made in named for step in made.steps]
     fixed, moving = (made.image for made in both)
     with journal.stage("initialize") as record:
-        start = align(fixed, moving, settings["initialize"], **shared)
+        start = align_volumes(fixed, moving, settings["initialize"], **shared)
         record.update(verdict=start.verdict.to_dict(), steps=start.steps, details=start.details)
     with journal.stage("refine") as record:
         doubted = start.verdict.status != "pass"
-        refined = deform(fixed, moving, start.transform, settings["refine"], doubted=doubted, **shared)
+        refined = deform_volumes(
+            fixed, moving, start.transform, settings["refine"], doubted=doubted, **shared
+        )
         ladder = refined.climb
         record.update(verdict=ladder.verdict.to_dict(), steps=ladder.steps, details=ladder.details)
     verdicts = {"initialize": start.verdict, "refine": ladder.verdict}
-    return Pair(fixed, moving, start.transform, refined.forward, refined.inverse, earlier=verdicts)
+    return RegisteredVolumes(
+        fixed, moving, start.transform, refined.forward, refined.inverse, earlier=verdicts
+    )
 
 
-def _landmarks(fixed: Fixed, moving: Sample) -> "LandmarkPairs | None":
+def _landmarks(fixed: FixedVolume, moving: VolumeSample) -> "LandmarkPairs | None":
     from regflow.core.landmark_pairs import pair_landmarks
     from regflow.io.landmarks import read_landmarks
 
@@ -198,13 +202,13 @@ def _landmarks(fixed: Fixed, moving: Sample) -> "LandmarkPairs | None":
     return pair_landmarks(read_landmarks(of_fixed), read_landmarks(moving.moving_landmarks))
 
 
-def _truth(moving: Sample, fixed: Image) -> Transform | None:
+def _truth(moving: VolumeSample, fixed: Image) -> Transform | None:
     from regflow.io.transforms import read_transform
 
     return None if moving.truth is None else read_transform(moving.truth, fixed.grid)
 
 
-def _write_transforms(folder: Path, pair: "Pair", pool: ThreadPoolExecutor) -> list[Future[Any]]:
+def _write_transforms(folder: Path, pair: "RegisteredVolumes", pool: ThreadPoolExecutor) -> list[Future[Any]]:
     from regflow.io.transforms import write_transform
 
     both = {"transform.h5": pair.forward, "inverse.h5": pair.backward}
@@ -213,9 +217,9 @@ def _write_transforms(folder: Path, pair: "Pair", pool: ThreadPoolExecutor) -> l
 
 def _apply(
     folder: Path,
-    moving: Sample,
+    moving: VolumeSample,
     originals: tuple[Image, Image],
-    pair: "Pair",
+    pair: "RegisteredVolumes",
     settings: Mapping[str, Any],
     journal: RunRecorder,
     stored: Sequence[Future[Any]],
@@ -278,9 +282,9 @@ def _carry_companions(
 
 def _carry_back(
     folder: Path,
-    moving: Sample,
+    moving: VolumeSample,
     originals: tuple[Image, Image],
-    pair: "Pair",
+    pair: "RegisteredVolumes",
     options: Mapping[str, Any],
 ) -> None:
     """Write the fixed image, its labels and its landmarks in the moving image's space."""

@@ -11,7 +11,7 @@ from regflow.core.addresses import redact_value
 from regflow.core.files import read_json, write_whole
 from regflow.metrics.catalog import STAGES, VOLUMES, Catalog
 from regflow.metrics.catalogs import CATALOGS
-from regflow.metrics.outliers import robust_scores
+from regflow.metrics.outliers import compute_robust_scores
 from regflow.stages.shell import STAGE_FILE, read_outcome
 
 log = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ def mark_outliers(rows: Sequence[Row], catalog: Catalog = VOLUMES) -> None:
         column = catalog.final(name)
         values = [_number(row.get(column)) for row in rows]
         sign = 1 if catalog.figures[name].better == "low" else -1
-        for number, score in enumerate(robust_scores(values)):
+        for number, score in enumerate(compute_robust_scores(values)):
             if sign * score > OUTLIER_SCORE:
                 marks.setdefault(number, []).append(column)
     for number, row in enumerate(rows):

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from regflow.core.errors import InputError, RegistrationError
 from regflow.core.files import read_json, write_json, write_whole_directory
 from regflow.core.gate import Verdict
-from regflow.core.processor import processor_name
+from regflow.core.processor import read_processor_name
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class Outcome:
     details: dict[str, Any] = field(default_factory=dict)
 
 
-def done(verdict: Verdict, steps: Sequence[Mapping[str, Any]] = (), **details: Any) -> Outcome:
+def make_outcome(verdict: Verdict, steps: Sequence[Mapping[str, Any]] = (), **details: Any) -> Outcome:
     """Return the outcome of a stage that made its products."""
     return Outcome("done", verdict, [dict(step) for step in steps], details)
 
@@ -101,7 +101,7 @@ def run_stage_work(
     return outcome
 
 
-def transform_source(records: Iterable[Mapping[str, Any]]) -> str | None:
+def find_transform_source(records: Iterable[Mapping[str, Any]]) -> str | None:
     """Return where the products' transform comes from; None where there is none.
 
     ``refine``, ``initialize``, or :data:`HEADER`.
@@ -119,7 +119,7 @@ def transform_source(records: Iterable[Mapping[str, Any]]) -> str | None:
     return HEADER if kept.get("initialize") else "initialize"
 
 
-def stage_records(prepared: tuple[str | Path, str | Path], *later: str | Path) -> list[dict[str, Any]]:
+def read_stage_records(prepared: tuple[str | Path, str | Path], *later: str | Path) -> list[dict[str, Any]]:
     """Return what the stages' ``stage.json`` hold, in order, each with a title for the report.
 
     Args:
@@ -134,7 +134,7 @@ def stage_records(prepared: tuple[str | Path, str | Path], *later: str | Path) -
 
 
 @contextmanager
-def timed_step(steps: list[dict[str, Any]], name: str, **details: Any) -> Iterator[dict[str, Any]]:
+def record_step(steps: list[dict[str, Any]], name: str, **details: Any) -> Iterator[dict[str, Any]]:
     """Append a record of a step to ``steps``; its ``seconds`` are filled in when the block ends."""
     record: dict[str, Any] = {"name": name, **details}
     started = time.perf_counter()
@@ -161,6 +161,6 @@ def _write(folder: Path, stage: str, sample: str, outcome: Outcome, seconds: flo
         "steps": outcome.steps,
         "details": outcome.details,
         "seconds": seconds,
-        "processor": processor_name(),
+        "processor": read_processor_name(),
     }
     write_json(folder / STAGE_FILE, content)

@@ -17,20 +17,20 @@ import torch
 from numpy.typing import NDArray
 
 from regflow.core.boxes import sample_indices_inside
-from regflow.core.devices import session_threads
+from regflow.core.devices import count_session_threads
 from regflow.core.errors import InputError, RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.transform import Transform, compose
+from regflow.core.transform import Transform, compose_transforms
 from regflow.methods.refine.network import Network
-from regflow.methods.refine.weights import Description, load_network, passes_for
+from regflow.methods.refine.weights import NetworkDescription, choose_passes, load_network
 from regflow.methods.refine.weights_files import find_weights
-from regflow.methods.refine.working import normalize_pair, resample_both, working_grid
-from regflow.metrics.jacobian import displacement_on
+from regflow.methods.refine.working import make_working_grid, normalize_pair, resample_both
+from regflow.metrics.jacobian import sample_displacement
 from regflow.training.painted import BACKGROUND_WEIGHT
 from regflow.training.painting import SAMPLED_RANGE
-from regflow.training.pairs import Pair
-from regflow.training.passes import Aligned, displacements_before
+from regflow.training.pairs import TrainingPair
+from regflow.training.passes import AlignedPair, predict_displacements_before
 from regflow.training.twins import simulated_pair
 
 log = logging.getLogger(__name__)
@@ -50,11 +50,11 @@ UNSURE = 12
 what belongs there may lie outside, and a network that learns to guess it guesses in whole images too."""
 
 Index = NDArray[np.intp]
-Start = tuple[Network, Description]
+Start = tuple[Network, NetworkDescription]
 
 
 @dataclass(frozen=True, eq=False)
-class Registered:
+class RegisteredPair:
     """What the study's stages make of a pair.
 
     Attributes:
@@ -73,7 +73,7 @@ class Registered:
 
 
 @dataclass(frozen=True, eq=False)
-class Cohort:
+class CohortPairs:
     """Draws patches of pairs.
 
     Attributes:
@@ -82,16 +82,16 @@ class Cohort:
         twins: of some of them (:mod:`regflow.training.twins`), in the same way.
     """
 
-    pairs: Sequence[Sequence[Aligned]]
+    pairs: Sequence[Sequence[AlignedPair]]
     bare: float
-    twins: Sequence[Sequence[Aligned]] = ()
+    twins: Sequence[Sequence[AlignedPair]] = ()
 
     @property
-    def judges(self) -> Sequence[Sequence[Aligned]]:
+    def judges(self) -> Sequence[Sequence[AlignedPair]]:
         """Pairs on which networks are compared: those of exact truth, if there are any."""
         return self.twins or self.pairs
 
-    def __call__(self, shape: Sequence[int], rng: np.random.Generator) -> Pair:
+    def __call__(self, shape: Sequence[int], rng: np.random.Generator) -> TrainingPair:
         """Draw a patch of any pair or twin as any pass meets it, mirrored now and then."""
         pairs = [*self.pairs, *self.twins]
         levels = pairs[int(rng.integers(len(pairs)))]
@@ -104,11 +104,12 @@ class Cohort:
         return pair if rng.random() < self.bare else _told(pair, level, axes, mirrored)
 
 
-def cohort(settings: Mapping[str, Any], seed: int) -> Cohort:
+def read_cohort_pairs(settings: Mapping[str, Any], seed: int) -> CohortPairs:
     """Read, prepare and align the pairs of a cohort, once.
 
     Args:
-        settings: of the training, with ``cohort`` as in :func:`regflow.training.settings.training_settings`.
+        settings: of the training, with ``cohort`` as in
+            :func:`regflow.training.settings.make_training_settings`.
         seed: picks pairs where there are more than ``MOST_PAIRS``.
 
     Returns:
@@ -131,8 +132,8 @@ def cohort(settings: Mapping[str, Any], seed: int) -> Cohort:
     start = None
     if settings["start_from"]:
         start = load_network(find_weights(settings["start_from"]), torch.device("cpu"))
-    pairs: list[list[Aligned]] = []
-    twins: list[list[Aligned]] = []
+    pairs: list[list[AlignedPair]] = []
+    twins: list[list[AlignedPair]] = []
     for number, row in enumerate(rows, start=1):
         try:
             pair = _registered(row, given)
@@ -150,10 +151,10 @@ def cohort(settings: Mapping[str, Any], seed: int) -> Cohort:
     if not pairs:
         raise InputError("train: cohort: no pair can be aligned; the warnings say why")
     weights = settings["weights"]
-    return Cohort(pairs, (BARE if weights["truth"] else 1.0) if weights["similarity"] else 0.0, twins)
+    return CohortPairs(pairs, (BARE if weights["truth"] else 1.0) if weights["similarity"] else 0.0, twins)
 
 
-def _met(level: Aligned, count: int, axes: Sequence[Index], mirrored: Sequence[int]) -> Pair:
+def _met(level: AlignedPair, count: int, axes: Sequence[Index], mirrored: Sequence[int]) -> TrainingPair:
     """Cut a patch out.
 
     Args:
@@ -163,12 +164,14 @@ def _met(level: Aligned, count: int, axes: Sequence[Index], mirrored: Sequence[i
         mirrored: axes to turn around.
     """
     fixed, moving = (_tensor(_patch(image, axes)[None], mirrored) for image in (level.fixed, level.moving))
-    return Pair(
+    return TrainingPair(
         fixed, moving, begun=_vectors(level.begun, axes, mirrored), relaxation=level.relaxation[:count]
     )
 
 
-def _told(pair: Pair, level: Aligned, axes: Sequence[Index], mirrored: Sequence[int]) -> Pair:
+def _told(
+    pair: TrainingPair, level: AlignedPair, axes: Sequence[Index], mirrored: Sequence[int]
+) -> TrainingPair:
     """Add what was found to a patch, for a truth."""
     known = np.where(_patch(level.seen, axes), np.float32(1), np.float32(BACKGROUND_WEIGHT))
     for axis, index in enumerate(axes):
@@ -217,7 +220,7 @@ def _tensor(channels: NDArray[Any], mirrored: Sequence[int]) -> torch.Tensor:
     return torch.from_numpy(np.array(turned, np.float32))
 
 
-def _sharing(twin_levels: Sequence[Aligned], levels: Sequence[Aligned]) -> list[Aligned]:
+def _sharing(twin_levels: Sequence[AlignedPair], levels: Sequence[AlignedPair]) -> list[AlignedPair]:
     """Return a twin's levels that keep in memory but once what they have in common with the pair's."""
     return [
         replace(other, fixed=level.fixed, found=level.found, seen=level.seen, inside=level.inside)
@@ -225,15 +228,15 @@ def _sharing(twin_levels: Sequence[Aligned], levels: Sequence[Aligned]) -> list[
     ]
 
 
-def _levels(pair: Registered, settings: Mapping[str, Any], start: Start | None) -> list[Aligned]:
+def _levels(pair: RegisteredPair, settings: Mapping[str, Any], start: Start | None) -> list[AlignedPair]:
     """Return a pair as each pass meets it that its images are fine enough for."""
     fixed, moving, affine = pair.fixed, pair.moving, pair.affine
-    passes = passes_for(settings["passes"], settings["spacing"], float(fixed.grid.spacing.min()))
+    passes = choose_passes(settings["passes"], settings["spacing"], float(fixed.grid.spacing.min()))
     unit = settings["fold"] if start is None else start[1].shrink
     factors = iter(settings["relaxation"] or [1.0] * len(passes))
     levels = []
     for shrink, run in groupby(passes):
-        grid = working_grid(fixed.grid, shrink * settings["spacing"], unit)
+        grid = make_working_grid(fixed.grid, shrink * settings["spacing"], unit)
         both = resample_both(fixed, moving, affine, grid)
         seen = np.ones(grid.shape, dtype=bool) if both[0].mask is None else both[0].mask
         still, moved = (
@@ -241,7 +244,7 @@ def _levels(pair: Registered, settings: Mapping[str, Any], start: Start | None) 
         )
         found = _displacement(grid, affine, pair.forward).astype(np.float16)
         levels.append(
-            Aligned(
+            AlignedPair(
                 *(still, moved, found, seen, sample_indices_inside(seen, CENTERS)),
                 spacing=shrink * settings["spacing"],
                 relaxation=tuple(next(factors) for _ in run),
@@ -250,38 +253,40 @@ def _levels(pair: Registered, settings: Mapping[str, Any], start: Start | None) 
         )
     if start is None:
         return levels
-    before = displacements_before(*start, levels)
+    before = predict_displacements_before(*start, levels)
     return [replace(level, begun=begun) for level, begun in zip(levels, before, strict=True)]
 
 
 def _displacement(grid: Grid, start: Transform, end: Transform) -> NDArray[np.float32]:
     """Return where ``end`` leads, seen through ``start``: ``(d, *shape)`` in samples, array order."""
-    vectors = displacement_on(compose(end, start.inverse()), grid)
+    vectors = sample_displacement(compose_transforms(end, start.inverse()), grid)
     samples = grid.vectors_to_index(np.moveaxis(vectors, 0, -1))
     return np.asarray(np.moveaxis(samples, -1, 0)[::-1], np.float32)
 
 
-def _registered(row: Mapping[str, Any], given: Mapping[str, Any]) -> Registered:
+def _registered(row: Mapping[str, Any], given: Mapping[str, Any]) -> RegisteredPair:
     """Prepare, initialize and refine a pair as the stages of those names do.
 
     Raises:
         InputError: a file cannot be used.
         RegistrationError: no alignment holds.
     """
-    from regflow.stages.volumes.initialize import align
+    from regflow.stages.volumes.initialize import align_volumes
     from regflow.stages.volumes.originals import read_parts
     from regflow.stages.volumes.preprocess import prepare_pair
-    from regflow.stages.volumes.refine import INITIAL, deform
+    from regflow.stages.volumes.refine import INITIAL, deform_volumes
 
-    threads = session_threads()
+    threads = count_session_threads()
     originals = read_parts(row["fixed"]), read_parts(row["moving"], row["volume"])
     both = prepare_pair(*originals, given["preprocess"], threads=threads)
     fixed, moving = (made.image for made in both)
-    found = align(fixed, moving, given["initialize"], threads=threads)
+    found = align_volumes(fixed, moving, given["initialize"], threads=threads)
     if found.verdict.status == "fail":
         raise RegistrationError(f"the affine alignment is not to be trusted: {found.verdict.reason}")
     doubted = found.verdict.status != "pass"
-    refined = deform(fixed, moving, found.transform, given["refine"], doubted=doubted, threads=threads)
+    refined = deform_volumes(
+        fixed, moving, found.transform, given["refine"], doubted=doubted, threads=threads
+    )
     if refined.climb.verdict.status == "fail" or refined.climb.method == INITIAL:
         raise RegistrationError(f"the deformation is not to be trusted: {refined.climb.verdict.reason}")
-    return Registered(fixed, moving, found.transform, refined.forward, refined.inverse)
+    return RegisteredPair(fixed, moving, found.transform, refined.forward, refined.inverse)

@@ -13,10 +13,10 @@ from scipy.ndimage import gaussian_filter
 from regflow.core.contrast import (
     BLUR_SIGMA,
     EXPLAINED,
+    average_by_intensity,
     correlation_ratio,
     erode_deeply,
     map_intensities,
-    means_by_intensity,
 )
 from regflow.core.image import Image
 from regflow.core.resample import resample_array
@@ -24,7 +24,7 @@ from regflow.core.sampling import sample_channel
 from regflow.core.transform import Transform
 from regflow.methods.context import RunContext
 from regflow.methods.preprocess import INTENSITY
-from regflow.methods.preprocess.denoise import noise_level
+from regflow.methods.preprocess.denoise import estimate_noise_level
 from regflow.methods.preprocess.intensity import histogram, percentile
 
 log = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ def _recolored(fixed: Array, moved: Array, seen: Mask, common: Mask) -> tuple[Ar
         log.info("no twin: fixed intensities explain %.2f of the moving ones", explained)
         return None
     # Samples at the border mix with what is outside; but some intensities are met nowhere else.
-    inner = map_intensities(means_by_intensity(given, told, border), fixed)
+    inner = map_intensities(average_by_intensity(given, told, border), fixed)
     if border is not None:
         inner = np.where(deep, inner, map_intensities(border, fixed))
     around = _means(fixed, moved, ~seen)
@@ -97,7 +97,7 @@ def _recolored(fixed: Array, moved: Array, seen: Mask, common: Mask) -> tuple[Ar
 
 
 def _means(fixed: Array, moved: Array, where: Mask) -> Array | None:
-    return means_by_intensity(fixed[where], moved[where]) if where.any() else None
+    return average_by_intensity(fixed[where], moved[where]) if where.any() else None
 
 
 def _acquired(clean: Array, moving: Image, inside: Mask, rng: np.random.Generator) -> Array:
@@ -111,7 +111,7 @@ def _acquired(clean: Array, moving: Image, inside: Mask, rng: np.random.Generato
     ).channel
     made = made + _shading(moving.channel - made, inside, SHADING / moving.grid.spacing[::-1])
     darkest = moving.channel.min()
-    had, has = (noise_level(np.where(inside, image, darkest)) for image in (moving.channel, made))
+    had, has = (estimate_noise_level(np.where(inside, image, darkest)) for image in (moving.channel, made))
     sigma = np.float32(np.sqrt(max(0.0, had**2 - has**2)))
     return np.asarray(made + sigma * rng.standard_normal(made.shape, dtype=np.float32))
 

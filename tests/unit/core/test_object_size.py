@@ -5,17 +5,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from regflow.core.extent import ball_diameter, longest_side, part_of
+from regflow.core.extent import measure_ball_diameter, measure_longest_side, resolve_length
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.landmarks import Landmarks
-from regflow.core.plausibility import landmark_misplacement
-from regflow.core.resample import coarsen
+from regflow.core.plausibility import check_landmark_places
+from regflow.core.resample import coarsen_image
 from regflow.methods.context import RunContext
-from regflow.methods.preprocess import MASKS, load
-from regflow.methods.preprocess.masks import foreground, object_size
+from regflow.methods.preprocess import MASKS, load_filter
+from regflow.methods.preprocess.masks import foreground, measure_object_size
 from regflow.methods.refine.voxelmorph import USUAL_ACROSS, _unit
-from regflow.stages.volumes.preprocess import prepare
+from regflow.stages.volumes.preprocess import prepare_volume
 
 FACTORS = (1 / 40, 1.0, 30.0)
 """From a mouse's brain to a whale's head."""
@@ -37,11 +37,11 @@ def test_a_ball_is_as_large_as_its_mask():
     middle = grid.center
     places = grid.to_world(np.moveaxis(np.indices(grid.shape)[::-1], 0, -1))
     ball = np.linalg.norm(places - middle, axis=-1) < 15
-    assert ball_diameter(ball, grid) == pytest.approx(30, rel=0.01)
-    assert longest_side(grid) == 60
+    assert measure_ball_diameter(ball, grid) == pytest.approx(30, rel=0.01)
+    assert measure_longest_side(grid) == 60
     flat = Grid.from_geometry((40, 60), (2.0, 1.0), (0, 0))
-    assert ball_diameter(None, flat) == pytest.approx(2 * np.sqrt(40 * 60 * 2 / np.pi))
-    assert (part_of(None, 0.02, 200.0), part_of(3, 0.02, 200.0)) == (4.0, 3.0)
+    assert measure_ball_diameter(None, flat) == pytest.approx(2 * np.sqrt(40 * 60 * 2 / np.pi))
+    assert (resolve_length(None, 0.02, 200.0), resolve_length(3, 0.02, 200.0)) == (4.0, 3.0)
 
 
 def test_the_mask_of_an_object_is_the_same_at_any_size(noisy_head, mni_3mm):
@@ -55,20 +55,20 @@ def test_the_mask_of_an_object_is_the_same_at_any_size(noisy_head, mni_3mm):
 
 @pytest.mark.parametrize("factor", FACTORS)
 def test_the_size_of_an_object_is_told_without_a_mask(noisy_head, mni_3mm, factor):
-    true = ball_diameter(mni_3mm.mask, mni_3mm.grid) * factor
-    assert object_size(enlarged(noisy_head, factor)) == pytest.approx(true, rel=0.08)
+    true = measure_ball_diameter(mni_3mm.mask, mni_3mm.grid) * factor
+    assert measure_object_size(enlarged(noisy_head, factor)) == pytest.approx(true, rel=0.08)
 
 
 @pytest.mark.parametrize("factor", [1 / 40, 30.0])
 def test_a_bias_field_and_intensities_are_the_same_at_any_size(mni_4mm, factor):
     short = {"bias": {"options": {"n4": {"iterations": [5]}}}}
-    usual, scaled = (prepare(enlarged(mni_4mm, size), short)[0] for size in (1.0, factor))
+    usual, scaled = (prepare_volume(enlarged(mni_4mm, size), short)[0] for size in (1.0, factor))
     assert np.allclose(scaled.channel, usual.channel, atol=2e-3)
 
 
 @pytest.mark.slow
 def test_an_atlas_mask_is_the_same_at_any_size(mni_4mm, colin_4mm):
-    carry, options = load("mask", "atlas"), MASKS["atlas"].complete({})
+    carry, options = load_filter("mask", "atlas"), MASKS["atlas"].complete({})
     found = [
         carry(enlarged(colin_4mm, size), enlarged(mni_4mm, size), options, RunContext()).mask
         for size in (1.0, 1 / 40)
@@ -77,11 +77,11 @@ def test_an_atlas_mask_is_the_same_at_any_size(mni_4mm, colin_4mm):
 
 
 def test_landmarks_of_a_small_object_are_plausible(mni_4mm):
-    small = enlarged(coarsen(mni_4mm, 8.0), 1 / 400).grid
+    small = enlarged(coarsen_image(mni_4mm, 8.0), 1 / 400).grid
     points = small.center + np.array([[0.1, 0, 0], [-0.1, 0.05, 0], [0, -0.1, 0.1], [0.05, 0.1, -0.1]])
-    assert landmark_misplacement(Landmarks(tuple("abcd"), points), small) is None
-    outside = small.center + np.array([[0.0, 0, 0], [0, 0, longest_side(small)]])
-    assert "lie outside the image" in landmark_misplacement(Landmarks(("a", "b"), outside), small)
+    assert check_landmark_places(Landmarks(tuple("abcd"), points), small) is None
+    outside = small.center + np.array([[0.0, 0, 0], [0, 0, measure_longest_side(small)]])
+    assert "lie outside the image" in check_landmark_places(Landmarks(("a", "b"), outside), small)
 
 
 def test_a_network_sees_objects_of_other_sizes_as_large_as_it_knows(mni_4mm):

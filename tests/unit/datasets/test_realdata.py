@@ -24,7 +24,7 @@ def test_shrinking_keeps_the_mass_and_the_center(volume):
 
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setattr(realdata, "find_spec", lambda package: None)
-    assert realdata.locate("icbm2009a") is None
+    assert realdata.locate_source("icbm2009a") is None
     with pytest.raises(InputError, match="pip install nilearn"):
         load_volume("icbm2009a")
 
@@ -32,9 +32,9 @@ def test_a_missing_package_is_named(monkeypatch):
 def test_files_hold_what_the_volumes_hold(volume, volume_file):
     import SimpleITK as sitk
 
-    from regflow.core.resample import grid_of
+    from regflow.core.resample import read_sitk_grid
 
     stored = sitk.ReadImage(str(volume_file("mni6", 4.0)))
     image = volume("mni6", 4.0)
-    assert grid_of(stored).matches(image.grid)
+    assert read_sitk_grid(stored).matches(image.grid)
     assert np.array_equal(sitk.GetArrayFromImage(stored), image.channel)

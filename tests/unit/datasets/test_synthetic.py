@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from regflow.core.resample import resample_array
-from regflow.core.transform import Affine, inverse_error
+from regflow.core.transform import Affine, measure_inverse_error
 from regflow.datasets import subjects as synthetic
 from regflow.io.transforms import read_transform, write_transform
 
@@ -12,7 +12,7 @@ NEAR_IDENTITY_MM = 0.1
 
 @pytest.fixture(scope="module")
 def truth(mni_4mm):
-    return synthetic.random_truth(mni_4mm.grid, seed=3, smoothness_mm=20.0)
+    return synthetic.draw_truth(mni_4mm.grid, seed=3, smoothness_mm=20.0)
 
 
 @pytest.fixture(scope="module")
@@ -22,14 +22,14 @@ def brain_points(mni_4mm):
 
 
 def test_the_backward_truth_undoes_the_forward(truth, brain_points):
-    there_and_back = inverse_error(truth.forward, truth.backward, brain_points)
-    back_and_there = inverse_error(truth.backward, truth.forward, truth.forward.apply(brain_points))
+    there_and_back = measure_inverse_error(truth.forward, truth.backward, brain_points)
+    back_and_there = measure_inverse_error(truth.backward, truth.forward, truth.forward.apply(brain_points))
     assert max(there_and_back.mean(), back_and_there.mean()) < NEAR_IDENTITY_MM / 2
     assert max(there_and_back.max(), back_and_there.max()) < NEAR_IDENTITY_MM * 4
 
 
 def test_the_warp_is_as_long_as_asked_and_stays_in_its_box(mni_4mm):
-    warp, unwarp = synthetic.random_warp(mni_4mm.grid, amplitude_mm=6.0, smoothness_mm=25.0, seed=8)
+    warp, unwarp = synthetic.draw_warp(mni_4mm.grid, amplitude_mm=6.0, smoothness_mm=25.0, seed=8)
     lengths = np.linalg.norm(warp.vectors, axis=0)
     assert 3.5 < lengths.max() < 6.01
     for field in (warp.vectors, unwarp.vectors):
@@ -41,7 +41,7 @@ def test_the_warp_is_as_long_as_asked_and_stays_in_its_box(mni_4mm):
 
 def test_seeds_repeat_and_differ(mni_4mm):
     first, again, other = (
-        synthetic.random_truth(mni_4mm.grid, seed, smoothness_mm=25.0).forward.parts for seed in (1, 1, 2)
+        synthetic.draw_truth(mni_4mm.grid, seed, smoothness_mm=25.0).forward.parts for seed in (1, 1, 2)
     )
     assert np.array_equal(first[0].vectors, again[0].vectors)
     assert np.array_equal(first[1].matrix, again[1].matrix)
@@ -50,19 +50,19 @@ def test_seeds_repeat_and_differ(mni_4mm):
 
 def test_a_warp_that_would_fold_is_refused(mni_4mm):
     with pytest.raises(ValueError, match="folds"):
-        synthetic.random_warp(mni_4mm.grid, amplitude_mm=200.0, smoothness_mm=25.0, seed=0)
+        synthetic.draw_warp(mni_4mm.grid, amplitude_mm=200.0, smoothness_mm=25.0, seed=0)
 
 
 def test_a_random_affine_moves_by_what_it_says():
     center = np.array([10.0, -20.0, 30.0])
-    pose = synthetic.random_affine(center, seed=4, rotation_deg=20, translation_mm=12, scale=0, shear=0)
+    pose = synthetic.draw_affine(center, seed=4, rotation_deg=20, translation_mm=12, scale=0, shear=0)
     assert np.linalg.norm(pose.apply(center) - center) == pytest.approx(12)
     assert np.rad2deg(np.arccos((np.trace(pose.linear) - 1) / 2)) == pytest.approx(20)
 
 
 def test_the_truth_maps_landmarks_of_the_fixed_image_to_the_subject(mni_4mm, truth):
     """A bright ball at a known fixed point is found in the subject where the truth says."""
-    grid = synthetic.subject_grid(mni_4mm.grid, truth, spacing_mm=2.0)
+    grid = synthetic.make_subject_grid(mni_4mm.grid, truth, spacing_mm=2.0)
     z, y, x = np.indices(mni_4mm.grid.shape)
     points = mni_4mm.grid.to_world(np.stack([x, y, z], axis=-1))
     for landmark in ([30.0, 20.0, 10.0], [-25.0, 50.0, 0.0], [5.0, -30.0, 35.0]):
@@ -80,7 +80,7 @@ def test_the_truth_maps_landmarks_of_the_fixed_image_to_the_subject(mni_4mm, tru
 def test_a_subject_pulled_back_is_its_source(mni_4mm, truth):
     labels = (mni_4mm.channel > 60).astype(np.uint8) + mni_4mm.mask
     source = type(mni_4mm)(mni_4mm.data, mni_4mm.grid, mni_4mm.mask, labels, "T1w")
-    grid = synthetic.subject_grid(mni_4mm.grid, truth, spacing_mm=3.0)
+    grid = synthetic.make_subject_grid(mni_4mm.grid, truth, spacing_mm=3.0)
     subject = synthetic.make_subject(source, truth, grid, seed=1)
     again = resample_array(subject.channel, grid, mni_4mm.grid, truth.forward)
     unaligned = resample_array(subject.channel, grid, mni_4mm.grid)
@@ -94,7 +94,7 @@ def test_a_subject_pulled_back_is_its_source(mni_4mm, truth):
 
 
 def test_the_whole_of_the_fixed_box_lies_in_the_subject_grid(mni_4mm, truth):
-    grid = synthetic.subject_grid(mni_4mm.grid, truth, spacing_mm=(1.0, 2.0, 3.0))
+    grid = synthetic.make_subject_grid(mni_4mm.grid, truth, spacing_mm=(1.0, 2.0, 3.0))
     corners = [(0, 0, 0), tuple(n - 1 for n in mni_4mm.grid.size)]
     index = grid.to_index(truth.forward.apply(mni_4mm.grid.to_world(corners)))
     assert index.min() >= -1e-6
@@ -124,5 +124,5 @@ def test_the_truth_survives_its_file(tmp_path, mni_4mm, truth, brain_points):
 
 def test_an_affine_of_choice_is_kept(mni_4mm):
     pose = Affine.from_parts(np.eye(3), [5.0, 0, 0])
-    truth = synthetic.random_truth(mni_4mm.grid, seed=1, smoothness_mm=25.0, affine=pose)
+    truth = synthetic.draw_truth(mni_4mm.grid, seed=1, smoothness_mm=25.0, affine=pose)
     assert truth.forward.parts[1] is pose

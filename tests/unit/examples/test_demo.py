@@ -7,7 +7,7 @@ import pytest
 from regflow.core.resample import resample_array
 from regflow.datasets import packaged as realdata
 from regflow.examples import volumes as demo
-from regflow.examples.running import overhead_summary
+from regflow.examples.running import summarize_overhead
 from regflow.io.landmarks import read_landmarks
 from regflow.io.transforms import read_transform
 from regflow.io.volumes import read_volume
@@ -16,7 +16,7 @@ from regflow.io.volumes import read_volume
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo")
-    demo.build(folder, spacing_mm=4.0)
+    demo.build_volume_study(folder, spacing_mm=4.0)
     return folder
 
 
@@ -27,7 +27,7 @@ def rows(study):
 
 
 def test_every_file_the_sheet_names_is_there(study, rows):
-    assert len(rows) == 5 + (realdata.locate("colin27") is not None)
+    assert len(rows) == 5 + (realdata.locate_source("colin27") is not None)
     for row in rows:
         companions = [item.partition("=")[2] for item in row["companions"].split(";") if item]
         named = [value for key, value in row.items() if value.startswith("data/") and key != "companions"]
@@ -67,7 +67,7 @@ def test_a_subject_its_labels_and_its_landmarks_follow_the_stored_truth(study, n
 
 
 def test_structure_centers_lie_on_their_sides():
-    centers = demo.structure_centers()
+    centers = demo.find_structure_centers()
     for name, (x, *_) in zip(centers.names, centers.points, strict=True):
         side = {"left": 1, "right": -1}.get(name.split("-")[0], 0)
         assert np.sign(x) == side if side else abs(x) < 2, name
@@ -78,6 +78,6 @@ def test_the_overhead_is_what_the_stages_did_not_use(tmp_path):
         folder = tmp_path / "refine" / str(number)
         folder.mkdir(parents=True)
         (folder / "stage.json").write_text(json.dumps({"seconds": seconds}))
-    line = overhead_summary(tmp_path, wall_seconds=50.0, cores=2)
+    line = summarize_overhead(tmp_path, wall_seconds=50.0, cores=2)
     assert line.startswith("2 stages computed for 80 s")
     assert " 20 %" in line

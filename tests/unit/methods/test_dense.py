@@ -12,12 +12,12 @@ from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Affine
 from regflow.datasets import packaged as realdata
-from regflow.datasets.scenes import moved_scene, random_waves
+from regflow.datasets.scenes import draw_waves, move_scene
 from regflow.io.rasters import read_window
 from regflow.methods.context import RunContext
 from regflow.methods.refine import METHODS
-from regflow.methods.refine.dense import ENGINES, add_chunk, chunks, dense, warp_window
-from regflow.methods.refine.weights import Description, build_network, save_weights
+from regflow.methods.refine.dense import ENGINES, add_chunk, dense, split_chunks, warp_scene_window
+from regflow.methods.refine.weights import NetworkDescription, build_network, save_weights
 
 IDENTITY = Affine.identity(2)
 
@@ -33,7 +33,7 @@ def test_chunks_of_a_common_field_join_without_a_seam(shape, step):
     whole = np.stack([np.sin(rows / 50) + cols / 100, np.cos(cols / 70)])
     nodes = tuple(-(-(n - 1) // step) + 1 for n in shape)
     field, weights = np.zeros((2, *nodes)), np.zeros(nodes)
-    for chunk in chunks(shape, 300, 40):
+    for chunk in split_chunks(shape, 300, 40):
         add_chunk(field, weights, chunk, whole[:, chunk.outer[0], chunk.outer[1]], step, shape)
     assert weights.min() > 0
     at = [np.minimum(np.arange(n) * step, size - 1) for n, size in zip(nodes, shape, strict=True)]
@@ -43,7 +43,7 @@ def test_chunks_of_a_common_field_join_without_a_seam(shape, step):
 def test_the_weights_of_neighbors_add_up_to_one_and_change_smoothly():
     weights, field = np.zeros((200, 600)), np.zeros((2, 200, 600))
     parts = []
-    for chunk in chunks((200, 600), 200, 50):
+    for chunk in split_chunks((200, 600), 200, 50):
         before = weights.copy()
         add_chunk(field, weights, chunk, None, 1, (200, 600))
         parts.append(weights - before)
@@ -53,8 +53,8 @@ def test_the_weights_of_neighbors_add_up_to_one_and_change_smoothly():
 
 def test_a_local_distortion_is_followed():
     grid = fixed().grid
-    local = random_waves(grid, 1.0, 60.0, seed=8)
-    moved = moved_scene(red(), grid, local, grid)
+    local = draw_waves(grid, 1.0, 60.0, seed=8)
+    moved = move_scene(red(), grid, local, grid)
     other = Image(np.nan_to_num(moved)[None], grid, np.isfinite(moved))
     found = run(fixed(), other, chunk_px=320, halo_px=48)
     axes = np.arange(40, COLS - 40, 5.0), np.arange(40, ROWS - 40, 5.0)
@@ -81,10 +81,10 @@ def test_a_smooth_displacement_stays_as_good_as_the_tie_points_leave_it():
 def test_the_moving_scene_is_brought_where_the_transform_says():
     shift = Affine.from_parts(np.eye(2), (30.0, -20.0))
     window = slice(100, 140), slice(200, 260)
-    values, seen = warp_window(fixed().grid, fixed(), shift, window)
+    values, seen = warp_scene_window(fixed().grid, fixed(), shift, window)
     assert seen.all()
     np.testing.assert_allclose(values, red()[102:142, 203:263], rtol=1e-4)
-    outside, none = warp_window(fixed().grid, fixed(), Affine.from_parts(np.eye(2), (1e6, 0)), window)
+    outside, none = warp_scene_window(fixed().grid, fixed(), Affine.from_parts(np.eye(2), (1e6, 0)), window)
     assert outside.shape == (40, 60)
     assert not none.any()
 
@@ -117,7 +117,7 @@ def test_scenes_without_common_pixels_are_one_sentence():
 
 def weights_that_answer(path, shift):
     """Write a network that answers with one velocity, in pixels, whatever it sees."""
-    described = Description(
+    described = NetworkDescription(
         ndim=2,
         channels=(4, 4, 4, 4),
         unet_out_channels=4,
@@ -177,13 +177,13 @@ def test_a_polished_answer_does_not_depend_on_threads(tmp_path):
 
 
 def test_the_shipped_network_follows_a_warp_between_bands_that_it_never_saw():
-    path = realdata.locate("landsat-utah")
+    path = realdata.locate_source("landsat-utah")
     if path is None:
         pytest.skip("localtileserver is not installed")
     red_band, infrared = read_window(path, [3, 4], slice(600, 920), slice(300, 620))[0].astype(np.float32)
     grid = Grid((320, 320), fixed().grid.affine, "EPSG:32612")
-    truth = random_waves(grid, 5.0, 120.0, seed=4)
-    moved = moved_scene(infrared, grid, truth, grid)
+    truth = draw_waves(grid, 5.0, 120.0, seed=4)
+    moved = move_scene(infrared, grid, truth, grid)
     one = Image(red_band[None], grid, np.ones(grid.shape, bool))
     other = Image(np.nan_to_num(moved)[None], grid, np.isfinite(moved))
     found = run(one, other, engine="voxelmorph", tie_points=None, engine_options={"device": "cpu"})

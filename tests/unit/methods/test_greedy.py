@@ -9,21 +9,21 @@ from regflow.core import fields
 from regflow.core.errors import InputError, RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.resample import coarsen
+from regflow.core.resample import coarsen_image
 from regflow.core.transform import Affine, Composite, DisplacementField
 from regflow.datasets import subjects as synthetic
 from regflow.datasets.volumes import load_volume
 from regflow.methods.context import RunContext
 from regflow.methods.refine import METHODS, greedy_torch
 from regflow.methods.refine.greedy import greedy, refine_field
-from regflow.methods.refine.greedy_contrast import level_options, resolve_metric
-from regflow.methods.refine.greedy_cpu import solve
-from regflow.methods.refine.greedy_kernels import compose as compose_kernel
-from regflow.methods.refine.greedy_kernels import full_spans, spans_of
-from regflow.methods.refine.greedy_kernels import smooth as smooth_kernel
-from regflow.methods.refine.greedy_level import half_gaussian
-from regflow.methods.refine.greedy_pyramid import build_level, prepare
-from regflow.methods.refine.mind import descriptors
+from regflow.methods.refine.greedy_contrast import prepare_level, resolve_metric
+from regflow.methods.refine.greedy_cpu import solve_level
+from regflow.methods.refine.greedy_kernels import compose_fields as compose_kernel
+from regflow.methods.refine.greedy_kernels import find_spans, make_full_spans
+from regflow.methods.refine.greedy_kernels import smooth_channels as smooth_kernel
+from regflow.methods.refine.greedy_level import make_half_gaussian
+from regflow.methods.refine.greedy_pyramid import build_level, prepare_pyramid
+from regflow.methods.refine.mind import compute_descriptors
 
 SHAPE = (36, 44, 40)
 START_VOXELS = 2.0
@@ -67,7 +67,7 @@ def known_pair(shape=SHAPE):
     """A fixed image made from a moving one by a known field: fixed(x) = moving(x + u(x))."""
     moving, inside = texture(shape), ball(shape)
     truth = known_field(shape, inside)
-    return fields.warp(moving, truth), moving, inside, truth
+    return fields.warp_channels(moving, truth), moving, inside, truth
 
 
 def error(found, truth, inside):
@@ -82,7 +82,7 @@ def test_known_displacement_is_found_without_folding(shape, metric, share):
     assert found.shape == truth.shape
     assert found.dtype == np.float32
     assert error(found, truth, inside) < share * START_VOXELS
-    assert fields.jacobian_determinant(found).min() > 0
+    assert fields.compute_jacobian_determinant(found).min() > 0
 
 
 def folded(image):
@@ -115,7 +115,7 @@ def test_an_outline_that_both_share_does_not_hide_another_contrast():
     fixed, moving, inside, _ = known_pair()
     there = gaussian_filter(inside.astype(np.float32), 1.0)
     images = (0.5 + 0.5 * fixed) * there, (1.1 - 0.5 * moving) * there
-    pair = prepare(*images, inside, None, np.ones(3), options(metric="auto"))
+    pair = prepare_pyramid(*images, inside, None, np.ones(3), options(metric="auto"))
     both = pair.weights > 0.5
     assert np.corrcoef(pair.fixed[both], pair.moving[both])[0, 1] > 0.8
     assert resolve_metric(options(metric="auto"), pair)["metric"] == "mapped"
@@ -127,10 +127,12 @@ def test_a_brain_of_another_contrast_is_matched_at_three_millimeters():
     t1, gray, white = (load_volume(name) for name in names)
     t2 = synthetic.simulate_t2(t1, gray.channel / np.float32(255), white.channel / np.float32(255))
     brain = t1.channel > 0
-    fixed, source = (coarsen(image.with_mask(brain), 3.0) for image in (t1, t2))
+    fixed, source = (coarsen_image(image.with_mask(brain), 3.0) for image in (t1, t2))
     source = source.with_data(source.data * source.mask)
-    truth = synthetic.random_truth(fixed.grid, 7)
-    moving = synthetic.make_subject(source, truth, synthetic.subject_grid(fixed.grid, truth, 3.0), seed=7)
+    truth = synthetic.draw_truth(fixed.grid, 7)
+    moving = synthetic.make_subject(
+        source, truth, synthetic.make_subject_grid(fixed.grid, truth, 3.0), seed=7
+    )
     pose = truth.forward.parts[1]
     given = METHODS["greedy"].complete({})
     moving = moving.with_mask(moving.channel > 0.15 * moving.channel.max())
@@ -146,8 +148,8 @@ def test_unrelated_intensities_are_left_to_descriptors():
     fixed, _, inside, _ = known_pair()
     noise = np.random.default_rng(5).normal(size=SHAPE).astype(np.float32)
     settings = options(metric="mapped")
-    pair = prepare(fixed, noise, inside, None, np.ones(3), settings)
-    chosen, same = level_options(settings, pair, np.zeros((3, *pair.weights.shape), np.float32), 1)
+    pair = prepare_pyramid(fixed, noise, inside, None, np.ones(3), settings)
+    chosen, same = prepare_level(settings, pair, np.zeros((3, *pair.weights.shape), np.float32), 1)
     assert chosen["metric"] == "mind"
     assert same is pair
 
@@ -162,9 +164,9 @@ def test_smoothing_follows_the_contrast_unless_given():
     ):
         for given in (None, [2.0, 2.0]):
             chosen = options(update_sigma=given, metric="auto")
-            pair = prepare(fixed, other, inside, None, np.ones(3), chosen)
+            pair = prepare_pyramid(fixed, other, inside, None, np.ones(3), chosen)
             chosen, at_rest = resolve_metric(chosen, pair), np.zeros((3, *pair.weights.shape), np.float32)
-            levels = [level_options(chosen, pair, at_rest, number)[0] for number in (0, 1)]
+            levels = [prepare_level(chosen, pair, at_rest, number)[0] for number in (0, 1)]
             assert tuple(level["metric"] for level in levels) == metrics
             used = tuple(level["update_sigma"][number] for number, level in enumerate(levels))
             assert used == (sigmas if given is None else tuple(given))
@@ -175,8 +177,8 @@ def test_another_contrast_moves_the_border_of_a_brain_too():
     fixed, moving, inside, _ = known_pair()
     there = gaussian_filter(inside.astype(np.float32), 0.7)
     images = fixed * there, (1.1 - 0.6 * moving) * there
-    pair = prepare(*images, inside, None, np.ones(3), options(metric="mapped"))
-    chosen, recolored = level_options(
+    pair = prepare_pyramid(*images, inside, None, np.ones(3), options(metric="mapped"))
+    chosen, recolored = prepare_level(
         options(metric="mapped"), pair, np.zeros((3, *pair.weights.shape), np.float32), 1
     )
     assert chosen["metric"] == "lncc"
@@ -198,7 +200,7 @@ def test_other_contrast_is_matched(metric):
 def test_inverse_undoes_the_result():
     fixed, moving, inside, _ = known_pair()
     found = refine_field(fixed, moving, mask=inside, options=options(), context=RunContext())
-    residual = fields.inverse_residual(found, fields.invert(found))
+    residual = fields.measure_inverse_residual(found, fields.invert_displacement(found))
     assert residual[inside].mean() < 0.05
 
 
@@ -242,10 +244,10 @@ def test_torch_and_numba_agree():
         valid = np.ones(SHAPE, bool)
         valid[:5] = False
         spacing = np.array([1.5, 1.0, 1.0])
-        level = build_level(prepare(fixed, moving, inside, valid, spacing, chosen), 1, chosen)
+        level = build_level(prepare_pyramid(fixed, moving, inside, valid, spacing, chosen), 1, chosen)
         start = np.zeros((3, *level.weights.shape), np.float32)
-        ours = solve(level, start.copy())
-        theirs = greedy_torch.solve(level, start.copy(), torch.device("cpu"))
+        ours = solve_level(level, start.copy())
+        theirs = greedy_torch.solve_torch_level(level, start.copy(), torch.device("cpu"))
         assert np.abs(ours.field).max() > 0.5
         assert np.abs(ours.field - theirs.field).max() < 0.02
         assert np.allclose(ours.similarities, theirs.similarities, rtol=1e-3)
@@ -254,8 +256,8 @@ def test_torch_and_numba_agree():
 def test_smoothing_is_a_gaussian():
     data = texture(SHAPE)[None]
     out = np.empty_like(data)
-    taps = [half_gaussian(sigma) for sigma in (2.0, 1.0, 0.0)]
-    smooth_kernel(data, *taps, full_spans(SHAPE), out)
+    taps = [make_half_gaussian(sigma) for sigma in (2.0, 1.0, 0.0)]
+    smooth_kernel(data, *taps, make_full_spans(SHAPE), out)
     assert np.allclose(out[0], gaussian_filter(data[0], (2.0, 1.0, 0.0), mode="nearest"), atol=2e-3)
 
 
@@ -264,19 +266,19 @@ def test_spans_compute_the_same_and_touch_nothing_else(corner):
     inside = np.zeros(SHAPE, bool)
     inside[tuple(slice(low, low + 17) for low in corner)] = ball((17, 17, 17))
     inside[:, 41] = inside[:, corner[1] + 8]
-    spans = spans_of(inside)
+    spans = find_spans(inside)
     columns = np.arange(SHAPE[2])
     within = (columns >= spans[..., :1]) & (columns < spans[..., 1:])
     assert (within >= inside).all()
     assert within.sum() < 1.1 * inside.sum()
     field = known_field(SHAPE, inside)
-    taps = [half_gaussian(sigma) for sigma in (2.0, 1.5, 1.0)]
+    taps = [make_half_gaussian(sigma) for sigma in (2.0, 1.5, 1.0)]
     whole, part = np.empty_like(field), np.full_like(field, 7.0)
-    smooth_kernel(field, *taps, full_spans(SHAPE), whole)
+    smooth_kernel(field, *taps, make_full_spans(SHAPE), whole)
     smooth_kernel(field, *taps, spans, part)
     assert np.allclose(part[:, within], whole[:, within], atol=1e-5)
     assert (part[:, ~within] == 7.0).all()
-    compose_kernel(field, field, full_spans(SHAPE), whole)
+    compose_kernel(field, field, make_full_spans(SHAPE), whole)
     compose_kernel(field, field, spans, part)
     assert np.allclose(part[:, within], whole[:, within], atol=1e-5)
     assert np.array_equal(part[:, ~within], field[:, ~within])
@@ -297,9 +299,9 @@ def test_momentum_gets_further_in_fewer_iterations():
 
 def test_descriptors_see_through_contrast():
     image = texture(SHAPE)
-    same = descriptors(image, np.ones(3))
-    inverted = descriptors(1 - image, np.ones(3))
-    other = descriptors(texture(SHAPE, seed=5), np.ones(3))
+    same = compute_descriptors(image, np.ones(3))
+    inverted = compute_descriptors(1 - image, np.ones(3))
+    other = compute_descriptors(texture(SHAPE, seed=5), np.ones(3))
     assert same.shape == (6, *SHAPE)
     assert np.abs(same - inverted).max() < 1e-3
     assert np.abs(same - other).mean() > 0.1
@@ -314,7 +316,7 @@ def anisotropic_pair():
     truth = known_field(SHAPE, inside)
     shift = Affine.from_parts(np.eye(3), [4.0, 2.0, -3.0])
     shifted = Grid(GRID.shape, shift.matrix @ GRID.affine)
-    fixed = Image(fields.warp(moving, truth)[None], GRID, inside)
+    fixed = Image(fields.warp_channels(moving, truth)[None], GRID, inside)
     return fixed, Image(moving[None], shifted), shift, truth
 
 

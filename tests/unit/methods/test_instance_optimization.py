@@ -13,12 +13,12 @@ from warped_slices import SPACING_MM, warped_pair
 from regflow.core import fields
 from regflow.core.errors import InputError, RegistrationError
 from regflow.core.image import Image
-from regflow.core.transform import Affine, Transform, inverse_error
+from regflow.core.transform import Affine, Transform, measure_inverse_error
 from regflow.datasets import subjects as synthetic
 from regflow.methods.context import RunContext
 from regflow.methods.refine import METHODS
-from regflow.methods.refine.instance_optimization import Progress, instance_optimization
-from regflow.methods.refine.weights import Description, build_network, save_weights
+from regflow.methods.refine.instance_optimization import ConvergenceMonitor, instance_optimization
+from regflow.methods.refine.weights import NetworkDescription, build_network, save_weights
 
 
 def options(**given: Any) -> dict[str, Any]:
@@ -96,16 +96,16 @@ def test_auto_chooses_by_what_the_images_share(
 
 def test_a_real_brain_in_three_dimensions(mni_4mm: Image) -> None:
     """With an affine to start from, on another grid, to half a sample; no folds; invertible."""
-    truth = synthetic.random_truth(mni_4mm.grid, seed=3)
-    grid = synthetic.subject_grid(mni_4mm.grid, truth, 4.0)
+    truth = synthetic.draw_truth(mni_4mm.grid, seed=3)
+    grid = synthetic.make_subject_grid(mni_4mm.grid, truth, 4.0)
     moving = synthetic.make_subject(mni_4mm, truth, grid, seed=3)
     pose = truth.forward.parts[1]
     result = instance_optimization(mni_4mm, moving, pose, options(iterations=[30, 10]), RunContext())
     assert error_mm(result, truth.forward, mni_4mm) < 0.5 * error_mm(pose, truth.forward, mni_4mm)
     field = result.parts[0]  # type: ignore[attr-defined]
-    assert fields.jacobian_determinant(fields.to_voxels(field.vectors, field.grid)).min() > 0
+    assert fields.compute_jacobian_determinant(fields.to_voxels(field.vectors, field.grid)).min() > 0
     points = mni_4mm.grid.to_world(np.argwhere(mni_4mm.mask)[::50, ::-1])
-    assert inverse_error(field, field.inverse(), points).mean() < 0.1 * SPACING_MM
+    assert measure_inverse_error(field, field.inverse(), points).mean() < 0.1 * SPACING_MM
 
 
 def test_bytes_do_not_depend_on_threads(mni_4mm: Image) -> None:
@@ -159,7 +159,7 @@ def test_the_moving_mask_counts_when_both_do(mni_4mm: Image) -> None:
 
 def test_it_starts_from_the_networks_answer(mni_4mm: Image, tmp_path: Path) -> None:
     fixed, moving, _ = warped_pair(mni_4mm, 9004)
-    description = Description(2, (4, 4), 4, (4,), SPACING_MM, {"method": "percentile"})
+    description = NetworkDescription(2, (4, 4), 4, (4,), SPACING_MM, {"method": "percentile"})
     network = build_network(description)
     with torch.no_grad():
         for parameter in network.parameters():
@@ -190,7 +190,7 @@ def test_wrong_options_are_named(mni_4mm: Image) -> None:
 
 
 def test_progress_is_judged_over_several_iterations() -> None:
-    progress = Progress(tolerance=0.01, patience=3)
+    progress = ConvergenceMonitor(tolerance=0.01, patience=3)
     falling = [1.0, 0.9, 0.8, 0.81, 0.7, 0.71]
     assert not any(progress.stalled(value) for value in falling)
     assert not progress.stalled(0.699)

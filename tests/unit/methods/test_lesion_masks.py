@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from regflow.core.image import Image
-from regflow.core.resample import resample
+from regflow.core.resample import resample_image
 from regflow.core.transform import Affine, DisplacementField
-from regflow.datasets.subjects import random_warp
+from regflow.datasets.subjects import draw_warp
 from regflow.methods.context import RunContext
 from regflow.methods.refine import METHODS
 from regflow.methods.refine.greedy import greedy
@@ -24,8 +24,8 @@ class Stroke:
 
     def __init__(self, fixed: Image) -> None:
         self.fixed = fixed
-        self.bend, back = random_warp(fixed.grid, amplitude_mm=8, smoothness_mm=16, seed=1)
-        self.intact = resample(fixed, fixed.grid, back)
+        self.bend, back = draw_warp(fixed.grid, amplitude_mm=8, smoothness_mm=16, seed=1)
+        self.intact = resample_image(fixed, fixed.grid, back)
         brain = self.intact.mask
         assert brain is not None
         middle = fixed.grid.to_index(fixed.grid.center)[::-1]

@@ -26,12 +26,12 @@ def slab(mni_4mm: Image) -> Tensor:
 
 
 LOSSES: dict[str, Loss] = {
-    "mse": losses.mean_squared_error,
-    "lncc": lambda f, w, m: losses.local_correlation(f, w, m, radius=2),
-    "lncc signed": lambda f, w, m: losses.local_correlation(f, w, m, radius=2, signed=True),
-    "mi": lambda f, w, m: losses.mutual_information(f, w, m, bins=16, ranges=((0, 1), (0, 1))),
-    "mind": losses.mind_difference,
-    "dice": losses.label_overlap,
+    "mse": losses.compute_mean_squared_error,
+    "lncc": lambda f, w, m: losses.compute_local_correlation(f, w, m, radius=2),
+    "lncc signed": lambda f, w, m: losses.compute_local_correlation(f, w, m, radius=2, signed=True),
+    "mi": lambda f, w, m: losses.compute_mutual_information(f, w, m, bins=16, ranges=((0, 1), (0, 1))),
+    "mind": losses.compute_mind_difference,
+    "dice": losses.compute_label_overlap,
 }
 
 
@@ -66,7 +66,7 @@ def test_every_dissimilarity_is_lowest_for_the_same_image(name: str, slab: Tenso
 @pytest.mark.parametrize("signed", [False, True])
 def test_two_constant_images_have_a_local_correlation_of_none(signed: bool) -> None:
     flat, warped = torch.zeros(1, 1, 12, 12), torch.zeros(1, 1, 12, 12, requires_grad=True)
-    loss = losses.local_correlation(flat, warped, signed=signed)
+    loss = losses.compute_local_correlation(flat, warped, signed=signed)
     loss.backward()
     assert float(loss) == 1
     assert warped.grad is not None
@@ -89,15 +89,15 @@ def test_local_correlation_equals_a_direct_sum_over_windows() -> None:
         covariance = np.mean((a - a.mean()) * (b - b.mean()))
         total += covariance**2 / ((a.var() + floor_f) * (b.var() + floor_w))
     given = [torch.tensor(x[None, None], dtype=torch.float32) for x in (fixed, warped, mask)]
-    assert float(losses.local_correlation(*given, radius=radius)) == pytest.approx(
+    assert float(losses.compute_local_correlation(*given, radius=radius)) == pytest.approx(
         1 - total / mask.sum(), abs=1e-4
     )
 
 
 def test_signed_correlation_tells_an_inverted_image(slab: Tensor) -> None:
     mask = (slab > 0.02).float()
-    assert float(losses.local_correlation(slab, 1 - slab, mask, 2)) < 0.1
-    assert float(losses.local_correlation(slab, 1 - slab, mask, 2, signed=True)) > 1.9
+    assert float(losses.compute_local_correlation(slab, 1 - slab, mask, 2)) < 0.1
+    assert float(losses.compute_local_correlation(slab, 1 - slab, mask, 2, signed=True)) > 1.9
 
 
 def test_what_lies_outside_the_mask_does_not_count(slab: Tensor) -> None:
@@ -114,21 +114,21 @@ def test_what_lies_outside_the_mask_does_not_count(slab: Tensor) -> None:
 def test_mutual_information_of_an_image_with_itself_is_near_its_entropy() -> None:
     # Four equally frequent gray levels: log 4 nats, above 1, where a clamp to [0, 1] would stop.
     levels = torch.arange(4.0).repeat(2500).view(1, 1, 100, 100)
-    information = -float(losses.mutual_information(levels, levels, bins=48))
+    information = -float(losses.compute_mutual_information(levels, levels, bins=48))
     assert information == pytest.approx(math.log(4), rel=0.01)
     shuffled = levels.flatten()[torch.randperm(10000, generator=torch.Generator().manual_seed(0))]
-    assert -float(losses.mutual_information(levels, shuffled.view_as(levels), bins=48)) < 0.01
+    assert -float(losses.compute_mutual_information(levels, shuffled.view_as(levels), bins=48)) < 0.01
 
 
 def test_mutual_information_refuses_several_channels() -> None:
     with pytest.raises(ValueError, match="one channel"):
-        losses.mutual_information(torch.rand(1, 2, 8, 8), torch.rand(1, 2, 8, 8))
+        losses.compute_mutual_information(torch.rand(1, 2, 8, 8), torch.rand(1, 2, 8, 8))
 
 
 def test_mutual_information_in_chunks_equals_the_whole(slab: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     def both() -> tuple[float, Tensor]:
         warped = torch.roll(slab, 1, 2).requires_grad_()
-        value = losses.mutual_information(slab, warped)
+        value = losses.compute_mutual_information(slab, warped)
         value.backward()
         assert warped.grad is not None
         return float(value.detach()), warped.grad
@@ -143,10 +143,10 @@ def test_mutual_information_in_chunks_equals_the_whole(slab: Tensor, monkeypatch
 @pytest.mark.parametrize("ndim", [2, 3])
 def test_mind_ignores_how_intensity_is_drawn(ndim: int, slab: Tensor) -> None:
     image = slab if ndim == 3 else slab[:, :, 10]
-    channels = losses.mind(image)
+    channels = losses.compute_mind(image)
     assert channels.shape[1] == (12 if ndim == 3 else 4)
     assert 0 <= float(channels.min()) <= float(channels.max()) == 1
-    inverted = losses.mind(3 - 2 * image)
+    inverted = losses.compute_mind(3 - 2 * image)
     torch.testing.assert_close(inverted, channels, rtol=1e-3, atol=1e-3)
 
 
@@ -154,7 +154,7 @@ def test_dice_of_half_overlapping_blocks() -> None:
     fixed, warped = torch.zeros(2, 1, 2, 8, 8).unbind(0)
     fixed[:, 0, :4], warped[:, 0, 2:6] = 1, 1
     # The second label is nowhere: it counts neither for nor against.
-    assert float(losses.label_overlap(fixed, warped)) == pytest.approx(0.5)
+    assert float(losses.compute_label_overlap(fixed, warped)) == pytest.approx(0.5)
 
 
 def polynomial(
@@ -171,13 +171,13 @@ def test_bending_and_diffusion_are_in_millimeters() -> None:
     shape, spacing = (6, 7, 8), (3.0, 2.0, 0.5)
     # u = z^2 / 2 + y x: second derivatives u_zz = 1 and u_yx = 1 (counted twice).
     curved = polynomial(shape, spacing, lambda z, y, x: z**2 / 2 + y * x)
-    assert float(losses.bending(curved, spacing)) == pytest.approx(1 + 2)
+    assert float(losses.compute_bending(curved, spacing)) == pytest.approx(1 + 2)
     # u = 0.3 z - 0.2 x: squared gradient 0.09 + 0.04, no bending.
     linear = polynomial(shape, spacing, lambda z, y, x: 0.3 * z - 0.2 * x)
-    assert float(losses.diffusion(linear, spacing)) == pytest.approx(0.13)
-    assert float(losses.bending(linear, spacing)) == pytest.approx(0, abs=1e-9)
+    assert float(losses.compute_diffusion(linear, spacing)) == pytest.approx(0.13)
+    assert float(losses.compute_bending(linear, spacing)) == pytest.approx(0, abs=1e-9)
     flat = polynomial((6, 7), (3.0, 2.0), lambda z, y: z**2 / 2 + z * y)
-    assert float(losses.bending(flat, (3.0, 2.0))) == pytest.approx(3)
+    assert float(losses.compute_bending(flat, (3.0, 2.0))) == pytest.approx(3)
 
 
 @pytest.mark.parametrize("name", LOSSES)

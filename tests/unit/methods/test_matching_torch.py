@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch.nn import functional
 
-from regflow.core.devices import numba_threads
+from regflow.core.devices import limit_numba_threads
 from regflow.methods.refine import matching_cpu, matching_torch
-from regflow.methods.refine.matching_torch import channels_of_evidence
+from regflow.methods.refine.matching_torch import count_evidence_channels
 from regflow.methods.refine.network import fold_blocks
-from regflow.training.deformations import smooth_noise
+from regflow.training.deformations import draw_smooth_noise
 
 
 @pytest.mark.parametrize("factor", [1, 2, 3])
@@ -36,12 +36,12 @@ def test_evidence_finds_a_shift_between_inverted_contrasts(
     shift: tuple[int, ...], matching: ModuleType
 ) -> None:
     shape = (48,) * len(shift) if len(shift) == 2 else (32,) * 3
-    image = torch.from_numpy(smooth_noise(shape, 4.0, np.random.default_rng(0)))[None, None]
+    image = torch.from_numpy(draw_smooth_noise(shape, 4.0, np.random.default_rng(0)))[None, None]
     # A sample of the coarse grid is two of the image.
     moved = 1 - torch.roll(image, [2 * step for step in shift], dims=list(range(2, image.ndim)))
-    descriptors = [matching.coarse_descriptors(each, 2) for each in (image, moved)]
-    evidence = matching.matching_evidence(*descriptors, search=1)
-    assert evidence.shape[1] == channels_of_evidence(len(shift))
+    descriptors = [matching.compute_coarse_descriptors(each, 2) for each in (image, moved)]
+    evidence = matching.compute_matching_evidence(*descriptors, search=1)
+    assert evidence.shape[1] == count_evidence_channels(len(shift))
     inner = evidence[(slice(None), slice(None), *[slice(3, -3)] * len(shift))]
     for axis, step in enumerate(shift):
         assert (inner[:, axis] - step).abs().mean() < 0.1
@@ -54,10 +54,10 @@ def test_fine_evidence_finds_a_shift_that_the_coarse_grid_does_not_hold(
     shift: tuple[int, ...], matching: ModuleType
 ) -> None:
     shape = (48,) * len(shift) if len(shift) == 2 else (32,) * 3
-    image = torch.from_numpy(smooth_noise(shape, 4.0, np.random.default_rng(0)))[None, None]
+    image = torch.from_numpy(draw_smooth_noise(shape, 4.0, np.random.default_rng(0)))[None, None]
     moved = 1 - torch.roll(image, list(shift), dims=list(range(2, image.ndim)))
-    descriptors = [matching.coarse_descriptors(each, 1) for each in (image, moved)]
-    evidence = matching.matching_evidence(*descriptors, search=1, factor=2)
+    descriptors = [matching.compute_coarse_descriptors(each, 1) for each in (image, moved)]
+    evidence = matching.compute_matching_evidence(*descriptors, search=1, factor=2)
     assert evidence.shape[2:] == tuple(count // 2 for count in shape)
     inner = evidence[(slice(None), slice(None), *[slice(3, -3)] * len(shift))]
     for axis, step in enumerate(shift):
@@ -67,8 +67,8 @@ def test_fine_evidence_finds_a_shift_that_the_coarse_grid_does_not_hold(
 @pytest.mark.parametrize("matching", [matching_cpu, matching_torch])
 @pytest.mark.parametrize("shape", [(16, 16), (16, 16, 16)])
 def test_constant_images_are_no_evidence_and_no_nan(shape: tuple[int, ...], matching: ModuleType) -> None:
-    flat = matching.coarse_descriptors(torch.full((1, 1, *shape), 0.5), 2)
-    evidence = matching.matching_evidence(flat, flat, search=1)
+    flat = matching.compute_coarse_descriptors(torch.full((1, 1, *shape), 0.5), 2)
+    evidence = matching.compute_matching_evidence(flat, flat, search=1)
     assert torch.isfinite(evidence).all()
     assert evidence.abs().max() < 1e-3
 
@@ -84,7 +84,7 @@ def same_images_at_every_run() -> None:
 def test_the_cpu_kernels_compute_what_torch_computes(shape: tuple[int, ...], factor: int) -> None:
     images = torch.rand(2, 2, 1, *shape)
     described = [
-        [torch.cat([m.coarse_descriptors(one, factor) for one in image.split(1)]) for image in images]
+        [torch.cat([m.compute_coarse_descriptors(one, factor) for one in image.split(1)]) for image in images]
         for m in (matching_cpu, matching_torch)
     ]
     for ours, theirs in zip(*described, strict=True):
@@ -95,7 +95,7 @@ def test_the_cpu_kernels_compute_what_torch_computes(shape: tuple[int, ...], fac
         if any(count % blocks for count in described[0][0].shape[2:]):
             continue
         found, expected = (
-            m.matching_evidence(*described[0], search, blocks) for m in (matching_cpu, matching_torch)
+            m.compute_matching_evidence(*described[0], search, blocks) for m in (matching_cpu, matching_torch)
         )
         torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-3)
 
@@ -104,7 +104,7 @@ def test_evidence_has_the_same_bytes_whatever_the_number_of_threads() -> None:
     image = torch.rand(2, 1, 18, 20, 22)
     found = []
     for count in (1, 2):
-        with numba_threads(count):
-            described = [matching_cpu.coarse_descriptors(one, 1) for one in image.split(1)]
-            found.append(matching_cpu.matching_evidence(*described, 1, 2))
+        with limit_numba_threads(count):
+            described = [matching_cpu.compute_coarse_descriptors(one, 1) for one in image.split(1)]
+            found.append(matching_cpu.compute_matching_evidence(*described, 1, 2))
     assert torch.equal(*found)

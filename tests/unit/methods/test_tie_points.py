@@ -15,10 +15,16 @@ from regflow.core.image import Image
 from regflow.core.transform import Affine, Composite
 from regflow.methods.context import RunContext
 from regflow.methods.matching import tie_points as module
-from regflow.methods.matching.tie_point_kernels import search
-from regflow.methods.matching.tie_point_patches import crop, filter_patch
-from regflow.methods.matching.tie_point_set import REASONS, reliability, table_columns
-from regflow.methods.matching.tie_points import default_spacing, lay_points, match, overlap, spline_taps
+from regflow.methods.matching.tie_point_kernels import search_offsets
+from regflow.methods.matching.tie_point_patches import crop_patch, filter_patch
+from regflow.methods.matching.tie_point_set import REASONS, compute_reliability, list_table_columns
+from regflow.methods.matching.tie_points import (
+    choose_spacing,
+    find_overlap,
+    lay_points,
+    make_spline_taps,
+    match_tie_points,
+)
 from regflow.methods.refine import METHODS
 from regflow.methods.refine.tie_points import tie_points
 from regflow.metrics.check_points import measure_check_points
@@ -201,19 +207,19 @@ def test_the_memory_that_is_given_bounds_what_is_read_at_once_and_changes_nothin
 
     def counted(tile):
         with lock:
-            under_way[0] += module.tile_bytes(tile)
+            under_way[0] += module.count_tile_bytes(tile)
             most[0] = max(most[0], under_way[0])
         rows = match_tile(tile)
         with lock:
-            under_way[0] -= module.tile_bytes(tile)
+            under_way[0] -= module.count_tile_bytes(tile)
         return rows
 
     match_tile = module.match_tile
-    plain = match(image, image, IDENTITY, points, options, RunContext(threads=2))
+    plain = match_tie_points(image, image, IDENTITY, points, options, RunContext(threads=2))
     reads.clear()
     monkeypatch.setattr(module, "match_tile", counted)
     with open_workers({"memory": memory, "workers": 2}) as workers:
-        found = match(image, image, IDENTITY, points, options, RunContext(workers=workers))
+        found = match_tie_points(image, image, IDENTITY, points, options, RunContext(workers=workers))
     assert most[0] <= workers.memory
     assert max(reads) * module.BYTES_PER_PIXEL <= workers.memory
     assert found.shifts.tobytes() == plain.shifts.tobytes()
@@ -258,7 +264,7 @@ def test_standard_errors_and_reliability_tell_good_from_bad():
     assert np.nanmedian(bad.error_px) > 3 * np.nanmedian(clean.error_px)
     wrong = rmse((clean.shifts - true_shifts(clean.points))[clean.used])
     assert 0.3 < np.sqrt(np.nanmean(clean.error_px**2)) / wrong < 3
-    chances = reliability(np.array([0.9, 0.9]), np.array([0.2, 0.88]), np.array([0.0, 0.0]), 30.0)
+    chances = compute_reliability(np.array([0.9, 0.9]), np.array([0.2, 0.88]), np.array([0.0, 0.0]), 30.0)
     assert chances[0] > 99
     assert chances[1] < 80
 
@@ -266,7 +272,7 @@ def test_standard_errors_and_reliability_tell_good_from_bad():
 def test_the_table_tells_both_ends_in_every_unit():
     _, points = run()
     grid = fixed().grid
-    table = table_columns(points, grid, IDENTITY, (1.0, 1.0))
+    table = list_table_columns(points, grid, IDENTITY, (1.0, 1.0))
     used = ~table["outlier"]
     here = np.stack([table["x_map"], table["y_map"]], axis=1)[used]
     there = np.stack([table["x_moving"], table["y_moving"]], axis=1)[used]
@@ -279,13 +285,13 @@ def test_the_table_tells_both_ends_in_every_unit():
 
 
 def test_the_spacing_keeps_the_number_of_points_within_bounds():
-    counts = [size / default_spacing(np.array([size, size])) for size in (61, 2048, 10980, 40000)]
+    counts = [size / choose_spacing(np.array([size, size])) for size in (61, 2048, 10980, 40000)]
     np.testing.assert_allclose(counts, [8, 32, 55, 55])
 
 
 def test_the_overlap_is_that_of_the_footprints():
     grid = fixed().grid
-    low, high = overlap(grid, grid, Affine.from_parts(np.eye(2), (3000.0, 0)))
+    low, high = find_overlap(grid, grid, Affine.from_parts(np.eye(2), (3000.0, 0)))
     assert low.tolist() == [0, 0]
     assert COLS - 300 <= high[0] + 1 <= COLS - 290
     assert high[1] == ROWS - 1
@@ -295,12 +301,12 @@ def test_coarse_samples_are_means_wherever_a_block_begins():
     block = np.random.default_rng(0).random((64, 64)).astype(np.float32)
     valid = np.ones(block.shape, bool)
     out, seen = np.empty((5, 6), np.float32), np.empty((5, 6), bool)
-    crop(block, valid, np.array([0, 0]), 2, 3, 4, out, seen)
+    crop_patch(block, valid, np.array([0, 0]), 2, 3, 4, out, seen)
     wanted = block[8:28, 12:36].reshape(5, 4, 6, 4).mean(axis=(1, 3))
     np.testing.assert_allclose(out, wanted, rtol=1e-5)
     again = np.empty_like(out)
     part = np.ascontiguousarray(block[5:, 7:])
-    crop(part, valid[5:, 7:].copy(), np.array([5, 7]), 2, 3, 4, again, seen)
+    crop_patch(part, valid[5:, 7:].copy(), np.array([5, 7]), 2, 3, 4, again, seen)
     assert again.tobytes() == out.tobytes()
 
 
@@ -308,9 +314,9 @@ def test_the_prefilter_gives_coefficients_of_a_spline_through_the_samples():
     from scipy.ndimage import spline_filter
 
     samples = np.random.default_rng(0).random((60, 60)).astype(np.float32)
-    reach = len(spline_taps()) - 1
+    reach = len(make_spline_taps()) - 1
     wanted = spline_filter(samples.astype(float), 3, mode="mirror")[reach:-reach, reach:-reach]
-    np.testing.assert_allclose(filter_patch(samples, spline_taps()), wanted, atol=1e-3)
+    np.testing.assert_allclose(filter_patch(samples, make_spline_taps()), wanted, atol=1e-3)
 
 
 def test_the_search_finds_the_shift_and_its_rival():
@@ -318,7 +324,7 @@ def test_the_search_finds_the_shift_and_its_rival():
     target = rng.normal(size=(1, 25, 25)).astype(np.float32)
     template = 2 * target[:, 6:23, 1:18] + 5
     everywhere = np.ones((17, 17), bool), np.ones((25, 25), bool)
-    x, y, best, rival = search(template, everywhere[0], target, everywhere[1], 4)
+    x, y, best, rival = search_offsets(template, everywhere[0], target, everywhere[1], 4)
     assert (x, y) == (-3, 2)
     assert best == pytest.approx(1.0, abs=1e-4)
     assert rival < 0.5

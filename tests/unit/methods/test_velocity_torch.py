@@ -50,7 +50,7 @@ def flow_by_many_steps(field: torch.Tensor, steps: int = 4096) -> torch.Tensor:
 def test_sampling_nowhere_returns_the_image(shape: tuple[int, ...]) -> None:
     image = torch.rand(1, 2, *shape)
     still = torch.zeros(1, len(shape), *shape)
-    assert torch.abs(velocity.sample(image, still) - image).max() < IDENTITY_VOXELS
+    assert torch.abs(velocity.sample_channels(image, still) - image).max() < IDENTITY_VOXELS
 
 
 def test_sampling_stays_in_single_precision_inside_autocast() -> None:
@@ -58,8 +58,8 @@ def test_sampling_stays_in_single_precision_inside_autocast() -> None:
     ramp = torch.arange(200.0).view(1, 1, 200, 1).expand(1, 1, 200, 4)
     still = torch.zeros(1, 2, 200, 4, dtype=torch.bfloat16)
     with torch.autocast("cpu", torch.bfloat16):
-        moved = velocity.sample(ramp.bfloat16().float(), still)
-        flowed = velocity.integrate(torch.full_like(still, 3.0))
+        moved = velocity.sample_channels(ramp.bfloat16().float(), still)
+        flowed = velocity.integrate_velocity(torch.full_like(still, 3.0))
     assert moved.dtype == flowed.dtype == torch.float32
     assert torch.abs(moved - ramp.bfloat16().float()).max() < 0.01
     assert torch.abs(flowed - 3).max() < IDENTITY_VOXELS
@@ -69,7 +69,7 @@ def test_sampling_stays_in_single_precision_inside_autocast() -> None:
 def test_components_are_in_array_order_and_voxels(shape: tuple[int, ...]) -> None:
     index = torch.tensor(np.indices(shape)[None], dtype=torch.float32)
     shift = torch.tensor([2.0, -1.0, 3.0][: len(shape)]).view(1, -1, *[1] * len(shape))
-    moved = velocity.sample(index, shift.expand_as(index))
+    moved = velocity.sample_channels(index, shift.expand_as(index))
     assert torch.abs(interior(moved - index - shift, 4)).max() < IDENTITY_VOXELS
 
 
@@ -77,13 +77,13 @@ def test_components_are_in_array_order_and_voxels(shape: tuple[int, ...]) -> Non
 def test_a_constant_velocity_is_its_own_displacement_up_to_the_border(shape: tuple[int, ...]) -> None:
     # Zeros beyond the border would let a field of 4 voxels decay to 1 there.
     constant = torch.full((1, len(shape), *shape), 4.0)
-    assert torch.abs(velocity.integrate(constant) - 4).max() < IDENTITY_VOXELS
+    assert torch.abs(velocity.integrate_velocity(constant) - 4).max() < IDENTITY_VOXELS
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_integration_follows_the_flow(shape: tuple[int, ...]) -> None:
     field = smooth_field(shape, 3.0)
-    difference = interior(velocity.integrate(field) - flow_by_many_steps(field, 512), 4)
+    difference = interior(velocity.integrate_velocity(field) - flow_by_many_steps(field, 512), 4)
     assert torch.abs(difference).mean() < 0.01
     assert torch.abs(difference).max() < 0.06
 
@@ -93,10 +93,10 @@ def test_half_resolution_forward_and_inverse_undo_each_other(shape: tuple[int, .
     # Scaling before and after integration the wrong way round leaves an error of whole voxels.
     full = smooth_field(shape, 5.0)
     half = velocity.halve_field(full)
-    forward = velocity.resize_field(velocity.integrate(half), shape)
-    backward = velocity.resize_field(velocity.integrate(-half), shape)
-    direct = velocity.integrate(full)
-    assert torch.abs(interior(velocity.compose(forward, backward), 6)).mean() < INVERSE_VOXELS
+    forward = velocity.resize_field(velocity.integrate_velocity(half), shape)
+    backward = velocity.resize_field(velocity.integrate_velocity(-half), shape)
+    direct = velocity.integrate_velocity(full)
+    assert torch.abs(interior(velocity.compose_velocities(forward, backward), 6)).mean() < INVERSE_VOXELS
     assert torch.abs(interior(forward - direct, 6)).mean() < HALF_RESOLUTION_VOXELS
 
 
@@ -112,7 +112,7 @@ def test_halving_averages_cells_and_keeps_the_world() -> None:
 def test_resizing_keeps_cell_centers(shape: tuple[int, ...]) -> None:
     places = torch.tensor(np.indices(shape)[None], dtype=torch.float32)
     larger = tuple(2 * n + 1 for n in shape)
-    resized = velocity.resize(places, larger)
+    resized = velocity.resize_channels(places, larger)
     for axis, (new, old) in enumerate(zip(larger, shape, strict=True)):
         centers = ((np.arange(new) + 0.5) * old / new - 0.5).clip(0, old - 1)
         given = resized[0, axis].movedim(axis, 0).reshape(new, -1)
@@ -157,8 +157,10 @@ def test_bytes_do_not_depend_on_threads(shape: tuple[int, ...]) -> None:
 
     def work() -> list[torch.Tensor]:
         flow = field.clone().requires_grad_()
-        velocity.resize_field(velocity.integrate(flow), [2 * n for n in shape]).square().sum().backward()
+        velocity.resize_field(
+            velocity.integrate_velocity(flow), [2 * n for n in shape]
+        ).square().sum().backward()
         assert flow.grad is not None
-        return [velocity.integrate(field), flow.grad]
+        return [velocity.integrate_velocity(field), flow.grad]
 
     assert len(across_threads(work)) == 1

@@ -18,17 +18,17 @@ from torch_bytes import across_threads
 from warped_slices import SPACING_MM, random_velocity, slices, warped_pair
 
 from regflow.core import fields
-from regflow.core.devices import torch_session
+from regflow.core.devices import open_torch_session
 from regflow.core.errors import InputError, RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.resample import coarsen, resample_array
-from regflow.core.transform import Affine, Composite, Transform, inverse_error
+from regflow.core.resample import coarsen_image, resample_array
+from regflow.core.transform import Affine, Composite, Transform, measure_inverse_error
 from regflow.datasets import subjects as synthetic
 from regflow.examples import volumes as demo
 from regflow.methods.context import Pair, RunContext
 from regflow.methods.refine import METHODS, losses_torch, velocity_torch
-from regflow.methods.refine.network import network_velocity, normalize_intensity
+from regflow.methods.refine.network import normalize_intensity, predict_velocity
 from regflow.methods.refine.voxelmorph import (
     InferencePlan,
     _efforts,
@@ -40,15 +40,15 @@ from regflow.methods.refine.voxelmorph import (
     voxelmorph,
 )
 from regflow.methods.refine.weights import (
-    Description,
+    NetworkDescription,
     build_network,
     load_network,
     save_weights,
 )
-from regflow.methods.refine.weights_files import SHIPPED, find_weights, networks_used
-from regflow.methods.refine.working import working_grid
+from regflow.methods.refine.weights_files import SHIPPED, find_used_networks, find_weights
+from regflow.methods.refine.working import make_working_grid
 
-FLAT = Description(
+FLAT = NetworkDescription(
     ndim=2,
     channels=(16, 16, 16, 16),
     unet_out_channels=16,
@@ -66,12 +66,12 @@ def options(**given: Any) -> dict[str, Any]:
     return {**METHODS["voxelmorph"].complete({}), **shared, **given}
 
 
-def effort(description: Description, batch: int = 1) -> InferencePlan:
+def effort(description: NetworkDescription, batch: int = 1) -> InferencePlan:
     return InferencePlan(batch, description.spacing, CPU)
 
 
 def predict(
-    network: Any, description: Description, pair: tuple[Image, Image], given: dict[str, Any]
+    network: Any, description: NetworkDescription, pair: tuple[Image, Image], given: dict[str, Any]
 ) -> torch.Tensor:
     """Ask once about a pair on one grid."""
     level = _level(Pair(*pair, Affine.identity(description.ndim)), grid_spacing(pair), description, CPU)
@@ -84,7 +84,7 @@ def grid_spacing(pair: tuple[Image, Image]) -> float:
 
 def ask_one(
     network: Any,
-    description: Description,
+    description: NetworkDescription,
     pair: tuple[Image, Image],
     initial: Transform,
     given: dict[str, Any],
@@ -99,7 +99,7 @@ def trained(mni_4mm: Image, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
     """A network trained on the even slices under random warps, as a file, and its losses."""
     path = tmp_path_factory.mktemp("weights") / "slices.safetensors"
     # Small tensors: on a busy machine further threads wait for each other most of the time.
-    with torch_session(threads=1, seed=0):
+    with open_torch_session(threads=1, seed=0):
         network, history = train(torch.from_numpy(np.stack(slices(mni_4mm)[::2])[:, None]))
     save_weights(path, network, FLAT)
     return path, history
@@ -113,13 +113,13 @@ def train(images: torch.Tensor) -> tuple[torch.nn.Module, list[float]]:
     for step in range(300):
         fixed = images[torch.randint(len(images), (4,))]
         warp = torch.cat([random_velocity((56, 48), 4 * step + k) for k in range(4)])
-        truth = velocity_torch.resize_field(velocity_torch.integrate(warp), (56, 48))
-        moving = velocity_torch.sample(fixed, truth)
+        truth = velocity_torch.resize_field(velocity_torch.integrate_velocity(warp), (56, 48))
+        moving = velocity_torch.sample_channels(fixed, truth)
         velocity = velocity_torch.halve_field(network(torch.cat([moving, fixed], dim=1)))
-        flow = velocity_torch.resize_field(velocity_torch.integrate(velocity), (56, 48))
-        error = losses_torch.mean_squared_error(fixed, velocity_torch.sample(moving, flow))
-        untouched = losses_torch.mean_squared_error(fixed, moving).item()
-        loss = error + 4e-3 * losses_torch.diffusion(velocity, (2.0, 2.0))
+        flow = velocity_torch.resize_field(velocity_torch.integrate_velocity(velocity), (56, 48))
+        error = losses_torch.compute_mean_squared_error(fixed, velocity_torch.sample_channels(moving, flow))
+        untouched = losses_torch.compute_mean_squared_error(fixed, moving).item()
+        loss = error + 4e-3 * losses_torch.compute_diffusion(velocity, (2.0, 2.0))
         adam.zero_grad()
         loss.backward()
         adam.step()
@@ -160,8 +160,8 @@ def test_the_answer_has_an_inverse_and_no_folds(trained: tuple[Path, list[float]
     result = voxelmorph(fixed, moving, Affine.identity(2), options(weights=str(trained[0])), RunContext())
     field = result.parts[0]  # type: ignore[attr-defined]
     points = fixed.grid.to_world(np.argwhere(fixed.channel > 0.1)[:, ::-1])
-    assert inverse_error(field, field.inverse(), points).mean() < 0.1 * SPACING_MM
-    assert fields.jacobian_determinant(fields.to_voxels(field.vectors, field.grid)).min() > 0
+    assert measure_inverse_error(field, field.inverse(), points).mean() < 0.1 * SPACING_MM
+    assert fields.compute_jacobian_determinant(fields.to_voxels(field.vectors, field.grid)).min() > 0
 
 
 def test_swapping_the_images_turns_the_velocity_around(
@@ -215,7 +215,7 @@ def test_a_constant_answer_is_a_shift_in_world_units(shape: tuple[int, ...], hal
     moving = Image(rng.random((1, 30, 30, 30), dtype=np.float32), moving_grid)
     initial = Affine.from_parts(np.diag([1.1, 0.9, 1.0]), [1.0, 2.0, 3.0], grid.center)
     result = ask_one(network, description, (fixed, moving), initial, options(symmetric=False))
-    working = working_grid(grid, 5.0, description.shrink)
+    working = make_working_grid(grid, 5.0, description.shrink)
     moved_mm = working.affine[:3, :3] @ shift.numpy()[::-1]
     points = grid.to_world(rng.uniform(5, 20, (50, 3)))
     np.testing.assert_allclose(result.apply(points), initial.apply(points + moved_mm), atol=1e-3)
@@ -373,9 +373,9 @@ def test_with_too_little_memory_less_is_tried_and_said(
         seen.append(given[2].shape[2:].numel())
         if len(seen) == 1:
             raise torch.OutOfMemoryError("no more")
-        return network_velocity(*given)
+        return predict_velocity(*given)
 
-    monkeypatch.setattr("regflow.methods.refine.voxelmorph.network_velocity", small_memory)
+    monkeypatch.setattr("regflow.methods.refine.voxelmorph.predict_velocity", small_memory)
     given = options(weights=str(tmp_path / "solid.safetensors"), symmetric=False)
     found = predict_pairs(mixed_requests()[:1], given, RunContext())
     assert len(found) == 1
@@ -395,7 +395,7 @@ def test_bytes_do_not_depend_on_threads() -> None:
     pair = tuple(Image(rng.random((1, *grid.shape), dtype=np.float32), grid) for _ in range(2))
 
     def work() -> list[torch.Tensor]:
-        with torch_session(torch.get_num_threads(), seed=0):
+        with open_torch_session(torch.get_num_threads(), seed=0):
             return [predict(network, SOLID, pair, options())]  # type: ignore[arg-type]
 
     assert len(across_threads(work)) == 1
@@ -569,18 +569,18 @@ def test_passes_of_a_mixed_batch_follow_each_image_of_its_own() -> None:
 def test_networks_that_a_ladder_may_ask_are_known_by_their_bytes(tmp_path: Path) -> None:
     own = tmp_path / "own.safetensors"
     section = {"methods": ["voxelmorph", "greedy"], "options": {"voxelmorph": {"weights": str(own)}}}
-    shipped = networks_used({"methods": ["voxelmorph"]}, 3)
+    shipped = find_used_networks({"methods": ["voxelmorph"]}, 3)
     assert list(shipped) == [SHIPPED[3]]
-    assert networks_used(section, 3) == shipped
+    assert find_used_networks(section, 3) == shipped
     own.write_bytes(b"one")
-    before = networks_used(section, 3)
+    before = find_used_networks(section, 3)
     own.write_bytes(b"other")
-    after = networks_used(section, 3)
+    after = find_used_networks(section, 3)
     assert set(before) == {str(own), SHIPPED[3]}
     assert before[str(own)] != after[str(own)]
     nested = {"methods": ["dense"], "options": {"dense": {"engine_options": {"weights": str(own)}}}}
-    assert set(networks_used(nested, 2)) == {str(own), SHIPPED[2]}
-    assert networks_used({**section, "methods": ["greedy"]}, 3) == {}
+    assert set(find_used_networks(nested, 2)) == {str(own), SHIPPED[2]}
+    assert find_used_networks({**section, "methods": ["greedy"]}, 3) == {}
 
 
 def test_options_can_be_read_without_torch() -> None:
@@ -594,16 +594,18 @@ def test_options_can_be_read_without_torch() -> None:
 
 @pytest.mark.parametrize("other_contrast", [False, True])
 def test_the_shipped_network_undoes_half_of_a_warp_that_it_never_saw(other_contrast: bool) -> None:
-    fixed = coarsen(demo.volume("icbm2009a", None), 2.0)
+    fixed = coarsen_image(demo.load_example("icbm2009a", None), 2.0)
     fixed = fixed.with_mask(fixed.channel > 0.05 * fixed.channel.max())
     fixed = fixed.with_data(np.where(fixed.mask, fixed.channel, 0))
     source = fixed
     if other_contrast:
-        gray, white = (coarsen(demo.volume(f"icbm2009a-{name}", None), 2.0).channel for name in ("gm", "wm"))
+        gray, white = (
+            coarsen_image(demo.load_example(f"icbm2009a-{name}", None), 2.0).channel for name in ("gm", "wm")
+        )
         source = synthetic.simulate_t2(fixed, gray / 255, white / 255)
-    pose = synthetic.random_affine(fixed.grid.center, seed=77)
-    truth = synthetic.random_truth(fixed.grid, seed=77, amplitude_mm=8.0, affine=pose)
-    grid = synthetic.subject_grid(fixed.grid, truth, 2.0)
+    pose = synthetic.draw_affine(fixed.grid.center, seed=77)
+    truth = synthetic.draw_truth(fixed.grid, seed=77, amplitude_mm=8.0, affine=pose)
+    grid = synthetic.make_subject_grid(fixed.grid, truth, 2.0)
     moving = synthetic.make_subject(source, truth, grid, seed=77)
     found = voxelmorph(
         fixed, moving, pose, options(refinement="none", weights=None, spacing_mm=None), RunContext()

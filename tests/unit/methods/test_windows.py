@@ -6,8 +6,8 @@ import pytest
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.methods.initialize.features.keypoints import Keypoints
-from regflow.methods.initialize.features.matching import pairs
-from regflow.methods.initialize.windows import _neg_log10_p, consistent_windows, window_places
+from regflow.methods.initialize.features.matching import pair_keypoints
+from regflow.methods.initialize.windows import _neg_log10_p, find_consistent_windows, place_windows
 from regflow.methods.matching.neighbors import normalized_median_test
 from regflow.methods.refine.greedy import _box
 
@@ -16,10 +16,10 @@ LATTICE = np.stack(np.meshgrid(np.arange(8.0), np.arange(6.0)), axis=-1).reshape
 
 def test_windows_that_move_like_their_neighbors_agree():
     shifts = np.tile([3.0, -2.0], (len(LATTICE), 1))
-    assert consistent_windows(LATTICE, shifts).all()
+    assert find_consistent_windows(LATTICE, shifts).all()
     shifts[[9, 30]] += [[1.4, 0.0], [0.0, 1.6]]
-    assert np.flatnonzero(~consistent_windows(LATTICE, shifts)).tolist() == [30]
-    assert not consistent_windows(LATTICE[:3], shifts[:3]).any()
+    assert np.flatnonzero(~find_consistent_windows(LATTICE, shifts)).tolist() == [30]
+    assert not find_consistent_windows(LATTICE[:3], shifts[:3]).any()
 
 
 def test_surprise_is_chernoffs_bound():
@@ -32,12 +32,12 @@ def test_surprise_is_chernoffs_bound():
 def test_windows_begin_where_enough_is_valid():
     valid = np.zeros((40, 60), bool)
     valid[:, 30:] = True
-    starts, step = window_places(valid, 10, 400, 0.6)
+    starts, step = place_windows(valid, 10, 400, 0.6)
     counts = [valid[row : row + 10, col : col + 10].sum() for row, col in starts]
     assert min(counts) >= 60
     assert step == pytest.approx(2.5)
     assert starts.max(axis=0).tolist() == [30, 50]
-    assert len(window_places(valid, 41, 400, 0.6)[0]) == 0
+    assert len(place_windows(valid, 41, 400, 0.6)[0]) == 0
 
 
 def test_a_displacement_unlike_its_neighbors_is_told_also_on_a_slope():
@@ -55,13 +55,13 @@ def test_partners_are_each_others_nearest_and_clearly_so():
     here = np.array([[0.0, 0], [10, 0], [0, 10], [50, 50]], np.float32)
     there = np.array([[10.0, 1], [0, 1], [0, 9], [0, 11.5], [40, 40], [40, 61]], np.float32)
     points = np.zeros((6, 2))
-    found = pairs(Keypoints(points[:4], here), Keypoints(points, there), 0.8)
+    found = pair_keypoints(Keypoints(points[:4], here), Keypoints(points, there), 0.8)
     assert found.tolist() == [[0, 1], [1, 0], [2, 2]]
-    loose = pairs(Keypoints(points[:4], here), Keypoints(points, there), 0.97)
+    loose = pair_keypoints(Keypoints(points[:4], here), Keypoints(points, there), 0.97)
     assert loose.tolist() == [[0, 1], [1, 0], [2, 2], [3, 4]]
-    strict = pairs(Keypoints(points[:4], here), Keypoints(points, there), 0.3)
+    strict = pair_keypoints(Keypoints(points[:4], here), Keypoints(points, there), 0.3)
     assert strict.tolist() == [[0, 1], [1, 0]]
-    assert pairs(Keypoints(points[:1], here[:1]), Keypoints(points, there), 0.8).shape == (0, 2)
+    assert pair_keypoints(Keypoints(points[:1], here[:1]), Keypoints(points, there), 0.8).shape == (0, 2)
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,11 @@ import json
 import numpy as np
 import pytest
 
-from regflow.cohort.volumes.samples import Fixed, Sample
+from regflow.cohort.volumes.samples import FixedVolume, VolumeSample
 from regflow.commands.register import STAGES
-from regflow.config.presets import PRESETS, merge_settings, preset_settings
+from regflow.config.presets import PRESETS, load_preset, merge_settings
 from regflow.core.errors import InputError
-from regflow.core.processor import processor_name
+from regflow.core.processor import read_processor_name
 from regflow.io.landmarks import read_landmarks
 from regflow.io.volumes import read_volume, write_volume
 from regflow.pipeline.volume_pair import PRODUCTS, register_pair
@@ -27,11 +27,11 @@ def files(tmp_path_factory):
 
 
 def atlas(files, **more):
-    return Fixed("fixed", str(files / "mni2009c.nii.gz"), **more)
+    return FixedVolume("fixed", str(files / "mni2009c.nii.gz"), **more)
 
 
 def subject(files, fixed, name="warped-mild", **more):
-    return Sample(name, str(files / f"{name}.nii.gz"), fixed, **more)
+    return VolumeSample(name, str(files / f"{name}.nii.gz"), fixed, **more)
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +129,7 @@ def test_each_stage_tells_when_it_begins_and_when_it_ends(result, events):
 def test_the_report_stands_alone(result):
     page = (result.output / "report.html").read_text(encoding="utf-8")
     assert "warped-mild" in page
-    assert f"name: {processor_name()}" in page
+    assert f"name: {read_processor_name()}" in page
     assert "data:image/" in page
     assert 'src="http' not in page
 
@@ -150,7 +150,7 @@ def test_bytes_do_not_depend_on_threads_and_an_earlier_result_is_replaced(files,
 def test_presets_are_valid_configurations(kind, name):
     from regflow.config.loading import load_config
 
-    chosen = load_config({"kind": kind, "samples": "sheet.tsv", **preset_settings(name, kind)})
+    chosen = load_config({"kind": kind, "samples": "sheet.tsv", **load_preset(name, kind)})
     assert chosen["refine"]["methods"]
     plain = load_config({"kind": kind, "samples": "sheet.tsv"})
     assert (chosen == plain) == (name == "default")
@@ -173,7 +173,7 @@ def test_merging_replaces_lists_and_leaves_its_arguments_alone():
 
 
 def test_a_missing_file_and_a_mask_elsewhere_are_told_together(files, tmp_path):
-    fixed = Fixed("fixed", str(files / "nowhere.nii.gz"))
+    fixed = FixedVolume("fixed", str(files / "nowhere.nii.gz"))
     moving = subject(files, fixed, moving_mask=str(files / "mni6.nii.gz"))
     with pytest.raises(InputError) as raised:
         register_pair(fixed, moving, tmp_path / "out")
@@ -190,7 +190,7 @@ def test_a_constant_image_is_refused_and_nothing_is_written(files, tmp_path):
     write_volume(flat, np.full(image.grid.shape, 7, np.int16), image.grid)
     fixed = atlas(files)
     with pytest.raises(InputError, match=r"flat\.nii\.gz"):
-        register_pair(fixed, Sample("flat", str(flat), fixed), tmp_path / "out")
+        register_pair(fixed, VolumeSample("flat", str(flat), fixed), tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["flat.nii.gz"]
 
 

@@ -14,9 +14,15 @@ from rasterio.crs import CRS
 
 from regflow.commands.cli import main
 from regflow.core.grid import Grid
-from regflow.core.inversion import PointwiseInverse, inverse_error_px, invert_transform
-from regflow.core.reprojection import reprojection
-from regflow.core.transform import Affine, DisplacementField, Homography, compose, inverse_error
+from regflow.core.inversion import PointwiseInverse, invert_transform, measure_inverse_error_px
+from regflow.core.reprojection import build_reprojection
+from regflow.core.transform import (
+    Affine,
+    DisplacementField,
+    Homography,
+    compose_transforms,
+    measure_inverse_error,
+)
 from regflow.io.raster_transforms import sample_displacement, write_raster_transform
 from regflow.io.rasters import read_raster_header
 from regflow.io.vectors import write_points, write_polygons
@@ -34,7 +40,7 @@ def bent(grid: Grid = FIXED):
     unit = float(grid.spacing[0])
     nodes = Grid((27, 32), grid.affine @ np.diag([8, 8, 1.0]), grid.crs)
     vectors = np.stack([smooth_texture(nodes.shape, k, 5) - 1000 for k in (0, 1)]) / 180 * 1.5 * unit
-    return compose(
+    return compose_transforms(
         DisplacementField(vectors, nodes),
         Affine.from_parts([[1.001, 0.01], [-0.01, 0.999]], [1.2 * unit, -1.7 * unit], grid.center),
     )
@@ -166,11 +172,11 @@ def test_a_value_that_is_no_measurement_can_be_named(scenes, tmp_path):
 def test_a_reference_in_another_crs(scenes, tmp_path):
     """The transform works in the fixed scene's CRS, wherever the result is to lie."""
     degrees = CRS.from_epsg(4326).to_wkt()
-    west, north = reprojection(UTM33, degrees).apply(FIXED.to_world([[20, 20]]))[0]
+    west, north = build_reprojection(UTM33, degrees).apply(FIXED.to_world([[20, 20]]))[0]
     other = Grid((90, 100), np.array([[2e-4, 0, west], [0, -1.2e-4, north], [0, 0, 1]]), degrees)
     write_raster(tmp_path / "degrees.tif", np.ones(other.shape, np.uint8), grid=other)
     options = ("-r", tmp_path / "degrees.tif", "--interpolation", "lanczos")
-    here = reprojection(degrees, UTM33).apply(places(other))
+    here = build_reprojection(degrees, UTM33).apply(places(other))
     done(scenes / "aligned", scenes / "moving.tif", *options, "-o", tmp_path / "a.tif")
     assert read_raster_header(tmp_path / "a.tif").grid.matches(other)
     assert difference(tmp_path / "a.tif", ground(FIXED, here).reshape(other.shape)) < 1.5
@@ -225,7 +231,11 @@ def test_points_of_a_geopackage_keep_columns_and_come_to_the_fixed_crs(scenes, t
     degrees = CRS.from_epsg(4326).to_wkt()
     columns = {"depth": np.arange(25.0), "owner": np.array(["ann"] * 25)}
     write_points(
-        tmp_path / "moving.gpkg", columns, reprojection(UTM33, degrees).apply(moving), degrees, layer="wells"
+        tmp_path / "moving.gpkg",
+        columns,
+        build_reprojection(UTM33, degrees).apply(moving),
+        degrees,
+        layer="wells",
     )
     done(scenes / "aligned", tmp_path / "moving.gpkg", "--points", "-o", tmp_path / "out.gpkg")
     meta, _, geometry, fields = pyogrio.raw.read(tmp_path / "out.gpkg")
@@ -261,12 +271,12 @@ def test_an_inverse_undoes_any_turn_scale_and_bend(angle, scale, tilt, shift, se
     field = DisplacementField(
         np.stack([smooth_texture(nodes.shape, seed + k, 4) - 1000 for k in (0, 1)]) / 90, nodes
     )
-    forward = compose(
+    forward = compose_transforms(
         field, Homography(tilted, (120, 100)), Affine.from_parts(turn, [shift, -shift], [120, 100])
     )
     points = np.random.default_rng(seed).uniform(5, 195, (50, 2))
     back = invert_transform(forward, 1.0)
-    assert inverse_error(forward, back, points).max() < 1e-4
+    assert measure_inverse_error(forward, back, points).max() < 1e-4
 
 
 def test_without_a_field_the_inverse_is_closed():
@@ -275,11 +285,11 @@ def test_without_a_field_the_inverse_is_closed():
 
 def test_a_sampled_inverse_is_as_good_as_it_says():
     back = sample_displacement(invert_transform(bent(), 10.0), MOVING)
-    errors = inverse_error_px(bent(), back, MOVING, FIXED)
+    errors = measure_inverse_error_px(bent(), back, MOVING, FIXED)
     assert errors.size > 1000
     assert errors.max() < WITHIN_PX
     shifted = DisplacementField(back.vectors + np.float32(5.0), back.grid)
-    worse = inverse_error_px(bent(), shifted, MOVING, FIXED)
+    worse = measure_inverse_error_px(bent(), shifted, MOVING, FIXED)
     assert np.median(worse) == pytest.approx(np.sqrt(0.5), rel=0.05)
 
 

@@ -22,20 +22,20 @@ def copied(tmp_path, monkeypatch) -> Path:
 
 
 def forget() -> None:
-    digest.source_digest.cache_clear()
+    digest.compute_source_digest.cache_clear()
     digest._mentions.cache_clear()
 
 
 def touched(path: Path, module: str, kind: str) -> bool:
     """Return whether an edit of ``path`` changes the digest of a module."""
-    before = digest.source_digest(module, kind)
+    before = digest.compute_source_digest(module, kind)
     path.write_text(path.read_text(encoding="utf-8") + "\n# edited\n")
     forget()
-    return digest.source_digest(module, kind) != before
+    return digest.compute_source_digest(module, kind) != before
 
 
 def names(stage: str, kind: str = "volumes") -> set[str]:
-    found = digest.import_closure([f"regflow.stages.{kind}.{stage}"], kind)
+    found = digest.find_import_closure([f"regflow.stages.{kind}.{stage}"], kind)
     return {path.relative_to(PACKAGE).as_posix() for path in found}
 
 

@@ -12,7 +12,7 @@ from dated_scenes import TRANSFORM, later, sentinel, write
 from PIL import Image as Pillow
 from report_pages import check
 
-from regflow.cohort.rasters.samples import RasterSample, Reference, Scene
+from regflow.cohort.rasters.samples import FixedScene, RasterSample, Scene
 from regflow.config.loading import load_config
 from regflow.core.addresses import keep_addresses
 from regflow.core.files import read_json
@@ -26,10 +26,10 @@ from regflow.reporting.rasters import pictures as raster_pictures
 from regflow.reporting.rasters.views import (
     LAYERS,
     WINDOW_PX,
-    box_around,
-    moved_window,
-    overview_of,
-    windows_of,
+    choose_windows,
+    move_window,
+    place_box,
+    read_overview,
 )
 from regflow.stages.pages import report_cohort
 from regflow.stages.rasters.apply import apply
@@ -63,7 +63,7 @@ def cohort(tmp_path_factory, settings) -> SimpleNamespace:
     moved = TRANSFORM @ TRANSFORM.translation(*SHIFT)
     scenes = [write(root / "june.tif", sentinel()), write(root / "july.tif", after, transform=moved)]
     june, july = (f"s3://bucket/{name}.tif?X-Amz-Signature={SECRET}" for name in ("june", "july"))
-    fixed = Reference("june", Scene(june, ("4",), date="2017-06-16"))
+    fixed = FixedScene("june", Scene(june, ("4",), date="2017-06-16"))
     sample = RasterSample("july", Scene(july, ("4",), date="2018-07-01", sensor="MSI"), fixed, {"b": july})
     keep_addresses({fixed.image: str(scenes[0]), sample.moving: str(scenes[1])})
     names = ("fixed", "moving", "initial", "refined", "applied", "assessed", "detected")
@@ -304,13 +304,13 @@ def test_a_moved_window_shows_what_the_transform_says():
     grid = Grid(data.shape[1:], np.array([[10.0, 0, 5e5], [0, -10, 5e6], [0, 0, 1]]))
     shifted = moved_by(70.0, -40.0)  # 7 columns right, 4 rows down
     mapped = PixelMap.between(grid, grid, shifted)
-    found = moved_window(Image(data, grid), mapped, slice(20, 60), slice(30, 90))
+    found = move_window(Image(data, grid), mapped, slice(20, 60), slice(30, 90))
     assert found == pytest.approx(data[0, 24:64, 37:97], abs=1e-2)
-    outside = moved_window(Image(data, grid), mapped, slice(280, 300), slice(480, 500))
+    outside = move_window(Image(data, grid), mapped, slice(280, 300), slice(480, 500))
     assert np.isnan(outside[:, 13:]).all()
     assert np.isfinite(outside[:15, :12]).all()
     away = PixelMap.between(grid, grid, moved_by(1e6, 0.0))
-    assert np.isnan(moved_window(Image(data, grid), away, slice(0, 9), slice(0, 9))).all()
+    assert np.isnan(move_window(Image(data, grid), away, slice(0, 9), slice(0, 9))).all()
 
 
 def test_windows_are_the_worst_median_and_best_neighborhoods():
@@ -321,7 +321,7 @@ def test_windows_are_the_worst_median_and_best_neighborhoods():
     residuals = np.repeat([0.1, 0.5, 2.0], 8)
     residuals[3] = 50  # one bad match is no bad place
     identity = dict.fromkeys(("start", "initialize", "refine"), Affine.identity(2))
-    found = windows_of(image, image, identity, places, residuals)
+    found = choose_windows(image, image, identity, places, residuals)
     assert [window.title for window in found] == ["Worst window", "Median window", "Best window"]
     assert [window.residual_px for window in found] == pytest.approx([2.0, 0.5, 0.1])
     middles = [(window.cols.start + window.cols.stop) / 2 for window in found]
@@ -329,14 +329,14 @@ def test_windows_are_the_worst_median_and_best_neighborhoods():
 
 
 def test_boxes_stay_inside_the_scene():
-    assert box_around((1000, 800), np.array([5.0, 990.0])) == (slice(776, 1000), slice(0, 224))
-    assert box_around((100, 80), np.array([5.0, 90.0])) == (slice(0, 100), slice(0, 80))
+    assert place_box((1000, 800), np.array([5.0, 990.0])) == (slice(776, 1000), slice(0, 224))
+    assert place_box((100, 80), np.array([5.0, 90.0])) == (slice(0, 100), slice(0, 80))
 
 
 def test_overviews_keep_the_place_of_world_points():
     data = np.zeros((1, 2000, 1500), np.float32)
     grid = Grid((2000, 1500), np.array([[10.0, 0, 5e5], [0, -10, 5e6], [0, 0, 1]]))
-    overview = overview_of(Image(data, grid), 500)
+    overview = read_overview(Image(data, grid), 500)
     assert max(overview.image.grid.shape) == 500
     corner = grid.to_world([[1499.5, 1999.5]])
     assert overview.place(corner)[0] == pytest.approx([375, 500])
@@ -362,10 +362,10 @@ def test_scale_bar_and_north_come_from_the_grid():
 def test_charts_say_in_words_what_they_show():
     rng = np.random.default_rng(0)
     lengths = {"before": rng.rayleigh(2, 300), "after": rng.rayleigh(0.1, 300)}
-    chart = raster_charts.histogram(lengths, {"before": "Before", "after": "After"})
+    chart = raster_charts.draw_histogram(lengths, {"before": "Before", "after": "After"})
     assert f"Before: median {np.median(lengths['before']):.2f} px" in chart
     assert chart.count('class="hist') == 2
-    dots = raster_charts.scatter(rng.normal(0, 0.1, (50, 2)), 0.2)
+    dots = raster_charts.draw_scatter(rng.normal(0, 0.1, (50, 2)), 0.2)
     assert dots.count('class="dot"') == 50
     assert "within 0.20 px" in dots
 
@@ -384,10 +384,12 @@ def test_composites_are_gray_where_scenes_agree_but_for_their_radiometry():
 def test_page_of_a_change_map_alone(cohort, tmp_path):
     from regflow.pipeline.change import detect_series
     from regflow.stages.rasters.detect_inputs import DatedScene
-    from regflow.stages.rasters.detect_options import defaults
+    from regflow.stages.rasters.detect_options import complete_detect_options
 
     paths = [cohort.root / "june.tif", cohort.places["applied"] / "warped.tif"]
-    detect_series([DatedScene(str(p), p.stem, None) for p in paths], tmp_path / "out", defaults())
+    detect_series(
+        [DatedScene(str(p), p.stem, None) for p in paths], tmp_path / "out", complete_detect_options()
+    )
     page = check(tmp_path / "out/report.html")
     assert "Change was mapped with regflow" in page.text
     assert "Accuracy and similarity" not in page.text

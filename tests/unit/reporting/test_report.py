@@ -10,15 +10,15 @@ from regflow.core.files import write_json
 from regflow.core.image import Image
 from regflow.core.landmark_pairs import pair_landmarks
 from regflow.core.landmarks import Landmarks
-from regflow.metrics.distances import mask_points
-from regflow.reporting.shared.charts import Dot, strips
-from regflow.reporting.shared.cohort import cohort_page
-from regflow.reporting.shared.methods_text import methods_text
-from regflow.reporting.shared.story import as_sentence, format_duration
+from regflow.metrics.distances import list_mask_points
+from regflow.reporting.shared.charts import StripDot, draw_strips
+from regflow.reporting.shared.cohort import render_cohort_page
+from regflow.reporting.shared.methods_text import write_methods_text
+from regflow.reporting.shared.story import format_duration, make_sentence
 from regflow.reporting.volumes import pictures
 from regflow.stages.gather import gather
 from regflow.stages.pages import report_cohort
-from regflow.stages.volumes.assess import assess, assess_pair, deformation
+from regflow.stages.volumes.assess import assess, assess_pair, sample_deformation
 from regflow.stages.volumes.report import report, report_pair
 
 SETTINGS = {"slices": 3}
@@ -33,7 +33,7 @@ def known(mni_4mm):
 def cohort(tmp_path_factory, known):
     """Two samples with landmarks and truth, one that failed, and their pages."""
     root = tmp_path_factory.mktemp("cohort")
-    points = mask_points(known.pair.fixed.grid, known.pair.fixed.mask, most=5)
+    points = list_mask_points(known.pair.fixed.grid, known.pair.fixed.mask, most=5)
     folders = {name: write_stages(root, name, known, points) for name in ("sub-01", "sub-02")}
     folders["sub-03"] = write_failure(root, "sub-03", known, "a<b>&c.nii: the file is empty")
     for name, folder in folders.items():
@@ -152,7 +152,7 @@ def test_page_tells_what_labels_and_landmarks_have_against_the_fit(tmp_path, kno
     labels[24:30, 24:30, 14:20], labels[24:30, 24:30, 30:36], labels[14:18, 20:24, 22:26] = 1, 2, 3
     labeled = known_pair(known.pair.fixed, labels).pair
     swapped = np.array([0, 2, 1, 4])[labeled.moving.labels]
-    points = mask_points(labeled.fixed.grid, labeled.fixed.mask, most=8)
+    points = list_mask_points(labeled.fixed.grid, labeled.fixed.mask, most=8)
     fixed = Landmarks(tuple(f"p{k}" for k in range(len(points))), points)
     moving = Landmarks((*fixed.names[:-1], "other"), labeled.forward.apply(points))
     pair = replace(
@@ -163,7 +163,7 @@ def test_page_tells_what_labels_and_landmarks_have_against_the_fit(tmp_path, kno
     found = assess_pair(pair, {"surfaces": False})
     report_pair(tmp_path / "r.html", sample="x", pair=pair, assessment=found, stages=[])
     page = check(tmp_path / "r.html")
-    assert as_sentence(found.verdict.reason) in page.text
+    assert make_sentence(found.verdict.reason) in page.text
     assert "Left and right seem swapped in one of the label maps" in page.text
     assert "Only in the fixed map, so not compared: 3." in page.text
     assert "lies on 2 (Dice 0." in page.text
@@ -191,15 +191,15 @@ def test_fold_is_drawn_in_its_own_color_and_anisotropic_slices_keep_their_shape(
     fixed = known.pair.fixed
     determinant = np.ones(fixed.grid.shape, dtype=np.float32)
     determinant[fixed.mask] = -1
-    scene = pictures.make_scene(
-        fixed, {"refine": fixed.channel}, deformation(known.pair), determinant, slices=1
+    scene = pictures.make_rendering(
+        fixed, {"refine": fixed.channel}, sample_deformation(known.pair), determinant, slices=1
     )
-    cut = pictures.middle_cuts(scene)[0]
+    cut = pictures.choose_middle_slices(scene)[0]
     from regflow.reporting.volumes.pictures import FOLD_COLOR, _jacobian
 
     color = _jacobian(scene, cut, 1.0)
     assert (color[color[..., 3] > 0][:, :3] == FOLD_COLOR).all()
-    tile = pictures.frame(scene, cut)
+    tile = pictures.describe_frame(scene, cut)
     rows, columns = cut.size(scene.mask.shape)
     assert (tile["height_mm"], tile["width_mm"]) == (4 * rows, 4 * columns)
 
@@ -207,19 +207,19 @@ def test_fold_is_drawn_in_its_own_color_and_anisotropic_slices_keep_their_shape(
 def test_chart_marks_outliers_links_them_and_says_its_figures():
     from regflow.metrics.catalog import FIGURES
 
-    dots = [Dot(f"s{n}", 0.9 + n / 100, f"s{n}.html", n == 0) for n in range(6)]
-    chart = strips({"start": [], "refine": dots}, FIGURES["ncc"])
+    dots = [StripDot(f"s{n}", 0.9 + n / 100, f"s{n}.html", n == 0) for n in range(6)]
+    chart = draw_strips({"start": [], "refine": dots}, FIGURES["ncc"])
     Page(chart)
     assert chart.count("<a ") == 6
     assert chart.count('class="dot out"') == 1
     assert "End median 0.93, 0.90 to 0.95" in chart
-    many = [Dot(f"s{n}", n / 1000, None, n == 999) for n in range(1000)]
-    assert strips({"": many}, FIGURES["ncc"]).count("<circle") == 1
-    assert "<svg" in strips({"": [Dot("only", 0.0)]}, FIGURES["folding_percent"])
+    many = [StripDot(f"s{n}", n / 1000, None, n == 999) for n in range(1000)]
+    assert draw_strips({"": many}, FIGURES["ncc"]).count("<circle") == 1
+    assert "<svg" in draw_strips({"": [StripDot("only", 0.0)]}, FIGURES["folding_percent"])
 
 
 def test_empty_cohort_has_a_page_with_sentences():
-    page = Page(cohort_page([], [], [], {}, {}))
+    page = Page(render_cohort_page([], [], [], {}, {}))
     assert page.text.count("The sheet has no samples.") == 2
 
 
@@ -235,19 +235,19 @@ def test_methods_tell_only_what_ran_with_each_citation_once():
         {"stage": "refine", "state": "error", "steps": []},
         {"stage": "assess", "state": "done", "steps": []},
     ]
-    told = methods_text(stages, ["dice_mean_refine"])
+    told = write_methods_text(stages, ["dice_mean_refine"])
     assert told["text"].count("n4 (divide by") == 1
     assert "moments" not in told["text"]
     assert len(told["references"]) == 2
     assert "Dice coefficient [2]" in told["text"]
-    assert methods_text([{**stages[2]}])["references"] == []
+    assert write_methods_text([{**stages[2]}])["references"] == []
 
 
 def test_words_of_times_and_sentences():
     assert [format_duration(s) for s in (None, 0.4213, 12.34, 125.9)] == ["", "0.42 s", "12.3 s", "2 min 5 s"]
-    assert as_sentence("moving too far") == "Moving too far."
+    assert make_sentence("moving too far") == "Moving too far."
     assert (
-        as_sentence("folding_percent is 3, above the limit of 1")
+        make_sentence("folding_percent is 3, above the limit of 1")
         == "folding_percent is 3, above the limit of 1."
     )
-    assert as_sentence("a.nii: cut off; copy it again.") == "a.nii: cut off; copy it again."
+    assert make_sentence("a.nii: cut off; copy it again.") == "a.nii: cut off; copy it again."

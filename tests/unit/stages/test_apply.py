@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 
 import regflow
 from regflow.core.errors import InputError
-from regflow.core.files import read_json, sha256, write_json
+from regflow.core.files import compute_sha256, read_json, write_json
 from regflow.core.gate import Verdict
 from regflow.core.grid import Grid
 from regflow.core.image import Image
@@ -21,7 +21,7 @@ from regflow.core.transform import Affine, Composite, DisplacementField
 from regflow.io.landmarks import read_landmarks, write_landmarks
 from regflow.io.transforms import read_transform, write_transform
 from regflow.io.volumes import read_volume, write_volume
-from regflow.stages.shell import Outcome, done, run_stage_work
+from regflow.stages.shell import Outcome, make_outcome, run_stage_work
 from regflow.stages.volumes.apply import LABEL_MODES, OPTIONS, apply, map_landmarks, warp_image, warp_labels
 
 # A header holds float32; at the far corner of a grid that is some 1e-5 mm.
@@ -91,7 +91,9 @@ class Pair:
 def write_manifest(folder, name, files, grid, volume=None):
     """Write what ingest would write."""
     sums = {
-        part: {key: sha256(p) for key, p in path.items()} if isinstance(path, dict) else sha256(path)
+        part: {key: compute_sha256(p) for key, p in path.items()}
+        if isinstance(path, dict)
+        else compute_sha256(path)
         for part, path in files.items()
     }
     content = {
@@ -147,7 +149,7 @@ def pair(tmp_path_factory, volume) -> Pair:
     def refined(out: Path) -> Outcome:
         write_transform(out / "transform.h5", forward)
         write_transform(out / "inverse.h5", forward.inverse())
-        return done(Verdict("pass", "made for this test"))
+        return make_outcome(Verdict("pass", "made for this test"))
 
     run_stage_work("refine", "s", folder / "refine" / "s", [], refined)
     moving = Image(data.data, where, labels=labels)
@@ -233,7 +235,7 @@ def test_a_companion_of_several_volumes_is_warped_volume_by_volume(pair, tmp_pat
     nib.save(series, tmp_path / "bold.nii.gz")
     manifest = read_json(pair.folder / "moving.json")
     manifest["paths"]["companions"] = {"bold": str(tmp_path / "bold.nii.gz")}
-    manifest["sha256"]["companions"] = {"bold": sha256(tmp_path / "bold.nii.gz")}
+    manifest["sha256"]["companions"] = {"bold": compute_sha256(tmp_path / "bold.nii.gz")}
     write_json(tmp_path / "moving.json", manifest)
     outcome = apply(
         tmp_path / "out",
@@ -305,7 +307,7 @@ def test_every_product_says_what_it_was_made_from(pair):
     assert len(products) == 6
     for product in products:
         card = read_json(product.with_name(product.name.removesuffix(".gz").rsplit(".", 1)[0] + ".json"))
-        assert card["source_sha256"] == sha256(card["source"])
+        assert card["source_sha256"] == compute_sha256(card["source"])
         assert card["versions"]["regflow"] == regflow.__version__
         assert card["transform"].startswith("refine/s/")
         pushed = product.suffix == ".csv"
@@ -319,9 +321,9 @@ def test_every_product_says_what_it_was_made_from(pair):
 
 
 def test_equal_inputs_give_equal_bytes(pair):
-    before = {path.name: sha256(path) for path in (pair.folder / "out").glob("*.nii.gz")}
+    before = {path.name: compute_sha256(path) for path in (pair.folder / "out").glob("*.nii.gz")}
     assert pair.run("again", inverse=True).state == "done"
-    assert {path.name: sha256(path) for path in (pair.folder / "again").glob("*.nii.gz")} == before
+    assert {path.name: compute_sha256(path) for path in (pair.folder / "again").glob("*.nii.gz")} == before
 
 
 def test_a_failed_refinement_leaves_no_product(pair, tmp_path):

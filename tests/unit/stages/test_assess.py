@@ -11,13 +11,13 @@ from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.landmark_pairs import pair_landmarks
 from regflow.core.landmarks import Landmarks
-from regflow.core.surroundings import background_level
+from regflow.core.surroundings import find_background_level
 from regflow.core.transform import Affine, DisplacementField
 from regflow.io.volumes import read_volume
 from regflow.metrics.catalog import FIGURES, STAGES
-from regflow.metrics.distances import mask_points
+from regflow.metrics.distances import list_mask_points
 from regflow.stages.shell import read_outcome
-from regflow.stages.volumes.assess import Pair, assess, assess_pair, moved_images
+from regflow.stages.volumes.assess import RegisteredVolumes, assess, assess_pair, warp_states
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def test_every_figure_improves_from_start_to_affine_to_end(found):
 
 def test_error_against_the_truth_is_the_part_of_the_warp_that_was_missed(known, found):
     warp = known.truth.forward.parts[0]
-    points = mask_points(known.pair.fixed.grid, known.pair.fixed.mask)
+    points = list_mask_points(known.pair.fixed.grid, known.pair.fixed.mask)
     pose = known.pair.initial
     missed = np.linalg.norm(known.truth.forward.apply(points) - pose.apply(points), axis=1)
     assert np.linalg.norm(warp.apply(points) - points, axis=1).mean() > 1.5
@@ -55,7 +55,7 @@ def test_error_against_the_truth_is_the_part_of_the_warp_that_was_missed(known, 
 
 
 def test_landmarks_carry_the_same_errors_as_the_truth_they_come_from(known):
-    points = mask_points(known.pair.fixed.grid, known.pair.fixed.mask, most=40)
+    points = list_mask_points(known.pair.fixed.grid, known.pair.fixed.mask, most=40)
     names = tuple(map(str, range(len(points))))
     pair = replace(
         known.pair,
@@ -110,7 +110,7 @@ def test_an_affine_result_has_no_deformation(known):
     assert figures["inverse_max_mm"] == pytest.approx(0, abs=1e-6)
 
 
-def boxed_pair(columns: int) -> Pair:
+def boxed_pair(columns: int) -> RegisteredVolumes:
     """Two maps of boxes, the last a sample off; the moving image holds the first columns alone."""
     grid = Grid.from_geometry((20, 20, 40), (2.0, 2.0, 2.0), (0.0, 0.0, 0.0))
     drawn, mask = np.zeros(grid.shape, np.uint8), np.zeros(grid.shape, bool)
@@ -124,7 +124,7 @@ def boxed_pair(columns: int) -> Pair:
     still = Affine.identity(3)
     fixed = Image(data[None], grid, mask, drawn)
     moving = Image(data[None, ..., :columns], part, mask[..., :columns], moved[..., :columns])
-    return Pair(fixed, moving, still, still)
+    return RegisteredVolumes(fixed, moving, still, still)
 
 
 @pytest.mark.parametrize(
@@ -148,8 +148,8 @@ def test_the_inverse_is_measured_inside_the_mask():
 
 def test_outside_the_moving_image_its_background_stands():
     pair = boxed_pair(32)
-    for warped in moved_images(pair).values():
-        assert (warped[..., 33:] == np.float32(background_level(pair.moving.channel))).all()
+    for warped in warp_states(pair).values():
+        assert (warped[..., 33:] == np.float32(find_background_level(pair.moving.channel))).all()
         assert np.array_equal(warped[..., :32], pair.moving.channel)
 
 
@@ -160,7 +160,7 @@ def test_an_empty_mask_is_refused(known):
 
 
 def test_a_sample_on_disk_gives_the_same_figures(tmp_path, known, found):
-    points = mask_points(known.pair.fixed.grid, known.pair.fixed.mask, most=20)
+    points = list_mask_points(known.pair.fixed.grid, known.pair.fixed.mask, most=20)
     folders = write_stages(tmp_path, "sub-01", known, points)
     assess(folders.assessed, **folders.arguments, settings={}, threads=2)
     made = {path.name for path in folders.assessed.iterdir()}

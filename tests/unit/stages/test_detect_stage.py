@@ -23,14 +23,14 @@ from regflow.core.image import Image
 from regflow.methods.detect import METHODS
 from regflow.methods.detect.ir_mad import ir_mad
 from regflow.methods.detect.maps import CHANGED, EXPLAINED, NODATA
-from regflow.methods.detect.polygons import areas
-from regflow.methods.detect.regions import RegionMerger, label_regions, regions_of
-from regflow.methods.detect.registration_noise import registration_noise
-from regflow.methods.detect.scene_pair import ScenePair, SceneTiles, sample_pair
+from regflow.methods.detect.polygons import measure_areas
+from regflow.methods.detect.regions import RegionMerger, find_regions, label_regions
+from regflow.methods.detect.registration_noise import measure_registration_noise
+from regflow.methods.detect.scene_pair import DatedScenePair, SceneTiles, sample_pair
 from regflow.pipeline.change import detect_series
-from regflow.stages.rasters.detect import Between, date_pairs, detect_changes
+from regflow.stages.rasters.detect import ChangeInterval, detect_changes, list_date_pairs
 from regflow.stages.rasters.detect_inputs import DatedScene, open_pair
-from regflow.stages.rasters.detect_options import defaults
+from regflow.stages.rasters.detect_options import complete_detect_options
 
 ROWS, COLS = 300, 500
 
@@ -59,7 +59,7 @@ def scenes(tmp_path_factory) -> list[DatedScene]:
 @pytest.fixture(scope="module")
 def results(scenes, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("results") / "whole"
-    detect_series(scenes, folder, defaults(normalized=True), chunk=1024, threads=1)
+    detect_series(scenes, folder, complete_detect_options(normalized=True), chunk=1024, threads=1)
     return folder
 
 
@@ -75,7 +75,9 @@ def read(path: Path) -> np.ndarray:
 
 @pytest.mark.parametrize(("chunk", "threads"), [(256, 2), (500, 1)])
 def test_chunks_and_workers_change_no_byte(scenes, results, tmp_path, chunk, threads):
-    detect_series(scenes, tmp_path / "cut", defaults(normalized=True), chunk=chunk, threads=threads)
+    detect_series(
+        scenes, tmp_path / "cut", complete_detect_options(normalized=True), chunk=chunk, threads=threads
+    )
     names = sorted(path.name for path in results.iterdir())
     assert names == sorted(path.name for path in (tmp_path / "cut").iterdir())
     for name in set(names) - {"report.html"}:  # which tells the seconds
@@ -86,18 +88,18 @@ def test_every_pixel_and_chunks_change_no_byte(scenes, tmp_path):
     made = []
     for chunk in (256, 512):
         folder = tmp_path / str(chunk)
-        detect_series(scenes, folder, defaults(pixels=None), chunk=chunk, threads=2)
+        detect_series(scenes, folder, complete_detect_options(pixels=None), chunk=chunk, threads=2)
         made.append([path.read_bytes() for path in sorted(folder.iterdir()) if path.suffix != ".html"])
     assert made[0] == made[1]
 
 
 @pytest.mark.slow
 def test_dask_processes_change_no_byte(scenes, results, tmp_path):
-    settings = defaults()
+    settings = complete_detect_options()
     pair = open_pair(*scenes, settings["bands"], settings["margin_px"])
     dates = (scenes[0].date, scenes[1].date)
     with open_workers({"scheduler": "processes", "workers": 2, "chunk": 256}) as workers:
-        detect_changes(pair, tmp_path, settings, Between(("before", "after"), dates), workers)
+        detect_changes(pair, tmp_path, settings, ChangeInterval(("before", "after"), dates), workers)
     for path in tmp_path.iterdir():
         assert path.name == "detect.json" or path.read_bytes() == (results / path.name).read_bytes()
 
@@ -167,7 +169,7 @@ def test_a_mask_hides_its_classes(scenes, tmp_path):
     clouds[0, 30:90, 50:140] = 9
     mask = write(tmp_path / "scl.tif", clouds)
     cloudy = DatedScene(scenes[1].path, "after", None, mask=str(mask), mask_values=(8.0, 9.0))
-    detect_series([scenes[0], cloudy], tmp_path / "out", defaults())
+    detect_series([scenes[0], cloudy], tmp_path / "out", complete_detect_options())
     found, columns, _ = polygons(tmp_path / "out")
     assert len(found) == 2
     assert set(columns["date_after"]) == {""}
@@ -182,7 +184,7 @@ def test_a_known_residual_is_what_edges_are_held_against(scenes, tmp_path):
         detect_series(
             [scenes[0], DatedScene(str(path), "moved")],
             tmp_path / str(residual),
-            defaults(residual_px=residual),
+            complete_detect_options(residual_px=residual),
         )
         classes = read(tmp_path / str(residual) / "change.tif")
         found[residual] = [(classes == kind).sum() for kind in (CHANGED, EXPLAINED)]
@@ -202,11 +204,11 @@ def test_registration_noise_is_measured_from_the_scenes(sigma):
     after = later(moved, 3)
     after[:, 40:80, 60:130] += 700
     grid = Grid(scene.shape[1:], np.eye(3))
-    pair = ScenePair(Image(scene, grid), Image(after, grid), 1)
+    pair = DatedScenePair(Image(scene, grid), Image(after, grid), 1)
     with open_workers({}, threads=2) as workers:
         tiles = sample_pair(pair, workers, 4_000_000)
         model = ir_mad(tiles, METHODS["ir-mad"].complete({})).model
-        found = registration_noise(pair, model, workers)
+        found = measure_registration_noise(pair, model, workers)
     assert found == pytest.approx(sigma, rel=0.4, abs=0.06)
 
 
@@ -219,7 +221,7 @@ def test_regions_that_touch_by_a_corner_across_a_seam_are_one(touching):
     merger = RegionMerger(8, 1)
     for row, col in ((0, 0), (0, 4), (4, 0), (4, 4)):
         block = changed[row : row + 4, col : col + 4]
-        merger.add(regions_of(block, (row, col), 8, [block.astype(np.float32)], [1.0]))
+        merger.add(find_regions(block, (row, col), 8, [block.astype(np.float32)], [1.0]))
     found = merger.finish()
     assert (found.pixels.tolist(), found.sums.tolist()) == ([2], [[2]])
 
@@ -236,7 +238,7 @@ def test_regions_are_those_of_the_whole_scene(seed, side, smallest, share):
         for col in range(0, 17, side):
             window = (slice(row, row + side), slice(col, col + side))
             windows.append(window)
-            merger.add(regions_of(changed[window], (row, col), 17, [values[window]], [2.0**-16]))
+            merger.add(find_regions(changed[window], (row, col), 17, [values[window]], [2.0**-16]))
     found = merger.finish()
     numbers = np.zeros(changed.shape, np.int64)
     for window, table in zip(windows, found.tables, strict=True):
@@ -257,7 +259,7 @@ def test_regions_are_those_of_the_whole_scene(seed, side, smallest, share):
 def test_sampled_pixels_are_the_same_for_all_chunks():
     grid = Grid((700, 900), np.eye(3))
     data = np.random.default_rng(0).random((2, 700, 900)).astype(np.float32)
-    pair = ScenePair(Image(data, grid), Image(data[::-1], grid))
+    pair = DatedScenePair(Image(data, grid), Image(data[::-1], grid))
     made = []
     for chunk in (256, 512, 2048):
         with open_workers({"chunk": chunk}, threads=2) as workers:
@@ -271,22 +273,22 @@ def test_sampled_pixels_are_the_same_for_all_chunks():
 def test_areas_have_their_unit():
     square = shapely.box(10.0, 50.0, 10.01, 50.01)
     degrees = Grid((10, 10), np.diag([0.001, -0.001, 1.0]), rasterio.CRS.from_epsg(4326).to_wkt())
-    name, area = areas([square], np.array([100]), degrees)
+    name, area = measure_areas([square], np.array([100]), degrees)
     assert name == "area_m2"
     assert area[0] == pytest.approx(717.0 * 1112.5, rel=0.01)  # by the lengths of both degrees there
-    name, area = areas([square], np.array([100]), Grid((10, 10), np.eye(3)))
+    name, area = measure_areas([square], np.array([100]), Grid((10, 10), np.eye(3)))
     assert (name, area[0]) == ("area_px", 100)
     feet = Grid((10, 10), np.diag([100.0, -100.0, 1.0]), rasterio.CRS.from_epsg(2263).to_wkt())
-    assert areas([square], np.array([1]), feet)[1][0] == pytest.approx(1e4 * 0.3048006**2, rel=1e-6)
+    assert measure_areas([square], np.array([1]), feet)[1][0] == pytest.approx(1e4 * 0.3048006**2, rel=1e-6)
 
 
 def test_dates_make_pairs():
     dates = ["2020-05-01", "2018-01-01", "2019-01-01"]
-    assert date_pairs(dates, "reference") == [(0, 1), (0, 2)]
-    assert date_pairs(dates, "consecutive") == [(1, 2), (2, 0)]
-    assert date_pairs([None, None, None], "consecutive") == [(0, 1), (1, 2)]
+    assert list_date_pairs(dates, "reference") == [(0, 1), (0, 2)]
+    assert list_date_pairs(dates, "consecutive") == [(1, 2), (2, 0)]
+    assert list_date_pairs([None, None, None], "consecutive") == [(0, 1), (1, 2)]
     with pytest.raises(InputError, match="1 of 3 scenes have no date"):
-        date_pairs([*dates[:2], None], "consecutive")
+        list_date_pairs([*dates[:2], None], "consecutive")
 
 
 def test_scenes_without_georeference_are_compared_in_pixels(tmp_path):
@@ -295,7 +297,7 @@ def test_scenes_without_georeference_are_compared_in_pixels(tmp_path):
     flat = {"crs": None, "transform": rasterio.Affine.identity()}
     with pytest.warns(rasterio.errors.NotGeoreferencedWarning):
         paths = [write(tmp_path / f"{n}.tif", x, **flat) for n, x in (("a", before), ("b", after))]
-    detect_series([DatedScene(str(p), p.stem) for p in paths], tmp_path / "out", defaults())
+    detect_series([DatedScene(str(p), p.stem) for p in paths], tmp_path / "out", complete_detect_options())
     _, columns, _ = polygons(tmp_path / "out")
     assert "area_px" in columns
     assert 90 <= columns["area_px"].max() <= 120

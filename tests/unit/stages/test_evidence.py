@@ -13,8 +13,8 @@ from regflow.core.landmark_pairs import pair_landmarks
 from regflow.core.landmarks import Landmarks
 from regflow.core.transform import Affine, Composite, DisplacementField, Transform
 from regflow.datasets import packaged as realdata
-from regflow.metrics.distances import Extent, mask_points, truth_error
-from regflow.stages.volumes.assess import LIMITS, MEANINGS, Assessment, Pair, assess_pair
+from regflow.metrics.distances import ErrorScale, list_mask_points, measure_truth_error
+from regflow.stages.volumes.assess import LIMITS, MEANINGS, RegisteredVolumes, VolumeAssessment, assess_pair
 
 QUICK = {"surfaces": False}
 
@@ -25,14 +25,14 @@ def known(mni_4mm, volume) -> Known:
 
 
 @pytest.fixture(scope="module")
-def bare(known) -> Pair:
+def bare(known) -> RegisteredVolumes:
     """The pair without labels."""
     return replace(known.pair, fixed=replace(known.pair.fixed, labels=None))
 
 
 def sides() -> dict[int, int]:
     """Return the structures of Neuromorphometrics that have a counterpart, with it."""
-    table = realdata.require("neuromorphometrics").with_name("labels_neuromorphometrics.csv")
+    table = realdata.require_source("neuromorphometrics").with_name("labels_neuromorphometrics.csv")
     rows = [line.split(",") for line in table.read_text(encoding="utf-8").splitlines()[1:] if "," in line]
     code = {name.strip(): int(number) for number, name in rows}
     return {
@@ -43,22 +43,22 @@ def sides() -> dict[int, int]:
     }
 
 
-def with_labels(pair: Pair, labels: np.ndarray) -> Pair:
+def with_labels(pair: RegisteredVolumes, labels: np.ndarray) -> RegisteredVolumes:
     return replace(pair, moving=replace(pair.moving, labels=labels))
 
 
-def with_landmarks(pair: Pair, fixed: np.ndarray, moving: np.ndarray) -> Pair:
+def with_landmarks(pair: RegisteredVolumes, fixed: np.ndarray, moving: np.ndarray) -> RegisteredVolumes:
     names = tuple(f"p{number}" for number in range(len(fixed)))
     return replace(pair, landmarks=pair_landmarks(Landmarks(names, fixed), Landmarks(names, moving)))
 
 
 def landmark_points(known: Known) -> np.ndarray:
     """Return eight points of the fixed brain."""
-    points = mask_points(known.pair.fixed.grid, known.pair.fixed.mask, most=60)
+    points = list_mask_points(known.pair.fixed.grid, known.pair.fixed.mask, most=60)
     return points[np.random.default_rng(0).permutation(len(points))[:8]]
 
 
-def assessed(pair: Pair, **limits: dict) -> Assessment:
+def assessed(pair: RegisteredVolumes, **limits: dict) -> VolumeAssessment:
     return assess_pair(pair, {**QUICK, "limits": limits}, threads=2)
 
 
@@ -83,7 +83,7 @@ def test_a_right_fit_with_its_labels_landmarks_and_truth_passes(known):
     assert figures["dice_mean_loss"] == figures["tre_loss_percent"] == figures["truth_loss_percent"] == 0
     assert figures["dice_mean_change"] > 0.05
     assert figures["similarity_change_percent"] > 10
-    extent = Extent.of(pair.fixed, pair.moving)
+    extent = ErrorScale.of(pair.fixed, pair.moving)
     expected = max(figures["truth_mean_mm_refine"] - 4.0, 0) / extent.radius_mm * 100
     assert figures["truth_percent"] == pytest.approx(expected)
 
@@ -200,9 +200,11 @@ def test_landmarks_and_truth_that_the_refinement_made_worse_contradict_it(known,
         found = assessed(evidence, **lifted)
         assert found.verdict.status == status
         assert found.verdict.reason.startswith(f"{name} the refinement: ")
-    places = mask_points(pair.fixed.grid, pair.fixed.mask)
-    errors = [truth_error(t, known.truth.forward, places).mean() for t in (pair.initial, pair.forward)]
-    loss = 100 * (errors[1] - errors[0] - 1.0) / Extent.of(pair.fixed, pair.moving).radius_mm
+    places = list_mask_points(pair.fixed.grid, pair.fixed.mask)
+    errors = [
+        measure_truth_error(t, known.truth.forward, places).mean() for t in (pair.initial, pair.forward)
+    ]
+    loss = 100 * (errors[1] - errors[0] - 1.0) / ErrorScale.of(pair.fixed, pair.moving).radius_mm
     assert found.quality["figures"]["truth_loss_percent"] == pytest.approx(loss, rel=1e-4)
 
 

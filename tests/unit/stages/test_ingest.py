@@ -8,19 +8,19 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from regflow.cohort.samples import fixed_images
+from regflow.cohort.samples import list_fixed_images
 from regflow.cohort.volumes.reading import read_samples
-from regflow.cohort.volumes.samples import Fixed, Sample
+from regflow.cohort.volumes.samples import FixedVolume, VolumeSample
 from regflow.config.loading import load_config
 from regflow.core.errors import InputError
-from regflow.core.files import read_json, sha256
+from regflow.core.files import compute_sha256, read_json
 from regflow.core.grid import Grid
 from regflow.core.landmarks import Landmarks
-from regflow.io.header import Timing
+from regflow.io.header import TimeAxis
 from regflow.io.landmarks import write_landmarks
 from regflow.io.volumes import write_series, write_volume
-from regflow.stages.checks import Findings, problems_of
-from regflow.stages.volumes.ingest import check, examine, ingest, read_manifest
+from regflow.stages.checks import Findings, find_problems
+from regflow.stages.volumes.ingest import check_inputs, examine_volume, ingest, read_manifest
 from regflow.stages.volumes.originals import read_parts
 
 POINTS = np.array([[-35.0, -60, 20], [40, 35, 40], [10, -70, 60], [-50, 30, 10], [5, 0, -20], [25, 50, 0]])
@@ -33,7 +33,7 @@ def brain(mni_4mm):
 
 
 @pytest.fixture
-def sample(tmp_path, brain) -> Sample:
+def sample(tmp_path, brain) -> VolumeSample:
     """A sound sample of real volumes, with everything a row can name."""
     for name in ("fixed", "moving", "flair"):
         write_volume(tmp_path / f"{name}.nii.gz", brain.channel, brain.grid)
@@ -41,10 +41,10 @@ def sample(tmp_path, brain) -> Sample:
     write_volume(tmp_path / "labels.nii.gz", brain.mask.astype(np.uint8) * 2, brain.grid)
     for name in ("fixed", "moving"):
         write_landmarks(tmp_path / f"{name}.csv", Landmarks(NAMES, POINTS))
-    return Sample(
+    return VolumeSample(
         sample="sub-01",
         moving=str(tmp_path / "moving.nii.gz"),
-        fixed=Fixed("mni", str(tmp_path / "fixed.nii.gz"), str(tmp_path / "mask.nii.gz")),
+        fixed=FixedVolume("mni", str(tmp_path / "fixed.nii.gz"), str(tmp_path / "mask.nii.gz")),
         moving_mask=str(tmp_path / "mask.nii.gz"),
         moving_labels=str(tmp_path / "labels.nii.gz"),
         moving_landmarks=str(tmp_path / "moving.csv"),
@@ -55,9 +55,9 @@ def sample(tmp_path, brain) -> Sample:
     )
 
 
-def only(subject: Sample | Fixed) -> str:
+def only(subject: VolumeSample | FixedVolume) -> str:
     """Return the one sentence about a subject with one problem."""
-    (sentence,) = examine(subject).problems
+    (sentence,) = examine_volume(subject).problems
     assert "\n" not in sentence
     return sentence
 
@@ -77,8 +77,8 @@ def test_a_sound_sample_has_a_full_manifest(tmp_path, sample, brain):
     assert (stored["name"], stored["fixed"], stored["format"]) == ("sub-01", "mni", "NIfTI")
     assert (stored["dtype"], stored["modality"], stored["group"]) == ("float32", "T1w", "patients")
     assert stored["paths"]["companions"] == sample.companions
-    assert stored["sha256"]["image"] == sha256(sample.moving)
-    assert stored["sha256"]["companions"]["flair"] == sha256(sample.companions["flair"])
+    assert stored["sha256"]["image"] == compute_sha256(sample.moving)
+    assert stored["sha256"]["companions"]["flair"] == compute_sha256(sample.companions["flair"])
 
 
 def test_a_fixed_image_has_a_manifest_too(tmp_path, sample):
@@ -137,7 +137,7 @@ def test_a_companion_with_nan_is_only_warned_of(sample, brain):
     data = brain.channel.copy()
     data[0, 0, 0] = np.nan
     write_volume(sample.companions["flair"], data, brain.grid)
-    found = examine(sample)
+    found = examine_volume(sample)
     assert found.problems == []
     assert "NaN" in found.warnings[0]
 
@@ -157,7 +157,7 @@ def test_a_mask_or_label_map_on_another_grid_is_told(sample, brain, tmp_path, pa
 def test_a_mask_or_label_map_off_by_what_headers_round_is_taken_and_told(sample, brain, tmp_path, part):
     path = tmp_path / "rounded.nii.gz"
     write_volume(path, brain.mask.astype(np.uint8), shifted(brain.grid, 0.012 * 4, 0, 0))
-    found = examine(replace(sample, **{part: str(path)}))
+    found = examine_volume(replace(sample, **{part: str(path)}))
     assert found.problems == []
     assert found.warnings == [
         f"{path}: lies 0.012 voxels off its image, which the rounding of headers explains; the image's grid "
@@ -172,7 +172,7 @@ def test_labels_beside_whole_numbers_by_their_scaling_are_rounded_and_told(sampl
     stored = nib.Nifti1Image(labels.T.astype(float), np.diag([-1, -1, 1, 1]) @ brain.grid.affine)
     stored.set_data_dtype(np.int16)
     nib.save(stored, path)
-    found = examine(replace(sample, moving_labels=str(path)))
+    found = examine_volume(replace(sample, moving_labels=str(path)))
     assert found.problems == []
     assert f"{path}: labels up to " in found.warnings[0]
     assert "its file stores them in steps of 0.107" in found.warnings[0]
@@ -197,11 +197,11 @@ def test_an_image_for_a_label_map_and_an_empty_mask_are_told(sample, brain, tmp_
 
 def test_a_companion_may_have_several_volumes(sample, brain):
     series = np.stack([brain.channel, brain.channel]).astype(np.float32)
-    write_series(sample.companions["flair"], series, series.dtype, brain.grid, Timing(2, 2.0, "sec"))
-    assert examine(sample).problems == []
+    write_series(sample.companions["flair"], series, series.dtype, brain.grid, TimeAxis(2, 2.0, "sec"))
+    assert examine_volume(sample).problems == []
     series[1, 0, 0, 0] = np.nan
-    write_series(sample.companions["flair"], series, series.dtype, brain.grid, Timing(2, 2.0, "sec"))
-    found = examine(sample)
+    write_series(sample.companions["flair"], series, series.dtype, brain.grid, TimeAxis(2, 2.0, "sec"))
+    found = examine_volume(sample)
     assert found.problems == []
     assert "1 NaN" in found.warnings[0]
 
@@ -226,14 +226,14 @@ def test_a_mask_of_derivatives_on_another_grid_is_left_out_with_a_warning(sample
 def test_a_companion_may_have_its_own_grid_but_not_lie_elsewhere(sample, brain):
     coarse = brain.grid.resampled(8)
     write_volume(sample.companions["flair"], np.arange(np.prod(coarse.shape)).reshape(coarse.shape), coarse)
-    assert examine(sample).problems == []
+    assert examine_volume(sample).problems == []
     write_volume(sample.companions["flair"], brain.channel, shifted(brain.grid, 0, 900, 0))
     assert "does not overlap" in only(sample)
 
 
 def test_fields_of_view_that_do_not_overlap_are_told_and_do_not_stop_the_sample(sample, brain):
     write_volume(sample.moving, brain.channel, shifted(brain.grid, 0, 0, 400))
-    found = examine(Sample("a", sample.moving, sample.fixed))
+    found = examine_volume(VolumeSample("a", sample.moving, sample.fixed))
     assert found.problems == []
     (told,) = found.warnings
     assert "its field of view does not overlap that of" in told
@@ -257,7 +257,7 @@ def test_landmarks_in_other_units_or_columns_are_told(sample, change, told):
 
 def test_landmarks_without_a_partner_of_their_name_are_only_warned_of(sample):
     write_landmarks(sample.moving_landmarks, Landmarks((*NAMES[:4], "F"), POINTS[[0, 1, 2, 3, 5]]))
-    found = examine(sample)
+    found = examine_volume(sample)
     assert found.problems == []
     assert "e, f of the fixed image and F of the moving image; 4 are compared" in found.warnings[0]
 
@@ -275,22 +275,22 @@ def test_landmarks_in_another_order_are_warned_of(sample, caplog):
     numbers = tuple("123456")
     write_landmarks(sample.fixed_landmarks, Landmarks(numbers, POINTS))
     write_landmarks(sample.moving_landmarks, Landmarks(numbers, POINTS[[3, 0, 1, 2, 4, 5]]))
-    found = examine(sample)
+    found = examine_volume(sample)
     assert found.problems == []
     (warning,) = found.warnings
     assert warning.startswith(f"{sample.moving_landmarks} and {sample.fixed_landmarks}: the order")
     assert "another order would fit far better (0.0 mm apart instead of" in warning
-    problems_of([sample], examine, 1, None)
+    find_problems([sample], examine_volume, 1, None)
     assert f"sub-01: {warning}" in caplog.text
 
 
 def test_a_broken_fixed_image_is_told_once_by_its_own_manifest(sample):
     Path(sample.fixed.image).write_bytes(b"")
-    assert examine(sample).problems == []
+    assert examine_volume(sample).problems == []
     assert "empty" in only(sample.fixed)
 
 
-def cohort(tmp_path: Path, sample: Sample, rows: str) -> dict:
+def cohort(tmp_path: Path, sample: VolumeSample, rows: str) -> dict:
     (tmp_path / "samples.tsv").write_text(f"sample\tmoving\n{rows}")
     atlases = {"mni": {"image": sample.fixed.image}}
     return load_config({"samples": str(tmp_path / "samples.tsv"), "fixed": "mni", "atlases": atlases})
@@ -300,10 +300,10 @@ def test_check_tells_all_problems_of_all_samples_at_once(tmp_path, sample):
     (tmp_path / "empty.nii").touch()
     config = cohort(tmp_path, sample, "a\tmoving.nii.gz\nb\tempty.nii\nc\tnone.nii\n")
     seen = []
-    problems = check(config, threads=2, progress=lambda done, total: seen.append((done, total)))
+    problems = check_inputs(config, threads=2, progress=lambda done, total: seen.append((done, total)))
     assert [problem.split(":")[0] for problem in problems] == ["b", "c"]
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
-    assert check(config, threads=1) == problems
+    assert check_inputs(config, threads=1) == problems
 
 
 def test_what_nobody_foresaw_about_one_image_hides_no_other(caplog):
@@ -312,7 +312,7 @@ def test_what_nobody_foresaw_about_one_image_hides_no_other(caplog):
             raise KeyError(7)
         return Findings(problems=[f"{subject.name} is bad"])
 
-    told = problems_of([SimpleNamespace(name=number) for number in range(3)], look, 2, None)
+    told = find_problems([SimpleNamespace(name=number) for number in range(3)], look, 2, None)
     assert told[0::2] == ["0: 0 is bad", "2: 2 is bad"]
     assert told[1].startswith("1: could not be looked at (KeyError: 7)")
     assert "\n" not in told[1]
@@ -320,19 +320,19 @@ def test_what_nobody_foresaw_about_one_image_hides_no_other(caplog):
 
 def test_check_tells_all_problems_of_the_sheet(tmp_path, sample):
     config = cohort(tmp_path, sample, "a b\tmoving.nii.gz\nc\t\n")
-    assert len(check(config)) == 2
+    assert len(check_inputs(config)) == 2
 
 
 def test_check_finds_nothing_wrong_with_a_sound_cohort(tmp_path, sample):
     config = cohort(tmp_path, sample, "a\tmoving.nii.gz\n")
-    assert check(config) == []
-    assert list(fixed_images(read_samples(config))) == ["mni"]
+    assert check_inputs(config) == []
+    assert list(list_fixed_images(read_samples(config))) == ["mni"]
 
 
 def test_a_soft_mask_is_told_and_taken_from_a_half(sample, brain, tmp_path):
     soft = np.where(brain.mask, np.float32(0.5), np.float32(0.49))
     write_volume(tmp_path / "soft.nii", soft, brain.grid)
-    found = examine(replace(sample, moving_mask=str(tmp_path / "soft.nii")))
+    found = examine_volume(replace(sample, moving_mask=str(tmp_path / "soft.nii")))
     assert found.problems == []
     assert any("soft mask" in sentence and "0.5" in sentence for sentence in found.warnings)
     parts = {"image": sample.moving, "mask": str(tmp_path / "soft.nii")}
@@ -345,6 +345,6 @@ def test_a_soft_mask_is_told_and_taken_from_a_half(sample, brain, tmp_path):
 def test_whole_numbers_but_zero_are_inside_without_a_word(sample, brain, tmp_path, values):
     written = np.where(brain.mask, values[1], values[0]).astype(type(values[0]))
     write_volume(tmp_path / "whole.nii", written, brain.grid)
-    assert examine(replace(sample, moving_mask=str(tmp_path / "whole.nii"))).warnings == []
+    assert examine_volume(replace(sample, moving_mask=str(tmp_path / "whole.nii"))).warnings == []
     parts = {"image": sample.moving, "mask": str(tmp_path / "whole.nii")}
     assert np.array_equal(read_parts(parts).mask, brain.mask)

@@ -11,13 +11,13 @@ from regflow.core.transform import Affine, Transform
 from regflow.datasets.ultrasound import (
     GLAND,
     PELVIS,
-    pelvis,
-    pelvis_probe,
-    t2_weighted,
-    ultrasound,
+    draw_pelvis,
+    place_pelvis_probe,
+    simulate_t2_weighted,
+    simulate_ultrasound,
 )
-from regflow.stages.volumes.initialize import EXAMINED_ACROSS, align
-from regflow.stages.volumes.refine import deform
+from regflow.stages.volumes.initialize import EXAMINED_ACROSS, align_volumes
+from regflow.stages.volumes.refine import deform_volumes
 
 SPACING_MM = 2.0
 START_MM = 4.0
@@ -39,13 +39,15 @@ class Pelvis:
 
     def __init__(self, seed: int) -> None:
         grid = cube((110, 100, 100), np.zeros(3))
-        labels = pelvis(grid, seed)
-        probe = pelvis_probe(grid, box=seed % 2 == 1)
-        painted = ultrasound(labels, grid, PELVIS, probe, cube((66, 58, 54), np.array([0, -3.0, 0])), seed)
+        labels = draw_pelvis(grid, seed)
+        probe = place_pelvis_probe(grid, box=seed % 2 == 1)
+        painted = simulate_ultrasound(
+            labels, grid, PELVIS, probe, cube((66, 58, 54), np.array([0, -3.0, 0])), seed
+        )
         axis, way = (v / np.linalg.norm(v) for v in np.random.default_rng(seed).normal(size=(2, 3)))
         turn = Rotation.from_rotvec(np.deg2rad(START_DEGREES) * axis).as_matrix()
         self.truth = Affine.from_parts(turn, START_MM * way, grid.center)
-        self.fixed = t2_weighted(labels, grid, PELVIS, seed)
+        self.fixed = simulate_t2_weighted(labels, grid, PELVIS, seed)
         header = Grid(painted.grid.shape, self.truth.matrix @ painted.grid.affine)
         self.moving = Image(painted.data, header, painted.mask, modality="US")
         self._gland = grid.to_world(np.argwhere(np.isin(labels, GLAND))[::20, ::-1])
@@ -63,7 +65,7 @@ def pair(request) -> Pelvis:
 def test_an_ultrasound_ends_no_farther_from_the_truth_than_it_began(pair):
     start = pair.error_mm(Affine.identity(3))
     assert 3 < start < 5
-    found = align(pair.fixed, pair.moving, SETTINGS, threads=2)
+    found = align_volumes(pair.fixed, pair.moving, SETTINGS, threads=2)
     assert isinstance(found.transform, Affine)
     assert np.linalg.det(found.transform.linear) > 0
     assert pair.error_mm(found.transform) <= start + NOISE_MM
@@ -74,7 +76,9 @@ def test_an_ultrasound_ends_no_farther_from_the_truth_than_it_began(pair):
 
 def test_a_deformation_that_climbs_on_speckle_is_rejected():
     pair = Pelvis(0)
-    found = deform(pair.fixed, pair.moving, pair.truth, {"methods": ["greedy"]}, doubted=True, threads=2)
+    found = deform_volumes(
+        pair.fixed, pair.moving, pair.truth, {"methods": ["greedy"]}, doubted=True, threads=2
+    )
     assert pair.error_mm(found.forward) <= NOISE_MM
     assert (found.climb.kept, found.climb.verdict.status) == (True, "warn")
     assert "greedy: doubted_gain_sigmas is" in found.climb.verdict.reason

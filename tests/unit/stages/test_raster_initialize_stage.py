@@ -5,17 +5,17 @@ import pytest
 import rasterio
 from raster_files import UTM33, smooth_texture, write_raster
 
-from regflow.cohort.rasters.samples import RasterSample, Reference, Scene
+from regflow.cohort.rasters.samples import FixedScene, RasterSample, Scene
 from regflow.config.loading import load_config
 from regflow.core.errors import InputError, RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Affine
 from regflow.io.raster_transforms import read_fixed_grid, read_raster_transform
-from regflow.methods.initialize.features.matching import seems_mirrored
+from regflow.methods.initialize.features.matching import is_mirrored
 from regflow.methods.result import MethodResult
 from regflow.stages.rasters.ingest import ingest
-from regflow.stages.rasters.initialize import CandidateEvaluator, align, initialize
+from regflow.stages.rasters.initialize import SceneStartEvaluator, align_scenes, initialize
 from regflow.stages.rasters.preprocess import preprocess
 from regflow.stages.rasters.working import OVERVIEW_FILE, read_overview, write_overview
 from regflow.stages.shell import STAGE_FILE, read_outcome, run_stage_work
@@ -35,7 +35,7 @@ def prepared(tmp_path) -> tuple[str, str]:
     for name, (row, col) in corners.items():
         part = texture[row : row + GRID.shape[0], col : col + GRID.shape[1]]
         write_raster(tmp_path / f"{name}.tif", part, grid=GRID)
-    fixed = Reference("fixed", Scene(str(tmp_path / "fixed.tif")))
+    fixed = FixedScene("fixed", Scene(str(tmp_path / "fixed.tif")))
     moving = RasterSample("moving", Scene(str(tmp_path / "moving.tif")), fixed)
     settings = load_config({"kind": "rasters", "samples": "sheet.tsv"})["preprocess"]
     folders = []
@@ -57,16 +57,14 @@ def test_a_section_that_was_turned_over_is_told():
             np.ascontiguousarray(values)[None], Grid(values.shape, np.eye(3)), np.ones(values.shape, bool)
         )
 
-    seen = {
-        n: seems_mirrored(image(fixed), image(m), 0) for n, m in (("t", turned), ("p", plain), ("o", other))
-    }
+    seen = {n: is_mirrored(image(fixed), image(m), 0) for n, m in (("t", turned), ("p", plain), ("o", other))}
     assert seen == {"t": True, "p": False, "o": False}
-    found = align(image(fixed), image(turned), SETTINGS)
+    found = align_scenes(image(fixed), image(turned), SETTINGS)
     assert found.verdict.status == "fail"
     assert found.verdict.reason.startswith(
         "the moving image seems to be a mirror image of the fixed one; turn it"
     )
-    assert "mirror" not in align(image(fixed), image(other), SETTINGS).verdict.reason
+    assert "mirror" not in align_scenes(image(fixed), image(other), SETTINGS).verdict.reason
 
 
 def test_the_stage_leaves_the_transform_and_its_displacement(tmp_path, prepared):
@@ -119,7 +117,7 @@ def test_between_unrelated_scenes_the_georeference_stands_and_fails(tmp_path, pr
 
 def test_a_mirrored_map_is_never_a_candidate(prepared):
     fixed, moving = (read_overview(path) for path in prepared)
-    examine = CandidateEvaluator(fixed, moving, Affine.identity(2), {})
+    examine = SceneStartEvaluator(fixed, moving, Affine.identity(2), {})
     mirrored = Affine.from_parts(np.diag([-1.0, 1.0]), np.zeros(2), GRID.center)
     with pytest.raises(RegistrationError, match="mirrors"):
         examine(MethodResult(mirrored))

@@ -11,13 +11,13 @@ from regflow.core.errors import InputError, RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Affine
-from regflow.datasets.modalities import linear_truth, move_linearly
+from regflow.datasets.modalities import make_linear_truth, move_linearly
 from regflow.io.raster_transforms import read_displacement, read_raster_transform
 from regflow.io.vectors import read_points
-from regflow.methods.initialize.planar import corners
+from regflow.methods.initialize.planar import find_corners
 from regflow.methods.refine.dense import ENGINES
-from regflow.stages.rasters.probes import Probes
-from regflow.stages.rasters.refine import INITIAL, covered_share, refine, refine_scene
+from regflow.stages.rasters.probes import ComparisonWindows
+from regflow.stages.rasters.refine import INITIAL, measure_covered_share, refine, refine_scene
 from regflow.stages.shell import read_outcome
 
 IDENTITY = Affine.identity(2)
@@ -92,7 +92,7 @@ def test_where_no_window_has_data_the_start_stands_unjudged():
 def test_a_scene_smaller_than_the_slack_around_windows_is_compared(rows, cols):
     texture = fixed().channel[:rows, :cols]
     small = Image(np.array(texture)[None], Grid((rows, cols), np.eye(3)), np.ones((rows, cols), bool))
-    likeness = Probes.read(small, small, Affine.identity(2)).similarity_figures(Affine.identity(2))
+    likeness = ComparisonWindows.read(small, small, Affine.identity(2)).similarity_figures(Affine.identity(2))
     assert likeness["ncc"] == pytest.approx(1, abs=1e-3)
 
 
@@ -119,12 +119,12 @@ def test_a_perfect_start_is_left_alone(rows, cols, shift):
     values = red()[low : low + rows, left : left + cols]
     grid = Grid((rows, cols), affine, image.grid.crs)
     scene = Image(values[None].copy(), grid, np.ones(grid.shape, bool))
-    truth = linear_truth(grid, shift)
+    truth = make_linear_truth(grid, shift)
     moved = move_linearly(scene, truth)
     noise = 0.05 * values.std() * np.random.default_rng(rows).normal(size=moved.data.shape)
     other = replace(moved, data=(moved.data + noise).astype(np.float32))
     found = refine_scene(scene, other, truth, {"methods": ["tie-points"]})
-    places = np.vstack([corners(grid), grid.center])
+    places = np.vstack([find_corners(grid), grid.center])
     error = np.linalg.norm(found.transform.apply(places) - truth.apply(places), axis=1) / grid.spacing[0]
     assert error.max() <= 0.02
 
@@ -146,7 +146,7 @@ def test_the_gate_holds_the_field_against_the_start():
 
 
 def test_probes_see_a_better_transform():
-    probes = Probes.read(fixed(), moving(), IDENTITY)
+    probes = ComparisonWindows.read(fixed(), moving(), IDENTITY)
     found = refine_scene(fixed(), moving(), IDENTITY, SETTINGS).transform
     before, after = probes.similarity_figures(IDENTITY), probes.similarity_figures(found)
     assert all(after[name] > before[name] for name in ("ncc", "mi", "ssim"))
@@ -155,6 +155,6 @@ def test_probes_see_a_better_transform():
 
 def test_cells_without_a_point_that_counts_are_not_covered():
     seen = np.stack(np.meshgrid(np.arange(8.0), np.arange(8.0)), axis=-1).reshape(-1, 2)
-    assert covered_share(seen, seen) == 1
-    assert covered_share(seen, seen[seen[:, 0] < 4]) == pytest.approx(0.5)
-    assert covered_share(seen[:0], seen[:0]) == 0
+    assert measure_covered_share(seen, seen) == 1
+    assert measure_covered_share(seen, seen[seen[:, 0] < 4]) == pytest.approx(0.5)
+    assert measure_covered_share(seen[:0], seen[:0]) == 0

@@ -12,14 +12,14 @@ import SimpleITK as sitk
 from regflow.core.errors import InputError, RegistrationError
 from regflow.core.gate import Verdict
 from regflow.core.image import Image
-from regflow.core.transform import Affine, Composite, DisplacementField, Transform, inverse_error
-from regflow.datasets.subjects import random_warp
+from regflow.core.transform import Affine, Composite, DisplacementField, Transform, measure_inverse_error
+from regflow.datasets.subjects import draw_warp
 from regflow.io.transforms import read_transform, write_transform
 from regflow.methods.context import RunContext
 from regflow.methods.refine import METHODS
 from regflow.methods.table import Method
-from regflow.stages.shell import STAGE_FILE, done, read_outcome, run_stage_work
-from regflow.stages.volumes.refine import deform, load_ahead, refine
+from regflow.stages.shell import STAGE_FILE, make_outcome, read_outcome, run_stage_work
+from regflow.stages.volumes.refine import deform_volumes, load_ahead, refine
 from regflow.stages.volumes.working import write_working
 
 START = Affine.identity(3)
@@ -29,10 +29,10 @@ GREEDY = {"methods": ["greedy"]}
 @pytest.fixture(scope="module")
 def pair(mni_4mm) -> tuple[Image, Image, DisplacementField]:
     """A brain, the same brain bent, and the field from the first to the second."""
-    from regflow.core.resample import resample
+    from regflow.core.resample import resample_image
 
-    bend, back = random_warp(mni_4mm.grid, amplitude_mm=8, smoothness_mm=18, seed=3)
-    return mni_4mm, resample(mni_4mm, mni_4mm.grid, back), bend
+    bend, back = draw_warp(mni_4mm.grid, amplitude_mm=8, smoothness_mm=18, seed=3)
+    return mni_4mm, resample_image(mni_4mm, mni_4mm.grid, back), bend
 
 
 def given(
@@ -55,10 +55,10 @@ def mean_error(found: Transform, truth: Transform, fixed: Image) -> float:
 
 def test_a_known_bend_is_followed_and_undone(pair):
     fixed, moving, bend = pair
-    found = deform(fixed, moving, START, GREEDY)
+    found = deform_volumes(fixed, moving, START, GREEDY)
     assert mean_error(found.forward, bend, fixed) < 0.5 * mean_error(START, bend, fixed)
     points = fixed.grid.to_world(np.argwhere(fixed.mask)[::7, ::-1])
-    assert inverse_error(found.forward, found.inverse, points).mean() < 0.4
+    assert measure_inverse_error(found.forward, found.inverse, points).mean() < 0.4
     figures = found.climb.verdict.figures
     assert found.climb.verdict.status == "pass"
     assert figures["lncc_change"] > 0.05
@@ -71,7 +71,7 @@ def test_a_known_bend_is_followed_and_undone(pair):
 def test_none_keeps_the_affine_transform(pair):
     fixed, moving, _ = pair
     start = Affine.from_parts(np.eye(3), [1, 2, 3])
-    found = deform(fixed, moving, start, {"methods": ["none"]})
+    found = deform_volumes(fixed, moving, start, {"methods": ["none"]})
     assert found.forward is start
     np.testing.assert_allclose(found.inverse.matrix @ start.matrix, np.eye(4), atol=1e-12)
     assert found.climb.verdict.status == "pass"
@@ -85,7 +85,7 @@ def refuse(
 
 def test_a_deformation_that_is_worse_than_the_start_is_rejected_and_the_start_stands(pair, monkeypatch):
     fixed, moving, bend = pair
-    found = deform(fixed, moving, START, with_field(monkeypatch, -bend.vectors))
+    found = deform_volumes(fixed, moving, START, with_field(monkeypatch, -bend.vectors))
     first, last, inverse = found.climb.steps
     assert first["verdict"]["status"] == "fail"
     assert "lncc_change" in first["verdict"]["reason"]
@@ -104,7 +104,7 @@ def test_a_field_without_an_inverse_gives_way_to_the_next(pair, monkeypatch):
 
     monkeypatch.setattr(DisplacementField, "inverse", impossible)
     ladder = {"methods": [*with_field(monkeypatch, bend.vectors)["methods"], "none"]}
-    found = deform(fixed, moving, START, ladder)
+    found = deform_volumes(fixed, moving, START, ladder)
     assert [step["name"] for step in found.climb.steps] == ["given", "none", "inverse"]
     assert found.climb.steps[0]["reason"] == "the field has no inverse"
     assert found.forward is START
@@ -114,7 +114,7 @@ def test_what_one_method_cannot_use_leaves_the_next_to_try(pair, monkeypatch):
     fixed, moving, bend = pair
     monkeypatch.setitem(METHODS, "refuse", Method(f"{__name__}:refuse", ""))
     ladder = {"methods": ["refuse", *with_field(monkeypatch, bend.vectors)["methods"]]}
-    found = deform(fixed, moving, START, ladder)
+    found = deform_volumes(fixed, moving, START, ladder)
     assert (found.climb.method, found.climb.verdict.status) == ("given", "pass")
     assert found.climb.steps[0]["reason"] == "the image is constant inside its mask"
 
@@ -123,7 +123,7 @@ def test_folding_fails_and_the_ladder_goes_on(pair, monkeypatch):
     fixed, moving, bend = pair
     waves = bend.vectors + 8 * np.sin(np.indices(fixed.grid.shape)[2])
     ladder = {"methods": [*with_field(monkeypatch, waves)["methods"], "none"]}
-    found = deform(fixed, moving, START, ladder)
+    found = deform_volumes(fixed, moving, START, ladder)
     first = found.climb.steps[0]["verdict"]
     assert first["status"] == "fail"
     assert first["figures"]["folding_percent"] > 0.5
@@ -133,12 +133,12 @@ def test_folding_fails_and_the_ladder_goes_on(pair, monkeypatch):
 def test_limits_of_the_settings_replace_the_stage_s_own(pair):
     fixed, moving, _ = pair
     settings = {"methods": ["none"], "gate": {"nmi_change": {"fail_below": 0.1}}}
-    assert deform(fixed, moving, START, settings).climb.verdict.status == "fail"
+    assert deform_volumes(fixed, moving, START, settings).climb.verdict.status == "fail"
 
 
 def test_an_unknown_method_is_named_with_its_nearest(pair):
     with pytest.raises(InputError, match="did you mean 'greedy'"):
-        deform(pair[0], pair[1], START, {"methods": ["greed"]})
+        deform_volumes(pair[0], pair[1], START, {"methods": ["greed"]})
 
 
 @pytest.fixture
@@ -150,7 +150,7 @@ def folders(tmp_path, pair) -> tuple[tuple[str, str], str]:
 
     def start(folder):
         write_transform(folder / "transform.h5", START)
-        return done(Verdict("pass", ""))
+        return make_outcome(Verdict("pass", ""))
 
     run_stage_work("initialize", "one", tmp_path / "start", [], start)
     return (str(tmp_path / "fixed"), str(tmp_path / "moving")), str(tmp_path / "start")
@@ -158,7 +158,7 @@ def folders(tmp_path, pair) -> tuple[tuple[str, str], str]:
 
 def _written(folder, image):
     write_working(folder, image)
-    return done(Verdict("pass", ""))
+    return make_outcome(Verdict("pass", ""))
 
 
 def test_the_stage_leaves_composites_that_simpleitk_reads(tmp_path, folders, pair):

@@ -12,8 +12,8 @@ from regflow.core.errors import InputError
 from regflow.core.grid import Grid
 from regflow.io.volumes import write_volume
 from regflow.methods.refine.weights_files import SHIPPED
-from regflow.training.label_maps import maps_of_folder
-from regflow.training.settings import RECIPES, find_recipe, training_settings
+from regflow.training.label_maps import read_maps_of_folder
+from regflow.training.settings import RECIPES, find_recipe, make_training_settings
 
 
 @pytest.fixture
@@ -31,14 +31,14 @@ def two_maps(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(("ndim", "name"), SHIPPED.items())
 def test_every_shipped_network_has_a_recipe(ndim: int, name: str) -> None:
     complete = load_config(find_recipe(name), with_samples=False)
-    settings = training_settings(complete)
+    settings = make_training_settings(complete)
     assert (settings["name"], settings["ndim"]) == (name, ndim)
     assert complete["kind"] == {2: "rasters", 3: "volumes"}[ndim]
 
 
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
 def test_no_recipe_draws_from_data_of_unclear_terms(path: Path) -> None:
-    settings = training_settings(load_config(path, with_samples=False))
+    settings = make_training_settings(load_config(path, with_samples=False))
     assert settings["atlases"] is False
     assert not settings["shares"].get("cohort")
     assert settings["start_from"] is None
@@ -56,10 +56,10 @@ def test_a_recipe_and_a_configuration_contradict(tmp_path: Path) -> None:
 
 
 def test_what_is_held_out_is_not_drawn(two_maps: Path) -> None:
-    kept = maps_of_folder(two_maps, ["other.nii.gz"])
+    kept = read_maps_of_folder(two_maps, ["other.nii.gz"])
     assert [each.name for each in kept] == ["one.nii.gz"]
     with pytest.raises(InputError, match=r"train: held_out: third\.nii\.gz"):
-        maps_of_folder(two_maps, ["third.nii.gz"])
+        read_maps_of_folder(two_maps, ["third.nii.gz"])
 
 
 def test_a_recipe_of_a_file_trains_and_keeps_a_log(tmp_path: Path) -> None:

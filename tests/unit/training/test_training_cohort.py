@@ -18,17 +18,17 @@ from regflow.datasets import subjects as synthetic
 from regflow.io.volumes import write_volume
 from regflow.methods.context import RunContext
 from regflow.methods.refine import METHODS
-from regflow.methods.refine.velocity_torch import sample
+from regflow.methods.refine.velocity_torch import sample_channels
 from regflow.methods.refine.voxelmorph import voxelmorph
-from regflow.methods.refine.weights import Description, read_weights, save_weights
+from regflow.methods.refine.weights import NetworkDescription, read_weights, save_weights
 from regflow.methods.refine.weights_files import find_weights
 from regflow.training import objective, passes, sources
-from regflow.training.cohort import BARE, Cohort, _axes, _met, _told, cohort
+from regflow.training.cohort import BARE, CohortPairs, _axes, _met, _told, read_cohort_pairs
 from regflow.training.painted import BACKGROUND_WEIGHT
-from regflow.training.pairs import Pair, collate
-from regflow.training.passes import Aligned, best_relaxation
+from regflow.training.pairs import TrainingPair, collate_pairs
+from regflow.training.passes import AlignedPair, measure_best_relaxation
 from regflow.training.product import train_network
-from regflow.training.settings import training_settings
+from regflow.training.settings import make_training_settings
 
 SUBJECTS, HELD_OUT = range(8), range(100, 103)
 SMALL = {"ndim": 3, "channels": [8, 8, 8, 8], "side": 32, "spacing": 4.0, "passes": [1.0]}
@@ -36,8 +36,8 @@ SMALL = {"ndim": 3, "channels": [8, 8, 8, 8], "side": 32, "spacing": 4.0, "passe
 
 def made(source: Image, seed: int) -> tuple[Image, synthetic.Truth]:
     """Return a subject, noisy and shaded, and its truth."""
-    truth = synthetic.random_truth(source.grid, seed, amplitude_mm=10.0, smoothness_mm=18.0)
-    grid = synthetic.subject_grid(source.grid, truth, 4.0)
+    truth = synthetic.draw_truth(source.grid, seed, amplitude_mm=10.0, smoothness_mm=18.0)
+    grid = synthetic.make_subject_grid(source.grid, truth, 4.0)
     return synthetic.make_subject(source, truth, grid, seed=seed), truth
 
 
@@ -63,26 +63,26 @@ def study(tmp_path_factory: pytest.TempPathFactory, mni_4mm: Image) -> dict[str,
 
 def first_rows(study: dict[str, Any], count: int) -> dict[str, Any]:
     """Return complete settings of a training on a part of the cohort."""
-    settings = training_settings(load_config(study))
+    settings = make_training_settings(load_config(study))
     settings["cohort"]["rows"] = settings["cohort"]["rows"][:count]
     return settings
 
 
 @pytest.fixture(scope="module")
-def two(study: dict[str, Any]) -> Cohort:
+def two(study: dict[str, Any]) -> CohortPairs:
     """Two pairs of it, registered."""
-    return cohort(first_rows(study, 2), seed=0)
+    return read_cohort_pairs(first_rows(study, 2), seed=0)
 
 
-def test_what_is_to_teach_decides_how_pairs_are_drawn(study: dict[str, Any], two: Cohort) -> None:
+def test_what_is_to_teach_decides_how_pairs_are_drawn(study: dict[str, Any], two: CohortPairs) -> None:
     assert two.bare == BARE
     settings = first_rows(study, 1)
     for truth, similarity, bare in ((1.0, 0.0, 0.0), (0.0, 1.0, 1.0)):
         weights = {**settings["weights"], "truth": truth, "similarity": similarity}
-        assert cohort({**settings, "weights": weights}, seed=0).bare == bare
+        assert read_cohort_pairs({**settings, "weights": weights}, seed=0).bare == bare
 
 
-def test_what_the_study_finds_is_the_truth_of_a_pair(two: Cohort) -> None:
+def test_what_the_study_finds_is_the_truth_of_a_pair(two: CohortPairs) -> None:
     drawn = replace(two, bare=0.0)
     gained = []
     for number in range(12):
@@ -91,7 +91,7 @@ def test_what_the_study_finds_is_the_truth_of_a_pair(two: Cohort) -> None:
         assert pair.known is not None
         assert pair.truth.shape == (3, 32, 32, 32)
         assert set(np.unique(pair.known)) <= {np.float32(0), np.float32(BACKGROUND_WEIGHT), np.float32(1)}
-        warped = sample(pair.moving[None], pair.truth[None])[0]
+        warped = sample_channels(pair.moving[None], pair.truth[None])[0]
         inside = pair.known > 0.5
         before, after = (
             np.corrcoef(pair.fixed[inside], part[inside])[0, 1] for part in (pair.moving, warped)
@@ -101,11 +101,11 @@ def test_what_the_study_finds_is_the_truth_of_a_pair(two: Cohort) -> None:
     assert np.mean(gained) > 0.02
 
 
-def told(level: Aligned, axes: list[Any], mirrored: tuple[int, ...] = ()) -> Pair:
+def told(level: AlignedPair, axes: list[Any], mirrored: tuple[int, ...] = ()) -> TrainingPair:
     return _told(_met(level, 1, axes, mirrored), level, axes, mirrored)
 
 
-def test_a_mirrored_patch_has_mirrored_vectors(two: Cohort) -> None:
+def test_a_mirrored_patch_has_mirrored_vectors(two: CohortPairs) -> None:
     level = two.pairs[0][0]
     level = replace(level, begun=(level.found / 2).astype(np.float16))
     axes = _axes(level.inside[0], (16, 16, 16), level.fixed.shape)
@@ -119,7 +119,7 @@ def test_a_mirrored_patch_has_mirrored_vectors(two: Cohort) -> None:
     torch.testing.assert_close(turned.moving, plain.moving.flip(1, 3), rtol=0, atol=1e-6)
 
 
-def test_where_a_patch_is_cut_off_nothing_is_learned(two: Cohort) -> None:
+def test_where_a_patch_is_cut_off_nothing_is_learned(two: CohortPairs) -> None:
     """What belongs there may lie outside; at the image's own border it does not."""
     level = two.pairs[0][0]
     low = tuple(np.arange(16) for _ in range(3))
@@ -134,7 +134,7 @@ def test_patches_after_the_first_pass_know_what_it_found(study: dict[str, Any]) 
     """A network to start from goes ahead with its passes; two at one spacing are met one after the other."""
     settings = first_rows(study, 1)
     settings |= {"start_from": "volumes3d", "fold": 2, "spacing": 2.0, "passes": [2.0, 1.0, 1.0]}
-    levels = cohort({**settings, "relaxation": [1.0, 1.6, 1.3]}, seed=0).pairs[0]
+    levels = read_cohort_pairs({**settings, "relaxation": [1.0, 1.6, 1.3]}, seed=0).pairs[0]
     assert [level.relaxation for level in levels] == [(1.0,), (1.6, 1.3)]
     assert [level.spacing for level in levels] == [4.0, 2.0]
     first, second = levels
@@ -144,18 +144,18 @@ def test_patches_after_the_first_pass_know_what_it_found(study: dict[str, Any]) 
         for part in (second.found, second.found - second.begun)
     ]
     assert rests[1] < 0.95 * rests[0]
-    drawn = Cohort([levels], bare=0.0)
+    drawn = CohortPairs([levels], bare=0.0)
     met = {drawn((16, 16, 16), np.random.default_rng(seed)).relaxation for seed in range(20)}
     assert met == {(1.0,), (1.6,), (1.6, 1.3)}
 
 
-def aligned(found: tuple[float, float], passes: int) -> Aligned:
+def aligned(found: tuple[float, float], passes: int) -> AlignedPair:
     """A pair of empty images of which a displacement is known."""
     image = np.zeros((16, 16), np.float32)
     field = np.broadcast_to(np.array(found, np.float16)[:, None, None], (2, 16, 16))
     inside = np.array([[4, 4], [9, 7]], np.int32)
     at = {"spacing": 2.0, "relaxation": (1.0,) * passes, "begun": np.zeros_like(field)}
-    return Aligned(image, image, field, image == 0, inside, **at)
+    return AlignedPair(image, image, field, image == 0, inside, **at)
 
 
 @pytest.mark.parametrize(
@@ -166,10 +166,14 @@ def test_how_far_passes_best_go_is_measured(
 ) -> None:
     """A network that answers 1 sample everywhere; a pass that no pair is fine enough for stays as it was."""
     constant = lambda *seen: torch.ones(1, 2, 16, 16)  # noqa: E731
-    monkeypatch.setattr(passes, "velocity_of", constant)
-    flat = Description(2, (4, 4), 4, (4,), 2.0, {}, half_resolution=False, passes=(1, 1), relaxation=(1, 0.7))
+    monkeypatch.setattr(passes, "predict_pair_velocity", constant)
+    flat = NetworkDescription(
+        2, (4, 4), 4, (4,), 2.0, {}, half_resolution=False, passes=(1, 1), relaxation=(1, 0.7)
+    )
     count = 1 if expected[1] == 0.7 else 2
-    relaxation, distance = best_relaxation(torch.nn.Identity(), flat, [[aligned((found, found), count)]])
+    relaxation, distance = measure_best_relaxation(
+        torch.nn.Identity(), flat, [[aligned((found, found), count)]]
+    )
     assert relaxation == expected
     assert distance == pytest.approx(left * np.sqrt(2), abs=0.02)
 
@@ -177,16 +181,18 @@ def test_how_far_passes_best_go_is_measured(
 def test_answers_after_one_another_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pairs that are asked about more often than others share a batch with them."""
     constant = lambda *seen: torch.ones(2, 2, 8, 8)  # noqa: E731
-    monkeypatch.setattr(objective, "velocity_of", constant)
+    monkeypatch.setattr(objective, "predict_pair_velocity", constant)
     image, half = torch.zeros(1, 8, 8), torch.full((2, 8, 8), 0.5)
-    batch = collate([Pair(image, image, relaxation=(1.6, 1.3)), Pair(image, image, begun=half)])
-    flat = Description(2, (4, 4), 4, (4,), 1.0, {}, half_resolution=False)
-    found = objective.answer_all(torch.nn.Identity(), flat, batch)
+    batch = collate_pairs(
+        [TrainingPair(image, image, relaxation=(1.6, 1.3)), TrainingPair(image, image, begun=half)]
+    )
+    flat = NetworkDescription(2, (4, 4), 4, (4,), 1.0, {}, half_resolution=False)
+    found = objective.predict_all(torch.nn.Identity(), flat, batch)
     assert found.displacement.mean(dim=(1, 2, 3)).tolist() == pytest.approx([2.9, 1.5])
     assert found.velocity.mean(dim=(1, 2, 3)).tolist() == pytest.approx([1.3, 1.0])
 
 
-def test_patches_of_aligned_pairs_are_drawn(two: Cohort) -> None:
+def test_patches_of_aligned_pairs_are_drawn(two: CohortPairs) -> None:
     drawn = replace(two, bare=1.0)
     assert len(drawn.pairs) == 2
     similar = []
@@ -209,19 +215,19 @@ def test_a_pair_that_cannot_be_aligned_is_left_out(
     broken = settings["cohort"]["rows"][0]
     (tmp_path / "broken.nii.gz").write_text("no volume")
     broken["moving"]["image"] = str(tmp_path / "broken.nii.gz")
-    assert len(cohort(settings, seed=0).pairs) == 1
+    assert len(read_cohort_pairs(settings, seed=0).pairs) == 1
     assert f"{broken['sample']} is left out" in caplog.text
     settings["cohort"]["rows"] = [broken]
     with pytest.raises(InputError, match="no pair can be aligned"):
-        cohort(settings, seed=0)
+        read_cohort_pairs(settings, seed=0)
 
 
 def test_small_images_are_continued_to_the_size_of_a_patch() -> None:
     image = np.arange(20, dtype=np.float32).reshape(4, 5)
     way = np.zeros((2, 4, 5), np.float16)
-    level = Aligned(image, image, way, np.ones(image.shape, bool), np.array([[1, 2]]), 1.0, (1.0,), way)
+    level = AlignedPair(image, image, way, np.ones(image.shape, bool), np.array([[1, 2]]), 1.0, (1.0,), way)
     for bare in (0.0, 1.0):
-        pair = Cohort([[level]], bare=bare)((8, 4), np.random.default_rng(2))
+        pair = CohortPairs([[level]], bare=bare)((8, 4), np.random.default_rng(2))
         assert pair.fixed.shape == pair.moving.shape == (1, 8, 4)
         assert set(np.unique(pair.fixed)) <= set(np.unique(image))
     assert pair.known is None
@@ -234,9 +240,9 @@ def test_small_images_are_continued_to_the_size_of_a_patch() -> None:
 def test_a_cohort_without_sheet_or_of_scenes_is_refused(study: dict[str, Any]) -> None:
     bare = {"train": study["train"]}
     with pytest.raises(InputError, match="name a sample sheet"):
-        training_settings(load_config(bare, with_samples=False))
+        make_training_settings(load_config(bare, with_samples=False))
     with pytest.raises(InputError, match="a cohort of volumes only"):
-        training_settings(load_config({**bare, "kind": "rasters"}, with_samples=False))
+        make_training_settings(load_config({**bare, "kind": "rasters"}, with_samples=False))
 
 
 def error_mm(weights: Path, pairs: list[tuple[Image, Image, synthetic.Truth]]) -> float:
@@ -271,7 +277,7 @@ def test_fine_tuning_improves_held_out_pairs_of_the_cohort(
     tuning = {"start_from": str(start), "steps": 120, "rate": 1e-3, "warmup": 10, "average": 0.9}
     tuning |= {"validate_every": 120, "validation_pairs": 4, "workers": 0, "device": "cpu"}
     config = load_config({**study, "train": {**study["train"], **tuning, "weights": {}}})
-    tuned = train_network(tmp_path / "tuned.safetensors", settings=training_settings(config), threads=1)
+    tuned = train_network(tmp_path / "tuned.safetensors", settings=make_training_settings(config), threads=1)
     assert tuned is not None
     pairs = [(mni_4mm, *made(mni_4mm, seed)) for seed in HELD_OUT]
     before, after = error_mm(start, pairs), error_mm(tuned, pairs)
@@ -299,7 +305,7 @@ def test_a_network_that_learned_nothing_good_is_not_kept(
     assert "kept" in tuned.with_suffix(".md").read_text(encoding="utf-8")
 
 
-def test_pairs_have_twins_that_judge_networks(two: Cohort) -> None:
+def test_pairs_have_twins_that_judge_networks(two: CohortPairs) -> None:
     """All but the moving image is the pair's own, in memory too."""
     assert len(two.twins) == len(two.pairs) == 2
     assert two.judges is two.twins
@@ -312,10 +318,10 @@ def test_pairs_have_twins_that_judge_networks(two: Cohort) -> None:
             assert np.corrcoef(other.moving[level.seen], level.moving[level.seen])[0, 1] > 0.8
 
 
-def test_twins_are_drawn_as_often_as_pairs(two: Cohort) -> None:
+def test_twins_are_drawn_as_often_as_pairs(two: CohortPairs) -> None:
     [[level]], [[other]] = two.pairs[:1], two.twins[:1]
     flat = [replace(one, moving=np.full_like(one.moving, value)) for one, value in ((level, 0), (other, 1))]
-    drawn = Cohort([flat[:1]], bare=0.0, twins=[flat[1:]])
+    drawn = CohortPairs([flat[:1]], bare=0.0, twins=[flat[1:]])
     means = [float(drawn((16, 16, 16), np.random.default_rng(k)).moving.mean()) for k in range(60)]
     assert set(means) == {0.0, 1.0}
     assert 0.3 < np.mean(means) < 0.7
@@ -323,7 +329,7 @@ def test_twins_are_drawn_as_often_as_pairs(two: Cohort) -> None:
 
 def test_a_large_cohort_has_twins_of_some(study: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("regflow.training.cohort.MOST_TWINS", 1)
-    drawn = cohort(first_rows(study, 2), seed=0)
+    drawn = read_cohort_pairs(first_rows(study, 2), seed=0)
     assert [len(drawn.pairs), len(drawn.twins)] == [2, 1]
 
 
@@ -333,6 +339,10 @@ def test_a_relaxation_changes_only_where_it_matters(
 ) -> None:
     """Of 18.2 samples that are left, the tenth that 1.9 saves is less than a hundredth."""
     constant = lambda *seen: torch.ones(1, 2, 16, 16)  # noqa: E731
-    monkeypatch.setattr(passes, "velocity_of", constant)
-    flat = Description(2, (4, 4), 4, (4,), 2.0, {}, half_resolution=False, passes=(1,), relaxation=(1.8,))
-    assert best_relaxation(torch.nn.Identity(), flat, [[aligned((found, found), 1)]])[0] == (expected,)
+    monkeypatch.setattr(passes, "predict_pair_velocity", constant)
+    flat = NetworkDescription(
+        2, (4, 4), 4, (4,), 2.0, {}, half_resolution=False, passes=(1,), relaxation=(1.8,)
+    )
+    assert measure_best_relaxation(torch.nn.Identity(), flat, [[aligned((found, found), 1)]])[0] == (
+        expected,
+    )

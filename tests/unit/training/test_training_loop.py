@@ -20,9 +20,9 @@ from training_runs import run, tiny
 
 from regflow.core.errors import InputError, RegistrationError
 from regflow.training import loop, sources
-from regflow.training.board import EVENTS, panel
-from regflow.training.loop import CHECKPOINT, Trained, rate_at
-from regflow.training.state import KEY, State
+from regflow.training.board import EVENTS, make_panel
+from regflow.training.loop import CHECKPOINT, TrainingResult, schedule_rate
+from regflow.training.state import KEY, TrainingState
 
 DEADLINE_SECONDS = 900
 
@@ -33,7 +33,7 @@ def few_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sources, "SHAPE_MAPS", training_runs.SMALL_SHAPES["maps"])
 
 
-def weights_of(trained: Trained | None) -> dict[str, bytes]:
+def weights_of(trained: TrainingResult | None) -> dict[str, bytes]:
     assert trained is not None
     return {name: value.numpy().tobytes() for name, value in trained.network.state_dict().items()}
 
@@ -44,7 +44,7 @@ def step_of(checkpoint: Path) -> int:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Trained]:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TrainingResult]:
     """Six steps at a stretch, and their folder; do not write to it."""
     folder = tmp_path_factory.mktemp("undisturbed")
     with pytest.MonkeyPatch.context() as patch:
@@ -56,7 +56,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Trained
 
 
 def test_a_training_that_is_resumed_equals_one_that_was_not(
-    undisturbed: tuple[Path, Trained], tmp_path: Path
+    undisturbed: tuple[Path, TrainingResult], tmp_path: Path
 ) -> None:
     assert run(tiny(), tmp_path, stop_after=3) is None
     assert step_of(tmp_path / CHECKPOINT) == 3
@@ -68,7 +68,7 @@ def test_a_training_that_is_resumed_equals_one_that_was_not(
 
 
 def test_workers_and_a_finished_checkpoint_change_nothing(
-    undisturbed: tuple[Path, Trained], tmp_path: Path
+    undisturbed: tuple[Path, TrainingResult], tmp_path: Path
 ) -> None:
     drawn = run(tiny(), tmp_path, workers=2)
     assert weights_of(drawn) == weights_of(undisturbed[1])
@@ -144,7 +144,7 @@ def text(path: Path) -> None:
 
 @pytest.mark.parametrize("spoil", [truncated, foreign, text])
 def test_what_is_no_checkpoint_is_refused(
-    undisturbed: tuple[Path, Trained], tmp_path: Path, spoil: Any
+    undisturbed: tuple[Path, TrainingResult], tmp_path: Path, spoil: Any
 ) -> None:
     path = tmp_path / CHECKPOINT
     path.write_bytes((undisturbed[0] / CHECKPOINT).read_bytes())
@@ -156,7 +156,7 @@ def test_what_is_no_checkpoint_is_refused(
 
 
 def test_other_settings_do_not_go_on_from_a_checkpoint(
-    undisturbed: tuple[Path, Trained], tmp_path: Path
+    undisturbed: tuple[Path, TrainingResult], tmp_path: Path
 ) -> None:
     (tmp_path / CHECKPOINT).write_bytes((undisturbed[0] / CHECKPOINT).read_bytes())
     with pytest.raises(InputError, match="made with another 'rate'; remove it to start anew"):
@@ -179,7 +179,7 @@ def test_the_average_keeps_the_share_that_its_decay_says() -> None:
 
 def test_gradients_longer_than_the_limit_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     network = torch.nn.Linear(2, 1, bias=False)
-    state = State(network, {}, torch.optim.SGD(network.parameters(), lr=1.0))
+    state = TrainingState(network, {}, torch.optim.SGD(network.parameters(), lr=1.0))
     alone = SimpleNamespace(averaged=lambda figures: figures, average_gradients=lambda gradients: None)
     for length, left in ((5.0, 0.5), (0.25, 0.25)):
         gradient = torch.tensor([[0.6, 0.8]]) * length
@@ -192,14 +192,14 @@ def test_gradients_longer_than_the_limit_are_cut(monkeypatch: pytest.MonkeyPatch
 
 def test_the_rate_rises_then_falls() -> None:
     settings = tiny(steps=100, warmup=10, rate=1.0)
-    rates = [rate_at(step, settings) for step in range(101)]
+    rates = [schedule_rate(step, settings) for step in range(101)]
     assert rates[0] == pytest.approx(0.1)
     assert max(rates) == rates[10] == 1.0
     assert rates[100] == pytest.approx(0.01)
     assert (np.diff(rates[10:]) < 0).all()
 
 
-def test_curves_and_pictures_can_be_read_back(undisturbed: tuple[Path, Trained]) -> None:
+def test_curves_and_pictures_can_be_read_back(undisturbed: tuple[Path, TrainingResult]) -> None:
     """Records as TensorBoard reads them: length, checksum, event, checksum."""
     from tensorboardX.proto.event_pb2 import Event
 
@@ -220,6 +220,6 @@ def test_curves_and_pictures_can_be_read_back(undisturbed: tuple[Path, Trained])
 
 
 def test_a_panel_shows_the_middle_of_volumes() -> None:
-    shown = panel([np.full((4, 6, 5), value, np.float32) for value in (0.0, 0.5, 2.0)])
+    shown = make_panel([np.full((4, 6, 5), value, np.float32) for value in (0.0, 0.5, 2.0)])
     assert shown.shape == (6, 15)
     assert shown[0, ::5].tolist() == [0, 128, 255]

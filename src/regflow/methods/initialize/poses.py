@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from regflow.methods.initialize.information import Metric
+from regflow.methods.initialize.information import InformationMetric
 
 Matrix = NDArray[np.float64]
 
@@ -19,7 +19,7 @@ HALVINGS = 8
 
 
 @dataclass(frozen=True)
-class Found:
+class ScoredPose:
     """A pose ``(4, 4)`` from centered fixed points to moving points, and its mutual information."""
 
     pose: Matrix
@@ -41,7 +41,7 @@ def to_2d(matrix: Matrix, ndim: int) -> Matrix:
     return matrix[np.ix_(kept, kept)]
 
 
-def rotations(ndim: int, step_degrees: float) -> NDArray[np.float64]:
+def list_rotations(ndim: int, step_degrees: float) -> NDArray[np.float64]:
     """Return rotations ``(K, 3, 3)`` that cover all orientations, the identity first.
 
     Neighbors are about ``step_degrees`` apart. In 3-D the unit quaternions are taken from a cubed
@@ -64,21 +64,21 @@ def rotations(ndim: int, step_degrees: float) -> NDArray[np.float64]:
     return np.asarray(Rotation.from_quat(quaternions[np.sort(unique)]).as_matrix())
 
 
-def angles(turns: NDArray[np.float64], reference: NDArray[np.float64]) -> NDArray[np.float64]:
+def measure_angles(turns: NDArray[np.float64], reference: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the angles in degrees between rotations ``(K, 3, 3)`` and one rotation ``(3, 3)``."""
     cosines = (np.einsum("kij,ij->k", turns, reference) - 1) / 2
     return np.asarray(np.degrees(np.arccos(np.clip(cosines, -1, 1))))
 
 
-def nearest_rotation(linear: NDArray[np.float64]) -> NDArray[np.float64]:
+def find_nearest_rotation(linear: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the rotation nearest to a linear map ``(3, 3)`` without reflection."""
     u, _, vt = np.linalg.svd(linear)
     return np.asarray(u @ np.diag([1, 1, np.sign(np.linalg.det(u @ vt))]) @ vt)
 
 
-def optimize(
-    metric: Metric, start: Matrix, after: Matrix, ndim: int, *, transform: str, iterations: int
-) -> Found:
+def optimize_pose(
+    metric: InformationMetric, start: Matrix, after: Matrix, ndim: int, *, transform: str, iterations: int
+) -> ScoredPose:
     """Climb from a pose to the nearest maximum of mutual information (BFGS).
 
     Args:
@@ -104,7 +104,7 @@ def optimize(
 
     size = int(_free(ndim, transform).sum())
     best, value = _minimize(cost, size, metric.level.spacing, iterations)
-    return Found(place(best), -value)
+    return ScoredPose(place(best), -value)
 
 
 Cost = Callable[[NDArray[np.float64]], tuple[float, NDArray[np.float64]]]

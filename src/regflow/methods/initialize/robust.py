@@ -26,7 +26,7 @@ POLISHES = 20
 
 
 @dataclass(frozen=True)
-class Fit:
+class RobustFit:
     """A map and the matches that it explains.
 
     Attributes:
@@ -40,7 +40,7 @@ class Fit:
     rms: float
 
 
-def estimate(
+def estimate_map(
     source: ArrayLike,
     target: ArrayLike,
     model: str,
@@ -49,7 +49,7 @@ def estimate(
     threshold: float = 3.0,
     samples: int = 4096,
     seed: int = 0,
-) -> Fit:
+) -> RobustFit:
     """Fit a map to matches and polish it by least squares on those it explains; never a mirror image.
 
     Args:
@@ -81,10 +81,10 @@ def estimate(
     residuals = _residuals(matrix[None], source, target)[0]
     inliers = residuals <= threshold
     rms = math.sqrt(float((residuals[inliers] ** 2).mean())) if inliers.any() else math.inf
-    return Fit(matrix / matrix[2, 2], inliers, rms)
+    return RobustFit(matrix / matrix[2, 2], inliers, rms)
 
 
-def least_squares(source: Array, target: Array, model: str, weights: Array | None = None) -> Array:
+def solve_least_squares(source: Array, target: Array, model: str, weights: Array | None = None) -> Array:
     """Return the map of least weighted squared residuals, homogeneous ``(3, 3)``.
 
     A homography's is that of the algebraic residuals, divided by their depth and solved again.
@@ -310,7 +310,7 @@ def _settled(source: Array, target: Array, matrix: Array, model: str, limit: flo
 def _refitted(source: Array, target: Array, model: str, weights: Array, fallback: Array) -> Array:
     used = weights > 0
     try:
-        matrix = least_squares(source[used], target[used], model, weights[used])
+        matrix = solve_least_squares(source[used], target[used], model, weights[used])
     except np.linalg.LinAlgError:
         return fallback
     return matrix if np.linalg.det(matrix) > 0 else fallback

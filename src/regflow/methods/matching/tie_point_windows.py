@@ -11,8 +11,15 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from regflow.methods.matching.tie_point_kernels import align, search
-from regflow.methods.matching.tie_point_patches import crop, erode_patch, features, fill, filter_patch, pull
+from regflow.methods.matching.tie_point_kernels import align_window, search_offsets
+from regflow.methods.matching.tie_point_patches import (
+    compute_features,
+    crop_patch,
+    erode_patch,
+    fill_patch,
+    filter_patch,
+    pull_patch,
+)
 
 Array = NDArray[Any]
 Scene = tuple[Array, Array, Array]
@@ -130,7 +137,7 @@ def _track(source: Place, target: Place, linear: Array, recipe: Recipe, free: in
     found[7] = inside.mean()
     if found[7] < LEAST_VALID:
         return
-    dx, dy, peak, rival = search(part, inside, there, seen, most)
+    dx, dy, peak, rival = search_offsets(part, inside, there, seen, most)
     if peak <= -1.0 and seen.mean() < LEAST_SEEN:
         found[7] = 0.0
     if peak <= 0.0:
@@ -181,7 +188,7 @@ def _level(
     if found[7] < LEAST_VALID:
         return
     sampled = np.empty((part.shape[0], size, size), np.float32)
-    found[2], found[5], found[6] = align(part, weight, coefs, warp, free, ROUNDS, TOLERANCE, sampled)
+    found[2], found[5], found[6] = align_window(part, weight, coefs, warp, free, ROUNDS, TOLERANCE, sampled)
     if found[2] <= -2.0:
         return
     shift += end + step * warp[:, 2] - _product(warp[:, :2], off)
@@ -207,12 +214,12 @@ def _window(place: Place, step: int, radius: int, recipe: Recipe) -> tuple[Array
         at_y = math.floor(math.floor(center[1] + 0.5) / step)
         off[0] = at_x * step + 0.5 * (step - 1) - center[0]
         off[1] = at_y * step + 0.5 * (step - 1) - center[1]
-        crop(scene[0], scene[1], scene[2], at_y - size // 2, at_x - size // 2, step, raw, seen)
+        crop_patch(scene[0], scene[1], scene[2], at_y - size // 2, at_x - size // 2, step, raw, seen)
     else:
-        pull(scene[0], scene[1], scene[2], center, lattice, step, raw, seen)
-    fill(raw, seen, FILL_REACH)
+        pull_patch(scene[0], scene[1], scene[2], center, lattice, step, raw, seen)
+    fill_patch(raw, seen, FILL_REACH)
     margin = MARGIN if step == 1 else 0
-    return features(raw, channels, soft, blur), erode_patch(seen, margin, around), off
+    return compute_features(raw, channels, soft, blur), erode_patch(seen, margin, around), off
 
 
 @njit(**_JIT)

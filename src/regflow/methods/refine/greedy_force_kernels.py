@@ -59,7 +59,9 @@ def _share_row(counts_z: Any, counts_y: Any, counts_x: Any, out: Any) -> None:
 
 
 @njit(**on_row.PARALLEL)
-def local_means(channels: Any, radii: Any, counts_z: Any, counts_y: Any, counts_x: Any, out: Any) -> None:
+def compute_local_means(
+    channels: Any, radii: Any, counts_z: Any, counts_y: Any, counts_x: Any, out: Any
+) -> None:
     """Write the means of ``(C, Z, Y, X)`` channels over windows, cut at the image's borders."""
     count, depth, height, width = channels.shape
     for plane in prange(depth):
@@ -141,7 +143,7 @@ def _push_row(
 
 
 @njit(**on_row.PARALLEL)
-def correlation_force(
+def compute_correlation_force(
     fixed: Any,
     mean: Any,
     precision: Any,
@@ -171,7 +173,7 @@ def correlation_force(
         counts_y: the same for rows.
         counts_x: the same along rows.
         floor: added to variances.
-        metric: of :attr:`Level.metric`.
+        metric: of :attr:`GreedyLevel.metric`.
         force: ``(3, Z, Y, X)``, overwritten.
         totals: ``(Z,)`` float64, the weighted sum of squared correlations of each plane.
     """
@@ -180,7 +182,7 @@ def correlation_force(
         z = np.int64(plane)
         force[:, z] = 0
         totals[z] = 0.0
-        top, bottom, left, right = on_row.box_of(spans[z])
+        top, bottom, left, right = on_row.find_box(spans[z])
         if top >= bottom:
             continue
         first, end = max(top - radii[1], 0), min(bottom + radii[1], height)
@@ -222,12 +224,12 @@ def correlation_force(
 
 
 @njit(**on_row.PARALLEL)
-def difference_force(
+def compute_difference_force(
     fixed: Any, moved: Any, weights: Any, spans: Any, metric: Any, force: Any, totals: Any
 ) -> None:
     """Write the negative gradient of half the squared differences of ``(C, Z, Y, X)`` channels.
 
-    Arguments are those of :func:`correlation_force`; ``totals`` gets minus the squared differences.
+    Arguments are those of :func:`compute_correlation_force`; ``totals`` gets minus the squared differences.
     """
     channels, depth, height, width = fixed.shape
     for plane in prange(depth):
@@ -267,7 +269,7 @@ def _difference_row(fixed: Any, moved: Any, weights: Any, pull: Any) -> np.float
 
 
 @njit(**on_row.PARALLEL)
-def squared_slopes(channels: Any, weights: Any, metric: Any, totals: Any) -> None:
+def sum_squared_slopes(channels: Any, weights: Any, metric: Any, totals: Any) -> None:
     """Write each plane's sum of weighted squared slopes of ``(C, Z, Y, X)`` channels."""
     count, depth, height, width = channels.shape
     for plane in prange(depth):

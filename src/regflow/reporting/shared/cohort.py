@@ -7,10 +7,16 @@ from typing import Any
 import numpy as np
 
 from regflow.metrics.catalog import STAGES, VOLUMES, Catalog
-from regflow.reporting.shared.charts import Dot, strips
-from regflow.reporting.shared.methods_text import methods_text
-from regflow.reporting.shared.render import WORDS, render
-from regflow.reporting.shared.story import SOURCES, STAGE_COLORS, as_sentence, format_duration, stage_seconds
+from regflow.reporting.shared.charts import StripDot, draw_strips
+from regflow.reporting.shared.methods_text import write_methods_text
+from regflow.reporting.shared.render import WORDS, render_template
+from regflow.reporting.shared.story import (
+    SOURCES,
+    STAGE_COLORS,
+    format_duration,
+    list_stage_seconds,
+    make_sentence,
+)
 
 Row = Mapping[str, Any]
 
@@ -19,7 +25,7 @@ MOST_CARDS = 60
 ORDER = ("error", "fail", "warn", "pass")
 
 
-def cohort_page(
+def render_cohort_page(
     rows: Sequence[Row],
     structures: Sequence[Row],
     stages: Sequence[Mapping[str, Any]],
@@ -59,14 +65,14 @@ def cohort_page(
         "samples": [{**s, "cells": _cells(row, columns, catalog)} for s, row in zip(told, rows, strict=True)],
         "thumbnails": bool(thumbnails),
         "clock": _clock(rows),
-        "methods": methods_text(stages, figures, catalog),
+        "methods": write_methods_text(stages, figures, catalog),
         "provenance": provenance,
     }
     title = f"Registration report: {len(rows)} samples"
-    return render("index.html", script="table.js", title=title, story=cohort)
+    return render_template("index.html", script="table.js", title=title, story=cohort)
 
 
-def status_of(row: Row) -> str:
+def find_status(row: Row) -> str:
     """Return the verdict of a sample that was done, else ``error``."""
     return str(row["status"]) if row["state"] == "done" else "error"
 
@@ -96,10 +102,10 @@ def _sample(
 ) -> dict[str, Any]:
     return {
         "sample": row["sample"],
-        "status": status_of(row),
-        "rank": ORDER.index(status_of(row)),
-        "reason": as_sentence(str(row["reason"])),
-        "outliers": outlier_titles(row, catalog),
+        "status": find_status(row),
+        "rank": ORDER.index(find_status(row)),
+        "reason": make_sentence(str(row["reason"])),
+        "outliers": list_outlier_titles(row, catalog),
         "source": _source(row),
         "link": links.get(row["sample"]),
         "thumbnail": thumbnails.get(row["sample"]),
@@ -115,7 +121,7 @@ def _source(row: Row) -> str:
     return f"Products by {SOURCES[source]}." if source and source != "refine" else ""
 
 
-def outlier_titles(row: Row, catalog: Catalog = VOLUMES) -> str:
+def list_outlier_titles(row: Row, catalog: Catalog = VOLUMES) -> str:
     """Return in words the figures in which a sample stands apart from its cohort."""
     columns = {catalog.final(name): catalog.figures[name].title for name in catalog.watched}
     return ", ".join(columns[name] for name in (row.get("outliers") or "").split(",") if name)
@@ -151,7 +157,7 @@ def _charts(rows: Sequence[Row], links: Mapping[str, str], catalog: Catalog) -> 
         for stage in stages:
             column = f"{name}_{stage}" if stage else name
             strip[stage] = [
-                Dot(row["sample"], row[column], links.get(row["sample"]), column in _marks(row))
+                StripDot(row["sample"], row[column], links.get(row["sample"]), column in _marks(row))
                 for row in rows
                 if _known(row, column)
             ]
@@ -162,7 +168,7 @@ def _charts(rows: Sequence[Row], links: Mapping[str, str], catalog: Catalog) -> 
                 "title": figure.title,
                 "unit": unit,
                 "better": f"{better} is better",
-                "svg": strips(strip, figure, catalog.states),
+                "svg": draw_strips(strip, figure, catalog.states),
             }
 
 
@@ -183,7 +189,7 @@ def _groups(rows: Sequence[Row], columns: Sequence[str], catalog: Catalog) -> li
             name_of = catalog.final(column)
             values = [row[name_of] for row in members if _known(row, name_of)]
             cells.append(catalog.figures[column].text(float(np.median(values))) if values else "")
-        passed = sum(status_of(row) == "pass" for row in members)
+        passed = sum(find_status(row) == "pass" for row in members)
         table.append({"name": name, "count": len(members), "passed": passed, "cells": cells})
     return table
 
@@ -226,4 +232,4 @@ def _clock(rows: Sequence[Row]) -> list[dict[str, Any]]:
         seconds = _values(rows, f"seconds_{stage}")
         if len(seconds):
             medians.append({"stage": stage, "seconds": float(np.median(seconds))})
-    return stage_seconds(medians)
+    return list_stage_seconds(medians)

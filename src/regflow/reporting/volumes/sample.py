@@ -5,9 +5,15 @@ from typing import Any
 
 from regflow.metrics.catalog import FIGURES, STAGES
 from regflow.reporting.shared import drawing
-from regflow.reporting.shared.methods_text import methods_text
-from regflow.reporting.shared.render import render
-from regflow.reporting.shared.story import MODES, Story, as_sentence, stage_rows, stage_seconds
+from regflow.reporting.shared.methods_text import write_methods_text
+from regflow.reporting.shared.render import render_template
+from regflow.reporting.shared.story import (
+    MODES,
+    PageStory,
+    list_stage_rows,
+    list_stage_seconds,
+    make_sentence,
+)
 from regflow.reporting.volumes import pictures
 
 KEYS = (
@@ -28,7 +34,7 @@ DEFORMATION = ("folding_percent", "log_jacobian_std", "jacobian_min", "jacobian_
 SHORT_NAMES = {"fixed": "Fixed", "start": "Start", "initialize": "Affine", "refine": "Warped"}
 
 
-def sample_page(story: Story, scene: pictures.Rendering | None, product: Any = None) -> str:
+def render_sample_page(story: PageStory, scene: pictures.Rendering | None, product: Any = None) -> str:
     """Return the page of a sample.
 
     Args:
@@ -40,7 +46,7 @@ def sample_page(story: Story, scene: pictures.Rendering | None, product: Any = N
     context = {
         "sample": story.sample,
         "status": story.status,
-        "sentence": as_sentence(story.reason),
+        "sentence": make_sentence(story.reason),
         "outliers": "",
         "facts": story.facts,
         "home": story.home,
@@ -53,17 +59,17 @@ def sample_page(story: Story, scene: pictures.Rendering | None, product: Any = N
         "landmark_remarks": _sentences(
             story.quality.get("landmark_notes", {}).get(name) for name in ("unpaired", "other_order")
         ),
-        "stages": list(stage_rows(story.stages)),
-        "clock": stage_seconds(story.stages) if story.quality else [],
-        "methods": methods_text(story.stages, figures),
+        "stages": list(list_stage_rows(story.stages)),
+        "clock": list_stage_seconds(story.stages) if story.quality else [],
+        "methods": write_methods_text(story.stages, figures),
         "provenance": story.provenance,
     }
-    drawn = None if scene is None else _scene(scene, product, same_contrast(figures))
+    drawn = None if scene is None else _scene(scene, product, has_same_contrast(figures))
     title = f"{story.sample}: registration report"
-    return render("sample.html", script="viewer.js", title=title, story=context, scene=drawn)
+    return render_template("sample.html", script="viewer.js", title=title, story=context, scene=drawn)
 
 
-def same_contrast(figures: Mapping[str, Any]) -> bool:
+def has_same_contrast(figures: Mapping[str, Any]) -> bool:
     """Tell whether fixed and moving image look alike enough for their difference to mean something."""
     return (figures.get("ncc_refine") or 0.0) >= 0.7
 
@@ -142,7 +148,7 @@ def _label_remark(record: Mapping[str, Any], partner: Mapping[str, Any] | None) 
 
 
 def _sentences(phrases: Iterable[str | None]) -> list[str]:
-    return [as_sentence(phrase) for phrase in phrases if phrase]
+    return [make_sentence(phrase) for phrase in phrases if phrase]
 
 
 def _pair(of_stage: Mapping[str, Any] | None) -> list[str]:
@@ -158,15 +164,15 @@ def _landmarks(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def _scene(scene: pictures.Rendering, product: Any, differences: bool) -> dict[str, Any]:
     """Return all that the templates draw."""
-    figures = {figure["name"]: figure for figure in pictures.figures(scene, differences=differences)}
+    figures = {figure["name"]: figure for figure in pictures.draw_figures(scene, differences=differences)}
     if product is not None:
-        figures["product"] = pictures.product(scene, product)
+        figures["product"] = pictures.draw_product(scene, product)
     lattice = {**figures["refine"], "title": "Deformation grid on the warped image", "contours": False}
-    bound = pictures.jacobian_bound(scene)
+    bound = pictures.find_jacobian_bound(scene)
     ticks = [f"{2 ** (bound * part):.2f}" for part in (-1, -0.5, 0, 0.5, 1)]
     kind = "borders of the fixed labels" if scene.labels is not None else "edges inside the fixed image"
     return {
-        "planes": pictures.tiles(scene),
+        "planes": pictures.render_tiles(scene),
         "figures": figures,
         "lattice": lattice,
         "grid_mm": f"{pictures.GRID_STEP_MM:g}",

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from regflow.cohort.rasters.samples import StatedSamples
+from regflow.cohort.rasters.samples import DeclaredSamples
 from regflow.core.gate import Verdict
-from regflow.stages.rasters.ingest import scene_of, stated_samples_of
-from regflow.stages.rasters.warping import Source, warp_raster
-from regflow.stages.shell import Outcome, done, run_stage_work, timed_step
+from regflow.stages.rasters.ingest import find_declared_samples, find_scene
+from regflow.stages.rasters.warping import WarpInput, warp_raster
+from regflow.stages.shell import Outcome, make_outcome, record_step, run_stage_work
 
 if TYPE_CHECKING:
     from regflow.io.scenes import SceneView
@@ -42,7 +42,7 @@ def apply(
     """
     from regflow.core.chunks import open_workers
     from regflow.core.files import write_json
-    from regflow.io.stac_items import stac_item
+    from regflow.io.stac_items import build_stac_item
     from regflow.stages.rasters.ingest import read_manifest
     from regflow.stages.rasters.working import read_scene
 
@@ -53,9 +53,9 @@ def apply(
         steps: list[dict[str, Any]] = []
         written = []
         with open_workers(dask, threads=threads) as workers:
-            for name, source in sources(original, moving).items():
+            for name, source in list_warp_inputs(original, moving).items():
                 path = folder / f"{name}.tif"
-                with timed_step(steps, name) as record:
+                with record_step(steps, name) as record:
                     figures = warp_raster(
                         source,
                         path,
@@ -68,22 +68,22 @@ def apply(
                     )
                     record.update(figures)
                 written.append((name, path))
-        item = stac_item(sample, folder, written, original, reference)
+        item = build_stac_item(sample, folder, written, original, reference)
         write_json(folder / "item.json", item)
-        return done(Verdict("pass", "every product was written"), steps)
+        return make_outcome(Verdict("pass", "every product was written"), steps)
 
     return run_stage_work("apply", sample, output, [*prepared, refined], work)
 
 
-def sources(manifest: Mapping[str, Any], moving: "SceneView") -> dict[str, Source]:
+def list_warp_inputs(manifest: Mapping[str, Any], moving: "SceneView") -> dict[str, WarpInput]:
     """Return what is to be warped of a moving scene, by the products' names."""
     paths = manifest["paths"]
-    scaling, stated = scene_of(manifest).scaling, stated_samples_of(manifest)
-    found = {"warped": Source(paths["image"], nodata=moving.nodata, scaling=scaling)}
+    scaling, stated = find_scene(manifest).scaling, find_declared_samples(manifest)
+    found = {"warped": WarpInput(paths["image"], nodata=moving.nodata, scaling=scaling)}
     if "mask" in paths:
-        found["mask"] = Source(paths["mask"], classes=True)
+        found["mask"] = WarpInput(paths["mask"], classes=True)
     for group in ("companions", "classes"):
         for name, path in paths.get(group, {}).items():
-            said = stated.get(f"{group}.{name}", StatedSamples())
-            found[f"{group}/{name}"] = Source(path, group == "classes", said.nodata, said.scaling)
+            said = stated.get(f"{group}.{name}", DeclaredSamples())
+            found[f"{group}/{name}"] = WarpInput(path, group == "classes", said.nodata, said.scaling)
     return found

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from regflow.core.gate import Verdict
-from regflow.core.landmark_pairs import LandmarkPairs, better_order, describe_order, describe_unpaired
+from regflow.core.landmark_pairs import LandmarkPairs, describe_order, describe_unpaired, find_better_order
 from regflow.core.transform import Transform
 from regflow.metrics.catalog import STAGES
-from regflow.metrics.distances import Extent
-from regflow.metrics.structures import SEEN, Structures, noise_of_dice
+from regflow.metrics.distances import ErrorScale
+from regflow.metrics.structures import SEEN, Structures, estimate_dice_noise
 
 START, AFFINE, END = STAGES
 
@@ -67,7 +67,7 @@ _MOST_NAMES = 6
 Quality = Mapping[str, Any]
 
 
-def landmark_notes(pairs: LandmarkPairs, end: Transform) -> dict[str, Any]:
+def note_landmarks(pairs: LandmarkPairs, end: Transform) -> dict[str, Any]:
     """Return what there is to say of landmarks beyond their errors, JSON-ready.
 
     Args:
@@ -78,7 +78,7 @@ def landmark_notes(pairs: LandmarkPairs, end: Transform) -> dict[str, Any]:
         ``unpaired``, a sentence or None; ``other_order``, a sentence where another order of the
         landmarks fits far better, or None; ``other_order_mm``, the mean error in that order.
     """
-    better = better_order(end.apply(pairs.fixed.points), pairs.moving.points)
+    better = find_better_order(end.apply(pairs.fixed.points), pairs.moving.points)
     return {
         "unpaired": describe_unpaired(pairs),
         "other_order": None if better is None else describe_order(pairs, better),
@@ -86,7 +86,7 @@ def landmark_notes(pairs: LandmarkPairs, end: Transform) -> dict[str, Any]:
     }
 
 
-def evidence_figures(quality: Quality, extent: Extent) -> Iterator[tuple[str, float]]:
+def list_evidence_figures(quality: Quality, extent: ErrorScale) -> Iterator[tuple[str, float]]:
     """Yield the figures of labels, landmarks and truth, and of the similarity's last step.
 
     Args:
@@ -133,7 +133,7 @@ def explain_contradictions(
     return told
 
 
-def label_notes(structures: Structures) -> dict[str, Any]:
+def note_labels(structures: Structures) -> dict[str, Any]:
     """Return what there is to say of label maps beyond their overlap, JSON-ready.
 
     Returns:
@@ -157,7 +157,7 @@ def label_notes(structures: Structures) -> dict[str, Any]:
     return {**notes, "remarks": remarks}
 
 
-def compared_structures(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def list_compared_structures(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Return the structures that count in means: those that the moving image's field of view holds."""
     return [record for record in records if record["seen"] >= SEEN]
 
@@ -165,14 +165,14 @@ def compared_structures(records: Sequence[Mapping[str, Any]]) -> list[Mapping[st
 def _label_figures(quality: Quality) -> Iterator[tuple[str, float]]:
     if "label_notes" not in quality:
         return
-    records = compared_structures(quality["labels"])
+    records = list_compared_structures(quality["labels"])
     yield "labels_shared", len(records)
     if not records:
         return
     mean = {stage: float(np.mean([record["dice"][stage] for record in records])) for stage in STAGES}
     change = mean[END] - max(mean[START], mean[AFFINE])
     yield "dice_mean_change", change
-    yield "dice_mean_loss", max(-change - noise_of_dice(record["voxels"] for record in records), 0.0)
+    yield "dice_mean_loss", max(-change - estimate_dice_noise(record["voxels"] for record in records), 0.0)
     yield "labels_misplaced_percent", 100 * float(np.mean([record["out_of_place"] for record in records]))
     notes = quality["label_notes"]
     yield "labels_exchanged_percent", 100 * len(notes["exchanged"]) / len(quality["labels"])
@@ -180,7 +180,7 @@ def _label_figures(quality: Quality) -> Iterator[tuple[str, float]]:
 
 
 def _landmark_figures(
-    landmarks: Sequence[Mapping[str, Any]], notes: Mapping[str, Any], extent: Extent
+    landmarks: Sequence[Mapping[str, Any]], notes: Mapping[str, Any], extent: ErrorScale
 ) -> Iterator[tuple[str, float]]:
     errors = {stage: np.array([one["tre_mm"][stage] for one in landmarks]) for stage in STAGES}
     mean = {stage: float(values.mean()) for stage, values in errors.items()}
@@ -209,7 +209,7 @@ def _gains(similarity: Mapping[str, Mapping[str, float]]) -> Iterator[float]:
 def _labels_told(
     quality: Quality, figures: Mapping[str, float], earlier: Mapping[str, Verdict]
 ) -> dict[str, str]:
-    notes, records = quality["label_notes"], compared_structures(quality["labels"])
+    notes, records = quality["label_notes"], list_compared_structures(quality["labels"])
     if not records:
         return {"labels_shared": f"the label maps have nothing to compare: {'; '.join(notes['remarks'])}"}
     dice = {stage: figures[f"dice_mean_{stage}"] for stage in STAGES}

@@ -13,23 +13,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regflow.core.errors import InputError, RegistrationError
-from regflow.core.extent import ball_diameter
+from regflow.core.extent import measure_ball_diameter
 from regflow.core.files import link_or_copy, write_whole_directory
-from regflow.core.gate import Verdict, figure_changes, judge
+from regflow.core.gate import Verdict, compute_figure_changes, judge_figures
 from regflow.core.image import Image
 from regflow.core.local_fit import SURE_SIGMAS, WindowEvidence
-from regflow.core.resample import coarsen
+from regflow.core.resample import coarsen_image
 from regflow.core.sampling import sample_channel
 from regflow.core.similarity import lncc, normalized_mutual_information
-from regflow.core.transform import Composite, DisplacementField, Transform, displacement_fields
+from regflow.core.transform import Composite, DisplacementField, Transform, list_displacement_fields
 from regflow.io.transforms import read_transform, write_transform
 from regflow.methods.context import Pair, Prediction, RunContext
 from regflow.methods.ladder import InitialTransform, LadderResult, run_ladder
 from regflow.methods.refine import METHODS
 from regflow.methods.result import MethodResult
-from regflow.methods.table import find_method, methods_of_kind
-from regflow.metrics.jacobian import folding_figures
-from regflow.stages.shell import Outcome, done, read_outcome, run_stage_work, timed_step
+from regflow.methods.table import find_method, list_methods_of_kind
+from regflow.metrics.jacobian import compute_folding_figures
+from regflow.stages.shell import Outcome, make_outcome, read_outcome, record_step, run_stage_work
 from regflow.stages.volumes.working import read_working
 
 log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ LIMITS: dict[str, dict[str, float]] = {
     "gain_sigmas": {"fail_below": -3.0},
     "doubted_gain_sigmas": {"fail_below": SURE_SIGMAS},
 }
-"""What the gate holds a candidate against; the figures are those of :class:`CandidateEvaluator`."""
+"""What the gate holds a candidate against; the figures are those of :class:`VolumeRefinementEvaluator`."""
 
 INITIAL = "initial"
 """Name of the transform that the stage begins with, among its tries."""
@@ -59,7 +59,7 @@ INVERSE_LIMITS: dict[str, dict[str, float]] = {
 
 
 @dataclass(frozen=True, eq=False)
-class Refined:
+class VolumeRefinement:
     """What the stage came to.
 
     Attributes:
@@ -74,7 +74,7 @@ class Refined:
 
 
 @dataclass(frozen=True)
-class Job:
+class BatchItem:
     """A sample of a batch: its id, and the directories that the stages before have written."""
 
     sample: str
@@ -83,7 +83,7 @@ class Job:
     initial: str
 
 
-class CandidateEvaluator:
+class VolumeRefinementEvaluator:
     """Measures candidates for one pair against the start.
 
     Figures: ``lncc_change`` and ``nmi_change``, local correlation and normalized mutual information
@@ -109,10 +109,10 @@ class CandidateEvaluator:
         doubted: bool = False,
     ) -> None:
         spacing = float((np.array(fixed.grid.size) * fixed.grid.spacing).max()) / EXAMINED_ACROSS
-        self._fixed, self._moving = coarsen(fixed, spacing), coarsen(moving, spacing)
+        self._fixed, self._moving = coarsen_image(fixed, spacing), coarsen_image(moving, spacing)
         self._limits = {**LIMITS, **INVERSE_LIMITS, **limits}
         self._origin, self._doubted = start, doubted
-        self._mask, self._size = fixed.mask, ball_diameter(fixed.mask, fixed.grid)
+        self._mask, self._size = fixed.mask, measure_ball_diameter(fixed.mask, fixed.grid)
         self._start = self._similarity(start)
         self._windows = WindowEvidence(fixed, moving, start, EXPLAINED_ACROSS)
         self._inverses: list[tuple[Transform, Transform, dict[str, Any]]] = []
@@ -126,14 +126,14 @@ class CandidateEvaluator:
         transform = candidate.transform
         found = self._similarity(transform)
         similarity = found["lncc"] + found["nmi"]
-        figures = figure_changes(found, self._start)
+        figures = compute_figure_changes(found, self._start)
         figures.update(_deformation(transform, self._size))
         if transform is not self._origin:
             figures.update(self._gain(transform))
         limits = self._limits_for(figures)
-        if judge(figures, limits).status != "fail":
+        if judge_figures(figures, limits).status != "fail":
             figures.update(self._inverted(transform)[1])
-        return judge(figures, limits), -math.inf if math.isnan(similarity) else similarity
+        return judge_figures(figures, limits), -math.inf if math.isnan(similarity) else similarity
 
     def _limits_for(self, figures: Mapping[str, float]) -> dict[str, Any]:
         """Return the limits that count: between two contrasts local correlation may fall on the right way.
@@ -163,7 +163,7 @@ class CandidateEvaluator:
 
     def _inverted(self, transform: Transform) -> tuple[Transform, dict[str, float]]:
         steps: list[dict[str, Any]] = []
-        with timed_step(steps, "inverse") as record:
+        with record_step(steps, "inverse") as record:
             inverse = transform.inverse()
             figures = _inverse_figures(transform, inverse, self._mask)
             record.update(figures)
@@ -179,7 +179,7 @@ class CandidateEvaluator:
         return {"lncc": lncc(fixed, moved, mask), "nmi": normalized_mutual_information(fixed, moved, mask)}
 
 
-def deform(
+def deform_volumes(
     fixed: Image,
     moving: Image,
     initial: Transform,
@@ -190,7 +190,7 @@ def deform(
     seed: int = 0,
     log_file: Path | None = None,
     answer: Prediction | None = None,
-) -> Refined:
+) -> VolumeRefinement:
     """Find the deformation and its inverse.
 
     Args:
@@ -212,7 +212,7 @@ def deform(
         RegistrationError: ``initial`` has no inverse.
     """
     limits = settings.get("gate", {})
-    examine = CandidateEvaluator(fixed, moving, initial, limits, doubted=doubted)
+    examine = VolumeRefinementEvaluator(fixed, moving, initial, limits, doubted=doubted)
     found = run_ladder(
         "refine",
         "volumes",
@@ -224,7 +224,7 @@ def deform(
         examine,
     )
     inverse, record = examine.inverse_of(found.transform)
-    return Refined(found.transform, inverse, replace(found, steps=[*found.steps, record]))
+    return VolumeRefinement(found.transform, inverse, replace(found, steps=[*found.steps, record]))
 
 
 def _never(candidate: Verdict, initial: Verdict) -> bool:
@@ -241,7 +241,7 @@ def load_ahead(settings: Mapping[str, Any]) -> None:
     Raises:
         InputError: an unknown method.
     """
-    first = find_method(methods_of_kind(METHODS, "volumes"), settings["methods"][0], "refine")
+    first = find_method(list_methods_of_kind(METHODS, "volumes"), settings["methods"][0], "refine")
     first.load()
     for library in first.libraries:
         importlib.import_module(library)
@@ -277,7 +277,7 @@ def refine(
             fixed, moving = (read_working(path) for path in prepared)
             start = read_transform(Path(initial) / "transform.h5")
             ahead.result()
-        found = deform(
+        found = deform_volumes(
             fixed,
             moving,
             start,
@@ -291,7 +291,7 @@ def refine(
         write_transform(folder / "transform.h5", found.forward)
         write_transform(folder / "inverse.h5", found.inverse)
         ladder = found.climb
-        return done(ladder.verdict, ladder.steps, **ladder.details)
+        return make_outcome(ladder.verdict, ladder.steps, **ladder.details)
 
     return run_stage_work("refine", sample, output, [*prepared, initial], work)
 
@@ -321,7 +321,7 @@ def refine_batch(
         seed: of every random choice.
         threads: most threads to use.
     """
-    jobs = [Job(*parts) for parts in zip(samples, fixed, moving, initial, strict=True)]
+    jobs = [BatchItem(*parts) for parts in zip(samples, fixed, moving, initial, strict=True)]
     with write_whole_directory(output) as folder:
         answered = _answers(jobs, settings, RunContext(threads, seed))
         for job in jobs:
@@ -344,10 +344,12 @@ def take_from_batch(batch: str | Path, sample: str, output: str | Path) -> None:
             link_or_copy(path, folder / path.name)
 
 
-def _answers(jobs: Sequence[Job], settings: Mapping[str, Any], context: RunContext) -> dict[str, Prediction]:
+def _answers(
+    jobs: Sequence[BatchItem], settings: Mapping[str, Any], context: RunContext
+) -> dict[str, Prediction]:
     """Ask the first method about all samples that got so far, where it can be asked; by sample."""
     name = settings["methods"][0]
-    method = methods_of_kind(METHODS, "volumes").get(name)
+    method = list_methods_of_kind(METHODS, "volumes").get(name)
     predict = method.load_predict() if method is not None else None
     if method is None or predict is None:
         return {}
@@ -381,10 +383,10 @@ def _deformation(transform: Transform, size: float) -> dict[str, float]:
         transform: the candidate.
         size: of the object, in world units.
     """
-    parts = displacement_fields(transform)
+    parts = list_displacement_fields(transform)
     if not parts:
         return {}
-    found = folding_figures(transform)
+    found = compute_folding_figures(transform)
     return {
         **{name: found[name] for name in ("folding_percent", "jacobian_min")},
         "displacement_max_percent": 100 / size * max(_farthest(part) for part in parts),
@@ -402,12 +404,12 @@ def _inverse_figures(
     """Return the error of the deformable part's inverse inside the mask, in samples of its grid."""
     from regflow.core import fields
 
-    there, back = displacement_fields(forward), displacement_fields(Composite((inverse,)))
+    there, back = list_displacement_fields(forward), list_displacement_fields(Composite((inverse,)))
     if not there:
         return {}
     pairs = zip(there, reversed(back), strict=True)
     residuals = [
-        fields.inverse_residual(*(fields.to_voxels(part.vectors, part.grid) for part in pair))
+        fields.measure_inverse_residual(*(fields.to_voxels(part.vectors, part.grid) for part in pair))
         for pair in pairs
     ]
     inside = [r[mask] if mask is not None and mask.shape == r.shape else r.ravel() for r in residuals]
