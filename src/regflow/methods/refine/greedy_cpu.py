@@ -33,11 +33,9 @@ def solve_level(level: GreedyLevel, field: Array) -> LevelSolution:
     """
     spans = find_steered_spans(level)
     statistics = compute_local_statistics(level) if level.correlation else None
-    force = _correlation(level, spans, *statistics) if statistics else _difference(level, spans)
-    curvature, reach = (
-        compute_mean_curvature(level, statistics[1] if statistics else None),
-        compute_edge_factors(level),
-    )
+    force = _correlation(level, spans, statistics) if statistics else _difference(level, spans)
+    curvature = compute_mean_curvature(level, statistics.precision if statistics else None)
+    reach = compute_edge_factors(level)
     lengths = level.spacing.astype(np.float32)
     update_taps = level.gaussians(level.update_sigma)
     update, spare, travel = np.empty_like(field), np.empty_like(field), np.zeros_like(field)
@@ -93,37 +91,28 @@ def compute_mean_curvature(level: GreedyLevel, precision: Array | None) -> float
     return float(totals.sum() / level.weights.sum(dtype=np.float64))
 
 
-def compute_local_statistics(level: GreedyLevel) -> tuple[Array, Array]:
-    """Return the fixed image's local mean and one over its local variance, ``(Z, Y, X)``."""
+def compute_local_statistics(level: GreedyLevel) -> forces.LocalStatistics:
+    """Return the fixed image with its local mean and one over its local variance."""
     fixed = level.fixed[0]
     means = np.empty((2, *fixed.shape), np.float32)
-    counts = count_window_samples(fixed.shape, level.radii)
-    forces.compute_local_means(np.stack([fixed, fixed * fixed]), level.radii, *counts, means)
+    forces.compute_local_means(np.stack([fixed, fixed * fixed]), _window(level), means)
     precision = means[1]
     precision -= means[0] * means[0]
     np.maximum(precision, np.float32(0), out=precision)
     precision += np.float32(VARIANCE_FLOOR)
-    return means[0], np.divide(np.float32(1), precision, out=precision)
+    return forces.LocalStatistics(fixed, means[0], np.divide(np.float32(1), precision, out=precision))
 
 
-def _correlation(level: GreedyLevel, spans: NDArray[np.int32], mean: Array, precision: Array) -> Force:
-    counts = count_window_samples(level.weights.shape, level.radii)
-    floor = np.float32(VARIANCE_FLOOR)
+def _window(level: GreedyLevel) -> forces.WindowSize:
+    return forces.WindowSize(level.radii, *count_window_samples(level.weights.shape, level.radii))
+
+
+def _correlation(level: GreedyLevel, spans: NDArray[np.int32], statistics: forces.LocalStatistics) -> Force:
+    window, floor = _window(level), np.float32(VARIANCE_FLOOR)
 
     def force(moved: Array, weights: Array, out: Array, totals: NDArray[np.float64]) -> None:
         forces.compute_correlation_force(
-            level.fixed[0],
-            mean,
-            precision,
-            moved[0],
-            weights,
-            spans,
-            level.radii,
-            *counts,
-            floor,
-            level.metric,
-            out,
-            totals,
+            statistics, window, floor, moved[0], weights, spans, level.metric, out, totals
         )
 
     return force

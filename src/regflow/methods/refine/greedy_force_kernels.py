@@ -3,12 +3,42 @@
 Parallel as :mod:`greedy_kernels` is, and with spans of the same kind.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit, prange
 
 from regflow.methods.refine import row_kernels as on_row
+
+
+class LocalStatistics(NamedTuple):
+    """An image and what its windows hold, each ``(Z, Y, X)`` float32.
+
+    Attributes:
+        values: the samples.
+        mean: their local mean.
+        precision: one over their local variance.
+    """
+
+    values: Any
+    mean: Any
+    precision: Any
+
+
+class WindowSize(NamedTuple):
+    """The window around each sample, cut at the image's borders.
+
+    Attributes:
+        radii: in samples along z, y and x.
+        counts_z: for each plane, how many of its window's planes lie in the image.
+        counts_y: the same for rows.
+        counts_x: the same along rows.
+    """
+
+    radii: Any
+    counts_z: Any
+    counts_y: Any
+    counts_x: Any
 
 
 @njit(**on_row.ROW)
@@ -59,10 +89,9 @@ def _share_row(counts_z: Any, counts_y: Any, counts_x: Any, out: Any) -> None:
 
 
 @njit(**on_row.PARALLEL)
-def compute_local_means(
-    channels: Any, radii: Any, counts_z: Any, counts_y: Any, counts_x: Any, out: Any
-) -> None:
+def compute_local_means(channels: Any, window: WindowSize, out: Any) -> None:
     """Write the means of ``(C, Z, Y, X)`` channels over windows, cut at the image's borders."""
+    radii, counts_z, counts_y, counts_x = window
     count, depth, height, width = channels.shape
     for plane in prange(depth):
         z = np.int64(plane)
@@ -144,17 +173,12 @@ def _push_row(
 
 @njit(**on_row.PARALLEL)
 def compute_correlation_force(
-    fixed: Any,
-    mean: Any,
-    precision: Any,
+    statistics: LocalStatistics,
+    window: WindowSize,
+    floor: Any,
     moved: Any,
     weights: Any,
     spans: Any,
-    radii: Any,
-    counts_z: Any,
-    counts_y: Any,
-    counts_x: Any,
-    floor: Any,
     metric: Any,
     force: Any,
     totals: Any,
@@ -162,21 +186,18 @@ def compute_correlation_force(
     """Write the gradient of the local squared correlation with respect to the displacement.
 
     Args:
-        fixed: ``(Z, Y, X)``.
-        mean: its local mean.
-        precision: one over its local variance.
-        moved: the moving image at the current displacement.
+        statistics: of the fixed image.
+        window: over which they are taken.
+        floor: added to variances.
+        moved: ``(Z, Y, X)``, the moving image at the current displacement.
         weights: of the samples.
         spans: of the rows, with a window's radius around all weights.
-        radii: of the window along each axis.
-        counts_z: for each plane, how many of its window's planes lie in the image.
-        counts_y: the same for rows.
-        counts_x: the same along rows.
-        floor: added to variances.
         metric: of :attr:`GreedyLevel.metric`.
         force: ``(3, Z, Y, X)``, overwritten.
         totals: ``(Z,)`` float64, the weighted sum of squared correlations of each plane.
     """
+    fixed, mean, precision = statistics
+    radii, counts_z, counts_y, counts_x = window
     depth, height, width = fixed.shape
     for plane in prange(depth):
         z = np.int64(plane)

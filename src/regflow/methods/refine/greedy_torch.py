@@ -46,7 +46,7 @@ def solve_torch_level(level: GreedyLevel, field: NDArray[np.float32], device: to
     with torch.inference_mode():
         current = tensor(field)
         force = (_correlation if level.correlation else _difference)(level, tensor)
-        precision = compute_local_statistics(level)[1] if level.correlation else None
+        precision = compute_local_statistics(level).precision if level.correlation else None
         curvature, reach = compute_mean_curvature(level, precision), tensor(compute_edge_factors(level))
         weights = tensor(level.weights)
         valid = None if level.valid is None else tensor(level.valid)
