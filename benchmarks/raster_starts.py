@@ -102,7 +102,7 @@ def turned(bands: dict[str, Image], options: argparse.Namespace) -> Iterator[dic
 
 
 def sensors(bands: dict[str, Image], options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """Bands of other spacings to red, by the default ladder, polished by a translation."""
+    """Bands of other spacings to red, by the default ladder, refined by a translation."""
     coarse = {name: bands[name] for name in ("B05", "B8A", "B11", "B12", "B01")}
     coarse["B08 at 30 m"] = average_valid_blocks(masked_image(bands["B08"], "moving"), 3)
     for name, moving in coarse.items():

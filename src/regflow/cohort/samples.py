@@ -7,7 +7,7 @@ files exist and what they hold is found at ``ingest``, so that a missing one fai
 from collections.abc import Iterable, Mapping
 from typing import Protocol, TypeVar
 
-from regflow.core.files import path_exists
+from regflow.core.files import is_existing_path
 
 WILDCARD_MARKS = frozenset("{}<>")
 """Characters in which Snakemake sees a wildcard or a variable of a path."""
@@ -51,5 +51,7 @@ def existing_local_files(files: Mapping[str, str]) -> list[str]:
     """
     from regflow.io.raster_names import find_local_file
 
-    found = [path for path in map(find_local_file, files.values()) if path is not None and path_exists(path)]
+    found = [
+        path for path in map(find_local_file, files.values()) if path is not None and is_existing_path(path)
+    ]
     return [str(path) for path in found if not set(str(path)) & WILDCARD_MARKS]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from regflow.core.errors import InputError
-from regflow.core.files import path_exists
+from regflow.core.files import is_existing_path
 from regflow.core.names import SAFE, find_nearest_name
 from regflow.io.text_files import find_delimiter, read_text, split_rows
 
@@ -80,7 +80,7 @@ class Table:
         first = (*Path(text).parts, ".")[0]
         if first not in self._beside:
             # One look per first folder, not per file: a network disk would be slow for thousands.
-            self._beside[first] = path_exists(self.path.parent / first)
+            self._beside[first] = is_existing_path(self.path.parent / first)
         return str(self.path.parent / text) if self._beside[first] else text
 
     def _made(

@@ -54,7 +54,7 @@ def invert_displacement(
     where the displacement's slope reaches one. :func:`measure_inverse_residual` measures the result.
     Source: Chen et al., Medical Physics 35(1):81-88, 2008.
     """
-    volume = as_volume(field)
+    volume = view_as_volume(field)
     out = np.empty_like(volume)
     _invert(volume, iterations, np.float32(tolerance), out)
     return out[-field.shape[0] :].reshape(field.shape)
@@ -70,7 +70,7 @@ def compute_jacobian_determinant(field: VoxelField) -> NDArray[np.float32]:
 
     Central differences, one-sided at the border; 1 is no change of volume, 0 or less is folding.
     """
-    volume = as_volume(field)
+    volume = view_as_volume(field)
     out = np.empty(volume.shape[1:], np.float32)
     _determinant(volume, out)
     return out.reshape(field.shape[1:])
@@ -82,7 +82,7 @@ def resize_displacement(field: VoxelField, shape: tuple[int, ...]) -> VoxelField
     Borders, not centers, of the outer samples coincide (:meth:`Grid.resampled` up to rounding);
     displacements are converted to the new samples.
     """
-    volume, target = as_volume(field), (1,) * (4 - field.ndim) + tuple(shape)
+    volume, target = view_as_volume(field), (1,) * (4 - field.ndim) + tuple(shape)
     ratio = (np.array(volume.shape[1:], np.float64) / target).astype(np.float32)
     out = np.empty((3, *target), np.float32)
     _resize(volume, ratio, np.float32(1) / ratio, out)
@@ -111,7 +111,7 @@ def _turned(vectors: NDArray[Any], matrix: NDArray[Any]) -> NDArray[np.float32]:
     return turned.reshape(vectors.shape)
 
 
-def as_volume(field: NDArray[np.float32]) -> NDArray[np.float32]:
+def view_as_volume(field: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return a field as ``(3, Z, Y, X)``: a 2-D one gets one slice and a zero first component."""
     if field.shape[0] == 3:
         return np.ascontiguousarray(field, np.float32)
@@ -126,7 +126,7 @@ def _pulled(
     shape = (1,) * (3 - field.shape[0]) + field.shape[1:]
     source = np.ascontiguousarray(channels, np.float32)
     depth = (1,) * (3 - field.shape[0]) + source.shape[1:]
-    _pull(source.reshape(-1, *depth), as_volume(field), out.reshape(-1, *shape))
+    _pull(source.reshape(-1, *depth), view_as_volume(field), out.reshape(-1, *shape))
     return out
 
 

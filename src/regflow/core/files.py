@@ -67,7 +67,7 @@ def describe_absence(path: str | Path) -> str | None:
     content has not been fetched.
     """
     path = Path(path)
-    if not path_exists(path):
+    if not is_existing_path(path):
         return _dangling_link(path) or "this file does not exist; correct the path"
     if path.is_file() and path.stat().st_size <= _POINTER_BYTES:
         start = path.read_bytes()
@@ -89,7 +89,7 @@ def _dangling_link(path: Path) -> str | None:
     return f"this is a link to '{target}', which does not exist; correct the link"
 
 
-def path_exists(path: str | Path) -> bool:
+def is_existing_path(path: str | Path) -> bool:
     """Tell whether a path exists; one that no file system can hold does not."""
     try:
         return Path(path).exists()

@@ -75,9 +75,9 @@ def _compare(
 
     pair = open_pair(before, after, settings["bands"], settings["margin_px"])
     between = ChangeInterval((before.name, after.name), (before.date, after.date))
-    journal = RunRecorder(f"{before.name}_{after.name}")
+    recorder = RunRecorder(f"{before.name}_{after.name}")
     with write_whole_directory(output) as folder:
-        with journal.stage("detect") as record:
+        with recorder.stage("detect") as record:
             found = detect_changes(pair, folder, settings, between, workers)
             record.update(verdict=found.verdict.to_dict(), steps=found.steps)
         files = f"before  {before.path}\nafter   {after.path}"
@@ -85,7 +85,7 @@ def _compare(
             folder / "report.html",
             pair=pair,
             detected=folder,
-            stages=journal.stages,
+            stages=recorder.stages,
             provenance=[("Input files", files), ("Processor", describe_processor())],
         )
     return found.verdict

@@ -1,8 +1,8 @@
 """Real pairs of a user's cohort, of which nothing is known but that they show the same anatomy.
 
 They teach in two ways. The study's own stages register each pair once, at leisure, and the network
-learns to see at a glance what they found; of a pair's twin that is true exactly. Or the likeness of the
-images teaches, without any truth. A network that is trained on meets every pair as its passes do: after
+learns to see at a glance what they found; of a simulated pair that is true exactly. Or the similarity of
+the images teaches, without any truth. A network that is trained on meets every pair as its passes do: after
 what those before have found.
 """
 
@@ -31,14 +31,14 @@ from regflow.training.painted import BACKGROUND_WEIGHT
 from regflow.training.painting import SAMPLED_RANGE
 from regflow.training.pairs import TrainingPair
 from regflow.training.passes import AlignedPair, predict_displacements_before
-from regflow.training.twins import simulated_pair
+from regflow.training.simulated_pairs import simulated_pair
 
 log = logging.getLogger(__name__)
 
 MOST_PAIRS = 64
 """Pairs of a cohort that are kept in memory; of more, some are picked by the seed."""
-MOST_TWINS = 16
-"""Pairs of a cohort that have twins: each takes half as much memory again."""
+MOST_SIMULATED = 16
+"""Pairs of a cohort that are simulated as well: each takes half as much memory again."""
 CENTERS = 2048
 """Samples of each image on which patches are centered."""
 PERCENTILES = dict(zip(("low", "high"), SAMPLED_RANGE, strict=True))
@@ -79,21 +79,21 @@ class CohortPairs:
     Attributes:
         pairs: each level by level.
         bare: how often a pair is drawn without truth.
-        twins: of some of them (:mod:`regflow.training.twins`), in the same way.
+        simulated: of some of them (:mod:`regflow.training.simulated_pairs`), in the same way.
     """
 
     pairs: Sequence[Sequence[AlignedPair]]
     bare: float
-    twins: Sequence[Sequence[AlignedPair]] = ()
+    simulated: Sequence[Sequence[AlignedPair]] = ()
 
     @property
     def judges(self) -> Sequence[Sequence[AlignedPair]]:
         """Pairs on which networks are compared: those of exact truth, if there are any."""
-        return self.twins or self.pairs
+        return self.simulated or self.pairs
 
     def __call__(self, shape: Sequence[int], rng: np.random.Generator) -> TrainingPair:
-        """Draw a patch of any pair or twin as any pass meets it, mirrored now and then."""
-        pairs = [*self.pairs, *self.twins]
+        """Draw a patch of any pair, simulated or not, as any pass meets it, mirrored now and then."""
+        pairs = [*self.pairs, *self.simulated]
         levels = pairs[int(rng.integers(len(pairs)))]
         passes = [(level, count + 1) for level in levels for count in range(len(level.relaxation))]
         level, count = passes[int(rng.integers(len(passes)))]
@@ -101,7 +101,7 @@ class CohortPairs:
         mirrored = tuple(axis for axis in range(len(shape)) if rng.random() < 0.5)
         axes = _axes(center, shape, level.fixed.shape)
         pair = _met(level, count, axes, mirrored)
-        return pair if rng.random() < self.bare else _told(pair, level, axes, mirrored)
+        return pair if rng.random() < self.bare else _add_found(pair, level, axes, mirrored)
 
 
 def read_cohort_pairs(settings: Mapping[str, Any], seed: int) -> CohortPairs:
@@ -133,16 +133,16 @@ def read_cohort_pairs(settings: Mapping[str, Any], seed: int) -> CohortPairs:
     if settings["start_from"]:
         start = load_network(find_weights(settings["start_from"]), torch.device("cpu"))
     pairs: list[list[AlignedPair]] = []
-    twins: list[list[AlignedPair]] = []
+    simulated: list[list[AlignedPair]] = []
     for number, row in enumerate(rows, start=1):
         try:
             pair = _registered(row, given)
             levels = _levels(pair, settings, start)
-            if len(twins) < MOST_TWINS:
+            if len(simulated) < MOST_SIMULATED:
                 rng = np.random.default_rng([seed, number])
                 made = simulated_pair(pair.fixed, pair.moving, pair.forward, pair.inverse, rng)
                 if made is not None:
-                    twins.append(_sharing(_levels(replace(pair, moving=made), settings, start), levels))
+                    simulated.append(_sharing(_levels(replace(pair, moving=made), settings, start), levels))
         except (InputError, RegistrationError) as error:
             log.warning("train: %s is left out: %s", row["sample"], error)
             continue
@@ -151,7 +151,9 @@ def read_cohort_pairs(settings: Mapping[str, Any], seed: int) -> CohortPairs:
     if not pairs:
         raise InputError("train: cohort: no pair can be aligned; the warnings say why")
     weights = settings["weights"]
-    return CohortPairs(pairs, (BARE if weights["truth"] else 1.0) if weights["similarity"] else 0.0, twins)
+    return CohortPairs(
+        pairs, (BARE if weights["truth"] else 1.0) if weights["similarity"] else 0.0, simulated
+    )
 
 
 def _met(level: AlignedPair, count: int, axes: Sequence[Index], mirrored: Sequence[int]) -> TrainingPair:
@@ -169,7 +171,7 @@ def _met(level: AlignedPair, count: int, axes: Sequence[Index], mirrored: Sequen
     )
 
 
-def _told(
+def _add_found(
     pair: TrainingPair, level: AlignedPair, axes: Sequence[Index], mirrored: Sequence[int]
 ) -> TrainingPair:
     """Add what was found to a patch, for a truth."""
@@ -220,11 +222,11 @@ def _tensor(channels: NDArray[Any], mirrored: Sequence[int]) -> torch.Tensor:
     return torch.from_numpy(np.array(turned, np.float32))
 
 
-def _sharing(twin_levels: Sequence[AlignedPair], levels: Sequence[AlignedPair]) -> list[AlignedPair]:
-    """Return a twin's levels that keep in memory but once what they have in common with the pair's."""
+def _sharing(simulated: Sequence[AlignedPair], levels: Sequence[AlignedPair]) -> list[AlignedPair]:
+    """Return a simulated pair's levels, which keep but once what they have in common with the pair's."""
     return [
         replace(other, fixed=level.fixed, found=level.found, seen=level.seen, inside=level.inside)
-        for other, level in zip(twin_levels, levels, strict=True)
+        for other, level in zip(simulated, levels, strict=True)
     ]
 
 

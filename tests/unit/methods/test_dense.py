@@ -160,7 +160,7 @@ def test_an_answer_that_worsens_a_chunk_is_left_out(tmp_path):
         run(fixed(), shifted((-2, 3)), **NETWORK, engine_options=asked)
 
 
-def test_a_polished_answer_does_not_depend_on_threads(tmp_path):
+def test_a_refined_answer_does_not_depend_on_threads(tmp_path):
     path = weights_that_answer(tmp_path / "shift.safetensors", (1.5, -2.5))
     asked = {"weights": path, "symmetric": False, "device": "cpu", "refinement": "greedy"}
     other = shifted((2, -3))

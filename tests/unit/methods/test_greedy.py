@@ -355,8 +355,8 @@ def test_a_field_at_the_head_of_the_start_is_refined_in_place():
         RunContext(),
     )
     assert len(found.parts) == 2
-    polished = fields.to_voxels(found.parts[0].vectors, GRID)
-    assert error(polished, truth, fixed.mask) < 0.15 * START_VOXELS
+    refined = fields.to_voxels(found.parts[0].vectors, GRID)
+    assert error(refined, truth, fixed.mask) < 0.15 * START_VOXELS
 
 
 def one_level():

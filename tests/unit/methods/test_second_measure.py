@@ -20,7 +20,7 @@ from regflow.methods.matching.second_measure import _doubt, _shortest, check_fie
 from regflow.methods.matching.spline_field import fit_field
 from regflow.methods.matching.tie_point_set import TiePoints
 from regflow.stages.rasters.assess import RegisteredScenes, assess_scene
-from regflow.stages.rasters.refine import _told_where, refine_scene
+from regflow.stages.rasters.refine import _name_places, refine_scene
 
 IDENTITY = Affine.identity(2)
 SETTINGS = {"methods": ["tie-points"], "options": {"tie-points": {"spacing_px": 40.0}}}
@@ -175,7 +175,7 @@ def test_what_a_second_measure_does_not_confirm_is_told_with_its_place():
     check = SimpleNamespace(name="directions of edges", at=(20.0, 30.0), percent=12.0)
     points = SimpleNamespace(check=check, channels="intensity")
     doubted = Verdict("warn", "contradicted_px is 0.7, above the limit of 0.5", {"contradicted_px": 0.7})
-    told = _told_where(doubted, points, GRID)
+    told = _name_places(doubted, points, GRID)
     assert told.reason.startswith(
         doubted.reason + ": directions of edges do not confirm the tie points by intensity"
     )
@@ -183,8 +183,8 @@ def test_what_a_second_measure_does_not_confirm_is_told_with_its_place():
     assert "over 12% of the scene" in told.reason
     assert (told.status, told.figures) == (doubted.status, doubted.figures)
     other = Verdict("warn", "scatter_px is 0.7", {})
-    assert _told_where(other, points, GRID) is other
-    assert _told_where(doubted, SimpleNamespace(check=None), GRID) is doubted
+    assert _name_places(other, points, GRID) is other
+    assert _name_places(doubted, SimpleNamespace(check=None), GRID) is doubted
 
 
 def test_a_place_is_told_in_pixels_and_on_the_map():

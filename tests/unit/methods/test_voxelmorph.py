@@ -511,7 +511,7 @@ def test_the_greedy_engine_goes_on_from_the_network(
 
 
 @pytest.mark.parametrize(("refinement", "passes"), [("greedy", (8.0, 5.0)), ("none", (8.0, 5.0, 1.0, 1.0))])
-def test_passes_that_the_polish_repeats_are_left_out(refinement: str, passes: tuple[float, ...]) -> None:
+def test_passes_that_the_refine_repeats_are_left_out(refinement: str, passes: tuple[float, ...]) -> None:
     description = replace(SOLID, fold=2, half_resolution=False, spacing=1.0, passes=(8.0, 5.0, 1.0, 1.0))
     torch.manual_seed(3)
     network = build_network(description).eval()

@@ -23,7 +23,7 @@ from regflow.methods.refine.voxelmorph import voxelmorph
 from regflow.methods.refine.weights import NetworkDescription, read_weights, save_weights
 from regflow.methods.refine.weights_files import find_weights
 from regflow.training import objective, passes, sources
-from regflow.training.cohort import BARE, CohortPairs, _axes, _met, _told, read_cohort_pairs
+from regflow.training.cohort import BARE, CohortPairs, _add_found, _axes, _met, read_cohort_pairs
 from regflow.training.painted import BACKGROUND_WEIGHT
 from regflow.training.pairs import TrainingPair, collate_pairs
 from regflow.training.passes import AlignedPair, measure_best_relaxation
@@ -102,7 +102,7 @@ def test_what_the_study_finds_is_the_truth_of_a_pair(two: CohortPairs) -> None:
 
 
 def told(level: AlignedPair, axes: list[Any], mirrored: tuple[int, ...] = ()) -> TrainingPair:
-    return _told(_met(level, 1, axes, mirrored), level, axes, mirrored)
+    return _add_found(_met(level, 1, axes, mirrored), level, axes, mirrored)
 
 
 def test_a_mirrored_patch_has_mirrored_vectors(two: CohortPairs) -> None:
@@ -305,32 +305,32 @@ def test_a_network_that_learned_nothing_good_is_not_kept(
     assert "kept" in tuned.with_suffix(".md").read_text(encoding="utf-8")
 
 
-def test_pairs_have_twins_that_judge_networks(two: CohortPairs) -> None:
+def test_simulated_pairs_judge_networks(two: CohortPairs) -> None:
     """All but the moving image is the pair's own, in memory too."""
-    assert len(two.twins) == len(two.pairs) == 2
-    assert two.judges is two.twins
-    assert replace(two, twins=()).judges is two.pairs
-    for pair, twin in zip(two.pairs, two.twins, strict=True):
-        for level, other in zip(pair, twin, strict=True):
+    assert len(two.simulated) == len(two.pairs) == 2
+    assert two.judges is two.simulated
+    assert replace(two, simulated=()).judges is two.pairs
+    for pair, simulated in zip(two.pairs, two.simulated, strict=True):
+        for level, other in zip(pair, simulated, strict=True):
             assert other.fixed is level.fixed
             assert other.found is level.found
             assert not np.array_equal(other.moving, level.moving)
             assert np.corrcoef(other.moving[level.seen], level.moving[level.seen])[0, 1] > 0.8
 
 
-def test_twins_are_drawn_as_often_as_pairs(two: CohortPairs) -> None:
-    [[level]], [[other]] = two.pairs[:1], two.twins[:1]
+def test_simulated_pairs_are_drawn_as_often_as_pairs(two: CohortPairs) -> None:
+    [[level]], [[other]] = two.pairs[:1], two.simulated[:1]
     flat = [replace(one, moving=np.full_like(one.moving, value)) for one, value in ((level, 0), (other, 1))]
-    drawn = CohortPairs([flat[:1]], bare=0.0, twins=[flat[1:]])
+    drawn = CohortPairs([flat[:1]], bare=0.0, simulated=[flat[1:]])
     means = [float(drawn((16, 16, 16), np.random.default_rng(k)).moving.mean()) for k in range(60)]
     assert set(means) == {0.0, 1.0}
     assert 0.3 < np.mean(means) < 0.7
 
 
-def test_a_large_cohort_has_twins_of_some(study: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("regflow.training.cohort.MOST_TWINS", 1)
+def test_a_large_cohort_is_simulated_in_part(study: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("regflow.training.cohort.MOST_SIMULATED", 1)
     drawn = read_cohort_pairs(first_rows(study, 2), seed=0)
-    assert [len(drawn.pairs), len(drawn.twins)] == [2, 1]
+    assert [len(drawn.pairs), len(drawn.simulated)] == [2, 1]
 
 
 @pytest.mark.parametrize(("found", "expected"), [(1.0, 1.0), (1.8, 1.8), (5.0, 1.9), (20.0, 1.8)])

@@ -13,7 +13,7 @@ from regflow.methods.initialize.pose_search import list_similarities, refine_bes
 def edge_correlation(
     fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any], context: RunContext
 ) -> Transform:
-    """Try rotations and scales, compare edges at all shifts by FFT, and polish what windows confirm.
+    """Try rotations and scales, compare edges at all shifts by FFT, and refine what windows confirm.
 
     Edges count by their direction alone, whichever side is brighter, so that other seasons,
     inverted contrast and other sensors do not matter.

@@ -32,7 +32,7 @@ PEAKS = 3
 def fourier_mellin(
     fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any], context: RunContext
 ) -> Transform:
-    """Find rotation and scale from the spectra, the shift by correlation, and polish the best.
+    """Find rotation and scale from the spectra, the shift by correlation, and refine the best.
 
     The size of a spectrum does not know where things are, and in log-polar coordinates a rotation
     and a scale are a shift. Half turns look alike to it, so both are tried.

@@ -1,4 +1,4 @@
-"""Polishing a linear map until many small windows of both pictures agree with it."""
+"""Refining a linear map until many small windows of both pictures agree with it."""
 
 import logging
 import math
@@ -212,7 +212,7 @@ def measure_correction(
         return matches, None, 0.0
     sharp = windows.phases(matrix)
     # A coherent picture has side peaks; what the edges say tells them from the right one.
-    if sharp is not None and _apart(sharp, matches) < FINE_REACH:
+    if sharp is not None and _measure_distance(sharp, matches) < FINE_REACH:
         finer, less = estimate_correction(sharp, model, seed)
         step, scatter = (finer, less) if less < scatter else (step, scatter)
     return matches, step, scatter
@@ -290,7 +290,7 @@ def _settled(
 
 
 def _by_phases(fixed: Image, moving: Image, matrix: Matrix, model: str, seed: int) -> LinearRefinement | None:
-    """Polish by the phases of windows; None where too few of them agree."""
+    """Refine by the phases of windows; None where too few of them agree."""
     for _ in range(ROUNDS):
         found = _phases(fixed, moving, matrix)
         if found is None or np.linalg.norm(np.median(found.shifts, axis=0)) > FINE_REACH:
@@ -319,7 +319,7 @@ def _phases(fixed: Image, moving: Image, matrix: Matrix) -> WindowMatches | None
     return WindowMatches(parts.points, shifts, fits, agreeing, math.nan, parts.independent)
 
 
-def _apart(one: WindowMatches, other: WindowMatches) -> float:
+def _measure_distance(one: WindowMatches, other: WindowMatches) -> float:
     """Return the distance in pixels of two opinions of windows, each by its median."""
     middles = [np.median(part.shifts[part.agreeing], axis=0) for part in (one, other)]
     return float(np.linalg.norm(middles[0] - middles[1]))

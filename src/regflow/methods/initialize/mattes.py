@@ -73,7 +73,7 @@ def mutual_information(
                 raise RegistrationError("mutual-information: the images lost each other")
             log.info("mutual information %.4f at %d pixels across", -finer[0], across)
             matrix = pair.world(finer[1])
-    if options["polish"]:
+    if options["refine"]:
         freedom = "auto" if options["model"] == "affine" else options["model"]
         matrix = refine_linear(first, second, matrix, freedom, seed=context.seed).matrix
     return make_transform(matrix, fixed.grid.center)

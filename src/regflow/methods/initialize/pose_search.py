@@ -126,7 +126,7 @@ def make_coarse_image(fixed: Image, moving: Image, matrix: Matrix, across: int) 
 def refine_best(
     fixed: Image, moving: Image, poses: list[Pose], model: str, seed: int, name: str
 ) -> LinearRefinement:
-    """Polish the pose about which the windows are surest.
+    """Refine the pose about which the windows are surest.
 
     Raises:
         RegistrationError: the windows agree on none.

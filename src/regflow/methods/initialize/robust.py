@@ -22,7 +22,7 @@ ESTIMATORS = ("magsac++", "ransac", "lmeds")
 SAMPLES_AT_ONCE = 256
 SURE = 0.9999
 """Sampling stops once an all-right sample has been drawn with this probability."""
-POLISHES = 20
+REFITS = 20
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def estimate_map(
     samples: int = 4096,
     seed: int = 0,
 ) -> RobustFit:
-    """Fit a map to matches and polish it by least squares on those it explains; never a mirror image.
+    """Fit a map to matches and refine it by least squares on those it explains; never a mirror image.
 
     Args:
         source: ``(N, 2)`` points.
@@ -282,9 +282,9 @@ _LOSSES: dict[str, Callable[[float], Callable[[Array], Array]]] = {
 
 
 def _reweighted(source: Array, target: Array, matrix: Array, model: str, limit: float) -> Array:
-    """Polish by least squares with MAGSAC++'s weights until they stop changing."""
+    """Refine by least squares with MAGSAC++'s weights until they stop changing."""
     table, before = _magsac_tables()[1], matrix
-    for _ in range(POLISHES):
+    for _ in range(REFITS):
         index = np.minimum(_residuals(matrix[None], source, target)[0] * (_STEPS / limit), _STEPS)
         weights = table[index.astype(np.intp)]
         if np.count_nonzero(weights) < MODELS[model] + 1:
@@ -296,9 +296,9 @@ def _reweighted(source: Array, target: Array, matrix: Array, model: str, limit: 
 
 
 def _settled(source: Array, target: Array, matrix: Array, model: str, limit: float) -> Array:
-    """Polish by least squares on the matches within the limit until they stay the same."""
+    """Refine by least squares on the matches within the limit until they stay the same."""
     kept = np.zeros(len(source), bool)
-    for _ in range(POLISHES):
+    for _ in range(REFITS):
         inside = _residuals(matrix[None], source, target)[0] <= limit
         if inside.sum() < MODELS[model] + 1 or np.array_equal(inside, kept):
             break

@@ -38,7 +38,7 @@ BEYOND_PX = 3
 shift or none."""
 LEAST_SHARE = 0.5
 """Of the points measured again that are matched: with fewer the next measure is tried too."""
-LEAST_TOLD = 1 / 3
+LEAST_KNOWN = 1 / 3
 """The same, below which the second measure does not say anything against a field."""
 NEAR = 12
 """Points around a place whose median tells what the second measure finds there."""
@@ -117,7 +117,7 @@ def check_field(found: TiePoints, field: "SplineField", again: TiePoints) -> Cro
     )
     second = np.where(counts[:, None] >= LEAST_NEAR, local + differences, 0.0)
     share = float(again.used.mean())
-    weight = _doubt(local, second, errors) if share >= LEAST_TOLD else np.zeros(len(nodes))
+    weight = _doubt(local, second, errors) if share >= LEAST_KNOWN else np.zeros(len(nodes))
     change = weight[:, None] * (_shortest(local, second) - local)
     shape = field.coefs.shape[1:]
     correction = SplineField(change.T.reshape(2, *shape), field.origin, field.spacing)

@@ -62,7 +62,7 @@ SURROUNDINGS = 8
 """Samples of the working spacing that the network sees around the fixed image's mask."""
 EXAMINED_ACROSS = 128
 """Most samples along the longest side at which an answer is judged: finer ones decide the same."""
-POLISHED = 2.0
+REFINED_RATIO = 2.0
 """Passes at this many of the image's own spacings, or finer, are left to the refinement: it does the same for
 less on a CPU, and the result hardly differs."""
 CONCURRENT_SAMPLES = 6_000_000
@@ -235,7 +235,7 @@ def _passes(
     if options["refinement"] == "none" or options["passes"] == "all":
         chosen = choose_passes(description.passes, spacing, own)
     else:
-        chosen = tuple(takewhile(lambda shrink: shrink * spacing > POLISHED * own, description.passes))
+        chosen = tuple(takewhile(lambda shrink: shrink * spacing > REFINED_RATIO * own, description.passes))
     return chosen or description.passes[:1]
 
 

@@ -78,7 +78,7 @@ def load_representation(name: str) -> tuple[Represent, Margin]:
     import importlib
 
     method = find_method(METHODS, name, "preprocess: representation")
-    margin: Margin = importlib.import_module(method.target.partition(":")[0]).margin
+    margin: Margin = importlib.import_module(method.target.partition(":")[0]).find_margin
     return cast(Represent, method.load()), margin
 
 

@@ -27,6 +27,6 @@ def gradient(
     return edges
 
 
-def margin(options: Mapping[str, Any]) -> int:
+def find_margin(options: Mapping[str, Any]) -> int:
     """Return how far around a sample its result looks."""
     return find_reach(options["sigma"]) + 1

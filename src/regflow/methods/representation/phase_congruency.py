@@ -41,7 +41,7 @@ def phase_congruency(
     return found
 
 
-def margin(options: Mapping[str, Any]) -> int:
+def find_margin(options: Mapping[str, Any]) -> int:
     """Return how far around a sample its result looks."""
     filters = math.ceil(_WIDTH * FINEST * STEP ** (options["scales"] - 1))
     return 2 * find_reach(_CONTRAST_SIGMA) + filters

@@ -106,7 +106,7 @@ class SceneStartEvaluator:
         self._origin = start
         self._windows: dict[tuple[float, Grid], WindowMatcher] = {}
         self._agree = AgreementJudge(fixed, moving)
-        self._start = self._likeness(self._asked(find_matrix(start)).fixed, find_matrix(start))
+        self._start = self._similarity(self._asked(find_matrix(start)).fixed, find_matrix(start))
 
     def __call__(self, candidate: MethodResult) -> tuple[Verdict, float]:
         """Return the verdict of a candidate and how likely it is beside others, higher is better.
@@ -122,7 +122,7 @@ class SceneStartEvaluator:
         if not _sane(figures):
             raise RegistrationError("the map mirrors the scene, or changes its size beyond all measure")
         windows = self._asked(matrix)
-        figures.update(self._likeness(windows.fixed, matrix))
+        figures.update(self._similarity(windows.fixed, matrix))
         figures["nmi_change"] = figures["nmi"] - self._start["nmi"]
         if not figures["overlap_share"] > 0:
             raise RegistrationError("the map leaves the scenes without valid pixels in common")
@@ -208,7 +208,7 @@ class SceneStartEvaluator:
     def _overlap_corners(self, matrix: Matrix) -> Matrix:
         return find_corners(crop_to_overlap(self._fixed, self._moving.grid, matrix).grid)
 
-    def _likeness(self, fixed: Image, matrix: Matrix) -> dict[str, float]:
+    def _similarity(self, fixed: Image, matrix: Matrix) -> dict[str, float]:
         there = resample_to(self._moving, fixed.grid, matrix)
         both = _mask(fixed) & _mask(there)
         count = int(both.sum())
@@ -298,10 +298,10 @@ def align_scenes(
             RunContext(threads, seed),
             examine,
         )
-        return _told_of_mirrors(_kept(start, found, examine), *pair, seed)
+        return _explain_mirrors(_kept(start, found, examine), *pair, seed)
 
 
-def _told_of_mirrors(found: LadderResult, fixed: Image, moving: Image, seed: int) -> LadderResult:
+def _explain_mirrors(found: LadderResult, fixed: Image, moving: Image, seed: int) -> LadderResult:
     """Say so where nothing was found because the moving picture is a mirror image, as of a turned section."""
     from regflow.methods.initialize.features.matching import is_mirrored
 

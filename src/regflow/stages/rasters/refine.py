@@ -97,7 +97,7 @@ class SceneRefinementEvaluator:
         figures.update(_deformation(transform, self.fixed.grid))
         if points is not None:
             figures.update(_point_figures(points))
-            verdict = _told_where(judge_figures(figures, limits), points, self.fixed.grid)
+            verdict = _name_places(judge_figures(figures, limits), points, self.fixed.grid)
             return verdict, found["ncc"] + found["nmi"]
         return judge_figures(figures, limits), found["ncc"] + found["nmi"]
 
@@ -243,7 +243,7 @@ def _second_figures(check: "CrossCheck | None") -> dict[str, float]:
     }
 
 
-def _told_where(verdict: Verdict, points: TiePoints, fixed: Grid) -> Verdict:
+def _name_places(verdict: Verdict, points: TiePoints, fixed: Grid) -> Verdict:
     """Return a verdict that says, where a second measure decided it, what was measured and where."""
     check = points.check
     if check is None or not verdict.reason.startswith("contradicted_px"):

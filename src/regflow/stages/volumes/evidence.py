@@ -120,8 +120,8 @@ def explain_contradictions(
     """
     told = {
         "similarity_change_percent": "the refined images agree less than those after the affine",
-        **(_labels_told(quality, figures, earlier) if "label_notes" in quality else {}),
-        **(_landmarks_told(quality, figures, earlier) if quality.get("landmarks") else {}),
+        **(_explain_labels(quality, figures, earlier) if "label_notes" in quality else {}),
+        **(_explain_landmarks(quality, figures, earlier) if quality.get("landmarks") else {}),
     }
     if "truth" in quality:
         mean = {stage: figures[f"truth_mean_mm_{stage}"] for stage in STAGES}
@@ -153,7 +153,7 @@ def note_labels(structures: Structures) -> dict[str, Any]:
         )
     notes = structures.notes()
     if structures.exchanged:
-        remarks.append(_exchange_told(notes, records))
+        remarks.append(_explain_exchange(notes, records))
     return {**notes, "remarks": remarks}
 
 
@@ -206,7 +206,7 @@ def _gains(similarity: Mapping[str, Mapping[str, float]]) -> Iterator[float]:
             yield 100 * (after / before - 1)
 
 
-def _labels_told(
+def _explain_labels(
     quality: Quality, figures: Mapping[str, float], earlier: Mapping[str, Verdict]
 ) -> dict[str, str]:
     notes, records = quality["label_notes"], list_compared_structures(quality["labels"])
@@ -220,14 +220,14 @@ def _labels_told(
     def against(what: str) -> str:
         if dice[best] - dice[END] > _FELL_FAR:
             return fell
-        images = _images_told(figures, earlier, "labels")
+        images = _explain_images(figures, earlier, "labels")
         return (
             f"the labels contradict the images: {what} ({course}), {images}; are these the right label files?"
         )
 
     misplaced = sum(record["out_of_place"] for record in records)
     return {
-        "labels_exchanged_percent": _exchange_told(notes, quality["labels"]),
+        "labels_exchanged_percent": _explain_exchange(notes, quality["labels"]),
         "dice_mean_mirror_gain": "one of the label maps, or one of the images, seems to be mirrored left for "
         f"right: mean Dice {dice[END]:.2f}, with the moving labels mirrored {notes['dice_mirrored']:.2f}",
         "dice_mean_loss": fell,
@@ -236,7 +236,7 @@ def _labels_told(
     }
 
 
-def _exchange_told(notes: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> str:
+def _explain_exchange(notes: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> str:
     found = notes["exchanged"]
     if not found:
         return ""
@@ -251,7 +251,7 @@ def _exchange_told(notes: Mapping[str, Any], records: Sequence[Mapping[str, Any]
     return f"the label maps seem to number the same structures otherwise ({examples}); {course}"
 
 
-def _landmarks_told(
+def _explain_landmarks(
     quality: Quality, figures: Mapping[str, float], earlier: Mapping[str, Verdict]
 ) -> dict[str, str]:
     mean = {stage: figures[f"tre_mean_mm_{stage}"] for stage in STAGES}
@@ -266,7 +266,7 @@ def _landmarks_told(
             f"within {median:.1f} mm"
         )
     else:
-        images = _images_told(figures, earlier, "landmarks")
+        images = _explain_images(figures, earlier, "landmarks")
         value = f"the landmarks contradict the images: their mean error is {mean[END]:.1f} mm, {images}"
     return {
         "landmarks_reorder_gain_percent": f"{other}; check which is which",
@@ -277,7 +277,7 @@ def _landmarks_told(
     }
 
 
-def _images_told(figures: Mapping[str, float], earlier: Mapping[str, Verdict], but: str) -> str:
+def _explain_images(figures: Mapping[str, float], earlier: Mapping[str, Verdict], but: str) -> str:
     """Say whether the images agree, and what agrees with them ``but`` one kind, in half a sentence."""
     refused = next((stage for stage, verdict in earlier.items() if verdict.status == "fail"), None)
     before, after = (figures.get(f"mi_{stage}", float("nan")) for stage in (START, END))

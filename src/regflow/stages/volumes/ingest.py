@@ -9,7 +9,7 @@ from typing import Any
 from regflow.cohort.volumes.reading import read_samples
 from regflow.cohort.volumes.samples import FixedVolume, VolumeSample
 from regflow.core.errors import InputError
-from regflow.core.files import compute_sha256, describe_absence, path_exists
+from regflow.core.files import compute_sha256, describe_absence, is_existing_path
 from regflow.core.grid import Grid
 from regflow.core.landmark_pairs import describe_misorder, describe_unpaired, pair_landmarks
 from regflow.core.landmarks import Landmarks
@@ -60,7 +60,7 @@ def ingest(output: str | Path, *, subject: Subject) -> dict[str, Any]:
     """
     found = examine_volume(subject)
     files = {part: path for part, path in subject.files().items() if part not in found.left_out}
-    sums = {part: compute_sha256(path) for part, path in files.items() if path_exists(path)}
+    sums = {part: compute_sha256(path) for part, path in files.items() if is_existing_path(path)}
     return write_manifest(output, subject, found, _details(subject, found), files=files, sums=sums)
 
 

@@ -42,7 +42,7 @@ def match_features(
     options: Mapping[str, Any],
     context: RunContext,
 ) -> Transform:
-    """Match keypoints, fit the map robustly, and let windows polish it.
+    """Match keypoints, fit the map robustly, and let windows refine it.
 
     Where keypoints of equal contrast do not agree, those of the inverted moving image are tried.
 
@@ -71,7 +71,7 @@ def match_features(
             break
     if best is None or best.inliers.sum() < FEWEST:
         raise RegistrationError(f"too few of the {len(known.points)} keypoints have a partner that fits")
-    matrix = _polished(first, second, pair.world(best.matrix), options, context.seed)
+    matrix = _refined(first, second, pair.world(best.matrix), options, context.seed)
     return make_transform(matrix, fixed.grid.center)
 
 
@@ -148,7 +148,7 @@ def _fit(
     return fit
 
 
-def _polished(fixed: Image, moving: Image, matrix: Matrix, options: Mapping[str, Any], seed: int) -> Matrix:
+def _refined(fixed: Image, moving: Image, matrix: Matrix, options: Mapping[str, Any], seed: int) -> Matrix:
     try:
         return refine_linear(fixed, moving, matrix, options["model"], seed=seed).matrix
     except RegistrationError as error:

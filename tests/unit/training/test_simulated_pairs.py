@@ -1,4 +1,4 @@
-"""Twins of registered pairs: exact truth, in the contrast, noise and shading of the real image."""
+"""Simulated pairs: exact truth, in the contrast, noise and shading of the real image."""
 
 from dataclasses import replace
 
@@ -14,7 +14,7 @@ from regflow.datasets import subjects as synthetic
 from regflow.methods.context import RunContext
 from regflow.methods.preprocess import INTENSITY
 from regflow.methods.preprocess.intensity import percentile
-from regflow.training.twins import SHADING, _shading, simulated_pair
+from regflow.training.simulated_pairs import SHADING, _shading, simulated_pair
 
 RNG_SEED = 3
 
@@ -52,7 +52,7 @@ def explained(fixed: Image, moving: Image, found: Composite) -> float:
     return correlation_ratio(fixed.channel[deep], moved[deep])
 
 
-def test_what_was_found_is_the_truth_of_a_twin_whatever_is_wrong_with_it(
+def test_what_was_found_is_the_truth_of_a_simulated_pair_whatever_is_wrong_with_it(
     pair: tuple[Image, Image, synthetic.Truth],
 ) -> None:
     fixed, moving, found = pair
@@ -65,7 +65,7 @@ def test_what_was_found_is_the_truth_of_a_twin_whatever_is_wrong_with_it(
             assert explained(fixed, image, Composite((*found.forward.parts, shift))) < exact
 
 
-def test_a_twin_looks_like_the_moving_image(pair: tuple[Image, Image, synthetic.Truth]) -> None:
+def test_a_simulated_image_looks_like_the_moving_image(pair: tuple[Image, Image, synthetic.Truth]) -> None:
     _, moving, _ = pair
     image = made(pair)
     assert image.grid == moving.grid
@@ -78,7 +78,7 @@ def test_a_twin_looks_like_the_moving_image(pair: tuple[Image, Image, synthetic.
     assert np.corrcoef(image.channel[both], moving.channel[both])[0, 1] > 0.8
 
 
-def test_the_shading_of_the_moving_image_goes_over_to_its_twin(
+def test_the_shading_of_the_moving_image_goes_over_to_the_simulated_one(
     pair: tuple[Image, Image, synthetic.Truth],
 ) -> None:
     fixed, moving, found = pair
@@ -92,7 +92,7 @@ def test_the_shading_of_the_moving_image_goes_over_to_its_twin(
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.03, 0.06])
-def test_a_twin_is_as_noisy_as_the_moving_image(mni_2mm: Image, noise: float) -> None:
+def test_a_simulated_image_is_as_noisy_as_the_moving_image(mni_2mm: Image, noise: float) -> None:
     truth = synthetic.draw_truth(mni_2mm.grid, 1, amplitude_mm=10.0, smoothness_mm=18.0)
     grid = synthetic.make_subject_grid(mni_2mm.grid, truth, 2.0)
     subject = synthetic.make_subject(mni_2mm, truth, grid, seed=1, noise=noise, bias=0)
@@ -108,7 +108,7 @@ def test_a_twin_is_as_noisy_as_the_moving_image(mni_2mm: Image, noise: float) ->
     assert spread == pytest.approx(noise, abs=0.007)
 
 
-def test_the_seed_alone_decides_about_a_twin(pair: tuple[Image, Image, synthetic.Truth]) -> None:
+def test_the_seed_alone_decides_about_a_simulated_pair(pair: tuple[Image, Image, synthetic.Truth]) -> None:
     assert (made(pair).data == made(pair).data).all()
     fixed, moving, found = pair
     other = simulated_pair(fixed, moving, found.forward, found.backward, np.random.default_rng(RNG_SEED + 1))
@@ -124,7 +124,7 @@ def test_the_scale_of_intensities_is_of_no_account(pair: tuple[Image, Image, syn
     np.testing.assert_allclose((image.data + 50) / 300, made(pair).data, atol=2e-3)
 
 
-def test_images_without_masks_have_twins(pair: tuple[Image, Image, synthetic.Truth]) -> None:
+def test_images_without_masks_are_simulated(pair: tuple[Image, Image, synthetic.Truth]) -> None:
     fixed, moving, found = pair
     bare = [replace(image, mask=None) for image in (fixed, moving)]
     image = simulated_pair(*bare, found.forward, found.backward, np.random.default_rng(RNG_SEED))
@@ -132,7 +132,7 @@ def test_images_without_masks_have_twins(pair: tuple[Image, Image, synthetic.Tru
     assert np.isfinite(image.data).all()
 
 
-def test_an_image_that_has_nothing_to_do_with_the_other_has_no_twin(
+def test_an_image_that_has_nothing_to_do_with_the_other_is_not_simulated(
     pair: tuple[Image, Image, synthetic.Truth],
 ) -> None:
     fixed, moving, found = pair

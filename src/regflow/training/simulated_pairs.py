@@ -1,6 +1,6 @@
-"""A registered pair's twin: the fixed image, moved exactly as was found, in the moving one's contrast.
+"""Simulated pairs: the fixed image of a registered pair, moved as was found, in the moving one's contrast.
 
-What a registration finds is wrong by some part of a sample. Between the fixed image and the twin it is the
+What a registration finds is wrong by some part of a sample. Between the fixed image and this one it is the
 truth by construction, and contrast, noise, shading and the size of the deformation are the pair's own.
 """
 
@@ -39,7 +39,7 @@ SHADING = 20.0
 def simulated_pair(
     fixed: Image, moving: Image, forward: Transform, inverse: Transform, rng: np.random.Generator
 ) -> Image | None:
-    """Make the twin of a pair's moving image.
+    """Simulate a pair's moving image.
 
     Args:
         fixed: one channel.
@@ -83,13 +83,13 @@ def _recolored(fixed: Array, moved: Array, seen: Mask, common: Mask) -> tuple[Ar
     """
     deep = erode_deeply(seen)
     border = _means(fixed, moved, common & ~deep)
-    given, told = (gaussian_filter(image, BLUR_SIGMA)[common & deep] for image in (fixed, moved))
-    explained = correlation_ratio(given, told) if given.size else 0.0
+    given, wanted = (gaussian_filter(image, BLUR_SIGMA)[common & deep] for image in (fixed, moved))
+    explained = correlation_ratio(given, wanted) if given.size else 0.0
     if explained < EXPLAINED:
-        log.info("no twin: fixed intensities explain %.2f of the moving ones", explained)
+        log.info("no pair simulated: fixed intensities explain %.2f of the moving ones", explained)
         return None
     # Samples at the border mix with what is outside; but some intensities are met nowhere else.
-    inner = map_intensities(average_by_intensity(given, told, border), fixed)
+    inner = map_intensities(average_by_intensity(given, wanted, border), fixed)
     if border is not None:
         inner = np.where(deep, inner, map_intensities(border, fixed))
     around = _means(fixed, moved, ~seen)
