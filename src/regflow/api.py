@@ -17,7 +17,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from regflow.core.errors import InputError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.progress import StageListener, ignore_events
@@ -41,6 +40,7 @@ from regflow.pipeline.pair_options import (
     refuse_other_kind,
 )
 from regflow.pipeline.results import ChangeResult, RegistrationResult
+from regflow.pipeline.scene_changes import detect_scene_changes
 
 if TYPE_CHECKING:
     from regflow.provenance.run_record import PairRecord
@@ -305,7 +305,7 @@ def detect_changes(
         >>> int(found.figures["regions"]), int(found.change[50, 50]), int(found.change[10, 10])
         (1, 1, 0)
     """
-    return _detect_changes(
+    return detect_scene_changes(
         (before, after, *later), {name: value for name, value in locals().items() if name in _CHANGE_OPTIONS}
     )
 
@@ -428,40 +428,6 @@ def _fixed_grid(fixed: StoredImage, found: "PairRecord") -> Grid:
     from regflow.io.raster_transforms import read_fixed_grid
 
     return read_stored_grid(fixed) if fixed.kind == "volumes" else read_fixed_grid(found.output)
-
-
-def _detect_changes(scenes: Sequence[Any], given: Mapping[str, Any]) -> ChangeResult:
-    from regflow.pipeline.change import detect_series
-    from regflow.pipeline.change_options import check_counts, make_change_config, parse_dated_scenes
-
-    check_counts(given, len(scenes))
-    settings = make_change_config(given, below=given["config"])
-    home = ResultFolder(given["output"])
-    with TemporaryDirectory(prefix="regflow-") as name:
-        folder = Path(name)
-        images = [store_image(scene, folder, _order(index)) for index, scene in enumerate(scenes)]
-        volumes = next((image.name for image in images if image.kind == "volumes"), None)
-        if volumes is not None:
-            raise InputError(f"{volumes}: is a volume; changes are detected between scenes")
-        masks = [
-            None if mask is None else store_part(mask, folder, f"mask_{index}", images[index])
-            for index, mask in enumerate(given["masks"] or ())
-        ]
-        dated = parse_dated_scenes([image.path for image in images], {**given, "masks": masks})
-        with name_images(folder):
-            verdict = detect_series(
-                dated,
-                home.path,
-                settings,
-                pairs=settings["pairs"],
-                chunk=given["chunk"],
-                threads=given["threads"],
-            )
-    return ChangeResult(verdict, scenes[0], home.path, home)
-
-
-def _order(index: int) -> str:
-    return ("before", "after")[index] if index < 2 else f"later_{index - 1}"
 
 
 def _keywords(function: Any) -> frozenset[str]:

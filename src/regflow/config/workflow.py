@@ -26,21 +26,23 @@ class Workflow:
     """The workflow of one kind of image.
 
     Attributes:
-        stages: in order.
         tables: of the cohort, by what they hold: the name of the file below ``assess/``.
         dimensions: of the images.
-        needs: by stage.
+        needs: by stage, in order.
     """
 
-    stages: tuple[str, ...]
     tables: Mapping[str, str]
     dimensions: int
     needs: Mapping[str, JobNeeds]
 
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """In order."""
+        return tuple(self.needs)
+
 
 WORKFLOWS: Mapping[str, Workflow] = {
     "volumes": Workflow(
-        stages=("ingest", "preprocess", "initialize", "refine", "apply", "assess", "report"),
         tables={"samples": "cohort", "labels": "cohort_labels"},
         dimensions=3,
         needs={
@@ -54,7 +56,6 @@ WORKFLOWS: Mapping[str, Workflow] = {
         },
     ),
     "rasters": Workflow(
-        stages=("ingest", "preprocess", "initialize", "refine", "apply", "assess", "detect", "report"),
         tables={"samples": "cohort"},
         dimensions=2,
         needs={

@@ -44,6 +44,8 @@ class Method:
         choose: ``"package.module:function"`` that names, from the image and the fixed one, the row to take
             in this one's place, and the reason. Empty where this one is to be taken.
         registers: of a preprocessing step, whether it registers with the finished fixed image.
+        compile_options: what of its options to give to runs that meet all of the kernels that no other method
+            compiles, one run each, on small volumes; empty where it has no kernels of its own.
     """
 
     target: str
@@ -58,6 +60,7 @@ class Method:
     gpu: bool = False
     choose: str = ""
     registers: bool = False
+    compile_options: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def modules(self) -> list[str]:

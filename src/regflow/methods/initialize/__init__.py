@@ -289,6 +289,7 @@ METHODS: dict[str, Method] = {
             },
             "bins": _BINS,
         },
+        compile_options=({},),
         variants={
             "rasters": Method(
                 f"{_HERE}.mattes:mutual_information",
