@@ -61,6 +61,8 @@ HOUSE_WORDS = {
     *("polish", "polished", "polishes", "polishing", "twin", "twins"),
 }
 """They give way to linear refinement, run record, simulated pair and other words of the field."""
+ARRAY_TYPES = {"Array", "FixedImage", "Force", "Labels", "Mask"}
+"""Aliases that a file may narrow to its own dtype."""
 METHOD_PACKAGES = ("detect", "initialize", "preprocess", "refine", "representation")
 LEVELS = {"debug", "info", "warning", "error", "exception", "critical"}
 
@@ -128,6 +130,17 @@ def test_a_class_name_is_defined_once() -> None:
         node.name for tree in trees().values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)
     )
     assert [name for name, count in names.items() if count > 1] == []
+
+
+def test_an_alias_of_a_type_is_no_class_and_means_one_thing() -> None:
+    aliases: dict[str, set[str]] = {}
+    for tree in trees().values():
+        for node in tree.body:
+            if isinstance(node, ast.Assign) and re.match("[A-Z][a-z]", name := ast.unparse(node.targets[0])):
+                aliases.setdefault(name, set()).add(ast.unparse(node.value))
+    classes = {node.name for tree in trees().values() for node in tree.body if isinstance(node, ast.ClassDef)}
+    assert aliases.keys() & classes == set()
+    assert {name for name, meant in aliases.items() if len(meant) > 1} <= ARRAY_TYPES
 
 
 def test_functions_begin_with_a_verb() -> None:

@@ -11,7 +11,7 @@ from study import FAST
 
 from regflow.cohort.rasters.samples import FixedScene, RasterSample, Scene
 from regflow.cohort.volumes.samples import FixedVolume, VolumeSample
-from regflow.commands.register import STAGES
+from regflow.commands.register import STAGE_COUNTS
 from regflow.core.files import read_json
 from regflow.io.raster_transforms import read_displacement
 from regflow.pipeline.raster_pair import register_scenes
@@ -79,7 +79,7 @@ def test_a_pair_of_scenes_gets_its_products_from_the_linear_map(tmp_path, scenes
     told = []
     config = {**QUICK, "refine": NO_TIE_POINTS}
     found = register_scenes(sample, tmp_path / "out", config=config, threads=2, progress=told.append)
-    assert [event.state for event in told].count("ended") == len(told) // 2 == STAGES["rasters"]
+    assert [event.state for event in told].count("ended") == len(told) // 2 == STAGE_COUNTS["rasters"]
     made = {path.name for path in found.output.iterdir()}
     assert {"warped.tif", "transform.json", "displacement.tif", "quality.json", "report.html"} <= made
     assert "tie_points.gpkg" not in made

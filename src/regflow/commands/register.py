@@ -11,7 +11,7 @@ from regflow.commands.pair_settings import read_pair_settings
 from regflow.commands.settings import add_setting_options, spell_option
 from regflow.config.presets import PRESETS
 
-STAGES = {"volumes": 7, "rasters": 8}
+STAGE_COUNTS = {"volumes": 7, "rasters": 8}
 """How many stages the bar counts to: ingest, preprocess (of scenes one for each), initialize, refine, apply,
 assess and report."""
 
@@ -117,7 +117,7 @@ def register(fixed: str, moving: str, output: Path, preset: str, threads: int | 
     refuse_other_kind(given, kind, spell_option)
     config = read_pair_settings(given, kind, preset)
     of_pair = {name: value for name, value in given.items() if name not in _SETTINGS} | _parsed(given)
-    with show_progress_log("register", STAGES[kind]) as progress:
+    with show_progress_log("register", STAGE_COUNTS[kind]) as progress:
         result = api.register(
             fixed,
             moving,

@@ -21,7 +21,7 @@ from regflow.datasets import packaged as realdata
 from regflow.datasets.scenes import draw_waves, move_scene, rotate_about_center, write_scene, write_truth
 from regflow.io.rasters import read_raster_header, read_window
 
-Bands = Mapping[str, NDArray[np.float32]]
+BandSet = Mapping[str, NDArray[np.float32]]
 
 FINE = ("B02", "B03", "B04", "B08")
 """Sentinel-2 bands of 10 m."""
@@ -105,7 +105,9 @@ def read_band(path: Path, band: int = 1) -> tuple[NDArray[np.float32], Grid]:
     return np.where(valid[0], values[0], np.nan).astype(np.float32), header.grid
 
 
-def make_scene(bands: Bands, grid: Grid, recipe: SceneRecipe) -> tuple[Bands, Transform, NDArray[np.bool_]]:
+def make_scene(
+    bands: BandSet, grid: Grid, recipe: SceneRecipe
+) -> tuple[BandSet, Transform, NDArray[np.bool_]]:
     """Make a moving scene on the fixed scene's grid.
 
     Returns:

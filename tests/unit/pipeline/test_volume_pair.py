@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from regflow.cohort.volumes.samples import FixedVolume, VolumeSample
-from regflow.commands.register import STAGES
+from regflow.commands.register import STAGE_COUNTS
 from regflow.config.presets import PRESETS, load_preset, merge_settings
 from regflow.core.errors import InputError
 from regflow.core.processor import read_processor_name
@@ -120,7 +120,7 @@ def test_seconds_are_told_by_stage(result):
 def test_each_stage_tells_when_it_begins_and_when_it_ends(result, events):
     begun = [event.title for event in events if event.state == "begun"]
     ended = {event.title: event.seconds for event in events if event.state == "ended"}
-    assert len(begun) == len(ended) == STAGES["volumes"]
+    assert len(begun) == len(ended) == STAGE_COUNTS["volumes"]
     assert set(begun) == set(ended)
     assert begun[0] == "ingest"
     assert sum(ended.values()) == pytest.approx(sum(result.seconds.values()) - result.seconds["total"])

@@ -108,7 +108,7 @@ def optimize_pose(
 
 
 Cost = Callable[[NDArray[np.float64]], tuple[float, NDArray[np.float64]]]
-Place = Callable[[NDArray[np.float64]], Matrix]
+PlacePose = Callable[[NDArray[np.float64]], Matrix]
 Pull = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]
 
 
@@ -187,7 +187,7 @@ def _filled(parameters: NDArray[np.float64], free: NDArray[np.bool_]) -> NDArray
     return values
 
 
-def _rigid(start: Matrix, radius: float, ndim: int) -> tuple[Place, Pull]:
+def _rigid(start: Matrix, radius: float, ndim: int) -> tuple[PlacePose, Pull]:
     """Parametrize by a rotation vector times the radius, and a shift: all in world units."""
     free = _free(ndim, "rigid")
 
@@ -206,7 +206,7 @@ def _rigid(start: Matrix, radius: float, ndim: int) -> tuple[Place, Pull]:
     return place, pull
 
 
-def _similarity(start: Matrix, radius: float, ndim: int) -> tuple[Place, Pull]:
+def _similarity(start: Matrix, radius: float, ndim: int) -> tuple[PlacePose, Pull]:
     """Parametrize as :func:`_rigid`, with the logarithm of one scale times the radius before the shift."""
     free = _free(ndim, "similarity")
 
@@ -229,7 +229,7 @@ def _similarity(start: Matrix, radius: float, ndim: int) -> tuple[Place, Pull]:
     return place, pull
 
 
-def _affine(start: Matrix, radius: float, ndim: int) -> tuple[Place, Pull]:
+def _affine(start: Matrix, radius: float, ndim: int) -> tuple[PlacePose, Pull]:
     """Parametrize by the entries of a map after the start, times the radius, and a shift."""
     free = _free(ndim, "affine")
 
@@ -247,7 +247,7 @@ def _affine(start: Matrix, radius: float, ndim: int) -> tuple[Place, Pull]:
     return place, pull
 
 
-_PARAMETRIZED: dict[str, Callable[[Matrix, float, int], tuple[Place, Pull]]] = {
+_PARAMETRIZED: dict[str, Callable[[Matrix, float, int], tuple[PlacePose, Pull]]] = {
     "rigid": _rigid,
     "similarity": _similarity,
     "affine": _affine,

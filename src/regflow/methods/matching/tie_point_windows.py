@@ -22,9 +22,9 @@ from regflow.methods.matching.tie_point_patches import (
 )
 
 Array = NDArray[Any]
-Scene = tuple[Array, Array, Array]
+Raster = tuple[Array, Array, Array]
 """Float32 pixels ``(h, w)``, their validity, and row and column, in the scene, of the first."""
-Place = tuple[Scene, Array, Array]
+Spot = tuple[Raster, Array, Array]
 """A scene, ``(x, y)`` in its pixels, and a ``(2, 2)`` lattice: its pixels per pixel of a window."""
 Recipe = tuple[Array, int, Array, Array, Array]
 """How windows are compared: the plan ``(3, 3)`` (radius in samples, pixels per sample, and farthest
@@ -73,7 +73,13 @@ _JIT: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
 
 @njit(**_JIT)
 def match_windows(
-    fixed: Scene, moving: Scene, points: Array, guesses: Array, jacobians: Array, recipe: Recipe, out: Array
+    fixed: Raster,
+    moving: Raster,
+    points: Array,
+    guesses: Array,
+    jacobians: Array,
+    recipe: Recipe,
+    out: Array,
 ) -> None:
     """Match windows around points of the fixed scene with the moving scene.
 
@@ -94,7 +100,13 @@ def match_windows(
 
 @njit(**_JIT)
 def _match(
-    fixed: Scene, moving: Scene, point: Array, guess: Array, jacobian: Array, recipe: Recipe, row: Array
+    fixed: Raster,
+    moving: Raster,
+    point: Array,
+    guess: Array,
+    jacobian: Array,
+    recipe: Recipe,
+    row: Array,
 ) -> None:
     """Match one window there and back; fill its row."""
     still = np.eye(2)
@@ -117,7 +129,7 @@ def _match(
 
 
 @njit(**_JIT)
-def _track(source: Place, target: Place, linear: Array, recipe: Recipe, free: int, found: Array) -> None:
+def _track(source: Spot, target: Spot, linear: Array, recipe: Recipe, free: int, found: Array) -> None:
     """Follow one window from a place to near another.
 
     Args:
@@ -154,8 +166,8 @@ def _track(source: Place, target: Place, linear: Array, recipe: Recipe, free: in
 
 @njit(**_JIT)
 def _level(
-    source: Place,
-    target: Place,
+    source: Spot,
+    target: Spot,
     warp: Array,
     shift: Array,
     step: int,
@@ -197,7 +209,7 @@ def _level(
 
 
 @njit(**_JIT)
-def _window(place: Place, step: int, radius: int, recipe: Recipe) -> tuple[Array, Array, Array]:
+def _window(place: Spot, step: int, radius: int, recipe: Recipe) -> tuple[Array, Array, Array]:
     """Return a window's features ``(C, n, n)``, their validity, and where its middle is.
 
     The last is the middle's offset from the place, in pixels of its lattice.
@@ -232,7 +244,7 @@ def _product(matrix: Array, vector: Array) -> Array:
 
 
 @njit(**_JIT)
-def _before(source: Place, target: Place, recipe: Recipe) -> float:
+def _before(source: Spot, target: Spot, recipe: Recipe) -> float:
     """Return the SSIM of the windows where the initial transform puts them, to the nearest pixel."""
     radius = recipe[0][2, 0]
     here, inside, _ = _window(source, 1, radius, recipe)

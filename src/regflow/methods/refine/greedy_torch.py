@@ -24,7 +24,7 @@ from regflow.methods.refine.greedy_level import (
     StepControl,
 )
 
-Force = Callable[[Tensor, Tensor], tuple[Tensor, float]]
+TorchForce = Callable[[Tensor, Tensor], tuple[Tensor, float]]
 
 
 @contextmanager
@@ -69,7 +69,7 @@ def solve_torch_level(level: GreedyLevel, field: NDArray[np.float32], device: to
         return LevelSolution(current.cpu().numpy(), progress.history)
 
 
-def _correlation(level: GreedyLevel, tensor: Callable[[NDArray[Any]], Tensor]) -> Force:
+def _correlation(level: GreedyLevel, tensor: Callable[[NDArray[Any]], Tensor]) -> TorchForce:
     fixed, moving, metric = tensor(level.fixed), tensor(level.moving), tensor(level.metric)
     mean = _box(fixed, level.radii)
     variance = (_box(fixed * fixed, level.radii) - mean * mean).clamp_min(0) + VARIANCE_FLOOR
@@ -87,7 +87,7 @@ def _correlation(level: GreedyLevel, tensor: Callable[[NDArray[Any]], Tensor]) -
     return force
 
 
-def _difference(level: GreedyLevel, tensor: Callable[[NDArray[Any]], Tensor]) -> Force:
+def _difference(level: GreedyLevel, tensor: Callable[[NDArray[Any]], Tensor]) -> TorchForce:
     fixed, moving, metric = tensor(level.fixed), tensor(level.moving), tensor(level.metric)
 
     def force(field: Tensor, weights: Tensor) -> tuple[Tensor, float]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from regflow.metrics.catalog import STAGES
+from regflow.metrics.catalog import STATES
 from regflow.metrics.raster_catalog import FIGURES, RASTERS
 from regflow.reporting.rasters import pictures as raster_pictures
 from regflow.reporting.rasters.charts import draw_histogram, draw_scatter
@@ -161,7 +161,7 @@ def _cards(figures: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             "meaning": figure.meaning,
         }
         if figure.staged:
-            before = [figure.text(figures.get(f"{name}_{stage}")).split()[0] for stage in STAGES[:2]]
+            before = [figure.text(figures.get(f"{name}_{stage}")).split()[0] for stage in STATES[:2]]
             card["was"] = [f"start {before[0]}", f"initial {before[1]}"]
         yield card
 
@@ -169,7 +169,7 @@ def _cards(figures: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 def _staged(figures: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for name, figure in FIGURES.items():
         if figure.staged and _known(figures, f"{name}_refine"):
-            cells = [figure.text(figures.get(f"{name}_{stage}")) for stage in STAGES]
+            cells = [figure.text(figures.get(f"{name}_{stage}")) for stage in STATES]
             yield {"title": figure.title, "meaning": figure.meaning, "better": figure.better, "cells": cells}
 
 

@@ -19,6 +19,7 @@ from regflow.core.units import describe_place, find_meters_per_pixel, find_meter
 from regflow.methods.context import RunContext
 from regflow.methods.matching.second_measure import describe_cross_check
 from regflow.methods.matching.tie_point_set import LEAST_VALID
+from regflow.metrics.catalog import STATES
 from regflow.metrics.check_points import (
     CheckPoints,
     average_residuals,
@@ -37,10 +38,6 @@ if TYPE_CHECKING:
     from regflow.core.chunks import Workers
 
 log = logging.getLogger(__name__)
-
-STAGES = ("start", "initialize", "refine")
-"""The states that are compared: as the headers place the scenes, after the initial transform, and
-after refinement."""
 
 LIMITS: dict[str, dict[str, float]] = {
     "truth_rmse_px_refine": {"fail_above": 1.5, "warn_above": 0.5},
@@ -119,8 +116,8 @@ class RegisteredScenes:
 
     @property
     def transforms(self) -> dict[str, Transform]:
-        """The transform at each of :data:`STAGES`."""
-        return dict(zip(STAGES, (Affine.identity(2), self.initial, self.refined), strict=True))
+        """The transform at each of :data:`STATES`."""
+        return dict(zip(STATES, (Affine.identity(2), self.initial, self.refined), strict=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -254,7 +251,7 @@ def read_registered_scenes(
 def write_check_points(path: str | Path, points: CheckPoints, transforms: Mapping[str, Transform]) -> None:
     """Write check points as GeoPackage.
 
-    The columns are those of the tie points, and for each of :data:`STAGES` ``residual_x_px_<stage>,
+    The columns are those of the tie points, and for each of :data:`STATES` ``residual_x_px_<stage>,
     residual_y_px_<stage>, residual_px_<stage>``, with ``_m`` where a CRS gives meters.
     """
     from regflow.io.vectors import write_points
@@ -386,8 +383,8 @@ def _flat(quality: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     points = quality["check_points"]
     yield "check_points_used", points["used"]
     yield "check_points_used_percent", 100.0 * points["used"] / max(points["with_data"], 1)
-    for name in points[STAGES[0]]:
-        yield from ((f"{name}_{stage}", points[stage][name]) for stage in STAGES)
+    for name in points[STATES[0]]:
+        yield from ((f"{name}_{stage}", points[stage][name]) for stage in STATES)
     if "second_measure" in points:
         yield "contradicted_px", points["second_measure"]["contradicted_px"]
     yield "rmse_px_change", points["refine"]["rmse_px"] - points["initialize"]["rmse_px"]
@@ -399,7 +396,7 @@ def _flat(quality: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     for stage, summary in quality.get("truth", {}).items():
         yield from ((f"truth_{name}_{stage}", value) for name, value in summary.items())
     if "truth" in quality:
-        error = [quality["truth"][stage]["rmse_px"] for stage in STAGES]
+        error = [quality["truth"][stage]["rmse_px"] for stage in STATES]
         yield "truth_rmse_px_change", error[-1] - min(error[:-1])
 
 
@@ -415,8 +412,8 @@ def _explain(quality: Mapping[str, Any]) -> dict[str, str]:
 def _explain_truth(figures: Mapping[str, float]) -> dict[str, str]:
     if "truth_rmse_px_refine" not in figures:
         return {}
-    error = {stage: figures[f"truth_rmse_px_{stage}"] for stage in STAGES}
-    better = min(STAGES[:2], key=lambda stage: error[stage])
+    error = {stage: figures[f"truth_rmse_px_{stage}"] for stage in STATES}
+    better = min(STATES[:2], key=lambda stage: error[stage])
     step, state = {
         "start": ("registration", "as the georeference places the scenes"),
         "initialize": ("refinement", "after the initial transform"),

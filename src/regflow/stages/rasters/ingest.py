@@ -22,7 +22,7 @@ from regflow.stages.checks import Findings, Progress, check_cohort, read_done, w
 from regflow.stages.rasters.footprints import check_footprints
 from regflow.stages.rasters.views import describe_working_view
 
-Subject = RasterSample | FixedScene
+RasterSubject = RasterSample | FixedScene
 
 LOOKS = 8
 """Windows along each side at which a scene is looked into first."""
@@ -50,7 +50,7 @@ class SceneFindings(Findings):
     sums: dict[str, str] = field(default_factory=dict)
 
 
-def ingest(output: str | Path, *, subject: Subject) -> dict[str, Any]:
+def ingest(output: str | Path, *, subject: RasterSubject) -> dict[str, Any]:
     """Look at a scene's files and write the manifest, problems included.
 
     Args:
@@ -108,7 +108,7 @@ def check_inputs(
     return check_cohort(partial(read_raster_samples, config), examine_scene, threads, progress)
 
 
-def examine_scene(subject: Subject, *, sums: bool = False) -> SceneFindings:
+def examine_scene(subject: RasterSubject, *, sums: bool = False) -> SceneFindings:
     """Look at one scene's files; a sample's are also held against its fixed scene's header.
 
     Args:
@@ -144,7 +144,7 @@ def _noted(found: SceneFindings, look: Any, *arguments: Any) -> None:
         found.problems.append(str(error))
 
 
-def _examine_scene(found: SceneFindings, subject: Subject) -> None:
+def _examine_scene(found: SceneFindings, subject: RasterSubject) -> None:
     """The scene itself: whole, with its bands and mask, samples that differ, where it should be."""
     scene = subject.scene
     header = read_raster_header(scene.image)
@@ -162,7 +162,7 @@ def _examine_scene(found: SceneFindings, subject: Subject) -> None:
         found.warnings += [warning] if warning else []
 
 
-def _examine_companion(found: SceneFindings, subject: Subject, path: str) -> None:
+def _examine_companion(found: SceneFindings, subject: RasterSubject, path: str) -> None:
     """A raster that follows the transform: whole, and tied to the ground as its scene is."""
     header = read_raster_header(path)
     refuse_complex(header)
@@ -261,7 +261,7 @@ def _strips(image: Image) -> Iterator[tuple[slice, slice]]:
         yield slice(top, min(top + step, height)), slice(0, width)
 
 
-def _fixed_header(subject: Subject) -> RasterHeader | None:
+def _fixed_header(subject: RasterSubject) -> RasterHeader | None:
     """Return the header of a sample's fixed scene; its own manifest tells what is wrong with it."""
     if isinstance(subject, FixedScene):
         return None
@@ -279,7 +279,7 @@ def _stamp(path: Path) -> list[int]:
     return [status.st_size, status.st_mtime_ns]
 
 
-def _details(subject: Subject, found: SceneFindings) -> dict[str, Any]:
+def _details(subject: RasterSubject, found: SceneFindings) -> dict[str, Any]:
     header = found.header
     return {
         "scene": asdict(subject.scene),
@@ -297,5 +297,5 @@ def _details(subject: Subject, found: SceneFindings) -> dict[str, Any]:
     }
 
 
-def _stated(subject: Subject) -> Mapping[str, DeclaredSamples]:
+def _stated(subject: RasterSubject) -> Mapping[str, DeclaredSamples]:
     return subject.stated if isinstance(subject, RasterSample) else {}

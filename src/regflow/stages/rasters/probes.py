@@ -26,7 +26,7 @@ add to it; beyond them a sample is invalid."""
 LEAST_VALID = 0.25
 
 Array = NDArray[Any]
-Pair = tuple[Array, Array, Array]
+WindowPair = tuple[Array, Array, Array]
 """The fixed window, the moving scene on it, and where both are valid."""
 
 
@@ -117,7 +117,7 @@ class ComparisonWindows:
             "ssim": float(np.nan_to_num(np.nanmedian(structural))),
         }
 
-    def _pairs(self, transform: Transform) -> Iterator[Pair]:
+    def _pairs(self, transform: Transform) -> Iterator[WindowPair]:
         """Yield the windows that have enough valid samples in common."""
         mapped = PixelMap.between(self.fixed, self.moving, transform)
         for probe in self.windows:
@@ -128,12 +128,12 @@ class ComparisonWindows:
                 yield probe.fixed.values[0], moved, mask
 
     @staticmethod
-    def _correlation(found: list[Pair]) -> float:
+    def _correlation(found: list[WindowPair]) -> float:
         values = np.abs([ncc(*pair) for pair in found])
         return 0.0 if np.isnan(values).all() else float(np.nanmedian(values))
 
     @staticmethod
-    def _together(found: list[Pair]) -> tuple[Array, Array]:
+    def _together(found: list[WindowPair]) -> tuple[Array, Array]:
         ones, others = ([pair[k][pair[2]] for pair in found] for k in (0, 1))
         return np.concatenate(ones), np.concatenate(others)
 

@@ -23,7 +23,7 @@ from regflow.io.transforms import read_transform
 from regflow.io.volumes import write_volume
 from regflow.metrics import jacobian
 from regflow.metrics.agreement import measure_similarity
-from regflow.metrics.catalog import STAGES
+from regflow.metrics.catalog import STATES
 from regflow.metrics.distances import (
     ErrorScale,
     list_mask_points,
@@ -119,9 +119,9 @@ class RegisteredVolumes:
 
     @property
     def transforms(self) -> dict[str, Transform]:
-        """The transform at each of :data:`STAGES`."""
+        """The transform at each of :data:`STATES`."""
         start = Affine.identity(self.fixed.grid.ndim)
-        return dict(zip(STAGES, (start, self.initial, self.forward), strict=True))
+        return dict(zip(STATES, (start, self.initial, self.forward), strict=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +132,7 @@ class VolumeAssessment:
         quality: JSON-ready figures, as in ``quality.json``.
         verdict: of the sample as a whole, the stages' gates included.
         steps: seconds per kind of figure.
-        moved: the working moving image on the fixed grid at each of :data:`STAGES`.
+        moved: the working moving image on the fixed grid at each of :data:`STATES`.
         displacement: of the deformable part, ``(3, Z, Y, X)`` in world mm on the fixed grid.
         determinant: its Jacobian determinant.
     """
@@ -302,7 +302,7 @@ def _landmark_errors(pair: RegisteredVolumes, landmarks: LandmarkPairs) -> list[
         for stage, transform in pair.transforms.items()
     }
     return [
-        {"name": name, "tre_mm": {stage: float(errors[stage][number]) for stage in STAGES}}
+        {"name": name, "tre_mm": {stage: float(errors[stage][number]) for stage in STATES}}
         for number, name in enumerate(fixed.names)
     ]
 
@@ -316,11 +316,11 @@ def _flat(quality: Mapping[str, Any], extent: ErrorScale) -> Iterator[tuple[str,
     for figure in ("dice", "hd95_mm", "asd_mm"):
         name, _, unit = figure.partition("_")
         records = [record[figure] for record in counted if figure in record]
-        for stage in STAGES if records else ():
+        for stage in STATES if records else ():
             values = [record[stage] for record in records if np.isfinite(record[stage])]
             mean = float(np.mean(values)) if values else float("nan")
             yield "_".join(filter(None, (name, "mean", unit, stage))), mean
-    for stage in STAGES if quality.get("landmarks") else ():
+    for stage in STATES if quality.get("landmarks") else ():
         values = [landmark["tre_mm"][stage] for landmark in quality["landmarks"]]
         yield f"tre_mean_mm_{stage}", float(np.mean(values))
         yield f"tre_max_mm_{stage}", float(np.max(values))

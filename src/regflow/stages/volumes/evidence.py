@@ -12,11 +12,11 @@ import numpy as np
 from regflow.core.gate import Verdict
 from regflow.core.landmark_pairs import LandmarkPairs, describe_order, describe_unpaired, find_better_order
 from regflow.core.transform import Transform
-from regflow.metrics.catalog import STAGES
+from regflow.metrics.catalog import STATES
 from regflow.metrics.distances import ErrorScale
 from regflow.metrics.structures import SEEN, Structures, estimate_dice_noise
 
-START, AFFINE, END = STAGES
+START, AFFINE, END = STATES
 
 LIMITS: dict[str, dict[str, float]] = {
     "labels_exchanged_percent": {"fail_above": 20.0, "warn_above": 0.0},
@@ -98,7 +98,7 @@ def list_evidence_figures(quality: Quality, extent: ErrorScale) -> Iterator[tupl
     if quality.get("landmarks"):
         yield from _landmark_figures(quality["landmarks"], quality.get("landmark_notes", {}), extent)
     if "truth" in quality:
-        mean = {stage: quality["truth"][stage]["mean_mm"] for stage in STAGES}
+        mean = {stage: quality["truth"][stage]["mean_mm"] for stage in STATES}
         allowed = _QUARTER * extent.spacing_mm
         loss = max(mean[END] - min(mean[START], mean[AFFINE]) - allowed, 0.0)
         yield "truth_percent", extent.percent(mean[END])
@@ -124,7 +124,7 @@ def explain_contradictions(
         **(_explain_landmarks(quality, figures, earlier) if quality.get("landmarks") else {}),
     }
     if "truth" in quality:
-        mean = {stage: figures[f"truth_mean_mm_{stage}"] for stage in STAGES}
+        mean = {stage: figures[f"truth_mean_mm_{stage}"] for stage in STATES}
         told["truth_percent"] = f"the known truth contradicts the fit: the mean error is {mean[END]:.1f} mm"
         told["truth_loss_percent"] = (
             f"the known truth contradicts {_last_step(mean)}: the mean error is {mean[END]:.2f} mm at the "
@@ -169,7 +169,7 @@ def _label_figures(quality: Quality) -> Iterator[tuple[str, float]]:
     yield "labels_shared", len(records)
     if not records:
         return
-    mean = {stage: float(np.mean([record["dice"][stage] for record in records])) for stage in STAGES}
+    mean = {stage: float(np.mean([record["dice"][stage] for record in records])) for stage in STATES}
     change = mean[END] - max(mean[START], mean[AFFINE])
     yield "dice_mean_change", change
     yield "dice_mean_loss", max(-change - estimate_dice_noise(record["voxels"] for record in records), 0.0)
@@ -182,9 +182,9 @@ def _label_figures(quality: Quality) -> Iterator[tuple[str, float]]:
 def _landmark_figures(
     landmarks: Sequence[Mapping[str, Any]], notes: Mapping[str, Any], extent: ErrorScale
 ) -> Iterator[tuple[str, float]]:
-    errors = {stage: np.array([one["tre_mm"][stage] for one in landmarks]) for stage in STAGES}
+    errors = {stage: np.array([one["tre_mm"][stage] for one in landmarks]) for stage in STATES}
     mean = {stage: float(values.mean()) for stage, values in errors.items()}
-    for stage in STAGES:
+    for stage in STATES:
         yield f"tre_median_mm_{stage}", float(np.median(errors[stage]))
     rises = errors[END] - errors[_better(mean)]
     spread = float(rises.std(ddof=1)) if len(rises) > 1 else 0.0
@@ -212,8 +212,8 @@ def _explain_labels(
     notes, records = quality["label_notes"], list_compared_structures(quality["labels"])
     if not records:
         return {"labels_shared": f"the label maps have nothing to compare: {'; '.join(notes['remarks'])}"}
-    dice = {stage: figures[f"dice_mean_{stage}"] for stage in STAGES}
-    best = max(STAGES[:2], key=lambda stage: dice[stage])
+    dice = {stage: figures[f"dice_mean_{stage}"] for stage in STATES}
+    best = max(STATES[:2], key=lambda stage: dice[stage])
     course = f"mean Dice {dice[END]:.3f} at the end, {dice[best]:.3f} {WHEN[best]}"
     fell = f"the labels contradict {_last_step_of(best)}: {course}"
 
@@ -254,7 +254,7 @@ def _explain_exchange(notes: Mapping[str, Any], records: Sequence[Mapping[str, A
 def _explain_landmarks(
     quality: Quality, figures: Mapping[str, float], earlier: Mapping[str, Verdict]
 ) -> dict[str, str]:
-    mean = {stage: figures[f"tre_mean_mm_{stage}"] for stage in STAGES}
+    mean = {stage: figures[f"tre_mean_mm_{stage}"] for stage in STATES}
     other = quality.get("landmark_notes", {}).get("other_order")
     median = figures[f"tre_median_mm_{END}"]
     far = [one["name"] for one in quality["landmarks"] if one["tre_mm"][END] > 2 * mean[END]]
@@ -306,7 +306,7 @@ def _agreeing(figures: Mapping[str, float]) -> Iterator[tuple[str, str]]:
 
 
 def _better(errors: Mapping[str, float]) -> str:
-    return min(STAGES[:2], key=lambda stage: errors[stage])
+    return min(STATES[:2], key=lambda stage: errors[stage])
 
 
 def _last_step(errors: Mapping[str, float]) -> str:

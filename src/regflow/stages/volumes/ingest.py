@@ -30,7 +30,7 @@ from regflow.io.landmarks import read_landmarks
 from regflow.io.volumes import read_header, read_series, read_with_header, refuse_diffusion_series
 from regflow.stages.checks import Findings, Progress, check_cohort, read_done, write_manifest
 
-Subject = VolumeSample | FixedVolume
+VolumeSubject = VolumeSample | FixedVolume
 
 
 @dataclass
@@ -46,7 +46,7 @@ class VolumeFindings(Findings):
     left_out: set[str] = field(default_factory=set)
 
 
-def ingest(output: str | Path, *, subject: Subject) -> dict[str, Any]:
+def ingest(output: str | Path, *, subject: VolumeSubject) -> dict[str, Any]:
     """Look at a sample's or a fixed image's files and write the manifest, problems included.
 
     Args:
@@ -80,7 +80,7 @@ def check_inputs(
     return check_cohort(partial(read_samples, config), examine_volume, threads, progress)
 
 
-def examine_volume(subject: Subject) -> VolumeFindings:
+def examine_volume(subject: VolumeSubject) -> VolumeFindings:
     """Look at one image's files; a sample's are also held against its fixed image's header."""
     found = VolumeFindings()
     files = subject.files()
@@ -200,7 +200,7 @@ def _landmarks(found: VolumeFindings, path: Path | None, grid: Grid | None) -> L
     return landmarks
 
 
-def _fixed_header(subject: Subject) -> VolumeHeader | None:
+def _fixed_header(subject: VolumeSubject) -> VolumeHeader | None:
     """Return the header of a sample's fixed image; its own manifest tells what is wrong with it."""
     if isinstance(subject, FixedVolume):
         return None
@@ -215,7 +215,7 @@ def _add(sentences: list[str], path: Path | str, phrase: str | None) -> None:
         sentences.append(f"{path}: {phrase}")
 
 
-def _details(subject: Subject, found: VolumeFindings) -> dict[str, Any]:
+def _details(subject: VolumeSubject, found: VolumeFindings) -> dict[str, Any]:
     header = found.header
     columns = ("volume", "modality", "group", "session")
     return {

@@ -77,7 +77,7 @@ def report(
 
     def draw(story: PageStory) -> tuple[str, Callable[[], drawing.Bytes]]:
         pair = read_registered_volumes(manifests, prepared, initial, refined)
-        scene = _scene(
+        rendering = _render(
             pair.fixed,
             warp_states(pair),
             sample_deformation(pair),
@@ -88,7 +88,7 @@ def report(
         product = resample_if_needed(
             np.asarray(warped.channel, dtype=np.float32), warped.grid, pair.fixed.grid
         )
-        return render_sample_page(story, scene, product), partial(pictures.draw_contact_sheet, scene)
+        return render_sample_page(story, rendering, product), partial(pictures.draw_contact_sheet, rendering)
 
     report_sample(
         page,
@@ -130,7 +130,7 @@ def report_pair(
         facts: short lines under the title: name and value.
         provenance: titles and texts to fold out.
     """
-    scene = _scene(
+    rendering = _render(
         pair.fixed, assessment.moved, assessment.displacement, assessment.determinant, settings or {}
     )
     story = PageStory(
@@ -143,7 +143,7 @@ def report_pair(
         provenance,
     )
     shown = None if product is None else resample_if_needed(product.channel, product.grid, pair.fixed.grid)
-    write_page(page, render_sample_page(story, scene, shown))
+    write_page(page, render_sample_page(story, rendering, shown))
 
 
 def resample_if_needed(values: NDArray[np.float32], source: Grid, target: Grid) -> NDArray[np.float32]:
@@ -151,7 +151,7 @@ def resample_if_needed(values: NDArray[np.float32], source: Grid, target: Grid) 
     return values if source.matches(target) else resample_array(values, source, target)
 
 
-def _scene(
+def _render(
     fixed: Image,
     moved: Mapping[str, NDArray[np.float32]],
     displacement: NDArray[np.float32],

@@ -14,7 +14,7 @@ from regflow.core.landmarks import Landmarks
 from regflow.core.surroundings import find_background_level
 from regflow.core.transform import Affine, DisplacementField
 from regflow.io.volumes import read_volume
-from regflow.metrics.catalog import FIGURES, STAGES
+from regflow.metrics.catalog import FIGURES, STATES
 from regflow.metrics.distances import list_mask_points
 from regflow.stages.shell import read_outcome
 from regflow.stages.volumes.assess import RegisteredVolumes, assess, assess_pair, warp_states
@@ -37,7 +37,7 @@ def test_every_figure_improves_from_start_to_affine_to_end(found):
         staged
     )
     for name in staged:
-        start, affine, end = (figures[f"{name}_{stage}"] for stage in STAGES)
+        start, affine, end = (figures[f"{name}_{stage}"] for stage in STATES)
         better = (start < affine < end) if FIGURES[name].better == "high" else (start > affine > end)
         assert better, name
     assert found.verdict.status == "pass"
