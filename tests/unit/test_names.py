@@ -61,6 +61,8 @@ HOUSE_WORDS = {
     *("polish", "polished", "polishes", "polishing", "twin", "twins"),
 }
 """They give way to linear refinement, run record, simulated pair and other words of the field."""
+PLAIN_ENGLISH = {"apart", "bold", "brought", "journal", "told"}
+"""House words only where they name something of the program; a text may use them."""
 ARRAY_TYPES = {"Array", "FixedImage", "Force", "Labels", "Mask"}
 """Aliases that a file may narrow to its own dtype."""
 METHOD_PACKAGES = ("detect", "initialize", "preprocess", "refine", "representation")
@@ -179,6 +181,13 @@ def test_messages_of_the_log_have_no_house_words() -> None:
         node.value for call in logged for node in ast.walk(call) if isinstance(node, ast.Constant)
     ]
     assert [text for text in texts if isinstance(text, str) and words(text) & HOUSE_WORDS] == []
+
+
+def test_the_documentation_has_no_house_words() -> None:
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "config").rglob("*.md")]
+    for page in pages:
+        found = words(page.read_text(encoding="utf-8")) & HOUSE_WORDS - PLAIN_ENGLISH
+        assert found == set(), page
 
 
 def is_log_call(function: ast.expr) -> bool:

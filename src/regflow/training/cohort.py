@@ -44,7 +44,7 @@ CENTERS = 2048
 PERCENTILES = dict(zip(("low", "high"), SAMPLED_RANGE, strict=True))
 """As networks are fed (``Description.intensity``)."""
 BARE = 0.5
-"""How often a pair is drawn without what was found, where its likeness is to teach as well."""
+"""How often a pair is drawn without what was found, where its similarity is to teach as well."""
 UNSURE = 12
 """Samples from where a patch is cut off in which nothing is learned, or a quarter of a smaller patch:
 what belongs there may lie outside, and a network that learns to guess it guesses in whole images too."""

@@ -54,7 +54,7 @@ class GradientShift:
         pixels: length of the shift from where it was sought, in pixels of the coarser picture.
         correlation: of the gradients there, at most 1.
         neg_log10_p: decimal logarithm of one over the probability of so high a peak by chance.
-        second_peak_ratio: likeness at the best other shift as a part of that here.
+        second_peak_ratio: similarity at the best other shift as a part of that here.
         samples: valid pixels that both share.
     """
 

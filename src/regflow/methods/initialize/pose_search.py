@@ -101,7 +101,7 @@ def search_poses(
         moving: a picture.
         matrix: from fixed to moving world points.
         linears: ``(2, 2)`` maps of fixed points around the fixed center.
-        compare: returns, for the moving picture on axes of the plane, the highest likeness and its shift
+        compare: returns, for the moving picture on axes of the plane, the highest similarity and its shift
             ``(x, y)`` in pixels from the plane.
     """
     poses: list[Pose] = []
@@ -154,14 +154,14 @@ def refine_best(
 
 
 class _Comparison:
-    """Likeness of one picture's edges with another's at all shifts, as fast as can be."""
+    """Similarity of one picture's edges with another's at all shifts, as fast as can be."""
 
     def __init__(self, fixed: EdgeStructure) -> None:
         self._fixed = fixed
         self._spectra: dict[tuple[int, int], list[NDArray[np.complex64]]] = {}
 
     def __call__(self, moving: EdgeStructure) -> tuple[float, NDArray[np.float64]]:
-        """Return the highest likeness and its shift ``(x, y)`` from fixed to moving pixels."""
+        """Return the highest similarity and its shift ``(x, y)`` from fixed to moving pixels."""
         from scipy import fft
 
         fixed = self._fixed

@@ -86,7 +86,7 @@ class SceneStartEvaluator:
     agreeing with each other where they belong, if the images were unrelated there;
     ``agreeing_share`` of the windows; ``drift_px``, how far a corner moves at most, in pixels of the
     coarser image, when the agreeing windows have their way, beyond what they scatter (not given
-    where too few agree to say); ``second_peak_ratio``, likeness of edges at the best other shift as a part
+    where too few agree to say); ``second_peak_ratio``, similarity of edges at the best other shift as a part
     of the candidate's; ``overlap_share``, valid pixels of the smaller image that have a partner;
     ``nmi``, normalized mutual information there, and ``nmi_change`` against the start;
     ``agreement_sigmas``, how many standard deviations the agreement of the whole pictures, in the
