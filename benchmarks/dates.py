@@ -144,7 +144,7 @@ def run(fixed: Image, moving: Image, truth: Affine, settings: dict[str, Any]) ->
     try:
         start = align_scenes(fixed, moving, settings["initialize"], seed=settings["seed"])
         refined = refine_scene(fixed, moving, start.transform, settings["refine"], seed=settings["seed"])
-        earlier = {"initialize": start.verdict, "refine": refined.climb.verdict}
+        earlier = {"initialize": start.verdict, "refine": refined.ladder.verdict}
         pair = RegisteredScenes(fixed, moving, start.transform, refined.transform, None, earlier)
         verdict = assess_scene(pair, settings["assess"], seed=settings["seed"]).verdict
     except RegistrationError as error:

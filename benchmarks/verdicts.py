@@ -246,7 +246,7 @@ def _register_volumes(case: Case, threads: int) -> tuple[Transform, Transform, V
     settings = load_defaults()
     start = align_volumes(case.fixed, case.moving, settings["initialize"], threads=threads)
     refined = deform_volumes(case.fixed, case.moving, start.transform, settings["refine"], threads=threads)
-    earlier = {"initialize": start.verdict, "refine": refined.climb.verdict}
+    earlier = {"initialize": start.verdict, "refine": refined.ladder.verdict}
     pair = RegisteredVolumes(
         case.fixed, case.moving, start.transform, refined.forward, refined.inverse, earlier=earlier
     )
@@ -282,7 +282,7 @@ def _register_scenes(case: Case, threads: int) -> tuple[Transform, Transform, Ve
     settings = load_defaults("rasters")
     start = align_scenes(case.fixed, case.moving, settings["initialize"], threads=threads)
     refined = refine_scene(case.fixed, case.moving, start.transform, settings["refine"], threads=threads)
-    earlier = {"initialize": start.verdict, "refine": refined.climb.verdict}
+    earlier = {"initialize": start.verdict, "refine": refined.ladder.verdict}
     pair = RegisteredScenes(case.fixed, case.moving, start.transform, refined.transform, earlier=earlier)
     verdict = assess_scene(pair, settings["assess"], threads=threads).verdict
     return start.transform, refined.transform, verdict

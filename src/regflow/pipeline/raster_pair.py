@@ -164,7 +164,7 @@ def _align(job: _Job, scenes: tuple[_Prepared, _Prepared]) -> tuple["RegisteredS
         refined = refine_scene(
             *images, start.transform, job.settings["refine"], workers=job.workers, **shared
         )
-        ladder = refined.climb
+        ladder = refined.ladder
         record.update(verdict=ladder.verdict.to_dict(), steps=ladder.steps, details=ladder.details)
     verdicts = {"initialize": start.verdict, "refine": ladder.verdict}
     truth = _truth(job.moving)

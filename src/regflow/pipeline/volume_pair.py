@@ -184,7 +184,7 @@ def _align(
         refined = deform_volumes(
             fixed, moving, start.transform, settings["refine"], doubted=doubted, **shared
         )
-        ladder = refined.climb
+        ladder = refined.ladder
         record.update(verdict=ladder.verdict.to_dict(), steps=ladder.steps, details=ladder.details)
     verdicts = {"initialize": start.verdict, "refine": ladder.verdict}
     return RegisteredVolumes(

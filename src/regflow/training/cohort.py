@@ -289,6 +289,6 @@ def _registered(row: Mapping[str, Any], given: Mapping[str, Any]) -> RegisteredP
     refined = deform_volumes(
         fixed, moving, found.transform, given["refine"], doubted=doubted, threads=threads
     )
-    if refined.climb.verdict.status == "fail" or refined.climb.method == INITIAL:
-        raise RegistrationError(f"the deformation is not to be trusted: {refined.climb.verdict.reason}")
+    if refined.ladder.verdict.status == "fail" or refined.ladder.method == INITIAL:
+        raise RegistrationError(f"the deformation is not to be trusted: {refined.ladder.verdict.reason}")
     return RegisteredPair(fixed, moving, found.transform, refined.forward, refined.inverse)

@@ -92,7 +92,7 @@ def test_same_sensor_is_exact_on_like_bands_and_refuses_others(bands):
     moved = image(move_scene(red, grid, truth, grid, noise=10, seed=2), grid)
     assert rmse_px(register("same-sensor", image(red, grid), moved), truth, grid) < 0.05
     fixed, moving, _ = pair(bands, "thermal to green")
-    refused = refined("same-sensor", fixed, moving).climb
+    refused = refined("same-sensor", fixed, moving).ladder
     assert (refused.kept, refused.verdict.status) == (True, "warn")
     assert "points could be matched" in refused.verdict.reason
 

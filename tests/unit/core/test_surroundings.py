@@ -162,4 +162,4 @@ def test_a_deformation_of_ct_is_better_than_its_affine(mni_4mm, padding, contras
     assert errors[0] < 3.6
     assert errors[1] < 0.8 * errors[0]
     # Between two contrasts local correlation falls on the right way; what windows explain does not.
-    assert found.climb.verdict.status != "fail", found.climb.verdict.reason
+    assert found.ladder.verdict.status != "fail", found.ladder.verdict.reason

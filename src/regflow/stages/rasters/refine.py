@@ -57,12 +57,12 @@ class SceneRefinement:
 
     Attributes:
         transform: fixed to moving world points, both in the fixed scene's CRS.
-        climb: the ladder's record.
+        ladder: the ladder's record.
         points: the tie points behind it; None where the method has none.
     """
 
     transform: Transform
-    climb: LadderResult
+    ladder: LadderResult
     points: TiePoints | None
 
 
@@ -193,7 +193,7 @@ def refine(
         write_raster_transform(folder, found.transform, fixed.grid)
         if found.points is not None:
             write_tie_points(folder / "tie_points.gpkg", found.points, fixed.grid, start)
-        ladder = found.climb
+        ladder = found.ladder
         return make_outcome(ladder.verdict, ladder.steps, **ladder.details)
 
     return run_stage_work("refine", sample, output, [*prepared, initial], work)

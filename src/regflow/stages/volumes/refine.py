@@ -65,12 +65,12 @@ class VolumeRefinement:
     Attributes:
         forward: fixed to moving world points.
         inverse: moving to fixed world points.
-        climb: the ladder's record.
+        ladder: the ladder's record.
     """
 
     forward: Transform
     inverse: Transform
-    climb: LadderResult
+    ladder: LadderResult
 
 
 @dataclass(frozen=True)
@@ -290,7 +290,7 @@ def refine(
         )
         write_transform(folder / "transform.h5", found.forward)
         write_transform(folder / "inverse.h5", found.inverse)
-        ladder = found.climb
+        ladder = found.ladder
         return make_outcome(ladder.verdict, ladder.steps, **ladder.details)
 
     return run_stage_work("refine", sample, output, [*prepared, initial], work)

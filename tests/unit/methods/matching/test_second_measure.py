@@ -30,7 +30,7 @@ EXTENT = (0.0, 0.0, 999.0, 699.0)
 def registered(one: Image, other: Image):
     """Return the result and its verdict, the stages' together, from the identity."""
     found = refine_scene(one, other, IDENTITY, SETTINGS, threads=2)
-    pair = RegisteredScenes(one, other, IDENTITY, found.transform, earlier={"refine": found.climb.verdict})
+    pair = RegisteredScenes(one, other, IDENTITY, found.transform, earlier={"refine": found.ladder.verdict})
     return found, assess_scene(pair, {}, threads=2).verdict
 
 
@@ -71,7 +71,7 @@ def test_other_bands_of_a_moved_scene_raise_no_alarm(band):
     values, _ = read_window(path, [1], slice(208, 208 + ROWS), slice(930, 930 + COLS))
     found = refine_scene(replace(fixed(), data=values.astype(np.float32)), moving(), IDENTITY, SETTINGS)
     assert found.points.check.largest_px < 0.1
-    assert found.climb.verdict.status == "pass", found.climb.verdict
+    assert found.ladder.verdict.status == "pass", found.ladder.verdict
     assert np.sqrt((error_px(found.transform, 20) ** 2).mean()) < 0.3
 
 

@@ -83,7 +83,7 @@ def test_a_known_field_is_found_through_the_stage():
         "options": {"tie-points": {"spacing_px": 40.0, "field": "thin-plate"}},
     }
     found = refine_scene(fixed(), moving(), Affine.identity(2), settings, threads=2)
-    assert found.climb.verdict.status == "pass", found.climb.verdict
+    assert found.ladder.verdict.status == "pass", found.ladder.verdict
     assert np.sqrt((error_px(found.transform) ** 2).mean()) < 0.04
 
 

@@ -42,9 +42,9 @@ def test_a_sample_is_refined_on_disk(tmp_path):
 def test_the_points_that_a_dense_field_starts_from_are_told_with_it():
     quick = {"engine_options": {"iterations": [2, 1]}}
     found = refine_scene(fixed(), moving(), IDENTITY, {"methods": ["dense"], "options": {"dense": quick}})
-    assert found.climb.method == "dense"
+    assert found.ladder.method == "dense"
     assert found.points is not None
-    assert found.climb.verdict.figures["points_used"] == found.points.used.sum()
+    assert found.ladder.verdict.figures["points_used"] == found.points.used.sum()
 
 
 def test_points_of_a_method_that_gave_up_count_for_nothing_else(monkeypatch):
@@ -53,8 +53,8 @@ def test_points_of_a_method_that_gave_up_count_for_nothing_else(monkeypatch):
 
     monkeypatch.setitem(ENGINES, "greedy", refuse)
     found = refine_scene(fixed(), moving(), IDENTITY, {"methods": ["dense"]}, threads=2)
-    assert (found.climb.method, found.points) == (INITIAL, None)
-    assert "points_used" not in found.climb.verdict.figures
+    assert (found.ladder.method, found.points) == (INITIAL, None)
+    assert "points_used" not in found.ladder.verdict.figures
 
 
 def test_every_scheduler_gives_the_same_bytes(tmp_path):
@@ -84,8 +84,8 @@ def test_where_no_window_has_data_the_start_stands_unjudged():
     blank = replace(moving(), mask=np.zeros((ROWS, COLS), bool))
     found = refine_scene(fixed(), blank, IDENTITY, SETTINGS)
     assert found.transform is IDENTITY
-    assert (found.climb.kept, found.climb.verdict.status) == (True, "fail")
-    assert "no valid pixels in common" in found.climb.verdict.reason
+    assert (found.ladder.kept, found.ladder.verdict.status) == (True, "fail")
+    assert "no valid pixels in common" in found.ladder.verdict.reason
 
 
 @pytest.mark.parametrize(("rows", "cols"), [(16, 16), (24, 20), (8, 60)])
@@ -100,7 +100,7 @@ def test_without_refinement_nothing_changes():
     found = refine_scene(fixed(), moving(), IDENTITY, {"methods": ["none"]})
     assert found.transform is IDENTITY
     assert found.points is None
-    assert found.climb.verdict.figures["ncc_change"] == 0
+    assert found.ladder.verdict.figures["ncc_change"] == 0
 
 
 def test_a_method_for_volumes_is_unknown_to_rasters():
@@ -131,7 +131,7 @@ def test_a_perfect_start_is_left_alone(rows, cols, shift):
 
 def test_the_gate_holds_the_field_against_the_start():
     found = refine_scene(fixed(), moving(), IDENTITY, SETTINGS, threads=2)
-    figures = found.climb.verdict.figures
+    figures = found.ladder.verdict.figures
     assert figures["ncc_change"] > 0.02
     assert figures["nmi_change"] > 0
     assert figures["folding_percent"] == 0
@@ -141,8 +141,8 @@ def test_the_gate_holds_the_field_against_the_start():
     strict = {**SETTINGS, "gate": {"points_used": {"fail_below": 10000}}}
     kept = refine_scene(fixed(), moving(), IDENTITY, strict, threads=2)
     assert kept.transform is IDENTITY
-    assert kept.climb.verdict.status != "pass"
-    assert "points_used" in kept.climb.verdict.reason
+    assert kept.ladder.verdict.status != "pass"
+    assert "points_used" in kept.ladder.verdict.reason
 
 
 def test_probes_see_a_better_transform():

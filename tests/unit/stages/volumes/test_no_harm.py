@@ -80,8 +80,8 @@ def test_a_deformation_that_climbs_on_speckle_is_rejected():
         pair.fixed, pair.moving, pair.truth, {"methods": ["greedy"]}, doubted=True, threads=2
     )
     assert pair.error_mm(found.forward) <= NOISE_MM
-    assert (found.climb.kept, found.climb.verdict.status) == (True, "warn")
-    assert "greedy: doubted_gain_sigmas is" in found.climb.verdict.reason
+    assert (found.ladder.kept, found.ladder.verdict.status) == (True, "warn")
+    assert "greedy: doubted_gain_sigmas is" in found.ladder.verdict.reason
 
 
 def test_local_evidence_prefers_the_truth_and_no_place_farther_off(pair):

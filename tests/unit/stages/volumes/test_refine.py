@@ -59,13 +59,13 @@ def test_a_known_bend_is_followed_and_undone(pair):
     assert mean_error(found.forward, bend, fixed) < 0.5 * mean_error(START, bend, fixed)
     points = fixed.grid.to_world(np.argwhere(fixed.mask)[::7, ::-1])
     assert measure_inverse_error(found.forward, found.inverse, points).mean() < 0.4
-    figures = found.climb.verdict.figures
-    assert found.climb.verdict.status == "pass"
+    figures = found.ladder.verdict.figures
+    assert found.ladder.verdict.status == "pass"
     assert figures["lncc_change"] > 0.05
     assert figures["folding_percent"] == 0
     assert figures["inverse_mean_voxels"] < 0.1
-    assert [step["name"] for step in found.climb.steps] == ["greedy", "inverse"]
-    assert all("seconds" in step for step in found.climb.steps)
+    assert [step["name"] for step in found.ladder.steps] == ["greedy", "inverse"]
+    assert all("seconds" in step for step in found.ladder.steps)
 
 
 def test_none_keeps_the_affine_transform(pair):
@@ -74,7 +74,7 @@ def test_none_keeps_the_affine_transform(pair):
     found = deform_volumes(fixed, moving, start, {"methods": ["none"]})
     assert found.forward is start
     np.testing.assert_allclose(found.inverse.matrix @ start.matrix, np.eye(4), atol=1e-12)
-    assert found.climb.verdict.status == "pass"
+    assert found.ladder.verdict.status == "pass"
 
 
 def refuse(
@@ -86,14 +86,14 @@ def refuse(
 def test_a_deformation_that_is_worse_than_the_start_is_rejected_and_the_start_stands(pair, monkeypatch):
     fixed, moving, bend = pair
     found = deform_volumes(fixed, moving, START, with_field(monkeypatch, -bend.vectors))
-    first, last, inverse = found.climb.steps
+    first, last, inverse = found.ladder.steps
     assert first["verdict"]["status"] == "fail"
     assert "lncc_change" in first["verdict"]["reason"]
     assert (last["name"], last["verdict"]["figures"]["lncc_change"]) == ("initial", 0)
     assert inverse["name"] == "inverse"
     assert found.forward is START
-    assert (found.climb.verdict.status, found.climb.kept) == ("warn", True)
-    assert "initial, which stands (given: lncc_change" in found.climb.verdict.reason
+    assert (found.ladder.verdict.status, found.ladder.kept) == ("warn", True)
+    assert "initial, which stands (given: lncc_change" in found.ladder.verdict.reason
 
 
 def test_a_field_without_an_inverse_gives_way_to_the_next(pair, monkeypatch):
@@ -105,8 +105,8 @@ def test_a_field_without_an_inverse_gives_way_to_the_next(pair, monkeypatch):
     monkeypatch.setattr(DisplacementField, "inverse", impossible)
     ladder = {"methods": [*with_field(monkeypatch, bend.vectors)["methods"], "none"]}
     found = deform_volumes(fixed, moving, START, ladder)
-    assert [step["name"] for step in found.climb.steps] == ["given", "none", "inverse"]
-    assert found.climb.steps[0]["reason"] == "the field has no inverse"
+    assert [step["name"] for step in found.ladder.steps] == ["given", "none", "inverse"]
+    assert found.ladder.steps[0]["reason"] == "the field has no inverse"
     assert found.forward is START
 
 
@@ -115,8 +115,8 @@ def test_what_one_method_cannot_use_leaves_the_next_to_try(pair, monkeypatch):
     monkeypatch.setitem(METHODS, "refuse", Method(f"{__name__}:refuse", ""))
     ladder = {"methods": ["refuse", *with_field(monkeypatch, bend.vectors)["methods"]]}
     found = deform_volumes(fixed, moving, START, ladder)
-    assert (found.climb.method, found.climb.verdict.status) == ("given", "pass")
-    assert found.climb.steps[0]["reason"] == "the image is constant inside its mask"
+    assert (found.ladder.method, found.ladder.verdict.status) == ("given", "pass")
+    assert found.ladder.steps[0]["reason"] == "the image is constant inside its mask"
 
 
 def test_folding_fails_and_the_ladder_goes_on(pair, monkeypatch):
@@ -124,16 +124,16 @@ def test_folding_fails_and_the_ladder_goes_on(pair, monkeypatch):
     waves = bend.vectors + 8 * np.sin(np.indices(fixed.grid.shape)[2])
     ladder = {"methods": [*with_field(monkeypatch, waves)["methods"], "none"]}
     found = deform_volumes(fixed, moving, START, ladder)
-    first = found.climb.steps[0]["verdict"]
+    first = found.ladder.steps[0]["verdict"]
     assert first["status"] == "fail"
     assert first["figures"]["folding_percent"] > 0.5
-    assert found.climb.method == "none"
+    assert found.ladder.method == "none"
 
 
 def test_limits_of_the_settings_replace_the_stage_s_own(pair):
     fixed, moving, _ = pair
     settings = {"methods": ["none"], "gate": {"nmi_change": {"fail_below": 0.1}}}
-    assert deform_volumes(fixed, moving, START, settings).climb.verdict.status == "fail"
+    assert deform_volumes(fixed, moving, START, settings).ladder.verdict.status == "fail"
 
 
 def test_an_unknown_method_is_named_with_its_nearest(pair):
