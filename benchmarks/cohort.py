@@ -14,8 +14,8 @@ import yaml
 
 from benchmarks.common import arguments, print_table, save, spent_by, write_image
 from regflow.core.grid import Grid
-from regflow.core.resample import coarsen
-from regflow.core.resources import shipped
+from regflow.core.resample import coarsen_image
+from regflow.core.resources import find_shipped_folder
 from regflow.datasets.volumes import load_volume
 
 READ = """
@@ -78,7 +78,7 @@ def _plan(folder: Path, count: int, threads: int) -> dict[str, Any]:
 
 def _carry(folder: Path, count: int, threads: int) -> dict[str, Any]:
     """Run a cohort of tiny brains, and the same samples in one process."""
-    tiny = coarsen(load_volume("mni2009c"), 8.0)
+    tiny = coarsen_image(load_volume("mni2009c"), 8.0)
     _write_study(folder, count, tiny)
     methods = _told_by(IN_ONE_PROCESS, folder, "alone.log")
     spent = spent_by(_snakemake(folder, threads), folder / "run.log")
@@ -96,7 +96,7 @@ def _told_by(code: str, folder: Path, log: str) -> float:
 
 
 def _snakemake(folder: Path, threads: int, *more: str) -> list[str]:
-    workflow = str(shipped() / "workflow" / "Snakefile")
+    workflow = str(find_shipped_folder() / "workflow" / "Snakefile")
     program = [sys.executable, "-m", "snakemake", "--snakefile", workflow, "--directory", str(folder)]
     config = ["--configfile", str(folder / "config" / "config.yaml")]
     return [*program, *config, "--cores", str(threads), *more]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from regflow.core.files import read_json, write_json, write_whole_directory
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.processor import DESCRIBED, processor_name
+from regflow.core.processor import DESCRIBED, read_processor_name
 from regflow.core.resample import resample_array, to_sitk_image
 from regflow.core.threads import count_cores
 from regflow.core.transform import Transform
@@ -27,7 +27,7 @@ from regflow.datasets import subjects as synthetic
 from regflow.datasets.tissues import segment_tissues
 from regflow.datasets.volumes import load_volume
 from regflow.io.transforms import read_transform, write_transform
-from regflow.metrics.jacobian import determinant_map, displacement_on, jacobian_figures
+from regflow.metrics.jacobian import compute_determinant_map, compute_jacobian_figures, sample_displacement
 from regflow.metrics.overlap import dice
 
 HERE = Path(__file__).resolve().parent
@@ -69,7 +69,7 @@ def pair(name: str) -> Pair | None:
     made = Pair(name, folder / "fixed.nii.gz", folder / "moving.nii.gz", truth, name == "other-contrast")
     if folder.is_dir():
         return made
-    if name.startswith("colin27") and realdata.locate("colin27") is None:
+    if name.startswith("colin27") and realdata.locate_source("colin27") is None:
         return None
     with write_whole_directory(folder) as part:
         _MAKERS[name](part)
@@ -80,11 +80,11 @@ def read_image(path: Path) -> Image:
     """Read a skull-stripped volume as float32 with its brain as mask."""
     import SimpleITK as sitk
 
-    from regflow.core.resample import grid_of
+    from regflow.core.resample import read_sitk_grid
 
     volume = sitk.ReadImage(str(path), sitk.sitkFloat32)
     data = sitk.GetArrayFromImage(volume)
-    return Image(data[None], grid_of(volume), data > 0)
+    return Image(data[None], read_sitk_grid(volume), data > 0)
 
 
 def write_image(path: Path, data: NDArray[Any], grid: Grid) -> None:
@@ -106,15 +106,15 @@ def figures(pair: Pair, transform: Transform) -> dict[str, float]:
     tissues = segment_tissues(moving.channel, moving.mask, pair.fluid_is_bright)
     warped = resample_array(tissues, moving.grid, fixed.grid, transform, "nearest")
     overlap = dice(segment_tissues(fixed.channel, fixed.mask), warped)
-    displacement = displacement_on(transform, fixed.grid)
-    determinant = determinant_map(displacement, fixed.grid)
+    displacement = sample_displacement(transform, fixed.grid)
+    determinant = compute_determinant_map(displacement, fixed.grid)
     found = {
         "tissue_dice": float(np.mean(list(overlap.values()))),
         **{f"dice_{n}": overlap[k] for k, n in ((1, "fluid"), (2, "gray"), (3, "white"))},
-        **jacobian_figures(determinant, fixed.mask),
+        **compute_jacobian_figures(determinant, fixed.mask),
     }
     if pair.truth is not None:
-        error = displacement - displacement_on(read_transform(pair.truth), fixed.grid)
+        error = displacement - sample_displacement(read_transform(pair.truth), fixed.grid)
         lengths = np.linalg.norm(error, axis=0)[fixed.mask]
         found |= {"tre_mm_mean": float(lengths.mean()), "tre_mm_p95": float(np.percentile(lengths, 95))}
     return found
@@ -194,7 +194,7 @@ def save(name: str, results: Any, threads: int) -> None:
     """Write results with the machine they come from to ``benchmarks/out/NAME.json``."""
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     machine = {
-        "cpu": processor_name(),
+        "cpu": read_processor_name(),
         "amx": _has_amx(),
         "cores": count_cores(),
         "threads": threads,
@@ -238,8 +238,8 @@ def _other_contrast(folder: Path) -> None:
 
 
 def _write_subject(folder: Path, fixed: Image, contrast: Image | None, seed: int) -> None:
-    truth = synthetic.random_truth(fixed.grid, seed)
-    grid = synthetic.subject_grid(fixed.grid, truth)
+    truth = synthetic.draw_truth(fixed.grid, seed)
+    grid = synthetic.make_subject_grid(fixed.grid, truth)
     subject = synthetic.make_subject(contrast or fixed, truth, grid, seed=seed)
     write_image(folder / "fixed.nii.gz", fixed.channel.astype(np.float32), fixed.grid)
     write_image(folder / "moving.nii.gz", subject.channel, subject.grid)

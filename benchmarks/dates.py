@@ -33,10 +33,10 @@ from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Affine, Transform
 from regflow.datasets import packaged as realdata
-from regflow.datasets.modalities import linear_truth, move_linearly
+from regflow.datasets.modalities import make_linear_truth, move_linearly
 from regflow.examples.rasters import SERIES_REFERENCE, read_band
-from regflow.stages.rasters.assess import ScenePair, assess_scene
-from regflow.stages.rasters.initialize import align
+from regflow.stages.rasters.assess import RegisteredScenes, assess_scene
+from regflow.stages.rasters.initialize import align_scenes
 from regflow.stages.rasters.refine import refine_scene
 
 log = logging.getLogger(__name__)
@@ -93,7 +93,7 @@ def main() -> None:
     options = parser.parse_args()
     settings = load_config({"kind": "rasters", "samples": "dates"})
     reference = read_date(SERIES_REFERENCE, options.band)
-    names = [name for name in realdata.landsat_series() if name != SERIES_REFERENCE]
+    names = [name for name in realdata.find_landsat_series() if name != SERIES_REFERENCE]
     rows: list[dict[str, Any]] = []
     for number, name in enumerate(names):
         date = read_date(name, options.band)
@@ -122,7 +122,7 @@ def measured(
         own = None if hopeless else run(fixed, moving, Affine.identity(2), settings).errors
         for _ in range(1 if hopeless else count):
             shift = _random_shift(rng)
-            truth = linear_truth(moving.grid, shift)
+            truth = make_linear_truth(moving.grid, shift)
             found = run(fixed, move_linearly(_filled(moving), truth), truth, settings)
             yield {
                 "date": date.name,
@@ -142,10 +142,10 @@ def run(fixed: Image, moving: Image, truth: Affine, settings: dict[str, Any]) ->
     """Register a pair as the stages do; errors are seen where the fixed scene is valid."""
     began = time.perf_counter()
     try:
-        start = align(fixed, moving, settings["initialize"], seed=settings["seed"])
+        start = align_scenes(fixed, moving, settings["initialize"], seed=settings["seed"])
         refined = refine_scene(fixed, moving, start.transform, settings["refine"], seed=settings["seed"])
-        earlier = {"initialize": start.verdict, "refine": refined.climb.verdict}
-        pair = ScenePair(fixed, moving, start.transform, refined.transform, None, earlier)
+        earlier = {"initialize": start.verdict, "refine": refined.ladder.verdict}
+        pair = RegisteredScenes(fixed, moving, start.transform, refined.transform, None, earlier)
         verdict = assess_scene(pair, settings["assess"], seed=settings["seed"]).verdict
     except RegistrationError as error:
         return Run(None, "fail", str(error), time.perf_counter() - began)
@@ -177,7 +177,7 @@ def summary(group: str, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def read_date(name: str, band: str) -> Date:
     """Read a date of the series."""
-    folder = realdata.landsat_series()[name]
+    folder = realdata.find_landsat_series()[name]
     values, grid = read_band(folder / f"{name}_{band}.tif")
     fmask, _ = read_band(folder / f"{name}_fmask.tif")
     recorded = np.isfinite(values) & np.isfinite(fmask) & (fmask != 255)

@@ -21,7 +21,7 @@ from benchmarks.common import (
     timed_process,
 )
 from regflow.core.files import read_json
-from regflow.core.transform import inverse_error
+from regflow.core.transform import measure_inverse_error
 from regflow.io.transforms import read_transform
 
 PEERS = ("greedy", "greedy-nmi", "ants", "elastix")
@@ -56,7 +56,7 @@ def run_regflow(pair: Pair, options: argparse.Namespace, more: tuple[str, ...] =
     fixed = read_image(pair.fixed)
     inside = np.argwhere(fixed.mask)
     chosen = inside[np.linspace(0, len(inside) - 1, POINTS).astype(int), ::-1]
-    error_mm = inverse_error(forward, backward, fixed.grid.to_world(chosen))
+    error_mm = measure_inverse_error(forward, backward, fixed.grid.to_world(chosen))
     return {
         "compute_s": seconds["preprocess"] + seconds["initialize"] + seconds["refine"],
         "process_s": process,

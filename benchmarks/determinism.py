@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import OUT, arguments, print_table, save, timed_process, write_image
-from regflow.core.files import sha256
-from regflow.core.resample import coarsen
+from regflow.core.files import compute_sha256
+from regflow.core.resample import coarsen_image
 from regflow.datasets.volumes import load_volume
 
 SPACING_MM = 4.0
@@ -43,7 +43,7 @@ def _row(pair: list[Path], initialize: str, refine: str) -> dict[str, Any]:
         ladder = ["--initialize", initialize, "--refine", refine, "--threads", str(threads)]
         # A verdict of fail ends with 1 and is no matter here.
         timed_process([*command, *ladder], folder.with_suffix(".log"), accepted=(0, 1))
-        sums.append({name: sha256(folder / name) for name in FILES})
+        sums.append({name: compute_sha256(folder / name) for name in FILES})
     same = all(found == sums[0] for found in sums)
     return {"initialize": initialize, "refine": refine, "identical": same, "sha256": sums[0]["transform.h5"]}
 
@@ -51,7 +51,7 @@ def _row(pair: list[Path], initialize: str, refine: str) -> dict[str, Any]:
 def _shrunk(name: str) -> Path:
     path = OUT / "determinism" / f"{name}.nii.gz"
     path.parent.mkdir(parents=True, exist_ok=True)
-    shrunk = coarsen(load_volume(name), SPACING_MM)
+    shrunk = coarsen_image(load_volume(name), SPACING_MM)
     write_image(path, shrunk.channel, shrunk.grid)
     return path
 

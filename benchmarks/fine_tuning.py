@@ -18,14 +18,14 @@ import numpy as np
 from benchmarks.common import OUT, arguments, print_table, save
 from regflow.config.loading import load_config
 from regflow.core.image import Image
-from regflow.core.resample import coarsen
+from regflow.core.resample import coarsen_image
 from regflow.datasets import subjects as synthetic
 from regflow.datasets.volumes import load_volume
 from regflow.io.volumes import write_volume
 from regflow.methods.context import RunContext
 from regflow.methods.refine import METHODS
 from regflow.training.product import train_network
-from regflow.training.settings import training_settings
+from regflow.training.settings import make_training_settings
 
 TAUGHT, HELD_OUT = range(400, 408), range(500, 504)
 """Seeds of the subjects."""
@@ -52,7 +52,7 @@ def run(name: str, make: Callable[[], tuple[Image, Image]], options: argparse.Na
     config = load_config(_study(folder, fixed, source, options))
     wall, cpu = time.perf_counter(), time.process_time()
     tuned = train_network(
-        folder / "tuned.safetensors", settings=training_settings(config), threads=options.threads
+        folder / "tuned.safetensors", settings=make_training_settings(config), threads=options.threads
     )
     spent = {"train_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}
     networks = {"before_mm": options.start, "after_mm": str(tuned)}
@@ -98,8 +98,8 @@ def _study(folder: Path, fixed: Image, source: Image, options: argparse.Namespac
 
 
 def _subject(fixed: Image, source: Image, seed: int) -> tuple[Image, synthetic.Truth]:
-    truth = synthetic.random_truth(fixed.grid, seed, amplitude_mm=9.0, smoothness_mm=14.0)
-    grid = synthetic.subject_grid(fixed.grid, truth, SPACING_MM)
+    truth = synthetic.draw_truth(fixed.grid, seed, amplitude_mm=9.0, smoothness_mm=14.0)
+    grid = synthetic.make_subject_grid(fixed.grid, truth, SPACING_MM)
     return synthetic.make_subject(source, truth, grid, seed=seed), truth
 
 
@@ -112,11 +112,11 @@ def _errors(
     threads: int,
 ) -> dict[str, float]:
     """Register one subject from the study's own affine transform; return mean errors, mm."""
-    from regflow.stages.volumes.initialize import align
+    from regflow.stages.volumes.initialize import align_volumes
 
     still = fixed.with_mask(fixed.channel > 0)
     moved = moving.with_mask(moving.channel > 0)
-    start = align(still, moved, config["initialize"], threads=threads).transform
+    start = align_volumes(still, moved, config["initialize"], threads=threads).transform
     context = RunContext(threads)
     found = {"affine_mm": start}
     for name, weights in networks.items():
@@ -147,7 +147,7 @@ def _other_contrast() -> tuple[Image, Image]:
 
 def _stripped(image: Image, brain: Image) -> Image:
     """Return an image at the cohort's spacing, without the samples that are mostly outside the brain."""
-    coarse = coarsen(image.with_mask(brain.channel > 0), SPACING_MM)
+    coarse = coarsen_image(image.with_mask(brain.channel > 0), SPACING_MM)
     assert coarse.mask is not None
     return coarse.with_data(np.where(coarse.mask, coarse.data, np.float32(0))).with_mask(None)
 

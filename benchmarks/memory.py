@@ -17,10 +17,10 @@ MANIFESTS = "('fixed.json', 'moving.json')"
 SHARED = "sample='head', threads={threads}"
 STAGES = {
     "ingest": (
-        "from regflow.cohort.samples import Fixed, Sample\n"
-        "fixed = Fixed('fixed', 'fixed.nii')\n"
+        "from regflow.cohort.volumes.samples import FixedVolume, VolumeSample\n"
+        "fixed = FixedVolume('fixed', 'fixed.nii')\n"
         "ingest('fixed.json', subject=fixed)\n"
-        "ingest('moving.json', subject=Sample('head', 'moving.nii', fixed))"
+        "ingest('moving.json', subject=VolumeSample('head', 'moving.nii', fixed))"
     ),
     "preprocess": (
         f"preprocess('preprocess/fixed', manifest='fixed.json', settings=settings, {SHARED})\n"
@@ -42,10 +42,10 @@ STAGES = {
 }
 HEADER = (
     "import os\n"
-    "from regflow.config.loading import defaults\n"
-    "from regflow.stages.{stage} import {stage}\n"
+    "from regflow.config.loading import load_defaults\n"
+    "from regflow.stages.volumes.{stage} import {stage}\n"
     "os.chdir({folder!r})\n"
-    "settings = defaults().get({stage!r})\n"
+    "settings = load_defaults().get({stage!r})\n"
 )
 
 
@@ -70,7 +70,7 @@ def main() -> None:
 
 def _write_volumes(folder: Path) -> None:
     """Write the MNI brain and a head (or another brain) on grids of 256x256x256."""
-    head = "colin27" if realdata.locate("colin27") else "mni6"
+    head = "colin27" if realdata.locate_source("colin27") else "mni6"
     for name, target in (("mni2009c", "fixed"), (head, "moving")):
         full = load_volume(name)
         half = (SAMPLES - 1) / 2 * SPACING_MM

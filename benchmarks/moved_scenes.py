@@ -11,9 +11,9 @@ from benchmarks.common import OUT
 from regflow.core.files import write_whole_directory
 from regflow.core.grid import Grid
 from regflow.datasets import packaged as realdata
-from regflow.datasets.scenes import Waves, random_waves
-from regflow.io.open_rasters import gdal
-from regflow.io.rasters import geotransform, read_raster_header, read_window
+from regflow.datasets.scenes import Waves, draw_waves
+from regflow.io.open_rasters import import_gdal
+from regflow.io.rasters import compute_geotransform, read_raster_header, read_window
 
 LARGEST_PX = 5.0
 WAVELENGTH_SHARE = 0.4
@@ -39,13 +39,13 @@ class MovedScene:
 
 def moved_pair(side: int, crs: str = "EPSG:32633") -> MovedScene | None:
     """Write a pair of ``side`` pixels once and return it; None when its band is not installed."""
-    path = realdata.locate("sentinel2-b04")
+    path = realdata.locate_source("sentinel2-b04")
     if path is None:
         return None
     west, north, step = ORIGIN
     affine = np.array([[step, 0, west], [0, -step, north], [0, 0, 1.0]])
     grid = Grid((side, side), affine, crs)
-    truth = random_waves(grid, LARGEST_PX, WAVELENGTH_SHARE * side, seed=side)
+    truth = draw_waves(grid, LARGEST_PX, WAVELENGTH_SHARE * side, seed=side)
     folder = OUT / "moved-scenes" / str(side)
     if not folder.is_dir():
         shape = read_raster_header(path).shape
@@ -61,13 +61,13 @@ def _write(folder: Path, band: NDArray[np.float32], grid: Grid, truth: Waves) ->
 
     ground = _ground(band, grid.shape)
     coefficients = spline_filter(ground, order=3, output=np.float32, mode="mirror")
-    rasterio, inverse = gdal(), _inverse(grid, truth)
+    rasterio, inverse = import_gdal(), _inverse(grid, truth)
     noise = NOISE_SHARE * float(band.std())
     rng = np.random.default_rng(0)
     rows, cols = grid.shape
     layout = {"tiled": True, "blockxsize": 512, "blockysize": 512, "compress": "deflate", "predictor": 2}
     profile = {"driver": "GTiff", "dtype": "uint16", "count": 1, "height": rows, "width": cols, **layout}
-    place = {"crs": grid.crs, "transform": geotransform(grid)}
+    place = {"crs": grid.crs, "transform": compute_geotransform(grid)}
     with (
         rasterio.open(folder / "fixed.tif", "w", **profile, **place) as fixed,
         rasterio.open(folder / "moving.tif", "w", **profile, **place) as moving,

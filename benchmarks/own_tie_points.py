@@ -22,7 +22,7 @@ def main(fixed: str, moving: str, out: str, threads: str) -> None:
     write_raster_transform(folder, found.transform, one.grid)
     if found.points is not None:
         write_tie_points(folder / "tie_points.gpkg", found.points, one.grid, start)
-    write_json(folder / "steps.json", found.climb.steps)
+    write_json(folder / "steps.json", found.ladder.steps)
 
 
 if __name__ == "__main__":

@@ -27,9 +27,9 @@ from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Affine, Transform
 from regflow.datasets import packaged as realdata
-from regflow.datasets.modalities import MODALITIES, linear_truth, move_linearly, read_bands
-from regflow.methods.initialize.planar import average_blocks, corners, masked_image
-from regflow.stages.rasters.initialize import align
+from regflow.datasets.modalities import MODALITIES, make_linear_truth, move_linearly, read_bands
+from regflow.methods.initialize.planar import average_valid_blocks, find_corners, masked_image
+from regflow.stages.rasters.initialize import align_scenes
 
 SOLVED_PX = 1.0
 FEATURES = ("sift", "surf", "orb", "akaze", "brisk", "harris", "xfeat")
@@ -80,7 +80,7 @@ def shifts(bands: dict[str, Image], options: argparse.Namespace) -> Iterator[dic
         settings = _settings(["phase-correlation"], "translation")
         own = _own(bands["B04"], bands[name], settings)
         found = [
-            _run(bands["B04"], bands[name], linear_truth(bands[name].grid, shift), settings)
+            _run(bands["B04"], bands[name], make_linear_truth(bands[name].grid, shift), settings)
             for shift in _shifts(options.starts)
         ]
         yield _shift_row(f"{name} to B04", "phase-correlation", found, own, LIMITS["shift"])
@@ -94,21 +94,23 @@ def turned(bands: dict[str, Image], options: argparse.Namespace) -> Iterator[dic
         found = []
         for number, shift in enumerate(_shifts(options.turns)):
             sign = (-1) ** number
-            truth = linear_truth(bands["B08"].grid, shift * 0.4, 30 * sign, 1.2 ** ((-1) ** (number // 2)))
+            truth = make_linear_truth(
+                bands["B08"].grid, shift * 0.4, 30 * sign, 1.2 ** ((-1) ** (number // 2))
+            )
             found.append(_run(bands["B04"], bands["B08"], truth, settings))
         yield _shift_row("B08 to B04", method, found, own, LIMITS["turned"])
 
 
 def sensors(bands: dict[str, Image], options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """Bands of other spacings to red, by the default ladder, polished by a translation."""
+    """Bands of other spacings to red, by the default ladder, refined by a translation."""
     coarse = {name: bands[name] for name in ("B05", "B8A", "B11", "B12", "B01")}
-    coarse["B08 at 30 m"] = average_blocks(masked_image(bands["B08"], "moving"), 3)
+    coarse["B08 at 30 m"] = average_valid_blocks(masked_image(bands["B08"], "moving"), 3)
     for name, moving in coarse.items():
         settings = _settings(LADDER, "translation")
         own = _own(bands["B04"], moving, settings)
         ratio = moving.grid.spacing.max() / bands["B04"].grid.spacing.max()
         found = [
-            _run(bands["B04"], moving, linear_truth(moving.grid, shift / ratio), settings)
+            _run(bands["B04"], moving, make_linear_truth(moving.grid, shift / ratio), settings)
             for shift in _shifts(options.turns)
         ]
         yield _shift_row(f"{name} to B04", "ladder", found, own, LIMITS["sensors"])
@@ -117,7 +119,7 @@ def sensors(bands: dict[str, Image], options: argparse.Namespace) -> Iterator[di
 def modalities(bands: dict[str, Image], options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Images like other sensors' moved by affine maps, by the default ladder."""
     planes, _ = read_bands(
-        {n: realdata.require(f"sentinel2-{n.lower()}") for n in ("B03", "B04", "B08", "B11")}
+        {n: realdata.require_source(f"sentinel2-{n.lower()}") for n in ("B03", "B04", "B08", "B11")}
     )
     every: list[Found] = []
     for number, (name, (fixed, make)) in enumerate(MODALITIES.items()):
@@ -128,7 +130,7 @@ def modalities(bands: dict[str, Image], options: argparse.Namespace) -> Iterator
             way = rng.uniform(0, 2 * np.pi)
             shift = rng.uniform(0, 45) * np.array([np.cos(way), np.sin(way)])
             turn, scale, stretch = rng.uniform((-15, 0.9, -0.05), (15, 1.1, 0.05))
-            truth = linear_truth(moving.grid, shift, turn, scale, stretch)
+            truth = make_linear_truth(moving.grid, shift, turn, scale, stretch)
             found.append(_run(bands[fixed], moving, truth, _settings(LADDER)))
         every += found
         yield {"pair": name, **_solved(found)}
@@ -179,7 +181,7 @@ def _run(fixed: Image, image: Image, truth: Affine, settings: dict[str, Any]) ->
     moving = move_linearly(image, truth)
     began = time.perf_counter()
     try:
-        found = align(fixed, moving, settings)
+        found = align_scenes(fixed, moving, settings)
     except RegistrationError:
         return Found(np.full((4, 2), np.inf), "fail", time.perf_counter() - began)
     seconds = time.perf_counter() - began
@@ -188,13 +190,13 @@ def _run(fixed: Image, image: Image, truth: Affine, settings: dict[str, Any]) ->
 
 def _own(fixed: Image, moving: Image, settings: dict[str, Any]) -> NDArray[np.float64]:
     """Return the bands' own offset in moving pixels at the corners."""
-    found = align(fixed, moving, settings).transform
+    found = align_scenes(fixed, moving, settings).transform
     return _error(found, Affine.identity(2), fixed.grid, moving.grid)
 
 
 def _error(found: Transform, truth: Affine, fixed: Grid, moving: Grid) -> NDArray[np.float64]:
     """Return error vectors at the fixed corners, seen in the fixed frame, in the coarser image's pixels."""
-    ends = corners(fixed)
+    ends = find_corners(fixed)
     back = truth.inverse().apply(found.apply(ends))
     return np.asarray((back - ends) / max(fixed.spacing.max(), moving.spacing.max()))
 
@@ -212,7 +214,7 @@ def _shifts(count: int) -> Iterator[NDArray[np.float64]]:
 
 
 def _band(name: str) -> Image:
-    planes, grid = read_bands({name: realdata.require(f"sentinel2-{name.lower()}")})
+    planes, grid = read_bands({name: realdata.require_source(f"sentinel2-{name.lower()}")})
     return Image(planes[name][None], grid, planes[name] > 0)
 
 

@@ -24,12 +24,12 @@ from scipy.spatial.transform import Rotation
 from benchmarks.common import arguments, print_table, save
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.resample import coarsen
+from regflow.core.resample import coarsen_image
 from regflow.core.transform import Affine, Composite
 from regflow.datasets import packaged as realdata
 from regflow.datasets import subjects as synthetic
 from regflow.datasets.volumes import load_volume
-from regflow.stages.volumes.initialize import align
+from regflow.stages.volumes.initialize import align_volumes
 
 LARGEST_TURN_DEGREES = 40.0
 LARGEST_SHIFT_MM = 60.0
@@ -96,12 +96,12 @@ def _row(fixed: Image, starts: Iterator[Start], threads: int) -> dict[str, Any]:
     errors, seconds, verdicts, shown = [], [], [], []
     for number, start in enumerate(starts):
         began = time.perf_counter()
-        found = align(fixed, start.moving, {"methods": ["mutual-information"]}, threads=threads)
+        found = align_volumes(fixed, start.moving, {"methods": ["mutual-information"]}, threads=threads)
         seconds.append(time.perf_counter() - began)
         errors.append(_error(found.transform, start.truth, fixed))
         verdicts.append(found.verdict.status)
         for method in ("header", "moments") if number % GATE_EVERY == 0 else ():
-            wrong = align(fixed, start.moving, {"methods": [method]}, threads=threads)
+            wrong = align_volumes(fixed, start.moving, {"methods": [method]}, threads=threads)
             if _error(wrong.transform, start.truth, fixed) > WRONG_MM:
                 shown.append(wrong.verdict.status)
     missed = [status for error, status in zip(errors, verdicts, strict=True) if error >= RECOVERED_MM]
@@ -142,7 +142,7 @@ def _brain(name: str, spacing: float) -> Image:
     data = image.channel.astype(np.float32)
     mask: NDArray[np.bool_] | None = None if name == "colin27" else data > 0.02 * data.max()
     whole = Image(data[None], image.grid, mask, modality=image.modality)
-    return coarsen(whole, spacing) if spacing > 1 else whole
+    return coarsen_image(whole, spacing) if spacing > 1 else whole
 
 
 def _simulated(name: str, *, t2: bool) -> Callable[[float], tuple[Image, Mover]]:
@@ -152,12 +152,12 @@ def _simulated(name: str, *, t2: bool) -> Callable[[float], tuple[Image, Mover]]
         if t2:
             maps = [load_volume(f"{name}-{tissue}") for tissue in ("gm", "wm")]
             scaled = [image.with_data(image.channel / np.float32(255)) for image in maps]
-            gray, white = (coarsen(m, spacing).channel if spacing > 1 else m.channel for m in scaled)
+            gray, white = (coarsen_image(m, spacing).channel if spacing > 1 else m.channel for m in scaled)
             source = synthetic.simulate_t2(source, gray, white)
 
         def move(pose: Affine, seed: int) -> Start:
             truth = synthetic.Truth(Composite((pose,)), Composite((pose.inverse(),)))
-            grid = synthetic.subject_grid(fixed.grid, truth, spacing)
+            grid = synthetic.make_subject_grid(fixed.grid, truth, spacing)
             return Start(synthetic.make_subject(source, truth, grid, seed=seed), pose)
 
         return fixed, move
@@ -168,7 +168,7 @@ def _simulated(name: str, *, t2: bool) -> Callable[[float], tuple[Image, Mover]]
 def _real(fixed_name: str, moving_name: str) -> Callable[[float], tuple[Image, Mover]]:
     def case(spacing: float) -> tuple[Image, Mover]:
         fixed, moving = _brain(fixed_name, spacing), _brain(moving_name, spacing)
-        unmoved = align(fixed, moving, {"methods": ["mutual-information"]}, threads=2).transform
+        unmoved = align_volumes(fixed, moving, {"methods": ["mutual-information"]}, threads=2).transform
         assert isinstance(unmoved, Affine)
 
         def move(pose: Affine, seed: int) -> Start:
@@ -181,7 +181,7 @@ def _real(fixed_name: str, moving_name: str) -> Callable[[float], tuple[Image, M
 
 
 def _available() -> list[str]:
-    return [name for name in CASES if "colin27" not in name or realdata.locate("colin27") is not None]
+    return [name for name in CASES if "colin27" not in name or realdata.locate_source("colin27") is not None]
 
 
 CASES: dict[str, Callable[[float], tuple[Image, Mover]]] = {

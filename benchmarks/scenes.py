@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from benchmarks.common import OUT, arguments, print_table, save, timed_process
 from regflow.core.files import write_whole, write_whole_directory
 from regflow.core.grid import Grid
-from regflow.core.transform import Affine, DisplacementField, compose
+from regflow.core.transform import Affine, DisplacementField, compose_transforms
 from regflow.datasets import packaged as realdata
-from regflow.io.open_rasters import gdal
+from regflow.io.open_rasters import import_gdal
 from regflow.io.raster_transforms import write_raster_transform
-from regflow.io.rasters import geotransform, read_raster_header, read_window
+from regflow.io.rasters import compute_geotransform, read_raster_header, read_window
 
 SIDES = (2_048, 10_980, 40_000)
 LIMIT_BYTES = 1.5e9
@@ -38,11 +38,11 @@ import json, sys, time
 from regflow.core.chunks import open_workers
 from regflow.core.grid import Grid
 from regflow.io.scenes import open_scene
-from regflow.stages.rasters.warping import Source, warp_raster
+from regflow.stages.rasters.warping import WarpInput, warp_raster
 
 def warp(grid):
     return warp_raster(
-        Source(scene), output, fixed=grid, moving=image.data.view, refined=refined,
+        WarpInput(scene), output, fixed=grid, moving=image.data.view, refined=refined,
         settings={}, workers=workers,
     )
 
@@ -58,14 +58,16 @@ with open_workers({"workers": int(threads), "chunk": int(chunk)}) as workers:
 
 OVERVIEW = """
 import json, sys, time
-from regflow.io.scenes import decimate, load, open_scene, read_block
+from regflow.core.blocks import decimate_data, load_block, read_block
+from regflow.io.scenes import open_scene
 
 image = open_scene(sys.argv[1])
 side = max(image.grid.shape)
 factor = -(-side // 2048)
-read_block(decimate(image, 2 * float(image.grid.spacing[0])), slice(0, 64), slice(0, 64))  # loads kernels
+# Loads the kernels.
+read_block(decimate_data(image, 2 * float(image.grid.spacing[0])), slice(0, 64), slice(0, 64))
 started, busy = time.perf_counter(), time.process_time()
-load(decimate(image, float(image.grid.spacing[0]) * factor))
+load_block(decimate_data(image, float(image.grid.spacing[0]) * factor))
 spent = {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - busy}
 print(json.dumps({**spent, "megapixels": side * side / 1e6}))
 """
@@ -164,7 +166,7 @@ def _scene(side: int) -> Path:
 def _write_mirrored(path: Path, side: int) -> Grid:
     from rasterio.windows import Window
 
-    source = realdata.require("sentinel2-b04")
+    source = realdata.require_source("sentinel2-b04")
     header = read_raster_header(source)
     assert header.grid is not None
     tile, _ = read_window(source, [1], slice(0, header.shape[0]), slice(0, header.shape[1]))
@@ -173,8 +175,8 @@ def _write_mirrored(path: Path, side: int) -> Grid:
     grid = Grid((side, side), header.grid.affine, header.crs)
     profile = {"driver": "GTiff", "dtype": "uint16", "count": 1, "width": side, "height": side, "nodata": 0}
     layout = {"tiled": True, "blockxsize": 512, "blockysize": 512, "compress": "deflate", "zlevel": 1}
-    size = {"predictor": 2, "bigtiff": "if_safer", "crs": grid.crs, "transform": geotransform(grid)}
-    with write_whole(path) as part, gdal().open(part, "w", **profile, **layout, **size) as target:
+    size = {"predictor": 2, "bigtiff": "if_safer", "crs": grid.crs, "transform": compute_geotransform(grid)}
+    with write_whole(path) as part, import_gdal().open(part, "w", **profile, **layout, **size) as target:
         for top in range(0, side, 512):
             rows = np.arange(top, min(top + 512, side)) % turned.shape[0]
             strip = turned[rows][:, np.arange(side) % turned.shape[1]]
@@ -191,7 +193,7 @@ def _motion(grid: Grid) -> Any:
     coarse = Grid((nodes, nodes), grid.affine @ np.diag([STEP_PX, STEP_PX, 1.0]), grid.crs)
     linear = np.array([[1.0001, 0.0002], [-0.0002, 0.9999]])
     turn = Affine.from_parts(linear, [23.0, -34.0], grid.center)
-    return compose(DisplacementField(vectors.astype(np.float32), coarse), turn)
+    return compose_transforms(DisplacementField(vectors.astype(np.float32), coarse), turn)
 
 
 if __name__ == "__main__":

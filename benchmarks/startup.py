@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.common import arguments, print_table, save, timed_process, write_image
-from regflow.core.resample import coarsen
+from regflow.core.resample import coarsen_image
 from regflow.datasets.volumes import load_volume
 
 ROUNDS = 5
@@ -15,8 +15,8 @@ JOBS = {
     "python": "pass",
     "ingest": (
         "from regflow.stages.volumes.ingest import ingest\n"
-        "from regflow.cohort.samples import Fixed\n"
-        "ingest('{folder}/manifest.json', subject=Fixed('tiny', '{folder}/tiny.nii.gz'))"
+        "from regflow.cohort.volumes.samples import FixedVolume\n"
+        "ingest('{folder}/manifest.json', subject=FixedVolume('tiny', '{folder}/tiny.nii.gz'))"
     ),
     "regflow --help": "import sys; sys.argv = ['regflow', '--help']\nimport regflow.__main__",
 }
@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def _write_tiny(path: Path) -> None:
-    tiny = coarsen(load_volume("mni2009c"), 8.0)
+    tiny = coarsen_image(load_volume("mni2009c"), 8.0)
     write_image(path, tiny.channel, tiny.grid)
 
 

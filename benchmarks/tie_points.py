@@ -24,7 +24,7 @@ from regflow.io.raster_transforms import read_raster_transform
 from regflow.io.scenes import open_scene
 from regflow.io.vectors import read_points
 from regflow.methods.context import RunContext
-from regflow.methods.matching.tie_points import default_spacing
+from regflow.methods.matching.tie_points import choose_spacing
 
 PEERS = ("arosics", "coregix")
 COLUMNS = [
@@ -111,7 +111,7 @@ def run_peer(name: str, pair: MovedScene, side: int, options: argparse.Namespace
         print(f"{name}: skipped, no --peers-python (see benchmarks/README.md)")
         return None
     folder.mkdir(parents=True, exist_ok=True)
-    spacing = round(default_spacing(np.array([side, side])))
+    spacing = round(choose_spacing(np.array([side, side])))
     command = [str(python), str(HERE / "raster_peers.py"), name, str(pair.fixed), str(pair.moving)]
     spent = spent_by([*command, str(folder), str(spacing)], folder / "log.txt")
     row: dict[str, Any] = {"program": name, **spent}
@@ -150,14 +150,14 @@ def field_rmse(pair: MovedScene, transform: Transform) -> float:
 
 def aligned_rmse(pair: MovedScene, aligned: Path) -> float | None:
     """Return what check points find left between the fixed scene and a peer's aligned one, pixels."""
-    from regflow.metrics.check_points import measure_check_points, residual_figures
+    from regflow.metrics.check_points import compute_residual_figures, measure_check_points
 
     if not aligned.is_file():
         return None
     found = measure_check_points(
         open_scene(pair.fixed), open_scene(aligned), Affine.identity(2), 400, RunContext(threads=2)
     )
-    return residual_figures(found.residuals_px(Affine.identity(2))[found.used], None)["rmse_px"]
+    return compute_residual_figures(found.residuals_px(Affine.identity(2))[found.used], None)["rmse_px"]
 
 
 def lattice(grid: Grid, step: int) -> NDArray[np.float64]:

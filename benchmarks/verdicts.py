@@ -25,15 +25,15 @@ from scipy.spatial.transform import Rotation
 
 from benchmarks.common import arguments, print_table, save
 from regflow.core.errors import RegistrationError
-from regflow.core.gate import Verdict, worst_verdict
+from regflow.core.gate import Verdict, find_worst_verdict
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.resample import coarsen
+from regflow.core.resample import coarsen_image
 from regflow.core.transform import Affine, Composite, DisplacementField, Transform
 from regflow.datasets import packaged as realdata
 from regflow.datasets import subjects as synthetic
-from regflow.datasets.modalities import MODALITIES, linear_truth, read_bands
-from regflow.datasets.scenes import moved_scene, random_waves
+from regflow.datasets.modalities import MODALITIES, make_linear_truth, read_bands
+from regflow.datasets.scenes import draw_waves, move_scene
 from regflow.datasets.volumes import load_volume
 from regflow.methods.result import MethodResult
 
@@ -238,67 +238,71 @@ def _errors(kind: str, case: Case, found: Transform) -> NDArray[np.float64]:
 
 
 def _register_volumes(case: Case, threads: int) -> tuple[Transform, Transform, Verdict]:
-    from regflow.config.loading import defaults
-    from regflow.stages.volumes.assess import Pair, assess_pair
-    from regflow.stages.volumes.initialize import align
-    from regflow.stages.volumes.refine import deform
+    from regflow.config.loading import load_defaults
+    from regflow.stages.volumes.assess import RegisteredVolumes, assess_pair
+    from regflow.stages.volumes.initialize import align_volumes
+    from regflow.stages.volumes.refine import deform_volumes
 
-    settings = defaults()
-    start = align(case.fixed, case.moving, settings["initialize"], threads=threads)
-    refined = deform(case.fixed, case.moving, start.transform, settings["refine"], threads=threads)
-    earlier = {"initialize": start.verdict, "refine": refined.climb.verdict}
-    pair = Pair(case.fixed, case.moving, start.transform, refined.forward, refined.inverse, earlier=earlier)
+    settings = load_defaults()
+    start = align_volumes(case.fixed, case.moving, settings["initialize"], threads=threads)
+    refined = deform_volumes(case.fixed, case.moving, start.transform, settings["refine"], threads=threads)
+    earlier = {"initialize": start.verdict, "refine": refined.ladder.verdict}
+    pair = RegisteredVolumes(
+        case.fixed, case.moving, start.transform, refined.forward, refined.inverse, earlier=earlier
+    )
     return start.transform, refined.forward, assess_pair(pair, settings["assess"], threads=threads).verdict
 
 
 def _judge_volumes(case: Case, initial: Transform, final: Transform, threads: int) -> Verdict:
-    from regflow.config.loading import defaults
+    from regflow.config.loading import load_defaults
     from regflow.stages.volumes import initialize, refine
-    from regflow.stages.volumes.assess import Pair, assess_pair
+    from regflow.stages.volumes.assess import RegisteredVolumes, assess_pair
 
     start = Affine.identity(3)
-    begun, _ = initialize.CandidateEvaluator(case.fixed, case.moving, start, {}, threads)(
+    begun, _ = initialize.VolumeStartEvaluator(case.fixed, case.moving, start, {}, threads)(
         MethodResult(initial)
     )
     doubted = begun.status != "pass"
-    bent, _ = refine.CandidateEvaluator(case.fixed, case.moving, initial, {}, doubted=doubted)(
+    bent, _ = refine.VolumeRefinementEvaluator(case.fixed, case.moving, initial, {}, doubted=doubted)(
         MethodResult(final)
     )
-    if worst_verdict([begun, bent]).status == "fail":
-        return worst_verdict([begun, bent])
+    if find_worst_verdict([begun, bent]).status == "fail":
+        return find_worst_verdict([begun, bent])
     earlier = {"initialize": begun, "refine": bent}
-    pair = Pair(case.fixed, case.moving, initial, final, final.inverse(), earlier=earlier)
-    return assess_pair(pair, defaults()["assess"], threads=threads).verdict
+    pair = RegisteredVolumes(case.fixed, case.moving, initial, final, final.inverse(), earlier=earlier)
+    return assess_pair(pair, load_defaults()["assess"], threads=threads).verdict
 
 
 def _register_scenes(case: Case, threads: int) -> tuple[Transform, Transform, Verdict]:
-    from regflow.config.loading import defaults
-    from regflow.stages.rasters.assess import ScenePair, assess_scene
-    from regflow.stages.rasters.initialize import align
+    from regflow.config.loading import load_defaults
+    from regflow.stages.rasters.assess import RegisteredScenes, assess_scene
+    from regflow.stages.rasters.initialize import align_scenes
     from regflow.stages.rasters.refine import refine_scene
 
-    settings = defaults("rasters")
-    start = align(case.fixed, case.moving, settings["initialize"], threads=threads)
+    settings = load_defaults("rasters")
+    start = align_scenes(case.fixed, case.moving, settings["initialize"], threads=threads)
     refined = refine_scene(case.fixed, case.moving, start.transform, settings["refine"], threads=threads)
-    earlier = {"initialize": start.verdict, "refine": refined.climb.verdict}
-    pair = ScenePair(case.fixed, case.moving, start.transform, refined.transform, earlier=earlier)
+    earlier = {"initialize": start.verdict, "refine": refined.ladder.verdict}
+    pair = RegisteredScenes(case.fixed, case.moving, start.transform, refined.transform, earlier=earlier)
     verdict = assess_scene(pair, settings["assess"], threads=threads).verdict
     return start.transform, refined.transform, verdict
 
 
 def _judge_scenes(case: Case, initial: Transform, final: Transform, threads: int) -> Verdict:
-    from regflow.config.loading import defaults
+    from regflow.config.loading import load_defaults
     from regflow.stages.rasters import initialize, refine
-    from regflow.stages.rasters.assess import ScenePair, assess_scene
+    from regflow.stages.rasters.assess import RegisteredScenes, assess_scene
 
-    begun, _ = initialize.CandidateEvaluator(case.fixed, case.moving, Affine.identity(2), {})(
+    begun, _ = initialize.SceneStartEvaluator(case.fixed, case.moving, Affine.identity(2), {})(
         MethodResult(initial)
     )
-    bent, _ = refine.CandidateEvaluator(case.fixed, case.moving, initial, {})(MethodResult(final))
-    if worst_verdict([begun, bent]).status == "fail":
-        return worst_verdict([begun, bent])
-    pair = ScenePair(case.fixed, case.moving, initial, final, earlier={"initialize": begun, "refine": bent})
-    return assess_scene(pair, defaults("rasters")["assess"], threads=threads).verdict
+    bent, _ = refine.SceneRefinementEvaluator(case.fixed, case.moving, initial, {})(MethodResult(final))
+    if find_worst_verdict([begun, bent]).status == "fail":
+        return find_worst_verdict([begun, bent])
+    pair = RegisteredScenes(
+        case.fixed, case.moving, initial, final, earlier={"initialize": begun, "refine": bent}
+    )
+    return assess_scene(pair, load_defaults("rasters")["assess"], threads=threads).verdict
 
 
 def _brains() -> Iterator[Case]:
@@ -312,9 +316,9 @@ def _brains() -> Iterator[Case]:
         fixed, source = sources[name]
         rng = np.random.default_rng(seed)
         degrees, shift = rng.uniform(0, 30), rng.uniform(0, 40)
-        pose = synthetic.random_affine(fixed.grid.center, seed, float(degrees), float(shift))
-        truth = synthetic.random_truth(fixed.grid, seed, float(rng.uniform(2, 8)), affine=pose)
-        grid = synthetic.subject_grid(fixed.grid, truth, SPACING_MM)
+        pose = synthetic.draw_affine(fixed.grid.center, seed, float(degrees), float(shift))
+        truth = synthetic.draw_truth(fixed.grid, seed, float(rng.uniform(2, 8)), affine=pose)
+        grid = synthetic.make_subject_grid(fixed.grid, truth, SPACING_MM)
         yield Case(name, fixed, synthetic.make_subject(source, truth, grid, seed=seed), truth.forward, seed)
 
 
@@ -322,20 +326,20 @@ def _brain(name: str) -> Image:
     """Return a brain with nothing around it: a blurred background is not quite zero."""
     image = load_volume(name)
     data = image.channel.astype(np.float32)
-    brain = coarsen(Image(data[None], image.grid, data > 0.02 * data.max(), modality="T1w"), SPACING_MM)
+    brain = coarsen_image(Image(data[None], image.grid, data > 0.02 * data.max(), modality="T1w"), SPACING_MM)
     return brain.with_data(np.where(brain.mask, brain.channel, 0))
 
 
 def _tissue(name: str) -> NDArray[np.float32]:
     image = load_volume(name)
     scaled = image.with_data(image.channel / np.float32(255))
-    return np.asarray(coarsen(scaled, SPACING_MM).channel, np.float32)
+    return np.asarray(coarsen_image(scaled, SPACING_MM).channel, np.float32)
 
 
 def _windows() -> Iterator[Case]:
     """Yield windows of bands, moved by up to 20 pixels and 4 degrees and bent by up to 2 pixels."""
     names = ("B03", "B04", "B08", "B11")
-    planes, grid = read_bands({n: realdata.require(f"sentinel2-{n.lower()}") for n in names})
+    planes, grid = read_bands({n: realdata.require_source(f"sentinel2-{n.lower()}") for n in names})
     plain = {f"{moving} to {fixed}": (fixed, moving) for fixed, moving in (("B04", "B08"), ("B03", "B04"))}
     pairs = [*plain, *MODALITIES]
     for seed in count():
@@ -351,10 +355,10 @@ def _windows() -> Iterator[Case]:
             fixed, values = window[MODALITIES[name][0]], MODALITIES[name][1](window, rng)
         way = rng.uniform(0, 2 * np.pi)
         shift = rng.uniform(0, 20) * np.array([np.cos(way), np.sin(way)])
-        linear = linear_truth(place, shift, rng.uniform(-4, 4), rng.uniform(0.97, 1.03))
-        waves = random_waves(place, float(rng.uniform(0.2, 2.0)), SIDE_PX / 2, seed)
+        linear = make_linear_truth(place, shift, rng.uniform(-4, 4), rng.uniform(0.97, 1.03))
+        waves = draw_waves(place, float(rng.uniform(0.2, 2.0)), SIDE_PX / 2, seed)
         truth = Composite((waves, linear))
-        moved = moved_scene(values, place, truth, place, noise=0.02 * float(np.std(values)), seed=seed)
+        moved = move_scene(values, place, truth, place, noise=0.02 * float(np.std(values)), seed=seed)
         seen = np.isfinite(moved)
         moving = Image(np.where(seen, moved, 0)[None].astype(np.float32), place, seen)
         yield Case(name, Image(fixed[None], place, np.ones(place.shape, bool)), moving, truth, seed)
@@ -404,7 +408,7 @@ def _mirrored_image(
 def _turned_scene(
     case: Case, initial: Transform, final: Transform, rng: np.random.Generator
 ) -> tuple[Transform, Transform]:
-    turn = linear_truth(case.fixed.grid, (0, 0), rng.uniform(3, 20) * rng.choice([-1, 1]))
+    turn = make_linear_truth(case.fixed.grid, (0, 0), rng.uniform(3, 20) * rng.choice([-1, 1]))
     return _before(turn, initial, final)
 
 
@@ -412,7 +416,7 @@ def _bent_brain(
     case: Case, initial: Transform, final: Transform, rng: np.random.Generator
 ) -> tuple[Transform, Transform]:
     """Bend the final result alone, smoothly and without folds."""
-    warp, _ = synthetic.random_warp(case.fixed.grid, rng.uniform(14, 20), 18.0, int(rng.integers(1 << 30)))
+    warp, _ = synthetic.draw_warp(case.fixed.grid, rng.uniform(14, 20), 18.0, int(rng.integers(1 << 30)))
     return initial, Composite((warp, initial))
 
 
@@ -431,7 +435,7 @@ def _waves(grid: Grid, amplitude: float, seed: int) -> Transform:
     """Draw a field; again where it is too steep to be inverted."""
     while True:
         try:
-            return random_waves(grid, amplitude, SIDE_PX / 4, seed)
+            return draw_waves(grid, amplitude, SIDE_PX / 4, seed)
         except ValueError:
             seed += 1
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from regflow.core.image import Image
-from regflow.core.resample import coarsen, resample_array
+from regflow.core.resample import coarsen_image, resample_array
 from regflow.datasets import packaged as realdata
 from regflow.datasets.volumes import load_volume
 
@@ -31,7 +31,7 @@ def real_volume(name: str, spacing_mm: float | None = None) -> Image:
 
     The brain templates carry their brain (samples above zero) as mask.
     """
-    if realdata.locate(name) is None:
+    if realdata.locate_source(name) is None:
         pytest.skip(f"{realdata.SOURCES[name].package} is not installed")
     full = load_volume(name)
     drawn = full.modality is None and not name.endswith(("-gm", "-wm"))
@@ -40,7 +40,7 @@ def real_volume(name: str, spacing_mm: float | None = None) -> Image:
         data = resample_array(full.channel.astype(np.int16), full.grid, grid, interpolation="nearest")
     else:
         whole = full.with_data(full.channel.astype(np.float32))
-        data = (whole if spacing_mm is None else coarsen(whole, spacing_mm)).channel
+        data = (whole if spacing_mm is None else coarsen_image(whole, spacing_mm)).channel
     skull_stripped = full.modality is not None and name != "colin27"
     mask = data > 0.02 * data.max() if skull_stripped else None
     data.setflags(write=False)

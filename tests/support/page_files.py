@@ -12,7 +12,7 @@ from affine import Affine
 from rasterio.windows import Window
 
 from regflow.core.landmarks import Landmarks
-from regflow.datasets.packaged import require
+from regflow.datasets.packaged import require_source
 from regflow.io.landmarks import write_landmarks
 
 BANDS = ("02", "03", "04", "08")
@@ -101,7 +101,7 @@ def write_dicom(folder: Path) -> None:
 
 def write_scenes(folder: Path) -> None:
     """Cut two scenes of four real bands; the second's pixels lie two rows and three columns off."""
-    bands = [rasterio.open(require(f"sentinel2-b{name}")) for name in BANDS]
+    bands = [rasterio.open(require_source(f"sentinel2-b{name}")) for name in BANDS]
     rng = np.random.default_rng(0)
     for name, row, column in (("reference", 100, 100), ("scene", 102, 97)):
         values = np.stack([band.read(1, window=Window(column, row, SIDE, SIDE)) for band in bands])

@@ -4,7 +4,7 @@ import numpy as np
 
 from regflow.core.image import Image
 from regflow.core.resample import resample_array
-from regflow.datasets.subjects import Truth, random_affine, random_truth, subject_grid
+from regflow.datasets.subjects import Truth, draw_affine, draw_truth, make_subject_grid
 
 AIR = -1000.0
 INTENSITY = [0.0, 0.25, 0.45, 0.7, 0.85, 1.0]
@@ -39,9 +39,9 @@ def padded(image: Image, padding: float) -> Image:
 
 def moved_ct(t1: Image, padding: float | None, seed: int = 3) -> tuple[Image, Truth]:
     """Return a brain as CT under a known warp and pose, and that truth."""
-    pose = random_affine(t1.grid.center, seed, 5.0, 5.0, 0.04, 0.02)
-    truth = random_truth(t1.grid, seed, 8.0, 18.0, pose)
-    grid = subject_grid(t1.grid, truth, t1.grid.spacing.tolist())
+    pose = draw_affine(t1.grid.center, seed, 5.0, 5.0, 0.04, 0.02)
+    truth = draw_truth(t1.grid, seed, 8.0, 18.0, pose)
+    grid = make_subject_grid(t1.grid, truth, t1.grid.spacing.tolist())
     values = resample_array(t1.channel, t1.grid, grid, truth.backward, "cubic")
     brain = Image(np.maximum(values, 0)[None].astype(np.float32), grid)
     return painted(brain, padding, seed=seed), truth

@@ -11,7 +11,7 @@ from rasterio.errors import NotGeoreferencedWarning
 from rasterio.transform import Affine
 
 from regflow.core.grid import Grid
-from regflow.io.rasters import geotransform
+from regflow.io.rasters import compute_geotransform
 
 UTM33 = CRS.from_epsg(32633).to_wkt()
 PLACE = Affine(10, 0, 330000, 0, -10, 5822040)
@@ -26,7 +26,7 @@ def write_raster(path: Path, values=TEXTURE, *, grid: Grid | None = None, **prof
     )
     place = {"crs": UTM33, "transform": PLACE}
     if grid is not None:
-        place = {"crs": grid.crs, "transform": geotransform(grid)}
+        place = {"crs": grid.crs, "transform": compute_geotransform(grid)}
     size = {"count": len(values), "height": values.shape[1], "width": values.shape[2]}
     profile = {"driver": "GTiff", "dtype": values.dtype, **place, **profile}
     with warnings.catch_warnings():

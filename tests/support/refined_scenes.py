@@ -7,9 +7,9 @@ from regflow.core.gate import Verdict
 from regflow.datasets.scenes import write_scene
 from regflow.io.raster_transforms import write_raster_transform
 from regflow.io.rasters import read_raster_header
-from regflow.io.scenes import scene_view
+from regflow.io.scenes import describe_view
 from regflow.stages.rasters.working import WorkingScene, write_working
-from regflow.stages.shell import done, run_stage_work
+from regflow.stages.shell import make_outcome, run_stage_work
 
 SETTINGS = {"methods": ["tie-points"], "options": {"tie-points": {"spacing_px": 40.0}}}
 
@@ -19,12 +19,12 @@ def prepare(folder, image):
     write_scene(
         folder / "scene.tif", {"red": np.where(image.mask, image.channel, np.nan)}, image.grid, nodata=0
     )
-    view = scene_view(read_raster_header(folder / "scene.tif"))
+    view = describe_view(read_raster_header(folder / "scene.tif"))
 
     def work(part):
         working = WorkingScene(view)
         write_working(part, working, working.overview())
-        return done(Verdict("pass", "fine"))
+        return make_outcome(Verdict("pass", "fine"))
 
     run_stage_work("preprocess", "s", folder / "prepared", [], work)
     return str(folder / "prepared")
@@ -33,7 +33,7 @@ def prepare(folder, image):
 def initialized(folder, transform):
     def work(part):
         write_raster_transform(part, transform, fixed().grid)
-        return done(Verdict("pass", "fine"))
+        return make_outcome(Verdict("pass", "fine"))
 
     run_stage_work("initialize", "s", folder, [], work)
     return str(folder)

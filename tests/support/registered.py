@@ -14,12 +14,12 @@ from regflow.core.image import Image
 from regflow.core.landmarks import Landmarks
 from regflow.core.resample import resample_array
 from regflow.core.transform import Composite, DisplacementField
-from regflow.datasets.subjects import Truth, make_subject, random_truth, subject_grid
+from regflow.datasets.subjects import Truth, draw_truth, make_subject, make_subject_grid
 from regflow.io.landmarks import write_landmarks
 from regflow.io.transforms import write_transform
 from regflow.io.volumes import write_volume
-from regflow.stages.shell import done, run_stage_work
-from regflow.stages.volumes.assess import Pair
+from regflow.stages.shell import make_outcome, run_stage_work
+from regflow.stages.volumes.assess import RegisteredVolumes
 
 PASS = Verdict("pass", "every figure is within its limits")
 FOUND = 0.8
@@ -30,22 +30,22 @@ FOUND = 0.8
 class Known:
     """A pair whose registration is known: the affine exactly, the warp in part."""
 
-    pair: Pair
+    pair: RegisteredVolumes
     truth: Truth
 
 
 def known_pair(fixed: Image, labels: np.ndarray | None = None, seed: int = 5) -> Known:
     """Make a subject from a fixed image, and a registration that found most of its warp."""
     fixed = Image(fixed.data, fixed.grid, fixed.mask, labels, fixed.modality)
-    truth = random_truth(fixed.grid, seed, amplitude_mm=9.0, smoothness_mm=18.0)
-    moving = make_subject(fixed, truth, subject_grid(fixed.grid, truth, 4.0), seed=seed)
+    truth = draw_truth(fixed.grid, seed, amplitude_mm=9.0, smoothness_mm=18.0)
+    moving = make_subject(fixed, truth, make_subject_grid(fixed.grid, truth, 4.0), seed=seed)
     warp, pose = truth.forward.parts
     _, unwarp = truth.backward.parts
     part = DisplacementField(FOUND * warp.vectors, fixed.grid)
     back = DisplacementField(FOUND * unwarp.vectors, fixed.grid)
     forward, backward = Composite((part, pose)), Composite((pose.inverse(), back))
     earlier = {"initialize": PASS, "refine": PASS}
-    return Known(Pair(fixed, moving, pose, forward, backward, earlier=earlier), truth)
+    return Known(RegisteredVolumes(fixed, moving, pose, forward, backward, earlier=earlier), truth)
 
 
 def drawn_structures(drawn: Image, grid: Grid, least: int = 60) -> np.ndarray:
@@ -144,7 +144,7 @@ def _prepare(folder: Path, image: Image):
     if image.labels is not None:
         write_volume(folder / "labels.nii", image.labels, image.grid)
     steps = [{"name": "bias", "method": "n4", "seconds": 1.5}]
-    return done(Verdict("pass", "the working image is made"), steps)
+    return make_outcome(Verdict("pass", "the working image is made"), steps)
 
 
 def _transforms(folder: Path, forward, backward=None):
@@ -152,12 +152,12 @@ def _transforms(folder: Path, forward, backward=None):
     if backward is not None:
         write_transform(folder / "inverse.h5", backward)
     step = {"name": "moments", "seconds": 2.5, "verdict": PASS.to_dict()}
-    return done(PASS, [step])
+    return make_outcome(PASS, [step])
 
 
-def _apply(folder: Path, pair: Pair):
+def _apply(folder: Path, pair: RegisteredVolumes):
     moving, grid = pair.moving, pair.fixed.grid
     write_volume(
         folder / "warped.nii.gz", resample_array(moving.channel, moving.grid, grid, pair.forward), grid
     )
-    return done(Verdict("pass", "each product was sampled once"))
+    return make_outcome(Verdict("pass", "each product was sampled once"))

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from regflow.core.files import sha256
+from regflow.core.files import compute_sha256
 
 ROOT = Path(__file__).parents[2]
 WORKFLOW = ROOT / "workflow" / "Snakefile"
@@ -65,7 +65,7 @@ class Study:
     def checksums(self, pattern: str) -> dict[str, str]:
         """Return the SHA-256 of the results' files of a pattern, by their path."""
         found = sorted(self.results().glob(pattern))
-        return {str(path.relative_to(self.results())): sha256(path) for path in found}
+        return {str(path.relative_to(self.results())): compute_sha256(path) for path in found}
 
     def leftovers(self) -> list[Path]:
         """Return working files that a job left behind."""

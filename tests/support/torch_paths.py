@@ -13,7 +13,7 @@ import torch
 import training_runs
 from numpy.typing import NDArray
 
-from regflow.core.devices import side_by_side, torch_session
+from regflow.core.devices import map_over_threads, open_torch_session
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Affine, DisplacementField
@@ -21,12 +21,12 @@ from regflow.methods.context import Pair, RunContext
 from regflow.methods.refine import METHODS
 from regflow.methods.refine.instance_optimization import instance_optimization
 from regflow.methods.refine.voxelmorph import predict_pairs
-from regflow.methods.refine.weights import Description, build_network, save_weights
+from regflow.methods.refine.weights import NetworkDescription, build_network, save_weights
 from regflow.training.sources import build_mixture
 
 THREADS = (1, 2, 4)
 SHAPE = (34, 38, 42)
-NETWORK = Description(
+NETWORK = NetworkDescription(
     **{"ndim": 3, "channels": (16, 16, 16, 16), "unet_out_channels": 16, "final_channels": (16,)},
     **{"spacing": 1.0, "intensity": {"method": "percentile"}, "masked": False, "half_resolution": False},
     **{"fold": 2, "search": 1, "fine_search": 1},
@@ -64,8 +64,8 @@ def operations(threads: int) -> Bytes:
         wide = torch.nn.functional.interpolate(part[:, :, 0], (131, 190), mode="bilinear")
         return [found, gradient, part.sum(), part.sum(dim=1), part.sigmoid(), part.softmax(dim=1), wide]
 
-    with torch_session(threads, seed=0):
-        return _bytes(*(tensor for parts in side_by_side(work, image.split(1)) for tensor in parts))
+    with open_torch_session(threads, seed=0):
+        return _bytes(*(tensor for parts in map_over_threads(work, image.split(1)) for tensor in parts))
 
 
 def drawing(threads: int) -> Bytes:
@@ -116,14 +116,14 @@ def optimizing(threads: int) -> Bytes:
 
 def stepping(threads: int) -> Bytes:
     """The greedy scheme in torch, as where a GPU is asked for and there is none."""
-    from regflow.methods.refine.greedy_pyramid import build_level, prepare
-    from regflow.methods.refine.greedy_torch import torch_solver
+    from regflow.methods.refine.greedy_pyramid import build_level, prepare_pyramid
+    from regflow.methods.refine.greedy_torch import open_torch_solver
 
     one_level = {"shrink": [1], "iterations": [4], "radius": [2], "update_sigma": [2.0], "field_sigma": [0.5]}
     options = METHODS["greedy"].complete({**one_level, "metric": "lncc"})
     fixed, moving = (image.channel for image in _pair())
-    level = build_level(prepare(fixed, moving, None, None, np.ones(3), options), 0, options)
-    with torch_solver("cpu", threads, 0) as solve:
+    level = build_level(prepare_pyramid(fixed, moving, None, None, np.ones(3), options), 0, options)
+    with open_torch_solver("cpu", threads, 0) as solve:
         return _bytes(solve(level, np.zeros((3, *level.weights.shape), np.float32)).field)
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from regflow.training import label_maps, sources
-from regflow.training.loop import Trained, train
-from regflow.training.options import defaults
+from regflow.training.loop import TrainingResult, run_training
+from regflow.training.options import complete_training_options
 
 SMALL_SHAPES = {"side": {2: 128, 3: 64}, "maps": {2: 6, 3: 3}}
 
@@ -19,7 +19,7 @@ def tiny(**given: Any) -> dict[str, Any]:
         **{"spacing": 1.0, "passes": [1.0], "steps": 6, "batch": 2, "warmup": 2, "validate_every": 3},
         **{"validation_pairs": 3, "precision": "float32", "device": "cpu", "workers": 0},
     }
-    return defaults("volumes", **{**small, **given})
+    return complete_training_options("volumes", **{**small, **given})
 
 
 def draw_few_shapes() -> None:
@@ -27,9 +27,9 @@ def draw_few_shapes() -> None:
     label_maps.SHAPE_SIDE, sources.SHAPE_MAPS = SMALL_SHAPES["side"], SMALL_SHAPES["maps"]
 
 
-def run(settings: dict[str, Any], folder: Path, **how: Any) -> Trained | None:
+def run(settings: dict[str, Any], folder: Path, **how: Any) -> TrainingResult | None:
     """Train on the CPU, on one thread and in one process unless told otherwise."""
-    return train(settings, folder, **{"seed": 3, "device": "cpu", "threads": 1, "workers": 0, **how})
+    return run_training(settings, folder, **{"seed": 3, "device": "cpu", "threads": 1, "workers": 0, **how})
 
 
 if __name__ == "__main__":

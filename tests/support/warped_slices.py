@@ -23,7 +23,7 @@ def random_velocity(shape: tuple[int, ...], seed: int, longest: float = 2.5) -> 
     """A smooth velocity at half resolution, ``(1, d, *shape / 2)``; ``longest`` in whole samples."""
     generator = torch.Generator().manual_seed(seed)
     knots = torch.randn(1, len(shape), *[max(2, n // 12) for n in shape], generator=generator)
-    velocity = velocity_torch.resize(knots, [n // 2 for n in shape])
+    velocity = velocity_torch.resize_channels(knots, [n // 2 for n in shape])
     return velocity * (longest / 2 / velocity.norm(dim=1).max())
 
 
@@ -33,7 +33,7 @@ def warped_pair(image: Image, seed: int) -> tuple[Image, Image, DisplacementFiel
     grid = Grid.from_geometry(data.shape, (SPACING_MM,) * 2, (10.0, -20.0))
     velocity = random_velocity(data.shape, seed)
     forward, backward = (
-        velocity_torch.to_displacement_field(velocity_torch.integrate(sign * velocity), grid)
+        velocity_torch.to_displacement_field(velocity_torch.integrate_velocity(sign * velocity), grid)
         for sign in (1, -1)
     )
     moving = resample_array(data, grid, grid, backward)

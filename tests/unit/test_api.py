@@ -16,9 +16,9 @@ from scipy.ndimage import gaussian_filter
 
 import regflow as rf
 from regflow.core.itk import to_sitk
-from regflow.core.resample import grid_of, resample, to_sitk_image
+from regflow.core.resample import read_sitk_grid, resample_image, to_sitk_image
 from regflow.io.raster_files import write_raster
-from regflow.io.rasters import geotransform
+from regflow.io.rasters import compute_geotransform
 from regflow.io.volumes import read_volume, write_volume
 from regflow.pipeline.exchange import load_product, store_image
 
@@ -45,7 +45,7 @@ def volumes(volume) -> dict[str, rf.Image]:
     fixed = volume("mni2009c", 5.0)
     fixed = rf.Image(fixed.data, fixed.grid)
     grid = oblique_grid((36, 46, 44), fixed.grid.center + SHIFT_MM)
-    moved = resample(fixed, grid, rf.Affine.from_parts(np.eye(3), -SHIFT_MM))
+    moved = resample_image(fixed, grid, rf.Affine.from_parts(np.eye(3), -SHIFT_MM))
     return {"fixed": fixed, "moving": moved}
 
 
@@ -73,7 +73,7 @@ def as_dataset(image: rf.Image, folder: Path) -> rasterio.DatasetReader:
 
 
 def as_memory_dataset(image: rf.Image) -> rasterio.DatasetReader:
-    profile = {"crs": image.grid.crs, "transform": geotransform(image.grid), "dtype": "float32"}
+    profile = {"crs": image.grid.crs, "transform": compute_geotransform(image.grid), "dtype": "float32"}
     memory = MemoryFile()
     with memory.open(driver="GTiff", count=1, height=200, width=220, nodata=np.nan, **profile) as target:
         target.write(image.data)
@@ -141,7 +141,7 @@ def volume_types(image: rf.Image) -> dict:
 def content_of(made) -> tuple[np.ndarray, rf.Grid]:
     """Return samples and grid of a volume of any type."""
     if isinstance(made, sitk.Image):
-        return sitk.GetArrayFromImage(made), grid_of(made)
+        return sitk.GetArrayFromImage(made), read_sitk_grid(made)
     if isinstance(made, rf.Image):
         return made.channel, made.grid
     affine = RAS @ made.affine
@@ -195,23 +195,23 @@ def test_a_data_array_goes_through_a_file_and_back(scenes, tmp_path, crs, bands)
     )
     with rasterio.open(stored.path) as written:
         assert (written.crs is not None) == crs
-        assert written.transform.almost_equals(geotransform(scenes["moving"].grid))
+        assert written.transform.almost_equals(compute_geotransform(scenes["moving"].grid))
 
 
 def test_rio_places_a_data_array_without_coordinates(scenes, tmp_path):
     pytest.importorskip("rioxarray")
     image = scenes["moving"]
     given = as_xarray(image, crs=False).drop_vars(["x", "y"])
-    given = given.rio.write_crs(image.grid.crs).rio.write_transform(geotransform(image.grid))
+    given = given.rio.write_crs(image.grid.crs).rio.write_transform(compute_geotransform(image.grid))
     given = given.rio.write_nodata(-9999.0)
     with rasterio.open(store_image(given, tmp_path, "moving").path) as written:
         assert written.crs == rasterio.crs.CRS.from_wkt(image.grid.crs)
-        assert written.transform.almost_equals(geotransform(image.grid))
+        assert written.transform.almost_equals(compute_geotransform(image.grid))
         assert written.nodata == -9999.0
     given = as_xarray(image)
     back = load_product(store_image(given, tmp_path, "again").path, given)
     assert back.rio.crs == rasterio.crs.CRS.from_wkt(image.grid.crs)
-    assert back.rio.transform(recalc=True).almost_equals(geotransform(image.grid))
+    assert back.rio.transform(recalc=True).almost_equals(compute_geotransform(image.grid))
 
 
 def test_a_masked_array_keeps_its_mask(tmp_path):
@@ -319,9 +319,9 @@ def test_a_result_is_saved_whole_and_its_temporary_folder_goes_with_it(by_path, 
     assert by_path.save(tmp_path / "saved") == saved
     with pytest.raises(rf.InputError, match="holds other files"):
         by_path.save(tmp_path)
-    from regflow.pipeline.exchange import Folder
+    from regflow.pipeline.exchange import ResultFolder
 
-    own = Folder()
+    own = ResultFolder()
     own.path.mkdir()
     path = own.path.parent
     del own
@@ -342,7 +342,7 @@ def scenes_by_path(scenes, tmp_path_factory):
 def read_scene(made) -> tuple[np.ndarray, object]:
     """Return samples ``(rows, columns)`` and geotransform of a scene of any type."""
     if isinstance(made, rf.Image):
-        return made.channel, geotransform(made.grid)
+        return made.channel, compute_geotransform(made.grid)
     if isinstance(made, np.ndarray):
         return made, None
     if isinstance(made, Path):

@@ -4,10 +4,10 @@ import torch
 from study import FAST, planned
 
 from regflow.core.files import read_json
-from regflow.methods.refine.weights import Description, build_network, save_weights
+from regflow.methods.refine.weights import NetworkDescription, build_network, save_weights
 
 SAMPLES = ("mni6", "icbm2009a")
-TINY = Description(
+TINY = NetworkDescription(
     ndim=3,
     channels=(4, 4, 4, 4),
     unet_out_channels=4,

@@ -18,7 +18,7 @@ import yaml
 from page_blocks import Block, Reader, read_blocks, read_commands
 from study import ROOT
 
-from regflow.cohort.columns import samples_schema
+from regflow.cohort.columns import define_samples_schema
 from regflow.config.loading import load_config
 
 DOCS = ROOT / "docs"
@@ -183,7 +183,7 @@ def test_configurations_have_the_keys_that_there_are(name, block):
 @pytest.mark.parametrize(("name", "block"), blocks_of("tsv"))
 def test_sheets_have_the_columns_that_there_are(name, block):
     header, *rows = [line.split("\t") for line in block.text.splitlines()]
-    kinds = [samples_schema(kind)["properties"] for kind in ("volumes", "rasters")]
+    kinds = [define_samples_schema(kind)["properties"] for kind in ("volumes", "rasters")]
     assert any(set(header) <= set(known) for known in kinds), header
     assert all(len(row) <= len(header) for row in rows)
 

@@ -9,9 +9,9 @@ import SimpleITK as sitk
 from raster_study import QUICK, raster_study, write_scenes
 from study import FAST
 
-from regflow.cohort.rasters.samples import RasterSample, Reference, Scene
-from regflow.cohort.volumes.samples import Fixed, Sample
-from regflow.commands.register import STAGES
+from regflow.cohort.rasters.samples import FixedScene, RasterSample, Scene
+from regflow.cohort.volumes.samples import FixedVolume, VolumeSample
+from regflow.commands.register import STAGE_COUNTS
 from regflow.core.files import read_json
 from regflow.io.raster_transforms import read_displacement
 from regflow.pipeline.pair import register_pair
@@ -31,8 +31,8 @@ def refused(quality: dict) -> None:
 
 
 def test_a_pair_of_volumes_gets_its_products_from_the_linear_map(tmp_path, volume_file):
-    fixed = Fixed("fixed", str(volume_file("mni2009c", 4.0)))
-    moving = Sample("mni6", str(volume_file("mni6", 4.0)), fixed)
+    fixed = FixedVolume("fixed", str(volume_file("mni2009c", 4.0)))
+    moving = VolumeSample("mni6", str(volume_file("mni6", 4.0)), fixed)
     found = register_pair("volumes", moving, tmp_path / "out", config={**FAST, "refine": NO_FIELD}, threads=2)
     made = {path.name for path in found.output.iterdir()}
     assert made == {"warped.nii.gz", "transform.h5", "inverse.h5", "quality.json", "report.html"}
@@ -74,11 +74,11 @@ def scenes(tmp_path_factory):
 
 def test_a_pair_of_scenes_gets_its_products_from_the_linear_map(tmp_path, scenes):
     files = [Scene(str(scenes / f"{name}.tif"), bands=("B04",)) for name in ("first", "fixed")]
-    sample = RasterSample("first", files[0], Reference("fixed", files[1]))
+    sample = RasterSample("first", files[0], FixedScene("fixed", files[1]))
     told = []
     config = {**QUICK, "refine": NO_TIE_POINTS}
     found = register_pair("rasters", sample, tmp_path / "out", config=config, threads=2, progress=told.append)
-    assert [event.state for event in told].count("ended") == len(told) // 2 == STAGES["rasters"]
+    assert [event.state for event in told].count("ended") == len(told) // 2 == STAGE_COUNTS["rasters"]
     made = {path.name for path in found.output.iterdir()}
     assert {"warped.tif", "transform.json", "displacement.tif", "quality.json", "report.html"} <= made
     assert "tie_points.gpkg" not in made

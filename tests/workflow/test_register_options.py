@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from regflow.commands.cli import main
 from regflow.io.transforms import read_transform
 from regflow.methods.initialize import METHODS
-from regflow.methods.table import methods_of_kind
+from regflow.methods.table import list_methods_of_kind
 
 SETTINGS = {
     "preprocess": {"bias": {"method": "none"}},
@@ -116,7 +116,7 @@ def test_what_follows_is_what_apply_makes_of_the_same_transform(from_file, files
 
 
 @pytest.mark.parametrize(
-    "kind", methods_of_kind(METHODS, "volumes")["mutual-information"].options["transform"]["enum"]
+    "kind", list_methods_of_kind(METHODS, "volumes")["mutual-information"].options["transform"]["enum"]
 )
 def test_the_transform_is_of_the_kind_that_was_asked_for(kind, files, tmp_path):
     register(files["fixed"], files["moving"], "-o", tmp_path / "aligned", "--transform", kind, *QUICK)

@@ -7,9 +7,9 @@ import pytest
 from rasterio.crs import CRS
 from scipy.ndimage import gaussian_filter, map_coordinates
 
-from regflow.cohort.rasters.samples import RasterSample, Reference, Scene
+from regflow.cohort.rasters.samples import FixedScene, RasterSample, Scene
 from regflow.core.grid import Grid
-from regflow.core.reprojection import reprojection
+from regflow.core.reprojection import build_reprojection
 from regflow.datasets.scenes import write_scene
 from regflow.pipeline.pair import register_pair
 
@@ -43,13 +43,13 @@ def pixel_centers(grid: Grid) -> np.ndarray:
 
 def pair(folder: Path, fixed: Grid, moving: Grid) -> RasterSample:
     """Write both scenes of one ground, the moving one where its georeference is wrong."""
-    here = reprojection(str(moving.crs), str(fixed.crs), fixed).apply(pixel_centers(moving))
+    here = build_reprojection(str(moving.crs), str(fixed.crs), fixed).apply(pixel_centers(moving))
     seen = {"fixed": (fixed, pixel_centers(fixed)), "moving": (moving, here - SHIFT_M)}
     for name, (grid, points) in seen.items():
         values = ground(fixed, points).reshape(SIZE).astype(np.float32)
         write_scene(folder / f"{name}.tif", {"gray": values}, grid, nodata=0)
     scenes = [Scene(str(folder / f"{name}.tif")) for name in ("fixed", "moving")]
-    return RasterSample("moving", scenes[1], Reference("fixed", scenes[0]))
+    return RasterSample("moving", scenes[1], FixedScene("fixed", scenes[0]))
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from one_node_slurm import one_node
 from raster_study import raster_study, write_scenes
 from study import ROOT, WORKFLOW, Study
 
-from regflow.core.chunks import open_workers, over_blocks
+from regflow.core.chunks import map_blocks, open_workers
 
 PROFILE = ROOT / "workflow" / "profiles" / "slurm"
 
@@ -150,6 +150,6 @@ def test_a_job_of_blocks_that_is_cancelled_does_not_stop_the_run(tmp_path, jobs,
     settings = {"scheduler": "slurm", "workers": 2, "slurm": {"queue": "cpu", "job_name": "mortal"}}
     with open_workers(settings) as workers:
         work = partial(cancel_own_job_once, str(tmp_path / "cancelled"))
-        assert list(over_blocks(work, list(range(12)), workers)) == list(range(12))
+        assert list(map_blocks(work, list(range(12)), workers)) == list(range(12))
     assert (tmp_path / "cancelled").exists()
     assert "CANCELLED" in {job["JobState"] for job in told_of(jobs) if job["Name"] == "mortal"}

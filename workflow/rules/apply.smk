@@ -23,7 +23,7 @@ rule apply:
         settings=settings["apply"],
         dask=settings.get("dask"),
         kind=kind,
-        digest=source_digest(f"stages.{kind}.apply", kind),
+        digest=compute_source_digest(f"stages.{kind}.apply", kind),
     message:
         "{wildcards.sample}: warp"
     script:
@@ -51,7 +51,7 @@ rule publish:
         applied=each_sample(layout.APPLIED),
         refined=each_sample(layout.REFINED),
         config=settings,
-        digest=source_digest("cohort.volumes.derivatives", "volumes"),
+        digest=compute_source_digest("cohort.volumes.derivatives", "volumes"),
     message:
         "name the products as BIDS derivatives"
     script:

@@ -25,7 +25,7 @@ rule assess:
         seed=settings["seed"],
         dask=settings.get("dask"),
         kind=kind,
-        digest=source_digest(f"stages.{kind}.assess", kind),
+        digest=compute_source_digest(f"stages.{kind}.assess", kind),
     message:
         "{wildcards.sample}: measure"
     script:
@@ -63,7 +63,7 @@ rule gather:
         subjects=subjects,
         tables=tables,
         kind=kind,
-        digest=source_digest("stages.gather", kind),
+        digest=compute_source_digest("stages.gather", kind),
     message:
         "gather the figures of all samples"
     script:

@@ -8,20 +8,20 @@ from regflow.cohort.batches import (
     Batches,
     assign_fixed,
     find_machine,
-    share_out,
+    share_out_samples,
     split_batches,
 )
 from regflow.config.loading import load_config
 from regflow.config.workflow import WORKFLOWS, plan_jobs
 from regflow.core.errors import InputError
-from regflow.provenance.digests import source_digest
+from regflow.provenance.digests import compute_source_digest
 from regflow.provenance.jobs import export_environment, export_gpu_counts
-from regflow.methods.refine.weights_files import networks_used
+from regflow.methods.refine.weights_files import find_used_networks
 from regflow.cohort.metadata import metadata_by_sample, metadata_columns
-from regflow.cohort.samples import existing_local_files, fixed_images
-from regflow.cohort.reading import earlier_dates, read_cohort
+from regflow.cohort.samples import existing_local_files, list_fixed_images
+from regflow.cohort.reading import find_earlier_dates, read_cohort
 from regflow.stages import layout
-from regflow.training.settings import training_settings
+from regflow.training.settings import make_training_settings
 
 try:
     settings = load_config(config)
@@ -37,9 +37,9 @@ tables = {
     for name, stem in WORKFLOWS[kind].tables.items()
 }
 
-fixed = fixed_images(samples.values())
+fixed = list_fixed_images(samples.values())
 subjects = metadata_by_sample(samples.values(), metadata_columns(kind))
-before = earlier_dates(settings, samples.values())
+before = find_earlier_dates(settings, samples.values())
 
 # A job finds how the cohort is shared out as the run has begun.
 stored_batches = f"{settings['output']}/{layout.BATCHES}"
@@ -49,7 +49,7 @@ if workflow.exec_mode == ExecMode.DEFAULT or batches is None:
         workflow.resource_settings.cores, workflow.resource_settings.nodes
     )
     plans = plan_jobs(settings, gpu=machine.gpu)
-    batches = share_out(
+    batches = share_out_samples(
         samples,
         settings["jobs"]["samples"],
         batches,
@@ -130,7 +130,9 @@ def job_settings(stages):
 
 def job_sources(stages):
     """Return what each of a job's stages is computed by."""
-    return {stage: source_digest(f"stages.{kind}.{stage}", kind) for stage in stages}
+    return {
+        stage: compute_source_digest(f"stages.{kind}.{stage}", kind) for stage in stages
+    }
 
 
 def batch_minutes(images):
@@ -229,7 +231,7 @@ def change_map(wildcards):
 def what_is_trained(wildcards):
     """Return the settings of a training, the cohort's pairs included if it has a share."""
     try:
-        return training_settings(settings)
+        return make_training_settings(settings)
     except InputError as error:
         raise WorkflowError(str(error)) from None
 

@@ -22,7 +22,7 @@ rule detect:
         settings=settings["detect"],
         dask=settings["dask"],
         kind=kind,
-        digest=source_digest(f"stages.{kind}.detect", kind),
+        digest=compute_source_digest(f"stages.{kind}.detect", kind),
     message:
         "{wildcards.sample}: changes"
     script:

@@ -17,7 +17,7 @@ rule ingest_fixed:
     params:
         subject=lambda wildcards: fixed[wildcards.fixed],
         kind=kind,
-        digest=source_digest(f"stages.{kind}.ingest", kind),
+        digest=compute_source_digest(f"stages.{kind}.ingest", kind),
     message:
         "{wildcards.fixed}: check the fixed image's files"
     script:
@@ -44,7 +44,7 @@ rule ingest_moving:
     params:
         subject=lambda wildcards: samples[wildcards.sample],
         kind=kind,
-        digest=source_digest(f"stages.{kind}.ingest", kind),
+        digest=compute_source_digest(f"stages.{kind}.ingest", kind),
     message:
         "{wildcards.sample}: check the files"
     script:

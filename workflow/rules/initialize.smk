@@ -19,7 +19,7 @@ rule initialize:
         settings=settings["initialize"],
         seed=settings["seed"],
         kind=kind,
-        digest=source_digest(f"stages.{kind}.initialize", kind),
+        digest=compute_source_digest(f"stages.{kind}.initialize", kind),
     message:
         "{wildcards.sample}: linear alignment"
     script:

@@ -64,7 +64,7 @@ for plan, previous in zip(plans, [None, *plans]):
             settings=job_settings(plan.stages),
             sources=job_sources(plan.stages),
             networks=(
-                networks_used(settings["refine"], dimensions)
+                find_used_networks(settings["refine"], dimensions)
                 if "refine" in plan.stages
                 else {}
             ),

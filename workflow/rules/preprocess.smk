@@ -18,7 +18,7 @@ rule preprocess_fixed:
     params:
         settings=settings["preprocess"],
         kind=kind,
-        digest=source_digest(f"stages.{kind}.preprocess", kind),
+        digest=compute_source_digest(f"stages.{kind}.preprocess", kind),
     message:
         "{wildcards.fixed}: prepare the fixed image"
     script:
@@ -46,7 +46,7 @@ rule preprocess_moving:
     params:
         settings=settings["preprocess"],
         kind=kind,
-        digest=source_digest(f"stages.{kind}.preprocess", kind),
+        digest=compute_source_digest(f"stages.{kind}.preprocess", kind),
     message:
         "{wildcards.sample}: prepare the moving image"
     script:

@@ -25,9 +25,9 @@ rule refine:
         settings=settings["refine"],
         seed=settings["seed"],
         kind=kind,
-        digest=source_digest(f"stages.{kind}.refine", kind),
+        digest=compute_source_digest(f"stages.{kind}.refine", kind),
         dask=settings.get("dask"),
-        networks=networks_used(settings["refine"], dimensions),
+        networks=find_used_networks(settings["refine"], dimensions),
     message:
         "{wildcards.sample}: refine"
     script:

@@ -36,7 +36,7 @@ rule report:
     params:
         settings=settings["report"],
         kind=kind,
-        digest=source_digest(f"stages.{kind}.report", kind),
+        digest=compute_source_digest(f"stages.{kind}.report", kind),
     message:
         "{wildcards.sample}: page"
     script:
@@ -102,7 +102,7 @@ rule report_cohort:
         images=each_sample(layout.SAMPLE_PICTURE),
         tables=tables,
         kind=kind,
-        digest=source_digest("stages.pages", kind),
+        digest=compute_source_digest("stages.pages", kind),
     message:
         "write the cohort's page"
     script:

@@ -21,7 +21,7 @@ rule train:
     params:
         settings=what_is_trained,
         seed=settings["seed"],
-        digest=source_digest("training.product", settings["kind"]),
+        digest=compute_source_digest("training.product", settings["kind"]),
     message:
         "train a registration network"
     script:

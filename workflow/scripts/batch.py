@@ -1,8 +1,8 @@
 """Take a batch of samples through a run of stages (the rules of jobs.smk)."""
 
-from regflow.core.job import job
+from regflow.core.job import run_job
 
-with job(snakemake.log[0], snakemake.threads):
+with run_job(snakemake.log[0], snakemake.threads):
     from regflow.pipeline.batch import run_batch
 
     run_batch(

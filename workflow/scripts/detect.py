@@ -1,8 +1,8 @@
 """Find the changes of one sample (rule detect)."""
 
-from regflow.core.job import job
+from regflow.core.job import run_job
 
-with job(snakemake.log[0], snakemake.threads):
+with run_job(snakemake.log[0], snakemake.threads):
     from regflow.stages.shell import run_stage
 
     run_stage(

@@ -1,8 +1,8 @@
 """Gather the cohort's figures (rule gather)."""
 
-from regflow.core.job import job
+from regflow.core.job import run_job
 
-with job(snakemake.log[0], snakemake.threads):
+with run_job(snakemake.log[0], snakemake.threads):
     from regflow.stages.gather import gather
 
     gather(

@@ -1,8 +1,8 @@
 """Look at one image's files (rules ingest_fixed and ingest_moving)."""
 
-from regflow.core.job import job
+from regflow.core.job import run_job
 
-with job(snakemake.log[0], snakemake.threads):
+with run_job(snakemake.log[0], snakemake.threads):
     from regflow.stages.shell import run_stage
 
     run_stage(

@@ -1,11 +1,11 @@
 """Write down what the run is made from (rule provenance)."""
 
-from regflow.core.job import job
+from regflow.core.job import run_job
 
-with job(snakemake.log[0], snakemake.threads):
-    from regflow.provenance.provenance import provenance
+with run_job(snakemake.log[0], snakemake.threads):
+    from regflow.provenance.provenance import collect_provenance
 
-    provenance(
+    collect_provenance(
         snakemake.output.record,
         snakemake.output.configuration,
         settings=snakemake.params.settings,

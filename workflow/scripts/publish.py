@@ -1,8 +1,8 @@
 """Name the products as BIDS derivatives (rule publish)."""
 
-from regflow.core.job import job
+from regflow.core.job import run_job
 
-with job(snakemake.log[0], snakemake.threads):
+with run_job(snakemake.log[0], snakemake.threads):
     from regflow.cohort.volumes.derivatives import publish_cohort
 
     publish_cohort(

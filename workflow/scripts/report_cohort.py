@@ -1,8 +1,8 @@
 """Write the cohort's page (rule report_cohort)."""
 
-from regflow.core.job import job
+from regflow.core.job import run_job
 
-with job(snakemake.log[0], snakemake.threads):
+with run_job(snakemake.log[0], snakemake.threads):
     from regflow.stages.pages import report_cohort
 
     report_cohort(

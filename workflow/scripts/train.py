@@ -1,8 +1,8 @@
 """Train a registration network (rule train)."""
 
-from regflow.core.job import job
+from regflow.core.job import run_job
 
-with job(snakemake.log[0], snakemake.threads):
+with run_job(snakemake.log[0], snakemake.threads):
     from regflow.training.product import train_network
 
     train_network(

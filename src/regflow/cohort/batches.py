@@ -5,9 +5,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from regflow.core.devices import installed_devices
+from regflow.core.devices import list_devices
 from regflow.core.files import read_json, write_json
-from regflow.core.memory import free_bytes
+from regflow.core.memory import measure_free_bytes
 from regflow.core.threads import count_cores
 
 MOST_SAMPLES = 50
@@ -67,7 +67,7 @@ class Batches:
         write_json(path, asdict(self))
 
 
-def share_out(
+def share_out_samples(
     names: Collection[str],
     wanted: int | None,
     before: Batches | None,
@@ -155,5 +155,5 @@ def find_machine(cores: int | None, nodes: int | None) -> Machine:
         nodes: jobs that may be submitted at a time; None where they run here.
     """
     cluster = nodes is not None
-    memory_mb = (free_bytes() or UNKNOWN_BYTES) // 1_000_000
-    return Machine(cores or count_cores(), memory_mb, cluster, cluster or bool(installed_devices()))
+    memory_mb = (measure_free_bytes() or UNKNOWN_BYTES) // 1_000_000
+    return Machine(cores or count_cores(), memory_mb, cluster, cluster or bool(list_devices()))

@@ -1,9 +1,9 @@
 """Real images of installed packages, named as ``example:NAME`` wherever a path may stand."""
 
 from regflow.core.errors import InputError
-from regflow.core.names import nearest_name
+from regflow.core.names import find_nearest_name
 from regflow.datasets.packaged import RASTERS, SOURCES
-from regflow.datasets.packaged import locate as locate_example
+from regflow.datasets.packaged import locate_source as locate_example
 
 EXAMPLE = "example:"
 """Start of a path that names a real volume of an installed package, as in ``example:mni2009c``."""
@@ -20,7 +20,7 @@ def resolve_example(text: str) -> str:
     name = text.removeprefix(EXAMPLE)
     known = {**SOURCES, **RASTERS}
     if name not in known:
-        raise InputError(f"'{text}' is not known; did you mean '{EXAMPLE}{nearest_name(name, known)}'?")
+        raise InputError(f"'{text}' is not known; did you mean '{EXAMPLE}{find_nearest_name(name, known)}'?")
     path = locate_example(name)
     if path is None:
         package = known[name].package

@@ -4,13 +4,13 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from regflow.cohort.volumes.reading import read_samples
-from regflow.cohort.volumes.samples import Sample
+from regflow.cohort.volumes.samples import VolumeSample
 
 if TYPE_CHECKING:
     from regflow.cohort.rasters.samples import RasterSample
 
 
-def read_cohort(config: Mapping[str, Any]) -> "list[Sample] | list[RasterSample]":
+def read_cohort(config: Mapping[str, Any]) -> "list[VolumeSample] | list[RasterSample]":
     """Return the cohort of a complete configuration of either kind, in the sheet's order.
 
     Raises:
@@ -23,7 +23,7 @@ def read_cohort(config: Mapping[str, Any]) -> "list[Sample] | list[RasterSample]
     return read_samples(config)
 
 
-def earlier_dates(config: Mapping[str, Any], samples: Iterable[Any]) -> dict[str, str | None]:
+def find_earlier_dates(config: Mapping[str, Any], samples: Iterable[Any]) -> dict[str, str | None]:
     """Return the sample before each one whose changes are wanted, None for the fixed scene.
 
     Raises:

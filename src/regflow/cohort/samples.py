@@ -7,21 +7,21 @@ files exist and what they hold is found at ``ingest``, so that a missing one fai
 from collections.abc import Iterable, Mapping
 from typing import Protocol, TypeVar
 
-from regflow.core.files import path_exists
+from regflow.core.files import is_existing_path
 
 WILDCARD_MARKS = frozenset("{}<>")
 """Characters in which Snakemake sees a wildcard or a variable of a path."""
 
 
-FixedImage = TypeVar("FixedImage", bound="_Named", covariant=True)
+FixedImage = TypeVar("FixedImage", bound="_HasName", covariant=True)
 
 
-class _Named(Protocol):
+class _HasName(Protocol):
     @property
     def name(self) -> str: ...
 
 
-class _Goes(Protocol[FixedImage]):
+class _HasFixed(Protocol[FixedImage]):
     """What samples of all kinds have: an id, and a fixed image to go to."""
 
     @property
@@ -31,7 +31,7 @@ class _Goes(Protocol[FixedImage]):
     def fixed(self) -> FixedImage: ...
 
 
-def fixed_images(samples: Iterable[_Goes[FixedImage]]) -> dict[str, FixedImage]:
+def list_fixed_images(samples: Iterable[_HasFixed[FixedImage]]) -> dict[str, FixedImage]:
     """Return each fixed image of the cohort once, by name."""
     return {sample.fixed.name: sample.fixed for sample in samples}
 
@@ -42,7 +42,9 @@ def existing_local_files(files: Mapping[str, str]) -> list[str]:
     A missing one is ingest's to tell, and stops no other sample. One elsewhere cannot be watched, nor one
     whose name holds what Snakemake takes for a wildcard.
     """
-    from regflow.io.raster_names import local_file
+    from regflow.io.raster_names import find_local_file
 
-    found = [path for path in map(local_file, files.values()) if path is not None and path_exists(path)]
+    found = [
+        path for path in map(find_local_file, files.values()) if path is not None and is_existing_path(path)
+    ]
     return [str(path) for path in found if not set(str(path)) & WILDCARD_MARKS]

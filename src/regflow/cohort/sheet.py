@@ -11,12 +11,12 @@ from regflow.cohort.examples import EXAMPLE, resolve_example
 from regflow.cohort.table import Table
 from regflow.core.errors import InputError
 from regflow.core.json_schema import Schema
-from regflow.core.names import nearest_name
+from regflow.core.names import find_nearest_name
 
 Sampled = TypeVar("Sampled")
 FixedImage = TypeVar("FixedImage")
 
-Row = Mapping[str, str]
+SheetRow = Mapping[str, str]
 
 PAIRS = "NAME=PATH;NAME=PATH"
 """The form of cells that name several files."""
@@ -55,7 +55,7 @@ class SheetKind(Generic[Sampled, FixedImage]):
     make_fixed: Callable[
         ["Sheet[Sampled, FixedImage]", int, str, FixedImage | str, Sequence[str | None]], FixedImage
     ]
-    make_sample: Callable[["Sheet[Sampled, FixedImage]", int, Row, FixedImage], Sampled]
+    make_sample: Callable[["Sheet[Sampled, FixedImage]", int, SheetRow, FixedImage], Sampled]
 
 
 class Sheet(Generic[Sampled, FixedImage]):
@@ -96,7 +96,7 @@ class Sheet(Generic[Sampled, FixedImage]):
             self.table.problem(line, str(error))
             return None
 
-    def _sample(self, line: int, row: Row) -> Sampled | None:
+    def _sample(self, line: int, row: SheetRow) -> Sampled | None:
         # What is made of a row reads its cells, which therefore have their form.
         sound = all(self.table.patterns[name].match(row[name]) for name in self.kind.forms if name in row)
         fixed = self._fixed_of(line, row) if sound else None
@@ -105,7 +105,7 @@ class Sheet(Generic[Sampled, FixedImage]):
             return None
         return self.kind.make_sample(self, line, row, fixed)
 
-    def _fixed_of(self, line: int, row: Row) -> FixedImage | None:
+    def _fixed_of(self, line: int, row: SheetRow) -> FixedImage | None:
         """Return the row's fixed image; equal cells give one and the same."""
         cells = (row.get("fixed") or self.config["fixed"], *map(row.get, self.kind.fixed_columns))
         if cells not in self._fixed:
@@ -126,7 +126,9 @@ class Sheet(Generic[Sampled, FixedImage]):
         is_path = image.startswith(EXAMPLE) or any(mark in image for mark in self.kind.path_marks)
         if image not in known and not is_path:
             named, noun = self.kind.named, self.kind.noun
-            near = f"; did you mean '{nearest_name(image, known)}'?" if known else f"; add it to '{named}'"
+            near = (
+                f"; did you mean '{find_nearest_name(image, known)}'?" if known else f"; add it to '{named}'"
+            )
             self.table.problem(line, f"the configuration has no {noun} '{image}'{near}")
             return None
         try:
@@ -141,7 +143,7 @@ class Sheet(Generic[Sampled, FixedImage]):
         name = f"{stem or 'fixed'}-{digest[:_HASH_DIGITS]}"
         return self.kind.make_fixed(self, line, name, base if base is not None else image, cells)
 
-    def _look_at_paths(self, line: int, row: Row) -> None:
+    def _look_at_paths(self, line: int, row: SheetRow) -> None:
         """Note what is wrong with the cells of a row of which nothing can be made."""
         self.path(line, row.get("moving"))
         for name, form in self.kind.forms.items():

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from regflow.core.errors import InputError
-from regflow.core.files import path_exists
-from regflow.core.names import SAFE, nearest_name
-from regflow.io.text_files import delimiter_of, read_text, split_rows
+from regflow.core.files import is_existing_path
+from regflow.core.names import SAFE, find_nearest_name
+from regflow.io.text_files import find_delimiter, read_text, split_rows
 
 RESERVED = frozenset({"index", "images", "cohort", "cohort.tsv", "cohort.parquet"})
 """Ids that would take the place of the cohort's own files."""
@@ -80,7 +80,7 @@ class Table:
         first = (*Path(text).parts, ".")[0]
         if first not in self._beside:
             # One look per first folder, not per file: a network disk would be slow for thousands.
-            self._beside[first] = path_exists(self.path.parent / first)
+            self._beside[first] = is_existing_path(self.path.parent / first)
         return str(self.path.parent / text) if self._beside[first] else text
 
     def _made(
@@ -103,7 +103,7 @@ class Table:
                 f"{self.path}: this sample sheet does not exist; correct 'samples' in the configuration"
             )
         text = read_text(self.path, "save the sheet as TSV or CSV in UTF-8")
-        rows = list(split_rows(self.path, text, delimiter_of(text)))
+        rows = list(split_rows(self.path, text, find_delimiter(text)))
         if not rows:
             raise InputError(f"{self.path}: this sample sheet is empty; its first line must name the columns")
         header = _without_empty_end(rows[0].cells)
@@ -116,10 +116,11 @@ class Table:
         if "" in header:
             raise InputError(f"{self.path}: column {header.index('') + 1} has no name; name it or remove it")
         unknown = [name for name in header if name not in self.columns]
-        meant = {nearest_name(name, self.columns) for name in unknown}
+        meant = {find_nearest_name(name, self.columns) for name in unknown}
         missing = [name for name in self.required if name not in header and name not in meant]
         problems = [
-            f"unknown column '{name}'; did you mean '{nearest_name(name, self.columns)}'?" for name in unknown
+            f"unknown column '{name}'; did you mean '{find_nearest_name(name, self.columns)}'?"
+            for name in unknown
         ]
         problems += [f"the column '{name}' is missing" for name in missing]
         problems += [

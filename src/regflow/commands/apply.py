@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from regflow.commands.settings import spelled_option
+from regflow.commands.settings import spell_option
 
 FILE = click.Path(path_type=Path)
 
@@ -55,11 +55,11 @@ def apply(transform: Path, source: str, output: Path, volume: str | None, **give
     regflow apply aligned fields.tif --labels --inverse -r scene.tif -o fields_on_scene.tif
     """
     from regflow.api import apply_transform
-    from regflow.pipeline.carry import kind_of_transform, refuse_misuse
+    from regflow.pipeline.carry import find_kind_of_transform, refuse_misuse
 
     given["volume"] = int(volume) if volume is not None and volume.isdigit() else volume
-    kind = kind_of_transform(transform)
-    refuse_misuse(given, kind, spelled_option)
+    kind = find_kind_of_transform(transform)
+    refuse_misuse(given, kind, spell_option)
     apply_transform(transform, source, output=output, **given)
     if kind == "rasters" and given["inverse"] and not given["points"]:
         _tell_inverse_error(output)

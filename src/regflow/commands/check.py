@@ -32,7 +32,7 @@ def check(config: Path, threads: int | None) -> None:
     from regflow.core.threads import count_cores
 
     settings = load_config(config)
-    look = import_module(f"regflow.stages.{settings['kind']}.ingest").check
+    look = import_module(f"regflow.stages.{settings['kind']}.ingest").check_inputs
     hidden = not sys.stderr.isatty()
     with log_above_bars(), tqdm(unit="image", desc="check", disable=hidden, leave=False) as bar:
 

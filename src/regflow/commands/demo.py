@@ -29,6 +29,10 @@ def demo(folder: Path | None, rasters: bool, cores: str, spacing_mm: float | Non
 
     if rasters and spacing_mm is not None:
         raise click.UsageError("--spacing-mm is for volumes; leave it out")
-    make = raster_demo.build if rasters else partial(volumes.build, spacing_mm=spacing_mm)
+    make = (
+        raster_demo.build_raster_study
+        if rasters
+        else partial(volumes.build_volume_study, spacing_mm=spacing_mm)
+    )
     chosen = folder or Path("demo-rasters" if rasters else "demo")
     raise SystemExit(make_and_run(chosen, cores, make, build_only=build_only))

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from regflow.commands.settings import read_assignments, read_settings, setting_options, spelled_option
+from regflow.commands.settings import add_setting_options, read_assignments, read_settings, spell_option
 from regflow.core.errors import InputError
 
 _FLAGS = {
@@ -27,7 +27,7 @@ _FLAGS = {
     metavar="NAME",
     help="How change is told from noise: a method of the key detect.method  [default: as it says].",
 )
-@setting_options
+@add_setting_options
 @click.option("--bands", help="Bands to compare, by number or name: 'B04,B08'  [default: all].")
 @click.option(
     "--index",
@@ -100,7 +100,7 @@ def detect(scenes: tuple[str, ...], output: Path, threads: int | None, **given: 
 
 
 def _spelled(name: str) -> str:
-    return _FLAGS.get(name, spelled_option(name))
+    return _FLAGS.get(name, spell_option(name))
 
 
 def _settings(given: dict[str, Any]) -> dict[str, Any]:
@@ -109,14 +109,14 @@ def _settings(given: dict[str, Any]) -> dict[str, Any]:
     Raises:
         InputError: a key or a value is wrong, or no method is left.
     """
-    from regflow.pipeline.change_options import change_config
+    from regflow.pipeline.change_options import make_change_config
 
     sections = ("detect",)
     file = read_settings(given["config"], "rasters", sections, "detect") if given["config"] else {}
     assigned = read_assignments(given["assignments"], "rasters", sections, "detect")
     pairs = [[int(n) for n in _numbers(text, "--index")] for text in given["indices"]]
     own = {**given, "indices": pairs}
-    return change_config(own, below=file, above=assigned, spelled=_spelled)
+    return make_change_config(own, below=file, above=assigned, spelled=_spelled)
 
 
 def _numbers(text: str, option: str) -> list[float]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from regflow.core.errors import InputError
-from regflow.core.resources import shipped
+from regflow.core.resources import find_shipped_folder
 
 FILES = ("config.yaml", "samples.tsv", "README.md")
 
@@ -20,7 +20,7 @@ def init(directory: Path, rasters: bool) -> None:
     Nothing that exists is overwritten. Then name your images in the sheet, and run
     `regflow check` and `regflow run` from DIRECTORY.
     """
-    source, target = shipped() / "config", directory / "config"
+    source, target = find_shipped_folder() / "config", directory / "config"
     source = source / "rasters" if rasters else source
     for name in FILES:
         if (target / name).exists():

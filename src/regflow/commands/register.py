@@ -7,11 +7,11 @@ from typing import Any
 
 import click
 
-from regflow.commands.pair_settings import pair_settings
-from regflow.commands.settings import setting_options, spelled_option
+from regflow.commands.pair_settings import read_pair_settings
+from regflow.commands.settings import add_setting_options, spell_option
 from regflow.config.presets import PRESETS
 
-STAGES = {"volumes": 7, "rasters": 8}
+STAGE_COUNTS = {"volumes": 7, "rasters": 8}
 """How many stages the bar counts to: ingest, preprocess (of scenes one for each), initialize, refine, apply,
 assess and report."""
 
@@ -42,7 +42,7 @@ def _path(*names: str, text: str) -> Any:
     help="Linear and of this kind, nothing deformed unless --refine says how: rigid, similarity or affine; "
     "of scenes translation, similarity, affine or homography.",
 )
-@setting_options
+@add_setting_options
 @_path("--fixed-mask", text="Where the fixed image may steer the registration.")
 @_path("--moving-mask", text="Where the moving image may steer it; of scenes, a quality mask.")
 @click.option(
@@ -109,15 +109,15 @@ def register(fixed: str, moving: str, output: Path, preset: str, threads: int | 
     {presets}
     """
     from regflow import api
-    from regflow.core.logs import progress_log
-    from regflow.pipeline.exchange import kind_of_pair
+    from regflow.core.logs import show_progress_log
+    from regflow.pipeline.exchange import find_kind_of_pair
     from regflow.pipeline.pair_options import refuse_other_kind
 
-    kind = kind_of_pair(fixed, moving)
-    refuse_other_kind(given, kind, spelled_option)
-    config = pair_settings(given, kind, preset)
+    kind = find_kind_of_pair(fixed, moving)
+    refuse_other_kind(given, kind, spell_option)
+    config = read_pair_settings(given, kind, preset)
     of_pair = {name: value for name, value in given.items() if name not in _SETTINGS} | _parsed(given)
-    with progress_log("register", STAGES[kind]) as progress:
+    with show_progress_log("register", STAGE_COUNTS[kind]) as progress:
         result = api.register(
             fixed,
             moving,

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from regflow.core.resources import shipped
+from regflow.core.resources import find_shipped_folder
 from regflow.core.threads import count_cores
 from regflow.stages import layout
 
@@ -87,7 +87,7 @@ def _ran_jobs(results: Path, since: float) -> bool:
 
 
 def _arguments(config: Path, cores: str | None, profile: str, more: Sequence[str]) -> list[str]:
-    workflow = shipped() / "workflow"
+    workflow = find_shipped_folder() / "workflow"
     ours = workflow / "profiles" / profile
     if cores == "all" or (cores is None and profile == "default"):
         cores = str(count_cores())

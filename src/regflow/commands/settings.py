@@ -38,7 +38,7 @@ set_option = click.option(
 )
 
 
-def setting_options(command: Command) -> Command:
+def add_setting_options(command: Command) -> Command:
     """Give a command the options ``--config`` and ``--set``, as ``config`` and ``assignments``."""
     return config_option(set_option(command))
 
@@ -55,7 +55,7 @@ def read_settings(config: Path, kind: str, sections: Sequence[str], command: str
     Raises:
         InputError: one sentence for each problem, which begins with the file.
     """
-    from regflow.config.loading import check_part, read_keys, without_empty_sections
+    from regflow.config.loading import check_part, drop_empty_sections, read_keys
 
     content = read_keys(
         config,
@@ -65,7 +65,7 @@ def read_settings(config: Path, kind: str, sections: Sequence[str], command: str
     of = content.pop("kind", None) or kind
     if of != kind:
         raise InputError(f"{config}: its 'kind' is {of}, but {kind} are given; name a file of that kind")
-    content = without_empty_sections(content, kind)
+    content = drop_empty_sections(content, kind)
     _refuse_others(str(config), content, kind, sections, command)
     check_part(str(config), content, kind)
     return content
@@ -94,7 +94,7 @@ def read_assignments(texts: Sequence[str], kind: str, sections: Sequence[str], c
     return together
 
 
-def spelled_option(name: str) -> str:
+def spell_option(name: str) -> str:
     """Return an option as it is written on the command line, of its name in Python."""
     return f"--{name.replace('_', '-')}"
 
@@ -123,9 +123,9 @@ def _refuse_others(name: str, part: Part, kind: str, sections: Sequence[str], co
     Raises:
         InputError: one sentence that names them all.
     """
-    from regflow.config.loading import known_sections
+    from regflow.config.loading import list_sections
 
-    others = [key for key in part if key in known_sections(kind) and key not in sections]
+    others = [key for key in part if key in list_sections(kind) and key not in sections]
     if others:
         raise InputError(
             f"{name}: regflow {command} reads {_listed(sections)}, but not {_listed(others)}; leave that out"

@@ -85,17 +85,17 @@ def train(
     Then let `refine` use it: methods: [voxelmorph], options: {voxelmorph: {weights: FILE}}.
     """
     from regflow.core.errors import InputError
-    from regflow.core.logs import appended_log, log_above_bars
+    from regflow.core.logs import append_log, log_above_bars
     from regflow.stages import layout
-    from regflow.training.settings import find_recipe, training_settings
+    from regflow.training.settings import find_recipe, make_training_settings
 
     if recipe is not None and config is not None:
         raise InputError("--recipe and --config both say what is trained; give one of the two")
     chosen = config if recipe is None else find_recipe(recipe)
     complete = _configuration(chosen, given, assignments)
-    settings = training_settings(complete)
+    settings = make_training_settings(complete)
     folder = output or Path(complete["output"]) / layout.TRAINING
-    with log_above_bars(), appended_log(folder / f"{settings['name']}.training" / "training.log"):
+    with log_above_bars(), append_log(folder / f"{settings['name']}.training" / "training.log"):
         from regflow.training.product import train_network
 
         path = train_network(
@@ -114,7 +114,7 @@ def _configuration(path: Path | None, given: dict[str, Any], assignments: tuple[
     Raises:
         InputError: a key or a value is wrong; begins with the file or the option.
     """
-    from regflow.config.loading import known_sections, load_config, read_keys
+    from regflow.config.loading import list_sections, load_config, read_keys
     from regflow.config.presets import merge_settings
 
     content: Part = {}
@@ -126,7 +126,7 @@ def _configuration(path: Path | None, given: dict[str, Any], assignments: tuple[
     if given["seed"] is not None:
         own["seed"] = given["seed"]
     kind = content.get("kind") or "volumes"
-    sections = [name for name in known_sections(kind) if name != "kind"]
+    sections = [name for name in list_sections(kind) if name != "kind"]
     assigned = read_assignments(assignments, kind, sections, "train")
     return load_config(merge_settings(merge_settings(content, own), assigned), with_samples=False)
 

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from regflow.core.gate import LIMIT_KEYS
-from regflow.core.json_schema import DIALECT, Limits, Schema, limits_schema, option, section
+from regflow.core.json_schema import DIALECT, Limits, Schema, define_limits, define_option, define_section
 from regflow.core.names import SAFE
-from regflow.methods.table import Method, methods_of_kind
+from regflow.methods.table import Method, list_methods_of_kind
 
 KINDS = ("volumes", "rasters")
 
@@ -18,16 +18,18 @@ KIND = {
 }
 
 
-SAMPLES = option(["string", "null"], None, "sample sheet, TSV or CSV; paths in it are looked up beside it")
+SAMPLES = define_option(
+    ["string", "null"], None, "sample sheet, TSV or CSV; paths in it are looked up beside it"
+)
 
 
-OUTPUT = option("string", "results", "folder for everything that is written", minLength=1)
+OUTPUT = define_option("string", "results", "folder for everything that is written", minLength=1)
 
 
 TRAIN = "a registration network of your own: regflow train, or snakemake train"
 
 
-SEED = option("integer", 0, "seed of every random choice", minimum=0)
+SEED = define_option("integer", 0, "seed of every random choice", minimum=0)
 
 
 BATCH: Schema = {
@@ -39,7 +41,7 @@ BATCH: Schema = {
 }
 
 
-JOBS: Schema = section(
+JOBS: Schema = define_section(
     "how samples are shared out to jobs; no result depends on it",
     samples={
         "type": ["integer", "null"],
@@ -48,7 +50,7 @@ JOBS: Schema = section(
         "the cores, on a cluster by what a queue likes",
         "default": None,
     },
-    each_stage=option(
+    each_stage=define_option(
         "boolean",
         False,
         "a job for each stage of each sample, to look into one of them; costs a start of Python each",
@@ -66,7 +68,7 @@ KEEP: Schema = {
 }
 
 
-def leaves(schema: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Schema]]:
+def list_leaves(schema: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Schema]]:
     """Yield the full path and the schema of each documented key that holds a value, in order.
 
     Keys that the user names, as the atlases, stand as ``NAME``.
@@ -77,21 +79,21 @@ def leaves(schema: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Sch
         if "default" in entry and any(key in LIMIT_KEYS for key in entry.get("properties", {})):
             yield here, entry
         elif entry.get("properties"):
-            yield from leaves(entry, here)
+            yield from list_leaves(entry, here)
         elif any("description" in inner for inner in named.get("properties", {}).values()):
-            yield from leaves(named, f"{here}.NAME")
+            yield from list_leaves(named, f"{here}.NAME")
         else:
             yield here, entry
 
 
-def whole_config(title: str, **properties: Mapping[str, Any]) -> Schema:
+def define_whole_config(title: str, **properties: Mapping[str, Any]) -> Schema:
     """Return the schema of a configuration of these sections."""
-    content = section("", **properties)
+    content = define_section("", **properties)
     del content["default"]
     return {"$schema": DIALECT, "title": title, **content}
 
 
-def named_entries(description: str, entries: Mapping[str, Schema], required: Sequence[str]) -> Schema:
+def define_named_entries(description: str, entries: Mapping[str, Schema], required: Sequence[str]) -> Schema:
     """Return the schema of a section whose keys the user names, each holding the same entries."""
     return {
         "type": "object",
@@ -107,7 +109,7 @@ def named_entries(description: str, entries: Mapping[str, Schema], required: Seq
     }
 
 
-def ladder(
+def define_ladder(
     description: str,
     table: Mapping[str, Method],
     first: Sequence[str],
@@ -125,12 +127,14 @@ def ladder(
         kind: ``volumes`` or ``rasters``.
         others: further keys of the section.
     """
-    table = methods_of_kind(table, kind)
+    table = list_methods_of_kind(table, kind)
     summaries = "; ".join(f"{name}: {method.summary.rstrip('.')}" for name, method in table.items())
     options = {
-        name: section(method.summary, **method.options) for name, method in table.items() if method.options
+        name: define_section(method.summary, **method.options)
+        for name, method in table.items()
+        if method.options
     }
-    return section(
+    return define_section(
         description,
         methods={
             "type": "array",
@@ -140,7 +144,7 @@ def ladder(
             "description": f"a ladder: the next method runs when the gate rejects the last. {summaries}",
             "default": [name for name in first if name in table],
         },
-        options=section("each method's own options, by its name", **options),
-        gate=limits_schema(limits),
+        options=define_section("each method's own options, by its name", **options),
+        gate=define_limits(limits),
         **others,
     )

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from regflow.cohort.samples import WILDCARD_MARKS
 from regflow.config.keys import KINDS
 from regflow.config.presets import merge_settings
-from regflow.config.schema import config_schema
+from regflow.config.schema import define_config_schema
 from regflow.core.addresses import redact_address
 from regflow.core.errors import InputError
 from regflow.core.json_schema import Schema
-from regflow.core.names import nearest_name
+from regflow.core.names import find_nearest_name
 from regflow.io.text_files import read_text
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def _without_secrets(content: Any) -> Any:
     return redact_address(content) if isinstance(content, str) else content
 
 
-def defaults(kind: str = "volumes") -> dict[str, Any]:
+def load_defaults(kind: str = "volumes") -> dict[str, Any]:
     """Return the configuration of someone who gave nothing but what is registered."""
     return _completed({"kind": kind}, _schema(kind))
 
@@ -95,7 +95,7 @@ def check_part(name: str, part: Mapping[str, Any], kind: str) -> None:
         raise InputError("\n".join(f"{name}: {sentence}" for sentence in problems))
 
 
-def checked_parts(parts: Mapping[str, Mapping[str, Any]], kind: str) -> dict[str, Any]:
+def check_parts(parts: Mapping[str, Mapping[str, Any]], kind: str) -> dict[str, Any]:
     """Return parts of a configuration laid on one another, each checked by itself.
 
     Args:
@@ -112,7 +112,7 @@ def checked_parts(parts: Mapping[str, Mapping[str, Any]], kind: str) -> dict[str
     return together
 
 
-def without_empty_sections(part: Mapping[str, Any], kind: str) -> dict[str, Any]:
+def drop_empty_sections(part: Mapping[str, Any], kind: str) -> dict[str, Any]:
     """Return a part of a configuration without the sections that YAML left empty (null)."""
     return _without_empty(part, _schema(kind))
 
@@ -127,7 +127,7 @@ def _without_empty(part: Mapping[str, Any], schema: Schema) -> dict[str, Any]:
     return kept
 
 
-def known_sections(kind: str) -> list[str]:
+def list_sections(kind: str) -> list[str]:
     """Return the top keys of a configuration."""
     return list(_schema(kind)["properties"])
 
@@ -142,7 +142,7 @@ def _kind(name: str, given: Mapping[str, Any]) -> str:
 
 @cache
 def _schema(kind: str) -> Schema:
-    return config_schema(kind)
+    return define_config_schema(kind)
 
 
 def read_keys(
@@ -235,11 +235,11 @@ def _unknown(path: str, key: str, known: Mapping[str, Any]) -> str:
     kind = "method" if path.endswith(".options") else "key"
     if not known:
         return f"unknown key '{prefix}{key}'; remove it, '{path}' takes none"
-    return f"unknown {kind} '{prefix}{key}'; did you mean '{prefix}{nearest_name(key, known)}'?"
+    return f"unknown {kind} '{prefix}{key}'; did you mean '{prefix}{find_nearest_name(key, known)}'?"
 
 
 def _not_one_of(path: str, value: Any, known: list[str]) -> str:
-    advice = f"did you mean '{nearest_name(str(value), known)}'? Known: {', '.join(known)}"
+    advice = f"did you mean '{find_nearest_name(str(value), known)}'? Known: {', '.join(known)}"
     parts = path.split(".")
     if parts[-1] == "method" or "methods" in parts[-2:]:
         return f"{path}: unknown method '{value}'; {advice}"
@@ -281,5 +281,5 @@ def _contradictions(config: Mapping[str, Any], with_samples: bool) -> Iterator[s
         yield f"give either 'samples' (a sheet) or '{whole}' ({_WHOLES[whole]}), one of the two"
     fixed, known = config["fixed"], config[named]
     if fixed is not None and fixed not in known:
-        near = f"; did you mean '{nearest_name(fixed, known)}'?" if known else f"; add it to '{named}'"
+        near = f"; did you mean '{find_nearest_name(fixed, known)}'?" if known else f"; add it to '{named}'"
         yield f"fixed names the {noun} '{fixed}', which '{named}' does not hold{near}"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from regflow.core.errors import InputError
-from regflow.core.names import nearest_name
+from regflow.core.names import find_nearest_name
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ PRESETS: dict[str, dict[str, Preset]] = {
 """By kind of image and name."""
 
 
-def preset_settings(name: str, kind: str = "volumes") -> dict[str, Any]:
+def load_preset(name: str, kind: str = "volumes") -> dict[str, Any]:
     """Return a preset's part of a configuration.
 
     Args:
@@ -98,9 +98,8 @@ def preset_settings(name: str, kind: str = "volumes") -> dict[str, Any]:
     presets = PRESETS[kind]
     if name not in presets:
         known = ", ".join(presets)
-        raise InputError(
-            f"unknown preset '{name}'; did you mean '{nearest_name(name, presets)}'? Those of {kind}: {known}"
-        )
+        near = find_nearest_name(name, presets)
+        raise InputError(f"unknown preset '{name}'; did you mean '{near}'? Those of {kind}: {known}")
     return deepcopy(dict(presets[name].settings))
 
 

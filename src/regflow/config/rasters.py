@@ -9,11 +9,11 @@ from regflow.config.keys import (
     SAMPLES,
     SEED,
     TRAIN,
-    ladder,
-    named_entries,
-    whole_config,
+    define_ladder,
+    define_named_entries,
+    define_whole_config,
 )
-from regflow.core.json_schema import Schema, limits_schema, option, section
+from regflow.core.json_schema import Schema, define_limits, define_option, define_section
 
 LADDER = (
     "phase-correlation",
@@ -30,9 +30,9 @@ _TEXTS = {"type": ["array", "string", "integer", "null"], "items": {"type": ["st
 _NUMBER = {"type": ["number", "string", "null"], "pattern": NUMBER}
 
 
-def config_schema() -> Schema:
+def define_config_schema() -> Schema:
     """Return the JSON schema of the configuration, with a description and default for each key."""
-    return whole_config(
+    return define_whole_config(
         "configuration of regflow for scenes",
         kind={**KIND, "default": "rasters"},
         samples=SAMPLES,
@@ -40,7 +40,7 @@ def config_schema() -> Schema:
         output=OUTPUT,
         seed=SEED,
         jobs=JOBS,
-        fixed=option(["string", "null"], None, "reference of the rows that name no fixed scene"),
+        fixed=define_option(["string", "null"], None, "reference of the rows that name no fixed scene"),
         references=_references(),
         **_stages(),
     )
@@ -51,12 +51,14 @@ def _references() -> Schema:
         "image": {"type": "string", "description": f"the fixed scene: {RASTER}", "minLength": 1},
         "bands": {**_TEXTS, "description": BANDS, "default": None},
         "nodata": {**_NUMBER, "description": NODATA, "default": None},
-        "mask": option(["string", "null"], None, MASK),
+        "mask": define_option(["string", "null"], None, MASK),
         "mask_values": {**_TEXTS, "description": MASK_VALUES, "default": None},
-        "date": option(["string", "null"], None, "of the scene: '2024-06-30'", pattern=DATE),
-        "sensor": option(["string", "null"], None, "any words; for the report"),
+        "date": define_option(["string", "null"], None, "of the scene: '2024-06-30'", pattern=DATE),
+        "sensor": define_option(["string", "null"], None, "any words; for the report"),
     }
-    return named_entries("named fixed scenes; paths count from the working directory", entries, ["image"])
+    return define_named_entries(
+        "named fixed scenes; paths count from the working directory", entries, ["image"]
+    )
 
 
 def _stac() -> Schema:
@@ -69,13 +71,13 @@ def _stac() -> Schema:
         "properties": {
             "path": {"type": "string", "description": "the collection, a local JSON file", "minLength": 1},
             "asset": {"type": "string", "description": "asset to match on, by its key", "minLength": 1},
-            "reference": option(
+            "reference": define_option(
                 ["string", "null"],
                 None,
                 "id of the item all others go to; null: the reference that 'fixed' names",
             ),
             "bands": {**_TEXTS, "description": f"of that asset: {BANDS}", "default": None},
-            "mask_asset": option(["string", "null"], None, "asset with the quality mask"),
+            "mask_asset": define_option(["string", "null"], None, "asset with the quality mask"),
             "mask_values": {**_TEXTS, "description": MASK_VALUES, "default": None},
             "companions": {
                 "type": "array",
@@ -89,7 +91,7 @@ def _stac() -> Schema:
                 "description": "assets of classes that follow it, whose values are never blended",
                 "default": [],
             },
-            "cloud_cover_max": option(
+            "cloud_cover_max": define_option(
                 ["number", "null"],
                 None,
                 "leave out items with more clouds, in percent",
@@ -106,56 +108,58 @@ def _stages() -> dict[str, Schema]:
     from regflow.stages.rasters import assess, detect_options, report, warping
     from regflow.stages.rasters.initialize import LIMITS as INITIALIZE_LIMITS
     from regflow.stages.rasters.refine import LIMITS as REFINE_LIMITS
-    from regflow.training.options import options_of
+    from regflow.training.options import define_options
 
     return {
-        "preprocess": representation.schema(),
-        "initialize": ladder(
+        "preprocess": representation.define_preprocess_schema(),
+        "initialize": define_ladder(
             "translation to affine or homography", initialize.METHODS, LADDER, INITIALIZE_LIMITS, "rasters"
         ),
-        "refine": ladder(
+        "refine": define_ladder(
             "what is left after the linear map", refine.METHODS, ["tie-points"], REFINE_LIMITS, "rasters"
         ),
-        "apply": section("the products: resampled once, from the original pixels", **warping.OPTIONS),
-        "assess": section(
+        "apply": define_section("the products: resampled once, from the original pixels", **warping.OPTIONS),
+        "assess": define_section(
             "what is measured, and the limits of the verdict",
             **{
                 **assess.OPTIONS,
-                "limits": limits_schema(assess.LIMITS, others=True, meanings=assess.MEANINGS),
+                "limits": define_limits(assess.LIMITS, others=True, meanings=assess.MEANINGS),
             },
         ),
-        "detect": detect_options.schema(),
-        "report": section("the pages of figures and pictures", **report.OPTIONS),
+        "detect": detect_options.define_detect_schema(),
+        "report": define_section("the pages of figures and pictures", **report.OPTIONS),
         "dask": _dask(),
-        "train": section(TRAIN, **options_of("rasters")),
+        "train": define_section(TRAIN, **define_options("rasters")),
     }
 
 
 def _dask() -> Schema:
     from regflow.core.chunks import DEFAULTS, SCHEDULERS
 
-    return section(
+    return define_section(
         "who works on the blocks of a scene; no result depends on it",
         scheduler={
             "enum": list(SCHEDULERS),
             "description": "threads or processes on this machine, a cluster's address, or Slurm jobs",
             "default": DEFAULTS["scheduler"],
         },
-        workers=option(
+        workers=define_option(
             ["integer", "null"], DEFAULTS["workers"], "how many; null takes the job's threads", minimum=1
         ),
-        address=option(
+        address=define_option(
             ["string", "null"], DEFAULTS["address"], "of the cluster's scheduler, as tcp://host:8786"
         ),
-        memory=option(
+        memory=define_option(
             "string",
             DEFAULTS["memory"],
             "of all workers together, as '1.5GB', on Slurm of each: what tie points, check points, dense "
             "fields and products have under way at once",
             minLength=1,
         ),
-        chunk=option("integer", DEFAULTS["chunk"], "side of a block, in pixels", minimum=64, maximum=16384),
-        slurm=option(
+        chunk=define_option(
+            "integer", DEFAULTS["chunk"], "side of a block, in pixels", minimum=64, maximum=16384
+        ),
+        slurm=define_option(
             "object",
             DEFAULTS["slurm"],
             "options of dask-jobqueue's SLURMCluster, as {queue: cpu, walltime: '01:00:00', "

@@ -7,13 +7,13 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from regflow.cohort.columns import samples_schema
+from regflow.cohort.columns import define_samples_schema
 from regflow.cohort.table import REQUIRED_COLUMNS
-from regflow.config.keys import leaves
+from regflow.config.keys import list_leaves
 from regflow.config.presets import PRESETS
-from regflow.config.schema import config_schema
+from regflow.config.schema import define_config_schema
 from regflow.core.files import write_whole
-from regflow.core.resources import shipped
+from regflow.core.resources import find_shipped_folder
 
 PAGES = {"volumes": "config/README.md", "rasters": "config/rasters/README.md"}
 _BOUNDS = {
@@ -25,25 +25,28 @@ _BOUNDS = {
 BEGIN, END = "<!-- begin {} -->", "<!-- end {} -->"
 
 
-def schema_files() -> dict[str, str]:
+def build_schema_files() -> dict[str, str]:
     """Return the JSON schemas by their path in the clone."""
-    schemas = {"config": config_schema(), "samples": samples_schema()}
-    schemas |= {"rasters.config": config_schema("rasters"), "rasters.samples": samples_schema("rasters")}
+    schemas = {"config": define_config_schema(), "samples": define_samples_schema()}
+    schemas |= {
+        "rasters.config": define_config_schema("rasters"),
+        "rasters.samples": define_samples_schema("rasters"),
+    }
     return {
         f"workflow/schemas/{name}.schema.json": json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
         for name, schema in schemas.items()
     }
 
 
-def with_tables(text: str, kind: str = "volumes") -> str:
+def fill_tables(text: str, kind: str = "volumes") -> str:
     """Return a page with its tables of columns, presets and keys, between their marks, written anew."""
     columns = (
         (f"`{name}`", "required" if name in REQUIRED_COLUMNS else "", _cell(entry["description"]))
-        for name, entry in samples_schema(kind)["properties"].items()
+        for name, entry in define_samples_schema(kind)["properties"].items()
     )
     keys = (
         (f"`{path}`", _values(entry), _default(entry), _cell(entry["description"]))
-        for path, entry in leaves(config_schema(kind))
+        for path, entry in list_leaves(define_config_schema(kind))
     )
     presets = (
         (f"`{name}`", _cell(preset.summary), _cell(", ".join(_keys(preset.settings))))
@@ -56,10 +59,10 @@ def with_tables(text: str, kind: str = "volumes") -> str:
 
 def main() -> None:
     """Write the schemas and the tables of the pages into the clone."""
-    root = shipped()
-    texts = schema_files()
+    root = find_shipped_folder()
+    texts = build_schema_files()
     for kind, page in PAGES.items():
-        texts[page] = with_tables((root / page).read_text(encoding="utf-8"), kind)
+        texts[page] = fill_tables((root / page).read_text(encoding="utf-8"), kind)
     for name, text in texts.items():
         with write_whole(root / name) as part:
             part.write_text(text, encoding="utf-8")

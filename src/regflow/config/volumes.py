@@ -12,11 +12,11 @@ from regflow.config.keys import (
     SAMPLES,
     SEED,
     TRAIN,
-    ladder,
-    named_entries,
-    whole_config,
+    define_ladder,
+    define_named_entries,
+    define_whole_config,
 )
-from regflow.core.json_schema import Schema, limits_schema, option, section
+from regflow.core.json_schema import Schema, define_limits, define_option, define_section
 
 _ATLAS = {
     "image": "the fixed image: NIfTI, NRRD, MetaImage, MGH, AFNI, DICOM, or example:NAME",
@@ -27,17 +27,17 @@ _ATLAS = {
 }
 
 
-def config_schema() -> Schema:
+def define_config_schema() -> Schema:
     """Return the JSON schema of the configuration, with a description and default for each key."""
     from regflow.methods import initialize, preprocess, refine
     from regflow.stages.volumes import apply, assess, report
     from regflow.stages.volumes.initialize import LIMITS as INITIALIZE_LIMITS
     from regflow.stages.volumes.refine import INVERSE_LIMITS
     from regflow.stages.volumes.refine import LIMITS as REFINE_LIMITS
-    from regflow.training.options import options_of
+    from regflow.training.options import define_options
 
     refined = {**REFINE_LIMITS, **INVERSE_LIMITS}
-    return whole_config(
+    return define_whole_config(
         "configuration of regflow",
         kind=KIND,
         samples=SAMPLES,
@@ -46,29 +46,29 @@ def config_schema() -> Schema:
         seed=SEED,
         jobs=JOBS,
         keep=KEEP,
-        fixed=option(["string", "null"], None, "atlas of the rows that name no fixed image"),
+        fixed=define_option(["string", "null"], None, "atlas of the rows that name no fixed image"),
         atlases=_atlases(),
-        preprocess=preprocess.schema(),
-        initialize=ladder(
+        preprocess=preprocess.define_preprocess_schema(),
+        initialize=define_ladder(
             "rigid, then affine alignment",
             initialize.METHODS,
             ["mutual-information", "elastix"],
             INITIALIZE_LIMITS,
             "volumes",
         ),
-        refine=ladder(
+        refine=define_ladder(
             "deformable alignment", refine.METHODS, ["voxelmorph", "greedy"], refined, "volumes", batch=BATCH
         ),
-        apply=section("the products: resampled once, from the original files", **apply.OPTIONS),
-        assess=section(
+        apply=define_section("the products: resampled once, from the original files", **apply.OPTIONS),
+        assess=define_section(
             "what is measured, and the limits of the verdict",
             **{
                 **assess.OPTIONS,
-                "limits": limits_schema(assess.LIMITS, others=True, meanings=assess.MEANINGS),
+                "limits": define_limits(assess.LIMITS, others=True, meanings=assess.MEANINGS),
             },
         ),
-        report=section("the pages of figures and pictures", **report.OPTIONS),
-        train=section(TRAIN, **options_of("volumes")),
+        report=define_section("the pages of figures and pictures", **report.OPTIONS),
+        train=define_section(TRAIN, **define_options("volumes")),
     )
 
 
@@ -125,5 +125,7 @@ def _atlases() -> Schema:
         "image": {"type": "string", "description": _ATLAS["image"], "minLength": 1}
     }
     for name, text in _ATLAS.items():
-        properties.setdefault(name, option(["string", "null"], None, text))
-    return named_entries("named fixed images; paths count from the working directory", properties, ["image"])
+        properties.setdefault(name, define_option(["string", "null"], None, text))
+    return define_named_entries(
+        "named fixed images; paths count from the working directory", properties, ["image"]
+    )

@@ -81,13 +81,13 @@ def redact_value(value: Any) -> Any:
     return redact_text(value) if type(value) is str else value
 
 
-def kept_addresses() -> dict[str, str]:
+def list_kept_addresses() -> dict[str, str]:
     """Return the addresses with secrets by their public forms, for a worker elsewhere."""
     return dict(_kept)
 
 
 def keep_addresses(addresses: Mapping[str, str]) -> None:
-    """Take over what :func:`kept_addresses` returned in another process."""
+    """Take over what :func:`list_kept_addresses` returned in another process."""
     _kept.update(addresses)
 
 

@@ -54,7 +54,7 @@ def read_block(image: Image, rows: slice, cols: slice) -> Block:
     return Block(values, valid)
 
 
-def load(image: Image) -> Image:
+def load_block(image: Image) -> Image:
     """Return the image with float32 samples and boolean mask in memory; invalid samples are 0."""
     height, width = image.grid.shape
     block = read_block(image, slice(0, height), slice(0, width))
@@ -84,7 +84,7 @@ class DecimatedData:
 
     def read(self, rows: slice, cols: slice) -> Block:
         """Read a window that lies within the decimated image."""
-        from regflow.core.decimation import average
+        from regflow.core.decimation import average_blocks
 
         finer = self.image.grid.shape
         across = _span(cols, self.factors[1], finer[1])
@@ -96,12 +96,12 @@ class DecimatedData:
             block = read_block(self.image, down, across)
             starts = ((some.start, down.start), (cols.start, across.start))
             shape = (some.stop - some.start, cols.stop - cols.start)
-            parts.append(average(block.values, block.valid, starts, shape, self.factors))
+            parts.append(average_blocks(block.values, block.valid, starts, shape, self.factors))
         values, valid = zip(*parts, strict=True)
         return Block(np.concatenate(values, axis=1), np.concatenate(valid, axis=0))
 
 
-def decimate(image: Image, spacing: float) -> Image:
+def decimate_data(image: Image, spacing: float) -> Image:
     """Return the lazy image with samples at least ``spacing`` world units apart, by averaging.
 
     The first sample's corner stays where it is; axes already that coarse stay as they are. Not by the
@@ -113,11 +113,11 @@ def decimate(image: Image, spacing: float) -> Image:
     across, down = (_factor(spacing / own) for own in image.grid.spacing)
     if across == down == 1:
         return image
-    grid = decimated_grid(image.grid, (down, across))
+    grid = decimate_grid(image.grid, (down, across))
     return Image(DecimatedData(image, (down, across)), grid, modality=image.modality)
 
 
-def decimated_grid(grid: Grid, factors: tuple[float, float]) -> Grid:
+def decimate_grid(grid: Grid, factors: tuple[float, float]) -> Grid:
     """Return the grid whose samples cover ``factors`` (rows, columns) samples of a finer one."""
     down, across = factors
     finer = np.array([[across, 0, (across - 1) / 2], [0, down, (down - 1) / 2], [0, 0, 1]])

@@ -12,7 +12,7 @@ from regflow.core.image import Image
 Box = tuple[slice, ...]
 
 
-def bounding_box(mask: NDArray[np.bool_], margin: int | Sequence[int] = 0) -> Box:
+def find_bounding_box(mask: NDArray[np.bool_], margin: int | Sequence[int] = 0) -> Box:
     """Return the smallest box around the true samples, with a margin inside the array.
 
     Args:
@@ -28,7 +28,7 @@ def bounding_box(mask: NDArray[np.bool_], margin: int | Sequence[int] = 0) -> Bo
     return tuple(box)
 
 
-def whole_box(shape: Sequence[int]) -> Box:
+def make_whole_box(shape: Sequence[int]) -> Box:
     """Return the box that holds all of an array."""
     return tuple(slice(0, count) for count in shape)
 
@@ -51,11 +51,11 @@ def crop_image(image: Image, box: Box) -> Image:
     return replace(image, data=image.data[(slice(None), *box)], grid=grid, mask=mask, labels=labels)
 
 
-def margins_of(box: Box, shape: Sequence[int]) -> list[tuple[int, int]]:
+def measure_margins(box: Box, shape: Sequence[int]) -> list[tuple[int, int]]:
     """Return how many samples of an array lie before and after a box, along each axis."""
     return [(part.start, count - part.stop) for part, count in zip(box, shape, strict=True)]
 
 
 def extend_field(field: NDArray[np.float32], box: Box, shape: Sequence[int]) -> NDArray[np.float32]:
     """Return a field ``(d, *box)`` on all of an array: outside the box it goes on as at its border."""
-    return np.pad(field, [(0, 0), *margins_of(box, shape)], mode="edge")
+    return np.pad(field, [(0, 0), *measure_margins(box, shape)], mode="edge")

@@ -16,7 +16,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from regflow.core.addresses import keep_addresses, kept_addresses
+from regflow.core.addresses import keep_addresses, list_kept_addresses
 from regflow.core.errors import InputError
 from regflow.core.threads import count_cores
 
@@ -105,14 +105,14 @@ def open_workers(
 
         def submit_task(function: Callable[[Any], Any], item: Any) -> _Pending:
             # Impure: equal calls must not share a key, and a lost result is computed anew.
-            return client.submit(_with_addresses, kept_addresses(), function, item, pure=False)
+            return client.submit(_with_addresses, list_kept_addresses(), function, item, pure=False)
 
         if scheduler == "address":
             count = max(1, sum(client.nthreads().values()))
         yield Workers(submit_task, count, chunk, memory)
 
 
-def over_blocks(
+def map_blocks(
     function: Callable[[Item], Result],
     items: Iterable[Item],
     workers: Workers,
@@ -141,7 +141,7 @@ def over_blocks(
     return _ordered(function, items, workers, ahead, _shown(describe, total))
 
 
-def blocks(shape: tuple[int, ...], chunk: int) -> list[Window]:
+def split_blocks(shape: tuple[int, ...], chunk: int) -> list[Window]:
     """Cut ``(rows, columns)`` into windows of at most ``chunk`` pixels a side, row by row."""
     rows, cols = (
         [slice(start, min(start + chunk, size)) for start in range(0, size, chunk)] for size in shape

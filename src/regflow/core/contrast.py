@@ -36,12 +36,12 @@ def correlation_ratio(given: Array, told: Array) -> float:
         given: intensities of one image at some samples.
         told: those of the other image at the same samples.
     """
-    residual = told - map_intensities(means_by_intensity(given, told), given)
+    residual = told - map_intensities(average_by_intensity(given, told), given)
     total = float(np.var(told, dtype=np.float64))
     return 1 - float(np.mean(np.square(residual), dtype=np.float64)) / total if total > 0 else 0.0
 
 
-def means_by_intensity(given: Array, told: Array, towards: Array | None = None) -> Array:
+def average_by_intensity(given: Array, told: Array, towards: Array | None = None) -> Array:
     """Return the mean of ``told`` at each of ``BINS + 1`` intensities of ``given``, both ``(n,)``.
 
     Where few samples are, it is drawn ``towards`` what is known of these intensities, ``(BINS + 1,)``;

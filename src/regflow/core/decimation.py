@@ -8,7 +8,7 @@ MIN_VALID_SHARE = 0.5
 """Share of a coarser sample's area that must be valid."""
 
 
-def average(
+def average_blocks(
     values: NDArray[np.float32],
     valid: NDArray[np.bool_],
     starts: tuple[tuple[int, int], tuple[int, int]],

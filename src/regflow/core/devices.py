@@ -39,7 +39,7 @@ NVIDIA_NODE = re.compile(r"nvidia(\d+)")
 
 
 @dataclass(frozen=True)
-class Lease:
+class GpuLease:
     """A GPU that this process may use.
 
     Attributes:
@@ -56,7 +56,7 @@ class Lease:
             os.close(self.descriptor)
 
 
-def installed_devices(nodes: Path = Path("/dev")) -> list[str]:
+def list_devices(nodes: Path = Path("/dev")) -> list[str]:
     """Return the indices of the NVIDIA devices of this machine, without loading CUDA."""
     found = (NVIDIA_NODE.fullmatch(node.name) for node in nodes.glob("nvidia[0-9]*"))
     return sorted((match.group(1) for match in found if match), key=int)
@@ -67,7 +67,7 @@ def lease_gpu(
     devices: Sequence[str],
     folder: Path,
     wait_seconds: float | None = None,
-) -> Lease | None:
+) -> GpuLease | None:
     """Take one GPU and show it alone in ``CUDA_VISIBLE_DEVICES``.
 
     When all are taken it waits: going on without one would make the result depend on the
@@ -89,15 +89,15 @@ def lease_gpu(
     if not allowed:
         return None
     allotted = SLURM_JOB in environment
-    lease = Lease(allowed[0]) if allotted else _wait_for_one(allowed, folder, wait_seconds)
+    lease = GpuLease(allowed[0]) if allotted else _wait_for_one(allowed, folder, wait_seconds)
     environment[VISIBLE] = lease.device
     return lease
 
 
-_held: Lease | None = None
+_held: GpuLease | None = None
 
 
-def torch_device(wanted: str) -> "torch.device":
+def choose_torch_device(wanted: str) -> "torch.device":
     """Return the device to compute on; a GPU is leased until the process ends.
 
     Args:
@@ -108,7 +108,7 @@ def torch_device(wanted: str) -> "torch.device":
     """
     global _held
     if wanted != "cpu" and _held is None:
-        _held = lease_gpu(os.environ, installed_devices(), Path(tempfile.gettempdir()) / LOCK_FOLDER)
+        _held = lease_gpu(os.environ, list_devices(), Path(tempfile.gettempdir()) / LOCK_FOLDER)
     import torch
 
     if wanted != "cpu" and _held is not None and torch.cuda.is_available():
@@ -119,7 +119,7 @@ def torch_device(wanted: str) -> "torch.device":
 
 
 @contextmanager
-def numba_threads(count: int) -> Iterator[None]:
+def limit_numba_threads(count: int) -> Iterator[None]:
     """Let numba use at most ``count`` threads inside the block.
 
     When numba starts its threads it also sets how many OpenMP has, and so torch: set torch's after.
@@ -139,13 +139,13 @@ _side_by_side: ContextVar[int] = ContextVar("_side_by_side", default=1)
 
 
 @contextmanager
-def torch_session(threads: int, seed: int, deterministic: bool = True) -> Iterator[None]:
+def open_torch_session(threads: int, seed: int, deterministic: bool = True) -> Iterator[None]:
     """Seed torch and bind its results to nothing but the input; the caller's settings come back.
 
     On a CPU each of torch's operations runs on one thread: divided among several, the last bits of sums,
     convolutions and interpolations change with their number, on one kind of processor or another.
     What is to keep more threads busy is cut into pieces that do not depend on their number
-    (:func:`side_by_side`).
+    (:func:`map_over_threads`).
 
     Args:
         threads: of numba, and pieces of work at the same time.
@@ -159,7 +159,7 @@ def torch_session(threads: int, seed: int, deterministic: bool = True) -> Iterat
     settings: Any = torch.utils.deterministic
     before = torch.get_deterministic_debug_mode(), settings.fill_uninitialized_memory
     allowed = _side_by_side.set(max(1, threads))
-    with numba_threads(threads), torch.random.fork_rng(devices=[]), one_torch_thread():
+    with limit_numba_threads(threads), torch.random.fork_rng(devices=[]), limit_torch_to_one_thread():
         if deterministic:
             # As use_deterministic_algorithms does, which imports torch's compilers first: more than a second.
             torch.set_deterministic_debug_mode("error")
@@ -174,12 +174,12 @@ def torch_session(threads: int, seed: int, deterministic: bool = True) -> Iterat
             settings.fill_uninitialized_memory = before[1]
 
 
-def session_threads() -> int:
-    """Return how many threads the :func:`torch_session` of this thread has; 1 outside of one."""
+def count_session_threads() -> int:
+    """Return how many threads the :func:`open_torch_session` of this thread has; 1 outside of one."""
     return _side_by_side.get()
 
 
-def side_by_side(
+def map_over_threads(
     work: Callable[[Item], Result], items: Sequence[Item], most: int | None = None
 ) -> list[Result]:
     """Do the same to each of some items, as many at a time as the session has threads.
@@ -196,21 +196,21 @@ def side_by_side(
     Returns:
         The results in the order of the items.
     """
-    together = min(session_threads(), len(items), most or len(items))
+    together = min(count_session_threads(), len(items), most or len(items))
     if together < 2:
-        with one_torch_thread():
+        with limit_torch_to_one_thread():
             return [work(item) for item in items]
 
     def alone(item: Item) -> Result:
-        with one_torch_thread():
+        with limit_torch_to_one_thread():
             return work(item)
 
     # A new thread takes over the number that holds for the process: it is 1 meanwhile.
-    with one_torch_thread(), ThreadPoolExecutor(together) as pool:
+    with limit_torch_to_one_thread(), ThreadPoolExecutor(together) as pool:
         return list(pool.map(alone, items))
 
 
-def half_precision(device: "torch.device", wanted: str) -> "torch.autocast":
+def enable_half_precision(device: "torch.device", wanted: str) -> "torch.autocast":
     """Return a context in which a network computes in bfloat16, or one that changes nothing.
 
     Args:
@@ -227,7 +227,7 @@ def half_precision(device: "torch.device", wanted: str) -> "torch.autocast":
 
 
 @contextmanager
-def one_torch_thread() -> Iterator[None]:
+def limit_torch_to_one_thread() -> Iterator[None]:
     """Run each torch operation inside the block on one thread of the CPU.
 
     How an operation is divided among threads shows in its last bits: of a sum to one number, of a
@@ -253,14 +253,14 @@ def _allowed(environment: MutableMapping[str, str], devices: Sequence[str]) -> l
     return [] if SLURM_JOB in environment else list(devices)
 
 
-def _wait_for_one(devices: Sequence[str], folder: Path, wait_seconds: float | None) -> Lease:
+def _wait_for_one(devices: Sequence[str], folder: Path, wait_seconds: float | None) -> GpuLease:
     started = time.monotonic()
     told = False
     while True:
         for device in devices:
             descriptor = _try_lock(folder, device)
             if descriptor is not None:
-                return Lease(device, descriptor)
+                return GpuLease(device, descriptor)
         if wait_seconds is not None and time.monotonic() - started >= wait_seconds:
             raise RegistrationError(f"all {len(devices)} GPUs stayed busy for {wait_seconds:g} s")
         if not told:

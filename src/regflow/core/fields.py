@@ -33,56 +33,56 @@ def to_world(voxels: NDArray[Any], grid: Grid) -> NDArray[np.float32]:
     return _turned(voxels, grid.affine[:-1, :-1][:, ::-1])
 
 
-def warp(data: NDArray[np.float32], field: VoxelField) -> NDArray[np.float32]:
+def warp_channels(data: NDArray[np.float32], field: VoxelField) -> NDArray[np.float32]:
     """Sample one channel linearly at ``i + u(i)``; both ``shape`` and ``(d, *shape)``."""
     out = np.empty((1, *field.shape[1:]), np.float32)
     return np.asarray(_pulled(np.asarray(data, np.float32)[None], field, out)[0])
 
 
-def compose(outer: VoxelField, inner: VoxelField) -> VoxelField:
+def compose_displacements(outer: VoxelField, inner: VoxelField) -> VoxelField:
     """Return the field that applies ``inner`` first, then ``outer``: ``inner + outer(i + inner)``."""
     return np.asarray(_pulled(outer, inner, np.empty_like(inner)) + inner)
 
 
-def invert(
+def invert_displacement(
     field: VoxelField, iterations: int = INVERSE_ITERATIONS, tolerance: float = INVERSE_TOLERANCE
 ) -> VoxelField:
     """Return the field that undoes ``field``, by the fixed point ``v <- -u(i + v)``.
 
     Every sample iterates by itself, until it moves by less than ``tolerance`` samples or for
     ``iterations``; a step that is not shorter than the last is halved, which carries it over places
-    where the displacement's slope reaches one. :func:`inverse_residual` measures the result.
+    where the displacement's slope reaches one. :func:`measure_inverse_residual` measures the result.
     Source: Chen et al., Medical Physics 35(1):81-88, 2008.
     """
-    volume = as_volume(field)
+    volume = view_as_volume(field)
     out = np.empty_like(volume)
     _invert(volume, iterations, np.float32(tolerance), out)
     return out[-field.shape[0] :].reshape(field.shape)
 
 
-def inverse_residual(forward: VoxelField, backward: VoxelField) -> NDArray[np.float32]:
+def measure_inverse_residual(forward: VoxelField, backward: VoxelField) -> NDArray[np.float32]:
     """Return, per sample, how far ``backward`` after ``forward`` ends from where it began, in samples."""
-    return np.asarray(np.linalg.norm(compose(backward, forward), axis=0))
+    return np.asarray(np.linalg.norm(compose_displacements(backward, forward), axis=0))
 
 
-def jacobian_determinant(field: VoxelField) -> NDArray[np.float32]:
+def compute_jacobian_determinant(field: VoxelField) -> NDArray[np.float32]:
     """Return the Jacobian determinant of ``i -> i + u(i)``, ``shape``.
 
     Central differences, one-sided at the border; 1 is no change of volume, 0 or less is folding.
     """
-    volume = as_volume(field)
+    volume = view_as_volume(field)
     out = np.empty(volume.shape[1:], np.float32)
     _determinant(volume, out)
     return out.reshape(field.shape[1:])
 
 
-def resize(field: VoxelField, shape: tuple[int, ...]) -> VoxelField:
+def resize_displacement(field: VoxelField, shape: tuple[int, ...]) -> VoxelField:
     """Bring a voxel field onto a grid of the same extent with ``shape`` samples.
 
     Borders, not centers, of the outer samples coincide (:meth:`Grid.resampled` up to rounding);
     displacements are converted to the new samples.
     """
-    volume, target = as_volume(field), (1,) * (4 - field.ndim) + tuple(shape)
+    volume, target = view_as_volume(field), (1,) * (4 - field.ndim) + tuple(shape)
     ratio = (np.array(volume.shape[1:], np.float64) / target).astype(np.float32)
     out = np.empty((3, *target), np.float32)
     _resize(volume, ratio, np.float32(1) / ratio, out)
@@ -111,7 +111,7 @@ def _turned(vectors: NDArray[Any], matrix: NDArray[Any]) -> NDArray[np.float32]:
     return turned.reshape(vectors.shape)
 
 
-def as_volume(field: NDArray[np.float32]) -> NDArray[np.float32]:
+def view_as_volume(field: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return a field as ``(3, Z, Y, X)``: a 2-D one gets one slice and a zero first component."""
     if field.shape[0] == 3:
         return np.ascontiguousarray(field, np.float32)
@@ -126,7 +126,7 @@ def _pulled(
     shape = (1,) * (3 - field.shape[0]) + field.shape[1:]
     source = np.ascontiguousarray(channels, np.float32)
     depth = (1,) * (3 - field.shape[0]) + source.shape[1:]
-    _pull(source.reshape(-1, *depth), as_volume(field), out.reshape(-1, *shape))
+    _pull(source.reshape(-1, *depth), view_as_volume(field), out.reshape(-1, *shape))
     return out
 
 

@@ -67,7 +67,7 @@ def describe_absence(path: str | Path) -> str | None:
     content has not been fetched.
     """
     path = Path(path)
-    if not path_exists(path):
+    if not is_existing_path(path):
         return _dangling_link(path) or "this file does not exist; correct the path"
     if path.is_file() and path.stat().st_size <= _POINTER_BYTES:
         start = path.read_bytes()
@@ -89,7 +89,7 @@ def _dangling_link(path: Path) -> str | None:
     return f"this is a link to '{target}', which does not exist; correct the link"
 
 
-def path_exists(path: str | Path) -> bool:
+def is_existing_path(path: str | Path) -> bool:
     """Tell whether a path exists; one that no file system can hold does not."""
     try:
         return Path(path).exists()
@@ -105,7 +105,7 @@ def link_or_copy(source: str | Path, target: str | Path) -> None:
         shutil.copyfile(source, target)
 
 
-def sha256(path: str | Path) -> str:
+def compute_sha256(path: str | Path) -> str:
     """Return the SHA-256 of a file, or of a folder's files in name order, as a hex string."""
     path = Path(path)
     digest = hashlib.sha256()
@@ -117,7 +117,7 @@ def sha256(path: str | Path) -> str:
     return digest.hexdigest()
 
 
-def file_stamp(path: str | Path) -> list[int]:
+def read_file_stamp(path: str | Path) -> list[int]:
     """Return size in bytes and time of change of a file, by which most changes are told without reading it.
 
     A folder has those of all its files: their sum, and the latest. -1 and -1 where there is nothing.

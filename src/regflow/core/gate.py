@@ -38,11 +38,11 @@ class Verdict:
         return cls(content["status"], content["reason"], dict(content.get("figures") or {}))
 
 
-def figure_changes(now: Mapping[str, float], before: Mapping[str, float]) -> dict[str, float]:
+def compute_figure_changes(now: Mapping[str, float], before: Mapping[str, float]) -> dict[str, float]:
     """Return how much figures have changed, under ``NAME_change``.
 
     What could not be computed before, as the similarity of images that did not touch, has no known
-    change and is left out. What cannot be computed now changes by NaN, which :func:`judge` fails.
+    change and is left out. What cannot be computed now changes by NaN, which :func:`judge_figures` fails.
     """
     return {
         f"{name}_change": value - before[name]
@@ -51,7 +51,7 @@ def figure_changes(now: Mapping[str, float], before: Mapping[str, float]) -> dic
     }
 
 
-def judge(
+def judge_figures(
     figures: Mapping[str, float],
     limits: Mapping[str, Mapping[str, float]],
     meanings: Mapping[str, str] | None = None,
@@ -77,7 +77,7 @@ def judge(
     return Verdict(decided.status, decided.reason, {k: float(v) for k, v in figures.items()})
 
 
-def worst_verdict(verdicts: Iterable[Verdict]) -> Verdict:
+def find_worst_verdict(verdicts: Iterable[Verdict]) -> Verdict:
     """Return the most severe verdict, the first of equals; ``pass`` when there are none."""
     return max(verdicts, key=lambda v: v.severity, default=Verdict("pass", "nothing was checked"))
 

@@ -10,9 +10,9 @@ from regflow.core.transform import (
     DisplacementField,
     Points,
     Transform,
-    compose,
-    flatten,
-    inverse_error,
+    compose_transforms,
+    flatten_transform,
+    measure_inverse_error,
 )
 
 TOLERANCE_PX = 1e-6
@@ -62,7 +62,7 @@ class PointwiseInverse:
 
     def _guess(self, points: Points) -> Points:
         """Undo what has a closed inverse; displacements are small beside it."""
-        for part in reversed(list(flatten([self.forward]))):
+        for part in reversed(list(flatten_transform([self.forward]))):
             if not isinstance(part, DisplacementField):
                 points = part.inverse().apply(points)
         return np.array(points)
@@ -88,12 +88,12 @@ def invert_transform(transform: Transform, pixel: float) -> Transform:
         transform: from fixed to moving world points.
         pixel: size of a pixel in world units.
     """
-    if any(isinstance(part, DisplacementField) for part in flatten([transform])):
+    if any(isinstance(part, DisplacementField) for part in flatten_transform([transform])):
         return PointwiseInverse(transform, pixel)
-    return compose(transform.inverse())
+    return compose_transforms(transform.inverse())
 
 
-def inverse_error_px(
+def measure_inverse_error_px(
     transform: Transform, inverse: Transform, target: Grid, fixed: Grid
 ) -> NDArray[np.float64]:
     """Return how far ``transform`` ends from points that ``inverse`` undoes, in pixels.
@@ -108,10 +108,10 @@ def inverse_error_px(
     points = target.to_world(np.stack(np.meshgrid(*axes), axis=-1).reshape(-1, 2))
     index = fixed.to_index(inverse.apply(points))
     inside = ((index >= 0) & (index <= np.array(fixed.size) - 1)).all(axis=1)
-    return inverse_error(inverse, transform, points[inside]) / float(target.spacing.max())
+    return measure_inverse_error(inverse, transform, points[inside]) / float(target.spacing.max())
 
 
 def _extended(transform: Transform, points: Points) -> Points:
-    for part in flatten([transform]):
+    for part in flatten_transform([transform]):
         points = part.extended(points) if isinstance(part, DisplacementField) else part.apply(points)
     return points

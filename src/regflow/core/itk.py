@@ -6,7 +6,7 @@ import numpy as np
 
 from regflow.core.errors import InputError
 from regflow.core.grid import Grid
-from regflow.core.transform import Affine, Composite, DisplacementField, Transform, flatten
+from regflow.core.transform import Affine, Composite, DisplacementField, Transform, flatten_transform
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -48,7 +48,7 @@ def to_sitk(transform: Transform) -> "sitk.Transform":
     """
     import SimpleITK as sitk
 
-    parts = linear_and_sampled(transform)
+    parts = split_for_itk(transform)
     if not isinstance(transform, Composite):
         return _part_to_sitk(parts[0])
     composite = sitk.CompositeTransform(transform.ndim)
@@ -57,14 +57,14 @@ def to_sitk(transform: Transform) -> "sitk.Transform":
     return composite
 
 
-def linear_and_sampled(transform: Transform) -> list[Affine | DisplacementField]:
+def split_for_itk(transform: Transform) -> list[Affine | DisplacementField]:
     """Return the parts of a transform in order of application, all of which ITK has.
 
     Raises:
         InputError: ITK has no such transform, as for a homography.
     """
     parts: list[Affine | DisplacementField] = []
-    for part in flatten([transform]):
+    for part in flatten_transform([transform]):
         if not isinstance(part, Affine | DisplacementField):
             raise InputError(
                 f"ITK has no transform like a {type(part).__name__}; sample it as a displacement field, or "

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def itk_threads(count: int) -> Iterator[None]:
+def limit_itk_threads(count: int) -> Iterator[None]:
     """Let SimpleITK's filters use ``count`` threads inside the block.
 
     Filters that add up over the image (N4, metrics) need 1: their sums depend, in the last bits, on

@@ -4,18 +4,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from regflow.core.logs import stage_log
+from regflow.core.logs import log_stage
 from regflow.core.threads import limit_threads
 
 
 @contextmanager
-def job(log: str | Path, threads: int) -> Iterator[None]:
+def run_job(log: str | Path, threads: int) -> Iterator[None]:
     """Run a job in a process of its own; import what can fail, and heavy libraries, inside the block.
 
     Args:
-        log: where all goes that the process says, as :func:`regflow.core.logs.stage_log` has it.
+        log: where all goes that the process says, as :func:`regflow.core.logs.log_stage` has it.
         threads: most threads that libraries use.
     """
     limit_threads(threads)
-    with stage_log(log):
+    with log_stage(log):
         yield

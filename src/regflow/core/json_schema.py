@@ -11,12 +11,12 @@ Limits = Mapping[str, Mapping[str, float]]
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
-def option(kind: str | list[str], default: Any, description: str, **more: Any) -> Schema:
+def define_option(kind: str | list[str], default: Any, description: str, **more: Any) -> Schema:
     """Return the schema of one key."""
     return {"type": kind, "description": description, "default": default, **more}
 
 
-def section(description: str, **properties: Mapping[str, Any]) -> Schema:
+def define_section(description: str, **properties: Mapping[str, Any]) -> Schema:
     """Return the schema of a section of keys."""
     copied = {name: deepcopy(dict(entry)) for name, entry in properties.items()}
     content: Schema = {"type": "object", "additionalProperties": False, "properties": copied, "default": {}}
@@ -33,7 +33,7 @@ def fill_defaults(options: Mapping[str, Mapping[str, Any]], given: Mapping[str, 
     return {**{key: deepcopy(schema["default"]) for key, schema in options.items()}, **given}
 
 
-def table_row(
+def define_table_row(
     title: str, columns: Mapping[str, str], required: Sequence[str], patterns: Mapping[str, str]
 ) -> Schema:
     """Return the schema of a row of a table of text cells: columns with descriptions, some with patterns."""
@@ -52,7 +52,7 @@ def table_row(
     }
 
 
-def limits_schema(
+def define_limits(
     defaults: Limits, *, others: bool = False, meanings: Mapping[str, str] | None = None
 ) -> Schema:
     """Return the schema of limits by figure: a given figure's limits replace its own defaults.

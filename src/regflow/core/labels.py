@@ -59,10 +59,10 @@ MEMBER = 0.5
 
 def has_fractions(mask: NDArray[Any]) -> bool:
     """Tell whether a mask is soft: whether it holds values beside whole numbers."""
-    return mask.dtype.kind == "f" and rounding_distance(mask) > ARITHMETIC
+    return mask.dtype.kind == "f" and measure_rounding_distance(mask) > ARITHMETIC
 
 
-def mask_samples(mask: NDArray[Any]) -> NDArray[np.bool_]:
+def select_mask_samples(mask: NDArray[Any]) -> NDArray[np.bool_]:
     """Return the samples that a mask names: of a soft one those of at least 0.5, else all but 0."""
     return np.asarray(mask >= MEMBER if has_fractions(mask) else np.rint(mask) != 0)
 
@@ -80,18 +80,18 @@ def round_labels(labels: NDArray[Any], step: float = 0.0) -> Labels:
     """
     if labels.dtype.kind in "iu":
         return labels
-    if not rounding_distance(labels) <= rounding_tolerance(step):
+    if not measure_rounding_distance(labels) <= compute_rounding_tolerance(step):
         raise InputError("the label map holds values that are not whole numbers; is it an image?")
     largest = np.abs(labels).max(initial=0)
     return np.rint(labels).astype(np.int32 if largest <= np.iinfo(np.int32).max else np.int64)
 
 
-def rounding_distance(values: NDArray[Any]) -> float:
+def measure_rounding_distance(values: NDArray[Any]) -> float:
     """Return how far the value farthest from a whole number is from it; NaN where one is not finite."""
     return float(np.abs(values - np.rint(values)).max(initial=0.0))
 
 
-def rounding_tolerance(step: float) -> float:
+def compute_rounding_tolerance(step: float) -> float:
     """Return how far labels may be from whole numbers: half a step of scaling that tells labels apart."""
     return max(ARITHMETIC, SCALED * step if step < 1 else 0.0)
 

@@ -114,7 +114,7 @@ def describe_unpaired(pairs: LandmarkPairs) -> str | None:
 
 def describe_misorder(pairs: LandmarkPairs) -> str | None:
     """Tell whether another order of the moving landmarks would fit far better after a rigid map."""
-    better = better_rigid_order(pairs.fixed.points, pairs.moving.points)
+    better = find_better_rigid_order(pairs.fixed.points, pairs.moving.points)
     return None if better is None else f"{describe_order(pairs, better)}; check which is which"
 
 
@@ -129,7 +129,7 @@ def describe_order(pairs: LandmarkPairs, better: BetterOrder) -> str:
     )
 
 
-def better_order(mapped: ArrayLike, moving: ArrayLike) -> BetterOrder | None:
+def find_better_order(mapped: ArrayLike, moving: ArrayLike) -> BetterOrder | None:
     """Return the order of least distances, if it is far better than the given one.
 
     Args:
@@ -147,7 +147,7 @@ def better_order(mapped: ArrayLike, moving: ArrayLike) -> BetterOrder | None:
     return _if_far_better(order, given, best)
 
 
-def better_rigid_order(fixed: ArrayLike, moving: ArrayLike) -> BetterOrder | None:
+def find_better_rigid_order(fixed: ArrayLike, moving: ArrayLike) -> BetterOrder | None:
     """Return the order that fits best after a rigid map of its own, if it is far better than the given.
 
     Assignment and rigid map follow each other until neither changes, from three starts: the points as
@@ -160,16 +160,18 @@ def better_rigid_order(fixed: ArrayLike, moving: ArrayLike) -> BetterOrder | Non
     a, b = np.asarray(fixed, dtype=np.float64), np.asarray(moving, dtype=np.float64)
     if not _MIN_POINTS <= len(a) <= _MOST_POINTS:
         return None
-    given = rigid_residual(a, b)
+    given = measure_rigid_residual(a, b)
     if given < OTHER_ORDER_MIN_MM:
         return None
     starts = (a, a - a.mean(axis=0) + b.mean(axis=0), _rigidly_mapped(a, b))
     orders = [_settled(a, b, _assign(start, b)) for start in starts]
-    order = min(orders, key=lambda found: rigid_residual(a, b[found]))
-    return _if_far_better(order, given, rigid_residual(a, b[order]))
+    order = min(orders, key=lambda found: measure_rigid_residual(a, b[found]))
+    return _if_far_better(order, given, measure_rigid_residual(a, b[order]))
 
 
-def rigid_residual(fixed: NDArray[np.float64], moving: NDArray[np.float64], sign: float = 1.0) -> float:
+def measure_rigid_residual(
+    fixed: NDArray[np.float64], moving: NDArray[np.float64], sign: float = 1.0
+) -> float:
     """Return the rms distance after the best rotation (``sign`` 1) or mirrored rotation (-1).
 
     Kabsch, Acta Cryst. A32:922, 1976.

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regflow.core.image import Image
-from regflow.core.resample import coarsen, resample_array
+from regflow.core.resample import coarsen_image, resample_array
 from regflow.core.transform import Transform
 
 Array = NDArray[np.float64]
@@ -35,7 +35,7 @@ FLAT = 1e-4
 """A window whose variance is below this part of the image's is flat, and explains nothing."""
 
 
-def local_fit(fixed: NDArray[Any], moved: NDArray[Any], both: Mask) -> Array:
+def measure_local_fit(fixed: NDArray[Any], moved: NDArray[Any], both: Mask) -> Array:
     """Return how well the images explain each other around each sample, 0 to 1; 0 where not seen.
 
     Args:
@@ -53,8 +53,8 @@ def local_fit(fixed: NDArray[Any], moved: NDArray[Any], both: Mask) -> Array:
     return np.where(both & (box.share >= LEAST_SEEN), (there + back) / 2, 0.0)
 
 
-def gain_sigmas(before: Array, after: Array, region: Mask) -> float:
-    """Return the mean gain of :func:`local_fit` in standard errors of that mean.
+def compute_gain_sigmas(before: Array, after: Array, region: Mask) -> float:
+    """Return the mean gain of :func:`measure_local_fit` in standard errors of that mean.
 
     The error comes from how the gains of blocks differ; NaN where there are too few to tell.
 
@@ -90,7 +90,7 @@ class WindowEvidence:
             across: samples along the fixed image's longest side; finer images are coarsened.
         """
         spacing = float((np.array(fixed.grid.size) * fixed.grid.spacing).max()) / across
-        self._fixed, self._moving = coarsen(fixed, spacing), coarsen(moving, spacing)
+        self._fixed, self._moving = coarsen_image(fixed, spacing), coarsen_image(moving, spacing)
         self._region, self._known = (
             np.ones(image.grid.shape, bool) if image.mask is None else image.mask
             for image in (self._fixed, self._moving)
@@ -99,7 +99,7 @@ class WindowEvidence:
 
     def figures(self, transform: Transform) -> dict[str, float]:
         """Return ``gain_sigmas`` of an alignment; nothing where too few windows can tell."""
-        gain = gain_sigmas(self._start, self._fit(transform), self._region)
+        gain = compute_gain_sigmas(self._start, self._fit(transform), self._region)
         return {} if math.isnan(gain) else {"gain_sigmas": gain}
 
     def _fit(self, transform: Transform) -> Array:
@@ -107,7 +107,7 @@ class WindowEvidence:
         low = float(self._moving.channel.min())
         moved = resample_array(self._moving.channel, *places, "linear", low)
         seen = resample_array(self._known, *places, "nearest", 0.0)
-        return local_fit(self._fixed.channel, moved, self._region & seen)
+        return measure_local_fit(self._fixed.channel, moved, self._region & seen)
 
 
 class _Windows:

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def stage_log(path: str | Path) -> Iterator[None]:
+def log_stage(path: str | Path) -> Iterator[None]:
     """Send all that the process says inside the block to ``path``.
 
     The file descriptors of standard output and error are redirected, so that the C++ libraries'
@@ -42,7 +42,7 @@ def stage_log(path: str | Path) -> Iterator[None]:
 
 
 @contextmanager
-def progress_log(title: str, stages: int) -> Iterator[StageListener]:
+def show_progress_log(title: str, stages: int) -> Iterator[StageListener]:
     """Show regflow's messages on standard error: behind a bar in a terminal, else as plain lines.
 
     Args:
@@ -80,7 +80,7 @@ def log_above_bars() -> Iterator[None]:
 
 
 @contextmanager
-def appended_log(path: str | Path) -> Iterator[None]:
+def append_log(path: str | Path) -> Iterator[None]:
     """Add regflow's messages to the end of a file, for work that is taken up again and again."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,7 @@ _CONTAINERS = (
 ``memory.stat`` of what it holds of files and gives up when asked, for both versions of cgroups."""
 
 
-def free_bytes() -> int | None:
+def measure_free_bytes() -> int | None:
     """Return how many bytes the process may still take; None where the system does not say.
 
     The least of what the machine, the container and the process's own limit leave.
@@ -37,7 +37,7 @@ def check_room(needed: float, what: str) -> None:
     Raises:
         InputError: with both figures.
     """
-    room = free_bytes()
+    room = measure_free_bytes()
     if room is not None and needed > room:
         raise InputError(
             f"{what} would take {needed / GIGABYTE:,.3g} GB of memory and {room / GIGABYTE:.3g} GB are free; "

@@ -7,7 +7,7 @@ SAFE = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
 """Names that become names of files and folders: letters, digits, and ``. _ + -`` after the first."""
 
 
-def nearest_name(name: str, known: Iterable[str]) -> str:
+def find_nearest_name(name: str, known: Iterable[str]) -> str:
     """Return the known name most like ``name``; capitals and separators count little.
 
     Raises:

@@ -18,7 +18,7 @@ LARGE, RIM = 0.02, 8
 """Plain surroundings are at least this part of a picture, and the outline in them is so many pixels wide."""
 
 
-def plain_surroundings(image: Image) -> Mask:
+def find_plain_surroundings(image: Image) -> Mask:
     """Return the large plain areas that reach the picture's border, and some pixels around them.
 
     The outline of what lies in them is an edge as long as any, and where two fields of view have the same
@@ -41,13 +41,13 @@ def plain_surroundings(image: Image) -> Mask:
 def find_variation(image: Image) -> Mask:
     """Return where values differ from their neighbors'."""
     assert image.mask is not None
-    low, high = value_range(image)
+    low, high = find_value_range(image)
     filled = np.where(image.mask, image.channel, np.float32(low))
     spread = _over_squares(filled, FLAT_SIDE, np.maximum) - _over_squares(filled, FLAT_SIDE, np.minimum)
     return np.asarray(spread > FLAT * (high - low))
 
 
-def value_range(image: Image) -> tuple[float, float]:
+def find_value_range(image: Image) -> tuple[float, float]:
     """Return the range of the valid values without their ends; zeros where there are none."""
     assert image.mask is not None
     if not image.mask.any():

@@ -11,10 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from regflow.core.extent import longest_side
+from regflow.core.extent import measure_longest_side
 from regflow.core.grid import Grid
-from regflow.core.labels import MEMBER, has_fractions, mask_samples, rounding_distance, rounding_tolerance
-from regflow.core.landmark_pairs import better_rigid_order, rigid_residual
+from regflow.core.labels import (
+    MEMBER,
+    compute_rounding_tolerance,
+    has_fractions,
+    measure_rounding_distance,
+    select_mask_samples,
+)
+from regflow.core.landmark_pairs import find_better_rigid_order, measure_rigid_residual
 from regflow.core.landmarks import Landmarks
 
 HEADER_ROUNDING = 0.1
@@ -35,7 +41,7 @@ _MIRROR_MIN_POINTS = 4
 _UNITS = {"meters": 1000.0, "centimeters": 10.0, "micrometers": 0.001}
 
 
-def implausible_samples(data: NDArray[Any]) -> str | None:
+def check_samples(data: NDArray[Any]) -> str | None:
     """Tell whether an image's samples are not finite or all the same."""
     if data.dtype.kind == "f":
         finite = np.isfinite(data)
@@ -48,7 +54,7 @@ def implausible_samples(data: NDArray[Any]) -> str | None:
     return None
 
 
-def implausible_mask(data: NDArray[Any]) -> str | None:
+def check_mask(data: NDArray[Any]) -> str | None:
     """Tell whether a mask has NaN or nothing in it."""
     if data.dtype.kind == "f" and not np.isfinite(data).all():
         return "a mask with NaN or infinite samples; save it with 0 and 1"
@@ -56,19 +62,19 @@ def implausible_mask(data: NDArray[Any]) -> str | None:
         return "the mask is empty (all 0); give one that covers the object"
     return (
         None
-        if mask_samples(data).any()
+        if select_mask_samples(data).any()
         else f"a soft mask that nowhere reaches {MEMBER:g}; scale it to 0 to 1"
     )
 
 
-def soft_mask(data: NDArray[Any]) -> str | None:
+def check_soft_mask(data: NDArray[Any]) -> str | None:
     """Tell whether a mask holds fractions, and how they are taken."""
     if not has_fractions(data):
         return None
     return f"a soft mask, with fractions: samples of at least {MEMBER:g} count as inside"
 
 
-def implausible_labels(data: NDArray[Any], step: float = 0.0) -> str | None:
+def check_labels(data: NDArray[Any], step: float = 0.0) -> str | None:
     """Tell whether a label map holds what is no label, or nothing.
 
     Args:
@@ -78,14 +84,14 @@ def implausible_labels(data: NDArray[Any], step: float = 0.0) -> str | None:
     if data.dtype.kind == "f":
         if not np.isfinite(data).all():
             return "a label map with NaN or infinite samples; save it as integers"
-        if rounding_distance(data) > rounding_tolerance(step):
+        if measure_rounding_distance(data) > compute_rounding_tolerance(step):
             return "holds values that are not whole numbers; give a label map, not an image"
     return None if np.any(data) else "the label map is empty (all 0); give one with labels"
 
 
-def label_rounding(data: NDArray[Any], step: float) -> str | None:
+def check_label_rounding(data: NDArray[Any], step: float) -> str | None:
     """Tell whether labels are whole numbers only when rounded, and why."""
-    off = rounding_distance(data)
+    off = measure_rounding_distance(data)
     if off == 0:
         return None
     why = f"its file stores them in steps of {step:.3g}" if step else "arithmetic left them so"
@@ -100,7 +106,7 @@ def grid_mismatch(part: Grid, image: Grid) -> str | None:
     return f"lies on another grid ({grids}); resample it onto the image's"
 
 
-def grid_rounding(part: Grid, image: Grid) -> str | None:
+def check_grid_rounding(part: Grid, image: Grid) -> str | None:
     """Tell whether a mask or label map lies on its image's grid only when headers are rounded."""
     if image.matches(part):
         return None
@@ -116,11 +122,11 @@ def fov_disjoint(first: Grid, second: Grid) -> bool:
     return bool(np.any(high_a < low_b) or np.any(high_b < low_a))
 
 
-def landmark_misplacement(landmarks: Landmarks, grid: Grid) -> str | None:
+def check_landmark_places(landmarks: Landmarks, grid: Grid) -> str | None:
     """Tell whether landmarks are not in LPS millimeters of the image on ``grid``; guess why."""
     points = landmarks.points
     outside = ~_inside(points, grid)
-    least = SAME_POINT * longest_side(grid)
+    least = SAME_POINT * measure_longest_side(grid)
     cramped = len(points) > 1 and float(np.ptp(points, axis=0).max()) < least
     if not outside.any() and not cramped:
         return None
@@ -138,15 +144,15 @@ def landmark_misplacement(landmarks: Landmarks, grid: Grid) -> str | None:
     return f"{what}; {advice}"
 
 
-def landmark_mirroring(fixed: Landmarks, moving: Landmarks) -> str | None:
+def check_landmark_mirroring(fixed: Landmarks, moving: Landmarks) -> str | None:
     """Tell whether partners fit only when mirrored, which no body does: two columns are swapped."""
     if len(fixed) < _MIRROR_MIN_POINTS:
         return None
-    rotated, reflected = (rigid_residual(fixed.points, moving.points, sign) for sign in (1.0, -1.0))
+    rotated, reflected = (measure_rigid_residual(fixed.points, moving.points, sign) for sign in (1.0, -1.0))
     spread = float(np.sqrt(np.sum(np.var(fixed.points, axis=0))))
     if rotated < MIRROR_LEAST * spread or reflected > MIRROR_RATIO * rotated:
         return None
-    reordered = better_rigid_order(fixed.points, moving.points)
+    reordered = find_better_rigid_order(fixed.points, moving.points)
     if reordered is not None and reordered.better_mm < reflected:
         return None
     return (
@@ -158,7 +164,7 @@ def landmark_mirroring(fixed: Landmarks, moving: Landmarks) -> str | None:
 def _guesses(points: NDArray[np.float64], grid: Grid) -> Iterator[tuple[str, NDArray[np.float64]]]:
     """Yield what might have happened to the points, with the points put right."""
     for unit, factor in _UNITS.items():
-        if np.ptp(points * factor, axis=0).max() > SAME_POINT * longest_side(grid):
+        if np.ptp(points * factor, axis=0).max() > SAME_POINT * measure_longest_side(grid):
             yield f"they look like {unit}: give millimeters", points * factor
     yield (
         "they look like RAS: give LPS, or a first line '# coordinateSystem = RAS'",
@@ -178,7 +184,7 @@ def _guesses(points: NDArray[np.float64], grid: Grid) -> Iterator[tuple[str, NDA
 
 
 def _inside(points: NDArray[np.float64], grid: Grid) -> NDArray[np.bool_]:
-    margin = 0.5 + OUTSIDE * longest_side(grid) / grid.spacing
+    margin = 0.5 + OUTSIDE * measure_longest_side(grid) / grid.spacing
     index = grid.to_index(points)
     return np.asarray(np.all((index >= -margin) & (index <= np.array(grid.size) - 1 + margin), axis=1))
 

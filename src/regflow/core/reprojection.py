@@ -56,7 +56,7 @@ class Reprojection:
         return Reprojection(self.target, self.source, self.back_longitude, self.longitude)
 
 
-def near_longitude(grid: Grid, longitude: float) -> Grid:
+def wrap_longitudes(grid: Grid, longitude: float) -> Grid:
     """Return a grid with its longitudes counted as others are; as it is where its CRS is not geographic.
 
     Args:
@@ -85,7 +85,7 @@ def turn_degrees(crs: str | None, longitudes: ArrayLike, about: float) -> NDArra
     return np.asarray(360.0 * np.round(away / 360))
 
 
-def reprojection(
+def build_reprojection(
     source: str, target: str, grid: Grid | None = None, longitude: float | None = None
 ) -> Reprojection:
     """Return the change of CRS without a jump of longitudes.
@@ -112,7 +112,7 @@ def is_geographic(crs: str) -> bool:
     return bool(CRS.from_wkt(crs).is_geographic)
 
 
-def north_up_grid(
+def build_north_up_grid(
     name: str, source: Grid, change: Composite, crs: str | None, near: Grid | None = None
 ) -> Grid:
     """Return a north-up grid that covers a scene in another CRS with square pixels of its size.
@@ -189,7 +189,7 @@ def _title(crs_type: Any, error_type: type[Exception], wkt: str) -> str:
         return wkt[:60]
 
 
-def same_crs(one: str | None, other: str | None) -> bool:
+def is_same_crs(one: str | None, other: str | None) -> bool:
     """Tell whether two CRSs (WKT) are the same, however they are spelled."""
     if one is None or other is None:
         return one is other

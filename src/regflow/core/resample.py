@@ -43,7 +43,7 @@ def to_sitk_image(data: NDArray[Any], grid: Grid) -> "sitk.Image":
     return image
 
 
-def grid_of(image: "sitk.Image") -> Grid:
+def read_sitk_grid(image: "sitk.Image") -> Grid:
     """Return the grid of a SimpleITK image."""
     return Grid.from_geometry(
         image.GetSize()[::-1], image.GetSpacing(), image.GetOrigin(), np.array(image.GetDirection())
@@ -96,7 +96,7 @@ def resample_array(
     return np.asarray(warped.astype(bool) if data.dtype == bool else warped)
 
 
-def resample(
+def resample_image(
     image: Image,
     target: Grid,
     transform: Transform | None = None,
@@ -116,7 +116,7 @@ def resample(
     return Image(channels, target, mask, warped(image.labels, "nearest", 0.0), image.modality)
 
 
-def antialias(data: NDArray[Any], source: Grid, spacing: ArrayLike) -> NDArray[np.float32]:
+def filter_antialias(data: NDArray[Any], source: Grid, spacing: ArrayLike) -> NDArray[np.float32]:
     """Blur one channel so that it can be sampled at a coarser spacing.
 
     Args:
@@ -139,7 +139,7 @@ def antialias(data: NDArray[Any], source: Grid, spacing: ArrayLike) -> NDArray[n
     return blurred
 
 
-def antialias_sigma(factor: float) -> float:
+def compute_antialias_sigma(factor: float) -> float:
     """Return the filter's standard deviation, in samples, before an axis gets ``factor`` times coarser.
 
     0 where it gets no coarser.
@@ -149,13 +149,14 @@ def antialias_sigma(factor: float) -> float:
 
 def _blur(factor: float) -> float:
     """Return the same, and 0 where the rounding of headers is all that makes an axis coarser."""
-    return antialias_sigma(factor) if factor > 1.001 else 0.0
+    return compute_antialias_sigma(factor) if factor > 1.001 else 0.0
 
 
 def resample_aligned(data: NDArray[Any], source: Grid, target: Grid) -> NDArray[np.float32]:
     """Resample one channel onto a grid along the same axes, blurred first where that is coarser.
 
-    The same as :func:`antialias` and linear resampling, axis by axis and only where samples are wanted.
+    The same as :func:`filter_antialias` and linear resampling, axis by axis and only where samples are
+    wanted.
 
     Args:
         data: ``source.shape`` array.
@@ -199,15 +200,15 @@ def _thinning(fine: int, coarse: int, start: float, step: float) -> "csr_array":
     return coo_array(entries, shape=(coarse, fine)).tocsr()
 
 
-def coarsen(image: Image, spacing: float) -> Image:
+def coarsen_image(image: Image, spacing: float) -> Image:
     """Return an image with samples at least ``spacing`` world units apart, filtered against aliasing.
 
     The mask keeps the samples of which half or more was inside, labels are the nearest.
     """
-    return respace(image, np.maximum(image.grid.spacing, spacing))
+    return respace_image(image, np.maximum(image.grid.spacing, spacing))
 
 
-def respace(image: Image, spacing: ArrayLike) -> Image:
+def respace_image(image: Image, spacing: ArrayLike) -> Image:
     """Resample to another spacing ``(x, y, z)`` over the same extent, filtered first where that is coarser.
 
     The mask keeps the samples of which half or more was inside, labels are the nearest.

@@ -6,7 +6,7 @@ _INSTALLED = Path(__file__).parents[1] / "shipped"
 _CLONED = Path(__file__).parents[3]
 
 
-def shipped() -> Path:
+def find_shipped_folder() -> Path:
     """Return the folder of ``workflow``, ``config``, ``envs`` and ``resources``.
 
     Inside an installed package, else the clone, in which they lie beside ``src``.
@@ -14,6 +14,6 @@ def shipped() -> Path:
     return _INSTALLED if _INSTALLED.is_dir() else _CLONED
 
 
-def resources() -> Path:
+def find_resources() -> Path:
     """Return the folder of parameter maps, recipes and trained weights."""
-    return shipped() / "resources"
+    return find_shipped_folder() / "resources"

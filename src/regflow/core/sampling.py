@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from regflow.core.grid import Grid
 from regflow.core.resample import resample_array
-from regflow.core.transform import Affine, DisplacementField, Transform, flatten
+from regflow.core.transform import Affine, DisplacementField, Transform, flatten_transform
 
 Chain = tuple[Affine, DisplacementField | None, Affine]
 
@@ -47,7 +47,7 @@ def sample_channel(
     before, field, after = chain
     values = np.array(data, dtype=np.float32, order="C")
     if interpolation == "cubic":
-        kernels.spline_coefficients(values)
+        kernels.compute_spline_coefficients(values)
     onto = np.linalg.inv(source.affine) @ after.matrix
     to_source = onto @ before.matrix @ target.affine
     to_field = (
@@ -76,7 +76,7 @@ def _by_array(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
 def _chain(transform: Transform) -> Chain | None:
     """Return a transform as an affine, a field and an affine, or None when it is nothing of the kind."""
     found: list[Affine | DisplacementField] = []
-    for part in flatten([transform]):
+    for part in flatten_transform([transform]):
         if not isinstance(part, (Affine, DisplacementField)):
             return None
         found.append(part)

@@ -59,7 +59,7 @@ def _filter_lines(lines: Any) -> None:
 
 
 @njit(**_PARALLEL)
-def spline_coefficients(volume: Any) -> None:
+def compute_spline_coefficients(volume: Any) -> None:
     """Replace float32 samples ``(Z, Y, X)`` by the coefficients of the cubic B-spline through them."""
     depth, height = volume.shape[:2]
     for z in prange(depth):

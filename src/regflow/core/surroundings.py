@@ -63,7 +63,7 @@ class Surroundings:
         return kept
 
 
-def surroundings(data: NDArray[Any]) -> Surroundings:
+def find_surroundings(data: NDArray[Any]) -> Surroundings:
     """Find padding and air.
 
     Args:
@@ -76,7 +76,7 @@ def surroundings(data: NDArray[Any]) -> Surroundings:
     return Surroundings(padding, tuple(sorted(float(value) for value in values)), air, bright)
 
 
-def background_level(data: NDArray[Any]) -> float:
+def find_background_level(data: NDArray[Any]) -> float:
     """Return what an image holds where nothing is.
 
     The padding that fills most of the border; without padding the level of the air; without clear air 0
@@ -110,7 +110,7 @@ def fill_padding(data: NDArray[Any]) -> tuple[NDArray[Any], tuple[float, ...]]:
     Returns:
         The samples, and the values that were replaced (empty: the array is the given one).
     """
-    found = surroundings(data)
+    found = find_surroundings(data)
     if found.padding is None or found.padding.all():
         return data, ()
     if found.air is not None:
@@ -126,28 +126,28 @@ def fill_padding(data: NDArray[Any]) -> tuple[NDArray[Any], tuple[float, ...]]:
     ), replaced
 
 
-def intensity_range(
+def measure_intensity_range(
     data: NDArray[Any], mask: Mask | None, percentiles: tuple[float, float]
 ) -> tuple[float, float]:
-    """Return two percentiles of the intensities that :func:`object_samples` keeps.
+    """Return two percentiles of the intensities that :func:`select_object_samples` keeps.
 
     Args:
         data: samples of one channel.
         mask: which of them may count; None for all.
         percentiles: of the lower and the upper end, 0 to 100.
     """
-    low, high = np.percentile(data[object_samples(data, mask)], percentiles)
+    low, high = np.percentile(data[select_object_samples(data, mask)], percentiles)
     return float(low), float(high)
 
 
-def object_samples(data: NDArray[Any], mask: Mask | None) -> Mask:
+def select_object_samples(data: NDArray[Any], mask: Mask | None) -> Mask:
     """Return the samples of a mask (None: of all) whose intensities are an object's.
 
     Padding, air, and the outermost samples, which are mixtures with them, are left out one after another
     where they stretch the range of intensities to several times what the others have.
     """
     inside = np.ones(data.shape, dtype=bool) if mask is None else mask
-    found = surroundings(data)
+    found = find_surroundings(data)
     measured = inside if found.padding is None else inside & ~found.padding
     content = found.content(data) & inside
     kept = inside
@@ -158,7 +158,7 @@ def object_samples(data: NDArray[Any], mask: Mask | None) -> Mask:
     return kept
 
 
-def otsu(data: NDArray[Any], bins: int = 256) -> float:
+def find_otsu_threshold(data: NDArray[Any], bins: int = 256) -> float:
     """Return the threshold that best parts the values into two classes (Otsu 1979)."""
     counts, edges = np.histogram(data, bins)
     centers = (edges[:-1] + edges[1:]) / 2
@@ -216,7 +216,7 @@ def _air(data: NDArray[Any], measured: Mask) -> tuple[tuple[float, float] | None
     if not _varies(samples):
         return None, False
     # A few very bright samples (fat, vessels, metal) must not decide what is background.
-    threshold = otsu(np.clip(samples, *np.percentile(samples, [1, 99])))
+    threshold = find_otsu_threshold(np.clip(samples, *np.percentile(samples, [1, 99])))
     rim = data[_rim(measured)]
     bright = bool(rim.size) and float(np.mean(rim > threshold)) > 0.5
     around, object_ = samples[samples <= threshold], samples[samples > threshold]

@@ -201,12 +201,12 @@ class DisplacementField:
     def inverse(self) -> "DisplacementField":
         """Return the field on the same grid that undoes this one, by fixed-point iteration.
 
-        How well it does so is measured by :func:`inverse_error`.
+        How well it does so is measured by :func:`measure_inverse_error`.
         """
         from regflow.core import fields
 
         voxels = fields.to_voxels(self.vectors, self.grid)
-        return DisplacementField(fields.to_world(fields.invert(voxels), self.grid), self.grid)
+        return DisplacementField(fields.to_world(fields.invert_displacement(voxels), self.grid), self.grid)
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,7 +220,7 @@ class Composite:
     parts: tuple[Transform, ...]
 
     def __post_init__(self) -> None:
-        parts = tuple(flatten(self.parts))
+        parts = tuple(flatten_transform(self.parts))
         if len({part.ndim for part in parts}) != 1:
             counts = ", ".join(str(part.ndim) for part in parts) or "none"
             raise ValueError(f"a composite needs parts with one number of coordinates; theirs are: {counts}")
@@ -243,34 +243,34 @@ class Composite:
         return Composite(tuple(part.inverse() for part in reversed(self.parts)))
 
 
-def reflects(transform: Transform) -> bool:
+def is_reflecting(transform: Transform) -> bool:
     """Tell whether the linear parts of a transform mirror, or flatten, what they map; fields do not count."""
     signs = [
         float(np.linalg.slogdet(part.matrix if isinstance(part, Homography) else part.linear)[0])
-        for part in flatten([transform])
+        for part in flatten_transform([transform])
         if isinstance(part, Affine | Homography)
     ]
     return bool(np.prod(signs) <= 0)
 
 
-def flatten(transforms: Sequence[Transform]) -> Iterator[Transform]:
+def flatten_transform(transforms: Sequence[Transform]) -> Iterator[Transform]:
     """Yield the transforms in order of application, nested composites opened."""
     for transform in transforms:
         if isinstance(transform, Composite):
-            yield from flatten(transform.parts)
+            yield from flatten_transform(transform.parts)
         else:
             yield transform
 
 
-def displacement_fields(transform: Transform) -> list[DisplacementField]:
+def list_displacement_fields(transform: Transform) -> list[DisplacementField]:
     """Return the parts of a transform that deform, in order of application."""
-    return [part for part in flatten([transform]) if isinstance(part, DisplacementField)]
+    return [part for part in flatten_transform([transform]) if isinstance(part, DisplacementField)]
 
 
-def compose(*transforms: Transform) -> Transform:
+def compose_transforms(*transforms: Transform) -> Transform:
     """Chain transforms, the first applied first; neighboring affines become one."""
     parts: list[Transform] = []
-    for part in flatten(transforms):
+    for part in flatten_transform(transforms):
         if parts and isinstance(part, Affine) and isinstance(parts[-1], Affine):
             parts[-1] = Affine(part.matrix @ parts[-1].matrix)
         else:
@@ -278,7 +278,7 @@ def compose(*transforms: Transform) -> Transform:
     return parts[0] if len(parts) == 1 else Composite(tuple(parts))
 
 
-def inverse_error(forward: Transform, backward: Transform, points: ArrayLike) -> NDArray[np.float64]:
+def measure_inverse_error(forward: Transform, backward: Transform, points: ArrayLike) -> NDArray[np.float64]:
     """Return how far ``backward(forward(x))`` ends from ``x``, in world units, for ``(N, d)`` points."""
     points = np.asarray(points, dtype=np.float64)
     return np.asarray(np.linalg.norm(backward.apply(forward.apply(points)) - points, axis=-1))

@@ -5,7 +5,7 @@ from functools import lru_cache
 from regflow.core.grid import Grid
 
 
-def meters_per_unit(grid: Grid) -> tuple[float, float] | None:
+def find_meters_per_unit(grid: Grid) -> tuple[float, float] | None:
     """Return the meters in a CRS unit along x and y at a grid's center; None without a CRS.
 
     Exact up to the projection's own distortion; for degrees, on the CRS's ellipsoid.
@@ -16,9 +16,9 @@ def meters_per_unit(grid: Grid) -> tuple[float, float] | None:
     return _meters(grid.crs, round(x, 3), round(y, 3))
 
 
-def meters_per_pixel(grid: Grid) -> tuple[float, float] | None:
+def find_meters_per_pixel(grid: Grid) -> tuple[float, float] | None:
     """Return the meters in a pixel along columns and rows at a grid's center; None without a CRS."""
-    unit = meters_per_unit(grid)
+    unit = find_meters_per_unit(grid)
     if unit is None:
         return None
     along = [float((grid.affine[:2, k] ** 2 @ [unit[0] ** 2, unit[1] ** 2]) ** 0.5) for k in (0, 1)]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from regflow.core.errors import InputError
 from regflow.core.grid import Grid
-from regflow.core.transform import DisplacementField, Transform, flatten
+from regflow.core.transform import DisplacementField, Transform, flatten_transform
 
 LATTICE_TOLERANCE = 0.002
 """Largest error of interpolated coordinates, in pixels of the source."""
@@ -155,7 +155,7 @@ class PixelMap:
 
 def _field_steps(target: Grid, transform: Transform | None) -> Iterator[int]:
     """Yield the steps at which the nodes of a transform's first fields are pixels of the result."""
-    for part in flatten([] if transform is None else [transform]):
+    for part in flatten_transform([] if transform is None else [transform]):
         if not isinstance(part, DisplacementField):
             return
         place = np.linalg.inv(target.affine) @ part.grid.affine
@@ -198,14 +198,14 @@ def warp_window(
     Raises:
         InputError: an unknown resampling, or whatever ``read`` raises.
     """
-    from regflow.core.warp_kernels import resample
+    from regflow.core.warp_kernels import resample_window
 
     if resampling not in RESAMPLINGS:
         raise InputError(f"resampling {resampling!r} is unknown; choose from {', '.join(RESAMPLINGS)}")
     nodes, first = mapped.lattice(rows, cols)
     shape = (rows.stop - rows.start, cols.stop - cols.start)
     height, width = mapped.source.shape
-    widening = source_samples_per_pixel(mapped) if resampling != "nearest" else (1.0, 1.0)
+    widening = measure_source_step(mapped) if resampling != "nearest" else (1.0, 1.0)
     window = _source_window(nodes, (height, width), RESAMPLINGS[resampling], widening)
     if window is None:
         empty, _ = read(slice(0, 1), slice(0, 1))
@@ -217,7 +217,8 @@ def warp_window(
     place = (nodes, first, mapped.step, (rows.start, cols.start), origin, (height, width))
     kind = RESAMPLINGS[resampling]
     results = [
-        resample(*channel, place, shape, kind, widening) for channel in zip(samples, known, strict=True)
+        resample_window(*channel, place, shape, kind, widening)
+        for channel in zip(samples, known, strict=True)
     ]
     values, valid = (np.stack(part) for part in zip(*results, strict=True))
     for value, good, avoid, blank in zip(
@@ -236,7 +237,7 @@ def _neighbor(dtype: np.dtype[Any], value: float) -> Any:
     return np.nextafter(dtype.type(value), dtype.type(0 if value else 1))
 
 
-def source_samples_per_pixel(mapped: PixelMap) -> tuple[float, float]:
+def measure_source_step(mapped: PixelMap) -> tuple[float, float]:
     """Return how many source columns and rows a pixel of the result spans, 1 where fewer.
 
     Taken in the middle of the result, so that every window uses the same. Less than a tenth more

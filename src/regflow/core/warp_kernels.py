@@ -14,21 +14,21 @@ BILINEAR, CUBIC, LANCZOS = 1, 2, 3
 
 Array = NDArray[Any]
 Mask = NDArray[np.bool_]
-Pair = tuple[int, int]
+IndexPair = tuple[int, int]
 Bounds = tuple[float, float, bool]
 """Lowest and highest value of a type, and whether it is an integer type."""
-Place = tuple[Array, Pair, int, Pair, Pair, Pair]
+WarpPlace = tuple[Array, IndexPair, int, IndexPair, IndexPair, IndexPair]
 """Lattice nodes, first node, step, first pixel, first sample (row, column), size of the source."""
 
 _SINES = np.sin(np.arange(-2, 4) * np.pi / 3)
 _COSINES = np.cos(np.arange(-2, 4) * np.pi / 3)
 
 
-def resample(
+def resample_window(
     samples: Array,
     known: Mask,
-    place: Place,
-    shape: Pair,
+    place: WarpPlace,
+    shape: IndexPair,
     kind: int,
     widening: tuple[float, float],
 ) -> tuple[Array, Mask]:
@@ -49,11 +49,11 @@ def resample(
     valid = np.zeros(shape, dtype=np.bool_)
     bounds = _bounds(samples.dtype)
     if kind == 0:
-        nearest(samples, known, place, result, valid)
+        sample_nearest(samples, known, place, result, valid)
     elif max(widening) > 1:
         resample_widened(samples, known, kind, widening, place, bounds, result, valid)
     else:
-        kernel = {BILINEAR: bilinear, CUBIC: cubic, LANCZOS: lanczos}[kind]
+        kernel = {BILINEAR: sample_bilinear, CUBIC: sample_cubic, LANCZOS: sample_lanczos}[kind]
         kernel(samples, known, bool(known.all()), place, bounds, result, valid)
     return result, valid
 
@@ -70,7 +70,7 @@ def _bounds(dtype: np.dtype[Any]) -> Bounds:
 
 @njit(cache=True, nogil=True)
 def _coordinates(
-    nodes: Array, first: Pair, step: int, row: int, col: int, line: Array, x: Array, y: Array
+    nodes: Array, first: IndexPair, step: int, row: int, col: int, line: Array, x: Array, y: Array
 ) -> None:
     """Fill the source columns and rows of the pixels of ``row`` from ``col`` on."""
     n = row // step - first[0]
@@ -86,7 +86,7 @@ def _coordinates(
 
 
 @njit(cache=True, nogil=True)
-def _inside(x: float, y: float, size: Pair) -> bool:
+def _inside(x: float, y: float, size: IndexPair) -> bool:
     """Tell whether a position lies on a sample of the source; not-a-number does not."""
     return x >= -0.5 and y >= -0.5 and x < size[1] - 0.5 and y < size[0] - 0.5
 
@@ -127,7 +127,7 @@ def _from_four(samples: Array, known: Mask, x: float, y: float) -> float:
 
 
 @njit(cache=True, nogil=True)
-def nearest(samples: Array, known: Mask, place: Place, result: Array, valid: Mask) -> None:
+def sample_nearest(samples: Array, known: Mask, place: WarpPlace, result: Array, valid: Mask) -> None:
     """Take the nearest sample."""
     nodes, first, step, start, origin, size = place
     line = np.empty((nodes.shape[1], 2))
@@ -143,8 +143,8 @@ def nearest(samples: Array, known: Mask, place: Place, result: Array, valid: Mas
 
 
 @njit(cache=True, nogil=True)
-def bilinear(
-    samples: Array, known: Mask, clean: bool, place: Place, bounds: Bounds, result: Array, valid: Mask
+def sample_bilinear(
+    samples: Array, known: Mask, clean: bool, place: WarpPlace, bounds: Bounds, result: Array, valid: Mask
 ) -> None:
     """Interpolate linearly between four samples."""
     nodes, first, step, start, origin, size = place
@@ -171,8 +171,8 @@ def bilinear(
 
 
 @njit(cache=True, nogil=True)
-def cubic(
-    samples: Array, known: Mask, clean: bool, place: Place, bounds: Bounds, result: Array, valid: Mask
+def sample_cubic(
+    samples: Array, known: Mask, clean: bool, place: WarpPlace, bounds: Bounds, result: Array, valid: Mask
 ) -> None:
     """Interpolate between 4 x 4 samples with Keys' kernel (a = -0.5)."""
     nodes, first, step, start, origin, size = place
@@ -219,8 +219,8 @@ def _sum4(samples: Array, r: int, c: int, a0: float, a1: float, a2: float, a3: f
 
 
 @njit(cache=True, nogil=True)
-def lanczos(
-    samples: Array, known: Mask, clean: bool, place: Place, bounds: Bounds, result: Array, valid: Mask
+def sample_lanczos(
+    samples: Array, known: Mask, clean: bool, place: WarpPlace, bounds: Bounds, result: Array, valid: Mask
 ) -> None:
     """Interpolate between 6 x 6 samples with Lanczos' kernel of three lobes, weights summing to 1."""
     nodes, first, step, start, origin, size = place
@@ -297,7 +297,7 @@ def resample_widened(
     known: Mask,
     kind: int,
     widening: tuple[float, float],
-    place: Place,
+    place: WarpPlace,
     bounds: Bounds,
     result: Array,
     valid: Mask,

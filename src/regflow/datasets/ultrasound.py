@@ -63,14 +63,14 @@ PELVIS: tuple[Tissue, ...] = (
     Tissue(0.35, 0.15, 1.71),
     Tissue(0.60, 0.08, 1.56),
 )
-"""By the labels of :func:`pelvis`: fat, muscle, bone, bladder, transition zone, peripheral zone, wall
+"""By the labels of :func:`draw_pelvis`: fat, muscle, bone, bladder, transition zone, peripheral zone, wall
 of the rectum, urethra."""
 GLAND = (4, 5, 7)
 """Labels of the prostate."""
 
 
 @dataclass(frozen=True, eq=False)
-class Probe:
+class UltrasoundProbe:
     """A probe at ``apex`` that sends beams toward ``-y`` (anterior) in planes along ``z``.
 
     Attributes:
@@ -119,7 +119,7 @@ class Probe:
         return np.stack([planes, (beam + 1) * (BEAMS - 1) / 2, depth / DEPTH_STEP_MM])
 
 
-def pelvis(grid: Grid, seed: int) -> NDArray[np.int16]:
+def draw_pelvis(grid: Grid, seed: int) -> NDArray[np.int16]:
     """Draw a male pelvis about the grid's center: labels as of :data:`PELVIS`, ``grid.shape``.
 
     Sizes, places and outlines vary with the seed.
@@ -149,13 +149,15 @@ def pelvis(grid: Grid, seed: int) -> NDArray[np.int16]:
     return labels
 
 
-def pelvis_probe(grid: Grid, *, box: bool = False) -> Probe:
-    """Return a probe in the rectum of :func:`pelvis`: a sector's, or the parallel beams of a box."""
+def place_pelvis_probe(grid: Grid, *, box: bool = False) -> UltrasoundProbe:
+    """Return a probe in the rectum of :func:`draw_pelvis`: a sector's, or the parallel beams of a box."""
     apex = grid.center + np.array([0.0, 22.0, 0.0])
-    return Probe(apex, 46.0, 44.0, 0.0, 52.0) if box else Probe(apex, 50.0, 46.0, 62.0, 8.0)
+    return (
+        UltrasoundProbe(apex, 46.0, 44.0, 0.0, 52.0) if box else UltrasoundProbe(apex, 50.0, 46.0, 62.0, 8.0)
+    )
 
 
-def t2_weighted(
+def simulate_t2_weighted(
     labels: NDArray[np.integer], grid: Grid, tissues: tuple[Tissue, ...], seed: int, noise: float = 0.04
 ) -> Image:
     """Paint the MR of a label map: float32, blurred by two thirds of a sample, with noise."""
@@ -167,11 +169,11 @@ def t2_weighted(
     return Image((400 * np.abs(values)).astype(np.float32)[None], grid, modality="T2w")
 
 
-def ultrasound(
+def simulate_ultrasound(
     labels: NDArray[np.integer],
     source: Grid,
     tissues: tuple[Tissue, ...],
-    probe: Probe,
+    probe: UltrasoundProbe,
     target: Grid,
     seed: int,
 ) -> Image:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from regflow.core.image import Image
-from regflow.datasets.packaged import SOURCES, require
+from regflow.datasets.packaged import SOURCES, require_source
 
 
 def load_volume(name: str) -> Image:
@@ -14,4 +14,4 @@ def load_volume(name: str) -> Image:
     """
     from regflow.io.volumes import read_volume
 
-    return replace(read_volume(require(name)), modality=SOURCES[name].modality)
+    return replace(read_volume(require_source(name)), modality=SOURCES[name].modality)

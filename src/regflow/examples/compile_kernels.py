@@ -4,28 +4,30 @@ Numba keeps what it compiled beside the sources. The methods run here on a small
 a large one, so that every kernel is compiled for the types it will meet.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 
-from regflow.cohort.rasters.samples import RasterSample, Reference, Scene
-from regflow.config.loading import defaults
+from regflow.cohort.rasters.samples import FixedScene, RasterSample, Scene
+from regflow.config.loading import load_defaults
 from regflow.config.presets import merge_settings
 from regflow.core.boxes import crop_image
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Affine
 from regflow.datasets.scenes import write_scene
+from regflow.methods import initialize, refine
 from regflow.methods.context import Pair, RunContext
-from regflow.methods.refine import METHODS
-from regflow.methods.refine.greedy_options import GREEDY
+from regflow.methods.table import Method
 from regflow.pipeline.change import detect_series
 from regflow.pipeline.pair import register_pair
 from regflow.stages.rasters import detect_options
 from regflow.stages.rasters.detect_inputs import DatedScene
-from regflow.stages.volumes.initialize import align
-from regflow.stages.volumes.refine import deform
+from regflow.stages.volumes.initialize import align_volumes
+from regflow.stages.volumes.refine import deform_volumes
 
 SAMPLES = 32
 """Along each axis of the small pair."""
@@ -33,7 +35,7 @@ PIXELS = 200
 """Along each axis of the small scenes."""
 
 
-def blob(center: float) -> Image:
+def make_blob(center: float) -> Image:
     """Return a smooth bright spot with a mask, ``(1, 32, 32, 32)`` float32 at 4 mm."""
     axis = (np.arange(SAMPLES) - SAMPLES / 2 - center) / SAMPLES
     radius = axis[:, None, None] ** 2 + 2 * axis[None, :, None] ** 2 + 3 * axis[None, None, :] ** 2
@@ -54,14 +56,14 @@ def compile_raster_kernels(folder: Path) -> None:
     for dtype, resampling in (("uint8", "nearest"), ("uint16", "cubic"), ("float32", "lanczos")):
         paths = [write_texture(folder / f"{dtype}{shift}.tif", shift, dtype) for shift in (0, 1)]
         fixed, moving = (Scene(str(path)) for path in paths)
-        sample = RasterSample("warm", moving, Reference("fixed", fixed))
+        sample = RasterSample("moving", moving, FixedScene("fixed", fixed))
         for choice in (resampling, "bilinear"):
             register_pair("rasters", sample, folder / "aligned", config={"apply": {"resampling": choice}})
     finer = Scene(str(write_texture(folder / "finer.tif", 1, dtype, finer=2)))
-    sample = RasterSample("warm", finer, Reference("fixed", fixed))
+    sample = RasterSample("moving", finer, FixedScene("fixed", fixed))
     register_pair("rasters", sample, folder / "aligned", config={"apply": {"resolution": "reference"}})
     dated = [DatedScene(str(path), path.stem) for path in paths]
-    detect_series(dated, folder / "change", detect_options.defaults())
+    detect_series(dated, folder / "change", detect_options.complete_detect_options())
 
 
 def write_texture(path: Path, shift: int, dtype: str, finer: int = 1) -> Path:
@@ -78,24 +80,28 @@ def write_texture(path: Path, shift: int, dtype: str, finer: int = 1) -> Path:
 
 
 def compile_volume_kernels() -> None:
-    """Run what volumes need, and the greedy engine of both kinds; the moving image lacks a part."""
-    from regflow.methods.refine.voxelmorph import predict_pairs
+    """Run the methods whose rows say so, on volumes of which the moving one lacks a part."""
+    fixed = make_blob(0.0)
+    moving = crop_image(make_blob(1.0), (slice(0, SAMPLES - 4), slice(0, SAMPLES), slice(0, SAMPLES)))
+    settings, identity = load_defaults(), Affine.identity(3)
+    for name, options in _list_runs(initialize.METHODS):
+        align_volumes(fixed, moving, _choose(settings["initialize"], name, options), threads=2)
+    for name, options in _list_runs(refine.METHODS):
+        method = refine.METHODS[name]
+        predict = method.load_predict()
+        if predict is None:
+            deform_volumes(fixed, moving, identity, _choose(settings["refine"], name, options), threads=2)
+        else:
+            predict([Pair(fixed, moving, identity)], method.complete(options), RunContext(threads=2), 1)
 
-    fixed, moving = (
-        blob(0.0),
-        crop_image(blob(1.0), (slice(0, SAMPLES - 4), slice(0, SAMPLES), slice(0, SAMPLES))),
-    )
-    settings = defaults()
-    align(
-        fixed, moving, merge_settings(settings["initialize"], {"methods": ["mutual-information"]}), threads=2
-    )
-    network = METHODS["voxelmorph"]
-    asked = network.complete({"refinement": "none"})
-    predict_pairs([Pair(fixed, moving, Affine.identity(3))], asked, RunContext(threads=2))
-    for metric in GREEDY["metric"]["enum"]:
-        greedy = {"metric": metric, "iterations": [2, 2, 2]}
-        options = {"methods": ["greedy"], "options": {"greedy": greedy}}
-        deform(fixed, moving, Affine.identity(3), merge_settings(settings["refine"], options), threads=2)
+
+def _list_runs(table: Mapping[str, Method]) -> list[tuple[str, Mapping[str, Any]]]:
+    return [(name, options) for name, method in table.items() for options in method.compile_options]
+
+
+def _choose(section: Mapping[str, Any], name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a stage's settings with one method, and the options given to it."""
+    return merge_settings(section, {"methods": [name], "options": {name: options}})
 
 
 if __name__ == "__main__":

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from regflow.core.files import write_whole_directory
 from regflow.core.grid import Grid
 from regflow.core.reprojection import Reprojection
-from regflow.core.resources import shipped
-from regflow.core.transform import Affine, Transform, compose
+from regflow.core.resources import find_shipped_folder
+from regflow.core.transform import Affine, Transform, compose_transforms
 from regflow.datasets import packaged as realdata
-from regflow.datasets.scenes import moved_scene, random_waves, rotation_about_center, write_scene, write_truth
+from regflow.datasets.scenes import draw_waves, move_scene, rotate_about_center, write_scene, write_truth
 from regflow.io.rasters import read_raster_header, read_window
 
-Bands = Mapping[str, NDArray[np.float32]]
+BandSet = Mapping[str, NDArray[np.float32]]
 
 FINE = ("B02", "B03", "B04", "B08")
 """Sentinel-2 bands of 10 m."""
@@ -45,7 +45,7 @@ PATCH_PIXELS = 24
 
 
 @dataclass(frozen=True)
-class Recipe:
+class SceneRecipe:
     """How a scene is made from the Sentinel-2 bands.
 
     Attributes:
@@ -70,14 +70,14 @@ class Recipe:
 
 
 RECIPES = {
-    "same-band": Recipe(FINE, seed=1, gain=1.2),
-    "near-infrared": Recipe(("B08",), seed=2, amplitude_px=3.0, wavelength_px=700.0),
-    "turned": Recipe(("B03", "B04"), seed=3, amplitude_px=2.0, linear=(7.0, 1.05, (28.0, -19.0))),
-    "changed": Recipe(FINE, seed=4, amplitude_px=2.0, changed=True),
+    "same-band": SceneRecipe(FINE, seed=1, gain=1.2),
+    "near-infrared": SceneRecipe(("B08",), seed=2, amplitude_px=3.0, wavelength_px=700.0),
+    "turned": SceneRecipe(("B03", "B04"), seed=3, amplitude_px=2.0, linear=(7.0, 1.05, (28.0, -19.0))),
+    "changed": SceneRecipe(FINE, seed=4, amplitude_px=2.0, changed=True),
 }
 
 
-def build(folder: Path) -> None:
+def build_raster_study(folder: Path) -> None:
     """Make the demo's study folder: ``config/`` and ``data/``, the latter whole or not at all.
 
     Args:
@@ -90,7 +90,7 @@ def build(folder: Path) -> None:
         _write_sentinel2(data)
         _write_series(data)
         _write_utah(data)
-    source, target = shipped() / "config" / "rasters" / "demo", folder / "config"
+    source, target = find_shipped_folder() / "config" / "rasters" / "demo", folder / "config"
     target.mkdir(parents=True, exist_ok=True)
     for name in ("config.yaml", "samples.tsv", "README.md"):
         shutil.copyfile(source / name, target / name)
@@ -105,23 +105,25 @@ def read_band(path: Path, band: int = 1) -> tuple[NDArray[np.float32], Grid]:
     return np.where(valid[0], values[0], np.nan).astype(np.float32), header.grid
 
 
-def make_scene(bands: Bands, grid: Grid, recipe: Recipe) -> tuple[Bands, Transform, NDArray[np.bool_]]:
+def make_scene(
+    bands: BandSet, grid: Grid, recipe: SceneRecipe
+) -> tuple[BandSet, Transform, NDArray[np.bool_]]:
     """Make a moving scene on the fixed scene's grid.
 
     Returns:
         The bands, the true correction from fixed to moving points, and which fixed pixels were
         changed.
     """
-    truth = compose(
-        rotation_about_center(grid, *recipe.linear),
-        random_waves(grid, recipe.amplitude_px, recipe.wavelength_px, recipe.seed),
+    truth = compose_transforms(
+        rotate_about_center(grid, *recipe.linear),
+        draw_waves(grid, recipe.amplitude_px, recipe.wavelength_px, recipe.seed),
     )
     changed = np.zeros(grid.shape, dtype=bool)
     sources = {name: np.array(bands[name]) for name in recipe.bands}
     if recipe.changed:
         changed = _plant(sources, recipe.seed)
     made = {
-        name: moved_scene(
+        name: move_scene(
             samples, grid, truth, grid, gain=recipe.gain, noise=recipe.noise, seed=recipe.seed + number
         )
         for number, (name, samples) in enumerate(sources.items())
@@ -129,7 +131,7 @@ def make_scene(bands: Bands, grid: Grid, recipe: Recipe) -> tuple[Bands, Transfo
     return made, truth, changed
 
 
-def clouds(blue: NDArray[np.float32]) -> NDArray[np.bool_]:
+def find_clouds(blue: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Return where the Sentinel-2 scene's clouds are, ``(H, W)``.
 
     The bands see the ground at times up to a second apart. Registration to the ground's surface brings
@@ -146,17 +148,17 @@ def clouds(blue: NDArray[np.float32]) -> NDArray[np.bool_]:
 
 
 def _write_sentinel2(data: Path) -> None:
-    read = {name: read_band(realdata.require(f"sentinel2-{name.lower()}")) for name in FINE}
+    read = {name: read_band(realdata.require_source(f"sentinel2-{name.lower()}")) for name in FINE}
     bands, grid = {name: samples for name, (samples, _) in read.items()}, read["B04"][1]
     write_scene(data / "sentinel2.tif", bands, grid, nodata=0)
-    write_scene(data / "sentinel2_clouds.tif", {"cloud": clouds(bands["B02"])}, grid, dtype="uint8")
+    write_scene(data / "sentinel2_clouds.tif", {"cloud": find_clouds(bands["B02"])}, grid, dtype="uint8")
     for name, recipe in RECIPES.items():
         made, truth, changed = make_scene(bands, grid, recipe)
         write_scene(data / f"{name}.tif", made, grid, nodata=0)
         write_truth(data / f"{name}_truth.tif", truth, grid)
         if recipe.changed:
             write_scene(data / f"{name}_planted.tif", {"changed": changed}, grid, dtype="uint8")
-    _write_displaced(data, "twenty-meters", realdata.require("sentinel2-b05"), (13.0, -27.0), grid)
+    _write_displaced(data, "twenty-meters", realdata.require_source("sentinel2-b05"), (13.0, -27.0), grid)
 
 
 def _write_series(data: Path) -> None:
@@ -182,7 +184,7 @@ def _write_utah(data: Path) -> None:
     """Write a Landsat scene in degrees as it is, and in UTM with its georeference moved."""
     from rasterio.warp import Resampling, calculate_default_transform, reproject
 
-    path, target_crs = realdata.require("landsat-utah"), "EPSG:32612"
+    path, target_crs = realdata.require_source("landsat-utah"), "EPSG:32612"
     shutil.copyfile(path, data / "utah.tif")
     near_infrared, grid = read_band(path, 4)
     header = read_raster_header(path)
@@ -208,7 +210,7 @@ def _write_utah(data: Path) -> None:
     moved, shift = _displaced(target, (48.0, -33.0))
     write_scene(data / "utm.tif", {"B4": projected}, moved, nodata=0, dtype="uint8")
     there, back = Reprojection(header.crs, target_crs), Reprojection(target_crs, header.crs)
-    write_truth(data / "utm_truth.tif", compose(there, shift, back), grid)
+    write_truth(data / "utm_truth.tif", compose_transforms(there, shift, back), grid)
 
 
 def _write_displaced(data: Path, name: str, path: Path, meters: tuple[float, float], fixed: Grid) -> None:
@@ -247,9 +249,9 @@ def _plant(bands: dict[str, NDArray[np.float32]], seed: int) -> NDArray[np.bool_
 
 
 def _series_folder(scene: str) -> Path:
-    found = realdata.landsat_series()
+    found = realdata.find_landsat_series()
     if scene not in found:
-        realdata.require("sentinel2-b04")
+        realdata.require_source("sentinel2-b04")
     return found[scene]
 
 
@@ -260,6 +262,6 @@ def _bounds(grid: Grid) -> tuple[float, float, float, float]:
 
 
 def _corner_transform(grid: Grid) -> object:
-    from regflow.io.rasters import geotransform
+    from regflow.io.rasters import compute_geotransform
 
-    return geotransform(grid)
+    return compute_geotransform(grid)

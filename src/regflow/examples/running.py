@@ -12,7 +12,7 @@ from regflow.core.threads import count_cores
 from regflow.stages import layout
 
 
-def overhead_summary(results: Path, wall_seconds: float, cores: int) -> str:
+def summarize_overhead(results: Path, wall_seconds: float, cores: int) -> str:
     """Return one line: the run's wall time beside what its stages computed."""
     from regflow.core.files import read_json
 
@@ -43,6 +43,6 @@ def _run(folder: Path, cores: str) -> int:
     code = subprocess.run(command, cwd=folder, check=False).returncode
     count = int(cores) if cores.isdigit() else count_cores()
     results = folder / "results"
-    click.echo(overhead_summary(results, time.perf_counter() - started, count))
+    click.echo(summarize_overhead(results, time.perf_counter() - started, count))
     click.echo(f"report: {results / layout.COHORT_PAGE}")
     return code

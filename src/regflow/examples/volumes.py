@@ -15,8 +15,8 @@ import numpy as np
 from regflow.core.files import write_whole, write_whole_directory
 from regflow.core.image import Image
 from regflow.core.landmarks import Landmarks
-from regflow.core.resample import coarsen
-from regflow.core.resources import shipped
+from regflow.core.resample import coarsen_image
+from regflow.core.resources import find_shipped_folder
 from regflow.datasets import packaged as realdata
 from regflow.datasets import subjects as synthetic
 from regflow.datasets.tissues import segment_tissues
@@ -43,7 +43,7 @@ STRUCTURES = {
 
 
 @dataclass(frozen=True)
-class Recipe:
+class SubjectRecipe:
     """How a subject is made.
 
     Attributes:
@@ -62,13 +62,13 @@ class Recipe:
 
 
 RECIPES = {
-    "warped-mild": Recipe(seed=1),
-    "warped-hard": Recipe(seed=2, spacing_mm=(1.0, 1.0, 2.0), rotation_deg=25.0, noise=0.06, bias=0.4),
-    "warped-t2": Recipe(seed=3),
+    "warped-mild": SubjectRecipe(seed=1),
+    "warped-hard": SubjectRecipe(seed=2, spacing_mm=(1.0, 1.0, 2.0), rotation_deg=25.0, noise=0.06, bias=0.4),
+    "warped-t2": SubjectRecipe(seed=3),
 }
 
 
-def build(folder: Path, spacing_mm: float | None = None) -> None:
+def build_volume_study(folder: Path, spacing_mm: float | None = None) -> None:
     """Make the demo's study folder: ``config/`` and ``data/``, the latter whole or not at all.
 
     Args:
@@ -79,7 +79,7 @@ def build(folder: Path, spacing_mm: float | None = None) -> None:
         InputError: a package with the volumes is not installed.
     """
     writers = [_write_templates, _write_warped, _write_t2_like]
-    if realdata.locate("colin27") is not None:
+    if realdata.locate_source("colin27") is not None:
         writers.append(_write_colin27)
     with write_whole_directory(folder / "data") as data, ThreadPoolExecutor(2) as pool:
         for job in [pool.submit(writer, data, spacing_mm) for writer in writers]:
@@ -87,17 +87,17 @@ def build(folder: Path, spacing_mm: float | None = None) -> None:
     _write_config(folder)
 
 
-def volume(name: str, spacing_mm: float | None) -> Image:
+def load_example(name: str, spacing_mm: float | None) -> Image:
     """Read a real volume as float32, shrunk without aliasing when a spacing is given."""
     full = load_volume(name)
     if spacing_mm is None:
         return full.with_data(full.channel.astype(np.float32))
-    coarse = coarsen(full, spacing_mm)
+    coarse = coarsen_image(full, spacing_mm)
     # Far outside the brain a blurred background is not quite zero.
     return coarse.with_data(np.where(coarse.data < 0.02 * coarse.data.max(), 0, coarse.data))
 
 
-def structure_centers() -> Landmarks:
+def find_structure_centers() -> Landmarks:
     """Return the centers of :data:`STRUCTURES` in MNI152 space."""
     atlas = load_volume("neuromorphometrics")
     points = []
@@ -109,28 +109,28 @@ def structure_centers() -> Landmarks:
 
 def _write_templates(data: Path, spacing_mm: float | None) -> None:
     for name in ("mni2009c", "mni6", "icbm2009a"):
-        _write_image(data, name, _with_tissues(volume(name, spacing_mm)))
+        _write_image(data, name, _with_tissues(load_example(name, spacing_mm)))
     for tissue in ("gm", "wm"):
         name = f"icbm2009a-{tissue}"
-        part = volume(name, spacing_mm)
+        part = load_example(name, spacing_mm)
         write_volume(data / f"{name}.nii.gz", np.rint(part.channel).astype(np.uint8), part.grid)
     for name in ("mni2009c", "icbm2009a"):
-        write_landmarks(data / f"{name}_landmarks.csv", structure_centers())
+        write_landmarks(data / f"{name}_landmarks.csv", find_structure_centers())
 
 
 def _write_colin27(data: Path, spacing_mm: float | None) -> None:
-    head, brain = (volume(name, spacing_mm) for name in ("colin27", "colin27-brain"))
+    head, brain = (load_example(name, spacing_mm) for name in ("colin27", "colin27-brain"))
     _write_image(data, "colin27", replace(head, labels=_with_tissues(brain).labels))
 
 
 def _write_warped(data: Path, spacing_mm: float | None) -> None:
-    source = _with_tissues(volume("mni2009c", spacing_mm))
+    source = _with_tissues(load_example("mni2009c", spacing_mm))
     for name in ("warped-mild", "warped-hard"):
         _write_subject(data, name, source, source, spacing_mm)
 
 
 def _write_t2_like(data: Path, spacing_mm: float | None) -> None:
-    t1, gray, white = (volume(f"icbm2009a{part}", spacing_mm) for part in ("", "-gm", "-wm"))
+    t1, gray, white = (load_example(f"icbm2009a{part}", spacing_mm) for part in ("", "-gm", "-wm"))
     fixed = _with_tissues(t1)
     contrast = synthetic.simulate_t2(fixed, gray.channel / 255, white.channel / 255)
     _write_subject(data, "warped-t2", fixed, contrast, spacing_mm)
@@ -139,16 +139,16 @@ def _write_t2_like(data: Path, spacing_mm: float | None) -> None:
 def _write_subject(data: Path, name: str, fixed: Image, source: Image, spacing_mm: float | None) -> None:
     """Write a subject with its labels, landmarks and truth; ``source`` lies on the fixed grid."""
     recipe = RECIPES[name]
-    pose = synthetic.random_affine(fixed.grid.center, recipe.seed, recipe.rotation_deg)
-    truth = synthetic.random_truth(fixed.grid, recipe.seed, affine=pose)
+    pose = synthetic.draw_affine(fixed.grid.center, recipe.seed, recipe.rotation_deg)
+    truth = synthetic.draw_truth(fixed.grid, recipe.seed, affine=pose)
     spacing = [mm * (spacing_mm or 1.0) for mm in recipe.spacing_mm]
-    grid = synthetic.subject_grid(fixed.grid, truth, spacing)
+    grid = synthetic.make_subject_grid(fixed.grid, truth, spacing)
     subject = synthetic.make_subject(
         source, truth, grid, seed=recipe.seed, noise=recipe.noise, bias=recipe.bias
     )
     _write_image(data, name, _scanner_like(subject))
     write_transform(data / f"{name}_truth.h5", truth.forward)
-    centers = structure_centers()
+    centers = find_structure_centers()
     write_landmarks(
         data / f"{name}_landmarks.csv", replace(centers, points=truth.forward.apply(centers.points))
     )
@@ -176,7 +176,7 @@ def _write_image(data: Path, name: str, image: Image) -> None:
 
 def _write_config(folder: Path) -> None:
     """Copy the worked example; rows whose volume is not here are left out of the sheet."""
-    source, target = shipped() / "config" / "demo", folder / "config"
+    source, target = find_shipped_folder() / "config" / "demo", folder / "config"
     target.mkdir(parents=True, exist_ok=True)
     for name in ("config.yaml", "README.md"):
         shutil.copyfile(source / name, target / name)

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from regflow.core.files import write_whole
 from regflow.core.grid import Grid
-from regflow.io.open_rasters import gdal, open_raster
+from regflow.io.open_rasters import import_gdal, open_raster
 from regflow.io.plain_file import PlainFile
-from regflow.io.raster_header import Band
-from regflow.io.rasters import geotransform
+from regflow.io.raster_header import BandHeader
+from regflow.io.rasters import compute_geotransform
 
 TILE_PIXELS = 512
 COMPRESSIONS: dict[str, dict[str, Any]] = {
@@ -82,7 +82,7 @@ class CogProfile:
 
     grid: Grid
     dtype: str
-    bands: tuple[Band, ...]
+    bands: tuple[BandHeader, ...]
     nodata: float | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     colormap: Mapping[int, tuple[int, int, int, int]] | None = None
@@ -91,12 +91,12 @@ class CogProfile:
     compression: str = "deflate"
 
 
-def plain_bands(*names: str, dtype: str = "float32") -> tuple[Band, ...]:
+def describe_gray_bands(*names: str, dtype: str = "float32") -> tuple[BandHeader, ...]:
     """Return gray bands of these names, for rasters that are not made from another's bands."""
-    return tuple(Band(n, name, dtype, None, 1.0, 0.0, "gray") for n, name in enumerate(names, start=1))
+    return tuple(BandHeader(n, name, dtype, None, 1.0, 0.0, "gray") for n, name in enumerate(names, start=1))
 
 
-def profile_like(path: str | Path, grid: Grid, bands: tuple[Band, ...], **changes: Any) -> CogProfile:
+def copy_profile(path: str | Path, grid: Grid, bands: tuple[BandHeader, ...], **changes: Any) -> CogProfile:
     """Return the profile of a raster's bands on another grid: type, nodata, tags, colors.
 
     Args:
@@ -178,7 +178,7 @@ class CogWriter:
         rows, cols = self.profile.grid.shape
         if self._raw.pixels != rows * cols:
             raise ValueError(f"{self._raw.pixels} of {rows * cols} pixels of {self.path} were written")
-        gdal()
+        import_gdal()
         from rasterio import Env
         from rasterio._err import CPLE_BaseError
         from rasterio.errors import RasterioError
@@ -188,7 +188,7 @@ class CogWriter:
         if options["compress"] != "NONE":
             options = {**options, "predictor": "YES"}
         source = self._part.with_name("raw.vrt")
-        source.write_text(description(self.profile, self._raw, self._mask), encoding="utf-8")
+        source.write_text(describe_vrt(self.profile, self._raw, self._mask), encoding="utf-8")
         try:
             with Env(GDAL_NUM_THREADS=str(self.threads)):
                 copy(
@@ -210,14 +210,14 @@ class CogWriter:
         return OSError(f"{self.path}: could not be written ({reason}); {free:,.0f} MB are free on its disk")
 
 
-def description(profile: CogProfile, samples: PlainFile, mask: PlainFile | None = None) -> str:
+def describe_vrt(profile: CogProfile, samples: PlainFile, mask: PlainFile | None = None) -> str:
     """Return the GDAL VRT that describes plain files beside it, samples and mask, with all of a profile."""
     rows, cols = profile.grid.shape
     root = Element("VRTDataset", rasterXSize=str(cols), rasterYSize=str(rows))
     if profile.grid.crs is not None:
         _add(root, "SRS", profile.grid.crs)
     if profile.grid.crs is not None or not np.array_equal(profile.grid.affine, np.eye(3)):
-        place = geotransform(profile.grid)
+        place = compute_geotransform(profile.grid)
         numbers = (place.c, place.a, place.b, place.f, place.d, place.e)
         _add(root, "GeoTransform", ", ".join(repr(float(number)) for number in numbers))
     metadata = SubElement(root, "Metadata")
@@ -242,7 +242,7 @@ def _describe_samples(entry: Element, samples: PlainFile, index: int) -> None:
     _add(entry, "ByteOrder", "LSB")
 
 
-def _describe_band(entry: Element, profile: CogProfile, band: Band) -> None:
+def _describe_band(entry: Element, profile: CogProfile, band: BandHeader) -> None:
     if band.name:
         _add(entry, "Description", band.name)
     if profile.nodata is not None:
@@ -264,7 +264,7 @@ def _add(parent: Element, name: str, content: Any) -> None:
     SubElement(parent, name).text = str(content)
 
 
-def _colormap(dataset: Any, bands: tuple[Band, ...]) -> dict[int, tuple[int, int, int, int]] | None:
+def _colormap(dataset: Any, bands: tuple[BandHeader, ...]) -> dict[int, tuple[int, int, int, int]] | None:
     if len(bands) != 1 or bands[0].color != "palette":
         return None
     return dict(dataset.colormap(bands[0].number))

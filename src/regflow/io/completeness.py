@@ -14,7 +14,7 @@ _CODESTREAM_BOX = b"jp2c"
 _CODESTREAM_END = b"\xff\xd9"
 
 
-def missing_bytes(path: str | Path) -> int | None:
+def count_missing_bytes(path: str | Path) -> int | None:
     """Return how many bytes a local file lacks of what its header promises.
 
     Returns:

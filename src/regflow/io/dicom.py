@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from regflow.core.errors import InputError
 from regflow.core.memory import check_room
-from regflow.io.dicom_frames import frame_count, frames_header, frames_volume, read_frames
-from regflow.io.dicom_geometry import stacked_grid
-from regflow.io.header import Header, Volume
-from regflow.io.itk_files import execute, open_reader, read_itk, read_itk_header, sample_type
+from regflow.io.dicom_frames import count_frames, read_frames, read_frames_header, read_frames_volume
+from regflow.io.dicom_geometry import stack_grid
+from regflow.io.header import Volume, VolumeHeader
+from regflow.io.itk_files import execute_reader, find_sample_type, open_reader, read_itk, read_itk_header
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -23,7 +23,7 @@ KIND = "DICOM"
 _NUMBER, _DESCRIPTION = "0020|0011", "0008|103e"
 
 
-class Series(NamedTuple):
+class DicomSeries(NamedTuple):
     """One series of a folder: its UID, number, description and files in order of position."""
 
     uid: str
@@ -32,7 +32,7 @@ class Series(NamedTuple):
     files: tuple[str, ...]
 
 
-def list_series(folder: Path) -> list[Series]:
+def list_series(folder: Path) -> list[DicomSeries]:
     """Return the series in a folder, by number.
 
     Raises:
@@ -49,13 +49,13 @@ def list_series(folder: Path) -> list[Series]:
             first.GetMetaData(key).strip() if first.HasMetaDataKey(key) else ""
             for key in (_NUMBER, _DESCRIPTION)
         )
-        found.append(Series(uid, number, description, tuple(files)))
+        found.append(DicomSeries(uid, number, description, tuple(files)))
     if not found:
         raise InputError(f"{folder}: this folder holds no DICOM images; give an image file or a DICOM folder")
     return sorted(found, key=lambda series: (series.number.zfill(12), series.uid))
 
 
-def read_dicom_header(path: Path, volume: Volume = None) -> Header:
+def read_dicom_header(path: Path, volume: Volume = None) -> VolumeHeader:
     """Read the headers of a series.
 
     Args:
@@ -73,7 +73,7 @@ def read_dicom_header(path: Path, volume: Volume = None) -> Header:
     return _series_header(path, [open_reader(Path(name)) for name in files])
 
 
-def read_dicom(path: Path, volume: Volume = None) -> tuple[NDArray[Any], Header]:
+def read_dicom(path: Path, volume: Volume = None) -> tuple[NDArray[Any], VolumeHeader]:
     """Read a series, ``(z, y, x)``, and its header; see :func:`read_dicom_header`.
 
     Each slice is scaled by its own slope and intercept, and the volume's type holds them all.
@@ -84,20 +84,20 @@ def read_dicom(path: Path, volume: Volume = None) -> tuple[NDArray[Any], Header]
         if found is None:
             values, header = read_itk(Path(files[0]), KIND, None)
             return values, replace(header, path=path)
-        return frames_volume(path, Path(files[0]), found, _within(path, volume))
+        return read_frames_volume(path, Path(files[0]), found, _within(path, volume))
     readers = [open_reader(Path(name)) for name in files]
     header = _series_header(path, readers)
     check_room(math.prod(header.grid.shape) * header.dtype.itemsize, f"{path}: the series")
     values = np.empty(header.grid.shape, header.dtype)
     for plane, reader in zip(values, readers, strict=True):
-        plane[:] = execute(reader, path).reshape(plane.shape)
+        plane[:] = execute_reader(reader, path).reshape(plane.shape)
     return values, header
 
 
-def _single_header(path: Path, name: str, volume: Volume) -> Header:
+def _single_header(path: Path, name: str, volume: Volume) -> VolumeHeader:
     found = read_frames(Path(name))
     if found is not None:
-        return frames_header(path, found, _within(path, volume))
+        return read_frames_header(path, found, _within(path, volume))
     return replace(read_itk_header(Path(name), KIND), path=path)
 
 
@@ -108,7 +108,7 @@ def _within(path: Path, volume: Volume) -> Volume:
     return volume
 
 
-def _series_header(path: Path, readers: Sequence["sitk.ImageFileReader"]) -> Header:
+def _series_header(path: Path, readers: Sequence["sitk.ImageFileReader"]) -> VolumeHeader:
     first = readers[0]
     if any(reader.GetSize()[2:] not in ((), (1,)) for reader in readers):
         raise InputError(f"{path}: the series is several multi-frame files; name one of the files")
@@ -118,14 +118,14 @@ def _series_header(path: Path, readers: Sequence["sitk.ImageFileReader"]) -> Hea
     positions = np.array([reader.GetOrigin() for reader in readers])
     shape = (len(readers), first.GetSize()[1], first.GetSize()[0])
     plane = cosines[:, :2] * first.GetSpacing()[:2]
-    grid = stacked_grid(path, shape, positions, plane, cosines[:, 2])
-    types = [sample_type(path, reader.GetPixelID()) for reader in readers]
-    return Header(path, KIND, grid, np.result_type(*types))
+    grid = stack_grid(path, shape, positions, plane, cosines[:, 2])
+    types = [find_sample_type(path, reader.GetPixelID()) for reader in readers]
+    return VolumeHeader(path, KIND, grid, np.result_type(*types))
 
 
 def _files(path: Path, volume: Volume) -> tuple[str, ...]:
     if path.is_file():
-        if frame_count(path) < 2:
+        if count_frames(path) < 2:
             raise InputError(f"{path}: a single DICOM slice; give the folder that holds the whole series")
         return (str(path),)
     series = list_series(path)

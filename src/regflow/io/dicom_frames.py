@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from regflow.core.errors import InputError
 from regflow.core.memory import check_room
-from regflow.io.dicom_geometry import SAME_PLACE_MM, stacked_grid
-from regflow.io.header import Header, Volume, check_volume
-from regflow.io.itk_files import execute, open_reader
+from regflow.io.dicom_geometry import SAME_PLACE_MM, stack_grid
+from regflow.io.header import Volume, VolumeHeader, check_volume
+from regflow.io.itk_files import execute_reader, open_reader
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -38,7 +38,7 @@ _DAMAGED = (
 Key = tuple[tuple[str, str], ...]
 
 
-class Frame(NamedTuple):
+class DicomFrame(NamedTuple):
     """One frame of a file.
 
     Attributes:
@@ -60,14 +60,14 @@ class Frame(NamedTuple):
     scale: tuple[float, float]
 
 
-class Stack(NamedTuple):
+class FrameStack(NamedTuple):
     """Frames that make one volume, in order of position, and its name among the others."""
 
     name: str
-    frames: tuple[Frame, ...]
+    frames: tuple[DicomFrame, ...]
 
 
-class Frames(NamedTuple):
+class DicomFrames(NamedTuple):
     """What a multi-frame file holds.
 
     Attributes:
@@ -77,13 +77,13 @@ class Frames(NamedTuple):
         first: slope and intercept of the file's first frame.
     """
 
-    stacks: tuple[Stack, ...]
+    stacks: tuple[FrameStack, ...]
     shape: tuple[int, int]
     stored: np.dtype[Any]
     first: tuple[float, float]
 
 
-def frame_count(path: Path) -> int:
+def count_frames(path: Path) -> int:
     """Return how many frames a file states, after reading its header to the end.
 
     pydicom finds what is damaged; GDCM would first take as much memory as a damaged length asks for.
@@ -108,7 +108,7 @@ def frame_count(path: Path) -> int:
     return count
 
 
-def read_frames(path: Path) -> Frames | None:
+def read_frames(path: Path) -> DicomFrames | None:
     """Read what a multi-frame file holds, its samples aside; None where it does not place its frames.
 
     Raises:
@@ -125,10 +125,10 @@ def read_frames(path: Path) -> Frames | None:
     if found is None:
         return None
     frames, shape, stored = found
-    return Frames(tuple(_stacks(path, frames)), shape, stored, frames[0].scale)
+    return DicomFrames(tuple(_stacks(path, frames)), shape, stored, frames[0].scale)
 
 
-def frames_header(path: Path, found: Frames, volume: Volume) -> Header:
+def read_frames_header(path: Path, found: DicomFrames, volume: Volume) -> VolumeHeader:
     """Return the header of one of a file's volumes, of the first where none is named.
 
     Raises:
@@ -140,12 +140,14 @@ def frames_header(path: Path, found: Frames, volume: Volume) -> Header:
     normal = np.cross(*first.cosines.T)
     positions = np.array([frame.position for frame in frames])
     plane = first.cosines * first.spacing
-    grid = stacked_grid(path, (len(frames), *found.shape), positions, plane, normal)
+    grid = stack_grid(path, (len(frames), *found.shape), positions, plane, normal)
     told = names if len(names) > 1 else ()
-    return Header(path, "DICOM", grid, _value_type(found, frames), len(names), names=told)
+    return VolumeHeader(path, "DICOM", grid, _value_type(found, frames), len(names), names=told)
 
 
-def frames_volume(path: Path, file: Path, found: Frames, volume: Volume) -> tuple[NDArray[Any], Header]:
+def read_frames_volume(
+    path: Path, file: Path, found: DicomFrames, volume: Volume
+) -> tuple[NDArray[Any], VolumeHeader]:
     """Read one of a file's volumes, ``(z, y, x)``, and its header.
 
     Args:
@@ -155,20 +157,22 @@ def frames_volume(path: Path, file: Path, found: Frames, volume: Volume) -> tupl
         volume: index or name; needed where there are several.
 
     Raises:
-        InputError: as :func:`frames_header`, several volumes and none named, or the samples are damaged.
+        InputError: as :func:`read_frames_header`, several volumes and none named, or the samples are damaged.
     """
     names = tuple(stack.name for stack in found.stacks)
     index = check_volume(path, volume, len(names), names)
-    header, chosen = frames_header(path, found, index), found.stacks[index].frames
+    header, chosen = read_frames_header(path, found, index), found.stacks[index].frames
     count = sum(len(stack.frames) for stack in found.stacks)
     # GDCM's values take 8 bytes at most, and the volume's own no more.
     check_room(16.0 * count * math.prod(found.shape), f"{path}: this file")
-    values = execute(open_reader(file), path).reshape(count, *found.shape)[[frame.place for frame in chosen]]
+    values = execute_reader(open_reader(file), path).reshape(count, *found.shape)[
+        [frame.place for frame in chosen]
+    ]
     return _rescaled(values, chosen, found.first, header.dtype), header
 
 
 def _rescaled(
-    values: NDArray[Any], frames: Sequence[Frame], first: tuple[float, float], dtype: np.dtype[Any]
+    values: NDArray[Any], frames: Sequence[DicomFrame], first: tuple[float, float], dtype: np.dtype[Any]
 ) -> NDArray[Any]:
     """Return the frames' own values from those that GDCM scaled as it does the file's first frame."""
     if all(frame.scale == first for frame in frames):
@@ -181,14 +185,14 @@ def _rescaled(
     return scaled
 
 
-def _value_type(found: Frames, frames: Sequence[Frame]) -> np.dtype[Any]:
+def _value_type(found: DicomFrames, frames: Sequence[DicomFrame]) -> np.dtype[Any]:
     """Return the stored type where values are stored as they are, else a float that holds them."""
     if all(frame.scale == (1.0, 0.0) for frame in frames):
         return found.stored
     return np.dtype(np.float32 if found.stored.itemsize <= 2 else np.float64)
 
 
-def _parsed(path: Path) -> tuple[list[Frame], tuple[int, int], np.dtype[Any]] | None:
+def _parsed(path: Path) -> tuple[list[DicomFrame], tuple[int, int], np.dtype[Any]] | None:
     """Return the frames, their rows and columns and stored type; None where frames have no place."""
     from pydicom import dcmread
 
@@ -209,7 +213,7 @@ def _parsed(path: Path) -> tuple[list[Frame], tuple[int, int], np.dtype[Any]] | 
     return placed, (int(content.Rows), int(content.Columns)), stored
 
 
-def _frame(index: int, group: "Dataset", shared: "Dataset | None", content: "Dataset") -> Frame | None:
+def _frame(index: int, group: "Dataset", shared: "Dataset | None", content: "Dataset") -> DicomFrame | None:
     """Return a frame's place and kind; None where its position or orientation is not stated."""
 
     def part(sequence: str) -> "Dataset | None":
@@ -221,7 +225,7 @@ def _frame(index: int, group: "Dataset", shared: "Dataset | None", content: "Dat
         return None
     down, across = (float(value) for value in measures.PixelSpacing)
     cosines = np.reshape([float(value) for value in turn.ImageOrientationPatient], (2, 3)).T
-    return Frame(
+    return DicomFrame(
         index,
         _key(part, cosines),
         _dimensions(part("FrameContentSequence"), content),
@@ -259,7 +263,7 @@ def _dimensions(content: "Dataset | None", whole: "Dataset") -> tuple[int, ...]:
     return tuple(int(v) for v, tag in zip(values, pointers, strict=True) if tag not in _WITHIN_STACK)
 
 
-def _stacks(path: Path, frames: Sequence[Frame]) -> list[Stack]:
+def _stacks(path: Path, frames: Sequence[DicomFrame]) -> list[FrameStack]:
     """Return the volumes of a file, in the order in which they begin."""
     groups = [_ordered(group) for group in _grouped(frames)]
     if any(map(_crowded, groups)):
@@ -274,31 +278,31 @@ def _stacks(path: Path, frames: Sequence[Frame]) -> list[Stack]:
             "NIfTI, e.g. with dcm2niix"
         )
     groups.sort(key=lambda group: min(frame.place for frame in group))
-    return [Stack(name, tuple(group)) for name, group in zip(_names(groups), groups, strict=True)]
+    return [FrameStack(name, tuple(group)) for name, group in zip(_names(groups), groups, strict=True)]
 
 
-def _grouped(frames: Sequence[Frame], *, dimensions: bool = False) -> list[list[Frame]]:
-    def kind(frame: Frame) -> Any:
+def _grouped(frames: Sequence[DicomFrame], *, dimensions: bool = False) -> list[list[DicomFrame]]:
+    def kind(frame: DicomFrame) -> Any:
         return frame.key, frame.dimensions if dimensions else ()
 
     return [list(group) for _, group in groupby(sorted(frames, key=kind), key=kind)]
 
 
-def _ordered(frames: Sequence[Frame]) -> list[Frame]:
+def _ordered(frames: Sequence[DicomFrame]) -> list[DicomFrame]:
     """Return frames in order of position along their normal."""
     return sorted(frames, key=lambda frame: (_height(frame), frame.place))
 
 
-def _height(frame: Frame) -> float:
+def _height(frame: DicomFrame) -> float:
     return float(np.cross(*frame.cosines.T) @ frame.position)
 
 
-def _crowded(frames: Sequence[Frame]) -> bool:
+def _crowded(frames: Sequence[DicomFrame]) -> bool:
     heights = np.array([_height(frame) for frame in frames])
     return len(frames) > 1 and float(np.diff(heights).min()) < SAME_PLACE_MM
 
 
-def _names(groups: Sequence[Sequence[Frame]]) -> list[str]:
+def _names(groups: Sequence[Sequence[DicomFrame]]) -> list[str]:
     """Return names of volumes: what of their keys differs, or their number."""
     keys = [group[0].key for group in groups]
     differing = [k for k in range(len(keys[0])) if len({key[k] for key in keys}) > 1]

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from regflow.core.errors import InputError
 from regflow.core.grid import Grid
-from regflow.io.header import volume_grid
+from regflow.io.header import make_volume_grid
 
 STEP_TOLERANCE = 0.1
 """Largest departure of one step between slices from the usual one, as a part of it."""
@@ -19,7 +19,7 @@ SAME_PLACE_MM = 1e-6
 """Slices nearer than this lie at one place."""
 
 
-def stacked_grid(
+def stack_grid(
     path: Path,
     shape: tuple[int, int, int],
     positions: NDArray[np.float64],
@@ -42,7 +42,7 @@ def stacked_grid(
     affine[:3, :2] = plane
     affine[:3, 2] = _step(path, positions, normal) if len(positions) > 1 else normal
     affine[:3, 3] = positions[0]
-    return volume_grid(path, shape, affine)
+    return make_volume_grid(path, shape, affine)
 
 
 def _step(path: Path, positions: NDArray[np.float64], normal: NDArray[np.float64]) -> NDArray[np.float64]:

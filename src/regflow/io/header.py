@@ -24,7 +24,7 @@ AXES = "xyz"
 
 
 @dataclass(frozen=True)
-class Timing:
+class TimeAxis:
     """The fourth axis of a file.
 
     Attributes:
@@ -39,7 +39,7 @@ class Timing:
 
 
 @dataclass(frozen=True)
-class Header:
+class VolumeHeader:
     """Where a volume lies and what its samples are, known without reading them.
 
     Attributes:
@@ -60,12 +60,12 @@ class Header:
     dtype: np.dtype[Any]
     volumes: int = 1
     warnings: tuple[str, ...] = ()
-    timing: Timing | None = None
+    timing: TimeAxis | None = None
     step: float = 0.0
     names: tuple[str, ...] = ()
 
 
-def volume_grid(path: Path, shape: Sequence[int], affine: ArrayLike) -> Grid:
+def make_volume_grid(path: Path, shape: Sequence[int], affine: ArrayLike) -> Grid:
     """Return a volume's grid after checking that its header makes sense.
 
     Args:

@@ -12,7 +12,7 @@ from regflow.core.errors import InputError
 from regflow.core.files import write_whole
 from regflow.core.grid import Grid
 from regflow.core.memory import check_room
-from regflow.io.header import Header, Volume, check_volume, volume_grid
+from regflow.io.header import Volume, VolumeHeader, check_volume, make_volume_grid
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -23,7 +23,7 @@ ITK_ERRORS = (RuntimeError, UnicodeDecodeError)
 _SHOWN = 160  # characters of ITK's message worth showing
 
 
-def read_itk_header(path: Path, kind: str) -> Header:
+def read_itk_header(path: Path, kind: str) -> VolumeHeader:
     """Read the header of an NRRD or MetaImage file; several components count as volumes.
 
     Raises:
@@ -36,12 +36,12 @@ def read_itk_header(path: Path, kind: str) -> Header:
         cosines = np.reshape(reader.GetDirection(), (len(size), len(size)))[:3, :3]
         affine[:3, :3] = cosines * np.array(reader.GetSpacing()[:3])
         affine[:3, 3] = reader.GetOrigin()[:3]
-    grid = volume_grid(path, size[:3][::-1], affine)
+    grid = make_volume_grid(path, size[:3][::-1], affine)
     volumes = int(np.prod(size[3:], dtype=int)) * reader.GetNumberOfComponents()
-    return Header(path, kind, grid, sample_type(path, reader.GetPixelID()), volumes)
+    return VolumeHeader(path, kind, grid, find_sample_type(path, reader.GetPixelID()), volumes)
 
 
-def read_itk(path: Path, kind: str, volume: Volume) -> tuple[NDArray[Any], Header]:
+def read_itk(path: Path, kind: str, volume: Volume) -> tuple[NDArray[Any], VolumeHeader]:
     """Read one volume, ``(z, y, x)``, and the header, in the type of the file.
 
     Raises:
@@ -52,7 +52,7 @@ def read_itk(path: Path, kind: str, volume: Volume) -> tuple[NDArray[Any], Heade
     reader = open_reader(path)
     needed = math.prod(reader.GetSize()) * reader.GetNumberOfComponents() * header.dtype.itemsize
     check_room(2.0 * needed, f"{path}: this file")
-    samples = execute(reader, path)
+    samples = execute_reader(reader, path)
     if header.volumes > 1:
         samples = samples[..., index] if reader.GetNumberOfComponents() > 1 else samples[index]
     return np.ascontiguousarray(samples.reshape(header.grid.shape)), header
@@ -85,7 +85,7 @@ def open_reader(path: Path) -> "sitk.ImageFileReader":
     return reader
 
 
-def execute(reader: Any, path: Path) -> NDArray[Any]:
+def execute_reader(reader: Any, path: Path) -> NDArray[Any]:
     """Read the samples of a SimpleITK reader as an array of its own.
 
     Raises:
@@ -101,7 +101,7 @@ def execute(reader: Any, path: Path) -> NDArray[Any]:
         ) from error
 
 
-def sample_type(path: Path, pixel: int) -> np.dtype[Any]:
+def find_sample_type(path: Path, pixel: int) -> np.dtype[Any]:
     """Return the numpy type of a SimpleITK pixel type.
 
     Raises:

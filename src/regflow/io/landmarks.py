@@ -18,7 +18,7 @@ import numpy as np
 from regflow.core.errors import InputError
 from regflow.core.files import write_whole
 from regflow.core.landmarks import Landmarks
-from regflow.io.text_files import as_number, delimiter_of, parse_json, read_text, split_rows
+from regflow.io.text_files import find_delimiter, parse_json, parse_number, read_text, split_rows
 
 ENDINGS = (".csv", ".tsv", ".fcsv", ".mrk.json")
 
@@ -96,7 +96,7 @@ def _reader(path: Path) -> Callable[[Path, str], _Parsed]:
 
 
 def _read_table(path: Path, text: str) -> _Parsed:
-    rows = list(split_rows(path, text, delimiter_of(text)))
+    rows = list(split_rows(path, text, find_delimiter(text)))
     header = [cell.lower() for cell in rows[0].cells] if rows else []
     places = _places(path, header, "the first line must be 'name,x,y,z' (LPS mm)")
     naming = next((header.index(column) for column in ("name", "label") if column in header), None)
@@ -180,7 +180,7 @@ def _refuse_surplus(path: Path, line: int, count: int, most: int) -> None:
 
 def _numbers(path: Path, line: int, row: Sequence[str], columns: Sequence[int]) -> list[float]:
     try:
-        return [as_number(row[column]) for column in columns]
+        return [parse_number(row[column]) for column in columns]
     except (ValueError, IndexError) as error:
         raise InputError(
             f"{path}, line {line}: x, y and z must be three numbers; correct the line"

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from regflow.core.errors import InputError
 from regflow.core.memory import check_room
-from regflow.io.header import Header, Timing, Volume, check_samples, check_volume, volume_grid
+from regflow.io.header import TimeAxis, Volume, VolumeHeader, check_samples, check_volume, make_volume_grid
 from regflow.io.nifti_header import RAS_TO_LPS, check_bytes
 
 _DAMAGED = (
@@ -26,7 +26,7 @@ _DAMAGED = (
 """What nibabel raises, beside its own errors, for files that make no sense."""
 
 
-def read_nibabel_header(path: Path, kind: str) -> Header:
+def read_nibabel_header(path: Path, kind: str) -> VolumeHeader:
     """Read the header of a file that nibabel knows.
 
     Raises:
@@ -35,7 +35,7 @@ def read_nibabel_header(path: Path, kind: str) -> Header:
     return _opened(path, kind)[0]
 
 
-def read_nibabel(path: Path, kind: str, volume: Volume) -> tuple[NDArray[Any], Header]:
+def read_nibabel(path: Path, kind: str, volume: Volume) -> tuple[NDArray[Any], VolumeHeader]:
     """Read one volume, ``(z, y, x)``, and the header, scaled values as float.
 
     Raises:
@@ -54,7 +54,7 @@ def read_nibabel(path: Path, kind: str, volume: Volume) -> tuple[NDArray[Any], H
     return np.ascontiguousarray(values, dtype=header.dtype), header
 
 
-def _opened(path: Path, kind: str) -> tuple[Header, Any]:
+def _opened(path: Path, kind: str) -> tuple[VolumeHeader, Any]:
     import nibabel as nib
     from nibabel.brikhead import AFNIHeaderError, AFNIImageError
     from nibabel.filebasedimages import ImageFileError
@@ -76,10 +76,10 @@ def _opened(path: Path, kind: str) -> tuple[Header, Any]:
     check_samples(path, dtype)
     if len(sizes) > 4 or min(sizes) < 1:
         raise InputError(f"{path}: states the size {sizes}; give a file with one value per voxel and time")
-    grid = volume_grid(path, sizes[:3][::-1], RAS_TO_LPS @ affine)
+    grid = make_volume_grid(path, sizes[:3][::-1], RAS_TO_LPS @ affine)
     volumes = sizes[3] if len(sizes) > 3 else 1
-    timing = Timing(volumes, zooms[3] if len(zooms) > 3 else 0.0)
-    return Header(path, kind, grid, dtype, volumes, timing=timing), image
+    timing = TimeAxis(volumes, zooms[3] if len(zooms) > 3 else 0.0)
+    return VolumeHeader(path, kind, grid, dtype, volumes, timing=timing), image
 
 
 def _reason(error: Exception) -> str:

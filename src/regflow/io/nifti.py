@@ -14,8 +14,8 @@ from regflow.core.errors import InputError
 from regflow.core.files import write_whole
 from regflow.core.grid import Grid
 from regflow.core.memory import check_room
-from regflow.io.header import Header, Timing, Volume, check_volume
-from regflow.io.nifti_header import RAS_TO_LPS, Layout, open_binary, read_layout
+from regflow.io.header import TimeAxis, Volume, VolumeHeader, check_volume
+from regflow.io.nifti_header import RAS_TO_LPS, SampleLayout, open_binary, read_layout
 
 COMPRESSION_LEVEL = 1
 """Higher levels save under a percent of a warped volume and take longer."""
@@ -30,7 +30,7 @@ exact to micrometers, where a qform's quaternion near a half turn is off by 7e-4
 _HEADER_BYTES = 352
 
 
-def read_nifti_header(path: Path) -> Header:
+def read_nifti_header(path: Path) -> VolumeHeader:
     """Read the header of a ``.nii`` or ``.nii.gz`` file, or of a ``.hdr`` and ``.img`` pair.
 
     Raises:
@@ -39,7 +39,7 @@ def read_nifti_header(path: Path) -> Header:
     return read_layout(path)[0]
 
 
-def read_nifti(path: Path, volume: Volume) -> tuple[NDArray[Any], Header]:
+def read_nifti(path: Path, volume: Volume) -> tuple[NDArray[Any], VolumeHeader]:
     """Read one volume, ``(z, y, x)``, and the header, in the type of the file or scaled to float.
 
     Raises:
@@ -92,7 +92,7 @@ def write_nifti(path: Path, data: NDArray[Any], grid: Grid) -> None:
 
 
 def write_nifti_series(
-    path: Path, volumes: Iterable[NDArray[Any]], dtype: np.dtype[Any], grid: Grid, timing: Timing
+    path: Path, volumes: Iterable[NDArray[Any]], dtype: np.dtype[Any], grid: Grid, timing: TimeAxis
 ) -> None:
     """Write volumes of one type as a 4-D file, as :func:`write_nifti`; one is in memory at a time."""
     _write(path, volumes, dtype, grid, timing)
@@ -103,7 +103,7 @@ def _write(
     volumes: Iterable[NDArray[Any]],
     dtype: np.dtype[Any],
     grid: Grid,
-    timing: Timing | None = None,
+    timing: TimeAxis | None = None,
 ) -> None:
     samples = (np.ascontiguousarray(volume).data.cast("B") for volume in volumes)
     with write_whole(path) as part, part.open("wb") as stream:
@@ -117,7 +117,7 @@ def _write(
             stream.writelines(pieces)
 
 
-def _header_bytes(dtype: np.dtype[Any], grid: Grid, timing: Timing | None) -> bytes:
+def _header_bytes(dtype: np.dtype[Any], grid: Grid, timing: TimeAxis | None) -> bytes:
     import nibabel as nib
 
     header = nib.Nifti1Header()
@@ -135,12 +135,12 @@ def _header_bytes(dtype: np.dtype[Any], grid: Grid, timing: Timing | None) -> by
     return start.getvalue()
 
 
-def _check_room(path: Path, layout: Layout) -> None:
+def _check_room(path: Path, layout: SampleLayout) -> None:
     """Refuse a volume whose stored bytes and values do not fit into memory together."""
     check_room(layout.size * (1 + layout.value_type().itemsize / layout.dtype.itemsize), f"{path}: a volume")
 
 
-def _values(content: bytes, layout: Layout) -> NDArray[Any]:
+def _values(content: bytes, layout: SampleLayout) -> NDArray[Any]:
     """Return the values of a volume's stored bytes, in native byte order."""
     dtype = layout.value_type()
     values = np.frombuffer(content, layout.dtype).reshape(layout.shape).astype(dtype)

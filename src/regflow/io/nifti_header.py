@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regflow.core.errors import InputError
-from regflow.io.header import Header, Timing, check_samples, check_spacing, volume_grid
+from regflow.io.header import TimeAxis, VolumeHeader, check_samples, check_spacing, make_volume_grid
 
 FORM_TOLERANCE = 0.1
 """Largest distance, in voxels, between what sform, qform and pixdim say before a warning is due."""
@@ -48,7 +48,7 @@ _DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile)
 _PAIR = (".hdr", ".img")
 
 
-class Layout(NamedTuple):
+class SampleLayout(NamedTuple):
     """How a file's samples are stored.
 
     Attributes:
@@ -88,28 +88,30 @@ class Layout(NamedTuple):
         return np.dtype(np.float32 if native.itemsize <= 2 else np.float64)
 
 
-def read_layout(path: Path) -> tuple[Header, Layout]:
+def read_layout(path: Path) -> tuple[VolumeHeader, SampleLayout]:
     """Read the header of a ``.nii``, ``.nii.gz``, or ``.hdr`` with ``.img`` file.
 
     Raises:
         InputError: the header is damaged, describes no usable volume, or more than the file can hold.
     """
-    parsed = _parsed(header_file(path))
+    parsed = _parsed(find_header_file(path))
     length, millimeters = _MILLIMETERS.get(int(parsed["xyzt_units"]) & _LENGTH_BITS, ("", 1.0))
     layout = _layout(path, parsed)
     check_bytes(path, layout.path, layout.offset + layout.size * layout.volumes)
     if int(parsed["dim"][0]) >= 3:
         check_spacing(path, parsed["pixdim"][1:4])
     affine, warnings = _orientation(path, parsed, millimeters)
-    grid = volume_grid(path, layout.shape, RAS_TO_LPS @ affine)
+    grid = make_volume_grid(path, layout.shape, RAS_TO_LPS @ affine)
     warnings += _unit_told(path, length, millimeters, grid.spacing)
-    timing = Timing(layout.volumes, float(np.nan_to_num(parsed["pixdim"][4])), _time_unit(parsed))
+    timing = TimeAxis(layout.volumes, float(np.nan_to_num(parsed["pixdim"][4])), _time_unit(parsed))
     step = abs(layout.slope) if layout.scaled and layout.dtype.kind in "iu" else 0.0
-    header = Header(path, "NIfTI", grid, layout.value_type(), layout.volumes, tuple(warnings), timing, step)
+    header = VolumeHeader(
+        path, "NIfTI", grid, layout.value_type(), layout.volumes, tuple(warnings), timing, step
+    )
     return header, layout
 
 
-def header_file(path: Path) -> Path:
+def find_header_file(path: Path) -> Path:
     """Return the file that holds the header: of a pair the ``.hdr``."""
     return _half(path, ".hdr")
 
@@ -169,7 +171,7 @@ def _parsed(path: Path) -> Any:
     return header
 
 
-def _layout(path: Path, header: Any) -> Layout:
+def _layout(path: Path, header: Any) -> SampleLayout:
     """Return how the samples are stored, after checking what the header says of them."""
     dtype = header.get_data_dtype()
     check_samples(path, dtype)
@@ -187,8 +189,8 @@ def _layout(path: Path, header: Any) -> Layout:
     slope, intercept = header.get_slope_inter()
     samples = _half(path, ".img")
     # Some writers leave the offset 0; the samples of a single file cannot begin inside the header.
-    least = header.single_vox_offset if samples == header_file(path) else 0
-    return Layout(
+    least = header.single_vox_offset if samples == find_header_file(path) else 0
+    return SampleLayout(
         path=samples,
         shape=sizes[:3][::-1],
         volumes=math.prod(sizes[3:]),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from regflow.core.addresses import redact_address, resolve_address
 from regflow.core.errors import InputError
 from regflow.core.files import describe_absence
-from regflow.io.raster_names import gdal_name, local_file
+from regflow.io.raster_names import find_local_file, format_gdal_name
 
 if TYPE_CHECKING:
     import rasterio
@@ -55,7 +55,7 @@ def open_raster(path: str | Path) -> "DatasetReader":
         InputError: the file does not exist or is no raster.
     """
     name = redact_address(str(path))
-    key = (os.getpid(), name, stamp_of(name))
+    key = (os.getpid(), name, stamp_file(name))
     handles: OrderedDict[Any, DatasetReader] = _local.__dict__.setdefault("handles", OrderedDict())
     if key in handles:
         handles.move_to_end(key)
@@ -66,7 +66,7 @@ def open_raster(path: str | Path) -> "DatasetReader":
     return handles[key]
 
 
-def gdal() -> "rasterio":
+def import_gdal() -> "rasterio":
     """Import rasterio with GDAL's memory bounded (:data:`GDAL_DEFAULTS`) and return it."""
     for key, value in GDAL_DEFAULTS.items():
         os.environ.setdefault(key, value)
@@ -83,7 +83,7 @@ def is_remote(path: str) -> bool:
 _local = threading.local()
 
 
-def stamp_of(name: str) -> tuple[int, int, int] | None:
+def stamp_file(name: str) -> tuple[int, int, int] | None:
     """Return what changes when a local file does; None for a file elsewhere."""
     try:
         status = Path(name).stat()
@@ -95,10 +95,10 @@ def stamp_of(name: str) -> tuple[int, int, int] | None:
 def _open(name: str) -> "DatasetReader":
     import warnings
 
-    rasterio = gdal()
+    rasterio = import_gdal()
     from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 
-    file = local_file(name)
+    file = find_local_file(name)
     if not name:
         raise InputError("an empty name: this file does not exist; name one")
     if file is not None and (why := describe_absence(file)) is not None:
@@ -106,7 +106,7 @@ def _open(name: str) -> "DatasetReader":
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            return rasterio.open(gdal_name(resolve_address(name)), sharing=False)
+            return rasterio.open(format_gdal_name(resolve_address(name)), sharing=False)
     except (RasterioIOError, UnicodeDecodeError) as error:  # the second: texts of a header that are none
         reason = str(error).rstrip(".")
         raise InputError(f"{name}: {_refusal(name, reason)}") from error

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from regflow.core.errors import InputError
 from regflow.core.files import write_whole
-from regflow.io.text_files import as_number, read_text, split_rows
+from regflow.io.text_files import parse_number, read_text, split_rows
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +112,7 @@ def _read_text(path: Path) -> PointTable:
 
 def _number(path: Path, number: int, text: str) -> float:
     try:
-        return as_number(text)
+        return parse_number(text)
     except ValueError as error:
         raise InputError(f"{path}: '{text}' of point {number} is not a number; correct it") from error
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from regflow.core.files import write_whole
 from regflow.core.grid import Grid
-from regflow.io.open_rasters import gdal
-from regflow.io.rasters import geotransform
+from regflow.io.open_rasters import import_gdal
+from regflow.io.rasters import compute_geotransform
 
 
 def write_raster(
@@ -33,7 +33,7 @@ def write_raster(
         nodata: declared for all bands.
         layout: creation options of GDAL's GeoTIFF driver, as ``tiled=True``.
     """
-    rasterio = gdal()
+    rasterio = import_gdal()
     count, height, width = bands.shape
     profile = {"dtype": bands.dtype.name, "nodata": nodata, **_place(grid), **layout}
     with (
@@ -50,7 +50,7 @@ def write_raster(
 
 def write_blank_raster(path: str | Path, grid: Grid) -> None:
     """Write a GeoTIFF that says where pixels lie, but holds none: it is small whatever its size."""
-    rasterio = gdal()
+    rasterio = import_gdal()
     height, width = grid.shape
     profile = {"dtype": "uint8", "sparse_ok": True, "tiled": True, **_place(grid)}
     with write_whole(path) as part, _without_georeference_warnings():
@@ -61,7 +61,7 @@ def _place(grid: Grid) -> dict[str, Any]:
     """Return what places a raster; nothing for pixel space."""
     if grid.crs is None and np.array_equal(grid.affine, np.eye(3)):
         return {}
-    return {"crs": grid.crs, "transform": geotransform(grid)}
+    return {"crs": grid.crs, "transform": compute_geotransform(grid)}
 
 
 @contextmanager

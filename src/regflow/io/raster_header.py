@@ -14,7 +14,7 @@ Nodata = float | Literal["file"] | None
 
 
 @dataclass(frozen=True)
-class Band:
+class BandHeader:
     """What a file says about one of its bands.
 
     Attributes:
@@ -57,7 +57,7 @@ class RasterHeader:
     path: str
     driver: str
     shape: tuple[int, int]
-    bands: tuple[Band, ...]
+    bands: tuple[BandHeader, ...]
     georeference: Georeference
     crs: str | None
     grid: Grid | None

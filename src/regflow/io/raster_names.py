@@ -23,7 +23,7 @@ _ELSEWHERE = re.compile(r"[a-z][a-z0-9+.-]*://|/vsi", re.IGNORECASE)
 _MEMBER = re.compile(r"(zip|tar|gzip)(?:\+file)?://([^!]+)!/*(.+)", re.IGNORECASE)
 
 
-def local_file(name: str) -> Path | None:
+def find_local_file(name: str) -> Path | None:
     """Return the file on this machine behind what GDAL opens; None for one that lies elsewhere."""
     _, file, _ = _parts(name)
     return None if _ELSEWHERE.match(file) else Path(file)
@@ -35,7 +35,7 @@ def relocate_name(name: str, beside: Callable[[str], Any]) -> str:
     return name if _ELSEWHERE.match(file) else f"{before}{beside(file)}{after}"
 
 
-def gdal_name(name: str) -> str:
+def format_gdal_name(name: str) -> str:
     """Return a name as GDAL takes it: rasterio's ``zip://FILE!MEMBER`` wants whole paths of files."""
     member = _MEMBER.fullmatch(name)
     if member is None or _ELSEWHERE.match(member[2]):

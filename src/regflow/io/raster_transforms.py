@@ -14,14 +14,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regflow.core.errors import InputError, RegistrationError
-from regflow.core.files import sha256, write_json, write_whole
+from regflow.core.files import compute_sha256, write_json, write_whole
 from regflow.core.grid import Grid
 from regflow.core.memory import check_room
 from regflow.core.reprojection import Reprojection
-from regflow.core.transform import Affine, Composite, DisplacementField, Homography, Transform, flatten
+from regflow.core.transform import (
+    Affine,
+    Composite,
+    DisplacementField,
+    Homography,
+    Transform,
+    flatten_transform,
+)
 from regflow.core.warp import PixelMap
-from regflow.io.open_rasters import gdal
-from regflow.io.rasters import geotransform, read_raster_header, read_window
+from regflow.io.open_rasters import import_gdal
+from regflow.io.rasters import compute_geotransform, read_raster_header, read_window
 from regflow.io.sensor_models import GroundModel, SensorModel
 from regflow.io.text_files import parse_json, read_text
 
@@ -58,7 +65,7 @@ def write_raster_transform(folder: str | Path, transform: Transform, grid: Grid)
 def write_parts(folder: str | Path, transform: Transform, grid: Grid) -> None:
     """Write ``transform.json`` and the fields it names into a folder, without ``displacement.tif``."""
     folder = Path(folder)
-    parts = list(flatten([transform]))
+    parts = list(flatten_transform([transform]))
     fields = sum(isinstance(part, DisplacementField) for part in parts)
     described: list[dict[str, Any]] = []
     for part in parts:
@@ -100,7 +107,7 @@ def sample_displacement(transform: Transform, grid: Grid) -> DisplacementField:
     Its nodes are those of the transform's own first field where linear interpolation between them
     is accurate (:data:`SAMPLING_TOLERANCE`); else nodes from the footprint's first corner on.
     """
-    first = next(flatten([transform]))
+    first = next(flatten_transform([transform]))
     if isinstance(first, DisplacementField) and _covers(first.grid, grid):
         nodes = first.grid
         spread = float(np.max(np.abs(np.linalg.inv(grid.affine[:2, :2]) @ nodes.affine[:2, :2])))
@@ -115,7 +122,7 @@ def sample_displacement(transform: Transform, grid: Grid) -> DisplacementField:
 
 def write_displacement(path: str | Path, field: DisplacementField, description: str = _DIRECTION) -> None:
     """Write a displacement field as a GeoTIFF with bands ``dx`` and ``dy`` (float32, CRS units)."""
-    rasterio = gdal()
+    rasterio = import_gdal()
     from rasterio.windows import Window
 
     rows, cols = field.grid.shape
@@ -127,7 +134,7 @@ def write_displacement(path: str | Path, field: DisplacementField, description: 
         "count": 2,
         "dtype": "float32",
         "crs": field.grid.crs,
-        "transform": geotransform(field.grid),
+        "transform": compute_geotransform(field.grid),
         "compress": "deflate",
         "predictor": 3,
         "zlevel": 4,
@@ -189,7 +196,7 @@ def _described(part: Transform, file: Path) -> dict[str, Any]:
         return {
             "type": "displacement",
             "file": file.name,
-            "sha256": sha256(file),
+            "sha256": compute_sha256(file),
             "grid": part.grid.to_dict(),
         }
     if isinstance(part, Reprojection):
@@ -238,7 +245,7 @@ def _unchanged(folder: Path, name: str, checksum: str) -> Path:
         raise InputError(f"{folder / TRANSFORM_FILE}: its field '{name}' is not a file beside it; {_REMEDY}")
     if not path.is_file():
         raise InputError(f"{path}: this field of a transform does not exist; {_REMEDY}")
-    if sha256(path) != checksum:
+    if compute_sha256(path) != checksum:
         raise InputError(f"{path}: has changed since it was written (its checksum differs); {_REMEDY}")
     return path
 

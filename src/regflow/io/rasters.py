@@ -15,9 +15,9 @@ from regflow.core.addresses import redact_address
 from regflow.core.errors import InputError
 from regflow.core.grid import Grid
 from regflow.io.open_rasters import MOST_NAMED, is_remote, open_raster
-from regflow.io.raster_header import Band, Georeference, Nodata, RasterHeader
-from regflow.io.sample_values import representable_nodata
-from regflow.io.transparency import alpha_bands
+from regflow.io.raster_header import BandHeader, Georeference, Nodata, RasterHeader
+from regflow.io.sample_values import represent_nodata
+from regflow.io.transparency import find_alpha_bands
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
@@ -44,7 +44,7 @@ def read_raster_header(path: str | Path) -> RasterHeader:
         raise InputError(f"{path}: holds no bands of its own; name one of its sub-datasets: {names}")
     try:
         georeference, crs = _georeference(dataset)
-        alphas = alpha_bands(dataset)
+        alphas = find_alpha_bands(dataset)
         bands = tuple(_band(dataset, number, alphas) for number in dataset.indexes)
     except UnicodeDecodeError as error:
         raise InputError(
@@ -105,7 +105,7 @@ def read_window(
     valid = valid.copy()
     for channel, number in enumerate(bands):
         declared = dataset.nodatavals[number - 1] if nodata == "file" else nodata
-        held = representable_nodata(declared, _dtype(dataset, number))
+        held = represent_nodata(declared, _dtype(dataset, number))
         if held is not None:
             valid[channel] &= values[channel] != held
     if np.issubdtype(values.dtype, np.inexact):
@@ -113,7 +113,7 @@ def read_window(
     return values, valid
 
 
-def geotransform(grid: Grid) -> Any:
+def compute_geotransform(grid: Grid) -> Any:
     """Return a raster grid's rasterio ``Affine``: from (column, row) of pixel CORNERS to world."""
     from affine import Affine
 
@@ -138,14 +138,14 @@ def _notes(dataset: "DatasetReader", path: str, alphas: Sequence[int]) -> Iterat
         )
 
 
-def _band(dataset: "DatasetReader", number: int, alphas: Sequence[int]) -> Band:
+def _band(dataset: "DatasetReader", number: int, alphas: Sequence[int]) -> BandHeader:
     at = number - 1
     color = dataset.colorinterp[at].name
-    return Band(
+    return BandHeader(
         number=number,
         name=dataset.descriptions[at] or None,
         dtype=_dtype(dataset, number),
-        nodata=representable_nodata(dataset.nodatavals[at], _dtype(dataset, number)),
+        nodata=represent_nodata(dataset.nodatavals[at], _dtype(dataset, number)),
         scale=float(dataset.scales[at]),
         offset=float(dataset.offsets[at]),
         color="undefined" if color == "alpha" and number not in alphas else color,
@@ -198,7 +198,7 @@ def _masked(dataset: "DatasetReader", bands: Sequence[int], window: Any) -> NDAr
     from rasterio.enums import MaskFlags
 
     flags = dataset.mask_flag_enums[bands[0] - 1]
-    alphas = alpha_bands(dataset)
+    alphas = find_alpha_bands(dataset)
     if MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags:
         return np.asarray(dataset.read_masks(bands[0], window=window) == 0)
     if alphas and set(alphas).isdisjoint(bands):

@@ -33,7 +33,7 @@ def apply_stated_scaling(header: "RasterHeader", scaling: Sequence[Sequence[floa
     return replace(header, bands=tuple(bands))
 
 
-def representable_nodata(nodata: float | None, dtype: str) -> float | None:
+def represent_nodata(nodata: float | None, dtype: str) -> float | None:
     """Return a nodata value as samples of a type hold it; None where they cannot, or without one.
 
     Whole numbers stay whole: those at the end of a 64-bit range are no floats.
@@ -65,7 +65,7 @@ def refuse_unheld(path: str, nodata: float, dtypes: Sequence[str], remedy: str) 
         InputError: the samples of no band can hold it.
     """
     dtype = np.result_type(*dtypes)
-    held = representable_nodata(nodata, dtype.name)
+    held = represent_nodata(nodata, dtype.name)
     if held is None:
         raise InputError(
             f"{path}: its samples are {dtype}, which cannot hold the nodata value {nodata:g}; {remedy}"
@@ -91,7 +91,7 @@ def refuse_complex(header: "RasterHeader", numbers: Sequence[int] | None = None)
         )
 
 
-def luminance(path: str | Path, number: int) -> NDArray[np.float32] | None:
+def compute_luminance(path: str | Path, number: int) -> NDArray[np.float32] | None:
     """Return how bright each value of a band with a palette is, 0 to 255; None for a band without one.
 
     The same color may have other numbers in another file. Source: ITU-R BT.601.

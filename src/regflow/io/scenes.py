@@ -14,31 +14,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from regflow.core.block_source import Block, BlockSource
-from regflow.core.blocks import decimate, load, read_block
+from regflow.core.block_source import Block
+from regflow.core.blocks import decimate_data
 from regflow.core.errors import InputError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.reprojection import north_up_grid, same_crs
+from regflow.core.reprojection import build_north_up_grid, is_same_crs
 from regflow.core.transform import Composite
 from regflow.core.warp import PixelMap, warp_window
 from regflow.io.raster_header import Nodata, RasterHeader
 from regflow.io.rasters import read_raster_header, read_window
-from regflow.io.sample_values import luminance, refuse_complex, refuse_unheld
-from regflow.io.sensor_models import source_of
-
-__all__ = [
-    "Block",
-    "BlockSource",
-    "SceneData",
-    "SceneView",
-    "decimate",
-    "load",
-    "open_scene",
-    "open_view",
-    "read_block",
-    "scene_view",
-]
+from regflow.io.sample_values import compute_luminance, refuse_complex, refuse_unheld
+from regflow.io.sensor_models import find_sensor_source
 
 
 @dataclass(frozen=True)
@@ -182,7 +169,7 @@ def open_scene(
         InputError: something of the above does not fit the file.
     """
     header = read_raster_header(path)
-    view = scene_view(
+    view = describe_view(
         header,
         bands=bands,
         weights=weights,
@@ -197,10 +184,10 @@ def open_scene(
         dem=dem,
     )
     image = open_view(view)
-    return image if spacing is None else decimate(image, spacing)
+    return image if spacing is None else decimate_data(image, spacing)
 
 
-def scene_view(
+def describe_view(
     header: RasterHeader,
     *,
     bands: Sequence[int | str] | None = None,
@@ -255,7 +242,7 @@ def open_view(view: SceneView) -> Image:
 
 
 def _physical(view: SceneView, stored: NDArray[Any]) -> NDArray[np.float32]:
-    palettes = [luminance(view.path, number) for number in view.bands]
+    palettes = [compute_luminance(view.path, number) for number in view.bands]
     if any(palette is not None for palette in palettes):
         bright = (b if p is None else p[b] for b, p in zip(stored, palettes, strict=True))
         stored = np.stack([band.astype(np.float32) for band in bright])
@@ -288,10 +275,10 @@ def _working_grid(
         return header.pixel_grid
     wanted = crs or header.crs
     longitude = None if near is None else float(near.center[0])
-    source, change = source_of(header, wanted, longitude=longitude, height=height, dem=dem)
+    source, change = find_sensor_source(header, wanted, longitude=longitude, height=height, dem=dem)
     if not change:
         return Grid(source.shape, source.affine, wanted)
-    return north_up_grid(header.path, source, Composite(change), wanted, near)
+    return build_north_up_grid(header.path, source, Composite(change), wanted, near)
 
 
 @lru_cache(maxsize=32)
@@ -301,7 +288,9 @@ def _pixel_map(view: SceneView) -> PixelMap | None:
     if view.grid.shape == header.shape and view.grid == header.pixel_grid:
         return None
     longitude = float(view.grid.center[0])
-    source, change = source_of(header, view.grid.crs, longitude=longitude, height=view.height, dem=view.dem)
+    source, change = find_sensor_source(
+        header, view.grid.crs, longitude=longitude, height=view.height, dem=view.dem
+    )
     if not change:
         return None
     return PixelMap.between(view.grid, source, Composite(change))
@@ -319,7 +308,7 @@ def _mask_steps(view: SceneView) -> tuple[tuple[float, float], tuple[float, floa
     pixel_space = view.grid == scene.pixel_grid
     if header.shape == scene.shape and (pixel_space or header.grid is None or scene.grid is None):
         return (1.0, 0.0), (1.0, 0.0)
-    if header.grid is None or scene.grid is None or not same_crs(header.crs, scene.crs):
+    if header.grid is None or scene.grid is None or not is_same_crs(header.crs, scene.crs):
         raise InputError(
             f"{view.mask}: this mask has {header.shape[0]} x {header.shape[1]} pixels and its scene "
             f"{view.path} {scene.shape[0]} x {scene.shape[1]}, and no common georeference; give a mask of "

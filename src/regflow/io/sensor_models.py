@@ -11,9 +11,15 @@ from numpy.typing import ArrayLike
 from regflow.core.addresses import resolve_address
 from regflow.core.errors import InputError
 from regflow.core.grid import Grid
-from regflow.core.reprojection import Reprojection, near_longitude, reprojection, same_crs, turn_degrees
+from regflow.core.reprojection import (
+    Reprojection,
+    build_reprojection,
+    is_same_crs,
+    turn_degrees,
+    wrap_longitudes,
+)
 from regflow.core.transform import Points, Transform
-from regflow.io.open_rasters import gdal, open_raster
+from regflow.io.open_rasters import import_gdal, open_raster
 from regflow.io.raster_header import RasterHeader
 
 _INVERSION_ROUNDS = 3
@@ -76,7 +82,7 @@ class SensorModel:
         return models[self]
 
     def _build(self) -> Any:
-        gdal()
+        import_gdal()
         from rasterio.transform import GCPTransformer, RPCTransformer
 
         dataset = open_raster(self.path)
@@ -120,7 +126,7 @@ class GroundModel:
         return self.sensor
 
 
-def source_of(
+def find_sensor_source(
     header: RasterHeader,
     crs: str | None,
     *,
@@ -153,12 +159,12 @@ def source_of(
             "(gdal_edit -a_srs)"
         )
     change: tuple[Transform, ...] = ()
-    if crs is not None and header.crs is not None and not same_crs(crs, header.crs):
-        change = (reprojection(crs, header.crs, header.grid, longitude),)
+    if crs is not None and header.crs is not None and not is_same_crs(crs, header.crs):
+        change = (build_reprojection(crs, header.crs, header.grid, longitude),)
     elif header.grid is None and longitude is not None and turn_degrees(crs, longitude, 0.0):
         # The models of sensors count from -180 to 180.
         assert crs is not None
         change = (Reprojection(crs, crs, longitude=0.0, back_longitude=longitude),)
     if header.grid is None:
         return header.pixel_grid, (*change, SensorModel(header.path, height, dem))
-    return (header.grid if change or longitude is None else near_longitude(header.grid, longitude)), change
+    return (header.grid if change or longitude is None else wrap_longitudes(header.grid, longitude)), change

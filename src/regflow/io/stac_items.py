@@ -21,7 +21,7 @@ _UNKNOWN = (datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, tz
 _EDGE_POINTS = 9
 
 
-def stac_item(
+def build_stac_item(
     sample: str,
     folder: str | Path,
     products: Sequence[tuple[str, Path]],
@@ -41,7 +41,7 @@ def stac_item(
 
     headers = {name: read_raster_header(path) for name, path in products}
     first = next(iter(headers.values()))
-    outline = footprint(first)
+    outline = trace_footprint(first)
     when = _time(moving["date"])
     item = pystac.Item(
         id=sample,
@@ -58,7 +58,7 @@ def stac_item(
     return dict(item.to_dict(include_self_link=False))
 
 
-def footprint(header: RasterHeader) -> list[list[float]] | None:
+def trace_footprint(header: RasterHeader) -> list[list[float]] | None:
     """Return the outline of a raster in longitude and latitude, closed; None without a CRS."""
     grid = header.grid
     if grid is None or grid.crs is None:
@@ -114,12 +114,12 @@ def _properties(header: RasterHeader, moving: Mapping[str, Any], fixed: Mapping[
 def _projection(header: RasterHeader) -> dict[str, Any]:
     if header.grid is None:
         return {"proj:code": None, "proj:shape": list(header.shape)}
-    from regflow.io.rasters import geotransform
+    from regflow.io.rasters import compute_geotransform
 
     found: dict[str, Any] = {
         "proj:code": None,
         "proj:shape": list(header.shape),
-        "proj:transform": [float(value) for value in geotransform(header.grid)][:6],
+        "proj:transform": [float(value) for value in compute_geotransform(header.grid)][:6],
     }
     if header.crs is not None:
         from rasterio.crs import CRS

@@ -27,7 +27,7 @@ _PRINTABLE = re.compile(r"[\n -~]")
 """No table, no JSON and no YAML is without any of these; other bytes may pass for UTF-16."""
 
 
-class Row(NamedTuple):
+class TableRow(NamedTuple):
     """The cells of a table's row, and the line of the file on which it begins."""
 
     line: int
@@ -62,7 +62,7 @@ def read_text(path: str | Path, remedy: str) -> str:
     raise InputError(f"{path}: not a text file; {remedy}")
 
 
-def split_rows(path: str | Path, text: str, delimiter: str) -> Iterator[Row]:
+def split_rows(path: str | Path, text: str, delimiter: str) -> Iterator[TableRow]:
     """Yield the rows of a table; empty ones, and lines that begin with ``#``, are left out.
 
     Cells may stand in double quotes, and then hold delimiters and line breaks; the latter become spaces.
@@ -84,17 +84,17 @@ def split_rows(path: str | Path, text: str, delimiter: str) -> Iterator[Row]:
                 f"{path}, line {number}: not a row of a table ({error}); check its quotation marks"
             ) from error
         if any(cells):
-            yield Row(number, cells)
+            yield TableRow(number, cells)
 
 
-def delimiter_of(text: str) -> str:
+def find_delimiter(text: str) -> str:
     """Return what stands between the cells of a table: most often in its first row."""
     lines = (line for line in io.StringIO(text, newline=None) if line.strip() and line[0] != "#")
     header = next(lines, "").strip()
     return max(DELIMITERS, key=header.count)
 
 
-def as_number(cell: str) -> float:
+def parse_number(cell: str) -> float:
     """Return the number in a cell.
 
     Raises:

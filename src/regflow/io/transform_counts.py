@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from regflow.core.errors import InputError
-from regflow.io.text_files import as_number, read_text
+from regflow.io.text_files import parse_number, read_text
 
 _REMEDY = "write it as ITK .h5 or .tfm again"
 _OF_ANY_DIMENSION = ("AffineTransform", "ScaleTransform", "TranslationTransform")
@@ -29,7 +29,7 @@ _OF_ONE = (
 _FIELD = "DisplacementFieldTransform"
 
 
-class _Part(NamedTuple):
+class _TransformPart(NamedTuple):
     """What a file says of one transform: ``Euler3DTransform_double_3_3``, and its numbers."""
 
     kind: str
@@ -83,14 +83,16 @@ def _exactly(count: int) -> range:
     return range(count, count + 1)
 
 
-def _parts_of_text(path: Path) -> Iterator[_Part]:
+def _parts_of_text(path: Path) -> Iterator[_TransformPart]:
     kind = ""
     counts: dict[str, list[float]] = {}
     for line in [*read_text(path, _REMEDY).splitlines(), "Transform:"]:
         key, _, rest = line.partition(":")
         if key == "Transform":
             if kind:
-                yield _Part(kind, len(counts.get("Parameters", [])), counts.get("FixedParameters", []))
+                yield _TransformPart(
+                    kind, len(counts.get("Parameters", [])), counts.get("FixedParameters", [])
+                )
             kind, counts = rest.strip(), {}
         elif key in ("Parameters", "FixedParameters"):
             counts[key] = _numbers(path, rest)
@@ -98,12 +100,12 @@ def _parts_of_text(path: Path) -> Iterator[_Part]:
 
 def _numbers(path: Path, text: str) -> list[float]:
     try:
-        return [as_number(word) for word in text.split()]
+        return [parse_number(word) for word in text.split()]
     except ValueError as error:
         raise InputError(f"{path}: a parameter is not a number ({error}); {_REMEDY}") from error
 
 
-def _parts_of_hdf5(path: Path) -> Iterator[_Part]:
+def _parts_of_hdf5(path: Path) -> Iterator[_TransformPart]:
     import h5py
 
     try:
@@ -112,7 +114,7 @@ def _parts_of_hdf5(path: Path) -> Iterator[_Part]:
                 kind = group["TransformType"][()][0]
                 parameters, fixed = (_dataset(group, name) for name in ("Parameters", "FixedParameters"))
                 listed = [] if fixed is None else np.asarray(fixed[()], dtype=np.float64).ravel().tolist()
-                yield _Part(_text(kind), 0 if parameters is None else int(parameters.size), listed)
+                yield _TransformPart(_text(kind), 0 if parameters is None else int(parameters.size), listed)
     except (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: not a transform that ITK wrote ({error}); {_REMEDY}") from error
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from regflow.core.errors import InputError
 from regflow.core.files import write_whole
 from regflow.core.grid import Grid
-from regflow.core.itk import from_sitk, linear_and_sampled
+from regflow.core.itk import from_sitk, split_for_itk
 from regflow.core.transform import Affine, Composite, DisplacementField, Transform
 from regflow.io.itk_files import ITK_ERRORS
 from regflow.io.transform_counts import refuse_incomplete
@@ -72,7 +72,7 @@ def read_transform(path: str | Path, grid: Grid | None = None) -> Transform:
 
 
 def _write_parts(group: Any, transform: Transform) -> None:
-    parts = linear_and_sampled(transform)
+    parts = split_for_itk(transform)
     if not isinstance(transform, Composite):
         _write_part(group.create_group("0"), parts[0])
         return

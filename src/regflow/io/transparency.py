@@ -16,7 +16,7 @@ LEAST_EXTREME = 0.5
 narrow, while a near-infrared band that a converter marked as alpha is neither nearly anywhere."""
 
 
-def alpha_bands(dataset: "DatasetReader") -> tuple[int, ...]:
+def find_alpha_bands(dataset: "DatasetReader") -> tuple[int, ...]:
     """Return the numbers of the bands that tell transparency, by their mark and by what they hold."""
     from rasterio.enums import ColorInterp
 
@@ -25,9 +25,9 @@ def alpha_bands(dataset: "DatasetReader") -> tuple[int, ...]:
 
 
 def _is_transparency(dataset: "DatasetReader", number: int) -> bool:
-    from regflow.io.open_rasters import stamp_of
+    from regflow.io.open_rasters import stamp_file
 
-    return _looked_at(dataset.name, stamp_of(dataset.name), number)
+    return _looked_at(dataset.name, stamp_file(dataset.name), number)
 
 
 @lru_cache(maxsize=256)

@@ -16,7 +16,7 @@ from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.labels import Labels, round_labels
 from regflow.io.dicom import read_dicom, read_dicom_header
-from regflow.io.header import Header, Timing, Volume
+from regflow.io.header import TimeAxis, Volume, VolumeHeader
 from regflow.io.itk_files import read_itk, read_itk_header, write_itk
 from regflow.io.nibabel_files import read_nibabel, read_nibabel_header
 from regflow.io.nifti import (
@@ -26,7 +26,7 @@ from regflow.io.nifti import (
     write_nifti,
     write_nifti_series,
 )
-from regflow.io.nifti_header import header_file
+from regflow.io.nifti_header import find_header_file
 
 READ = {
     ".nii.gz": "compressed NIfTI",
@@ -65,7 +65,7 @@ _NIBABEL = ("MGH", "compressed MGH", "AFNI")
 _SNIFFED = 352  # bytes: enough for NIfTI's and DICOM's marks
 
 
-def read_header(path: str | Path, volume: Volume = None) -> Header:
+def read_header(path: str | Path, volume: Volume = None) -> VolumeHeader:
     """Read where a volume lies and what its samples are.
 
     Args:
@@ -101,7 +101,7 @@ def read_volume(path: str | Path, volume: Volume = None) -> Image:
     return read_with_header(path, volume)[0]
 
 
-def read_with_header(path: str | Path, volume: Volume = None) -> tuple[Image, Header]:
+def read_with_header(path: str | Path, volume: Volume = None) -> tuple[Image, VolumeHeader]:
     """Read a volume as :func:`read_volume` does, and its header as :func:`read_header`, which is read once.
 
     Raises:
@@ -189,7 +189,7 @@ def refuse_diffusion_series(path: str | Path) -> None:
 
 
 def write_series(
-    path: str | Path, volumes: Iterable[NDArray[Any]], dtype: np.dtype[Any], grid: Grid, timing: Timing
+    path: str | Path, volumes: Iterable[NDArray[Any]], dtype: np.dtype[Any], grid: Grid, timing: TimeAxis
 ) -> None:
     """Write ``grid.shape`` volumes of one type as a 4-D NIfTI, whole or not at all.
 
@@ -201,7 +201,7 @@ def write_series(
     path = Path(path)
     if not _ending(path).startswith(".nii"):
         raise InputError(f"{path}: several volumes are written as NIfTI; name a file that ends in .nii.gz")
-    kept = np.dtype(np.float64) if dtype.kind in "iu" and dtype.itemsize == 8 else portable_type(dtype)
+    kept = np.dtype(np.float64) if dtype.kind in "iu" and dtype.itemsize == 8 else choose_portable_type(dtype)
     write_nifti_series(path, (volume.astype(kept, copy=False) for volume in volumes), kept, grid, timing)
 
 
@@ -224,10 +224,10 @@ def write_volume(path: str | Path, data: NDArray[Any], grid: Grid) -> None:
     if ending not in WRITTEN:
         raise InputError(f"{path}: cannot write this format; name a file that ends in {', '.join(WRITTEN)}")
     write = write_nifti if ending.startswith(".nii") else write_itk
-    write(path, to_portable(data), grid)
+    write(path, make_portable(data), grid)
 
 
-def to_portable(data: NDArray[Any]) -> NDArray[Any]:
+def make_portable(data: NDArray[Any]) -> NDArray[Any]:
     """Return samples in a type that every tool reads; see :func:`write_volume`."""
     if data.dtype.kind in "iu" and data.dtype.itemsize == 8:
         low, high = (int(data.min()), int(data.max())) if data.size else (0, 0)
@@ -235,10 +235,10 @@ def to_portable(data: NDArray[Any]) -> NDArray[Any]:
             limits = np.iinfo(name)
             if limits.min <= low and high <= limits.max:
                 return data.astype(name)
-    return data.astype(portable_type(data.dtype), copy=False)
+    return data.astype(choose_portable_type(data.dtype), copy=False)
 
 
-def portable_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
+def choose_portable_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """Return uint8 for booleans, float32 for half floats, and any other type as it is."""
     if dtype.kind == "b":
         return np.dtype(np.uint8)
@@ -279,7 +279,7 @@ def _kind(path: Path) -> str:
 def _content(path: Path) -> str | None:
     ending = _ending(path)
     if ending in PAIR:
-        path = header_file(path)
+        path = find_header_file(path)
     elif READ.get(ending) == "AFNI":
         return "AFNI" if _is_afni(path, ending) else None
     with path.open("rb") as stream:

@@ -62,7 +62,7 @@ class RunContext:
     prediction: Prediction | None = None
 
 
-def workers_of(context: RunContext) -> AbstractContextManager["Workers"]:
+def open_run_workers(context: RunContext) -> AbstractContextManager["Workers"]:
     """Return the workers of a run; where it has none, threads of this process for as long as used."""
     from regflow.core.chunks import open_workers
 

@@ -13,18 +13,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from regflow.core.boxes import bounding_box, crop_image
+from regflow.core.boxes import crop_image, find_bounding_box
 from regflow.core.errors import RegistrationError, SettingError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.resample import resample
-from regflow.core.resources import resources
+from regflow.core.resample import resample_image
+from regflow.core.resources import find_resources
 from regflow.core.transform import Transform
 from regflow.io.transforms import read_transform
 
 log = logging.getLogger(__name__)
 
-MAPS = resources() / "elastix"
+MAPS = find_resources() / "elastix"
 MASK_MARGIN = 0.12
 """By how much the fixed mask grows, as a part of its longest side. An organ's border says much about
 its pose: with a margin of 5 percent known rigid poses were missed by up to 48 mm."""
@@ -84,7 +84,7 @@ def run_elastix(
         return read_transform(path, grid)
 
 
-def linear_changes(options: Mapping[str, Any], fixed: Image, seed: int) -> dict[str, Any]:
+def choose_linear_parameters(options: Mapping[str, Any], fixed: Image, seed: int) -> dict[str, Any]:
     """Return what the options of an initializer change in the parameter files it runs.
 
     Args:
@@ -103,30 +103,30 @@ def linear_changes(options: Mapping[str, Any], fixed: Image, seed: int) -> dict[
     }
 
 
-def linear_maps(transform: str) -> list[str]:
+def list_linear_maps(transform: str) -> list[str]:
     """Return the parameter files that lead to a ``rigid``, ``similarity`` or ``affine`` transform."""
     return list(dict.fromkeys(("rigid", transform)))
 
 
 def resample_start(fixed: Image, moving: Image, initial: Transform) -> Image:
     """Return the moving image on the fixed grid through ``initial``: where elastix goes on from."""
-    return resample(moving, fixed.grid, initial, "linear", float(moving.channel.min()))
+    return resample_image(moving, fixed.grid, initial, "linear", float(moving.channel.min()))
 
 
 def _cropped(image: Image) -> Image:
     """Cut an image to its mask and a margin: a wide empty background makes elastix lose the pose."""
     if image.mask is None or not image.mask.any():
         return image
-    sides = [part.stop - part.start - 1 for part in bounding_box(image.mask)]
+    sides = [part.stop - part.start - 1 for part in find_bounding_box(image.mask)]
     margin = [max(1, round(VIEW_MARGIN * side)) for side in sides]
-    return replace(crop_image(image, bounding_box(image.mask, margin)), labels=None)
+    return replace(crop_image(image, find_bounding_box(image.mask, margin)), labels=None)
 
 
 def _grown(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Grow a mask by its margin."""
     from scipy.ndimage import binary_dilation
 
-    side = max(part.stop - part.start - 1 for part in bounding_box(mask))
+    side = max(part.stop - part.start - 1 for part in find_bounding_box(mask))
     return np.asarray(binary_dilation(mask, iterations=max(1, round(MASK_MARGIN * side))))
 
 

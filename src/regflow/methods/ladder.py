@@ -13,7 +13,7 @@ from regflow.core.image import Image
 from regflow.core.transform import Transform
 from regflow.methods.context import RunContext
 from regflow.methods.result import MethodResult
-from regflow.methods.table import Method, check_options, find_method, methods_of_kind, run_method
+from regflow.methods.table import Method, check_options, find_method, list_methods_of_kind, run_method
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ def run_ladder(
         RegistrationError: no method gave a transform and the incoming one cannot be judged, because
             the images have nothing in common under it; all reasons are named.
     """
-    table, options = methods_of_kind(table, kind), section.get("options") or {}
+    table, options = list_methods_of_kind(table, kind), section.get("options") or {}
     methods = [(name, find_method(table, name, stage)) for name in section["methods"]]
     for name, method in methods:
         check_options(name, method, options.get(name, {}), stage)

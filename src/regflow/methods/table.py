@@ -8,18 +8,18 @@ from typing import Any
 from regflow.core.errors import RegistrationError, SettingError
 from regflow.core.image import Image
 from regflow.core.json_schema import fill_defaults
-from regflow.core.names import nearest_name
-from regflow.core.transform import Transform, reflects
+from regflow.core.names import find_nearest_name
+from regflow.core.transform import Transform, is_reflecting
 from regflow.methods.context import Pair, Prediction, RunContext
 from regflow.methods.result import MethodResult
 
-Run = Callable[[Image, Image, Transform, Mapping[str, Any], RunContext], Transform | MethodResult]
+RunMethod = Callable[[Image, Image, Transform, Mapping[str, Any], RunContext], Transform | MethodResult]
 """A method of the stages initialize and refine: fixed, moving, initial transform, options, context."""
 
-Predict = Callable[[Sequence[Pair], Mapping[str, Any], RunContext, int], list[Prediction]]
+PredictPairs = Callable[[Sequence[Pair], Mapping[str, Any], RunContext, int], list[Prediction]]
 """Asks a network about several pairs: the pairs, the method's options, the context, most pairs at a time."""
 
-Choose = Callable[[Image, Image | None], tuple[str, str]]
+ChooseMethod = Callable[[Image, Image | None], tuple[str, str]]
 """Names the row to take for an image, given the fixed one (None for the fixed itself), and the reason."""
 
 
@@ -37,13 +37,15 @@ class Method:
         variants: by kind, the row that stands in its place where function or options differ.
         uses_weights: whether it may ask a trained network, on whose file its results then depend.
         predict: ``"package.module:function"`` that asks its network about several pairs at once, see
-            :data:`Predict`; the answers then come in by the context. Empty where there is none.
+            :data:`PredictPairs`; the answers then come in by the context. Empty where there is none.
         libraries: modules that the function imports when it runs, and which take seconds: a stage may import
             them beside other work.
         gpu: whether it computes on a GPU where there is one, unless its option ``device`` says ``cpu``.
         choose: ``"package.module:function"`` that names, from the image and the fixed one, the row to take
             in this one's place, and the reason. Empty where this one is to be taken.
         registers: of a preprocessing step, whether it registers with the finished fixed image.
+        compile_options: what of its options to give to runs that meet all of the kernels that no other method
+            compiles, one run each, on small volumes; empty where it has no kernels of its own.
     """
 
     target: str
@@ -58,22 +60,23 @@ class Method:
     gpu: bool = False
     choose: str = ""
     registers: bool = False
+    compile_options: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def modules(self) -> list[str]:
         """The modules that its functions are imported from."""
         return [name.partition(":")[0] for name in (self.target, self.predict, self.choose) if name]
 
-    def load(self) -> Run:
+    def load(self) -> RunMethod:
         """Import and return the function ``(fixed, moving, initial, options, context)``."""
-        run: Run = _imported(self.target)
+        run: RunMethod = _imported(self.target)
         return run
 
-    def load_predict(self) -> Predict | None:
+    def load_predict(self) -> PredictPairs | None:
         """Import and return the function that asks about several pairs; None where there is none."""
         return _imported(self.predict) if self.predict else None
 
-    def load_choose(self) -> Choose | None:
+    def load_choose(self) -> ChooseMethod | None:
         """Import and return the function that chooses another row; None where there is none."""
         return _imported(self.choose) if self.choose else None
 
@@ -87,7 +90,7 @@ def _imported(target: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
-def methods_of_kind(table: Mapping[str, Method], kind: str) -> dict[str, Method]:
+def list_methods_of_kind(table: Mapping[str, Method], kind: str) -> dict[str, Method]:
     """Return the methods that serve one kind of image, ``volumes`` or ``rasters``, in the table's order."""
     chosen = {name: method.variants.get(kind, method) for name, method in table.items()}
     return {name: method for name, method in chosen.items() if kind in method.kinds}
@@ -101,7 +104,7 @@ def wants_gpu(table: Mapping[str, Method], kind: str, section: Mapping[str, Any]
         kind: ``volumes`` or ``rasters``.
         section: the stage's section of the configuration: ``methods``, and ``options`` by method.
     """
-    known = methods_of_kind(table, kind)
+    known = list_methods_of_kind(table, kind)
     return any(
         known[name].gpu and known[name].complete(section["options"].get(name, {}))["device"] != "cpu"
         for name in section["methods"]
@@ -123,7 +126,7 @@ def run_method(
     """
     found = method.load()(fixed, moving, initial, options, context)
     result = found if isinstance(found, MethodResult) else MethodResult(found)
-    if reflects(result.transform) != reflects(initial):
+    if is_reflecting(result.transform) != is_reflecting(initial):
         raise RegistrationError("the transform found is a mirror image (its determinant is not above 0)")
     return result
 
@@ -137,7 +140,7 @@ def find_method(table: Mapping[str, Method], name: str, stage: str) -> Method:
     if name in table:
         return table[name]
     known = ", ".join(sorted(table))
-    near = nearest_name(name, table)
+    near = find_nearest_name(name, table)
     raise SettingError(f"{stage}: unknown method '{name}'; did you mean '{near}'? Known methods: {known}")
 
 

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regflow.core import similarity
-from regflow.core.boxes import Box, bounding_box, crop_image, whole_box
+from regflow.core.boxes import Box, crop_image, find_bounding_box, make_whole_box
 from regflow.core.errors import InputError
 from regflow.core.image import Image
-from regflow.core.resample import coarsen
+from regflow.core.resample import coarsen_image
 
 MARGIN_MM = 20.0
 """Kept around the mask's box, more than any window reaches."""
@@ -45,11 +45,11 @@ def measure_similarity(
     box = _box(fixed)
     target = crop_image(Image(fixed.channel[None], fixed.grid, fixed.mask), box)
     mask = target.mask
-    local_target = coarsen(target, local_mm)
+    local_target = coarsen_image(target, local_mm)
 
     def measure(values: NDArray[np.float32]) -> dict[str, float]:
         own = Image(values[box][None], target.grid)
-        near = coarsen(own, local_mm).channel
+        near = coarsen_image(own, local_mm).channel
         there, region = local_target.channel, local_target.mask
         return {
             "ncc": similarity.ncc(target.channel, own.channel, mask),
@@ -67,7 +67,7 @@ def measure_similarity(
 def _box(image: Image) -> Box:
     """Return the bounding box of an image's mask with a margin."""
     if image.mask is None:
-        return whole_box(image.grid.shape)
+        return make_whole_box(image.grid.shape)
     if not image.mask.any():
         raise InputError("the fixed mask is empty, so there is nowhere to compare the images")
-    return bounding_box(image.mask, np.ceil(MARGIN_MM / image.grid.spacing[::-1]).astype(int).tolist())
+    return find_bounding_box(image.mask, np.ceil(MARGIN_MM / image.grid.spacing[::-1]).astype(int).tolist())

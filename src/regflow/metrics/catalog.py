@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-STAGES = ("start", "initialize", "refine")
+STATES = ("start", "initialize", "refine")
 """The states of the moving image that are compared: as its header places it, after the affine, and
 after the deformable registration."""
 
@@ -17,7 +17,7 @@ class Figure:
         title: a few words for a heading.
         unit: ``mm``, ``%``, or empty for a pure number.
         better: which way is better.
-        staged: whether it is measured at each of :data:`STAGES`, under ``<name>_<stage>``.
+        staged: whether it is measured at each of :data:`STATES`, under ``<name>_<stage>``.
         meaning: one sentence for a tool tip.
     """
 
@@ -109,7 +109,7 @@ class Catalog:
         figures: by name.
         watched: those whose outliers over a cohort are marked, and whose distributions are drawn.
         columns: those of the cohort's table of samples, the most telling first.
-        states: a short name for each of :data:`STAGES`, and an empty one for unstaged figures.
+        states: a short name for each of :data:`STATES`, and an empty one for unstaged figures.
     """
 
     figures: Mapping[str, Figure]
@@ -119,7 +119,7 @@ class Catalog:
 
     def final(self, name: str) -> str:
         """Return the column of a figure's value at the end of the registration."""
-        return f"{name}_{STAGES[-1]}" if self.figures[name].staged else name
+        return f"{name}_{STATES[-1]}" if self.figures[name].staged else name
 
 
 VOLUMES = Catalog(
@@ -131,6 +131,6 @@ VOLUMES = Catalog(
 """For tables, outliers and the cohort's page."""
 
 
-def final_column(name: str) -> str:
+def name_final_column(name: str) -> str:
     """Return the column of a volumes' figure's value at the end of the registration."""
     return VOLUMES.final(name)

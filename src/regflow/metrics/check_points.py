@@ -24,7 +24,7 @@ from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Transform
 from regflow.methods.context import RunContext
-from regflow.methods.matching.second_measure import NEAR, SURE, local_medians
+from regflow.methods.matching.second_measure import NEAR, SURE, compute_local_medians
 from regflow.methods.matching.tie_point_set import REASONS, TiePoints
 
 Array = NDArray[Any]
@@ -89,7 +89,7 @@ class CheckPoints:
             return None
         here = self.again.points
         left = self.fixed.vectors_to_index(self.partners_again - transform.apply(self.fixed.to_world(here)))
-        medians, errors, counts = local_medians(here, left, used, here)
+        medians, errors, counts = compute_local_medians(here, left, used, here)
         told = counts >= NEAR // 2
         beyond = np.where(told, np.hypot(*medians.T) - SURE * errors, -np.inf)
         most = int(np.argmax(np.nan_to_num(beyond, nan=-np.inf)))
@@ -120,12 +120,12 @@ def measure_check_points(
         RegistrationError: the scenes do not overlap.
     """
     from regflow.methods.matching.second_measure import measure_again
-    from regflow.methods.matching.tie_points import match, overlap
+    from regflow.methods.matching.tie_points import find_overlap, match_tie_points
 
-    low, high = overlap(fixed.grid, moving.grid, initial)
+    low, high = find_overlap(fixed.grid, moving.grid, initial)
     places = lay_check_points(low, high, count, np.random.default_rng([context.seed, 0xC4EC]))
     settings = {**OPTIONS, **(options or {})}
-    found = match(fixed, moving, initial, places, settings, context)
+    found = match_tie_points(fixed, moving, initial, places, settings, context)
     again = found
     if found.used.any():
         again = measure_again(found, fixed, moving, initial, settings, context)
@@ -157,7 +157,7 @@ def lay_check_points(low: Array, high: Array, count: int, rng: np.random.Generat
     return np.clip(np.round(places), low, high)
 
 
-def residual_figures(residuals: Array, meters: tuple[float, float] | None) -> dict[str, float]:
+def compute_residual_figures(residuals: Array, meters: tuple[float, float] | None) -> dict[str, float]:
     """Return the figures of residuals ``(N, 2)`` in pixels.
 
     Args:
@@ -183,7 +183,7 @@ def residual_figures(residuals: Array, meters: tuple[float, float] | None) -> di
     return found
 
 
-def own_error_ce90(points: Array, residuals: Array, stated: Array) -> float:
+def measure_own_error_ce90(points: Array, residuals: Array, stated: Array) -> float:
     """Return the CE90 that check points would have under the true transform, by their own errors.
 
     Args:
@@ -227,7 +227,7 @@ def count_reasons(found: TiePoints) -> dict[str, int]:
     return {name: int(counts[k]) for k, name in enumerate(REASONS) if k and counts[k]}
 
 
-def residual_map(points: Array, residuals: Array, grid: Grid, along: int = 64) -> tuple[Array, Grid]:
+def average_residuals(points: Array, residuals: Array, grid: Grid, along: int = 64) -> tuple[Array, Grid]:
     """Return residuals averaged over their surroundings, on a coarse grid of the fixed scene.
 
     Args:

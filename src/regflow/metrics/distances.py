@@ -7,17 +7,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from regflow.core.errors import InputError
-from regflow.core.extent import ball_diameter
+from regflow.core.extent import measure_ball_diameter
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.transform import Transform, inverse_error
+from regflow.core.transform import Transform, measure_inverse_error
 
 POINTS = 100_000
 """Most points at which a dense error is measured: the mean is then known to about a thousandth."""
 
 
 @dataclass(frozen=True)
-class Extent:
+class ErrorScale:
     """The lengths that an error is held against.
 
     Attributes:
@@ -29,9 +29,9 @@ class Extent:
     spacing_mm: float
 
     @classmethod
-    def of(cls, fixed: Image, moving: Image) -> "Extent":
+    def of(cls, fixed: Image, moving: Image) -> "ErrorScale":
         """Measure a pair; without a mask, the whole fixed image is the object."""
-        radius = ball_diameter(fixed.mask, fixed.grid) / 2
+        radius = measure_ball_diameter(fixed.mask, fixed.grid) / 2
         sides = [float(np.sqrt(np.mean(image.grid.spacing**2))) for image in (fixed, moving)]
         return cls(radius, max(sides))
 
@@ -40,7 +40,7 @@ class Extent:
         return 100 * max(error_mm - self.spacing_mm, 0.0) / self.radius_mm
 
 
-def target_registration_error(
+def measure_target_registration_error(
     fixed: ArrayLike, moving: ArrayLike, transform: Transform
 ) -> NDArray[np.float64]:
     """Return how far each landmark is from where it should be, ``(N,)`` mm.
@@ -61,7 +61,7 @@ def target_registration_error(
     return np.asarray(np.linalg.norm(transform.apply(fixed) - moving, axis=-1))
 
 
-def mask_points(grid: Grid, mask: NDArray[np.bool_] | None, most: int = POINTS) -> NDArray[np.float64]:
+def list_mask_points(grid: Grid, mask: NDArray[np.bool_] | None, most: int = POINTS) -> NDArray[np.float64]:
     """Return the world positions of a regular sub-grid of the mask's samples.
 
     Args:
@@ -90,17 +90,19 @@ def mask_points(grid: Grid, mask: NDArray[np.bool_] | None, most: int = POINTS) 
     return grid.to_world(index[:, ::-1])
 
 
-def truth_error(transform: Transform, truth: Transform, points: ArrayLike) -> NDArray[np.float64]:
+def measure_truth_error(transform: Transform, truth: Transform, points: ArrayLike) -> NDArray[np.float64]:
     """Return how far a transform sends fixed points from where the truth sends them, ``(N,)`` mm."""
     return np.asarray(np.linalg.norm(transform.apply(points) - truth.apply(points), axis=-1))
 
 
-def inverse_consistency(forward: Transform, backward: Transform, points: ArrayLike) -> NDArray[np.float64]:
+def measure_inverse_consistency(
+    forward: Transform, backward: Transform, points: ArrayLike
+) -> NDArray[np.float64]:
     """Return how far from its start each fixed point ends after going there and back, ``(N,)`` mm."""
-    return inverse_error(forward, backward, points)
+    return measure_inverse_error(forward, backward, points)
 
 
-def summarize(errors: NDArray[np.float64]) -> Mapping[str, float]:
+def summarize_errors(errors: NDArray[np.float64]) -> Mapping[str, float]:
     """Return mean, median, 95th percentile and maximum of distances in mm."""
     return {
         "mean_mm": float(np.mean(errors)),

@@ -11,8 +11,8 @@ from regflow.core.transform import (
     Composite,
     DisplacementField,
     Transform,
-    displacement_fields,
-    flatten,
+    flatten_transform,
+    list_displacement_fields,
 )
 
 LEARN2REG_SHIFT = 3.0
@@ -25,7 +25,7 @@ def split_affine(transform: Transform) -> tuple[Transform | None, Affine | None]
     A refined result is a displacement field on the fixed grid, then the initial affine. What the
     deformable part does is measured by itself, because the affine part scales every volume alike.
     """
-    parts = list(flatten([transform]))
+    parts = list(flatten_transform([transform]))
     affine: Affine | None = None
     while parts and isinstance(parts[-1], Affine):
         last = parts.pop()
@@ -36,7 +36,7 @@ def split_affine(transform: Transform) -> tuple[Transform | None, Affine | None]
     return (parts[0] if len(parts) == 1 else Composite(tuple(parts))), affine
 
 
-def displacement_on(transform: Transform | None, grid: Grid) -> NDArray[np.float32]:
+def sample_displacement(transform: Transform | None, grid: Grid) -> NDArray[np.float32]:
     """Return the world displacement of a transform at each sample of a grid, ``(d, *grid.shape)``."""
     if transform is None:
         return np.zeros((grid.ndim, *grid.shape), dtype=np.float32)
@@ -52,7 +52,7 @@ def displacement_on(transform: Transform | None, grid: Grid) -> NDArray[np.float
     return vectors
 
 
-def determinant_map(displacement: NDArray[np.float32], grid: Grid) -> NDArray[np.float32]:
+def compute_determinant_map(displacement: NDArray[np.float32], grid: Grid) -> NDArray[np.float32]:
     """Return the Jacobian determinant of a displacement at each sample of its grid.
 
     Above 1 the fixed image's tissue grew to become the moving image's, below 1 it shrank; 0 or less
@@ -64,10 +64,14 @@ def determinant_map(displacement: NDArray[np.float32], grid: Grid) -> NDArray[np
     """
     from regflow.core import fields
 
-    return np.asarray(fields.jacobian_determinant(fields.to_voxels(displacement, grid)), dtype=np.float32)
+    return np.asarray(
+        fields.compute_jacobian_determinant(fields.to_voxels(displacement, grid)), dtype=np.float32
+    )
 
 
-def jacobian_figures(determinant: NDArray[np.float32], mask: NDArray[np.bool_] | None) -> Mapping[str, float]:
+def compute_jacobian_figures(
+    determinant: NDArray[np.float32], mask: NDArray[np.bool_] | None
+) -> Mapping[str, float]:
     """Return the figures of a determinant map inside a mask.
 
     Returns:
@@ -89,14 +93,14 @@ def jacobian_figures(determinant: NDArray[np.float32], mask: NDArray[np.bool_] |
     }
 
 
-def folding_figures(transform: Transform) -> dict[str, float]:
+def compute_folding_figures(transform: Transform) -> dict[str, float]:
     """Return the worst figures of a transform's displacement fields, over all of their samples.
 
     Returns:
-        ``folding_percent``, ``jacobian_min`` and ``jacobian_max``, as of :func:`jacobian_figures`; empty
-        for a transform without a field.
+        ``folding_percent``, ``jacobian_min`` and ``jacobian_max``, as of :func:`compute_jacobian_figures`;
+        empty for a transform without a field.
     """
-    maps = [determinant_map(part.vectors, part.grid) for part in displacement_fields(transform)]
+    maps = [compute_determinant_map(part.vectors, part.grid) for part in list_displacement_fields(transform)]
     if not maps:
         return {}
     return {

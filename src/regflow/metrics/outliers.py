@@ -9,7 +9,7 @@ MAD_TO_SIGMA = 1.4826
 MEAN_DEVIATION_TO_SIGMA = 1.2533
 
 
-def robust_scores(values: ArrayLike) -> NDArray[np.float64]:
+def compute_robust_scores(values: ArrayLike) -> NDArray[np.float64]:
     """Return each value's distance from the median in robust standard deviations.
 
     The scale is the median absolute deviation; where more than half of the values are equal, the

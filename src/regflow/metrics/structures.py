@@ -15,9 +15,9 @@ from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.resample import resample_array
 from regflow.core.transform import Affine, Composite, Transform
-from regflow.metrics.distances import Extent
+from regflow.metrics.distances import ErrorScale
 from regflow.metrics.overlap import COUNTABLE, Labels, count_labels, dice
-from regflow.metrics.surface import surface_distances
+from regflow.metrics.surface import measure_surface_distances
 
 CLEAR_GAIN = 0.2
 """A structure overlaps clearly better with another label when its Dice rises by at least this much.
@@ -43,7 +43,7 @@ NO_OVERLAP = 0.05
 
 
 @dataclass(frozen=True, eq=False)
-class Place:
+class StructurePlace:
     """Where a structure lies.
 
     Attributes:
@@ -58,7 +58,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Exchange:
+class SwappedStructure:
     """A structure that overlaps clearly better with another label than with its own.
 
     Attributes:
@@ -93,8 +93,8 @@ class Structures:
     records: list[dict[str, Any]]
     only_fixed: tuple[int, ...]
     only_moving: tuple[int, ...]
-    exchanged: list[Exchange]
-    swapped: list[Exchange]
+    exchanged: list[SwappedStructure]
+    swapped: list[SwappedStructure]
     dice_mirrored: float
 
     def notes(self) -> dict[str, Any]:
@@ -140,14 +140,14 @@ def measure_structures(
         moved = resample_array(map_of["moving"], moving.grid, fixed.grid, transform, "nearest", -1)
         _add_overlap(records, state, map_of["fixed"], np.maximum(moved, 0), spacing, surfaces, threads)
     unseen = count_labels(np.where(moved < 0, map_of["fixed"], 0))
-    extent = Extent.of(fixed, moving)
+    extent = ErrorScale.of(fixed, moving)
     for record in records:
         label = record["label"]
         both = lying["fixed"][label], lying["moving"][label]
         record["seen"] = 1 - unseen.get(label, 0) / counts[label]
         record["out_of_place"] = _out_of_place(*both, transform, extent, record["dice"][state])
-    better = exchanges(map_of["fixed"], np.maximum(moved, 0))
-    swapped = swapped_sides(better, lying["fixed"])
+    better = find_exchanges(map_of["fixed"], np.maximum(moved, 0))
+    swapped = find_swapped_sides(better, lying["fixed"])
     exchanged = [one for one in better if one in swapped or one.dice_exchanged >= SAME_STRUCTURE]
     mirrored = _dice_mirrored(fixed, map_of, moving.grid, transform, shared)
     only_fixed, only_moving = (
@@ -156,7 +156,7 @@ def measure_structures(
     return Structures(records, only_fixed, only_moving, exchanged, swapped, mirrored)
 
 
-def label_places(labels: Labels, grid: Grid) -> dict[int, Place]:
+def label_places(labels: Labels, grid: Grid) -> dict[int, StructurePlace]:
     """Return where each nonzero label of a map lies."""
     index = np.argwhere(labels != 0)
     if not len(index):
@@ -170,10 +170,10 @@ def label_places(labels: Labels, grid: Grid) -> dict[int, Place]:
     squares = ((points - centers[which]) ** 2).sum(axis=1)
     radii = np.sqrt(np.bincount(which, squares) / counts)
     found = zip(codes.tolist(), centers, radii.tolist(), cut.tolist(), strict=True)
-    return {int(code): Place(center, radius, bool(is_cut)) for code, center, radius, is_cut in found}
+    return {int(code): StructurePlace(center, radius, bool(is_cut)) for code, center, radius, is_cut in found}
 
 
-def exchanges(fixed: Labels, moved: Labels) -> list[Exchange]:
+def find_exchanges(fixed: Labels, moved: Labels) -> list[SwappedStructure]:
     """Return the structures that overlap clearly better with another label than with their own.
 
     Partners are those of the largest sum of Dice coefficients, each label used once.
@@ -184,18 +184,20 @@ def exchanges(fixed: Labels, moved: Labels) -> list[Exchange]:
     """
     from scipy.optimize import linear_sum_assignment
 
-    rows, columns, scores = dice_table(fixed, moved)
+    rows, columns, scores = compute_dice_table(fixed, moved)
     found = []
     for row, column in zip(*linear_sum_assignment(scores, maximize=True), strict=True):
         own = np.flatnonzero(columns == rows[row])
         before = float(scores[row, own[0]]) if own.size else 0.0
         after = float(scores[row, column])
         if columns[column] != rows[row] and after >= before + CLEAR_GAIN:
-            found.append(Exchange(int(rows[row]), int(columns[column]), before, after))
+            found.append(SwappedStructure(int(rows[row]), int(columns[column]), before, after))
     return found
 
 
-def swapped_sides(found: Sequence[Exchange], fixed: Mapping[int, Place]) -> list[Exchange]:
+def find_swapped_sides(
+    found: Sequence[SwappedStructure], fixed: Mapping[int, StructurePlace]
+) -> list[SwappedStructure]:
     """Return those exchanges that are left for right and right for left.
 
     Two labels are the sides of a structure when each takes the other's place, and their centers lie
@@ -210,13 +212,13 @@ def swapped_sides(found: Sequence[Exchange], fixed: Mapping[int, Place]) -> list
     ]
 
 
-def mirror_map(grid: Grid, mask: NDArray[np.bool_] | None) -> Affine:
+def mirror_labels(grid: Grid, mask: NDArray[np.bool_] | None) -> Affine:
     """Return the map that exchanges left and right about the middle of a mask (of the grid without one)."""
     middle = grid.center if mask is None else grid.to_world(np.argwhere(mask)[:, ::-1].mean(axis=0))
     return Affine.from_parts(np.diag([-1.0, *np.ones(grid.ndim - 1)]), np.zeros(grid.ndim), middle)
 
 
-def dice_table(
+def compute_dice_table(
     fixed: Labels, moved: Labels
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
     """Return the Dice coefficient of every fixed label with every moved one.
@@ -244,7 +246,7 @@ def _add_overlap(
 ) -> None:
     labels = [record["label"] for record in records]
     overlaps = dice(fixed, moved, labels)
-    apart = surface_distances(fixed, moved, spacing, labels, threads) if surfaces else {}
+    apart = measure_surface_distances(fixed, moved, spacing, labels, threads) if surfaces else {}
     for record in records:
         label = record["label"]
         record.setdefault("dice", {})[state] = overlaps[label]
@@ -253,7 +255,9 @@ def _add_overlap(
             record.setdefault("asd_mm", {})[state] = apart[label].asd_mm
 
 
-def _out_of_place(fixed: Place, moving: Place, transform: Transform, extent: Extent, overlap: float) -> bool:
+def _out_of_place(
+    fixed: StructurePlace, moving: StructurePlace, transform: Transform, extent: ErrorScale, overlap: float
+) -> bool:
     if fixed.cut or moving.cut:
         return overlap < NO_OVERLAP
     apart = float(np.linalg.norm(transform.apply(fixed.center[None])[0] - moving.center))
@@ -266,7 +270,7 @@ def _dice_mirrored(
     """Return the mean Dice of the moving map mirrored about the middle of the fixed image's object."""
     if not shared:
         return float("nan")
-    through = Composite((mirror_map(fixed.grid, fixed.mask), transform))
+    through = Composite((mirror_labels(fixed.grid, fixed.mask), transform))
     mirrored = resample_array(map_of["moving"], grid, fixed.grid, through, "nearest")
     return float(np.mean(list(dice(map_of["fixed"], mirrored, shared).values())))
 
@@ -284,7 +288,7 @@ def _counts(counts: Mapping[int, int]) -> NDArray[np.float64]:
     return np.array(list(counts.values()), dtype=np.float64)
 
 
-def noise_of_dice(voxels: Iterable[int]) -> float:
+def estimate_dice_noise(voxels: Iterable[int]) -> float:
     """Return how much a mean of Dice coefficients may change by chance, by the structures' samples.
 
     A structure's border, some samples wide, is drawn and resampled by chance; of a structure of 10

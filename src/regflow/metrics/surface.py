@@ -37,7 +37,7 @@ class SurfaceDistance:
 MISSING = SurfaceDistance(float("nan"), float("nan"))
 
 
-def surface_distances(
+def measure_surface_distances(
     first: Labels,
     second: Labels,
     spacing: ArrayLike,

@@ -18,10 +18,10 @@ from typing import Any
 from regflow.config.workflow import WORKFLOWS
 from regflow.core.errors import RegistrationError
 from regflow.core.files import write_json, write_whole_directory
-from regflow.core.logs import stage_log
+from regflow.core.logs import log_stage
 from regflow.stages import layout
 from regflow.stages.freshness import STAGE_FILE, is_current
-from regflow.stages.shell import read_outcome, run_stage, stage_key
+from regflow.stages.shell import compute_stage_key, read_outcome, run_stage
 
 log = logging.getLogger(__name__)
 
@@ -164,7 +164,7 @@ def _take(job: BatchJob, step: Step, name: str, progress: Progress, **more: Any)
     if name in progress.failed:
         return
     try:
-        with stage_log(step.log):
+        with log_stage(step.log):
             how = {**job.of_stage(step.stage), **step.arguments, **more}
             run_stage(output=step.output, record=step.record, **how)
         if step.kept_record is not None:
@@ -182,7 +182,8 @@ def _take(job: BatchJob, step: Step, name: str, progress: Progress, **more: Any)
 
 def _is_current(job: BatchJob, step: Step) -> bool:
     """Tell whether a step's output is what it would make."""
-    return is_current(step.record or step.output, stage_key(**job.of_stage(step.stage), **step.arguments))
+    key = compute_stage_key(**job.of_stage(step.stage), **step.arguments)
+    return is_current(step.record or step.output, key)
 
 
 @contextmanager
@@ -273,7 +274,7 @@ def _arguments(job: BatchJob, stage: str, sample: Any, working: Path) -> dict[st
 
 
 def _log(job: BatchJob, place: str, name: str) -> Path:
-    return job.at(layout.log_of(place), name)
+    return job.at(layout.find_log(place), name)
 
 
 def _ask_network(job: BatchJob, steps: Iterable[Step]) -> dict[str, Any]:

@@ -7,15 +7,15 @@ from typing import Any, NamedTuple
 from regflow.cohort.rasters.samples import parse_nodata
 from regflow.core.errors import InputError
 from regflow.core.grid import Grid
-from regflow.core.transform import Transform, flatten
+from regflow.core.transform import Transform, flatten_transform
 from regflow.pipeline.exchange import (
-    Stored,
-    as_points,
-    common_kind,
-    grid_of,
-    images_named,
+    StoredImage,
+    find_common_kind,
     is_path,
     load_product,
+    name_images,
+    parse_points,
+    read_stored_grid,
     store_image,
     store_reference,
 )
@@ -34,7 +34,7 @@ SCENE_TRANSFORMS = (".json", ".tif", ".tiff")
 _GIVEN = "the transform"
 
 
-class Carried(NamedTuple):
+class WarpRequest(NamedTuple):
     """What is carried, and how.
 
     Attributes:
@@ -56,12 +56,12 @@ class Carried(NamedTuple):
     how: Mapping[str, Any]
 
 
-def kind_of_transform(transform: Any) -> str:
+def find_kind_of_transform(transform: Any) -> str:
     """Return ``volumes`` or ``rasters``: what a transform, or the file of one, is for."""
     if is_path(transform):
         path = Path(transform)
         return "rasters" if path.suffix.lower() in SCENE_TRANSFORMS or path.is_dir() else "volumes"
-    return "volumes" if next(flatten([transform])).ndim == 3 else "rasters"
+    return "volumes" if next(flatten_transform([transform])).ndim == 3 else "rasters"
 
 
 def read_any_transform(path: str | Path, grid: Grid | None = None) -> Transform:
@@ -76,7 +76,7 @@ def read_any_transform(path: str | Path, grid: Grid | None = None) -> Transform:
     """
     from regflow.io.transforms import read_transform
 
-    if kind_of_transform(path) == "rasters":
+    if find_kind_of_transform(path) == "rasters":
         return load_transform(path).transform
     return read_transform(path, grid)
 
@@ -107,7 +107,7 @@ def refuse_misuse(given: Mapping[str, Any], kind: str, spelled: Callable[[str], 
             raise InputError(f"{spelled(name)} is not for {noun}; leave it out")
 
 
-def carry(transform: Transform | str | Path, carried: Carried, folder: Path) -> Any:
+def warp_object(transform: Transform | str | Path, carried: WarpRequest, folder: Path) -> Any:
     """Return what is carried through a transform, in its type.
 
     Args:
@@ -118,7 +118,7 @@ def carry(transform: Transform | str | Path, carried: Carried, folder: Path) -> 
     Raises:
         InputError: something cannot be read, or does not belong together.
     """
-    kind = kind_of_transform(transform)
+    kind = find_kind_of_transform(transform)
     refuse_misuse({**carried._asdict(), **carried.how}, kind)
     if carried.output is None and is_path(carried.what):
         raise InputError("the output is missing; name the file to write")
@@ -130,11 +130,11 @@ def carry(transform: Transform | str | Path, carried: Carried, folder: Path) -> 
         return (_carry_scene_points if kind == "rasters" else _carry_landmarks)(transform, carried, reference)
     assert reference is not None
     source = store_image(carried.what, folder, "moving", spacing)
-    of_reference = reference.kind if isinstance(reference, Stored) else "volumes"
-    common_kind((source.name, "the reference"), (source.kind, of_reference))
-    common_kind((source.name, _named(transform)), (source.kind, kind))
-    with images_named(folder):
-        if isinstance(reference, Stored):
+    of_reference = reference.kind if isinstance(reference, StoredImage) else "volumes"
+    find_common_kind((source.name, "the reference"), (source.kind, of_reference))
+    find_common_kind((source.name, _named(transform)), (source.kind, kind))
+    with name_images(folder):
+        if isinstance(reference, StoredImage):
             return _carry_scene(transform, source, reference, carried, folder)
         return _carry_volume(transform, source, reference, carried, folder)
 
@@ -151,29 +151,31 @@ def _loaded(transform: Any, grid: Grid | None) -> Transform:
     return read_transform(transform, grid)
 
 
-def _carry_volume(transform: Any, source: Stored, grid: Grid, carried: Carried, folder: Path) -> Any:
-    from regflow.pipeline.volume_warp import carry_labels, carry_volume
+def _carry_volume(transform: Any, source: StoredImage, grid: Grid, carried: WarpRequest, folder: Path) -> Any:
+    from regflow.pipeline.volume_warp import warp_label_file, warp_volume_file
 
     forward, how = _loaded(transform, grid), carried.how
     pull = forward.inverse() if carried.inverse else forward
     output = carried.output or folder / "carried.nrrd"
     if carried.labels:
         mode = "smooth" if how["smooth"] else "nearest"
-        carry_labels(source.path, output, grid, pull, volume=how["volume"], mode=mode)
+        warp_label_file(source.path, output, grid, pull, volume=how["volume"], mode=mode)
     else:
         chosen = {name: how[name] for name in ("interpolation", "outside")}
-        carry_volume(source.path, output, grid, pull, volume=how["volume"], how=chosen)
+        warp_volume_file(source.path, output, grid, pull, volume=how["volume"], how=chosen)
     return load_product(output, carried.what, grid)
 
 
-def _carry_scene(transform: Any, source: Stored, reference: Stored, carried: Carried, folder: Path) -> Any:
-    from regflow.stages.rasters.warping import Source
+def _carry_scene(
+    transform: Any, source: StoredImage, reference: StoredImage, carried: WarpRequest, folder: Path
+) -> Any:
+    from regflow.stages.rasters.warping import WarpInput
 
     how = carried.how
     output = carried.output or folder / "carried.tif"
     warp_raster_file(
         _correction(transform, source if carried.inverse else reference),
-        Source(source.path, carried.labels, parse_nodata(how["nodata"])),
+        WarpInput(source.path, carried.labels, parse_nodata(how["nodata"])),
         output,
         reference=reference.path,
         resampling={"linear": "bilinear"}.get(how["interpolation"], how["interpolation"]),
@@ -183,30 +185,30 @@ def _carry_scene(transform: Any, source: Stored, reference: Stored, carried: Car
     return load_product(output, carried.what)
 
 
-def _correction(transform: Any, fixed: Stored | None) -> LoadedTransform:
+def _correction(transform: Any, fixed: StoredImage | None) -> LoadedTransform:
     """Return a transform between scenes with what it covers: the fixed scene, where no file tells."""
     if is_path(transform):
         return load_transform(transform)
     if fixed is None:
         raise InputError("the reference is missing; name the fixed scene, in whose pixels accuracy is meant")
-    return LoadedTransform(Path(_GIVEN), transform, grid_of(fixed), None)
+    return LoadedTransform(Path(_GIVEN), transform, read_stored_grid(fixed), None)
 
 
-def _carry_landmarks(transform: Any, carried: Carried, reference: Stored | Grid | None) -> Any:
-    from regflow.pipeline.volume_warp import carry_landmarks
+def _carry_landmarks(transform: Any, carried: WarpRequest, reference: StoredImage | Grid | None) -> Any:
+    from regflow.pipeline.volume_warp import warp_landmark_file
 
-    if isinstance(reference, Stored):
+    if isinstance(reference, StoredImage):
         raise InputError(f"{reference.name}: is a scene, but the transform is one of volumes")
     forward = _loaded(transform, reference)
     push = forward if carried.inverse else forward.inverse()
     if is_path(carried.what):
         assert carried.output is not None
-        carry_landmarks(carried.what, carried.output, push)
+        warp_landmark_file(carried.what, carried.output, push)
         return carried.output
-    return push.apply(as_points(carried.what, "points", 3))
+    return push.apply(parse_points(carried.what, "points", 3))
 
 
-def _carry_scene_points(transform: Any, carried: Carried, reference: Stored | Grid | None) -> Any:
+def _carry_scene_points(transform: Any, carried: WarpRequest, reference: StoredImage | Grid | None) -> Any:
     if isinstance(reference, Grid):
         raise InputError("the reference is a volume, but the transform is one of scenes")
     correction = _correction(transform, reference)
@@ -214,4 +216,4 @@ def _carry_scene_points(transform: Any, carried: Carried, reference: Stored | Gr
         assert carried.output is not None
         map_point_file(correction, carried.what, carried.output, inverse=carried.inverse)
         return carried.output
-    return move_points(correction, as_points(carried.what, "points", 2), "points", inverse=carried.inverse)
+    return move_points(correction, parse_points(carried.what, "points", 2), "points", inverse=carried.inverse)

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regflow.core.files import write_whole_directory
-from regflow.core.gate import Verdict, worst_verdict
+from regflow.core.gate import Verdict, find_worst_verdict
 from regflow.core.processor import describe_processor
 from regflow.provenance.run_record import RunRecorder, require_writable
-from regflow.stages.rasters.detect import Between, date_pairs, detect_changes
+from regflow.stages.rasters.detect import ChangeInterval, detect_changes, list_date_pairs
 from regflow.stages.rasters.detect_inputs import DatedScene, open_pair
 
 if TYPE_CHECKING:
@@ -58,14 +58,14 @@ def detect_series(
     """
     from regflow.core.chunks import open_workers
 
-    compared = date_pairs([scene.date for scene in scenes], pairs)
+    compared = list_date_pairs([scene.date for scene in scenes], pairs)
     folders = [_folder(Path(output), scenes[i], scenes[j], len(compared)) for i, j in compared]
     verdicts = []
     with open_workers({"chunk": chunk} if chunk else {}, threads=threads) as workers:
         for (first, second), folder in zip(compared, folders, strict=True):
             log.info("%s to %s", scenes[first].name, scenes[second].name)
             verdicts.append(_compare(scenes[first], scenes[second], folder, settings, workers))
-    return worst_verdict(verdicts)
+    return find_worst_verdict(verdicts)
 
 
 def _compare(
@@ -74,10 +74,10 @@ def _compare(
     from regflow.stages.rasters.report import report_change
 
     pair = open_pair(before, after, settings["bands"], settings["margin_px"])
-    between = Between((before.name, after.name), (before.date, after.date))
-    journal = RunRecorder(f"{before.name}_{after.name}")
+    between = ChangeInterval((before.name, after.name), (before.date, after.date))
+    recorder = RunRecorder(f"{before.name}_{after.name}")
     with write_whole_directory(output) as folder:
-        with journal.stage("detect") as record:
+        with recorder.stage("detect") as record:
             found = detect_changes(pair, folder, settings, between, workers)
             record.update(verdict=found.verdict.to_dict(), steps=found.steps)
         files = f"before  {before.path}\nafter   {after.path}"
@@ -85,7 +85,7 @@ def _compare(
             folder / "report.html",
             pair=pair,
             detected=folder,
-            stages=journal.stages,
+            stages=recorder.stages,
             provenance=[("Input files", files), ("Processor", describe_processor())],
         )
     return found.verdict

@@ -5,17 +5,17 @@ from pathlib import Path
 from typing import Any
 
 from regflow.cohort.rasters.samples import parse_bands, parse_mask_values, parse_nodata
-from regflow.config.loading import checked_parts, load_config
+from regflow.config.loading import check_parts, load_config
 from regflow.config.presets import merge_settings
 from regflow.core.addresses import redact_address
 from regflow.core.errors import InputError
 from regflow.stages.rasters.detect_inputs import DatedScene
-from regflow.stages.rasters.views import excluded_values
+from regflow.stages.rasters.views import list_excluded_values
 
 _KEYS = ("method", "pairs", "threshold", "level", "mapping_unit_px", "residual_px")
 
 
-def change_config(
+def make_change_config(
     given: Mapping[str, Any],
     *,
     below: Mapping[str, Any] | None = None,
@@ -34,7 +34,7 @@ def change_config(
     Raises:
         InputError: a key or a value is wrong, or no method is left.
     """
-    own = checked_parts({spelled(name): {"detect": part} for name, part in _own(given).items()}, "rasters")
+    own = check_parts({spelled(name): {"detect": part} for name, part in _own(given).items()}, "rasters")
     chosen = merge_settings(merge_settings(below or {}, own), above or {})
     settings: dict[str, Any] = load_config({"kind": "rasters", **chosen}, with_samples=False)["detect"]
     if settings["method"] is None:
@@ -59,7 +59,7 @@ def check_counts(given: Mapping[str, Any], count: int, spelled: Callable[[str], 
             )
 
 
-def dated_scenes(paths: Sequence[str], given: Mapping[str, Any]) -> list[DatedScene]:
+def parse_dated_scenes(paths: Sequence[str], given: Mapping[str, Any]) -> list[DatedScene]:
     """Return scenes to compare.
 
     Args:
@@ -74,7 +74,7 @@ def dated_scenes(paths: Sequence[str], given: Mapping[str, Any]) -> list[DatedSc
     quality, nodata = parse_mask_values(given["mask_values"]), parse_nodata(given["nodata"])
     names = _names([redact_address(path) for path in paths])
     return [
-        DatedScene(path, name, date, nodata, mask, excluded_values(quality, mask))
+        DatedScene(path, name, date, nodata, mask, list_excluded_values(quality, mask))
         for path, name, date, mask in zip(paths, names, dates, masks, strict=True)
     ]
 

@@ -23,7 +23,7 @@ from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.landmarks import Landmarks
 from regflow.core.transform import Points
-from regflow.pipeline.image_types import MEMORY_TYPES, Content, MemoryType, Spacing, is_of
+from regflow.pipeline.image_types import MEMORY_TYPES, ImageContent, MemoryType, Spacing, is_instance_of
 
 ACCEPTED = (
     "a path, a nibabel or SimpleITK image, a rasterio dataset, an xarray DataArray, a numpy array or an Image"
@@ -37,7 +37,7 @@ _PLAIN_BANDS = {"photometric": "MINISBLACK", "alpha": "NO"}
 
 
 @dataclass(frozen=True, eq=False)
-class Stored:
+class StoredImage:
     """An image as a file.
 
     Attributes:
@@ -55,7 +55,7 @@ class Stored:
     parts: Mapping[str, str] = field(default_factory=dict)
 
 
-class Folder:
+class ResultFolder:
     """A folder of results that is removed with the last object that refers to it, if it is our own.
 
     Attributes:
@@ -76,7 +76,7 @@ def is_path(given: Any) -> bool:
     return isinstance(given, (str, os.PathLike))
 
 
-def store_image(given: Any, folder: str | Path, name: str, spacing: Spacing = None) -> Stored:
+def store_image(given: Any, folder: str | Path, name: str, spacing: Spacing = None) -> StoredImage:
     """Return an image as a file.
 
     Args:
@@ -90,8 +90,8 @@ def store_image(given: Any, folder: str | Path, name: str, spacing: Spacing = No
     """
     if is_path(given):
         path = resolve_example(os.fspath(given))
-        return Stored(path, kind_of_file(path), path)
-    if is_of("rasterio")(given):
+        return StoredImage(path, find_kind_of_file(path), path)
+    if is_instance_of("rasterio")(given):
         return _store_dataset(given, Path(folder) / f"{name}.tif", name)
     called = _called(name)
     found = _type_of(given, called)
@@ -102,7 +102,7 @@ def store_image(given: Any, folder: str | Path, name: str, spacing: Spacing = No
     return _write(content, Path(folder), name, called)
 
 
-def store_part(given: Any, folder: str | Path, name: str, image: Stored) -> str:
+def store_part(given: Any, folder: str | Path, name: str, image: StoredImage) -> str:
     """Return a mask or a label map as a file.
 
     Args:
@@ -115,7 +115,7 @@ def store_part(given: Any, folder: str | Path, name: str, image: Stored) -> str:
         InputError: the type is unknown, or it is no volume where its image is one, or the other way round.
     """
     if isinstance(given, np.ndarray):
-        grid = grid_of(image)
+        grid = read_stored_grid(image)
         if given.shape != grid.shape:
             raise InputError(
                 f"{name} is an array of shape {given.shape}, but {image.name} is one of {grid.shape}; give "
@@ -125,7 +125,7 @@ def store_part(given: Any, folder: str | Path, name: str, image: Stored) -> str:
     stored = store_image(given, folder, name)
     if not stored.written:
         return stored.path
-    common_kind((name, image.name), (stored.kind, image.kind))
+    find_common_kind((name, image.name), (stored.kind, image.kind))
     return stored.path
 
 
@@ -144,13 +144,13 @@ def store_landmarks(given: Any, folder: str | Path, name: str) -> str:
 
     if is_path(given):
         return resolve_example(os.fspath(given))
-    points = as_points(given, name, 3)
+    points = parse_points(given, name, 3)
     path = Path(folder) / f"{name}.csv"
     write_landmarks(path, Landmarks(tuple(str(n) for n in range(1, len(points) + 1)), points))
     return str(path)
 
 
-def as_points(given: Any, name: str, ndim: int) -> Points:
+def parse_points(given: Any, name: str, ndim: int) -> Points:
     """Return ``(N, ndim)`` finite coordinates.
 
     Raises:
@@ -177,10 +177,10 @@ def load_product(path: str | Path, like: Any, grid: Grid | None = None, *, as_st
     path = Path(path)
     if is_path(like):
         return path
-    if is_of("rasterio")(like):
-        from regflow.io.open_rasters import gdal
+    if is_instance_of("rasterio")(like):
+        from regflow.io.open_rasters import import_gdal
 
-        return gdal().open(path)
+        return import_gdal().open(path)
     known, content = _type_of(like, "the image"), read_content(path, grid)
     if not as_stored:
         data = content.image.data.astype(known.dtype(like), copy=False)
@@ -188,24 +188,24 @@ def load_product(path: str | Path, like: Any, grid: Grid | None = None, *, as_st
     return known.make(content, like)
 
 
-def read_content(path: str | Path, grid: Grid | None = None) -> Content:
+def read_content(path: str | Path, grid: Grid | None = None) -> ImageContent:
     """Read all samples of a volume (on ``grid``, if given) or of a scene, with what is valid of it."""
     from regflow.io.rasters import read_raster_header, read_window
     from regflow.io.volumes import read_volume
 
-    if kind_of_file(path) == "volumes":
+    if find_kind_of_file(path) == "volumes":
         image = read_volume(path)
-        return Content(replace(image, grid=grid or image.grid))
+        return ImageContent(replace(image, grid=grid or image.grid))
     header = read_raster_header(path)
     bands = [band for band in header.bands if band.color != "alpha"]
     rows, columns = (slice(0, count) for count in header.shape)
     values, valid = read_window(path, [band.number for band in bands], rows, columns)
     image = Image(values, header.grid or header.pixel_grid, np.asarray(valid.all(axis=0)))
     names = tuple(band.name or "" for band in bands)
-    return Content(image, bands[0].nodata, names if all(names) else ())
+    return ImageContent(image, bands[0].nodata, names if all(names) else ())
 
 
-def store_reference(given: Any, folder: str | Path, spacing: Spacing = None) -> Stored | Grid:
+def store_reference(given: Any, folder: str | Path, spacing: Spacing = None) -> StoredImage | Grid:
     """Return what tells where a result is to lie: a grid of a volume, or the file of a scene.
 
     Args:
@@ -218,17 +218,17 @@ def store_reference(given: Any, folder: str | Path, spacing: Spacing = None) -> 
     """
     if not isinstance(given, Grid):
         stored = store_image(given, folder, "reference", spacing)
-        return grid_of(stored) if stored.kind == "volumes" else stored
+        return read_stored_grid(stored) if stored.kind == "volumes" else stored
     if given.ndim == 3:
         return given
     from regflow.io.raster_files import write_blank_raster
 
     path = Path(folder) / "reference.tif"
     write_blank_raster(path, given)
-    return Stored(str(path), "rasters", "the reference", True)
+    return StoredImage(str(path), "rasters", "the reference", True)
 
 
-def grid_of(image: Stored) -> Grid:
+def read_stored_grid(image: StoredImage) -> Grid:
     """Return where the samples of a stored image lie; in pixel space for a scene off the map."""
     from regflow.io.rasters import read_raster_header
     from regflow.io.volumes import read_header
@@ -239,24 +239,24 @@ def grid_of(image: Stored) -> Grid:
     return header.grid or header.pixel_grid
 
 
-def kind_of_file(path: str | Path) -> str:
+def find_kind_of_file(path: str | Path) -> str:
     """Return ``volumes`` or ``rasters``."""
     from regflow.io.volumes import is_volume
 
     return "volumes" if is_volume(path) else "rasters"
 
 
-def kind_of_pair(first: str, second: str) -> str:
+def find_kind_of_pair(first: str, second: str) -> str:
     """Return the kind of two files.
 
     Raises:
         InputError: they are of different kinds.
     """
-    kinds = [kind_of_file(resolve_example(path)) for path in (first, second)]
-    return common_kind((first, second), kinds)
+    kinds = [find_kind_of_file(resolve_example(path)) for path in (first, second)]
+    return find_common_kind((first, second), kinds)
 
 
-def common_kind(names: Sequence[str], kinds: Sequence[str]) -> str:
+def find_common_kind(names: Sequence[str], kinds: Sequence[str]) -> str:
     """Return the kind of two images.
 
     Raises:
@@ -268,7 +268,7 @@ def common_kind(names: Sequence[str], kinds: Sequence[str]) -> str:
 
 
 @contextmanager
-def images_named(folder: Path) -> Iterator[None]:
+def name_images(folder: Path) -> Iterator[None]:
     """Let messages speak of images and their parts instead of the files that a folder holds for them."""
     written = re.compile(rf"{re.escape(str(folder))}{re.escape(os.sep)}(\w+)\.\w+")
     try:
@@ -292,12 +292,12 @@ def _type_of(given: Any, called: str) -> MemoryType:
     return found
 
 
-def _write(content: Content, folder: Path, name: str, called: str) -> Stored:
+def _write(content: ImageContent, folder: Path, name: str, called: str) -> StoredImage:
     """Write what an object holds, with its mask and its labels."""
-    from regflow.io.header import check_samples, volume_grid
+    from regflow.io.header import check_samples, make_volume_grid
     from regflow.io.raster_files import write_raster
-    from regflow.io.sample_values import representable_nodata
-    from regflow.io.volumes import portable_type, write_volume
+    from regflow.io.sample_values import represent_nodata
+    from regflow.io.volumes import choose_portable_type, write_volume
 
     image = content.image
     check_samples(Path(called), image.data.dtype)
@@ -307,26 +307,26 @@ def _write(content: Content, folder: Path, name: str, called: str) -> Stored:
         if len(image.data) != 1:
             raise InputError(f"{called} has {len(image.data)} channels; give one of them")
         path = folder / f"{name}.nrrd"
-        grid = volume_grid(Path(called), image.grid.shape, image.grid.affine)
+        grid = make_volume_grid(Path(called), image.grid.shape, image.grid.affine)
         write_volume(path, image.channel, grid)
         for part, values in extra.items():
             parts[part] = str(folder / f"{name}_{part}.nrrd")
             write_volume(parts[part], values, grid)
-        return Stored(str(path), "volumes", called, True, parts)
+        return StoredImage(str(path), "volumes", called, True, parts)
     path = folder / f"{name}.tif"
-    values = image.data.astype(portable_type(image.data.dtype), copy=False)
+    values = image.data.astype(choose_portable_type(image.data.dtype), copy=False)
     floating = values.dtype.kind == "f"
     nodata = float("nan") if content.nodata is None and floating else content.nodata
-    nodata = representable_nodata(nodata, str(values.dtype))
+    nodata = represent_nodata(nodata, str(values.dtype))
     layout = _PLAIN_BANDS if values.dtype == np.uint8 else {}
     write_raster(path, values, image.grid, names=content.names, nodata=nodata, **layout)
     if "mask" in extra:
         parts["mask"] = str(folder / f"{name}_mask.tif")
         write_raster(parts["mask"], extra["mask"].astype(np.uint8)[None], image.grid)
-    return Stored(str(path), "rasters", called, True, parts)
+    return StoredImage(str(path), "rasters", called, True, parts)
 
 
-def _store_dataset(given: Any, path: Path, name: str) -> Stored:
+def _store_dataset(given: Any, path: Path, name: str) -> StoredImage:
     """Return a rasterio dataset's own file, or a copy of one that is no file."""
     called = _called(name)
     if given.closed:
@@ -335,8 +335,8 @@ def _store_dataset(given: Any, path: Path, name: str) -> Stored:
         raise InputError(f"{called} is a rasterio dataset open for writing; close it and open it to read")
     own = str(given.name)
     if own and not own.startswith(_NO_FILES):
-        return Stored(own, "rasters", own)
+        return StoredImage(own, "rasters", own)
     from rasterio.shutil import copy
 
     copy(given, str(path), driver="GTiff")
-    return Stored(str(path), "rasters", called, True)
+    return StoredImage(str(path), "rasters", called, True)

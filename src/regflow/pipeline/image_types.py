@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from regflow.core.errors import InputError
 from regflow.core.grid import SAME_GRID_TOLERANCE, Grid
 from regflow.core.image import Image
-from regflow.core.reprojection import same_crs
+from regflow.core.reprojection import is_same_crs
 from regflow.io.nifti_header import RAS_TO_LPS
-from regflow.io.rasters import geotransform
+from regflow.io.rasters import compute_geotransform
 
 Spacing = float | Sequence[float] | None
 """Of an array without a geometry: ``(x, y, z)`` in mm, or one number for all axes."""
@@ -27,7 +27,7 @@ _CRS_COORDINATE = "spatial_ref"
 
 
 @dataclass(frozen=True, eq=False)
-class Content:
+class ImageContent:
     """What an object in memory holds.
 
     Attributes:
@@ -53,12 +53,12 @@ class MemoryType(NamedTuple):
     """
 
     recognizes: Callable[[Any], bool]
-    read: Callable[[Any, Spacing], Content]
-    make: Callable[[Content, Any], Any]
+    read: Callable[[Any, Spacing], ImageContent]
+    make: Callable[[ImageContent, Any], Any]
     dtype: Callable[[Any], np.dtype[Any]]
 
 
-def is_of(package: str) -> Callable[[Any], bool]:
+def is_instance_of(package: str) -> Callable[[Any], bool]:
     """Return a function that tells whether a class of an object comes from a package."""
 
     def recognizes(given: Any) -> bool:
@@ -67,15 +67,15 @@ def is_of(package: str) -> Callable[[Any], bool]:
     return recognizes
 
 
-def _read_image(given: Image, _: Spacing) -> Content:
-    return Content(replace(given, data=np.asarray(given.data)))
+def _read_image(given: Image, _: Spacing) -> ImageContent:
+    return ImageContent(replace(given, data=np.asarray(given.data)))
 
 
-def _make_image(content: Content, given: Image) -> Image:
+def _make_image(content: ImageContent, given: Image) -> Image:
     return replace(content.image, modality=given.modality)
 
 
-def _read_array(given: NDArray[Any], spacing: Spacing) -> Content:
+def _read_array(given: NDArray[Any], spacing: Spacing) -> ImageContent:
     """Read a 3-D array as a volume from the world's origin on, a 2-D one as a scene in pixel space."""
     if given.ndim not in (2, 3):
         raise InputError(f"is a {given.ndim}-D array; give a 3-D one (a volume) or a 2-D one (a scene)")
@@ -91,7 +91,7 @@ def _read_array(given: NDArray[Any], spacing: Spacing) -> Content:
     else:
         grid = Grid.from_geometry(given.shape, _checked_spacing(spacing), np.zeros(3).tolist())
     mask = ~np.ma.getmaskarray(given) if isinstance(given, np.ma.MaskedArray) else None
-    return Content(Image(np.ma.getdata(given)[None], grid, mask))
+    return ImageContent(Image(np.ma.getdata(given)[None], grid, mask))
 
 
 def _checked_spacing(spacing: float | Sequence[float]) -> list[float]:
@@ -101,7 +101,7 @@ def _checked_spacing(spacing: float | Sequence[float]) -> list[float]:
     return np.broadcast_to(values, (3,)).tolist()
 
 
-def _make_array(content: Content, given: NDArray[Any]) -> NDArray[Any]:
+def _make_array(content: ImageContent, given: NDArray[Any]) -> NDArray[Any]:
     values = content.image.channel
     if not isinstance(given, np.ma.MaskedArray):
         return np.asarray(values)
@@ -109,7 +109,7 @@ def _make_array(content: Content, given: NDArray[Any]) -> NDArray[Any]:
     return np.ma.masked_array(values, mask=False if valid is None else ~valid)
 
 
-def _read_nibabel(given: Any, _: Spacing) -> Content:
+def _read_nibabel(given: Any, _: Spacing) -> ImageContent:
     samples = np.asanyarray(given.dataobj)
     while samples.ndim > 3 and samples.shape[-1] == 1:
         samples = samples[..., 0]
@@ -120,10 +120,10 @@ def _read_nibabel(given: Any, _: Spacing) -> Content:
         raise InputError(f"has the unit '{unit}' in its header; set it to mm")
     to_mm = np.diag([_MILLIMETERS[unit]] * 3 + [1.0])
     grid = Grid(samples.shape[::-1], RAS_TO_LPS @ to_mm @ np.asarray(given.affine, dtype=np.float64))
-    return Content(Image(samples.T[None], grid))
+    return ImageContent(Image(samples.T[None], grid))
 
 
-def _make_nibabel(content: Content, given: Any) -> Any:
+def _make_nibabel(content: ImageContent, given: Any) -> Any:
     """Return a NIfTI image in mm, or one of the given type where that holds any geometry."""
     import nibabel as nib
 
@@ -133,10 +133,10 @@ def _make_nibabel(content: Content, given: Any) -> Any:
     return type(given).from_image(made) if isinstance(given, (nib.Nifti1Pair, nib.MGHImage)) else made
 
 
-def _read_simpleitk(given: Any, _: Spacing) -> Content:
+def _read_simpleitk(given: Any, _: Spacing) -> ImageContent:
     import SimpleITK as sitk
 
-    from regflow.core.resample import grid_of
+    from regflow.core.resample import read_sitk_grid
 
     if given.GetDimension() != 3:
         raise InputError(
@@ -144,10 +144,10 @@ def _read_simpleitk(given: Any, _: Spacing) -> Content:
         )
     if given.GetNumberOfComponentsPerPixel() != 1:
         raise InputError("has several components in each voxel; give one of them")
-    return Content(Image(sitk.GetArrayFromImage(given)[None], grid_of(given)))
+    return ImageContent(Image(sitk.GetArrayFromImage(given)[None], read_sitk_grid(given)))
 
 
-def _make_simpleitk(content: Content, _: Any) -> Any:
+def _make_simpleitk(content: ImageContent, _: Any) -> Any:
     from regflow.core.resample import to_sitk_image
 
     return to_sitk_image(content.image.channel, content.image.grid)
@@ -159,7 +159,7 @@ def _simpleitk_dtype(given: Any) -> np.dtype[Any]:
     return np.asarray(sitk.GetArrayViewFromImage(given)).dtype
 
 
-def _read_xarray(given: Any, _: Spacing) -> Content:
+def _read_xarray(given: Any, _: Spacing) -> ImageContent:
     """Read a DataArray ``([band,] y, x)``: its coordinates, or else its ``rio`` transform, place it."""
     if given.ndim not in (2, 3):
         raise InputError(f"is a {given.ndim}-D DataArray; give ([band,] y, x), one date of it")
@@ -176,7 +176,7 @@ def _read_xarray(given: Any, _: Spacing) -> Content:
     names = given.attrs.get("long_name", ())
     bands = values.reshape(-1, *shape)
     names = tuple(names) if isinstance(names, (tuple, list)) and len(names) == len(bands) else ()
-    return Content(Image(bands, grid), None if nodata is None else float(nodata), names)
+    return ImageContent(Image(bands, grid), None if nodata is None else float(nodata), names)
 
 
 def _crs_attributes(given: Any) -> dict[str, Any]:
@@ -215,10 +215,10 @@ def _step_and_start(places: NDArray[Any], name: str) -> tuple[float, float]:
     return float(step), float(numbers[0])
 
 
-def _make_xarray(content: Content, given: Any) -> Any:
+def _make_xarray(content: ImageContent, given: Any) -> Any:
     image = content.image
     before = _read_xarray(given, None).image.grid
-    names = given.dims[-2:] if same_crs(before.crs, image.grid.crs) else ("y", "x")
+    names = given.dims[-2:] if is_same_crs(before.crs, image.grid.crs) else ("y", "x")
     bands = given.dims[:-2]
     values = image.data if bands else image.channel
     coordinates = {name: given.coords[name] for name in bands if name in given.coords}
@@ -237,7 +237,7 @@ def _make_xarray(content: Content, given: Any) -> Any:
 
 def _placed(grid: Grid) -> dict[str, str]:
     """Return a grid as the attributes in which CF and rioxarray keep a CRS and a geotransform."""
-    numbers = geotransform(grid).to_gdal()
+    numbers = compute_geotransform(grid).to_gdal()
     crs = {} if grid.crs is None else dict.fromkeys(_CRS_NAMES, grid.crs)
     return {**crs, "GeoTransform": " ".join(repr(float(number)) for number in numbers)}
 
@@ -252,8 +252,11 @@ MEMORY_TYPES = (
     ),
     MemoryType(lambda given: isinstance(given, np.ndarray), _read_array, _make_array, _own_dtype),
     MemoryType(
-        is_of("nibabel"), _read_nibabel, _make_nibabel, lambda given: np.asanyarray(given.dataobj).dtype
+        is_instance_of("nibabel"),
+        _read_nibabel,
+        _make_nibabel,
+        lambda given: np.asanyarray(given.dataobj).dtype,
     ),
-    MemoryType(is_of("SimpleITK"), _read_simpleitk, _make_simpleitk, _simpleitk_dtype),
-    MemoryType(is_of("xarray"), _read_xarray, _make_xarray, _own_dtype),
+    MemoryType(is_instance_of("SimpleITK"), _read_simpleitk, _make_simpleitk, _simpleitk_dtype),
+    MemoryType(is_instance_of("xarray"), _read_xarray, _make_xarray, _own_dtype),
 )

@@ -11,21 +11,21 @@ from pathlib import Path
 from typing import Any
 
 from regflow.config.loading import load_config
-from regflow.config.presets import merge_settings, preset_settings
+from regflow.config.presets import load_preset, merge_settings
 from regflow.core.files import write_json, write_whole_directory
-from regflow.core.processor import describe_processor, processor
+from regflow.core.processor import describe_processor, read_processor
 from regflow.core.progress import StageListener, ignore_events
 from regflow.core.threads import count_cores
 from regflow.pipeline import raster_pair, volume_pair
 from regflow.pipeline.pair_steps import PairJob, PairSteps
 from regflow.provenance.run_record import (
-    Result,
+    PairRecord,
     RunRecorder,
     explain_full_disk,
     refuse_unfit,
     require_writable,
 )
-from regflow.stages.shell import transform_source
+from regflow.stages.shell import find_transform_source
 
 STEPS: Mapping[str, PairSteps] = {"volumes": volume_pair.STEPS, "rasters": raster_pair.STEPS}
 """By kind."""
@@ -41,7 +41,7 @@ def register_pair(
     inverse_image: bool = False,
     threads: int | None = None,
     progress: StageListener = ignore_events,
-) -> Result:
+) -> PairRecord:
     """Bring a moving image onto its fixed one and write the result into a folder, whole or not at all.
 
     Args:
@@ -63,7 +63,7 @@ def register_pair(
     """
     steps = STEPS[kind]
     target = require_writable(Path(output), steps.products)
-    chosen = merge_settings(preset_settings(preset, kind), config or {})
+    chosen = merge_settings(load_preset(preset, kind), config or {})
     settings = load_config({"kind": kind, "samples": moving.moving, **chosen})
     recorder, count = RunRecorder(moving.sample, progress), threads or count_cores()
     with ThreadPoolExecutor(max(2, count)) as pool, steps.open_workers(settings, count) as workers:
@@ -76,11 +76,11 @@ def register_pair(
             for part in (*stored, applied):
                 part.result()
             seconds = recorder.seconds()
-            made = {"sample": moving.sample, "seconds": seconds, "processor": processor()}
-            source = {"transform_from": transform_source(recorder.stages)}
+            made = {"sample": moving.sample, "seconds": seconds, "processor": read_processor()}
+            source = {"transform_from": find_transform_source(recorder.stages)}
             quality = {**made, **source, **assessment.quality}
             write_json(folder / "quality.json", quality)
-    return Result(target, refined.climb.transform, assessment.verdict, quality, seconds)
+    return PairRecord(target, refined.ladder.transform, assessment.verdict, quality, seconds)
 
 
 def _align(steps: PairSteps, job: PairJob) -> tuple[Any, Any, Any]:
@@ -94,7 +94,7 @@ def _align(steps: PairSteps, job: PairJob) -> tuple[Any, Any, Any]:
         record.update(verdict=start.verdict.to_dict(), steps=start.steps, details=start.details)
     with job.recorder.stage("refine") as record:
         refined = steps.refine(job, prepared, start)
-        ladder = refined.climb
+        ladder = refined.ladder
         record.update(verdict=ladder.verdict.to_dict(), steps=ladder.steps, details=ladder.details)
     verdicts = {"initialize": start.verdict, "refine": ladder.verdict}
     return prepared, steps.join(job, prepared, start, refined, verdicts), refined
@@ -115,20 +115,20 @@ def _apply(
 
 def _assess(folder: Path, steps: PairSteps, job: PairJob, pair: Any, preset: str) -> Any:
     """Measure the result, while the products are written, and write its page."""
-    from regflow.reporting.shared.story import source_fact
+    from regflow.reporting.shared.story import describe_source
 
     with job.recorder.stage("assess") as record:
         assessment = steps.assess(folder, job, pair)
         record.update(verdict=assessment.verdict.to_dict(), steps=assessment.steps)
     fixed, moving = job.moving.fixed.image, job.moving.moving
-    source = transform_source(job.recorder.stages)
+    source = find_transform_source(job.recorder.stages)
     with job.recorder.stage("report"):
         steps.report(
             folder,
             job,
             pair,
             assessment,
-            [("onto", Path(fixed).name), ("preset", preset), *source_fact(source)],
+            [("onto", Path(fixed).name), ("preset", preset), *describe_source(source)],
             [
                 ("Input files", f"fixed   {fixed}\nmoving  {moving}"),
                 ("Processor", describe_processor()),

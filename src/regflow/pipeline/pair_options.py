@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regflow.cohort.rasters.samples import (
+    FixedScene,
     RasterSample,
-    Reference,
     Scene,
     parse_bands,
     parse_mask_values,
     parse_nodata,
 )
-from regflow.cohort.volumes.samples import Fixed, Sample
-from regflow.config.loading import checked_parts, defaults
-from regflow.config.presets import merge_settings, preset_settings
+from regflow.cohort.volumes.samples import FixedVolume, VolumeSample
+from regflow.config.loading import check_parts, load_defaults
+from regflow.config.presets import load_preset, merge_settings
 from regflow.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def refuse_other_kind(given: Mapping[str, Any], kind: str, spelled: Callable[[st
             raise InputError(f"{spelled(name)} is not for {kind}; leave it out")
 
 
-def pair_config(
+def make_pair_config(
     given: Mapping[str, Any],
     kind: str,
     preset: str,
@@ -77,20 +77,18 @@ def pair_config(
         InputError: a value is wrong; the message begins with the option.
     """
     below, above = below or {}, above or {}
-    own = checked_parts({spelled(name): part for name, part in _own(given, kind).items()}, kind)
+    own = check_parts({spelled(name): part for name, part in _own(given, kind).items()}, kind)
     if given["transform"]:
-        chosen = merge_settings(
-            merge_settings(merge_settings(preset_settings(preset, kind), below), own), above
-        )
+        chosen = merge_settings(merge_settings(merge_settings(load_preset(preset, kind), below), own), above)
         free = any("methods" in part.get("initialize", {}) for part in (below, own, above))
         name = spelled("transform")
         below = merge_settings(
-            below, linear_settings(given["transform"], chosen, kind, ladder_is_given=free, name=name)
+            below, make_linear_settings(given["transform"], chosen, kind, ladder_is_given=free, name=name)
         )
     return merge_settings(merge_settings(below, own), above)
 
 
-def linear_settings(
+def make_linear_settings(
     transform: str, chosen: Mapping[str, Any], kind: str, *, ladder_is_given: bool, name: str = "transform"
 ) -> Part:
     """Return the settings by which a registration ends with one kind of linear transform.
@@ -111,10 +109,10 @@ def linear_settings(
     """
     from regflow.methods.initialize import METHODS
     from regflow.methods.refine import NO_DEFORMATION
-    from regflow.methods.table import methods_of_kind
+    from regflow.methods.table import list_methods_of_kind
 
-    table = methods_of_kind(METHODS, kind)
-    ladder = chosen.get("initialize", {}).get("methods") or defaults(kind)["initialize"]["methods"]
+    table = list_methods_of_kind(METHODS, kind)
+    ladder = chosen.get("initialize", {}).get("methods") or load_defaults(kind)["initialize"]["methods"]
     freedoms = {method: _freedom(table[method]) for method in ladder}
     kept = [method for method, freedom in freedoms.items() if freedom is None or transform in freedom[1]]
     options = {method: {found[0]: transform} for method in kept if (found := freedoms[method]) is not None}
@@ -126,7 +124,7 @@ def linear_settings(
     return {"initialize": {"methods": kept, "options": options}, "refine": {"methods": [NO_DEFORMATION]}}
 
 
-def volume_pair(fixed: str, moving: str, given: Mapping[str, Any]) -> Sample:
+def make_volume_pair(fixed: str, moving: str, given: Mapping[str, Any]) -> VolumeSample:
     """Return a pair of volumes.
 
     Args:
@@ -134,7 +132,7 @@ def volume_pair(fixed: str, moving: str, given: Mapping[str, Any]) -> Sample:
         moving: the moving volume's file.
         given: the options by name, files as paths; ``companions`` maps names to files.
     """
-    atlas = Fixed(
+    atlas = FixedVolume(
         "fixed",
         fixed,
         given["fixed_mask"],
@@ -142,7 +140,7 @@ def volume_pair(fixed: str, moving: str, given: Mapping[str, Any]) -> Sample:
         given["fixed_landmarks"],
         given["fixed_modality"],
     )
-    return Sample(
+    return VolumeSample(
         sample=re.split(r"\.nii|\.[^.]*$", Path(moving).name)[0] or "moving",
         moving=moving,
         fixed=atlas,
@@ -154,8 +152,8 @@ def volume_pair(fixed: str, moving: str, given: Mapping[str, Any]) -> Sample:
     )
 
 
-def scene_pair(fixed: str, moving: str, given: Mapping[str, Any]) -> RasterSample:
-    """Return a pair of scenes; the arguments are those of :func:`volume_pair`.
+def make_scene_pair(fixed: str, moving: str, given: Mapping[str, Any]) -> RasterSample:
+    """Return a pair of scenes; the arguments are those of :func:`make_volume_pair`.
 
     Raises:
         InputError: mask values or nodata have another form.
@@ -173,7 +171,7 @@ def scene_pair(fixed: str, moving: str, given: Mapping[str, Any]) -> RasterSampl
     return RasterSample(
         Path(scenes[0].image).name.split(".")[0] or "moving",
         scenes[0],
-        Reference("fixed", scenes[1]),
+        FixedScene("fixed", scenes[1]),
         companions=dict(given["companions"] or {}),
         classes=dict(given["classes"] or {}),
         truth=given["truth"],
@@ -217,9 +215,9 @@ def _interpolation(name: str, kind: str) -> Part:
 def _masks(which: str, kind: str) -> Part:
     """Return the option ``masks`` for each deformable method that has it, by itself or in its refinement."""
     from regflow.methods.refine import METHODS
-    from regflow.methods.table import methods_of_kind
+    from regflow.methods.table import list_methods_of_kind
 
-    table = methods_of_kind(METHODS, kind)
+    table = list_methods_of_kind(METHODS, kind)
     by_itself = {name: {"masks": which} for name, method in table.items() if "masks" in method.options}
     behind = {
         name: {"refinement_options": {"masks": which}}

@@ -44,7 +44,7 @@ class PairSteps:
         read: reads what of the originals is needed before anything is prepared.
         prepare: makes the working images of the originals.
         initialize: of the working images: the linear map, as a ladder's result.
-        refine: of the working images and that result: what is found, with its ladder as ``climb``.
+        refine: of the working images and that result: what is found, with its ladder as ``ladder``.
         join: of both and the gates' verdicts: what was found, to be written, assessed and drawn.
         write_transforms: begins to write the transforms; what it returns is waited for.
         apply: writes what follows the transform; returns a record of each step.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from regflow.cohort.metadata import metadata_by_sample, metadata_columns
 from regflow.config.workflow import WORKFLOWS
 from regflow.core.errors import RegistrationError
-from regflow.pipeline.status import next_stage
+from regflow.pipeline.status import find_next_stage
 from regflow.stages import layout
 from regflow.stages.gather import gather
 from regflow.stages.pages import report_cohort
@@ -16,11 +16,11 @@ from regflow.stages.shell import Outcome, run_stage_work
 
 if TYPE_CHECKING:
     from regflow.cohort.rasters.samples import RasterSample
-    from regflow.cohort.volumes.samples import Sample
+    from regflow.cohort.volumes.samples import VolumeSample
 
 
 def write_partial_report(
-    results: str | Path, samples: "Sequence[Sample] | Sequence[RasterSample]", kind: str = "volumes"
+    results: str | Path, samples: "Sequence[VolumeSample] | Sequence[RasterSample]", kind: str = "volumes"
 ) -> Path:
     """Write the cohort's page from the samples that came through, and say where the others stopped.
 
@@ -37,7 +37,7 @@ def write_partial_report(
     results = Path(results)
     names = [sample.sample for sample in samples]
     page = results / layout.COHORT_PAGE
-    existing = [name for name in names if next_stage(results, name) is None]
+    existing = [name for name in names if find_next_stage(results, name) is None]
     with TemporaryDirectory() as scratch:
         assessed = [
             results / layout.ASSESSED.format(sample=name)
@@ -64,8 +64,8 @@ def _stopped(results: Path, sample: str, scratch: Path) -> Path:
 
 
 def _reason(results: Path, sample: str) -> str:
-    stage = str(next_stage(results, sample))
-    log = results / layout.log_of(layout.OF_A_SAMPLE[stage]).format(sample=sample)
+    stage = str(find_next_stage(results, sample))
+    log = results / layout.find_log(layout.OF_A_SAMPLE[stage]).format(sample=sample)
     if not log.exists():
         return f"{stage} left nothing: it, or a job that it waits for, was killed at its start"
     said = log.read_text(encoding="utf-8", errors="replace").split("\n")

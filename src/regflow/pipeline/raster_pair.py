@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from regflow.cohort.rasters.samples import Nodata, RasterSample, Reference, Scene
+from regflow.cohort.rasters.samples import FixedScene, Nodata, RasterSample, Scene
 from regflow.core.gate import Verdict
 from regflow.core.image import Image
 from regflow.core.transform import Transform
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from regflow.core.chunks import Workers
     from regflow.methods.ladder import LadderResult
     from regflow.stages.checks import Findings
-    from regflow.stages.rasters.assess import SceneAssessment, ScenePair
-    from regflow.stages.rasters.refine import RefinedScene
+    from regflow.stages.rasters.assess import RegisteredScenes, SceneAssessment
+    from regflow.stages.rasters.refine import SceneRefinement
 
 PRODUCTS = (
     "warped.tif",
@@ -59,10 +59,10 @@ def _open_workers(settings: Mapping[str, Any], threads: int) -> AbstractContextM
     return chunks.open_workers(settings["dask"], threads=threads)
 
 
-def _examine(subject: Reference | RasterSample) -> "Findings":
+def _examine(subject: FixedScene | RasterSample) -> "Findings":
     from regflow.stages.rasters import ingest
 
-    return ingest.examine(subject)
+    return ingest.examine_scene(subject)
 
 
 def _read(job: PairJob) -> tuple[Scene, Scene]:
@@ -76,9 +76,9 @@ def _prepare(job: PairJob, originals: tuple[Scene, Scene]) -> PreparedScenes:
 
     settings = job.settings["preprocess"]
     with job.recorder.stage("preprocess", "fixed") as record:
-        fixed, overview, record["steps"] = preprocess.prepare(originals[0], settings)
+        fixed, overview, record["steps"] = preprocess.prepare_scene(originals[0], settings)
     with job.recorder.stage("preprocess", "moving") as record:
-        moving, other, record["steps"] = preprocess.prepare(
+        moving, other, record["steps"] = preprocess.prepare_scene(
             originals[1], settings, reference=(fixed, overview)
         )
     if job.inverse_image:
@@ -88,13 +88,13 @@ def _prepare(job: PairJob, originals: tuple[Scene, Scene]) -> PreparedScenes:
 
 
 def _initialize(job: PairJob, prepared: PreparedScenes) -> "LadderResult":
-    from regflow.stages.rasters.initialize import align
+    from regflow.stages.rasters.initialize import align_scenes
 
     settings = job.settings["initialize"]
-    return align(*prepared.overviews, settings, threads=job.threads, seed=job.settings["seed"])
+    return align_scenes(*prepared.overviews, settings, threads=job.threads, seed=job.settings["seed"])
 
 
-def _refine(job: PairJob, prepared: PreparedScenes, start: "LadderResult") -> "RefinedScene":
+def _refine(job: PairJob, prepared: PreparedScenes, start: "LadderResult") -> "SceneRefinement":
     """Find what is left between the scenes."""
     from regflow.stages.rasters.refine import refine_scene
 
@@ -112,18 +112,18 @@ def _join(
     job: PairJob,
     prepared: PreparedScenes,
     start: "LadderResult",
-    refined: "RefinedScene",
+    refined: "SceneRefinement",
     verdicts: Mapping[str, Verdict],
-) -> "ScenePair":
+) -> "RegisteredScenes":
     """Put together what is assessed: scenes, transforms, a known truth."""
-    from regflow.stages.rasters.assess import ScenePair
+    from regflow.stages.rasters.assess import RegisteredScenes
 
     truth = _read_truth(job.moving)
-    return ScenePair(*prepared.images, start.transform, refined.transform, truth, verdicts)
+    return RegisteredScenes(*prepared.images, start.transform, refined.transform, truth, verdicts)
 
 
 def _write_transforms(
-    folder: Path, _job: PairJob, pair: "ScenePair", refined: "RefinedScene"
+    folder: Path, _job: PairJob, pair: "RegisteredScenes", refined: "SceneRefinement"
 ) -> list[Future[Any]]:
     """Write ``transform.json`` with its field, ``displacement.tif`` and ``tie_points.gpkg``."""
     from regflow.io.raster_transforms import write_raster_transform
@@ -136,16 +136,20 @@ def _write_transforms(
 
 
 def _apply(
-    folder: Path, job: PairJob, prepared: PreparedScenes, _pair: "ScenePair", _stored: Sequence[Future[Any]]
+    folder: Path,
+    job: PairJob,
+    prepared: PreparedScenes,
+    _pair: "RegisteredScenes",
+    _stored: Sequence[Future[Any]],
 ) -> list[dict[str, Any]]:
     """Write what follows the correction: the scene, its mask, companions and classes."""
-    from regflow.stages.rasters.apply import sources
+    from regflow.stages.rasters.apply import list_warp_inputs
     from regflow.stages.rasters.warping import warp_raster
 
     fixed, moving = (scene.view for scene in prepared.working)
     sample: RasterSample = job.moving
     steps: list[dict[str, Any]] = []
-    for name, source in sources(
+    for name, source in list_warp_inputs(
         sample.scene, moving.nodata, sample.companions, sample.classes, sample.stated
     ).items():
         warp_raster(
@@ -163,7 +167,7 @@ def _apply(
     return steps
 
 
-def _assess(folder: Path, job: PairJob, pair: "ScenePair") -> "SceneAssessment":
+def _assess(folder: Path, job: PairJob, pair: "RegisteredScenes") -> "SceneAssessment":
     """Measure the result; write ``check_points.gpkg``."""
     from regflow.stages.rasters.assess import assess_scene, write_check_points
 
@@ -181,7 +185,7 @@ def _assess(folder: Path, job: PairJob, pair: "ScenePair") -> "SceneAssessment":
 def _report(
     folder: Path,
     job: PairJob,
-    pair: "ScenePair",
+    pair: "RegisteredScenes",
     assessment: "SceneAssessment",
     facts: Sequence[tuple[str, str]],
     provenance: Sequence[tuple[str, str]],
@@ -209,9 +213,9 @@ def _refuse_without_way_back(moving: RasterSample, fixed: WorkingScene) -> None:
         InputError: its pixels are not on a map, or only one of the two scenes has a CRS.
     """
     from regflow.io.rasters import read_raster_header
-    from regflow.pipeline.raster_warp import target_grid
+    from regflow.pipeline.raster_warp import choose_target_grid
 
-    target_grid(read_raster_header(moving.moving), fixed.view.grid.crs, moving.fixed.image)
+    choose_target_grid(read_raster_header(moving.moving), fixed.view.grid.crs, moving.fixed.image)
 
 
 def _read_truth(moving: RasterSample) -> Transform | None:
@@ -223,11 +227,11 @@ def _read_truth(moving: RasterSample) -> Transform | None:
 def _carry_back(folder: Path, job: PairJob, nodata: Nodata) -> dict[str, float]:
     """Write the fixed scene over the moving one's footprint; return how far the inverse errs."""
     from regflow.pipeline.raster_warp import load_transform, warp_raster_file
-    from regflow.stages.rasters.warping import Source
+    from regflow.stages.rasters.warping import WarpInput
 
     return warp_raster_file(
         load_transform(folder),
-        Source(job.moving.fixed.image, nodata=nodata),
+        WarpInput(job.moving.fixed.image, nodata=nodata),
         folder / "inverse_fixed.tif",
         reference=job.moving.moving,
         resampling=job.settings["apply"]["resampling"],

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from regflow.cohort.rasters.samples import Scene
 from regflow.core.errors import InputError
 from regflow.core.grid import Grid
-from regflow.core.inversion import inverse_error_px, invert_transform
-from regflow.core.reprojection import same_crs
-from regflow.core.transform import Composite, Points, Transform, compose
+from regflow.core.inversion import invert_transform, measure_inverse_error_px
+from regflow.core.reprojection import is_same_crs
+from regflow.core.transform import Composite, Points, Transform, compose_transforms
 from regflow.io.point_tables import read_point_table, write_point_table
 from regflow.io.raster_header import RasterHeader
 from regflow.io.raster_transforms import (
@@ -31,9 +31,9 @@ from regflow.io.raster_transforms import (
     write_parts,
 )
 from regflow.io.rasters import read_raster_header
-from regflow.stages.rasters.footprints import misplacement
-from regflow.stages.rasters.views import spacing_of, working_view
-from regflow.stages.rasters.warping import Source, warp_raster
+from regflow.stages.rasters.footprints import check_footprints
+from regflow.stages.rasters.views import describe_working_view, measure_spacing
+from regflow.stages.rasters.warping import WarpInput, warp_raster
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ def load_transform(path: str | Path) -> LoadedTransform:
 
 def warp_raster_file(
     correction: LoadedTransform,
-    source: Source,
+    source: WarpInput,
     output: str | Path,
     *,
     reference: str | Path,
@@ -111,18 +111,18 @@ def warp_raster_file(
     onto, header = read_raster_header(reference), read_raster_header(source.path)
     for note in header.notes:
         log.warning("%s", note)
-    target = target_grid(onto, correction.grid.crs, str(correction.path))
+    target = choose_target_grid(onto, correction.grid.crs, str(correction.path))
     _refuse_misplaced(onto, header)
     world = _in_the_corrections_world(correction, target, str(reference))
-    view = working_view(Scene(source.path), header, fixed=world)
+    view = describe_working_view(Scene(source.path), header, fixed=world)
     measured = {}
     transform = correction.transform
     if inverse:
-        transform = sample_displacement(invert_transform(transform, spacing_of(world)), world)
+        transform = sample_displacement(invert_transform(transform, measure_spacing(world)), world)
         measured = _measured(correction, transform, world)
     tags = {f"REGFLOW_{name.upper()}": f"{value:.4g}" for name, value in measured.items()}
     # Pixel sizes can be compared in one CRS only; elsewhere the reference's pixels are taken.
-    same = same_crs(correction.grid.crs, target.crs)
+    same = is_same_crs(correction.grid.crs, target.crs)
     with _folder(correction, transform, target) as folder, open_workers(threads=threads) as workers:
         figures = warp_raster(
             source,
@@ -137,7 +137,7 @@ def warp_raster_file(
     return {**figures, **measured}
 
 
-def target_grid(onto: RasterHeader, crs: str | None, name: str) -> Grid:
+def choose_target_grid(onto: RasterHeader, crs: str | None, name: str) -> Grid:
     """Return the grid of what is carried onto a raster.
 
     Args:
@@ -194,7 +194,7 @@ def move_points(correction: LoadedTransform, xy: Points, name: str, *, inverse: 
     """
     xy = xy + _turns(correction.grid.crs, xy[:, 0], correction.grid)
     forward = correction.transform
-    push = forward if inverse else invert_transform(forward, spacing_of(correction.grid))
+    push = forward if inverse else invert_transform(forward, measure_spacing(correction.grid))
     moved = push.apply(xy)
     lost = np.flatnonzero(~np.isfinite(moved).all(axis=1))
     if lost.size:
@@ -218,7 +218,7 @@ def _warn_of_extrapolation(correction: LoadedTransform, points: Points) -> None:
 
 
 def _refuse_misplaced(onto: RasterHeader, header: RasterHeader) -> None:
-    problem, warning = misplacement(onto, header)
+    problem, warning = check_footprints(onto, header)
     if problem:
         raise InputError(problem)
     if warning:
@@ -227,13 +227,13 @@ def _refuse_misplaced(onto: RasterHeader, header: RasterHeader) -> None:
 
 def _in_the_corrections_world(correction: LoadedTransform, target: Grid, name: str) -> Grid:
     """Return a grid that covers the target in the coordinates in which the transform works."""
-    from regflow.core.reprojection import near_longitude, north_up_grid
+    from regflow.core.reprojection import build_north_up_grid, wrap_longitudes
 
     crs = correction.grid.crs
-    if same_crs(crs, target.crs):
-        return near_longitude(replace(target, crs=crs), float(correction.grid.center[0]))
+    if is_same_crs(crs, target.crs):
+        return wrap_longitudes(replace(target, crs=crs), float(correction.grid.center[0]))
     change = Composite((_changed(crs, target.crs, target),))
-    return north_up_grid(name, target, change, crs)
+    return build_north_up_grid(name, target, change, crs)
 
 
 def _changed(source: str | None, target: str | None, grid: Grid, longitude: float | None = None) -> Transform:
@@ -245,13 +245,13 @@ def _changed(source: str | None, target: str | None, grid: Grid, longitude: floa
         grid: about which the result lies.
         longitude: about which the points lie; None for that of the grid.
     """
-    from regflow.core.reprojection import reprojection
+    from regflow.core.reprojection import build_reprojection
     from regflow.core.transform import Affine
 
-    if source is None or target is None or same_crs(source, target):
+    if source is None or target is None or is_same_crs(source, target):
         places = grid.center[:1] if longitude is None else np.array([longitude])
         return Affine.from_parts(np.eye(2), _turns(target, places, grid)[0])
-    return reprojection(source, target, grid)
+    return build_reprojection(source, target, grid)
 
 
 def _turns(crs: str | None, longitudes: NDArray[np.float64], grid: Grid) -> Points:
@@ -274,7 +274,7 @@ def _measured(correction: LoadedTransform, inverse: Transform, target: Grid) -> 
     Raises:
         InputError: nothing of the target lies where the transform is known.
     """
-    errors = inverse_error_px(correction.transform, inverse, target, correction.grid)
+    errors = measure_inverse_error_px(correction.transform, inverse, target, correction.grid)
     if not errors.size:
         raise InputError(
             f"{correction.path}: nothing of the reference lies where this transform is known; name the "
@@ -289,11 +289,11 @@ def _folder(correction: LoadedTransform, transform: Transform, target: Grid) -> 
     """Give the folder from which the workers read the whole way from the target's world on."""
     crs, longitude = correction.grid.crs, float(target.center[0])
     turned = _turns(target.crs, target.center[:1], correction.grid).any()
-    same = same_crs(crs, target.crs) and not turned
+    same = is_same_crs(crs, target.crs) and not turned
     if same and transform is correction.transform and correction.folder is not None:
         yield correction.folder
         return
     with TemporaryDirectory(prefix="regflow-") as name:
         change = _changed(target.crs, crs, correction.grid, longitude)
-        write_parts(name, compose(change, transform), target)
+        write_parts(name, compose_transforms(change, transform), target)
         yield Path(name)

@@ -6,7 +6,7 @@ from pathlib import Path
 from regflow.config.workflow import WORKFLOWS
 from regflow.core.errors import InputError
 from regflow.core.files import read_json, write_json
-from regflow.core.names import nearest_name
+from regflow.core.names import find_nearest_name
 from regflow.stages import layout
 from regflow.stages.freshness import MADE_FROM, STAGE_FILE
 
@@ -28,7 +28,7 @@ def forget_stages(results: str | Path, kind: str, stage: str, names: Iterable[st
     """
     results, stages = Path(results), WORKFLOWS[kind].stages
     if stage not in stages:
-        near = nearest_name(stage, stages)
+        near = find_nearest_name(stage, stages)
         raise InputError(f"there is no stage '{stage}'; did you mean '{near}'? They are: {', '.join(stages)}")
     found = 0
     for each in stages[stages.index(stage) :]:

@@ -12,7 +12,7 @@ from regflow.core.files import read_json, write_whole_directory
 from regflow.core.gate import Verdict
 from regflow.core.grid import Grid
 from regflow.core.transform import Transform
-from regflow.pipeline.exchange import Folder, load_product
+from regflow.pipeline.exchange import ResultFolder, load_product
 from regflow.provenance.run_record import require_writable
 
 
@@ -41,7 +41,7 @@ class RegistrationResult:
     seconds: Mapping[str, float]
     fixed_grid: Grid
     given: Mapping[str, Any]
-    _folder: Folder
+    _folder: ResultFolder
 
     def __repr__(self) -> str:
         return f"<RegistrationResult of {self.kind}, {self.verdict.status}: {self.verdict.reason}>"
@@ -75,10 +75,10 @@ class RegistrationResult:
         """From moving to fixed world points; its error is in :attr:`figures` (volumes)."""
         from regflow.core.inversion import invert_transform
         from regflow.io.transforms import read_transform
-        from regflow.stages.rasters.views import spacing_of
+        from regflow.stages.rasters.views import measure_spacing
 
         if self.kind == "rasters":
-            return invert_transform(self.transform, spacing_of(self.fixed_grid))
+            return invert_transform(self.transform, measure_spacing(self.fixed_grid))
         stored = self.folder / "inverse.h5"
         return read_transform(stored, self.fixed_grid) if stored.is_file() else self.transform.inverse()
 
@@ -119,7 +119,7 @@ class ChangeResult:
     verdict: Verdict
     given: Any
     path: Path
-    _folder: Folder
+    _folder: ResultFolder
 
     def __repr__(self) -> str:
         return f"<ChangeResult, {self.verdict.status}: {self.verdict.reason}>"

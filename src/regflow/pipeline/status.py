@@ -50,7 +50,7 @@ def read_status(results: str | Path, names: Sequence[str], *, now: float | None 
     reasons: dict[str, str] = {}
     finished: list[float] = []
     for name in names:
-        stage = next_stage(results, name)
+        stage = find_next_stage(results, name)
         if stage is not None:
             waiting[stage] += 1
             continue
@@ -64,7 +64,7 @@ def read_status(results: str | Path, names: Sequence[str], *, now: float | None 
     return StudyStatus(len(names), dict(done), dict(waiting), reasons, rate, left)
 
 
-def next_stage(results: Path, sample: str) -> str | None:
+def find_next_stage(results: Path, sample: str) -> str | None:
     """Return the first stage that has left nothing of a sample; None for one that has its page.
 
     Changes are looked for last, and not in every study: they are nobody's next stage.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from regflow.cohort.volumes.samples import Fixed, Sample
+from regflow.cohort.volumes.samples import FixedVolume, VolumeSample
 from regflow.core.gate import Verdict
 from regflow.core.grid import Grid
 from regflow.core.image import Image
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from regflow.core.landmark_pairs import LandmarkPairs
     from regflow.methods.ladder import LadderResult
     from regflow.stages.checks import Findings
-    from regflow.stages.volumes.assess import Assessment, Pair
-    from regflow.stages.volumes.refine import Refined
+    from regflow.stages.volumes.assess import RegisteredVolumes, VolumeAssessment
+    from regflow.stages.volumes.refine import VolumeRefinement
 
 PRODUCTS = (
     "warped.nii.gz",
@@ -59,16 +59,16 @@ class PreparedVolumes:
 @contextmanager
 def _open_threads(settings: Mapping[str, Any], threads: int) -> Iterator[None]:
     """Hold compiled code to a number of threads."""
-    from regflow.core.devices import numba_threads
+    from regflow.core.devices import limit_numba_threads
 
-    with numba_threads(threads):
+    with limit_numba_threads(threads):
         yield
 
 
-def _examine(subject: Fixed | Sample) -> "Findings":
+def _examine(subject: FixedVolume | VolumeSample) -> "Findings":
     from regflow.stages.volumes import ingest
 
-    return ingest.examine(subject)
+    return ingest.examine_volume(subject)
 
 
 def _read(job: PairJob) -> _Originals:
@@ -96,17 +96,17 @@ def _prepare(job: PairJob, originals: _Originals) -> PreparedVolumes:
 
 
 def _initialize(job: PairJob, prepared: PreparedVolumes) -> "LadderResult":
-    from regflow.stages.volumes.initialize import align
+    from regflow.stages.volumes.initialize import align_volumes
 
     settings = job.settings["initialize"]
-    return align(*prepared.working, settings, threads=job.threads, seed=job.settings["seed"])
+    return align_volumes(*prepared.working, settings, threads=job.threads, seed=job.settings["seed"])
 
 
-def _refine(job: PairJob, prepared: PreparedVolumes, start: "LadderResult") -> "Refined":
+def _refine(job: PairJob, prepared: PreparedVolumes, start: "LadderResult") -> "VolumeRefinement":
     """Find the deformation, and its inverse."""
-    from regflow.stages.volumes.refine import deform
+    from regflow.stages.volumes.refine import deform_volumes
 
-    refined = deform(
+    refined = deform_volumes(
         *prepared.working,
         start.transform,
         job.settings["refine"],
@@ -122,14 +122,14 @@ def _join(
     job: PairJob,
     prepared: PreparedVolumes,
     start: "LadderResult",
-    refined: "Refined",
+    refined: "VolumeRefinement",
     verdicts: Mapping[str, Verdict],
-) -> "Pair":
+) -> "RegisteredVolumes":
     """Put together what is assessed: images, transforms, landmarks, a known truth."""
-    from regflow.stages.volumes.assess import Pair
+    from regflow.stages.volumes.assess import RegisteredVolumes
 
     fixed, moving = prepared.working
-    return Pair(
+    return RegisteredVolumes(
         fixed,
         moving,
         start.transform,
@@ -141,7 +141,9 @@ def _join(
     )
 
 
-def _write_transforms(folder: Path, job: PairJob, pair: "Pair", _refined: "Refined") -> list[Future[Any]]:
+def _write_transforms(
+    folder: Path, job: PairJob, pair: "RegisteredVolumes", _refined: "VolumeRefinement"
+) -> list[Future[Any]]:
     """Begin to write ``transform.h5`` and ``inverse.h5``."""
     from regflow.io.transforms import write_transform
 
@@ -150,7 +152,11 @@ def _write_transforms(folder: Path, job: PairJob, pair: "Pair", _refined: "Refin
 
 
 def _apply(
-    folder: Path, job: PairJob, prepared: PreparedVolumes, pair: "Pair", stored: Sequence[Future[Any]]
+    folder: Path,
+    job: PairJob,
+    prepared: PreparedVolumes,
+    pair: "RegisteredVolumes",
+    stored: Sequence[Future[Any]],
 ) -> list[dict[str, Any]]:
     """Write what follows the transform, each file sampled once, from the original.
 
@@ -167,7 +173,7 @@ def _apply(
     return []
 
 
-def _assess(_folder: Path, job: PairJob, pair: "Pair") -> "Assessment":
+def _assess(_folder: Path, job: PairJob, pair: "RegisteredVolumes") -> "VolumeAssessment":
     from regflow.stages.volumes.assess import assess_pair
 
     return assess_pair(pair, job.settings["assess"], threads=job.threads)
@@ -176,8 +182,8 @@ def _assess(_folder: Path, job: PairJob, pair: "Pair") -> "Assessment":
 def _report(
     folder: Path,
     job: PairJob,
-    pair: "Pair",
-    assessment: "Assessment",
+    pair: "RegisteredVolumes",
+    assessment: "VolumeAssessment",
     facts: Sequence[tuple[str, str]],
     provenance: Sequence[tuple[str, str]],
 ) -> None:
@@ -195,7 +201,7 @@ def _report(
     )
 
 
-def _read_landmark_pairs(moving: Sample) -> "LandmarkPairs | None":
+def _read_landmark_pairs(moving: VolumeSample) -> "LandmarkPairs | None":
     from regflow.core.landmark_pairs import pair_landmarks
     from regflow.io.landmarks import read_landmarks
 
@@ -205,7 +211,7 @@ def _read_landmark_pairs(moving: Sample) -> "LandmarkPairs | None":
     return pair_landmarks(read_landmarks(of_fixed), read_landmarks(moving.moving_landmarks))
 
 
-def _read_truth(moving: Sample, fixed: Image) -> Transform | None:
+def _read_truth(moving: VolumeSample, fixed: Image) -> Transform | None:
     from regflow.io.transforms import read_transform
 
     return None if moving.truth is None else read_transform(moving.truth, fixed.grid)
@@ -253,7 +259,11 @@ def _carry_companions(
 
 
 def _carry_back(
-    folder: Path, moving: Sample, originals: _Originals, pair: "Pair", options: Mapping[str, Any]
+    folder: Path,
+    moving: VolumeSample,
+    originals: _Originals,
+    pair: "RegisteredVolumes",
+    options: Mapping[str, Any],
 ) -> None:
     """Write the fixed image, its labels and its landmarks in the moving image's space."""
     from regflow.io.transforms import read_transform

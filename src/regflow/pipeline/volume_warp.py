@@ -12,7 +12,7 @@ from regflow.io.volumes import read_header, read_labels, read_volume, refuse_dif
 from regflow.stages.volumes.apply import map_landmarks, warp_companion, warp_image, warp_labels
 
 
-def carry_landmarks(source: str | Path, output: str | Path, push: Transform) -> None:
+def warp_landmark_file(source: str | Path, output: str | Path, push: Transform) -> None:
     """Write landmarks moved by a transform.
 
     Args:
@@ -26,7 +26,7 @@ def carry_landmarks(source: str | Path, output: str | Path, push: Transform) -> 
     write_landmarks(output, map_landmarks(read_landmarks(source), push))
 
 
-def carry_labels(
+def warp_label_file(
     source: str | Path, output: str | Path, grid: Grid, pull: Transform, *, volume: Volume, mode: str
 ) -> None:
     """Write a label map on another grid.
@@ -45,7 +45,7 @@ def carry_labels(
     write_volume(output, warp_labels(*read_labels(source, volume), grid, pull, mode), grid)
 
 
-def carry_volume(
+def warp_volume_file(
     source: str | Path,
     output: str | Path,
     grid: Grid,

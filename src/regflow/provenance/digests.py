@@ -12,14 +12,14 @@ from functools import cache
 from pathlib import Path
 
 from regflow import __version__
-from regflow.methods.table import Method, methods_of_kind
+from regflow.methods.table import Method, list_methods_of_kind
 
 PACKAGE = Path(__file__).parents[1]
 DIGITS = 12
 
 
 @cache
-def source_digest(module: str, kind: str) -> str:
+def compute_source_digest(module: str, kind: str) -> str:
     """Return the version and a digest of all sources that a module, ``stages.volumes.refine`` say, leads to.
 
     Args:
@@ -27,7 +27,7 @@ def source_digest(module: str, kind: str) -> str:
         kind: ``volumes`` or ``rasters``; methods of the other one do not count.
     """
     digest = hashlib.sha256()
-    sources = import_closure([f"regflow.{module}"], kind)
+    sources = find_import_closure([f"regflow.{module}"], kind)
     templates = {path for source in sources for path in (source.parent / "templates").glob("*")}
     for path in sorted(sources | templates):
         digest.update(path.relative_to(PACKAGE).as_posix().encode())
@@ -35,7 +35,7 @@ def source_digest(module: str, kind: str) -> str:
     return f"{__version__}+{digest.hexdigest()[:DIGITS]}"
 
 
-def import_closure(modules: Iterable[str], kind: str) -> set[Path]:
+def find_import_closure(modules: Iterable[str], kind: str) -> set[Path]:
     """Return the files of the given modules of regflow and of all they import from regflow.
 
     Imports inside functions count too. A table of methods counts with the modules of its rows of a
@@ -57,7 +57,7 @@ def _rows(package: str, kind: str) -> Iterator[str]:
     """Yield the modules of the methods that a package's tables name for a kind."""
     for table in vars(importlib.import_module(package)).values():
         if isinstance(table, dict) and all(isinstance(row, Method) for row in table.values()):
-            for row in methods_of_kind(table, kind).values():
+            for row in list_methods_of_kind(table, kind).values():
                 yield from row.modules
 
 

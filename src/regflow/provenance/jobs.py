@@ -29,7 +29,7 @@ def export_environment() -> None:
     if source.name == "src":
         others = filter(None, [os.environ.get("PYTHONPATH")])
         os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([str(source), *others]))
-    os.environ.setdefault(COMMAND, typed_command())
+    os.environ.setdefault(COMMAND, find_typed_command())
     export_addresses()
 
 
@@ -39,6 +39,6 @@ def export_gpu_counts(settings: Mapping[str, Any]) -> None:
     os.environ[TRAINING_GPUS] = str(int(settings["train"]["device"] != "cpu"))
 
 
-def typed_command() -> str:
+def find_typed_command() -> str:
     """Return the command that was typed, also in a job that it led to, without secrets of addresses."""
     return os.environ.get(COMMAND) or redact_text(shlex.join(sys.argv))

@@ -10,11 +10,11 @@ from typing import Any
 
 from regflow import __version__
 from regflow.core.files import read_json, write_json, write_whole
-from regflow.core.processor import processor
-from regflow.provenance.jobs import typed_command
+from regflow.core.processor import read_processor
+from regflow.provenance.jobs import find_typed_command
 
 
-def provenance(
+def collect_provenance(
     record: str | Path,
     configuration: str | Path,
     *,
@@ -33,7 +33,7 @@ def provenance(
 
     Returns:
         What ``record`` holds: ``regflow``, ``python``, ``platform``, ``processor``
-        (:func:`regflow.core.processor.processor`; each stage also records its own in ``stage.json``),
+        (:func:`regflow.core.processor.read_processor`; each stage also records its own in ``stage.json``),
         ``command``, ``recorded`` (UTC, ISO 8601), ``sources``, ``packages`` (version by name) and
         ``inputs`` (checksums by image).
     """
@@ -44,7 +44,7 @@ def provenance(
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": _processor(),
-        "command": typed_command(),
+        "command": find_typed_command(),
         "recorded": datetime.now(UTC).isoformat(timespec="seconds"),
         "sources": dict(sources),
         "packages": {d.name: d.version for d in sorted(distributions(), key=lambda d: d.name.lower())},
@@ -60,4 +60,4 @@ def _processor() -> dict[str, str]:
     """Return the processor with what torch says of it, where torch is installed."""
     if importlib.util.find_spec("torch") is not None:
         importlib.import_module("torch")
-    return processor()
+    return read_processor()

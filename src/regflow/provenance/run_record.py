@@ -68,7 +68,7 @@ class RunRecorder:
 
 
 @dataclass(frozen=True, eq=False)
-class Result:
+class PairRecord:
     """What the registration of one pair came to.
 
     Attributes:

@@ -6,10 +6,16 @@ from typing import Any, Protocol
 
 from regflow.core.files import write_json
 from regflow.core.gate import Verdict
-from regflow.stages.shell import Outcome, done, run_stage_work, stage_records, transform_source
+from regflow.stages.shell import (
+    Outcome,
+    find_transform_source,
+    make_outcome,
+    read_stage_records,
+    run_stage_work,
+)
 
 
-class Measured(Protocol):
+class Assessment(Protocol):
     """What measuring a sample came to."""
 
     @property
@@ -30,7 +36,7 @@ def assess_sample(
     sample: str,
     prepared: tuple[str | Path, str | Path],
     later: Sequence[str | Path],
-    measure: Callable[[Path], Measured],
+    measure: Callable[[Path], Assessment],
 ) -> Outcome:
     """Measure one sample of a cohort and write ``quality.json``, with the records of all stages before.
 
@@ -44,9 +50,9 @@ def assess_sample(
 
     def work(folder: Path) -> Outcome:
         found = measure(folder)
-        before = stage_records(prepared, *later)
-        content = {"sample": sample, "transform_from": transform_source(before), **found.quality}
+        before = read_stage_records(prepared, *later)
+        content = {"sample": sample, "transform_from": find_transform_source(before), **found.quality}
         write_json(folder / "quality.json", {**content, "stages": before})
-        return done(found.verdict, found.steps)
+        return make_outcome(found.verdict, found.steps)
 
     return run_stage_work("assess", sample, output, [*prepared, *later], work)

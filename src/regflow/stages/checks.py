@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from regflow.cohort.samples import fixed_images
+from regflow.cohort.samples import list_fixed_images
 from regflow.core.errors import InputError
 from regflow.core.files import read_json, write_json
-from regflow.stages.freshness import MADE_FROM, current_key
+from regflow.stages.freshness import MADE_FROM, read_current_key
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class Findings:
     warnings: list[str] = field(default_factory=list)
 
 
-def name_of(subject: Any) -> str:
+def name_subject(subject: Any) -> str:
     """Return the id of a sample or the name of a fixed image."""
     return str(getattr(subject, "sample", None) or subject.name)
 
@@ -60,10 +60,10 @@ def write_manifest(
     Returns:
         The manifest.
     """
-    log_findings(name_of(subject), found)
+    log_findings(name_subject(subject), found)
     fixed = getattr(subject, "fixed", None)
     manifest = {
-        "name": name_of(subject),
+        "name": name_subject(subject),
         "fixed": None if fixed is None else fixed.name,
         "state": "error" if found.problems else "done",
         "problems": found.problems,
@@ -71,7 +71,7 @@ def write_manifest(
         **details,
         "paths": _nested(files),
         "sha256": _nested(sums),
-        MADE_FROM: current_key(),
+        MADE_FROM: read_current_key(),
     }
     write_json(output, manifest)
     return manifest
@@ -118,10 +118,10 @@ def check_cohort(
         samples = list(read_samples())
     except InputError as error:
         return str(error).splitlines()
-    return problems_of([*fixed_images(samples).values(), *samples], examine, threads, progress)
+    return find_problems([*list_fixed_images(samples).values(), *samples], examine, threads, progress)
 
 
-def problems_of(
+def find_problems(
     subjects: Sequence[Subject],
     examine: Callable[[Subject], Findings],
     threads: int,
@@ -142,7 +142,7 @@ def problems_of(
     with ThreadPoolExecutor(threads) as pool:
         looks = [pool.submit(examine, subject) for subject in subjects]
         for count, (subject, look) in enumerate(zip(subjects, looks, strict=True), start=1):
-            fault, name = look.exception(), name_of(subject)
+            fault, name = look.exception(), name_subject(subject)
             problems += [f"{name}: {sentence}" for sentence in _problems(look, fault)]
             for sentence in () if fault else look.result().warnings:
                 log.warning("%s: %s", name, sentence)

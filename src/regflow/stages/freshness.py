@@ -14,8 +14,8 @@ from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from regflow.core.files import file_stamp, read_json
-from regflow.io.raster_names import local_file
+from regflow.core.files import read_file_stamp, read_json
+from regflow.io.raster_names import find_local_file
 
 STAGE_FILE = "stage.json"
 
@@ -77,7 +77,7 @@ def is_current(product: str | Path, key: str) -> bool:
 
 
 @contextmanager
-def made_from(key: str | None) -> Iterator[None]:
+def hold_key(key: str | None) -> Iterator[None]:
     """Let the records that are written inside the block hold a key."""
     token = _key.set(key)
     try:
@@ -86,7 +86,7 @@ def made_from(key: str | None) -> Iterator[None]:
         _key.reset(token)
 
 
-def current_key() -> str | None:
+def read_current_key() -> str | None:
     """Return the key of what is being made."""
     return _key.get()
 
@@ -101,8 +101,8 @@ def _stamps(subject: Any) -> Iterator[list[int]]:
     fixed = getattr(subject, "fixed", None)
     for part in filter(None, (subject, fixed)):
         for name in part.files().values():
-            path = local_file(name)
-            yield [] if path is None else file_stamp(path)
+            path = find_local_file(name)
+            yield [] if path is None else read_file_stamp(path)
 
 
 def _plain(value: Any) -> Any:

@@ -9,9 +9,9 @@ from typing import Any
 from regflow.cohort.metadata import METADATA_COLUMNS, metadata_columns
 from regflow.core.addresses import redact_value
 from regflow.core.files import read_json, write_whole
-from regflow.metrics.catalog import STAGES, VOLUMES, Catalog
+from regflow.metrics.catalog import STATES, VOLUMES, Catalog
 from regflow.metrics.catalogs import CATALOGS
-from regflow.metrics.outliers import robust_scores
+from regflow.metrics.outliers import compute_robust_scores
 from regflow.stages.shell import STAGE_FILE, read_outcome
 
 log = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ TEXT_COLUMNS = frozenset(("sample", "fixed", *METADATA_COLUMNS, *VERDICT_COLUMNS
 LABEL_COLUMNS = ("sample", "label", "fixed_ml")
 LABEL_FIGURES = ("dice", "hd95_mm", "asd_mm")
 
-Row = dict[str, Any]
+Figures = dict[str, Any]
 
 
 def gather(
@@ -33,7 +33,7 @@ def gather(
     assessed: Sequence[str | Path],
     subjects: Mapping[str, Mapping[str, Any]] | None = None,
     kind: str = "volumes",
-) -> list[Row]:
+) -> list[Figures]:
     """Collect the figures of all samples, failed and skipped ones included.
 
     Args:
@@ -56,14 +56,14 @@ def gather(
     columns = ("sample", "fixed", *metadata_columns(kind), *VERDICT_COLUMNS)
     write_table(tables["samples"], rows, columns)
     if "labels" in tables:
-        columns = (*LABEL_COLUMNS, *(f"{figure}_{stage}" for figure in LABEL_FIGURES for stage in STAGES))
+        columns = (*LABEL_COLUMNS, *(f"{figure}_{stage}" for figure in LABEL_FIGURES for stage in STATES))
         write_table(tables["labels"], structures, columns)
     counts = {state: sum(row["state"] == state for row in rows) for state in ("done", "error", "skipped")}
     log.info("%d samples: %s", len(rows), ", ".join(f"{n} {state}" for state, n in counts.items()))
     return rows
 
 
-def mark_outliers(rows: Sequence[Row], catalog: Catalog = VOLUMES) -> None:
+def mark_outliers(rows: Sequence[Figures], catalog: Catalog = VOLUMES) -> None:
     """Fill each row's ``outliers`` with the figures in which it is worse than its cohort.
 
     Only the bad side counts: a sample that is better than all others needs no look.
@@ -73,14 +73,14 @@ def mark_outliers(rows: Sequence[Row], catalog: Catalog = VOLUMES) -> None:
         column = catalog.final(name)
         values = [_number(row.get(column)) for row in rows]
         sign = 1 if catalog.figures[name].better == "low" else -1
-        for number, score in enumerate(robust_scores(values)):
+        for number, score in enumerate(compute_robust_scores(values)):
             if sign * score > OUTLIER_SCORE:
                 marks.setdefault(number, []).append(column)
     for number, row in enumerate(rows):
         row["outliers"] = ",".join(marks.get(number, []))
 
 
-def write_table(path: str | Path, rows: Sequence[Row], columns: Iterable[str]) -> None:
+def write_table(path: str | Path, rows: Sequence[Figures], columns: Iterable[str]) -> None:
     """Write rows as a ``.tsv`` and a ``.parquet`` side by side, each whole or not at all.
 
     Args:
@@ -102,17 +102,17 @@ def write_table(path: str | Path, rows: Sequence[Row], columns: Iterable[str]) -
         pq.write_table(pa.table(arrays), part)
 
 
-def read_table(path: str | Path) -> list[Row]:
+def read_table(path: str | Path) -> list[Figures]:
     """Read the rows of a ``.parquet`` that :func:`write_table` wrote."""
     import pyarrow.parquet as pq
 
-    rows: list[Row] = pq.read_table(Path(path).with_suffix(".parquet")).to_pylist()
+    rows: list[Figures] = pq.read_table(Path(path).with_suffix(".parquet")).to_pylist()
     return rows
 
 
-def _read(folder: Path, subject: Mapping[str, Any], words: Sequence[str]) -> tuple[Row, list[Row]]:
+def _read(folder: Path, subject: Mapping[str, Any], words: Sequence[str]) -> tuple[Figures, list[Figures]]:
     outcome = read_outcome(folder)
-    row: Row = {"sample": folder.name}
+    row: Figures = {"sample": folder.name}
     row |= {key: subject.get(key) for key in ("fixed", *words)}
     row |= {"state": outcome.state, "status": outcome.verdict.status, "reason": outcome.verdict.reason}
     row["outliers"] = ""
@@ -128,8 +128,8 @@ def _read(folder: Path, subject: Mapping[str, Any], words: Sequence[str]) -> tup
     return row, [_label_row(folder.name, record) for record in quality.get("labels", ())]
 
 
-def _label_row(sample: str, record: Mapping[str, Any]) -> Row:
-    row: Row = {"sample": sample, "label": record["label"], "fixed_ml": record["fixed_ml"]}
+def _label_row(sample: str, record: Mapping[str, Any]) -> Figures:
+    row: Figures = {"sample": sample, "label": record["label"], "fixed_ml": record["fixed_ml"]}
     for figure in LABEL_FIGURES:
         for stage, value in record.get(figure, {}).items():
             row[f"{figure}_{stage}"] = _number(value)

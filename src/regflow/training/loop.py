@@ -12,28 +12,41 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from regflow.core.devices import half_precision, session_threads, side_by_side, torch_device, torch_session
+from regflow.core.devices import (
+    choose_torch_device,
+    count_session_threads,
+    enable_half_precision,
+    map_over_threads,
+    open_torch_session,
+)
 from regflow.core.errors import RegistrationError
-from regflow.core.processor import processor_name
-from regflow.methods.refine.losses_torch import mind_difference
-from regflow.methods.refine.velocity_torch import sample
+from regflow.core.processor import read_processor_name
+from regflow.methods.refine.losses_torch import compute_mind_difference
+from regflow.methods.refine.velocity_torch import sample_channels
 from regflow.methods.refine.weights import (
-    Description,
+    NetworkDescription,
     build_network,
     load_network,
     read_weights,
     use_channels_last,
 )
 from regflow.methods.refine.weights_files import find_weights
-from regflow.training.board import Board
-from regflow.training.cohort import Cohort
-from regflow.training.objective import Question, answer, answer_all, end_point_errors, objective, question
+from regflow.training.board import TrainingBoard
+from regflow.training.cohort import CohortPairs
+from regflow.training.objective import (
+    BatchInput,
+    compute_objective,
+    measure_end_point_errors,
+    predict_all,
+    predict_batch,
+    prepare_batch,
+)
 from regflow.training.painting import SAMPLED_RANGE
-from regflow.training.pairs import Batch, Mixture
-from regflow.training.passes import best_relaxation
-from regflow.training.processes import Processes
+from regflow.training.pairs import PairMixture, TrainingBatch
+from regflow.training.passes import measure_best_relaxation
+from regflow.training.processes import TrainingProcesses
 from regflow.training.sources import build_mixture
-from regflow.training.state import State, load_state, save_state
+from regflow.training.state import TrainingState, load_state, save_state
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +65,7 @@ MAY_CHANGE = {
 
 
 @dataclass(frozen=True, eq=False)
-class Trained:
+class TrainingResult:
     """What a training came to.
 
     Attributes:
@@ -66,14 +79,14 @@ class Trained:
     """
 
     network: nn.Module
-    description: Description
+    description: NetworkDescription
     kept: bool
     history: list[dict[str, float]]
     seconds: float
     device: str
 
 
-def train(
+def run_training(
     settings: Mapping[str, Any],
     folder: Path,
     *,
@@ -82,7 +95,7 @@ def train(
     threads: int = 1,
     workers: int = 1,
     stop_after: int | None = None,
-) -> Trained | None:
+) -> TrainingResult | None:
     """Train, going on from the folder's checkpoint if there is one.
 
     Args:
@@ -101,9 +114,12 @@ def train(
         InputError: training data or a network to start from are missing or wrong.
         RegistrationError: the loss stopped being a number.
     """
-    with Processes.joined(device) as processes, torch_session(threads, seed, deterministic=False):
-        where = processes.device or torch_device(device)
-        description = describe(settings)
+    with (
+        TrainingProcesses.joined(device) as processes,
+        open_torch_session(threads, seed, deterministic=False),
+    ):
+        where = processes.device or choose_torch_device(device)
+        description = describe_terms(settings)
         mixture = build_mixture(settings, seed)
         state = _fresh_state(settings, description, where)
         fixed_settings = {key: value for key, value in settings.items() if key not in MAY_CHANGE}
@@ -112,8 +128,8 @@ def train(
         if checkpoint.is_file():
             load_state(checkpoint, state, fixed_settings)
             log.info("going on from step %d", state.step)
-        run = Run(settings, description, mixture, state, where, processes)
-        with Board.opened(folder, processes.first) as board:
+        run = TrainingRun(settings, description, mixture, state, where, processes)
+        with TrainingBoard.opened(folder, processes.first) as board:
             _climb(run, board, checkpoint, fixed_settings, workers, stop_after)
         if state.step < settings["steps"] or not processes.first:
             return None
@@ -121,30 +137,30 @@ def train(
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
+class TrainingRun:
     """All that a step needs."""
 
     settings: Mapping[str, Any]
-    description: Description
-    mixture: Mixture
-    state: State
+    description: NetworkDescription
+    mixture: PairMixture
+    state: TrainingState
     device: torch.device
-    processes: Processes
+    processes: TrainingProcesses
 
     def network(self, seen: Tensor) -> Tensor:
         """Ask the network in training, in the precision of the settings."""
-        with half_precision(self.device, self.settings["precision"]):
+        with enable_half_precision(self.device, self.settings["precision"]):
             found: Tensor = self.state.network(seen)
         return found
 
 
-def describe(settings: Mapping[str, Any]) -> Description:
+def describe_terms(settings: Mapping[str, Any]) -> NetworkDescription:
     """Return the network that the settings ask for."""
     if settings["start_from"]:
         return read_weights(find_weights(settings["start_from"]))[1]
     channels = tuple(settings["channels"])
     low, high = SAMPLED_RANGE
-    return Description(
+    return NetworkDescription(
         ndim=settings["ndim"],
         channels=channels,
         unet_out_channels=channels[1],
@@ -161,28 +177,30 @@ def describe(settings: Mapping[str, Any]) -> Description:
     )
 
 
-def _finished(run: Run) -> Trained:
+def _finished(run: TrainingRun) -> TrainingResult:
     """Return the averaged network, or after a cohort what serves it best."""
     trained = build_network(run.description)
     trained.load_state_dict({name: value.cpu() for name, value in run.state.average.items()})
     description = run.description
     network: nn.Module = trained.eval()
     cohort = run.mixture.sources.get("cohort")
-    if isinstance(cohort, Cohort):
+    if isinstance(cohort, CohortPairs):
         network, relaxation = _best_on(cohort, run, network)
         description = replace(description, relaxation=relaxation)
     kept = network is not trained
-    return Trained(network, description, kept, run.state.history, run.state.seconds, _name(run.device))
+    return TrainingResult(network, description, kept, run.state.history, run.state.seconds, _name(run.device))
 
 
-def _best_on(cohort: Cohort, run: Run, trained: nn.Module) -> tuple[nn.Module, tuple[float, ...]]:
+def _best_on(
+    cohort: CohortPairs, run: TrainingRun, trained: nn.Module
+) -> tuple[nn.Module, tuple[float, ...]]:
     """Return the trained network or its start, whichever serves a cohort better, and its relaxation there."""
     networks = {"the trained network": trained}
     if run.settings["start_from"]:
         start, _ = load_network(find_weights(run.settings["start_from"]), torch.device("cpu"))
         networks["its start"] = start
     measured = {
-        name: best_relaxation(each, run.description, cohort.judges[:MEASURED])
+        name: measure_best_relaxation(each, run.description, cohort.judges[:MEASURED])
         for name, each in networks.items()
     }
     for name, (relaxation, distance) in measured.items():
@@ -193,7 +211,7 @@ def _best_on(cohort: Cohort, run: Run, trained: nn.Module) -> tuple[nn.Module, t
     return networks[best], measured[best][0]
 
 
-def rate_at(step: int, settings: Mapping[str, Any]) -> float:
+def schedule_rate(step: int, settings: Mapping[str, Any]) -> float:
     """Return the rate of a step: a rise, then half a cosine down to a hundredth."""
     highest, rise = settings["rate"], settings["warmup"]
     if step < rise:
@@ -202,7 +220,9 @@ def rate_at(step: int, settings: Mapping[str, Any]) -> float:
     return float(highest * (0.01 + 0.99 * (1 + math.cos(math.pi * done)) / 2))
 
 
-def validate(run: Run, board: Board, figures: Mapping[str, float]) -> dict[str, float]:
+def validate_network(
+    run: TrainingRun, board: TrainingBoard, figures: Mapping[str, float]
+) -> dict[str, float]:
     """Measure the averaged weights on the validation pairs.
 
     Args:
@@ -222,26 +242,26 @@ def validate(run: Run, board: Board, figures: Mapping[str, float]) -> dict[str, 
     for first in range(0, run.settings["validation_pairs"], size):
         count = min(size, run.settings["validation_pairs"] - first)
         batch = run.mixture.batch([VALIDATION_START + first + k for k in range(count)]).to(run.device)
-        found = answer_all(run.network, run.description, batch)
+        found = predict_all(run.network, run.description, batch)
         measured.append(_measured(found.displacement, batch))
     run.state.network.load_state_dict(trained)
     result = {**figures, **_means(measured)}
-    board.validation(result, batch, sample(batch.moving, found.displacement).cpu().numpy())
+    board.validation(result, batch, sample_channels(batch.moving, found.displacement).cpu().numpy())
     return result
 
 
-def _measured(displacement: Tensor, batch: Batch) -> dict[str, tuple[float, int]]:
+def _measured(displacement: Tensor, batch: TrainingBatch) -> dict[str, tuple[float, int]]:
     """Return figures of a batch: the sum over the pairs that allow one, and how many do."""
     known = int((batch.known.flatten(1).sum(dim=1) > 0).sum())
     bare = batch.unlabeled > 0
     figures = {}
     for name, field in (("", displacement), ("_start", torch.zeros_like(displacement))):
         if known:
-            errors = end_point_errors(field, batch.truth, batch.known)
+            errors = measure_end_point_errors(field, batch.truth, batch.known)
             figures[f"epe{name}"] = float(errors.sum()), known
         if bool(bare.any()):
-            warped = sample(batch.moving[bare], field[bare])
-            each = float(mind_difference(batch.fixed[bare], warped))
+            warped = sample_channels(batch.moving[bare], field[bare])
+            each = float(compute_mind_difference(batch.fixed[bare], warped))
             figures[f"difference{name}"] = each * len(warped), len(warped)
     return figures
 
@@ -253,8 +273,8 @@ def _means(measured: Sequence[Mapping[str, tuple[float, int]]]) -> dict[str, flo
 
 
 def _climb(
-    run: Run,
-    board: Board,
+    run: TrainingRun,
+    board: TrainingBoard,
     checkpoint: Path,
     fixed_settings: Mapping[str, Any],
     workers: int,
@@ -272,7 +292,9 @@ def _climb(
         board.step(state.step, last, terms)
         losses.append(terms["loss"])
         if state.step % settings["validate_every"] == 0 or state.step == last:
-            figures = validate(run, board, {"step": float(state.step), "loss": sum(losses) / len(losses)})
+            figures = validate_network(
+                run, board, {"step": float(state.step), "loss": sum(losses) / len(losses)}
+            )
             losses.clear()
             state.history = [*state.history, figures]
             if run.processes.first:
@@ -280,10 +302,10 @@ def _climb(
             run.processes.wait()
 
 
-def _step(run: Run, batch: Batch) -> dict[str, float]:
+def _step(run: TrainingRun, batch: TrainingBatch) -> dict[str, float]:
     state, settings = run.state, run.settings
     for group in state.adam.param_groups:
-        group["lr"] = rate_at(state.step, settings)
+        group["lr"] = schedule_rate(state.step, settings)
     figures, gradients = _learn(run, batch)
     figures = run.processes.averaged(figures)
     if not math.isfinite(figures["loss"]):
@@ -303,18 +325,18 @@ def _step(run: Run, batch: Batch) -> dict[str, float]:
     return figures
 
 
-def _learn(run: Run, batch: Batch) -> tuple[dict[str, float], list[Tensor]]:
+def _learn(run: TrainingRun, batch: TrainingBatch) -> tuple[dict[str, float], list[Tensor]]:
     """Return a batch's loss with its terms, and the loss's gradient for each parameter.
 
     On a CPU each pair learns by itself, as many at a time as there are threads, and gradients are added
     in the order of the pairs: no byte depends on the threads.
     """
     parameters = list(run.state.network.parameters())
-    asked = question(run.network, run.description, batch)
+    asked = prepare_batch(run.network, run.description, batch)
 
-    def learn(part: tuple[Question, Batch]) -> tuple[dict[str, Tensor], Sequence[Tensor]]:
-        found = answer(run.network, run.description, part[0])
-        loss, terms = objective(found, part[1], run.settings["weights"])
+    def learn(part: tuple[BatchInput, TrainingBatch]) -> tuple[dict[str, Tensor], Sequence[Tensor]]:
+        found = predict_batch(run.network, run.description, part[0])
+        loss, terms = compute_objective(found, part[1], run.settings["weights"])
         # Displacements that are no numbers crash the gradient of sampling; the step ends in an error.
         finite = bool(loss.isfinite())
         gradients = torch.autograd.grad(loss, parameters) if finite else [p.detach() for p in parameters]
@@ -323,7 +345,7 @@ def _learn(run: Run, batch: Batch) -> tuple[dict[str, float], list[Tensor]]:
     if run.device.type == "cuda":
         learned = [learn((asked, batch))]
     else:
-        learned = side_by_side(learn, list(zip(asked.split(), batch.split(), strict=True)))
+        learned = map_over_threads(learn, list(zip(asked.split(), batch.split(), strict=True)))
     figures = {name: _mean([float(each[name]) for each, _ in learned]) for name in learned[0][0]}
     return figures, [_mean(each) for each in zip(*(gradients for _, gradients in learned), strict=True)]
 
@@ -338,12 +360,12 @@ def _follow(average: dict[str, Tensor], weights: Mapping[str, Tensor], decay: fl
         value.lerp_(weights[name].detach(), 1 - decay)
 
 
-def _batches(run: Run, first: int, last: int, workers: int) -> Iterable[Batch]:
+def _batches(run: TrainingRun, first: int, last: int, workers: int) -> Iterable[TrainingBatch]:
     """Return the batch of each step, drawn ahead by other processes, in order."""
     size = run.settings["batch"]
     numbers = [run.processes.mine(range(step * size, (step + 1) * size)) for step in range(first, last)]
     return DataLoader(
-        Draws(run.mixture, numbers),
+        BatchDataset(run.mixture, numbers),
         batch_size=None,
         num_workers=workers,
         prefetch_factor=AHEAD if workers else None,
@@ -352,7 +374,7 @@ def _batches(run: Run, first: int, last: int, workers: int) -> Iterable[Batch]:
 
 
 @dataclass(frozen=True, eq=False)
-class Draws(Dataset[Batch]):
+class BatchDataset(Dataset[TrainingBatch]):
     """The batches of a stretch of steps.
 
     Attributes:
@@ -360,17 +382,19 @@ class Draws(Dataset[Batch]):
         numbers: those of the pairs of each step.
     """
 
-    mixture: Mixture
+    mixture: PairMixture
     numbers: Sequence[Sequence[int]]
 
     def __len__(self) -> int:
         return len(self.numbers)
 
-    def __getitem__(self, index: int) -> Batch:
+    def __getitem__(self, index: int) -> TrainingBatch:
         return self.mixture.batch(self.numbers[index])
 
 
-def _fresh_state(settings: Mapping[str, Any], description: Description, device: torch.device) -> State:
+def _fresh_state(
+    settings: Mapping[str, Any], description: NetworkDescription, device: torch.device
+) -> TrainingState:
     if settings["start_from"]:
         network = load_network(find_weights(settings["start_from"]), device)[0]
         network.requires_grad_(True)
@@ -378,10 +402,10 @@ def _fresh_state(settings: Mapping[str, Any], description: Description, device: 
         network = use_channels_last(build_network(description).to(device))
     network.train()
     average = {name: value.detach().clone() for name, value in network.state_dict().items()}
-    return State(network, average, torch.optim.Adam(network.parameters(), lr=settings["rate"]))
+    return TrainingState(network, average, torch.optim.Adam(network.parameters(), lr=settings["rate"]))
 
 
 def _name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"CPU ({processor_name()}), {session_threads()} threads"
+    return f"CPU ({read_processor_name()}), {count_session_threads()} threads"

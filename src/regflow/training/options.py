@@ -231,7 +231,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
 """Defaults by kind that differ from those above."""
 
 
-def options_of(kind: str) -> dict[str, dict[str, Any]]:
+def define_options(kind: str) -> dict[str, dict[str, Any]]:
     """Return the options of a training, with the defaults of a kind, ``volumes`` or ``rasters``."""
     options = deepcopy(TRAIN)
     for name, default in _DEFAULTS[kind].items():
@@ -239,9 +239,9 @@ def options_of(kind: str) -> dict[str, dict[str, Any]]:
     return options
 
 
-def defaults(kind: str = "volumes", **given: Any) -> dict[str, Any]:
+def complete_training_options(kind: str = "volumes", **given: Any) -> dict[str, Any]:
     """Return complete settings: what is given, and a kind's default of all else."""
-    complete = fill_defaults(options_of(kind), {})
+    complete = fill_defaults(define_options(kind), {})
     for name, value in given.items():
         merges = name == "weights" and isinstance(value, Mapping)
         complete[name] = {**complete[name], **value} if merges else value

@@ -10,18 +10,18 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from regflow.training.deformations import places_seen, related_deformations
+from regflow.training.deformations import draw_related_deformations, find_places_seen
 from regflow.training.label_maps import LabelMap, Labels
 from regflow.training.painting import (
     Array,
-    degrade,
-    paint,
-    random_contrast,
-    random_texture,
-    remapped_contrast,
-    similar_contrast,
+    degrade_image,
+    draw_contrast,
+    draw_remapped_contrast,
+    draw_similar_contrast,
+    draw_texture,
+    paint_labels,
 )
-from regflow.training.pairs import Pair, label_parts
+from regflow.training.pairs import TrainingPair, split_labels
 
 BACKGROUND_WEIGHT = 0.05
 """Weight of the truth where there is nothing to see."""
@@ -39,7 +39,7 @@ REMAPPED = 0.6
 
 
 @dataclass(frozen=True, eq=False)
-class Painter:
+class PaintedPairs:
     """Draws pairs from label maps.
 
     Attributes:
@@ -50,47 +50,47 @@ class Painter:
     maps: Sequence[LabelMap]
     same_contrast: float = SAME_CONTRAST
 
-    def __call__(self, shape: Sequence[int], rng: np.random.Generator) -> Pair:
+    def __call__(self, shape: Sequence[int], rng: np.random.Generator) -> TrainingPair:
         """Draw a pair of one anatomy, deformed in two ways: its truth is known."""
         one = self.maps[int(rng.integers(len(self.maps)))]
-        view = random_view(one.labels.shape, one.spacing_mm, one.inside, rng)
-        deformed = related_deformations(shape, LONGEST * rng.uniform(0.2, 1.0), rng)
+        view = draw_pose(one.labels.shape, one.spacing_mm, one.inside, rng)
+        deformed = draw_related_deformations(shape, LONGEST * rng.uniform(0.2, 1.0), rng)
         fixed, moving = (view.look(shape, field) for field in (deformed.fixed, deformed.moving))
         shown = draw_shown_numbers(one.codes, rng)
         labels = shown[fixed.of(one.labels)], shown[moving.of(one.labels)]
         images, alike = self.images(labels, (fixed.places, moving.places), rng)
-        parts = label_parts(labels[0][0], labels[1][0], rng)
+        parts = split_labels(labels[0][0], labels[1][0], rng)
         known = deformed.truth.new_tensor(_weights(labels[0][0], fixed.inside))
-        return Pair(*images, deformed.truth[0], known, *parts, alike)
+        return TrainingPair(*images, deformed.truth[0], known, *parts, alike)
 
     def images(
         self, labels: tuple[Labels, Labels], places: tuple[Array, Array], rng: np.random.Generator
     ) -> tuple[tuple[Tensor, Tensor], bool]:
-        """Paint two patches of labels, as :meth:`Look.of` returns them.
+        """Paint two patches of labels, as :meth:`PatchContent.of` returns them.
 
         Returns:
             The images, and whether their contrasts agree.
         """
         count = int(max(part.max() for part in labels)) + 1
-        first = random_contrast(count, rng)
+        first = draw_contrast(count, rng)
         alike = bool(rng.random() < self.same_contrast)
         if alike:
-            second = similar_contrast(first, rng)
+            second = draw_similar_contrast(first, rng)
         elif rng.random() < REMAPPED:
-            second = remapped_contrast(first, rng)
+            second = draw_remapped_contrast(first, rng)
         else:
-            second = random_contrast(count, rng)
-        texture = random_texture(places[0].ndim - 1, rng)
+            second = draw_contrast(count, rng)
+        texture = draw_texture(places[0].ndim - 1, rng)
         strength = rng.uniform(0.1, 1.0)
         painted = []
         for part, where, contrast in zip(labels, places, (first, second), strict=True):
-            image = degrade(paint(part, texture, where, contrast), rng, strength)
+            image = degrade_image(paint_labels(part, texture, where, contrast), rng, strength)
             painted.append(torch.from_numpy(image[None]))
         return (painted[0], painted[1]), alike
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
+class PatchContent:
     """What a patch sees.
 
     Attributes:
@@ -110,7 +110,7 @@ class Look:
 
 
 @dataclass(frozen=True, eq=False)
-class View:
+class PatchPose:
     """A patch's pose in a label map: ``index = matrix (sample - middle) + center``.
 
     ``spacing`` is that of the patch, in samples of the label map.
@@ -121,12 +121,12 @@ class View:
     bounds: tuple[int, ...]
     spacing: float
 
-    def look(self, shape: Sequence[int], displacement: Tensor) -> Look:
+    def look(self, shape: Sequence[int], displacement: Tensor) -> PatchContent:
         """Return what samples see that a displacement ``(1, d, *shape)`` moves first."""
-        places = places_seen(displacement, self.matrix, self.center)
+        places = find_places_seen(displacement, self.matrix, self.center)
         indices = [self._nearest(places + self._step(offset, places.ndim)) for offset in _around(len(shape))]
         inside = (indices[0] == np.rint(places)).all(axis=0)
-        return Look(indices, inside, np.float32(1 / self.spacing) * places)
+        return PatchContent(indices, inside, np.float32(1 / self.spacing) * places)
 
     def _step(self, offset: Sequence[float], ndim: int) -> Array:
         """Return what an offset in samples of the patch is in the label map."""
@@ -147,12 +147,12 @@ def _around(ndim: int) -> list[tuple[float, ...]]:
     return [(0.0,) * ndim, *corners]
 
 
-def random_view(
+def draw_pose(
     bounds: tuple[int, ...],
     spacing_mm: NDArray[np.float64],
     inside: NDArray[np.integer],
     rng: np.random.Generator,
-) -> View:
+) -> PatchPose:
     """Place a patch on an object: scaled, turned, mirrored now and then.
 
     Args:
@@ -176,7 +176,7 @@ def random_view(
     # Anisotropic images are seen in their true proportions.
     proportions = spacing_mm.min() / spacing_mm
     matrix = np.diag(proportions) @ rotation @ np.diag(stretch)
-    return View(matrix, center + pull * (middle - center), bounds, float(spacing))
+    return PatchPose(matrix, center + pull * (middle - center), bounds, float(spacing))
 
 
 def draw_shown_numbers(codes: NDArray[np.int64], rng: np.random.Generator) -> Labels:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, map_coordinates
 
-from regflow.training.deformations import smooth_noise
+from regflow.training.deformations import draw_smooth_noise
 from regflow.training.label_maps import Labels
 
 Array = NDArray[np.float32]
@@ -26,7 +26,7 @@ has seen only uniform labels does not trust what it sees inside them."""
 
 
 @dataclass(frozen=True, eq=False)
-class Contrast:
+class LabelContrast:
     """How an anatomy looks in one kind of image.
 
     Attributes:
@@ -38,7 +38,7 @@ class Contrast:
     grain: Array
 
 
-def random_contrast(count: int, rng: np.random.Generator) -> Contrast:
+def draw_contrast(count: int, rng: np.random.Generator) -> LabelContrast:
     """Draw intensities for ``count`` labels, the background included."""
     means = rng.uniform(0.05, 1.0, count).astype(np.float32)
     # Neighbors that look alike are the rule in real images: some labels share an intensity.
@@ -49,16 +49,16 @@ def random_contrast(count: int, rng: np.random.Generator) -> Contrast:
     grain = rng.uniform(0.0, strongest, count) * (1 if rng.random() < 0.5 else -1)
     if rng.random() < DARK_BACKGROUND:
         means[0] = grain[0] = 0.0
-    return Contrast(means, grain.astype(np.float32))
+    return LabelContrast(means, grain.astype(np.float32))
 
 
-def similar_contrast(one: Contrast, rng: np.random.Generator) -> Contrast:
+def draw_similar_contrast(one: LabelContrast, rng: np.random.Generator) -> LabelContrast:
     """Draw a contrast that another image of the same kind would have."""
     changed = one.means + rng.normal(0, 0.03, one.means.shape).astype(np.float32)
-    return Contrast(np.where(one.means == 0, 0, changed).astype(np.float32), one.grain)
+    return LabelContrast(np.where(one.means == 0, 0, changed).astype(np.float32), one.grain)
 
 
-def remapped_contrast(one: Contrast, rng: np.random.Generator) -> Contrast:
+def draw_remapped_contrast(one: LabelContrast, rng: np.random.Generator) -> LabelContrast:
     """Draw the contrast of another kind of image that shows most of the same borders.
 
     Intensities go through a random curve, turned around as often as not, as from T1 to T2 weighting.
@@ -69,23 +69,23 @@ def remapped_contrast(one: Contrast, rng: np.random.Generator) -> Contrast:
     curved = np.interp(one.means, np.linspace(0, 1, len(knots)), knots)
     means = curved.astype(np.float32) + rng.normal(0, 0.05, one.means.shape).astype(np.float32)
     grain = np.float32(np.sign(knots[-1] - knots[0])) * one.grain
-    return Contrast(np.where(one.means == 0, 0, means).astype(np.float32), grain)
+    return LabelContrast(np.where(one.means == 0, 0, means).astype(np.float32), grain)
 
 
-def random_texture(ndim: int, rng: np.random.Generator) -> Array:
+def draw_texture(ndim: int, rng: np.random.Generator) -> Array:
     """Return a periodic random image, ``TEXTURE_SIDE`` samples a side: what belongs to the anatomy."""
     noise = rng.standard_normal((TEXTURE_SIDE,) * ndim).astype(np.float32)
     smooth = gaussian_filter(noise, rng.uniform(0.6, 2.0), mode="wrap")
     return np.asarray(smooth / smooth.std())
 
 
-def paint(labels: Labels, texture: Array, places: Array, contrast: Contrast) -> Array:
+def paint_labels(labels: Labels, texture: Array, places: Array, contrast: LabelContrast) -> Array:
     """Give labels their intensities, and the texture of the place in the anatomy.
 
     Args:
         labels: ``(places, *shape)``: of the center of each sample and of places around it; their
             intensities are averaged.
-        texture: of :func:`random_texture`.
+        texture: of :func:`draw_texture`.
         places: ``(d, *shape)``: index into the texture of every sample; it repeats itself.
         contrast: of as many labels as there are.
     """
@@ -94,7 +94,7 @@ def paint(labels: Labels, texture: Array, places: Array, contrast: Contrast) -> 
     return np.asarray(means + contrast.grain[labels[0]] * grain)
 
 
-def degrade(image: Array, rng: np.random.Generator, strength: float = 1.0) -> Array:
+def degrade_image(image: Array, rng: np.random.Generator, strength: float = 1.0) -> Array:
     """Do to an image what an acquisition does; its scale is 0 to 1 afterwards.
 
     Blur, lower resolution along one axis, a bias field, noise, a nonlinear scale; now and then a part
@@ -109,7 +109,7 @@ def degrade(image: Array, rng: np.random.Generator, strength: float = 1.0) -> Ar
     if rng.random() < 0.25:
         image = _thick_slices(image, rng)
     shape = image.shape
-    field = smooth_noise(shape, max(shape) * rng.uniform(0.4, 1.0), rng)
+    field = draw_smooth_noise(shape, max(shape) * rng.uniform(0.4, 1.0), rng)
     image = image * np.exp(strength * rng.uniform(0, 0.25) * field)
     level = strength * rng.uniform(0.0, 0.05) * (image.max() - image.min())
     image = image + level * rng.standard_normal(shape, dtype=np.float32)

@@ -8,14 +8,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from regflow.core.devices import one_torch_thread
+from regflow.core.devices import limit_torch_to_one_thread
 
 DICE_LABELS = 8
 """Labels of a pair that enter the Dice loss: drawn anew for each pair."""
 
 
 @dataclass(frozen=True, eq=False)
-class Pair:
+class TrainingPair:
     """Two images that show one thing.
 
     Attributes:
@@ -44,7 +44,7 @@ class Pair:
 
 
 @dataclass(frozen=True, eq=False)
-class Batch:
+class TrainingBatch:
     """Pairs stacked; what a pair lacks is zero, and its weight is zero.
 
     Attributes:
@@ -71,23 +71,25 @@ class Batch:
     begun: Tensor
     relaxation: Tensor
 
-    def to(self, device: torch.device) -> "Batch":
+    def to(self, device: torch.device) -> "TrainingBatch":
         """Return the batch on a device."""
-        return Batch(*(part.to(device, non_blocking=True) for part in self._parts()))
+        return TrainingBatch(*(part.to(device, non_blocking=True) for part in self._parts()))
 
-    def split(self) -> list["Batch"]:
+    def split(self) -> list["TrainingBatch"]:
         """Return a batch of each pair."""
-        return [Batch(*parts) for parts in zip(*(part.split(1) for part in self._parts()), strict=True)]
+        return [
+            TrainingBatch(*parts) for parts in zip(*(part.split(1) for part in self._parts()), strict=True)
+        ]
 
     def _parts(self) -> list[Tensor]:
-        return [getattr(self, name) for name in Batch.__annotations__]
+        return [getattr(self, name) for name in TrainingBatch.__annotations__]
 
 
-Draw = Callable[[Sequence[int], np.random.Generator], Pair]
+Draw = Callable[[Sequence[int], np.random.Generator], TrainingPair]
 
 
 @dataclass(frozen=True)
-class Mixture:
+class PairMixture:
     """Sources of pairs, each with its share.
 
     Attributes:
@@ -106,20 +108,20 @@ class Mixture:
     def __post_init__(self) -> None:
         object.__setattr__(self, "_names", sorted(self.sources))
 
-    def pair(self, number: int) -> Pair:
+    def pair(self, number: int) -> TrainingPair:
         """Draw pair ``number``; depends on it and on the seed alone."""
         rng = np.random.default_rng([self.seed, number])
         weights = np.array([self.shares[name] for name in self._names])
         name = self._names[int(rng.choice(len(weights), p=weights / weights.sum()))]
-        with one_torch_thread():
+        with limit_torch_to_one_thread():
             return self.sources[name](self.shape, rng)
 
-    def batch(self, numbers: Sequence[int]) -> Batch:
+    def batch(self, numbers: Sequence[int]) -> TrainingBatch:
         """Draw several pairs."""
-        return collate([self.pair(number) for number in numbers])
+        return collate_pairs([self.pair(number) for number in numbers])
 
 
-def collate(pairs: Sequence[Pair]) -> Batch:
+def collate_pairs(pairs: Sequence[TrainingPair]) -> TrainingBatch:
     """Stack pairs of one shape."""
     shape, ndim = pairs[0].fixed.shape[1:], pairs[0].fixed.ndim - 1
 
@@ -129,7 +131,7 @@ def collate(pairs: Sequence[Pair]) -> Batch:
 
     turns = max(len(pair.relaxation) for pair in pairs)
     bare = [pair.truth is None and pair.fixed_parts is None for pair in pairs]
-    return Batch(
+    return TrainingBatch(
         stack("fixed", 1),
         stack("moving", 1),
         stack("truth", ndim),
@@ -143,7 +145,7 @@ def collate(pairs: Sequence[Pair]) -> Batch:
     )
 
 
-def label_parts(
+def split_labels(
     fixed: NDArray[np.integer], moving: NDArray[np.integer], rng: np.random.Generator
 ) -> tuple[Tensor, Tensor]:
     """Pick labels that both maps bear, and say where each is: two of ``(DICE_LABELS, *shape)``."""

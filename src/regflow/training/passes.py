@@ -8,10 +8,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from regflow.methods.refine.network import Network, crop_padding, pad_image, padding_for
-from regflow.methods.refine.velocity_torch import follow_displacement, integrate, resize_field, sample
-from regflow.methods.refine.weights import Description
-from regflow.training.objective import velocity_of
+from regflow.methods.refine.network import Network, choose_padding, crop_padding, pad_image
+from regflow.methods.refine.velocity_torch import (
+    follow_displacement,
+    integrate_velocity,
+    resize_field,
+    sample_channels,
+)
+from regflow.methods.refine.weights import NetworkDescription
+from regflow.training.objective import predict_pair_velocity
 
 FACTORS = (1.0, 1.3, 1.6, 1.9)
 """Relaxations that are tried, besides the one that a pass has."""
@@ -23,7 +28,7 @@ Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
-class Aligned:
+class AlignedPair:
     """A pair at the spacing of a pass, or of several passes in a row.
 
     Attributes:
@@ -48,8 +53,8 @@ class Aligned:
     begun: NDArray[np.float16]
 
 
-def displacements_before(
-    network: Network, description: Description, levels: Sequence[Aligned]
+def predict_displacements_before(
+    network: Network, description: NetworkDescription, levels: Sequence[AlignedPair]
 ) -> Iterator[NDArray[np.float16]]:
     """Yield what a network has found of a pair before each level: ``begun`` of it."""
     total: Tensor | None = None
@@ -58,12 +63,12 @@ def displacements_before(
         if number + 1 < len(levels):
             for factor in level.relaxation:
                 total = follow_displacement(
-                    integrate(factor * _velocity(network, description, level, total)), total
+                    integrate_velocity(factor * _velocity(network, description, level, total)), total
                 )
 
 
-def best_relaxation(
-    network: Network, description: Description, pairs: Sequence[Sequence[Aligned]]
+def measure_best_relaxation(
+    network: Network, description: NetworkDescription, pairs: Sequence[Sequence[AlignedPair]]
 ) -> tuple[tuple[float, ...], float]:
     """Measure on pairs how far each pass of a network is to go, one after the other.
 
@@ -79,7 +84,7 @@ def best_relaxation(
         A relaxation for every pass, and the mean distance to ``found`` that the last one leaves, world
         units.
     """
-    ways = [Way([level for level in pair for _ in level.relaxation]) for pair in pairs]
+    ways = [PassProgress([level for level in pair for _ in level.relaxation]) for pair in pairs]
     ways = [way.asked(network, description) for way in ways]
     relaxation = []
     for turn, (_, given) in enumerate(description.cascade):
@@ -98,7 +103,7 @@ def best_relaxation(
 
 
 @dataclass(frozen=True, eq=False)
-class Way:
+class PassProgress:
     """How far a network has come with a pair.
 
     Attributes:
@@ -108,24 +113,26 @@ class Way:
         velocity: of the pass under way.
     """
 
-    levels: Sequence[Aligned]
+    levels: Sequence[AlignedPair]
     turn: int = 0
     total: Tensor | None = None
     velocity: Tensor | None = None
 
-    def asked(self, network: Network, description: Description) -> "Way":
+    def asked(self, network: Network, description: NetworkDescription) -> "PassProgress":
         """Ask the network in the next pass; where there is none, nothing changes."""
         if self.turn == len(self.levels):
             return self
         velocity = _velocity(network, description, self.levels[self.turn], self.total)
         return replace(self, turn=self.turn + 1, velocity=velocity)
 
-    def followed(self, factor: float) -> "Way":
+    def followed(self, factor: float) -> "PassProgress":
         """Follow what the network answered, so many times."""
         if self.velocity is None:
             return self
         return replace(
-            self, total=follow_displacement(integrate(factor * self.velocity), self.total), velocity=None
+            self,
+            total=follow_displacement(integrate_velocity(factor * self.velocity), self.total),
+            velocity=None,
         )
 
     def distance(self) -> float:
@@ -138,18 +145,22 @@ class Way:
         return float(shrink * level.spacing * (self.total - found)[0][:, *at].norm(dim=0).mean())
 
 
-def _reached(ways: Sequence[Way]) -> float:
+def _reached(ways: Sequence[PassProgress]) -> float:
     """Return the sum of distances that the pass under way leaves, going as far as is best."""
     return min(sum(way.followed(factor).distance() for way in ways) for factor in FACTORS)
 
 
-def _velocity(network: Network, description: Description, level: Aligned, total: Tensor | None) -> Tensor:
+def _velocity(
+    network: Network, description: NetworkDescription, level: AlignedPair, total: Tensor | None
+) -> Tensor:
     """Ask about the whole of a pair, continued to a size that the network takes."""
     fixed, moving = (torch.from_numpy(image)[None, None] for image in (level.fixed, level.moving))
-    moving = sample(moving, _at(total, level.fixed.shape))
-    padding = padding_for(level.fixed.shape, description)
+    moving = sample_channels(moving, _at(total, level.fixed.shape))
+    padding = choose_padding(level.fixed.shape, description)
     with torch.inference_mode():
-        velocity = velocity_of(network, description, pad_image(fixed, padding), pad_image(moving, padding))
+        velocity = predict_pair_velocity(
+            network, description, pad_image(fixed, padding), pad_image(moving, padding)
+        )
     return crop_padding(velocity, padding, description)
 
 

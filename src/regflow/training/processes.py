@@ -12,7 +12,7 @@ from regflow.core.errors import InputError
 
 
 @dataclass(frozen=True)
-class Processes:
+class TrainingProcesses:
     """This process among those of a training.
 
     Attributes:
@@ -27,7 +27,7 @@ class Processes:
 
     @classmethod
     @contextmanager
-    def joined(cls, wanted: str) -> Iterator["Processes"]:
+    def joined(cls, wanted: str) -> Iterator["TrainingProcesses"]:
         """Join the processes that ``torchrun`` announces in the environment; alone without it."""
         count = int(os.environ.get("WORLD_SIZE", "1"))
         if count == 1:

@@ -9,18 +9,18 @@ from typing import Any
 from regflow.core.errors import InputError
 from regflow.core.files import write_whole
 from regflow.methods.refine.weights import (
-    Description,
+    NetworkDescription,
     build_network,
     check_relaxation,
     read_weights,
     save_weights,
 )
 from regflow.methods.refine.weights_files import SUFFIX, find_weights
-from regflow.training.card import describe_data, model_card
-from regflow.training.loop import Trained, describe, train
+from regflow.training.card import describe_data, write_model_card
+from regflow.training.loop import TrainingResult, describe_terms, run_training
 from regflow.training.options import MOST_BYTES
-from regflow.training.settings import checksums
-from regflow.training.terms import license_of
+from regflow.training.settings import compute_checksums
+from regflow.training.terms import find_license
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ def train_network(
 
     Args:
         output: the file of weights to write.
-        settings: of :func:`regflow.training.settings.training_settings`.
+        settings: of :func:`regflow.training.settings.make_training_settings`.
         seed: of weights and pairs.
         threads: of the CPU.
 
@@ -52,8 +52,8 @@ def train_network(
     target = Path(output)
     settings, _ = _checked(settings)
     folder = target.with_suffix(".training")
-    trained = train(
-        {**settings, "inputs": checksums(settings)},
+    trained = run_training(
+        {**settings, "inputs": compute_checksums(settings)},
         folder,
         seed=seed,
         device=settings["device"],
@@ -64,13 +64,13 @@ def train_network(
         return None
     description = replace(trained.description, notes=_notes(trained, settings, seed))
     with write_whole(target.with_suffix(".md")) as part:
-        part.write_text(model_card(description, settings, trained.history), encoding="utf-8")
+        part.write_text(write_model_card(description, settings, trained.history), encoding="utf-8")
         # The card is renamed last of all: weights without a card are not yet a product.
         save_weights(target, trained.network, description)
     return target
 
 
-def _checked(settings: Mapping[str, Any]) -> tuple[dict[str, Any], Description]:
+def _checked(settings: Mapping[str, Any]) -> tuple[dict[str, Any], NetworkDescription]:
     """Complete settings by those of the network to start from, and refuse what cannot be trained.
 
     Raises:
@@ -86,7 +86,7 @@ def _checked(settings: Mapping[str, Any]) -> tuple[dict[str, Any], Description]:
             f"train: channels: {len(settings['channels'])} numbers; give a pair (down, up) for each level"
         )
     check_relaxation(settings["passes"], settings["relaxation"], "train")
-    description = describe(settings)
+    description = describe_terms(settings)
     if settings["side"] % description.multiple:
         raise InputError(
             f"train: side: {settings['side']} samples cannot be halved as often as the network does; give a "
@@ -112,7 +112,7 @@ def _start_of(settings: Mapping[str, Any]) -> dict[str, Any] | None:
     return read_weights(find_weights(start))[1].notes if start else None
 
 
-def _notes(trained: Trained, settings: Mapping[str, Any], seed: int) -> dict[str, Any]:
+def _notes(trained: TrainingResult, settings: Mapping[str, Any], seed: int) -> dict[str, Any]:
     """Return what the file of weights says of itself."""
     what = "volumes" if settings["ndim"] == 3 else "scenes and slices"
     return {
@@ -124,6 +124,6 @@ def _notes(trained: Trained, settings: Mapping[str, Any], seed: int) -> dict[str
         "seconds": round(trained.seconds, 1),
         "device": trained.device,
         "seed": seed,
-        "license": license_of(settings, _start_of(settings)),
+        "license": find_license(settings, _start_of(settings)),
         "figures": trained.history[-1],
     }

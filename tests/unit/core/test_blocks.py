@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from regflow.core.blocks import decimate, load, read_block
+from regflow.core.blocks import decimate_data, load_block, read_block
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 
@@ -31,12 +31,12 @@ def test_a_window_is_a_cut_of_the_whole_and_empty_outside(top, height, left, wid
 
 
 def test_a_lazy_image_has_no_channel_in_memory_and_says_how_to_read_it():
-    lazy = decimate(IMAGE, 20.0)
+    lazy = decimate_data(IMAGE, 20.0)
     assert lazy.lazy
     assert not IMAGE.lazy
     with pytest.raises(TypeError, match="read a window by read_block, or all by load"):
         _ = lazy.channel
-    np.testing.assert_array_equal(load(lazy).channel, load(lazy).data[0])
+    np.testing.assert_array_equal(load_block(lazy).channel, load_block(lazy).data[0])
 
 
 def test_what_is_not_finite_is_invalid():
@@ -50,8 +50,8 @@ def test_what_is_not_finite_is_invalid():
 @given(st.sampled_from([20.0, 25.0, 30.0, 34.7, 70.0]), starts, sizes, starts, sizes)
 @settings(deadline=None)
 def test_a_window_of_a_decimated_image_has_the_bits_of_the_whole(spacing, top, height, left, width):
-    coarse = decimate(_lazy(), spacing)
-    whole = load(coarse)
+    coarse = decimate_data(_lazy(), spacing)
+    whole = load_block(coarse)
     block = read_block(coarse, slice(top, top + height), slice(left, left + width))
     again = read_block(whole, slice(top, top + height), slice(left, left + width))
     np.testing.assert_array_equal(block.values, again.values)
@@ -59,7 +59,7 @@ def test_a_window_of_a_decimated_image_has_the_bits_of_the_whole(spacing, top, h
 
 
 def test_whole_factors_are_plain_means():
-    whole = load(decimate(Image(VALUES[:, :60, :80], Grid((60, 80), GRID.affine)), 20.0))
+    whole = load_block(decimate_data(Image(VALUES[:, :60, :80], Grid((60, 80), GRID.affine)), 20.0))
     np.testing.assert_allclose(
         whole.data, VALUES[:, :60, :80].reshape(2, 30, 2, 40, 2).mean((2, 4)), rtol=1e-6
     )
@@ -72,9 +72,9 @@ def test_a_decimated_plane_stays_where_it_is(spacing):
     index = np.stack(np.meshgrid(np.arange(83.0), np.arange(61.0)), axis=-1)
     x, y = np.moveaxis(GRID.to_world(index), -1, 0)
     plane = ((x - 400000) * 0.03 + (y - 5800000) * 0.02).astype(np.float32)
-    coarse = decimate(Image(plane[None], GRID), spacing)
+    coarse = decimate_data(Image(plane[None], GRID), spacing)
     assert coarse.grid.spacing.max() == pytest.approx(spacing, rel=1e-3)
-    block = load(coarse)
+    block = load_block(coarse)
     rows, cols = coarse.grid.shape
     x, y = np.moveaxis(
         coarse.grid.to_world(np.stack(np.meshgrid(np.arange(cols), np.arange(rows)), -1)), -1, 0
@@ -92,13 +92,13 @@ def test_half_of_an_area_must_be_valid():
     mask[:2, 0] = False
     mask[0:2, 2:4] = [[False, False], [False, True]]
     image = Image(np.arange(16, dtype=np.float32).reshape(1, 4, 4), Grid((4, 4), np.eye(3)), mask)
-    coarse = load(decimate(image, 2.0))
+    coarse = load_block(decimate_data(image, 2.0))
     assert coarse.mask.tolist() == [[True, False], [True, True]]
     assert coarse.data[0].tolist() == [[3.0, 0.0], [10.5, 12.5]]
 
 
 def test_an_image_coarse_enough_stays_as_it_is():
-    assert decimate(IMAGE, 10.004) is IMAGE
+    assert decimate_data(IMAGE, 10.004) is IMAGE
 
 
 def _lazy() -> Image:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regflow.core.chunks import blocks, open_workers, over_blocks
+from regflow.core.chunks import map_blocks, open_workers, split_blocks
 from regflow.core.errors import InputError
 
 
@@ -49,7 +49,7 @@ def test_blocks_cover_every_pixel_once(height, width, chunk):
     import numpy as np
 
     seen = np.zeros((height, width), int)
-    for rows, cols in blocks((height, width), chunk):
+    for rows, cols in split_blocks((height, width), chunk):
         assert max(rows.stop - rows.start, cols.stop - cols.start) <= chunk
         seen[rows, cols] += 1
     assert (seen == 1).all()
@@ -57,7 +57,7 @@ def test_blocks_cover_every_pixel_once(height, width, chunk):
 
 def test_results_come_in_the_items_order():
     with open_workers({"workers": 3}) as workers:
-        assert list(over_blocks(slow_first, range(40), workers)) == list(range(40))
+        assert list(map_blocks(slow_first, range(40), workers)) == list(range(40))
 
 
 @pytest.mark.parametrize(("item_bytes", "most"), [(None, 6), (400, 2), (10_000, 1)])
@@ -73,7 +73,7 @@ def test_only_a_few_items_are_under_way(item_bytes, most):
         return number
 
     with open_workers({"workers": 3, "memory": "1 kB"}) as workers:
-        for _ in over_blocks(work, iter(range(30)), workers, item_bytes=item_bytes):
+        for _ in map_blocks(work, iter(range(30)), workers, item_bytes=item_bytes):
             with lock:
                 under_way -= 1
     assert peak <= most
@@ -82,7 +82,7 @@ def test_only_a_few_items_are_under_way(item_bytes, most):
 
 def test_an_items_error_goes_to_the_caller():
     with open_workers({"workers": 2}) as workers, pytest.raises(InputError, match="row 3 is wrong"):
-        list(over_blocks(refuse, range(10), workers))
+        list(map_blocks(refuse, range(10), workers))
 
 
 def test_what_is_left_is_given_up_when_nobody_wants_it():
@@ -94,7 +94,7 @@ def test_what_is_left_is_given_up_when_nobody_wants_it():
         return number
 
     with open_workers({"workers": 1}) as workers:
-        results = over_blocks(work, range(100), workers)
+        results = map_blocks(work, range(100), workers)
         assert next(results) == 0
         results.close()
     assert len(done) <= 3
@@ -111,11 +111,11 @@ def test_processes_survive_a_killed_worker(tmp_path, monkeypatch):
     """The run completes, in order."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
     with open_workers({"scheduler": "processes", "workers": 2}) as workers:
-        results = list(over_blocks(partial(die_once, str(tmp_path / "died")), list(range(12)), workers))
+        results = list(map_blocks(partial(die_once, str(tmp_path / "died")), list(range(12)), workers))
         assert results == list(range(12))
         assert (tmp_path / "died").exists()
         with pytest.raises(InputError, match="row 3 is wrong"):
-            list(over_blocks(refuse, range(10), workers))
+            list(map_blocks(refuse, range(10), workers))
 
 
 def test_an_address_is_used(tmp_path):
@@ -125,7 +125,7 @@ def test_an_address_is_used(tmp_path):
         settings = {"scheduler": "address", "address": cluster.scheduler_address}
         with open_workers(settings) as workers:
             assert workers.count == 2
-            assert list(over_blocks(square, range(20), workers)) == [n * n for n in range(20)]
+            assert list(map_blocks(square, range(20), workers)) == [n * n for n in range(20)]
 
 
 def test_workers_without_regflow_are_refused(monkeypatch):
@@ -177,13 +177,13 @@ def test_a_bar_in_a_terminal_and_lines_in_a_log(monkeypatch, caplog):
     screen = Terminal()
     monkeypatch.setattr(sys, "stderr", screen)
     with open_workers({"workers": 1}) as workers:
-        list(over_blocks(square, range(5), workers, describe="warping"))
+        list(map_blocks(square, range(5), workers, describe="warping"))
         assert "warping" in screen.getvalue()
         assert "/5" in screen.getvalue()
         monkeypatch.setattr(sys, "stderr", io.StringIO())
         monkeypatch.setattr("regflow.core.chunks._SECONDS_BETWEEN_LINES", 0.0)
         with caplog.at_level("INFO", logger="regflow"):
-            list(over_blocks(square, range(3), workers, describe="warping"))
+            list(map_blocks(square, range(3), workers, describe="warping"))
     assert "warping: 2 of 3 blocks" in caplog.messages
 
 

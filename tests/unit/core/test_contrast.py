@@ -5,10 +5,10 @@ import pytest
 
 from regflow.core.contrast import (
     DEPTH,
+    average_by_intensity,
     correlation_ratio,
     erode_deeply,
     map_intensities,
-    means_by_intensity,
 )
 from regflow.core.image import Image
 
@@ -25,7 +25,7 @@ def test_a_function_of_the_intensities_explains_all_and_noise_nothing(mni_4mm: I
 
 def test_means_follow_a_curve_that_is_not_monotone() -> None:
     given = np.random.default_rng(1).uniform(0, 1, 200_000).astype(np.float32)
-    means = means_by_intensity(given, np.sin(6 * given))
+    means = average_by_intensity(given, np.sin(6 * given))
     asked = np.linspace(0.1, 0.9, 9, dtype=np.float32).reshape(3, 3)
     np.testing.assert_allclose(map_intensities(means, asked), np.sin(6 * asked), atol=0.02)
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from regflow.core import devices
-from regflow.core.devices import VISIBLE, half_precision, installed_devices, lease_gpu
+from regflow.core.devices import VISIBLE, enable_half_precision, lease_gpu, list_devices
 from regflow.core.errors import RegistrationError
 
 
@@ -89,7 +89,7 @@ def test_slurm_needs_no_lock(tmp_path: Path) -> None:
 def test_installed_devices_are_read_from_their_nodes(tmp_path: Path) -> None:
     for name in ("nvidia10", "nvidia2", "nvidiactl", "nvidia-uvm", "nvidia0"):
         (tmp_path / name).touch()
-    assert installed_devices(tmp_path) == ["0", "2", "10"]
+    assert list_devices(tmp_path) == ["0", "2", "10"]
 
 
 def test_a_lock_file_is_never_followed_elsewhere(tmp_path: Path) -> None:
@@ -102,30 +102,30 @@ def test_a_lock_file_is_never_followed_elsewhere(tmp_path: Path) -> None:
 def test_without_a_gpu_auto_means_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VISIBLE, "")
     monkeypatch.setattr(devices, "_held", None)
-    assert devices.torch_device("auto") == torch.device("cpu")
+    assert devices.choose_torch_device("auto") == torch.device("cpu")
     with pytest.raises(RegistrationError, match="set device to cpu or auto"):
-        devices.torch_device("cuda")
+        devices.choose_torch_device("cuda")
 
 
 def test_a_session_restores_what_it_changed() -> None:
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(), torch.get_rng_state()
     draws = []
     for _ in range(2):
-        with devices.torch_session(threads=3, seed=11):
+        with devices.open_torch_session(threads=3, seed=11):
             assert torch.get_num_threads() == 1
-            assert devices.session_threads() == 3
+            assert devices.count_session_threads() == 3
             assert torch.are_deterministic_algorithms_enabled()
             draws.append(torch.rand(4))
     assert torch.equal(*draws)
-    assert devices.session_threads() == 1
+    assert devices.count_session_threads() == 1
     assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == before[:2]
     assert torch.equal(torch.get_rng_state(), before[2])
 
 
 def test_a_session_leaves_torch_s_compilers_out() -> None:
     script = (
-        "import sys; from regflow.core.devices import torch_session\n"
-        "with torch_session(1, 0): import torch; assert torch.are_deterministic_algorithms_enabled()\n"
+        "import sys; from regflow.core.devices import open_torch_session\n"
+        "with open_torch_session(1, 0): import torch; assert torch.are_deterministic_algorithms_enabled()\n"
         "assert 'torch._inductor' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
@@ -139,11 +139,11 @@ def test_importing_the_module_loads_no_torch() -> None:
 NUMBERS = """
 import numpy as np
 import torch
-from regflow.core.devices import torch_session
-from regflow.core.sampling_kernels import spline_coefficients
+from regflow.core.devices import open_torch_session
+from regflow.core.sampling_kernels import compute_spline_coefficients
 
-with torch_session(1, 0):
-    spline_coefficients(np.ones((4, 4, 4), np.float32))
+with open_torch_session(1, 0):
+    compute_spline_coefficients(np.ones((4, 4, 4), np.float32))
     print(torch.get_num_threads())
 """
 
@@ -160,6 +160,6 @@ def test_half_precision_is_for_processors_with_units_for_it(monkeypatch, units):
     a = torch.ones(2, 2)
     types = []
     for wanted in ("auto", "float32", "bfloat16"):
-        with half_precision(torch.device("cpu"), wanted):
+        with enable_half_precision(torch.device("cpu"), wanted):
             types.append((a @ a).dtype)
     assert types == [torch.bfloat16 if units else torch.float32, torch.float32, torch.bfloat16]

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from regflow.core.files import (
+    compute_sha256,
     describe_absence,
     read_json,
-    sha256,
     write_json,
     write_whole,
     write_whole_directory,
@@ -94,9 +94,9 @@ def test_checksum_of_file_and_folder(tmp_path):
     (tmp_path / "s" / "1.dcm").write_bytes(b"one")
     (tmp_path / "s" / "2.dcm").write_bytes(b"two")
     (tmp_path / "both").write_bytes(b"onetwo")
-    assert sha256(tmp_path / "s") == sha256(tmp_path / "both")
+    assert compute_sha256(tmp_path / "s") == compute_sha256(tmp_path / "both")
     known = "25b6746d5172ed6352966a013d93ac846e1110d5a25e8f183b5931f4688842a1"
-    assert sha256(tmp_path / "both") == known
+    assert compute_sha256(tmp_path / "both") == known
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from regflow.core.threads import count_cores
 
 COUNT = """
 import os
-from regflow.core.job import job
-with job({log!r}, 1):
+from regflow.core.job import run_job
+with run_job({log!r}, 1):
     import numba
     import SimpleITK as sitk
     from numba import njit, prange

@@ -1,9 +1,12 @@
 """Options are completed in one way."""
 
-from regflow.core.json_schema import fill_defaults, option
+from regflow.core.json_schema import define_option, fill_defaults
 from regflow.methods.table import Method
 
-OPTIONS = {"radius": option("array", [2, 2], "window"), "seed": option("integer", 0, "of choices")}
+OPTIONS = {
+    "radius": define_option("array", [2, 2], "window"),
+    "seed": define_option("integer", 0, "of choices"),
+}
 
 
 def test_what_is_given_goes_before_and_unknown_keys_stay_for_the_check():

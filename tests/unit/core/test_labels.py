@@ -7,7 +7,7 @@ import SimpleITK as sitk
 from regflow.core.errors import InputError
 from regflow.core.grid import Grid
 from regflow.core.itk import to_sitk
-from regflow.core.labels import has_fractions, mask_samples, resample_labels, round_labels
+from regflow.core.labels import has_fractions, resample_labels, round_labels, select_mask_samples
 from regflow.core.resample import resample_array, to_sitk_image
 from regflow.core.transform import Affine
 
@@ -110,5 +110,5 @@ def test_labels_are_rounded_within_the_step_of_their_scaling():
 
 def test_a_scaled_mask_is_no_soft_mask():
     assert not has_fractions(np.array([0.0, 1.00000006]))
-    assert mask_samples(np.array([0.0, 1e-6, 0.99999, 1.0])).tolist() == [False, False, True, True]
+    assert select_mask_samples(np.array([0.0, 1e-6, 0.99999, 1.0])).tolist() == [False, False, True, True]
     assert has_fractions(np.array([0.0, 0.4]))

@@ -8,16 +8,16 @@ from scipy.spatial.transform import Rotation
 
 from regflow.core.errors import InputError
 from regflow.core.landmark_pairs import (
-    better_order,
-    better_rigid_order,
     describe_misorder,
     describe_order,
     describe_unpaired,
+    find_better_order,
+    find_better_rigid_order,
+    measure_rigid_residual,
     pair_landmarks,
-    rigid_residual,
 )
 from regflow.core.landmarks import Landmarks
-from regflow.core.plausibility import landmark_mirroring
+from regflow.core.plausibility import check_landmark_mirroring
 
 BRAIN = np.array(
     [[-35.0, -60, 20], [40, 55, 90], [10, -110, 60], [-50, 30, 110], [5, 0, -20], [25, 80, 40], [60, -20, 0]]
@@ -82,10 +82,10 @@ def test_order_counts_only_where_nobody_has_names():
 
 def test_another_order_that_fits_far_better_is_found_and_told():
     pairs = pair_landmarks(named(NUMBERS, BRAIN), named(NUMBERS, TURNED[SHUFFLED]))
-    found = better_rigid_order(pairs.fixed.points, pairs.moving.points)
+    found = find_better_rigid_order(pairs.fixed.points, pairs.moving.points)
     assert np.array_equal(SHUFFLED[found.order], np.arange(len(BRAIN)))
     assert found.better_mm == pytest.approx(0, abs=1e-9)
-    assert found.given_mm == pytest.approx(rigid_residual(BRAIN, TURNED[SHUFFLED]))
+    assert found.given_mm == pytest.approx(measure_rigid_residual(BRAIN, TURNED[SHUFFLED]))
     told = describe_misorder(pairs)
     assert told.startswith("the order of the landmarks does not fit, another order would fit far better")
     assert "1 with 2" in told
@@ -95,27 +95,27 @@ def test_another_order_that_fits_far_better_is_found_and_told():
 def test_two_exchanged_names_are_told_by_name():
     swapped = np.array([0, 1, 2, 3, 5, 4, 6])
     pairs = pair_landmarks(named(NAMES, BRAIN), Landmarks(NAMES, TURNED[swapped]))
-    found = better_rigid_order(pairs.fixed.points, pairs.moving.points)
+    found = find_better_rigid_order(pairs.fixed.points, pairs.moving.points)
     assert describe_order(pairs, found).endswith("fastigium with pons, pons with fastigium")
     assert "the names of the landmarks do not fit" in describe_misorder(pairs)
 
 
 def test_after_a_fit_the_order_is_judged_as_the_points_lie():
-    found = better_order(TURNED, TURNED[SHUFFLED] + 1.0)
+    found = find_better_order(TURNED, TURNED[SHUFFLED] + 1.0)
     assert np.array_equal(SHUFFLED[found.order], np.arange(len(BRAIN)))
     assert found.better_mm == pytest.approx(np.sqrt(3))
-    assert better_order(TURNED, TURNED + 20.0) is None
-    assert better_order(TURNED[:3], TURNED[[1, 0, 2]]) is None
+    assert find_better_order(TURNED, TURNED + 20.0) is None
+    assert find_better_order(TURNED[:3], TURNED[[1, 0, 2]]) is None
 
 
 def test_a_wrong_order_is_not_taken_for_a_mirror_image():
     four = np.array([[0.0, 0, 0], [80, 0, 0], [0, 80, 0], [0, 0, 80]])
     given = four[[0, 2, 1, 3]]
-    assert rigid_residual(four, given, -1.0) < 1e-9
-    assert landmark_mirroring(Landmarks(NUMBERS[:4], four), Landmarks(NUMBERS[:4], given)) is not None
+    assert measure_rigid_residual(four, given, -1.0) < 1e-9
+    assert check_landmark_mirroring(Landmarks(NUMBERS[:4], four), Landmarks(NUMBERS[:4], given)) is not None
     skewed = four + np.array([[0.0, 0, 0], [15, 0, 0], [0, -10, 0], [0, 0, 25]])
     given = skewed[[0, 2, 1, 3]]
-    assert landmark_mirroring(Landmarks(NUMBERS[:4], skewed), Landmarks(NUMBERS[:4], given)) is None
+    assert check_landmark_mirroring(Landmarks(NUMBERS[:4], skewed), Landmarks(NUMBERS[:4], given)) is None
 
 
 @given(
@@ -130,4 +130,4 @@ def test_the_right_order_of_turned_scaled_and_deformed_landmarks_is_never_doubte
     points = rng.uniform(-70, 70, (count, 3))
     turn = Rotation.from_euler("xyz", angles).as_matrix()
     moving = scale * points @ turn.T + rng.normal(0, 3, points.shape) + 30
-    assert better_rigid_order(points, moving) is None
+    assert find_better_rigid_order(points, moving) is None

@@ -6,13 +6,13 @@ import sys
 
 import pytest
 
-from regflow.core.logs import progress_log, stage_log
+from regflow.core.logs import log_stage, show_progress_log
 from regflow.core.progress import StageEvent
 
 SCRIPT = """
 import logging, os
-from regflow.core.logs import stage_log
-with stage_log({path!r}):
+from regflow.core.logs import log_stage
+with log_stage({path!r}):
     logging.getLogger("regflow.stages.some").info("a step took %d s", 3)
     print("printed")
     os.write(2, b"from C\\n")
@@ -44,7 +44,7 @@ def test_a_failing_import_is_in_the_log_and_on_the_terminal(tmp_path):
 
 
 def test_the_error_that_ends_a_job_is_in_its_log_and_goes_on_up(tmp_path):
-    with pytest.raises(ZeroDivisionError), stage_log(tmp_path / "log"):
+    with pytest.raises(ZeroDivisionError), log_stage(tmp_path / "log"):
         _ = 1 / 0
     assert "ZeroDivisionError: division by zero" in (tmp_path / "log").read_text(encoding="utf-8")
 
@@ -52,13 +52,13 @@ def test_the_error_that_ends_a_job_is_in_its_log_and_goes_on_up(tmp_path):
 def test_warnings_are_logged(tmp_path):
     import warnings
 
-    with stage_log(tmp_path / "log"):
+    with log_stage(tmp_path / "log"):
         warnings.warn("the field has holes", UserWarning, stacklevel=1)
     assert "the field has holes" in (tmp_path / "log").read_text(encoding="utf-8")
 
 
 def test_progress_is_plain_lines_in_a_log(capsys):
-    with progress_log("register", 1) as progress:
+    with show_progress_log("register", 1) as progress:
         progress(StageEvent("initialize", "begun"))
         logging.getLogger("regflow.pipeline.pair").info("initialize: 1.2 s")
         progress(StageEvent("initialize", "ended", 1.2))
@@ -69,7 +69,7 @@ def test_progress_is_plain_lines_in_a_log(capsys):
 
 def test_progress_is_a_bar_in_a_terminal_that_moves_by_events_alone(capsys, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    with progress_log("register", 2) as progress:
+    with show_progress_log("register", 2) as progress:
         progress(StageEvent("initialize", "begun"))
         logging.getLogger("regflow.provenance.run_record").info("initialize: 1.2 s")
         logging.getLogger("regflow.methods").warning("the mask is small")

@@ -7,7 +7,7 @@ from regflow.core import memory
 from regflow.core.errors import InputError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.memory import check_room, free_bytes
+from regflow.core.memory import check_room, measure_free_bytes
 from regflow.core.resample import resample_aligned, resample_array
 from regflow.core.transform import Affine
 from regflow.io.volumes import read_volume, write_volume
@@ -16,7 +16,7 @@ from regflow.methods.refine.working import resample_both
 
 
 def test_what_is_free_is_some_of_what_the_machine_has():
-    free = free_bytes()
+    free = measure_free_bytes()
     assert free is None or 0 < free < 1 << 50
 
 
@@ -26,13 +26,13 @@ def test_what_a_container_keeps_of_files_is_free(tmp_path, monkeypatch):
     (tmp_path / "memory.stat").write_text("anon 300\ninactive_file 500\nactive_file 100\n")
     container = (str(tmp_path), "memory.max", "memory.current", "inactive_file")
     monkeypatch.setattr(memory, "_CONTAINERS", (container,))
-    assert free_bytes() == 600
+    assert measure_free_bytes() == 600
     (tmp_path / "memory.max").write_text("max\n")
-    assert free_bytes() > 1000
+    assert measure_free_bytes() > 1000
 
 
 def test_what_does_not_fit_is_refused_with_both_figures(monkeypatch):
-    monkeypatch.setattr(memory, "free_bytes", lambda: 2 * 10**9)
+    monkeypatch.setattr(memory, "measure_free_bytes", lambda: 2 * 10**9)
     check_room(1.9e9, "the image")
     with pytest.raises(
         InputError, match=r"the image would take 40 GB of memory and 2 GB are free; check size"
@@ -41,7 +41,7 @@ def test_what_does_not_fit_is_refused_with_both_figures(monkeypatch):
 
 
 def test_where_nothing_is_known_nothing_is_refused(monkeypatch):
-    monkeypatch.setattr(memory, "free_bytes", lambda: None)
+    monkeypatch.setattr(memory, "measure_free_bytes", lambda: None)
     check_room(1e18, "the image")
 
 
@@ -51,7 +51,7 @@ def test_a_volume_that_does_not_fit_is_not_read(tmp_path, monkeypatch, ending):
     write_volume(
         path, np.zeros((20, 20, 20), np.float32), Grid.from_geometry((20, 20, 20), (1, 1, 1), (0, 0, 0))
     )
-    monkeypatch.setattr(memory, "free_bytes", lambda: 1000)
+    monkeypatch.setattr(memory, "measure_free_bytes", lambda: 1000)
     with pytest.raises(InputError, match=r"would take 6\.4e-05 GB"):
         read_volume(path)
 
@@ -60,7 +60,7 @@ def test_a_grid_that_does_not_fit_is_not_made(monkeypatch):
     small = Grid.from_geometry((10, 10, 10), (100, 100, 100), (0, 0, 0))
     fine = small.resampled(0.05)
     told = "a grid of 20000 x 20000 x 20000 samples would take"
-    monkeypatch.setattr(memory, "free_bytes", lambda: 64 * 10**9)
+    monkeypatch.setattr(memory, "measure_free_bytes", lambda: 64 * 10**9)
     data = np.zeros(small.shape, np.float32)
     with pytest.raises(InputError, match=told):
         resample_array(data, small, fine)

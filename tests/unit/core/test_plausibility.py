@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 from regflow.core.grid import Grid
 from regflow.core.landmarks import Landmarks
 from regflow.core.plausibility import (
+    check_labels,
+    check_landmark_mirroring,
+    check_landmark_places,
+    check_mask,
+    check_samples,
     fov_disjoint,
     grid_mismatch,
-    implausible_labels,
-    implausible_mask,
-    implausible_samples,
-    landmark_mirroring,
-    landmark_misplacement,
 )
 
 HEAD = Grid.from_geometry((170, 240, 180), (1.0, 1.0, 1.2), (-90.0, -140.0, -40.0))
@@ -26,27 +26,27 @@ NAMES = tuple("abcdef")
 
 def test_sound_data_pass():
     ramp = np.arange(24.0).reshape(2, 3, 4)
-    assert implausible_samples(ramp) is None
-    assert implausible_mask(ramp > 3) is None
-    assert implausible_labels(ramp.astype(int)) is None
-    assert implausible_labels(ramp) is None
-    assert landmark_misplacement(Landmarks(NAMES, BRAIN), HEAD) is None
+    assert check_samples(ramp) is None
+    assert check_mask(ramp > 3) is None
+    assert check_labels(ramp.astype(int)) is None
+    assert check_labels(ramp) is None
+    assert check_landmark_places(Landmarks(NAMES, BRAIN), HEAD) is None
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_samples_that_are_not_finite_are_counted(bad):
     data = np.ones((2, 3, 4), np.float32)
     data[0, 0, :2] = bad
-    assert "2 NaN or infinite samples" in implausible_samples(data)
-    assert "NaN" in implausible_mask(data)
-    assert "NaN" in implausible_labels(data)
+    assert "2 NaN or infinite samples" in check_samples(data)
+    assert "NaN" in check_mask(data)
+    assert "NaN" in check_labels(data)
 
 
 def test_constant_and_empty_data_are_told():
-    assert "every sample is 7" in implausible_samples(np.full((2, 3, 4), 7, np.int16))
-    assert "empty" in implausible_mask(np.zeros((2, 3, 4)))
-    assert "empty" in implausible_labels(np.zeros((2, 3, 4), np.int16))
-    assert "not whole numbers" in implausible_labels(np.full((2, 3, 4), 0.5))
+    assert "every sample is 7" in check_samples(np.full((2, 3, 4), 7, np.int16))
+    assert "empty" in check_mask(np.zeros((2, 3, 4)))
+    assert "empty" in check_labels(np.zeros((2, 3, 4), np.int16))
+    assert "not whole numbers" in check_labels(np.full((2, 3, 4), 0.5))
 
 
 def test_another_grid_is_described():
@@ -76,25 +76,25 @@ def test_fields_of_view_apart_or_not():
     ],
 )
 def test_what_happened_to_landmarks_is_guessed(change, told):
-    assert told in landmark_misplacement(Landmarks(NAMES, change(BRAIN)), HEAD)
+    assert told in check_landmark_places(Landmarks(NAMES, change(BRAIN)), HEAD)
 
 
 def test_one_landmark_outside_is_named_with_its_place():
     points = BRAIN.copy()
     points[2, 2] = 400
-    told = landmark_misplacement(Landmarks(NAMES, points), HEAD)
+    told = check_landmark_places(Landmarks(NAMES, points), HEAD)
     assert told.startswith("1 of 6 landmarks lie outside the image ('c' at 10.0, -110.0, 400.0 mm LPS)")
 
 
 def test_a_landmark_on_the_rim_passes():
-    assert landmark_misplacement(Landmarks(("a",), HEAD.to_world([[-2.0, 100, 100]])), HEAD) is None
+    assert check_landmark_places(Landmarks(("a",), HEAD.to_world([[-2.0, 100, 100]])), HEAD) is None
 
 
 @pytest.mark.parametrize("columns", [[1, 0, 2], [0, 2, 1], [2, 1, 0]])
 def test_two_swapped_columns_are_found_by_their_partners(columns):
     noise = np.random.default_rng(0).normal(0, 2, BRAIN.shape)
     fixed, moving = Landmarks(NAMES, BRAIN), Landmarks(NAMES, (BRAIN + noise)[:, columns])
-    assert "mirror image" in landmark_mirroring(fixed, moving)
+    assert "mirror image" in check_landmark_mirroring(fixed, moving)
 
 
 @given(
@@ -109,4 +109,4 @@ def test_turned_scaled_and_deformed_partners_are_never_called_mirrored(seed, ang
     turn = Rotation.from_euler("xyz", angles).as_matrix()
     noise = np.random.default_rng(seed).normal(0, 4, BRAIN.shape)
     moving = scale * BRAIN @ turn.T + noise + 30
-    assert landmark_mirroring(Landmarks(NAMES, BRAIN), Landmarks(NAMES, moving)) is None
+    assert check_landmark_mirroring(Landmarks(NAMES, BRAIN), Landmarks(NAMES, moving)) is None

@@ -10,14 +10,14 @@ import torch
 from regflow.core import processor as module
 from regflow.core.files import read_json, write_json
 from regflow.core.gate import Verdict
-from regflow.core.processor import describe_processor, processor, processor_name
-from regflow.provenance.provenance import provenance
-from regflow.stages.shell import done, run_stage_work
+from regflow.core.processor import describe_processor, read_processor, read_processor_name
+from regflow.provenance.provenance import collect_provenance
+from regflow.stages.shell import make_outcome, run_stage_work
 
 
 def test_the_processor_is_named_with_its_vector_instructions() -> None:
-    found = processor()
-    assert found["name"] == processor_name() != ""
+    found = read_processor()
+    assert found["name"] == read_processor_name() != ""
     assert found["numpy"].split()
     assert found["torch"] == torch.backends.cpu.get_cpu_capability()
     assert describe_processor().splitlines()[0] == f"name: {found['name']}"
@@ -25,7 +25,8 @@ def test_the_processor_is_named_with_its_vector_instructions() -> None:
 
 def test_torch_is_not_loaded_to_be_asked() -> None:
     program = (
-        "import sys; from regflow.core.processor import processor as p; print(*p(), 'torch' in sys.modules)"
+        "import sys; from regflow.core.processor import read_processor\n"
+        "print(*read_processor(), 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["name", "numpy", "False"]
@@ -35,18 +36,20 @@ def test_a_system_that_does_not_tell_gives_the_architecture(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "DESCRIBED", tmp_path / "absent")
-    assert processor_name.__wrapped__() != ""
+    assert read_processor_name.__wrapped__() != ""
     (tmp_path / "cpuinfo").write_text("processor\t: 0\nmodel name\t: AMD EPYC 7763\nmodel name\t: other\n")
     monkeypatch.setattr(module, "DESCRIBED", tmp_path / "cpuinfo")
-    assert processor_name.__wrapped__() == "AMD EPYC 7763"
+    assert read_processor_name.__wrapped__() == "AMD EPYC 7763"
 
 
 def test_provenance_and_stages_record_it(tmp_path: Path) -> None:
     write_json(tmp_path / "fixed.json", {"sha256": {"image": "0"}})
-    made = provenance(
+    made = collect_provenance(
         *(tmp_path / "provenance.json", tmp_path / "config.yaml"),
         **{"settings": {"seed": 0}, "manifests": [tmp_path / "fixed.json"], "sources": {}},
     )
-    assert made["processor"] == read_json(tmp_path / "provenance.json")["processor"] == processor()
-    run_stage_work("refine", "one", tmp_path / "out", [], lambda folder: done(Verdict("pass", "nothing")))
-    assert read_json(tmp_path / "out" / "stage.json")["processor"] == processor_name()
+    assert made["processor"] == read_json(tmp_path / "provenance.json")["processor"] == read_processor()
+    run_stage_work(
+        "refine", "one", tmp_path / "out", [], lambda folder: make_outcome(Verdict("pass", "nothing"))
+    )
+    assert read_json(tmp_path / "out" / "stage.json")["processor"] == read_processor_name()

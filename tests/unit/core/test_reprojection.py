@@ -8,10 +8,10 @@ from rasterio.crs import CRS
 
 from regflow.core.errors import InputError
 from regflow.core.grid import Grid
-from regflow.core.reprojection import Reprojection, north_up_grid, reprojection
+from regflow.core.reprojection import Reprojection, build_north_up_grid, build_reprojection
 from regflow.core.transform import Composite
 from regflow.io.rasters import read_raster_header
-from regflow.io.sensor_models import SensorModel, source_of
+from regflow.io.sensor_models import SensorModel, find_sensor_source
 
 GEOGRAPHIC = CRS.from_epsg(4326).to_wkt()
 LOCAL = 'LOCAL_CS["a workshop",UNIT["metre",1]]'
@@ -44,7 +44,7 @@ def test_no_jump_at_the_antimeridian():
     points = Reprojection(GEOGRAPHIC, utm(60)).apply([[179.5, 60.0], [180.5, 60.0]])
     for middle in (180.0, -180.0):
         grid = Grid((200, 200), np.array([[0.01, 0, middle - 1], [0, -0.01, 61], [0, 0, 1]]))
-        back = reprojection(utm(60), GEOGRAPHIC, grid)
+        back = build_reprojection(utm(60), GEOGRAPHIC, grid)
         np.testing.assert_allclose(back.apply(points)[:, 0], middle + np.array([-0.5, 0.5]), atol=1e-9)
 
 
@@ -53,7 +53,7 @@ def test_no_transformation_is_one_clear_sentence(tmp_path):
     with pytest.raises(
         InputError, match="no transformation is known between the coordinate systems"
     ) as caught:
-        source_of(header, UTM33)
+        find_sensor_source(header, UTM33)
     assert "a workshop" in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -61,15 +61,15 @@ def test_no_transformation_is_one_clear_sentence(tmp_path):
 def test_coordinates_without_a_crs_are_refused(tmp_path):
     header = read_raster_header(write_raster(tmp_path / "a.tif", crs=None))
     with pytest.raises(InputError, match="names no CRS"):
-        source_of(header, UTM33)
-    assert source_of(header, None) == (header.grid, ())
+        find_sensor_source(header, UTM33)
+    assert find_sensor_source(header, None) == (header.grid, ())
 
 
 def test_the_scenes_own_crs_needs_no_change(tmp_path):
     from pyproj import CRS as PROJ_CRS
 
     header = read_raster_header(write_raster(tmp_path / "a.tif"))
-    assert source_of(header, PROJ_CRS.from_epsg(32633).to_wkt())[1] == ()
+    assert find_sensor_source(header, PROJ_CRS.from_epsg(32633).to_wkt())[1] == ()
 
 
 def test_gcps_lead_back_to_their_pixels(tmp_path):
@@ -96,8 +96,8 @@ def test_rpcs_give_the_cameras_pixels(tmp_path):
 
 def test_a_north_up_grid_covers_the_scene_with_pixels_of_its_size(tmp_path):
     header = read_raster_header(write_raster(tmp_path / "a.tif"))
-    source, change = source_of(header, GEOGRAPHIC)
-    grid = north_up_grid("a", source, Composite(change), GEOGRAPHIC)
+    source, change = find_sensor_source(header, GEOGRAPHIC)
+    grid = build_north_up_grid("a", source, Composite(change), GEOGRAPHIC)
     corners = np.array([[-0.5, -0.5], [399.5, -0.5], [-0.5, 299.5], [399.5, 299.5]])
     index = grid.to_index(Reprojection(UTM33, GEOGRAPHIC).apply(source.to_world(corners)))
     assert (index >= -0.5 - 1e-6).all()
@@ -109,7 +109,7 @@ def test_a_north_up_grid_covers_the_scene_with_pixels_of_its_size(tmp_path):
 
 def test_a_scene_elsewhere_is_refused(tmp_path):
     header = read_raster_header(write_raster(tmp_path / "a.tif"))
-    source, change = source_of(header, GEOGRAPHIC)
+    source, change = find_sensor_source(header, GEOGRAPHIC)
     far = Grid((100, 100), np.array([[0.001, 0, -70], [0, -0.001, 10], [0, 0, 1]]), GEOGRAPHIC)
     with pytest.raises(InputError, match="no part of this scene lies near the reference scene"):
-        north_up_grid("a.tif", source, Composite(change), GEOGRAPHIC, far)
+        build_north_up_grid("a.tif", source, Composite(change), GEOGRAPHIC, far)

@@ -4,12 +4,12 @@ import pytest
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.resample import (
-    antialias,
-    grid_of,
-    resample,
+    filter_antialias,
+    read_sitk_grid,
     resample_aligned,
     resample_array,
-    respace,
+    resample_image,
+    respace_image,
     to_sitk_image,
 )
 from regflow.core.transform import Affine
@@ -45,7 +45,7 @@ def test_an_image_moves_with_mask_and_labels():
     data = ramp(FINE)
     image = Image(np.stack([data, -data]), FINE, data > 0, (data > 0).astype(np.uint8), "T1w")
     half = FINE.resampled(2.0)
-    moved = resample(image, half)
+    moved = resample_image(image, half)
     assert moved.data.shape == (2, *half.shape)
     assert moved.mask.dtype == bool
     assert np.array_equal(moved.labels > 0, moved.mask)
@@ -53,17 +53,17 @@ def test_an_image_moves_with_mask_and_labels():
 
 
 def test_sitk_geometry_round_trip():
-    assert grid_of(to_sitk_image(ramp(FINE), FINE)) == FINE
+    assert read_sitk_grid(to_sitk_image(ramp(FINE), FINE)) == FINE
 
 
 def test_antialiasing_removes_what_the_coarse_grid_cannot_carry():
     checkerboard = (np.indices(FINE.shape).sum(axis=0) % 2).astype(np.float32)
     coarse = FINE.resampled(4.0)
     naive = resample_array(checkerboard, FINE, coarse)
-    clean = resample_array(antialias(checkerboard, FINE, 4.0), FINE, coarse)
+    clean = resample_array(filter_antialias(checkerboard, FINE, 4.0), FINE, coarse)
     assert clean.std() < 0.02
     assert np.allclose(clean.mean(), 0.5, atol=0.02)
-    assert np.array_equal(antialias(checkerboard, FINE, 0.5), checkerboard)
+    assert np.array_equal(filter_antialias(checkerboard, FINE, 0.5), checkerboard)
     assert naive.shape == clean.shape
 
 
@@ -71,7 +71,7 @@ def test_antialiasing_removes_what_the_coarse_grid_cannot_carry():
 def test_thinning_is_the_filter_and_linear_samples_in_one(spacing):
     noise = np.random.default_rng(0).normal(size=FINE.shape).astype(np.float32)
     coarse = FINE.resampled(spacing)
-    expected = resample_array(antialias(noise, FINE, spacing), FINE, coarse, outside=np.nan)
+    expected = resample_array(filter_antialias(noise, FINE, spacing), FINE, coarse, outside=np.nan)
     thin = resample_aligned(noise, FINE, coarse)
     assert thin.shape == coarse.shape
     assert thin.dtype == np.float32
@@ -84,7 +84,7 @@ def test_antialiasing_blurs_along_the_axes_that_get_coarser():
     for axis in range(3):
         spacing = np.ones(3)
         spacing[axis] = 4.0
-        blurred = antialias(noise, FINE, spacing)
+        blurred = filter_antialias(noise, FINE, spacing)
         steps = [np.abs(np.diff(blurred, axis=2 - along)).mean() for along in range(3)]
         assert int(np.argmin(steps)) == axis
 
@@ -92,7 +92,7 @@ def test_antialiasing_blurs_along_the_axes_that_get_coarser():
 def test_a_coarser_mask_keeps_the_samples_that_are_inside_by_half():
     places = np.moveaxis(np.indices(FINE.shape)[::-1], 0, -1)
     inside = np.linalg.norm(FINE.to_world(places) - FINE.center, axis=-1) < 9
-    small = respace(Image(np.zeros((1, *FINE.shape), np.float32), FINE, inside), 3.0)
+    small = respace_image(Image(np.zeros((1, *FINE.shape), np.float32), FINE, inside), 3.0)
     assert small.mask.sum() * 27 == pytest.approx(inside.sum(), rel=0.06)
 
 

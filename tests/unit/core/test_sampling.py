@@ -5,13 +5,13 @@ import pytest
 from moved_brain import known_affine
 from scipy.ndimage import spline_filter
 
-from regflow.core.devices import numba_threads
+from regflow.core.devices import limit_numba_threads
 from regflow.core.grid import Grid
 from regflow.core.resample import resample_array
 from regflow.core.sampling import sample_channel
-from regflow.core.sampling_kernels import spline_coefficients
+from regflow.core.sampling_kernels import compute_spline_coefficients
 from regflow.core.transform import Affine, Composite, DisplacementField
-from regflow.training.deformations import smooth_noise
+from regflow.training.deformations import draw_smooth_noise
 
 TURN = Affine.from_parts(
     np.array([[0.98, -0.17, 0.02], [0.17, 0.97, -0.05], [0.01, 0.06, 1.04]]),
@@ -21,7 +21,7 @@ TURN = Affine.from_parts(
 
 
 def field(grid: Grid) -> DisplacementField:
-    vectors = [smooth_noise(grid.shape, 4.0, np.random.default_rng(seed)) - 0.5 for seed in range(3)]
+    vectors = [draw_smooth_noise(grid.shape, 4.0, np.random.default_rng(seed)) - 0.5 for seed in range(3)]
     return DisplacementField(np.stack(vectors).astype(np.float32) * 20, grid)
 
 
@@ -66,7 +66,7 @@ def test_thin_volumes_are_sampled_too(shape, interpolation):
 
 def test_planes_go_another_way():
     grid = Grid((20, 30), np.eye(3))
-    data = smooth_noise(grid.shape, 3.0, np.random.default_rng(0)).astype(np.float32)
+    data = draw_smooth_noise(grid.shape, 3.0, np.random.default_rng(0)).astype(np.float32)
     shift = Affine.from_parts(np.eye(2), [1.0, 2.0], [0.0, 0.0])
     assert np.array_equal(sample_channel(data, grid, grid, shift), resample_array(data, grid, grid, shift))
 
@@ -76,7 +76,7 @@ def test_no_bit_depends_on_the_number_of_threads(mni_4mm, interpolation):
     transform = Composite((field(mni_4mm.grid), known_affine(mni_4mm, 10.0, 5.0)))
     found = []
     for count in (1, 2):
-        with numba_threads(count):
+        with limit_numba_threads(count):
             found.append(
                 sample_channel(
                     mni_4mm.channel, mni_4mm.grid, mni_4mm.grid, transform, interpolation
@@ -90,6 +90,6 @@ def test_coefficients_are_those_of_scipy_and_never_subnormal():
     data = np.zeros((60, 50, 40), np.float32)
     data[20:30, 20:30, 15:25] = np.random.default_rng(0).random((10, 10, 10))
     found = data.copy()
-    spline_coefficients(found)
+    compute_spline_coefficients(found)
     np.testing.assert_allclose(found, spline_filter(data, 3, np.float64, mode="mirror"), atol=1e-5)
     assert not np.any((found != 0) & (np.abs(found) < np.finfo(np.float32).tiny))

@@ -9,7 +9,7 @@ from scipy.ndimage import map_coordinates
 
 from regflow.core.errors import InputError
 from regflow.core.grid import Grid
-from regflow.core.transform import Affine, DisplacementField, Homography, Transform, compose
+from regflow.core.transform import Affine, DisplacementField, Homography, Transform, compose_transforms
 from regflow.core.warp import LATTICE_TOLERANCE, RESAMPLINGS, PixelMap, warp_window
 
 PLACE = np.array([[10.0, 0, 400005], [0, -10, 5799995], [0, 0, 1]])
@@ -32,7 +32,7 @@ def turned(degrees: float = 3.0, scale: float = 1.02) -> Affine:
     return Affine.from_parts(linear, [13.0, -7.0], TARGET.center)
 
 
-BENT = compose(bent(), turned())
+BENT = compose_transforms(bent(), turned())
 
 
 def reader(values=VALUES, known=None):
@@ -139,13 +139,13 @@ def test_a_transform_of_the_plane_agrees_with_gdal():
     from rasterio.enums import Resampling
     from rasterio.warp import reproject
 
-    from regflow.io.rasters import geotransform
+    from regflow.io.rasters import compute_geotransform
 
     target = Grid(TARGET.shape, TARGET.affine @ np.array([[1, 0, 0.3], [0, 1, -0.4], [0, 0, 1.0]]))
     ours, _ = whole(PixelMap.between(target, SOURCE), resampling="cubic")
     theirs = np.zeros(target.shape, dtype=np.uint16)
     crs = {"src_crs": CRS.from_wkt(UTM33), "dst_crs": CRS.from_wkt(UTM33)}
-    places = {"src_transform": geotransform(SOURCE), "dst_transform": geotransform(target)}
+    places = {"src_transform": compute_geotransform(SOURCE), "dst_transform": compute_geotransform(target)}
     reproject(VALUES, theirs, **crs, **places, resampling=Resampling.cubic, XSCALE=1, YSCALE=1)
     assert np.abs(ours[0].astype(int) - theirs).max() <= 1
 

@@ -1,4 +1,4 @@
-"""After warming, no kernel that a method calls is left to compile."""
+"""After compilation, no kernel that a method calls is left to compile."""
 
 import subprocess
 import sys

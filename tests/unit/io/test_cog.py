@@ -10,10 +10,10 @@ import rasterio
 from raster_files import UTM33, write_raster
 from rasterio.enums import ColorInterp
 
-from regflow.core.chunks import blocks
+from regflow.core.chunks import split_blocks
 from regflow.core.grid import Grid
-from regflow.io.cog import CogProfile, CogWriter, plain_bands, profile_like
-from regflow.io.raster_header import Band
+from regflow.io.cog import CogProfile, CogWriter, copy_profile, describe_gray_bands
+from regflow.io.raster_header import BandHeader
 from regflow.io.rasters import read_raster_header
 
 GRID = Grid((1100, 1300), np.array([[10.0, 0, 400005], [0, -10, 5799995], [0, 0, 1]]), UTM33)
@@ -24,15 +24,17 @@ def values_of(dtype: str) -> np.ndarray:
     return WALK.astype(dtype) if np.dtype(dtype).kind == "f" else np.clip(WALK, 1, 120).astype(dtype)
 
 
-def bands_of(dtype: str) -> tuple[Band, ...]:
-    return Band(1, "red", dtype, None, 0.5, -3.0, "gray"), Band(2, "nir", dtype, None, 1.0, 0.0, "undefined")
+def bands_of(dtype: str) -> tuple[BandHeader, ...]:
+    return BandHeader(1, "red", dtype, None, 0.5, -3.0, "gray"), BandHeader(
+        2, "nir", dtype, None, 1.0, 0.0, "undefined"
+    )
 
 
 def write(
     path: Path, profile: CogProfile, values, chunk: int = 512, step: int = 1, threads: int = 1
 ) -> bytes:
     with CogWriter(path, profile, threads=threads) as cog:
-        for rows, cols in blocks(GRID.shape, chunk)[::step]:
+        for rows, cols in split_blocks(GRID.shape, chunk)[::step]:
             cog.write(values[:, rows, cols], rows, cols)
     return path.read_bytes()
 
@@ -64,8 +66,12 @@ def test_order_and_size_of_blocks_and_threads_change_no_byte(tmp_path):
 def test_overviews_are_means_of_valid_pixels_and_classes_stay_classes(tmp_path):
     values = np.full((1, *GRID.shape), 100, dtype=np.uint8)
     values[:, ::2, ::2] = 0
-    write(tmp_path / "mean.tif", CogProfile(GRID, "uint8", plain_bands("x", dtype="uint8"), nodata=0), values)
-    palette = (Band(1, None, "uint8", None, 1.0, 0.0, "palette"),)
+    write(
+        tmp_path / "mean.tif",
+        CogProfile(GRID, "uint8", describe_gray_bands("x", dtype="uint8"), nodata=0),
+        values,
+    )
+    palette = (BandHeader(1, None, "uint8", None, 1.0, 0.0, "palette"),)
     colors = {0: (0, 0, 0, 255), 100: (9, 8, 7, 255)}
     profile = CogProfile(GRID, "uint8", palette, colormap=colors, classes=True)
     write(tmp_path / "classes.tif", profile, values)
@@ -80,7 +86,7 @@ def test_overviews_are_means_of_valid_pixels_and_classes_stay_classes(tmp_path):
 def test_overviews_of_classes_without_a_palette_invent_no_class(tmp_path):
     values = np.where(np.indices(GRID.shape).sum(axis=0) % 3 == 0, 40, 200).astype(np.uint8)[None]
     for classes, expected in ((True, {40, 200}), (False, {120, 160, 200, 80})):
-        profile = CogProfile(GRID, "uint8", plain_bands("x", dtype="uint8"), classes=classes)
+        profile = CogProfile(GRID, "uint8", describe_gray_bands("x", dtype="uint8"), classes=classes)
         write(tmp_path / "a.tif", profile, values)
         with rasterio.open(tmp_path / "a.tif", overview_level=0) as dataset:
             assert set(np.unique(dataset.read())) <= expected
@@ -88,7 +94,9 @@ def test_overviews_of_classes_without_a_palette_invent_no_class(tmp_path):
 
 def test_colors_and_alpha(tmp_path):
     names = ("red", "green", "blue", "alpha")
-    bands = tuple(Band(n, None, "uint8", None, 1.0, 0.0, color) for n, color in enumerate(names, start=1))
+    bands = tuple(
+        BandHeader(n, None, "uint8", None, 1.0, 0.0, color) for n, color in enumerate(names, start=1)
+    )
     values = np.full((4, *GRID.shape), 200, dtype=np.uint8)
     values[3, :600] = 0
     write(tmp_path / "a.tif", CogProfile(GRID, "uint8", bands), values)
@@ -98,7 +106,7 @@ def test_colors_and_alpha(tmp_path):
 
 
 def test_a_window_left_out_is_a_defect(tmp_path):
-    profile = CogProfile(GRID, "float32", plain_bands("x"), nodata=float("nan"))
+    profile = CogProfile(GRID, "float32", describe_gray_bands("x"), nodata=float("nan"))
     with (
         pytest.raises(ValueError, match="10000 of 1430000 pixels"),
         CogWriter(tmp_path / "a.tif", profile) as cog,
@@ -109,7 +117,9 @@ def test_a_window_left_out_is_a_defect(tmp_path):
 
 def test_what_names_and_tags_may_hold(tmp_path):
     names = ('<B04> & "red"', "Grün")
-    bands = tuple(Band(n, name, "uint8", None, 1.0, 0.0, "gray") for n, name in enumerate(names, start=1))
+    bands = tuple(
+        BandHeader(n, name, "uint8", None, 1.0, 0.0, "gray") for n, name in enumerate(names, start=1)
+    )
     profile = CogProfile(GRID, "uint8", bands, nodata=255, tags={"NOTE": "a < b\nc & d"})
     write(tmp_path / "a.tif", profile, values_of("uint8"))
     with rasterio.open(tmp_path / "a.tif") as dataset:
@@ -128,14 +138,14 @@ def test_geographic_coordinates_keep_their_order(tmp_path):
 
 
 def test_pixel_space_gets_no_georeference(tmp_path):
-    profile = CogProfile(Grid(GRID.shape, np.eye(3)), "uint8", plain_bands("x", dtype="uint8"))
+    profile = CogProfile(Grid(GRID.shape, np.eye(3)), "uint8", describe_gray_bands("x", dtype="uint8"))
     write(tmp_path / "a.tif", profile, values_of("uint8")[:1])
     assert read_raster_header(tmp_path / "a.tif").georeference == "none"
 
 
 def test_a_profile_is_taken_from_a_raster(tmp_path):
     path = write_raster(tmp_path / "a.tif", names=["B04"], nodata=9, tags={"AREA": "Saxony"})
-    profile = profile_like(path, GRID, read_raster_header(path).bands, classes=True)
+    profile = copy_profile(path, GRID, read_raster_header(path).bands, classes=True)
     assert (profile.dtype, profile.nodata, profile.tags["AREA"], profile.classes) == (
         "uint16",
         9,
@@ -146,7 +156,7 @@ def test_a_profile_is_taken_from_a_raster(tmp_path):
 
 
 def test_an_error_leaves_nothing(tmp_path):
-    profile = CogProfile(GRID, "uint8", plain_bands("x", dtype="uint8"))
+    profile = CogProfile(GRID, "uint8", describe_gray_bands("x", dtype="uint8"))
     with pytest.raises(ZeroDivisionError), CogWriter(tmp_path / "a.tif", profile) as cog:
         cog.write(np.ones((1, 10, 10), np.uint8), slice(0, 10), slice(0, 10))
         _ = 1 / 0
@@ -157,13 +167,14 @@ FULL_DISK = """
 import resource, signal, sys
 import numpy as np
 from regflow.core.grid import Grid
-from regflow.io.cog import CogProfile, CogWriter, plain_bands
+from regflow.io.cog import CogProfile, CogWriter, describe_gray_bands
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
 values = np.random.default_rng(0).integers(0, 60000, (1, 1500, 1500)).astype(np.uint16)
 try:
-    with CogWriter(sys.argv[1], CogProfile(Grid((1500, 1500), np.eye(3)), "uint16", plain_bands("x"))) as cog:
+    profile = CogProfile(Grid((1500, 1500), np.eye(3)), "uint16", describe_gray_bands("x"))
+    with CogWriter(sys.argv[1], profile) as cog:
         cog.write(values, slice(0, 1500), slice(0, 1500))
 except OSError as error:
     print(error)

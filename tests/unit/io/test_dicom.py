@@ -11,7 +11,7 @@ from pydicom import dcmread
 
 from regflow.core.errors import InputError
 from regflow.core.grid import Grid
-from regflow.core.resample import grid_of, to_sitk_image
+from regflow.core.resample import read_sitk_grid, to_sitk_image
 from regflow.io.dicom import list_series
 from regflow.io.volumes import read_header, read_volume
 
@@ -76,7 +76,7 @@ def test_real_slices_read_as_simpleitk_reads_them(tmp_path):
     reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(tmp_path)))
     theirs, image = reader.Execute(), read_volume(tmp_path)
     assert np.array_equal(image.channel, sitk.GetArrayFromImage(theirs))
-    assert image.grid.matches(grid_of(theirs))
+    assert image.grid.matches(read_sitk_grid(theirs))
 
 
 def test_one_of_several_series_is_chosen_by_number_or_uid(tmp_path):

@@ -16,16 +16,16 @@ from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
 from rasterio.transform import Affine, from_origin
 
-from regflow.cohort.rasters.samples import RasterSample, Reference, Scene
+from regflow.cohort.rasters.samples import FixedScene, RasterSample, Scene
 from regflow.core.errors import InputError
 from regflow.core.grid import Grid
 from regflow.io.cog import CogProfile, CogWriter
-from regflow.io.raster_names import local_file
+from regflow.io.raster_names import find_local_file
 from regflow.io.rasters import read_raster_header, read_window
-from regflow.io.sample_values import apply_stated_scaling, representable_nodata
+from regflow.io.sample_values import apply_stated_scaling, represent_nodata
 from regflow.io.scenes import open_scene
-from regflow.io.sensor_models import SensorModel, source_of
-from regflow.stages.rasters.ingest import examine
+from regflow.io.sensor_models import SensorModel, find_sensor_source
+from regflow.stages.rasters.ingest import examine_scene
 
 WHOLE = (slice(0, 300), slice(0, 400))
 RGBA = [ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha]
@@ -118,7 +118,7 @@ def test_longitudes_from_0_to_360_meet_those_from_minus_180_to_180(fixed_west, m
     fixed, moving = (
         write_raster(tmp_path / f"{n}.tif", crs=WGS84, transform=place) for n, place in enumerate(places)
     )
-    found = examine(RasterSample("a", Scene(moving), Reference("f", Scene(fixed))))
+    found = examine_scene(RasterSample("a", Scene(moving), FixedScene("f", Scene(fixed))))
     assert (found.problems, found.warnings) == ([], [])
     grid = read_raster_header(fixed).grid
     image = open_scene(moving, crs=grid.crs, near=grid)
@@ -136,7 +136,7 @@ def test_a_map_meets_longitudes_from_0_to_360(tmp_path):
     )
     image = open_scene(header.path, crs=grid.crs, near=grid)
     assert image.grid.center == pytest.approx(grid.center, abs=0.03)
-    source, change = source_of(header, grid.crs, longitude=grid.center[0])
+    source, change = find_sensor_source(header, grid.crs, longitude=grid.center[0])
     back = change[0].inverse().apply(source.center[None])[0]
     assert back[0] == pytest.approx(190, abs=0.05)
 
@@ -148,7 +148,9 @@ def test_a_map_meets_longitudes_from_0_to_360(tmp_path):
 def test_undeclared_zeros_in_a_corner_are_told(profile, scene, told, tmp_path):
     values = TEXTURE.copy()
     values[:40, :60] = 0
-    found = examine(Reference("f", Scene(write_raster(tmp_path / "a.tif", values, **profile), **scene)))
+    found = examine_scene(
+        FixedScene("f", Scene(write_raster(tmp_path / "a.tif", values, **profile), **scene))
+    )
     assert found.problems == []
     assert any("which looks like nodata" in warning for warning in found.warnings) == told
 
@@ -158,10 +160,10 @@ def test_complex_samples_are_refused_at_ingest(dtype, tmp_path):
     path = write_raster(tmp_path / "a.tif", TEXTURE[:50, :50].astype(np.complex64), dtype=dtype)
     plain = Scene(write_raster(tmp_path / "b.tif"))
     for subject in (
-        Reference("f", Scene(path)),
-        RasterSample("s", plain, Reference("f", plain), companions={"c": path}),
+        FixedScene("f", Scene(path)),
+        RasterSample("s", plain, FixedScene("f", plain), companions={"c": path}),
     ):
-        (problem,) = examine(subject).problems
+        (problem,) = examine_scene(subject).problems
         assert problem == (
             f"{path}: its samples are complex numbers, which cannot be registered or resampled; give their "
             f"magnitude, DERIVED_SUBDATASET:AMPLITUDE:{path}"
@@ -185,13 +187,13 @@ def test_complex_samples_are_refused_at_ingest(dtype, tmp_path):
     ],
 )
 def test_nodata_as_a_type_holds_it(nodata, dtype, expected):
-    assert representable_nodata(nodata, dtype) == expected
+    assert represent_nodata(nodata, dtype) == expected
 
 
 @pytest.mark.parametrize("nodata", [-9999.0, math.nan, 70000])
 def test_nodata_that_a_scene_cannot_hold_is_refused_at_ingest(nodata, tmp_path):
     path = write_raster(tmp_path / "a.tif")
-    (problem,) = examine(Reference("f", Scene(path, nodata=nodata))).problems
+    (problem,) = examine_scene(FixedScene("f", Scene(path, nodata=nodata))).problems
     assert "its samples are uint16, which cannot hold the nodata value" in problem
     with pytest.raises(InputError, match="give a value of their type, or none"):
         open_scene(path, nodata=nodata)
@@ -229,7 +231,7 @@ def test_relative_names_with_odd_letters_and_members_of_archives(name, tmp_path,
         archive.add(whole, member)
     monkeypatch.chdir(tmp_path)
     assert read_raster_header(name).shape == (30, 40)
-    assert local_file(name).exists()
+    assert find_local_file(name).exists()
 
 
 @pytest.mark.parametrize("name", ["zip://no.zip!a.tif", "GTIFF_DIR:2:no.tif", "/vsizip/no.zip/a.tif", ""])

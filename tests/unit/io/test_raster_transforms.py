@@ -12,7 +12,7 @@ from scipy.ndimage import map_coordinates
 from regflow.core.errors import InputError
 from regflow.core.grid import Grid
 from regflow.core.reprojection import Reprojection
-from regflow.core.transform import Affine, DisplacementField, Homography, compose
+from regflow.core.transform import Affine, DisplacementField, Homography, compose_transforms
 from regflow.io.raster_transforms import (
     SAMPLING_TOLERANCE,
     read_displacement,
@@ -37,9 +37,9 @@ TRANSFORMS = {
     "affine": AFFINE,
     "homography": HOMOGRAPHY,
     "field": FIELD,
-    "field and affine": compose(FIELD, AFFINE),
-    "affine and field": compose(Affine.from_parts(np.eye(2), [3.0, 4.0]), FIELD),
-    "two fields": compose(FIELD, FIELD),
+    "field and affine": compose_transforms(FIELD, AFFINE),
+    "affine and field": compose_transforms(Affine.from_parts(np.eye(2), [3.0, 4.0]), FIELD),
+    "two fields": compose_transforms(FIELD, FIELD),
 }
 
 
@@ -69,7 +69,7 @@ def test_the_displacement_is_the_whole_transform(name, tmp_path):
 
 
 def test_the_fields_own_nodes_are_kept():
-    assert sample_displacement(compose(FIELD, AFFINE), GRID).grid == FIELD.grid
+    assert sample_displacement(compose_transforms(FIELD, AFFINE), GRID).grid == FIELD.grid
 
 
 def test_a_displacement_covers_the_footprint_to_its_corners():
@@ -82,7 +82,7 @@ def test_a_displacement_covers_the_footprint_to_its_corners():
 def test_equal_transforms_give_equal_bytes(tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        write_raster_transform(tmp_path / name, compose(FIELD, AFFINE), GRID)
+        write_raster_transform(tmp_path / name, compose_transforms(FIELD, AFFINE), GRID)
     for file in ("transform.json", "field.tif", "displacement.tif"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 
@@ -93,7 +93,7 @@ def test_a_change_of_crs_and_a_sensor_model_are_kept(tmp_path):
     geographic = CRS.from_epsg(4326).to_wkt()
     change = Reprojection(UTM33, geographic, longitude=15.0)
     scene = write_raster(tmp_path / "a.tif", transform=None, crs=None, rpcs=linear_rpc())
-    write_raster_transform(tmp_path, compose(AFFINE, change, SensorModel(scene, height=5.0)), GRID)
+    write_raster_transform(tmp_path, compose_transforms(AFFINE, change, SensorModel(scene, height=5.0)), GRID)
     parts = read_raster_transform(tmp_path).parts
     assert parts[1] == change
     assert parts[2] == SensorModel(scene, height=5.0)

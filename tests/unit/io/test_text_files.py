@@ -3,7 +3,7 @@
 import pytest
 
 from regflow.core.errors import InputError
-from regflow.io.text_files import as_number, delimiter_of, parse_json, read_text, split_rows
+from regflow.io.text_files import find_delimiter, parse_json, parse_number, read_text, split_rows
 
 TEXT = "name,group\nAC,contrôle\n"
 
@@ -74,14 +74,14 @@ def test_a_cell_without_an_end_does_not_swallow_the_table(text):
     ],
 )
 def test_the_first_row_tells_the_delimiter(header, delimiter):
-    assert delimiter_of(header + "\n") == delimiter
+    assert find_delimiter(header + "\n") == delimiter
 
 
 def test_numbers_are_those_of_tables():
-    assert as_number("-1.5e3") == -1500
+    assert parse_number("-1.5e3") == -1500
     for cell in ("1_000", "1,5", "", "x"):
         with pytest.raises(ValueError, match=r"not a number|could not convert"):
-            as_number(cell)
+            parse_number(cell)
 
 
 @pytest.mark.parametrize("text", ["{", "[" * 100_000, "9" * 5000, ""])

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from regflow.core.errors import InputError
-from regflow.core.files import sha256
+from regflow.core.files import compute_sha256
 from regflow.core.grid import Grid
-from regflow.io.header import Timing
+from regflow.io.header import TimeAxis
 from regflow.io.nifti_header import read_layout
 from regflow.io.volumes import (
     read_header,
@@ -146,7 +146,7 @@ def test_equal_volumes_give_equal_bytes_whatever_the_name(tmp_path, data, grid):
         paths = [tmp_path / f"{name}.{ending}" for name in ("a", "b")]
         for path in paths:
             write_volume(path, data, grid)
-        assert sha256(paths[0]) == sha256(paths[1])
+        assert compute_sha256(paths[0]) == compute_sha256(paths[1])
 
 
 def test_masks_and_wide_integers_get_a_type_that_every_tool_reads(tmp_path, data, grid):
@@ -250,7 +250,7 @@ def test_a_series_that_ends_early_is_told(tmp_path):
 @pytest.mark.parametrize(("given_type", "kept"), [(np.int16, np.int16), (bool, np.uint8), (np.int64, float)])
 def test_a_series_is_written_as_tools_read_it(tmp_path, grid, given_type, kept):
     volumes = [np.full(SHAPE, value).astype(given_type) for value in (0, 1, 5)]
-    write_series(tmp_path / "a.nii.gz", volumes, np.dtype(given_type), grid, Timing(3, 2.0, "sec"))
+    write_series(tmp_path / "a.nii.gz", volumes, np.dtype(given_type), grid, TimeAxis(3, 2.0, "sec"))
     stored = sitk.ReadImage(str(tmp_path / "a.nii.gz"))
     assert stored.GetSize()[3] == 3
     assert stored.GetSpacing()[3] == 2.0

@@ -8,7 +8,7 @@ from regflow.core.errors import InputError, RegistrationError, SettingError
 from regflow.core.gate import Verdict
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.transform import Affine, Composite, Homography, Transform, reflects
+from regflow.core.transform import Affine, Composite, Homography, Transform, is_reflecting
 from regflow.methods.context import RunContext
 from regflow.methods.ladder import InitialTransform, LadderResult, run_ladder
 from regflow.methods.result import MethodResult
@@ -178,6 +178,6 @@ def test_a_mirror_image_counts_as_nothing_found():
     begun = Affine.from_parts(np.diag([1.0, -1.0, 1.0]), np.zeros(3))
     assert run_method(method, IMAGE, IMAGE, begun, {}, RunContext()).transform.linear[0, 0] == -1
     flat = Affine.from_parts(np.diag([0.0, 1.0, 1.0]), np.zeros(3))
-    assert reflects(flat)
-    assert not reflects(Composite((begun, begun)))
-    assert reflects(Homography(np.diag([-1.0, 1.0, 1.0])))
+    assert is_reflecting(flat)
+    assert not is_reflecting(Composite((begun, begun)))
+    assert is_reflecting(Homography(np.diag([-1.0, 1.0, 1.0])))

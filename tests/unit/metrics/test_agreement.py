@@ -5,7 +5,7 @@ import pytest
 
 from regflow.core import similarity
 from regflow.core.errors import InputError
-from regflow.core.resample import coarsen, resample_array
+from regflow.core.resample import coarsen_image, resample_array
 from regflow.metrics.agreement import measure_similarity
 
 OPTIONS = {"bins": 32, "radius": 2}
@@ -28,7 +28,7 @@ def test_local_measures_look_at_copies_of_a_common_spacing(mni_2mm):
     noisy = mni_2mm.channel + np.random.default_rng(0).normal(0, 30, mni_2mm.grid.shape).astype(np.float32)
     fine, coarse = (measure_similarity(mni_2mm, {"x": noisy}, **OPTIONS, local_mm=mm) for mm in (2.0, 4.0))
     assert fine["ncc"] == coarse["ncc"]
-    whole, shrunk = coarsen(mni_2mm, 4.0), coarsen(mni_2mm.with_data(noisy), 4.0)
+    whole, shrunk = coarsen_image(mni_2mm, 4.0), coarsen_image(mni_2mm.with_data(noisy), 4.0)
     expected = similarity.lncc(whole.channel, shrunk.channel, whole.mask, 2)
     assert coarse["lncc"]["x"] == pytest.approx(expected, abs=0.05)
     assert coarse["lncc"]["x"] > fine["lncc"]["x"] + 0.1

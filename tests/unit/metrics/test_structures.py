@@ -6,9 +6,15 @@ import pytest
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Affine
-from regflow.metrics.distances import Extent
+from regflow.metrics.distances import ErrorScale
 from regflow.metrics.overlap import dice
-from regflow.metrics.structures import dice_table, exchanges, label_places, measure_structures, noise_of_dice
+from regflow.metrics.structures import (
+    compute_dice_table,
+    estimate_dice_noise,
+    find_exchanges,
+    label_places,
+    measure_structures,
+)
 
 GRID = Grid.from_geometry((30, 40, 50), (2.0, 2.0, 2.0), (-49.0, -39.0, -29.0))
 """Centered on the origin, 50 samples along x."""
@@ -56,14 +62,14 @@ def test_places_are_those_of_boxes():
 def test_the_table_holds_the_dice_of_every_two_labels():
     rng = np.random.default_rng(0)
     first, second = rng.integers(0, 4, (2, 6, 7, 8))
-    rows, columns, scores = dice_table(first, second)
+    rows, columns, scores = compute_dice_table(first, second)
     assert rows.tolist() == columns.tolist() == [1, 2, 3]
     for row in rows:
         for column in columns:
             expected = dice(np.where(first == row, 1, 0), np.where(second == column, 1, 0))[1]
             assert scores[row - 1, column - 1] == pytest.approx(expected)
     high = 1 << 23
-    assert dice_table(first * high, second * high)[2] == pytest.approx(scores)
+    assert compute_dice_table(first * high, second * high)[2] == pytest.approx(scores)
 
 
 def test_the_right_labels_have_nothing_against_them():
@@ -109,7 +115,7 @@ def test_labels_of_one_map_are_named_and_not_compared():
 
 
 def test_out_of_place_is_beyond_a_voxel_the_structures_size_and_a_part_of_the_objects():
-    extent = Extent.of(image(SIDES), image(SIDES))
+    extent = ErrorScale.of(image(SIDES), image(SIDES))
     assert extent.spacing_mm == 2.0
     assert extent.radius_mm == pytest.approx((26 * 36 * 46 * 8 * 0.75 / np.pi) ** (1 / 3))
     radius = label_places(SIDES, GRID)[1].radius_mm
@@ -131,12 +137,12 @@ def test_what_the_moving_field_of_view_does_not_hold_is_marked():
 
 def test_empty_maps_compare_nothing():
     empty = np.zeros(GRID.shape, np.uint8)
-    assert exchanges(empty, SIDES) == []
+    assert find_exchanges(empty, SIDES) == []
     found = measure(empty)
     assert (found.records, found.only_fixed) == ([], (1, 2, 3, 4, 5))
 
 
 def test_chance_counts_less_the_more_samples_and_structures():
-    assert noise_of_dice([100]) == pytest.approx(0.1)
-    assert noise_of_dice([100] * 4) == pytest.approx(0.05)
-    assert noise_of_dice([10_000]) == pytest.approx(0.01)
+    assert estimate_dice_noise([100]) == pytest.approx(0.1)
+    assert estimate_dice_noise([100] * 4) == pytest.approx(0.05)
+    assert estimate_dice_noise([10_000]) == pytest.approx(0.01)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from regflow.cohort.volumes.samples import Fixed, Sample
+from regflow.cohort.volumes.samples import FixedVolume, VolumeSample
 from regflow.config.loading import load_config
 from regflow.core.errors import InputError, RegistrationError
-from regflow.core.files import read_json, sha256
+from regflow.core.files import compute_sha256, read_json
 from regflow.pipeline.batch import BatchJob, run_batch
 from regflow.pipeline.partial_report import write_partial_report
 from regflow.pipeline.redo import forget_stages
@@ -29,8 +29,8 @@ OF_A_FIXED_IMAGE = 2
 
 @pytest.fixture
 def samples(volume_file):
-    fixed = Fixed("mni", str(volume_file("mni2009c", 8.0)))
-    return [Sample(name, str(volume_file(name, 8.0)), fixed) for name in ("mni6", "icbm2009a")]
+    fixed = FixedVolume("mni", str(volume_file("mni2009c", 8.0)))
+    return [VolumeSample(name, str(volume_file(name, 8.0)), fixed) for name in ("mni6", "icbm2009a")]
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def run(job, samples, fixed=(), name="0001"):
 
 def products(job, *patterns):
     patterns = patterns or ("initialize/*/*.h5", "refine/*/*.h5", "apply/*/*.nii.gz", "assess/*/*.nii.gz")
-    return {path: sha256(path) for pattern in patterns for path in sorted(job.results.glob(pattern))}
+    return {path: compute_sha256(path) for pattern in patterns for path in sorted(job.results.glob(pattern))}
 
 
 def test_a_batch_that_is_done_is_not_done_again(job, samples):

@@ -10,7 +10,7 @@ from regflow.core.files import write_json
 from regflow.core.gate import Verdict
 from regflow.pipeline.status import describe_status, read_status
 from regflow.stages import layout
-from regflow.stages.shell import done, run_stage_work
+from regflow.stages.shell import make_outcome, run_stage_work
 
 BEGUN, HOUR = 1_000_000.0, 3600.0
 VERDICTS = {"good": "pass", "fair": "warn", "poor": "fail"}
@@ -22,7 +22,7 @@ def finish(results, sample, moment, status="pass"):
     def work(_folder):
         if status == "error":
             raise InputError("mri.nii: this file is cut off; fetch it again")
-        return done(Verdict(status, f"it is a {status}"))
+        return make_outcome(Verdict(status, f"it is a {status}"))
 
     for place in layout.OF_A_SAMPLE.values():
         target = results / place.format(sample=sample)
@@ -43,7 +43,7 @@ def results(tmp_path):
 def test_nothing_is_done_before_a_run(tmp_path):
     found = read_status(tmp_path, ["a", "b"])
     assert (found.done, found.waiting) == ({}, {"ingest": 2})
-    assert list(describe_status(found)) == ["0 of 2 samples are done (0 %)", "next stage: ingest 2"]
+    assert list(describe_status(found)) == ["0 of 2 samples are make_outcome (0 %)", "next stage: ingest 2"]
 
 
 def test_samples_are_counted_by_verdict_and_by_the_stage_that_is_next(results):
@@ -57,7 +57,7 @@ def test_samples_are_counted_by_verdict_and_by_the_stage_that_is_next(results):
     assert found.samples_per_hour == pytest.approx(2.0)
     assert found.hours_left == pytest.approx(1.0)
     assert list(describe_status(found)) == [
-        "4 of 6 samples are done (67 %): 1 pass, 1 warn, 1 fail, 1 error",
+        "4 of 6 samples are make_outcome (67 %): 1 pass, 1 warn, 1 fail, 1 error",
         "next stage: ingest 1, preprocess 1",
         "2 samples an hour, 60 min left",
         "torn: mri.nii: this file is cut off; fetch it again",

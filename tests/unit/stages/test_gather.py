@@ -4,9 +4,9 @@ import pytest
 
 from regflow.core.files import write_json
 from regflow.core.gate import Verdict
-from regflow.metrics.outliers import robust_scores
+from regflow.metrics.outliers import compute_robust_scores
 from regflow.stages.gather import gather, mark_outliers, read_table
-from regflow.stages.shell import done, run_stage_work
+from regflow.stages.shell import make_outcome, run_stage_work
 
 
 def assessed(root, sample, figures, labels=()):
@@ -18,7 +18,7 @@ def assessed(root, sample, figures, labels=()):
 
     def work(folder):
         write_json(folder / "quality.json", quality)
-        return done(Verdict("pass", "every figure is within its limits"))
+        return make_outcome(Verdict("pass", "every figure is within its limits"))
 
     run_stage_work("assess", sample, root / sample, [], work)
     return root / sample
@@ -104,7 +104,7 @@ def test_scenes_get_their_own_columns_and_outliers(tmp_path):
 
 def test_robust_scores_of_a_normal_cohort_are_standard_scores():
     values = np.random.default_rng(0).normal(5, 2, 20_000)
-    assert robust_scores(values) == pytest.approx((values - 5) / 2, abs=0.15)
-    assert not robust_scores([1, 1, 1, 9]).any()
-    assert not robust_scores([3.0] * 9).any()
-    assert np.isnan(robust_scores([1, 2, 3, np.nan, 4, 5])[3])
+    assert compute_robust_scores(values) == pytest.approx((values - 5) / 2, abs=0.15)
+    assert not compute_robust_scores([1, 1, 1, 9]).any()
+    assert not compute_robust_scores([3.0] * 9).any()
+    assert np.isnan(compute_robust_scores([1, 2, 3, np.nan, 4, 5])[3])

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from regflow.core.resources import shipped
+from regflow.core.resources import find_shipped_folder
 from regflow.stages import layout
 
 PATHS = {value for name, value in vars(layout).items() if name.isupper() and isinstance(value, str)}
-RULES = sorted((shipped() / "workflow").rglob("*.smk"))
+RULES = sorted((find_shipped_folder() / "workflow").rglob("*.smk"))
 
 
 def blank(path: str) -> str:
@@ -17,7 +17,7 @@ def blank(path: str) -> str:
     return re.sub(r"{[^}]*}", "{}", path.replace("{ending}", ""))
 
 
-@pytest.mark.parametrize("rules", RULES, ids=lambda path: path.relative_to(shipped()).as_posix())
+@pytest.mark.parametrize("rules", RULES, ids=lambda path: path.relative_to(find_shipped_folder()).as_posix())
 def test_rules_name_no_other_place(rules: Path):
     named = set(re.findall(r"<results>/([^\"]*)", rules.read_text(encoding="utf-8")))
     known = {blank(path) for path in PATHS} | {"{}"}
@@ -25,13 +25,13 @@ def test_rules_name_no_other_place(rules: Path):
 
 
 def test_a_job_logs_beside_its_product_whatever_dots_a_name_has():
-    assert layout.log_of(layout.MOVING_MANIFEST) == "logs/ingest/moving/{sample}.log"
-    assert layout.log_of(layout.REFINED).format(sample="sub-1.5") == "logs/refine/sub-1.5.log"
-    assert layout.log_of(layout.SAMPLE_PAGE) == "logs/report/{sample}.log"
+    assert layout.find_log(layout.MOVING_MANIFEST) == "logs/ingest/moving/{sample}.log"
+    assert layout.find_log(layout.REFINED).format(sample="sub-1.5") == "logs/refine/sub-1.5.log"
+    assert layout.find_log(layout.SAMPLE_PAGE) == "logs/report/{sample}.log"
     logs = {
         log
         for rules in RULES
         for log in re.findall(r"<logs>/(\w+(?:/moving)?/{sample}\.log)", rules.read_text(encoding="utf-8"))
     }
-    wanted = {layout.log_of(path).removeprefix("logs/") for path in layout.OF_A_SAMPLE.values()}
+    wanted = {layout.find_log(path).removeprefix("logs/") for path in layout.OF_A_SAMPLE.values()}
     assert not logs or wanted | {"detect/{sample}.log"} == logs

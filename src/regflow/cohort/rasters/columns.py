@@ -2,7 +2,7 @@
 
 from regflow.cohort.rasters.samples import NUMBER, RANGES
 from regflow.cohort.table import REQUIRED_COLUMNS
-from regflow.core.json_schema import Schema, table_row
+from regflow.core.json_schema import Schema, define_table_row
 from regflow.core.names import SAFE
 
 DATE = r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?$"
@@ -47,7 +47,7 @@ _COLUMNS = {
 }
 
 
-def samples_schema() -> Schema:
+def define_samples_schema() -> Schema:
     """Return the JSON schema of one row of the sample sheet."""
     pairs = r"^[^=;]+=[^;]+(;[^=;]+=[^;]+)*;?$"
     patterns = {
@@ -60,4 +60,4 @@ def samples_schema() -> Schema:
         "classes": pairs,
         "date": DATE,
     }
-    return table_row("one row of a sample sheet of scenes", _COLUMNS, REQUIRED_COLUMNS, patterns)
+    return define_table_row("one row of a sample sheet of scenes", _COLUMNS, REQUIRED_COLUMNS, patterns)

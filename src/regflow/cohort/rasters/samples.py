@@ -74,7 +74,7 @@ class Scene:
 
 
 @dataclass(frozen=True)
-class StatedSamples:
+class DeclaredSamples:
     """What a catalog states about the samples of a raster, for files that declare nothing.
 
     Attributes:
@@ -87,7 +87,7 @@ class StatedSamples:
 
 
 @dataclass(frozen=True)
-class Reference:
+class FixedScene:
     """A fixed scene.
 
     Attributes:
@@ -125,10 +125,10 @@ class RasterSample:
 
     sample: str
     scene: Scene
-    fixed: Reference
+    fixed: FixedScene
     companions: dict[str, str] = field(default_factory=dict)
     classes: dict[str, str] = field(default_factory=dict)
-    stated: dict[str, StatedSamples] = field(default_factory=dict)
+    stated: dict[str, DeclaredSamples] = field(default_factory=dict)
     group: str | None = None
     truth: str | None = None
 
@@ -163,7 +163,7 @@ class RasterSample:
         }
 
 
-def named_reference(config: Mapping[str, Any], name: str) -> Reference:
+def parse_reference(config: Mapping[str, Any], name: str) -> FixedScene:
     """Return a reference of the configuration.
 
     Raises:
@@ -179,7 +179,7 @@ def named_reference(config: Mapping[str, Any], name: str) -> Reference:
         date=None if given["date"] is None else str(given["date"]),
         sensor=given["sensor"],
     )
-    return Reference(name, scene)
+    return FixedScene(name, scene)
 
 
 def find_predecessors(samples: Iterable[RasterSample], pairs: str) -> dict[str, str | None]:

@@ -3,20 +3,20 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from regflow.cohort.rasters.columns import samples_schema
+from regflow.cohort.rasters.columns import define_samples_schema
 from regflow.cohort.rasters.samples import (
+    FixedScene,
     RasterSample,
-    Reference,
     Scene,
-    named_reference,
     parse_bands,
     parse_mask_values,
     parse_nodata,
+    parse_reference,
 )
 from regflow.cohort.sheet import PAIRS, Sheet, SheetKind
 from regflow.io.raster_names import relocate_name
 
-SceneSheet = Sheet[RasterSample, Reference]
+SceneSheet = Sheet[RasterSample, FixedScene]
 
 _NODATA = "a number, nan, none or file"
 _MASK_VALUES = "values and bits, as '0, 2-4' or 'bit1, bit3'"
@@ -31,7 +31,7 @@ def read_sheet(config: Mapping[str, Any]) -> list[RasterSample]:
     return Sheet(config, KIND).read()
 
 
-def _make_sample(sheet: SceneSheet, line: int, row: Mapping[str, str], fixed: Reference) -> RasterSample:
+def _make_sample(sheet: SceneSheet, line: int, row: Mapping[str, str], fixed: FixedScene) -> RasterSample:
     scene = Scene(
         str(sheet.path(line, row.get("moving"))),
         bands=parse_bands(row.get("bands")),
@@ -54,8 +54,8 @@ def _make_sample(sheet: SceneSheet, line: int, row: Mapping[str, str], fixed: Re
 
 
 def _make_fixed(
-    sheet: SceneSheet, line: int, name: str, base: Reference | str, cells: Sequence[str | None]
-) -> Reference:
+    sheet: SceneSheet, line: int, name: str, base: FixedScene | str, cells: Sequence[str | None]
+) -> FixedScene:
     scene = Scene(str(sheet.path(line, base))) if isinstance(base, str) else base.scene
     bands, nodata, mask, mask_values = cells
     overlaid = Scene(
@@ -67,11 +67,11 @@ def _make_fixed(
         date=scene.date,
         sensor=scene.sensor,
     )
-    return Reference(name, overlaid)
+    return FixedScene(name, overlaid)
 
 
-KIND: SheetKind[RasterSample, Reference] = SheetKind(
-    schema=samples_schema(),
+KIND: SheetKind[RasterSample, FixedScene] = SheetKind(
+    schema=define_samples_schema(),
     forms={
         "nodata": _NODATA,
         "fixed_nodata": _NODATA,
@@ -87,7 +87,7 @@ KIND: SheetKind[RasterSample, Reference] = SheetKind(
     path_marks="/\\.:",
     fixed_columns=("fixed_bands", "fixed_nodata", "fixed_mask", "fixed_mask_values"),
     locate=relocate_name,
-    named_fixed=named_reference,
+    named_fixed=parse_reference,
     make_fixed=_make_fixed,
     make_sample=_make_sample,
 )

@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regflow.cohort.rasters.samples import (
+    DeclaredSamples,
+    FixedScene,
     Nodata,
     RasterSample,
-    Reference,
     Scene,
-    StatedSamples,
-    named_reference,
     parse_bands,
     parse_mask_values,
+    parse_reference,
 )
 from regflow.cohort.table import RESERVED
 from regflow.core.errors import InputError
-from regflow.core.names import nearest_name
+from regflow.core.names import find_nearest_name
 from regflow.io.raster_names import relocate_name
 from regflow.io.text_files import parse_json, read_text
 
@@ -125,7 +125,7 @@ def _named(path: Path, items: "list[Item]") -> "dict[str, Item]":
 
 def _fixed(
     config: Mapping[str, Any], path: Path, items: "Mapping[str, Item]"
-) -> tuple[str | None, Reference]:
+) -> tuple[str | None, FixedScene]:
     """Return the item that all others go to, by its title (None for a named reference), and its scene."""
     settings = config["stac"]
     wanted = settings["reference"]
@@ -134,7 +134,7 @@ def _fixed(
             raise InputError(
                 f"{path}: name the item that all others go to in 'stac.reference', or a reference in 'fixed'"
             )
-        return None, named_reference(config, config["fixed"])
+        return None, parse_reference(config, config["fixed"])
     alike = [title for title in items if title.endswith(f"/{wanted}")]
     if wanted not in items and len(alike) > 1:
         raise InputError(
@@ -142,19 +142,19 @@ def _fixed(
         )
     title = alike[0] if alike and wanted not in items else wanted
     if title not in items:
-        near = f"; did you mean '{nearest_name(wanted, items)}'?" if items else ""
+        near = f"; did you mean '{find_nearest_name(wanted, items)}'?" if items else ""
         raise InputError(f"{path}: has no item '{wanted}' for the reference{near}")
-    return title, Reference(_name(title), _scene(items[title], path, settings))
+    return title, FixedScene(_name(title), _scene(items[title], path, settings))
 
 
 def _sample(
-    title: str, item: "Item", path: Path, settings: Mapping[str, Any], fixed: Reference
+    title: str, item: "Item", path: Path, settings: Mapping[str, Any], fixed: FixedScene
 ) -> RasterSample:
     name = _name(title)
     if name.casefold() in RESERVED:
         raise InputError(f"{path}: item '{title}' has a name of the cohort's own files; rename it")
     files: dict[str, dict[str, str]] = {"companions": {}, "classes": {}}
-    stated: dict[str, StatedSamples] = {}
+    stated: dict[str, DeclaredSamples] = {}
     for part, found in files.items():
         for key in settings[part]:
             asset = _asset(item, key, path)
@@ -182,13 +182,13 @@ def _scene(item: "Item", path: Path, settings: Mapping[str, Any]) -> Scene:
     )
 
 
-def _stated(asset: "Asset", place: str) -> StatedSamples:
-    return StatedSamples(_nodata(asset, place), _scaling(asset, place))
+def _stated(asset: "Asset", place: str) -> DeclaredSamples:
+    return DeclaredSamples(_nodata(asset, place), _scaling(asset, place))
 
 
 def _asset(item: "Item", key: str, path: Path) -> "Asset":
     if key not in item.assets:
-        near = f"; did you mean '{nearest_name(key, item.assets)}'?" if item.assets else ""
+        near = f"; did you mean '{find_nearest_name(key, item.assets)}'?" if item.assets else ""
         raise InputError(f"{path}: item '{item.id}' has no asset '{key}'{near}")
     return item.assets[key]
 

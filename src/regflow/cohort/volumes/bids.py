@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from regflow.cohort.volumes.samples import Fixed, Sample, named_atlas
+from regflow.cohort.volumes.samples import FixedVolume, VolumeSample, parse_atlas
 from regflow.core.errors import InputError
-from regflow.core.names import nearest_name
-from regflow.io.text_files import delimiter_of, read_text, split_rows
+from regflow.core.names import find_nearest_name
+from regflow.io.text_files import find_delimiter, read_text, split_rows
 
 ENTITIES = {
     "subject": "sub",
@@ -94,7 +94,7 @@ def parse_name(name: str) -> tuple[dict[str, str], str] | None:
     return (entities, suffix) if len(entities) == len(pairs) else None
 
 
-def find_samples(config: Mapping[str, Any]) -> list[Sample]:
+def find_samples(config: Mapping[str, Any]) -> list[VolumeSample]:
     """Return one sample per image that the ``bids`` section selects, in the order of their names.
 
     A mask (``..._desc-brain_mask`` or ``..._mask``) and a label map (``..._dseg``) of an image belong to
@@ -114,9 +114,9 @@ def find_samples(config: Mapping[str, Any]) -> list[Sample]:
     if config["fixed"] is None:
         raise InputError("with 'bids' every image goes to one atlas; set 'fixed' in the configuration")
     filters = _filters(settings["filters"])
-    fixed, groups = named_atlas(config, config["fixed"]), _groups(root)
+    fixed, groups = parse_atlas(config, config["fixed"]), _groups(root)
     pipelines = _pipelines(root, settings["derivatives"])
-    samples: list[Sample] = []
+    samples: list[VolumeSample] = []
     problems: list[str] = []
     suffixes: set[str] = set()
     for folder in _subject_files(root):
@@ -139,7 +139,7 @@ def _nothing_selected(root: Path, settings: Mapping[str, Any], suffixes: set[str
     if wanted in suffixes:
         advice = "; correct 'bids.filters', where null (without quotes) means files without the entity"
     elif suffixes:
-        advice = f"; did you mean '{nearest_name(wanted, suffixes)}'?"
+        advice = f"; did you mean '{find_nearest_name(wanted, suffixes)}'?"
     else:
         advice = "; is it the root of a data set?"
     return f"{root}: no image with suffix {' or '.join(settings['suffix'])} and these filters{advice}"
@@ -160,7 +160,7 @@ def _in_several_spaces(root: Path, chosen: Iterable[BidsFile]) -> Iterator[str]:
             )
 
 
-def _in_two_formats(sample: Sample, folder: Iterable[BidsFile]) -> Iterator[str]:
+def _in_two_formats(sample: VolumeSample, folder: Iterable[BidsFile]) -> Iterator[str]:
     """Tell of files that are there compressed and uncompressed: which of them holds is unknown."""
     there = {file.path for file in folder}
     for path in sample.files().values():
@@ -198,7 +198,7 @@ def _filters(given: Mapping[str, Any]) -> dict[str, list[str | None]]:
     for name in given:
         if name not in known:
             raise InputError(
-                f"bids.filters: unknown entity '{name}'; did you mean '{nearest_name(name, known)}'?"
+                f"bids.filters: unknown entity '{name}'; did you mean '{find_nearest_name(name, known)}'?"
             )
     listed = {name: value if isinstance(value, list) else [value] for name, value in given.items()}
     return {
@@ -228,12 +228,12 @@ def _same(key: str, value: str, wanted: str) -> bool:
 def _sample(
     file: BidsFile,
     beside: list[BidsFile],
-    fixed: Fixed,
+    fixed: FixedVolume,
     settings: Mapping[str, Any],
     groups: Mapping[str, str],
     overlays: Mapping[str, tuple[str, bool]],
-) -> Sample:
-    return Sample(
+) -> VolumeSample:
+    return VolumeSample(
         sample=f"{file.stem}_{file.suffix}",
         moving=file.path,
         fixed=fixed,
@@ -319,7 +319,7 @@ def _groups(root: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
     text = read_text(path, "save it as TSV in UTF-8")
-    header, *rows = [row.cells for row in split_rows(path, text, delimiter_of(text))] or [[]]
+    header, *rows = [row.cells for row in split_rows(path, text, find_delimiter(text))] or [[]]
     if "group" not in header:
         return {}
     if "participant_id" not in header:

@@ -1,7 +1,7 @@
 """The columns of a sample sheet of volumes."""
 
 from regflow.cohort.table import REQUIRED_COLUMNS
-from regflow.core.json_schema import Schema, table_row
+from regflow.core.json_schema import Schema, define_table_row
 from regflow.core.names import SAFE
 
 _COLUMNS = {
@@ -24,11 +24,11 @@ _COLUMNS = {
 }
 
 
-def samples_schema() -> Schema:
+def define_samples_schema() -> Schema:
     """Return the JSON schema of one row of the sample sheet."""
     patterns = {
         "sample": SAFE,
         "volume": r"^[0-9.]+$",
         "companions": r"^[^=;]+=[^=;]+(;[^=;]+=[^=;]+)*;?$",
     }
-    return table_row("one row of a sample sheet", _COLUMNS, REQUIRED_COLUMNS, patterns)
+    return define_table_row("one row of a sample sheet", _COLUMNS, REQUIRED_COLUMNS, patterns)

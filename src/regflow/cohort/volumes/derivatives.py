@@ -7,18 +7,18 @@ from typing import Any
 
 from regflow import __version__
 from regflow.cohort.volumes.bids import parse_name
-from regflow.cohort.volumes.samples import Sample
+from regflow.cohort.volumes.samples import VolumeSample
 from regflow.core.files import link_or_copy, write_json, write_whole
 
 BIDS_VERSION = "1.9.0"
 
 
-def space_of(sample: Sample) -> str:
+def name_space(sample: VolumeSample) -> str:
     """Return the label of the fixed image's space: its name without what BIDS labels cannot hold."""
     return re.sub(r"[^A-Za-z0-9]", "", sample.fixed.name)
 
 
-def image_name(sample: Sample, added: Mapping[str, str], suffix: str, ending: str = ".nii.gz") -> str:
+def name_product(sample: VolumeSample, added: Mapping[str, str], suffix: str, ending: str = ".nii.gz") -> str:
     """Return the path below the root of a product, ``sub-01/anat/sub-01_<entities>_T1w.nii.gz``.
 
     Args:
@@ -31,7 +31,7 @@ def image_name(sample: Sample, added: Mapping[str, str], suffix: str, ending: st
     return f"{sample.entities['folder']}/{_joined(own, added)}_{suffix}{ending}"
 
 
-def products(sample: Sample, names: Iterable[str]) -> dict[str, str]:
+def list_products(sample: VolumeSample, names: Iterable[str]) -> dict[str, str]:
     """Return where each of a sample's products goes, by its own name.
 
     Args:
@@ -41,19 +41,19 @@ def products(sample: Sample, names: Iterable[str]) -> dict[str, str]:
     Returns:
         Paths below the root of the derivatives; names that are no product are left out.
     """
-    space, suffix = space_of(sample), sample.entities["suffix"]
+    space, suffix = name_space(sample), sample.entities["suffix"]
     placed = {"space": space, "desc": "warped"}
     back = {"space": suffix, "desc": "fixed"}
     forward, inverse = ({"from": a, "to": b, "mode": "image"} for a, b in ((suffix, space), (space, suffix)))
     known = {
-        "warped.nii.gz": image_name(sample, placed, suffix),
-        "labels.nii.gz": image_name(sample, placed, "dseg"),
-        "landmarks.csv": image_name(sample, placed, "landmarks", ".csv"),
-        "inverse_fixed.nii.gz": image_name(sample, back, suffix),
-        "inverse_labels.nii.gz": image_name(sample, back, "dseg"),
-        "inverse_landmarks.csv": image_name(sample, back, "landmarks", ".csv"),
-        "transform.h5": image_name(sample, forward, "xfm", ".h5"),
-        "inverse.h5": image_name(sample, inverse, "xfm", ".h5"),
+        "warped.nii.gz": name_product(sample, placed, suffix),
+        "labels.nii.gz": name_product(sample, placed, "dseg"),
+        "landmarks.csv": name_product(sample, placed, "landmarks", ".csv"),
+        "inverse_fixed.nii.gz": name_product(sample, back, suffix),
+        "inverse_labels.nii.gz": name_product(sample, back, "dseg"),
+        "inverse_landmarks.csv": name_product(sample, back, "landmarks", ".csv"),
+        "transform.h5": name_product(sample, forward, "xfm", ".h5"),
+        "inverse.h5": name_product(sample, inverse, "xfm", ".h5"),
     }
     found = {name: known[name] for name in names if name in known}
     for name in set(names) & {f"companions/{companion}.nii.gz" for companion in sample.companions}:
@@ -64,7 +64,9 @@ def products(sample: Sample, names: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def publish(sample: Sample, applied: str | Path, refined: str | Path, root: str | Path) -> list[Path]:
+def publish_sample(
+    sample: VolumeSample, applied: str | Path, refined: str | Path, root: str | Path
+) -> list[Path]:
     """Place a sample's products under ``root`` by BIDS-Derivatives names, with their side-cars.
 
     Files are hard-linked, or copied where the file system cannot. A sample that failed has no
@@ -86,7 +88,7 @@ def publish(sample: Sample, applied: str | Path, refined: str | Path, root: str 
         if path.is_file()
     }
     placed = []
-    for name, target in products(sample, sources).items():
+    for name, target in list_products(sample, sources).items():
         path = Path(root) / target
         _link(sources[name], path)
         sidecar = path.with_name(re.sub(r"\.(nii\.gz|h5|csv)$", ".json", path.name))
@@ -98,12 +100,12 @@ def publish(sample: Sample, applied: str | Path, refined: str | Path, root: str 
 def publish_cohort(
     root: str | Path,
     *,
-    samples: Iterable[Sample],
+    samples: Iterable[VolumeSample],
     applied: Iterable[str | Path],
     refined: Iterable[str | Path],
     config: Mapping[str, Any],
 ) -> None:
-    """Place the products of all samples under ``root``; see :func:`publish`.
+    """Place the products of all samples under ``root``; see :func:`publish_sample`.
 
     Args:
         root: of the derivatives.
@@ -113,7 +115,7 @@ def publish_cohort(
         config: the complete configuration.
     """
     for sample, products_of, transforms_of in zip(samples, applied, refined, strict=True):
-        publish(sample, products_of, transforms_of, root)
+        publish_sample(sample, products_of, transforms_of, root)
     write_description(root, config)
 
 
@@ -149,7 +151,7 @@ def _joined(own: Mapping[str, str], added: Mapping[str, str]) -> str:
     return "_".join(f"{key}-{value}" for key, value in entities.items())
 
 
-def _sidecar(sample: Sample, name: str) -> dict[str, Any]:
+def _sidecar(sample: VolumeSample, name: str) -> dict[str, Any]:
     moving, fixed = _uri(sample, sample.moving), Path(sample.fixed.image).resolve().as_uri()
     if name.endswith(".h5"):
         forward = name == "transform.h5"
@@ -166,7 +168,7 @@ def _sidecar(sample: Sample, name: str) -> dict[str, Any]:
     return {"Sources": [_uri(sample, _source_of(sample, name))], "SpatialReference": fixed}
 
 
-def _source_of(sample: Sample, name: str) -> str:
+def _source_of(sample: VolumeSample, name: str) -> str:
     if name.startswith("companions/"):
         return sample.companions[Path(name).name.removesuffix(".nii.gz")]
     if name.startswith("labels") and sample.moving_labels:
@@ -174,17 +176,17 @@ def _source_of(sample: Sample, name: str) -> str:
     return sample.moving
 
 
-def _uri(sample: Sample, path: str) -> str:
+def _uri(sample: VolumeSample, path: str) -> str:
     if not Path(path).is_relative_to(_root(sample)):
         return Path(path).resolve().as_uri()  # of derivatives elsewhere
     return f"bids:raw:{_below_root(sample, path).as_posix()}"
 
 
-def _below_root(sample: Sample, path: str) -> Path:
+def _below_root(sample: VolumeSample, path: str) -> Path:
     return Path(path).relative_to(_root(sample))
 
 
-def _root(sample: Sample) -> Path:
+def _root(sample: VolumeSample) -> Path:
     return Path(sample.moving).parents[len(Path(sample.entities["folder"]).parts)]
 
 

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from regflow.cohort.volumes.samples import Sample
+from regflow.cohort.volumes.samples import VolumeSample
 
 
-def read_samples(config: Mapping[str, Any]) -> list[Sample]:
+def read_samples(config: Mapping[str, Any]) -> list[VolumeSample]:
     """Return the cohort of a complete configuration, in the sheet's order.
 
     A relative path in a sheet is looked up from the sheet's folder; where the path's first folder

@@ -8,7 +8,7 @@ from regflow.cohort.examples import resolve_example
 
 
 @dataclass(frozen=True)
-class Fixed:
+class FixedVolume:
     """A fixed image and what belongs to it; paths as the stages open them.
 
     Attributes:
@@ -16,7 +16,7 @@ class Fixed:
         image: the volume.
         mask: where it may steer the registration.
         labels: label map.
-        landmarks: the atlas's landmarks; a row's own are in :attr:`Sample.fixed_landmarks`.
+        landmarks: the atlas's landmarks; a row's own are in :attr:`VolumeSample.fixed_landmarks`.
         modality: as stated in the configuration.
     """
 
@@ -33,7 +33,7 @@ class Fixed:
 
 
 @dataclass(frozen=True)
-class Sample:
+class VolumeSample:
     """One moving image, the fixed image it goes to, and what belongs to both.
 
     The fields bear the names of the sheet's columns; paths are as the stages open them.
@@ -58,7 +58,7 @@ class Sample:
 
     sample: str
     moving: str
-    fixed: Fixed
+    fixed: FixedVolume
     moving_mask: str | None = None
     moving_labels: str | None = None
     moving_landmarks: str | None = None
@@ -86,11 +86,11 @@ class Sample:
         return _given(parts)
 
 
-def named_atlas(config: Mapping[str, Any], name: str) -> Fixed:
+def parse_atlas(config: Mapping[str, Any], name: str) -> FixedVolume:
     """Return an atlas of the configuration."""
     given = config["atlases"][name]
     parts = {part: given[part] and resolve_example(given[part]) for part in ("mask", "labels", "landmarks")}
-    return Fixed(name, resolve_example(given["image"]), **parts, modality=given["modality"])
+    return FixedVolume(name, resolve_example(given["image"]), **parts, modality=given["modality"])
 
 
 def _given(parts: Mapping[str, str | None]) -> dict[str, str]:

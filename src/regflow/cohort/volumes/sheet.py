@@ -4,15 +4,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from regflow.cohort.sheet import PAIRS, Sheet, SheetKind
-from regflow.cohort.volumes.columns import samples_schema
-from regflow.cohort.volumes.samples import Fixed, Sample, named_atlas
+from regflow.cohort.volumes.columns import define_samples_schema
+from regflow.cohort.volumes.samples import FixedVolume, VolumeSample, parse_atlas
 
-VolumeSheet = Sheet[Sample, Fixed]
+VolumeSheet = Sheet[VolumeSample, FixedVolume]
 
 _PATH_COLUMNS = ("moving", "moving_mask", "moving_labels", "moving_landmarks", "fixed_landmarks", "truth")
 
 
-def read_sheet(config: Mapping[str, Any]) -> list[Sample]:
+def read_sheet(config: Mapping[str, Any]) -> list[VolumeSample]:
     """Return the samples of the sheet of a complete configuration, in its order.
 
     Raises:
@@ -21,10 +21,10 @@ def read_sheet(config: Mapping[str, Any]) -> list[Sample]:
     return Sheet(config, KIND).read()
 
 
-def _make_sample(sheet: VolumeSheet, line: int, row: Mapping[str, str], fixed: Fixed) -> Sample:
+def _make_sample(sheet: VolumeSheet, line: int, row: Mapping[str, str], fixed: FixedVolume) -> VolumeSample:
     paths = {name: sheet.path(line, row.get(name)) for name in _PATH_COLUMNS}
     volume = row.get("volume")
-    return Sample(
+    return VolumeSample(
         sample=row["sample"],
         moving=str(paths["moving"]),
         fixed=fixed,
@@ -42,21 +42,21 @@ def _make_sample(sheet: VolumeSheet, line: int, row: Mapping[str, str], fixed: F
 
 
 def _make_fixed(
-    sheet: VolumeSheet, line: int, name: str, base: Fixed | str, cells: Sequence[str | None]
-) -> Fixed:
+    sheet: VolumeSheet, line: int, name: str, base: FixedVolume | str, cells: Sequence[str | None]
+) -> FixedVolume:
     mask, labels = (sheet.path(line, cell) for cell in cells)
     if isinstance(base, str):
-        return Fixed(name, str(sheet.path(line, base)), mask, labels)
+        return FixedVolume(name, str(sheet.path(line, base)), mask, labels)
     own = {"mask": mask or base.mask, "labels": labels or base.labels}
-    return Fixed(name, base.image, **own, landmarks=base.landmarks, modality=base.modality)
+    return FixedVolume(name, base.image, **own, landmarks=base.landmarks, modality=base.modality)
 
 
 def _locate(text: str, beside: Callable[[str], str]) -> str:
     return beside(text)
 
 
-KIND: SheetKind[Sample, Fixed] = SheetKind(
-    schema=samples_schema(),
+KIND: SheetKind[VolumeSample, FixedVolume] = SheetKind(
+    schema=define_samples_schema(),
     forms={"volume": "a number from 0, or the UID of a DICOM series", "companions": PAIRS},
     image="image",
     named="atlases",
@@ -64,7 +64,7 @@ KIND: SheetKind[Sample, Fixed] = SheetKind(
     path_marks="/\\.",
     fixed_columns=("fixed_mask", "fixed_labels"),
     locate=_locate,
-    named_fixed=named_atlas,
+    named_fixed=parse_atlas,
     make_fixed=_make_fixed,
     make_sample=_make_sample,
 )

@@ -7,13 +7,13 @@ number of times, and returns the model by which every pixel is then judged.
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-from regflow.methods.detect.model import Fit
-from regflow.methods.detect.tiles import Tiles
+from regflow.methods.detect.model import ChangeModelFit
+from regflow.methods.detect.tiles import ChangeTiles
 from regflow.methods.table import Method
 
 _HERE = "regflow.methods.detect"
 
-FitMethod = Callable[[Tiles, Mapping[str, Any]], Fit]
+FitMethod = Callable[[ChangeTiles, Mapping[str, Any]], ChangeModelFit]
 
 _IR_MAD: dict[str, dict[str, Any]] = {
     "iterations": {
@@ -95,6 +95,6 @@ METHODS: dict[str, Method] = {
 }
 
 
-def load(method: Method) -> FitMethod:
+def load_method(method: Method) -> FitMethod:
     """Import a row's function."""
     return cast(FitMethod, cast(Any, method.load()))

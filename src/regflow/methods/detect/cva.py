@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 
 from regflow.methods.detect.ir_mad import ir_mad
-from regflow.methods.detect.model import ChangeModel, Fit
+from regflow.methods.detect.model import ChangeModel, ChangeModelFit
 from regflow.methods.detect.no_change import calibrate_model
-from regflow.methods.detect.normalization import normalization
-from regflow.methods.detect.tiles import Tiles
+from regflow.methods.detect.normalization import fit_normalization
+from regflow.methods.detect.tiles import ChangeTiles
 
 _SEARCH = {"iterations": 50, "tolerance": 1e-3, "regularization": 1e-4, "calibrate": True}
 """How IR-MAD looks for the unchanged pixels."""
 
 
-def cva(tiles: Tiles, options: Mapping[str, Any]) -> Fit:
+def cva(tiles: ChangeTiles, options: Mapping[str, Any]) -> ChangeModelFit:
     """Fit change vector analysis.
 
     Args:
@@ -30,10 +30,10 @@ def cva(tiles: Tiles, options: Mapping[str, Any]) -> Fit:
     Raises:
         InputError: the dates have different numbers of bands.
         RegistrationError: as of :func:`~regflow.methods.detect.ir_mad.ir_mad` and
-            :func:`~regflow.methods.detect.normalization.normalization`.
+            :func:`~regflow.methods.detect.normalization.fit_normalization`.
     """
     search = ir_mad(tiles, _SEARCH)
-    lines = normalization(tiles, search.model, float(options["no_change"]))
+    lines = fit_normalization(tiles, search.model, float(options["no_change"]))
     bands = len(lines.gain)
     identity = np.eye(bands)
     start = ChangeModel(identity, np.diag(lines.gain), -lines.offset, identity, unit="units of the bands")
@@ -41,4 +41,4 @@ def cva(tiles: Tiles, options: Mapping[str, Any]) -> Fit:
         "normalization_pixels": float(lines.pixels),
         "normalization_correlation_min": float(lines.correlation.min()),
     }
-    return Fit(calibrate_model(tiles, start), {**search.figures, **figures}, search.history)
+    return ChangeModelFit(calibrate_model(tiles, start), {**search.figures, **figures}, search.history)

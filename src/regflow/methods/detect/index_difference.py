@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 
 from regflow.core.errors import InputError
-from regflow.methods.detect.model import ChangeModel, Fit
+from regflow.methods.detect.model import ChangeModel, ChangeModelFit
 from regflow.methods.detect.no_change import calibrate_model
-from regflow.methods.detect.tiles import PairTile, Tiles
+from regflow.methods.detect.tiles import ChangeTiles, PairTile
 
 
-def index_difference(tiles: Tiles, options: Mapping[str, Any]) -> Fit:
+def index_difference(tiles: ChangeTiles, options: Mapping[str, Any]) -> ChangeModelFit:
     """Fit the spread of index differences where nothing changed.
 
     Args:
@@ -37,7 +37,7 @@ def index_difference(tiles: Tiles, options: Mapping[str, Any]) -> Fit:
     start = ChangeModel(
         identity, identity, np.zeros(len(indices)), identity, indices=indices, unit="units of the index"
     )
-    return Fit(calibrate_model(tiles, start), {})
+    return ChangeModelFit(calibrate_model(tiles, start), {})
 
 
 def _bands(tile: PairTile) -> int:

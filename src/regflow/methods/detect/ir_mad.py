@@ -16,17 +16,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regflow.core.errors import RegistrationError
-from regflow.methods.detect.model import ChangeModel, Fit, no_change_probability, statistic
+from regflow.methods.detect.model import (
+    ChangeModel,
+    ChangeModelFit,
+    compute_no_change_probability,
+    compute_statistic,
+)
 from regflow.methods.detect.moments import Moments, merge_moments
 from regflow.methods.detect.no_change import calibrate_model
-from regflow.methods.detect.tiles import PairTile, Tiles
+from regflow.methods.detect.tiles import ChangeTiles, PairTile
 
 log = logging.getLogger(__name__)
 
 Array = NDArray[np.float64]
 
 FEWEST_REWEIGHTED: Final = 3
-"""Variates from which on the paper's reweighting settles; see :func:`weights_narrowing`."""
+"""Variates from which on the paper's reweighting settles; see :func:`measure_weight_narrowing`."""
 
 SMALLEST_EIGENVALUE: Final = 1e-10
 """Of a correlation matrix of bands; below it a band is a combination of the others."""
@@ -36,7 +41,7 @@ SMALLEST_VARIANCE: Final = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
-class Canonical:
+class CanonicalVariates:
     """Canonical variates of two dates.
 
     Attributes:
@@ -62,7 +67,7 @@ class Canonical:
         return ChangeModel(before, after, offset, np.eye(len(offset)))
 
 
-def ir_mad(tiles: Tiles, options: Mapping[str, Any]) -> Fit:
+def ir_mad(tiles: ChangeTiles, options: Mapping[str, Any]) -> ChangeModelFit:
     """Fit IR-MAD.
 
     Args:
@@ -88,10 +93,12 @@ def ir_mad(tiles: Tiles, options: Mapping[str, Any]) -> Fit:
     if options["calibrate"]:
         model = replace(calibrate_model(tiles, model), back=model.back)
     figures = {"iterations": float(len(history)), "converged": float(converged), **history[-1]}
-    return Fit(model, figures, history)
+    return ChangeModelFit(model, figures, history)
 
 
-def _settled(tiles: Tiles, options: Mapping[str, Any]) -> tuple[Canonical, list[dict[str, float]], bool]:
+def _settled(
+    tiles: ChangeTiles, options: Mapping[str, Any]
+) -> tuple[CanonicalVariates, list[dict[str, float]], bool]:
     """Go through the rounds; return the last, a record of each, and whether they settled.
 
     Where the pixels have a part that is quick to go through, the rounds over all begin where that
@@ -102,18 +109,21 @@ def _settled(tiles: Tiles, options: Mapping[str, Any]) -> tuple[Canonical, list[
     bands = max(count for _, count in sums)
     if total.weight <= 2 * len(total.mean):
         raise RegistrationError("ir-mad: hardly a pixel is valid at both dates; check nodata and masks")
-    found = canonical(total, bands, float(options["regularization"]))
+    found = solve_canonical_correlation(total, bands, float(options["regularization"]))
     freedom = len(found.correlation)
     reweighted = bool(options["calibrate"]) or freedom >= FEWEST_REWEIGHTED
     rounds = int(options["iterations"]) if reweighted else 1
-    narrowing = weights_narrowing(freedom) if options["calibrate"] else 1.0
+    narrowing = measure_weight_narrowing(freedom) if options["calibrate"] else 1.0
     history = [_record(found, 1.0)]
     converged = rounds == 1
     if tiles.few is not None and not converged:
         found, _, _ = _settled(tiles.few, options)
     while len(history) < rounds and not converged:
         weighted = merge_moments(tiles.map(partial(_no_change_moments, model=found.model())))
-        previous, found = found, canonical(weighted, bands, float(options["regularization"]))
+        previous, found = (
+            found,
+            solve_canonical_correlation(weighted, bands, float(options["regularization"])),
+        )
         found = replace(found, variance=found.variance / narrowing)
         history.append(_record(found, weighted.weight / total.weight))
         step = float(np.abs(found.correlation - previous.correlation).max())
@@ -121,7 +131,7 @@ def _settled(tiles: Tiles, options: Mapping[str, Any]) -> tuple[Canonical, list[
     return found, history, converged
 
 
-def weights_narrowing(freedom: int) -> float:
+def measure_weight_narrowing(freedom: int) -> float:
     """Return the variance of plain noise under its own no-change weights, 1 being without weights.
 
     With the paper's weights the statistic of noise alone shrinks from round to round: to a third for
@@ -136,7 +146,7 @@ def weights_narrowing(freedom: int) -> float:
     return float(mean) / freedom
 
 
-def canonical(moments: Moments, bands: int, regularization: float) -> Canonical:
+def solve_canonical_correlation(moments: Moments, bands: int, regularization: float) -> CanonicalVariates:
     """Solve the canonical correlation of the first ``bands`` variables with the others.
 
     The penalty is Nielsen's on the length of the combinations, for bands of unit variance, so that
@@ -166,7 +176,7 @@ def canonical(moments: Moments, bands: int, regularization: float) -> Canonical:
     before, after = signs * before, signs * after
     stacked = np.hstack([before, -after])
     variance = np.einsum("pi,ij,pj->p", stacked, covariance, stacked)
-    return Canonical(before, after, shared, np.maximum(variance, SMALLEST_VARIANCE), moments.mean)
+    return CanonicalVariates(before, after, shared, np.maximum(variance, SMALLEST_VARIANCE), moments.mean)
 
 
 def _root(correlation: Array, regularization: float, date: str) -> Array:
@@ -191,11 +201,11 @@ def _pair_moments(tile: PairTile) -> tuple[Moments, int]:
 
 def _no_change_moments(tile: PairTile, model: ChangeModel) -> Moments:
     before, after = tile.pixels()
-    weights = no_change_probability(statistic(model.difference(before, after)), model.freedom)
+    weights = compute_no_change_probability(compute_statistic(model.difference(before, after)), model.freedom)
     return Moments.of(np.ascontiguousarray(np.vstack([before, after]).T), weights)
 
 
-def _record(found: Canonical, share: float) -> dict[str, float]:
+def _record(found: CanonicalVariates, share: float) -> dict[str, float]:
     return {
         "correlation_first": float(found.correlation[0]),
         "correlation_last": float(found.correlation[-1]),

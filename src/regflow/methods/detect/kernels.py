@@ -14,7 +14,7 @@ _OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"
 
 
 @njit(**_OPTIONS)
-def weighted_moments(rows: Any, weights: Any) -> Any:
+def sum_weighted_moments(rows: Any, weights: Any) -> Any:
     """Sum up weights, mean and scatter of ``rows (n, m)`` float64 with ``weights (n,)`` >= 0.
 
     Two passes: the scatter is taken about the mean, because the difference of large sums loses the
@@ -51,7 +51,7 @@ def weighted_moments(rows: Any, weights: Any) -> Any:
 
 
 @njit(**_OPTIONS)
-def project(values: Any, matrix: Any, offset: Any, out: Any) -> None:
+def project_values(values: Any, matrix: Any, offset: Any, out: Any) -> None:
     """Write ``matrix (p, c) @ values (c, n) + offset (p,)`` to ``out (p, n)``."""
     p, c = matrix.shape
     n = values.shape[1]
@@ -67,7 +67,7 @@ def project(values: Any, matrix: Any, offset: Any, out: Any) -> None:
 
 
 @njit(**_OPTIONS)
-def chi_square_survival(statistic: Any, freedom: Any, out: Any) -> None:
+def compute_chi_square_survival(statistic: Any, freedom: Any, out: Any) -> None:
     """Write the chance that a chi-square variable exceeds each ``statistic (n,)`` to ``out (n,)``.
 
     The closed forms for whole degrees of freedom: a finite sum for even ones, a finite sum beside
@@ -92,7 +92,7 @@ def chi_square_survival(statistic: Any, freedom: Any, out: Any) -> None:
 
 
 @njit(**_OPTIONS)
-def explained_by_shift(difference: Any, slope_x: Any, slope_y: Any, radius: Any, out: Any) -> None:
+def subtract_shift(difference: Any, slope_x: Any, slope_y: Any, radius: Any, out: Any) -> None:
     """Write what is left of each pixel's statistic after the small shift that explains most of it.
 
     Per pixel the shift ``d`` of at most ``radius`` minimizes the sum over the variates of

@@ -6,18 +6,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regflow.core.chunks import Window
-from regflow.methods.detect.misregistration import HALO, unexplained_statistic
-from regflow.methods.detect.model import ChangeModel, no_change_probability, statistic
-from regflow.methods.detect.regions import BlockRegions, regions_of
-from regflow.methods.detect.scene_pair import ScenePair
-from regflow.methods.detect.tiles import PairTile, tile_windows
+from regflow.methods.detect.misregistration import HALO, measure_unexplained_statistic
+from regflow.methods.detect.model import ChangeModel, compute_no_change_probability, compute_statistic
+from regflow.methods.detect.regions import BlockRegions, find_regions
+from regflow.methods.detect.scene_pair import DatedScenePair
+from regflow.methods.detect.tiles import PairTile, list_tile_windows
 
 UNCHANGED, CHANGED, EXPLAINED, NODATA = 0, 1, 2, 255
 """Classes of ``change.tif``: explained are changes that the remaining registration error explains."""
 
 
 @dataclass(frozen=True)
-class Rule:
+class ChangeRule:
     """What counts as a change.
 
     Attributes:
@@ -34,7 +34,7 @@ class Rule:
 
 
 @dataclass(frozen=True, eq=False)
-class Measured:
+class ChangeMaps:
     """The maps of one window.
 
     Attributes:
@@ -52,39 +52,39 @@ class Measured:
     regions: BlockRegions
 
 
-def measure(window: Window, pair: ScenePair, rule: Rule) -> Measured:
+def measure_change(window: Window, pair: DatedScenePair, rule: ChangeRule) -> ChangeMaps:
     """Read a window and apply the model, tile by tile."""
     rows, cols = window
     block = pair.read(rows, cols, HALO)
     shape = (rows.stop - rows.start, cols.stop - cols.start)
     magnitude, probability = (np.empty(shape, np.float32) for _ in range(2))
     classes = np.empty(shape, np.uint8)
-    for r, c in tile_windows(*shape):
+    for r, c in list_tile_windows(*shape):
         wide = (slice(r.start, r.stop + 2 * HALO), slice(c.start, c.stop + 2 * HALO))
         magnitude[r, c], probability[r, c], classes[r, c] = _tile_maps(block.window(*wide), rule)
     origin = (rows.start, cols.start)
-    regions = regions_of(
+    regions = find_regions(
         classes == CHANGED, origin, pair.shape[1], (magnitude, probability), (rule.quantum, 2.0**-24)
     )
-    return Measured(window, magnitude, probability, classes, regions)
+    return ChangeMaps(window, magnitude, probability, classes, regions)
 
 
 def _tile_maps(
-    tile: PairTile, rule: Rule
+    tile: PairTile, rule: ChangeRule
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint8]]:
     """Return the maps of a tile that has a halo, without it."""
     variates = rule.model.variates(tile.before, tile.after)
     inner = (slice(HALO, -HALO), slice(HALO, -HALO))
     valid = tile.valid[inner]
     difference = variates[0][:, *inner] - variates[1][:, *inner]
-    values = statistic(difference)
+    values = compute_statistic(difference)
     classes = np.where(values > rule.limit, CHANGED, UNCHANGED).astype(np.uint8)
     classes[~valid] = NODATA
     changed = classes == CHANGED
     if rule.residual_px > 0 and changed.any():
-        left = unexplained_statistic(variates, tile.valid, rule.residual_px, changed)
+        left = measure_unexplained_statistic(variates, tile.valid, rule.residual_px, changed)
         classes[changed] = np.where(left > rule.limit, CHANGED, EXPLAINED)
     magnitude = rule.model.magnitude(difference).astype(np.float32)
-    probability = no_change_probability(values, rule.model.freedom).astype(np.float32)
+    probability = compute_no_change_probability(values, rule.model.freedom).astype(np.float32)
     magnitude[~valid] = probability[~valid] = np.nan
     return magnitude, probability, classes

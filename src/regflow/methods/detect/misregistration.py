@@ -16,7 +16,7 @@ HALO = 1
 """Pixels around a block that its gradients need."""
 
 
-def unexplained_statistic(
+def measure_unexplained_statistic(
     variates: tuple[Array, Array], valid: NDArray[np.bool_], radius_px: float, where: NDArray[np.bool_]
 ) -> Array:
     """Return the statistic that is left when the second date may shift by up to ``radius_px``.
@@ -31,18 +31,18 @@ def unexplained_statistic(
     Returns:
         ``(n,)`` statistic of the ``n`` pixels of ``where``, in row-major order.
     """
-    from regflow.methods.detect.kernels import explained_by_shift
+    from regflow.methods.detect.kernels import subtract_shift
 
     rows, cols = (index + HALO for index in np.nonzero(where))
     first, second = variates
-    slopes = [central_differences(variates, valid, rows, cols, step) for step in ((0, 1), (1, 0))]
+    slopes = [compute_central_differences(variates, valid, rows, cols, step) for step in ((0, 1), (1, 0))]
     difference = first[:, rows, cols] - second[:, rows, cols]
     out = np.empty(len(rows))
-    explained_by_shift(difference, *slopes, radius_px, out)
+    subtract_shift(difference, *slopes, radius_px, out)
     return out
 
 
-def central_differences(
+def compute_central_differences(
     variates: tuple[Array, Array], valid: NDArray[np.bool_], rows: Any, cols: Any, step: tuple[int, int]
 ) -> Array:
     """Return the slopes of both dates' mean at some pixels.

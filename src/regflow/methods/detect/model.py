@@ -54,7 +54,7 @@ class ChangeModel:
     def magnitude(self, difference: Array) -> Array:
         """Return how large a change is, ``(*S)`` in :attr:`unit`."""
         units = _projected(difference, self.back, np.zeros_like(self.offset))
-        return np.sqrt(statistic(units))
+        return np.sqrt(compute_statistic(units))
 
     def whitened(self, mean: Array, root: Array) -> "ChangeModel":
         """Return the model whose difference has no mean and unit covariance.
@@ -85,7 +85,7 @@ class ChangeModel:
 
 
 @dataclass(frozen=True, eq=False)
-class Fit:
+class ChangeModelFit:
     """A fitted model and how it came about.
 
     Attributes:
@@ -99,7 +99,7 @@ class Fit:
     history: list[dict[str, float]] = field(default_factory=list)
 
 
-def statistic(difference: Array) -> Array:
+def compute_statistic(difference: Array) -> Array:
     """Return the sum of squares over the variates, ``(*S)`` from ``(p, *S)``."""
     total = np.zeros(difference.shape[1:])
     for variate in difference:  # one after the other: numpy's own order of sums depends on the layout
@@ -107,16 +107,16 @@ def statistic(difference: Array) -> Array:
     return total
 
 
-def no_change_probability(values: Array, freedom: int) -> Array:
+def compute_no_change_probability(values: Array, freedom: int) -> Array:
     """Return the chance of a statistic at least as large where nothing changed, in 0..1."""
-    from regflow.methods.detect.kernels import chi_square_survival
+    from regflow.methods.detect.kernels import compute_chi_square_survival
 
     out = np.empty(values.shape)
-    chi_square_survival(np.ascontiguousarray(values).reshape(-1), freedom, out.reshape(-1))
+    compute_chi_square_survival(np.ascontiguousarray(values).reshape(-1), freedom, out.reshape(-1))
     return out
 
 
-def chi_square_limit(level: float, freedom: int) -> float:
+def find_chi_square_limit(level: float, freedom: int) -> float:
     """Return the statistic that a share ``level`` (0..1) of the unchanged pixels stays below."""
     from scipy.special import chdtri
 
@@ -124,9 +124,9 @@ def chi_square_limit(level: float, freedom: int) -> float:
 
 
 def _projected(values: NDArray[Any], matrix: Array, offset: Array) -> Array:
-    from regflow.methods.detect.kernels import project
+    from regflow.methods.detect.kernels import project_values
 
     flat = np.ascontiguousarray(values, dtype=np.float64).reshape(len(values), -1)
     out = np.empty((len(matrix), flat.shape[1]))
-    project(flat, np.ascontiguousarray(matrix), np.ascontiguousarray(offset), out)
+    project_values(flat, np.ascontiguousarray(matrix), np.ascontiguousarray(offset), out)
     return out.reshape(len(matrix), *values.shape[1:])

@@ -24,10 +24,10 @@ class Moments:
     @classmethod
     def of(cls, rows: NDArray[np.float64], weights: NDArray[np.float64] | None = None) -> "Moments":
         """Take the moments of ``rows (n, m)`` with ``weights (n,)``, all 1 when not given."""
-        from regflow.methods.detect.kernels import weighted_moments
+        from regflow.methods.detect.kernels import sum_weighted_moments
 
         weights = np.ones(len(rows)) if weights is None else weights
-        return cls(*weighted_moments(np.ascontiguousarray(rows), weights))
+        return cls(*sum_weighted_moments(np.ascontiguousarray(rows), weights))
 
     @property
     def covariance(self) -> NDArray[np.float64]:

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regflow.core.errors import RegistrationError
-from regflow.methods.detect.model import ChangeModel, chi_square_limit, statistic
+from regflow.methods.detect.model import ChangeModel, compute_statistic, find_chi_square_limit
 from regflow.methods.detect.moments import Moments, merge_moments
-from regflow.methods.detect.tiles import PairTile, Tiles
+from regflow.methods.detect.tiles import ChangeTiles, PairTile
 
 Array = NDArray[np.float64]
 
@@ -33,7 +33,7 @@ SMALLEST_VARIANCE: Final = 1e-9
 a sensor: the two dates are then copies of one another, at least in parts."""
 
 
-def calibrate_model(tiles: Tiles, model: ChangeModel) -> ChangeModel:
+def calibrate_model(tiles: ChangeTiles, model: ChangeModel) -> ChangeModel:
     """Return the model whose statistic follows the chi-square distribution where nothing changed.
 
     Args:
@@ -43,7 +43,7 @@ def calibrate_model(tiles: Tiles, model: ChangeModel) -> ChangeModel:
     Raises:
         RegistrationError: a variate is constant at both dates, or hardly a pixel is valid.
     """
-    limit = chi_square_limit(CENTRAL_SHARE, model.freedom)
+    limit = find_chi_square_limit(CENTRAL_SHARE, model.freedom)
     scale = _consistency(model.freedom, limit)
     if tiles.few is not None:
         model = calibrate_model(tiles.few, model)
@@ -70,7 +70,7 @@ def _variate_moments(tile: PairTile, model: ChangeModel) -> Moments:
 
 def _central_moments(tile: PairTile, model: ChangeModel, limit: float) -> Moments:
     difference = model.difference(*tile.pixels())
-    weights = (statistic(difference) <= limit).astype(np.float64)
+    weights = (compute_statistic(difference) <= limit).astype(np.float64)
     return Moments.of(np.ascontiguousarray(difference.T), weights)
 
 

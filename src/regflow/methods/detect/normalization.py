@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regflow.core.errors import InputError, RegistrationError
-from regflow.methods.detect.model import ChangeModel, no_change_probability, statistic
+from regflow.methods.detect.model import ChangeModel, compute_no_change_probability, compute_statistic
 from regflow.methods.detect.moments import Moments, merge_moments
-from regflow.methods.detect.tiles import PairTile, Tiles
+from regflow.methods.detect.tiles import ChangeTiles, PairTile
 
 Array = NDArray[np.float64]
 
@@ -53,7 +53,7 @@ class Normalization:
         }
 
 
-def normalization(tiles: Tiles, model: ChangeModel, probability: float) -> Normalization:
+def fit_normalization(tiles: ChangeTiles, model: ChangeModel, probability: float) -> Normalization:
     """Fit the second date to the first on pixels whose no-change probability exceeds ``probability``.
 
     Raises:
@@ -86,6 +86,6 @@ def _unchanged_moments(tile: PairTile, model: ChangeModel, probability: float) -
             f"normalization: the scenes have {len(before)} and {len(after)} bands; "
             "name the same bands of both"
         )
-    chance = no_change_probability(statistic(model.difference(before, after)), model.freedom)
+    chance = compute_no_change_probability(compute_statistic(model.difference(before, after)), model.freedom)
     rows = np.ascontiguousarray(np.vstack([before, after]).T)
     return Moments.of(rows, (chance > probability).astype(np.float64))

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from regflow.core.grid import Grid
 
 
-def outlines(regions: str | Path, kept: str | Path, count: int) -> list[Any]:
+def trace_outlines(regions: str | Path, kept: str | Path, count: int) -> list[Any]:
     """Return the outline of each region as a shapely polygon or multipolygon in world coordinates.
 
     GDAL follows the outlines line by line through the whole file, so no block border shows in them
@@ -37,7 +37,9 @@ def outlines(regions: str | Path, kept: str | Path, count: int) -> list[Any]:
     return [own[0] if len(own) == 1 else shapely.MultiPolygon(own) for own in parts]
 
 
-def areas(polygons: list[Any], pixels: NDArray[np.int64], grid: Grid) -> tuple[str, NDArray[np.float64]]:
+def measure_areas(
+    polygons: list[Any], pixels: NDArray[np.int64], grid: Grid
+) -> tuple[str, NDArray[np.float64]]:
     """Return the name of the area's column, with its unit, and the area of each polygon.
 
     Square meters: by the pixels where the CRS is projected, on the ellipsoid where it is geographic.

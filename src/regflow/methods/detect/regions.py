@@ -62,7 +62,7 @@ def label_regions(changed: NDArray[np.bool_]) -> tuple[NDArray[np.int32], int]:
     return labels, int(count)
 
 
-def regions_of(
+def find_regions(
     changed: NDArray[np.bool_],
     origin: tuple[int, int],
     scene_columns: int,

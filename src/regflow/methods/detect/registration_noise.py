@@ -12,10 +12,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from regflow.core.chunks import Window, Workers, over_blocks
-from regflow.methods.detect.misregistration import HALO, central_differences
-from regflow.methods.detect.model import ChangeModel, statistic
-from regflow.methods.detect.scene_pair import ScenePair, chunks_of
+from regflow.core.chunks import Window, Workers, map_blocks
+from regflow.methods.detect.misregistration import HALO, compute_central_differences
+from regflow.methods.detect.model import ChangeModel, compute_statistic
+from regflow.methods.detect.scene_pair import DatedScenePair, split_chunks
 from regflow.methods.detect.tiles import TILE
 
 WINDOWS: Final = 48
@@ -31,7 +31,7 @@ RADIUS_95: Final = 2.45
 """Radius that holds 95% of displacements, in standard deviations along an axis."""
 
 
-def registration_noise(pair: ScenePair, model: ChangeModel, workers: Workers) -> float:
+def measure_registration_noise(pair: DatedScenePair, model: ChangeModel, workers: Workers) -> float:
     """Return the standard deviation of the displacement along an axis, in pixels.
 
     Args:
@@ -42,10 +42,10 @@ def registration_noise(pair: ScenePair, model: ChangeModel, workers: Workers) ->
     Returns:
         0 where the pair shows none, and where too few pixels are valid to tell.
     """
-    tiles = chunks_of(pair.shape, TILE)
+    tiles = split_chunks(pair.shape, TILE)
     chosen = tiles[:: max(1, -(-len(tiles) // WINDOWS))]
     work = partial(_slopes, pair=pair, model=model)
-    parts = list(over_blocks(work, chosen, workers, describe="registration noise"))
+    parts = list(map_blocks(work, chosen, workers, describe="registration noise"))
     sizes, values = (np.concatenate([part[k] for part in parts]) for k in (0, 1))
     return estimate_noise(sizes, values)
 
@@ -62,7 +62,7 @@ def estimate_noise(sizes: NDArray[Any], values: NDArray[Any]) -> float:
 
 
 def _slopes(
-    window: Window, pair: ScenePair, model: ChangeModel
+    window: Window, pair: DatedScenePair, model: ChangeModel
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the squared gradient and the statistic of some pixels of a window."""
     block = pair.read(*window, HALO)
@@ -73,6 +73,8 @@ def _slopes(
             inside &= np.roll(block.valid, step, axis)
     rows, cols = np.nonzero(inside[HALO:-HALO:THINNING, HALO:-HALO:THINNING])
     rows, cols = rows * THINNING + HALO, cols * THINNING + HALO
-    slopes = [central_differences(variates, block.valid, rows, cols, step) for step in ((0, 1), (1, 0))]
+    slopes = [
+        compute_central_differences(variates, block.valid, rows, cols, step) for step in ((0, 1), (1, 0))
+    ]
     difference = variates[0][:, rows, cols] - variates[1][:, rows, cols]
-    return statistic(slopes[0]) + statistic(slopes[1]), statistic(difference)
+    return compute_statistic(slopes[0]) + compute_statistic(slopes[1]), compute_statistic(difference)

@@ -9,10 +9,10 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from regflow.core.chunks import Window, Workers, blocks, over_blocks
+from regflow.core.blocks import read_block
+from regflow.core.chunks import Window, Workers, map_blocks, split_blocks
 from regflow.core.image import Image
-from regflow.io.scenes import read_block
-from regflow.methods.detect.tiles import TILE, HeldTiles, PairTile, Tiles, tile_windows
+from regflow.methods.detect.tiles import TILE, ChangeTiles, HeldTiles, PairTile, list_tile_windows
 
 Result = TypeVar("Result")
 
@@ -21,7 +21,7 @@ _COPIES = 3
 
 
 @dataclass(frozen=True, eq=False)
-class ScenePair:
+class DatedScenePair:
     """Two scenes on one grid.
 
     Attributes:
@@ -73,70 +73,70 @@ class ScenePair:
 class SceneTiles:
     """The tiles of a scene pair, read anew each time they are gone through."""
 
-    pair: ScenePair
+    pair: DatedScenePair
     workers: Workers
-    few: Tiles | None = None
+    few: ChangeTiles | None = None
     describe: str = "statistics"
 
     def map(self, function: Callable[[PairTile], Result]) -> list[Result]:
         """Return ``function`` of every tile, in row-major order of the scene's tiles."""
-        windows = chunks_of(self.pair.shape, self.workers.chunk)
+        windows = split_chunks(self.pair.shape, self.workers.chunk)
         work = partial(_over_tiles, pair=self.pair, function=function)
         found: dict[tuple[int, int], Result] = {}
-        for part in over_blocks(
+        for part in map_blocks(
             work,
             windows,
             self.workers,
             describe=self.describe,
-            item_bytes=window_bytes(self.pair, self.workers.chunk),
+            item_bytes=count_window_bytes(self.pair, self.workers.chunk),
         ):
             found.update(part)
         return [found[place] for place in sorted(found)]
 
 
-def sample_pair(pair: ScenePair, workers: Workers, pixels: int) -> HeldTiles:
+def sample_pair(pair: DatedScenePair, workers: Workers, pixels: int) -> HeldTiles:
     """Return about ``pixels`` pixels of a scene pair, evenly spaced, held in memory.
 
     The lattice counts from the scene's first pixel: the same pixels, whatever the chunks.
     """
     rows, cols = pair.shape
     step = max(1, math.ceil(math.sqrt(rows * cols / pixels)))
-    windows = chunks_of(pair.shape, workers.chunk)
+    windows = split_chunks(pair.shape, workers.chunk)
     found: dict[tuple[int, int], PairTile] = {}
     work = partial(_thinned_tiles, pair=pair, step=step)
-    size = window_bytes(pair, workers.chunk)
-    for part in over_blocks(work, windows, workers, describe="sample", item_bytes=size):
+    size = count_window_bytes(pair, workers.chunk)
+    for part in map_blocks(work, windows, workers, describe="sample", item_bytes=size):
         found.update(part)
     return HeldTiles([found[place] for place in sorted(found)], workers.count)
 
 
-def chunks_of(shape: tuple[int, int], chunk: int) -> list[Window]:
+def split_chunks(shape: tuple[int, int], chunk: int) -> list[Window]:
     """Cut a scene into windows of whole tiles, as near to ``chunk`` pixels a side as that allows."""
-    return blocks(shape, TILE * max(1, round(chunk / TILE)))
+    return split_blocks(shape, TILE * max(1, round(chunk / TILE)))
 
 
-def window_bytes(pair: ScenePair, chunk: int) -> int:
+def count_window_bytes(pair: DatedScenePair, chunk: int) -> int:
     """Return the memory that reading one chunk takes."""
     channels = pair.before.data.shape[0] + pair.after.data.shape[0]
     return int(4 * _COPIES * channels * (chunk + 2 * pair.margin) ** 2)
 
 
 def _over_tiles(
-    window: Window, pair: ScenePair, function: Callable[[PairTile], Result]
+    window: Window, pair: DatedScenePair, function: Callable[[PairTile], Result]
 ) -> list[tuple[tuple[int, int], Result]]:
     rows, cols = window
     block = pair.read(rows, cols)
     return [
         ((rows.start + r.start, cols.start + c.start), function(block.window(r, c)))
-        for r, c in tile_windows(*block.valid.shape)
+        for r, c in list_tile_windows(*block.valid.shape)
     ]
 
 
-def _thinned_tiles(window: Window, pair: ScenePair, step: int) -> list[tuple[tuple[int, int], PairTile]]:
+def _thinned_tiles(window: Window, pair: DatedScenePair, step: int) -> list[tuple[tuple[int, int], PairTile]]:
     rows, cols = window
     block = pair.read(rows, cols)
     found = []
-    for r, c in tile_windows(*block.valid.shape):
+    for r, c in list_tile_windows(*block.valid.shape):
         place = (rows.start + r.start, cols.start + c.start)
         found.append((place, block.window(r, c).thinned(step, *place)))
     return found

@@ -6,8 +6,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from regflow.methods.detect.model import ChangeModel, chi_square_limit, statistic
-from regflow.methods.detect.tiles import PairTile, Tiles
+from regflow.methods.detect.model import ChangeModel, compute_statistic, find_chi_square_limit
+from regflow.methods.detect.tiles import ChangeTiles, PairTile
 
 BINS: Final = 4096
 LARGEST: Final = 64.0
@@ -16,7 +16,7 @@ LARGEST: Final = 64.0
 THRESHOLDS: Final = ("chi-square", "otsu")
 
 
-def change_limit(tiles: Tiles, model: ChangeModel, threshold: str, level: float) -> float:
+def find_change_limit(tiles: ChangeTiles, model: ChangeModel, threshold: str, level: float) -> float:
     """Return the statistic above which a pixel counts as changed.
 
     Args:
@@ -26,12 +26,12 @@ def change_limit(tiles: Tiles, model: ChangeModel, threshold: str, level: float)
         level: share of the unchanged pixels that stay unmarked, for ``chi-square``.
     """
     if threshold == "chi-square":
-        return chi_square_limit(level, model.freedom)
+        return find_chi_square_limit(level, model.freedom)
     counts = np.sum(tiles.map(partial(_histogram, model=model)), axis=0)
-    return float(model.freedom * otsu(counts, LARGEST) ** 2)
+    return float(model.freedom * find_otsu_limit(counts, LARGEST) ** 2)
 
 
-def otsu(counts: NDArray[Any], end: float) -> float:
+def find_otsu_limit(counts: NDArray[Any], end: float) -> float:
     """Return the value that parts a histogram over ``0..end`` best into two classes.
 
     Otsu, IEEE Trans. Systems, Man, and Cybernetics 9(1):62-66, 1979: the variance between the
@@ -53,7 +53,7 @@ def otsu(counts: NDArray[Any], end: float) -> float:
 
 
 def _histogram(tile: PairTile, model: ChangeModel) -> NDArray[np.int64]:
-    values = statistic(model.difference(*tile.pixels()))
+    values = compute_statistic(model.difference(*tile.pixels()))
     root = np.sqrt(values / model.freedom) * (BINS / LARGEST)
     places = np.minimum(root, BINS - 1).astype(np.int64)
     return np.bincount(places, minlength=BINS).astype(np.int64)

@@ -57,11 +57,11 @@ class PairTile:
         return PairTile(part.before.copy(), part.after.copy(), part.valid.copy())
 
 
-class Tiles(Protocol):
+class ChangeTiles(Protocol):
     """A scene pair as its tiles, which can be gone through any number of times."""
 
     @property
-    def few(self) -> "Tiles | None":
+    def few(self) -> "ChangeTiles | None":
         """Some of the pixels, quick to go through: rounds over all of them begin where these end."""
 
     def map(self, function: Callable[[PairTile], Result]) -> list[Result]:
@@ -76,12 +76,12 @@ class HeldTiles:
     Attributes:
         tiles: in row-major order of the scene.
         threads: tiles worked on together; no result depends on it.
-        few: see :class:`Tiles`.
+        few: see :class:`ChangeTiles`.
     """
 
     tiles: list[PairTile]
     threads: int = 1
-    few: Tiles | None = None
+    few: ChangeTiles | None = None
 
     def map(self, function: Callable[[PairTile], Result]) -> list[Result]:
         """Return ``function`` of every tile, in order."""
@@ -96,10 +96,10 @@ class HeldTiles:
     ) -> "HeldTiles":
         """Cut a pair of arrays, ``(C, rows, cols)`` and ``(D, rows, cols)``, into tiles."""
         whole = PairTile(before, after, valid)
-        return cls([whole.window(*place) for place in tile_windows(*valid.shape)], threads)
+        return cls([whole.window(*place) for place in list_tile_windows(*valid.shape)], threads)
 
 
-def tile_windows(rows: int, cols: int) -> Iterator[tuple[slice, slice]]:
+def list_tile_windows(rows: int, cols: int) -> Iterator[tuple[slice, slice]]:
     """Yield the rows and columns of every tile of a block, in row-major order."""
     for row in range(0, rows, TILE):
         for col in range(0, cols, TILE):

@@ -9,7 +9,7 @@ _HERE = "regflow.methods.initialize"
 
 MODEL: dict[str, Any] = {
     "enum": ["auto", "translation", "similarity", "affine", "homography"],
-    "description": "what the windows may change when they polish the map; translation: nothing else is "
+    "description": "what the windows may change when they refine the map; translation: nothing else is "
     "sought before either; auto: a translation, similarity or affine map, as they demand, and without "
     "georeference also a homography",
     "default": "auto",
@@ -289,6 +289,7 @@ METHODS: dict[str, Method] = {
             },
             "bins": _BINS,
         },
+        compile_options=({},),
         variants={
             "rasters": Method(
                 f"{_HERE}.mattes:mutual_information",
@@ -301,9 +302,9 @@ METHODS: dict[str, Method] = {
                         "then what windows ask for",
                         "default": "affine",
                     },
-                    "polish": {
+                    "refine": {
                         "type": "boolean",
-                        "description": "let windows, by the directions of edges, polish what was found",
+                        "description": "let windows, by the directions of edges, refine what was found",
                         "default": True,
                     },
                     "starts_degrees": _STARTS,

@@ -19,18 +19,18 @@ from numpy.typing import NDArray
 
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.plain_areas import FLAT_SIDE, find_variation, plain_surroundings, value_range
+from regflow.core.plain_areas import FLAT_SIDE, find_plain_surroundings, find_value_range, find_variation
 from regflow.methods.initialize.planar import (
     Mask,
     Matrix,
-    around_overlap,
+    blur_plane,
     coarsen_to,
-    common_spacing,
-    gaussian,
+    crop_to_overlap,
+    find_common_spacing,
     resample_to,
-    smooth_valid,
+    smooth_valid_gaussian,
 )
-from regflow.methods.initialize.structure import Structure, erode_mask
+from regflow.methods.initialize.structure import EdgeStructure, erode_mask
 
 ACROSS = 384
 """Pixels along the fixed picture's longest side, at most, at which maps are judged."""
@@ -71,10 +71,10 @@ NOTHING = Agreement(0.0, 0.0)
 
 
 @dataclass(frozen=True, eq=False)
-class SeenImage:
+class ComparedImage:
     """A picture as the judge compares it: its edges where it shows something, and its binned values."""
 
-    structure: Structure
+    structure: EdgeStructure
     bins: NDArray[np.intp]
 
 
@@ -91,14 +91,14 @@ class AgreementJudge:
     fixed: Image
     moving: Image
     across: int = ACROSS
-    _still: dict[tuple[float, Grid], tuple[Image, SeenImage]] = field(default_factory=dict, init=False)
+    _still: dict[tuple[float, Grid], tuple[Image, ComparedImage]] = field(default_factory=dict, init=False)
 
     def __call__(self, matrix: Matrix) -> Agreement:
         """Judge a map ``(3, 3)`` from fixed to moving world points."""
-        fixed = around_overlap(self.fixed, self.moving.grid, matrix)
+        fixed = crop_to_overlap(self.fixed, self.moving.grid, matrix)
         grid = fixed.grid
         longest = float((np.array(grid.size) * grid.spacing).max())
-        spacing = max(common_spacing(grid, self.moving.grid, matrix), longest / self.across)
+        spacing = max(find_common_spacing(grid, self.moving.grid, matrix), longest / self.across)
         key = spacing, grid
         if key not in self._still:
             plane = coarsen_to(fixed, spacing)
@@ -107,20 +107,20 @@ class AgreementJudge:
         there = resample_to(self.moving, plane.grid, matrix)
         if not (there.mask is not None and there.mask.any()):
             return NOTHING
-        return agreement(still, prepare_seen(there))
+        return measure_agreement(still, prepare_seen(there))
 
 
-def prepare_seen(image: Image) -> SeenImage:
+def prepare_seen(image: Image) -> ComparedImage:
     """Return what the judge compares of a picture."""
-    shown = content_mask(image)
-    low, high = value_range(image)
+    shown = find_content(image)
+    low, high = find_value_range(image)
     scaled = np.clip((image.channel - low) * (BINS / max(high - low, 1e-12)), 0, BINS - 1)
-    found = dense_gradients(image, shown)
-    edges = np.where(plain_surroundings(image), np.complex64(0), found.edges)
-    return SeenImage(Structure(edges, found.valid), scaled.astype(np.intp))
+    found = compute_dense_gradients(image, shown)
+    edges = np.where(find_plain_surroundings(image), np.complex64(0), found.edges)
+    return ComparedImage(EdgeStructure(edges, found.valid), scaled.astype(np.intp))
 
 
-def content_mask(image: Image) -> Mask:
+def find_content(image: Image) -> Mask:
     """Return where a picture is valid and shows something: not the plain surroundings of what it shows."""
     import cv2
 
@@ -130,26 +130,26 @@ def content_mask(image: Image) -> Mask:
     return np.asarray((share > SHOWN) & image.mask)
 
 
-def dense_gradients(image: Image, shown: Mask) -> Structure:
+def compute_dense_gradients(image: Image, shown: Mask) -> EdgeStructure:
     """Return doubled-angle gradients of size 0 to 1, valid where the picture shows something."""
     import cv2
 
     assert image.mask is not None
-    flat = smooth_valid(image.channel, image.mask, BLUR_SIGMA)
+    flat = smooth_valid_gaussian(image.channel, image.mask, BLUR_SIGMA)
     gx, gy = (cv2.Sobel(flat, cv2.CV_32F, *order) for order in ((1, 0), (0, 1)))
     # An edge of the mask is no edge of the scene.
     inside = erode_mask(image.mask, 1 + round(2 * BLUR_SIGMA))
     size = np.where(inside, np.hypot(gx, gy), np.float32(0))
     safe = np.maximum(size, np.float32(1e-20))
-    real = gaussian(np.where(inside, (gx * gx - gy * gy) / safe, np.float32(0)), SPREAD_SIGMA)
-    imaginary = gaussian(np.where(inside, 2 * gx * gy / safe, np.float32(0)), SPREAD_SIGMA)
-    around = gaussian(size, SPREAD_SIGMA)
+    real = blur_plane(np.where(inside, (gx * gx - gy * gy) / safe, np.float32(0)), SPREAD_SIGMA)
+    imaginary = blur_plane(np.where(inside, 2 * gx * gy / safe, np.float32(0)), SPREAD_SIGMA)
+    around = blur_plane(size, SPREAD_SIGMA)
     strong = float(np.percentile(around[shown], STRONG_PERCENTILE)) if shown.any() else 0.0
     weight = 1 / (around + np.float32(FLOOR * strong + 1e-20))
-    return Structure(((real + 1j * imaginary) * weight).astype(np.complex64), shown & inside)
+    return EdgeStructure(((real + 1j * imaginary) * weight).astype(np.complex64), shown & inside)
 
 
-def agreement(one: SeenImage, other: SeenImage) -> Agreement:
+def measure_agreement(one: ComparedImage, other: ComparedImage) -> Agreement:
     """Return how much better two pictures on one grid agree as they lie than shifted against each other."""
     shape = one.bins.shape
     values = [_values(one, other, *_parts(down, right, shape)) for down, right in _shifts(shape)]
@@ -184,7 +184,7 @@ def _parts(down: int, right: int, shape: tuple[int, ...]) -> tuple[tuple[slice, 
 
 
 def _values(
-    one: SeenImage, other: SeenImage, here: tuple[slice, slice], there: tuple[slice, slice]
+    one: ComparedImage, other: ComparedImage, here: tuple[slice, slice], there: tuple[slice, slice]
 ) -> tuple[float, float] | None:
     """Return the mean product of edges and the normalized mutual information; None where little is shared."""
     a, b = one.structure, other.structure

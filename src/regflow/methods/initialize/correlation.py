@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.methods.initialize.planar import Matrix, extent, map_points, resample_to
-from regflow.methods.initialize.structure import Structure, structure
+from regflow.methods.initialize.planar import Matrix, find_extent, map_points, resample_to
+from regflow.methods.initialize.structure import EdgeStructure, compute_structure
 
 MIN_OVERLAP = 0.1
 """Smallest overlap that counts, as a part of the smaller picture's valid pixels."""
@@ -23,7 +23,7 @@ Surface = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Peak:
+class CorrelationPeak:
     """A maximum of a correlation surface.
 
     Attributes:
@@ -37,7 +37,9 @@ class Peak:
     second_peak_ratio: float
 
 
-def similarity_surface(fixed: Structure, moving: Structure) -> tuple[Surface, NDArray[np.intp]]:
+def compute_similarity_surface(
+    fixed: EdgeStructure, moving: EdgeStructure
+) -> tuple[Surface, NDArray[np.intp]]:
     """Return the masked correlation at all shifts, times the root of the overlap.
 
     The correlation of what is unrelated has a spread of one over the root of the number of samples,
@@ -77,7 +79,9 @@ def similarity_surface(fixed: Structure, moving: Structure) -> tuple[Surface, ND
     return surface, first
 
 
-def highest_peak(surface: Surface, first: NDArray[np.intp], exclusion: int = SAME_PEAK) -> Peak:
+def find_highest_peak(
+    surface: Surface, first: NDArray[np.intp], exclusion: int = SAME_PEAK
+) -> CorrelationPeak:
     """Return the highest maximum of a surface, to a part of a pixel, and how far it stands out."""
     row, column = np.unravel_index(int(np.argmax(surface)), surface.shape)
     height = float(surface[row, column])
@@ -89,9 +93,9 @@ def highest_peak(surface: Surface, first: NDArray[np.intp], exclusion: int = SAM
     offset = np.zeros(2)
     if 0 < row < surface.shape[0] - 1 and 0 < column < surface.shape[1] - 1:
         patch = surface[row - 1 : row + 2, column - 1 : column + 2]
-        offset = subpixel_peak(patch[None].astype(np.float64))[0]
+        offset = fit_subpixel_peak(patch[None].astype(np.float64))[0]
     shift = first + np.array([column, row]) + offset
-    return Peak(shift, height, rival / height if height > 0 else float("inf"))
+    return CorrelationPeak(shift, height, rival / height if height > 0 else float("inf"))
 
 
 def second_peak_ratio(fixed: Image, moving: Image, matrix: Matrix, start: Matrix | None = None) -> float:
@@ -107,7 +111,9 @@ def second_peak_ratio(fixed: Image, moving: Image, matrix: Matrix, start: Matrix
         start: the map of the georeference: shifts that are farther from it than the doubted map count for
             less, as long as they are no better. None where there is no georeference.
     """
-    surface, row, column = surface_about(fixed.grid, structure(fixed), moving, matrix, _edges_seen)
+    surface, row, column = compute_surface_about(
+        fixed.grid, compute_structure(fixed), moving, matrix, _edges_seen
+    )
     box = (
         slice(max(row - SAME_PEAK, 0), row + SAME_PEAK + 1),
         slice(max(column - SAME_PEAK, 0), column + SAME_PEAK + 1),
@@ -128,12 +134,12 @@ def second_peak_ratio(fixed: Image, moving: Image, matrix: Matrix, start: Matrix
     return max(nearer, FARTHER * highest)
 
 
-def surface_about(
+def compute_surface_about(
     fixed: Grid,
-    still: Structure,
+    still: EdgeStructure,
     moving: Image,
     matrix: Matrix,
-    seen: Callable[[Image, Grid, Matrix], Structure],
+    seen: Callable[[Image, Grid, Matrix], EdgeStructure],
 ) -> tuple[Surface, int, int]:
     """Compare two pictures at all shifts that add to a map.
 
@@ -145,9 +151,9 @@ def surface_about(
         seen: returns what describes a picture that a map brings onto a grid.
 
     Returns:
-        :func:`similarity_surface`, and the row and the column of the map itself.
+        :func:`compute_similarity_surface`, and the row and the column of the map itself.
     """
-    low, high = extent(fixed, matrix, moving.grid)
+    low, high = find_extent(fixed, matrix, moving.grid)
     low, high = (
         np.floor(np.maximum(low, -np.array(fixed.size))),
         np.minimum(high, 2 * np.array(fixed.size)),
@@ -155,7 +161,7 @@ def surface_about(
     size = np.maximum(np.ceil(high - low).astype(int) + 1, 1)
     affine = fixed.affine.copy()
     affine[:2, 2] = fixed.to_world(low)
-    surface, first = similarity_surface(
+    surface, first = compute_similarity_surface(
         still, seen(moving, Grid((int(size[1]), int(size[0])), affine), matrix)
     )
     # In the pixels of the larger plane the map's own place is where that plane begins.
@@ -163,11 +169,11 @@ def surface_about(
     return surface, int(row), int(column)
 
 
-def _edges_seen(image: Image, grid: Grid, matrix: Matrix) -> Structure:
-    return structure(resample_to(image, grid, matrix))
+def _edges_seen(image: Image, grid: Grid, matrix: Matrix) -> EdgeStructure:
+    return compute_structure(resample_to(image, grid, matrix))
 
 
-def subpixel_peak(patches: NDArray[np.float64]) -> NDArray[np.float64]:
+def fit_subpixel_peak(patches: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return where parabolas through 3 x 3 values have their maxima.
 
     Args:

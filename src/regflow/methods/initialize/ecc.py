@@ -13,12 +13,12 @@ from regflow.methods.initialize.planar import (
     Matrix,
     PixelPair,
     Plane,
+    find_matrix,
+    limit_opencv_to_one_thread,
+    make_pixel_pair,
+    make_transform,
     masked_image,
-    matrix_of,
-    one_opencv_thread,
-    pixel_pair,
-    smooth_valid,
-    transform_of,
+    smooth_valid_gaussian,
 )
 
 LEAST_ACROSS = 64
@@ -48,16 +48,16 @@ def ecc(
         RegistrationError: an image is constant or has no valid pixel, or the climb diverged.
     """
     first, second = masked_image(fixed, "fixed"), masked_image(moving, "moving")
-    matrix = matrix_of(initial)
+    matrix = find_matrix(initial)
     across = min(options["across"], max(first.grid.shape))
     steps = [across]
     while steps[-1] // 2 >= LEAST_ACROSS:
         steps.append(steps[-1] // 2)
-    with one_opencv_thread():
+    with limit_opencv_to_one_thread():
         for step in reversed(steps):
-            pair = pixel_pair(first, second, matrix, step)
+            pair = make_pixel_pair(first, second, matrix, step)
             matrix = pair.world(_climbed(pair, options["model"], options["iterations"]))
-    return transform_of(matrix, fixed.grid.center)
+    return make_transform(matrix, fixed.grid.center)
 
 
 def _climbed(pair: PixelPair, model: str, iterations: int) -> Matrix:
@@ -89,7 +89,7 @@ def _normalized(image: Image) -> Plane:
     """Return local differences from the mean in units of the local spread."""
     assert image.mask is not None
     sigma = min(NORMALIZE_SIGMA, min(image.grid.shape) / 4)
-    centered = image.channel - smooth_valid(image.channel, image.mask, sigma)
-    power = smooth_valid(centered * centered, image.mask, sigma)
+    centered = image.channel - smooth_valid_gaussian(image.channel, image.mask, sigma)
+    power = smooth_valid_gaussian(centered * centered, image.mask, sigma)
     floor = 1e-6 * float(power.mean()) + 1e-20
     return np.asarray(np.where(image.mask, centered / np.sqrt(power + floor), 0), np.float32)

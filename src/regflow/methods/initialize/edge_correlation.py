@@ -6,14 +6,14 @@ from typing import Any
 from regflow.core.image import Image
 from regflow.core.transform import Transform
 from regflow.methods.context import RunContext
-from regflow.methods.initialize.planar import masked_image, matrix_of, transform_of
-from regflow.methods.initialize.pose_search import best_refined, search, similarities
+from regflow.methods.initialize.planar import find_matrix, make_transform, masked_image
+from regflow.methods.initialize.pose_search import list_similarities, refine_best, search_similarities
 
 
 def edge_correlation(
     fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any], context: RunContext
 ) -> Transform:
-    """Try rotations and scales, compare edges at all shifts by FFT, and polish what windows confirm.
+    """Try rotations and scales, compare edges at all shifts by FFT, and refine what windows confirm.
 
     Edges count by their direction alone, whichever side is brighter, so that other seasons,
     inverted contrast and other sensors do not matter.
@@ -30,7 +30,9 @@ def edge_correlation(
     """
     first, second = masked_image(fixed, "fixed"), masked_image(moving, "moving")
     still = options["model"] == "translation"
-    linears = similarities(0, 1) if still else similarities(options["rotation_degrees"], options["scale"])
-    poses = search(first, second, matrix_of(initial), linears, options["edges"])
-    found = best_refined(first, second, poses, options["model"], context.seed, "edge-correlation")
-    return transform_of(found.matrix, fixed.grid.center)
+    linears = (
+        list_similarities(0, 1) if still else list_similarities(options["rotation_degrees"], options["scale"])
+    )
+    poses = search_similarities(first, second, find_matrix(initial), linears, options["edges"])
+    found = refine_best(first, second, poses, options["model"], context.seed, "edge-correlation")
+    return make_transform(found.matrix, fixed.grid.center)

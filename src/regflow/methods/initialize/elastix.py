@@ -7,10 +7,10 @@ import numpy as np
 
 from regflow.core.errors import RegistrationError
 from regflow.core.image import Image
-from regflow.core.resample import coarsen
-from regflow.core.transform import Affine, Transform, compose
+from regflow.core.resample import coarsen_image
+from regflow.core.transform import Affine, Transform, compose_transforms
 from regflow.methods.context import RunContext
-from regflow.methods.elastix_run import linear_changes, linear_maps, run_elastix
+from regflow.methods.elastix_run import choose_linear_parameters, list_linear_maps, run_elastix
 
 SAMPLES_ACROSS = 112
 """Samples along the fixed image's longest side that elastix sees (some 2 mm for a head): twelve
@@ -32,12 +32,12 @@ def elastix(
         inside = image.channel if image.mask is None else image.channel[image.mask]
         if inside.size == 0 or not float(np.ptp(inside)) > 0:
             raise RegistrationError(f"elastix: the {role} image is constant or empty inside its mask")
-    maps = options["maps"] or linear_maps(options["transform"])
+    maps = options["maps"] or list_linear_maps(options["transform"])
     spacing = float((np.array(fixed.grid.size) * fixed.grid.spacing).max()) / SAMPLES_ACROSS
-    small, other = coarsen(fixed, spacing), coarsen(moving, spacing)
-    changes = linear_changes(options, small, context.seed)
+    small, other = coarsen_image(fixed, spacing), coarsen_image(moving, spacing)
+    changes = choose_linear_parameters(options, small, context.seed)
     found = run_elastix(small, other, maps, changes, context.log_file, small.grid)
-    merged = compose(found)
+    merged = compose_transforms(found)
     if not isinstance(merged, Affine):
         raise RegistrationError("elastix: the parameter files gave a transform that is not affine")
     return merged

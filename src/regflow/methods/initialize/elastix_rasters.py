@@ -5,10 +5,10 @@ from typing import Any
 
 from regflow.core.errors import RegistrationError
 from regflow.core.image import Image
-from regflow.core.transform import Affine, Transform, compose
+from regflow.core.transform import Affine, Transform, compose_transforms
 from regflow.methods.context import RunContext
-from regflow.methods.elastix_run import linear_changes, linear_maps, run_elastix
-from regflow.methods.initialize.planar import masked_image, matrix_of, pixel_pair, transform_of
+from regflow.methods.elastix_run import choose_linear_parameters, list_linear_maps, run_elastix
+from regflow.methods.initialize.planar import find_matrix, make_pixel_pair, make_transform, masked_image
 
 
 def elastix(
@@ -29,10 +29,12 @@ def elastix(
         RegistrationError: elastix failed, an image is constant, or what came out is not affine.
     """
     first, second = masked_image(fixed, "fixed"), masked_image(moving, "moving")
-    pair = pixel_pair(first, second, matrix_of(initial), options["across"])
-    maps = options["maps"] or linear_maps(options["transform"])
-    changes = linear_changes(options, pair.fixed, context.seed)
-    found = compose(run_elastix(pair.fixed, pair.moving, maps, changes, context.log_file, pair.fixed.grid))
+    pair = make_pixel_pair(first, second, find_matrix(initial), options["across"])
+    maps = options["maps"] or list_linear_maps(options["transform"])
+    changes = choose_linear_parameters(options, pair.fixed, context.seed)
+    found = compose_transforms(
+        run_elastix(pair.fixed, pair.moving, maps, changes, context.log_file, pair.fixed.grid)
+    )
     if not isinstance(found, Affine):
         raise RegistrationError("elastix: the parameter files gave a transform that is not affine")
-    return transform_of(pair.world(found.matrix), fixed.grid.center)
+    return make_transform(pair.world(found.matrix), fixed.grid.center)

@@ -11,8 +11,14 @@ from regflow.core.image import Image
 from regflow.core.transform import Transform
 from regflow.methods.context import RunContext
 from regflow.methods.initialize.correlation import taper_border
-from regflow.methods.initialize.planar import Matrix, masked_image, matrix_of, pixel_pair, transform_of
-from regflow.methods.initialize.pose_search import best_refined, rotation, search
+from regflow.methods.initialize.planar import (
+    Matrix,
+    find_matrix,
+    make_pixel_pair,
+    make_transform,
+    masked_image,
+)
+from regflow.methods.initialize.pose_search import make_rotation, refine_best, search_similarities
 
 ACROSS = 512
 ANGLES = 720
@@ -26,7 +32,7 @@ PEAKS = 3
 def fourier_mellin(
     fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any], context: RunContext
 ) -> Transform:
-    """Find rotation and scale from the spectra, the shift by correlation, and polish the best.
+    """Find rotation and scale from the spectra, the shift by correlation, and refine the best.
 
     The size of a spectrum does not know where things are, and in log-polar coordinates a rotation
     and a scale are a shift. Half turns look alike to it, so both are tried.
@@ -43,23 +49,23 @@ def fourier_mellin(
         RegistrationError: an image is constant or has no valid pixel, or windows agree at no pose.
     """
     first, second = masked_image(fixed, "fixed"), masked_image(moving, "moving")
-    start = matrix_of(initial)
+    start = find_matrix(initial)
     still = options["model"] == "translation"
     linears = [np.eye(2)] if still else _linears(first, second, start)
-    poses = search(first, second, start, linears, "sobel")
-    found = best_refined(first, second, poses, options["model"], context.seed, "fourier-mellin")
-    return transform_of(found.matrix, fixed.grid.center)
+    poses = search_similarities(first, second, start, linears, "sobel")
+    found = refine_best(first, second, poses, options["model"], context.seed, "fourier-mellin")
+    return make_transform(found.matrix, fixed.grid.center)
 
 
 def _linears(fixed: Image, moving: Image, start: Matrix) -> list[NDArray[np.float64]]:
     """Return the likeliest ``(2, 2)`` rotations times scales of fixed points, by the spectra."""
-    pair = pixel_pair(fixed, moving, start, ACROSS)
+    pair = make_pixel_pair(fixed, moving, start, ACROSS)
     side = max(*pair.fixed.grid.shape, *pair.moving.grid.shape)
     one, other = (_log_polar(taper_border(image), side) for image in (pair.fixed, pair.moving))
     # A pixel's rotation is the world's seen along the fixed axes.
     axes = pair.before[:2, :2]
     return [
-        np.linalg.inv(axes) @ (scale * rotation(angle + half)) @ axes
+        np.linalg.inv(axes) @ (scale * make_rotation(angle + half)) @ axes
         for angle, scale in _peaks(one, other, side)
         for half in (0.0, math.pi)
     ]

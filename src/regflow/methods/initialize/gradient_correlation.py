@@ -12,11 +12,11 @@ from regflow.core.errors import RegistrationError
 from regflow.core.image import Image
 from regflow.core.transform import Transform
 from regflow.methods.context import RunContext
-from regflow.methods.initialize.gradient_shift import SURE, gradient_shift
+from regflow.methods.initialize.gradient_shift import SURE, measure_gradient_shift
 from regflow.methods.initialize.planar import (
+    find_matrix,
+    make_transform,
     masked_image,
-    matrix_of,
-    transform_of,
 )
 
 
@@ -38,7 +38,7 @@ def gradient_correlation(
     from regflow.methods.initialize.linear_refinement import refine_linear
 
     first, second = masked_image(fixed, "fixed"), masked_image(moving, "moving")
-    found = gradient_shift(first, second, matrix_of(initial))
+    found = measure_gradient_shift(first, second, find_matrix(initial))
     if found is None or found.neg_log10_p < SURE:
         reached = 0.0 if found is None else found.neg_log10_p
         raise RegistrationError(
@@ -47,4 +47,4 @@ def gradient_correlation(
     matrix = found.matrix
     if options["model"] != "translation":
         matrix = refine_linear(first, second, matrix, options["model"], seed=context.seed).matrix
-    return transform_of(matrix, fixed.grid.center)
+    return make_transform(matrix, fixed.grid.center)

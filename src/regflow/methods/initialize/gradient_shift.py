@@ -16,16 +16,16 @@ from numpy.typing import NDArray
 
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.methods.initialize.correlation import SAME_PEAK, subpixel_peak, surface_about
+from regflow.methods.initialize.correlation import SAME_PEAK, compute_surface_about, fit_subpixel_peak
 from regflow.methods.initialize.planar import (
     Matrix,
     coarsen_to,
-    common_spacing,
+    find_common_spacing,
     resample_to,
     shift_map,
-    smooth_valid,
+    smooth_valid_gaussian,
 )
-from regflow.methods.initialize.structure import Structure, erode_mask
+from regflow.methods.initialize.structure import EdgeStructure, erode_mask
 
 SIGMA = 0.8
 """Blur in pixels before the gradient."""
@@ -54,7 +54,7 @@ class GradientShift:
         pixels: length of the shift from where it was sought, in pixels of the coarser picture.
         correlation: of the gradients there, at most 1.
         neg_log10_p: decimal logarithm of one over the probability of so high a peak by chance.
-        second_peak_ratio: likeness at the best other shift as a part of that here.
+        second_peak_ratio: similarity at the best other shift as a part of that here.
         samples: valid pixels that both share.
     """
 
@@ -77,7 +77,7 @@ class GradientShift:
 
 def has_few_pixels(fixed: Image, moving: Image, matrix: Matrix) -> bool:
     """Tell whether so few pixels are valid in both pictures that windows say less than all of them."""
-    spacing = common_spacing(fixed.grid, moving.grid, matrix)
+    spacing = find_common_spacing(fixed.grid, moving.grid, matrix)
     pixels = np.prod(np.array(fixed.grid.size) * fixed.grid.spacing / spacing)
     if pixels > 4 * SMALL:
         return False
@@ -88,7 +88,7 @@ def has_few_pixels(fixed: Image, moving: Image, matrix: Matrix) -> bool:
     return int((plane.mask & there.mask).sum()) <= SMALL
 
 
-def gradient_shift(
+def measure_gradient_shift(
     fixed: Image, moving: Image, matrix: Matrix, reach: float | None = None
 ) -> GradientShift | None:
     """Find the translation under which the gradients of two pictures are most alike.
@@ -103,9 +103,9 @@ def gradient_shift(
         The shift; None where no overlap is large enough.
     """
     longest = float((np.array(fixed.grid.size) * fixed.grid.spacing).max())
-    plane = coarsen_to(fixed, max(common_spacing(fixed.grid, moving.grid, matrix), longest / ACROSS))
-    still, whole = gradients(plane), _continued(moving)
-    surface, row, column = surface_about(plane.grid, still, whole, matrix, _seen)
+    plane = coarsen_to(fixed, max(find_common_spacing(fixed.grid, moving.grid, matrix), longest / ACROSS))
+    still, whole = compute_gradients(plane), _continued(moving)
+    surface, row, column = compute_surface_about(plane.grid, still, whole, matrix, _seen)
     rows, columns = np.ogrid[: surface.shape[0], : surface.shape[1]]
     sought = surface
     if reach is not None:
@@ -127,22 +127,22 @@ def gradient_shift(
     return GradientShift(moved, length, correlation, neg_log10_p, second_peak_ratio, samples)
 
 
-def significant_shift(fixed: Image, moving: Image, matrix: Matrix, reach: float) -> GradientShift | None:
-    """Return :func:`gradient_shift` where it stands out from chance, else None."""
-    found = gradient_shift(fixed, moving, matrix, reach)
+def find_significant_shift(fixed: Image, moving: Image, matrix: Matrix, reach: float) -> GradientShift | None:
+    """Return :func:`measure_gradient_shift` where it stands out from chance, else None."""
+    found = measure_gradient_shift(fixed, moving, matrix, reach)
     return None if found is None or found.neg_log10_p < SURE else found
 
 
-def gradients(image: Image) -> Structure:
+def compute_gradients(image: Image) -> EdgeStructure:
     """Return the gradients of a picture as complex numbers, ``x`` real; 0 where they are not known."""
     import cv2
 
     assert image.mask is not None
-    flat = smooth_valid(image.channel, image.mask, SIGMA)
+    flat = smooth_valid_gaussian(image.channel, image.mask, SIGMA)
     gx, gy = (cv2.Scharr(flat, cv2.CV_32F, *order) for order in ((1, 0), (0, 1)))
     # An edge of the mask is no edge of the scene.
     valid = erode_mask(image.mask, 1)
-    return Structure(np.where(valid, gx + 1j * gy, 0).astype(np.complex64), valid)
+    return EdgeStructure(np.where(valid, gx + 1j * gy, 0).astype(np.complex64), valid)
 
 
 def _continued(image: Image) -> Image:
@@ -152,20 +152,22 @@ def _continued(image: Image) -> Image:
     """
     assert image.mask is not None
     mask = image.mask.astype(np.float32)
-    values = np.where(image.mask, image.channel, smooth_valid(image.channel, image.mask, CONTINUED_SIGMA))
+    values = np.where(
+        image.mask, image.channel, smooth_valid_gaussian(image.channel, image.mask, CONTINUED_SIGMA)
+    )
     return Image(np.stack([values, mask]), image.grid, np.ones_like(image.mask))
 
 
-def _seen(continued: Image, grid: Grid, matrix: Matrix) -> Structure:
+def _seen(continued: Image, grid: Grid, matrix: Matrix) -> EdgeStructure:
     """Return the gradients of a picture of :func:`_continued` that a map brings onto a grid."""
     planes = (Image(channel[None], continued.grid, continued.mask) for channel in continued.data)
     values, shares = (resample_to(plane, grid, matrix) for plane in planes)
     assert shares.mask is not None
-    return gradients(values.with_mask(shares.mask & (shares.channel > VALID_SHARE)))
+    return compute_gradients(values.with_mask(shares.mask & (shares.channel > VALID_SHARE)))
 
 
 def _climbed(
-    grid: Grid, still: Structure, moving: Image, matrix: Matrix, shift: NDArray[np.float64]
+    grid: Grid, still: EdgeStructure, moving: Image, matrix: Matrix, shift: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], float, int]:
     """Climb from a whole shift in pixels to the maximum, bringing the moving picture anew each time.
 
@@ -175,14 +177,14 @@ def _climbed(
     for _ in range(STEPS):
         there = _seen(moving, grid, shift_map(grid, matrix, shift))
         patch = _around(still, there)
-        step = subpixel_peak(patch[None])[0]
+        step = fit_subpixel_peak(patch[None])[0]
         if np.abs(step).max() < STILL:
             break
         shift = shift + step
     return shift, float(patch[1, 1]), int((still.valid & there.valid).sum())
 
 
-def _around(still: Structure, there: Structure) -> NDArray[np.float64]:
+def _around(still: EdgeStructure, there: EdgeStructure) -> NDArray[np.float64]:
     """Return the correlation at shifts of -1, 0 and 1 pixel along both axes, ``(3, 3)`` by row and column."""
     patch = np.zeros((3, 3))
     for down, right in np.ndindex(3, 3):
@@ -194,11 +196,11 @@ def _around(still: Structure, there: Structure) -> NDArray[np.float64]:
     return patch
 
 
-def _overlap(part: Structure, down: int, right: int) -> Structure:
+def _overlap(part: EdgeStructure, down: int, right: int) -> EdgeStructure:
     """Return what is left of a plane when it is moved up and left by so many pixels, 1 at most."""
     rows, columns = part.valid.shape
     kept = (
         slice(max(down, 0), rows + min(down, 0)),
         slice(max(right, 0), columns + min(right, 0)),
     )
-    return Structure(part.edges[kept], part.valid[kept])
+    return EdgeStructure(part.edges[kept], part.valid[kept])

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from regflow.core.image import Image
-from regflow.core.transform import Affine, Transform, compose
+from regflow.core.transform import Affine, Transform, compose_transforms
 from regflow.methods.context import RunContext
 
 
@@ -17,4 +17,6 @@ def header(
     if not options["centers"]:
         return initial
     center = initial.apply(fixed.grid.center[None])[0]
-    return compose(initial, Affine.from_parts(np.eye(fixed.grid.ndim), moving.grid.center - center))
+    return compose_transforms(
+        initial, Affine.from_parts(np.eye(fixed.grid.ndim), moving.grid.center - center)
+    )

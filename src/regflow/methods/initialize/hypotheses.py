@@ -21,32 +21,32 @@ from numpy.typing import NDArray
 from regflow.core.errors import RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.itk_threads import itk_threads
-from regflow.core.plain_areas import plain_surroundings
+from regflow.core.itk_threads import limit_itk_threads
+from regflow.core.plain_areas import find_plain_surroundings
 from regflow.core.transform import Transform
 from regflow.methods.context import RunContext
-from regflow.methods.initialize.agreement import AgreementJudge, content_mask
-from regflow.methods.initialize.features.keypoints import Keypoints, eight_bit
-from regflow.methods.initialize.features.matching import pairs
+from regflow.methods.initialize.agreement import AgreementJudge, find_content
+from regflow.methods.initialize.features.keypoints import Keypoints, scale_to_eight_bit
+from regflow.methods.initialize.features.matching import pair_keypoints
 from regflow.methods.initialize.features.xfeat import xfeat
-from regflow.methods.initialize.information_search import information_poses
+from regflow.methods.initialize.information_search import find_information_poses
 from regflow.methods.initialize.linear_refinement import refine_linear
-from regflow.methods.initialize.mattes import climb_information
+from regflow.methods.initialize.mattes import maximize_information
 from regflow.methods.initialize.planar import (
     Matrix,
     PixelPair,
-    corners,
-    linear_at,
+    find_corners,
+    find_matrix,
+    lacks_georeference,
+    linearize_at,
+    make_pixel_pair,
+    make_transform,
     map_points,
     masked_image,
-    matrix_of,
-    pixel_pair,
-    smooth_valid,
-    transform_of,
-    without_georeference,
+    smooth_valid_gaussian,
 )
-from regflow.methods.initialize.projective import homography_where_needed
-from regflow.methods.initialize.robust import MODELS, estimate
+from regflow.methods.initialize.projective import fit_needed_homography
+from regflow.methods.initialize.robust import MODELS, estimate_map
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ def hypotheses(
     """
     first, second = masked_image(fixed, "fixed"), masked_image(moving, "moving")
     judge = AgreementJudge(first, second)
-    start = matrix_of(initial)
+    start = find_matrix(initial)
     found = [Hypothesis(start, "start", judge(start).sigmas)]
     for origin, matrix in _proposed(first, second, start, options, context.seed):
         found.append(Hypothesis(matrix, origin, judge(matrix).sigmas))
@@ -117,7 +117,7 @@ def hypotheses(
     best = max(found, key=lambda each: each.sigmas)
     log.info("%s is taken, at %.1f standard deviations", best.origin, best.sigmas)
     matrix = _shifted(start, best.matrix, fixed.grid) if _is_still(options) else best.matrix
-    return transform_of(matrix, fixed.grid.center)
+    return make_transform(matrix, fixed.grid.center)
 
 
 def _is_still(options: Mapping[str, Any]) -> bool:
@@ -136,7 +136,7 @@ def _shifted(start: Matrix, found: Matrix, grid: Grid) -> Matrix:
 
 def _distinct(found: list[Hypothesis], grid: Grid, count: int) -> list[Hypothesis]:
     """Return the best hypotheses, of those that agree about the corners the best only."""
-    ends = corners(grid)
+    ends = find_corners(grid)
     kept: list[Hypothesis] = []
     for each in sorted(found, key=lambda one: -one.sigmas):
         places = map_points(each.matrix, ends)
@@ -152,14 +152,14 @@ def _proposed(
     fixed: Image, moving: Image, start: Matrix, options: Mapping[str, Any], seed: int
 ) -> Iterator[tuple[str, Matrix]]:
     """Yield maps and their origins: of keypoints in each representation, of all, of mutual information."""
-    pair = pixel_pair(fixed, moving, start, options["across"])
+    pair = make_pixel_pair(fixed, moving, start, options["across"])
     projective = options["model"] == "homography" or (
-        options["model"] == "auto" and without_georeference(fixed)
+        options["model"] == "auto" and lacks_georeference(fixed)
     )
     for origin, matrix in _from_features(pair, options, projective, seed):
         if _sane(pair, matrix):
             yield origin, pair.world(matrix)
-    poses = (pose.matrix for pose in information_poses(fixed, moving, start))
+    poses = (pose.matrix for pose in find_information_poses(fixed, moving, start))
     if _is_still(options):
         poses = (matrix for matrix in poses if np.allclose(matrix[:2, :2], start[:2, :2]))
     for matrix in islice(poses, POSES):
@@ -177,7 +177,7 @@ def _from_features(
             if (role, name) not in known:
                 known[role, name] = xfeat(represent_image(image, name), options["count"], False)
         one, other = known["fixed", names[0]], known["moving", names[1]]
-        found = pairs(one, other, 1.0)
+        found = pair_keypoints(one, other, 1.0)
         matches = np.concatenate([one.points[found[:, 0]], other.points[found[:, 1]]], axis=1)
         everything.append(matches)
         yield from _fits(" to ".join(names), matches, options, projective, seed)
@@ -187,7 +187,7 @@ def _from_features(
 def _without_outline(image: Image) -> Image:
     """Return a picture whose outline in plain surroundings, where it has one, gives no keypoints."""
     assert image.mask is not None
-    inner = image.mask & ~plain_surroundings(image)
+    inner = image.mask & ~find_plain_surroundings(image)
     return image.with_mask(inner) if inner.any() else image
 
 
@@ -196,7 +196,7 @@ def _fits(
 ) -> Iterator[tuple[str, Matrix]]:
     source, target = matches[:, :2], matches[:, 2:]
     if projective:
-        bent = homography_where_needed(source, target, options["threshold_px"], seed)
+        bent = fit_needed_homography(source, target, options["threshold_px"], seed)
         if bent is not None:
             yield f"{origin}, homography", bent.matrix
     for model in _fitted(options["model"]):
@@ -204,7 +204,7 @@ def _fits(
             continue
         chosen = {"threshold": options["threshold_px"], "samples": SAMPLES, "seed": seed}
         try:
-            fit = estimate(source, target, model, **chosen)
+            fit = estimate_map(source, target, model, **chosen)
         except RegistrationError as error:
             log.info("%s: %s", origin, error)
             continue
@@ -224,12 +224,12 @@ def represent_image(image: Image, name: str) -> Image:
     if name == "plain":
         return image
     if name == "edges":
-        flat = smooth_valid(image.channel, image.mask, 1.0)
+        flat = smooth_valid_gaussian(image.channel, image.mask, 1.0)
         size = np.hypot(*(cv2.Sobel(flat, cv2.CV_32F, *order) for order in ((1, 0), (0, 1))))
-        around = smooth_valid(size, image.mask, STRENGTH_SIGMA)
+        around = smooth_valid_gaussian(size, image.mask, STRENGTH_SIGMA)
         values = size / (around + 0.1 * float(size.mean()) + 1e-12)
     else:
-        plane = eight_bit(image, inverted=name == "inverted")
+        plane = scale_to_eight_bit(image, inverted=name == "inverted")
         values = cv2.createCLAHE(CLIP, (TILES, TILES)).apply(plane)
     return image.with_data(np.asarray(values, np.float32)[None])
 
@@ -257,10 +257,10 @@ def _climbed(
     model = "translation" if _is_still(options) else "rigid"
     steps = (_whole, _shown)
     matrix = found.matrix
-    with itk_threads(1):
+    with limit_itk_threads(1):
         for across, masked in zip(INFORMATION_ACROSS, steps, strict=True):
-            pair = masked(pixel_pair(fixed, moving, matrix, across))
-            climbed = climb_information(pair, pair.start, model, options["bins"], seed)
+            pair = masked(make_pixel_pair(fixed, moving, matrix, across))
+            climbed = maximize_information(pair, pair.start, model, options["bins"], seed)
             if climbed is None or not _sane(pair, climbed[1]):
                 return
             matrix = pair.world(climbed[1])
@@ -275,13 +275,13 @@ def _shown(pair: PixelPair) -> PixelPair:
     """Return a pair whose pictures are valid where they show something."""
     parts = []
     for image in (pair.fixed, pair.moving):
-        shown = content_mask(image)
+        shown = find_content(image)
         parts.append(image.with_mask(shown) if shown.any() else image)
     return PixelPair(parts[0], parts[1], pair.before, pair.after, pair.start)
 
 
 def _sane(pair: PixelPair, pixels: Matrix) -> bool:
     """Tell whether a map of pixels neither mirrors nor blows anything up, beyond what the start does."""
-    linear = linear_at(pixels @ np.linalg.inv(pair.start), pair.moving.grid.center)
+    linear = linearize_at(pixels @ np.linalg.inv(pair.start), pair.moving.grid.center)
     scales = np.linalg.svd(linear, compute_uv=False)
     return bool(np.linalg.det(linear) > 0 and scales.min() > SANE[0] and scales.max() < SANE[1])

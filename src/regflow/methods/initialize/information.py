@@ -17,7 +17,7 @@ from scipy.ndimage import map_coordinates, maximum_filter1d, uniform_filter
 from regflow.core.errors import RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.resample import antialias_sigma
+from regflow.core.resample import compute_antialias_sigma
 from regflow.methods.initialize import parzen
 
 TAIL_PERCENT = 0.5
@@ -43,7 +43,7 @@ Matrix = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Level:
+class InformationLevel:
     """Both images at one spacing, ready for the kernels.
 
     Attributes:
@@ -75,12 +75,14 @@ class Level:
         return np.ascontiguousarray((self.to_index @ poses)[:, :3])
 
 
-def scores(level: Level, poses: NDArray[np.float64], workers: Executor) -> NDArray[np.float64]:
+def score_poses(
+    level: InformationLevel, poses: NDArray[np.float64], workers: Executor
+) -> NDArray[np.float64]:
     """Return the mutual information of many poses ``(K, 4, 4)`` in nats, ``(K,)``, from some points."""
     points, rows = level.points[::SCORED], level.rows[::SCORED]
 
     def score(block: NDArray[np.float64]) -> list[float]:
-        joints = parzen.histograms(
+        joints = parzen.compute_histograms(
             points, rows, level.moving, level.closed, level.matrices(block), level.shape
         )
         return [_information(joint, level.possible * len(points) / len(level.points))[0] for joint in joints]
@@ -89,14 +91,14 @@ def scores(level: Level, poses: NDArray[np.float64], workers: Executor) -> NDArr
     return np.array([value for block in workers.map(score, blocks) for value in block])
 
 
-class Metric:
+class InformationMetric:
     """Mutual information at one level and its gradient, with the working memory this takes.
 
     The samples are divided into parts of a fixed size whose sums are added in order, so the result
     does not depend on the number of workers.
     """
 
-    def __init__(self, level: Level, workers: Executor | None = None) -> None:
+    def __init__(self, level: InformationLevel, workers: Executor | None = None) -> None:
         self.level = level
         self._probes = np.empty((len(level.points), 8), np.float32)
         self._run = map if workers is None else workers.map
@@ -110,7 +112,7 @@ class Metric:
 
         def fill(part: slice) -> NDArray[np.float64]:
             points, rows, probes = level.points[part], level.rows[part], self._probes[part]
-            joint: NDArray[np.float64] = parzen.histogram(
+            joint: NDArray[np.float64] = parzen.compute_histogram(
                 points, rows, level.moving, level.closed, matrix, level.shape, probes
             )
             return joint
@@ -119,7 +121,7 @@ class Metric:
         value, logs = _information(joint, level.possible)
 
         def push(part: slice) -> NDArray[np.float64]:
-            force: NDArray[np.float64] = parzen.forces(
+            force: NDArray[np.float64] = parzen.compute_forces(
                 level.points[part], level.rows[part], self._probes[part], logs
             )
             return force
@@ -128,7 +130,9 @@ class Metric:
         return value, level.to_index[:3, :3].T @ by_index
 
 
-def levels(fixed: Image, moving: Image, across: Sequence[int], bins: int, workers: Executor) -> list[Level]:
+def prepare_levels(
+    fixed: Image, moving: Image, across: Sequence[int], bins: int, workers: Executor
+) -> list[InformationLevel]:
     """Prepare an image pair, coarse to fine; all levels share the center of the finest.
 
     Args:
@@ -147,7 +151,7 @@ def levels(fixed: Image, moving: Image, across: Sequence[int], bins: int, worker
     boxes = [_box(part.inside, role) for part, role in zip(parts, ROLES, strict=True)]
     spans = np.array([end - start for start, end in boxes[0]])
     side = float((spans * parts[0].grid.spacing[::-1]).max())
-    pyramid: list[Level] = []
+    pyramid: list[InformationLevel] = []
     sampling: _Sampling | None = None
     for count in sorted(across, reverse=True):
         parts = list(workers.map(_shrunk, parts, [side / count] * 2))
@@ -157,7 +161,7 @@ def levels(fixed: Image, moving: Image, across: Sequence[int], bins: int, worker
 
 
 @dataclass(frozen=True)
-class _Part:
+class _PyramidImage:
     """One image on its way down the pyramid: intensities and share inside the mask."""
 
     values: NDArray[np.float32]
@@ -166,7 +170,7 @@ class _Part:
     masked: bool
 
 
-def _lifted(image: Image) -> _Part:
+def _lifted(image: Image) -> _PyramidImage:
     """Return a volume of the first channel; a 2-D image becomes a volume of one slice."""
     values = np.asarray(image.channel, dtype=np.float32)
     mask = image.mask
@@ -178,7 +182,7 @@ def _lifted(image: Image) -> _Part:
         affine[2, 2] = float(grid.spacing.mean())
         grid = Grid((1, *grid.shape), affine)
         values, inside = values[None], inside[None]
-    return _Part(values, inside, grid, mask is not None)
+    return _PyramidImage(values, inside, grid, mask is not None)
 
 
 def _box(inside: NDArray[np.float32], role: str) -> list[tuple[int, int]]:
@@ -200,7 +204,7 @@ def is_cut(inside: NDArray[Any]) -> bool:
     return False
 
 
-def _shrunk(part: _Part, spacing: float) -> _Part:
+def _shrunk(part: _PyramidImage, spacing: float) -> _PyramidImage:
     """Blur and sample at a coarser spacing, with nothing from outside the mask mixed in.
 
     Not by :func:`regflow.core.resample.resample_aligned`, which blurs at the finer samples and interpolates
@@ -219,7 +223,7 @@ def _shrunk(part: _Part, spacing: float) -> _Part:
     values = _decimated(values, part.grid, grid)
     if part.masked:
         values = np.divide(values, inside, out=np.zeros_like(values), where=inside > 1e-3)
-    return _Part(values, inside, grid, part.masked)
+    return _PyramidImage(values, inside, grid, part.masked)
 
 
 def _decimated(data: NDArray[np.float32], source: Grid, target: Grid) -> NDArray[np.float32]:
@@ -231,13 +235,13 @@ def _decimated(data: NDArray[np.float32], source: Grid, target: Grid) -> NDArray
         first, weights = _taps(before, after, ratio)
         shape = data.shape
         rows = np.ascontiguousarray(data).reshape(math.prod(shape[:axis]), before, -1)
-        data = parzen.decimate(rows, first, weights).reshape(*shape[:axis], after, *shape[axis + 1 :])
+        data = parzen.decimate_volume(rows, first, weights).reshape(*shape[:axis], after, *shape[axis + 1 :])
     return data
 
 
 def _taps(before: int, after: int, ratio: float) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Return, for each sample to make, the first sample to read and the weights from there on."""
-    sigma = max(antialias_sigma(ratio), LEAST_SIGMA)
+    sigma = max(compute_antialias_sigma(ratio), LEAST_SIGMA)
     reach = math.ceil(3 * sigma)
     positions = (np.arange(after) - (after - 1) / 2) * ratio + (before - 1) / 2
     first = np.floor(positions).astype(np.int64) - reach
@@ -246,7 +250,7 @@ def _taps(before: int, after: int, ratio: float) -> tuple[NDArray[np.int64], NDA
     return first, (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
-def _range(part: _Part, role: str) -> tuple[float, float]:
+def _range(part: _PyramidImage, role: str) -> tuple[float, float]:
     chosen = part.values[part.inside >= 0.5]
     if chosen.size == 0:
         raise RegistrationError(f"mutual-information: the {role} image's mask is too thin to sample")
@@ -269,13 +273,13 @@ class _Sampling:
     center: NDArray[np.float64]
 
 
-def _sampling(parts: Sequence[_Part], bins: int, shell: float) -> _Sampling:
+def _sampling(parts: Sequence[_PyramidImage], bins: int, shell: float) -> _Sampling:
     ranges = tuple(_range(part, role) for part, role in zip(parts, ROLES, strict=True))
     center = np.argwhere(parts[0].inside >= 0.5).mean(axis=0)[::-1]
     return _Sampling(ranges, bins, shell, parts[0].grid.to_world(center))
 
 
-def _level(parts: Sequence[_Part], sampling: _Sampling, *, closed: bool) -> Level:
+def _level(parts: Sequence[_PyramidImage], sampling: _Sampling, *, closed: bool) -> InformationLevel:
     fixed, moving = parts
     bins = sampling.bins
     binned = [
@@ -294,7 +298,7 @@ def _level(parts: Sequence[_Part], sampling: _Sampling, *, closed: bool) -> Leve
         pad = [(1, 1) if length > 1 else (0, 0) for length in moving.grid.shape]
         stacked = np.pad(stacked, [*pad, (0, 0)])
         to_index[:3, 3] += [width for width, _ in pad[::-1]]
-    return Level(
+    return InformationLevel(
         points.astype(np.float32),
         rows,
         np.ascontiguousarray(stacked, dtype=np.float32),

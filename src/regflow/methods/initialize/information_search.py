@@ -13,16 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regflow.core.image import Image
-from regflow.core.plain_areas import value_range
+from regflow.core.plain_areas import find_value_range
 from regflow.methods.initialize.planar import Matrix
 from regflow.methods.initialize.pose_search import (
     MIN_OVERLAP,
     Pose,
-    coarse_image,
-    highest_shift,
-    rotation,
+    choose_transform_shape,
+    find_highest_shift,
+    make_coarse_image,
+    make_rotation,
     search_poses,
-    shape_of_shifts,
 )
 
 ACROSS = 64
@@ -31,7 +31,7 @@ LEVELS = 8
 TURNS_DEGREES = tuple(range(-30, 31, 5))
 
 
-def information_poses(fixed: Image, moving: Image, matrix: Matrix) -> list[Pose]:
+def find_information_poses(fixed: Image, moving: Image, matrix: Matrix) -> list[Pose]:
     """Return the most promising maps, best first, among some rotations and all shifts.
 
     Args:
@@ -39,21 +39,21 @@ def information_poses(fixed: Image, moving: Image, matrix: Matrix) -> list[Pose]
         moving: a picture.
         matrix: from fixed to moving world points, to which rotations and shifts are added.
     """
-    plane = coarse_image(fixed, moving, matrix, ACROSS)
+    plane = make_coarse_image(fixed, moving, matrix, ACROSS)
     still = _levels(plane)
 
     def compare(image: Image) -> tuple[float, NDArray[np.float64]]:
-        return highest_shift(_information(still, _levels(image)), plane.grid.shape)
+        return find_highest_shift(_information(still, _levels(image)), plane.grid.shape)
 
     turns = sorted(TURNS_DEGREES, key=abs)
-    return search_poses(plane, moving, matrix, [rotation(math.radians(turn)) for turn in turns], compare)
+    return search_poses(plane, moving, matrix, [make_rotation(math.radians(turn)) for turn in turns], compare)
 
 
 def _levels(image: Image) -> NDArray[np.float32]:
     """Return where a picture has each gray level, ``(LEVELS, H, W)``."""
     assert image.mask is not None
     # As numbers of 64 bits, in which a level's border is not rounded to the samples' 32.
-    low, high = np.array(value_range(image))
+    low, high = np.array(find_value_range(image))
     scaled = (image.channel - low) * (LEVELS / max(float(high - low), 1e-12))
     level = np.clip(scaled, 0, LEVELS - 1).astype(np.intp)
     return np.asarray((level == np.arange(LEVELS)[:, None, None]) & image.mask, np.float32)
@@ -63,7 +63,7 @@ def _information(fixed: NDArray[np.float32], moving: NDArray[np.float32]) -> NDA
     """Return mutual information times the overlap at all shifts; 0 where little overlaps."""
     from scipy import fft
 
-    shape = shape_of_shifts(fixed.shape[1:], moving.shape[1:])
+    shape = choose_transform_shape(fixed.shape[1:], moving.shape[1:])
     first, second = (fft.rfft2(part, shape) for part in (fixed, moving))
     joint = fft.irfft2(np.conj(first)[:, None] * second[None], shape)
     joint = np.maximum(np.rint(joint), 0).astype(np.float64)

@@ -1,4 +1,4 @@
-"""Polishing a linear map until many small windows of both pictures agree with it."""
+"""Refining a linear map until many small windows of both pictures agree with it."""
 
 import logging
 import math
@@ -11,22 +11,22 @@ import numpy as np
 from regflow.core.errors import RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.methods.initialize.gradient_shift import GradientShift, has_few_pixels, significant_shift
+from regflow.methods.initialize.gradient_shift import GradientShift, find_significant_shift, has_few_pixels
 from regflow.methods.initialize.planar import (
     Matrix,
-    around_overlap,
     coarsen_to,
-    common_spacing,
-    corners,
+    crop_to_overlap,
+    find_common_spacing,
+    find_corners,
+    lacks_georeference,
     map_points,
     resample_to,
-    without_georeference,
 )
-from regflow.methods.initialize.projective import homography_where_needed
-from regflow.methods.initialize.robust import MODELS, Fit, estimate
-from regflow.methods.initialize.spectra import spectra, window_shifts
-from regflow.methods.initialize.structure import Structure, structure
-from regflow.methods.initialize.windows import Matches, consistent_windows, match
+from regflow.methods.initialize.projective import fit_needed_homography
+from regflow.methods.initialize.robust import MODELS, RobustFit, estimate_map
+from regflow.methods.initialize.spectra import compute_spectra, measure_window_shifts
+from regflow.methods.initialize.structure import EdgeStructure, compute_structure
+from regflow.methods.initialize.windows import WindowMatches, find_consistent_windows, match_windows
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ class LinearRefinement:
     """
 
     matrix: Matrix
-    matches: Matches
+    matches: WindowMatches
     scatter: float
     grid: Grid
 
@@ -110,19 +110,19 @@ def refine_linear(
     Raises:
         RegistrationError: too few windows agree to determine the model.
     """
-    if model == "auto" and without_georeference(fixed):
+    if model == "auto" and lacks_georeference(fixed):
         model = FREE
-    fixed = around_overlap(fixed, moving.grid, matrix)
+    fixed = crop_to_overlap(fixed, moving.grid, matrix)
     if model not in WHOLE_MODELS or not has_few_pixels(fixed, moving, matrix):
         return _by_windows(fixed, moving, matrix, model, reach, seed)
-    whole = significant_shift(fixed, moving, matrix, reach)
+    whole = find_significant_shift(fixed, moving, matrix, reach)
     try:
         refined = _by_windows(fixed, moving, matrix, model, reach, seed)
     except RegistrationError:
         if whole is None:
             raise
         return _as_a_whole(fixed, moving, whole, reach)
-    again = significant_shift(fixed, moving, refined.matrix, reach)
+    again = find_significant_shift(fixed, moving, refined.matrix, reach)
     if again is None:
         return refined
     if whole is None or again.information < whole.information - MARGIN:
@@ -133,7 +133,7 @@ def refine_linear(
 def _by_windows(
     fixed: Image, moving: Image, matrix: Matrix, model: str, reach: int, seed: int
 ) -> LinearRefinement:
-    spacing = common_spacing(fixed.grid, moving.grid, matrix)
+    spacing = find_common_spacing(fixed.grid, moving.grid, matrix)
     longest = float((np.array(fixed.grid.size) * fixed.grid.spacing).max())
     level = 2 ** math.ceil(math.log2(max(longest / spacing / COARSE_ACROSS, 1)))
     refined = _settled(coarsen_to(fixed, spacing * level), moving, matrix, model, reach, seed)
@@ -154,12 +154,14 @@ def _by_windows(
 
 
 def _as_a_whole(fixed: Image, moving: Image, whole: GradientShift, reach: int) -> LinearRefinement:
-    plane = coarsen_to(fixed, common_spacing(fixed.grid, moving.grid, whole.matrix))
-    return LinearRefinement(whole.matrix, Windows(plane, moving).edges(whole.matrix, reach), 0.0, plane.grid)
+    plane = coarsen_to(fixed, find_common_spacing(fixed.grid, moving.grid, whole.matrix))
+    return LinearRefinement(
+        whole.matrix, WindowMatcher(plane, moving).edges(whole.matrix, reach), 0.0, plane.grid
+    )
 
 
 @dataclass(frozen=True, eq=False)
-class Windows:
+class WindowMatcher:
     """Windows of one picture that look for their partners in another; what they said of a map is kept.
 
     Attributes:
@@ -169,14 +171,16 @@ class Windows:
 
     fixed: Image
     moving: Image
-    _known: dict[bytes, Matches | None] = field(default_factory=dict, init=False)
+    _known: dict[bytes, WindowMatches | None] = field(default_factory=dict, init=False)
 
-    def edges(self, matrix: Matrix, reach: int) -> Matches:
+    def edges(self, matrix: Matrix, reach: int) -> WindowMatches:
         """Ask, by directions of edges, where they belong; in the fixed pixels."""
         there = resample_to(self.moving, self.fixed.grid, matrix)
-        return match(self._structure, structure(there), _side(self.fixed.grid), reach, WINDOWS)
+        return match_windows(
+            self._structure, compute_structure(there), _side(self.fixed.grid), reach, WINDOWS
+        )
 
-    def phases(self, matrix: Matrix) -> Matches | None:
+    def phases(self, matrix: Matrix) -> WindowMatches | None:
         """Ask by the phases of their spectra; None where few agree."""
         key = np.asarray(matrix, np.float64).tobytes()
         if key not in self._known:
@@ -184,13 +188,13 @@ class Windows:
         return self._known[key]
 
     @cached_property
-    def _structure(self) -> Structure:
-        return structure(self.fixed)
+    def _structure(self) -> EdgeStructure:
+        return compute_structure(self.fixed)
 
 
 def measure_correction(
-    windows: Windows, matrix: Matrix, reach: int, seed: int = 0
-) -> tuple[Matches, Matrix | None, float]:
+    windows: WindowMatcher, matrix: Matrix, reach: int, seed: int = 0
+) -> tuple[WindowMatches, Matrix | None, float]:
     """Return what windows say of a map, and the change in pixels that they ask for.
 
     Phases are asked as well, and believed where windows scatter less by them.
@@ -201,20 +205,20 @@ def measure_correction(
     """
     matches = windows.edges(matrix, reach)
     try:
-        model = FREE if without_georeference(windows.fixed) else "auto"
+        model = FREE if lacks_georeference(windows.fixed) else "auto"
         step, scatter = estimate_correction(matches, model, seed)
     except RegistrationError as error:
         log.info("too few windows to ask: %s", error)
         return matches, None, 0.0
     sharp = windows.phases(matrix)
     # A coherent picture has side peaks; what the edges say tells them from the right one.
-    if sharp is not None and _apart(sharp, matches) < FINE_REACH:
+    if sharp is not None and _measure_distance(sharp, matches) < FINE_REACH:
         finer, less = estimate_correction(sharp, model, seed)
         step, scatter = (finer, less) if less < scatter else (step, scatter)
     return matches, step, scatter
 
 
-def remaining_error(windows: Windows, maps: Sequence[Matrix], reach: int) -> list[float] | None:
+def measure_remaining_error(windows: WindowMatcher, maps: Sequence[Matrix], reach: int) -> list[float] | None:
     """Return how far windows are from where they belong under each map: root mean squares in pixels.
 
     The same windows are asked under all maps: by phases where nearly all agree by those, which over bent
@@ -237,7 +241,7 @@ def remaining_error(windows: Windows, maps: Sequence[Matrix], reach: int) -> lis
     return None
 
 
-def estimate_correction(matches: Matches, model: str, seed: int) -> tuple[Matrix, float]:
+def estimate_correction(matches: WindowMatches, model: str, seed: int) -> tuple[Matrix, float]:
     """Return the map in pixels that the agreeing windows ask for, and their median distance from it.
 
     Raises:
@@ -257,25 +261,25 @@ def estimate_correction(matches: Matches, model: str, seed: int) -> tuple[Matrix
         if information < lowest - MARGIN:
             best, lowest = name, information
     if model == FREE:
-        bent = homography_where_needed(points, points + shifts, THRESHOLD, seed)
+        bent = fit_needed_homography(points, points + shifts, THRESHOLD, seed)
         if bent is not None:
             return bent.matrix, float(np.median(_residuals(bent, points, shifts)))
     return fits[best].matrix, float(np.median(residuals[best]))
 
 
-def _narrowed(points: Matrix, shifts: Matrix, model: str, seed: int) -> Fit:
+def _narrowed(points: Matrix, shifts: Matrix, model: str, seed: int) -> RobustFit:
     """Fit a map to the windows' shifts, the second time to those alone that scatter as most of them do."""
-    fit = estimate(points, points + shifts, model, threshold=THRESHOLD, seed=seed)
+    fit = estimate_map(points, points + shifts, model, threshold=THRESHOLD, seed=seed)
     limit = max(SURE_SHARE * float(np.median(_residuals(fit, points, shifts))), NARROWEST)
     if limit >= THRESHOLD:
         return fit
-    return estimate(points, points + shifts, model, threshold=limit, seed=seed)
+    return estimate_map(points, points + shifts, model, threshold=limit, seed=seed)
 
 
 def _settled(
     fixed: Image, moving: Image, matrix: Matrix, model: str, reach: int, seed: int
 ) -> LinearRefinement:
-    windows = Windows(fixed, moving)
+    windows = WindowMatcher(fixed, moving)
     for _ in range(ROUNDS):
         matches = windows.edges(matrix, reach)
         step, scatter = estimate_correction(matches, model, seed)
@@ -286,7 +290,7 @@ def _settled(
 
 
 def _by_phases(fixed: Image, moving: Image, matrix: Matrix, model: str, seed: int) -> LinearRefinement | None:
-    """Polish by the phases of windows; None where too few of them agree."""
+    """Refine by the phases of windows; None where too few of them agree."""
     for _ in range(ROUNDS):
         found = _phases(fixed, moving, matrix)
         if found is None or np.linalg.norm(np.median(found.shifts, axis=0)) > FINE_REACH:
@@ -300,22 +304,22 @@ def _by_phases(fixed: Image, moving: Image, matrix: Matrix, model: str, seed: in
     return LinearRefinement(matrix, matches, scatter, fixed.grid)
 
 
-def _phases(fixed: Image, moving: Image, matrix: Matrix) -> Matches | None:
+def _phases(fixed: Image, moving: Image, matrix: Matrix) -> WindowMatches | None:
     """Return the windows' shifts by the phases of their spectra; None where few agree."""
-    parts = spectra(fixed, resample_to(moving, fixed.grid, matrix), _side(fixed.grid), WINDOWS)
+    parts = compute_spectra(fixed, resample_to(moving, fixed.grid, matrix), _side(fixed.grid), WINDOWS)
     if parts is None or not parts.weights.any():
         return None
-    shifts, fits = window_shifts(parts)
+    shifts, fits = measure_window_shifts(parts)
     # Unrelated phases stay about where the search begins, which would look like agreement.
     near = np.linalg.norm(shifts - np.median(shifts, axis=0), axis=1) < FINE_REACH
     near &= fits > SOUND * parts.noise
-    agreeing = near & consistent_windows(parts.points, shifts)
+    agreeing = near & find_consistent_windows(parts.points, shifts)
     if agreeing.sum() < max(0.5 * len(agreeing), MODELS["homography"] + 2):
         return None
-    return Matches(parts.points, shifts, fits, agreeing, math.nan, parts.independent)
+    return WindowMatches(parts.points, shifts, fits, agreeing, math.nan, parts.independent)
 
 
-def _apart(one: Matches, other: Matches) -> float:
+def _measure_distance(one: WindowMatches, other: WindowMatches) -> float:
     """Return the distance in pixels of two opinions of windows, each by its median."""
     middles = [np.median(part.shifts[part.agreeing], axis=0) for part in (one, other)]
     return float(np.linalg.norm(middles[0] - middles[1]))
@@ -332,12 +336,12 @@ def _after(grid: Grid, matrix: Matrix, step: Matrix) -> Matrix:
 
 def _moved(grid: Grid, before: Matrix, after: Matrix) -> float:
     """Return how far, in pixels, a corner moves at most between two maps."""
-    ends = corners(grid)
+    ends = find_corners(grid)
     back = map_points(np.asarray(np.linalg.inv(before), np.float64), map_points(after, ends))
     return float(np.linalg.norm(grid.to_index(back) - grid.to_index(ends), axis=1).max())
 
 
-def _residuals(fit: Fit, points: Matrix, shifts: Matrix) -> Matrix:
+def _residuals(fit: RobustFit, points: Matrix, shifts: Matrix) -> Matrix:
     return np.asarray(np.linalg.norm(map_points(fit.matrix, points) - points - shifts, axis=1))
 
 

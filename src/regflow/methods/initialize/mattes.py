@@ -8,7 +8,7 @@ import numpy as np
 
 from regflow.core.errors import RegistrationError
 from regflow.core.image import Image
-from regflow.core.itk_threads import itk_threads
+from regflow.core.itk_threads import limit_itk_threads
 from regflow.core.resample import to_sitk_image
 from regflow.core.transform import Transform
 from regflow.methods.context import RunContext
@@ -16,10 +16,10 @@ from regflow.methods.initialize.linear_refinement import refine_linear
 from regflow.methods.initialize.planar import (
     Matrix,
     PixelPair,
+    find_matrix,
+    make_pixel_pair,
+    make_transform,
     masked_image,
-    matrix_of,
-    pixel_pair,
-    transform_of,
 )
 
 if TYPE_CHECKING:
@@ -52,13 +52,13 @@ def mutual_information(
             windows do not confirm what was found.
     """
     first, second = masked_image(fixed, "fixed"), masked_image(moving, "moving")
-    start, best = matrix_of(initial), None
+    start, best = find_matrix(initial), None
     still = options["model"] == "translation"
-    with itk_threads(1):
-        pair = pixel_pair(first, second, start, COARSE_ACROSS)
+    with limit_itk_threads(1):
+        pair = make_pixel_pair(first, second, start, COARSE_ACROSS)
         for degrees in [0] if still else options["starts_degrees"]:
             coarse = "translation" if still else "similarity"
-            found = climb_information(pair, _turned(pair, degrees), coarse, options["bins"], context.seed)
+            found = maximize_information(pair, _turned(pair, degrees), coarse, options["bins"], context.seed)
             if found is not None and (best is None or found[0] < best[0]):
                 best = found
         if best is None:
@@ -66,20 +66,20 @@ def mutual_information(
         matrix = pair.world(best[1])
         bent = options["model"] == "homography"
         for across in (2 * COARSE_ACROSS, options["across"]):
-            pair = pixel_pair(first, second, matrix, across)
+            pair = make_pixel_pair(first, second, matrix, across)
             freedom = "affine" if bent else options["model"]
-            finer = climb_information(pair, pair.start, freedom, options["bins"], context.seed)
+            finer = maximize_information(pair, pair.start, freedom, options["bins"], context.seed)
             if finer is None:
                 raise RegistrationError("mutual-information: the images lost each other")
             log.info("mutual information %.4f at %d pixels across", -finer[0], across)
             matrix = pair.world(finer[1])
-    if options["polish"]:
+    if options["refine"]:
         freedom = "auto" if options["model"] == "affine" else options["model"]
         matrix = refine_linear(first, second, matrix, freedom, seed=context.seed).matrix
-    return transform_of(matrix, fixed.grid.center)
+    return make_transform(matrix, fixed.grid.center)
 
 
-def climb_information(
+def maximize_information(
     pair: PixelPair, start: Matrix, model: str, bins: int, seed: int
 ) -> tuple[float, Matrix] | None:
     """Climb Mattes mutual information from a map of pixels.

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from regflow.core.boxes import bounding_box
+from regflow.core.boxes import find_bounding_box
 from regflow.core.errors import RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.itk import from_sitk, to_sitk
-from regflow.core.itk_threads import itk_threads
-from regflow.core.resample import coarsen, to_sitk_image
+from regflow.core.itk_threads import limit_itk_threads
+from regflow.core.resample import coarsen_image, to_sitk_image
 from regflow.core.transform import Affine
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ RELAXATION = 0.6
 ITERATIONS = 100
 
 
-def climb_mattes(
+def maximize_mattes(
     fixed: Image, moving: Image, start: Affine, spacings: Sequence[float], *, bins: int, transform: str
 ) -> Affine:
     """Climb at each spacing in turn; one thread, because sums depend on their number.
@@ -47,9 +47,9 @@ def climb_mattes(
         RegistrationError: the images hardly overlap; ITK's reason is quoted.
     """
     found, center = start, fixed.grid.center
-    with itk_threads(1):
+    with limit_itk_threads(1):
         for spacing in spacings:
-            parts = coarsen(fixed, spacing), coarsen(moving, spacing)
+            parts = coarsen_image(fixed, spacing), coarsen_image(moving, spacing)
             for kind in dict.fromkeys(("rigid", transform)):
                 unit = _extent(parts[0]) if kind == "similarity" else 1.0
                 found = _climb(parts, found, _identity_about(center / unit, kind), bins, unit)
@@ -104,7 +104,7 @@ def _enlarged(grid: Grid, factor: float) -> Grid:
 def _extent(image: Image) -> float:
     """Return half the longest side of an image's mask: how far its samples are from the middle."""
     mask = np.ones(image.grid.shape, dtype=bool) if image.mask is None else image.mask
-    sides = [part.stop - part.start for part in bounding_box(mask)]
+    sides = [part.stop - part.start for part in find_bounding_box(mask)]
     return float((np.array(sides[::-1]) * image.grid.spacing).max()) / 2
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from regflow.core.errors import RegistrationError
 from regflow.core.image import Image
-from regflow.core.transform import Affine, Transform, compose
+from regflow.core.transform import Affine, Transform, compose_transforms
 from regflow.methods.context import RunContext
 
 
@@ -25,15 +25,15 @@ def moments(
         RegistrationError: an image has no mass.
     """
     inverse = initial.inverse()
-    fixed_center, fixed_axes = mass(fixed)
-    moving_center, moving_axes = mass(moving)
+    fixed_center, fixed_axes = measure_mass(fixed)
+    moving_center, moving_axes = measure_mass(moving)
     moving_center = inverse.apply(moving_center[None])[0]
     ndim = fixed.grid.ndim
     turn = _smallest_turn(fixed_axes, moving_axes) if options["axes"] else np.eye(ndim)
-    return compose(Affine.from_parts(turn, moving_center - fixed_center, fixed_center), initial)
+    return compose_transforms(Affine.from_parts(turn, moving_center - fixed_center, fixed_center), initial)
 
 
-def mass(image: Image) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def measure_mass(image: Image) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the center of mass and the principal axes of an image's mask, or of its intensities.
 
     Returns:

@@ -19,10 +19,16 @@ from regflow.core.errors import RegistrationError
 from regflow.core.image import Image
 from regflow.core.transform import Affine, Transform
 from regflow.methods.context import RunContext
-from regflow.methods.initialize.information import Level, Metric, levels
-from regflow.methods.initialize.mattes_volumes import climb_mattes
-from regflow.methods.initialize.poses import optimize, to_2d, to_3d
-from regflow.methods.initialize.search import choose_pose, rescale_poses, search, size_change, starting_poses
+from regflow.methods.initialize.information import InformationLevel, InformationMetric, prepare_levels
+from regflow.methods.initialize.mattes_volumes import maximize_mattes
+from regflow.methods.initialize.poses import optimize_pose, to_2d, to_3d
+from regflow.methods.initialize.search import (
+    choose_pose,
+    list_starting_poses,
+    measure_size_change,
+    rank_poses,
+    rescale_poses,
+)
 
 log = logging.getLogger(__name__)
 
@@ -56,27 +62,29 @@ def mutual_information(
     ndim = fixed.grid.ndim
     after = to_3d(initial.matrix)
     with ThreadPoolExecutor(max(1, context.threads)) as workers:
-        pyramid = levels(fixed, moving, options["samples_across"], options["bins"], workers)
-        poses = starting_poses(pyramid[0], moving, after, ndim, options["orientations"])
-        change = size_change(fixed, moving)
+        pyramid = prepare_levels(fixed, moving, options["samples_across"], options["bins"], workers)
+        poses = list_starting_poses(pyramid[0], moving, after, ndim, options["orientations"])
+        change = measure_size_change(fixed, moving)
         if options["transform"] != "rigid" and change is not None and not 1 / RESIZED < change < RESIZED:
             poses = np.concatenate([poses, rescale_poses(poses[1:], change, ndim)])
-        found = search(pyramid[0], poses, after, ndim, starts=options["starts"], workers=workers)
+        found = rank_poses(pyramid[0], poses, after, ndim, starts=options["starts"], workers=workers)
         log.info("poses at %.1f mm: %s", pyramid[0].spacing, ", ".join(f"{f.value:.3f}" for f in found))
         pose, transform = choose_pose(found).pose, options["transform"]
         if options["engine"] == "simpleitk":
             spacings = [level.spacing for level in pyramid[1:] or pyramid]
             near = _world(after, pose, pyramid[0], ndim)
-            return climb_mattes(fixed, moving, near, spacings, bins=options["bins"], transform=transform)
+            return maximize_mattes(fixed, moving, near, spacings, bins=options["bins"], transform=transform)
         for level in pyramid[1:] or pyramid:
-            metric = Metric(level, workers)
-            best = optimize(metric, pose, after, ndim, transform=transform, iterations=ITERATIONS)
+            metric = InformationMetric(level, workers)
+            best = optimize_pose(metric, pose, after, ndim, transform=transform, iterations=ITERATIONS)
             pose = best.pose
             log.info("%.1f mm: mutual information %.4f", level.spacing, best.value)
     return _world(after, pose, pyramid[0], ndim)
 
 
-def _world(after: NDArray[np.float64], pose: NDArray[np.float64], level: Level, ndim: int) -> Affine:
+def _world(
+    after: NDArray[np.float64], pose: NDArray[np.float64], level: InformationLevel, ndim: int
+) -> Affine:
     """Return the map of world points for a pose of points about the level's center."""
     centered = np.eye(4)
     centered[:3, 3] = -level.center

@@ -112,7 +112,7 @@ def _visit(moving: Any, closed: bool, matrix: Any, point: Any, probe: Any) -> bo
 
 
 @njit(cache=True, nogil=True)
-def histograms(
+def compute_histograms(
     points: Any, rows: Any, moving: Any, closed: bool, matrices: Any, shape: tuple[int, int]
 ) -> Any:
     """Joint histograms of many poses.
@@ -138,13 +138,13 @@ def histograms(
 
 
 @njit(cache=True, nogil=True)
-def histogram(
+def compute_histogram(
     points: Any, rows: Any, moving: Any, closed: bool, matrix: Any, shape: tuple[int, int], probes: Any
 ) -> Any:
-    """Joint histogram of one pose; see :func:`histograms`.
+    """Joint histogram of one pose; see :func:`compute_histograms`.
 
     ``probes``, ``(N, 8)`` float32, is filled with each point's value, mask and their gradients, for
-    :func:`forces`; points without a partner get a negative share.
+    :func:`compute_forces`; points without a partner get a negative share.
     """
     result = np.zeros(shape)
     for i in range(points.shape[0]):
@@ -156,13 +156,13 @@ def histogram(
 
 
 @njit(cache=True, nogil=True)
-def forces(points: Any, rows: Any, probes: Any, logs: Any) -> Any:
+def compute_forces(points: Any, rows: Any, probes: Any, logs: Any) -> Any:
     """Sum over points of the metric's gradient with respect to each point's index, and moments.
 
     Args:
-        points: as in :func:`histogram`.
-        rows: as in :func:`histogram`.
-        probes: as :func:`histogram` filled them.
+        points: as in :func:`compute_histogram`.
+        rows: as in :func:`compute_histogram`.
+        probes: as :func:`compute_histogram` filled them.
         logs: derivative of the metric with respect to each bin of the joint histogram.
 
     Returns:
@@ -193,7 +193,7 @@ def forces(points: Any, rows: Any, probes: Any, logs: Any) -> Any:
 
 
 @njit(cache=True, nogil=True)
-def decimate(data: Any, first: Any, weights: Any) -> Any:
+def decimate_volume(data: Any, first: Any, weights: Any) -> Any:
     """Weighted sums along the middle axis; what lies beyond an end repeats the end.
 
     Args:

@@ -19,17 +19,17 @@ from regflow.methods.initialize.linear_refinement import refine_linear
 from regflow.methods.initialize.planar import (
     Matrix,
     coarsen_to,
-    common_spacing,
-    extent,
+    find_common_spacing,
+    find_extent,
+    find_matrix,
     index_transform,
+    make_transform,
     map_points,
     masked_image,
-    matrix_of,
     resample_to,
     shift_map,
-    transform_of,
 )
-from regflow.methods.initialize.spectra import Shift, spectra, whole_shift
+from regflow.methods.initialize.spectra import CommonShift, compute_spectra, measure_common_shift
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ def phase_correlation(
     """
     first, second = masked_image(fixed, "fixed"), masked_image(moving, "moving")
     alone = options["model"] == "translation"
-    found = phase_shift(first, second, matrix_of(initial), fine=alone)
+    found = measure_phase_shift(first, second, find_matrix(initial), fine=alone)
     if found.reliability < WORTH_A_LOOK:
         raise RegistrationError(
             f"phase-correlation: no shift stands out: its reliability is {found.reliability:.1f}, "
@@ -98,10 +98,10 @@ def phase_correlation(
     matrix = found.matrix
     if not alone:
         matrix = refine_linear(first, second, matrix, options["model"], seed=context.seed).matrix
-    return transform_of(matrix, fixed.grid.center)
+    return make_transform(matrix, fixed.grid.center)
 
 
-def phase_shift(fixed: Image, moving: Image, matrix: Matrix, *, fine: bool = True) -> PhaseShift:
+def measure_phase_shift(fixed: Image, moving: Image, matrix: Matrix, *, fine: bool = True) -> PhaseShift:
     """Find the translation between two pictures, whatever their overlap.
 
     Args:
@@ -113,8 +113,8 @@ def phase_shift(fixed: Image, moving: Image, matrix: Matrix, *, fine: bool = Tru
     Raises:
         RegistrationError: the images have too little in common at any shift.
     """
-    spacing = common_spacing(fixed.grid, moving.grid, matrix)
-    extents = [extent(fixed.grid, np.eye(3), fixed.grid), extent(fixed.grid, matrix, moving.grid)]
+    spacing = find_common_spacing(fixed.grid, moving.grid, matrix)
+    extents = [find_extent(fixed.grid, np.eye(3), fixed.grid), find_extent(fixed.grid, matrix, moving.grid)]
     longest = float(max((high - low).max() for low, high in extents)) * float(fixed.grid.spacing.max())
     coarse = max(spacing, longest / COARSE_ACROSS)
     plane = coarsen_to(fixed, coarse)
@@ -139,7 +139,7 @@ def _candidates(fixed: Image, moving: Image, matrix: Matrix) -> list[Matrix]:
     """Return the translations at the highest peaks of the whitened correlation."""
     from scipy import fft
 
-    low, high = extent(fixed.grid, matrix, moving.grid)
+    low, high = find_extent(fixed.grid, matrix, moving.grid)
     size = np.ceil(high - low).astype(int) + 1
     if size.max() > LARGEST_CANVAS:
         raise RegistrationError("phase-correlation: one image is many times larger than the other; crop it")
@@ -173,13 +173,13 @@ def _candidates(fixed: Image, moving: Image, matrix: Matrix) -> list[Matrix]:
 def _climbed(fixed: Image, moving: Image, matrix: Matrix, windows: int) -> PhaseShift | None:
     """Follow the phases from one translation until it stays; None where the overlap is too small."""
     size = int(np.clip(2 ** int(math.log2(max(min(fixed.grid.shape) / 3, 1))), LEAST_WINDOW, WINDOW))
-    found: Shift | None = None
+    found: CommonShift | None = None
     for _ in range(STEPS):
         whole = _whole(fixed.grid, moving.grid, matrix)
-        parts = spectra(fixed, resample_to(moving, fixed.grid, whole), size, windows)
+        parts = compute_spectra(fixed, resample_to(moving, fixed.grid, whole), size, windows)
         if parts is None:
             return None
-        found = whole_shift(parts)
+        found = measure_common_shift(parts)
         before, matrix = matrix, shift_map(fixed.grid, whole, found.pixels)
         if (
             np.abs(found.pixels).max() < 0.75

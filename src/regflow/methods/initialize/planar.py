@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from regflow.core.errors import RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.resample import antialias_sigma
+from regflow.core.resample import compute_antialias_sigma
 from regflow.core.transform import Affine, Composite, Homography, Transform
 
 Matrix = NDArray[np.float64]
@@ -57,12 +57,12 @@ def masked_image(image: Image, role: str) -> Image:
     return Image(filled[None], image.grid, valid, modality=image.modality)
 
 
-def without_georeference(image: Image) -> bool:
+def lacks_georeference(image: Image) -> bool:
     """Tell whether a picture's coordinates are but its pixels, so that where it starts means nothing."""
     return image.grid.crs is None
 
 
-def matrix_of(transform: Transform) -> Matrix:
+def find_matrix(transform: Transform) -> Matrix:
     """Return the homogeneous matrix of an affine, a homography, or a chain of them.
 
     Raises:
@@ -71,7 +71,7 @@ def matrix_of(transform: Transform) -> Matrix:
     if isinstance(transform, Composite):
         whole = np.eye(3)
         for part in transform.parts:
-            whole = matrix_of(part) @ whole
+            whole = find_matrix(part) @ whole
         return whole
     if isinstance(transform, Affine) and transform.ndim == 2:
         return np.array(transform.matrix)
@@ -81,7 +81,7 @@ def matrix_of(transform: Transform) -> Matrix:
     raise RegistrationError("the transform to start from is neither affine nor a homography")
 
 
-def transform_of(matrix: ArrayLike, center: ArrayLike) -> Affine | Homography:
+def make_transform(matrix: ArrayLike, center: ArrayLike) -> Affine | Homography:
     """Return the affine, or the homography about ``center`` where the last row is not ``(0, 0, 1)``."""
     given = np.asarray(matrix, dtype=np.float64)
     scaled = np.asarray(given / given[2, 2])
@@ -112,7 +112,7 @@ def map_points(matrix: Matrix, points: ArrayLike) -> NDArray[np.float64]:
     return np.asarray(homogeneous[..., :2] / homogeneous[..., 2:])
 
 
-def linear_at(matrix: Matrix, point: ArrayLike) -> NDArray[np.float64]:
+def linearize_at(matrix: Matrix, point: ArrayLike) -> NDArray[np.float64]:
     """Return the ``(2, 2)`` derivative of a map at a point."""
     point = np.asarray(point, dtype=np.float64)
     w = float(matrix[2, :2] @ point + matrix[2, 2])
@@ -120,19 +120,19 @@ def linear_at(matrix: Matrix, point: ArrayLike) -> NDArray[np.float64]:
     return np.asarray((matrix[:2, :2] - np.outer(place, matrix[2, :2])) / w)
 
 
-def corners(grid: Grid) -> NDArray[np.float64]:
+def find_corners(grid: Grid) -> NDArray[np.float64]:
     """Return the world positions of the centers of the four corner pixels, ``(4, 2)``."""
     width, height = grid.size
     return grid.to_world([(0, 0), (width - 1, 0), (0, height - 1), (width - 1, height - 1)])
 
 
-def extent(fixed: Grid, matrix: Matrix, moving: Grid) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def find_extent(fixed: Grid, matrix: Matrix, moving: Grid) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the box ``(low, high)`` that an image fills in ``(x, y)`` indices of the fixed grid."""
-    places = fixed.to_index(map_points(np.asarray(np.linalg.inv(matrix), np.float64), corners(moving)))
+    places = fixed.to_index(map_points(np.asarray(np.linalg.inv(matrix), np.float64), find_corners(moving)))
     return places.min(axis=0), places.max(axis=0)
 
 
-def around_overlap(fixed: Image, moving: Grid, matrix: Matrix) -> Image:
+def crop_to_overlap(fixed: Image, moving: Grid, matrix: Matrix) -> Image:
     """Return the part of a fixed picture in which the moving one lies, as a map has it.
 
     What is spread evenly over a picture of which the other covers a corner would miss that corner.
@@ -146,7 +146,7 @@ def around_overlap(fixed: Image, moving: Grid, matrix: Matrix) -> Image:
         The picture itself where the moving one covers most of it, or nothing.
     """
     size = np.array(fixed.grid.size)
-    low, high = extent(fixed.grid, matrix, moving)
+    low, high = find_extent(fixed.grid, matrix, moving)
     low = np.maximum(np.floor(low) - OVERLAP_MARGIN, 0).astype(int)
     high = np.minimum(np.ceil(high) + OVERLAP_MARGIN + 1, size).astype(int)
     if (high <= low).any() or np.prod((high - low) / size) > MOSTLY:
@@ -190,7 +190,7 @@ class PixelPair:
         return np.asarray(self.after @ pixels @ self.before)
 
 
-def pixel_pair(fixed: Image, moving: Image, matrix: Matrix, across: int) -> PixelPair:
+def make_pixel_pair(fixed: Image, moving: Image, matrix: Matrix, across: int) -> PixelPair:
     """Bring two pictures to one spacing, with at most ``across`` pixels along the fixed one's longest side.
 
     Args:
@@ -200,8 +200,8 @@ def pixel_pair(fixed: Image, moving: Image, matrix: Matrix, across: int) -> Pixe
         across: a moving picture that is far larger gets larger pixels as well.
     """
     longest = float((np.array(fixed.grid.size) * fixed.grid.spacing).max())
-    plane = coarsen_to(fixed, max(common_spacing(fixed.grid, moving.grid, matrix), longest / across))
-    low, high = extent(plane.grid, matrix, moving.grid)
+    plane = coarsen_to(fixed, max(find_common_spacing(fixed.grid, moving.grid, matrix), longest / across))
+    low, high = find_extent(plane.grid, matrix, moving.grid)
     enlarge = max(1.0, float((high - low).max()) / (LARGEST_CANVAS * max(plane.grid.shape)))
     columns, rows = np.ceil((high - low) / enlarge).astype(int) + 1
     affine = plane.grid.affine.copy()
@@ -232,25 +232,25 @@ def resample_to(image: Image, grid: Grid, matrix: Matrix | None = None) -> Image
         grid: of the result.
         matrix: from the grid's world to the picture's; identity when None.
     """
-    from regflow.methods.initialize.planar_kernels import WEIGHTS, look_up
+    from regflow.methods.initialize.planar_kernels import WEIGHTS, look_up_samples
 
     matrix = np.eye(3) if matrix is None else matrix
     middle = (np.array(grid.size) - 1) / 2
-    shrink = math.sqrt(abs(np.linalg.det(linear_at(index_transform(image.grid, grid, matrix), middle))))
+    shrink = math.sqrt(abs(np.linalg.det(linearize_at(index_transform(image.grid, grid, matrix), middle))))
     factor = math.floor(shrink * 1.05)
     if factor >= 2:
-        image, shrink = average_blocks(image, factor), shrink / factor
+        image, shrink = average_valid_blocks(image, factor), shrink / factor
     if shrink > LEFTOVER:
-        image = blurred(image, antialias_sigma(shrink))
+        image = blur_image(image, compute_antialias_sigma(shrink))
     mask = np.ones(image.grid.shape, bool) if image.mask is None else image.mask
     index = index_transform(image.grid, grid, matrix)
     if grid.shape == image.grid.shape and np.abs(index - np.eye(3)).max() < SAME_PLACE:
         return Image(image.data, grid, mask, modality=image.modality)
-    values, valid = look_up(image.channel, mask, index, WEIGHTS, *grid.shape)
+    values, valid = look_up_samples(image.channel, mask, index, WEIGHTS, *grid.shape)
     return Image(values[None], grid, valid, modality=image.modality)
 
 
-def average_blocks(image: Image, factor: int) -> Image:
+def average_valid_blocks(image: Image, factor: int) -> Image:
     """Return the means of the valid pixels of squares of ``factor`` pixels; half must be valid."""
     import cv2
 
@@ -276,24 +276,28 @@ def average_blocks(image: Image, factor: int) -> Image:
     return Image(means[None], grid, shares >= HALF, modality=image.modality)
 
 
-def blurred(image: Image, sigma: float) -> Image:
+def blur_image(image: Image, sigma: float) -> Image:
     """Return a picture smoothed by a Gaussian, valid pixels only."""
     assert image.mask is not None
     return Image(
-        smooth_valid(image.channel, image.mask, sigma)[None], image.grid, image.mask, None, image.modality
+        smooth_valid_gaussian(image.channel, image.mask, sigma)[None],
+        image.grid,
+        image.mask,
+        None,
+        image.modality,
     )
 
 
-def smooth_valid(values: Plane, valid: Mask | None, sigma: float) -> Plane:
+def smooth_valid_gaussian(values: Plane, valid: Mask | None, sigma: float) -> Plane:
     """Return Gaussian means over the valid samples, ``(H, W)``; 0 where none is near."""
     if valid is None or valid.all():
-        return gaussian(values, sigma)
-    weights = gaussian(valid.astype(np.float32), sigma)
-    sums = gaussian(np.where(valid, values, np.float32(0)), sigma)
+        return blur_plane(values, sigma)
+    weights = blur_plane(valid.astype(np.float32), sigma)
+    sums = blur_plane(np.where(valid, values, np.float32(0)), sigma)
     return np.divide(sums, weights, out=np.zeros_like(sums), where=weights > 1e-4)
 
 
-def gaussian(values: Plane, sigma: float) -> Plane:
+def blur_plane(values: Plane, sigma: float) -> Plane:
     """Blur a float32 plane; the border's samples are continued by mirroring."""
     import cv2
 
@@ -308,14 +312,14 @@ def coarsen_to(image: Image, spacing: float) -> Image:
     return resample_to(image, image.grid.resampled(np.maximum(image.grid.spacing, spacing).tolist()))
 
 
-def common_spacing(fixed: Grid, moving: Grid, matrix: Matrix) -> float:
+def find_common_spacing(fixed: Grid, moving: Grid, matrix: Matrix) -> float:
     """Return the coarser of both spacings in fixed world units, seen through a map."""
-    stretch = math.sqrt(abs(np.linalg.det(linear_at(matrix, fixed.center))))
+    stretch = math.sqrt(abs(np.linalg.det(linearize_at(matrix, fixed.center))))
     return max(float(fixed.spacing.max()), float(moving.spacing.max()) / stretch)
 
 
 @contextmanager
-def one_opencv_thread() -> Iterator[None]:
+def limit_opencv_to_one_thread() -> Iterator[None]:
     """Let OpenCV add up on one thread: the last bits of its sums depend on their number."""
     import cv2
 

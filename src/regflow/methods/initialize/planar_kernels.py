@@ -26,7 +26,9 @@ WEIGHTS = _lanczos()
 
 
 @njit(cache=True, nogil=True)
-def look_up(values: Any, valid: Any, matrix: Any, weights: Any, rows: int, columns: int) -> tuple[Any, Any]:
+def look_up_samples(
+    values: Any, valid: Any, matrix: Any, weights: Any, rows: int, columns: int
+) -> tuple[Any, Any]:
     """Sample a plane by Lanczos' kernel at the images of a grid of whole indices.
 
     Args:

@@ -15,11 +15,17 @@ from regflow.core.image import Image
 from regflow.methods.initialize.linear_refinement import (
     COARSE_ACROSS,
     LinearRefinement,
-    Windows,
+    WindowMatcher,
     refine_linear,
 )
-from regflow.methods.initialize.planar import Matrix, coarsen_to, common_spacing, extent, resample_to
-from regflow.methods.initialize.structure import Structure, structure
+from regflow.methods.initialize.planar import (
+    Matrix,
+    coarsen_to,
+    find_common_spacing,
+    find_extent,
+    resample_to,
+)
+from regflow.methods.initialize.structure import EdgeStructure, compute_structure
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +50,7 @@ class Pose:
     score: float
 
 
-def similarities(turn_degrees: float, scale: float) -> list[NDArray[np.float64]]:
+def list_similarities(turn_degrees: float, scale: float) -> list[NDArray[np.float64]]:
     """Return ``(2, 2)`` rotations times scales that cover a range evenly, the smallest changes first.
 
     Args:
@@ -59,10 +65,10 @@ def similarities(turn_degrees: float, scale: float) -> list[NDArray[np.float64]]
     steps = math.floor(math.log(scale) / SCALE_STEP + 1e-9)
     factors = np.exp(np.arange(-steps, steps + 1) * SCALE_STEP)
     pairs = sorted((abs(t) + abs(math.log(f)), t, f) for t in turns for f in factors)
-    return [f * rotation(math.radians(t)) for _, t, f in pairs]
+    return [f * make_rotation(math.radians(t)) for _, t, f in pairs]
 
 
-def search(
+def search_similarities(
     fixed: Image, moving: Image, matrix: Matrix, linears: list[NDArray[np.float64]], detector: str
 ) -> list[Pose]:
     """Return the most promising maps among many linear parts and all shifts.
@@ -74,9 +80,11 @@ def search(
         linears: ``(2, 2)`` maps of fixed points around the fixed center.
         detector: of edges: ``sobel`` or ``canny``.
     """
-    plane = coarse_image(fixed, moving, matrix, ACROSS)
-    compare = _Comparison(structure(plane, detector))
-    return search_poses(plane, moving, matrix, linears, lambda image: compare(structure(image, detector)))
+    plane = make_coarse_image(fixed, moving, matrix, ACROSS)
+    compare = _Comparison(compute_structure(plane, detector))
+    return search_poses(
+        plane, moving, matrix, linears, lambda image: compare(compute_structure(image, detector))
+    )
 
 
 def search_poses(
@@ -93,7 +101,7 @@ def search_poses(
         moving: a picture.
         matrix: from fixed to moving world points.
         linears: ``(2, 2)`` maps of fixed points around the fixed center.
-        compare: returns, for the moving picture on axes of the plane, the highest likeness and its shift
+        compare: returns, for the moving picture on axes of the plane, the highest similarity and its shift
             ``(x, y)`` in pixels from the plane.
     """
     poses: list[Pose] = []
@@ -109,16 +117,16 @@ def search_poses(
     return list(_distinct(sorted(poses, key=lambda pose: -pose.score), plane.grid))
 
 
-def coarse_image(fixed: Image, moving: Image, matrix: Matrix, across: int) -> Image:
+def make_coarse_image(fixed: Image, moving: Image, matrix: Matrix, across: int) -> Image:
     """Return a fixed picture of so many pixels at most, and none smaller than the moving one's."""
     longest = float((np.array(fixed.grid.size) * fixed.grid.spacing).max())
-    return coarsen_to(fixed, max(common_spacing(fixed.grid, moving.grid, matrix), longest / across))
+    return coarsen_to(fixed, max(find_common_spacing(fixed.grid, moving.grid, matrix), longest / across))
 
 
-def best_refined(
+def refine_best(
     fixed: Image, moving: Image, poses: list[Pose], model: str, seed: int, name: str
 ) -> LinearRefinement:
-    """Polish the pose about which the windows are surest.
+    """Refine the pose about which the windows are surest.
 
     Raises:
         RegistrationError: the windows agree on none.
@@ -129,8 +137,8 @@ def best_refined(
     longest = float((np.array(grid.size) * grid.spacing).max())
     ranked = []
     for number, pose in enumerate(poses):
-        spacing = max(common_spacing(grid, moving.grid, pose.matrix), longest / COARSE_ACROSS)
-        matches = Windows(coarsen_to(fixed, spacing), moving).edges(pose.matrix, REACH)
+        spacing = max(find_common_spacing(grid, moving.grid, pose.matrix), longest / COARSE_ACROSS)
+        matches = WindowMatcher(coarsen_to(fixed, spacing), moving).edges(pose.matrix, REACH)
         ranked.append((-matches.neg_log10_p, number))
     ranked.sort()
     log.info(
@@ -146,18 +154,18 @@ def best_refined(
 
 
 class _Comparison:
-    """Likeness of one picture's edges with another's at all shifts, as fast as can be."""
+    """Similarity of one picture's edges with another's at all shifts, as fast as can be."""
 
-    def __init__(self, fixed: Structure) -> None:
+    def __init__(self, fixed: EdgeStructure) -> None:
         self._fixed = fixed
         self._spectra: dict[tuple[int, int], list[NDArray[np.complex64]]] = {}
 
-    def __call__(self, moving: Structure) -> tuple[float, NDArray[np.float64]]:
-        """Return the highest likeness and its shift ``(x, y)`` from fixed to moving pixels."""
+    def __call__(self, moving: EdgeStructure) -> tuple[float, NDArray[np.float64]]:
+        """Return the highest similarity and its shift ``(x, y)`` from fixed to moving pixels."""
         from scipy import fft
 
         fixed = self._fixed
-        shape = shape_of_shifts(fixed.valid.shape, moving.valid.shape)
+        shape = choose_transform_shape(fixed.valid.shape, moving.valid.shape)
         if shape not in self._spectra:
             self._spectra[shape] = [np.conj(part) for part in _spectra(fixed, shape)]
         own = self._spectra[shape]
@@ -166,10 +174,10 @@ class _Comparison:
         overlap = fft.irfft2(own[2] * other[2], shape)
         least = MIN_OVERLAP * min(int(fixed.valid.sum()), int(moving.valid.sum()))
         score = np.where(overlap > least, top / np.sqrt(np.maximum(overlap, 1)), 0)
-        return highest_shift(score, fixed.valid.shape)
+        return find_highest_shift(score, fixed.valid.shape)
 
 
-def shape_of_shifts(fixed: tuple[int, ...], moving: tuple[int, ...]) -> tuple[int, int]:
+def choose_transform_shape(fixed: tuple[int, ...], moving: tuple[int, ...]) -> tuple[int, int]:
     """Return the rows and columns that hold all shifts of two planes, fast to transform."""
     from scipy import fft
 
@@ -177,7 +185,7 @@ def shape_of_shifts(fixed: tuple[int, ...], moving: tuple[int, ...]) -> tuple[in
     return rows, columns
 
 
-def highest_shift(
+def find_highest_shift(
     scores: NDArray[np.floating[Any]], fixed: tuple[int, ...]
 ) -> tuple[float, NDArray[np.float64]]:
     """Return the highest score over a circle of shifts, and its shift ``(x, y)`` from fixed to moving pixels.
@@ -194,7 +202,7 @@ def highest_shift(
     return float(scores[row, column]), np.array(shift, dtype=np.float64)
 
 
-def _spectra(part: Structure, shape: tuple[int, int]) -> list[NDArray[np.complex64]]:
+def _spectra(part: EdgeStructure, shape: tuple[int, int]) -> list[NDArray[np.complex64]]:
     from scipy import fft
 
     planes = (part.edges.real, part.edges.imag, part.valid.astype(np.float32))
@@ -203,7 +211,7 @@ def _spectra(part: Structure, shape: tuple[int, int]) -> list[NDArray[np.complex
 
 def _canvas(fixed: Grid, matrix: Matrix, moving: Image) -> tuple[Image | None, NDArray[np.float64]]:
     """Return the moving picture in full, on axes of the fixed grid, and where its pixels begin there."""
-    low, high = extent(fixed, matrix, moving.grid)
+    low, high = find_extent(fixed, matrix, moving.grid)
     low = np.floor(low)
     size = np.ceil(high - low).astype(int) + 1
     if size.max() > 8 * ACROSS:
@@ -235,7 +243,7 @@ def _distinct(poses: list[Pose], grid: Grid) -> Iterator[Pose]:
             return
 
 
-def rotation(angle: float) -> NDArray[np.float64]:
+def make_rotation(angle: float) -> NDArray[np.float64]:
     """Return the ``(2, 2)`` rotation by an angle in radians."""
     cosine, sine = math.cos(angle), math.sin(angle)
     return np.array([[cosine, -sine], [sine, cosine]])

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from regflow.methods.initialize.information import Metric
+from regflow.methods.initialize.information import InformationMetric
 
 Matrix = NDArray[np.float64]
 
@@ -19,7 +19,7 @@ HALVINGS = 8
 
 
 @dataclass(frozen=True)
-class Found:
+class ScoredPose:
     """A pose ``(4, 4)`` from centered fixed points to moving points, and its mutual information."""
 
     pose: Matrix
@@ -41,7 +41,7 @@ def to_2d(matrix: Matrix, ndim: int) -> Matrix:
     return matrix[np.ix_(kept, kept)]
 
 
-def rotations(ndim: int, step_degrees: float) -> NDArray[np.float64]:
+def list_rotations(ndim: int, step_degrees: float) -> NDArray[np.float64]:
     """Return rotations ``(K, 3, 3)`` that cover all orientations, the identity first.
 
     Neighbors are about ``step_degrees`` apart. In 3-D the unit quaternions are taken from a cubed
@@ -64,21 +64,21 @@ def rotations(ndim: int, step_degrees: float) -> NDArray[np.float64]:
     return np.asarray(Rotation.from_quat(quaternions[np.sort(unique)]).as_matrix())
 
 
-def angles(turns: NDArray[np.float64], reference: NDArray[np.float64]) -> NDArray[np.float64]:
+def measure_angles(turns: NDArray[np.float64], reference: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the angles in degrees between rotations ``(K, 3, 3)`` and one rotation ``(3, 3)``."""
     cosines = (np.einsum("kij,ij->k", turns, reference) - 1) / 2
     return np.asarray(np.degrees(np.arccos(np.clip(cosines, -1, 1))))
 
 
-def nearest_rotation(linear: NDArray[np.float64]) -> NDArray[np.float64]:
+def find_nearest_rotation(linear: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the rotation nearest to a linear map ``(3, 3)`` without reflection."""
     u, _, vt = np.linalg.svd(linear)
     return np.asarray(u @ np.diag([1, 1, np.sign(np.linalg.det(u @ vt))]) @ vt)
 
 
-def optimize(
-    metric: Metric, start: Matrix, after: Matrix, ndim: int, *, transform: str, iterations: int
-) -> Found:
+def optimize_pose(
+    metric: InformationMetric, start: Matrix, after: Matrix, ndim: int, *, transform: str, iterations: int
+) -> ScoredPose:
     """Climb from a pose to the nearest maximum of mutual information (BFGS).
 
     Args:
@@ -104,11 +104,11 @@ def optimize(
 
     size = int(_free(ndim, transform).sum())
     best, value = _minimize(cost, size, metric.level.spacing, iterations)
-    return Found(place(best), -value)
+    return ScoredPose(place(best), -value)
 
 
 Cost = Callable[[NDArray[np.float64]], tuple[float, NDArray[np.float64]]]
-Place = Callable[[NDArray[np.float64]], Matrix]
+PlacePose = Callable[[NDArray[np.float64]], Matrix]
 Pull = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]
 
 
@@ -187,7 +187,7 @@ def _filled(parameters: NDArray[np.float64], free: NDArray[np.bool_]) -> NDArray
     return values
 
 
-def _rigid(start: Matrix, radius: float, ndim: int) -> tuple[Place, Pull]:
+def _rigid(start: Matrix, radius: float, ndim: int) -> tuple[PlacePose, Pull]:
     """Parametrize by a rotation vector times the radius, and a shift: all in world units."""
     free = _free(ndim, "rigid")
 
@@ -206,7 +206,7 @@ def _rigid(start: Matrix, radius: float, ndim: int) -> tuple[Place, Pull]:
     return place, pull
 
 
-def _similarity(start: Matrix, radius: float, ndim: int) -> tuple[Place, Pull]:
+def _similarity(start: Matrix, radius: float, ndim: int) -> tuple[PlacePose, Pull]:
     """Parametrize as :func:`_rigid`, with the logarithm of one scale times the radius before the shift."""
     free = _free(ndim, "similarity")
 
@@ -229,7 +229,7 @@ def _similarity(start: Matrix, radius: float, ndim: int) -> tuple[Place, Pull]:
     return place, pull
 
 
-def _affine(start: Matrix, radius: float, ndim: int) -> tuple[Place, Pull]:
+def _affine(start: Matrix, radius: float, ndim: int) -> tuple[PlacePose, Pull]:
     """Parametrize by the entries of a map after the start, times the radius, and a shift."""
     free = _free(ndim, "affine")
 
@@ -247,7 +247,7 @@ def _affine(start: Matrix, radius: float, ndim: int) -> tuple[Place, Pull]:
     return place, pull
 
 
-_PARAMETRIZED: dict[str, Callable[[Matrix, float, int], tuple[Place, Pull]]] = {
+_PARAMETRIZED: dict[str, Callable[[Matrix, float, int], tuple[PlacePose, Pull]]] = {
     "rigid": _rigid,
     "similarity": _similarity,
     "affine": _affine,

@@ -11,7 +11,7 @@ import numpy as np
 
 from regflow.core.errors import RegistrationError
 from regflow.methods.initialize.planar import Matrix, map_points
-from regflow.methods.initialize.robust import Fit, estimate, least_squares
+from regflow.methods.initialize.robust import RobustFit, estimate_map, solve_least_squares
 
 FEWEST = 20
 """Matches below which no homography is looked for."""
@@ -25,9 +25,9 @@ STEEPEST = 9.0
 """Largest ratio of areas that a homography may give two corners of what it was fitted to."""
 
 
-def homography_where_needed(
+def fit_needed_homography(
     source: Matrix, target: Matrix, threshold: float, seed: int = 0, within: Matrix | None = None
-) -> Fit | None:
+) -> RobustFit | None:
     """Return the homography between matches; None where an affine map foretells them about as well.
 
     Args:
@@ -40,8 +40,8 @@ def homography_where_needed(
     if len(source) < FEWEST:
         return None
     try:
-        plain = estimate(source, target, "affine", threshold=threshold, seed=seed)
-        bent = estimate(source, target, "homography", threshold=threshold, seed=seed)
+        plain = estimate_map(source, target, "affine", threshold=threshold, seed=seed)
+        bent = estimate_map(source, target, "homography", threshold=threshold, seed=seed)
     except RegistrationError:
         return None
     if not preserves_orientation(bent.matrix, source if within is None else within):
@@ -80,7 +80,7 @@ def _held_out(source: Matrix, target: Matrix, inliers: np.ndarray, model: str, t
         if not away.any() or seen.sum() < FEWEST // 2:
             continue
         try:
-            matrix = least_squares(source[seen], target[seen], model)
+            matrix = solve_least_squares(source[seen], target[seen], model)
         except np.linalg.LinAlgError:
             continue
         residuals = np.linalg.norm(map_points(matrix, source[away]) - target[away], axis=1)

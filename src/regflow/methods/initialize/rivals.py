@@ -7,14 +7,21 @@ import numpy as np
 
 from regflow.core.image import Image
 from regflow.core.transform import Affine
-from regflow.methods.initialize.information import Metric, levels, scores
-from regflow.methods.initialize.poses import Found, Matrix, angles, nearest_rotation, optimize, to_3d
+from regflow.methods.initialize.information import InformationMetric, prepare_levels, score_poses
+from regflow.methods.initialize.poses import (
+    Matrix,
+    ScoredPose,
+    find_nearest_rotation,
+    measure_angles,
+    optimize_pose,
+    to_3d,
+)
 from regflow.methods.initialize.search import (
     SAME_DEGREES,
     SAME_PLACE,
-    distinct_poses,
+    list_starting_poses,
     rescale_poses,
-    starting_poses,
+    select_distinct_poses,
 )
 
 SAMPLES_ACROSS = 24
@@ -54,21 +61,28 @@ def peak_ambiguity(fixed: Image, moving: Image, transform: Affine, threads: int 
     """
     ndim = fixed.grid.ndim
     with ThreadPoolExecutor(max(1, threads)) as workers:
-        (level,) = levels(fixed, moving, [SAMPLES_ACROSS], BINS, workers)
+        (level,) = prepare_levels(fixed, moving, [SAMPLES_ACROSS], BINS, workers)
         own = to_3d(transform.matrix)
         own[:3, 3] = own[:3, :3] @ level.center + own[:3, 3]
-        value = Metric(level)(own)[0]
-        poses = starting_poses(level, moving, np.eye(4), ndim, "all")
+        value = InformationMetric(level)(own)[0]
+        poses = list_starting_poses(level, moving, np.eye(4), ndim, "all")
         # Elsewhere the moving object has the size that the pose gives it.
         poses = rescale_poses(poses, abs(float(np.linalg.det(own[:ndim, :ndim]))), ndim)
         poses = poses[_elsewhere(poses, own, level.radius)]
-        values = scores(level, poses, workers)
-        ranked = [Found(poses[k], values[k]) for k in np.argsort(-values, kind="stable") if values[k] > 0]
-        starts = [Found(own, value), *distinct_poses(ranked, CLIMBED, level.radius)]
+        values = score_poses(level, poses, workers)
+        ranked = [
+            ScoredPose(poses[k], values[k]) for k in np.argsort(-values, kind="stable") if values[k] > 0
+        ]
+        starts = [ScoredPose(own, value), *select_distinct_poses(ranked, CLIMBED, level.radius)]
 
-        def climb(start: Found) -> Found:
-            return optimize(
-                Metric(level), start.pose, np.eye(4), ndim, transform="rigid", iterations=ITERATIONS
+        def climb(start: ScoredPose) -> ScoredPose:
+            return optimize_pose(
+                InformationMetric(level),
+                start.pose,
+                np.eye(4),
+                ndim,
+                transform="rigid",
+                iterations=ITERATIONS,
             )
 
         settled, *others = workers.map(climb, starts)
@@ -84,7 +98,7 @@ def _elsewhere(poses: Matrix, own: Matrix, radius: float) -> np.ndarray:
     """Return which of the poses ``(K, 4, 4)`` belong to another maximum."""
     if len(poses) == 0:
         return np.zeros(0, dtype=bool)
-    turns = np.array([nearest_rotation(pose[:3, :3]) for pose in poses])
-    turned = angles(turns, nearest_rotation(own[:3, :3])) > SAME_DEGREES
+    turns = np.array([find_nearest_rotation(pose[:3, :3]) for pose in poses])
+    turned = measure_angles(turns, find_nearest_rotation(own[:3, :3])) > SAME_DEGREES
     shifted = np.linalg.norm(poses[:, :3, 3] - own[:3, 3], axis=1) > SAME_PLACE * radius
     return np.asarray(turned | shifted)

@@ -22,11 +22,11 @@ ESTIMATORS = ("magsac++", "ransac", "lmeds")
 SAMPLES_AT_ONCE = 256
 SURE = 0.9999
 """Sampling stops once an all-right sample has been drawn with this probability."""
-POLISHES = 20
+REFITS = 20
 
 
 @dataclass(frozen=True)
-class Fit:
+class RobustFit:
     """A map and the matches that it explains.
 
     Attributes:
@@ -40,7 +40,7 @@ class Fit:
     rms: float
 
 
-def estimate(
+def estimate_map(
     source: ArrayLike,
     target: ArrayLike,
     model: str,
@@ -49,8 +49,8 @@ def estimate(
     threshold: float = 3.0,
     samples: int = 4096,
     seed: int = 0,
-) -> Fit:
-    """Fit a map to matches and polish it by least squares on those it explains; never a mirror image.
+) -> RobustFit:
+    """Fit a map to matches and refine it by least squares on those it explains; never a mirror image.
 
     Args:
         source: ``(N, 2)`` points.
@@ -81,10 +81,10 @@ def estimate(
     residuals = _residuals(matrix[None], source, target)[0]
     inliers = residuals <= threshold
     rms = math.sqrt(float((residuals[inliers] ** 2).mean())) if inliers.any() else math.inf
-    return Fit(matrix / matrix[2, 2], inliers, rms)
+    return RobustFit(matrix / matrix[2, 2], inliers, rms)
 
 
-def least_squares(source: Array, target: Array, model: str, weights: Array | None = None) -> Array:
+def solve_least_squares(source: Array, target: Array, model: str, weights: Array | None = None) -> Array:
     """Return the map of least weighted squared residuals, homogeneous ``(3, 3)``.
 
     A homography's is that of the algebraic residuals, divided by their depth and solved again.
@@ -282,9 +282,9 @@ _LOSSES: dict[str, Callable[[float], Callable[[Array], Array]]] = {
 
 
 def _reweighted(source: Array, target: Array, matrix: Array, model: str, limit: float) -> Array:
-    """Polish by least squares with MAGSAC++'s weights until they stop changing."""
+    """Refine by least squares with MAGSAC++'s weights until they stop changing."""
     table, before = _magsac_tables()[1], matrix
-    for _ in range(POLISHES):
+    for _ in range(REFITS):
         index = np.minimum(_residuals(matrix[None], source, target)[0] * (_STEPS / limit), _STEPS)
         weights = table[index.astype(np.intp)]
         if np.count_nonzero(weights) < MODELS[model] + 1:
@@ -296,9 +296,9 @@ def _reweighted(source: Array, target: Array, matrix: Array, model: str, limit: 
 
 
 def _settled(source: Array, target: Array, matrix: Array, model: str, limit: float) -> Array:
-    """Polish by least squares on the matches within the limit until they stay the same."""
+    """Refine by least squares on the matches within the limit until they stay the same."""
     kept = np.zeros(len(source), bool)
-    for _ in range(POLISHES):
+    for _ in range(REFITS):
         inside = _residuals(matrix[None], source, target)[0] <= limit
         if inside.sum() < MODELS[model] + 1 or np.array_equal(inside, kept):
             break
@@ -310,7 +310,7 @@ def _settled(source: Array, target: Array, matrix: Array, model: str, limit: flo
 def _refitted(source: Array, target: Array, model: str, weights: Array, fallback: Array) -> Array:
     used = weights > 0
     try:
-        matrix = least_squares(source[used], target[used], model, weights[used])
+        matrix = solve_least_squares(source[used], target[used], model, weights[used])
     except np.linalg.LinAlgError:
         return fallback
     return matrix if np.linalg.det(matrix) > 0 else fallback

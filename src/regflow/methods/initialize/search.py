@@ -8,9 +8,15 @@ from numpy.typing import NDArray
 
 from regflow.core.errors import RegistrationError
 from regflow.core.image import Image
-from regflow.methods.initialize.information import Level, Metric, is_cut, scores
-from regflow.methods.initialize.moments import mass
-from regflow.methods.initialize.poses import Found, angles, nearest_rotation, optimize, rotations
+from regflow.methods.initialize.information import InformationLevel, InformationMetric, is_cut, score_poses
+from regflow.methods.initialize.moments import measure_mass
+from regflow.methods.initialize.poses import (
+    ScoredPose,
+    find_nearest_rotation,
+    list_rotations,
+    measure_angles,
+    optimize_pose,
+)
 
 Matrix = NDArray[np.float64]
 
@@ -31,7 +37,9 @@ SAME_PLACE = 0.3
 """Poses nearer than these (the shift in units of the radius) belong to one maximum."""
 
 
-def starting_poses(level: Level, moving: Image, after: Matrix, ndim: int, orientations: str) -> Matrix:
+def list_starting_poses(
+    level: InformationLevel, moving: Image, after: Matrix, ndim: int, orientations: str
+) -> Matrix:
     """Return poses ``(K, 4, 4)`` to start from, the header's own first.
 
     Every rotation lays the center of the fixed mask on that of the moving mask. Without a moving
@@ -44,11 +52,11 @@ def starting_poses(level: Level, moving: Image, after: Matrix, ndim: int, orient
         ndim: 2 or 3.
         orientations: ``all``, ``near`` (within :data:`NEAR_DEGREES`) or ``header`` (none but its own).
     """
-    turns = rotations(ndim, STEP_DEGREES)
+    turns = list_rotations(ndim, STEP_DEGREES)
     if orientations != "all":
-        turns = turns[angles(turns, np.eye(3)) <= (NEAR_DEGREES if orientations == "near" else 0)]
+        turns = turns[measure_angles(turns, np.eye(3)) <= (NEAR_DEGREES if orientations == "near" else 0)]
     center = np.zeros(3)
-    center[:ndim] = mass(moving)[0]
+    center[:ndim] = measure_mass(moving)[0]
     places = np.linalg.solve(after, [*center, 1])[None, :3]
     if moving.mask is None:
         steps = np.concatenate([np.zeros((1, 3)), np.eye(3)[:ndim], -np.eye(3)[:ndim]])
@@ -67,7 +75,7 @@ def rescale_poses(poses: Matrix, volume: float, ndim: int) -> Matrix:
     return larger
 
 
-def size_change(fixed: Image, moving: Image) -> float | None:
+def measure_size_change(fixed: Image, moving: Image) -> float | None:
     """Return how many times the fixed mask's volume the moving mask has.
 
     None where that does not tell sizes: without both masks, or where the field of view cuts one.
@@ -80,9 +88,9 @@ def size_change(fixed: Image, moving: Image) -> float | None:
     return volumes[1] / volumes[0]
 
 
-def search(
-    level: Level, poses: Matrix, after: Matrix, ndim: int, *, starts: int, workers: Executor
-) -> list[Found]:
+def rank_poses(
+    level: InformationLevel, poses: Matrix, after: Matrix, ndim: int, *, starts: int, workers: Executor
+) -> list[ScoredPose]:
     """Score poses, climb from the most promising, and rank the maxima that they reach.
 
     Args:
@@ -99,44 +107,46 @@ def search(
     Raises:
         RegistrationError: the images overlap from none of the poses.
     """
-    values = scores(level, after @ poses, workers)
+    values = score_poses(level, after @ poses, workers)
     ranked = [k for k in np.argsort(-values, kind="stable") if values[k] > 0]
-    chosen = distinct_poses([Found(poses[k], values[k]) for k in ranked], starts, level.radius)
+    chosen = select_distinct_poses([ScoredPose(poses[k], values[k]) for k in ranked], starts, level.radius)
     if not chosen:
         raise RegistrationError("mutual-information: the images overlap from none of the starting poses")
     if values[0] > 0:
-        chosen.append(Found(poses[0], values[0]))
+        chosen.append(ScoredPose(poses[0], values[0]))
     for iterations, keep in ((FIRST_CLIMB, FOLLOWED), (FULL_CLIMB, FOLLOWED)):
 
-        def climb(start: Found, iterations: int = iterations) -> Found:
-            return optimize(Metric(level), start.pose, after, ndim, transform="rigid", iterations=iterations)
+        def climb(start: ScoredPose, iterations: int = iterations) -> ScoredPose:
+            return optimize_pose(
+                InformationMetric(level), start.pose, after, ndim, transform="rigid", iterations=iterations
+            )
 
         climbed = sorted(workers.map(climb, chosen), key=lambda item: -item.value)
-        chosen = distinct_poses(climbed, keep, level.radius)
+        chosen = select_distinct_poses(climbed, keep, level.radius)
     return chosen
 
 
-def choose_pose(found: Sequence[Found]) -> Found:
+def choose_pose(found: Sequence[ScoredPose]) -> ScoredPose:
     """Return the best pose, or one near the header's orientation that is nearly as good.
 
     Thin slabs and blurred images look alike from several sides; scanners' headers seldom err much.
     """
     for item in found:
-        turn = float(angles(nearest_rotation(item.pose[:3, :3])[None], np.eye(3))[0])
+        turn = float(measure_angles(find_nearest_rotation(item.pose[:3, :3])[None], np.eye(3))[0])
         if turn <= NEAR_DEGREES and item.value >= NEARLY * found[0].value:
             return item
     return found[0]
 
 
-def distinct_poses(found: Sequence[Found], count: int, radius: float) -> list[Found]:
+def select_distinct_poses(found: Sequence[ScoredPose], count: int, radius: float) -> list[ScoredPose]:
     """Return the first ``count`` poses that lie apart from each other."""
-    kept: list[Found] = []
+    kept: list[ScoredPose] = []
     turns = np.empty((0, 3, 3))
     places = np.empty((0, 3))
     for item in found:
-        turn, place = nearest_rotation(item.pose[:3, :3]), item.pose[:3, 3]
+        turn, place = find_nearest_rotation(item.pose[:3, :3]), item.pose[:3, 3]
         near = np.linalg.norm(places - place, axis=1) <= SAME_PLACE * radius
-        if np.any(near & (angles(turns, turn) <= SAME_DEGREES)):
+        if np.any(near & (measure_angles(turns, turn) <= SAME_DEGREES)):
             continue
         kept.append(item)
         turns, places = np.concatenate([turns, turn[None]]), np.concatenate([places, place[None]])

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regflow.core.image import Image
-from regflow.methods.initialize.windows import cut_windows, window_places
+from regflow.methods.initialize.windows import cut_windows, place_windows
 
 MIN_VALID = 0.75
 """Part of a window that must be valid in both pictures."""
@@ -75,7 +75,7 @@ class Spectra:
 
 
 @dataclass(frozen=True)
-class Shift:
+class CommonShift:
     """A shift of all windows together.
 
     Attributes:
@@ -92,7 +92,7 @@ class Shift:
     neg_log10_p: float
 
 
-def spectra(fixed: Image, moving: Image, size: int, most: int) -> Spectra | None:
+def compute_spectra(fixed: Image, moving: Image, size: int, most: int) -> Spectra | None:
     """Return the cross-spectra of windows of two pictures on one grid; None when none is valid enough.
 
     Args:
@@ -106,7 +106,7 @@ def spectra(fixed: Image, moving: Image, size: int, most: int) -> Spectra | None
     assert fixed.mask is not None
     assert moving.mask is not None
     valid = fixed.mask & moving.mask
-    starts, step = window_places(valid, size, most, MIN_VALID)
+    starts, step = place_windows(valid, size, most, MIN_VALID)
     if len(starts) == 0:
         return None
     taper = np.hanning(size + 2)[1:-1].astype(np.float32)
@@ -138,7 +138,7 @@ def spectra(fixed: Image, moving: Image, size: int, most: int) -> Spectra | None
     )
 
 
-def whole_shift(found: Spectra) -> Shift:
+def measure_common_shift(found: Spectra) -> CommonShift:
     """Return the shift of all windows together: the highest peak, then Newton's steps."""
     from scipy import fft
 
@@ -154,16 +154,16 @@ def whole_shift(found: Spectra) -> Shift:
     weights = found.weights.astype(np.float64)
     deviations = float(fit[0]) * weights.sum() / math.sqrt(max(0.5 * float((weights**2).sum()), 1e-12))
     neg_log10_p = 0.5 * deviations**2 / TAPER_SPREAD / math.log(10) - 2 * math.log10(found.size)
-    return Shift(pixels[0], sigma, float(fit[0]), max(0.0, neg_log10_p))
+    return CommonShift(pixels[0], sigma, float(fit[0]), max(0.0, neg_log10_p))
 
 
-def window_shifts(found: Spectra) -> tuple[Array, Array]:
+def measure_window_shifts(found: Spectra) -> tuple[Array, Array]:
     """Return each window's own shift ``(N, 2)`` near the common one, and how well its phases fit ``(N,)``.
 
     Windows are sought within half a pixel or so of the shift of all together. Frequencies at which
     the contrast is inverted are turned over, ring by ring.
     """
-    common = whole_shift(found).pixels
+    common = measure_common_shift(found).pixels
     turn = np.exp(1j * np.tensordot(common.astype(np.float32), found.frequencies, 1)).astype(np.complex64)
     rings = _rings(found.size)
     votes = np.bincount(rings.ravel(), (found.weights * (found.total * turn).real).ravel(), RINGS + 1)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regflow.core.image import Image
-from regflow.methods.initialize.planar import Mask, Plane, gaussian, smooth_valid
+from regflow.methods.initialize.planar import Mask, Plane, blur_plane, smooth_valid_gaussian
 
 GRADIENT_SIGMA = 1.0
 SPREAD_SIGMA = 1.0
@@ -27,14 +27,14 @@ CANNY_PERCENTILE = 85
 
 
 @dataclass(frozen=True)
-class Structure:
+class EdgeStructure:
     """Directions of edges, ``(H, W)`` complex64, at most 1 in size, 0 where they are not known."""
 
     edges: NDArray[np.complex64]
     valid: Mask
 
 
-def structure(image: Image, detector: str = "sobel", sigma: float = GRADIENT_SIGMA) -> Structure:
+def compute_structure(image: Image, detector: str = "sobel", sigma: float = GRADIENT_SIGMA) -> EdgeStructure:
     """Return the directions of a picture's edges.
 
     Args:
@@ -46,20 +46,20 @@ def structure(image: Image, detector: str = "sobel", sigma: float = GRADIENT_SIG
     import cv2
 
     assert image.mask is not None
-    flat = smooth_valid(image.channel, image.mask, sigma)
+    flat = smooth_valid_gaussian(image.channel, image.mask, sigma)
     gx = cv2.Sobel(flat, cv2.CV_32F, 1, 0, ksize=3)
     gy = cv2.Sobel(flat, cv2.CV_32F, 0, 1, ksize=3)
     # An edge of the mask is no edge of the scene.
     valid = erode_mask(image.mask, 1 + round(2 * sigma))
     strength = np.where(valid, gx * gx + gy * gy, np.float32(0))
-    around = smooth_valid(strength, valid, NEIGHBORHOOD_SIGMA)
+    around = smooth_valid_gaussian(strength, valid, NEIGHBORHOOD_SIGMA)
     floor = np.float32(1e-6) * np.float32(strength.mean()) + np.float32(1e-30)
     weight = np.where(valid, 1 / (strength + around + floor), np.float32(0)).astype(np.float32)
     if detector == "canny":
         weight = np.divide(_lines(flat, gx, gy, valid), strength, out=weight, where=strength > floor)
-    real = gaussian((gx * gx - gy * gy) * weight, SPREAD_SIGMA)
-    imaginary = gaussian(2 * gx * gy * weight, SPREAD_SIGMA)
-    return Structure((real + 1j * imaginary).astype(np.complex64), valid)
+    real = blur_plane((gx * gx - gy * gy) * weight, SPREAD_SIGMA)
+    imaginary = blur_plane(2 * gx * gy * weight, SPREAD_SIGMA)
+    return EdgeStructure((real + 1j * imaginary).astype(np.complex64), valid)
 
 
 def _lines(flat: Plane, gx: Plane, gy: Plane, valid: Mask) -> Plane:

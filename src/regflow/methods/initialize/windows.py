@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from regflow.methods.initialize.correlation import subpixel_peak
-from regflow.methods.initialize.structure import Structure
+from regflow.methods.initialize.correlation import fit_subpixel_peak
+from regflow.methods.initialize.structure import EdgeStructure
 
 MIN_VALID = 0.6
 """Part of a window that must be valid in both pictures."""
@@ -26,7 +26,7 @@ CROWDING = 3.0
 
 
 @dataclass(frozen=True)
-class Matches:
+class WindowMatches:
     """What the windows found.
 
     Attributes:
@@ -51,7 +51,9 @@ class Matches:
         return float(self.agreeing.mean()) if len(self.agreeing) else 0.0
 
 
-def match(fixed: Structure, moving: Structure, size: int, reach: int, most: int) -> Matches:
+def match_windows(
+    fixed: EdgeStructure, moving: EdgeStructure, size: int, reach: int, most: int
+) -> WindowMatches:
     """Let windows of one picture look for their partners in another one on the same grid.
 
     Args:
@@ -61,21 +63,21 @@ def match(fixed: Structure, moving: Structure, size: int, reach: int, most: int)
         reach: how far it may look along each axis, in pixels.
         most: about how many windows, evenly spread.
     """
-    starts, step = window_places(fixed.valid & moving.valid, size, most, MIN_VALID)
+    starts, step = place_windows(fixed.valid & moving.valid, size, most, MIN_VALID)
     points = np.asarray(starts[:, ::-1] + (size - 1) / 2, np.float64)
     if len(starts) == 0:
-        return Matches(points, points.copy(), np.zeros(0), np.zeros(0, bool), 0.0, 0.0)
+        return WindowMatches(points, points.copy(), np.zeros(0), np.zeros(0, bool), 0.0, 0.0)
     surfaces = _surfaces(fixed, moving, starts, size, reach)
     shifts, scores, inside = _peaks(surfaces, reach)
-    agreeing = inside & consistent_windows(points, shifts)
+    agreeing = inside & find_consistent_windows(points, shifts)
     chance = min(0.5, CROWDING * math.pi * TOLERANCE**2 / (2 * reach + 1) ** 2)
     # Windows that overlap repeat each other.
     apart = min(1.0, (step / size) ** 2)
     neg_log10_p = apart * _neg_log10_p(int(agreeing.sum()), len(agreeing), chance)
-    return Matches(points, shifts, scores, agreeing, neg_log10_p, apart * len(points))
+    return WindowMatches(points, shifts, scores, agreeing, neg_log10_p, apart * len(points))
 
 
-def window_places(
+def place_windows(
     valid: NDArray[np.bool_], size: int, most: int, share: float
 ) -> tuple[NDArray[np.intp], float]:
     """Return where evenly spread windows begin, and about how far they lie apart.
@@ -107,7 +109,7 @@ def window_places(
 
 
 def _surfaces(
-    fixed: Structure, moving: Structure, starts: NDArray[np.intp], size: int, reach: int
+    fixed: EdgeStructure, moving: EdgeStructure, starts: NDArray[np.intp], size: int, reach: int
 ) -> NDArray[np.float32]:
     """Return the normalized correlation of each window at each shift, ``(N, 2 reach + 1, 2 reach + 1)``."""
     import cv2
@@ -154,12 +156,12 @@ def _peaks(
     span = np.arange(-1, 2)
     each = np.arange(count)[:, None, None]
     patches = surfaces[each, (y[:, None] + span)[:, :, None], (x[:, None] + span)[:, None, :]]
-    offsets = subpixel_peak(patches.astype(np.float64))
+    offsets = fit_subpixel_peak(patches.astype(np.float64))
     shifts = np.stack([x, y], axis=-1) + offsets - reach
     return shifts, surfaces.reshape(count, -1).max(axis=1).astype(np.float64), inside
 
 
-def consistent_windows(points: NDArray[np.float64], shifts: NDArray[np.float64]) -> NDArray[np.bool_]:
+def find_consistent_windows(points: NDArray[np.float64], shifts: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Tell which windows move like the median of their nearest neighbors, ``(N,)``."""
     count = len(points)
     near = min(NEIGHBORS, count - 1)

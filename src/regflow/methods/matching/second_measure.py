@@ -38,7 +38,7 @@ BEYOND_PX = 3
 shift or none."""
 LEAST_SHARE = 0.5
 """Of the points measured again that are matched: with fewer the next measure is tried too."""
-LEAST_TOLD = 1 / 3
+LEAST_KNOWN = 1 / 3
 """The same, below which the second measure does not say anything against a field."""
 NEAR = 12
 """Points around a place whose median tells what the second measure finds there."""
@@ -74,14 +74,14 @@ def measure_again(
         The matches: of directions of edges and windows of another size the first that matches enough
         points, else the one that matches most.
     """
-    from regflow.methods.matching.tie_points import match
+    from regflow.methods.matching.tie_points import match_tie_points
 
     points = found.points[_spread(found)]
     longest = float(np.abs(found.shifts[found.used]).max(initial=0.0))
     options = {**options, "search_px": min(options["search_px"], math.ceil(longest) + BEYOND_PX)}
     best: TiePoints | None = None
     for change in _others(found):
-        again = match(fixed, moving, initial, points, {**options, **change}, context)
+        again = match_tie_points(fixed, moving, initial, points, {**options, **change}, context)
         if best is None or again.used.sum() > best.used.sum():
             best = again
         if best.used.sum() >= LEAST_SHARE * len(points):
@@ -104,18 +104,20 @@ def check_field(found: TiePoints, field: "SplineField", again: TiePoints) -> Cro
         field: fitted to them.
         again: the second measure of some of them.
     """
-    from regflow.methods.matching.spline_field import SplineField, control_places
+    from regflow.methods.matching.spline_field import SplineField, list_control_places
 
-    nodes = control_places(field)
+    nodes = list_control_places(field)
     base = np.median(again.shifts[again.used], axis=0) if again.used.any() else np.zeros(2)
     local = field.at(nodes) - base
     # A window measures the mean over its side, which in a field that curves is not the middle's.
     spread = (again.window_px**2 - 1) / 12.0
     expected = field.at(again.points) + 0.5 * spread * field.laplacian(again.points)
-    differences, errors, counts = local_medians(again.points, again.shifts - expected, again.used, nodes)
+    differences, errors, counts = compute_local_medians(
+        again.points, again.shifts - expected, again.used, nodes
+    )
     second = np.where(counts[:, None] >= LEAST_NEAR, local + differences, 0.0)
     share = float(again.used.mean())
-    weight = _doubt(local, second, errors) if share >= LEAST_TOLD else np.zeros(len(nodes))
+    weight = _doubt(local, second, errors) if share >= LEAST_KNOWN else np.zeros(len(nodes))
     change = weight[:, None] * (_shortest(local, second) - local)
     shape = field.coefs.shape[1:]
     correction = SplineField(change.T.reshape(2, *shape), field.origin, field.spacing)
@@ -123,7 +125,7 @@ def check_field(found: TiePoints, field: "SplineField", again: TiePoints) -> Cro
     lengths = np.hypot(*correction.at(inside).T)
     at = inside[int(np.argmax(lengths))]
     return CrossCheck(
-        describe(again, found),
+        describe_cross_check(again, found),
         100.0 * share,
         correction,
         float(lengths.max()),
@@ -132,7 +134,9 @@ def check_field(found: TiePoints, field: "SplineField", again: TiePoints) -> Cro
     )
 
 
-def local_medians(points: Array, values: Array, used: Array, places: Array) -> tuple[Array, Array, Array]:
+def compute_local_medians(
+    points: Array, values: Array, used: Array, places: Array
+) -> tuple[Array, Array, Array]:
     """Return medians of the nearest values, their standard errors, and how many there were.
 
     Args:
@@ -161,7 +165,7 @@ def local_medians(points: Array, values: Array, used: Array, places: Array) -> t
     return medians, 1.2533 * np.fmax(scatter, usual) / np.sqrt(np.maximum(counts, 1)), counts
 
 
-def describe(again: TiePoints, found: TiePoints) -> str:
+def describe_cross_check(again: TiePoints, found: TiePoints) -> str:
     """Return the name of a second measure."""
     same = again.channels == found.channels
     return f"windows of {again.window_px} px" if same else "directions of edges"

@@ -87,14 +87,14 @@ class SplineField:
         return float(max(along)) / self.spacing**2
 
 
-def control_places(field: SplineField) -> Array:
+def list_control_places(field: SplineField) -> Array:
     """Return the places ``(rows * columns, 2)`` of the control points, in the order of ``coefs``."""
     rows, cols = np.indices(field.coefs.shape[1:]) - 1.0
     return np.stack([cols, rows], axis=-1).reshape(-1, 2) * field.spacing + field.origin
 
 
 @dataclass(frozen=True, eq=False)
-class Fit:
+class SplineFit:
     """A fitted field and what it made of each point.
 
     Attributes:
@@ -113,7 +113,7 @@ class Fit:
     smoothing_weight: float
 
 
-class Problem(Protocol):
+class FittingProblem(Protocol):
     """The least-squares problem of one set of points in some basis."""
 
     def solve(self, weights: Array, smoothing_weight: float) -> Array:
@@ -126,7 +126,7 @@ class Problem(Protocol):
         """Return the field as coefficients ``(2, *shape)`` of the cubic B-spline."""
 
 
-Basis = Callable[[Array, Array, tuple[int, int]], Problem]
+Basis = Callable[[Array, Array, tuple[int, int]], FittingProblem]
 """Gives the problem of places in units of the spacing, displacements there, and the controls' shape."""
 
 
@@ -142,7 +142,7 @@ def fit_field(
     smoothing_weight: float | None = None,
     reach: float = 0.0,
     basis: Basis | None = None,
-) -> Fit:
+) -> SplineFit:
     """Fit displacements robustly; how smooth is decided by the points themselves.
 
     Args:
@@ -188,7 +188,7 @@ def fit_field(
     if math.isfinite(held):
         coefs = problem.controls(solution) + _plane_controls(plane, shape)
     field = SplineField(coefs, (float(extent[0]), float(extent[1])), spacing)
-    return Fit(field, weights, residuals, scale, held)
+    return SplineFit(field, weights, residuals, scale, held)
 
 
 class _SplineProblem:

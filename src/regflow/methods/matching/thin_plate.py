@@ -24,7 +24,7 @@ Array = NDArray[Any]
 MOST_KNOTS = 300
 MOST_ENTRIES = 8_000_000
 """Of the design: points times knots."""
-APART = 1e-3
+LEAST_DISTANCE = 1e-3
 """Least distance of two knots, in units of the places."""
 MARGIN = 6
 """Lattice points beyond the field's border, where what the B-spline's prefilter assumes has died away."""
@@ -102,7 +102,7 @@ def spread_knots(places: Array, most: int) -> Array:
     while len(chosen) < most:
         distance = np.minimum(distance, ((places - places[chosen[-1]]) ** 2).sum(axis=1))
         farthest = int(np.argmax(distance))
-        if distance[farthest] < APART**2:
+        if distance[farthest] < LEAST_DISTANCE**2:
             break
         chosen.append(farthest)
     return np.ascontiguousarray(places[np.sort(chosen)], np.float64)

@@ -24,7 +24,7 @@ _JIT: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
 
 
 @njit(**_JIT)
-def search(
+def search_offsets(
     template: Array, inside: Array, target: Array, seen: Array, most: int
 ) -> tuple[int, int, float, float]:
     """Find a template in a larger patch by whole samples.
@@ -92,7 +92,7 @@ def _score_row(template: Array, inside: Array, target: Array, known: Array, dy: 
 
 
 @njit(**_JIT)
-def align(
+def align_window(
     template: Array,
     weight: Array,
     coefs: Array,

@@ -20,7 +20,7 @@ _JIT: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
 
 
 @njit(**_JIT)
-def crop(
+def crop_patch(
     block: Array, valid: Array, corner: Array, row: int, col: int, step: int, out: Array, seen: Array
 ) -> None:
     """Cut a patch at a resolution of ``step`` pixels.
@@ -61,7 +61,7 @@ def crop(
 
 
 @njit(**_JIT)
-def fill(patch: Array, seen: Array, reach: int) -> None:
+def fill_patch(patch: Array, seen: Array, reach: int) -> None:
     """Take the mean of the valid samples from all of them, and carry their values into the others.
 
     An invalid sample within ``reach`` of valid ones gets what lies beside it, ring by ring, the rest 0.
@@ -151,7 +151,7 @@ def erode_patch(seen: Array, margin: int, cut: int) -> Array:
 
 
 @njit(**_JIT)
-def pull(
+def pull_patch(
     block: Array,
     valid: Array,
     corner: Array,
@@ -161,7 +161,7 @@ def pull(
     out: Array,
     seen: Array,
 ) -> None:
-    """Sample a patch on a turned or scaled lattice; else as :func:`crop`.
+    """Sample a patch on a turned or scaled lattice; else as :func:`crop_patch`.
 
     Args:
         block: ``(h, w)`` pixels.
@@ -218,7 +218,7 @@ def _keys_weight(distance: float) -> float:
 
 
 @njit(**_JIT)
-def oriented_gradients(patch: Array, count: int, taps: Array) -> Array:
+def compute_oriented_gradients(patch: Array, count: int, taps: Array) -> Array:
     """Return ``count`` channels of oriented gradients, smoothed and normalized at each sample.
 
     A channel is the gradient's length along its direction, whatever its sign, so that a contrast
@@ -262,7 +262,7 @@ def _mean_length(channels: Array) -> float:
 
 
 @njit(**_JIT)
-def features(patch: Array, channels: int, soft: Array, blur: Array) -> Array:
+def compute_features(patch: Array, channels: int, soft: Array, blur: Array) -> Array:
     """Return what is compared, ``(C, n, n)``: smoothed intensities, or channels of oriented gradients.
 
     Each axis shrinks by twice the reach of the taps, for gradients by 2 more.
@@ -272,4 +272,4 @@ def features(patch: Array, channels: int, soft: Array, blur: Array) -> Array:
         out = np.empty((1, smooth.shape[0], smooth.shape[1]), np.float32)
         out[0] = smooth
         return out
-    return oriented_gradients(filter_patch(patch, soft), channels, blur)
+    return compute_oriented_gradients(filter_patch(patch, soft), channels, blur)

@@ -87,7 +87,7 @@ def judge_matches(
     window = int(options["window_px"])
     samples = np.nan_to_num(measures["valid"]) * int(options["search_window"]) ** 2 / CORRELATED_SAMPLES
     back = np.hypot(measures["back_x"], measures["back_y"])
-    measures["reliability"] = reliability(measures["peak"], measures["rival"], back, samples)
+    measures["reliability"] = compute_reliability(measures["peak"], measures["rival"], back, samples)
     reason = np.zeros(len(points), np.int8)
     checks = {
         "no data": ~(measures["valid"] >= LEAST_VALID),
@@ -102,7 +102,7 @@ def judge_matches(
     return TiePoints(points, shifts, measures, reason, window, channels)
 
 
-def reliability(peak: Array, rival: Array, back: Array, samples: Array | float) -> Array:
+def compute_reliability(peak: Array, rival: Array, back: Array, samples: Array | float) -> Array:
     """Return, in percent, how sure it is that a match is the right one.
 
     It is the probability, by Fisher's transformation, that the search's highest correlation is truly
@@ -121,7 +121,7 @@ def reliability(peak: Array, rival: Array, back: Array, samples: Array | float) 
     return np.asarray(100.0 * ahead * np.exp(-0.5 * (back / BACK_SCALE_PX) ** 2))
 
 
-def table_columns(
+def list_table_columns(
     found: TiePoints, fixed: Grid, initial: Transform, meters: tuple[float, float] | None
 ) -> dict[str, Array]:
     """Return the table of the points, ready to be written: AROSICS' names where it has the column.

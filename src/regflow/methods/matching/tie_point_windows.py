@@ -11,13 +11,20 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from regflow.methods.matching.tie_point_kernels import align, search
-from regflow.methods.matching.tie_point_patches import crop, erode_patch, features, fill, filter_patch, pull
+from regflow.methods.matching.tie_point_kernels import align_window, search_offsets
+from regflow.methods.matching.tie_point_patches import (
+    compute_features,
+    crop_patch,
+    erode_patch,
+    fill_patch,
+    filter_patch,
+    pull_patch,
+)
 
 Array = NDArray[Any]
-Scene = tuple[Array, Array, Array]
+Raster = tuple[Array, Array, Array]
 """Float32 pixels ``(h, w)``, their validity, and row and column, in the scene, of the first."""
-Place = tuple[Scene, Array, Array]
+Spot = tuple[Raster, Array, Array]
 """A scene, ``(x, y)`` in its pixels, and a ``(2, 2)`` lattice: its pixels per pixel of a window."""
 Recipe = tuple[Array, int, Array, Array, Array]
 """How windows are compared: the plan ``(3, 3)`` (radius in samples, pixels per sample, and farthest
@@ -66,7 +73,13 @@ _JIT: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
 
 @njit(**_JIT)
 def match_windows(
-    fixed: Scene, moving: Scene, points: Array, guesses: Array, jacobians: Array, recipe: Recipe, out: Array
+    fixed: Raster,
+    moving: Raster,
+    points: Array,
+    guesses: Array,
+    jacobians: Array,
+    recipe: Recipe,
+    out: Array,
 ) -> None:
     """Match windows around points of the fixed scene with the moving scene.
 
@@ -87,7 +100,13 @@ def match_windows(
 
 @njit(**_JIT)
 def _match(
-    fixed: Scene, moving: Scene, point: Array, guess: Array, jacobian: Array, recipe: Recipe, row: Array
+    fixed: Raster,
+    moving: Raster,
+    point: Array,
+    guess: Array,
+    jacobian: Array,
+    recipe: Recipe,
+    row: Array,
 ) -> None:
     """Match one window there and back; fill its row."""
     still = np.eye(2)
@@ -110,7 +129,7 @@ def _match(
 
 
 @njit(**_JIT)
-def _track(source: Place, target: Place, linear: Array, recipe: Recipe, free: int, found: Array) -> None:
+def _track(source: Spot, target: Spot, linear: Array, recipe: Recipe, free: int, found: Array) -> None:
     """Follow one window from a place to near another.
 
     Args:
@@ -130,7 +149,7 @@ def _track(source: Place, target: Place, linear: Array, recipe: Recipe, free: in
     found[7] = inside.mean()
     if found[7] < LEAST_VALID:
         return
-    dx, dy, peak, rival = search(part, inside, there, seen, most)
+    dx, dy, peak, rival = search_offsets(part, inside, there, seen, most)
     if peak <= -1.0 and seen.mean() < LEAST_SEEN:
         found[7] = 0.0
     if peak <= 0.0:
@@ -147,8 +166,8 @@ def _track(source: Place, target: Place, linear: Array, recipe: Recipe, free: in
 
 @njit(**_JIT)
 def _level(
-    source: Place,
-    target: Place,
+    source: Spot,
+    target: Spot,
     warp: Array,
     shift: Array,
     step: int,
@@ -181,7 +200,7 @@ def _level(
     if found[7] < LEAST_VALID:
         return
     sampled = np.empty((part.shape[0], size, size), np.float32)
-    found[2], found[5], found[6] = align(part, weight, coefs, warp, free, ROUNDS, TOLERANCE, sampled)
+    found[2], found[5], found[6] = align_window(part, weight, coefs, warp, free, ROUNDS, TOLERANCE, sampled)
     if found[2] <= -2.0:
         return
     shift += end + step * warp[:, 2] - _product(warp[:, :2], off)
@@ -190,7 +209,7 @@ def _level(
 
 
 @njit(**_JIT)
-def _window(place: Place, step: int, radius: int, recipe: Recipe) -> tuple[Array, Array, Array]:
+def _window(place: Spot, step: int, radius: int, recipe: Recipe) -> tuple[Array, Array, Array]:
     """Return a window's features ``(C, n, n)``, their validity, and where its middle is.
 
     The last is the middle's offset from the place, in pixels of its lattice.
@@ -207,12 +226,12 @@ def _window(place: Place, step: int, radius: int, recipe: Recipe) -> tuple[Array
         at_y = math.floor(math.floor(center[1] + 0.5) / step)
         off[0] = at_x * step + 0.5 * (step - 1) - center[0]
         off[1] = at_y * step + 0.5 * (step - 1) - center[1]
-        crop(scene[0], scene[1], scene[2], at_y - size // 2, at_x - size // 2, step, raw, seen)
+        crop_patch(scene[0], scene[1], scene[2], at_y - size // 2, at_x - size // 2, step, raw, seen)
     else:
-        pull(scene[0], scene[1], scene[2], center, lattice, step, raw, seen)
-    fill(raw, seen, FILL_REACH)
+        pull_patch(scene[0], scene[1], scene[2], center, lattice, step, raw, seen)
+    fill_patch(raw, seen, FILL_REACH)
     margin = MARGIN if step == 1 else 0
-    return features(raw, channels, soft, blur), erode_patch(seen, margin, around), off
+    return compute_features(raw, channels, soft, blur), erode_patch(seen, margin, around), off
 
 
 @njit(**_JIT)
@@ -225,7 +244,7 @@ def _product(matrix: Array, vector: Array) -> Array:
 
 
 @njit(**_JIT)
-def _before(source: Place, target: Place, recipe: Recipe) -> float:
+def _before(source: Spot, target: Spot, recipe: Recipe) -> float:
     """Return the SSIM of the windows where the initial transform puts them, to the nearest pixel."""
     radius = recipe[0][2, 0]
     here, inside, _ = _window(source, 1, radius, recipe)

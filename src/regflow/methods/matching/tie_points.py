@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regflow.core.blocks import read_block
-from regflow.core.chunks import over_blocks
+from regflow.core.chunks import map_blocks
 from regflow.core.errors import RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Transform
-from regflow.methods.context import RunContext, workers_of
+from regflow.methods.context import RunContext, open_run_workers
 from regflow.methods.matching.neighbors import normalized_median_test
 from regflow.methods.matching.tie_point_set import REASONS, TiePoints, judge_matches
 
@@ -53,7 +53,7 @@ GRADIENTS_GAIN = 1.25
 
 
 @dataclass(frozen=True, eq=False)
-class Tile:
+class TiePointTile:
     """Points that are matched together, and the windows of the scenes that they need."""
 
     fixed: Image
@@ -73,21 +73,21 @@ def lay_points(fixed: Grid, moving: Grid, initial: Transform, options: Mapping[s
     Raises:
         RegistrationError: the scenes do not overlap.
     """
-    low, high = overlap(fixed, moving, initial)
+    low, high = find_overlap(fixed, moving, initial)
     size = high - low + 1
-    spacing = options["spacing_px"] or default_spacing(size)
+    spacing = options["spacing_px"] or choose_spacing(size)
     counts = np.maximum(np.round(size / spacing), 1).astype(int)
     axes = [low[k] + np.floor((np.arange(counts[k]) + 0.5) * size[k] / counts[k]) for k in (0, 1)]
     return np.stack(np.meshgrid(*axes), axis=-1).reshape(-1, 2)
 
 
-def default_spacing(size: Array) -> float:
+def choose_spacing(size: Array) -> float:
     """Return the distance of points for a scene of so many pixels along x and y."""
     longest = float(max(size))
     return longest / min(max(longest / LEAST_SPACING_PX, LEAST_ALONG), MOST_ALONG)
 
 
-def overlap(fixed: Grid, moving: Grid, initial: Transform) -> tuple[Array, Array]:
+def find_overlap(fixed: Grid, moving: Grid, initial: Transform) -> tuple[Array, Array]:
     """Return the first and last pixel ``(x, y)`` of the fixed scene's box that the moving one covers.
 
     Raises:
@@ -105,7 +105,7 @@ def overlap(fixed: Grid, moving: Grid, initial: Transform) -> tuple[Array, Array
     return np.maximum(np.floor(seen.min(0) - step), 0), np.minimum(np.ceil(seen.max(0) + step), size - 1)
 
 
-def match(
+def match_tie_points(
     fixed: Image,
     moving: Image,
     initial: Transform,
@@ -157,16 +157,16 @@ def _match_by(
     directions = DIRECTIONS if channels == "gradients" else 0
     reach = _reach(plan, directions)
 
-    def tile_of(chosen: Array) -> Tile:
+    def tile_of(chosen: Array) -> TiePointTile:
         part = (points[chosen], guesses[chosen], jacobians[chosen])
-        return Tile(fixed, moving, *part, plan, directions, reach, channels == "inverted")
+        return TiePointTile(fixed, moving, *part, plan, directions, reach, channels == "inverted")
 
     rows = np.full((len(points), len(COLUMNS)), np.nan)
-    with workers_of(context) as workers:
-        order = fitting_tiles(points, tile_of, workers.memory)
+    with open_run_workers(context) as workers:
+        order = split_tiles(points, tile_of, workers.memory)
         tiles = [tile_of(chosen) for chosen in order]
-        size = max(tile_bytes(tile) for tile in tiles)
-        parts = over_blocks(match_tile, tiles, workers, describe="tie points", item_bytes=size)
+        size = max(count_tile_bytes(tile) for tile in tiles)
+        parts = map_blocks(match_tile, tiles, workers, describe="tie points", item_bytes=size)
         for chosen, filled in zip(order, parts, strict=True):
             rows[chosen] = filled
     found = judge_matches(
@@ -195,7 +195,7 @@ def linearize_map(fixed: Grid, moving: Grid, initial: Transform, points: Array) 
     return there(points), np.ascontiguousarray(np.stack(columns, axis=-1))
 
 
-def match_tile(tile: Tile) -> Array:
+def match_tile(tile: TiePointTile) -> Array:
     """Return the rows of ``match_windows`` for one tile's points."""
     from regflow.methods.matching.tie_point_windows import COLUMNS, match_windows
 
@@ -206,19 +206,25 @@ def match_tile(tile: Tile) -> Array:
         values, valid, first = sources[1]
         sources = sources[0], (-values, valid, first)
     if all(source[1].any() for source in sources):
-        taps = (gaussian_taps(SMOOTHING_PX), gaussian_taps(CHANNEL_SMOOTHING_PX), spline_taps())
+        taps = (
+            make_gaussian_taps(SMOOTHING_PX),
+            make_gaussian_taps(CHANNEL_SMOOTHING_PX),
+            make_spline_taps(),
+        )
         recipe = (tile.plan, tile.channels, *taps)
         match_windows(*sources, tile.points, tile.guesses, tile.jacobians, recipe, rows)
     return rows
 
 
-def tile_bytes(tile: Tile) -> int:
+def count_tile_bytes(tile: TiePointTile) -> int:
     """Return the memory that matching a tile takes: its windows of both scenes."""
     sizes = [np.maximum(last - first, 0) for first, last in _windows(tile)]
     return int(sum(BYTES_PER_PIXEL * int(size.prod()) for size in sizes)) + BYTES_PER_PIXEL
 
 
-def fitting_tiles(points: Array, tile_of: Callable[[Array], Tile], memory: int) -> list[NDArray[np.int64]]:
+def split_tiles(
+    points: Array, tile_of: Callable[[Array], TiePointTile], memory: int
+) -> list[NDArray[np.int64]]:
     """Return the indices of the points of each tile, tiles so small that any one fits into the memory.
 
     What one point needs is read even where the memory is less.
@@ -227,18 +233,18 @@ def fitting_tiles(points: Array, tile_of: Callable[[Array], Tile], memory: int) 
     side = float(np.clip(math.sqrt(POINTS_PER_TILE * area / len(points)), *TILE_PX))
     while True:
         order = list(_tiles(points, side))
-        if side <= LEAST_TILE_PX or max(tile_bytes(tile_of(chosen)) for chosen in order) <= memory:
+        if side <= LEAST_TILE_PX or max(count_tile_bytes(tile_of(chosen)) for chosen in order) <= memory:
             return order
         side /= 2
 
 
-def gaussian_taps(sigma: float) -> NDArray[np.float32]:
+def make_gaussian_taps(sigma: float) -> NDArray[np.float32]:
     """Return one side of a Gaussian's taps, the middle first."""
     taps = np.exp(-0.5 * (np.arange(math.ceil(3 * sigma) + 1) / sigma) ** 2)
     return (taps / (taps[0] + 2 * taps[1:].sum())).astype(np.float32)
 
 
-def spline_taps() -> NDArray[np.float32]:
+def make_spline_taps() -> NDArray[np.float32]:
     """Return one side of the taps that turn samples into cubic B-spline coefficients."""
     pole = math.sqrt(3.0) - 2.0
     taps = pole ** np.arange(SPLINE_REACH + 1)
@@ -279,7 +285,7 @@ def _tiles(points: Array, side: float) -> Iterator[NDArray[np.int64]]:
     yield from np.split(order, starts[1:])
 
 
-def _windows(tile: Tile) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+def _windows(tile: TiePointTile) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
     """Return the first pixel ``(x, y)`` and the end of what a tile reads of either scene."""
     stretch = np.abs(tile.jacobians).sum(axis=2).max(axis=0)
     return (

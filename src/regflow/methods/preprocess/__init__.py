@@ -249,7 +249,7 @@ _SUMMARIES = {
 }
 
 
-def load(kind: str, name: str) -> Filter | None:
+def load_filter(kind: str, name: str) -> Filter | None:
     """Import and return a step's function; None when the step leaves the image as it is.
 
     Raises:
@@ -259,7 +259,7 @@ def load(kind: str, name: str) -> Filter | None:
     return cast(Filter, method.load()) if method.target else None
 
 
-def complete(settings: Mapping[str, Any]) -> dict[str, Any]:
+def complete_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the ``preprocess`` settings with defaults for everything that is not given."""
     full: dict[str, Any] = {"orient": True, "spacing_mm": None, **settings}
     for kind, table in TABLES.items():
@@ -276,7 +276,7 @@ def complete(settings: Mapping[str, Any]) -> dict[str, Any]:
     return full
 
 
-def schema() -> dict[str, Any]:
+def define_preprocess_schema() -> dict[str, Any]:
     """Return the JSON schema of the configuration's ``preprocess`` section."""
     properties: dict[str, Any] = {
         "orient": {

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regflow.core.errors import InputError
-from regflow.core.extent import ball_diameter, part_of
+from regflow.core.extent import measure_ball_diameter, resolve_length
 from regflow.core.image import Image
 from regflow.core.resample import resample_array
 from regflow.core.transform import Affine, Transform
@@ -17,12 +17,12 @@ from regflow.methods.preprocess.masks import (
     check_mask,
     close_gaps,
     coarsen_masked,
-    dilate,
-    erode,
+    dilate_mask,
+    erode_mask,
     fill_holes,
-    largest_piece,
+    keep_largest_piece,
 )
-from regflow.methods.table import find_method, methods_of_kind, run_method
+from regflow.methods.table import find_method, list_methods_of_kind, run_method
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ def atlas(image: Image, reference: Image | None, options: Mapping[str, Any], con
     share = reference.mask.astype(np.float32)
     mask = resample_array(share, reference.grid, image.grid, forward.inverse()) >= 0.5
     mask = _fitted(image, mask, options["refine_mm"])
-    mask = dilate(mask, image.grid, options["margin_mm"])
+    mask = dilate_mask(mask, image.grid, options["margin_mm"])
     check_mask(image.with_mask(mask), "the mask carried over from the fixed image")
     data = image.data
     if options["strip"] and _blank(reference.channel[~reference.mask]):
@@ -89,18 +89,18 @@ def _fitted(image: Image, mask: NDArray[np.bool_], reach_mm: float | None) -> ND
     Samples of the organ's intensities near the mask are opened, so that only what hangs together
     broadly stays, then closed and filled.
     """
-    size = ball_diameter(mask, image.grid)
-    reach = part_of(reach_mm, REACH, size)
+    size = measure_ball_diameter(mask, image.grid)
+    reach = resolve_length(reach_mm, REACH, size)
     coarse = coarsen_masked(image.with_mask(mask), FITTING * size)
     data, grid, carried = coarse.channel, coarse.grid, coarse.mask
     assert carried is not None
-    core = erode(carried, grid, reach)
+    core = erode_mask(carried, grid, reach)
     if reach <= 0 or not core.any():
         return mask
     background = float(np.percentile(data, 1))
     low, high = background + np.multiply(TISSUE, np.median(data[core]) - background)
-    organ = core | (dilate(carried, grid, min(GROWTH * size, reach)) & (data > low) & (data < high))
-    organ = dilate(largest_piece(erode(organ, grid, NECK * size)), grid, NECK * size)
+    organ = core | (dilate_mask(carried, grid, min(GROWTH * size, reach)) & (data > low) & (data < high))
+    organ = dilate_mask(keep_largest_piece(erode_mask(organ, grid, NECK * size)), grid, NECK * size)
     organ = fill_holes(close_gaps(organ, grid, SULCUS * size))
     ratio = organ.sum() / carried.sum()
     if not KEPT[0] <= ratio <= KEPT[1]:
@@ -112,9 +112,9 @@ def _fitted(image: Image, mask: NDArray[np.bool_], reach_mm: float | None) -> ND
 def _coarse_affine(image: Image, reference: Image, name: str, threads: int) -> Transform:
     from regflow.methods.initialize import METHODS
 
-    method = find_method(methods_of_kind(METHODS, "volumes"), name, "preprocess: mask")
+    method = find_method(list_methods_of_kind(METHODS, "volumes"), name, "preprocess: mask")
     options = method.complete(COARSE_OPTIONS.get(name, {}))
-    spacing = COARSE * ball_diameter(reference.mask, reference.grid)
+    spacing = COARSE * measure_ball_diameter(reference.mask, reference.grid)
     fixed, moving = (coarsen_masked(part, spacing) for part in (reference, image.with_mask(None)))
     start = Affine.identity(image.grid.ndim)
     return run_method(method, fixed, moving, start, options, RunContext(threads=threads)).transform

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from regflow.core.extent import ball_diameter, part_of
+from regflow.core.extent import measure_ball_diameter, resolve_length
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.itk_threads import itk_threads
+from regflow.core.itk_threads import limit_itk_threads
 from regflow.core.resample import to_sitk_image
 from regflow.methods.context import RunContext
 
@@ -37,7 +37,7 @@ def n4(image: Image, reference: Image | None, options: Mapping[str, Any], contex
     The field is found on a shrunken image, which loses nothing because it is smooth, and evaluated
     at full resolution. It is scaled to leave the mean log intensity inside the mask as it is.
     """
-    spacing = part_of(options["sample_mm"], SAMPLE, ball_diameter(image.mask, image.grid))
+    spacing = resolve_length(options["sample_mm"], SAMPLE, measure_ball_diameter(image.mask, image.grid))
     factors = _shrink_factors(image.grid, spacing)
     corrected = [_corrected(channel, image, factors, options) for channel in image.data]
     return image.with_data(np.stack(corrected))
@@ -56,7 +56,7 @@ def _corrected(
     if not small_mask.any():
         return data
     coarse = Grid(small.shape, image.grid.affine @ np.diag([*factors, 1.0]))
-    with itk_threads(1):
+    with limit_itk_threads(1):
         correction = sitk.N4BiasFieldCorrectionImageFilter()
         correction.SetMaximumNumberOfIterations(list(options["iterations"]))
         correction.SetConvergenceThreshold(options["convergence"])

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from regflow.core.boxes import bounding_box
+from regflow.core.boxes import find_bounding_box
 from regflow.core.image import Image
 from regflow.core.resample import to_sitk_image
 from regflow.methods.context import RunContext
@@ -43,14 +43,14 @@ def nonlocal_means(
     """
     box = tuple(slice(None) for _ in image.grid.shape)
     if image.mask is not None and image.mask.any():
-        box = bounding_box(image.mask, margin=options["search"] + options["patch"])
+        box = find_bounding_box(image.mask, margin=options["search"] + options["patch"])
     data = np.array(image.data, dtype=np.float32)
     for channel in data:
         channel[box] = _nonlocal_means(channel[box], options)
     return image.with_data(data)
 
 
-def noise_level(data: NDArray[Any]) -> float:
+def estimate_noise_level(data: NDArray[Any]) -> float:
     """Estimate the standard deviation of white noise from second differences (robust, any contrast)."""
     ndim = data.ndim
     core = tuple(slice(1, -1) for _ in range(ndim))
@@ -71,7 +71,7 @@ def noise_level(data: NDArray[Any]) -> float:
 def _nonlocal_means(data: NDArray[np.float32], options: Mapping[str, Any]) -> NDArray[np.float32]:
     from scipy.ndimage import uniform_filter
 
-    sigma = noise_level(data)
+    sigma = estimate_noise_level(data)
     if sigma == 0:
         return data
     width = 2 * options["patch"] + 1

@@ -7,7 +7,7 @@ import numpy as np
 
 from regflow.core.errors import InputError
 from regflow.core.image import Image
-from regflow.core.surroundings import intensity_range, object_samples
+from regflow.core.surroundings import measure_intensity_range, select_object_samples
 from regflow.methods.context import RunContext
 from regflow.methods.preprocess import INTENSITY
 
@@ -17,7 +17,7 @@ def percentile(
 ) -> Image:
     """Bring two percentiles inside the mask, or a given window, to 0 and 1 and clip beyond.
 
-    Padding and far air do not count, see :func:`~regflow.core.surroundings.object_samples`.
+    Padding and far air do not count, see :func:`~regflow.core.surroundings.select_object_samples`.
 
     Raises:
         InputError: nothing lies between the two.
@@ -27,7 +27,7 @@ def percentile(
         if options["window"] is not None:
             low, high = options["window"]
         else:
-            low, high = intensity_range(channel, image.mask, (options["low"], options["high"]))
+            low, high = measure_intensity_range(channel, image.mask, (options["low"], options["high"]))
         if not high > low:
             raise InputError(
                 f"the image is constant inside its mask (both intensity limits are {low:g}); "
@@ -46,7 +46,7 @@ def zscore(image: Image, reference: Image | None, options: Mapping[str, Any], co
     """
     scaled = []
     for channel in image.data:
-        inside = channel[object_samples(channel, image.mask)].astype(np.float64)
+        inside = channel[select_object_samples(channel, image.mask)].astype(np.float64)
         mean, deviation = inside.mean(), inside.std()
         if not deviation > 0:
             raise InputError(
@@ -70,8 +70,8 @@ def histogram(
     steps = np.linspace(defaults["low"], defaults["high"], options["quantiles"])
     matched = []
     for channel, model in zip(scaled.data, reference.data, strict=True):
-        have = np.percentile(channel[object_samples(channel, image.mask)], steps)
-        want = np.percentile(model[object_samples(model, reference.mask)], steps)
+        have = np.percentile(channel[select_object_samples(channel, image.mask)], steps)
+        want = np.percentile(model[select_object_samples(model, reference.mask)], steps)
         # Plateaus of equal quantiles have no inverse; their first value stands for all.
         have, first = np.unique(have, return_index=True)
         matched.append(np.interp(channel, have, want[first]).astype(np.float32))

@@ -7,12 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regflow.core.errors import InputError
-from regflow.core.extent import ball_diameter, longest_side, part_of
+from regflow.core.extent import measure_ball_diameter, measure_longest_side, resolve_length
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.memory import check_grid
-from regflow.core.resample import coarsen, resample_array
-from regflow.core.surroundings import otsu, surroundings
+from regflow.core.resample import coarsen_image, resample_array
+from regflow.core.surroundings import find_otsu_threshold, find_surroundings
 from regflow.methods.context import RunContext
 from regflow.methods.preprocess import MASKS
 
@@ -57,8 +57,8 @@ def choose_method(image: Image, reference: Image | None) -> tuple[str, str]:
         return "foreground", "no fixed mask to carry over"
     options = MASKS["foreground"].complete({})
     # Shrinking widens the border of a constant background, and finding it needs no shrinking.
-    stripped = constant_background(image.channel) is not None
-    coarse = image if stripped else coarsen_masked(image, CHOICE * object_size(image))
+    stripped = find_constant_background(image.channel) is not None
+    coarse = image if stripped else coarsen_masked(image, CHOICE * measure_object_size(image))
     ratio = _volume(foreground(coarse, None, options, RunContext()).mask, coarse.grid) / _volume(
         reference.mask, reference.grid
     )
@@ -104,32 +104,32 @@ def foreground(
         InputError: nothing stands out from the background.
     """
     data = np.asarray(image.channel)
-    value = constant_background(data)
+    value = find_constant_background(data)
     if value is not None and options["threshold"] is None:
         contrast = np.abs(data - np.float32(value))
         differs = contrast > FAINT * np.percentile(contrast, BACKGROUND_CLIP)
-        return check_mask(image.with_mask(fill_holes(largest_piece(differs))), "the foreground")
+        return check_mask(image.with_mask(fill_holes(keep_largest_piece(differs))), "the foreground")
     threshold = options["threshold"]
-    size = object_size(image, threshold)
+    size = measure_object_size(image, threshold)
     coarse = coarsen_masked(image.with_mask(None), MORPHOLOGY * size)
     grid = coarse.grid
-    closing = part_of(options["closing_mm"], CLOSING, size)
-    mask = fill_holes(close_gaps(largest_piece(_standing_out(coarse.channel, threshold)), grid, closing))
+    closing = resolve_length(options["closing_mm"], CLOSING, size)
+    mask = fill_holes(close_gaps(keep_largest_piece(_standing_out(coarse.channel, threshold)), grid, closing))
     # Only now is skin no longer a thin sheet over dark bone, which an opening would take away.
-    mask = largest_piece(_opened(mask, grid, part_of(options["opening_mm"], OPENING, size)))
+    mask = keep_largest_piece(_opened(mask, grid, resolve_length(options["opening_mm"], OPENING, size)))
     share = resample_array(mask.astype(np.float32), grid, image.grid)
     return check_mask(image.with_mask(share >= 0.5), "the foreground")
 
 
-def object_size(image: Image, threshold: float | None = None) -> float:
+def measure_object_size(image: Image, threshold: float | None = None) -> float:
     """Return the diameter of a ball as large as what stands out of an image's background, in world units.
 
     Args:
         image: its mask is left aside.
         threshold: above which samples stand out; None for Otsu's.
     """
-    coarse = coarsen_masked(image.with_mask(None), longest_side(image.grid) / SIZED_ACROSS)
-    return ball_diameter(largest_piece(_standing_out(coarse.channel, threshold)), coarse.grid)
+    coarse = coarsen_masked(image.with_mask(None), measure_longest_side(image.grid) / SIZED_ACROSS)
+    return measure_ball_diameter(keep_largest_piece(_standing_out(coarse.channel, threshold)), coarse.grid)
 
 
 def _standing_out(data: NDArray[Any], threshold: float | None) -> NDArray[np.bool_]:
@@ -138,15 +138,17 @@ def _standing_out(data: NDArray[Any], threshold: float | None) -> NDArray[np.boo
 
 def _thresholded(data: NDArray[Any]) -> NDArray[np.bool_]:
     """Return what lies beyond Otsu's threshold: above it, or below where the surroundings are bright."""
-    if surroundings(data).bright:
+    if find_surroundings(data).bright:
         data = -data
     clipped = np.minimum(data, np.percentile(data, BACKGROUND_CLIP))
-    return np.asarray(data > otsu(clipped))
+    return np.asarray(data > find_otsu_threshold(clipped))
 
 
 def coarsen_masked(image: Image, spacing_mm: float) -> Image:
     """Return one channel and the mask at a spacing no finer than ``spacing_mm``, without aliasing."""
-    return coarsen(Image(image.channel[None], image.grid, image.mask, modality=image.modality), spacing_mm)
+    return coarsen_image(
+        Image(image.channel[None], image.grid, image.mask, modality=image.modality), spacing_mm
+    )
 
 
 def check_mask(image: Image, name: str) -> Image:
@@ -160,7 +162,7 @@ def check_mask(image: Image, name: str) -> Image:
     return image
 
 
-def constant_background(data: NDArray[Any]) -> float | None:
+def find_constant_background(data: NDArray[Any]) -> float | None:
     """Return the value of an exactly constant background, or None when there is no such thing."""
     faces = [np.take(data, end, axis).ravel() for axis in range(data.ndim) for end in (0, -1)]
     border = np.concatenate(faces)
@@ -170,7 +172,7 @@ def constant_background(data: NDArray[Any]) -> float | None:
     return float(value) if constant else None
 
 
-def largest_piece(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def keep_largest_piece(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return the largest face-connected piece of a mask."""
     from scipy.ndimage import label
 
@@ -195,12 +197,12 @@ def fill_holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return np.asarray(~open_pieces[pieces])
 
 
-def dilate(mask: NDArray[np.bool_], grid: Grid, radius_mm: float) -> NDArray[np.bool_]:
+def dilate_mask(mask: NDArray[np.bool_], grid: Grid, radius_mm: float) -> NDArray[np.bool_]:
     """Return the mask grown by a radius, in world units."""
     return mask if radius_mm <= 0 else np.asarray(_distance(~mask, grid) <= radius_mm)
 
 
-def erode(mask: NDArray[np.bool_], grid: Grid, radius_mm: float) -> NDArray[np.bool_]:
+def erode_mask(mask: NDArray[np.bool_], grid: Grid, radius_mm: float) -> NDArray[np.bool_]:
     """Return the mask shrunken by a radius, in world units."""
     return mask if radius_mm <= 0 else np.asarray(_distance(mask, grid) > radius_mm)
 
@@ -214,7 +216,7 @@ def close_gaps(mask: NDArray[np.bool_], grid: Grid, radius_mm: float) -> NDArray
     wide = Grid(tuple(n + 2 * more for n, more in zip(mask.shape, pad, strict=True)), grid.affine)
     check_grid(wide, DISTANCE_BYTES)
     padded = np.pad(mask, [(n, n) for n in pad], mode="edge")
-    closed = erode(dilate(padded, grid, radius_mm), grid, radius_mm)
+    closed = erode_mask(dilate_mask(padded, grid, radius_mm), grid, radius_mm)
     return closed[tuple(slice(n, -n) for n in pad)]
 
 
@@ -228,7 +230,7 @@ def _distance(mask: NDArray[np.bool_], grid: Grid) -> NDArray[np.float64]:
 
 
 def _opened(mask: NDArray[np.bool_], grid: Grid, radius_mm: float) -> NDArray[np.bool_]:
-    return dilate(erode(mask, grid, radius_mm), grid, radius_mm)
+    return dilate_mask(erode_mask(mask, grid, radius_mm), grid, radius_mm)
 
 
 def _volume(mask: NDArray[np.bool_] | None, grid: Grid) -> float:

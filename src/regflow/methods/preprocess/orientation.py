@@ -13,7 +13,7 @@ FINER_BY = 0.9
 """A spacing counts as finer than the reference's below this ratio: 0.95 mm stays as it is at 1 mm."""
 
 
-def orient(image: Image) -> Image:
+def orient_image(image: Image) -> Image:
     """Permute and flip the array's axes so that they run nearest to the world's axes.
 
     For volumes that is left, posterior, superior. No sample changes and none moves in the world.
@@ -45,7 +45,7 @@ def orient(image: Image) -> Image:
     )
 
 
-def working_spacing(
+def choose_working_spacing(
     grid: Grid, wanted: float | Sequence[float] | None, reference: Grid | None
 ) -> NDArray[np.float64] | None:
     """Return the spacing to resample to, ``(x, y, z)`` order, or None to keep the grid.

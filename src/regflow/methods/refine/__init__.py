@@ -41,6 +41,9 @@ METHODS: dict[str, Method] = {
         "Yushkevich et al., Alzheimer's & Dementia 12(7):P126, 2016",
         GREEDY,
         gpu=True,
+        compile_options=tuple(
+            {"metric": metric, "iterations": [2, 2, 2]} for metric in GREEDY["metric"]["enum"]
+        ),
     ),
     "voxelmorph": Method(
         f"{_HERE}.voxelmorph:voxelmorph",
@@ -53,6 +56,7 @@ METHODS: dict[str, Method] = {
         predict=f"{_HERE}.voxelmorph:predict_pairs",
         libraries=("monai.networks.nets",),
         gpu=True,
+        compile_options=({"refinement": "none"},),
     ),
     "instance-optimization": Method(
         f"{_HERE}.instance_optimization:instance_optimization",

@@ -18,8 +18,8 @@ from regflow.core.blocks import read_block
 from regflow.core.errors import RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.transform import Affine, DisplacementField, Transform, compose
-from regflow.methods.context import RunContext, workers_of
+from regflow.core.transform import Affine, DisplacementField, Transform, compose_transforms
+from regflow.methods.context import RunContext, open_run_workers
 from regflow.methods.result import MethodResult
 
 log = logging.getLogger(__name__)
@@ -104,7 +104,7 @@ def dense(
     shape = tuple(math.ceil((n - 1) / step) + 1 for n in fixed.grid.shape)
     field, weights = np.zeros((2, *shape)), np.zeros(shape)
     refined = 0
-    parts = list(chunks(fixed.grid.shape, options["chunk_px"], options["halo_px"]))
+    parts = list(split_chunks(fixed.grid.shape, options["chunk_px"], options["halo_px"]))
     # In their order: sums of floats depend on it.
     for chunk, found in zip(parts, _each(parts, fixed, moving, start, options, context), strict=True):
         if found is not None:
@@ -119,7 +119,7 @@ def dense(
     pixels = (field / np.maximum(weights, 1e-12))[::-1]
     vectors = np.einsum("ij,jhw->ihw", fixed.grid.affine[:2, :2], pixels)
     coarse = Grid(shape, fixed.grid.affine @ np.diag([step, step, 1.0]), fixed.grid.crs)
-    field_on_start = compose(DisplacementField(vectors.astype(np.float32), coarse), start)
+    field_on_start = compose_transforms(DisplacementField(vectors.astype(np.float32), coarse), start)
     return MethodResult(field_on_start, begun.tie_points)
 
 
@@ -132,21 +132,21 @@ def _each(
     context: RunContext,
 ) -> Iterator[Array | None]:
     """Refine chunks, side by side where the engine lets them; yield their fields in order."""
-    from regflow.core.chunks import over_blocks
+    from regflow.core.chunks import map_blocks
 
     aside = options["engine"] in SIDE_BY_SIDE and len(parts) > 1
     alone = RunContext(threads=1 if aside else context.threads, seed=context.seed)
-    engine, settings = ENGINES[options["engine"]], engine_options(options)
+    engine, settings = ENGINES[options["engine"]], complete_engine_options(options)
     work = partial(_refine, fixed, moving, start, engine, settings, alone)
     if not aside:
         yield from map(work, parts)
         return
     size = BYTES_PER_PIXEL * (options["chunk_px"] + 2 * options["halo_px"]) ** 2
-    with workers_of(context) as workers:
-        yield from over_blocks(work, parts, workers, describe="dense field", item_bytes=size)
+    with open_run_workers(context) as workers:
+        yield from map_blocks(work, parts, workers, describe="dense field", item_bytes=size)
 
 
-def engine_options(options: Mapping[str, Any]) -> dict[str, Any]:
+def complete_engine_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the engine's options, complete."""
     from regflow.methods.refine import METHODS
 
@@ -155,7 +155,7 @@ def engine_options(options: Mapping[str, Any]) -> dict[str, Any]:
     return METHODS[name].complete(given)
 
 
-def chunks(shape: tuple[int, ...], side: int, halo: int) -> Iterator[Chunk]:
+def split_chunks(shape: tuple[int, ...], side: int, halo: int) -> Iterator[Chunk]:
     """Yield the chunks of a scene of ``shape``, row by row, as equal as whole pixels allow."""
     cuts = [np.linspace(0, n, max(1, math.ceil(n / side)) + 1).round().astype(int) for n in shape]
     for top, bottom in zip(cuts[0], cuts[0][1:], strict=False):
@@ -242,7 +242,7 @@ def _refine(
 ) -> Array | None:
     """Return a chunk's field over its outer window; None where there is too little to compare."""
     here = read_block(fixed, *chunk.outer)
-    moved, seen = warp_window(fixed.grid, moving, start, chunk.outer)
+    moved, seen = warp_scene_window(fixed.grid, moving, start, chunk.outer)
     valid = here.valid & seen
     if valid.mean() < LEAST_VALID:
         return None
@@ -253,7 +253,9 @@ def _refine(
         return None
 
 
-def warp_window(fixed: Grid, moving: Image, transform: Transform, window: Window) -> tuple[Array, Array]:
+def warp_scene_window(
+    fixed: Grid, moving: Image, transform: Transform, window: Window
+) -> tuple[Array, Array]:
     """Return the moving scene on a window of the fixed one, and where it is valid."""
     from scipy.ndimage import map_coordinates
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from regflow.core.extent import ball_diameter, part_of
+from regflow.core.extent import measure_ball_diameter, resolve_length
 from regflow.core.image import Image
 from regflow.core.transform import Composite, Transform
 from regflow.methods.context import RunContext
@@ -24,11 +24,11 @@ def elastix_bspline(
     Raises:
         RegistrationError: elastix failed; the last error of its log is quoted.
     """
-    size = ball_diameter(fixed.mask, fixed.grid)
+    size = measure_ball_diameter(fixed.mask, fixed.grid)
     changes = {
         "NumberOfSpatialSamples": options["samples"],
         "MaximumNumberOfIterations": options["iterations"],
-        "FinalGridSpacingInPhysicalUnits": part_of(options["spacing_mm"], CONTROLS, size),
+        "FinalGridSpacingInPhysicalUnits": resolve_length(options["spacing_mm"], CONTROLS, size),
         "RandomSeed": context.seed + 1,
     }
     moved = resample_start(fixed, moving, initial)

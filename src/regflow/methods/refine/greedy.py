@@ -20,30 +20,36 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from regflow.core.boxes import Box, bounding_box, crop_image, extend_field, whole_box
+from regflow.core.boxes import Box, crop_image, extend_field, find_bounding_box, make_whole_box
 from regflow.core.errors import RegistrationError, SettingError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.resample import resample_array
 from regflow.core.sampling import sample_channel
-from regflow.core.transform import Composite, DisplacementField, Transform, compose, flatten
+from regflow.core.transform import (
+    Composite,
+    DisplacementField,
+    Transform,
+    compose_transforms,
+    flatten_transform,
+)
 from regflow.methods.context import RunContext
 from regflow.methods.preprocess.masks import fill_holes
-from regflow.methods.refine.greedy_contrast import level_options, resolve_metric
-from regflow.methods.refine.greedy_level import Level, Solved
+from regflow.methods.refine.greedy_contrast import prepare_level, resolve_metric
+from regflow.methods.refine.greedy_level import GreedyLevel, LevelSolution
 from regflow.methods.refine.greedy_pyramid import (
     MARGIN_SAMPLES,
     PER_LEVEL,
     LevelImages,
     build_level,
     grow_mask,
-    prepare,
+    prepare_pyramid,
 )
 
 log = logging.getLogger(__name__)
 
 Array = NDArray[np.float32]
-Solve = Callable[[Level, Array], Solved]
+Solve = Callable[[GreedyLevel, Array], LevelSolution]
 
 SMALLEST_DETERMINANT = 0.01
 """Of the Jacobian, guaranteed by :func:`_unfold`."""
@@ -105,9 +111,11 @@ def _steering(moving: Image, masks: str) -> NDArray[np.bool_] | None:
 def _box(fixed: Image, options: Mapping[str, Any]) -> Box:
     """Return the part of the fixed image that :func:`refine_field` looks at: its mask and a margin."""
     if options["masks"] == "none" or fixed.mask is None or not fixed.mask.any():
-        return whole_box(fixed.grid.shape)
+        return make_whole_box(fixed.grid.shape)
     widths = fixed.grid.spacing[::-1] / fixed.grid.spacing.min()
-    return bounding_box(fixed.mask, [MARGIN_SAMPLES + round(options["margin"] / width) for width in widths])
+    return find_bounding_box(
+        fixed.mask, [MARGIN_SAMPLES + round(options["margin"] / width) for width in widths]
+    )
 
 
 def refine_field(
@@ -141,7 +149,7 @@ def refine_field(
     """
     _check_levels(options)
     widths = np.ones(fixed.ndim) if spacing is None else np.asarray(spacing, np.float64) / np.min(spacing)
-    pair = prepare(fixed, moving, mask, valid, widths, options)
+    pair = prepare_pyramid(fixed, moving, mask, valid, widths, options)
     inner = np.zeros((3, *pair.weights.shape), np.float32)
     if start is not None:
         inner[_axes(fixed.ndim)] = start[(slice(None), *pair.window)].reshape(fixed.ndim, *pair.weights.shape)
@@ -161,10 +169,10 @@ def _run_level(
     """Run one level; the field comes and goes at full resolution's or the last level's shape."""
     from regflow.core import fields
 
-    options, pair = level_options(options, pair, field, number)
+    options, pair = prepare_level(options, pair, field, number)
     level = build_level(pair, number, options)
     began = time.perf_counter()
-    solved = solve(level, fields.resize(field, level.weights.shape))
+    solved = solve(level, fields.resize_displacement(field, level.weights.shape))
     log.info(
         "greedy: level %d of %d, %s samples, %d iterations, similarity %.5f, %.2f s",
         number + 1,
@@ -175,17 +183,17 @@ def _run_level(
         time.perf_counter() - began,
     )
     last = number + 1 == len(options["shrink"])
-    return fields.resize(solved.field, pair.weights.shape) if last else solved.field
+    return fields.resize_displacement(solved.field, pair.weights.shape) if last else solved.field
 
 
 def _taken_apart(initial: Transform, grid: Grid) -> tuple[Array | None, Transform]:
     """Split a leading field on ``grid`` from a transform: its voxel field, and what follows."""
-    parts = list(flatten([initial]))
+    parts = list(flatten_transform([initial]))
     if not isinstance(parts[0], DisplacementField) or not parts[0].grid.matches(grid) or len(parts) == 1:
         return None, initial
     from regflow.core import fields
 
-    return fields.to_voxels(parts[0].vectors, grid), compose(*parts[1:])
+    return fields.to_voxels(parts[0].vectors, grid), compose_transforms(*parts[1:])
 
 
 def _check_levels(options: Mapping[str, Any]) -> None:
@@ -205,18 +213,18 @@ def _axes(ndim: int) -> list[int]:
 @contextmanager
 def _solver(device: str, context: RunContext) -> Iterator[Solve]:
     """Choose where to compute: numba on the CPU, or torch on a GPU."""
-    from regflow.core.devices import installed_devices, numba_threads
+    from regflow.core.devices import limit_numba_threads, list_devices
 
     # Looking for a GPU costs torch's import: not where there is no such device.
-    if device == "cpu" or (device == "auto" and not installed_devices()):
-        from regflow.methods.refine.greedy_cpu import solve
+    if device == "cpu" or (device == "auto" and not list_devices()):
+        from regflow.methods.refine.greedy_cpu import solve_level
 
-        with numba_threads(context.threads):
-            yield solve
+        with limit_numba_threads(context.threads):
+            yield solve_level
     else:
-        from regflow.methods.refine.greedy_torch import torch_solver
+        from regflow.methods.refine.greedy_torch import open_torch_solver
 
-        with torch_solver(device, context.threads, context.seed) as solve_on_gpu:
+        with open_torch_solver(device, context.threads, context.seed) as solve_on_gpu:
             yield solve_on_gpu
 
 
@@ -227,7 +235,7 @@ def _unfold(field: Array) -> Array:
     from regflow.core import fields
 
     for rounds in range(UNFOLD_ROUNDS):
-        folded = fields.jacobian_determinant(field) < SMALLEST_DETERMINANT
+        folded = fields.compute_jacobian_determinant(field) < SMALLEST_DETERMINANT
         if not folded.any():
             return field
         reach = grow_mask(folded, 2 + rounds, np.ones(3)).astype(np.float32)

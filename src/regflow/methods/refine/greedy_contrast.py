@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from regflow.core.contrast import (
     BLUR_SIGMA,
     EXPLAINED,
+    average_by_intensity,
     correlation_ratio,
     erode_deeply,
     map_intensities,
-    means_by_intensity,
 )
 from regflow.methods.refine import greedy_kernels as kernels
-from regflow.methods.refine.greedy_level import half_gaussian
+from regflow.methods.refine.greedy_level import make_half_gaussian
 from regflow.methods.refine.greedy_pyramid import LevelImages
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ def resolve_metric(options: Mapping[str, Any], pair: LevelImages) -> dict[str, A
     return {**options, "metric": metric}
 
 
-def level_options(
+def prepare_level(
     options: Mapping[str, Any], pair: LevelImages, field: Array, number: int
 ) -> tuple[dict[str, Any], LevelImages]:
     """Return the options and images of one level.
@@ -107,22 +107,25 @@ def match_contrast(pair: LevelImages, field: Array) -> LevelImages | None:
     """
     from regflow.core import fields
 
-    field, whole = fields.resize(field, pair.weights.shape), kernels.full_spans(pair.weights.shape)
+    field, whole = (
+        fields.resize_displacement(field, pair.weights.shape),
+        kernels.make_full_spans(pair.weights.shape),
+    )
     both = np.stack([pair.fixed, pair.moving])
-    kernels.pull(pair.moving[None], field, whole, both[1:])
+    kernels.pull_channels(pair.moving[None], field, whole, both[1:])
     both = _blurred(pair, both)
     fixed, moving = _compared(both, erode_deeply(pair.inside > 0.5), pair.valid)
     explained = correlation_ratio(fixed, moving)
     log.info("fixed intensities explain %.2f of the moving ones", explained)
     if explained < EXPLAINED:
         return None
-    mapped = map_intensities(means_by_intensity(fixed, moving), pair.fixed)
+    mapped = map_intensities(average_by_intensity(fixed, moving), pair.fixed)
     around = (pair.weights > 0.5) & (pair.inside <= 0.5)
     if around.any():
         share = _blurred(pair, pair.inside[None])[0]
         mapped *= share
         mapped += (1 - share) * map_intensities(
-            means_by_intensity(*_compared(both, around, pair.valid)), pair.fixed
+            average_by_intensity(*_compared(both, around, pair.valid)), pair.fixed
         )
     return replace(pair, fixed=mapped)
 
@@ -137,7 +140,7 @@ def _compared(both: Array, inside: NDArray[np.bool_], valid: Array | None) -> tu
 
 def _blurred(pair: LevelImages, stack: Array) -> Array:
     """Blur images ``(n, Z, Y, X)`` on the pair's samples."""
-    taps = [half_gaussian(BLUR_SIGMA / width) for width in pair.spacing]
+    taps = [make_half_gaussian(BLUR_SIGMA / width) for width in pair.spacing]
     blurred = np.empty_like(stack)
-    kernels.smooth(stack, *taps, kernels.full_spans(stack.shape[1:]), blurred)
+    kernels.smooth_channels(stack, *taps, kernels.make_full_spans(stack.shape[1:]), blurred)
     return blurred

@@ -12,10 +12,10 @@ from regflow.methods.refine.greedy_level import (
     TRUNCATE,
     VARIANCE_FLOOR,
     WHOLLY,
-    Level,
-    Progress,
-    Solved,
-    window_counts,
+    GreedyLevel,
+    LevelSolution,
+    StepControl,
+    count_window_samples,
 )
 from regflow.methods.refine.greedy_pyramid import grow_mask
 
@@ -24,17 +24,18 @@ Force = Callable[[Array, Array, Array, NDArray[np.float64]], None]
 """Writes the force (third) and each plane's similarity (fourth) for moved channels and weights."""
 
 
-def solve(level: Level, field: Array) -> Solved:
+def solve_level(level: GreedyLevel, field: Array) -> LevelSolution:
     """Run a level's iterations from a voxel field ``(3, Z, Y, X)``, which is overwritten.
 
     Each iteration samples the moving image at the field, computes the force, smooths it, extends it
-    over the mask's border (:func:`edge_factors`), scales it (:meth:`Level.factor`), adds a share of the
-    iteration's before, composes the sum with the field and smooths the field.
+    over the mask's border (:func:`compute_edge_factors`), scales it (:meth:`GreedyLevel.factor`), adds a
+    share of the iteration's before, composes the sum with the field and smooths the field.
     """
-    spans = steered_spans(level)
-    statistics = local_statistics(level) if level.correlation else None
-    force = _correlation(level, spans, *statistics) if statistics else _difference(level, spans)
-    curvature, reach = mean_curvature(level, statistics[1] if statistics else None), edge_factors(level)
+    spans = find_steered_spans(level)
+    statistics = compute_local_statistics(level) if level.correlation else None
+    force = _correlation(level, spans, statistics) if statistics else _difference(level, spans)
+    curvature = compute_mean_curvature(level, statistics.precision if statistics else None)
+    reach = compute_edge_factors(level)
     lengths = level.spacing.astype(np.float32)
     update_taps = level.gaussians(level.update_sigma)
     update, spare, travel = np.empty_like(field), np.empty_like(field), np.zeros_like(field)
@@ -42,90 +43,83 @@ def solve(level: Level, field: Array) -> Solved:
     moved, seen = np.zeros_like(level.moving), level.weights.copy()
     longest, totals = np.empty(field.shape[1], np.float32), np.empty(field.shape[1])
     whole = float(level.weights.sum(dtype=np.float64))
-    progress = Progress(level.tolerance)
+    progress = StepControl(level.tolerance)
     for _ in range(level.iterations):
-        kernels.pull(level.moving, field, spans, moved)
+        kernels.pull_channels(level.moving, field, spans, moved)
         if level.valid is not None:
             kernels.keep_seen(level.valid, field, level.weights, spans, np.float32(WHOLLY), seen)
         force(moved, seen, spare, totals)
         if progress.stalled(float(totals.sum()) / whole):
             break
-        kernels.smooth(spare, *update_taps, spans, update)
+        kernels.smooth_channels(spare, *update_taps, spans, update)
         kernels.scale_and_measure(update, reach, lengths, spans, longest)
         scale = progress.step_scale * level.factor(float(np.sqrt(longest.max())), curvature)
         kept = np.float32(progress.step_scale * level.momentum)
-        kernels.accumulate(kept, np.float32(scale), update, spans, travel)
-        kernels.compose(field, travel, spans, spare)
-        kernels.smooth(spare, *level.relaxation(scale * curvature), spans, field)
-    return Solved(field, progress.history)
+        kernels.accumulate_field(kept, np.float32(scale), update, spans, travel)
+        kernels.compose_fields(field, travel, spans, spare)
+        kernels.smooth_channels(spare, *level.relaxation(scale * curvature), spans, field)
+    return LevelSolution(field, progress.history)
 
 
-def steered_spans(level: Level) -> NDArray[np.int32]:
+def find_steered_spans(level: GreedyLevel) -> NDArray[np.int32]:
     """Return the spans of the samples that the weights move, directly or by smoothing; others stay."""
     reach = 1 + max(level.radius, int(np.ceil(TRUNCATE * level.update_sigma)))
-    return kernels.spans_of(grow_mask(level.weights > 0, reach, level.spacing))
+    return kernels.find_spans(grow_mask(level.weights > 0, reach, level.spacing))
 
 
-def edge_factors(level: Level) -> Array:
+def compute_edge_factors(level: GreedyLevel) -> Array:
     """Return what makes a smoothed force the mean of the forces inside the mask, not of zeros around.
 
     Without it, the displacement would be held back along the mask's border.
     """
     smoothed = np.empty((1, *level.weights.shape), np.float32)
     taps = level.gaussians(level.update_sigma)
-    kernels.smooth(level.weights[None], *taps, kernels.full_spans(level.weights.shape), smoothed)
+    kernels.smooth_channels(
+        level.weights[None], *taps, kernels.make_full_spans(level.weights.shape), smoothed
+    )
     return np.asarray(np.float32(1) / np.maximum(smoothed[0], np.float32(SMALLEST_SHARE)))
 
 
-def mean_curvature(level: Level, precision: Array | None) -> float:
+def compute_mean_curvature(level: GreedyLevel, precision: Array | None) -> float:
     """Return the mean second derivative of the dissimilarity along the force, at a perfect match.
 
-    ``precision`` is that of :func:`local_statistics`; None where squared differences are matched.
+    ``precision`` is that of :func:`compute_local_statistics`; None where squared differences are matched.
     """
     totals = np.empty(level.weights.shape[0])
     weights = level.weights if precision is None else level.weights * precision
-    forces.squared_slopes(level.fixed, weights, level.metric, totals)
+    forces.sum_squared_slopes(level.fixed, weights, level.metric, totals)
     return float(totals.sum() / level.weights.sum(dtype=np.float64))
 
 
-def local_statistics(level: Level) -> tuple[Array, Array]:
-    """Return the fixed image's local mean and one over its local variance, ``(Z, Y, X)``."""
+def compute_local_statistics(level: GreedyLevel) -> forces.LocalStatistics:
+    """Return the fixed image with its local mean and one over its local variance."""
     fixed = level.fixed[0]
     means = np.empty((2, *fixed.shape), np.float32)
-    counts = window_counts(fixed.shape, level.radii)
-    forces.local_means(np.stack([fixed, fixed * fixed]), level.radii, *counts, means)
+    forces.compute_local_means(np.stack([fixed, fixed * fixed]), _window(level), means)
     precision = means[1]
     precision -= means[0] * means[0]
     np.maximum(precision, np.float32(0), out=precision)
     precision += np.float32(VARIANCE_FLOOR)
-    return means[0], np.divide(np.float32(1), precision, out=precision)
+    return forces.LocalStatistics(fixed, means[0], np.divide(np.float32(1), precision, out=precision))
 
 
-def _correlation(level: Level, spans: NDArray[np.int32], mean: Array, precision: Array) -> Force:
-    counts = window_counts(level.weights.shape, level.radii)
-    floor = np.float32(VARIANCE_FLOOR)
+def _window(level: GreedyLevel) -> forces.WindowSize:
+    return forces.WindowSize(level.radii, *count_window_samples(level.weights.shape, level.radii))
+
+
+def _correlation(level: GreedyLevel, spans: NDArray[np.int32], statistics: forces.LocalStatistics) -> Force:
+    window, floor = _window(level), np.float32(VARIANCE_FLOOR)
 
     def force(moved: Array, weights: Array, out: Array, totals: NDArray[np.float64]) -> None:
-        forces.correlation_force(
-            level.fixed[0],
-            mean,
-            precision,
-            moved[0],
-            weights,
-            spans,
-            level.radii,
-            *counts,
-            floor,
-            level.metric,
-            out,
-            totals,
+        forces.compute_correlation_force(
+            statistics, window, floor, moved[0], weights, spans, level.metric, out, totals
         )
 
     return force
 
 
-def _difference(level: Level, spans: NDArray[np.int32]) -> Force:
+def _difference(level: GreedyLevel, spans: NDArray[np.int32]) -> Force:
     def force(moved: Array, weights: Array, out: Array, totals: NDArray[np.float64]) -> None:
-        forces.difference_force(level.fixed, moved, weights, spans, level.metric, out, totals)
+        forces.compute_difference_force(level.fixed, moved, weights, spans, level.metric, out, totals)
 
     return force

@@ -3,12 +3,42 @@
 Parallel as :mod:`greedy_kernels` is, and with spans of the same kind.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit, prange
 
 from regflow.methods.refine import row_kernels as on_row
+
+
+class LocalStatistics(NamedTuple):
+    """An image and what its windows hold, each ``(Z, Y, X)`` float32.
+
+    Attributes:
+        values: the samples.
+        mean: their local mean.
+        precision: one over their local variance.
+    """
+
+    values: Any
+    mean: Any
+    precision: Any
+
+
+class WindowSize(NamedTuple):
+    """The window around each sample, cut at the image's borders.
+
+    Attributes:
+        radii: in samples along z, y and x.
+        counts_z: for each plane, how many of its window's planes lie in the image.
+        counts_y: the same for rows.
+        counts_x: the same along rows.
+    """
+
+    radii: Any
+    counts_z: Any
+    counts_y: Any
+    counts_x: Any
 
 
 @njit(**on_row.ROW)
@@ -59,8 +89,9 @@ def _share_row(counts_z: Any, counts_y: Any, counts_x: Any, out: Any) -> None:
 
 
 @njit(**on_row.PARALLEL)
-def local_means(channels: Any, radii: Any, counts_z: Any, counts_y: Any, counts_x: Any, out: Any) -> None:
+def compute_local_means(channels: Any, window: WindowSize, out: Any) -> None:
     """Write the means of ``(C, Z, Y, X)`` channels over windows, cut at the image's borders."""
+    radii, counts_z, counts_y, counts_x = window
     count, depth, height, width = channels.shape
     for plane in prange(depth):
         z = np.int64(plane)
@@ -141,18 +172,13 @@ def _push_row(
 
 
 @njit(**on_row.PARALLEL)
-def correlation_force(
-    fixed: Any,
-    mean: Any,
-    precision: Any,
+def compute_correlation_force(
+    statistics: LocalStatistics,
+    window: WindowSize,
+    floor: Any,
     moved: Any,
     weights: Any,
     spans: Any,
-    radii: Any,
-    counts_z: Any,
-    counts_y: Any,
-    counts_x: Any,
-    floor: Any,
     metric: Any,
     force: Any,
     totals: Any,
@@ -160,27 +186,24 @@ def correlation_force(
     """Write the gradient of the local squared correlation with respect to the displacement.
 
     Args:
-        fixed: ``(Z, Y, X)``.
-        mean: its local mean.
-        precision: one over its local variance.
-        moved: the moving image at the current displacement.
+        statistics: of the fixed image.
+        window: over which they are taken.
+        floor: added to variances.
+        moved: ``(Z, Y, X)``, the moving image at the current displacement.
         weights: of the samples.
         spans: of the rows, with a window's radius around all weights.
-        radii: of the window along each axis.
-        counts_z: for each plane, how many of its window's planes lie in the image.
-        counts_y: the same for rows.
-        counts_x: the same along rows.
-        floor: added to variances.
-        metric: of :attr:`Level.metric`.
+        metric: of :attr:`GreedyLevel.metric`.
         force: ``(3, Z, Y, X)``, overwritten.
         totals: ``(Z,)`` float64, the weighted sum of squared correlations of each plane.
     """
+    fixed, mean, precision = statistics
+    radii, counts_z, counts_y, counts_x = window
     depth, height, width = fixed.shape
     for plane in prange(depth):
         z = np.int64(plane)
         force[:, z] = 0
         totals[z] = 0.0
-        top, bottom, left, right = on_row.box_of(spans[z])
+        top, bottom, left, right = on_row.find_box(spans[z])
         if top >= bottom:
             continue
         first, end = max(top - radii[1], 0), min(bottom + radii[1], height)
@@ -222,12 +245,12 @@ def correlation_force(
 
 
 @njit(**on_row.PARALLEL)
-def difference_force(
+def compute_difference_force(
     fixed: Any, moved: Any, weights: Any, spans: Any, metric: Any, force: Any, totals: Any
 ) -> None:
     """Write the negative gradient of half the squared differences of ``(C, Z, Y, X)`` channels.
 
-    Arguments are those of :func:`correlation_force`; ``totals`` gets minus the squared differences.
+    Arguments are those of :func:`compute_correlation_force`; ``totals`` gets minus the squared differences.
     """
     channels, depth, height, width = fixed.shape
     for plane in prange(depth):
@@ -267,7 +290,7 @@ def _difference_row(fixed: Any, moved: Any, weights: Any, pull: Any) -> np.float
 
 
 @njit(**on_row.PARALLEL)
-def squared_slopes(channels: Any, weights: Any, metric: Any, totals: Any) -> None:
+def sum_squared_slopes(channels: Any, weights: Any, metric: Any, totals: Any) -> None:
     """Write each plane's sum of weighted squared slopes of ``(C, Z, Y, X)`` channels."""
     count, depth, height, width = channels.shape
     for plane in prange(depth):

@@ -32,13 +32,13 @@ def _add_pair(weight: Any, first: Any, second: Any, out: Any) -> None:
 
 
 @njit(**on_row.PARALLEL)
-def smooth(field: Any, taps_z: Any, taps_y: Any, taps_x: Any, spans: Any, out: Any) -> None:
+def smooth_channels(field: Any, taps_z: Any, taps_y: Any, taps_x: Any, spans: Any, out: Any) -> None:
     """Filter ``(C, Z, Y, X)`` by a separable symmetric kernel; borders repeat their samples."""
     channels, depth, height, width = field.shape
     reach, pad = taps_y.size - 1, taps_x.size - 1
     for plane in prange(depth):
         z = np.int64(plane)
-        top, bottom, left, right = on_row.box_of(spans[z])
+        top, bottom, left, right = on_row.find_box(spans[z])
         if top >= bottom:
             continue
         first, end = max(top - reach, 0), min(bottom + reach, height)
@@ -102,7 +102,7 @@ def scale_and_measure(field: Any, factors: Any, lengths: Any, spans: Any, out: A
 
 
 @njit(**on_row.PARALLEL)
-def accumulate(keep: Any, scale: Any, source: Any, spans: Any, out: Any) -> None:
+def accumulate_field(keep: Any, scale: Any, source: Any, spans: Any, out: Any) -> None:
     """Turn a field ``out`` into ``keep * out + scale * source``."""
     for plane in prange(out.shape[1]):
         z = np.int64(plane)
@@ -188,7 +188,7 @@ def _gather_row(source: Any, corners: Any, shares: Any, steps: Any, out: Any) ->
 
 
 @njit(**on_row.PARALLEL)
-def pull(channels: Any, field: Any, spans: Any, out: Any) -> None:
+def pull_channels(channels: Any, field: Any, spans: Any, out: Any) -> None:
     """Sample ``(C, Z, Y, X)`` channels linearly at ``i + field(i)``; borders extend."""
     shape, steps = channels.shape[1:], _steps(channels.shape[1:])
     flat = channels.reshape(channels.shape[0], -1)
@@ -204,7 +204,7 @@ def pull(channels: Any, field: Any, spans: Any, out: Any) -> None:
 
 
 @njit(**on_row.PARALLEL)
-def compose(field: Any, update: Any, spans: Any, out: Any) -> None:
+def compose_fields(field: Any, update: Any, spans: Any, out: Any) -> None:
     """Write ``field(i + update(i)) + update(i)``; outside the spans ``field(i)``."""
     shape, steps = field.shape[1:], _steps(field.shape[1:])
     flat = field.reshape(3, -1)
@@ -242,12 +242,12 @@ def keep_seen(valid: Any, field: Any, weights: Any, spans: Any, least: Any, out:
                 out[z, y, x] = weights[z, y, x] if seen[x - low] > least else np.float32(0)
 
 
-def full_spans(shape: Sequence[int]) -> NDArray[np.int32]:
+def make_full_spans(shape: Sequence[int]) -> NDArray[np.int32]:
     """Return spans that hold every sample of a volume of ``shape``."""
     return np.broadcast_to(np.array([0, shape[-1]], np.int32), (*shape[:-1], 2)).copy()
 
 
-def spans_of(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
+def find_spans(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
     """Return the spans of the samples of a mask ``(Z, Y, X)``: in each row from the first to the last."""
     first, last = mask.argmax(axis=-1), mask.shape[-1] - mask[..., ::-1].argmax(axis=-1)
     found = mask.any(axis=-1)

@@ -27,7 +27,7 @@ WINDOW = 10
 
 
 @dataclass(frozen=True, eq=False)
-class Level:
+class GreedyLevel:
     """The images of one level and how they are to be matched.
 
     All arrays are float32 with three axes; a 2-D image ``(rows, columns)`` is ``(rows, 1, columns)``.
@@ -43,7 +43,7 @@ class Level:
             step: the longest vector of an update; all four in samples of the finest axis.
         momentum: share of each update that the next one repeats, 0 to less than 1 (Polyak, 1964).
         iterations: most updates.
-        tolerance: see :class:`Progress`.
+        tolerance: see :class:`StepControl`.
     """
 
     fixed: NDArray[np.float32]
@@ -68,7 +68,7 @@ class Level:
 
     def gaussians(self, sigma: float) -> tuple[NDArray[np.float32], ...]:
         """Return half kernels along each axis, center first, for a Gaussian of ``sigma``."""
-        return tuple(half_gaussian(sigma / width) for width in self.spacing)
+        return tuple(make_half_gaussian(sigma / width) for width in self.spacing)
 
     def relaxation(self, gain: float) -> tuple[NDArray[np.float32], ...]:
         """Return the half kernels that smooth the field after an update of ``gain`` Newton steps.
@@ -100,7 +100,7 @@ class Level:
 
 
 @dataclass
-class Progress:
+class StepControl:
     """Judges the similarities so far: how bold the next step may be, and whether it is worth its time.
 
     Attributes:
@@ -126,14 +126,14 @@ class Progress:
 
 
 @dataclass(frozen=True, eq=False)
-class Solved:
+class LevelSolution:
     """What a level came to: the voxel field ``(3, Z, Y, X)`` and the similarity before each update."""
 
     field: NDArray[np.float32]
     similarities: Sequence[float]
 
 
-def half_gaussian(sigma: float) -> NDArray[np.float32]:
+def make_half_gaussian(sigma: float) -> NDArray[np.float32]:
     """Return the taps ``[center, 1, 2, ..]`` of a Gaussian whose two sides sum to 1.
 
     A narrow one has three taps with exactly the variance asked for, which samples of the curve
@@ -148,7 +148,7 @@ def half_gaussian(sigma: float) -> NDArray[np.float32]:
     return np.asarray(taps / (2 * taps.sum() - taps[0]), dtype=np.float32)
 
 
-def window_counts(shape: Sequence[int], radii: Sequence[int]) -> tuple[NDArray[Any], ...]:
+def count_window_samples(shape: Sequence[int], radii: Sequence[int]) -> tuple[NDArray[Any], ...]:
     """Return, per axis, how many samples of a window centered at each index lie in the image."""
     counts = []
     for size, radius in zip(shape, radii, strict=True):

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from regflow.core.boxes import bounding_box
+from regflow.core.boxes import find_bounding_box
 from regflow.core.errors import RegistrationError
-from regflow.core.resample import antialias_sigma
+from regflow.core.resample import compute_antialias_sigma
 from regflow.methods.refine import greedy_kernels as kernels
-from regflow.methods.refine.greedy_level import WHOLLY, Level, half_gaussian
+from regflow.methods.refine.greedy_level import WHOLLY, GreedyLevel, make_half_gaussian
 
 Array = NDArray[np.float32]
 
@@ -46,7 +46,7 @@ class LevelImages:
     window: tuple[slice, ...]
 
 
-def prepare(
+def prepare_pyramid(
     fixed: NDArray[Any],
     moving: NDArray[Any],
     mask: NDArray[np.bool_] | None,
@@ -69,7 +69,7 @@ def prepare(
     if options["metric"] == "ssd":
         ranges[1] = ranges[0]
     counted = inside if mask is None else grow_mask(inside, options["margin"], spacing)
-    window = bounding_box(counted, MARGIN_SAMPLES)
+    window = find_bounding_box(counted, MARGIN_SAMPLES)
     shape = _volume_shape([s.stop - s.start for s in window])
 
     def cut(values: NDArray[Any]) -> Array:
@@ -106,7 +106,7 @@ def grow_mask(mask: NDArray[np.bool_], samples: int, spacing: NDArray[np.float64
     return grown.astype(bool)
 
 
-def build_level(pair: LevelImages, number: int, options: Mapping[str, Any]) -> Level:
+def build_level(pair: LevelImages, number: int, options: Mapping[str, Any]) -> GreedyLevel:
     """Shrink a pair for level ``number`` of the options."""
     shrink = float(options["shrink"][number])
     full = np.array(pair.weights.shape)
@@ -117,7 +117,7 @@ def build_level(pair: LevelImages, number: int, options: Mapping[str, Any]) -> L
     valid = None if pair.valid is None else _shrunk(pair.valid, shape) > WHOLLY
     finest = spacing[full > 1].min() if (full > 1).any() else 1.0
     chosen = {name: options[name][number] for name in PER_LEVEL}
-    return Level(
+    return GreedyLevel(
         fixed=_channels(fixed, spacing / finest, options["metric"]),
         moving=_channels(moving, spacing / finest, options["metric"]),
         weights=weights,
@@ -134,9 +134,9 @@ def build_level(pair: LevelImages, number: int, options: Mapping[str, Any]) -> L
 def _channels(image: Array, spacing: NDArray[np.float64], metric: str) -> Array:
     if metric != "mind":
         return image[None]
-    from regflow.methods.refine.mind import descriptors
+    from regflow.methods.refine.mind import compute_descriptors
 
-    return descriptors(image, spacing)
+    return compute_descriptors(image, spacing)
 
 
 def _shrunk(volume: Array, shape: NDArray[np.int_]) -> Array:
@@ -148,14 +148,14 @@ def _shrunk(volume: Array, shape: NDArray[np.int_]) -> Array:
     ratio = np.array(volume.shape) / shape
     if np.all(ratio == 1):
         return volume
-    taps = [half_gaussian(antialias_sigma(r)) for r in ratio]
+    taps = [make_half_gaussian(compute_antialias_sigma(r)) for r in ratio]
     blurred, coarse = np.empty((1, *volume.shape), np.float32), np.empty((1, *shape), np.float32)
-    kernels.smooth(volume[None], *taps, kernels.full_spans(volume.shape), blurred)
+    kernels.smooth_channels(volume[None], *taps, kernels.make_full_spans(volume.shape), blurred)
     offsets = np.empty((3, *shape), np.float32)
     for axis, (count, step) in enumerate(zip(shape, ratio, strict=True)):
         line = (np.arange(count) + 0.5) * step - 0.5 - np.arange(count)
         offsets[axis] = line.reshape([-1 if k == axis else 1 for k in range(3)])
-    kernels.pull(blurred, offsets, kernels.full_spans(coarse.shape[1:]), coarse)
+    kernels.pull_channels(blurred, offsets, kernels.make_full_spans(coarse.shape[1:]), coarse)
     return np.asarray(coarse[0])
 
 

@@ -10,25 +10,35 @@ import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from torch import Tensor
 
-from regflow.core.devices import torch_device, torch_session
-from regflow.methods.refine.greedy_cpu import edge_factors, local_statistics, mean_curvature
-from regflow.methods.refine.greedy_level import VARIANCE_FLOOR, WHOLLY, Level, Progress, Solved
+from regflow.core.devices import choose_torch_device, open_torch_session
+from regflow.methods.refine.greedy_cpu import (
+    compute_edge_factors,
+    compute_local_statistics,
+    compute_mean_curvature,
+)
+from regflow.methods.refine.greedy_level import (
+    VARIANCE_FLOOR,
+    WHOLLY,
+    GreedyLevel,
+    LevelSolution,
+    StepControl,
+)
 
-Force = Callable[[Tensor, Tensor], tuple[Tensor, float]]
+TorchForce = Callable[[Tensor, Tensor], tuple[Tensor, float]]
 
 
 @contextmanager
-def torch_solver(
+def open_torch_solver(
     device: str, threads: int, seed: int
-) -> Iterator[Callable[[Level, NDArray[np.float32]], Solved]]:
-    """Yield a function that solves levels on the device that :func:`torch_device` finds."""
-    chosen = torch_device(device)
-    with torch_session(threads, seed):
-        yield lambda level, field: solve(level, field, chosen)
+) -> Iterator[Callable[[GreedyLevel, NDArray[np.float32]], LevelSolution]]:
+    """Yield a function that solves levels on the device that :func:`choose_torch_device` finds."""
+    chosen = choose_torch_device(device)
+    with open_torch_session(threads, seed):
+        yield lambda level, field: solve_torch_level(level, field, chosen)
 
 
-def solve(level: Level, field: NDArray[np.float32], device: torch.device) -> Solved:
-    """Run a level's iterations from a voxel field ``(3, Z, Y, X)``; see :func:`greedy_cpu.solve`."""
+def solve_torch_level(level: GreedyLevel, field: NDArray[np.float32], device: torch.device) -> LevelSolution:
+    """Run a level's iterations from a voxel field ``(3, Z, Y, X)``; see :func:`greedy_cpu.solve_level`."""
 
     def tensor(values: NDArray[Any]) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(values, np.float32)).to(device)
@@ -36,13 +46,13 @@ def solve(level: Level, field: NDArray[np.float32], device: torch.device) -> Sol
     with torch.inference_mode():
         current = tensor(field)
         force = (_correlation if level.correlation else _difference)(level, tensor)
-        precision = local_statistics(level)[1] if level.correlation else None
-        curvature, reach = mean_curvature(level, precision), tensor(edge_factors(level))
+        precision = compute_local_statistics(level).precision if level.correlation else None
+        curvature, reach = compute_mean_curvature(level, precision), tensor(compute_edge_factors(level))
         weights = tensor(level.weights)
         valid = None if level.valid is None else tensor(level.valid)
         lengths = tensor(level.spacing).reshape(3, 1, 1, 1)
         update_taps = [tensor(taps) for taps in level.gaussians(level.update_sigma)]
-        progress, travel = Progress(level.tolerance), torch.zeros_like(current)
+        progress, travel = StepControl(level.tolerance), torch.zeros_like(current)
         for _ in range(level.iterations):
             seen = weights
             if valid is not None:
@@ -56,10 +66,10 @@ def solve(level: Level, field: NDArray[np.float32], device: torch.device) -> Sol
             travel = progress.step_scale * level.momentum * travel + scale * update
             field_taps = [tensor(taps) for taps in level.relaxation(scale * curvature)]
             current = _smooth(travel + _sample(current, travel), field_taps)
-        return Solved(current.cpu().numpy(), progress.history)
+        return LevelSolution(current.cpu().numpy(), progress.history)
 
 
-def _correlation(level: Level, tensor: Callable[[NDArray[Any]], Tensor]) -> Force:
+def _correlation(level: GreedyLevel, tensor: Callable[[NDArray[Any]], Tensor]) -> TorchForce:
     fixed, moving, metric = tensor(level.fixed), tensor(level.moving), tensor(level.metric)
     mean = _box(fixed, level.radii)
     variance = (_box(fixed * fixed, level.radii) - mean * mean).clamp_min(0) + VARIANCE_FLOOR
@@ -77,7 +87,7 @@ def _correlation(level: Level, tensor: Callable[[NDArray[Any]], Tensor]) -> Forc
     return force
 
 
-def _difference(level: Level, tensor: Callable[[NDArray[Any]], Tensor]) -> Force:
+def _difference(level: GreedyLevel, tensor: Callable[[NDArray[Any]], Tensor]) -> TorchForce:
     fixed, moving, metric = tensor(level.fixed), tensor(level.moving), tensor(level.metric)
 
     def force(field: Tensor, weights: Tensor) -> tuple[Tensor, float]:

@@ -16,27 +16,32 @@ from scipy.ndimage import binary_dilation
 from torch import Tensor
 
 from regflow.core import fields
-from regflow.core.devices import torch_device, torch_session
+from regflow.core.devices import choose_torch_device, open_torch_session
 from regflow.core.errors import InputError, RegistrationError, SettingError
 from regflow.core.image import Image
-from regflow.core.transform import Composite, DisplacementField, Transform, flatten
+from regflow.core.transform import Composite, DisplacementField, Transform, flatten_transform
 from regflow.methods.context import Pair, RunContext
 from regflow.methods.refine import losses_torch as losses
 from regflow.methods.refine.greedy_contrast import has_linear_contrast, match_contrast
-from regflow.methods.refine.greedy_pyramid import MARGIN_SAMPLES, prepare
-from regflow.methods.refine.velocity_torch import integrate, resize_field, sample, to_displacement_field
+from regflow.methods.refine.greedy_pyramid import MARGIN_SAMPLES, prepare_pyramid
+from regflow.methods.refine.velocity_torch import (
+    integrate_velocity,
+    resize_field,
+    sample_channels,
+    to_displacement_field,
+)
 from regflow.methods.refine.voxelmorph import predict_pairs
-from regflow.methods.refine.working import normalize_pair, require_samples, resample_both, working_grid
+from regflow.methods.refine.working import make_working_grid, normalize_pair, require_samples, resample_both
 
 log = logging.getLogger(__name__)
 
 MASK_MARGIN = 2
 """Samples by which the fixed mask is grown at each level, so that the object's border steers too."""
-REGULARIZERS = {"bending": losses.bending, "diffusion": losses.diffusion}
+REGULARIZERS = {"bending": losses.compute_bending, "diffusion": losses.compute_diffusion}
 
 
 @dataclass(frozen=True)
-class Level:
+class OptimizationLevel:
     """What one level compares.
 
     Attributes:
@@ -70,8 +75,8 @@ def instance_optimization(
             missing.
     """
     _check(fixed, moving, options)
-    device = torch_device(options["device"])
-    with torch_session(context.threads, context.seed):
+    device = choose_torch_device(options["device"])
+    with open_torch_session(context.threads, context.seed):
         velocity: Tensor | None = None
         if options["start"] == "voxelmorph":
             alone = {**options, "spacing_mm": None, "refinement": "none"}
@@ -82,17 +87,17 @@ def instance_optimization(
                 velocity = torch.zeros(1, fixed.grid.ndim, *level.velocity_shape, device=device)
             velocity = _descend(resize_field(velocity, level.velocity_shape), level, iterations, options)
         assert velocity is not None
-        field = to_displacement_field(integrate(velocity), fixed.grid)
+        field = to_displacement_field(integrate_velocity(velocity), fixed.grid)
     return _led_by(field, initial)
 
 
 def _led_by(field: DisplacementField, initial: Transform) -> Composite:
     """Put a field before a transform; a field that leads the transform is merged with it."""
-    parts = list(flatten([initial]))
+    parts = list(flatten_transform([initial]))
     if not isinstance(parts[0], DisplacementField) or not parts[0].grid.matches(field.grid):
         return Composite((field, initial))
     first, second = (fields.to_voxels(part.vectors, field.grid) for part in (field, parts[0]))
-    merged = fields.to_world(fields.compose(second, first), field.grid)
+    merged = fields.to_world(fields.compose_displacements(second, first), field.grid)
     return Composite((DisplacementField(merged, field.grid), *parts[1:]))
 
 
@@ -115,16 +120,16 @@ def _level(
     velocity: Tensor | None,
     options: Mapping[str, Any],
     device: torch.device,
-) -> Level:
+) -> OptimizationLevel:
     loss, fixed = options["loss"], request.fixed
     if loss == "auto":
         loss, fixed = _settled(request, velocity, options)
     finest = options["spacing_mm"] or float(fixed.grid.spacing.min())
     coarser = options["velocity_shrink"]
-    grid = working_grid(fixed.grid, finest * shrink, multiple=coarser)
+    grid = make_working_grid(fixed.grid, finest * shrink, multiple=coarser)
     pair = resample_both(fixed, request.moving, request.initial, grid)
     fixed_part, moving_part = FEATURES[loss](*pair)
-    return Level(
+    return OptimizationLevel(
         loss,
         fixed_part.to(device),
         moving_part.to(device),
@@ -149,13 +154,13 @@ def _settled(request: Pair, velocity: Tensor | None, options: Mapping[str, Any])
     if len(fixed.data) > 1:
         return "lncc", fixed
     if velocity is not None:
-        so_far = _led_by(to_displacement_field(integrate(velocity), fixed.grid), so_far)
+        so_far = _led_by(to_displacement_field(integrate_velocity(velocity), fixed.grid), so_far)
     moved = resample_both(fixed, request.moving, so_far, fixed.grid)[1]
     require_samples(moved)
     mask = None if options["masks"] == "none" else fixed.mask
     widths = fixed.grid.spacing[::-1] / fixed.grid.spacing.min()
     settings = {"metric": "lncc", "margin": MARGIN_SAMPLES}
-    both = prepare(fixed.channel, moved.channel, mask, None, widths, settings)
+    both = prepare_pyramid(fixed.channel, moved.channel, mask, None, widths, settings)
     if has_linear_contrast(both):
         return "lncc", fixed
     brought = match_contrast(both, np.zeros((3, 1, 1, 1), np.float32))
@@ -166,7 +171,7 @@ def _settled(request: Pair, velocity: Tensor | None, options: Mapping[str, Any])
     return "lncc", fixed.with_data(whole)
 
 
-def _descend(start: Tensor, level: Level, iterations: int, options: Mapping[str, Any]) -> Tensor:
+def _descend(start: Tensor, level: OptimizationLevel, iterations: int, options: Mapping[str, Any]) -> Tensor:
     """Lower a level's objective; the velocity of its lowest value comes back.
 
     Adam takes steps of one length everywhere, in places where the images say nothing as well;
@@ -175,7 +180,7 @@ def _descend(start: Tensor, level: Level, iterations: int, options: Mapping[str,
     change = torch.zeros_like(start, requires_grad=True)
     adam = torch.optim.Adam([change], lr=options["rate"])
     dissimilarity = _dissimilarity(level, options)
-    progress = Progress(options["tolerance"], options["patience"])
+    progress = ConvergenceMonitor(options["tolerance"], options["patience"])
     best, lowest = start, float("inf")
     for _ in range(iterations):
         adam.zero_grad()
@@ -202,26 +207,29 @@ def _smoothed(field: Tensor, passes: int) -> Tensor:
     """Average over three samples along each axis, ``passes`` times: nearly a Gaussian."""
     if passes == 0:
         return field
-    count = losses.box_sum(torch.ones_like(field[:, :1]), 1)
+    count = losses.sum_box(torch.ones_like(field[:, :1]), 1)
     for _ in range(passes):
-        field = losses.box_sum(field, 1) / count
+        field = losses.sum_box(field, 1) / count
     return field
 
 
 def _objective(
-    velocity: Tensor, level: Level, dissimilarity: Callable[..., Tensor], options: Mapping[str, Any]
+    velocity: Tensor,
+    level: OptimizationLevel,
+    dissimilarity: Callable[..., Tensor],
+    options: Mapping[str, Any],
 ) -> Tensor:
-    displacement = resize_field(integrate(velocity), level.fixed.shape[2:])
-    warped = sample(level.moving, displacement)
+    displacement = resize_field(integrate_velocity(velocity), level.fixed.shape[2:])
+    warped = sample_channels(level.moving, displacement)
     mask = level.fixed_mask
     if level.moving_mask is not None:
-        carried = sample(level.moving_mask, displacement.detach())
+        carried = sample_channels(level.moving_mask, displacement.detach())
         mask = carried if mask is None else mask * carried
     smoothness = REGULARIZERS[options["regularizer"]](velocity, level.velocity_spacing)
     return dissimilarity(level.fixed, warped, mask) + options["weight"] * smoothness
 
 
-class Progress:
+class ConvergenceMonitor:
     """Tells when an objective no longer falls."""
 
     def __init__(self, tolerance: float, patience: int) -> None:
@@ -238,15 +246,15 @@ class Progress:
         return before - after <= self.tolerance * abs(before)
 
 
-def _dissimilarity(level: Level, options: Mapping[str, Any]) -> Callable[..., Tensor]:
+def _dissimilarity(level: OptimizationLevel, options: Mapping[str, Any]) -> Callable[..., Tensor]:
     if level.loss == "lncc":
-        return lambda f, w, m: losses.local_correlation(f, w, m, options["radius"], options["signed"])
+        return lambda f, w, m: losses.compute_local_correlation(f, w, m, options["radius"], options["signed"])
     if level.loss == "mi":
         # Fixed ranges: those of the warped image would move the bins with the field.
-        return lambda f, w, m: losses.mutual_information(f, w, m, ranges=((0, 1), (0, 1)))
+        return lambda f, w, m: losses.compute_mutual_information(f, w, m, ranges=((0, 1), (0, 1)))
     if level.loss == "dice":
-        return losses.label_overlap
-    return losses.mean_squared_error
+        return losses.compute_label_overlap
+    return losses.compute_mean_squared_error
 
 
 def _mask(image: Image, margin: int, device: torch.device) -> Tensor | None:
@@ -265,7 +273,7 @@ def _intensities(fixed: Image, moving: Image) -> tuple[Tensor, Tensor]:
 def _descriptors(fixed: Image, moving: Image) -> tuple[Tensor, Tensor]:
     """MIND channels of both images; warping them is cheaper than describing anew each time."""
     first, second = _intensities(fixed, moving)
-    return losses.mind(first[:, :1]), losses.mind(second[:, :1])
+    return losses.compute_mind(first[:, :1]), losses.compute_mind(second[:, :1])
 
 
 def _labels(fixed: Image, moving: Image) -> tuple[Tensor, Tensor]:

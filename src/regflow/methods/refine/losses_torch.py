@@ -20,12 +20,12 @@ PARZEN_CHUNK = 1 << 20
 """Samples whose Parzen weights are held at once; bounds the memory of mutual information."""
 
 
-def mean_squared_error(fixed: Tensor, warped: Tensor, mask: Tensor | None = None) -> Tensor:
+def compute_mean_squared_error(fixed: Tensor, warped: Tensor, mask: Tensor | None = None) -> Tensor:
     """Return the mean squared difference inside the mask."""
     return _masked_mean((fixed - warped).square(), mask)
 
 
-def local_correlation(
+def compute_local_correlation(
     fixed: Tensor, warped: Tensor, mask: Tensor | None = None, radius: int = 4, signed: bool = False
 ) -> Tensor:
     """Return one minus the mean local normalized cross-correlation (Avants et al., 2008).
@@ -43,10 +43,10 @@ def local_correlation(
     """
     weight = torch.ones_like(fixed[:, :1]) if mask is None else mask.to(fixed.dtype)
     fixed, warped = _centered(fixed, weight), _centered(warped, weight)
-    count = box_sum(weight, radius).clamp(min=torch.finfo(torch.float32).tiny)
+    count = sum_box(weight, radius).clamp(min=torch.finfo(torch.float32).tiny)
 
     def local_mean(values: Tensor) -> Tensor:
-        return box_sum(values * weight, radius) / count
+        return sum_box(values * weight, radius) / count
 
     mean_f, mean_w = local_mean(fixed), local_mean(warped)
     covariance = local_mean(fixed * warped) - mean_f * mean_w
@@ -59,7 +59,7 @@ def local_correlation(
     return 1 - _masked_mean(correlation, weight)
 
 
-def mutual_information(
+def compute_mutual_information(
     fixed: Tensor,
     warped: Tensor,
     mask: Tensor | None = None,
@@ -90,7 +90,7 @@ def mutual_information(
     return -_ParzenInformation.apply(fixed, warped, weight, bins, ranges)
 
 
-def mind(image: Tensor, radius: int = 1, dilation: int = 2) -> Tensor:
+def compute_mind(image: Tensor, radius: int = 1, dilation: int = 2) -> Tensor:
     """Return the MIND-SSC descriptor (Heinrich et al., 2013): alike whatever the modality.
 
     Each channel compares two patches around neighbors of a sample that stand at a right angle to
@@ -105,7 +105,7 @@ def mind(image: Tensor, radius: int = 1, dilation: int = 2) -> Tensor:
         ``(N, 12 or 4, *shape)`` from 0 to 1.
     """
     patches = (2 * radius + 1) ** (image.ndim - 2)
-    pairs = perpendicular_pairs(image.ndim - 2)
+    pairs = list_perpendicular_pairs(image.ndim - 2)
     ways = product(range(image.ndim - 2), (-1, 1))
     neighbors = {(axis, step): _shift(image, axis, step * dilation) for axis, step in ways}
     # One by one: a channel stays in the cache, all of them do not.
@@ -118,14 +118,16 @@ def mind(image: Tensor, radius: int = 1, dilation: int = 2) -> Tensor:
     return torch.exp(-stacked / variance.clamp(low, high))
 
 
-def mind_difference(
+def compute_mind_difference(
     fixed: Tensor, warped: Tensor, mask: Tensor | None = None, radius: int = 1, dilation: int = 2
 ) -> Tensor:
     """Return the mean squared difference of the MIND-SSC descriptors of two images."""
-    return mean_squared_error(mind(fixed, radius, dilation), mind(warped, radius, dilation), mask)
+    return compute_mean_squared_error(
+        compute_mind(fixed, radius, dilation), compute_mind(warped, radius, dilation), mask
+    )
 
 
-def label_overlap(fixed: Tensor, warped: Tensor, mask: Tensor | None = None) -> Tensor:
+def compute_label_overlap(fixed: Tensor, warped: Tensor, mask: Tensor | None = None) -> Tensor:
     """Return one minus the mean soft Dice over labels (Milletari et al., 2016).
 
     Args:
@@ -142,7 +144,7 @@ def label_overlap(fixed: Tensor, warped: Tensor, mask: Tensor | None = None) -> 
     return 1 - (dice * present).sum() / present.sum().clamp(min=1)
 
 
-def bending(field: Tensor, spacing: Sequence[float]) -> Tensor:
+def compute_bending(field: Tensor, spacing: Sequence[float]) -> Tensor:
     """Return the mean bending energy of a field, in 1 / mm^2 (Rueckert et al., 1999).
 
     Args:
@@ -162,8 +164,8 @@ def bending(field: Tensor, spacing: Sequence[float]) -> Tensor:
     return energy
 
 
-def diffusion(field: Tensor, spacing: Sequence[float]) -> Tensor:
-    """Return the mean squared gradient of a field, mm per mm squared; arguments as :func:`bending`."""
+def compute_diffusion(field: Tensor, spacing: Sequence[float]) -> Tensor:
+    """Return a field's mean squared gradient, mm per mm squared; arguments of :func:`compute_bending`."""
     millimeters = _in_millimeters(field, spacing)
     energy = torch.zeros((), dtype=field.dtype, device=field.device)
     for axis in range(2, field.ndim):
@@ -171,7 +173,7 @@ def diffusion(field: Tensor, spacing: Sequence[float]) -> Tensor:
     return energy
 
 
-def box_sum(image: Tensor, radius: int) -> Tensor:
+def sum_box(image: Tensor, radius: int) -> Tensor:
     """Sum ``(N, C, *shape)`` over the part of a box of ``2 radius + 1`` samples inside the image."""
     result: Tensor = _BoxSum.apply(image, radius)
     return result
@@ -309,7 +311,7 @@ def _floor(image: Tensor, weight: Tensor) -> Tensor:
     return floor.view(*floor.shape, *[1] * (image.ndim - 2))
 
 
-def perpendicular_pairs(ndim: int) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+def list_perpendicular_pairs(ndim: int) -> list[tuple[tuple[int, int], tuple[int, int]]]:
     """Pairs of neighbors ``(axis, step)`` on different axes: 12 in 3-D, 4 in 2-D."""
     steps = list(product((-1, 1), repeat=2))
     return [((a, i), (b, j)) for a, b in combinations(range(ndim), 2) for i, j in steps]
@@ -326,7 +328,7 @@ def _full_box_sum(image: Tensor, radius: int) -> Tensor:
     """Box sum scaled, at the border, as if all of the box had lain inside."""
     ones = torch.ones_like(image[:1, :1])
     full = (2 * radius + 1) ** (image.ndim - 2)
-    return box_sum(image, radius) * (full / box_sum(ones, radius))
+    return sum_box(image, radius) * (full / sum_box(ones, radius))
 
 
 def _in_millimeters(field: Tensor, spacing: Sequence[float]) -> Tensor:

@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from regflow.methods.refine import matching_kernels as kernels
-from regflow.methods.refine.losses_torch import MIND_VARIANCE_RANGE, perpendicular_pairs
+from regflow.methods.refine.losses_torch import MIND_VARIANCE_RANGE, list_perpendicular_pairs
 from regflow.methods.refine.matching_torch import (
     DILATION,
     SMOOTHING,
+    find_least_offset,
     join_batches,
-    offset_of_least,
+    list_search_offsets,
     pool_blocks,
-    search_offsets,
 )
 
 Array = NDArray[np.float32]
@@ -33,17 +33,17 @@ PATCH = 1
 """Samples from the middle of a descriptor's patch to its border."""
 
 
-def coarse_descriptors(image: Tensor, factor: int) -> Tensor:
-    """Describe as :func:`matching_torch.coarse_descriptors` does, to rounding, without a gradient."""
+def compute_coarse_descriptors(image: Tensor, factor: int) -> Tensor:
+    """Describe as :func:`matching_torch.compute_coarse_descriptors` does, to rounding, without a gradient."""
     return join_batches([_described(each)[None] for each in pool_blocks(image, factor)[:, 0]])
 
 
-def matching_evidence(fixed: Tensor, moving: Tensor, search: int, factor: int = 1) -> Tensor:
-    """Compare as :func:`matching_torch.matching_evidence` does, to rounding, without a gradient."""
-    offsets = search_offsets(fixed.ndim - 2, search, factor)
+def compute_matching_evidence(fixed: Tensor, moving: Tensor, search: int, factor: int = 1) -> Tensor:
+    """Compare as :func:`matching_torch.compute_matching_evidence` does, to rounding, without a gradient."""
+    offsets = list_search_offsets(fixed.ndim - 2, search, factor)
     pairs = zip(fixed, moving, strict=True)
     costs = join_batches([_compared(one, other, offsets, factor)[None] for one, other in pairs])
-    return offset_of_least(costs, offsets, factor)
+    return find_least_offset(costs, offsets, factor)
 
 
 def _described(image: Tensor) -> Tensor:
@@ -53,15 +53,15 @@ def _described(image: Tensor) -> Tensor:
     around = _along(ndim, DILATION)
     padded = np.pad(volume, [(count, count) for count in around], mode="edge")
     pairs = np.array(
-        [[_neighbor(ndim, *one), _neighbor(ndim, *other)] for one, other in perpendicular_pairs(ndim)]
+        [[_neighbor(ndim, *one), _neighbor(ndim, *other)] for one, other in list_perpendicular_pairs(ndim)]
     )
     distances = np.empty((len(pairs), *volume.shape), np.float32)
     variance = np.empty(volume.shape, np.float32)
-    kernels.patch_distances(padded, pairs + around, _along(ndim, PATCH), distances, variance)
+    kernels.compute_patch_distances(padded, pairs + around, _along(ndim, PATCH), distances, variance)
     typical = float(variance.mean(dtype=np.float64))
     # A constant image's distances are all 0; what they are divided by must not be.
     low, high = (max(np.float32(bound * typical), SMALLEST) for bound in MIND_VARIANCE_RANGE)
-    kernels.scale(distances, variance, low, high)
+    kernels.scale_distances(distances, variance, low, high)
     return torch.from_numpy(distances.reshape(-1, *image.shape)).exp_()
 
 
@@ -72,9 +72,9 @@ def _compared(fixed: Tensor, moving: Tensor, offsets: Sequence[tuple[int, ...]],
     steps = np.stack([_along(ndim, *offset) for offset in offsets])
     blocks = np.maximum(_along(ndim, factor), 1)
     costs = np.empty((len(offsets), *(one.shape[1:] // blocks)), np.float32)
-    kernels.costs(one, other, steps, blocks, costs)
+    kernels.compute_costs(one, other, steps, blocks, costs)
     smooth = np.empty_like(costs)
-    kernels.mean_around(costs, _along(ndim, SMOOTHING), smooth)
+    kernels.average_around(costs, _along(ndim, SMOOTHING), smooth)
     return torch.from_numpy(smooth.reshape(len(offsets), *(count // factor for count in fixed.shape[1:])))
 
 

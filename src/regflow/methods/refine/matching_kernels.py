@@ -58,7 +58,7 @@ def _numbers_inside(count: int, reach: int) -> Any:
 
 
 @njit(**_PARALLEL)
-def patch_distances(padded: Any, pairs: Any, reach: Any, out: Any, variance: Any) -> None:
+def compute_patch_distances(padded: Any, pairs: Any, reach: Any, out: Any, variance: Any) -> None:
     """Compare patches around each sample's neighbors, pair by pair.
 
     Args:
@@ -105,7 +105,7 @@ def patch_distances(padded: Any, pairs: Any, reach: Any, out: Any, variance: Any
 
 
 @njit(**_PARALLEL)
-def scale(distances: Any, variance: Any, low: Any, high: Any) -> None:
+def scale_distances(distances: Any, variance: Any, low: Any, high: Any) -> None:
     """Divide distances ``(C, Z, Y, X)`` by minus the variance ``(Z, Y, X)``, held within bounds."""
     channels, depth, height, width = distances.shape
     for z in prange(depth):
@@ -148,7 +148,7 @@ def _add_shifted_squares(first: Any, second: Any, shift: int, out: Any) -> None:
 
 
 @njit(**_PARALLEL)
-def costs(fixed: Any, moving: Any, offsets: Any, blocks: Any, out: Any) -> None:
+def compute_costs(fixed: Any, moving: Any, offsets: Any, blocks: Any, out: Any) -> None:
     """Compare descriptors at each offset, by blocks.
 
     Args:
@@ -179,7 +179,7 @@ def costs(fixed: Any, moving: Any, offsets: Any, blocks: Any, out: Any) -> None:
 
 
 @njit(**_PARALLEL)
-def mean_around(values: Any, reach: Any, out: Any) -> None:
+def average_around(values: Any, reach: Any, out: Any) -> None:
     """Average ``(O, Z, Y, X)`` over the part of a box inside it, ``reach`` ``(3,)`` to either side."""
     count, depth, height, width = values.shape
     across = _numbers_inside(width, reach[2])

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from regflow.methods.refine.losses_torch import mind
+from regflow.methods.refine.losses_torch import compute_mind
 
 SHARPNESS = 12.0
 """Of the soft minimum, on costs that run from 0 at the least to 1 at their mean."""
@@ -22,17 +22,17 @@ SMOOTHING = 1
 """Samples to either side over which costs are averaged."""
 
 
-def channels_of_evidence(ndim: int) -> int:
-    """Return how many channels :func:`matching_evidence` has: an even number, as the network wants."""
+def count_evidence_channels(ndim: int) -> int:
+    """Return how many channels :func:`compute_matching_evidence` has: an even number, for the network."""
     return ndim + 1 + (ndim + 1) % 2
 
 
-def coarse_descriptors(image: Tensor, factor: int) -> Tensor:
+def compute_coarse_descriptors(image: Tensor, factor: int) -> Tensor:
     """Describe ``(N, 1, *shape)`` on a grid ``factor`` times coarser: ``(N, 12 or 4, *coarse)``."""
-    return mind(pool_blocks(image, factor), dilation=DILATION)
+    return compute_mind(pool_blocks(image, factor), dilation=DILATION)
 
 
-def matching_evidence(fixed: Tensor, moving: Tensor, search: int, factor: int = 1) -> Tensor:
+def compute_matching_evidence(fixed: Tensor, moving: Tensor, search: int, factor: int = 1) -> Tensor:
     """Compare neighborhoods at every offset of a window.
 
     Args:
@@ -43,13 +43,13 @@ def matching_evidence(fixed: Tensor, moving: Tensor, search: int, factor: int = 
             Beyond 1 only offsets along one axis are compared, a quarter in 3-D: there are many samples.
 
     Returns:
-        ``(N, channels_of_evidence(d), *shape / factor)``: the offset that fits best, in samples of the
+        ``(N, count_evidence_channels(d), *shape / factor)``: the offset that fits best, in samples of the
         evidence and array order, by how much its cost is below the mean, and in 2-D its cost.
     """
-    offsets = search_offsets(fixed.ndim - 2, search, factor)
+    offsets = list_search_offsets(fixed.ndim - 2, search, factor)
     costs = _costs(fixed, moving, offsets, search, factor)
     box = {"kernel_size": 2 * SMOOTHING + 1, "stride": 1, "padding": SMOOTHING, "count_include_pad": False}
-    return offset_of_least(_pool(fixed)(costs, **box), offsets, factor)
+    return find_least_offset(_pool(fixed)(costs, **box), offsets, factor)
 
 
 def join_batches(parts: Sequence[Tensor]) -> Tensor:
@@ -62,8 +62,8 @@ def pool_blocks(image: Tensor, factor: int) -> Tensor:
     return image if factor == 1 else _pool(image)(image, factor)
 
 
-def search_offsets(ndim: int, search: int, factor: int) -> list[tuple[int, ...]]:
-    """Return the offsets that :func:`matching_evidence` compares at, samples of the descriptors."""
+def list_search_offsets(ndim: int, search: int, factor: int) -> list[tuple[int, ...]]:
+    """Return the offsets that :func:`compute_matching_evidence` compares at, samples of the descriptors."""
     offsets = list(product(range(-search, search + 1), repeat=ndim))
     if factor > 1:
         offsets = [offset for offset in offsets if sum(step != 0 for step in offset) < 2]
@@ -88,7 +88,7 @@ def _costs(fixed: Tensor, moving: Tensor, offsets: list[tuple[int, ...]], search
     return torch.cat(costs, dim=1)
 
 
-def offset_of_least(costs: Tensor, offsets: Sequence[tuple[int, ...]], factor: int) -> Tensor:
+def find_least_offset(costs: Tensor, offsets: Sequence[tuple[int, ...]], factor: int) -> Tensor:
     """Find the offset of the least cost, between samples too, and the depth of the minimum.
 
     Args:
@@ -97,7 +97,7 @@ def offset_of_least(costs: Tensor, offsets: Sequence[tuple[int, ...]], factor: i
         factor: see ``offsets``.
 
     Returns:
-        As :func:`matching_evidence`.
+        As :func:`compute_matching_evidence`.
     """
     lengths = torch.tensor(offsets, dtype=torch.float32, device=costs.device) / factor
     least = costs.amin(dim=1, keepdim=True)
@@ -105,4 +105,4 @@ def offset_of_least(costs: Tensor, offsets: Sequence[tuple[int, ...]], factor: i
     weights = costs.sub_(least).mul_(-SHARPNESS / depth.clamp(min=1e-6)).exp_()
     offset = torch.einsum("nk...,kd->nd...", weights, lengths) / weights.sum(dim=1, keepdim=True)
     found = torch.cat([offset, depth, least], dim=1)
-    return found[:, : channels_of_evidence(lengths.shape[1])]
+    return found[:, : count_evidence_channels(lengths.shape[1])]

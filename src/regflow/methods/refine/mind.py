@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regflow.methods.refine import greedy_kernels as kernels
-from regflow.methods.refine.greedy_level import half_gaussian
+from regflow.methods.refine.greedy_level import make_half_gaussian
 
 PATCH_SIGMA = 0.8
 """Size of the compared patches, in samples of the finest axis."""
@@ -16,7 +16,7 @@ LIMITS = (0.1, 10.0)
 """Bounds of the local variance in units of its mean: tame flat and busy places."""
 
 
-def descriptors(image: NDArray[np.float32], spacing: NDArray[np.float64]) -> NDArray[np.float32]:
+def compute_descriptors(image: NDArray[np.float32], spacing: NDArray[np.float64]) -> NDArray[np.float32]:
     """Compare each sample's patch with those of its neighbors along each axis.
 
     Args:
@@ -31,8 +31,8 @@ def descriptors(image: NDArray[np.float32], spacing: NDArray[np.float64]) -> NDA
     shifted = [_shifted(image, axis, shift) for axis in axes for shift in (-1, 1)]
     distances = np.stack([np.square(image - other) for other in shifted])
     stack = np.empty_like(distances)
-    taps = [half_gaussian(PATCH_SIGMA / width) for width in spacing]
-    kernels.smooth(distances, *taps, kernels.full_spans(stack.shape[1:]), stack)
+    taps = [make_half_gaussian(PATCH_SIGMA / width) for width in spacing]
+    kernels.smooth_channels(distances, *taps, kernels.make_full_spans(stack.shape[1:]), stack)
     stack -= stack.min(axis=0)
     variance = stack.mean(axis=0)
     middle = float(variance.mean(dtype=np.float64))

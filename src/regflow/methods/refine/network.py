@@ -13,7 +13,7 @@ from regflow.core.image import Image
 from regflow.methods.refine import matching_cpu, matching_torch
 from regflow.methods.refine.matching_torch import join_batches
 from regflow.methods.refine.velocity_torch import halve_field
-from regflow.methods.refine.weights import Description
+from regflow.methods.refine.weights import NetworkDescription
 from regflow.methods.refine.working import normalize_pair
 
 Network = Callable[[Tensor], Tensor]
@@ -35,19 +35,21 @@ class NetworkInput:
     descriptors: tuple[Tensor, ...]
 
 
-def prepare_input(description: Description, images: Tensor) -> NetworkInput:
+def prepare_input(description: NetworkDescription, images: Tensor) -> NetworkInput:
     """Prepare images ``(N, 1, *shape)``, each side a multiple of ``description.multiple``."""
     samples, matching = fold_blocks(images, description.fold), _matching(images.device)
     with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
         # One by one: descriptors are scaled by what an image has on the whole.
         described = [
-            join_batches([matching.coarse_descriptors(one, factor) for one in images.float().split(1)])
+            join_batches(
+                [matching.compute_coarse_descriptors(one, factor) for one in images.float().split(1)]
+            )
             for factor, _ in _comparisons(description)
         ]
     return NetworkInput(samples, tuple(described))
 
 
-def _comparisons(description: Description) -> list[tuple[int, int]]:
+def _comparisons(description: NetworkDescription) -> list[tuple[int, int]]:
     """By how much images are averaged before they are compared, and how far, in samples of the average."""
     both = (description.fold, description.search), (1, description.fine_search)
     return [(factor, search) for factor, search in both if search]
@@ -58,7 +60,7 @@ def _matching(device: torch.device) -> ModuleType:
     return matching_cpu if device.type == "cpu" else matching_torch
 
 
-def stack_input(description: Description, fixed: NetworkInput, moving: NetworkInput) -> Tensor:
+def stack_input(description: NetworkDescription, fixed: NetworkInput, moving: NetworkInput) -> Tensor:
     """Return the network's input ``(N, C, *coarse)`` for pairs, in one order.
 
     Not from several threads at a time: on a CPU numba's own are at work.
@@ -68,11 +70,11 @@ def stack_input(description: Description, fixed: NetworkInput, moving: NetworkIn
         for one, other, (factor, search) in zip(
             fixed.descriptors, moving.descriptors, _comparisons(description), strict=True
         ):
-            seen.append(matching.matching_evidence(one, other, search, description.fold // factor))
+            seen.append(matching.compute_matching_evidence(one, other, search, description.fold // factor))
     return torch.cat(seen, dim=1)
 
 
-def network_velocity(network: Network, description: Description, seen: Tensor) -> Tensor:
+def predict_velocity(network: Network, description: NetworkDescription, seen: Tensor) -> Tensor:
     """Ask the network about what it is :func:`stack_input`.
 
     Returns:
@@ -82,7 +84,7 @@ def network_velocity(network: Network, description: Description, seen: Tensor) -
     return halve_field(velocity) if description.half_resolution else velocity
 
 
-def padding_for(shape: Sequence[int], description: Description) -> Padding:
+def choose_padding(shape: Sequence[int], description: NetworkDescription) -> Padding:
     """Return the samples to add to images, whole samples of the velocity's grid, for a size that it takes."""
     unit = description.shrink
     extra = [-count % description.multiple for count in shape]
@@ -95,7 +97,7 @@ def pad_image(image: Tensor, padding: Padding) -> Tensor:
     return functional.pad(image, last_axis_first, mode="replicate")
 
 
-def crop_padding(velocity: Tensor, padding: Padding, description: Description) -> Tensor:
+def crop_padding(velocity: Tensor, padding: Padding, description: NetworkDescription) -> Tensor:
     """Return the part of a velocity that belongs to images before they were :func:`pad_image`."""
     for axis, sides in enumerate(padding, start=2):
         low, high = (count // description.shrink for count in sides)
@@ -119,7 +121,7 @@ def fold_blocks(image: Tensor, factor: int) -> Tensor:
     return split.permute(order).reshape(len(image), -1, *coarse)
 
 
-def normalize_intensity(image: Image, description: Description) -> Tensor:
+def normalize_intensity(image: Image, description: NetworkDescription) -> Tensor:
     """Return an image ``(1, 1, *shape)`` with the intensities that the network was trained with."""
     method = description.intensity["method"]
     options = {key: value for key, value in description.intensity.items() if key != "method"}

@@ -28,7 +28,7 @@ def multiply_row(factors: Any, out: Any) -> None:
 
 
 @njit(**ROW)
-def box_of(spans: Any) -> Any:
+def find_box(spans: Any) -> Any:
     """Return the rows ``first, end`` and samples ``first, end`` that a plane's spans ``(Y, 2)`` lie in.
 
     Without any, ``first`` is not before ``end``.

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from regflow.core.errors import RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.transform import DisplacementField, Transform, compose
+from regflow.core.transform import DisplacementField, Transform, compose_transforms
 from regflow.methods.context import RunContext
 from regflow.methods.matching.second_measure import TOLERANCE_PX, check_field, measure_again
-from regflow.methods.matching.spline_field import Fit, SplineField, fit_field
+from regflow.methods.matching.spline_field import SplineField, SplineFit, fit_field
 from regflow.methods.matching.tie_point_set import REASONS, TiePoints
-from regflow.methods.matching.tie_points import default_spacing, lay_points, match
+from regflow.methods.matching.tie_points import choose_spacing, lay_points, match_tie_points
 from regflow.methods.result import MethodResult
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ def tie_points(
         RegistrationError: too few points could be matched.
     """
     points = lay_points(fixed.grid, moving.grid, initial, options)
-    found = match(fixed, moving, initial, points, options, context)
+    found = match_tie_points(fixed, moving, initial, points, options, context)
     fit, found = fit_points(found, fixed.grid, options, context.seed)
     log.info(
         "tie-points: %d of %d points count, %s, scatter about the field %.3f px",
@@ -55,10 +55,12 @@ def tie_points(
         check = check_field(found, field, measure_again(found, fixed, moving, initial, options, context))
         field = replace(field, coefs=field.coefs + check.correction.coefs)
         found = replace(found, check=check)
-    return MethodResult(compose(displacement(field, fixed.grid), initial), found)
+    return MethodResult(compose_transforms(sample_spline_field(field, fixed.grid), initial), found)
 
 
-def fit_points(found: TiePoints, fixed: Grid, options: Mapping[str, Any], seed: int) -> tuple[Fit, TiePoints]:
+def fit_points(
+    found: TiePoints, fixed: Grid, options: Mapping[str, Any], seed: int
+) -> tuple[SplineFit, TiePoints]:
     """Fit the field to the points that count; points that it leaves out are marked.
 
     Raises:
@@ -71,10 +73,10 @@ def fit_points(found: TiePoints, fixed: Grid, options: Mapping[str, Any], seed: 
         )
     points, shifts = found.points[used], found.shifts[used]
     size = np.array(fixed.size)
-    spacing = options["field_spacing_px"] or options["spacing_px"] or default_spacing(size)
+    spacing = options["field_spacing_px"] or options["spacing_px"] or choose_spacing(size)
     spread = (found.window_px**2 - 1) / 12.0
     extent, errors = (0, 0, *(size - 1)), found.error_px[used]
-    apart = options["spacing_px"] or default_spacing(size)
+    apart = options["spacing_px"] or choose_spacing(size)
     # Windows that overlap share their errors.
     reach = float(found.window_px) if found.window_px > apart else 0.0
     basis = None
@@ -96,7 +98,7 @@ def fit_points(found: TiePoints, fixed: Grid, options: Mapping[str, Any], seed: 
     )
 
 
-def displacement(field: SplineField, grid: Grid) -> DisplacementField:
+def sample_spline_field(field: SplineField, grid: Grid) -> DisplacementField:
     """Return a field on a grid as coarse as reading it linearly allows, in world units."""
     bending = field.bending()
     step = math.sqrt(8.0 * INTERPOLATION_PX / bending) if bending > 0 else math.inf

@@ -26,7 +26,7 @@ SQUARINGS = 6
 """With a midpoint first step, six squarings leave the interpolation as the only visible error."""
 
 
-def integrate(velocity: Tensor, squarings: int = SQUARINGS) -> Tensor:
+def integrate_velocity(velocity: Tensor, squarings: int = SQUARINGS) -> Tensor:
     """Return the displacement that flowing along a velocity for unit time gives.
 
     Scaling and squaring (Arsigny et al., 2006) from a midpoint first step. The inverse
@@ -40,15 +40,15 @@ def integrate(velocity: Tensor, squarings: int = SQUARINGS) -> Tensor:
         ``(N, d, *shape)`` displacement in voxels.
     """
     step = velocity.float() / 2**squarings
-    displacement = sample(step, step / 2)
+    displacement = sample_channels(step, step / 2)
     for _ in range(squarings):
-        displacement = compose(displacement, displacement)
+        displacement = compose_velocities(displacement, displacement)
     return displacement
 
 
-def compose(first: Tensor, second: Tensor) -> Tensor:
+def compose_velocities(first: Tensor, second: Tensor) -> Tensor:
     """Return the displacement of ``x -> x + first(x) -> ... + second`` of the place reached."""
-    return first + sample(second, first)
+    return first + sample_channels(second, first)
 
 
 def follow_displacement(step: Tensor, total: Tensor | None) -> Tensor:
@@ -58,10 +58,10 @@ def follow_displacement(step: Tensor, total: Tensor | None) -> Tensor:
         step: ``(N, d, *shape)``.
         total: ``(N, d, *)``; None for none.
     """
-    return step if total is None else compose(step, resize_field(total, step.shape[2:]))
+    return step if total is None else compose_velocities(step, resize_field(total, step.shape[2:]))
 
 
-def sample(image: Tensor, displacement: Tensor) -> Tensor:
+def sample_channels(image: Tensor, displacement: Tensor) -> Tensor:
     """Sample an image where a displacement leads, linearly, with its border going on outside.
 
     Args:
@@ -78,7 +78,7 @@ def sample(image: Tensor, displacement: Tensor) -> Tensor:
         return _sample(image, displacement)
 
 
-def resize(image: Tensor, shape: Sequence[int]) -> Tensor:
+def resize_channels(image: Tensor, shape: Sequence[int]) -> Tensor:
     """Interpolate ``(N, C, *)`` linearly onto another number of samples over the same extent."""
     if tuple(image.shape[2:]) == tuple(shape):
         return image
@@ -91,7 +91,7 @@ def resize(image: Tensor, shape: Sequence[int]) -> Tensor:
 def resize_field(field: Tensor, shape: Sequence[int]) -> Tensor:
     """Convert a field ``(N, d, *)`` to another grid of the same extent, in voxels of that grid."""
     ratios = [new / old for new, old in zip(shape, field.shape[2:], strict=True)]
-    return resize(field, shape) * _per_component(ratios, field)
+    return resize_channels(field, shape) * _per_component(ratios, field)
 
 
 def halve_field(field: Tensor) -> Tensor:

@@ -14,8 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regflow.core.boxes import Box, bounding_box, crop_image, whole_box
-from regflow.core.devices import half_precision, side_by_side, torch_device, torch_session
+from regflow.core.boxes import Box, crop_image, find_bounding_box, make_whole_box
+from regflow.core.devices import (
+    choose_torch_device,
+    enable_half_precision,
+    map_over_threads,
+    open_torch_session,
+)
 from regflow.core.errors import RegistrationError, SettingError
 from regflow.core.image import Image
 from regflow.core.json_schema import fill_defaults
@@ -28,24 +33,24 @@ from regflow.methods.refine.network import (
     Network,
     NetworkInput,
     Padding,
+    choose_padding,
     crop_padding,
-    network_velocity,
     normalize_intensity,
     pad_image,
-    padding_for,
+    predict_velocity,
     prepare_input,
     stack_input,
 )
 from regflow.methods.refine.velocity_torch import (
     follow_displacement,
-    integrate,
+    integrate_velocity,
     resize_field,
-    sample,
+    sample_channels,
     to_displacement_field,
 )
-from regflow.methods.refine.weights import Description, load_network, passes_for
+from regflow.methods.refine.weights import NetworkDescription, choose_passes, load_network
 from regflow.methods.refine.weights_files import find_weights
-from regflow.methods.refine.working import resample_both, working_grid
+from regflow.methods.refine.working import make_working_grid, resample_both
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +62,7 @@ SURROUNDINGS = 8
 """Samples of the working spacing that the network sees around the fixed image's mask."""
 EXAMINED_ACROSS = 128
 """Most samples along the longest side at which an answer is judged: finer ones decide the same."""
-POLISHED = 2.0
+REFINED_RATIO = 2.0
 """Passes at this many of the image's own spacings, or finer, are left to the refinement: it does the same for
 less on a CPU, and the result hardly differs."""
 CONCURRENT_SAMPLES = 6_000_000
@@ -112,8 +117,8 @@ def predict_pairs(
     Raises:
         RegistrationError, InputError: as :func:`voxelmorph`.
     """
-    device = torch_device(options["device"])
-    with torch_session(context.threads, context.seed):
+    device = choose_torch_device(options["device"])
+    with open_torch_session(context.threads, context.seed):
         weights = find_weights(options["weights"], requests[0].fixed.grid.ndim if requests else None)
         network, description = load_network(weights, device)
         spacing = options["spacing_mm"] or description.spacing
@@ -160,7 +165,7 @@ def _efforts(batch: int, spacing: float, device: torch.device) -> Iterator[Infer
 
 def predict_in_passes(
     network: Network,
-    description: Description,
+    description: NetworkDescription,
     requests: Sequence[Pair],
     effort: InferencePlan,
     options: Mapping[str, Any],
@@ -198,7 +203,7 @@ def predict_in_passes(
         seen, before = [levels[number][shrink] for number in asked], [totals[number] for number in asked]
         velocities = predict_velocities(network, description, seen, before, effort, options)
         for number, velocity in zip(asked, velocities, strict=True):
-            totals[number] = follow_displacement(integrate(relaxation * velocity), totals[number])
+            totals[number] = follow_displacement(integrate_velocity(relaxation * velocity), totals[number])
     return [
         Prediction(
             Composite((to_displacement_field(total, request.fixed.grid, box), request.initial)),
@@ -216,34 +221,34 @@ def _unit(fixed: Image, spacing: float) -> float:
     """
     if fixed.grid.ndim == 2:
         return 1.0
-    box = whole_box(fixed.grid.shape) if fixed.mask is None else bounding_box(fixed.mask)
+    box = make_whole_box(fixed.grid.shape) if fixed.mask is None else find_bounding_box(fixed.mask)
     sides = np.array([part.stop - part.start for part in box[::-1]]) * fixed.grid.spacing
     across = float(sides.max()) / spacing
     return 1.0 if ACROSS[0] <= across <= ACROSS[1] else across / USUAL_ACROSS
 
 
 def _passes(
-    description: Description, fixed: Image, spacing: float, options: Mapping[str, Any]
+    description: NetworkDescription, fixed: Image, spacing: float, options: Mapping[str, Any]
 ) -> Sequence[float]:
     """Return the passes that the network is asked for about an image; the first one always."""
     own = float(fixed.grid.spacing.min())
     if options["refinement"] == "none" or options["passes"] == "all":
-        chosen = passes_for(description.passes, spacing, own)
+        chosen = choose_passes(description.passes, spacing, own)
     else:
-        chosen = tuple(takewhile(lambda shrink: shrink * spacing > POLISHED * own, description.passes))
+        chosen = tuple(takewhile(lambda shrink: shrink * spacing > REFINED_RATIO * own, description.passes))
     return chosen or description.passes[:1]
 
 
 def _box(fixed: Image, spacing: float) -> Box:
     """Return what the network sees of an image: where its mask is, and some surroundings."""
     if fixed.mask is None or not fixed.mask.any():
-        return whole_box(fixed.grid.shape)
+        return make_whole_box(fixed.grid.shape)
     margin = np.rint(SURROUNDINGS * np.maximum(1.0, spacing / fixed.grid.spacing[::-1]))
-    return bounding_box(fixed.mask, margin.astype(int).tolist())
+    return find_bounding_box(fixed.mask, margin.astype(int).tolist())
 
 
 @dataclass(frozen=True, eq=False)
-class Level:
+class NetworkLevel:
     """A pair on the grid of a pass, brought together by its initial transform.
 
     Attributes:
@@ -262,7 +267,7 @@ class Level:
         """Return the moving image as a displacement ``(1, d, *)`` over the extent moves it."""
         if total is None:
             return self.moving
-        return sample(self.moving, resize_field(total, self.moving.shape[2:]))
+        return sample_channels(self.moving, resize_field(total, self.moving.shape[2:]))
 
     def gain(self, total: Tensor) -> float:
         """Return by how much a displacement raises local correlation and mutual information, together."""
@@ -278,8 +283,8 @@ class Level:
 
 def predict_velocities(
     network: Network,
-    description: Description,
-    levels: Sequence[Level],
+    description: NetworkDescription,
+    levels: Sequence[NetworkLevel],
     totals: Sequence[Tensor | None],
     effort: InferencePlan,
     options: Mapping[str, Any],
@@ -311,22 +316,24 @@ def predict_velocities(
 
 
 def _levels(
-    request: Pair, passes: Sequence[float], description: Description, effort: InferencePlan
-) -> dict[float, Level]:
+    request: Pair, passes: Sequence[float], description: NetworkDescription, effort: InferencePlan
+) -> dict[float, NetworkLevel]:
     """Return a pair's level by pass, the coarser ones made from the finest."""
-    levels: dict[float, Level] = {}
+    levels: dict[float, NetworkLevel] = {}
     for shrink in sorted(set(passes)):
         levels[shrink] = _level(request, effort.spacing * shrink, description, effort.device)
         request = Pair(*levels[min(levels)].pair, Affine.identity(request.fixed.grid.ndim))
     return levels
 
 
-def _level(request: Pair, spacing: float, description: Description, device: torch.device) -> Level:
-    grid = working_grid(request.fixed.grid, spacing, description.shrink)
+def _level(
+    request: Pair, spacing: float, description: NetworkDescription, device: torch.device
+) -> NetworkLevel:
+    grid = make_working_grid(request.fixed.grid, spacing, description.shrink)
     pair = resample_both(request.fixed, request.moving, request.initial, grid)
     fixed, moving = (normalize_intensity(image, description).to(device) for image in pair)
-    padding = padding_for(grid.shape, description)
-    return Level(prepare_input(description, pad_image(fixed, padding)), moving, padding, pair)
+    padding = choose_padding(grid.shape, description)
+    return NetworkLevel(prepare_input(description, pad_image(fixed, padding)), moving, padding, pair)
 
 
 def _examined(passes: Iterable[float], fixed: Image, spacing: float) -> float:
@@ -344,7 +351,7 @@ def _stacked(seen: Sequence[NetworkInput]) -> NetworkInput:
     )
 
 
-def _check(description: Description, image: Image) -> None:
+def _check(description: NetworkDescription, image: Image) -> None:
     if description.ndim != image.grid.ndim:
         raise RegistrationError(
             f"the network is for {description.ndim}-D images and these are {image.grid.ndim}-D; "
@@ -365,7 +372,7 @@ def _alike(shapes: Sequence[tuple[int, ...]], most: int) -> Iterator[list[int]]:
 
 def _both_orders(
     network: Network,
-    description: Description,
+    description: NetworkDescription,
     fixed: NetworkInput,
     moving: NetworkInput,
     options: Mapping[str, Any],
@@ -375,11 +382,13 @@ def _both_orders(
     device, inputs = fixed.samples.device, [stack_input(description, *order) for order in orders]
 
     def one(seen: Tensor) -> Tensor:
-        with torch.inference_mode(), half_precision(device, options["precision"]):
-            return network_velocity(network, description, seen)
+        with torch.inference_mode(), enable_half_precision(device, options["precision"]):
+            return predict_velocity(network, description, seen)
 
     together = None if fixed.samples.numel() <= CONCURRENT_SAMPLES else 1
-    found = [one(seen) for seen in inputs] if device.type == "cuda" else side_by_side(one, inputs, together)
+    found = (
+        [one(seen) for seen in inputs] if device.type == "cuda" else map_over_threads(one, inputs, together)
+    )
     return (found[0] - found[1]) / 2 if options["symmetric"] else found[0]
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from regflow.core.errors import InputError
 from regflow.core.files import write_whole
-from regflow.methods.refine.matching_torch import channels_of_evidence
+from regflow.methods.refine.matching_torch import count_evidence_channels
 from regflow.methods.refine.weights_files import SUFFIX
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ _SCHEMA: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
-class Description:
+class NetworkDescription:
     """What must be known to rebuild a network and to feed it as in its training.
 
     Attributes:
@@ -101,7 +101,7 @@ class Description:
     def in_channels(self) -> int:
         """Channels that the network sees."""
         comparisons = (self.search > 0) + (self.fine_search > 0)
-        return 2 * self.fold**self.ndim + comparisons * channels_of_evidence(self.ndim)
+        return 2 * self.fold**self.ndim + comparisons * count_evidence_channels(self.ndim)
 
     @property
     def cascade(self) -> tuple[tuple[float, float], ...]:
@@ -114,7 +114,7 @@ class Description:
         return self.fold * (2 if self.half_resolution else 1)
 
 
-def build_network(description: Description) -> "VoxelMorphUNet":
+def build_network(description: NetworkDescription) -> "VoxelMorphUNet":
     """Return the network with fresh weights from torch's random numbers."""
     from monai.networks.nets import VoxelMorphUNet
 
@@ -127,7 +127,7 @@ def build_network(description: Description) -> "VoxelMorphUNet":
     )
 
 
-def save_weights(path: str | Path, network: nn.Module, description: Description) -> None:
+def save_weights(path: str | Path, network: nn.Module, description: NetworkDescription) -> None:
     """Write a network with its description, whole or not at all; equal networks give equal bytes."""
     from safetensors.torch import save
 
@@ -140,7 +140,7 @@ def save_weights(path: str | Path, network: nn.Module, description: Description)
         part.write_bytes(content)
 
 
-def load_network(path: str | Path, device: torch.device) -> tuple["VoxelMorphUNet", Description]:
+def load_network(path: str | Path, device: torch.device) -> tuple["VoxelMorphUNet", NetworkDescription]:
     """Read what :func:`save_weights` wrote, ready to answer.
 
     Raises:
@@ -166,7 +166,7 @@ def use_channels_last(network: "VoxelMorphUNet") -> "VoxelMorphUNet":
     return network
 
 
-def read_weights(path: str | Path) -> tuple[dict[str, Tensor], Description]:
+def read_weights(path: str | Path) -> tuple[dict[str, Tensor], NetworkDescription]:
     """Read the numbers of a network and its description, and check them, without building it.
 
     Raises:
@@ -191,7 +191,7 @@ def read_weights(path: str | Path) -> tuple[dict[str, Tensor], Description]:
     return tensors, _description(path, content)
 
 
-def _description(path: Path, content: Any) -> Description:
+def _description(path: Path, content: Any) -> NetworkDescription:
     try:
         jsonschema.validate(content, _SCHEMA)
     except jsonschema.ValidationError as error:
@@ -199,12 +199,12 @@ def _description(path: Path, content: Any) -> Description:
             f"{path}: the network's description is wrong at {error.json_path}: {error.message}"
         ) from error
     lists = {key: tuple(value) for key, value in content.items() if isinstance(value, list)}
-    description = Description(**{**content, **lists})
+    description = NetworkDescription(**{**content, **lists})
     check_relaxation(description.passes, description.relaxation, str(path))
     return description
 
 
-def passes_for(passes: Sequence[float], spacing: float, own: float) -> tuple[float, ...]:
+def choose_passes(passes: Sequence[float], spacing: float, own: float) -> tuple[float, ...]:
     """Return the passes for images whose finest spacing is ``own``.
 
     One finer than the network's ``spacing`` is for images that are as fine; none follows one left out.

@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from regflow.core.errors import RegistrationError
-from regflow.core.files import sha256
-from regflow.core.resources import resources
+from regflow.core.files import compute_sha256
+from regflow.core.resources import find_resources
 from regflow.methods.refine import METHODS
 
 SUFFIX = ".safetensors"
 SHIPPED = {2: "scenes2d", 3: "volumes3d"}
 """Name of the network in ``resources/weights`` that is taken when none is named, by dimensions."""
-WEIGHTS_FOLDER = resources() / "weights"
+WEIGHTS_FOLDER = find_resources() / "weights"
 
 
 def find_weights(name: str | None, ndim: int | None = None) -> Path:
@@ -41,7 +41,7 @@ def find_weights(name: str | None, ndim: int | None = None) -> Path:
     return found
 
 
-def networks_used(section: Mapping[str, Any], ndim: int) -> dict[str, str]:
+def find_used_networks(section: Mapping[str, Any], ndim: int) -> dict[str, str]:
     """Return the networks that a ladder may ask, and the checksums of their files.
 
     A file that is not there yet is left out.
@@ -56,7 +56,7 @@ def networks_used(section: Mapping[str, Any], ndim: int) -> dict[str, str]:
     found = {}
     for name in candidates:
         try:
-            found[name] = sha256(find_weights(name))
+            found[name] = compute_sha256(find_weights(name))
         except RegistrationError:
             continue  # A ladder's step says so when it comes to it; nothing depends on the file before.
     return found

@@ -11,14 +11,14 @@ from regflow.core.errors import RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.memory import check_grid
-from regflow.core.resample import antialias, resample_aligned, resample_array
+from regflow.core.resample import filter_antialias, resample_aligned, resample_array
 from regflow.core.sampling import sample_channel
 from regflow.core.transform import Transform
 from regflow.methods.context import RunContext
-from regflow.methods.preprocess import INTENSITY, load
+from regflow.methods.preprocess import INTENSITY, load_filter
 
 
-def working_grid(grid: Grid, spacing: float | None, multiple: int = 2) -> Grid:
+def make_working_grid(grid: Grid, spacing: float | None, multiple: int = 2) -> Grid:
     """Return a grid of EXACTLY the same extent whose spacing is near the wanted one.
 
     Because the outer borders are kept, a field converts between such grids by resizing alone.
@@ -45,7 +45,7 @@ def resample_both(fixed: Image, moving: Image, initial: Transform, grid: Grid) -
         fixed: the fixed image.
         moving: the moving image.
         initial: from fixed to moving world points.
-        grid: of :func:`working_grid`.
+        grid: of :func:`make_working_grid`.
 
     Returns:
         Fixed and moving, float32, on ``grid``. The moving image's mask is false also where it has
@@ -75,7 +75,7 @@ def normalize_pair(image: Image, method: str, options: Mapping[str, Any]) -> Ima
         InputError: the table has no such method, or the image is constant inside its mask.
     """
     require_samples(image)
-    normalize = load("intensity", method)
+    normalize = load_filter("intensity", method)
     return (
         image
         if normalize is None
@@ -101,7 +101,7 @@ def _onto(image: Image, transform: Transform | None, grid: Grid, spacing: NDArra
         if transform is None:
             channels.append(resample_aligned(channel, image.grid, grid))
             continue
-        smooth = antialias(channel, image.grid, spacing)
+        smooth = filter_antialias(channel, image.grid, spacing)
         outside = float(smooth.min())
         channels.append(sample_channel(smooth, image.grid, grid, transform, outside=outside))
     mask, labels = (

@@ -12,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from regflow.core.json_schema import option, section
+from regflow.core.json_schema import define_option, define_section
 from regflow.methods.table import Method, find_method
 
 Represent = Callable[[NDArray[np.float32], NDArray[np.bool_], Mapping[str, Any]], NDArray[np.float32]]
@@ -69,7 +69,7 @@ METHODS: dict[str, Method] = {
 }
 
 
-def load(name: str) -> tuple[Represent, Margin]:
+def load_representation(name: str) -> tuple[Represent, Margin]:
     """Import a representation's function and the one that tells its margin in samples.
 
     Raises:
@@ -78,52 +78,54 @@ def load(name: str) -> tuple[Represent, Margin]:
     import importlib
 
     method = find_method(METHODS, name, "preprocess: representation")
-    margin: Margin = importlib.import_module(method.target.partition(":")[0]).margin
+    margin: Margin = importlib.import_module(method.target.partition(":")[0]).find_margin
     return cast(Represent, method.load()), margin
 
 
-def schema() -> dict[str, Any]:
+def define_preprocess_schema() -> dict[str, Any]:
     """Return the JSON schema of the configuration's ``preprocess`` section."""
     options = {
-        name: section(method.summary, **method.options) for name, method in METHODS.items() if method.options
+        name: define_section(method.summary, **method.options)
+        for name, method in METHODS.items()
+        if method.options
     }
-    return section(
+    return define_section(
         "the working scenes that steer the registration, never the products",
-        spacing=option(
+        spacing=define_option(
             ["number", "null"],
             None,
             "spacing of the working scenes in units of the fixed scene's CRS, finer ones are averaged; "
             "null takes the coarser of the two scenes'",
             exclusiveMinimum=0,
         ),
-        overview=option(
+        overview=define_option(
             "integer",
             1024,
             "longest side in pixels of the copies that the initialize stage sees",
             minimum=64,
             maximum=16384,
         ),
-        weights=option(
+        weights=define_option(
             ["array", "null"],
             None,
             "one number per band to match on, whose sum of products is compared; null takes the mean",
             items={"type": "number"},
             minItems=1,
         ),
-        height=option(
+        height=define_option(
             ["number", "null"],
             None,
             "height of the ground in meters above the ellipsoid, for scenes with RPCs; null takes the "
             "middle height the RPCs are made for",
         ),
-        dem=option(["string", "null"], None, "raster of heights, for scenes with RPCs"),
-        representation=section(
+        dem=define_option(["string", "null"], None, "raster of heights, for scenes with RPCs"),
+        representation=define_section(
             "what of the samples is compared",
             method={
                 "enum": list(METHODS),
                 "description": "; ".join(f"{name}: {m.summary.rstrip('.')}" for name, m in METHODS.items()),
                 "default": "intensity",
             },
-            options=section("each method's own options, by its name", **options),
+            options=define_section("each method's own options, by its name", **options),
         ),
     )

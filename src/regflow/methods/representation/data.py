@@ -3,9 +3,9 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
+from regflow.core.block_source import Block, BlockSource
 from regflow.core.image import Image
-from regflow.io.scenes import Block, BlockSource
-from regflow.methods.representation import load
+from regflow.methods.representation import load_representation
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class RepresentedData:
 
     def read(self, rows: slice, cols: slice) -> Block:
         """Read a window that lies within the scene."""
-        represent, margin = load(self.method)
+        represent, margin = load_representation(self.method)
         options = dict(self.options)
         reach = margin(options)
         wide = [

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from regflow.methods.representation.smoothing import reach, smooth_valid
+from regflow.methods.representation.smoothing import find_reach, smooth_valid
 
 
 def gradient(
@@ -27,6 +27,6 @@ def gradient(
     return edges
 
 
-def margin(options: Mapping[str, Any]) -> int:
+def find_margin(options: Mapping[str, Any]) -> int:
     """Return how far around a sample its result looks."""
-    return reach(options["sigma"]) + 1
+    return find_reach(options["sigma"]) + 1

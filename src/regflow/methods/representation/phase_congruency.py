@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from regflow.methods.representation.smoothing import kernel, reach, separable, smooth_valid
+from regflow.methods.representation.smoothing import filter_separable, find_reach, make_kernel, smooth_valid
 
 FINEST = 1.5
 """Standard deviation of the finest filters' Gaussian, in samples."""
@@ -41,10 +41,10 @@ def phase_congruency(
     return found
 
 
-def margin(options: Mapping[str, Any]) -> int:
+def find_margin(options: Mapping[str, Any]) -> int:
     """Return how far around a sample its result looks."""
     filters = math.ceil(_WIDTH * FINEST * STEP ** (options["scales"] - 1))
-    return 2 * reach(_CONTRAST_SIGMA) + filters
+    return 2 * find_reach(_CONTRAST_SIGMA) + filters
 
 
 def _filled(samples: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -67,7 +67,7 @@ def _congruency(
         energy += np.maximum(_in_phase(pairs) - floor, 0)
         amplitude += total
     # Where a filter hangs over a hole it finds the hole: structures fade out towards it.
-    seen = separable(valid.astype(np.float32), *[kernel(_FADE_SIGMA)] * 2)
+    seen = filter_separable(valid.astype(np.float32), *[make_kernel(_FADE_SIGMA)] * 2)
     return np.asarray(energy / amplitude * seen**2)
 
 
@@ -97,7 +97,7 @@ def _responses(samples: NDArray[np.float32], sigma: float) -> list[NDArray[np.fl
     bands += [even[1]]
     bands += [(across, down - (down.sum() / g.sum()) * g) for across, down in even[2:]]
     scale = 1.0 / sigma**2
-    return [separable(samples, down * scale, across) for across, down in (*bands, *odd)]
+    return [filter_separable(samples, down * scale, across) for across, down in (*bands, *odd)]
 
 
 def _steered(

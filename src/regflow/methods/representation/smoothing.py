@@ -8,14 +8,14 @@ from numpy.typing import NDArray
 _SIGMAS = 3.0
 
 
-def reach(sigma: float) -> int:
+def find_reach(sigma: float) -> int:
     """Return the radius of the kernel in samples."""
     return math.ceil(_SIGMAS * sigma)
 
 
-def kernel(sigma: float) -> NDArray[np.float64]:
+def make_kernel(sigma: float) -> NDArray[np.float64]:
     """Return the samples of a Gaussian of sum 1."""
-    steps = np.arange(-reach(sigma), reach(sigma) + 1)
+    steps = np.arange(-find_reach(sigma), find_reach(sigma) + 1)
     weights = np.exp(-0.5 * (steps / sigma) ** 2)
     return np.asarray(weights / weights.sum())
 
@@ -28,14 +28,14 @@ def smooth_valid(samples: NDArray[np.float32], valid: NDArray[np.bool_], sigma: 
         valid: ``(h, w)``.
         sigma: of the Gaussian, in samples.
     """
-    weights = separable(valid.astype(np.float32), kernel(sigma), kernel(sigma))
-    sums = separable(np.where(valid, samples, np.float32(0)), kernel(sigma), kernel(sigma))
+    weights = filter_separable(valid.astype(np.float32), make_kernel(sigma), make_kernel(sigma))
+    sums = filter_separable(np.where(valid, samples, np.float32(0)), make_kernel(sigma), make_kernel(sigma))
     # In float32 a weight below this is rounding, not a sample.
     known = weights > 1e-6
     return np.where(known, sums / np.where(known, weights, 1), np.float32(0))
 
 
-def separable(
+def filter_separable(
     samples: NDArray[np.float32], down: NDArray[np.float64], across: NDArray[np.float64]
 ) -> NDArray[np.float32]:
     """Correlate with a kernel along rows and one along columns; outside there are zeros."""

@@ -6,7 +6,7 @@ from html import escape
 import numpy as np
 from numpy.typing import NDArray
 
-from regflow.reporting.shared.charts import round_ticks
+from regflow.reporting.shared.charts import choose_ticks
 
 WIDTH, HEIGHT = 460, 220
 LEFT, RIGHT, TOP, BOTTOM = 38, 8, 10, 34
@@ -14,7 +14,7 @@ BINS = 40
 SIDE = 240
 
 
-def histogram(lengths: Mapping[str, NDArray[np.float64]], names: Mapping[str, str]) -> str:
+def draw_histogram(lengths: Mapping[str, NDArray[np.float64]], names: Mapping[str, str]) -> str:
     """Return an ``svg`` of the residuals' lengths in pixels, one outline per state.
 
     Args:
@@ -37,10 +37,10 @@ def histogram(lengths: Mapping[str, NDArray[np.float64]], names: Mapping[str, st
 
     told = "; ".join(f"{names[s]}: median {np.median(v):.2f} px" for s, v in lengths.items())
     parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="Residuals. {escape(told)}">']
-    for tick in round_ticks(0, end):
+    for tick in choose_ticks(0, end):
         parts.append(f'<line class="axis" x1="{x(tick):.1f}" x2="{x(tick):.1f}" y1="{TOP}" y2="{y(0):.1f}"/>')
         parts.append(f'<text x="{x(tick):.1f}" y="{y(0) + 14:.1f}" text-anchor="middle">{tick:g}</text>')
-    for tick in round_ticks(0, 100 * top, most=3)[1:]:
+    for tick in choose_ticks(0, 100 * top, most=3)[1:]:
         parts.append(f'<text x="{LEFT - 5}" y="{y(tick / 100) + 4:.1f}" text-anchor="end">{tick:g}%</text>')
     for state, share in shares.items():
         points = [f"{x(0):.1f} {y(0):.1f}"]
@@ -53,7 +53,7 @@ def histogram(lengths: Mapping[str, NDArray[np.float64]], names: Mapping[str, st
     return "".join([*parts, "</svg>"])
 
 
-def scatter(residuals: NDArray[np.float64], ce90: float) -> str:
+def draw_scatter(residuals: NDArray[np.float64], ce90: float) -> str:
     """Return an ``svg`` of residuals ``(N, 2)`` in pixels around zero, with the CE90 circle."""
     bound = max(0.1, 1.25 * ce90, float(np.percentile(np.abs(residuals), 99)) if len(residuals) else 0.1)
     middle = SIDE / 2
@@ -63,7 +63,7 @@ def scatter(residuals: NDArray[np.float64], ce90: float) -> str:
         f'aria-label="Residuals around zero; nine of ten lie within {ce90:.2f} px">',
         f'<path class="axis" d="M26 {middle}H{SIDE - 26}M{middle} 26V{SIDE - 26}"/>',
     ]
-    for tick in round_ticks(-bound, bound):
+    for tick in choose_ticks(-bound, bound):
         if tick:
             place = middle + tick * scale
             parts.append(
@@ -79,7 +79,7 @@ def scatter(residuals: NDArray[np.float64], ce90: float) -> str:
     return "".join([*parts, "</svg>"])
 
 
-def arrows(
+def draw_arrows(
     starts: NDArray[np.float64], ends: NDArray[np.float64], kinds: Sequence[str]
 ) -> list[tuple[str, str]]:
     """Return SVG paths of arrows by their kind, in the picture's pixels.

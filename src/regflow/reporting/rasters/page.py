@@ -7,16 +7,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from regflow.metrics.catalog import STAGES
+from regflow.metrics.catalog import STATES
 from regflow.metrics.raster_catalog import FIGURES, RASTERS
 from regflow.reporting.rasters import pictures as raster_pictures
-from regflow.reporting.rasters.charts import histogram, scatter
-from regflow.reporting.rasters.pictures import Points
-from regflow.reporting.rasters.views import LAYERS, Overview, Window
+from regflow.reporting.rasters.charts import draw_histogram, draw_scatter
+from regflow.reporting.rasters.pictures import MeasuredPoints
+from regflow.reporting.rasters.views import LAYERS, DetailWindow, Overview
 from regflow.reporting.shared import drawing
-from regflow.reporting.shared.methods_text import methods_text
-from regflow.reporting.shared.render import render
-from regflow.reporting.shared.story import MODES, Story, as_sentence, stage_rows, stage_seconds
+from regflow.reporting.shared.methods_text import write_methods_text
+from regflow.reporting.shared.render import render_template
+from regflow.reporting.shared.story import (
+    MODES,
+    PageStory,
+    list_stage_rows,
+    list_stage_seconds,
+    make_sentence,
+)
 
 Array = NDArray[Any]
 
@@ -54,7 +60,7 @@ LARGEST_CHANGES = 20
 
 
 @dataclass(frozen=True, eq=False)
-class SceneView:
+class ScenePageData:
     """What is drawn of a pair of scenes.
 
     Attributes:
@@ -68,14 +74,14 @@ class SceneView:
 
     overview: Overview
     moved: NDArray[np.float32]
-    windows: Sequence[Window]
-    ties: Points | None = None
-    checks: Mapping[str, Points] = field(default_factory=dict)
+    windows: Sequence[DetailWindow]
+    ties: MeasuredPoints | None = None
+    checks: Mapping[str, MeasuredPoints] = field(default_factory=dict)
     ce90_px: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
-class ChangeView:
+class ChangePageData:
     """What is drawn of a change map.
 
     Attributes:
@@ -102,7 +108,9 @@ class ChangeView:
         return np.argsort(-np.asarray(self.columns["pixels"]), kind="stable")
 
 
-def scene_page(story: Story, scene: SceneView | None, change: ChangeView | None = None) -> str:
+def render_scene_page(
+    story: PageStory, scene: ScenePageData | None, change: ChangePageData | None = None
+) -> str:
     """Return the page of a pair of scenes.
 
     Args:
@@ -114,7 +122,7 @@ def scene_page(story: Story, scene: SceneView | None, change: ChangeView | None 
     context = {
         "sample": story.sample,
         "status": story.status,
-        "sentence": as_sentence(story.reason),
+        "sentence": make_sentence(story.reason),
         "facts": story.facts,
         "home": story.home,
         "cards": list(_cards(figures))[:CARDS],
@@ -122,12 +130,12 @@ def scene_page(story: Story, scene: SceneView | None, change: ChangeView | None 
         "field": [
             (_meaning(name), FIGURES[name].text(figures[name])) for name in FIELD if _known(figures, name)
         ],
-        "stages": list(stage_rows(story.stages)),
-        "clock": stage_seconds(story.stages),
-        "methods": methods_text(story.stages, figures, RASTERS),
+        "stages": list(list_stage_rows(story.stages)),
+        "clock": list_stage_seconds(story.stages),
+        "methods": write_methods_text(story.stages, figures, RASTERS),
         "provenance": story.provenance,
     }
-    return render(
+    return render_template(
         "scene.html",
         script="viewer.js",
         title=f"{story.sample}: {'registration' if figures else 'change'} report",
@@ -153,7 +161,7 @@ def _cards(figures: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             "meaning": figure.meaning,
         }
         if figure.staged:
-            before = [figure.text(figures.get(f"{name}_{stage}")).split()[0] for stage in STAGES[:2]]
+            before = [figure.text(figures.get(f"{name}_{stage}")).split()[0] for stage in STATES[:2]]
             card["was"] = [f"start {before[0]}", f"initial {before[1]}"]
         yield card
 
@@ -161,11 +169,11 @@ def _cards(figures: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 def _staged(figures: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for name, figure in FIGURES.items():
         if figure.staged and _known(figures, f"{name}_refine"):
-            cells = [figure.text(figures.get(f"{name}_{stage}")) for stage in STAGES]
+            cells = [figure.text(figures.get(f"{name}_{stage}")) for stage in STATES]
             yield {"title": figure.title, "meaning": figure.meaning, "better": figure.better, "cells": cells}
 
 
-def _scene(scene: SceneView, change: ChangeView | None, figures: Mapping[str, Any]) -> dict[str, Any]:
+def _scene(scene: ScenePageData, change: ChangePageData | None, figures: Mapping[str, Any]) -> dict[str, Any]:
     """Return all that the template draws of the registration."""
     aligned = not any("start" in window.layers for window in scene.windows)
     differences = (figures.get("ncc_refine") or 0.0) >= 0.7
@@ -180,7 +188,7 @@ def _scene(scene: SceneView, change: ChangeView | None, figures: Mapping[str, An
             f"{'second date' if aligned else 'registered scene'} cyan: gray where they agree",
         )
     ]
-    gray = raster_pictures.gray_overview(base.channel, valid)
+    gray = raster_pictures.draw_gray_overview(base.channel, valid)
     if scene.ties is not None:
         title = "Tie points: the shift that was found"
         panels.append(raster_pictures.draw_panel(scene.overview, gray, title, vectors=scene.ties))
@@ -197,7 +205,7 @@ def _scene(scene: SceneView, change: ChangeView | None, figures: Mapping[str, An
     short = SHORT_NAMES if not aligned else {"fixed": "First date", "refine": "Second date"}
     outlines = [] if change is None else [change.outlines[k] for k in change.largest]
     return {
-        "tiles": raster_pictures.tiles(
+        "tiles": raster_pictures.render_tiles(
             scene.windows, outlines[: raster_pictures.MOST_OUTLINES], scene.overview.full
         ),
         "names": names,
@@ -213,7 +221,7 @@ def _scene(scene: SceneView, change: ChangeView | None, figures: Mapping[str, An
     }
 
 
-def _residuals(scene: SceneView) -> dict[str, Any] | None:
+def _residuals(scene: ScenePageData) -> dict[str, Any] | None:
     states = ("initialize", "refine")
     if not all(state in scene.checks and scene.checks[state].used.any() for state in states):
         return None
@@ -228,30 +236,30 @@ def _residuals(scene: SceneView) -> dict[str, Any] | None:
     return {
         "lead": lead,
         "names": list(names.values()),
-        "histogram": histogram(lengths, names),
-        "scatters": [scatter(part, ring) for part, ring in zip(vectors, rings, strict=True)],
+        "histogram": draw_histogram(lengths, names),
+        "scatters": [draw_scatter(part, ring) for part, ring in zip(vectors, rings, strict=True)],
     }
 
 
-def _change(change: ChangeView, scene: SceneView | None) -> dict[str, Any]:
+def _change(change: ChangePageData, scene: ScenePageData | None) -> dict[str, Any]:
     """Return all that the template draws of the change map."""
     record, figures = change.record, change.record["figures"]
     source = change.overview if scene is None else scene.overview
     base = source.image
     valid = np.ones(base.grid.shape, bool) if base.mask is None else base.mask
-    gray = raster_pictures.gray_overview(base.channel, valid)
+    gray = raster_pictures.draw_gray_overview(base.channel, valid)
     if gray.shape != change.magnitude.shape:
         gray = _resized(gray, change.magnitude.shape)
     gray[~change.valid] = 128
-    colored, top = raster_pictures.magnitude_picture(change.magnitude, change.valid)
+    colored, top = raster_pictures.draw_magnitude(change.magnitude, change.valid)
     verdict = record["verdict"]
     return {
         "status": verdict["status"],
-        "sentence": as_sentence(verdict["reason"]),
+        "sentence": make_sentence(verdict["reason"]),
         "lead": _change_lead(record),
         "panels": [
             raster_pictures.draw_panel(
-                change.overview, raster_pictures.change_picture(gray, change.shares), "What changed"
+                change.overview, raster_pictures.draw_change(gray, change.shares), "What changed"
             ),
             raster_pictures.draw_panel(change.overview, colored, "Magnitude of change"),
         ],
@@ -306,7 +314,7 @@ def _change_facts(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "Radiometric gain on unchanged pixels", f"{told} (from {lines['pixels']:,} pixels)"
 
 
-def _change_rows(change: ChangeView) -> Iterator[dict[str, str]]:
+def _change_rows(change: ChangePageData) -> Iterator[dict[str, str]]:
     columns = change.columns
     name = "area_m2" if "area_m2" in columns else "area_px"
     for k in change.largest[:LARGEST_CHANGES]:

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regflow.core.grid import Grid
-from regflow.core.units import meters_per_pixel
-from regflow.reporting.rasters.charts import arrows
-from regflow.reporting.rasters.views import LAYERS, OVERVIEW_PX, Overview, Window
+from regflow.core.units import find_meters_per_pixel
+from regflow.reporting.rasters.charts import draw_arrows
+from regflow.reporting.rasters.views import LAYERS, OVERVIEW_PX, DetailWindow, Overview
 from regflow.reporting.shared import drawing
 
 Array = NDArray[Any]
@@ -29,7 +29,7 @@ MOST_OUTLINES = 1500
 
 
 @dataclass(frozen=True, eq=False)
-class Points:
+class MeasuredPoints:
     """Measured points and what they say.
 
     Attributes:
@@ -43,7 +43,9 @@ class Points:
     used: NDArray[np.bool_]
 
 
-def tiles(windows: Sequence[Window], outlines: Sequence[Any], grid: Grid) -> list[dict[str, Any]]:
+def render_tiles(
+    windows: Sequence[DetailWindow], outlines: Sequence[Any], grid: Grid
+) -> list[dict[str, Any]]:
     """Return what the viewer needs of each window.
 
     Args:
@@ -60,7 +62,7 @@ def draw_panel(
     picture: drawing.Bytes,
     title: str,
     *,
-    vectors: Points | None = None,
+    vectors: MeasuredPoints | None = None,
     colored: bool = False,
 ) -> dict[str, Any]:
     """Return an overview with a scale bar and, if given, arrows.
@@ -75,7 +77,7 @@ def draw_panel(
     rows, cols = picture.shape[:2]
     content: dict[str, Any] = {
         "title": title,
-        "src": drawing.data_uri(picture, OVERVIEW_PX),
+        "src": drawing.encode_data_uri(picture, OVERVIEW_PX),
         "width": cols,
         "height": rows,
         "paths": [],
@@ -89,10 +91,10 @@ def draw_panel(
     return content
 
 
-def gray_overview(values: Array, valid: NDArray[np.bool_]) -> drawing.Bytes:
+def draw_gray_overview(values: Array, valid: NDArray[np.bool_]) -> drawing.Bytes:
     """Return a scene as a gray picture, middle gray where it has no data."""
-    window = drawing.window_of(values[valid], 1.0, 99.0)
-    picture = drawing.gray(values, window)
+    window = drawing.choose_window(values[valid], 1.0, 99.0)
+    picture = drawing.draw_gray(values, window)
     picture[~valid] = round(255 * NOTHING)
     return picture
 
@@ -109,13 +111,13 @@ def draw_composite(fixed: Array, moved: Array) -> drawing.Bytes:
     low, middle, high = np.percentile(fixed[valid], (25, 50, 75))
     other_low, other_middle, other_high = np.percentile(moved[valid], (25, 50, 75))
     like = (moved - other_middle) * ((high - low) / max(other_high - other_low, 1e-9)) + middle
-    window = drawing.window_of(fixed[valid], 2.0, 98.0)
-    red, cyan = (drawing.gray(np.nan_to_num(part), window) for part in (fixed, like))
+    window = drawing.choose_window(fixed[valid], 2.0, 98.0)
+    red, cyan = (drawing.draw_gray(np.nan_to_num(part), window) for part in (fixed, like))
     red[~np.isfinite(fixed)] = cyan[~np.isfinite(moved)] = 0
     return np.dstack([red, cyan, cyan])
 
 
-def change_picture(base: drawing.Bytes, shares: Mapping[str, Array]) -> drawing.Bytes:
+def draw_change(base: drawing.Bytes, shares: Mapping[str, Array]) -> drawing.Bytes:
     """Return a gray picture with the shares (0..1) of changed and explained pixels laid over in color."""
     faded = 255 - (255 - np.dstack([base] * 3).astype(np.float32)) * 0.75
     for name, color in (("explained", EXPLAINED_COLOR), ("changed", CHANGED_COLOR)):
@@ -124,30 +126,30 @@ def change_picture(base: drawing.Bytes, shares: Mapping[str, Array]) -> drawing.
     return np.asarray(np.rint(faded), np.uint8)
 
 
-def magnitude_picture(values: Array, valid: NDArray[np.bool_]) -> tuple[drawing.Bytes, float]:
+def draw_magnitude(values: Array, valid: NDArray[np.bool_]) -> tuple[drawing.Bytes, float]:
     """Return the magnitude in color, and the value at the dark end of the colors."""
     top = float(np.percentile(values[valid], 99.5)) if valid.any() else 1.0
     place = np.clip(np.nan_to_num(values) / max(top, 1e-9), 0, 1) * 255
-    picture = drawing.color_table(SEQUENTIAL)[np.rint(place).astype(np.uint8)]
+    picture = drawing.make_color_table(SEQUENTIAL)[np.rint(place).astype(np.uint8)]
     picture[~valid] = round(255 * NOTHING)
     return picture, top
 
 
-def contact_sheet(tiles_of: Sequence[Window], height: int = 280) -> drawing.Bytes:
+def draw_contact_sheet(tiles_of: Sequence[DetailWindow], height: int = 280) -> drawing.Bytes:
     """Return the worst, median and best window as checkerboards of both scenes, side by side."""
     from PIL import Image as Pillow
 
     boards = []
     for window in tiles_of:
         pictures = _gray_layers(window.layers)
-        board = drawing.checkerboard(pictures["fixed"], pictures["refine"], 6)
+        board = drawing.draw_checkerboard(pictures["fixed"], pictures["refine"], 6)
         size = (max(1, round(board.shape[1] * height / board.shape[0])), height)
         boards.append(np.asarray(Pillow.fromarray(board).resize(size, Pillow.Resampling.LANCZOS)))
         boards.append(np.full((height, 6), 255, np.uint8))
     return np.hstack(boards[:-1])
 
 
-def _tile(number: int, window: Window, outlines: Sequence[Any], grid: Grid) -> dict[str, Any]:
+def _tile(number: int, window: DetailWindow, outlines: Sequence[Any], grid: Grid) -> dict[str, Any]:
     rows, cols = (part.stop - part.start for part in (window.rows, window.cols))
     cut = Grid((rows, cols), grid.affine @ _shifted(window), grid.crs)
     residual = "" if math.isnan(window.residual_px) else f"{window.residual_px:.2f} px left"
@@ -159,16 +161,16 @@ def _tile(number: int, window: Window, outlines: Sequence[Any], grid: Grid) -> d
         "width": cols,
         "height": rows,
         "layers": {
-            name: drawing.data_uri(picture, max(rows, cols))
+            name: drawing.encode_data_uri(picture, max(rows, cols))
             for name, picture in _gray_layers(window.layers).items()
         },
         "contours": _contours(window.layers["fixed"]),
-        "changes": outline_path(outlines, cut),
+        "changes": trace_outline(outlines, cut),
         **_scale_bar(cut),
     }
 
 
-def outline_path(polygons: Sequence[Any], grid: Grid) -> str:
+def trace_outline(polygons: Sequence[Any], grid: Grid) -> str:
     """Return the SVG path of world polygons on a grid's picture, clipped to it."""
     import shapely
 
@@ -202,7 +204,7 @@ def _gray_layers(layers: Mapping[str, Array]) -> dict[str, drawing.Bytes]:
     for name in (name for name in LAYERS if name in layers):
         values = layers[name]
         window = (own if name == "fixed" else other) or (0.0, 1.0)
-        picture = drawing.gray(np.nan_to_num(values), window)
+        picture = drawing.draw_gray(np.nan_to_num(values), window)
         picture[~np.isfinite(values)] = round(255 * NOTHING)
         pictures[name] = picture
     return pictures
@@ -210,7 +212,7 @@ def _gray_layers(layers: Mapping[str, Array]) -> dict[str, drawing.Bytes]:
 
 def _window(values: Array) -> tuple[float, float] | None:
     known = values[np.isfinite(values)]
-    return drawing.window_of(known, 1.0, 99.5) if known.size else None
+    return drawing.choose_window(known, 1.0, 99.5) if known.size else None
 
 
 def _contours(values: Array) -> str:
@@ -221,11 +223,11 @@ def _contours(values: Array) -> str:
     if not known.any():
         return ""
     smooth = gaussian_filter(np.where(known, values, np.median(values[known])), 1.5)
-    lines = drawing.contours(smooth, drawing.otsu_levels(smooth[known])[1], (1.0, 1.0))
-    return drawing.svg_path([line for line in lines if len(line) > 40])
+    lines = drawing.trace_contours(smooth, drawing.find_otsu_levels(smooth[known])[1], (1.0, 1.0))
+    return drawing.format_svg_path([line for line in lines if len(line) > 40])
 
 
-def _arrows(overview: Overview, vectors: Points, side: int) -> tuple[list[tuple[str, str]], str]:
+def _arrows(overview: Overview, vectors: MeasuredPoints, side: int) -> tuple[list[tuple[str, str]], str]:
     starts = overview.place(vectors.places)
     across = vectors.vectors_px / np.array(overview.scale)
     known = np.isfinite(across).all(axis=1)
@@ -234,13 +236,13 @@ def _arrows(overview: Overview, vectors: Points, side: int) -> tuple[list[tuple[
     kinds = ["used" if used else "left-out" for used in vectors.used[known]]
     # What was left out may lie anywhere; its arrows only mark the place.
     drawn = np.where(vectors.used[known][:, None], across[known] * gain, 0.0)
-    paths = arrows(starts[known], starts[known] + drawn, kinds)
+    paths = draw_arrows(starts[known], starts[known] + drawn, kinds)
     return paths, f"{gain * overview.scale[0]:.3g}" if gain < 1 else f"{round(gain):,}"
 
 
 def _scale_bar(grid: Grid) -> dict[str, Any]:
     """Return the bar's length in pixels of the picture and what it says."""
-    meters = meters_per_pixel(grid)
+    meters = find_meters_per_pixel(grid)
     pixel = 1.0 if meters is None else meters[0]
     length = _rounded(BAR_SHARE * grid.shape[1] * pixel)
     if meters is None:
@@ -264,5 +266,5 @@ def _north(grid: Grid) -> float | None:
     return round(math.degrees(math.atan2(x, -y)), 1)
 
 
-def _shifted(window: Window) -> Array:
+def _shifted(window: DetailWindow) -> Array:
     return np.array([[1.0, 0, window.cols.start], [0, 1, window.rows.start], [0, 0, 1]])

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regflow.core.block_source import Block
-from regflow.core.blocks import decimate, load, read_block
+from regflow.core.blocks import decimate_data, load_block, read_block
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Transform
@@ -30,7 +30,7 @@ NEIGHBORS = 5
 
 
 @dataclass(frozen=True, eq=False)
-class Window:
+class DetailWindow:
     """One place at full resolution.
 
     Attributes:
@@ -67,22 +67,22 @@ class Overview:
         return np.asarray(self.image.grid.to_index(points) + 0.5)
 
 
-def overview_of(fixed: Image, largest: int = OVERVIEW_PX) -> Overview:
+def read_overview(fixed: Image, largest: int = OVERVIEW_PX) -> Overview:
     """Read a scene, averaged so that its longer side is at most ``largest`` pixels."""
     factor = max(1.0, max(fixed.grid.shape) / largest)
     spacing = float(fixed.grid.spacing.max()) * factor
-    small = load(decimate(fixed, spacing))
+    small = load_block(decimate_data(fixed, spacing))
     across = small.grid.spacing / fixed.grid.spacing
     return Overview(small, (float(across[0]), float(across[1])), fixed.grid)
 
 
-def windows_of(
+def choose_windows(
     fixed: Image,
     moving: Image,
     transforms: Mapping[str, Transform],
     points: NDArray[np.float64],
     residuals_px: NDArray[np.float64],
-) -> list[Window]:
+) -> list[DetailWindow]:
     """Return the worst, the median and the best place by the check points around each.
 
     Args:
@@ -92,29 +92,29 @@ def windows_of(
         points: ``(N, 2)`` world points of the check points that count.
         residuals_px: ``(N,)`` what is left at each.
     """
-    maps = maps_of(fixed, moving, transforms)
+    maps = list_maps(fixed, moving, transforms)
     places = _ranked(fixed.grid.to_index(points), residuals_px) if len(points) else [_middle(fixed.grid)]
     return [
-        Window(title, *box, layers_at(fixed, moving, maps, *box), value)
+        DetailWindow(title, *box, read_layers(fixed, moving, maps, *box), value)
         for title, middle, value in places
-        for box in [box_around(fixed.grid.shape, middle)]
+        for box in [place_box(fixed.grid.shape, middle)]
     ]
 
 
-def layers_at(
+def read_layers(
     fixed: Image, moving: Image, maps: Mapping[str, PixelMap], rows: slice, cols: slice
 ) -> dict[str, NDArray[np.float32]]:
     """Return a window of the fixed scene and of the moving one at each state, ``(h, w)`` float32."""
     found = {"fixed": _shown(read_block(fixed, rows, cols))}
-    return found | {name: moved_window(moving, mapped, rows, cols) for name, mapped in maps.items()}
+    return found | {name: move_window(moving, mapped, rows, cols) for name, mapped in maps.items()}
 
 
-def maps_of(fixed: Image, moving: Image, transforms: Mapping[str, Transform]) -> dict[str, PixelMap]:
+def list_maps(fixed: Image, moving: Image, transforms: Mapping[str, Transform]) -> dict[str, PixelMap]:
     """Return where each state has the pixels of the fixed scene in the moving one."""
     return {name: PixelMap.between(fixed.grid, moving.grid, made) for name, made in transforms.items()}
 
 
-def moved_window(moving: Image, mapped: PixelMap, rows: slice, cols: slice) -> NDArray[np.float32]:
+def move_window(moving: Image, mapped: PixelMap, rows: slice, cols: slice) -> NDArray[np.float32]:
     """Return the moving scene on a window of the fixed one, by cubic convolution; NaN outside it."""
 
     def read(rows: slice, cols: slice) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
@@ -125,7 +125,7 @@ def moved_window(moving: Image, mapped: PixelMap, rows: slice, cols: slice) -> N
     return np.asarray(values[0])
 
 
-def box_around(shape: Sequence[int], middle: NDArray[np.float64]) -> tuple[slice, slice]:
+def place_box(shape: Sequence[int], middle: NDArray[np.float64]) -> tuple[slice, slice]:
     """Return the rows and columns of a window around a place (x, y), moved inside the scene."""
     slices = []
     for size, center in zip(shape, middle[::-1], strict=True):

@@ -19,7 +19,7 @@ MOST_DOTS = 400
 
 
 @dataclass(frozen=True)
-class Dot:
+class StripDot:
     """One sample's value in a strip."""
 
     sample: str
@@ -28,8 +28,8 @@ class Dot:
     outlier: bool = False
 
 
-def strips(
-    rows: Mapping[str, Sequence[Dot]], figure: Figure, names: Mapping[str, str] = VOLUMES.states
+def draw_strips(
+    rows: Mapping[str, Sequence[StripDot]], figure: Figure, names: Mapping[str, str] = VOLUMES.states
 ) -> str:
     """Return an ``svg`` element with one strip of dots per row.
 
@@ -48,7 +48,7 @@ def strips(
     height = ROW * len(rows) + 24
     told = escape(_described(rows, figure, names))
     parts = [f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{told}">']
-    for tick in round_ticks(low, high):
+    for tick in choose_ticks(low, high):
         place = f"{x(tick):.1f}"
         parts.append(f'<line class="axis" x1="{place}" x2="{place}" y1="2" y2="{height - 18}"/>')
         parts.append(f'<text x="{place}" y="{height - 5}" text-anchor="middle">{tick:g}</text>')
@@ -59,7 +59,7 @@ def strips(
     return "".join([*parts, "</svg>"])
 
 
-def _strip(dots: Sequence[Dot], x: Any, middle: float, figure: Figure) -> list[str]:
+def _strip(dots: Sequence[StripDot], x: Any, middle: float, figure: Figure) -> list[str]:
     if not dots:
         return []
     quarter, median, three = np.percentile([dot.value for dot in dots], (25, 50, 75))
@@ -86,7 +86,7 @@ def _extent(values: Sequence[float]) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def round_ticks(low: float, high: float, most: int = 4) -> list[float]:
+def choose_ticks(low: float, high: float, most: int = 4) -> list[float]:
     """Return round numbers within an interval."""
     rough = (high - low) / most
     power = 10.0 ** math.floor(math.log10(rough))
@@ -95,7 +95,7 @@ def round_ticks(low: float, high: float, most: int = 4) -> list[float]:
     return [round(number * step, 10) for number in range(first, math.floor(high / step) + 1)]
 
 
-def _described(rows: Mapping[str, Sequence[Dot]], figure: Figure, names: Mapping[str, str]) -> str:
+def _described(rows: Mapping[str, Sequence[StripDot]], figure: Figure, names: Mapping[str, str]) -> str:
     """Say a chart in words for those who do not see it."""
     told = []
     for name, dots in rows.items():

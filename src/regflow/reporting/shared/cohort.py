@@ -6,22 +6,28 @@ from typing import Any
 
 import numpy as np
 
-from regflow.metrics.catalog import STAGES, VOLUMES, Catalog
-from regflow.reporting.shared.charts import Dot, strips
-from regflow.reporting.shared.methods_text import methods_text
-from regflow.reporting.shared.render import WORDS, render
-from regflow.reporting.shared.story import SOURCES, STAGE_COLORS, as_sentence, format_duration, stage_seconds
+from regflow.metrics.catalog import STATES, VOLUMES, Catalog
+from regflow.reporting.shared.charts import StripDot, draw_strips
+from regflow.reporting.shared.methods_text import write_methods_text
+from regflow.reporting.shared.render import WORDS, render_template
+from regflow.reporting.shared.story import (
+    SOURCES,
+    STAGE_COLORS,
+    format_duration,
+    list_stage_seconds,
+    make_sentence,
+)
 
-Row = Mapping[str, Any]
+Record = Mapping[str, Any]
 
 MOST_CARDS = 60
 """Samples shown at the top as wanting a look; the table below lists them all."""
 ORDER = ("error", "fail", "warn", "pass")
 
 
-def cohort_page(
-    rows: Sequence[Row],
-    structures: Sequence[Row],
+def render_cohort_page(
+    rows: Sequence[Record],
+    structures: Sequence[Record],
     stages: Sequence[Mapping[str, Any]],
     links: Mapping[str, str],
     thumbnails: Mapping[str, str],
@@ -59,14 +65,14 @@ def cohort_page(
         "samples": [{**s, "cells": _cells(row, columns, catalog)} for s, row in zip(told, rows, strict=True)],
         "thumbnails": bool(thumbnails),
         "clock": _clock(rows),
-        "methods": methods_text(stages, figures, catalog),
+        "methods": write_methods_text(stages, figures, catalog),
         "provenance": provenance,
     }
     title = f"Registration report: {len(rows)} samples"
-    return render("index.html", script="table.js", title=title, story=cohort)
+    return render_template("index.html", script="table.js", title=title, story=cohort)
 
 
-def status_of(row: Row) -> str:
+def find_status(row: Record) -> str:
     """Return the verdict of a sample that was done, else ``error``."""
     return str(row["status"]) if row["state"] == "done" else "error"
 
@@ -92,14 +98,14 @@ def _summary(counts: Counter[str], total: int) -> str:
 
 
 def _sample(
-    row: Row, links: Mapping[str, str], thumbnails: Mapping[str, str], catalog: Catalog
+    row: Record, links: Mapping[str, str], thumbnails: Mapping[str, str], catalog: Catalog
 ) -> dict[str, Any]:
     return {
         "sample": row["sample"],
-        "status": status_of(row),
-        "rank": ORDER.index(status_of(row)),
-        "reason": as_sentence(str(row["reason"])),
-        "outliers": outlier_titles(row, catalog),
+        "status": find_status(row),
+        "rank": ORDER.index(find_status(row)),
+        "reason": make_sentence(str(row["reason"])),
+        "outliers": list_outlier_titles(row, catalog),
         "source": _source(row),
         "link": links.get(row["sample"]),
         "thumbnail": thumbnails.get(row["sample"]),
@@ -109,29 +115,29 @@ def _sample(
     }
 
 
-def _source(row: Row) -> str:
+def _source(row: Record) -> str:
     """Return from which stage's transform a sample's products come, where it is not the last one's."""
     source = row.get("transform_from")
     return f"Products by {SOURCES[source]}." if source and source != "refine" else ""
 
 
-def outlier_titles(row: Row, catalog: Catalog = VOLUMES) -> str:
+def list_outlier_titles(row: Record, catalog: Catalog = VOLUMES) -> str:
     """Return in words the figures in which a sample stands apart from its cohort."""
     columns = {catalog.final(name): catalog.figures[name].title for name in catalog.watched}
     return ", ".join(columns[name] for name in (row.get("outliers") or "").split(",") if name)
 
 
-def _seconds(row: Row) -> float | None:
+def _seconds(row: Record) -> float | None:
     known = [row[name] for name in row if name.startswith("seconds_") and row[name] is not None]
     return float(sum(known)) if known else None
 
 
-def _known(row: Row, column: str) -> bool:
+def _known(row: Record, column: str) -> bool:
     value = row.get(column)
     return value is not None and bool(np.isfinite(value))
 
 
-def _cells(row: Row, columns: Sequence[str], catalog: Catalog) -> list[dict[str, Any]]:
+def _cells(row: Record, columns: Sequence[str], catalog: Catalog) -> list[dict[str, Any]]:
     """Return a sample's figures as text, and as a number to sort by."""
     cells = []
     for name in columns:
@@ -143,15 +149,15 @@ def _cells(row: Row, columns: Sequence[str], catalog: Catalog) -> list[dict[str,
     return cells
 
 
-def _charts(rows: Sequence[Row], links: Mapping[str, str], catalog: Catalog) -> Iterator[dict[str, Any]]:
+def _charts(rows: Sequence[Record], links: Mapping[str, str], catalog: Catalog) -> Iterator[dict[str, Any]]:
     for name in catalog.watched:
         figure = catalog.figures[name]
-        stages = STAGES if figure.staged else ("",)
+        stages = STATES if figure.staged else ("",)
         strip = {}
         for stage in stages:
             column = f"{name}_{stage}" if stage else name
             strip[stage] = [
-                Dot(row["sample"], row[column], links.get(row["sample"]), column in _marks(row))
+                StripDot(row["sample"], row[column], links.get(row["sample"]), column in _marks(row))
                 for row in rows
                 if _known(row, column)
             ]
@@ -162,15 +168,15 @@ def _charts(rows: Sequence[Row], links: Mapping[str, str], catalog: Catalog) -> 
                 "title": figure.title,
                 "unit": unit,
                 "better": f"{better} is better",
-                "svg": strips(strip, figure, catalog.states),
+                "svg": draw_strips(strip, figure, catalog.states),
             }
 
 
-def _marks(row: Row) -> list[str]:
+def _marks(row: Record) -> list[str]:
     return (row.get("outliers") or "").split(",")
 
 
-def _groups(rows: Sequence[Row], columns: Sequence[str], catalog: Catalog) -> list[dict[str, Any]]:
+def _groups(rows: Sequence[Record], columns: Sequence[str], catalog: Catalog) -> list[dict[str, Any]]:
     """Return each group's size, verdicts and medians; empty when there are fewer than two."""
     names = sorted({str(row["group"]) for row in rows if row.get("group")})
     if len(names) < 2:
@@ -183,19 +189,19 @@ def _groups(rows: Sequence[Row], columns: Sequence[str], catalog: Catalog) -> li
             name_of = catalog.final(column)
             values = [row[name_of] for row in members if _known(row, name_of)]
             cells.append(catalog.figures[column].text(float(np.median(values))) if values else "")
-        passed = sum(status_of(row) == "pass" for row in members)
+        passed = sum(find_status(row) == "pass" for row in members)
         table.append({"name": name, "count": len(members), "passed": passed, "cells": cells})
     return table
 
 
-def _structures(rows: Sequence[Row]) -> list[dict[str, Any]]:
+def _structures(rows: Sequence[Record]) -> list[dict[str, Any]]:
     """Return each structure's medians over the cohort, the worst first."""
-    of_label: dict[int, list[Row]] = {}
+    of_label: dict[int, list[Record]] = {}
     for row in rows:
         of_label.setdefault(int(row["label"]), []).append(row)
     table = []
     for label, members in of_label.items():
-        before, after = (_values(members, f"dice_{stage}") for stage in STAGES[1:])
+        before, after = (_values(members, f"dice_{stage}") for stage in STATES[1:])
         if not len(after):
             continue
         low, median, high = np.percentile(after, (25, 50, 75))
@@ -215,15 +221,15 @@ def _structures(rows: Sequence[Row]) -> list[dict[str, Any]]:
     return sorted(table, key=lambda entry: (entry["median"], entry["label"]))
 
 
-def _values(rows: Sequence[Row], column: str) -> Any:
+def _values(rows: Sequence[Record], column: str) -> Any:
     return np.array([row[column] for row in rows if _known(row, column)], dtype=np.float64)
 
 
-def _clock(rows: Sequence[Row]) -> list[dict[str, Any]]:
+def _clock(rows: Sequence[Record]) -> list[dict[str, Any]]:
     """Return each stage's median seconds per sample, for a bar."""
     medians = []
     for stage in STAGE_COLORS:
         seconds = _values(rows, f"seconds_{stage}")
         if len(seconds):
             medians.append({"stage": stage, "seconds": float(np.median(seconds))})
-    return stage_seconds(medians)
+    return list_stage_seconds(medians)

@@ -24,14 +24,14 @@ DIVERGING = ("#053061", "#2f79b5", "#8dc2dc", "#f7f6f4", "#f6b394", "#cf5246", "
 """Blue, white, red (after ColorBrewer's RdBu), told apart in every common color vision."""
 
 
-def gray(values: NDArray[np.floating], window: tuple[float, float]) -> Bytes:
+def draw_gray(values: NDArray[np.floating], window: tuple[float, float]) -> Bytes:
     """Return an 8-bit picture: the window's lower end black, its upper end white."""
     low, high = window
     scaled = (values.astype(np.float32) - low) * (255.0 / max(high - low, 1e-12))
     return np.asarray(np.clip(np.rint(scaled), 0, 255), dtype=np.uint8)
 
 
-def window_of(values: NDArray[np.floating], low: float = 0.5, high: float = 99.8) -> tuple[float, float]:
+def choose_window(values: NDArray[np.floating], low: float = 0.5, high: float = 99.8) -> tuple[float, float]:
     """Return percentiles of values, a window that outliers cannot stretch, and a little above."""
     if not values.size:
         return 0.0, 1.0
@@ -39,13 +39,13 @@ def window_of(values: NDArray[np.floating], low: float = 0.5, high: float = 99.8
     return float(bottom), float(top + HEADROOM * (top - bottom))
 
 
-def diverging(values: NDArray[np.floating], bound: float) -> Bytes:
+def draw_diverging(values: NDArray[np.floating], bound: float) -> Bytes:
     """Return an RGB picture ``(rows, columns, 3)``: -bound blue, 0 white, +bound red."""
     place = np.clip((values / bound + 1) / 2, 0, 1) * 255
-    return color_table(DIVERGING)[np.rint(place).astype(np.uint8)]
+    return make_color_table(DIVERGING)[np.rint(place).astype(np.uint8)]
 
 
-def color_table(anchors: Sequence[str], count: int = 256) -> Bytes:
+def make_color_table(anchors: Sequence[str], count: int = 256) -> Bytes:
     """Return ``(count, 3)`` colors between evenly spaced anchors given as ``#rrggbb``."""
     stops = np.array([[int(color[i : i + 2], 16) for i in (1, 3, 5)] for color in anchors], dtype=float)
     place = np.linspace(0, len(anchors) - 1, count)
@@ -53,19 +53,19 @@ def color_table(anchors: Sequence[str], count: int = 256) -> Bytes:
     return np.asarray(np.rint(np.stack(channels, axis=1)), dtype=np.uint8)
 
 
-def with_alpha(color: Bytes, alpha: NDArray[np.floating]) -> Bytes:
+def add_alpha(color: Bytes, alpha: NDArray[np.floating]) -> Bytes:
     """Return an RGBA picture; ``alpha`` runs from 0, clear, to 1."""
     return np.dstack([color, np.rint(alpha * 255).astype(np.uint8)])
 
 
-def checkerboard(first: Bytes, second: Bytes, squares: int = 8) -> Bytes:
+def draw_checkerboard(first: Bytes, second: Bytes, squares: int = 8) -> Bytes:
     """Return a picture whose squares come from one and the other picture in turn."""
     side = max(1, max(first.shape[:2]) // squares)
     rows, columns = np.indices(first.shape[:2])
     return np.where((rows // side + columns // side) % 2 == 0, first, second)
 
 
-def data_uri(picture: Bytes, side: int = LONGEST_SIDE) -> str:
+def encode_data_uri(picture: Bytes, side: int = LONGEST_SIDE) -> str:
     """Encode a gray, RGB or RGBA picture for the ``src`` of an ``img``, shrunk to ``side`` pixels."""
     from PIL import Image
 
@@ -79,7 +79,7 @@ def data_uri(picture: Bytes, side: int = LONGEST_SIDE) -> str:
     return "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
 
 
-def contours(
+def trace_contours(
     values: NDArray[np.floating], level: float, pixel_mm: tuple[float, float]
 ) -> list[NDArray[np.float64]]:
     """Return iso-lines of a slice as ``(N, 2)`` points (x, y) in mm from its upper left corner."""
@@ -95,7 +95,7 @@ def contours(
     return [line for line in ((np.asarray(line) - 0.5) * scale for line in lines) if _length(line)]
 
 
-def grid_lines(
+def trace_grid_lines(
     coordinates: Sequence[NDArray[np.floating]], step_mm: float, pixel_mm: tuple[float, float]
 ) -> list[NDArray[np.float64]]:
     """Return the lines of a regular grid on the moving image as the transform carries it over.
@@ -118,12 +118,12 @@ def grid_lines(
     return [line for line in lines if _length(line)]
 
 
-def svg_path(lines: Sequence[NDArray[np.float64]], tolerance_mm: float = 0.12) -> str:
+def format_svg_path(lines: Sequence[NDArray[np.float64]], tolerance_mm: float = 0.12) -> str:
     """Return the ``d`` of an SVG path through lines in mm, in tenths of a millimeter."""
-    return "".join(_subpath(simplify(line, tolerance_mm)) for line in lines)
+    return "".join(_subpath(simplify_line(line, tolerance_mm)) for line in lines)
 
 
-def simplify(line: NDArray[np.float64], tolerance_mm: float) -> NDArray[np.float64]:
+def simplify_line(line: NDArray[np.float64], tolerance_mm: float) -> NDArray[np.float64]:
     """Thin out the points of a line that lie close to the chord between their neighbors.
 
     Each pass looks at every other point, so that no two neighbors go at once and the line stays
@@ -140,11 +140,13 @@ def simplify(line: NDArray[np.float64], tolerance_mm: float) -> NDArray[np.float
     return line
 
 
-def label_contours(labels: NDArray[np.integer], pixel_mm: tuple[float, float]) -> list[NDArray[np.float64]]:
+def trace_label_contours(
+    labels: NDArray[np.integer], pixel_mm: tuple[float, float]
+) -> list[NDArray[np.float64]]:
     """Return the outlines of all structures of a slice of a label map, in mm."""
     lines = []
     for label, rows, columns in _structures(labels):
-        found = contours((labels[rows, columns] == label).astype(np.float32), 0.5, pixel_mm)
+        found = trace_contours((labels[rows, columns] == label).astype(np.float32), 0.5, pixel_mm)
         corner = np.array([columns.start * pixel_mm[1], rows.start * pixel_mm[0]])
         lines += [line + corner for line in found]
     return lines
@@ -171,9 +173,9 @@ def _subpath(line: NDArray[np.float64]) -> str:
     return f"M{points[0][0]} {points[0][1]}l{moves}" + ("z" if closed else "")
 
 
-def otsu_levels(values: NDArray[np.floating], bins: int = 128) -> tuple[float, float]:
+def find_otsu_levels(values: NDArray[np.floating], bins: int = 128) -> tuple[float, float]:
     """Return the two thresholds that best part values into three classes (Otsu, 1979)."""
-    low, high = window_of(values)
+    low, high = choose_window(values)
     counts, edges = np.histogram(values, bins=bins, range=(low, max(high, low + 1e-6)))
     centers = (edges[:-1] + edges[1:]) / 2
     weight = np.concatenate([[0.0], np.cumsum(counts)])

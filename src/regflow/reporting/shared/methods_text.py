@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from regflow import __version__
-from regflow.methods.table import Method, methods_of_kind
+from regflow.methods.table import Method, list_methods_of_kind
 from regflow.metrics.catalog import VOLUMES, Catalog
 
 Stage = Mapping[str, Any]
@@ -28,7 +28,7 @@ CLOSING_RASTERS = (
 )
 
 
-def methods_text(
+def write_methods_text(
     stages: Sequence[Stage], figures: Iterable[str] = (), catalog: Catalog = VOLUMES
 ) -> dict[str, Any]:
     """Return the paragraph (``text``) and its ``references``, numbered in the text.
@@ -77,7 +77,7 @@ def _method(stage: str, step: Mapping[str, Any], kind: str) -> Method | None:
     if stage == "preprocess":
         row = module.TABLES.get(step["name"], {}).get(step.get("method"))
     else:
-        row = methods_of_kind(module.METHODS, kind).get(step.get("method", step["name"]))
+        row = list_methods_of_kind(module.METHODS, kind).get(step.get("method", step["name"]))
     return row if row is not None and row.target else None
 
 

@@ -16,7 +16,7 @@ WORDS = {
 """What a verdict or a state is called in the report."""
 
 
-def render(template: str, *, script: str | None = None, **context: Any) -> str:
+def render_template(template: str, *, script: str | None = None, **context: Any) -> str:
     """Fill a template of ``reporting/templates``; ``script`` names a JavaScript file to include."""
     environment = _environment()
     loader = environment.loader

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from regflow.core.gate import worst_verdict
+from regflow.core.gate import find_worst_verdict
 
 STAGE_COLORS = {
     "ingest": "#8a94a6",
@@ -33,7 +33,7 @@ MODES = (
 
 
 @dataclass(frozen=True)
-class Story:
+class PageStory:
     """What a sample's page tells.
 
     Attributes:
@@ -57,7 +57,7 @@ class Story:
     home: str | None = None
 
 
-def stage_seconds(stages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def list_stage_seconds(stages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return the seconds of each stage and their share in percent, in order, for a bar."""
     seconds: dict[str, float] = {}
     for record in stages:
@@ -85,23 +85,23 @@ def format_duration(seconds: float | None) -> str:
     return f"{int(seconds) // 60} min {int(seconds) % 60} s"
 
 
-def source_fact(source: str | None) -> list[tuple[str, str]]:
+def describe_source(source: str | None) -> list[tuple[str, str]]:
     """Return the line that says where the products' transform comes from, of :data:`SOURCES`."""
     return [] if source is None else [("transform by", SOURCES[source])]
 
 
-def as_sentence(reason: str) -> str:
+def make_sentence(reason: str) -> str:
     """Return a reason as a sentence; a name or a path at its beginning is left as it is."""
     first = reason.partition(" ")[0]
     start = reason if any(sign in first for sign in "_/\\.") else reason[:1].upper() + reason[1:]
     return start if start.endswith((".", "!", "?")) else start + "."
 
 
-def stage_rows(stages: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+def list_stage_rows(stages: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     """Yield a row per stage, each followed by a row per step."""
     for record in stages:
         state, verdict = record["state"], record["verdict"]
-        told = state != "done" or verdict["reason"] != worst_verdict([]).reason
+        told = state != "done" or verdict["reason"] != find_worst_verdict([]).reason
         blocked = state == "skipped" and verdict["status"] == "fail"
         reason = SKIPPED if blocked else verdict["reason"]
         yield {

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from regflow.core.image import Image
 from regflow.reporting.shared import drawing
-from regflow.reporting.volumes.views import PLANES, Cut, Standing, choose_cuts
+from regflow.reporting.volumes.views import PLANES, SlicePlane, UprightOrientation, choose_slices
 
 LAYERS = {
     "fixed": "Fixed",
@@ -52,14 +52,14 @@ class Rendering:
         memo: contours already drawn, by slice.
     """
 
-    standing: Standing
+    standing: UprightOrientation
     layers: Mapping[str, NDArray[np.float32]]
     windows: Mapping[str, tuple[float, float]]
     mask: NDArray[np.bool_]
     labels: NDArray[np.integer[Any]] | None
     displacement: tuple[NDArray[np.float32], ...]
     determinant: NDArray[np.float32]
-    cuts: Mapping[str, list[Cut]]
+    cuts: Mapping[str, list[SlicePlane]]
     level: float
     neurological: bool
     memo: dict[tuple[str, int], dict[str, Any]] = field(default_factory=dict)
@@ -77,7 +77,7 @@ class Rendering:
         return "radiological: the patient's left is on the right"
 
 
-def make_scene(
+def make_rendering(
     fixed: Image,
     moved: Mapping[str, NDArray[np.float32]],
     displacement: NDArray[np.float32],
@@ -96,7 +96,7 @@ def make_scene(
         slices: per plane.
         neurological: the patient's left on the left of the picture.
     """
-    standing = Standing.of(fixed.grid)
+    standing = UprightOrientation.of(fixed.grid)
     mask = np.ones(fixed.grid.shape, dtype=bool) if fixed.mask is None else fixed.mask
     if not mask.any():
         mask = np.ones_like(mask)
@@ -104,8 +104,8 @@ def make_scene(
     sample = mask & (np.arange(mask.shape[0]) % 2 == 0)[:, None, None] if mask.shape[0] > 32 else mask
     # Without a mask the brightest percent is mostly fat around the head.
     brightest = 99.0 if mask.all() else 99.8
-    own = drawing.window_of(np.asarray(fixed.channel[sample]), high=brightest)
-    other = drawing.window_of(np.asarray(moved["refine"][sample]), high=brightest)
+    own = drawing.choose_window(np.asarray(fixed.channel[sample]), high=brightest)
+    other = drawing.choose_window(np.asarray(moved["refine"][sample]), high=brightest)
     upright = standing.turn(mask)
     return Rendering(
         standing,
@@ -115,13 +115,15 @@ def make_scene(
         None if fixed.labels is None else standing.turn(fixed.labels),
         _along_axes(displacement, standing),
         standing.turn(determinant),
-        choose_cuts(standing, upright, slices, neurological=neurological),
-        drawing.otsu_levels(np.asarray(fixed.channel[sample]))[1],
+        choose_slices(standing, upright, slices, neurological=neurological),
+        drawing.find_otsu_levels(np.asarray(fixed.channel[sample]))[1],
         neurological,
     )
 
 
-def _along_axes(displacement: NDArray[np.float32], standing: Standing) -> tuple[NDArray[np.float32], ...]:
+def _along_axes(
+    displacement: NDArray[np.float32], standing: UprightOrientation
+) -> tuple[NDArray[np.float32], ...]:
     """Return the displacement's components along the turned array's axes, in mm."""
     cosines = standing.grid.direction.astype(np.float32)
     turned = [standing.turn(component) for component in displacement]
@@ -136,27 +138,28 @@ def _along_axes(displacement: NDArray[np.float32], standing: Standing) -> tuple[
     return tuple(found)
 
 
-def tiles(scene: Rendering) -> list[dict[str, Any]]:
+def render_tiles(rendering: Rendering) -> list[dict[str, Any]]:
     """Return all planes with their tiles for the viewer."""
-    bound = jacobian_bound(scene)
+    bound = find_jacobian_bound(rendering)
     return [
-        {"plane": plane, "tiles": [_tile(scene, cut, bound) for cut in scene.cuts[plane]]} for plane in PLANES
+        {"plane": plane, "tiles": [_tile(rendering, cut, bound) for cut in rendering.cuts[plane]]}
+        for plane in PLANES
     ]
 
 
-def _tile(scene: Rendering, cut: Cut, bound: float) -> dict[str, Any]:
+def _tile(rendering: Rendering, cut: SlicePlane, bound: float) -> dict[str, Any]:
     """Return one slice with every layer, and its overlays."""
     return {
-        **frame(scene, cut),
-        "layers": {name: drawing.data_uri(_gray(scene, name, cut)) for name in scene.layers},
-        "jacobian": drawing.data_uri(_jacobian(scene, cut, bound)),
-        **overlays(scene, cut),
+        **describe_frame(rendering, cut),
+        "layers": {name: drawing.encode_data_uri(_gray(rendering, name, cut)) for name in rendering.layers},
+        "jacobian": drawing.encode_data_uri(_jacobian(rendering, cut, bound)),
+        **draw_overlays(rendering, cut),
     }
 
 
-def frame(scene: Rendering, cut: Cut) -> dict[str, Any]:
+def describe_frame(rendering: Rendering, cut: SlicePlane) -> dict[str, Any]:
     """Return the size, place and sides of a slice's picture, for the templates."""
-    rows, columns = cut.size(scene.mask.shape)
+    rows, columns = cut.size(rendering.mask.shape)
     height, width = rows * cut.pixel_mm[0], columns * cut.pixel_mm[1]
     return {
         "id": f"{cut.plane}-{cut.number}",
@@ -169,128 +172,147 @@ def frame(scene: Rendering, cut: Cut) -> dict[str, Any]:
     }
 
 
-def overlays(scene: Rendering, cut: Cut) -> dict[str, Any]:
+def draw_overlays(rendering: Rendering, cut: SlicePlane) -> dict[str, Any]:
     """Return the SVG paths over a slice: the mask's outline, the structures, the grid."""
     key = (cut.plane, cut.number)
-    if key not in scene.memo:
-        lines = contour_lines(scene, cut)
-        scene.memo[key] = {name: drawing.svg_path(of_kind) for name, of_kind in lines.items()}
-        scene.memo[key]["grid"] = drawing.svg_path(_grid(scene, cut))
-    return scene.memo[key]
+    if key not in rendering.memo:
+        lines = trace_contour_lines(rendering, cut)
+        rendering.memo[key] = {name: drawing.format_svg_path(of_kind) for name, of_kind in lines.items()}
+        rendering.memo[key]["grid"] = drawing.format_svg_path(_grid(rendering, cut))
+    return rendering.memo[key]
 
 
-def contour_lines(scene: Rendering, cut: Cut) -> dict[str, list[NDArray[np.float64]]]:
+def trace_contour_lines(rendering: Rendering, cut: SlicePlane) -> dict[str, list[NDArray[np.float64]]]:
     """Return the fixed image's contours on a slice, in mm: its mask's outline and its structures."""
-    mask = cut.of(scene.mask)
-    outline = [] if mask.all() else drawing.contours(mask.astype(np.float32), 0.5, cut.pixel_mm)
-    if scene.labels is not None:
-        return {"outline": outline, "structures": drawing.label_contours(cut.of(scene.labels), cut.pixel_mm)}
-    values = np.where(mask, cut.of(scene.layers["fixed"]), scene.windows["fixed"][0])
-    return {"outline": outline, "structures": drawing.contours(values, scene.level, cut.pixel_mm)}
+    mask = cut.of(rendering.mask)
+    outline = [] if mask.all() else drawing.trace_contours(mask.astype(np.float32), 0.5, cut.pixel_mm)
+    if rendering.labels is not None:
+        return {
+            "outline": outline,
+            "structures": drawing.trace_label_contours(cut.of(rendering.labels), cut.pixel_mm),
+        }
+    values = np.where(mask, cut.of(rendering.layers["fixed"]), rendering.windows["fixed"][0])
+    return {"outline": outline, "structures": drawing.trace_contours(values, rendering.level, cut.pixel_mm)}
 
 
-def _grid(scene: Rendering, cut: Cut) -> list[NDArray[np.float64]]:
+def _grid(rendering: Rendering, cut: SlicePlane) -> list[NDArray[np.float64]]:
     """Return the grid's lines on a slice: where a regular grid on the moving image comes to lie."""
     axes = [axis for axis in range(3) if PLANES[axis] != cut.plane]
     steps = [max(1, round(GRID_SAMPLING_MM / size)) for size in cut.pixel_mm]
     coarse = tuple(slice(step // 2, None, step) for step in steps)
-    shape = cut.size(scene.mask.shape)
+    shape = cut.size(rendering.mask.shape)
     coordinates = []
     for number, axis in enumerate(axes):
         index = np.arange(shape[number], dtype=np.float32) * cut.pixel_mm[number]
-        moved = cut.of(scene.displacement[axis])
+        moved = cut.of(rendering.displacement[axis])
         backward = (cut.rows, cut.columns)[number].step == -1
         values = moved * (-1 if backward else 1) + (index[:, None] if number == 0 else index[None])
         coordinates.append(values[coarse])
     pixel = (cut.pixel_mm[0] * steps[0], cut.pixel_mm[1] * steps[1])
-    return drawing.grid_lines(coordinates, GRID_STEP_MM, pixel)
+    return drawing.trace_grid_lines(coordinates, GRID_STEP_MM, pixel)
 
 
-def jacobian_bound(scene: Rendering) -> float:
+def find_jacobian_bound(rendering: Rendering) -> float:
     """Return the end of the color scale in doublings: what 99.5 % of the mask stays within."""
-    inside = scene.determinant[::2, ::2, ::2][scene.mask[::2, ::2, ::2]]
+    inside = rendering.determinant[::2, ::2, ::2][rendering.mask[::2, ::2, ::2]]
     logs = np.abs(np.log2(np.maximum(inside, 1e-6)))
     wanted = float(np.percentile(logs, 99.5)) if logs.size else SMALLEST_JACOBIAN_BOUND
     rounded = np.ceil(wanted / SMALLEST_JACOBIAN_BOUND) * SMALLEST_JACOBIAN_BOUND
     return float(np.clip(rounded, SMALLEST_JACOBIAN_BOUND, LARGEST_JACOBIAN_BOUND))
 
 
-def _gray(scene: Rendering, name: str, cut: Cut) -> drawing.Bytes:
-    return drawing.gray(cut.of(scene.layers[name]), scene.windows[name])
+def _gray(rendering: Rendering, name: str, cut: SlicePlane) -> drawing.Bytes:
+    return drawing.draw_gray(cut.of(rendering.layers[name]), rendering.windows[name])
 
 
-def _jacobian(scene: Rendering, cut: Cut, bound: float) -> drawing.Bytes:
-    determinant = cut.of(scene.determinant)
-    color = drawing.diverging(np.log2(np.maximum(determinant, 1e-6)), bound)
+def _jacobian(rendering: Rendering, cut: SlicePlane, bound: float) -> drawing.Bytes:
+    determinant = cut.of(rendering.determinant)
+    color = drawing.draw_diverging(np.log2(np.maximum(determinant, 1e-6)), bound)
     color[determinant <= 0] = FOLD_COLOR
-    return drawing.with_alpha(color, cut.of(scene.mask).astype(np.float32))
+    return drawing.add_alpha(color, cut.of(rendering.mask).astype(np.float32))
 
 
-def _difference(scene: Rendering, stage: str, cut: Cut) -> drawing.Bytes:
+def _difference(rendering: Rendering, stage: str, cut: SlicePlane) -> drawing.Bytes:
     """Return fixed minus moving in units of their windows, colored, clear outside the mask."""
     gap = []
     for name in ("fixed", stage):
-        low, high = scene.windows[name]
-        gap.append(np.clip((cut.of(scene.layers[name]) - low) / max(high - low, 1e-12), -0.2, 1.2))
-    return drawing.with_alpha(drawing.diverging(gap[0] - gap[1], 0.6), cut.of(scene.mask).astype(np.float32))
+        low, high = rendering.windows[name]
+        gap.append(np.clip((cut.of(rendering.layers[name]) - low) / max(high - low, 1e-12), -0.2, 1.2))
+    return drawing.add_alpha(
+        drawing.draw_diverging(gap[0] - gap[1], 0.6), cut.of(rendering.mask).astype(np.float32)
+    )
 
 
-def figures(scene: Rendering, *, differences: bool) -> list[dict[str, Any]]:
+def draw_figures(rendering: Rendering, *, differences: bool) -> list[dict[str, Any]]:
     """Return the still figures: one picture of each plane's middle slice.
 
     Args:
-        scene: what is drawn.
+        rendering: what is drawn.
         differences: draw fixed minus moving too; of use where both have the same contrast.
     """
-    found = [_figure(scene, name, title, partial(_gray, scene, name)) for name, title in LAYERS.items()]
+    found = [
+        _figure(rendering, name, title, partial(_gray, rendering, name)) for name, title in LAYERS.items()
+    ]
     for stage in COMPARED:
         title = f"Checkerboard of fixed and {LAYERS[stage].lower()}"
         found.append(
-            _figure(scene, f"checker-{stage}", title, partial(_checker, scene, stage), contours=False)
+            _figure(rendering, f"checker-{stage}", title, partial(_checker, rendering, stage), contours=False)
         )
     for stage in COMPARED if differences else ():
         title = f"Fixed minus {LAYERS[stage].lower()}"
-        draw = partial(_difference, scene, stage)
-        found.append(_figure(scene, f"difference-{stage}", title, draw, contours=False))
-    draw = partial(_jacobian, scene, bound=jacobian_bound(scene))
-    return [*found, _figure(scene, "jacobian", "Local volume change", draw)]
+        draw = partial(_difference, rendering, stage)
+        found.append(_figure(rendering, f"difference-{stage}", title, draw, contours=False))
+    draw = partial(_jacobian, rendering, bound=find_jacobian_bound(rendering))
+    return [*found, _figure(rendering, "jacobian", "Local volume change", draw)]
 
 
-def product(scene: Rendering, warped: NDArray[np.float32]) -> dict[str, Any]:
-    """Return the still figure of a product, given on the scene's grid before it was turned."""
-    upright = scene.standing.turn(warped)
-    window = drawing.window_of(upright[scene.mask])
+def draw_product(rendering: Rendering, warped: NDArray[np.float32]) -> dict[str, Any]:
+    """Return the still figure of a product, given on the rendering's grid before it was turned."""
+    upright = rendering.standing.turn(warped)
+    window = drawing.choose_window(upright[rendering.mask])
     return _figure(
-        scene, "product", "The product, warped.nii.gz", lambda cut: drawing.gray(cut.of(upright), window)
+        rendering,
+        "product",
+        "The product, warped.nii.gz",
+        lambda cut: drawing.draw_gray(cut.of(upright), window),
     )
 
 
 def _figure(
-    scene: Rendering, name: str, title: str, draw: Callable[[Cut], drawing.Bytes], *, contours: bool = True
+    rendering: Rendering,
+    name: str,
+    title: str,
+    draw: Callable[[SlicePlane], drawing.Bytes],
+    *,
+    contours: bool = True,
 ) -> dict[str, Any]:
     pictures = [
-        {**frame(scene, cut), "src": drawing.data_uri(draw(cut)), **overlays(scene, cut)}
-        for cut in middle_cuts(scene)
+        {
+            **describe_frame(rendering, cut),
+            "src": drawing.encode_data_uri(draw(cut)),
+            **draw_overlays(rendering, cut),
+        }
+        for cut in choose_middle_slices(rendering)
     ]
     return {"name": name, "title": title, "contours": contours, "pictures": pictures}
 
 
-def middle_cuts(scene: Rendering) -> list[Cut]:
+def choose_middle_slices(rendering: Rendering) -> list[SlicePlane]:
     """Return the middle slice of each plane."""
-    return [scene.cuts[plane][len(scene.cuts[plane]) // 2] for plane in PLANES]
+    return [rendering.cuts[plane][len(rendering.cuts[plane]) // 2] for plane in PLANES]
 
 
-def _checker(scene: Rendering, stage: str, cut: Cut) -> drawing.Bytes:
-    return drawing.checkerboard(_gray(scene, "fixed", cut), _gray(scene, stage, cut))
+def _checker(rendering: Rendering, stage: str, cut: SlicePlane) -> drawing.Bytes:
+    return drawing.draw_checkerboard(_gray(rendering, "fixed", cut), _gray(rendering, stage, cut))
 
 
-def contact_sheet(scene: Rendering) -> drawing.Bytes:
+def draw_contact_sheet(rendering: Rendering) -> drawing.Bytes:
     """Return one RGB picture: the warped image's middle slices with the fixed image's contours."""
     from PIL import Image as Pillow
     from PIL import ImageDraw
 
-    cuts = middle_cuts(scene)
-    sizes = [cut.size(scene.mask.shape) for cut in cuts]
+    cuts = choose_middle_slices(rendering)
+    sizes = [cut.size(rendering.mask.shape) for cut in cuts]
     extents = [
         (rows * cut.pixel_mm[0], columns * cut.pixel_mm[1])
         for cut, (rows, columns) in zip(cuts, sizes, strict=True)
@@ -299,11 +321,11 @@ def contact_sheet(scene: Rendering) -> drawing.Bytes:
     sheet = Pillow.new("RGB", (round(sum(width for _, width in extents) * scale), SHEET_HEIGHT))
     left = 0.0
     for cut, (height, width) in zip(cuts, extents, strict=True):
-        tile = Pillow.fromarray(np.ascontiguousarray(_gray(scene, "refine", cut))).convert("RGB")
+        tile = Pillow.fromarray(np.ascontiguousarray(_gray(rendering, "refine", cut))).convert("RGB")
         top = (SHEET_HEIGHT - height * scale) / 2
         sheet.paste(tile.resize((round(width * scale), round(height * scale))), (round(left), round(top)))
         pen = ImageDraw.Draw(sheet)
-        for kind, lines in contour_lines(scene, cut).items():
+        for kind, lines in trace_contour_lines(rendering, cut).items():
             for line in lines:
                 points = (line * scale + (left, top)).ravel().tolist()
                 pen.line(points, fill=SHEET_COLORS[kind], width=2)

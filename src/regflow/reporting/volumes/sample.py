@@ -3,11 +3,17 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from regflow.metrics.catalog import FIGURES, STAGES
+from regflow.metrics.catalog import FIGURES, STATES
 from regflow.reporting.shared import drawing
-from regflow.reporting.shared.methods_text import methods_text
-from regflow.reporting.shared.render import render
-from regflow.reporting.shared.story import MODES, Story, as_sentence, stage_rows, stage_seconds
+from regflow.reporting.shared.methods_text import write_methods_text
+from regflow.reporting.shared.render import render_template
+from regflow.reporting.shared.story import (
+    MODES,
+    PageStory,
+    list_stage_rows,
+    list_stage_seconds,
+    make_sentence,
+)
 from regflow.reporting.volumes import pictures
 
 KEYS = (
@@ -28,19 +34,19 @@ DEFORMATION = ("folding_percent", "log_jacobian_std", "jacobian_min", "jacobian_
 SHORT_NAMES = {"fixed": "Fixed", "start": "Start", "initialize": "Affine", "refine": "Warped"}
 
 
-def sample_page(story: Story, scene: pictures.Rendering | None, product: Any = None) -> str:
+def render_sample_page(story: PageStory, rendering: pictures.Rendering | None, product: Any = None) -> str:
     """Return the page of a sample.
 
     Args:
         story: what is told.
-        scene: what is drawn, or None when there is nothing to show.
-        product: the warped product on the scene's grid, or None.
+        rendering: what is drawn, or None when there is nothing to show.
+        product: the warped product on the rendering's grid, or None.
     """
     figures = story.quality.get("figures", {})
     context = {
         "sample": story.sample,
         "status": story.status,
-        "sentence": as_sentence(story.reason),
+        "sentence": make_sentence(story.reason),
         "outliers": "",
         "facts": story.facts,
         "home": story.home,
@@ -53,17 +59,17 @@ def sample_page(story: Story, scene: pictures.Rendering | None, product: Any = N
         "landmark_remarks": _sentences(
             story.quality.get("landmark_notes", {}).get(name) for name in ("unpaired", "other_order")
         ),
-        "stages": list(stage_rows(story.stages)),
-        "clock": stage_seconds(story.stages) if story.quality else [],
-        "methods": methods_text(story.stages, figures),
+        "stages": list(list_stage_rows(story.stages)),
+        "clock": list_stage_seconds(story.stages) if story.quality else [],
+        "methods": write_methods_text(story.stages, figures),
         "provenance": story.provenance,
     }
-    drawn = None if scene is None else _scene(scene, product, same_contrast(figures))
+    drawn = None if rendering is None else _render(rendering, product, has_same_contrast(figures))
     title = f"{story.sample}: registration report"
-    return render("sample.html", script="viewer.js", title=title, story=context, scene=drawn)
+    return render_template("sample.html", script="viewer.js", title=title, story=context, rendering=drawn)
 
 
-def same_contrast(figures: Mapping[str, Any]) -> bool:
+def has_same_contrast(figures: Mapping[str, Any]) -> bool:
     """Tell whether fixed and moving image look alike enough for their difference to mean something."""
     return (figures.get("ncc_refine") or 0.0) >= 0.7
 
@@ -84,7 +90,7 @@ def _keys(figures: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             "meaning": figure.meaning,
         }
         if figure.staged:
-            before = [figure.text(figures.get(f"{name}_{stage}")).split()[0] for stage in STAGES[:2]]
+            before = [figure.text(figures.get(f"{name}_{stage}")).split()[0] for stage in STATES[:2]]
             card["was"] = [f"start {before[0]}", f"affine {before[1]}"]
         yield card
 
@@ -92,7 +98,7 @@ def _keys(figures: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 def _similarity(figures: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for name, figure in FIGURES.items():
         if figure.staged and figures.get(f"{name}_refine") is not None:
-            cells = [figure.text(figures.get(f"{name}_{stage}")) for stage in STAGES]
+            cells = [figure.text(figures.get(f"{name}_{stage}")) for stage in STATES]
             yield {"title": figure.title, "meaning": figure.meaning, "better": figure.better, "cells": cells}
 
 
@@ -118,7 +124,7 @@ def _labels(records: Sequence[Mapping[str, Any]], notes: Mapping[str, Any]) -> l
     partners = {one["label"]: one for one in notes.get("exchanged", ())}
     rows = []
     for record in sorted(records, key=lambda r: (r["dice"]["refine"] or 0.0, r["label"])):
-        before, after = (record["dice"][stage] or 0.0 for stage in STAGES[1:])
+        before, after = (record["dice"][stage] or 0.0 for stage in STATES[1:])
         row = {
             "label": record["label"],
             "volume": f"{record['fixed_ml']:.1f} ml",
@@ -142,42 +148,42 @@ def _label_remark(record: Mapping[str, Any], partner: Mapping[str, Any] | None) 
 
 
 def _sentences(phrases: Iterable[str | None]) -> list[str]:
-    return [as_sentence(phrase) for phrase in phrases if phrase]
+    return [make_sentence(phrase) for phrase in phrases if phrase]
 
 
 def _pair(of_stage: Mapping[str, Any] | None) -> list[str]:
-    return [FIGURES["asd_mean_mm"].text(of_stage[stage]) for stage in STAGES[1:]] if of_stage else []
+    return [FIGURES["asd_mean_mm"].text(of_stage[stage]) for stage in STATES[1:]] if of_stage else []
 
 
 def _landmarks(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return the rows of the landmarks' table, the farthest apart at the end first."""
     text = FIGURES["tre_mean_mm"].text
     ordered = sorted(records, key=lambda record: -record["tre_mm"]["refine"])
-    return [{"name": r["name"], "cells": [text(r["tre_mm"][stage]) for stage in STAGES]} for r in ordered]
+    return [{"name": r["name"], "cells": [text(r["tre_mm"][stage]) for stage in STATES]} for r in ordered]
 
 
-def _scene(scene: pictures.Rendering, product: Any, differences: bool) -> dict[str, Any]:
+def _render(rendering: pictures.Rendering, product: Any, differences: bool) -> dict[str, Any]:
     """Return all that the templates draw."""
-    figures = {figure["name"]: figure for figure in pictures.figures(scene, differences=differences)}
+    figures = {figure["name"]: figure for figure in pictures.draw_figures(rendering, differences=differences)}
     if product is not None:
-        figures["product"] = pictures.product(scene, product)
+        figures["product"] = pictures.draw_product(rendering, product)
     lattice = {**figures["refine"], "title": "Deformation grid on the warped image", "contours": False}
-    bound = pictures.jacobian_bound(scene)
+    bound = pictures.find_jacobian_bound(rendering)
     ticks = [f"{2 ** (bound * part):.2f}" for part in (-1, -0.5, 0, 0.5, 1)]
-    kind = "borders of the fixed labels" if scene.labels is not None else "edges inside the fixed image"
+    kind = "borders of the fixed labels" if rendering.labels is not None else "edges inside the fixed image"
     return {
-        "planes": pictures.tiles(scene),
+        "planes": pictures.render_tiles(rendering),
         "figures": figures,
         "lattice": lattice,
         "grid_mm": f"{pictures.GRID_STEP_MM:g}",
         "names": pictures.LAYERS,
-        "choices": [(name, SHORT_NAMES[name]) for name in scene.layers],
+        "choices": [(name, SHORT_NAMES[name]) for name in rendering.layers],
         "modes": [mode for mode in MODES if differences or mode[0] != "difference"],
         "differences": differences,
-        "deformed": scene.deformed,
-        "masked": not scene.mask.all(),
+        "deformed": rendering.deformed,
+        "masked": not rendering.mask.all(),
         "structures": kind,
-        "orientation": scene.orientation,
+        "orientation": rendering.orientation,
         "ramp": ", ".join(drawing.DIVERGING),
         "ticks": ticks,
     }

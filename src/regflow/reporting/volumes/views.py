@@ -22,7 +22,7 @@ SIDES = {"axial": ("R", "L", "A", "P"), "coronal": ("R", "L", "S", "I"), "sagitt
 
 
 @dataclass(frozen=True)
-class Cut:
+class SlicePlane:
     """One slice: which samples of the standing volume it shows, and how large they are.
 
     Attributes:
@@ -64,7 +64,7 @@ class Cut:
 
 
 @dataclass(frozen=True, eq=False)
-class Standing:
+class UprightOrientation:
     """How to turn a grid's arrays so that their axes run to superior, posterior and left.
 
     Attributes:
@@ -78,7 +78,7 @@ class Standing:
     grid: Grid
 
     @classmethod
-    def of(cls, grid: Grid) -> "Standing":
+    def of(cls, grid: Grid) -> "UprightOrientation":
         """Find the turn for a 3-D grid; oblique axes count as the nearest of the body's."""
         from itertools import permutations
 
@@ -108,9 +108,9 @@ def _turned(grid: Grid, index_axes: tuple[int, ...], flips: tuple[bool, ...]) ->
     return Grid(tuple(grid.size[axis] for axis in index_axes), affine)
 
 
-def choose_cuts(
-    standing: Standing, mask: NDArray[np.bool_], count: int, *, neurological: bool = False
-) -> Mapping[str, list[Cut]]:
+def choose_slices(
+    standing: UprightOrientation, mask: NDArray[np.bool_], count: int, *, neurological: bool = False
+) -> Mapping[str, list[SlicePlane]]:
     """Choose slices of each plane, spread over the mask and cropped to it.
 
     Args:
@@ -143,8 +143,8 @@ def _spread(extent: NDArray[np.intp], count: int) -> list[int]:
 
 
 def _cut(
-    standing: Standing, plane: str, number: int, boxes: list[tuple[int, int]], neurological: bool
-) -> Cut:
+    standing: UprightOrientation, plane: str, number: int, boxes: list[tuple[int, int]], neurological: bool
+) -> SlicePlane:
     (row_box, row_step), (column_box, column_step) = [
         (box, step)
         for axis, (box, step) in enumerate(zip(boxes, standing.grid.spacing[::-1], strict=True))
@@ -156,7 +156,7 @@ def _cut(
     if neurological and plane != "sagittal":
         columns, left, right = _reversed(column_box), right, left
     pixel = (float(row_step), float(column_step))
-    return Cut(
+    return SlicePlane(
         plane, number, rows, columns, pixel, _place(standing, plane, number), (left, right, top, bottom)
     )
 
@@ -166,7 +166,7 @@ def _reversed(box: tuple[int, int]) -> slice:
     return slice(high - 1, low - 1 if low else None, -1)
 
 
-def _place(standing: Standing, plane: str, number: int) -> str:
+def _place(standing: UprightOrientation, plane: str, number: int) -> str:
     """Say in millimeters and a letter where a slice lies in the world, at the volume's center."""
     index = (np.array(standing.grid.size) - 1) / 2
     index[2 - NORMAL[plane]] = number

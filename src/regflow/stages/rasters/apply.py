@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from regflow.cohort.rasters.samples import Nodata, Scene, StatedSamples
+from regflow.cohort.rasters.samples import DeclaredSamples, Nodata, Scene
 from regflow.core.gate import Verdict
-from regflow.stages.rasters.ingest import scene_of, stated_samples_of
-from regflow.stages.rasters.warping import Source, warp_raster
-from regflow.stages.shell import Outcome, done, run_stage_work, timed_step
+from regflow.stages.rasters.ingest import find_declared_samples, find_scene
+from regflow.stages.rasters.warping import WarpInput, warp_raster
+from regflow.stages.shell import Outcome, make_outcome, record_step, run_stage_work
 
 
 def apply(
@@ -39,7 +39,7 @@ def apply(
     """
     from regflow.core.chunks import open_workers
     from regflow.core.files import write_json
-    from regflow.io.stac_items import stac_item
+    from regflow.io.stac_items import build_stac_item
     from regflow.stages.rasters.ingest import read_manifest
     from regflow.stages.rasters.working import read_scene
 
@@ -52,7 +52,7 @@ def apply(
         with open_workers(dask, threads=threads) as workers:
             for name, source in _stored_sources(original, moving.nodata).items():
                 path = folder / f"{name}.tif"
-                with timed_step(steps, name) as record:
+                with record_step(steps, name) as record:
                     figures = warp_raster(
                         source,
                         path,
@@ -65,20 +65,20 @@ def apply(
                     )
                     record.update(figures)
                 written.append((name, path))
-        item = stac_item(sample, folder, written, original, reference)
+        item = build_stac_item(sample, folder, written, original, reference)
         write_json(folder / "item.json", item)
-        return done(Verdict("pass", "every product was written"), steps)
+        return make_outcome(Verdict("pass", "every product was written"), steps)
 
     return run_stage_work("apply", sample, output, [*prepared, refined], work)
 
 
-def sources(
+def list_warp_inputs(
     scene: Scene,
     nodata: Nodata,
     companions: Mapping[str, str],
     classes: Mapping[str, str],
-    stated: Mapping[str, StatedSamples],
-) -> dict[str, Source]:
+    stated: Mapping[str, DeclaredSamples],
+) -> dict[str, WarpInput]:
     """Return what is to be warped of a moving scene, by the products' names.
 
     Args:
@@ -88,17 +88,19 @@ def sources(
         classes: rasters of classes that do.
         stated: what a catalog states about the samples of both, by ``companions.NAME`` and ``classes.NAME``.
     """
-    found = {"warped": Source(scene.image, nodata=nodata, scaling=scene.scaling)}
+    found = {"warped": WarpInput(scene.image, nodata=nodata, scaling=scene.scaling)}
     if scene.mask is not None:
-        found["mask"] = Source(scene.mask, classes=True)
+        found["mask"] = WarpInput(scene.mask, classes=True)
     for group, files in (("companions", companions), ("classes", classes)):
         for name, path in files.items():
-            said = stated.get(f"{group}.{name}", StatedSamples())
-            found[f"{group}/{name}"] = Source(path, group == "classes", said.nodata, said.scaling)
+            said = stated.get(f"{group}.{name}", DeclaredSamples())
+            found[f"{group}/{name}"] = WarpInput(path, group == "classes", said.nodata, said.scaling)
     return found
 
 
-def _stored_sources(manifest: Mapping[str, Any], nodata: Nodata) -> dict[str, Source]:
+def _stored_sources(manifest: Mapping[str, Any], nodata: Nodata) -> dict[str, WarpInput]:
     paths = manifest["paths"]
     companions, classes = (paths.get(group, {}) for group in ("companions", "classes"))
-    return sources(scene_of(manifest), nodata, companions, classes, stated_samples_of(manifest))
+    return list_warp_inputs(
+        find_scene(manifest), nodata, companions, classes, find_declared_samples(manifest)
+    )

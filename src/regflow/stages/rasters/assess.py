@@ -11,36 +11,33 @@ from numpy.typing import NDArray
 
 from regflow.core.errors import RegistrationError
 from regflow.core.files import read_json
-from regflow.core.gate import Verdict, figure_changes, worst_verdict
+from regflow.core.gate import Verdict, compute_figure_changes, find_worst_verdict
 from regflow.core.image import Image
 from regflow.core.json_schema import fill_defaults
 from regflow.core.transform import Affine, Transform
-from regflow.core.units import describe_place, meters_per_pixel, meters_per_unit
+from regflow.core.units import describe_place, find_meters_per_pixel, find_meters_per_unit
 from regflow.methods.context import RunContext
-from regflow.methods.matching.second_measure import describe
+from regflow.methods.matching.second_measure import describe_cross_check
 from regflow.methods.matching.tie_point_set import LEAST_VALID
+from regflow.metrics.catalog import STATES
 from regflow.metrics.check_points import (
     CheckPoints,
+    average_residuals,
+    compute_residual_figures,
     count_reasons,
     measure_check_points,
-    own_error_ce90,
-    residual_figures,
-    residual_map,
+    measure_own_error_ce90,
 )
-from regflow.metrics.jacobian import folding_figures
+from regflow.metrics.jacobian import compute_folding_figures
 from regflow.stages.assessment import assess_sample
 from regflow.stages.rasters.confirmation import judge_scene
-from regflow.stages.rasters.probes import Probes
-from regflow.stages.shell import Outcome, read_outcome, timed_step
+from regflow.stages.rasters.probes import ComparisonWindows
+from regflow.stages.shell import Outcome, read_outcome, record_step
 
 if TYPE_CHECKING:
     from regflow.core.chunks import Workers
 
 log = logging.getLogger(__name__)
-
-STAGES = ("start", "initialize", "refine")
-"""The states that are compared: as the headers place the scenes, after the initial transform, and
-after refinement."""
 
 LIMITS: dict[str, dict[str, float]] = {
     "truth_rmse_px_refine": {"fail_above": 1.5, "warn_above": 0.5},
@@ -98,7 +95,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True, eq=False)
-class ScenePair:
+class RegisteredScenes:
     """What is assessed.
 
     Attributes:
@@ -119,8 +116,8 @@ class ScenePair:
 
     @property
     def transforms(self) -> dict[str, Transform]:
-        """The transform at each of :data:`STAGES`."""
-        return dict(zip(STAGES, (Affine.identity(2), self.initial, self.refined), strict=True))
+        """The transform at each of :data:`STATES`."""
+        return dict(zip(STATES, (Affine.identity(2), self.initial, self.refined), strict=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +138,7 @@ class SceneAssessment:
 
 
 def assess_scene(
-    pair: ScenePair,
+    pair: RegisteredScenes,
     settings: Mapping[str, Any],
     *,
     threads: int = 1,
@@ -162,8 +159,8 @@ def assess_scene(
     """
     settings = fill_defaults(OPTIONS, settings)
     steps: list[dict[str, Any]] = []
-    quality: dict[str, Any] = {"pixel_m": meters_per_pixel(pair.fixed.grid)}
-    with timed_step(steps, "check points"):
+    quality: dict[str, Any] = {"pixel_m": find_meters_per_pixel(pair.fixed.grid)}
+    with record_step(steps, "check points"):
         points = measure_check_points(
             pair.fixed,
             pair.moving,
@@ -173,12 +170,12 @@ def assess_scene(
             options={"window_px": settings["window_px"]},
         )
         quality["check_points"] = _accuracy(points, pair)
-    with timed_step(steps, "similarity"):
+    with record_step(steps, "similarity"):
         quality["similarity"] = _similarity(pair)
-    with timed_step(steps, "field"):
-        quality["field"] = field_figures(pair)
+    with record_step(steps, "field"):
+        quality["field"] = measure_field_figures(pair)
     if pair.truth is not None:
-        quality["truth"] = truth_errors(pair, points)
+        quality["truth"] = measure_truth_errors(pair, points)
     quality["figures"] = dict(_flat(quality))
     verdict = _verdict(quality, {**LIMITS, **settings["limits"]}, pair.earlier)
     quality["verdict"] = verdict.to_dict()
@@ -220,7 +217,7 @@ def assess(
     from regflow.core.chunks import open_workers
 
     def measure(folder: Path) -> SceneAssessment:
-        pair = read_scene_pair(manifests[1], prepared, initial, refined)
+        pair = read_registered_scenes(manifests[1], prepared, initial, refined)
         with open_workers(dask, threads=threads) as workers:
             found = assess_scene(pair, settings, threads=threads, seed=seed, workers=workers)
         write_check_points(folder / "check_points.gpkg", found.points, pair.transforms)
@@ -231,9 +228,9 @@ def assess(
     return assess_sample(output, sample, prepared, (initial, refined, applied), measure)
 
 
-def read_scene_pair(
+def read_registered_scenes(
     manifest: str | Path, prepared: tuple[str, str], initial: str | Path, refined: str | Path
-) -> ScenePair:
+) -> RegisteredScenes:
     """Read what :func:`assess` gets the places of."""
     from regflow.io.raster_transforms import read_displacement, read_raster_transform
     from regflow.stages.rasters.working import read_pair
@@ -241,7 +238,7 @@ def read_scene_pair(
     fixed, moving = read_pair(prepared)
     truth = read_json(manifest).get("paths", {}).get("truth")
     folders = {"initialize": initial, "refine": refined}
-    return ScenePair(
+    return RegisteredScenes(
         fixed,
         moving,
         read_raster_transform(initial),
@@ -254,15 +251,15 @@ def read_scene_pair(
 def write_check_points(path: str | Path, points: CheckPoints, transforms: Mapping[str, Transform]) -> None:
     """Write check points as GeoPackage.
 
-    The columns are those of the tie points, and for each of :data:`STAGES` ``residual_x_px_<stage>,
+    The columns are those of the tie points, and for each of :data:`STATES` ``residual_x_px_<stage>,
     residual_y_px_<stage>, residual_px_<stage>``, with ``_m`` where a CRS gives meters.
     """
     from regflow.io.vectors import write_points
-    from regflow.methods.matching.tie_point_set import table_columns
+    from regflow.methods.matching.tie_point_set import list_table_columns
 
     grid = points.fixed
-    meters = meters_per_pixel(grid)
-    table = table_columns(points.matched, grid, transforms["initialize"], meters_per_unit(grid))
+    meters = find_meters_per_pixel(grid)
+    table = list_table_columns(points.matched, grid, transforms["initialize"], find_meters_per_unit(grid))
     for name in ("residual_x_px", "residual_y_px"):
         del table[name]
     for stage, transform in transforms.items():
@@ -279,20 +276,20 @@ def write_residuals(path: str | Path, points: CheckPoints, transform: Transform)
     from regflow.io.raster_files import write_raster
 
     used = points.used
-    values, grid = residual_map(points.points[used], points.residuals_px(transform)[used], points.fixed)
+    values, grid = average_residuals(points.points[used], points.residuals_px(transform)[used], points.fixed)
     names = ["residual_x_px", "residual_y_px", "residual_px"]
     write_raster(path, values.astype(np.float32), grid, names=names, nodata=float("nan"))
 
 
-def field_figures(pair: ScenePair) -> dict[str, float]:
+def measure_field_figures(pair: RegisteredScenes) -> dict[str, float]:
     """Return what the transform itself tells: how far it moves, how much it stretches, whether it folds.
 
     ``shift_*``: the whole correction over the overlap; ``local_*``: what refinement added.
     """
-    from regflow.methods.matching.tie_points import overlap
+    from regflow.methods.matching.tie_points import find_overlap
 
     grid = pair.fixed.grid
-    low, high = overlap(grid, pair.moving.grid, pair.initial)
+    low, high = find_overlap(grid, pair.moving.grid, pair.initial)
     axes = [np.linspace(low[k], high[k], 65) for k in (0, 1)]
     points = grid.to_world(np.stack(np.meshgrid(*axes), axis=-1).reshape(-1, 2))
     whole = grid.vectors_to_index(pair.refined.apply(points) - points)
@@ -303,19 +300,19 @@ def field_figures(pair: ScenePair) -> dict[str, float]:
         "shift_y_mean_px": float(whole[:, 1].mean()),
         **_lengths("local", local),
     }
-    return {**found, **folding_figures(pair.refined)}
+    return {**found, **compute_folding_figures(pair.refined)}
 
 
-def truth_errors(pair: ScenePair, points: CheckPoints) -> dict[str, dict[str, float]]:
+def measure_truth_errors(pair: RegisteredScenes, points: CheckPoints) -> dict[str, dict[str, float]]:
     """Return how far each stage's transform is from the known one, over the whole overlap, pixels.
 
     Also, as ``check_points``, how far the measured check points are from it: their own error.
     """
-    from regflow.methods.matching.tie_points import overlap
+    from regflow.methods.matching.tie_points import find_overlap
 
     assert pair.truth is not None
     grid = pair.fixed.grid
-    low, high = overlap(grid, pair.moving.grid, pair.truth)
+    low, high = find_overlap(grid, pair.moving.grid, pair.truth)
     axes = [np.linspace(low[k], high[k], 129) for k in (0, 1)]
     places = grid.to_world(np.stack(np.meshgrid(*axes), axis=-1).reshape(-1, 2))
     known = pair.truth.apply(places)
@@ -325,18 +322,18 @@ def truth_errors(pair: ScenePair, points: CheckPoints) -> dict[str, dict[str, fl
     return {stage: _summary(np.hypot(*grid.vectors_to_index(error).T)) for stage, error in errors.items()}
 
 
-def _accuracy(points: CheckPoints, pair: ScenePair) -> dict[str, Any]:
-    meters = meters_per_pixel(pair.fixed.grid)
+def _accuracy(points: CheckPoints, pair: RegisteredScenes) -> dict[str, Any]:
+    meters = find_meters_per_pixel(pair.fixed.grid)
     seen = points.matched.measures["valid"] >= LEAST_VALID
     used = points.used
     stated = points.matched.error_px[used]
     residuals = points.residuals_px(pair.refined)[used]
-    own = own_error_ce90(points.fixed.to_index(points.points[used]), residuals, stated)
+    own = measure_own_error_ce90(points.fixed.to_index(points.points[used]), residuals, stated)
     contradiction = points.contradiction(pair.refined)
     second: dict[str, Any] = {}
     if contradiction is not None:
         second["second_measure"] = {
-            "compared": describe(points.again, points.matched),
+            "compared": describe_cross_check(points.again, points.matched),
             "used": int(points.again.used.sum()),
             "contradicted_px": contradiction[0],
             "where": describe_place(pair.fixed.grid, contradiction[1]),
@@ -350,17 +347,17 @@ def _accuracy(points: CheckPoints, pair: ScenePair) -> dict[str, Any]:
         "expected_error_px": float(np.median(stated)) if used.any() else np.nan,
         "own_error_ce90_px": own,
         **{
-            stage: residual_figures(points.residuals_px(transform)[used], meters)
+            stage: compute_residual_figures(points.residuals_px(transform)[used], meters)
             for stage, transform in pair.transforms.items()
         },
         **second,
     }
 
 
-def _similarity(pair: ScenePair) -> dict[str, dict[str, float]]:
+def _similarity(pair: RegisteredScenes) -> dict[str, dict[str, float]]:
     """Return correlation, mutual information and structural similarity at each stage."""
     try:
-        probes = Probes.read(pair.fixed, pair.moving, pair.initial)
+        probes = ComparisonWindows.read(pair.fixed, pair.moving, pair.initial)
     except RegistrationError as error:
         log.warning("assess: %s", error)
         return {}
@@ -386,20 +383,20 @@ def _flat(quality: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     points = quality["check_points"]
     yield "check_points_used", points["used"]
     yield "check_points_used_percent", 100.0 * points["used"] / max(points["with_data"], 1)
-    for name in points[STAGES[0]]:
-        yield from ((f"{name}_{stage}", points[stage][name]) for stage in STAGES)
+    for name in points[STATES[0]]:
+        yield from ((f"{name}_{stage}", points[stage][name]) for stage in STATES)
     if "second_measure" in points:
         yield "contradicted_px", points["second_measure"]["contradicted_px"]
     yield "rmse_px_change", points["refine"]["rmse_px"] - points["initialize"]["rmse_px"]
     yield "own_error_ce90_px", points["own_error_ce90_px"]
     for measure, of_stage in quality["similarity"].items():
         yield from ((f"{measure}_{stage}", value) for stage, value in of_stage.items())
-        yield from figure_changes({measure: of_stage["refine"]}, {measure: of_stage["start"]}).items()
+        yield from compute_figure_changes({measure: of_stage["refine"]}, {measure: of_stage["start"]}).items()
     yield from quality["field"].items()
     for stage, summary in quality.get("truth", {}).items():
         yield from ((f"truth_{name}_{stage}", value) for name, value in summary.items())
     if "truth" in quality:
-        error = [quality["truth"][stage]["rmse_px"] for stage in STAGES]
+        error = [quality["truth"][stage]["rmse_px"] for stage in STATES]
         yield "truth_rmse_px_change", error[-1] - min(error[:-1])
 
 
@@ -415,8 +412,8 @@ def _explain(quality: Mapping[str, Any]) -> dict[str, str]:
 def _explain_truth(figures: Mapping[str, float]) -> dict[str, str]:
     if "truth_rmse_px_refine" not in figures:
         return {}
-    error = {stage: figures[f"truth_rmse_px_{stage}"] for stage in STAGES}
-    better = min(STAGES[:2], key=lambda stage: error[stage])
+    error = {stage: figures[f"truth_rmse_px_{stage}"] for stage in STATES}
+    better = min(STATES[:2], key=lambda stage: error[stage])
     step, state = {
         "start": ("registration", "as the georeference places the scenes"),
         "initialize": ("refinement", "after the initial transform"),
@@ -435,7 +432,7 @@ def _verdict(
     """Return the most severe of the stages' verdicts and of the figures' own."""
     seen = "initialize" in earlier
     figures = quality["figures"]
-    own = worst_verdict(judge_scene(figures, limits, seen=seen, meanings=_explain(quality)))
+    own = find_worst_verdict(judge_scene(figures, limits, seen=seen, meanings=_explain(quality)))
     before = [Verdict(v.status, f"{stage}: {v.reason}", v.figures) for stage, v in earlier.items()]
-    decided = worst_verdict([own, *before])
+    decided = find_worst_verdict([own, *before])
     return Verdict(decided.status, decided.reason, {k: float(v) for k, v in figures.items()})

@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 
 from regflow.core.chunks import Window
 from regflow.core.grid import Grid
-from regflow.io.cog import CogProfile, CogWriter, plain_bands
-from regflow.io.open_rasters import gdal
+from regflow.io.cog import CogProfile, CogWriter, describe_gray_bands
+from regflow.io.open_rasters import import_gdal
 from regflow.io.plain_file import PlainFile
-from regflow.io.rasters import geotransform
-from regflow.methods.detect.maps import CHANGED, EXPLAINED, NODATA, UNCHANGED, Measured
+from regflow.io.rasters import compute_geotransform
+from regflow.methods.detect.maps import CHANGED, EXPLAINED, NODATA, UNCHANGED, ChangeMaps
 from regflow.methods.detect.model import ChangeModel
 from regflow.methods.detect.normalization import Normalization
 from regflow.methods.detect.regions import Regions, label_regions
-from regflow.methods.detect.scene_pair import ScenePair
+from regflow.methods.detect.scene_pair import DatedScenePair
 from regflow.methods.detect.tiles import TILE
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class ChangeFiles:
     A context manager; what it needs meanwhile lies in a folder beside the results and is removed.
     """
 
-    def __init__(self, folder: str | Path, pair: ScenePair, model: ChangeModel, dates: Dates) -> None:
+    def __init__(self, folder: str | Path, pair: DatedScenePair, model: ChangeModel, dates: Dates) -> None:
         self._folder = Path(folder)
         self._grid = pair.before.grid
         self._tags = _tags(dates)
@@ -84,7 +84,7 @@ class ChangeFiles:
     ) -> None:
         self._stack.__exit__(kind, error, trace)
 
-    def write(self, part: Measured) -> None:
+    def write(self, part: ChangeMaps) -> None:
         """Write the maps of one window."""
         self._windows.append(part.window)
         self._magnitude.write(part.magnitude[None], *part.window)
@@ -100,13 +100,13 @@ class ChangeFiles:
             dates: of both scenes, for the polygons' columns.
         """
         from regflow.io.vectors import write_polygons
-        from regflow.methods.detect.polygons import areas, outlines
+        from regflow.methods.detect.polygons import measure_areas, trace_outlines
 
         numbers, kept = self._work / "numbers.tif", self._work / "kept.tif"
         self._number(regions, numbers, kept)
         count = len(regions.pixels)
-        polygons = outlines(numbers, kept, count)
-        name, area = areas(polygons, regions.pixels, self._grid)
+        polygons = trace_outlines(numbers, kept, count)
+        name, area = measure_areas(polygons, regions.pixels, self._grid)
         columns = {
             "id": np.arange(1, count + 1),
             "pixels": regions.pixels,
@@ -135,19 +135,21 @@ class ChangeFiles:
 
 
 @contextmanager
-def open_normalized(folder: Path, pair: ScenePair) -> Iterator[Callable[[Window, NDArray[np.float32]], None]]:
+def open_normalized(
+    folder: Path, pair: DatedScenePair
+) -> Iterator[Callable[[Window, NDArray[np.float32]], None]]:
     """Open ``normalized.tif`` for writing window by window."""
     names = (f"band {n}" for n in range(1, pair.after.data.shape[0] + 1))
-    profile = CogProfile(pair.after.grid, "float32", plain_bands(*names), float("nan"))
+    profile = CogProfile(pair.after.grid, "float32", describe_gray_bands(*names), float("nan"))
     with CogWriter(folder / "normalized.tif", profile) as cog:
         yield lambda window, values: cog.write(values, *window)
 
 
-def normalized_window(
-    window: Window, pair: ScenePair, lines: Normalization
+def normalize_window(
+    window: Window, pair: DatedScenePair, lines: Normalization
 ) -> tuple[Window, NDArray[np.float32]]:
     """Return a window of the second date in the first date's radiometry; NaN where invalid."""
-    from regflow.io.scenes import read_block
+    from regflow.core.blocks import read_block
 
     block = read_block(pair.after, *window)
     values = lines.apply(block.values)
@@ -156,23 +158,23 @@ def normalized_window(
 
 
 def _profile(grid: Grid, name: str, tags: dict[str, str]) -> CogProfile:
-    return CogProfile(grid, "float32", plain_bands(name), float("nan"), tags)
+    return CogProfile(grid, "float32", describe_gray_bands(name), float("nan"), tags)
 
 
 def _classes(grid: Grid, tags: dict[str, str]) -> CogProfile:
-    bands = plain_bands("change", dtype="uint8")
+    bands = describe_gray_bands("change", dtype="uint8")
     return CogProfile(grid, "uint8", bands, NODATA, {**tags, **_MEANINGS}, COLORS, classes=True)
 
 
 def _create(path: Path, grid: Grid, dtype: str) -> "DatasetWriter":
     """Open a file of one band for whole tiles."""
-    rasterio = gdal()
+    rasterio = import_gdal()
     from rasterio.errors import NotGeoreferencedWarning
 
     rows, cols = grid.shape
     layout = {"tiled": True, "blockxsize": TILE, "blockysize": TILE, "bigtiff": "if_safer"}
     size = {"count": 1, "height": rows, "width": cols, "dtype": dtype}
-    place = {"crs": grid.crs, "transform": geotransform(grid), "compress": "deflate", "zlevel": 1}
+    place = {"crs": grid.crs, "transform": compute_geotransform(grid), "compress": "deflate", "zlevel": 1}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         return rasterio.open(path, "w", driver="GTiff", **layout, **size, **place)

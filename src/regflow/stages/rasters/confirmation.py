@@ -8,7 +8,7 @@ Where check points confirm a result, windows that correlate less than at the sta
 import math
 from collections.abc import Mapping
 
-from regflow.core.gate import Verdict, judge, worst_verdict
+from regflow.core.gate import Verdict, find_worst_verdict, judge_figures
 
 COUNTS = ("check_points_used", "check_points_used_percent")
 SCATTERS = {"ce90_px_refine": 1.0, "median_px_refine": 0.55}
@@ -35,30 +35,32 @@ def judge_scene(
 
     Args:
         figures: by name.
-        limits: by figure, as :func:`regflow.core.gate.judge` takes them.
+        limits: by figure, as :func:`regflow.core.gate.judge_figures` takes them.
         seen: whether an earlier gate has seen evidence of the map; without any, what check points do
             not confirm fails.
         meanings: by figure, what it means when a limit is broken.
     """
-    counted = judge(figures, {name: limits.get(name, {}) for name in COUNTS})
-    correlated = judge(figures, {CORRELATION: limits.get(CORRELATION, {})}, meanings)
+    counted = judge_figures(figures, {name: limits.get(name, {}) for name in COUNTS})
+    correlated = judge_figures(figures, {CORRELATION: limits.get(CORRELATION, {})}, meanings)
     apart = (*COUNTS, *SCATTERS, CORRELATION)
     rest = {name: bounds for name, bounds in limits.items() if name not in apart}
     if counted.status != "fail":
-        scattered = worst_verdict([_by_scatter(figures, name, limits.get(name, {})) for name in SCATTERS])
+        scattered = find_worst_verdict(
+            [_by_scatter(figures, name, limits.get(name, {})) for name in SCATTERS]
+        )
         if correlated.status == "fail" and scattered.status != "fail":
             correlated = Verdict("warn", correlated.reason)
-        return [scattered, counted, judge(figures, rest, meanings), correlated]
+        return [scattered, counted, judge_figures(figures, rest, meanings), correlated]
     rest.pop(CHANGE, None)
     if seen:
         counted = Verdict("warn", f"not confirmed: {counted.reason}")
-    return [counted, judge(figures, rest, meanings), correlated]
+    return [counted, judge_figures(figures, rest, meanings), correlated]
 
 
 def _by_scatter(figures: Mapping[str, float], name: str, bounds: Mapping[str, float]) -> Verdict:
     """Hold the check points' distances against limits, beyond what their own errors explain."""
     scatter, own = figures[name], SCATTERS[name] * figures["own_error_ce90_px"]
-    whole = judge({name: scatter}, {name: bounds})
+    whole = judge_figures({name: scatter}, {name: bounds})
     limit = bounds.get("fail_above", math.inf)
     beyond = math.sqrt(max(scatter**2 - own**2, 0.0))
     if whole.status != "fail" or beyond > limit or scatter > MOST_NOISE * limit:

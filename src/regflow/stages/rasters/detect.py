@@ -14,36 +14,42 @@ from typing import Any
 
 import numpy as np
 
-from regflow.core.chunks import Workers, open_workers, over_blocks
+from regflow.core.chunks import Workers, map_blocks, open_workers
 from regflow.core.errors import InputError, RegistrationError
 from regflow.core.files import write_json
-from regflow.core.gate import Verdict, judge
-from regflow.methods.detect import METHODS, load
-from regflow.methods.detect.maps import CHANGED, EXPLAINED, NODATA, Measured, Rule, measure
-from regflow.methods.detect.model import Fit
-from regflow.methods.detect.normalization import Normalization, normalization
+from regflow.core.gate import Verdict, judge_figures
+from regflow.methods.detect import METHODS, load_method
+from regflow.methods.detect.maps import CHANGED, EXPLAINED, NODATA, ChangeMaps, ChangeRule, measure_change
+from regflow.methods.detect.model import ChangeModelFit
+from regflow.methods.detect.normalization import Normalization, fit_normalization
 from regflow.methods.detect.regions import RegionMerger, Regions
-from regflow.methods.detect.registration_noise import RADIUS_95, registration_noise
-from regflow.methods.detect.scene_pair import ScenePair, SceneTiles, chunks_of, sample_pair, window_bytes
-from regflow.methods.detect.thresholds import change_limit
-from regflow.methods.detect.tiles import Tiles
+from regflow.methods.detect.registration_noise import RADIUS_95, measure_registration_noise
+from regflow.methods.detect.scene_pair import (
+    DatedScenePair,
+    SceneTiles,
+    count_window_bytes,
+    sample_pair,
+    split_chunks,
+)
+from regflow.methods.detect.thresholds import find_change_limit
+from regflow.methods.detect.tiles import ChangeTiles
 from regflow.methods.table import find_method
 from regflow.stages.rasters.change_files import ChangeFiles
 from regflow.stages.rasters.detect_inputs import (
     NoCommonBandsError,
-    fixed_scene,
+    find_residual_px,
+    find_warped_scene,
     open_pair,
-    residual_px,
-    warped_scene,
+    read_fixed_scene,
 )
 from regflow.stages.rasters.detect_options import LARGEST_RESIDUAL_PX, LIMITS, OPTIONS
-from regflow.stages.shell import Outcome, done, run_stage_work, timed_step
+from regflow.stages.shell import Outcome, make_outcome, record_step, run_stage_work
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Between:
+class ChangeInterval:
     """What is known of the two scenes.
 
     Attributes:
@@ -58,14 +64,14 @@ class Between:
 
 
 @dataclass(eq=False)
-class Tally:
+class PixelTally:
     """Pixels of each kind, counted while the maps are made."""
 
     valid: int = 0
     changed: int = 0
     explained: int = 0
 
-    def add(self, part: Measured) -> None:
+    def add(self, part: ChangeMaps) -> None:
         """Count one window."""
         counts = np.bincount(part.classes.ravel(), minlength=256)
         self.valid += part.classes.size - int(counts[NODATA])
@@ -74,10 +80,10 @@ class Tally:
 
 
 def detect_changes(
-    pair: ScenePair,
+    pair: DatedScenePair,
     folder: str | Path,
     settings: Mapping[str, Any],
-    between: Between,
+    between: ChangeInterval,
     workers: Workers,
 ) -> Outcome:
     """Find what changed and write it.
@@ -98,28 +104,28 @@ def detect_changes(
         RegistrationError: the method found nothing to hold a change against.
     """
     steps: list[dict[str, Any]] = []
-    with timed_step(steps, "statistics", method=settings["method"]):
+    with record_step(steps, "statistics", method=settings["method"]):
         few = sample_pair(pair, workers, settings["pixels"] or OPTIONS["pixels"]["default"])
-        tiles: Tiles = SceneTiles(pair, workers, few) if settings["pixels"] is None else few
+        tiles: ChangeTiles = SceneTiles(pair, workers, few) if settings["pixels"] is None else few
         fit = _fit(tiles, settings)
-        limit = change_limit(tiles, fit.model, settings["threshold"], settings["level"])
+        limit = find_change_limit(tiles, fit.model, settings["threshold"], settings["level"])
         lines = _normalized(tiles, fit, settings)
-    with timed_step(steps, "registration noise"):
-        noise = registration_noise(pair, fit.model, workers)
-    rule = Rule(fit.model, limit, _residual(settings, between, noise), _quantum(fit))
-    tally = Tally()
-    with timed_step(steps, "maps"), ChangeFiles(folder, pair, fit.model, between.dates) as files:
+    with record_step(steps, "registration noise"):
+        noise = measure_registration_noise(pair, fit.model, workers)
+    rule = ChangeRule(fit.model, limit, _residual(settings, between, noise), _quantum(fit))
+    tally = PixelTally()
+    with record_step(steps, "maps"), ChangeFiles(folder, pair, fit.model, between.dates) as files:
         regions = _maps(pair, rule, workers, settings["mapping_unit_px"], files, tally)
-        with timed_step(steps, "polygons"):
+        with record_step(steps, "polygons"):
             files.finish(regions, rule.quantum, between.dates)
     if settings["normalized"]:
-        with timed_step(steps, "normalization"):
+        with record_step(steps, "normalization"):
             _write_normalized(pair, lines, Path(folder), workers)
     figures = {**_figures(pair, tally, regions, fit), "registration_noise_px": noise}
-    verdict = judge(figures, {**LIMITS, **settings["limits"]})
+    verdict = judge_figures(figures, {**LIMITS, **settings["limits"]})
     content = _record(settings, between, fit, rule, lines, figures, verdict)
     write_json(Path(folder) / "detect.json", content)
-    return done(verdict, steps, **figures)
+    return make_outcome(verdict, steps, **figures)
 
 
 def detect(
@@ -155,22 +161,22 @@ def detect(
     upstream = [warped, *([assessed] if assessed else []), *([earlier[1]] if earlier else [])]
 
     def work(folder: Path) -> Outcome:
-        after = warped_scene(manifest, warped)
-        before = warped_scene(*earlier) if earlier else fixed_scene(fixed)
+        after = find_warped_scene(manifest, warped)
+        before = find_warped_scene(*earlier) if earlier else read_fixed_scene(fixed)
         try:
             pair = open_pair(before, after, settings["bands"], settings["margin_px"])
         except NoCommonBandsError as error:
             log.warning("%s: no change map: %s", sample, error)
             return Outcome("skipped", Verdict("warn", f"no change map: {error}"))
-        residual = None if assessed is None else residual_px(assessed, pair.before.grid)
-        between = Between((before.name, after.name), (before.date, after.date), residual)
+        residual = None if assessed is None else find_residual_px(assessed, pair.before.grid)
+        between = ChangeInterval((before.name, after.name), (before.date, after.date), residual)
         with open_workers(dask, threads=threads) as workers:
             return detect_changes(pair, folder, settings, between, workers)
 
     return run_stage_work("detect", sample, output, upstream, work)
 
 
-def date_pairs(dates: Sequence[str | None], how: str) -> list[tuple[int, int]]:
+def list_date_pairs(dates: Sequence[str | None], how: str) -> list[tuple[int, int]]:
     """Return which scenes of a stack are compared, as positions ``(before, after)``.
 
     Args:
@@ -192,15 +198,15 @@ def date_pairs(dates: Sequence[str | None], how: str) -> list[tuple[int, int]]:
     return list(pairwise(order))
 
 
-def _fit(tiles: Tiles, settings: Mapping[str, Any]) -> Fit:
+def _fit(tiles: ChangeTiles, settings: Mapping[str, Any]) -> ChangeModelFit:
     method = find_method(METHODS, settings["method"], "detect")
-    return load(method)(tiles, method.complete(settings["options"].get(settings["method"], {})))
+    return load_method(method)(tiles, method.complete(settings["options"].get(settings["method"], {})))
 
 
-def _normalized(tiles: Tiles, fit: Fit, settings: Mapping[str, Any]) -> Normalization | None:
+def _normalized(tiles: ChangeTiles, fit: ChangeModelFit, settings: Mapping[str, Any]) -> Normalization | None:
     """Return the radiometric normalization, or None where it was not asked for and is impossible."""
     try:
-        return normalization(tiles, fit.model, settings["no_change"])
+        return fit_normalization(tiles, fit.model, settings["no_change"])
     except (InputError, RegistrationError) as error:
         if settings["normalized"]:
             raise
@@ -209,54 +215,58 @@ def _normalized(tiles: Tiles, fit: Fit, settings: Mapping[str, Any]) -> Normaliz
 
 
 def _maps(
-    pair: ScenePair,
-    rule: Rule,
+    pair: DatedScenePair,
+    rule: ChangeRule,
     workers: Workers,
     smallest: int,
     files: ChangeFiles,
-    tally: Tally,
+    tally: PixelTally,
 ) -> Regions:
     from functools import partial
 
     merger = RegionMerger(pair.shape[1], smallest)
-    windows = chunks_of(pair.shape, workers.chunk)
-    size = window_bytes(pair, workers.chunk)
-    work = partial(measure, pair=pair, rule=rule)
-    for part in over_blocks(work, windows, workers, describe="change maps", item_bytes=size):
+    windows = split_chunks(pair.shape, workers.chunk)
+    size = count_window_bytes(pair, workers.chunk)
+    work = partial(measure_change, pair=pair, rule=rule)
+    for part in map_blocks(work, windows, workers, describe="change maps", item_bytes=size):
         files.write(part)
         merger.add(part.regions)
         tally.add(part)
     return merger.finish()
 
 
-def _write_normalized(pair: ScenePair, lines: Normalization | None, folder: Path, workers: Workers) -> None:
+def _write_normalized(
+    pair: DatedScenePair, lines: Normalization | None, folder: Path, workers: Workers
+) -> None:
     from functools import partial
 
-    from regflow.stages.rasters.change_files import normalized_window, open_normalized
+    from regflow.stages.rasters.change_files import normalize_window, open_normalized
 
     assert lines is not None
-    work = partial(normalized_window, pair=pair, lines=lines)
-    size = window_bytes(pair, workers.chunk)
+    work = partial(normalize_window, pair=pair, lines=lines)
+    size = count_window_bytes(pair, workers.chunk)
     with open_normalized(folder, pair) as write:
-        windows = chunks_of(pair.shape, workers.chunk)
-        for window, values in over_blocks(work, windows, workers, describe="normalization", item_bytes=size):
+        windows = split_chunks(pair.shape, workers.chunk)
+        for window, values in map_blocks(work, windows, workers, describe="normalization", item_bytes=size):
             write(window, values)
 
 
-def _quantum(fit: Fit) -> float:
+def _quantum(fit: ChangeModelFit) -> float:
     """Return a power of two, a millionth of the magnitude of plain noise or less."""
     size = math.sqrt(float(np.mean(np.square(fit.model.back))))
     return float(2.0 ** (math.floor(math.log2(size)) - 16))
 
 
-def _residual(settings: Mapping[str, Any], between: Between, noise: float) -> float:
+def _residual(settings: Mapping[str, Any], between: ChangeInterval, noise: float) -> float:
     """Return the radius within which a displacement may explain a change."""
     if settings["residual_px"] is not None:
         return float(settings["residual_px"])
     return min(max(between.residual_px or 0.0, RADIUS_95 * noise), LARGEST_RESIDUAL_PX)
 
 
-def _figures(pair: ScenePair, tally: Tally, regions: Regions, fit: Fit) -> dict[str, float]:
+def _figures(
+    pair: DatedScenePair, tally: PixelTally, regions: Regions, fit: ChangeModelFit
+) -> dict[str, float]:
     rows, cols = pair.shape
     valid, kept = max(tally.valid, 1), int(regions.pixels.sum())
     marked = tally.changed + tally.explained
@@ -273,9 +283,9 @@ def _figures(pair: ScenePair, tally: Tally, regions: Regions, fit: Fit) -> dict[
 
 def _record(
     settings: Mapping[str, Any],
-    between: Between,
-    fit: Fit,
-    rule: Rule,
+    between: ChangeInterval,
+    fit: ChangeModelFit,
+    rule: ChangeRule,
     lines: Normalization | None,
     figures: Mapping[str, float],
     verdict: Verdict,

@@ -7,19 +7,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from regflow.core.addresses import redact_address
+from regflow.core.blocks import decimate_data
 from regflow.core.errors import InputError
 from regflow.core.files import read_json
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.reprojection import near_longitude, same_crs
-from regflow.core.units import meters_per_pixel
+from regflow.core.reprojection import is_same_crs, wrap_longitudes
+from regflow.core.units import find_meters_per_pixel
 from regflow.io.raster_header import Nodata, RasterHeader
 from regflow.io.rasters import read_raster_header
 from regflow.io.sample_values import apply_stated_scaling
-from regflow.io.scenes import decimate, open_view, scene_view
-from regflow.methods.detect.scene_pair import ScenePair
-from regflow.stages.rasters.ingest import read_manifest, scene_of
-from regflow.stages.rasters.views import excluded_values
+from regflow.io.scenes import describe_view, open_view
+from regflow.methods.detect.scene_pair import DatedScenePair
+from regflow.stages.rasters.ingest import find_scene, read_manifest
+from regflow.stages.rasters.views import list_excluded_values
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ class DatedScene:
 
 def open_pair(
     before: DatedScene, after: DatedScene, bands: Sequence[int | str] | None, margin: int
-) -> ScenePair:
+) -> DatedScenePair:
     """Open two scenes that lie on the same pixels, or on pixels of which one's hold whole ones of the other.
 
     The finer is averaged to the coarser's pixels.
@@ -85,22 +86,22 @@ def open_pair(
     first, second = (
         _open(scene, header, own) for scene, header, own in zip((before, after), headers, chosen, strict=True)
     )
-    return ScenePair(*_on_the_same_pixels(first, second, before, after), margin)
+    return DatedScenePair(*_on_the_same_pixels(first, second, before, after), margin)
 
 
-def fixed_scene(manifest: str | Path) -> DatedScene:
+def read_fixed_scene(manifest: str | Path) -> DatedScene:
     """Return the fixed scene of a manifest that ingest wrote."""
     content = read_manifest(manifest)
-    scene = scene_of(content)
-    values = excluded_values(scene.quality, scene.mask)
+    scene = find_scene(content)
+    values = list_excluded_values(scene.quality, scene.mask)
     name, date = content["name"], scene.date
     return DatedScene(scene.image, name, date, scene.nodata, scene.mask, values, scene.scaling)
 
 
-def warped_scene(manifest: str | Path, folder: str | Path) -> DatedScene:
+def find_warped_scene(manifest: str | Path, folder: str | Path) -> DatedScene:
     """Return a registered scene, in the directory of the apply stage; its mask was warped with it."""
     content = read_manifest(manifest)
-    scene = scene_of(content)
+    scene = find_scene(content)
     mask = Path(folder) / MASK_FILE
     known = mask.is_file()
     return DatedScene(
@@ -108,11 +109,11 @@ def warped_scene(manifest: str | Path, folder: str | Path) -> DatedScene:
         content["name"],
         scene.date,
         mask=str(mask) if known else None,
-        mask_values=excluded_values(scene.quality, scene.mask) if known else (),
+        mask_values=list_excluded_values(scene.quality, scene.mask) if known else (),
     )
 
 
-def residual_px(assessed: str | Path, grid: Grid) -> float | None:
+def find_residual_px(assessed: str | Path, grid: Grid) -> float | None:
     """Return the largest displacement that is plausible after registration, in pixels of a grid.
 
     The radius that holds 95% of the check points' residuals; None where there were no check points.
@@ -121,7 +122,7 @@ def residual_px(assessed: str | Path, grid: Grid) -> float | None:
     found = quality["figures"].get("ce95_px_refine")
     if found is None:
         return None
-    measured, here = quality.get("pixel_m"), meters_per_pixel(grid)
+    measured, here = quality.get("pixel_m"), find_meters_per_pixel(grid)
     scale = 1.0 if measured is None or here is None else math.hypot(*measured) / math.hypot(*here)
     return float(found) * scale
 
@@ -129,7 +130,7 @@ def residual_px(assessed: str | Path, grid: Grid) -> float | None:
 def _open(scene: DatedScene, header: RasterHeader, bands: Sequence[int | str] | None) -> Image:
     if header.georeference in ("gcps", "rpcs"):
         raise InputError(f"{scene.path}: its pixels are not on a map yet; bring it onto the reference first")
-    view = scene_view(
+    view = describe_view(
         header, bands=bands, nodata=scene.nodata, mask=scene.mask, mask_values=scene.mask_values
     )
     return open_view(view)
@@ -143,11 +144,11 @@ def _on_the_same_pixels(
     Raises:
         InputError: the grids differ by more than whole pixels of the finer in one of the coarser.
     """
-    if same_crs(first.grid.crs, second.grid.crs):
-        grid = near_longitude(replace(second.grid, crs=first.grid.crs), float(first.grid.center[0]))
+    if is_same_crs(first.grid.crs, second.grid.crs):
+        grid = wrap_longitudes(replace(second.grid, crs=first.grid.crs), float(first.grid.center[0]))
         second = replace(second, grid=grid)
     spacing = max(float(image.grid.spacing.min()) for image in (first, second))
-    first, second = (decimate(image, spacing) for image in (first, second))
+    first, second = (decimate_data(image, spacing) for image in (first, second))
     if not first.grid.matches(second.grid):
         raise InputError(
             f"{after.path} does not lie on the pixels of {before.path}; bring it there first: "

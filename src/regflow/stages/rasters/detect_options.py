@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from regflow.core.json_schema import Schema, fill_defaults, limits_schema, section
+from regflow.core.json_schema import Schema, define_limits, define_section, fill_defaults
 from regflow.methods.detect import METHODS
 from regflow.methods.detect.thresholds import THRESHOLDS
 
@@ -93,19 +93,21 @@ LIMITS: dict[str, dict[str, float]] = {
 """What the verdict looks at: above 40% changed, the unchanged ground no longer leads the statistics."""
 
 
-def schema() -> Schema:
+def define_detect_schema() -> Schema:
     """Return the schema of the ``detect`` section of a configuration."""
     methods = {
-        name: section(method.summary, **method.options) for name, method in METHODS.items() if method.options
+        name: define_section(method.summary, **method.options)
+        for name, method in METHODS.items()
+        if method.options
     }
-    return section(
+    return define_section(
         "change maps of aligned scenes",
         **OPTIONS,
-        options=section("each method's own options, by its name", **methods),
-        limits=limits_schema(LIMITS),
+        options=define_section("each method's own options, by its name", **methods),
+        limits=define_limits(LIMITS),
     )
 
 
-def defaults(**given: Any) -> dict[str, Any]:
+def complete_detect_options(**given: Any) -> dict[str, Any]:
     """Return a complete ``detect`` section: what is given, and the default of everything else."""
     return fill_defaults(OPTIONS, {"options": {}, "limits": {}, **given})

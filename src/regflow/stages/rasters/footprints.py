@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regflow.core.errors import InputError
-from regflow.core.reprojection import same_crs
+from regflow.core.reprojection import is_same_crs
 from regflow.core.transform import Points
 from regflow.io.raster_header import RasterHeader
 
@@ -16,7 +16,7 @@ SLIVER_PERCENT = 1.0
 """Overlap, in percent of the smaller scene, below which a warning says so."""
 
 
-def misplacement(fixed: RasterHeader, moving: RasterHeader) -> tuple[str | None, str | None]:
+def check_footprints(fixed: RasterHeader, moving: RasterHeader) -> tuple[str | None, str | None]:
     """Return what makes it impossible to lay a moving scene on a fixed one, and what is odd.
 
     Returns:
@@ -74,7 +74,7 @@ def _outline_in(fixed: RasterHeader, moving: RasterHeader) -> Points:
         _ground(header, np.array([[(header.shape[1] - 1) / 2, (header.shape[0] - 1) / 2]]))[0]
         for header in (fixed, moving)
     )
-    if not same_crs(fixed.crs, moving.crs):
+    if not is_same_crs(fixed.crs, moving.crs):
         longitude = float(middle[0]) if is_geographic(fixed.crs) else None
         points = Reprojection(moving.crs, fixed.crs, longitude).apply(points)
     elif np.isfinite(other[0] - middle[0]):

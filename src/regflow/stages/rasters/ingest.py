@@ -7,21 +7,22 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from regflow.cohort.rasters.samples import MaskValues, RasterSample, Reference, Scene, StatedSamples
+from regflow.cohort.rasters.samples import DeclaredSamples, FixedScene, MaskValues, RasterSample, Scene
+from regflow.core.blocks import read_block
 from regflow.core.errors import InputError
-from regflow.core.files import describe_absence, file_stamp, sha256
+from regflow.core.files import compute_sha256, describe_absence, read_file_stamp
 from regflow.core.image import Image
-from regflow.io.completeness import missing_bytes
+from regflow.io.completeness import count_missing_bytes
 from regflow.io.raster_header import RasterHeader
-from regflow.io.raster_names import local_file
+from regflow.io.raster_names import find_local_file
 from regflow.io.rasters import read_raster_header, read_window
 from regflow.io.sample_values import refuse_complex
-from regflow.io.scenes import open_view, read_block
+from regflow.io.scenes import open_view
 from regflow.stages.checks import Findings, Progress, check_cohort, read_done, write_manifest
-from regflow.stages.rasters.footprints import misplacement
-from regflow.stages.rasters.views import working_view
+from regflow.stages.rasters.footprints import check_footprints
+from regflow.stages.rasters.views import describe_working_view
 
-Subject = RasterSample | Reference
+RasterSubject = RasterSample | FixedScene
 
 LOOKS = 8
 """Windows along each side at which a scene is looked into first."""
@@ -49,7 +50,7 @@ class SceneFindings(Findings):
     sums: dict[str, str] = field(default_factory=dict)
 
 
-def ingest(output: str | Path, *, subject: Subject) -> dict[str, Any]:
+def ingest(output: str | Path, *, subject: RasterSubject) -> dict[str, Any]:
     """Look at a scene's files and write the manifest, problems included.
 
     Args:
@@ -62,7 +63,7 @@ def ingest(output: str | Path, *, subject: Subject) -> dict[str, Any]:
     Returns:
         The manifest.
     """
-    found = examine(subject, sums=True)
+    found = examine_scene(subject, sums=True)
     details = _details(subject, found)
     return write_manifest(output, subject, found, details, files=subject.files(), sums=found.sums)
 
@@ -75,12 +76,12 @@ def read_manifest(path: str | Path) -> dict[str, Any]:
     """
     manifest = read_done(path)
     for file, stamp in manifest["stamps"].items():
-        if file_stamp(file) != stamp:
+        if read_file_stamp(file) != stamp:
             raise InputError(f"{file}: this file has changed since it was checked; run it again")
     return manifest
 
 
-def scene_of(manifest: Mapping[str, Any]) -> Scene:
+def find_scene(manifest: Mapping[str, Any]) -> Scene:
     """Return how the scene of a manifest is to be read."""
     content = manifest["scene"]
     quality = MaskValues(*(tuple(content["quality"][name]) for name in ("values", "bits")))
@@ -88,22 +89,26 @@ def scene_of(manifest: Mapping[str, Any]) -> Scene:
     return Scene(**{**content, "bands": tuple(content["bands"]), "quality": quality, "scaling": scaling})
 
 
-def stated_samples_of(manifest: Mapping[str, Any]) -> dict[str, StatedSamples]:
+def find_declared_samples(manifest: Mapping[str, Any]) -> dict[str, DeclaredSamples]:
     """Return what a catalog states about the samples of companions and classes, by their parts."""
     return {
-        part: StatedSamples(content["nodata"], tuple((scale, offset) for scale, offset in content["scaling"]))
+        part: DeclaredSamples(
+            content["nodata"], tuple((scale, offset) for scale, offset in content["scaling"])
+        )
         for part, content in manifest["stated"].items()
     }
 
 
-def check(config: Mapping[str, Any], *, threads: int = 1, progress: Progress | None = None) -> list[str]:
+def check_inputs(
+    config: Mapping[str, Any], *, threads: int = 1, progress: Progress | None = None
+) -> list[str]:
     """Look at every input of a configuration; see :func:`~regflow.stages.checks.check_cohort`."""
     from regflow.cohort.rasters.reading import read_raster_samples
 
-    return check_cohort(partial(read_raster_samples, config), examine, threads, progress)
+    return check_cohort(partial(read_raster_samples, config), examine_scene, threads, progress)
 
 
-def examine(subject: Subject, *, sums: bool = False) -> SceneFindings:
+def examine_scene(subject: RasterSubject, *, sums: bool = False) -> SceneFindings:
     """Look at one scene's files; a sample's are also held against its fixed scene's header.
 
     Args:
@@ -112,18 +117,18 @@ def examine(subject: Subject, *, sums: bool = False) -> SceneFindings:
     """
     found = SceneFindings()
     files = subject.files()
-    local = {part: path for part, name in files.items() if (path := local_file(name)) is not None}
+    local = {part: path for part, name in files.items() if (path := find_local_file(name)) is not None}
     missing = {part: why for part, path in local.items() if (why := describe_absence(path)) is not None}
     found.problems += [f"{local[part]}: {why}" for part, why in missing.items()]
-    found.stamps = {str(path): file_stamp(path) for part, path in local.items() if part not in missing}
+    found.stamps = {str(path): read_file_stamp(path) for part, path in local.items() if part not in missing}
     if not missing.keys() & {"image", "mask"}:
         _noted(found, _examine_scene, subject)
     for part in files.keys() - missing - {"image", "mask"}:
         _noted(found, _examine_companion, subject, files[part])
     if sums:
-        found.sums = {part: sha256(path) for part, path in local.items() if part not in missing}
+        found.sums = {part: compute_sha256(path) for part, path in local.items() if part not in missing}
     for name, stamp in found.stamps.items():
-        if file_stamp(name) != stamp:
+        if read_file_stamp(name) != stamp:
             found.problems.append(
                 f"{name}: this file changed while it was read; let its writer finish, then run it again"
             )
@@ -139,51 +144,51 @@ def _noted(found: SceneFindings, look: Any, *arguments: Any) -> None:
         found.problems.append(str(error))
 
 
-def _examine_scene(found: SceneFindings, subject: Subject) -> None:
+def _examine_scene(found: SceneFindings, subject: RasterSubject) -> None:
     """The scene itself: whole, with its bands and mask, samples that differ, where it should be."""
     scene = subject.scene
     header = read_raster_header(scene.image)
     found.header = header
     _refuse_incomplete(scene.image, header)
     fixed = _fixed_header(subject)
-    view = working_view(scene, header)
+    view = describe_working_view(scene, header)
     if scene.mask is not None:
         _refuse_incomplete(scene.mask, read_raster_header(scene.mask))
     _refuse_blank(scene, open_view(view))
     found.warnings += [*header.notes, *_zero_border(scene, header)]
     if fixed is not None:
-        sentence, warning = misplacement(fixed, header)
+        sentence, warning = check_footprints(fixed, header)
         found.problems += [sentence] if sentence else []
         found.warnings += [warning] if warning else []
 
 
-def _examine_companion(found: SceneFindings, subject: Subject, path: str) -> None:
+def _examine_companion(found: SceneFindings, subject: RasterSubject, path: str) -> None:
     """A raster that follows the transform: whole, and tied to the ground as its scene is."""
     header = read_raster_header(path)
     refuse_complex(header)
     found.warnings += header.notes
     _refuse_incomplete(path, header)
     own = found.header
-    if own is None or isinstance(subject, Reference) or path == subject.truth:
+    if own is None or isinstance(subject, FixedScene) or path == subject.truth:
         return
     if header.georeference == "none" and own.georeference == "none":
         return
-    sentence, _ = misplacement(own, header)
+    sentence, _ = check_footprints(own, header)
     if sentence:
         found.problems.append(sentence)
 
 
 def _refuse_incomplete(path: str, header: RasterHeader) -> None:
-    file = local_file(path)
+    file = find_local_file(path)
     if file is None or str(file) != path:
         return
-    lacking = missing_bytes(path)
+    lacking = count_missing_bytes(path)
     if lacking:
         raise InputError(
             f"{path}: this file is cut off ({lacking:,} bytes or more are missing); fetch it again"
         )
     if header.driver not in STORED_WHOLE:
-        whole = open_view(working_view(Scene(path), header))
+        whole = open_view(describe_working_view(Scene(path), header))
         for rows, cols in _strips(whole):
             read_block(whole, rows, cols)
 
@@ -256,9 +261,9 @@ def _strips(image: Image) -> Iterator[tuple[slice, slice]]:
         yield slice(top, min(top + step, height)), slice(0, width)
 
 
-def _fixed_header(subject: Subject) -> RasterHeader | None:
+def _fixed_header(subject: RasterSubject) -> RasterHeader | None:
     """Return the header of a sample's fixed scene; its own manifest tells what is wrong with it."""
-    if isinstance(subject, Reference):
+    if isinstance(subject, FixedScene):
         return None
     try:
         return read_raster_header(subject.fixed.image)
@@ -266,7 +271,7 @@ def _fixed_header(subject: Subject) -> RasterHeader | None:
         return None
 
 
-def _details(subject: Subject, found: SceneFindings) -> dict[str, Any]:
+def _details(subject: RasterSubject, found: SceneFindings) -> dict[str, Any]:
     header = found.header
     return {
         "scene": asdict(subject.scene),
@@ -284,5 +289,5 @@ def _details(subject: Subject, found: SceneFindings) -> dict[str, Any]:
     }
 
 
-def _stated(subject: Subject) -> Mapping[str, StatedSamples]:
+def _stated(subject: RasterSubject) -> Mapping[str, DeclaredSamples]:
     return subject.stated if isinstance(subject, RasterSample) else {}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from regflow.core.errors import RegistrationError
-from regflow.core.gate import Verdict, judge
+from regflow.core.gate import Verdict, judge_figures
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.similarity import normalized_mutual_information
@@ -20,25 +20,25 @@ from regflow.methods.initialize import METHODS
 from regflow.methods.initialize.agreement import AgreementJudge
 from regflow.methods.initialize.planar import (
     Matrix,
-    around_overlap,
     coarsen_to,
-    common_spacing,
-    corners,
-    linear_at,
+    crop_to_overlap,
+    find_common_spacing,
+    find_corners,
+    find_matrix,
+    lacks_georeference,
+    linearize_at,
     map_points,
     masked_image,
-    matrix_of,
     resample_to,
-    without_georeference,
 )
 from regflow.methods.initialize.projective import preserves_orientation
 from regflow.methods.ladder import InitialTransform, LadderResult, run_ladder
 from regflow.methods.result import MethodResult
-from regflow.stages.shell import HEADER, Outcome, done, run_stage_work
+from regflow.stages.shell import HEADER, Outcome, make_outcome, run_stage_work
 
 if TYPE_CHECKING:
     from regflow.methods.initialize.gradient_shift import GradientShift
-    from regflow.methods.initialize.linear_refinement import Windows
+    from regflow.methods.initialize.linear_refinement import WindowMatcher
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ LIMITS: dict[str, dict[str, float]] = {
     "scale_max": {"fail_above": 7.0, "warn_above": 3.5},
     "scale_ratio": {"fail_above": 1.6, "warn_above": 1.25},
 }
-"""What the gate holds a candidate against; the figures are those of :class:`CandidateEvaluator`."""
+"""What the gate holds a candidate against; the figures are those of :class:`SceneStartEvaluator`."""
 
 CONFIRMED_SIGMAS = 5.0
 """Agreement of the whole pictures from which windows that find too little, or another shift that is as
@@ -79,14 +79,14 @@ SURE_NEG_LOG10_P = 3.5
 what would be too little by itself."""
 
 
-class CandidateEvaluator:
+class SceneStartEvaluator:
     """Measures candidates for one pair.
 
     Figures: ``neg_log10_p``, decimal logarithm of one over the chance of so many small windows
     agreeing with each other where they belong, if the images were unrelated there;
     ``agreeing_share`` of the windows; ``drift_px``, how far a corner moves at most, in pixels of the
     coarser image, when the agreeing windows have their way, beyond what they scatter (not given
-    where too few agree to say); ``second_peak_ratio``, likeness of edges at the best other shift as a part
+    where too few agree to say); ``second_peak_ratio``, similarity of edges at the best other shift as a part
     of the candidate's; ``overlap_share``, valid pixels of the smaller image that have a partner;
     ``nmi``, normalized mutual information there, and ``nmi_change`` against the start;
     ``agreement_sigmas``, how many standard deviations the agreement of the whole pictures, in the
@@ -104,9 +104,9 @@ class CandidateEvaluator:
         self._limits = {**LIMITS, **limits}
         self._seed = seed
         self._origin = start
-        self._windows: dict[tuple[float, Grid], Windows] = {}
+        self._windows: dict[tuple[float, Grid], WindowMatcher] = {}
         self._agree = AgreementJudge(fixed, moving)
-        self._start = self._likeness(self._asked(matrix_of(start)).fixed, matrix_of(start))
+        self._start = self._similarity(self._asked(find_matrix(start)).fixed, find_matrix(start))
 
     def __call__(self, candidate: MethodResult) -> tuple[Verdict, float]:
         """Return the verdict of a candidate and how likely it is beside others, higher is better.
@@ -117,12 +117,12 @@ class CandidateEvaluator:
         Raises:
             RegistrationError: it mirrors or collapses the scene, or leaves no overlap.
         """
-        matrix = matrix_of(candidate.transform)
+        matrix = find_matrix(candidate.transform)
         figures = self._shape(matrix)
         if not _sane(figures):
             raise RegistrationError("the map mirrors the scene, or changes its size beyond all measure")
         windows = self._asked(matrix)
-        figures.update(self._likeness(windows.fixed, matrix))
+        figures.update(self._similarity(windows.fixed, matrix))
         figures["nmi_change"] = figures["nmi"] - self._start["nmi"]
         if not figures["overlap_share"] > 0:
             raise RegistrationError("the map leaves the scenes without valid pixels in common")
@@ -140,19 +140,19 @@ class CandidateEvaluator:
 
     def _judged(self, figures: Mapping[str, float]) -> Verdict:
         """Hold figures against limits; finding too little does not refute what the whole pictures confirm."""
-        verdict = judge(figures, self._limits)
+        verdict = judge_figures(figures, self._limits)
         sigmas = figures["agreement_sigmas"]
         if verdict.status != "fail" or sigmas < CONFIRMED_SIGMAS:
             return verdict
         little = set(TOO_LITTLE)
-        if figures["second_peak_ratio"] > 1 and not without_georeference(self._fixed):
+        if figures["second_peak_ratio"] > 1 and not lacks_georeference(self._fixed):
             # Another shift is better, and the georeference does not speak for this one.
             little.remove("second_peak_ratio")
-        if judge(figures, {"neg_log10_p": self._limits["neg_log10_p"]}).status == "fail":
+        if judge_figures(figures, {"neg_log10_p": self._limits["neg_log10_p"]}).status == "fail":
             # Windows that agree by chance ask for anything.
             little.add("drift_px")
         wrong = {name: bounds for name, bounds in self._limits.items() if name not in little}
-        if judge(figures, wrong).status == "fail":
+        if judge_figures(figures, wrong).status == "fail":
             return verdict
         reason = f"not confirmed by windows: {verdict.reason} (agreement {sigmas:.1f} standard deviations)"
         return Verdict("warn", reason, verdict.figures)
@@ -162,38 +162,38 @@ class CandidateEvaluator:
 
         Where the ground is bent the best linear map is a matter of taste, and the start's may be as good.
         """
-        from regflow.methods.initialize.linear_refinement import remaining_error
+        from regflow.methods.initialize.linear_refinement import measure_remaining_error
 
-        before, after = matrix_of(self._origin), matrix_of(transform)
+        before, after = find_matrix(self._origin), find_matrix(transform)
         whole = [self._gradients(matrix) for matrix in (before, after)]
         if whole[0] is not None and whole[1] is not None:
             return whole[0].pixels <= whole[1].pixels
         windows = self._asked(after)
         fixed = windows.fixed
-        ends = corners(fixed.grid)
+        ends = find_corners(fixed.grid)
         back = map_points(np.asarray(np.linalg.inv(before), np.float64), map_points(after, ends))
         if np.linalg.norm(fixed.grid.to_index(back) - fixed.grid.to_index(ends), axis=1).max() > REACH:
             return False
-        found = remaining_error(windows, (before, after), REACH)
+        found = measure_remaining_error(windows, (before, after), REACH)
         return found is not None and found[0] <= found[1]
 
-    def _asked(self, matrix: Matrix) -> "Windows":
+    def _asked(self, matrix: Matrix) -> "WindowMatcher":
         """Return the windows of the fixed image at the spacing of examination."""
-        from regflow.methods.initialize.linear_refinement import Windows
+        from regflow.methods.initialize.linear_refinement import WindowMatcher
 
-        fixed = around_overlap(self._fixed, self._moving.grid, matrix)
+        fixed = crop_to_overlap(self._fixed, self._moving.grid, matrix)
         spacing = self._spacing(fixed.grid, matrix, EXAMINED_ACROSS)
         key = spacing, fixed.grid
         if key not in self._windows:
-            self._windows[key] = Windows(coarsen_to(fixed, spacing), self._moving)
+            self._windows[key] = WindowMatcher(coarsen_to(fixed, spacing), self._moving)
         return self._windows[key]
 
     def _spacing(self, grid: Grid, matrix: Matrix, across: int) -> float:
         longest = float((np.array(grid.size) * grid.spacing).max())
-        return max(common_spacing(grid, self._moving.grid, matrix), longest / across)
+        return max(find_common_spacing(grid, self._moving.grid, matrix), longest / across)
 
     def _shape(self, matrix: Matrix) -> dict[str, float]:
-        linear = linear_at(matrix, self._fixed.grid.center)
+        linear = linearize_at(matrix, self._fixed.grid.center)
         scales = np.linalg.svd(linear, compute_uv=False)
         determinant = float(np.linalg.det(linear))
         if determinant > 0 and not preserves_orientation(matrix, self._overlap_corners(matrix)):
@@ -206,14 +206,15 @@ class CandidateEvaluator:
         }
 
     def _overlap_corners(self, matrix: Matrix) -> Matrix:
-        return corners(around_overlap(self._fixed, self._moving.grid, matrix).grid)
+        return find_corners(crop_to_overlap(self._fixed, self._moving.grid, matrix).grid)
 
-    def _likeness(self, fixed: Image, matrix: Matrix) -> dict[str, float]:
+    def _similarity(self, fixed: Image, matrix: Matrix) -> dict[str, float]:
         there = resample_to(self._moving, fixed.grid, matrix)
         both = _mask(fixed) & _mask(there)
         count = int(both.sum())
         inside = min(
-            _area(self._fixed), _area(self._moving) / abs(np.linalg.det(linear_at(matrix, fixed.grid.center)))
+            _area(self._fixed),
+            _area(self._moving) / abs(np.linalg.det(linearize_at(matrix, fixed.grid.center))),
         )
         nmi = (
             normalized_mutual_information(fixed.channel, there.channel, both, bins=32) if count else math.nan
@@ -221,44 +222,44 @@ class CandidateEvaluator:
         pixel = float(np.prod(fixed.grid.spacing))
         return {"overlap_share": count * pixel / inside, "nmi": 1.0 if math.isnan(nmi) else nmi}
 
-    def _agreement(self, windows: "Windows", matrix: Matrix) -> dict[str, float]:
+    def _agreement(self, windows: "WindowMatcher", matrix: Matrix) -> dict[str, float]:
         from regflow.methods.initialize.linear_refinement import measure_correction
 
         fixed = windows.fixed
         matches, step, scatter = measure_correction(windows, matrix, REACH, self._seed)
         figures = {"neg_log10_p": matches.neg_log10_p, "agreeing_share": matches.share}
         if step is not None:
-            ends = fixed.grid.to_index(corners(fixed.grid))
+            ends = fixed.grid.to_index(find_corners(fixed.grid))
             moved = float(np.linalg.norm(map_points(step, ends) - ends, axis=1).max())
             # Where the ground itself is bent, windows scatter about every linear map, and as far as
             # they do the best of them is a matter of taste: that is left to the refine stage.
             beyond = max(0.0, moved - min(SCATTERS_ALLOWED * scatter, MOST_ALLOWED))
-            unit = common_spacing(self._fixed.grid, self._moving.grid, matrix)
+            unit = find_common_spacing(self._fixed.grid, self._moving.grid, matrix)
             figures["drift_px"] = beyond * float(fixed.grid.spacing.max()) / unit
         return figures
 
     def _gradients(self, matrix: Matrix) -> "GradientShift | None":
         """Return where the gradients of a small scene belong; None where it is larger or they do not say."""
-        from regflow.methods.initialize.gradient_shift import has_few_pixels, significant_shift
+        from regflow.methods.initialize.gradient_shift import find_significant_shift, has_few_pixels
 
-        fixed = around_overlap(self._fixed, self._moving.grid, matrix)
+        fixed = crop_to_overlap(self._fixed, self._moving.grid, matrix)
         if not has_few_pixels(fixed, self._moving, matrix):
             return None
-        return significant_shift(fixed, self._moving, matrix, REACH)
+        return find_significant_shift(fixed, self._moving, matrix, REACH)
 
     def _rivals(self, matrix: Matrix) -> float:
         from regflow.methods.initialize.correlation import second_peak_ratio
 
         # As fine as the smaller picture needs, whichever of the two is fixed.
-        overlap = around_overlap(self._fixed, self._moving.grid, matrix).grid
+        overlap = crop_to_overlap(self._fixed, self._moving.grid, matrix).grid
         finest = self._spacing(self._fixed.grid, matrix, EXAMINED_ACROSS)
         fixed = coarsen_to(self._fixed, max(self._spacing(overlap, matrix, RIVALS_ACROSS), finest))
         # Without coordinates the first pixels lie on each other by mere convention.
-        start = None if without_georeference(self._fixed) else matrix_of(self._origin)
+        start = None if lacks_georeference(self._fixed) else find_matrix(self._origin)
         return second_peak_ratio(fixed, self._moving, matrix, start)
 
 
-def align(
+def align_scenes(
     fixed: Image, moving: Image, settings: Mapping[str, Any], *, threads: int = 1, seed: int = 0
 ) -> LadderResult:
     """Find the linear map that brings the moving image onto the fixed one.
@@ -284,7 +285,7 @@ def align(
 
     start = Affine.identity(2)
     pair = masked_image(fixed, "fixed"), masked_image(moving, "moving")
-    examine = CandidateEvaluator(*pair, start, settings.get("gate") or {}, seed)
+    examine = SceneStartEvaluator(*pair, start, settings.get("gate") or {}, seed)
     # Transforms of many windows are shared out; each is one thread's.
     with fft.set_workers(threads):
         found = run_ladder(
@@ -297,22 +298,22 @@ def align(
             RunContext(threads, seed),
             examine,
         )
-        return _told_of_mirrors(_kept(start, found, examine), *pair, seed)
+        return _explain_mirrors(_kept(start, found, examine), *pair, seed)
 
 
-def _told_of_mirrors(found: LadderResult, fixed: Image, moving: Image, seed: int) -> LadderResult:
+def _explain_mirrors(found: LadderResult, fixed: Image, moving: Image, seed: int) -> LadderResult:
     """Say so where nothing was found because the moving picture is a mirror image, as of a turned section."""
-    from regflow.methods.initialize.features.matching import seems_mirrored
+    from regflow.methods.initialize.features.matching import is_mirrored
 
-    if found.verdict.status != "fail" or not without_georeference(fixed):
+    if found.verdict.status != "fail" or not lacks_georeference(fixed):
         return found
-    if not seems_mirrored(fixed, moving, seed):
+    if not is_mirrored(fixed, moving, seed):
         return found
     told = "the moving image seems to be a mirror image of the fixed one; turn it left for right first"
     return replace(found, verdict=replace(found.verdict, reason=f"{told} ({found.verdict.reason})"))
 
 
-def _kept(start: Affine, found: LadderResult, examine: CandidateEvaluator) -> LadderResult:
+def _kept(start: Affine, found: LadderResult, examine: SceneStartEvaluator) -> LadderResult:
     """Return the start itself, as the method ``header``, where what was found is no better."""
     if found.kept or not examine.start_is_as_near(found.transform):
         return found
@@ -350,9 +351,9 @@ def initialize(
         from regflow.stages.rasters.working import read_overview
 
         fixed, moving = (read_overview(path) for path in prepared)
-        found = align(fixed, moving, settings, threads=threads, seed=seed)
+        found = align_scenes(fixed, moving, settings, threads=threads, seed=seed)
         write_raster_transform(folder, found.transform, fixed.grid)
-        return done(found.verdict, found.steps, **found.details)
+        return make_outcome(found.verdict, found.steps, **found.details)
 
     return run_stage_work("initialize", sample, output, prepared, work)
 

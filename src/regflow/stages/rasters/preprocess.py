@@ -18,16 +18,16 @@ from regflow.io.raster_header import RasterHeader
 from regflow.io.rasters import read_raster_header
 from regflow.io.scenes import SceneView
 from regflow.methods.representation import METHODS
-from regflow.stages.rasters.ingest import read_manifest, scene_of
-from regflow.stages.rasters.views import spacing_of, working_view
+from regflow.stages.rasters.ingest import find_scene, read_manifest
+from regflow.stages.rasters.views import describe_working_view, measure_spacing
 from regflow.stages.rasters.working import WorkingScene, read_overview, read_scene, write_working
-from regflow.stages.shell import Outcome, done, run_stage_work, timed_step
+from regflow.stages.shell import Outcome, make_outcome, record_step, run_stage_work
 
 CLEAR_RATIO = 1.5
 """A scene finer by less keeps its pixels: averaging 1.2 of them only blurs."""
 
 
-def prepare(
+def prepare_scene(
     scene: Scene,
     settings: Mapping[str, Any],
     *,
@@ -51,13 +51,13 @@ def prepare(
     steps: list[dict[str, Any]] = []
     found = header or read_raster_header(scene.image)
     fixed_grid = None if reference is None else reference[0].view.grid
-    with timed_step(steps, "view") as record:
+    with record_step(steps, "view") as record:
         relief = {"height": settings["height"], "dem": settings["dem"]}
         matched = scene if reference is None else _of_the_fixed_name(scene, found, reference[0].view)
-        view = working_view(matched, found, settings["weights"], fixed_grid, **relief)
+        view = describe_working_view(matched, found, settings["weights"], fixed_grid, **relief)
         working = _resolutions(view, settings, reference)
         record.update(spacing=working.spacing, coarse_spacing=working.coarse_spacing)
-    with timed_step(steps, "overview", representation=working.representation) as record:
+    with record_step(steps, "overview", representation=working.representation) as record:
         overview = working.overview()
         record["valid_share"] = _usable(scene, overview)
     return working, overview, steps
@@ -82,11 +82,11 @@ def preprocess(
     """
 
     def work(folder: Path) -> Outcome:
-        scene = scene_of(read_manifest(manifest))
+        scene = find_scene(read_manifest(manifest))
         fixed = None if reference is None else (read_scene(reference), read_overview(reference))
-        working, overview, steps = prepare(scene, settings, reference=fixed)
+        working, overview, steps = prepare_scene(scene, settings, reference=fixed)
         write_working(folder, working, overview)
-        return done(Verdict("pass", "the working scene was made"), steps)
+        return make_outcome(Verdict("pass", "the working scene was made"), steps)
 
     return run_stage_work("preprocess", sample, output, [] if reference is None else [reference], work)
 
@@ -103,12 +103,12 @@ def _resolutions(
     view: SceneView, settings: Mapping[str, Any], reference: tuple[WorkingScene, Image] | None
 ) -> WorkingScene:
     """Return the working scene at the spacings of the two stages: the pair's, and the overviews'."""
-    own = spacing_of(view.grid)
+    own = measure_spacing(view.grid)
     both, coarse = [own], settings["spacing"] or 0.0
     if reference is not None:
         fixed, overview = reference
-        both.append(fixed.spacing or spacing_of(fixed.view.grid))
-        coarse = spacing_of(overview.grid)
+        both.append(fixed.spacing or measure_spacing(fixed.view.grid))
+        coarse = measure_spacing(overview.grid)
     spacing = max(*both, settings["spacing"] or 0.0)
     # Whole pixels are averaged quickly, and without favoring any.
     shrink = math.ceil(max(view.grid.shape) / settings["overview"] - 1e-6)

@@ -12,7 +12,7 @@ from regflow.core.blocks import read_block
 from regflow.core.errors import RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.plain_areas import plain_surroundings
+from regflow.core.plain_areas import find_plain_surroundings
 from regflow.core.similarity import mutual_information, ncc, normalized_mutual_information, ssim
 from regflow.core.transform import Transform
 from regflow.core.warp import PixelMap, warp_window
@@ -26,12 +26,12 @@ add to it; beyond them a sample is invalid."""
 LEAST_VALID = 0.25
 
 Array = NDArray[Any]
-Pair = tuple[Array, Array, Array]
+WindowPair = tuple[Array, Array, Array]
 """The fixed window, the moving scene on it, and where both are valid."""
 
 
 @dataclass(frozen=True, eq=False)
-class Probe:
+class ComparisonWindow:
     """One window.
 
     Attributes:
@@ -59,7 +59,7 @@ class Probe:
 
 
 @dataclass(frozen=True, eq=False)
-class Probes:
+class ComparisonWindows:
     """Windows spread over the overlap of two scenes.
 
     Attributes:
@@ -68,20 +68,20 @@ class Probes:
         moving: grid of the moving scene.
     """
 
-    windows: list[Probe]
+    windows: list[ComparisonWindow]
     fixed: Grid
     moving: Grid
 
     @classmethod
-    def read(cls, fixed: Image, moving: Image, initial: Transform) -> "Probes":
+    def read(cls, fixed: Image, moving: Image, initial: Transform) -> "ComparisonWindows":
         """Read the windows around the middles of equal cells of the overlap.
 
         Raises:
             RegistrationError: no window has data in both scenes.
         """
-        from regflow.methods.matching.tie_points import overlap
+        from regflow.methods.matching.tie_points import find_overlap
 
-        low, high = overlap(fixed.grid, moving.grid, initial)
+        low, high = find_overlap(fixed.grid, moving.grid, initial)
         counts = np.clip((high - low + 1) / SIDE_PX, 1, ALONG).astype(int)
         size = np.minimum(SIDE_PX, high - low + 1).astype(np.int64)
         axes = [low[k] + (np.arange(counts[k]) + 0.5) * (high - low + 1)[k] / counts[k] for k in (0, 1)]
@@ -117,7 +117,7 @@ class Probes:
             "ssim": float(np.nan_to_num(np.nanmedian(structural))),
         }
 
-    def _pairs(self, transform: Transform) -> Iterator[Pair]:
+    def _pairs(self, transform: Transform) -> Iterator[WindowPair]:
         """Yield the windows that have enough valid samples in common."""
         mapped = PixelMap.between(self.fixed, self.moving, transform)
         for probe in self.windows:
@@ -128,19 +128,19 @@ class Probes:
                 yield probe.fixed.values[0], moved, mask
 
     @staticmethod
-    def _correlation(found: list[Pair]) -> float:
+    def _correlation(found: list[WindowPair]) -> float:
         values = np.abs([ncc(*pair) for pair in found])
         return 0.0 if np.isnan(values).all() else float(np.nanmedian(values))
 
     @staticmethod
-    def _together(found: list[Pair]) -> tuple[Array, Array]:
+    def _together(found: list[WindowPair]) -> tuple[Array, Array]:
         ones, others = ([pair[k][pair[2]] for pair in found] for k in (0, 1))
         return np.concatenate(ones), np.concatenate(others)
 
 
 def _read(
     fixed: Image, moving: Image, initial: Transform, middle: NDArray[Any], size: NDArray[np.int64]
-) -> Probe | None:
+) -> ComparisonWindow | None:
     """Read the window of so many pixels around a place; None where one of the scenes has too little there."""
     corner = np.clip(np.round(middle - size / 2), 0, np.array(fixed.grid.size) - size).astype(np.int64)
     rows, cols = _slices(corner, corner + size)
@@ -156,10 +156,10 @@ def _read(
     if block.valid.sum() < LEAST_VALID / 4 * min(block.valid.size, int(np.prod(moving.grid.shape))):
         return None
     held = Image(block.values, Grid(block.valid.shape, np.eye(3)), block.valid)
-    return Probe(here, rows, cols, held, (int(first[1]), int(first[0])))
+    return ComparisonWindow(here, rows, cols, held, (int(first[1]), int(first[0])))
 
 
-def _without_surroundings(probe: Probe) -> Probe | None:
+def _without_surroundings(probe: ComparisonWindow) -> ComparisonWindow | None:
     """Leave plain surroundings out of a window; None where too little is left.
 
     Two fields of view that have the same outline are most alike where the outlines lie on each other,
@@ -169,8 +169,8 @@ def _without_surroundings(probe: Probe) -> Probe | None:
     image = Image(block.values, Grid(block.valid.shape, np.eye(3)), block.valid)
     assert probe.moving.mask is not None
     valid, seen = (
-        block.valid & ~plain_surroundings(image),
-        probe.moving.mask & ~plain_surroundings(probe.moving),
+        block.valid & ~find_plain_surroundings(image),
+        probe.moving.mask & ~find_plain_surroundings(probe.moving),
     )
     if valid.mean() < LEAST_VALID or seen.mean() < LEAST_VALID / 4:
         return None

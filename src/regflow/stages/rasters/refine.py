@@ -10,19 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regflow.core.errors import RegistrationError
-from regflow.core.gate import Verdict, judge
+from regflow.core.gate import Verdict, judge_figures
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.transform import Transform, displacement_fields
-from regflow.core.units import describe_place, meters_per_unit
+from regflow.core.transform import Transform, list_displacement_fields
+from regflow.core.units import describe_place, find_meters_per_unit
 from regflow.methods.context import RunContext
 from regflow.methods.ladder import InitialTransform, LadderResult, run_ladder
-from regflow.methods.matching.tie_point_set import LEAST_VALID, TiePoints, table_columns
+from regflow.methods.matching.tie_point_set import LEAST_VALID, TiePoints, list_table_columns
 from regflow.methods.refine import METHODS
 from regflow.methods.result import MethodResult
-from regflow.metrics.jacobian import folding_figures
-from regflow.stages.rasters.probes import Probes
-from regflow.stages.shell import Outcome, done, run_stage_work
+from regflow.metrics.jacobian import compute_folding_figures
+from regflow.stages.rasters.probes import ComparisonWindows
+from regflow.stages.shell import Outcome, make_outcome, run_stage_work
 
 if TYPE_CHECKING:
     from regflow.core.chunks import Workers
@@ -42,7 +42,7 @@ LIMITS: dict[str, dict[str, float]] = {
     "contradicted_px": {"warn_above": 0.1},
     "matched_again_percent": {"warn_below": 33.0},
 }
-"""What the gate holds a candidate against; the figures are those of :class:`CandidateEvaluator`."""
+"""What the gate holds a candidate against; the figures are those of :class:`SceneRefinementEvaluator`."""
 
 INITIAL = "initial"
 """Name of the transform that the stage begins with, among its tries."""
@@ -52,22 +52,22 @@ COVER_CELLS = 8
 
 
 @dataclass(frozen=True, eq=False)
-class RefinedScene:
+class SceneRefinement:
     """What the stage came to.
 
     Attributes:
         transform: fixed to moving world points, both in the fixed scene's CRS.
-        climb: the ladder's record.
+        ladder: the ladder's record.
         points: the tie points behind it; None where the method has none.
     """
 
     transform: Transform
-    climb: LadderResult
+    ladder: LadderResult
     points: TiePoints | None
 
 
 @dataclass(eq=False)
-class CandidateEvaluator:
+class SceneRefinementEvaluator:
     """Measures candidates for one pair against the start.
 
     Figures: ``ncc_change`` and ``nmi_change``, correlation (median over windows, whatever its sign)
@@ -85,7 +85,7 @@ class CandidateEvaluator:
     limits: Mapping[str, Any]
 
     def __post_init__(self) -> None:
-        self._probes = Probes.read(self.fixed, self.moving, self.initial)
+        self._probes = ComparisonWindows.read(self.fixed, self.moving, self.initial)
         self._start = self._probes.similarity(self.initial)
 
     def __call__(self, candidate: MethodResult) -> tuple[Verdict, float]:
@@ -97,9 +97,9 @@ class CandidateEvaluator:
         figures.update(_deformation(transform, self.fixed.grid))
         if points is not None:
             figures.update(_point_figures(points))
-            verdict = _told_where(judge(figures, limits), points, self.fixed.grid)
+            verdict = _name_places(judge_figures(figures, limits), points, self.fixed.grid)
             return verdict, found["ncc"] + found["nmi"]
-        return judge(figures, limits), found["ncc"] + found["nmi"]
+        return judge_figures(figures, limits), found["ncc"] + found["nmi"]
 
 
 def refine_scene(
@@ -111,7 +111,7 @@ def refine_scene(
     threads: int = 1,
     seed: int = 0,
     workers: "Workers | None" = None,
-) -> RefinedScene:
+) -> SceneRefinement:
     """Find what is left between two scenes.
 
     Args:
@@ -130,11 +130,11 @@ def refine_scene(
         SettingError: an unknown method or option.
     """
     try:
-        examine = CandidateEvaluator(fixed, moving, initial, settings.get("gate", {}))
+        examine = SceneRefinementEvaluator(fixed, moving, initial, settings.get("gate", {}))
     except RegistrationError as error:
         # Without a window that both scenes fill nothing can be refined, nor the start be judged.
         verdict = Verdict("fail", f"the initial transform stands: {error}")
-        return RefinedScene(
+        return SceneRefinement(
             initial, LadderResult(MethodResult(initial), INITIAL, verdict, [], kept=True), None
         )
     found = run_ladder(
@@ -147,7 +147,7 @@ def refine_scene(
         RunContext(threads, seed, workers),
         examine,
     )
-    return RefinedScene(found.transform, found, found.result.tie_points)
+    return SceneRefinement(found.transform, found, found.result.tie_points)
 
 
 def _never(candidate: Verdict, initial: Verdict) -> bool:
@@ -193,29 +193,29 @@ def refine(
         write_raster_transform(folder, found.transform, fixed.grid)
         if found.points is not None:
             write_tie_points(folder / "tie_points.gpkg", found.points, fixed.grid, start)
-        ladder = found.climb
-        return done(ladder.verdict, ladder.steps, **ladder.details)
+        ladder = found.ladder
+        return make_outcome(ladder.verdict, ladder.steps, **ladder.details)
 
     return run_stage_work("refine", sample, output, [*prepared, initial], work)
 
 
 def write_tie_points(path: str | Path, points: TiePoints, fixed: Grid, initial: Transform) -> None:
-    """Write tie points as GeoPackage; its columns are those of :func:`tie_point_set.columns`."""
+    """Write tie points as GeoPackage; its columns are those of :func:`tie_point_set.list_table_columns`."""
     from regflow.io.vectors import write_points
 
-    table = table_columns(points, fixed, initial, meters_per_unit(fixed))
+    table = list_table_columns(points, fixed, initial, find_meters_per_unit(fixed))
     tags = {"compared": points.channels, "direction": "from the fixed point to its place in the moving scene"}
     write_points(path, table, fixed.to_world(points.points), fixed.crs, layer="tie_points", tags=tags)
 
 
 def _deformation(transform: Transform, grid: Grid) -> dict[str, float]:
     """Return the figures of the deformable part; none when the transform has none."""
-    parts = displacement_fields(transform)
+    parts = list_displacement_fields(transform)
     if not parts:
         return {}
     pixels = [grid.vectors_to_index(np.moveaxis(part.vectors, 0, -1)) for part in parts]
     return {
-        **folding_figures(transform),
+        **compute_folding_figures(transform),
         "displacement_max_px": max(float(np.linalg.norm(part, axis=-1).max()) for part in pixels),
     }
 
@@ -227,7 +227,7 @@ def _point_figures(points: TiePoints) -> dict[str, float]:
         "points_used": float(points.used.sum()),
         "points_used_percent": 100.0 * float(points.used.sum()) / max(float(seen.sum()), 1.0),
         "scatter_px": float(np.sqrt((residuals**2).sum(1).mean())),
-        "covered_percent": 100.0 * covered_share(points.points[seen], points.points[points.used]),
+        "covered_percent": 100.0 * measure_covered_share(points.points[seen], points.points[points.used]),
         **_second_figures(points.check),
     }
 
@@ -243,7 +243,7 @@ def _second_figures(check: "CrossCheck | None") -> dict[str, float]:
     }
 
 
-def _told_where(verdict: Verdict, points: TiePoints, fixed: Grid) -> Verdict:
+def _name_places(verdict: Verdict, points: TiePoints, fixed: Grid) -> Verdict:
     """Return a verdict that says, where a second measure decided it, what was measured and where."""
     check = points.check
     if check is None or not verdict.reason.startswith("contradicted_px"):
@@ -256,7 +256,7 @@ def _told_where(verdict: Verdict, points: TiePoints, fixed: Grid) -> Verdict:
     return replace(verdict, reason=reason)
 
 
-def covered_share(seen: NDArray[Any], used: NDArray[Any]) -> float:
+def measure_covered_share(seen: NDArray[Any], used: NDArray[Any]) -> float:
     """Return the share of the cells with points ``seen (N, 2)`` that have one of ``used (M, 2)``."""
     if len(seen) == 0:
         return 0.0

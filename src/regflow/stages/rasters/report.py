@@ -13,23 +13,23 @@ from regflow.core.image import Image
 from regflow.core.json_schema import fill_defaults
 from regflow.core.transform import Affine, Transform
 from regflow.core.warp import PixelMap
-from regflow.reporting.rasters.page import ChangeView, SceneView, scene_page
-from regflow.reporting.rasters.pictures import Points, contact_sheet
+from regflow.reporting.rasters.page import ChangePageData, ScenePageData, render_scene_page
+from regflow.reporting.rasters.pictures import MeasuredPoints, draw_contact_sheet
 from regflow.reporting.rasters.views import (
-    Window,
-    box_around,
-    layers_at,
-    maps_of,
-    moved_window,
-    overview_of,
-    windows_of,
+    DetailWindow,
+    choose_windows,
+    list_maps,
+    move_window,
+    place_box,
+    read_layers,
+    read_overview,
 )
-from regflow.reporting.shared.story import Story
+from regflow.reporting.shared.story import PageStory
 
 if TYPE_CHECKING:
-    from regflow.methods.detect.scene_pair import ScenePair as DatedPair
+    from regflow.methods.detect.scene_pair import DatedScenePair as DatedPair
     from regflow.reporting.shared.drawing import Bytes
-    from regflow.stages.rasters.assess import SceneAssessment, ScenePair
+    from regflow.stages.rasters.assess import RegisteredScenes, SceneAssessment
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "changes": {
@@ -45,7 +45,7 @@ Titled = tuple[str, str]
 
 
 @dataclass(frozen=True, eq=False)
-class Measured:
+class PointMeasurements:
     """What was measured at points, as the page draws it.
 
     Attributes:
@@ -53,8 +53,8 @@ class Measured:
         checks: by state, at the check points.
     """
 
-    ties: Points | None
-    checks: Mapping[str, Points]
+    ties: MeasuredPoints | None
+    checks: Mapping[str, MeasuredPoints]
 
 
 def report(
@@ -89,18 +89,18 @@ def report(
         home: link from the page to the cohort's page.
     """
     from regflow.stages.pages import SamplePage, report_sample
-    from regflow.stages.rasters.assess import read_scene_pair
+    from regflow.stages.rasters.assess import read_registered_scenes
 
-    def draw(story: Story) -> "tuple[str, Callable[[], Bytes]]":
-        pair = read_scene_pair(manifests[1], (str(prepared[0]), str(prepared[1])), initial, refined)
+    def draw(story: PageStory) -> "tuple[str, Callable[[], Bytes]]":
+        pair = read_registered_scenes(manifests[1], (str(prepared[0]), str(prepared[1])), initial, refined)
         measured = read_measured(Path(refined) / "tie_points.gpkg", Path(assessed) / "check_points.gpkg")
         change = _change_of(detected)
-        view = scene_view(pair, measured, story.quality, change, _changes_shown(settings))
-        return scene_page(story, view, change), lambda: contact_sheet(view.windows[:3])
+        view = read_page_data(pair, measured, story.quality, change, _changes_shown(settings))
+        return render_scene_page(story, view, change), lambda: draw_contact_sheet(view.windows[:3])
 
     report_sample(
         page,
-        SamplePage(("date", "sensor", "group"), _size, lambda story: scene_page(story, None), draw),
+        SamplePage(("date", "sensor", "group"), _size, lambda story: render_scene_page(story, None), draw),
         sample=sample,
         manifests=manifests,
         prepared=prepared,
@@ -114,7 +114,7 @@ def report_scene(
     page: str | Path,
     *,
     sample: str,
-    pair: "ScenePair",
+    pair: "RegisteredScenes",
     assessment: "SceneAssessment",
     stages: Sequence[Mapping[str, Any]],
     tie_points: str | Path | None = None,
@@ -141,10 +141,10 @@ def report_scene(
     from regflow.stages.pages import write_page
 
     ties = None if tie_points is None else _tie_points(Path(tie_points))
-    measured = Measured(ties, _checks(pair, assessment))
+    measured = PointMeasurements(ties, _checks(pair, assessment))
     change = _change_of(detected)
-    view = scene_view(pair, measured, assessment.quality, change, _changes_shown(settings))
-    story = Story(
+    view = read_page_data(pair, measured, assessment.quality, change, _changes_shown(settings))
+    story = PageStory(
         sample,
         assessment.verdict.status,
         assessment.verdict.reason,
@@ -153,7 +153,7 @@ def report_scene(
         facts,
         provenance,
     )
-    write_page(page, scene_page(story, view, change))
+    write_page(page, render_scene_page(story, view, change))
 
 
 def report_change(
@@ -180,32 +180,32 @@ def report_change(
     change = _change_of(detected)
     assert change is not None
     before, after = pair.before, pair.after
-    overview = overview_of(before)
-    moved = overview_of(after).image
+    overview = read_overview(before)
+    moved = read_overview(after).image
     known = np.ones(moved.grid.shape, bool) if moved.mask is None else moved.mask
-    windows = change_windows(
+    windows = read_change_windows(
         change,
         before,
         after,
         {"refine": Affine.identity(2)},
         _changes_shown(settings),
     )
-    view = SceneView(overview, np.where(known, moved.channel, np.nan).astype(np.float32), windows)
+    view = ScenePageData(overview, np.where(known, moved.channel, np.nan).astype(np.float32), windows)
     record = change.record
     names = [record[key]["name"] for key in ("before", "after")]
     facts = [(f"{key} date", record[key]["date"]) for key in ("before", "after") if record[key]["date"]]
     verdict = record["verdict"]
-    story = Story(" to ".join(names), verdict["status"], verdict["reason"], stages, {}, facts, provenance)
-    write_page(page, scene_page(story, view, change))
+    story = PageStory(" to ".join(names), verdict["status"], verdict["reason"], stages, {}, facts, provenance)
+    write_page(page, render_scene_page(story, view, change))
 
 
-def scene_view(
-    pair: "ScenePair",
-    measured: Measured,
+def read_page_data(
+    pair: "RegisteredScenes",
+    measured: PointMeasurements,
     quality: Mapping[str, Any],
-    change: ChangeView | None = None,
+    change: ChangePageData | None = None,
     changes: int = 3,
-) -> SceneView:
+) -> ScenePageData:
     """Read what the page of a registration draws.
 
     Args:
@@ -215,69 +215,69 @@ def scene_view(
         change: the change map, if there is one.
         changes: windows on the largest changes.
     """
-    overview = overview_of(pair.fixed)
-    small = overview_of(pair.moving)
+    overview = read_overview(pair.fixed)
+    small = read_overview(pair.moving)
     rows, cols = (slice(0, size) for size in overview.image.grid.shape)
     mapped = PixelMap.between(overview.image.grid, small.image.grid, pair.refined)
-    moved = moved_window(small.image, mapped, rows, cols)
+    moved = move_window(small.image, mapped, rows, cols)
     end = measured.checks.get("refine")
     places = end.places[end.used] if end else np.empty((0, 2))
     left = np.hypot(*end.vectors_px[end.used].T) if end else np.empty(0)
-    windows = windows_of(pair.fixed, pair.moving, pair.transforms, places, left)
+    windows = choose_windows(pair.fixed, pair.moving, pair.transforms, places, left)
     if change is not None:
-        windows += change_windows(change, pair.fixed, pair.moving, pair.transforms, changes)
+        windows += read_change_windows(change, pair.fixed, pair.moving, pair.transforms, changes)
     figures = quality["figures"]
     rings = {state: figures.get(f"ce90_px_{state}") or 0.0 for state in measured.checks}
-    return SceneView(overview, moved, windows, measured.ties, measured.checks, rings)
+    return ScenePageData(overview, moved, windows, measured.ties, measured.checks, rings)
 
 
-def change_windows(
-    change: ChangeView, fixed: Image, moving: Image, transforms: Mapping[str, Transform], count: int
-) -> list[Window]:
+def read_change_windows(
+    change: ChangePageData, fixed: Image, moving: Image, transforms: Mapping[str, Transform], count: int
+) -> list[DetailWindow]:
     """Return windows at full resolution on the largest changes."""
     found = []
-    maps = maps_of(fixed, moving, transforms)
+    maps = list_maps(fixed, moving, transforms)
     for number, k in enumerate(change.largest[:count], start=1):
         middle = change.outlines[k].representative_point()
-        box = box_around(fixed.grid.shape, fixed.grid.to_index([middle.x, middle.y]))
-        found.append(Window(f"Change {number}", *box, layers_at(fixed, moving, maps, *box)))
+        box = place_box(fixed.grid.shape, fixed.grid.to_index([middle.x, middle.y]))
+        found.append(DetailWindow(f"Change {number}", *box, read_layers(fixed, moving, maps, *box)))
     return found
 
 
-def read_measured(tie_points: Path, check_points: Path) -> Measured:
+def read_measured(tie_points: Path, check_points: Path) -> PointMeasurements:
     """Read tie points and check points as the stages wrote them."""
     from regflow.io.vectors import read_points
 
     columns, places = read_points(check_points, layer="check_points")
     used = ~columns["outlier"].astype(bool)
     checks = {
-        state: Points(
+        state: MeasuredPoints(
             places,
             np.stack([columns[f"residual_x_px_{state}"], columns[f"residual_y_px_{state}"]], axis=1),
             used,
         )
         for state in ("initialize", "refine")
     }
-    return Measured(_tie_points(tie_points) if tie_points.is_file() else None, checks)
+    return PointMeasurements(_tie_points(tie_points) if tie_points.is_file() else None, checks)
 
 
-def _tie_points(path: Path) -> Points:
+def _tie_points(path: Path) -> MeasuredPoints:
     from regflow.io.vectors import read_points
 
     columns, places = read_points(path, layer="tie_points")
     vectors = np.stack([columns["x_shift_px"], columns["y_shift_px"]], axis=1).astype(np.float64)
-    return Points(places, vectors, ~columns["outlier"].astype(bool))
+    return MeasuredPoints(places, vectors, ~columns["outlier"].astype(bool))
 
 
-def _checks(pair: "ScenePair", assessment: "SceneAssessment") -> dict[str, Points]:
+def _checks(pair: "RegisteredScenes", assessment: "SceneAssessment") -> dict[str, MeasuredPoints]:
     points = assessment.points
     return {
-        state: Points(points.points, points.residuals_px(pair.transforms[state]), points.used)
+        state: MeasuredPoints(points.points, points.residuals_px(pair.transforms[state]), points.used)
         for state in ("initialize", "refine")
     }
 
 
-def _change_of(folder: str | Path | None) -> ChangeView | None:
+def _change_of(folder: str | Path | None) -> ChangePageData | None:
     """Read a change map; None where the stage made none."""
     if folder is None or not (Path(folder) / "detect.json").is_file():
         return None
@@ -287,10 +287,10 @@ def _change_of(folder: str | Path | None) -> ChangeView | None:
     from regflow.io.scenes import open_scene
 
     folder = Path(folder)
-    magnitude = overview_of(open_scene(folder / "magnitude.tif"))
+    magnitude = read_overview(open_scene(folder / "magnitude.tif"))
     meta, _, geometry, values = pyogrio.raw.read(str(folder / "changes.gpkg"))
     assert magnitude.image.mask is not None
-    return ChangeView(
+    return ChangePageData(
         record=read_json(folder / "detect.json"),
         overview=magnitude,
         shares=_shares(open_scene(folder / "change.tif"), magnitude.image),
@@ -304,7 +304,7 @@ def _change_of(folder: str | Path | None) -> ChangeView | None:
 def _shares(classes: Image, overview: Image) -> dict[str, NDArray[np.float32]]:
     """Return which share of the pixels in each of the overview's is changed, and which explained."""
     from regflow.core.blocks import read_block
-    from regflow.core.decimation import average
+    from regflow.core.decimation import average_blocks
     from regflow.methods.detect.maps import CHANGED, EXPLAINED
 
     rows, cols = overview.grid.shape
@@ -317,7 +317,7 @@ def _shares(classes: Image, overview: Image) -> dict[str, NDArray[np.float32]]:
         for name, kind in (("changed", CHANGED), ("explained", EXPLAINED)):
             part = (block.values == kind).astype(np.float32)
             every = np.ones(block.valid.shape, bool)
-            values, _ = average(part, every, ((row, top), (0, 0)), (1, cols), (down, across))
+            values, _ = average_blocks(part, every, ((row, top), (0, 0)), (1, cols), (down, across))
             found[name][row] = values[0, 0]
     return found
 

@@ -11,10 +11,10 @@ from regflow.core.grid import Grid
 from regflow.io.raster_header import RasterHeader
 from regflow.io.rasters import read_raster_header
 from regflow.io.sample_values import apply_stated_scaling
-from regflow.io.scenes import SceneView, scene_view
+from regflow.io.scenes import SceneView, describe_view
 
 
-def working_view(
+def describe_working_view(
     scene: Scene,
     header: RasterHeader,
     weights: Sequence[float] | None = None,
@@ -39,13 +39,13 @@ def working_view(
     """
     header = apply_stated_scaling(header, scene.scaling)
     bands = scene.bands or (header.bands[0].number,)
-    view = scene_view(
+    view = describe_view(
         header,
         bands=bands,
         weights=weights or [1 / len(bands)] * len(bands),
         nodata=scene.nodata,
         mask=scene.mask,
-        mask_values=excluded_values(scene.quality, scene.mask),
+        mask_values=list_excluded_values(scene.quality, scene.mask),
         crs=None if fixed is None else fixed.crs,
         near=fixed,
         height=height,
@@ -58,7 +58,7 @@ def working_view(
     return view
 
 
-def excluded_values(quality: MaskValues, mask: str | None) -> tuple[float, ...]:
+def list_excluded_values(quality: MaskValues, mask: str | None) -> tuple[float, ...]:
     """Return the values of a mask that exclude a pixel, bits spelled out.
 
     Raises:
@@ -79,7 +79,7 @@ def excluded_values(quality: MaskValues, mask: str | None) -> tuple[float, ...]:
     return tuple(float(value) for value in sorted(values))
 
 
-def spacing_of(grid: Grid) -> float:
+def measure_spacing(grid: Grid) -> float:
     """Return the distance of a grid's samples in world units, the geometric mean of its axes'."""
     return float(np.sqrt(np.prod(grid.spacing)))
 

@@ -14,16 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regflow.core.addresses import redact_address
-from regflow.core.files import sha256
+from regflow.core.files import compute_sha256
 from regflow.core.grid import Grid
 from regflow.core.json_schema import fill_defaults
-from regflow.core.transform import Transform, compose
+from regflow.core.transform import Transform, compose_transforms
 
 if TYPE_CHECKING:
     from regflow.core.chunks import Workers
     from regflow.core.warp import PixelMap
     from regflow.io.cog import CogProfile
-    from regflow.io.raster_header import Band, Nodata, RasterHeader
+    from regflow.io.raster_header import BandHeader, Nodata, RasterHeader
     from regflow.io.scenes import SceneView
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -59,7 +59,7 @@ _LEAST_CHUNK = 64
 
 
 @dataclass(frozen=True)
-class Source:
+class WarpInput:
     """A raster to bring onto the fixed scene's grid.
 
     Attributes:
@@ -79,7 +79,7 @@ class Source:
 
 
 def warp_raster(
-    source: Source,
+    source: WarpInput,
     output: str | Path,
     *,
     fixed: Grid,
@@ -109,8 +109,8 @@ def warp_raster(
         InputError: the file cannot be read, or holds complex numbers.
         OSError: the disk is full.
     """
-    from regflow.core.chunks import blocks, over_blocks
-    from regflow.core.warp import source_samples_per_pixel
+    from regflow.core.chunks import map_blocks, split_blocks
+    from regflow.core.warp import measure_source_step
     from regflow.io.cog import CogWriter
     from regflow.io.rasters import read_raster_header
     from regflow.io.sample_values import apply_stated_scaling
@@ -119,14 +119,14 @@ def warp_raster(
     header = apply_stated_scaling(read_raster_header(source.path), source.scaling)
     job = _job(source, header, fixed, moving, refined, chosen)
     profile = _profile(source, header, job, chosen["compression"], tags or {})
-    spans = max(source_samples_per_pixel(_mapped(job)))
+    spans = max(measure_source_step(_mapped(job)))
     # Where a pixel spans many of the source's, as many samples are read with smaller windows.
     chunk = max(_LEAST_CHUNK, int(workers.chunk / spans))
-    windows = blocks(job.target.shape, chunk)
+    windows = split_blocks(job.target.shape, chunk)
     size = len(job.bands) * int(chunk * spans) ** 2 * (4 * np.dtype(job.dtype).itemsize + 3)
     valid = 0
     with CogWriter(output, profile, threads=workers.count) as cog:
-        results = over_blocks(
+        results = map_blocks(
             partial(_warp, job), windows, workers, describe=Path(output).stem, item_bytes=size
         )
         for (rows, cols), (values, known) in zip(windows, results, strict=True):
@@ -136,7 +136,7 @@ def warp_raster(
     return {"megapixels": pixels * len(job.bands) / 1e6, "valid_percent": 100.0 * valid / pixels}
 
 
-def product_grid(fixed: Grid, source: Grid, change: tuple[Transform, ...], resolution: str) -> Grid:
+def make_product_grid(fixed: Grid, source: Grid, change: tuple[Transform, ...], resolution: str) -> Grid:
     """Return the grid of a product: the fixed scene's footprint at the wanted resolution.
 
     Args:
@@ -145,23 +145,23 @@ def product_grid(fixed: Grid, source: Grid, change: tuple[Transform, ...], resol
         change: from the fixed scene's world to the source's.
         resolution: ``reference``, or ``own`` for the source's pixel size.
     """
-    from regflow.core.blocks import decimated_grid
+    from regflow.core.blocks import decimate_grid
     from regflow.core.warp import PixelMap
 
     if resolution == "reference":
         return fixed
-    mapped = PixelMap(fixed, source, compose(*change) if change else None, 1)
+    mapped = PixelMap(fixed, source, compose_transforms(*change) if change else None, 1)
     middle = (np.array(fixed.size) - 1) / 2
     around = mapped.at(middle + np.array([[0, 0], [1, 0], [0, 1]]))
     spans = np.linalg.norm(around[1:] - around[0], axis=1)
     if not np.isfinite(spans).all() or not (spans > 0).all():
         return fixed
     across, down = (_nested(1.0 / float(span)) for span in spans)
-    return fixed if across == down == 1.0 else decimated_grid(fixed, (down, across))
+    return fixed if across == down == 1.0 else decimate_grid(fixed, (down, across))
 
 
 @dataclass(frozen=True)
-class _Job:
+class _WarpJob:
     """All that a worker needs to compute any window of one product; small, because it travels.
 
     Attributes:
@@ -198,13 +198,13 @@ class _Job:
 
 
 def _job(
-    source: Source,
+    source: WarpInput,
     header: "RasterHeader",
     fixed: Grid,
     moving: "SceneView",
     refined: str | Path,
     settings: Mapping[str, Any],
-) -> _Job:
+) -> _WarpJob:
     from regflow.core.warp import PixelMap
     from regflow.io.raster_transforms import TRANSFORM_FILE
     from regflow.io.sample_values import refuse_complex
@@ -213,13 +213,13 @@ def _job(
     bands = header.bands
     dtype = np.result_type(*(band.dtype for band in bands))
     grid, change = _reached(moving, header)
-    target = product_grid(fixed, grid, change, settings["resolution"])
-    digest = sha256(Path(refined) / TRANSFORM_FILE)
+    target = make_product_grid(fixed, grid, change, settings["resolution"])
+    digest = compute_sha256(Path(refined) / TRANSFORM_FILE)
     correction = _correction(str(refined), digest)
     alpha = next((band.number for band in bands if band.color == "alpha"), None)
     classes = source.classes or any(band.color == "palette" for band in bands)
-    declared = None if alpha else product_nodata(source, bands, dtype, settings["nodata"])
-    return _Job(
+    declared = None if alpha else choose_product_nodata(source, bands, dtype, settings["nodata"])
+    return _WarpJob(
         path=source.path,
         bands=tuple(band.number for band in bands),
         alpha=alpha,
@@ -229,7 +229,7 @@ def _job(
         change=change,
         refined=str(refined),
         digest=digest,
-        step=PixelMap.between(target, grid, compose(correction, *change)).step,
+        step=PixelMap.between(target, grid, compose_transforms(correction, *change)).step,
         resampling="nearest" if classes else settings["resampling"],
         nodata=source.nodata,
         fill=0.0 if declared is None else declared,
@@ -238,12 +238,12 @@ def _job(
 
 
 def _profile(
-    source: Source, header: "RasterHeader", job: _Job, compression: str, tags: Mapping[str, str]
+    source: WarpInput, header: "RasterHeader", job: _WarpJob, compression: str, tags: Mapping[str, str]
 ) -> "CogProfile":
     """Return what the product's file says about itself: all that the source's says, and ``tags``."""
-    from regflow.io.cog import profile_like
+    from regflow.io.cog import copy_profile
 
-    profile = profile_like(
+    profile = copy_profile(
         source.path,
         job.target,
         tuple(header.bands[number - 1] for number in job.bands),
@@ -259,20 +259,22 @@ def _profile(
 def _reached(moving: "SceneView", header: "RasterHeader") -> tuple[Grid, tuple[Transform, ...]]:
     """Return the grid of a file's pixels, and how points of the moving scene's world reach its world."""
     from regflow.io.rasters import read_raster_header
-    from regflow.io.sensor_models import source_of
+    from regflow.io.sensor_models import find_sensor_source
 
     own = read_raster_header(moving.path)
     if own.georeference != "none" and moving.grid != own.pixel_grid:
         longitude = float(moving.grid.center[0])
-        return source_of(header, moving.grid.crs, longitude=longitude, height=moving.height, dem=moving.dem)
+        return find_sensor_source(
+            header, moving.grid.crs, longitude=longitude, height=moving.height, dem=moving.dem
+        )
     # In pixel space, files of one acquisition show the same extent.
     down, across = (a / b for a, b in zip(moving.grid.shape, header.shape, strict=True))
     place = np.array([[across, 0, (across - 1) / 2], [0, down, (down - 1) / 2], [0, 0, 1]])
     return Grid(header.shape, moving.grid.affine @ place, moving.grid.crs), ()
 
 
-def product_nodata(
-    source: Source, bands: tuple["Band", ...], dtype: np.dtype[Any], wanted: float | None
+def choose_product_nodata(
+    source: WarpInput, bands: tuple["BandHeader", ...], dtype: np.dtype[Any], wanted: float | None
 ) -> float | None:
     """Return the value that means "no measurement" in a product; None where no value can be spared.
 
@@ -320,14 +322,14 @@ def _correction(refined: str, digest: str) -> Transform:
 
 
 @lru_cache(maxsize=1)
-def _mapped(job: _Job) -> "PixelMap":
+def _mapped(job: _WarpJob) -> "PixelMap":
     from regflow.core.warp import PixelMap
 
     correction = _correction(job.refined, job.digest)
-    return PixelMap(job.target, job.source, compose(correction, *job.change), job.step)
+    return PixelMap(job.target, job.source, compose_transforms(correction, *job.change), job.step)
 
 
-def _warp(job: _Job, window: tuple[slice, slice]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+def _warp(job: _WarpJob, window: tuple[slice, slice]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """Compute a window of all bands; also return which pixels are valid."""
     result = np.empty(
         (len(job.bands), *(part.stop - part.start for part in window)), dtype=np.dtype(job.dtype)
@@ -346,7 +348,7 @@ def _warp(job: _Job, window: tuple[slice, slice]) -> tuple[NDArray[Any], NDArray
 
 
 def _warp_bands(
-    job: _Job, window: tuple[slice, slice], numbers: list[Any], resampling: str
+    job: _WarpJob, window: tuple[slice, slice], numbers: list[Any], resampling: str
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     from regflow.core.warp import warp_window
     from regflow.io.rasters import read_window

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from regflow.core.blocks import decimate_data, load_block
 from regflow.core.files import read_json, write_json
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.io.scenes import SceneView, decimate, load, open_view
+from regflow.io.scenes import SceneView, open_view
 from regflow.methods.representation.data import represent_lazily
 
 VIEW_FILE = "view.json"
@@ -41,7 +42,7 @@ class WorkingScene:
 
     def overview(self) -> Image:
         """Read the image as the initialize stage sees it: ``(1, H, W)`` float32 with its mask."""
-        return load(self._opened(self.coarse_spacing))
+        return load_block(self._opened(self.coarse_spacing))
 
     def matched(self, moving: "WorkingScene") -> "WorkingScene":
         """Return this fixed scene at the spacing of a coarser moving scene."""
@@ -62,7 +63,7 @@ class WorkingScene:
     def _opened(self, spacing: float | None) -> Image:
         image = open_view(self.view)
         if spacing is not None:
-            image = decimate(image, spacing)
+            image = decimate_data(image, spacing)
         return represent_lazily(image, self.representation, dict(self.options))
 
 

@@ -15,18 +15,18 @@ from numpy.typing import NDArray
 
 import regflow
 from regflow.core.errors import InputError
-from regflow.core.files import sha256, write_json
+from regflow.core.files import compute_sha256, write_json
 from regflow.core.gate import Verdict
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.itk_threads import itk_threads
+from regflow.core.itk_threads import limit_itk_threads
 from regflow.core.json_schema import fill_defaults
 from regflow.core.labels import Labels, resample_labels, round_labels
 from regflow.core.landmarks import Landmarks
 from regflow.core.resample import INTERPOLATIONS, resample_array
-from regflow.core.surroundings import background_level
+from regflow.core.surroundings import find_background_level
 from regflow.core.transform import Transform
-from regflow.io.header import Timing
+from regflow.io.header import TimeAxis
 from regflow.io.landmarks import read_landmarks, write_landmarks
 from regflow.io.transforms import read_transform
 from regflow.io.volumes import (
@@ -38,7 +38,7 @@ from regflow.io.volumes import (
     write_series,
     write_volume,
 )
-from regflow.stages.shell import Outcome, done, run_stage_work, timed_step
+from regflow.stages.shell import Outcome, make_outcome, record_step, run_stage_work
 from regflow.stages.volumes.ingest import read_manifest
 
 log = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ def warp_image(
         transform: from fixed to moving world points.
         interpolation: one of :data:`~regflow.core.resample.INTERPOLATIONS`.
         outside: value where the moving image has no sample; None takes each channel's own background
-            (:func:`~regflow.core.surroundings.background_level`): 0 around a stripped brain or a map of
+            (:func:`~regflow.core.surroundings.find_background_level`): 0 around a stripped brain or a map of
             statistics, air in CT.
 
     Returns:
@@ -149,7 +149,7 @@ def warp_companion(
     if header.volumes == 1:
         write_volume(output, next(warped), target)
     else:
-        write_series(output, warped, header.dtype, target, header.timing or Timing(header.volumes))
+        write_series(output, warped, header.dtype, target, header.timing or TimeAxis(header.volumes))
 
 
 def map_landmarks(landmarks: Landmarks, transform: Transform) -> Landmarks:
@@ -193,10 +193,10 @@ def apply(
         if "fixed_landmarks" in moving["paths"]:
             fixed = _with_landmarks(fixed, moving)
         steps: list[dict[str, Any]] = []
-        with itk_threads(threads):
+        with limit_itk_threads(threads):
             for carry in _directions(fixed, moving, Path(refined), settings["inverse"]):
                 _carry(folder, carry, settings, steps)
-        return done(Verdict("pass", "every product was written"), steps)
+        return make_outcome(Verdict("pass", "every product was written"), steps)
 
     return run_stage_work("apply", sample, output, [refined], work)
 
@@ -248,20 +248,20 @@ def _carry(folder: Path, carry: _Carry, settings: Mapping[str, Any], steps: list
     target = Grid.from_dict(carry.target["grid"])
     transform = read_transform(carry.pull, target)
     image, labels, landmarks = carry.names
-    with timed_step(steps, image):
+    with record_step(steps, image):
         original = read_volume(paths["image"], carry.source["volume"])
         warped = warp_image(original, target, transform, settings["interpolation"], settings["outside"])
         write_volume(folder / f"{image}.nii.gz", warped.channel, target)
         how = {"volume": carry.source["volume"], "interpolation": settings["interpolation"]}
         _describe(folder / f"{image}.json", carry, carry.pull, (paths["image"], sums["image"]), how)
     for name, path in carry.companions.items():
-        with timed_step(steps, f"companions/{name}"):
+        with record_step(steps, f"companions/{name}"):
             warp_companion(folder / "companions" / f"{name}.nii.gz", path, target, transform, settings)
             how = {"interpolation": settings["interpolation"]}
             made_from = (path, sums["companions"][name])
             _describe(folder / "companions" / f"{name}.json", carry, carry.pull, made_from, how)
     if "labels" in paths:
-        with timed_step(steps, labels):
+        with record_step(steps, labels):
             whole, source = read_labels(paths["labels"])
             mode = settings["labels"]
             drawn = warp_labels(whole, source, target, transform, mode)
@@ -269,7 +269,7 @@ def _carry(folder: Path, carry: _Carry, settings: Mapping[str, Any], steps: list
             how = {"interpolation": f"labels, {mode}"}
             _describe(folder / f"{labels}.json", carry, carry.pull, (paths["labels"], sums["labels"]), how)
     if "landmarks" in paths:
-        with timed_step(steps, landmarks):
+        with record_step(steps, landmarks):
             push = read_transform(carry.push, Grid.from_dict(carry.source["grid"]))
             moved = map_landmarks(read_landmarks(paths["landmarks"]), push)
             write_landmarks(folder / f"{landmarks}.csv", moved)
@@ -289,7 +289,7 @@ def _describe(
         "space_of": carry.target["paths"]["image"],
         "space_of_sha256": carry.target["sha256"]["image"],
         "transform": "/".join(transform.parts[-3:]),
-        "transform_sha256": sha256(transform),
+        "transform_sha256": compute_sha256(transform),
         **how,
         "versions": {"regflow": regflow.__version__, "SimpleITK": version("SimpleITK")},
     }
@@ -305,7 +305,7 @@ def _warp_channel(
     outside: float | None,
 ) -> NDArray[Any]:
     if outside is None:
-        outside = background_level(data)
+        outside = find_background_level(data)
     if data.dtype.kind in "iu":
         outside = round(outside)
     if interpolation == "nearest":

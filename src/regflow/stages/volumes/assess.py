@@ -9,32 +9,32 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from regflow.core.extent import ball_diameter, part_of
+from regflow.core.extent import measure_ball_diameter, resolve_length
 from regflow.core.files import read_json
-from regflow.core.gate import Verdict, figure_changes, judge, worst_verdict
+from regflow.core.gate import Verdict, compute_figure_changes, find_worst_verdict, judge_figures
 from regflow.core.image import Image
 from regflow.core.json_schema import fill_defaults
 from regflow.core.landmark_pairs import LandmarkPairs, pair_landmarks
 from regflow.core.sampling import sample_channel
-from regflow.core.surroundings import background_level
+from regflow.core.surroundings import find_background_level
 from regflow.core.transform import Affine, Transform
 from regflow.io.landmarks import read_landmarks
 from regflow.io.transforms import read_transform
 from regflow.io.volumes import write_volume
 from regflow.metrics import jacobian
 from regflow.metrics.agreement import measure_similarity
-from regflow.metrics.catalog import STAGES
+from regflow.metrics.catalog import STATES
 from regflow.metrics.distances import (
-    Extent,
-    inverse_consistency,
-    mask_points,
-    summarize,
-    target_registration_error,
-    truth_error,
+    ErrorScale,
+    list_mask_points,
+    measure_inverse_consistency,
+    measure_target_registration_error,
+    measure_truth_error,
+    summarize_errors,
 )
 from regflow.metrics.structures import measure_structures
 from regflow.stages.assessment import assess_sample
-from regflow.stages.shell import Outcome, read_outcome, timed_step
+from regflow.stages.shell import Outcome, read_outcome, record_step
 from regflow.stages.volumes import evidence
 from regflow.stages.volumes.working import read_working
 
@@ -94,7 +94,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True, eq=False)
-class Pair:
+class RegisteredVolumes:
     """What is assessed.
 
     Attributes:
@@ -119,20 +119,20 @@ class Pair:
 
     @property
     def transforms(self) -> dict[str, Transform]:
-        """The transform at each of :data:`STAGES`."""
+        """The transform at each of :data:`STATES`."""
         start = Affine.identity(self.fixed.grid.ndim)
-        return dict(zip(STAGES, (start, self.initial, self.forward), strict=True))
+        return dict(zip(STATES, (start, self.initial, self.forward), strict=True))
 
 
 @dataclass(frozen=True, eq=False)
-class Assessment:
+class VolumeAssessment:
     """What :func:`assess_pair` found.
 
     Attributes:
         quality: JSON-ready figures, as in ``quality.json``.
         verdict: of the sample as a whole, the stages' gates included.
         steps: seconds per kind of figure.
-        moved: the working moving image on the fixed grid at each of :data:`STAGES`.
+        moved: the working moving image on the fixed grid at each of :data:`STATES`.
         displacement: of the deformable part, ``(3, Z, Y, X)`` in world mm on the fixed grid.
         determinant: its Jacobian determinant.
     """
@@ -145,7 +145,9 @@ class Assessment:
     determinant: NDArray[np.float32]
 
 
-def assess_pair(pair: Pair, settings: Mapping[str, Any], *, threads: int = 1) -> Assessment:
+def assess_pair(
+    pair: RegisteredVolumes, settings: Mapping[str, Any], *, threads: int = 1
+) -> VolumeAssessment:
     """Measure a registration.
 
     Args:
@@ -159,30 +161,32 @@ def assess_pair(pair: Pair, settings: Mapping[str, Any], *, threads: int = 1) ->
     settings = fill_defaults(OPTIONS, settings)
     steps: list[dict[str, Any]] = []
     quality: dict[str, Any] = {}
-    with timed_step(steps, "similarity"):
-        moved = moved_images(pair)
+    with record_step(steps, "similarity"):
+        moved = warp_states(pair)
         quality["similarity"] = measure_similarity(
             pair.fixed,
             moved,
             bins=settings["bins"],
             radius=settings["lncc_radius"],
-            local_mm=part_of(settings["local_mm"], LOCAL, ball_diameter(pair.fixed.mask, pair.fixed.grid)),
+            local_mm=resolve_length(
+                settings["local_mm"], LOCAL, measure_ball_diameter(pair.fixed.mask, pair.fixed.grid)
+            ),
             threads=threads,
         )
     if pair.fixed.labels is not None and pair.moving.labels is not None:
-        with timed_step(steps, "labels"):
+        with record_step(steps, "labels"):
             found = measure_structures(
                 pair.fixed, pair.moving, pair.transforms, settings["surfaces"], threads
             )
-            quality["labels"], quality["label_notes"] = found.records, evidence.label_notes(found)
-    with timed_step(steps, "transform"):
-        displacement = deformation(pair)
-        determinant = jacobian.determinant_map(displacement, pair.fixed.grid)
+            quality["labels"], quality["label_notes"] = found.records, evidence.note_labels(found)
+    with record_step(steps, "transform"):
+        displacement = sample_deformation(pair)
+        determinant = jacobian.compute_determinant_map(displacement, pair.fixed.grid)
         quality.update(_transform(pair, determinant))
-    quality["figures"] = dict(_flat(quality, Extent.of(pair.fixed, pair.moving)))
+    quality["figures"] = dict(_flat(quality, ErrorScale.of(pair.fixed, pair.moving)))
     verdict = _verdict(quality, {**LIMITS, **settings["limits"]}, pair.earlier)
     quality["verdict"] = verdict.to_dict()
-    return Assessment(quality, verdict, steps, moved, displacement, determinant)
+    return VolumeAssessment(quality, verdict, steps, moved, displacement, determinant)
 
 
 def assess(
@@ -214,8 +218,8 @@ def assess(
         threads: most threads to use.
     """
 
-    def measure(folder: Path) -> Assessment:
-        pair = read_pair(manifests, prepared, initial, refined)
+    def measure(folder: Path) -> VolumeAssessment:
+        pair = read_registered_volumes(manifests, prepared, initial, refined)
         found = assess_pair(pair, settings, threads=threads)
         write_volume(folder / "jacobian.nii.gz", found.determinant, pair.fixed.grid)
         return found
@@ -223,12 +227,12 @@ def assess(
     return assess_sample(output, sample, prepared, (initial, refined, applied), measure)
 
 
-def read_pair(
+def read_registered_volumes(
     manifests: tuple[str | Path, str | Path],
     prepared: tuple[str | Path, str | Path],
     initial: str | Path,
     refined: str | Path,
-) -> Pair:
+) -> RegisteredVolumes:
     """Read what :func:`assess` gets the places of."""
     fixed, moving = (read_working(folder) for folder in prepared)
     given = read_json(manifests[1])["paths"]
@@ -240,7 +244,7 @@ def read_pair(
     truth = given.get("truth")
     folders = {"initialize": Path(initial), "refine": Path(refined)}
     inverse = folders["refine"] / "inverse.h5"
-    return Pair(
+    return RegisteredVolumes(
         fixed,
         moving,
         read_transform(folders["initialize"] / "transform.h5"),
@@ -252,73 +256,77 @@ def read_pair(
     )
 
 
-def moved_images(pair: Pair) -> dict[str, NDArray[np.float32]]:
+def warp_states(pair: RegisteredVolumes) -> dict[str, NDArray[np.float32]]:
     """Return the working moving image on the fixed grid at each of the compared states."""
     moving, target = pair.moving, pair.fixed.grid
-    outside = background_level(moving.channel)
+    outside = find_background_level(moving.channel)
     return {
         stage: sample_channel(moving.channel, moving.grid, target, transform, outside=outside)
         for stage, transform in pair.transforms.items()
     }
 
 
-def deformation(pair: Pair) -> NDArray[np.float32]:
+def sample_deformation(pair: RegisteredVolumes) -> NDArray[np.float32]:
     """Return the displacement of the deformable part on the fixed grid, ``(3, Z, Y, X)`` world mm."""
-    return jacobian.displacement_on(jacobian.split_affine(pair.forward)[0], pair.fixed.grid)
+    return jacobian.sample_displacement(jacobian.split_affine(pair.forward)[0], pair.fixed.grid)
 
 
-def _transform(pair: Pair, determinant: NDArray[np.float32]) -> dict[str, Any]:
+def _transform(pair: RegisteredVolumes, determinant: NDArray[np.float32]) -> dict[str, Any]:
     """Return what the transforms themselves tell: Jacobian, inverse, landmarks, truth."""
-    found: dict[str, Any] = {"jacobian": dict(jacobian.jacobian_figures(determinant, pair.fixed.mask))}
+    found: dict[str, Any] = {
+        "jacobian": dict(jacobian.compute_jacobian_figures(determinant, pair.fixed.mask))
+    }
     _, affine = jacobian.split_affine(pair.forward)
     if affine is not None:
         found["jacobian"]["affine_determinant"] = float(np.linalg.det(affine.linear))
-    points = mask_points(pair.fixed.grid, pair.fixed.mask)
+    points = list_mask_points(pair.fixed.grid, pair.fixed.mask)
     if pair.backward is not None:
-        found["inverse"] = dict(summarize(inverse_consistency(pair.forward, pair.backward, points)))
+        found["inverse"] = dict(
+            summarize_errors(measure_inverse_consistency(pair.forward, pair.backward, points))
+        )
     if pair.landmarks is not None:
         found["landmarks"] = _landmark_errors(pair, pair.landmarks)
-        found["landmark_notes"] = evidence.landmark_notes(pair.landmarks, pair.forward)
+        found["landmark_notes"] = evidence.note_landmarks(pair.landmarks, pair.forward)
     if pair.truth is not None:
         found["truth"] = {
-            stage: dict(summarize(truth_error(transform, pair.truth, points)))
+            stage: dict(summarize_errors(measure_truth_error(transform, pair.truth, points)))
             for stage, transform in pair.transforms.items()
         }
     return found
 
 
-def _landmark_errors(pair: Pair, landmarks: LandmarkPairs) -> list[dict[str, Any]]:
+def _landmark_errors(pair: RegisteredVolumes, landmarks: LandmarkPairs) -> list[dict[str, Any]]:
     fixed, moving = landmarks.fixed, landmarks.moving
     errors = {
-        stage: target_registration_error(fixed.points, moving.points, transform)
+        stage: measure_target_registration_error(fixed.points, moving.points, transform)
         for stage, transform in pair.transforms.items()
     }
     return [
-        {"name": name, "tre_mm": {stage: float(errors[stage][number]) for stage in STAGES}}
+        {"name": name, "tre_mm": {stage: float(errors[stage][number]) for stage in STATES}}
         for number, name in enumerate(fixed.names)
     ]
 
 
-def _flat(quality: Mapping[str, Any], extent: Extent) -> Iterator[tuple[str, float]]:
+def _flat(quality: Mapping[str, Any], extent: ErrorScale) -> Iterator[tuple[str, float]]:
     """Yield the figures of a sample's row in the cohort's table; names carry the units."""
     for measure, of_stage in quality["similarity"].items():
         yield from ((f"{measure}_{stage}", value) for stage, value in of_stage.items())
-        yield from figure_changes({measure: of_stage["refine"]}, {measure: of_stage["start"]}).items()
-    counted = evidence.compared_structures(quality.get("labels", ()))
+        yield from compute_figure_changes({measure: of_stage["refine"]}, {measure: of_stage["start"]}).items()
+    counted = evidence.list_compared_structures(quality.get("labels", ()))
     for figure in ("dice", "hd95_mm", "asd_mm"):
         name, _, unit = figure.partition("_")
         records = [record[figure] for record in counted if figure in record]
-        for stage in STAGES if records else ():
+        for stage in STATES if records else ():
             values = [record[stage] for record in records if np.isfinite(record[stage])]
             mean = float(np.mean(values)) if values else float("nan")
             yield "_".join(filter(None, (name, "mean", unit, stage))), mean
-    for stage in STAGES if quality.get("landmarks") else ():
+    for stage in STATES if quality.get("landmarks") else ():
         values = [landmark["tre_mm"][stage] for landmark in quality["landmarks"]]
         yield f"tre_mean_mm_{stage}", float(np.mean(values))
         yield f"tre_max_mm_{stage}", float(np.max(values))
     for stage, summary in quality.get("truth", {}).items():
         yield from ((f"truth_{name}_{stage}", value) for name, value in summary.items())
-    yield from evidence.evidence_figures(quality, extent)
+    yield from evidence.list_evidence_figures(quality, extent)
     yield from quality["jacobian"].items()
     yield from ((f"inverse_{name}", value) for name, value in quality.get("inverse", {}).items())
     if "inverse" in quality:
@@ -330,7 +338,7 @@ def _verdict(
 ) -> Verdict:
     """Return the most severe of the stages' verdicts and of the figures' own."""
     figures = quality["figures"]
-    own = judge(figures, limits, evidence.explain_contradictions(quality, figures, earlier))
+    own = judge_figures(figures, limits, evidence.explain_contradictions(quality, figures, earlier))
     before = [Verdict(v.status, f"{stage}: {v.reason}", v.figures) for stage, v in earlier.items()]
-    decided = worst_verdict([own, *before])
+    decided = find_worst_verdict([own, *before])
     return Verdict(decided.status, decided.reason, own.figures)

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from regflow.core.gate import Verdict
-from regflow.core.landmark_pairs import LandmarkPairs, better_order, describe_order, describe_unpaired
+from regflow.core.landmark_pairs import LandmarkPairs, describe_order, describe_unpaired, find_better_order
 from regflow.core.transform import Transform
-from regflow.metrics.catalog import STAGES
-from regflow.metrics.distances import Extent
-from regflow.metrics.structures import SEEN, Structures, noise_of_dice
+from regflow.metrics.catalog import STATES
+from regflow.metrics.distances import ErrorScale
+from regflow.metrics.structures import SEEN, Structures, estimate_dice_noise
 
-START, AFFINE, END = STAGES
+START, AFFINE, END = STATES
 
 LIMITS: dict[str, dict[str, float]] = {
     "labels_exchanged_percent": {"fail_above": 20.0, "warn_above": 0.0},
@@ -67,7 +67,7 @@ _MOST_NAMES = 6
 Quality = Mapping[str, Any]
 
 
-def landmark_notes(pairs: LandmarkPairs, end: Transform) -> dict[str, Any]:
+def note_landmarks(pairs: LandmarkPairs, end: Transform) -> dict[str, Any]:
     """Return what there is to say of landmarks beyond their errors, JSON-ready.
 
     Args:
@@ -78,7 +78,7 @@ def landmark_notes(pairs: LandmarkPairs, end: Transform) -> dict[str, Any]:
         ``unpaired``, a sentence or None; ``other_order``, a sentence where another order of the
         landmarks fits far better, or None; ``other_order_mm``, the mean error in that order.
     """
-    better = better_order(end.apply(pairs.fixed.points), pairs.moving.points)
+    better = find_better_order(end.apply(pairs.fixed.points), pairs.moving.points)
     return {
         "unpaired": describe_unpaired(pairs),
         "other_order": None if better is None else describe_order(pairs, better),
@@ -86,7 +86,7 @@ def landmark_notes(pairs: LandmarkPairs, end: Transform) -> dict[str, Any]:
     }
 
 
-def evidence_figures(quality: Quality, extent: Extent) -> Iterator[tuple[str, float]]:
+def list_evidence_figures(quality: Quality, extent: ErrorScale) -> Iterator[tuple[str, float]]:
     """Yield the figures of labels, landmarks and truth, and of the similarity's last step.
 
     Args:
@@ -98,7 +98,7 @@ def evidence_figures(quality: Quality, extent: Extent) -> Iterator[tuple[str, fl
     if quality.get("landmarks"):
         yield from _landmark_figures(quality["landmarks"], quality.get("landmark_notes", {}), extent)
     if "truth" in quality:
-        mean = {stage: quality["truth"][stage]["mean_mm"] for stage in STAGES}
+        mean = {stage: quality["truth"][stage]["mean_mm"] for stage in STATES}
         allowed = _QUARTER * extent.spacing_mm
         loss = max(mean[END] - min(mean[START], mean[AFFINE]) - allowed, 0.0)
         yield "truth_percent", extent.percent(mean[END])
@@ -120,11 +120,11 @@ def explain_contradictions(
     """
     told = {
         "similarity_change_percent": "the refined images agree less than those after the affine",
-        **(_labels_told(quality, figures, earlier) if "label_notes" in quality else {}),
-        **(_landmarks_told(quality, figures, earlier) if quality.get("landmarks") else {}),
+        **(_explain_labels(quality, figures, earlier) if "label_notes" in quality else {}),
+        **(_explain_landmarks(quality, figures, earlier) if quality.get("landmarks") else {}),
     }
     if "truth" in quality:
-        mean = {stage: figures[f"truth_mean_mm_{stage}"] for stage in STAGES}
+        mean = {stage: figures[f"truth_mean_mm_{stage}"] for stage in STATES}
         told["truth_percent"] = f"the known truth contradicts the fit: the mean error is {mean[END]:.1f} mm"
         told["truth_loss_percent"] = (
             f"the known truth contradicts {_last_step(mean)}: the mean error is {mean[END]:.2f} mm at the "
@@ -133,7 +133,7 @@ def explain_contradictions(
     return told
 
 
-def label_notes(structures: Structures) -> dict[str, Any]:
+def note_labels(structures: Structures) -> dict[str, Any]:
     """Return what there is to say of label maps beyond their overlap, JSON-ready.
 
     Returns:
@@ -153,11 +153,11 @@ def label_notes(structures: Structures) -> dict[str, Any]:
         )
     notes = structures.notes()
     if structures.exchanged:
-        remarks.append(_exchange_told(notes, records))
+        remarks.append(_explain_exchange(notes, records))
     return {**notes, "remarks": remarks}
 
 
-def compared_structures(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def list_compared_structures(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Return the structures that count in means: those that the moving image's field of view holds."""
     return [record for record in records if record["seen"] >= SEEN]
 
@@ -165,14 +165,14 @@ def compared_structures(records: Sequence[Mapping[str, Any]]) -> list[Mapping[st
 def _label_figures(quality: Quality) -> Iterator[tuple[str, float]]:
     if "label_notes" not in quality:
         return
-    records = compared_structures(quality["labels"])
+    records = list_compared_structures(quality["labels"])
     yield "labels_shared", len(records)
     if not records:
         return
-    mean = {stage: float(np.mean([record["dice"][stage] for record in records])) for stage in STAGES}
+    mean = {stage: float(np.mean([record["dice"][stage] for record in records])) for stage in STATES}
     change = mean[END] - max(mean[START], mean[AFFINE])
     yield "dice_mean_change", change
-    yield "dice_mean_loss", max(-change - noise_of_dice(record["voxels"] for record in records), 0.0)
+    yield "dice_mean_loss", max(-change - estimate_dice_noise(record["voxels"] for record in records), 0.0)
     yield "labels_misplaced_percent", 100 * float(np.mean([record["out_of_place"] for record in records]))
     notes = quality["label_notes"]
     yield "labels_exchanged_percent", 100 * len(notes["exchanged"]) / len(quality["labels"])
@@ -180,11 +180,11 @@ def _label_figures(quality: Quality) -> Iterator[tuple[str, float]]:
 
 
 def _landmark_figures(
-    landmarks: Sequence[Mapping[str, Any]], notes: Mapping[str, Any], extent: Extent
+    landmarks: Sequence[Mapping[str, Any]], notes: Mapping[str, Any], extent: ErrorScale
 ) -> Iterator[tuple[str, float]]:
-    errors = {stage: np.array([one["tre_mm"][stage] for one in landmarks]) for stage in STAGES}
+    errors = {stage: np.array([one["tre_mm"][stage] for one in landmarks]) for stage in STATES}
     mean = {stage: float(values.mean()) for stage, values in errors.items()}
-    for stage in STAGES:
+    for stage in STATES:
         yield f"tre_median_mm_{stage}", float(np.median(errors[stage]))
     rises = errors[END] - errors[_better(mean)]
     spread = float(rises.std(ddof=1)) if len(rises) > 1 else 0.0
@@ -206,28 +206,28 @@ def _gains(similarity: Mapping[str, Mapping[str, float]]) -> Iterator[float]:
             yield 100 * (after / before - 1)
 
 
-def _labels_told(
+def _explain_labels(
     quality: Quality, figures: Mapping[str, float], earlier: Mapping[str, Verdict]
 ) -> dict[str, str]:
-    notes, records = quality["label_notes"], compared_structures(quality["labels"])
+    notes, records = quality["label_notes"], list_compared_structures(quality["labels"])
     if not records:
         return {"labels_shared": f"the label maps have nothing to compare: {'; '.join(notes['remarks'])}"}
-    dice = {stage: figures[f"dice_mean_{stage}"] for stage in STAGES}
-    best = max(STAGES[:2], key=lambda stage: dice[stage])
+    dice = {stage: figures[f"dice_mean_{stage}"] for stage in STATES}
+    best = max(STATES[:2], key=lambda stage: dice[stage])
     course = f"mean Dice {dice[END]:.3f} at the end, {dice[best]:.3f} {WHEN[best]}"
     fell = f"the labels contradict {_last_step_of(best)}: {course}"
 
     def against(what: str) -> str:
         if dice[best] - dice[END] > _FELL_FAR:
             return fell
-        images = _images_told(figures, earlier, "labels")
+        images = _explain_images(figures, earlier, "labels")
         return (
             f"the labels contradict the images: {what} ({course}), {images}; are these the right label files?"
         )
 
     misplaced = sum(record["out_of_place"] for record in records)
     return {
-        "labels_exchanged_percent": _exchange_told(notes, quality["labels"]),
+        "labels_exchanged_percent": _explain_exchange(notes, quality["labels"]),
         "dice_mean_mirror_gain": "one of the label maps, or one of the images, seems to be mirrored left for "
         f"right: mean Dice {dice[END]:.2f}, with the moving labels mirrored {notes['dice_mirrored']:.2f}",
         "dice_mean_loss": fell,
@@ -236,7 +236,7 @@ def _labels_told(
     }
 
 
-def _exchange_told(notes: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> str:
+def _explain_exchange(notes: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> str:
     found = notes["exchanged"]
     if not found:
         return ""
@@ -251,10 +251,10 @@ def _exchange_told(notes: Mapping[str, Any], records: Sequence[Mapping[str, Any]
     return f"the label maps seem to number the same structures otherwise ({examples}); {course}"
 
 
-def _landmarks_told(
+def _explain_landmarks(
     quality: Quality, figures: Mapping[str, float], earlier: Mapping[str, Verdict]
 ) -> dict[str, str]:
-    mean = {stage: figures[f"tre_mean_mm_{stage}"] for stage in STAGES}
+    mean = {stage: figures[f"tre_mean_mm_{stage}"] for stage in STATES}
     other = quality.get("landmark_notes", {}).get("other_order")
     median = figures[f"tre_median_mm_{END}"]
     far = [one["name"] for one in quality["landmarks"] if one["tre_mm"][END] > 2 * mean[END]]
@@ -266,7 +266,7 @@ def _landmarks_told(
             f"within {median:.1f} mm"
         )
     else:
-        images = _images_told(figures, earlier, "landmarks")
+        images = _explain_images(figures, earlier, "landmarks")
         value = f"the landmarks contradict the images: their mean error is {mean[END]:.1f} mm, {images}"
     return {
         "landmarks_reorder_gain_percent": f"{other}; check which is which",
@@ -277,7 +277,7 @@ def _landmarks_told(
     }
 
 
-def _images_told(figures: Mapping[str, float], earlier: Mapping[str, Verdict], but: str) -> str:
+def _explain_images(figures: Mapping[str, float], earlier: Mapping[str, Verdict], but: str) -> str:
     """Say whether the images agree, and what agrees with them ``but`` one kind, in half a sentence."""
     refused = next((stage for stage, verdict in earlier.items() if verdict.status == "fail"), None)
     before, after = (figures.get(f"mi_{stage}", float("nan")) for stage in (START, END))
@@ -306,7 +306,7 @@ def _agreeing(figures: Mapping[str, float]) -> Iterator[tuple[str, str]]:
 
 
 def _better(errors: Mapping[str, float]) -> str:
-    return min(STAGES[:2], key=lambda stage: errors[stage])
+    return min(STATES[:2], key=lambda stage: errors[stage])
 
 
 def _last_step(errors: Mapping[str, float]) -> str:

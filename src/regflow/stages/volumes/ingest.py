@@ -7,30 +7,30 @@ from pathlib import Path
 from typing import Any
 
 from regflow.cohort.volumes.reading import read_samples
-from regflow.cohort.volumes.samples import Fixed, Sample
+from regflow.cohort.volumes.samples import FixedVolume, VolumeSample
 from regflow.core.errors import InputError
-from regflow.core.files import describe_absence, path_exists, sha256
+from regflow.core.files import compute_sha256, describe_absence, is_existing_path
 from regflow.core.grid import Grid
 from regflow.core.landmark_pairs import describe_misorder, describe_unpaired, pair_landmarks
 from regflow.core.landmarks import Landmarks
 from regflow.core.plausibility import (
+    check_grid_rounding,
+    check_label_rounding,
+    check_labels,
+    check_landmark_mirroring,
+    check_landmark_places,
+    check_mask,
+    check_samples,
+    check_soft_mask,
     fov_disjoint,
     grid_mismatch,
-    grid_rounding,
-    implausible_labels,
-    implausible_mask,
-    implausible_samples,
-    label_rounding,
-    landmark_mirroring,
-    landmark_misplacement,
-    soft_mask,
 )
-from regflow.io.header import Header, Volume
+from regflow.io.header import Volume, VolumeHeader
 from regflow.io.landmarks import read_landmarks
 from regflow.io.volumes import read_header, read_series, read_with_header, refuse_diffusion_series
 from regflow.stages.checks import Findings, Progress, check_cohort, read_done, write_manifest
 
-Subject = Sample | Fixed
+VolumeSubject = VolumeSample | FixedVolume
 
 
 @dataclass
@@ -42,11 +42,11 @@ class VolumeFindings(Findings):
         left_out: parts that were found in derivatives and do not fit, so that they are not used.
     """
 
-    header: Header | None = None
+    header: VolumeHeader | None = None
     left_out: set[str] = field(default_factory=set)
 
 
-def ingest(output: str | Path, *, subject: Subject) -> dict[str, Any]:
+def ingest(output: str | Path, *, subject: VolumeSubject) -> dict[str, Any]:
     """Look at a sample's or a fixed image's files and write the manifest, problems included.
 
     Args:
@@ -58,9 +58,9 @@ def ingest(output: str | Path, *, subject: Subject) -> dict[str, Any]:
     Returns:
         The manifest.
     """
-    found = examine(subject)
+    found = examine_volume(subject)
     files = {part: path for part, path in subject.files().items() if part not in found.left_out}
-    sums = {part: sha256(path) for part, path in files.items() if path_exists(path)}
+    sums = {part: compute_sha256(path) for part, path in files.items() if is_existing_path(path)}
     return write_manifest(output, subject, found, _details(subject, found), files=files, sums=sums)
 
 
@@ -73,22 +73,24 @@ def read_manifest(path: str | Path) -> dict[str, Any]:
     return read_done(path)
 
 
-def check(config: Mapping[str, Any], *, threads: int = 1, progress: Progress | None = None) -> list[str]:
+def check_inputs(
+    config: Mapping[str, Any], *, threads: int = 1, progress: Progress | None = None
+) -> list[str]:
     """Look at every input of a configuration; see :func:`~regflow.stages.checks.check_cohort`."""
-    return check_cohort(partial(read_samples, config), examine, threads, progress)
+    return check_cohort(partial(read_samples, config), examine_volume, threads, progress)
 
 
-def examine(subject: Subject) -> VolumeFindings:
+def examine_volume(subject: VolumeSubject) -> VolumeFindings:
     """Look at one image's files; a sample's are also held against its fixed image's header."""
     found = VolumeFindings()
     files = subject.files()
     missing = {part: why for part, path in files.items() if (why := describe_absence(path)) is not None}
     found.problems += [f"{files[part]}: {why}" for part, why in missing.items()]
     present = {part: Path(path) for part, path in files.items() if part not in missing}
-    volume = subject.volume if isinstance(subject, Sample) else None
+    volume = subject.volume if isinstance(subject, VolumeSample) else None
     if "image" in present:
         _examine_image(found, present["image"], volume)
-    derived = subject.derived if isinstance(subject, Sample) else frozenset()
+    derived = subject.derived if isinstance(subject, VolumeSample) else frozenset()
     for part in present:
         if part in derived:
             _examine_derived(found, part, present[part])
@@ -113,7 +115,7 @@ def _examine_image(found: VolumeFindings, path: Path, volume: Volume) -> None:
         found.problems.append(str(error))
         return
     found.warnings += found.header.warnings
-    _add(found.problems, path, implausible_samples(image.channel))
+    _add(found.problems, path, check_samples(image.channel))
 
 
 def _examine_overlay(found: VolumeFindings, part: str, path: Path) -> None:
@@ -127,11 +129,11 @@ def _examine_overlay(found: VolumeFindings, part: str, path: Path) -> None:
     if found.header is not None:
         away = grid_mismatch(overlay.grid, found.header.grid)
         _add(found.problems, path, away)
-        _add(found.warnings, path, None if away else grid_rounding(overlay.grid, found.header.grid))
-    phrase = implausible_mask(data) if part == "mask" else implausible_labels(data, overlay.step)
+        _add(found.warnings, path, None if away else check_grid_rounding(overlay.grid, found.header.grid))
+    phrase = check_mask(data) if part == "mask" else check_labels(data, overlay.step)
     _add(found.problems, path, phrase)
     if phrase is None:
-        odd = soft_mask(data) if part == "mask" else label_rounding(data, overlay.step)
+        odd = check_soft_mask(data) if part == "mask" else check_label_rounding(data, overlay.step)
         _add(found.warnings, path, odd)
 
 
@@ -150,7 +152,7 @@ def _examine_companion(found: VolumeFindings, path: Path) -> None:
     try:
         refuse_diffusion_series(path)
         companion = read_header(path)
-        phrases = [implausible_samples(volume) for volume in read_series(path)]
+        phrases = [check_samples(volume) for volume in read_series(path)]
     except InputError as error:
         found.problems.append(str(error))
         return
@@ -162,7 +164,9 @@ def _examine_companion(found: VolumeFindings, path: Path) -> None:
     _add(found.warnings, path, next((phrase for phrase in phrases if phrase is not None), None))
 
 
-def _examine_landmarks(found: VolumeFindings, present: Mapping[str, Path], fixed: Header | None) -> None:
+def _examine_landmarks(
+    found: VolumeFindings, present: Mapping[str, Path], fixed: VolumeHeader | None
+) -> None:
     moving_grid = found.header.grid if found.header else None
     own = _landmarks(found, present.get("landmarks"), moving_grid)
     if "fixed_landmarks" not in present:
@@ -177,7 +181,7 @@ def _examine_landmarks(found: VolumeFindings, present: Mapping[str, Path], fixed
         found.problems.append(f"{both}: {error}")
         return
     _add(found.warnings, both, describe_unpaired(pairs))
-    mirror = landmark_mirroring(pairs.fixed, pairs.moving)
+    mirror = check_landmark_mirroring(pairs.fixed, pairs.moving)
     _add(found.problems, present["landmarks"], mirror)
     if mirror is None:
         _add(found.warnings, both, describe_misorder(pairs))
@@ -192,13 +196,13 @@ def _landmarks(found: VolumeFindings, path: Path | None, grid: Grid | None) -> L
         found.problems.append(str(error))
         return None
     if grid is not None:
-        _add(found.problems, path, landmark_misplacement(landmarks, grid))
+        _add(found.problems, path, check_landmark_places(landmarks, grid))
     return landmarks
 
 
-def _fixed_header(subject: Subject) -> Header | None:
+def _fixed_header(subject: VolumeSubject) -> VolumeHeader | None:
     """Return the header of a sample's fixed image; its own manifest tells what is wrong with it."""
-    if isinstance(subject, Fixed):
+    if isinstance(subject, FixedVolume):
         return None
     try:
         return read_header(subject.fixed.image)
@@ -211,7 +215,7 @@ def _add(sentences: list[str], path: Path | str, phrase: str | None) -> None:
         sentences.append(f"{path}: {phrase}")
 
 
-def _details(subject: Subject, found: VolumeFindings) -> dict[str, Any]:
+def _details(subject: VolumeSubject, found: VolumeFindings) -> dict[str, Any]:
     header = found.header
     columns = ("volume", "modality", "group", "session")
     return {

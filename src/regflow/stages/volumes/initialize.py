@@ -10,18 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regflow.core.errors import RegistrationError
-from regflow.core.gate import Verdict, figure_changes, judge
+from regflow.core.gate import Verdict, compute_figure_changes, judge_figures
 from regflow.core.image import Image
 from regflow.core.local_fit import SURE_SIGMAS, WindowEvidence
-from regflow.core.resample import coarsen, resample_array
+from regflow.core.resample import coarsen_image, resample_array
 from regflow.core.similarity import normalized_mutual_information
-from regflow.core.transform import Affine, Transform, reflects
+from regflow.core.transform import Affine, Transform, is_reflecting
 from regflow.io.transforms import write_transform
 from regflow.methods.context import RunContext
 from regflow.methods.initialize import METHODS
 from regflow.methods.ladder import InitialTransform, LadderResult, run_ladder
 from regflow.methods.result import MethodResult
-from regflow.stages.shell import HEADER, Outcome, done, run_stage_work
+from regflow.stages.shell import HEADER, Outcome, make_outcome, run_stage_work
 from regflow.stages.volumes.working import read_working
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ LIMITS: dict[str, dict[str, float]] = {
     "scale_max": {"fail_above": 1.6, "warn_above": 1.35},
     "gain_sigmas": {"fail_below": -3.0},
 }
-"""What the gate holds a candidate against; the figures are those of :class:`CandidateEvaluator`, sizes
+"""What the gate holds a candidate against; the figures are those of :class:`VolumeStartEvaluator`, sizes
 relative to the change of size that both masks show. Right brain poses, other
 contrasts and whole heads included, had ratios of the second peak of 0.4 to 0.7 and drifts below 2 percent;
 a pose 10 degrees off drifts by 13 percent, and one 25 degrees off has ratios above 1.7."""
@@ -51,7 +51,7 @@ SIZES_AGREE = 1.5
 """Largest factor between a candidate's change of volume and that of the masks at which these confirm it."""
 
 
-class CandidateEvaluator:
+class VolumeStartEvaluator:
     """Measures candidates for one pair on coarse copies of it.
 
     Figures: ``second_peak_ratio``, mutual information of the best pose elsewhere, all orientations
@@ -70,13 +70,13 @@ class CandidateEvaluator:
         self, fixed: Image, moving: Image, start: Transform, limits: Mapping[str, Any], threads: int = 1
     ) -> None:
         from regflow.methods.initialize.information import is_cut
-        from regflow.methods.initialize.search import size_change
+        from regflow.methods.initialize.search import measure_size_change
 
         self._cut = moving.mask is not None and is_cut(moving.mask)
-        self._size_change = size_change(fixed, moving)
+        self._size_change = measure_size_change(fixed, moving)
         spacing = float((np.array(fixed.grid.size) * fixed.grid.spacing).max()) / EXAMINED_ACROSS
-        self._fixed = coarsen(fixed, spacing)
-        self._moving = coarsen(moving, spacing)
+        self._fixed = coarsen_image(fixed, spacing)
+        self._moving = coarsen_image(moving, spacing)
         self._limits = {**LIMITS, **limits}
         self._threads = threads
         self._start = self._similarity(start)
@@ -91,20 +91,20 @@ class CandidateEvaluator:
         from regflow.methods.initialize.rivals import peak_ambiguity
 
         transform = candidate.transform
-        if reflects(transform):
+        if is_reflecting(transform):
             raise RegistrationError("the map mirrors the image, which no movement does")
         figures = self._similarity(transform)
         similarity = figures["nmi"]
         if math.isnan(similarity):
             raise RegistrationError("the images share no samples there, or one is constant where they do")
-        figures |= figure_changes({"nmi": similarity}, self._start)
+        figures |= compute_figure_changes({"nmi": similarity}, self._start)
         figures.update(self._windows.figures(transform))
         if isinstance(transform, Affine):
             figures.update(self._sizes(transform.linear))
             thoughts = peak_ambiguity(self._fixed, self._moving, transform, self._threads)
             figures["second_peak_ratio"] = thoughts.second_peak_ratio
             figures["drift_percent"] = 100 * thoughts.drift / thoughts.radius
-        return judge(figures, self._limits), similarity
+        return judge_figures(figures, self._limits), similarity
 
     def _sizes(self, linear: NDArray[np.float64]) -> dict[str, float]:
         determinant, change = float(np.linalg.det(linear)), self._size_change
@@ -134,7 +134,7 @@ class CandidateEvaluator:
         return figures
 
 
-def align(
+def align_volumes(
     fixed: Image,
     moving: Image,
     settings: Mapping[str, Any],
@@ -161,7 +161,7 @@ def align(
         RegistrationError: no method gave a transform, and under the headers' the images share nothing.
     """
     start = Affine.identity(fixed.grid.ndim)
-    examine = CandidateEvaluator(fixed, moving, start, settings.get("gate", {}), threads)
+    examine = VolumeStartEvaluator(fixed, moving, start, settings.get("gate", {}), threads)
     return run_ladder(
         "initialize",
         "volumes",
@@ -196,9 +196,11 @@ def initialize(
 
     def work(folder: Path) -> Outcome:
         fixed, moving = (read_working(path) for path in prepared)
-        found = align(fixed, moving, settings, threads=threads, seed=seed, log_file=folder / "elastix.log")
+        found = align_volumes(
+            fixed, moving, settings, threads=threads, seed=seed, log_file=folder / "elastix.log"
+        )
         write_transform(folder / "transform.h5", found.transform)
-        return done(found.verdict, found.steps, **found.details)
+        return make_outcome(found.verdict, found.steps, **found.details)
 
     return run_stage_work("initialize", sample, output, prepared, work)
 

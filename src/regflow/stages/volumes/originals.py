@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from regflow.core.image import Image
-from regflow.core.labels import mask_samples
+from regflow.core.labels import select_mask_samples
 from regflow.io.header import Volume
 from regflow.io.volumes import read_labels, read_volume
 
@@ -33,7 +33,7 @@ def read_parts(paths: Mapping[str, Any], volume: Volume = None, modality: str | 
     return Image(
         image.data,
         image.grid,
-        mask_samples(read_volume(paths["mask"]).channel) if "mask" in paths else None,
+        select_mask_samples(read_volume(paths["mask"]).channel) if "mask" in paths else None,
         read_labels(paths["labels"])[0] if "labels" in paths else None,
         modality,
     )

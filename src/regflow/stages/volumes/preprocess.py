@@ -16,22 +16,22 @@ import numpy as np
 from regflow.core.gate import Verdict
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.itk_threads import itk_threads
-from regflow.core.resample import respace
+from regflow.core.itk_threads import limit_itk_threads
+from regflow.core.resample import respace_image
 from regflow.core.surroundings import fill_padding
 from regflow.methods.context import RunContext
-from regflow.methods.preprocess import MASKS, TABLES, complete, load
+from regflow.methods.preprocess import MASKS, TABLES, complete_settings, load_filter
 from regflow.methods.preprocess.bias import describe_unsuitability
-from regflow.methods.preprocess.orientation import orient, working_spacing
+from regflow.methods.preprocess.orientation import choose_working_spacing, orient_image
 from regflow.methods.table import find_method
-from regflow.stages.shell import Outcome, done, run_stage_work, timed_step
+from regflow.stages.shell import Outcome, make_outcome, record_step, run_stage_work
 from regflow.stages.volumes.ingest import read_manifest
 from regflow.stages.volumes.originals import read_original
 from regflow.stages.volumes.working import read_working, write_working
 
 
 @dataclass
-class Making:
+class VolumeDraft:
     """A working image on its way.
 
     Attributes:
@@ -43,7 +43,7 @@ class Making:
     steps: list[dict[str, Any]] = field(default_factory=list)
 
 
-def prepare(
+def prepare_volume(
     image: Image, settings: Mapping[str, Any], *, reference: Image | None = None, threads: int = 1
 ) -> tuple[Image, list[dict[str, Any]]]:
     """Make the working image of an original image.
@@ -63,7 +63,7 @@ def prepare(
             is unknown.
         RegistrationError: the coarse registration that carries the atlas mask over failed.
     """
-    settings = complete(settings)
+    settings = complete_settings(settings)
     making = _begun(image, settings, None if reference is None else reference.grid)
     _take(making, TABLES, settings, reference, threads)
     return making.image, making.steps
@@ -71,12 +71,12 @@ def prepare(
 
 def prepare_pair(
     fixed: Image, moving: Image, settings: Mapping[str, Any], *, threads: int = 1
-) -> tuple[Making, Making]:
-    """Make both working images of a pair as :func:`prepare` makes each, their bias fields side by side.
+) -> tuple[VolumeDraft, VolumeDraft]:
+    """Make both working images of a pair as :func:`prepare_volume` does, their bias fields side by side.
 
     A bias field is found on one thread, whatever ``threads``; arguments and errors as there.
     """
-    settings = complete(settings)
+    settings = complete_settings(settings)
     one = _begun(fixed, settings, None)
     other = _begun(moving, settings, one.image.grid)
     _take(one, ["mask"], settings, None, threads)
@@ -88,7 +88,7 @@ def prepare_pair(
         return one, other
     _take(other, ["mask", "denoise"], settings, one.image, threads)
     _take(one, ["denoise"], settings, None, threads)
-    with itk_threads(1), ThreadPoolExecutor(min(2, threads)) as pool:
+    with limit_itk_threads(1), ThreadPoolExecutor(min(2, threads)) as pool:
         for found in [pool.submit(_take, making, ["bias"], settings, None, 1) for making in (one, other)]:
             found.result()
     _take(one, ["intensity"], settings, None, threads)
@@ -122,29 +122,29 @@ def preprocess(
     def work(folder: Path) -> Outcome:
         original = read_original(read_manifest(manifest))
         fixed = None if reference is None else read_working(reference)
-        with itk_threads(threads):
-            prepared, steps = prepare(original, settings, reference=fixed, threads=threads)
+        with limit_itk_threads(threads):
+            prepared, steps = prepare_volume(original, settings, reference=fixed, threads=threads)
         write_working(folder, prepared)
-        return done(Verdict("pass", "the working image was made"), steps)
+        return make_outcome(Verdict("pass", "the working image was made"), steps)
 
     return run_stage_work("preprocess", sample, output, [] if reference is None else [reference], work)
 
 
-def _begun(image: Image, settings: Mapping[str, Any], reference: Grid | None) -> Making:
+def _begun(image: Image, settings: Mapping[str, Any], reference: Grid | None) -> VolumeDraft:
     """Return an image with one background, turned and resampled as the settings say."""
-    making = Making(image.with_data(np.asarray(image.data, dtype=np.float32)))
+    making = VolumeDraft(image.with_data(np.asarray(image.data, dtype=np.float32)))
     _fill_padding(making)
     if settings["orient"] and image.grid.crs is None:
-        with timed_step(making.steps, "orient"):
-            making.image = orient(making.image)
-    spacing = working_spacing(making.image.grid, settings["spacing_mm"], reference)
+        with record_step(making.steps, "orient"):
+            making.image = orient_image(making.image)
+    spacing = choose_working_spacing(making.image.grid, settings["spacing_mm"], reference)
     if spacing is not None:
-        with timed_step(making.steps, "resample", spacing_mm=spacing.tolist()):
-            making.image = respace(making.image, spacing)
+        with record_step(making.steps, "resample", spacing_mm=spacing.tolist()):
+            making.image = respace_image(making.image, spacing)
     return making
 
 
-def _fill_padding(making: Making) -> None:
+def _fill_padding(making: VolumeDraft) -> None:
     """Give padding the level of what surrounds the object, and record its values where there was any."""
     started = time.perf_counter()
     channels, replaced = zip(*(fill_padding(channel) for channel in making.image.data), strict=True)
@@ -156,18 +156,22 @@ def _fill_padding(making: Making) -> None:
 
 
 def _take(
-    making: Making, kinds: Iterable[str], settings: Mapping[str, Any], reference: Image | None, threads: int
+    making: VolumeDraft,
+    kinds: Iterable[str],
+    settings: Mapping[str, Any],
+    reference: Image | None,
+    threads: int,
 ) -> None:
     """Take steps by the methods that the settings name, and record them."""
     for kind in kinds:
         image, chosen = making.image, settings[kind]
         if kind == "mask":
             chosen = _resolved(chosen, image, reference)
-        run = load(kind, chosen["method"])
+        run = load_filter(kind, chosen["method"])
         if run is None:
             continue
         details = {key: chosen[key] for key in ("method", "reason") if key in chosen}
-        with timed_step(making.steps, kind, **details) as record:
+        with record_step(making.steps, kind, **details) as record:
             skipped = describe_unsuitability(image) if kind == "bias" else None
             if skipped is not None:
                 record["skipped"] = skipped

@@ -13,22 +13,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regflow.core.errors import InputError, RegistrationError
-from regflow.core.extent import ball_diameter
-from regflow.core.gate import Verdict, figure_changes, judge
+from regflow.core.extent import measure_ball_diameter
+from regflow.core.gate import Verdict, compute_figure_changes, judge_figures
 from regflow.core.image import Image
 from regflow.core.local_fit import SURE_SIGMAS, WindowEvidence
-from regflow.core.resample import coarsen
+from regflow.core.resample import coarsen_image
 from regflow.core.sampling import sample_channel
 from regflow.core.similarity import lncc, normalized_mutual_information
-from regflow.core.transform import Composite, DisplacementField, Transform, displacement_fields
+from regflow.core.transform import Composite, DisplacementField, Transform, list_displacement_fields
 from regflow.io.transforms import read_transform, write_transform
 from regflow.methods.context import Pair, Prediction, RunContext
 from regflow.methods.ladder import InitialTransform, LadderResult, run_ladder
 from regflow.methods.refine import METHODS
 from regflow.methods.result import MethodResult
-from regflow.methods.table import find_method, methods_of_kind
-from regflow.metrics.jacobian import folding_figures
-from regflow.stages.shell import Outcome, done, read_outcome, run_stage_work, timed_step
+from regflow.methods.table import find_method, list_methods_of_kind
+from regflow.metrics.jacobian import compute_folding_figures
+from regflow.stages.shell import Outcome, make_outcome, read_outcome, record_step, run_stage_work
 from regflow.stages.volumes.working import read_working
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ LIMITS: dict[str, dict[str, float]] = {
     "gain_sigmas": {"fail_below": -3.0},
     "doubted_gain_sigmas": {"fail_below": SURE_SIGMAS},
 }
-"""What the gate holds a candidate against; the figures are those of :class:`CandidateEvaluator`."""
+"""What the gate holds a candidate against; the figures are those of :class:`VolumeRefinementEvaluator`."""
 
 INITIAL = "initial"
 """Name of the transform that the stage begins with, among its tries."""
@@ -58,21 +58,21 @@ INVERSE_LIMITS: dict[str, dict[str, float]] = {
 
 
 @dataclass(frozen=True, eq=False)
-class Refined:
+class VolumeRefinement:
     """What the stage came to.
 
     Attributes:
         forward: fixed to moving world points.
         inverse: moving to fixed world points.
-        climb: the ladder's record.
+        ladder: the ladder's record.
     """
 
     forward: Transform
     inverse: Transform
-    climb: LadderResult
+    ladder: LadderResult
 
 
-class CandidateEvaluator:
+class VolumeRefinementEvaluator:
     """Measures candidates for one pair against the start.
 
     Figures: ``lncc_change`` and ``nmi_change``, local correlation and normalized mutual information
@@ -98,10 +98,10 @@ class CandidateEvaluator:
         doubted: bool = False,
     ) -> None:
         spacing = float((np.array(fixed.grid.size) * fixed.grid.spacing).max()) / EXAMINED_ACROSS
-        self._fixed, self._moving = coarsen(fixed, spacing), coarsen(moving, spacing)
+        self._fixed, self._moving = coarsen_image(fixed, spacing), coarsen_image(moving, spacing)
         self._limits = {**LIMITS, **INVERSE_LIMITS, **limits}
         self._origin, self._doubted = start, doubted
-        self._mask, self._size = fixed.mask, ball_diameter(fixed.mask, fixed.grid)
+        self._mask, self._size = fixed.mask, measure_ball_diameter(fixed.mask, fixed.grid)
         self._start = self._similarity(start)
         self._windows = WindowEvidence(fixed, moving, start, EXPLAINED_ACROSS)
         self._inverses: list[tuple[Transform, Transform, dict[str, Any]]] = []
@@ -115,14 +115,14 @@ class CandidateEvaluator:
         transform = candidate.transform
         found = self._similarity(transform)
         similarity = found["lncc"] + found["nmi"]
-        figures = figure_changes(found, self._start)
+        figures = compute_figure_changes(found, self._start)
         figures.update(_deformation(transform, self._size))
         if transform is not self._origin:
             figures.update(self._gain(transform))
         limits = self._limits_for(figures)
-        if judge(figures, limits).status != "fail":
+        if judge_figures(figures, limits).status != "fail":
             figures.update(self._inverted(transform)[1])
-        return judge(figures, limits), -math.inf if math.isnan(similarity) else similarity
+        return judge_figures(figures, limits), -math.inf if math.isnan(similarity) else similarity
 
     def _limits_for(self, figures: Mapping[str, float]) -> dict[str, Any]:
         """Return the limits that count: between two contrasts local correlation may fall on the right way.
@@ -152,7 +152,7 @@ class CandidateEvaluator:
 
     def _inverted(self, transform: Transform) -> tuple[Transform, dict[str, float]]:
         steps: list[dict[str, Any]] = []
-        with timed_step(steps, "inverse") as record:
+        with record_step(steps, "inverse") as record:
             inverse = transform.inverse()
             figures = _inverse_figures(transform, inverse, self._mask)
             record.update(figures)
@@ -168,7 +168,7 @@ class CandidateEvaluator:
         return {"lncc": lncc(fixed, moved, mask), "nmi": normalized_mutual_information(fixed, moved, mask)}
 
 
-def deform(
+def deform_volumes(
     fixed: Image,
     moving: Image,
     initial: Transform,
@@ -179,7 +179,7 @@ def deform(
     seed: int = 0,
     log_file: Path | None = None,
     prediction: Prediction | None = None,
-) -> Refined:
+) -> VolumeRefinement:
     """Find the deformation and its inverse.
 
     Args:
@@ -201,7 +201,7 @@ def deform(
         RegistrationError: ``initial`` has no inverse.
     """
     limits = settings.get("gate", {})
-    examine = CandidateEvaluator(fixed, moving, initial, limits, doubted=doubted)
+    examine = VolumeRefinementEvaluator(fixed, moving, initial, limits, doubted=doubted)
     found = run_ladder(
         "refine",
         "volumes",
@@ -213,7 +213,7 @@ def deform(
         examine,
     )
     inverse, record = examine.inverse_of(found.transform)
-    return Refined(found.transform, inverse, replace(found, steps=[*found.steps, record]))
+    return VolumeRefinement(found.transform, inverse, replace(found, steps=[*found.steps, record]))
 
 
 def _never(candidate: Verdict, initial: Verdict) -> bool:
@@ -230,7 +230,7 @@ def load_ahead(settings: Mapping[str, Any]) -> None:
     Raises:
         InputError: an unknown method.
     """
-    first = find_method(methods_of_kind(METHODS, "volumes"), settings["methods"][0], "refine")
+    first = find_method(list_methods_of_kind(METHODS, "volumes"), settings["methods"][0], "refine")
     first.load()
     for library in first.libraries:
         importlib.import_module(library)
@@ -266,7 +266,7 @@ def refine(
             fixed, moving = (read_working(path) for path in prepared)
             start = read_transform(Path(initial) / "transform.h5")
             ahead.result()
-        found = deform(
+        found = deform_volumes(
             fixed,
             moving,
             start,
@@ -279,8 +279,8 @@ def refine(
         )
         write_transform(folder / "transform.h5", found.forward)
         write_transform(folder / "inverse.h5", found.inverse)
-        ladder = found.climb
-        return done(ladder.verdict, ladder.steps, **ladder.details)
+        ladder = found.ladder
+        return make_outcome(ladder.verdict, ladder.steps, **ladder.details)
 
     return run_stage_work("refine", sample, output, [*prepared, initial], work)
 
@@ -296,7 +296,7 @@ def predict_batch(jobs: Sequence[Mapping[str, Any]]) -> dict[str, Prediction]:
     """
     settings = jobs[0]["settings"]
     name = settings["methods"][0]
-    method = methods_of_kind(METHODS, "volumes").get(name)
+    method = list_methods_of_kind(METHODS, "volumes").get(name)
     predict = method.load_predict() if method is not None else None
     if method is None or predict is None:
         return {}
@@ -331,10 +331,10 @@ def _deformation(transform: Transform, size: float) -> dict[str, float]:
         transform: the candidate.
         size: of the object, in world units.
     """
-    parts = displacement_fields(transform)
+    parts = list_displacement_fields(transform)
     if not parts:
         return {}
-    found = folding_figures(transform)
+    found = compute_folding_figures(transform)
     return {
         **{name: found[name] for name in ("folding_percent", "jacobian_min")},
         "displacement_max_percent": 100 / size * max(_farthest(part) for part in parts),
@@ -352,12 +352,12 @@ def _inverse_figures(
     """Return the error of the deformable part's inverse inside the mask, in samples of its grid."""
     from regflow.core import fields
 
-    there, back = displacement_fields(forward), displacement_fields(Composite((inverse,)))
+    there, back = list_displacement_fields(forward), list_displacement_fields(Composite((inverse,)))
     if not there:
         return {}
     pairs = zip(there, reversed(back), strict=True)
     residuals = [
-        fields.inverse_residual(*(fields.to_voxels(part.vectors, part.grid) for part in pair))
+        fields.measure_inverse_residual(*(fields.to_voxels(part.vectors, part.grid) for part in pair))
         for pair in pairs
     ]
     inside = [r[mask] if mask is not None and mask.shape == r.shape else r.ravel() for r in residuals]

@@ -15,16 +15,16 @@ from regflow.core.json_schema import fill_defaults
 from regflow.core.resample import resample_array
 from regflow.io.volumes import read_volume
 from regflow.reporting.shared import drawing
-from regflow.reporting.shared.story import Story
+from regflow.reporting.shared.story import PageStory
 from regflow.reporting.volumes import pictures
-from regflow.reporting.volumes.sample import sample_page
+from regflow.reporting.volumes.sample import render_sample_page
 from regflow.stages.pages import SamplePage, report_sample, write_page
 from regflow.stages.volumes.assess import (
-    Assessment,
-    Pair,
-    deformation,
-    moved_images,
-    read_pair,
+    RegisteredVolumes,
+    VolumeAssessment,
+    read_registered_volumes,
+    sample_deformation,
+    warp_states,
 )
 
 log = logging.getLogger(__name__)
@@ -75,12 +75,12 @@ def report(
         home: link from the page to the cohort's page.
     """
 
-    def draw(story: Story) -> tuple[str, Callable[[], drawing.Bytes]]:
-        pair = read_pair(manifests, prepared, initial, refined)
-        scene = _scene(
+    def draw(story: PageStory) -> tuple[str, Callable[[], drawing.Bytes]]:
+        pair = read_registered_volumes(manifests, prepared, initial, refined)
+        rendering = _render(
             pair.fixed,
-            moved_images(pair),
-            deformation(pair),
+            warp_states(pair),
+            sample_deformation(pair),
             np.asarray(read_volume(Path(assessed) / "jacobian.nii.gz").channel, dtype=np.float32),
             settings,
         )
@@ -88,11 +88,13 @@ def report(
         product = resample_if_needed(
             np.asarray(warped.channel, dtype=np.float32), warped.grid, pair.fixed.grid
         )
-        return sample_page(story, scene, product), partial(pictures.contact_sheet, scene)
+        return render_sample_page(story, rendering, product), partial(pictures.draw_contact_sheet, rendering)
 
     report_sample(
         page,
-        SamplePage(("modality", "group", "session"), _size, lambda story: sample_page(story, None), draw),
+        SamplePage(
+            ("modality", "group", "session"), _size, lambda story: render_sample_page(story, None), draw
+        ),
         sample=sample,
         manifests=manifests,
         prepared=prepared,
@@ -106,8 +108,8 @@ def report_pair(
     page: str | Path,
     *,
     sample: str,
-    pair: Pair,
-    assessment: Assessment,
+    pair: RegisteredVolumes,
+    assessment: VolumeAssessment,
     stages: Sequence[Mapping[str, Any]],
     settings: Mapping[str, Any] | None = None,
     product: Image | None = None,
@@ -128,10 +130,10 @@ def report_pair(
         facts: short lines under the title: name and value.
         provenance: titles and texts to fold out.
     """
-    scene = _scene(
+    rendering = _render(
         pair.fixed, assessment.moved, assessment.displacement, assessment.determinant, settings or {}
     )
-    story = Story(
+    story = PageStory(
         sample,
         assessment.verdict.status,
         assessment.verdict.reason,
@@ -141,7 +143,7 @@ def report_pair(
         provenance,
     )
     shown = None if product is None else resample_if_needed(product.channel, product.grid, pair.fixed.grid)
-    write_page(page, sample_page(story, scene, shown))
+    write_page(page, render_sample_page(story, rendering, shown))
 
 
 def resample_if_needed(values: NDArray[np.float32], source: Grid, target: Grid) -> NDArray[np.float32]:
@@ -149,7 +151,7 @@ def resample_if_needed(values: NDArray[np.float32], source: Grid, target: Grid) 
     return values if source.matches(target) else resample_array(values, source, target)
 
 
-def _scene(
+def _render(
     fixed: Image,
     moved: Mapping[str, NDArray[np.float32]],
     displacement: NDArray[np.float32],
@@ -157,7 +159,7 @@ def _scene(
     settings: Mapping[str, Any],
 ) -> pictures.Rendering:
     settings = fill_defaults(OPTIONS, settings)
-    return pictures.make_scene(
+    return pictures.make_rendering(
         fixed,
         moved,
         displacement,

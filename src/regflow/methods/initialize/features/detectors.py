@@ -7,7 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regflow.core.image import Image
-from regflow.methods.initialize.features.keypoints import Keypoints, eight_bit, spread_evenly, usable_mask
+from regflow.methods.initialize.features.keypoints import (
+    Keypoints,
+    find_usable_mask,
+    scale_to_eight_bit,
+    spread_evenly,
+)
 
 POOL = 4
 """Keypoints found for each one that is kept, so that tiles have a choice."""
@@ -69,7 +74,7 @@ def harris(image: Image, count: int, inverted: bool) -> Keypoints:
     """
     import cv2
 
-    plane, allowed = eight_bit(image, inverted=inverted), usable_mask(image)
+    plane, allowed = scale_to_eight_bit(image, inverted=inverted), find_usable_mask(image)
     smooth = cv2.GaussianBlur(plane.astype(np.float32), (0, 0), ORIENTATION_SIGMA)
     angles = np.degrees(np.arctan2(cv2.Sobel(smooth, cv2.CV_32F, 0, 1), cv2.Sobel(smooth, cv2.CV_32F, 1, 0)))
     found: list[Any] = []
@@ -93,7 +98,7 @@ def surf(image: Image, count: int, inverted: bool) -> Keypoints:
     """SURF of mahotas. Source: Bay et al., Computer Vision and Image Understanding 110(3), 2008."""
     from mahotas.features import surf as engine
 
-    plane, allowed = eight_bit(image, inverted=inverted), usable_mask(image)
+    plane, allowed = scale_to_eight_bit(image, inverted=inverted), find_usable_mask(image)
     found = engine.surf(plane, threshold=SURF_THRESHOLD, max_points=POOL * count)
     points = found[:, 1::-1]
     row, column = np.clip(np.rint(points[:, ::-1]).astype(np.intp).T, 0, np.array(plane.shape)[:, None] - 1)
@@ -103,7 +108,7 @@ def surf(image: Image, count: int, inverted: bool) -> Keypoints:
 
 
 def _opencv(image: Image, count: int, inverted: bool, detector: Any, extractor: Any = None) -> Keypoints:
-    plane, allowed = eight_bit(image, inverted=inverted), usable_mask(image)
+    plane, allowed = scale_to_eight_bit(image, inverted=inverted), find_usable_mask(image)
     chosen = _chosen(detector.detect(plane, allowed.astype(np.uint8)), plane.shape, count)
     described, vectors = (extractor or detector).compute(plane, chosen)
     return Keypoints(_points(described), _filled(vectors, 1, np.uint8))

@@ -36,7 +36,7 @@ class Keypoints:
         return self.descriptors.dtype == np.uint8
 
 
-def eight_bit(image: Image, *, inverted: bool = False) -> NDArray[np.uint8]:
+def scale_to_eight_bit(image: Image, *, inverted: bool = False) -> NDArray[np.uint8]:
     """Return a picture's valid values from 0 to 255 between their outer half percents.
 
     Raises:
@@ -53,7 +53,7 @@ def eight_bit(image: Image, *, inverted: bool = False) -> NDArray[np.uint8]:
     return np.asarray(np.rint(255 - scaled if inverted else scaled), np.uint8)
 
 
-def usable_mask(image: Image) -> NDArray[np.bool_]:
+def find_usable_mask(image: Image) -> NDArray[np.bool_]:
     """Return where a picture may have keypoints; everywhere valid where the margin leaves nothing."""
     assert image.mask is not None
     inner = erode_mask(image.mask, MARGIN)

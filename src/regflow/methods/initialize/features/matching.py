@@ -18,15 +18,15 @@ from regflow.methods.initialize.features.xfeat import xfeat as detect_xfeat
 from regflow.methods.initialize.linear_refinement import refine_linear
 from regflow.methods.initialize.planar import (
     Matrix,
-    corners,
+    find_corners,
+    find_matrix,
+    lacks_georeference,
+    make_pixel_pair,
+    make_transform,
     masked_image,
-    matrix_of,
-    pixel_pair,
-    transform_of,
-    without_georeference,
 )
-from regflow.methods.initialize.projective import homography_where_needed
-from regflow.methods.initialize.robust import Fit, estimate
+from regflow.methods.initialize.projective import fit_needed_homography
+from regflow.methods.initialize.robust import RobustFit, estimate_map
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ def match_features(
     options: Mapping[str, Any],
     context: RunContext,
 ) -> Transform:
-    """Match keypoints, fit the map robustly, and let windows polish it.
+    """Match keypoints, fit the map robustly, and let windows refine it.
 
     Where keypoints of equal contrast do not agree, those of the inverted moving image are tried.
 
@@ -58,11 +58,11 @@ def match_features(
         RegistrationError: an image is constant or has no valid pixel, or too few matches agree.
     """
     first, second = masked_image(fixed, "fixed"), masked_image(moving, "moving")
-    pair = pixel_pair(first, second, matrix_of(initial), options["across"])
+    pair = make_pixel_pair(first, second, find_matrix(initial), options["across"])
     known = detect(pair.fixed, options["count"], False)
-    free = options["model"] == "auto" and without_georeference(first)
-    frame = corners(pair.fixed.grid) if free else None
-    best: Fit | None = None
+    free = options["model"] == "auto" and lacks_georeference(first)
+    frame = find_corners(pair.fixed.grid) if free else None
+    best: RobustFit | None = None
     for inverted in (False, True):
         fit = _fit(known, detect(pair.moving, options["count"], inverted), options, context.seed, frame)
         if fit is not None and (best is None or fit.inliers.sum() > best.inliers.sum()):
@@ -71,11 +71,11 @@ def match_features(
             break
     if best is None or best.inliers.sum() < FEWEST:
         raise RegistrationError(f"too few of the {len(known.points)} keypoints have a partner that fits")
-    matrix = _polished(first, second, pair.world(best.matrix), options, context.seed)
-    return transform_of(matrix, fixed.grid.center)
+    matrix = _refined(first, second, pair.world(best.matrix), options, context.seed)
+    return make_transform(matrix, fixed.grid.center)
 
 
-def seems_mirrored(fixed: Image, moving: Image, seed: int) -> bool:
+def is_mirrored(fixed: Image, moving: Image, seed: int) -> bool:
     """Tell whether the mirror image of the moving picture shows surely what the fixed one does.
 
     Args:
@@ -90,7 +90,7 @@ def seems_mirrored(fixed: Image, moving: Image, seed: int) -> bool:
     flipped = Image(moving.data[..., ::-1], moving.grid, mask)
     try:
         first, second = masked_image(fixed, "fixed"), masked_image(flipped, "moving")
-        pair = pixel_pair(first, second, np.eye(3), options["across"])
+        pair = make_pixel_pair(first, second, np.eye(3), options["across"])
         sides = (pair.fixed, pair.moving)
         known, others = (detectors.sift(image, options["count"], False) for image in sides)
     except RegistrationError:
@@ -100,7 +100,7 @@ def seems_mirrored(fixed: Image, moving: Image, seed: int) -> bool:
     return fit is not None and bool(fit.inliers.sum() >= options["sure_inliers"])
 
 
-def pairs(fixed: Keypoints, moving: Keypoints, ratio: float) -> NDArray[np.intp]:
+def pair_keypoints(fixed: Keypoints, moving: Keypoints, ratio: float) -> NDArray[np.intp]:
     """Return matches ``(M, 2)`` of keypoints that are each other's nearest.
 
     Args:
@@ -129,26 +129,26 @@ def _fit(
     options: Mapping[str, Any],
     seed: int,
     frame: NDArray[np.float64] | None,
-) -> Fit | None:
+) -> RobustFit | None:
     """Fit the map of the matches; a homography as well where a frame is given, which it must not fold."""
-    found = pairs(fixed, moving, options["ratio"])
+    found = pair_keypoints(fixed, moving, options["ratio"])
     source, target = fixed.points[found[:, 0]], moving.points[found[:, 1]]
     # Three parameters fewer need far fewer matches; windows find the rest of an affine afterwards.
     model = "similarity" if options["model"] == "auto" else options["model"]
     chosen = {"estimator": options["estimator"], "threshold": options["threshold_px"]}
     try:
-        fit = estimate(source, target, model, **chosen, seed=seed)
+        fit = estimate_map(source, target, model, **chosen, seed=seed)
     except RegistrationError as error:
         log.info("%d matches: %s", len(found), error)
         return None
     if frame is not None:
-        bent = homography_where_needed(source, target, options["threshold_px"], seed, frame)
+        bent = fit_needed_homography(source, target, options["threshold_px"], seed, frame)
         fit = fit if bent is None else bent
     log.info("%d of %d matches fit to %.2f pixels", int(fit.inliers.sum()), len(found), fit.rms)
     return fit
 
 
-def _polished(fixed: Image, moving: Image, matrix: Matrix, options: Mapping[str, Any], seed: int) -> Matrix:
+def _refined(fixed: Image, moving: Image, matrix: Matrix, options: Mapping[str, Any], seed: int) -> Matrix:
     try:
         return refine_linear(fixed, moving, matrix, options["model"], seed=seed).matrix
     except RegistrationError as error:

