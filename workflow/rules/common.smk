@@ -8,7 +8,7 @@ from regflow.cohort.batches import (
     Batches,
     assign_fixed,
     find_machine,
-    share_out_samples,
+    assign_samples,
     split_batches,
 )
 from regflow.config.loading import load_config
@@ -49,7 +49,7 @@ if workflow.exec_mode == ExecMode.DEFAULT or batches is None:
         workflow.resource_settings.cores, workflow.resource_settings.nodes
     )
     plans = plan_jobs(settings, gpu=machine.gpu)
-    batches = share_out_samples(
+    batches = assign_samples(
         samples,
         settings["jobs"]["samples"],
         batches,

@@ -67,7 +67,7 @@ class Batches:
         write_json(path, asdict(self))
 
 
-def share_out_samples(
+def assign_samples(
     names: Collection[str],
     wanted: int | None,
     before: Batches | None,

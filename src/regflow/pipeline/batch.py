@@ -84,7 +84,7 @@ class Step:
 
 
 @dataclass
-class Progress:
+class BatchProgress:
     """How far a batch has come.
 
     Attributes:
@@ -121,7 +121,7 @@ def run_batch(
         OSError: the machine failed: a full disk, a folder that cannot be written.
         MemoryError: there is not enough.
     """
-    job, progress = BatchJob(Path(settings["output"]), settings=settings, **how), Progress()
+    job, progress = BatchJob(Path(settings["output"]), settings=settings, **how), BatchProgress()
     for image in fixed:
         for step in _fixed_steps(job, image):
             _take(job, step, image.name, progress)
@@ -137,7 +137,7 @@ def run_batch(
     return progress.ran
 
 
-def _carry(job: BatchJob, samples: Sequence[Any], progress: Progress) -> None:
+def _carry(job: BatchJob, samples: Sequence[Any], progress: BatchProgress) -> None:
     """Take some samples through the stages, a network being asked about all of them together."""
     with _working_folders(job, samples) as working:
         for stage in job.stages:
@@ -159,7 +159,7 @@ def _carry(job: BatchJob, samples: Sequence[Any], progress: Progress) -> None:
             _drop_images(job, job.at(layout.MOVING_WORKING, sample.sample))
 
 
-def _take(job: BatchJob, step: Step, name: str, progress: Progress, **more: Any) -> None:
+def _take(job: BatchJob, step: Step, name: str, progress: BatchProgress, **more: Any) -> None:
     """Run a step in a log of its own, and note it if the program fails at it."""
     if name in progress.failed:
         return

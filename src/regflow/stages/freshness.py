@@ -77,7 +77,7 @@ def is_current(product: str | Path, key: str) -> bool:
 
 
 @contextmanager
-def hold_key(key: str | None) -> Iterator[None]:
+def record_key(key: str | None) -> Iterator[None]:
     """Let the records that are written inside the block hold a key."""
     token = _key.set(key)
     try:

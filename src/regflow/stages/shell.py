@@ -14,7 +14,7 @@ from regflow.core.errors import InputError, RegistrationError
 from regflow.core.files import read_json, write_json, write_whole_directory
 from regflow.core.gate import Verdict
 from regflow.core.processor import read_processor_name
-from regflow.stages.freshness import MADE_FROM, STAGE_FILE, derive_key, hold_key, read_current_key
+from regflow.stages.freshness import MADE_FROM, STAGE_FILE, derive_key, read_current_key, record_key
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ def run_stage(
     """
     function, taken = _find_stage(stage, kind, arguments)
     key = compute_stage_key(stage, kind, source=source, networks=networks, **arguments)
-    with hold_key(key):
+    with record_key(key):
         function(output, **taken)
     if record is not None:
         write_json(record, {MADE_FROM: key})

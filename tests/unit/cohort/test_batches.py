@@ -6,9 +6,9 @@ from regflow.cohort.batches import (
     Batches,
     Machine,
     assign_fixed,
+    assign_samples,
     choose_size,
     find_machine,
-    share_out_samples,
     split_batches,
 )
 
@@ -17,7 +17,7 @@ CLUSTER = Machine(cores=8, memory_mb=16_000, cluster=True, gpu=True)
 
 
 def share(names, before=None, wanted=None, machine=HERE, jobs=1):
-    return share_out_samples(names, wanted, before, machine, jobs=jobs, threads=4, memory_mb=8000)
+    return assign_samples(names, wanted, before, machine, jobs=jobs, threads=4, memory_mb=8000)
 
 
 def test_batches_keep_the_order_of_the_sheet():
