@@ -328,6 +328,8 @@ def read_transform(path: str | Path, grid: Grid | None = None) -> Transform:
 
 
 def _register(fixed: Any, moving: Any, given: Mapping[str, Any]) -> RegistrationResult:
+    from regflow.pipeline.pair import register_pair
+
     home = ResultFolder(given["output"])
     spacings = (
         given["fixed_spacing"] if given["fixed_spacing"] is not None else given["spacing"],
@@ -344,7 +346,13 @@ def _register(fixed: Any, moving: Any, given: Mapping[str, Any]) -> Registration
         settings = make_pair_config(given, kind, given["preset"], below=given["config"])
         with name_images(folder):
             files = {**given, **_stored_parts(given, images, folder)}
-            found = _RUN[kind](images, files, home.path, settings)
+            found = register_pair(
+                kind,
+                _PAIRS[kind](images[0].path, images[1].path, files),
+                home.path,
+                config=settings,
+                **{name: given[name] for name in ("preset", "inverse_image", "threads", "progress")},
+            )
             grid = _fixed_grid(images[0], found)
     return RegistrationResult(
         kind=kind,
@@ -390,39 +398,6 @@ def _given_parts(moving: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     return {name: part for name, part in parts.items() if part is not None}
 
 
-def _register_volumes(
-    images: Sequence[StoredImage], files: Mapping[str, Any], output: Path, settings: Mapping[str, Any]
-) -> "PairRecord":
-    from regflow.pipeline.volume_pair import register_pair
-
-    pair = make_volume_pair(images[0].path, images[1].path, files)
-    return register_pair(
-        pair.fixed,
-        pair,
-        output,
-        preset=files["preset"],
-        config=settings,
-        threads=files["threads"],
-        progress=files["progress"],
-    )
-
-
-def _register_scenes(
-    images: Sequence[StoredImage], files: Mapping[str, Any], output: Path, settings: Mapping[str, Any]
-) -> "PairRecord":
-    from regflow.pipeline.raster_pair import register_scenes
-
-    return register_scenes(
-        make_scene_pair(images[0].path, images[1].path, files),
-        output,
-        preset=files["preset"],
-        config=settings,
-        inverse_image=files["inverse_image"],
-        threads=files["threads"],
-        progress=files["progress"],
-    )
-
-
 def _fixed_grid(fixed: StoredImage, found: "PairRecord") -> Grid:
     """Return where the fixed image's samples lie, in the transform's world."""
     from regflow.io.raster_transforms import read_fixed_grid
@@ -435,4 +410,4 @@ def _keywords(function: Any) -> frozenset[str]:
 
 
 _OPTIONS, _CHANGE_OPTIONS = _keywords(register), _keywords(detect_changes)
-_RUN = {"volumes": _register_volumes, "rasters": _register_scenes}
+_PAIRS = {"volumes": make_volume_pair, "rasters": make_scene_pair}

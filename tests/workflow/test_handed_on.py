@@ -14,8 +14,7 @@ from regflow.cohort.volumes.samples import FixedVolume, VolumeSample
 from regflow.commands.register import STAGE_COUNTS
 from regflow.core.files import read_json
 from regflow.io.raster_transforms import read_displacement
-from regflow.pipeline.raster_pair import register_scenes
-from regflow.pipeline.volume_pair import register_pair
+from regflow.pipeline.pair import register_pair
 
 NO_FIELD = {
     "methods": ["instance-optimization"],
@@ -34,7 +33,7 @@ def refused(quality: dict) -> None:
 def test_a_pair_of_volumes_gets_its_products_from_the_linear_map(tmp_path, volume_file):
     fixed = FixedVolume("fixed", str(volume_file("mni2009c", 4.0)))
     moving = VolumeSample("mni6", str(volume_file("mni6", 4.0)), fixed)
-    found = register_pair(fixed, moving, tmp_path / "out", config={**FAST, "refine": NO_FIELD}, threads=2)
+    found = register_pair("volumes", moving, tmp_path / "out", config={**FAST, "refine": NO_FIELD}, threads=2)
     made = {path.name for path in found.output.iterdir()}
     assert made == {"warped.nii.gz", "transform.h5", "inverse.h5", "quality.json", "report.html"}
     refused(read_json(found.output / "quality.json"))
@@ -78,7 +77,7 @@ def test_a_pair_of_scenes_gets_its_products_from_the_linear_map(tmp_path, scenes
     sample = RasterSample("first", files[0], FixedScene("fixed", files[1]))
     told = []
     config = {**QUICK, "refine": NO_TIE_POINTS}
-    found = register_scenes(sample, tmp_path / "out", config=config, threads=2, progress=told.append)
+    found = register_pair("rasters", sample, tmp_path / "out", config=config, threads=2, progress=told.append)
     assert [event.state for event in told].count("ended") == len(told) // 2 == STAGE_COUNTS["rasters"]
     made = {path.name for path in found.output.iterdir()}
     assert {"warped.tif", "transform.json", "displacement.tif", "quality.json", "report.html"} <= made

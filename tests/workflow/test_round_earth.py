@@ -11,7 +11,7 @@ from regflow.cohort.rasters.samples import FixedScene, RasterSample, Scene
 from regflow.core.grid import Grid
 from regflow.core.reprojection import build_reprojection
 from regflow.datasets.scenes import write_scene
-from regflow.pipeline.raster_pair import register_scenes
+from regflow.pipeline.pair import register_pair
 
 SHIFT_M = np.array([23.0, -37.0])
 """The moving scene's georeference is off by this, in the fixed scene's CRS."""
@@ -67,7 +67,7 @@ def pair(folder: Path, fixed: Grid, moving: Grid) -> RasterSample:
     ids=["antimeridian", "pole"],
 )
 def test_a_known_shift_is_found(tmp_path, fixed, moving):
-    found = register_scenes(pair(tmp_path, fixed, moving), tmp_path / "aligned", config=QUICK)
+    found = register_pair("rasters", pair(tmp_path, fixed, moving), tmp_path / "aligned", config=QUICK)
     assert found.verdict.status != "fail"
     points = fixed.to_world(np.random.default_rng(1).uniform(40, 240, (50, 2)))
     # A point of the fixed scene is shown by the moving one where the wrong georeference puts it.

@@ -23,7 +23,7 @@ from regflow.methods import initialize, refine
 from regflow.methods.context import Pair, RunContext
 from regflow.methods.table import Method
 from regflow.pipeline.change import detect_series
-from regflow.pipeline.raster_pair import register_scenes
+from regflow.pipeline.pair import register_pair
 from regflow.stages.rasters import detect_options
 from regflow.stages.rasters.detect_inputs import DatedScene
 from regflow.stages.volumes.initialize import align_volumes
@@ -58,10 +58,10 @@ def compile_raster_kernels(folder: Path) -> None:
         fixed, moving = (Scene(str(path)) for path in paths)
         sample = RasterSample("moving", moving, FixedScene("fixed", fixed))
         for choice in (resampling, "bilinear"):
-            register_scenes(sample, folder / "aligned", config={"apply": {"resampling": choice}})
+            register_pair("rasters", sample, folder / "aligned", config={"apply": {"resampling": choice}})
     finer = Scene(str(write_texture(folder / "finer.tif", 1, dtype, finer=2)))
     sample = RasterSample("moving", finer, FixedScene("fixed", fixed))
-    register_scenes(sample, folder / "aligned", config={"apply": {"resolution": "reference"}})
+    register_pair("rasters", sample, folder / "aligned", config={"apply": {"resolution": "reference"}})
     dated = [DatedScene(str(path), path.stem) for path in paths]
     detect_series(dated, folder / "change", detect_options.complete_detect_options())
 

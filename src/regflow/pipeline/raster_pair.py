@@ -1,45 +1,25 @@
-"""One pair of scenes, from files to aligned scene, correction, tie points, figures and report.
+"""What a stage does with a pair of scenes in memory; see :mod:`regflow.pipeline.pair`."""
 
-The chain behind ``regflow register`` for rasters: the stages' own functions, as the workflow calls
-them, without Snakemake and without intermediate files.
-"""
-
-import logging
-from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from regflow.cohort.rasters.samples import Nodata, RasterSample
-from regflow.config.loading import load_config
-from regflow.config.presets import load_preset, merge_settings
-from regflow.core.files import write_json, write_whole_directory
+from regflow.cohort.rasters.samples import FixedScene, Nodata, RasterSample, Scene
 from regflow.core.gate import Verdict
 from regflow.core.image import Image
-from regflow.core.processor import describe_processor, read_processor
-from regflow.core.progress import StageListener, ignore_events
-from regflow.core.threads import count_cores
 from regflow.core.transform import Transform
-from regflow.provenance.run_record import (
-    PairRecord,
-    RunRecorder,
-    explain_full_disk,
-    refuse_unfit,
-    require_writable,
-)
+from regflow.pipeline.pair_steps import PairJob, PairSteps
 from regflow.stages.rasters.working import WorkingScene
-from regflow.stages.shell import find_transform_source
 
 if TYPE_CHECKING:
     from regflow.core.chunks import Workers
-    from regflow.stages.rasters.assess import RegisteredScenes
+    from regflow.methods.ladder import LadderResult
+    from regflow.stages.checks import Findings
+    from regflow.stages.rasters.assess import RegisteredScenes, SceneAssessment
     from regflow.stages.rasters.refine import SceneRefinement
-
-_Prepared = tuple[WorkingScene, Image]
-"""A working scene and its overview."""
-
-log = logging.getLogger(__name__)
 
 PRODUCTS = (
     "warped.tif",
@@ -55,85 +35,175 @@ PRODUCTS = (
     "quality.json",
     "report.html",
 )
-"""What the folder of a pair may hold; a folder that holds anything else is not written over."""
 
 
 @dataclass(frozen=True, eq=False)
-class _Job:
-    """What all steps of one pair share."""
+class PreparedScenes:
+    """Both scenes as they steer the registration.
 
-    moving: RasterSample
-    settings: Mapping[str, Any]
-    journal: RunRecorder
-    inverse_image: bool
-    threads: int
-    workers: "Workers"
-
-
-def register_scenes(
-    moving: RasterSample,
-    output: str | Path,
-    *,
-    preset: str = "default",
-    config: Mapping[str, Any] | None = None,
-    inverse_image: bool = False,
-    threads: int | None = None,
-    progress: StageListener = ignore_events,
-) -> PairRecord:
-    """Bring a moving scene onto its fixed one and write the result into a folder, whole or not at all.
-
-    Args:
-        moving: the moving scene, and the fixed one it goes to.
-        output: the folder to make; one that holds an earlier result is replaced.
-        preset: ``default`` or another of the rasters' :data:`regflow.config.presets.PRESETS`.
-        config: sections of the configuration that replace the preset's, key by key.
-        inverse_image: also write ``inverse_fixed.tif``, the fixed scene over the moving one's footprint.
-        threads: most threads to use, all cores when None; no byte of the products but the seconds
-            in ``quality.json`` and ``report.html`` depends on it.
-        progress: is told when a stage begins and when it ends.
-
-    Raises:
-        InputError: a file, the folder, the preset or a key of ``config`` is wrong.
-        RegistrationError: no method gave a usable transform.
+    Attributes:
+        working: how the fixed and the moving scene are read.
+        overviews: of both, in memory.
+        images: both at working resolution, lazy; the fixed one's as coarse as a coarser moving one's.
     """
-    from regflow.core.chunks import open_workers
-    from regflow.stages.rasters.ingest import examine_scene
 
-    target = require_writable(Path(output), PRODUCTS)
-    chosen = merge_settings(load_preset(preset, "rasters"), config or {})
-    settings = load_config({"kind": "rasters", "samples": moving.moving, **chosen})
-    journal = RunRecorder(moving.sample, progress)
-    count = threads or count_cores()
-    with (
-        ThreadPoolExecutor(max(2, count)) as pool,
-        open_workers(settings["dask"], threads=count) as workers,
-    ):
-        job = _Job(moving, settings, journal, inverse_image, count, workers)
-        with journal.stage("ingest"):
-            refuse_unfit(pool.map(examine_scene, (moving.fixed, moving)))
-        scenes = _prepare(job)
-        if inverse_image:
-            _refuse_without_way_back(moving, scenes[0][0])
-        pair, refined = _align(job, scenes)
-        with write_whole_directory(target) as folder, explain_full_disk(folder):
-            _write_correction(folder, pair, refined)
-            applying = pool.submit(_apply, folder, job, scenes)
-            quality, verdict, seconds = _assess(folder, job, pair, refined, applying)
-    return PairRecord(target, pair.refined, verdict, quality, seconds)
+    working: tuple[WorkingScene, WorkingScene]
+    overviews: tuple[Image, Image]
+    images: tuple[Image, Image]
 
 
-def _prepare(job: _Job) -> tuple[_Prepared, _Prepared]:
-    """Return the fixed and the moving working scene, each with its overview."""
-    from regflow.stages.rasters.preprocess import prepare_scene
+def _open_workers(settings: Mapping[str, Any], threads: int) -> AbstractContextManager["Workers"]:
+    """Open who works on blocks of scenes."""
+    from regflow.core import chunks
+
+    return chunks.open_workers(settings["dask"], threads=threads)
+
+
+def _examine(subject: FixedScene | RasterSample) -> "Findings":
+    from regflow.stages.rasters import ingest
+
+    return ingest.examine_scene(subject)
+
+
+def _read(job: PairJob) -> tuple[Scene, Scene]:
+    """Return how both scenes are read; windows of them are, when they are wanted."""
+    return job.moving.fixed.scene, job.moving.scene
+
+
+def _prepare(job: PairJob, originals: tuple[Scene, Scene]) -> PreparedScenes:
+    """Make the working scenes."""
+    from regflow.stages.rasters import preprocess
 
     settings = job.settings["preprocess"]
-    with job.journal.stage("preprocess", "fixed") as record:
-        fixed, overview, record["steps"] = prepare_scene(job.moving.fixed.scene, settings)
-    with job.journal.stage("preprocess", "moving") as record:
-        moving, image, record["steps"] = prepare_scene(
-            job.moving.scene, settings, reference=(fixed, overview)
+    with job.recorder.stage("preprocess", "fixed") as record:
+        fixed, overview, record["steps"] = preprocess.prepare_scene(originals[0], settings)
+    with job.recorder.stage("preprocess", "moving") as record:
+        moving, other, record["steps"] = preprocess.prepare_scene(
+            originals[1], settings, reference=(fixed, overview)
         )
-    return (fixed, overview), (moving, image)
+    if job.inverse_image:
+        _refuse_without_way_back(job.moving, fixed)
+    images = fixed.matched(moving).open(), moving.open()
+    return PreparedScenes((fixed, moving), (overview, other), images)
+
+
+def _initialize(job: PairJob, prepared: PreparedScenes) -> "LadderResult":
+    from regflow.stages.rasters.initialize import align_scenes
+
+    settings = job.settings["initialize"]
+    return align_scenes(*prepared.overviews, settings, threads=job.threads, seed=job.settings["seed"])
+
+
+def _refine(job: PairJob, prepared: PreparedScenes, start: "LadderResult") -> "SceneRefinement":
+    """Find what is left between the scenes."""
+    from regflow.stages.rasters.refine import refine_scene
+
+    return refine_scene(
+        *prepared.images,
+        start.transform,
+        job.settings["refine"],
+        workers=job.workers,
+        threads=job.threads,
+        seed=job.settings["seed"],
+    )
+
+
+def _join(
+    job: PairJob,
+    prepared: PreparedScenes,
+    start: "LadderResult",
+    refined: "SceneRefinement",
+    verdicts: Mapping[str, Verdict],
+) -> "RegisteredScenes":
+    """Put together what is assessed: scenes, transforms, a known truth."""
+    from regflow.stages.rasters.assess import RegisteredScenes
+
+    truth = _read_truth(job.moving)
+    return RegisteredScenes(*prepared.images, start.transform, refined.transform, truth, verdicts)
+
+
+def _write_transforms(
+    folder: Path, _job: PairJob, pair: "RegisteredScenes", refined: "SceneRefinement"
+) -> list[Future[Any]]:
+    """Write ``transform.json`` with its field, ``displacement.tif`` and ``tie_points.gpkg``."""
+    from regflow.io.raster_transforms import write_raster_transform
+    from regflow.stages.rasters.refine import write_tie_points
+
+    write_raster_transform(folder, pair.refined, pair.fixed.grid)
+    if refined.points is not None:
+        write_tie_points(folder / "tie_points.gpkg", refined.points, pair.fixed.grid, pair.initial)
+    return []
+
+
+def _apply(
+    folder: Path,
+    job: PairJob,
+    prepared: PreparedScenes,
+    _pair: "RegisteredScenes",
+    _stored: Sequence[Future[Any]],
+) -> list[dict[str, Any]]:
+    """Write what follows the correction: the scene, its mask, companions and classes."""
+    from regflow.stages.rasters.apply import list_warp_inputs
+    from regflow.stages.rasters.warping import warp_raster
+
+    fixed, moving = (scene.view for scene in prepared.working)
+    sample: RasterSample = job.moving
+    steps: list[dict[str, Any]] = []
+    for name, source in list_warp_inputs(
+        sample.scene, moving.nodata, sample.companions, sample.classes, sample.stated
+    ).items():
+        warp_raster(
+            source,
+            folder / f"{name}.tif",
+            fixed=fixed.grid,
+            moving=moving,
+            refined=folder,
+            settings=job.settings["apply"],
+            workers=job.workers,
+        )
+        steps.append({"name": name})
+    if job.inverse_image:
+        steps.append({"name": "inverse_fixed", **_carry_back(folder, job, fixed.nodata)})
+    return steps
+
+
+def _assess(folder: Path, job: PairJob, pair: "RegisteredScenes") -> "SceneAssessment":
+    """Measure the result; write ``check_points.gpkg``."""
+    from regflow.stages.rasters.assess import assess_scene, write_check_points
+
+    found = assess_scene(
+        pair,
+        job.settings["assess"],
+        threads=job.threads,
+        seed=job.settings["seed"],
+        workers=job.workers,
+    )
+    write_check_points(folder / "check_points.gpkg", found.points, pair.transforms)
+    return found
+
+
+def _report(
+    folder: Path,
+    job: PairJob,
+    pair: "RegisteredScenes",
+    assessment: "SceneAssessment",
+    facts: Sequence[tuple[str, str]],
+    provenance: Sequence[tuple[str, str]],
+) -> None:
+    from regflow.stages.rasters.report import report_scene
+
+    ties = folder / "tie_points.gpkg"
+    report_scene(
+        folder / "report.html",
+        sample=job.moving.sample,
+        pair=pair,
+        assessment=assessment,
+        stages=job.recorder.stages,
+        tie_points=ties if ties.exists() else None,
+        settings=job.settings["report"],
+        facts=facts,
+        provenance=provenance,
+    )
 
 
 def _refuse_without_way_back(moving: RasterSample, fixed: WorkingScene) -> None:
@@ -148,73 +218,13 @@ def _refuse_without_way_back(moving: RasterSample, fixed: WorkingScene) -> None:
     choose_target_grid(read_raster_header(moving.moving), fixed.view.grid.crs, moving.fixed.image)
 
 
-def _align(job: _Job, scenes: tuple[_Prepared, _Prepared]) -> tuple["RegisteredScenes", "SceneRefinement"]:
-    """Initialize and refine; return what was found between the scenes, ready to be assessed."""
-    from regflow.stages.rasters.assess import RegisteredScenes
-    from regflow.stages.rasters.initialize import align_scenes
-    from regflow.stages.rasters.refine import refine_scene
-
-    (fixed, fixed_overview), (moving, moving_overview) = scenes
-    shared: dict[str, Any] = {"threads": job.threads, "seed": job.settings["seed"]}
-    with job.journal.stage("initialize") as record:
-        start = align_scenes(fixed_overview, moving_overview, job.settings["initialize"], **shared)
-        record.update(verdict=start.verdict.to_dict(), steps=start.steps, details=start.details)
-    images = fixed.matched(moving).open(), moving.open()
-    with job.journal.stage("refine") as record:
-        refined = refine_scene(
-            *images, start.transform, job.settings["refine"], workers=job.workers, **shared
-        )
-        ladder = refined.ladder
-        record.update(verdict=ladder.verdict.to_dict(), steps=ladder.steps, details=ladder.details)
-    verdicts = {"initialize": start.verdict, "refine": ladder.verdict}
-    truth = _truth(job.moving)
-    return RegisteredScenes(*images, start.transform, refined.transform, truth, verdicts), refined
-
-
-def _truth(moving: RasterSample) -> Transform | None:
+def _read_truth(moving: RasterSample) -> Transform | None:
     from regflow.io.raster_transforms import read_displacement
 
     return None if moving.truth is None else read_displacement(moving.truth)
 
 
-def _write_correction(folder: Path, pair: "RegisteredScenes", refined: "SceneRefinement") -> None:
-    """Write ``transform.json`` with its field, ``displacement.tif`` and ``tie_points.gpkg``."""
-    from regflow.io.raster_transforms import write_raster_transform
-    from regflow.stages.rasters.refine import write_tie_points
-
-    write_raster_transform(folder, pair.refined, pair.fixed.grid)
-    if refined.points is not None:
-        write_tie_points(folder / "tie_points.gpkg", refined.points, pair.fixed.grid, pair.initial)
-
-
-def _apply(folder: Path, job: _Job, scenes: tuple[_Prepared, _Prepared]) -> None:
-    """Write what follows the correction: the scene, its mask, companions and classes."""
-    from regflow.stages.rasters.warping import WarpInput, warp_raster
-
-    fixed, moving = (scene.view for scene, _ in scenes)
-    scene = job.moving.scene
-    files = {"warped": WarpInput(scene.image, nodata=moving.nodata, scaling=scene.scaling)}
-    if scene.mask is not None:
-        files["mask"] = WarpInput(scene.mask, classes=True)
-    files |= {f"companions/{name}": WarpInput(path) for name, path in job.moving.companions.items()}
-    files |= {f"classes/{name}": WarpInput(path, True) for name, path in job.moving.classes.items()}
-    with job.journal.stage("apply") as record:
-        for name, source in files.items():
-            warp_raster(
-                source,
-                folder / f"{name}.tif",
-                fixed=fixed.grid,
-                moving=moving,
-                refined=folder,
-                settings=job.settings["apply"],
-                workers=job.workers,
-            )
-            record["steps"].append({"name": name})
-        if job.inverse_image:
-            record["steps"].append({"name": "inverse_fixed", **_carry_back(folder, job, fixed.nodata)})
-
-
-def _carry_back(folder: Path, job: _Job, nodata: Nodata) -> dict[str, float]:
+def _carry_back(folder: Path, job: PairJob, nodata: Nodata) -> dict[str, float]:
     """Write the fixed scene over the moving one's footprint; return how far the inverse errs."""
     from regflow.pipeline.raster_warp import load_transform, warp_raster_file
     from regflow.stages.rasters.warping import WarpInput
@@ -230,46 +240,17 @@ def _carry_back(folder: Path, job: _Job, nodata: Nodata) -> dict[str, float]:
     )
 
 
-def _assess(
-    folder: Path, job: _Job, pair: "RegisteredScenes", refined: "SceneRefinement", applying: Future[None]
-) -> tuple[dict[str, Any], Verdict, dict[str, float]]:
-    """Measure while the products are written; then write figures and page."""
-    from regflow.reporting.shared.story import describe_source
-    from regflow.stages.rasters.assess import assess_scene, write_check_points
-    from regflow.stages.rasters.report import report_scene
-
-    journal = job.journal
-    with journal.stage("assess") as record:
-        found = assess_scene(
-            pair,
-            job.settings["assess"],
-            threads=job.threads,
-            seed=job.settings["seed"],
-            workers=job.workers,
-        )
-        write_check_points(folder / "check_points.gpkg", found.points, pair.transforms)
-        record.update(verdict=found.verdict.to_dict(), steps=found.steps)
-    fixed, moving = job.moving.fixed.image, job.moving.moving
-    ties = folder / "tie_points.gpkg"
-    source = find_transform_source(journal.stages)
-    with journal.stage("report"):
-        report_scene(
-            folder / "report.html",
-            sample=job.moving.sample,
-            pair=pair,
-            assessment=found,
-            stages=journal.stages,
-            tie_points=ties if ties.exists() else None,
-            settings=job.settings["report"],
-            facts=[("onto", Path(fixed).name), *describe_source(source)],
-            provenance=[
-                ("Input files", f"fixed   {fixed}\nmoving  {moving}"),
-                ("Processor", describe_processor()),
-            ],
-        )
-    applying.result()
-    seconds = journal.seconds()
-    made = {"sample": job.moving.sample, "seconds": seconds, "processor": read_processor()}
-    content = {**made, "transform_from": source, **found.quality}
-    write_json(folder / "quality.json", content)
-    return content, found.verdict, seconds
+STEPS = PairSteps(
+    products=PRODUCTS,
+    open_workers=_open_workers,
+    examine=_examine,
+    read=_read,
+    prepare=_prepare,
+    initialize=_initialize,
+    refine=_refine,
+    join=_join,
+    write_transforms=_write_transforms,
+    apply=_apply,
+    assess=_assess,
+    report=_report,
+)

@@ -94,10 +94,9 @@ class RegistrationResult:
         Raises:
             InputError: it is a file, or holds what this program did not write.
         """
-        from regflow.pipeline import raster_pair, volume_pair
+        from regflow.pipeline.pair import STEPS
 
-        products = {"volumes": volume_pair.PRODUCTS, "rasters": raster_pair.PRODUCTS}[self.kind]
-        return _copy(self.folder, folder, products)
+        return _copy(self.folder, folder, STEPS[self.kind].products)
 
     def _product(self, name: str, part: str) -> Any:
         if self.kind == "volumes":

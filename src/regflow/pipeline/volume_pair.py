@@ -1,40 +1,25 @@
-"""One pair, from files to aligned image, transforms, figures and report, in memory.
+"""What a stage does with a pair of volumes in memory; see :mod:`regflow.pipeline.pair`."""
 
-The chain behind ``regflow register``: the stages' own functions, as the workflow calls them, without
-Snakemake and without intermediate files.
-"""
-
-import logging
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regflow.cohort.volumes.samples import FixedVolume, VolumeSample
-from regflow.config.loading import load_config
-from regflow.config.presets import load_preset, merge_settings
-from regflow.core.files import write_json, write_whole_directory
+from regflow.core.gate import Verdict
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.processor import describe_processor, read_processor
-from regflow.core.progress import StageListener, ignore_events
-from regflow.core.threads import count_cores
 from regflow.core.transform import Transform
-from regflow.provenance.run_record import (
-    PairRecord,
-    RunRecorder,
-    explain_full_disk,
-    refuse_unfit,
-    require_writable,
-)
-from regflow.stages.shell import find_transform_source
+from regflow.pipeline.pair_steps import PairJob, PairSteps
 
 if TYPE_CHECKING:
     from regflow.core.landmark_pairs import LandmarkPairs
+    from regflow.methods.ladder import LadderResult
+    from regflow.stages.checks import Findings
     from regflow.stages.volumes.assess import RegisteredVolumes, VolumeAssessment
-
-log = logging.getLogger(__name__)
+    from regflow.stages.volumes.refine import VolumeRefinement
 
 PRODUCTS = (
     "warped.nii.gz",
@@ -49,194 +34,187 @@ PRODUCTS = (
     "quality.json",
     "report.html",
 )
-"""What the folder of a pair may hold; a folder that holds anything else is not written over."""
 
 _FORWARD, _BACK = ("warped", "labels"), ("inverse_fixed", "inverse_labels")
 """Names of the products in either direction, without suffix: the image's and the label map's."""
 
+_Originals = tuple[Image, Image]
 
-def register_pair(
-    fixed: FixedVolume,
-    moving: VolumeSample,
-    output: str | Path,
-    *,
-    preset: str = "default",
-    config: Mapping[str, Any] | None = None,
-    threads: int | None = None,
-    progress: StageListener = ignore_events,
-) -> PairRecord:
-    """Bring a moving image onto a fixed one and write the result into a folder, whole or not at all.
 
-    Args:
-        fixed: the fixed image's files.
-        moving: the moving image's files; ``moving.fixed`` is ``fixed``.
-        output: the folder to make; one that holds an earlier result is replaced.
-        preset: ``fast``, ``default`` or ``accurate``, of :data:`regflow.config.presets.PRESETS`.
-        config: sections of the configuration that replace the preset's, key by key.
-        threads: most threads to use, all cores when None; no byte of the products but the seconds
-            in ``quality.json`` and ``report.html`` depends on it.
-        progress: is told when a stage begins and when it ends.
+@dataclass(frozen=True, eq=False)
+class PreparedVolumes:
+    """Both images, as they are in their files and as they steer the registration.
 
-    Raises:
-        InputError: a file, the folder, the preset or a key of ``config`` is wrong.
-        RegistrationError: no method gave a usable transform.
+    Attributes:
+        originals: the fixed and the moving image.
+        working: the same, preprocessed.
+        loading: of what the deformable method computes with, going on beside.
     """
+
+    originals: _Originals
+    working: _Originals
+    loading: Future[None]
+
+
+@contextmanager
+def _open_threads(settings: Mapping[str, Any], threads: int) -> Iterator[None]:
+    """Hold compiled code to a number of threads."""
     from regflow.core.devices import limit_numba_threads
-    from regflow.reporting.shared.story import describe_source
-    from regflow.stages.volumes.ingest import examine_volume
 
-    target = require_writable(Path(output), PRODUCTS)
-    settings = load_config(
-        merge_settings(merge_settings({"samples": moving.moving}, load_preset(preset)), config or {})
-    )
-    journal = RunRecorder(moving.sample, progress)
-    count = threads or count_cores()
-    with limit_numba_threads(count), ThreadPoolExecutor(max(2, count)) as pool:
-        with journal.stage("ingest"):
-            refuse_unfit(pool.map(examine_volume, (fixed, moving)))
-            originals = _read_both(fixed, moving, pool)
-        ahead = pool.submit(_load_ahead, settings)
-        pair = _align(originals, settings, journal, count)
-        ahead.result()
-        pair = replace(pair, landmarks=_landmarks(fixed, moving), truth=_truth(moving, pair.fixed))
-        with write_whole_directory(target) as folder, explain_full_disk(folder):
-            stored = _write_transforms(folder, pair, pool)
-            applied = pool.submit(_apply, folder, moving, originals, pair, settings, journal, stored)
-            source = find_transform_source(journal.stages)
-            facts = [("onto", Path(fixed.image).name), ("preset", preset), *describe_source(source)]
-            found = _assess(folder, moving, pair, settings, journal, count, facts)
-            for job in (*stored, applied):
-                job.result()
-            seconds = journal.seconds()
-            made = {"sample": moving.sample, "seconds": seconds, "processor": read_processor()}
-            quality = {"transform_from": source, **found.quality}
-            write_json(folder / "quality.json", {**made, **quality})
-    return PairRecord(target, pair.forward, found.verdict, quality, seconds)
+    with limit_numba_threads(threads):
+        yield
 
 
-def _assess(
-    folder: Path,
-    moving: VolumeSample,
-    pair: "RegisteredVolumes",
-    settings: Mapping[str, Any],
-    journal: RunRecorder,
-    threads: int,
-    facts: Sequence[tuple[str, str]],
-) -> "VolumeAssessment":
-    """Measure the result and write its page."""
-    from regflow.stages.volumes.assess import assess_pair
-    from regflow.stages.volumes.report import report_pair
+def _examine(subject: FixedVolume | VolumeSample) -> "Findings":
+    from regflow.stages.volumes import ingest
 
-    with journal.stage("assess") as record:
-        found = assess_pair(pair, settings["assess"], threads=threads)
-        record.update(verdict=found.verdict.to_dict(), steps=found.steps)
-    with journal.stage("report"):
-        report_pair(
-            folder / "report.html",
-            sample=moving.sample,
-            pair=pair,
-            assessment=found,
-            stages=journal.stages,
-            settings=settings["report"],
-            facts=facts,
-            provenance=[
-                ("Input files", f"fixed   {moving.fixed.image}\nmoving  {moving.moving}"),
-                ("Processor", describe_processor()),
-            ],
-        )
-    return found
+    return ingest.examine_volume(subject)
 
 
-def _read_both(fixed: FixedVolume, moving: VolumeSample, pool: ThreadPoolExecutor) -> tuple[Image, Image]:
+def _read(job: PairJob) -> _Originals:
+    """Read both images side by side."""
     from regflow.stages.volumes.originals import read_parts
 
-    atlas = pool.submit(read_parts, fixed.files(), None, fixed.modality)
-    subject = pool.submit(read_parts, moving.files(), moving.volume, moving.modality)
+    moving, fixed = job.moving, job.moving.fixed
+    atlas = job.pool.submit(read_parts, fixed.files(), None, fixed.modality)
+    subject = job.pool.submit(read_parts, moving.files(), moving.volume, moving.modality)
     return atlas.result(), subject.result()
 
 
-def _load_ahead(settings: Mapping[str, Any]) -> None:
+def _prepare(job: PairJob, originals: _Originals) -> PreparedVolumes:
+    """Make the working images, while libraries load that come after."""
+    from regflow.stages.volumes.preprocess import prepare_pair
     from regflow.stages.volumes.refine import load_ahead
 
-    load_ahead(settings["refine"])
-
-
-def _align(
-    originals: tuple[Image, Image], settings: Mapping[str, Any], journal: RunRecorder, threads: int
-) -> "RegisteredVolumes":
-    """Prepare, initialize and refine; return the working images with what was found between them."""
-    from regflow.stages.volumes.assess import RegisteredVolumes
-    from regflow.stages.volumes.initialize import align_volumes
-    from regflow.stages.volumes.preprocess import prepare_pair
-    from regflow.stages.volumes.refine import deform_volumes
-
-    shared: dict[str, Any] = {"threads": threads, "seed": settings["seed"]}
-    with journal.stage("preprocess") as record:
-        both = prepare_pair(*originals, settings["preprocess"], threads=threads)
+    loading = job.pool.submit(load_ahead, job.settings["refine"])
+    with job.recorder.stage("preprocess") as record:
+        both = prepare_pair(*originals, job.settings["preprocess"], threads=job.threads)
         named = zip(("fixed", "moving"), both, strict=True)
         record["steps"] = [{**step, "image": name} for name, made in named for step in made.steps]
-    fixed, moving = (made.image for made in both)
-    with journal.stage("initialize") as record:
-        start = align_volumes(fixed, moving, settings["initialize"], **shared)
-        record.update(verdict=start.verdict.to_dict(), steps=start.steps, details=start.details)
-    with journal.stage("refine") as record:
-        doubted = start.verdict.status != "pass"
-        refined = deform_volumes(
-            fixed, moving, start.transform, settings["refine"], doubted=doubted, **shared
-        )
-        ladder = refined.ladder
-        record.update(verdict=ladder.verdict.to_dict(), steps=ladder.steps, details=ladder.details)
-    verdicts = {"initialize": start.verdict, "refine": ladder.verdict}
+    fixed, moving = both
+    return PreparedVolumes(originals, (fixed.image, moving.image), loading)
+
+
+def _initialize(job: PairJob, prepared: PreparedVolumes) -> "LadderResult":
+    from regflow.stages.volumes.initialize import align_volumes
+
+    settings = job.settings["initialize"]
+    return align_volumes(*prepared.working, settings, threads=job.threads, seed=job.settings["seed"])
+
+
+def _refine(job: PairJob, prepared: PreparedVolumes, start: "LadderResult") -> "VolumeRefinement":
+    """Find the deformation, and its inverse."""
+    from regflow.stages.volumes.refine import deform_volumes
+
+    refined = deform_volumes(
+        *prepared.working,
+        start.transform,
+        job.settings["refine"],
+        doubted=start.verdict.status != "pass",
+        threads=job.threads,
+        seed=job.settings["seed"],
+    )
+    prepared.loading.result()
+    return refined
+
+
+def _join(
+    job: PairJob,
+    prepared: PreparedVolumes,
+    start: "LadderResult",
+    refined: "VolumeRefinement",
+    verdicts: Mapping[str, Verdict],
+) -> "RegisteredVolumes":
+    """Put together what is assessed: images, transforms, landmarks, a known truth."""
+    from regflow.stages.volumes.assess import RegisteredVolumes
+
+    fixed, moving = prepared.working
     return RegisteredVolumes(
-        fixed, moving, start.transform, refined.forward, refined.inverse, earlier=verdicts
+        fixed,
+        moving,
+        start.transform,
+        refined.forward,
+        refined.inverse,
+        _read_landmark_pairs(job.moving),
+        _read_truth(job.moving, fixed),
+        verdicts,
     )
 
 
-def _landmarks(fixed: FixedVolume, moving: VolumeSample) -> "LandmarkPairs | None":
+def _write_transforms(
+    folder: Path, job: PairJob, pair: "RegisteredVolumes", _refined: "VolumeRefinement"
+) -> list[Future[Any]]:
+    """Begin to write ``transform.h5`` and ``inverse.h5``."""
+    from regflow.io.transforms import write_transform
+
+    both = {"transform.h5": pair.forward, "inverse.h5": pair.backward}
+    return [job.pool.submit(write_transform, folder / name, part) for name, part in both.items() if part]
+
+
+def _apply(
+    folder: Path,
+    job: PairJob,
+    prepared: PreparedVolumes,
+    pair: "RegisteredVolumes",
+    stored: Sequence[Future[Any]],
+) -> list[dict[str, Any]]:
+    """Write what follows the transform, each file sampled once, from the original.
+
+    Companions and what goes back take the transforms as ``stored``, as whoever reads them later.
+    """
+    (fixed, original), options = prepared.originals, job.settings["apply"]
+    _carry(folder, _FORWARD, original, fixed.grid, pair.forward, options)
+    _push(folder / "landmarks.csv", job.moving.moving_landmarks, pair.backward)
+    for transform in stored:
+        transform.result()
+    _carry_companions(folder, job.moving.companions, fixed.grid, options)
+    if options["inverse"]:
+        _carry_back(folder, job.moving, prepared.originals, pair, options)
+    return []
+
+
+def _assess(_folder: Path, job: PairJob, pair: "RegisteredVolumes") -> "VolumeAssessment":
+    from regflow.stages.volumes.assess import assess_pair
+
+    return assess_pair(pair, job.settings["assess"], threads=job.threads)
+
+
+def _report(
+    folder: Path,
+    job: PairJob,
+    pair: "RegisteredVolumes",
+    assessment: "VolumeAssessment",
+    facts: Sequence[tuple[str, str]],
+    provenance: Sequence[tuple[str, str]],
+) -> None:
+    from regflow.stages.volumes.report import report_pair
+
+    report_pair(
+        folder / "report.html",
+        sample=job.moving.sample,
+        pair=pair,
+        assessment=assessment,
+        stages=job.recorder.stages,
+        settings=job.settings["report"],
+        facts=facts,
+        provenance=provenance,
+    )
+
+
+def _read_landmark_pairs(moving: VolumeSample) -> "LandmarkPairs | None":
     from regflow.core.landmark_pairs import pair_landmarks
     from regflow.io.landmarks import read_landmarks
 
-    of_fixed = moving.fixed_landmarks or fixed.landmarks
+    of_fixed = moving.fixed_landmarks or moving.fixed.landmarks
     if of_fixed is None or moving.moving_landmarks is None:
         return None
     return pair_landmarks(read_landmarks(of_fixed), read_landmarks(moving.moving_landmarks))
 
 
-def _truth(moving: VolumeSample, fixed: Image) -> Transform | None:
+def _read_truth(moving: VolumeSample, fixed: Image) -> Transform | None:
     from regflow.io.transforms import read_transform
 
     return None if moving.truth is None else read_transform(moving.truth, fixed.grid)
-
-
-def _write_transforms(folder: Path, pair: "RegisteredVolumes", pool: ThreadPoolExecutor) -> list[Future[Any]]:
-    from regflow.io.transforms import write_transform
-
-    both = {"transform.h5": pair.forward, "inverse.h5": pair.backward}
-    return [pool.submit(write_transform, folder / name, part) for name, part in both.items() if part]
-
-
-def _apply(
-    folder: Path,
-    moving: VolumeSample,
-    originals: tuple[Image, Image],
-    pair: "RegisteredVolumes",
-    settings: Mapping[str, Any],
-    journal: RunRecorder,
-    stored: Sequence[Future[Any]],
-) -> None:
-    """Write what follows the transform, each file sampled once, from the original.
-
-    Companions and what goes back take the transforms as ``stored``, as whoever reads them later.
-    """
-    (fixed, original), options = originals, settings["apply"]
-    with journal.stage("apply"):
-        _carry(folder, _FORWARD, original, fixed.grid, pair.forward, options)
-        _push(folder / "landmarks.csv", moving.moving_landmarks, pair.backward)
-        for transform in stored:
-            transform.result()
-        _carry_companions(folder, moving.companions, fixed.grid, options)
-        if options["inverse"]:
-            _carry_back(folder, moving, originals, pair, options)
 
 
 def _carry(
@@ -283,7 +261,7 @@ def _carry_companions(
 def _carry_back(
     folder: Path,
     moving: VolumeSample,
-    originals: tuple[Image, Image],
+    originals: _Originals,
     pair: "RegisteredVolumes",
     options: Mapping[str, Any],
 ) -> None:
@@ -293,3 +271,19 @@ def _carry_back(
     fixed, target = originals[0], originals[1].grid
     _carry(folder, _BACK, fixed, target, read_transform(folder / "inverse.h5", target), options)
     _push(folder / "inverse_landmarks.csv", moving.fixed_landmarks or moving.fixed.landmarks, pair.forward)
+
+
+STEPS = PairSteps(
+    products=PRODUCTS,
+    open_workers=_open_threads,
+    examine=_examine,
+    read=_read,
+    prepare=_prepare,
+    initialize=_initialize,
+    refine=_refine,
+    join=_join,
+    write_transforms=_write_transforms,
+    apply=_apply,
+    assess=_assess,
+    report=_report,
+)

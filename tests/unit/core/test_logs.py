@@ -60,9 +60,9 @@ def test_warnings_are_logged(tmp_path):
 def test_progress_is_plain_lines_in_a_log(capsys):
     with show_progress_log("register", 1) as progress:
         progress(StageEvent("initialize", "begun"))
-        logging.getLogger("regflow.pipeline.volume_pair").info("initialize: 1.2 s")
+        logging.getLogger("regflow.pipeline.pair").info("initialize: 1.2 s")
         progress(StageEvent("initialize", "ended", 1.2))
-    logging.getLogger("regflow.pipeline.volume_pair").info("outside")
+    logging.getLogger("regflow.pipeline.pair").info("outside")
     said = capsys.readouterr().err
     assert said.endswith("INFO    initialize: 1.2 s\n")
 

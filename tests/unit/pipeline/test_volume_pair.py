@@ -10,7 +10,7 @@ from regflow.core.errors import InputError
 from regflow.core.processor import read_processor_name
 from regflow.io.landmarks import read_landmarks
 from regflow.io.volumes import read_volume, write_volume
-from regflow.pipeline.volume_pair import PRODUCTS, register_pair
+from regflow.pipeline.pair import STEPS, register_pair
 
 QUICK = {"initialize": {"methods": ["mutual-information"]}}
 
@@ -57,11 +57,11 @@ def result(files, tmp_path_factory, events):
     )
     output = tmp_path_factory.mktemp("out") / "aligned"
     config = {**QUICK, "apply": {"inverse": True}}
-    return register_pair(fixed, moving, output, config=config, threads=2, progress=events.append)
+    return register_pair("volumes", moving, output, config=config, threads=2, progress=events.append)
 
 
 def test_all_products_are_there_and_nothing_else(result):
-    assert {path.name for path in result.output.iterdir()} == set(PRODUCTS)
+    assert {path.name for path in result.output.iterdir()} == set(STEPS["volumes"].products)
     assert list(result.output.parent.iterdir()) == [result.output]
 
 
@@ -140,7 +140,12 @@ def test_bytes_do_not_depend_on_threads_and_an_earlier_result_is_replaced(files,
     contents = []
     for threads in (1, 2):
         output = register_pair(
-            fixed, subject(files, fixed), tmp_path / "aligned", preset="fast", config=QUICK, threads=threads
+            "volumes",
+            subject(files, fixed),
+            tmp_path / "aligned",
+            preset="fast",
+            config=QUICK,
+            threads=threads,
         ).output
         contents.append([(output / name).read_bytes() for name in names])
     assert contents[0] == contents[1]
@@ -159,7 +164,7 @@ def test_presets_are_valid_configurations(kind, name):
 def test_an_unknown_preset_is_named(files, tmp_path):
     fixed = atlas(files)
     with pytest.raises(InputError, match=r"'fats'; did you mean 'fast'\?"):
-        register_pair(fixed, subject(files, fixed), tmp_path / "out", preset="fats")
+        register_pair("volumes", subject(files, fixed), tmp_path / "out", preset="fats")
     assert not (tmp_path / "out").exists()
 
 
@@ -176,7 +181,7 @@ def test_a_missing_file_and_a_mask_elsewhere_are_told_together(files, tmp_path):
     fixed = FixedVolume("fixed", str(files / "nowhere.nii.gz"))
     moving = subject(files, fixed, moving_mask=str(files / "mni6.nii.gz"))
     with pytest.raises(InputError) as raised:
-        register_pair(fixed, moving, tmp_path / "out")
+        register_pair("volumes", moving, tmp_path / "out")
     lines = str(raised.value).splitlines()
     assert len(lines) >= 2
     assert any("nowhere.nii.gz: this file does not exist" in line for line in lines)
@@ -190,7 +195,7 @@ def test_a_constant_image_is_refused_and_nothing_is_written(files, tmp_path):
     write_volume(flat, np.full(image.grid.shape, 7, np.int16), image.grid)
     fixed = atlas(files)
     with pytest.raises(InputError, match=r"flat\.nii\.gz"):
-        register_pair(fixed, VolumeSample("flat", str(flat), fixed), tmp_path / "out")
+        register_pair("volumes", VolumeSample("flat", str(flat), fixed), tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["flat.nii.gz"]
 
 
@@ -198,14 +203,14 @@ def test_a_folder_of_other_things_is_not_written_over(files, tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
     fixed = atlas(files)
     with pytest.raises(InputError, match=r"thesis\.tex"):
-        register_pair(fixed, subject(files, fixed), tmp_path)
+        register_pair("volumes", subject(files, fixed), tmp_path)
     assert (tmp_path / "thesis.tex").read_text(encoding="utf-8") == "years of work"
     with pytest.raises(InputError, match="is a file"):
-        register_pair(fixed, subject(files, fixed), tmp_path / "thesis.tex")
+        register_pair("volumes", subject(files, fixed), tmp_path / "thesis.tex")
 
 
 def test_a_mistyped_key_is_named(files, tmp_path):
     fixed = atlas(files)
     config = {"refine": {"metods": ["greedy"]}}
     with pytest.raises(InputError, match=r"refine\.methods"):
-        register_pair(fixed, subject(files, fixed), tmp_path / "out", config=config)
+        register_pair("volumes", subject(files, fixed), tmp_path / "out", config=config)

@@ -2,16 +2,13 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from regflow.cohort.rasters.samples import DeclaredSamples
+from regflow.cohort.rasters.samples import DeclaredSamples, Nodata, Scene
 from regflow.core.gate import Verdict
 from regflow.stages.rasters.ingest import find_declared_samples, find_scene
 from regflow.stages.rasters.warping import WarpInput, warp_raster
 from regflow.stages.shell import Outcome, make_outcome, record_step, run_stage_work
-
-if TYPE_CHECKING:
-    from regflow.io.scenes import SceneView
 
 
 def apply(
@@ -53,7 +50,7 @@ def apply(
         steps: list[dict[str, Any]] = []
         written = []
         with open_workers(dask, threads=threads) as workers:
-            for name, source in list_warp_inputs(original, moving).items():
+            for name, source in _stored_sources(original, moving.nodata).items():
                 path = folder / f"{name}.tif"
                 with record_step(steps, name) as record:
                     figures = warp_raster(
@@ -75,15 +72,35 @@ def apply(
     return run_stage_work("apply", sample, output, [*prepared, refined], work)
 
 
-def list_warp_inputs(manifest: Mapping[str, Any], moving: "SceneView") -> dict[str, WarpInput]:
-    """Return what is to be warped of a moving scene, by the products' names."""
-    paths = manifest["paths"]
-    scaling, stated = find_scene(manifest).scaling, find_declared_samples(manifest)
-    found = {"warped": WarpInput(paths["image"], nodata=moving.nodata, scaling=scaling)}
-    if "mask" in paths:
-        found["mask"] = WarpInput(paths["mask"], classes=True)
-    for group in ("companions", "classes"):
-        for name, path in paths.get(group, {}).items():
+def list_warp_inputs(
+    scene: Scene,
+    nodata: Nodata,
+    companions: Mapping[str, str],
+    classes: Mapping[str, str],
+    stated: Mapping[str, DeclaredSamples],
+) -> dict[str, WarpInput]:
+    """Return what is to be warped of a moving scene, by the products' names.
+
+    Args:
+        scene: the moving scene.
+        nodata: of it, as it was read.
+        companions: rasters that follow it, by name.
+        classes: rasters of classes that do.
+        stated: what a catalog states about the samples of both, by ``companions.NAME`` and ``classes.NAME``.
+    """
+    found = {"warped": WarpInput(scene.image, nodata=nodata, scaling=scene.scaling)}
+    if scene.mask is not None:
+        found["mask"] = WarpInput(scene.mask, classes=True)
+    for group, files in (("companions", companions), ("classes", classes)):
+        for name, path in files.items():
             said = stated.get(f"{group}.{name}", DeclaredSamples())
             found[f"{group}/{name}"] = WarpInput(path, group == "classes", said.nodata, said.scaling)
     return found
+
+
+def _stored_sources(manifest: Mapping[str, Any], nodata: Nodata) -> dict[str, WarpInput]:
+    paths = manifest["paths"]
+    companions, classes = (paths.get(group, {}) for group in ("companions", "classes"))
+    return list_warp_inputs(
+        find_scene(manifest), nodata, companions, classes, find_declared_samples(manifest)
+    )
