@@ -21,7 +21,7 @@ PACKAGE = Path(regflow.__file__).parent
 ROOT = Path(__file__).parents[2]
 VERB_LIST = """
     accumulate add assign align append apply assess average blur build calibrate check choose close coarsen
-    collate collect compile complete compose compute copy count crop cut decimate define deform
+    collate collect compile complete compose compute copy count crop cut decimate define deform derive
     degrade describe detect dilate draw drop enable encode erode estimate examine execute explain
     export extend fill filter find fit flatten fold follow forget format from gather grow halve has ignore
     import ingest initialize integrate invert is join judge keep label lacks lay lease limit

@@ -5,8 +5,8 @@ from snakemake.exceptions import WorkflowError
 from snakemake_interface_executor_plugins.settings import ExecMode
 
 from regflow.cohort.batches import (
+    SHARED,
     Batches,
-    assign_fixed,
     find_machine,
     assign_samples,
     split_batches,
@@ -50,7 +50,7 @@ if workflow.exec_mode == ExecMode.DEFAULT or batches is None:
     )
     plans = plan_jobs(settings, gpu=machine.gpu)
     batches = assign_samples(
-        samples,
+        {name: sample.fixed.name for name, sample in samples.items()},
         settings["jobs"]["samples"],
         batches,
         machine,
@@ -59,8 +59,9 @@ if workflow.exec_mode == ExecMode.DEFAULT or batches is None:
         memory_mb=max(plan.needs.mem_mb for plan in plans),
     )
 plans = plan_jobs(settings, gpu=batches.gpu)
-own, several = assign_fixed(batches.members, lambda name: samples[name].fixed.name)
-shared = split_batches(several, 20)
+shared = split_batches(
+    [name for name, owner in batches.fixed.items() if owner == SHARED], 20
+)
 reference_batch = {name: batch for batch, names in shared.items() for name in names}
 batch_of = {name: batch for batch, names in batches.members.items() for name in names}
 
@@ -151,8 +152,9 @@ def batch_samples(wildcards):
 
 
 def batch_fixed(wildcards):
-    """Return the fixed images that a batch prepares, because no other needs them."""
-    return [fixed[name] for name in own[wildcards.batch]]
+    """Return the fixed images that a batch prepares."""
+    owned = batches.fixed.items()
+    return [fixed[name] for name, owner in owned if owner == wildcards.batch]
 
 
 def batch_files(wildcards):
@@ -164,8 +166,12 @@ def batch_files(wildcards):
 def batch_references(wildcards):
     """Return the jobs that prepare the fixed images that a batch shares with others."""
     names = {samples[name].fixed.name for name in batches.members[wildcards.batch]}
-    found = {reference_batch[name] for name in names if name in reference_batch}
-    return [f"<results>/jobs/references/{batch}.json" for batch in sorted(found)]
+    owners = {batches.fixed[name] for name in names} - {SHARED, wildcards.batch}
+    groups = {reference_batch[name] for name in names & reference_batch.keys()}
+    return [
+        *(f"<results>/jobs/references/{batch}.json" for batch in sorted(groups)),
+        *(f"<results>/jobs/{plans[0].name}/{batch}.json" for batch in sorted(owners)),
+    ]
 
 
 def batch_before(plan):

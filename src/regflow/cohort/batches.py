@@ -1,7 +1,7 @@
 """How a cohort is shared out to jobs: batches of samples that stay as they are when others come."""
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,6 +19,8 @@ ROUNDS = 4
 SUBMITTED_TOGETHER = 60
 """Samples for each job that is submitted to a cluster."""
 
+SHARED = "shared"
+"""In place of a batch: a fixed image that a job of its own prepares, because several batches need it."""
 UNKNOWN_BYTES = 16_000_000_000
 """Memory where the machine does not tell."""
 
@@ -46,12 +48,14 @@ class Batches:
 
     Attributes:
         members: samples by batch.
+        fixed: by fixed image the batch that prepares it, or :data:`SHARED`.
         wanted: samples per batch as the configuration says; None where it leaves that open.
         threads: of a job; None for what its stages can use.
         gpu: whether jobs may meet a GPU.
     """
 
     members: Mapping[str, list[str]]
+    fixed: Mapping[str, str]
     wanted: int | None
     threads: int | None
     gpu: bool
@@ -68,7 +72,7 @@ class Batches:
 
 
 def assign_samples(
-    names: Collection[str],
+    fixed_of: Mapping[str, str],
     wanted: int | None,
     before: Batches | None,
     machine: Machine,
@@ -80,7 +84,7 @@ def assign_samples(
     """Share samples out to batches; those of an earlier run stay where they were.
 
     Args:
-        names: of all samples, in the sheet's order.
+        fixed_of: by sample, in the sheet's order, the name of its fixed image.
         wanted: samples per batch; None to choose.
         before: the earlier run's.
         machine: what jobs run on.
@@ -90,16 +94,17 @@ def assign_samples(
     """
     kept: dict[str, list[str]] = {}
     if before is not None and before.wanted == wanted:
-        there = set(names)
-        still = {batch: [name for name in old if name in there] for batch, old in before.members.items()}
+        still = {batch: [name for name in old if name in fixed_of] for batch, old in before.members.items()}
         kept = {batch: names for batch, names in still.items() if names}
     known = {name for members in kept.values() for name in members}
-    new = [name for name in names if name not in known]
+    new = [name for name in fixed_of if name not in known]
     slots = min(machine.cores, max(1, machine.memory_mb // memory_mb), max(1, len(new)))
     size = wanted or (SUBMITTED_TOGETHER * jobs if machine.cluster else choose_size(len(new), slots))
     first = max(map(int, kept), default=0) + 1
+    members = {**kept, **split_batches(new, size, first)}
     return Batches(
-        {**kept, **split_batches(new, size, first)},
+        members,
+        assign_fixed(members, fixed_of, before.fixed if kept and before is not None else {}),
         wanted,
         None if machine.cluster else max(1, min(threads, machine.cores // slots)),
         machine.gpu,
@@ -128,23 +133,26 @@ def split_batches(names: Iterable[str], size: int, first: int = 1) -> dict[str, 
 
 
 def assign_fixed(
-    members: Mapping[str, Collection[str]], fixed_of: Callable[[str], str]
-) -> tuple[dict[str, list[str]], list[str]]:
-    """Return the fixed images that only one batch needs, by batch, and those that several share.
+    members: Mapping[str, Collection[str]], fixed_of: Mapping[str, str], before: Mapping[str, str]
+) -> dict[str, str]:
+    """Return which batch prepares each fixed image, :data:`SHARED` for one that several need.
+
+    An image that was given to a batch stays with it when later batches need it too; they wait for that one.
 
     Args:
         members: samples by batch.
-        fixed_of: name of a sample's fixed image.
+        fixed_of: by sample, the name of its fixed image.
+        before: what this function returned for an earlier run.
     """
-    users: dict[str, dict[str, None]] = {}
+    users: dict[str, list[str]] = {}
     for batch, names in members.items():
-        for name in names:
-            users.setdefault(fixed_of(name), {})[batch] = None
-    own: dict[str, list[str]] = {batch: [] for batch in members}
-    for image, batches in users.items():
-        if len(batches) == 1:
-            own[next(iter(batches))].append(image)
-    return own, [image for image, batches in users.items() if len(batches) > 1]
+        for image in dict.fromkeys(fixed_of[name] for name in names):
+            users.setdefault(image, []).append(batch)
+    kept = {image: owner for image, owner in before.items() if owner in (SHARED, *users.get(image, [])[:1])}
+    return {
+        image: kept.get(image, batches[0] if len(batches) == 1 else SHARED)
+        for image, batches in {**{image: users[image] for image in before if image in users}, **users}.items()
+    }
 
 
 def find_machine(cores: int | None, nodes: int | None) -> Machine:

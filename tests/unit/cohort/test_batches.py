@@ -3,6 +3,7 @@
 import pytest
 
 from regflow.cohort.batches import (
+    SHARED,
     Batches,
     Machine,
     assign_fixed,
@@ -17,7 +18,8 @@ CLUSTER = Machine(cores=8, memory_mb=16_000, cluster=True, gpu=True)
 
 
 def share(names, before=None, wanted=None, machine=HERE, jobs=1):
-    return assign_samples(names, wanted, before, machine, jobs=jobs, threads=4, memory_mb=8000)
+    fixed_of = dict.fromkeys(names, "atlas")
+    return assign_samples(fixed_of, wanted, before, machine, jobs=jobs, threads=4, memory_mb=8000)
 
 
 def test_batches_keep_the_order_of_the_sheet():
@@ -81,8 +83,20 @@ def test_what_was_shared_out_is_found_again(tmp_path):
 
 def test_a_fixed_image_is_prepared_by_the_batch_that_alone_needs_it():
     members = {"0001": ["a", "b"], "0002": ["c"]}
-    fixed = {"a": "atlas", "b": "own", "c": "atlas"}
-    assert assign_fixed(members, fixed.__getitem__) == ({"0001": ["own"], "0002": []}, ["atlas"])
+    fixed_of = {"a": "atlas", "b": "own", "c": "atlas"}
+    assert assign_fixed(members, fixed_of, {}) == {"atlas": SHARED, "own": "0001"}
+
+
+def test_a_fixed_image_stays_with_its_batch_when_others_come_to_need_it():
+    before = assign_fixed({"0001": ["a"]}, {"a": "atlas"}, {})
+    later = {"0001": ["a"], "0002": ["b"]}
+    assert assign_fixed(later, {"a": "atlas", "b": "atlas"}, before) == {"atlas": "0001"}
+    # A batch never waits for a later one, so none wait for each other.
+    crossed = assign_fixed(later, {"a": "second", "b": "atlas"}, {"atlas": "0001", "second": "0002"})
+    assert crossed == {"atlas": "0002", "second": "0001"}
+    both = {"0001": ["a"], "0002": ["b"], "0003": ["c"]}
+    gone = assign_fixed(both, {"a": "other", "b": "atlas", "c": "atlas"}, before)
+    assert gone == {"atlas": SHARED, "other": "0001"}
 
 
 def test_jobs_that_are_submitted_may_meet_a_gpu():

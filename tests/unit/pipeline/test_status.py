@@ -35,7 +35,7 @@ def finish(results, sample, moment, status="pass"):
 
 @pytest.fixture
 def results(tmp_path):
-    Batches({"0001": ["good"]}, None, 1, False).write(tmp_path / layout.BATCHES)
+    Batches({"0001": ["good"]}, {}, None, 1, False).write(tmp_path / layout.BATCHES)
     os.utime(tmp_path / layout.BATCHES, (BEGUN, BEGUN))
     return tmp_path
 
@@ -43,7 +43,7 @@ def results(tmp_path):
 def test_nothing_is_done_before_a_run(tmp_path):
     found = read_status(tmp_path, ["a", "b"])
     assert (found.done, found.waiting) == ({}, {"ingest": 2})
-    assert list(describe_status(found)) == ["0 of 2 samples are make_outcome (0 %)", "next stage: ingest 2"]
+    assert list(describe_status(found)) == ["0 of 2 samples are done (0 %)", "next stage: ingest 2"]
 
 
 def test_samples_are_counted_by_verdict_and_by_the_stage_that_is_next(results):
@@ -57,7 +57,7 @@ def test_samples_are_counted_by_verdict_and_by_the_stage_that_is_next(results):
     assert found.samples_per_hour == pytest.approx(2.0)
     assert found.hours_left == pytest.approx(1.0)
     assert list(describe_status(found)) == [
-        "4 of 6 samples are make_outcome (67 %): 1 pass, 1 warn, 1 fail, 1 error",
+        "4 of 6 samples are done (67 %): 1 pass, 1 warn, 1 fail, 1 error",
         "next stage: ingest 1, preprocess 1",
         "2 samples an hour, 60 min left",
         "torn: mri.nii: this file is cut off; fetch it again",
