@@ -24,7 +24,7 @@ from regflow.core.files import read_json
 from regflow.core.transform import measure_inverse_error
 from regflow.io.transforms import read_transform
 
-PEERS = ("greedy", "greedy-nmi", "ants", "elastix")
+PEERS = ("greedy", "greedy-nmi", "ants", "ants-full", "elastix", "elastix-masks")
 """``greedy-nmi`` runs on the pair of other contrast only."""
 BOTH = "affine and deformable"
 COLUMNS = [

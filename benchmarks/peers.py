@@ -1,6 +1,6 @@
 """Run one peer on one pair, in the peers' own Python environment (see README.md).
 
-    python peers.py {ants|greedy|greedy-nmi|elastix} FIXED MOVING FOLDER THREADS
+    python peers.py {ants|ants-full|greedy|greedy-nmi|elastix|elastix-masks} FIXED MOVING FOLDER THREADS
 
 Writes into FOLDER the warped image, ``transform.h5`` (ITK composite, fixed to moving points) and
 ``seconds.json``: seconds by step and in all, from this script's start to the warped image on disk.
@@ -17,18 +17,25 @@ import sys  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 
-def ants_syn(fixed: str, moving: str, folder: Path, threads: int) -> tuple[dict, list[str]]:
-    """ANTs' SyN with antspyx's defaults: affine, then symmetric normalization."""
+def ants_syn(
+    fixed: str, moving: str, folder: Path, threads: int, kind: str = "SyN"
+) -> tuple[dict, list[str]]:
+    """ANTs' SyN with antspyx's defaults: affine, then symmetric normalization, at half resolution at most."""
     import ants
 
     seconds = {}
     with clock(seconds, "read"):
         pair = [ants.image_read(path) for path in (fixed, moving)]
     with clock(seconds, "affine and deformable"):
-        result = ants.registration(*pair, type_of_transform="SyN", outprefix=str(folder / "ants_"))
+        result = ants.registration(*pair, type_of_transform=kind, outprefix=str(folder / "ants_"))
     with clock(seconds, "write"):
         ants.image_write(result["warpedmovout"], str(folder / "warped.nii.gz"))
     return seconds, result["fwdtransforms"]
+
+
+def ants_full(fixed: str, moving: str, folder: Path, threads: int) -> tuple[dict, list[str]]:
+    """ANTs' own script antsRegistrationSyN: cross-correlation, with iterations at full resolution, too."""
+    return ants_syn(fixed, moving, folder, threads, "antsRegistrationSyN[s]")
 
 
 def greedy(
@@ -55,8 +62,10 @@ def greedy_nmi(fixed: str, moving: str, folder: Path, threads: int) -> tuple[dic
     return greedy(fixed, moving, folder, threads, "NMI")
 
 
-def elastix(fixed: str, moving: str, folder: Path, threads: int) -> tuple[dict, list[str]]:
-    """elastix: its default rigid, affine and B-spline parameter maps.
+def elastix(
+    fixed: str, moving: str, folder: Path, threads: int, masked: bool = False
+) -> tuple[dict, list[str]]:
+    """elastix: its default rigid, affine and B-spline parameter maps; ``masked``: inside both brains.
 
     Threads are capped through the environment: given as an option, more than one has silently
     given wrong transforms with the default B-spline map (ITKElastix issue 160).
@@ -72,10 +81,15 @@ def elastix(fixed: str, moving: str, folder: Path, threads: int) -> tuple[dict, 
         settings = maps.GetDefaultParameterMap(kind, 4)
         if kind == "rigid":
             settings["AutomaticTransformInitialization"] = ["true"]
+        if masked:
+            settings["ErodeMask"] = ["false"]
         maps.AddParameterMap(settings)
     with clock(seconds, "affine and deformable"):
         method = itk.ElastixRegistrationMethod.New(*pair)
         method.SetParameterObject(maps)
+        if masked:
+            method.SetFixedMask(brain(pair[0]))
+            method.SetMovingMask(brain(pair[1]))
         method.Update()
     with clock(seconds, "write"):
         itk.imwrite(method.GetOutput(), str(folder / "warped.nii.gz"), compression=True)
@@ -83,6 +97,21 @@ def elastix(fixed: str, moving: str, folder: Path, threads: int) -> tuple[dict, 
     combined = method.GetCombinationTransform()
     itk.transformwrite([base.ConvertToItkTransform(combined)], str(folder / "elastix.h5"))
     return seconds, [str(folder / "elastix.h5")]
+
+
+def elastix_masks(fixed: str, moving: str, folder: Path, threads: int) -> tuple[dict, list[str]]:
+    """Run elastix inside both brains: its default maps may collapse on large plain surroundings."""
+    return elastix(fixed, moving, folder, threads, masked=True)
+
+
+def brain(image):  # noqa: ANN001, ANN201
+    """Return the mask of a skull-stripped ITK image: where it is above 0."""
+    import itk
+    import numpy as np
+
+    mask = itk.image_from_array((itk.array_view_from_image(image) > 0).astype(np.uint8))
+    mask.CopyInformation(image)
+    return mask
 
 
 class clock:  # noqa: N801
@@ -138,14 +167,23 @@ def write_composite(parts: list[str], fixed: str, target: Path) -> None:
     sitk.WriteTransform(composite, str(target))
 
 
+PEERS = {
+    "ants": ants_syn,
+    "ants-full": ants_full,
+    "greedy": greedy,
+    "greedy-nmi": greedy_nmi,
+    "elastix": elastix,
+    "elastix-masks": elastix_masks,
+}
+
+
 def main() -> None:
     """Run the peer named on the command line."""
     name, fixed, moving, folder, threads = sys.argv[1:]
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
     os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = threads
-    run = {"ants": ants_syn, "greedy": greedy, "greedy-nmi": greedy_nmi, "elastix": elastix}[name]
-    seconds, parts = run(fixed, moving, target, int(threads))
+    seconds, parts = PEERS[name](fixed, moving, target, int(threads))
     total = time.perf_counter() - STARTED
     write_composite(parts, fixed, target / "transform.h5")
     (target / "seconds.json").write_text(json.dumps({"steps": seconds, "total": total}))

@@ -115,6 +115,7 @@ def define_ladder(
     first: Sequence[str],
     limits: Limits,
     kind: str,
+    meanings: Mapping[str, str] | None = None,
     **others: Schema,
 ) -> Schema:
     """Return the schema of a ladder of methods.
@@ -125,6 +126,7 @@ def define_ladder(
         first: the default ladder.
         limits: of the gate, by figure.
         kind: ``volumes`` or ``rasters``.
+        meanings: of figures that the gate looks at, where their names do not tell.
         others: further keys of the section.
     """
     table = list_methods_of_kind(table, kind)
@@ -145,6 +147,6 @@ def define_ladder(
             "default": [name for name in first if name in table],
         },
         options=define_section("each method's own options, by its name", **options),
-        gate=define_limits(limits),
+        gate=define_limits(limits, meanings=meanings),
         **others,
     )

@@ -105,6 +105,7 @@ def _stac() -> Schema:
 def _stages() -> dict[str, Schema]:
     """Return the sections that the stages and the tables of methods state themselves."""
     from regflow.methods import initialize, refine, representation
+    from regflow.stages import mirroring
     from regflow.stages.rasters import assess, detect_options, report, warping
     from regflow.stages.rasters.initialize import LIMITS as INITIALIZE_LIMITS
     from regflow.stages.rasters.refine import LIMITS as REFINE_LIMITS
@@ -113,7 +114,12 @@ def _stages() -> dict[str, Schema]:
     return {
         "preprocess": representation.define_preprocess_schema(),
         "initialize": define_ladder(
-            "translation to affine or homography", initialize.METHODS, LADDER, INITIALIZE_LIMITS, "rasters"
+            "translation to affine or homography",
+            initialize.METHODS,
+            LADDER,
+            {**INITIALIZE_LIMITS, **mirroring.LIMITS},
+            "rasters",
+            mirroring.MEANINGS,
         ),
         "refine": define_ladder(
             "what is left after the linear map", refine.METHODS, ["tie-points"], REFINE_LIMITS, "rasters"

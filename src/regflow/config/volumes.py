@@ -30,6 +30,7 @@ _ATLAS = {
 def define_config_schema() -> Schema:
     """Return the JSON schema of the configuration, with a description and default for each key."""
     from regflow.methods import initialize, preprocess, refine
+    from regflow.stages import mirroring
     from regflow.stages.volumes import apply, assess, report
     from regflow.stages.volumes.initialize import LIMITS as INITIALIZE_LIMITS
     from regflow.stages.volumes.refine import INVERSE_LIMITS
@@ -53,8 +54,9 @@ def define_config_schema() -> Schema:
             "rigid, then affine alignment",
             initialize.METHODS,
             ["mutual-information", "elastix"],
-            INITIALIZE_LIMITS,
+            {**INITIALIZE_LIMITS, **mirroring.LIMITS},
             "volumes",
+            mirroring.MEANINGS,
         ),
         refine=define_ladder(
             "deformable alignment", refine.METHODS, ["voxelmorph", "greedy"], refined, "volumes", batch=BATCH

@@ -9,6 +9,7 @@ from regflow.core.grid import Grid
 from regflow.core.system_files import read_system_file
 
 GIGABYTE = 1e9
+ADVICE = "check size and spacing in the headers, shrink the image, or take a larger machine"
 _CONTAINERS = (
     ("/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
     ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
@@ -27,12 +28,13 @@ def measure_free_bytes() -> int | None:
     return max(0, min(known)) if known else None
 
 
-def check_room(needed: float, what: str) -> None:
+def check_room(needed: float, what: str, advice: str = ADVICE) -> None:
     """Refuse what would take more memory than is free.
 
     Args:
         needed: bytes.
         what: takes them; begins the sentence.
+        advice: what to do; ends it.
 
     Raises:
         InputError: with both figures.
@@ -41,7 +43,7 @@ def check_room(needed: float, what: str) -> None:
     if room is not None and needed > room:
         raise InputError(
             f"{what} would take {needed / GIGABYTE:,.3g} GB of memory and {room / GIGABYTE:.3g} GB are free; "
-            "check size and spacing in the headers, shrink the image, or take a larger machine"
+            f"{advice}"
         )
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from regflow.core.files import write_whole
 from regflow.core.grid import Grid
-from regflow.io.open_rasters import import_gdal, open_raster
+from regflow.io.open_rasters import explain_gdal_errors, import_gdal, open_raster
 from regflow.io.plain_file import PlainFile
 from regflow.io.raster_header import BandHeader
 from regflow.io.rasters import compute_geotransform
@@ -180,8 +180,6 @@ class CogWriter:
             raise ValueError(f"{self._raw.pixels} of {rows * cols} pixels of {self.path} were written")
         import_gdal()
         from rasterio import Env
-        from rasterio._err import CPLE_BaseError
-        from rasterio.errors import RasterioError
         from rasterio.shutil import copy
 
         options = COMPRESSIONS[self.profile.compression]
@@ -201,7 +199,7 @@ class CogWriter:
                     num_threads=str(self.threads),
                     **options,
                 )
-        except (RasterioError, CPLE_BaseError) as error:
+        except explain_gdal_errors() as error:
             raise self._failed(error) from error
 
     def _failed(self, error: Exception) -> OSError:

@@ -75,6 +75,14 @@ def import_gdal() -> "rasterio":
     return rasterio
 
 
+def explain_gdal_errors() -> tuple[type[Exception], ...]:
+    """Return what rasterio raises for a file that GDAL cannot read: its own errors, GDAL's, and texts'."""
+    from rasterio._err import CPLE_BaseError
+    from rasterio.errors import RasterioError
+
+    return RasterioError, CPLE_BaseError, UnicodeDecodeError
+
+
 def is_remote(path: str) -> bool:
     """Tell whether GDAL fetches a raster over a network."""
     return _NETWORK.search(path) is not None
@@ -96,7 +104,7 @@ def _open(name: str) -> "DatasetReader":
     import warnings
 
     rasterio = import_gdal()
-    from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
+    from rasterio.errors import NotGeoreferencedWarning
 
     file = find_local_file(name)
     if not name:
@@ -107,7 +115,7 @@ def _open(name: str) -> "DatasetReader":
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             return rasterio.open(format_gdal_name(resolve_address(name)), sharing=False)
-    except (RasterioIOError, UnicodeDecodeError) as error:  # the second: texts of a header that are none
+    except explain_gdal_errors() as error:
         reason = str(error).rstrip(".")
         raise InputError(f"{name}: {_refusal(name, reason)}") from error
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from regflow.core.addresses import redact_address
 from regflow.core.errors import InputError
 from regflow.core.grid import Grid
-from regflow.io.open_rasters import MOST_NAMED, is_remote, open_raster
+from regflow.io.open_rasters import MOST_NAMED, explain_gdal_errors, is_remote, open_raster
 from regflow.io.raster_header import BandHeader, Georeference, Nodata, RasterHeader
 from regflow.io.sample_values import represent_nodata
 from regflow.io.transparency import find_alpha_bands
@@ -43,13 +43,20 @@ def read_raster_header(path: str | Path) -> RasterHeader:
         names = ", ".join(dataset.subdatasets) or "none"
         raise InputError(f"{path}: holds no bands of its own; name one of its sub-datasets: {names}")
     try:
-        georeference, crs = _georeference(dataset)
-        alphas = find_alpha_bands(dataset)
-        bands = tuple(_band(dataset, number, alphas) for number in dataset.indexes)
+        return _header(dataset, path)
     except UnicodeDecodeError as error:
         raise InputError(
             f"{path}: a text in its header is not UTF-8 ({error}); write the file again"
         ) from error
+    except explain_gdal_errors() as error:
+        reason = str(error).rstrip(".")
+        raise InputError(f"{path}: its header is damaged or cut off ({reason}); fetch it again") from error
+
+
+def _header(dataset: "DatasetReader", path: str) -> RasterHeader:
+    georeference, crs = _georeference(dataset)
+    alphas = find_alpha_bands(dataset)
+    bands = tuple(_band(dataset, number, alphas) for number in dataset.indexes)
     shape = (dataset.height, dataset.width)
     return RasterHeader(
         path=path,
@@ -84,7 +91,6 @@ def read_window(
     Raises:
         InputError: the file cannot be decoded there: it is damaged or cut off.
     """
-    from rasterio.errors import RasterioIOError
     from rasterio.windows import Window
 
     window = Window.from_slices(rows, cols)
@@ -93,7 +99,7 @@ def read_window(
     try:
         values = _samples(dataset, bands, window)
         hidden = _masked(dataset, bands, window)
-    except RasterioIOError as error:
+    except explain_gdal_errors() as error:
         reason = str(error.__cause__ or error).rstrip(".")
         remote = is_remote(path)
         fault = "its server fell silent or it is damaged" if remote else "the file is damaged or incomplete"

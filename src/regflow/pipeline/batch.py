@@ -117,9 +117,9 @@ def run_batch(
         How many stages ran, of all images; those that were up to date did not.
 
     Raises:
-        RegistrationError: the program failed at samples, which are named; the others are done.
+        RegistrationError: the program failed at samples, or had too little memory for them; they are named,
+            and the others are done.
         OSError: the machine failed: a full disk, a folder that cannot be written.
-        MemoryError: there is not enough.
     """
     job, progress = BatchJob(Path(settings["output"]), settings=settings, **how), BatchProgress()
     for image in fixed:
@@ -170,7 +170,7 @@ def _take(job: BatchJob, step: Step, name: str, progress: BatchProgress, **more:
         if step.kept_record is not None:
             with write_whole_directory(step.kept_record) as folder:
                 shutil.copy2(step.output / STAGE_FILE, folder / STAGE_FILE)
-    except (OSError, MemoryError):
+    except OSError:
         raise
     except Exception as error:  # must not stop the other samples; run_batch raises it at the end
         progress.failed[name] = f"{type(error).__name__}: {error}".splitlines()[0]

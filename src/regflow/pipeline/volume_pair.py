@@ -72,10 +72,15 @@ def _examine(subject: FixedVolume | VolumeSample) -> "Findings":
 
 
 def _read(job: PairJob) -> _Originals:
-    """Read both images side by side."""
+    """Read both images side by side, where there is memory for what follows."""
+    from regflow.io.volumes import read_header
+    from regflow.stages.volumes.memory import PAIR, check_originals
     from regflow.stages.volumes.originals import read_parts
 
     moving, fixed = job.moving, job.moving.fixed
+    headers = [read_header(fixed.image), read_header(moving.moving, moving.volume)]
+    grids = [(str(header.path), header.grid) for header in headers]
+    check_originals(grids, job.settings["preprocess"]["spacing_mm"], PAIR)
     atlas = job.pool.submit(read_parts, fixed.files(), None, fixed.modality)
     subject = job.pool.submit(read_parts, moving.files(), moving.volume, moving.modality)
     return atlas.result(), subject.result()

@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from regflow.core.grid import Grid
 from regflow.core.landmarks import Landmarks
 from regflow.core.plausibility import (
+    check_comparable_scale,
+    check_extents,
     check_labels,
     check_landmark_mirroring,
     check_landmark_places,
@@ -110,3 +112,27 @@ def test_turned_scaled_and_deformed_partners_are_never_called_mirrored(seed, ang
     noise = np.random.default_rng(seed).normal(0, 4, BRAIN.shape)
     moving = scale * BRAIN @ turn.T + noise + 30
     assert check_landmark_mirroring(Landmarks(NAMES, BRAIN), Landmarks(NAMES, moving)) is None
+
+
+@pytest.mark.parametrize("factor", [1e-3, 1e3])
+def test_a_spacing_in_another_unit_is_told(factor):
+    other = Grid(HEAD.shape, np.diag([factor] * 3 + [1.0]) @ HEAD.affine)
+    told = check_comparable_scale(HEAD, other)
+    assert f"1,000 times as {'large' if factor > 1 else 'small'} as its partner's" in told
+    assert "0.19 of the coarser samples across" in told
+    assert check_comparable_scale(HEAD, HEAD) is None
+
+
+def test_thick_slices_and_small_volumes_are_of_one_scale():
+    slab = Grid.from_geometry((3, 24, 24), (8.0, 8.0, 12.0), (0, 0, 0))
+    assert check_comparable_scale(HEAD, slab) is None
+    assert check_extents(HEAD, slab) is None
+    # A few samples, but as large as those of the head: hard to register, and no wrong unit.
+    assert check_comparable_scale(HEAD, Grid.from_geometry((3, 3, 3), (2.0, 2.0, 2.0), (0, 0, 0))) is None
+
+
+@pytest.mark.parametrize(("factor", "told"), [(0.1, "10 times as short"), (10.0, "10 times as long")])
+def test_a_field_of_view_of_another_length_is_told(factor, told):
+    other = Grid(HEAD.shape, np.diag([factor] * 3 + [1.0]) @ HEAD.affine)
+    assert told in check_extents(HEAD, other)
+    assert check_comparable_scale(HEAD, other) is None

@@ -248,3 +248,15 @@ def test_a_pointer_in_place_of_a_scene_is_told(tmp_path):
     path.unlink()
     with pytest.raises(InputError, match="this file does not exist; correct the path"):
         read_raster_header(path)
+
+
+def test_a_header_that_ends_in_the_midst_is_told(tmp_path):
+    path = Path(write_raster(tmp_path / "a.tif"))
+    content = bytearray(path.read_bytes())
+    start = int.from_bytes(content[4:8], "little")
+    entries = int.from_bytes(content[start : start + 2], "little")
+    # The list of images goes on where there is none.
+    content[start + 2 + 12 * entries : start + 6 + 12 * entries] = (1).to_bytes(4, "little")
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"a\.tif: its header is damaged or cut off \(.*\); fetch it again"):
+        read_raster_header(path)

@@ -158,6 +158,15 @@ def test_a_sample_at_which_the_program_fails_does_not_stop_the_others(job, sampl
     assert carry(job, samples) == 2
 
 
+def test_a_sample_for_which_there_is_too_little_memory_is_tried_again(job, samples, monkeypatch):
+    monkeypatch.setattr("regflow.core.memory.measure_free_bytes", lambda: 10**6)
+    with pytest.raises(RegistrationError, match=r"2 images; mni6: MemoryError: .* refine at the work"):
+        carry(job, samples)
+    assert not list(job.results.glob("assess/*"))
+    monkeypatch.undo()
+    assert carry(job, samples) > 0
+
+
 def test_a_full_disk_ends_the_job_at_once(job, samples, monkeypatch):
     def fail(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")

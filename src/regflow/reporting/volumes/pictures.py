@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from regflow.core.extent import measure_longest_side
+from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.reporting.shared import drawing
 from regflow.reporting.volumes.views import PLANES, SlicePlane, UprightOrientation, choose_slices
@@ -23,7 +25,10 @@ LAYERS = {
 COMPARED = ("initialize", "refine")
 """The states that are held against the fixed image, before and after the deformation."""
 
+HEAD_MM = 200.0
+"""Length of a field of view whose pictures are drawn in millimeters; others are drawn as large as it."""
 GRID_STEP_MM = 8.0
+BAR_MM = 50.0
 GRID_SAMPLING_MM = 2.5
 """Distance of the samples from which the deformation grid is drawn: its lines are smooth."""
 SHEET_HEIGHT = 560
@@ -39,16 +44,17 @@ class Rendering:
     """What is drawn: arrays on the fixed grid, turned upright.
 
     Attributes:
-        standing: the turn, and the grid of the turned arrays.
+        standing: the turn, and the grid of the turned arrays, in units of ``unit_mm``.
         layers: gray volumes by name, in the order of :data:`LAYERS`.
         windows: each layer's black and white values.
         mask: where the figures were measured.
         labels: fixed structures, or None.
-        displacement: of the deformable part along the turned array's axes, mm.
+        displacement: of the deformable part along the turned array's axes, in units of ``unit_mm``.
         determinant: its Jacobian determinant.
         cuts: the slices by plane.
         level: intensity of the fixed image at which contours are drawn when there are no labels.
         neurological: the patient's left is on the left.
+        unit_mm: what is drawn as a millimeter: 1 for a head, less for a mouse, more for a whale.
         memo: contours already drawn, by slice.
     """
 
@@ -62,6 +68,7 @@ class Rendering:
     cuts: Mapping[str, list[SlicePlane]]
     level: float
     neurological: bool
+    unit_mm: float = 1.0
     memo: dict[tuple[str, int], dict[str, Any]] = field(default_factory=dict)
 
     @property
@@ -96,7 +103,10 @@ def make_rendering(
         slices: per plane.
         neurological: the patient's left on the left of the picture.
     """
-    standing = UprightOrientation.of(fixed.grid)
+    unit = _unit_mm(fixed.grid)
+    standing = UprightOrientation.of(
+        Grid(fixed.grid.shape, np.diag([1 / unit] * 3 + [1.0]) @ fixed.grid.affine)
+    )
     mask = np.ones(fixed.grid.shape, dtype=bool) if fixed.mask is None else fixed.mask
     if not mask.any():
         mask = np.ones_like(mask)
@@ -113,18 +123,26 @@ def make_rendering(
         {name: own if name == "fixed" else other for name in layers},
         upright,
         None if fixed.labels is None else standing.turn(fixed.labels),
-        _along_axes(displacement, standing),
+        _along_axes(displacement / np.float32(unit), standing),
         standing.turn(determinant),
-        choose_slices(standing, upright, slices, neurological=neurological),
+        choose_slices(standing, upright, slices, neurological=neurological, unit_mm=unit),
         drawing.find_otsu_levels(np.asarray(fixed.channel[sample]))[1],
         neurological,
+        unit,
     )
+
+
+def _unit_mm(grid: Grid) -> float:
+    """Return the 1, 2 or 5 times a power of ten by which a field of view is about as long as a head's."""
+    wanted = np.log10(measure_longest_side(grid) / HEAD_MM)
+    units = [digit * 10.0 ** (np.floor(wanted) + power) for power in (0, 1) for digit in (1, 2, 5)]
+    return float(min(units, key=lambda unit: abs(np.log10(unit) - wanted)))
 
 
 def _along_axes(
     displacement: NDArray[np.float32], standing: UprightOrientation
 ) -> tuple[NDArray[np.float32], ...]:
-    """Return the displacement's components along the turned array's axes, in mm."""
+    """Return the displacement's components along the turned array's axes, in its own unit."""
     cosines = standing.grid.direction.astype(np.float32)
     turned = [standing.turn(component) for component in displacement]
     found = []
@@ -163,6 +181,7 @@ def describe_frame(rendering: Rendering, cut: SlicePlane) -> dict[str, Any]:
     height, width = rows * cut.pixel_mm[0], columns * cut.pixel_mm[1]
     return {
         "id": f"{cut.plane}-{cut.number}",
+        "bar": f"{BAR_MM * rendering.unit_mm:g} mm",
         "plane": cut.plane,
         "place": cut.place,
         "sides": cut.sides,

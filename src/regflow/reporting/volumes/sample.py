@@ -175,7 +175,7 @@ def _render(rendering: pictures.Rendering, product: Any, differences: bool) -> d
         "planes": pictures.render_tiles(rendering),
         "figures": figures,
         "lattice": lattice,
-        "grid_mm": f"{pictures.GRID_STEP_MM:g}",
+        "grid_mm": f"{pictures.GRID_STEP_MM * rendering.unit_mm:g}",
         "names": pictures.LAYERS,
         "choices": [(name, SHORT_NAMES[name]) for name in rendering.layers],
         "modes": [mode for mode in MODES if differences or mode[0] != "difference"],

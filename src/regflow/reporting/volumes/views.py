@@ -30,7 +30,7 @@ class SlicePlane:
         number: index along the plane's normal.
         rows: of the picture, from the top.
         columns: of the picture, from the left.
-        pixel_mm: height and width of a sample.
+        pixel_mm: height and width of a sample, in the standing grid's unit.
         place: where it lies, such as ``12 mm S``.
         sides: letters at the left, right, top and bottom.
     """
@@ -109,7 +109,12 @@ def _turned(grid: Grid, index_axes: tuple[int, ...], flips: tuple[bool, ...]) ->
 
 
 def choose_slices(
-    standing: UprightOrientation, mask: NDArray[np.bool_], count: int, *, neurological: bool = False
+    standing: UprightOrientation,
+    mask: NDArray[np.bool_],
+    count: int,
+    *,
+    neurological: bool = False,
+    unit_mm: float = 1.0,
 ) -> Mapping[str, list[SlicePlane]]:
     """Choose slices of each plane, spread over the mask and cropped to it.
 
@@ -118,6 +123,7 @@ def choose_slices(
         mask: turned mask, not empty.
         count: slices per plane; an odd number has one in the middle.
         neurological: show the patient's left on the left instead of the right.
+        unit_mm: of the standing grid.
     """
     extent = [
         np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))[[0, -1]] for axis in range(3)
@@ -129,7 +135,7 @@ def choose_slices(
         boxes.append((max(0, int(low) - margin), min(size, int(high) + 1 + margin)))
     return {
         plane: [
-            _cut(standing, plane, number, boxes, neurological)
+            _cut(standing, plane, number, boxes, neurological, unit_mm)
             for number in _spread(extent[NORMAL[plane]], count)
         ]
         for plane in PLANES
@@ -143,7 +149,12 @@ def _spread(extent: NDArray[np.intp], count: int) -> list[int]:
 
 
 def _cut(
-    standing: UprightOrientation, plane: str, number: int, boxes: list[tuple[int, int]], neurological: bool
+    standing: UprightOrientation,
+    plane: str,
+    number: int,
+    boxes: list[tuple[int, int]],
+    neurological: bool,
+    unit_mm: float,
 ) -> SlicePlane:
     (row_box, row_step), (column_box, column_step) = [
         (box, step)
@@ -156,9 +167,8 @@ def _cut(
     if neurological and plane != "sagittal":
         columns, left, right = _reversed(column_box), right, left
     pixel = (float(row_step), float(column_step))
-    return SlicePlane(
-        plane, number, rows, columns, pixel, _place(standing, plane, number), (left, right, top, bottom)
-    )
+    place = _place(standing, plane, number, unit_mm)
+    return SlicePlane(plane, number, rows, columns, pixel, place, (left, right, top, bottom))
 
 
 def _reversed(box: tuple[int, int]) -> slice:
@@ -166,7 +176,7 @@ def _reversed(box: tuple[int, int]) -> slice:
     return slice(high - 1, low - 1 if low else None, -1)
 
 
-def _place(standing: UprightOrientation, plane: str, number: int) -> str:
+def _place(standing: UprightOrientation, plane: str, number: int, unit_mm: float) -> str:
     """Say in millimeters and a letter where a slice lies in the world, at the volume's center."""
     index = (np.array(standing.grid.size) - 1) / 2
     index[2 - NORMAL[plane]] = number
@@ -178,4 +188,4 @@ def _place(standing: UprightOrientation, plane: str, number: int) -> str:
         letter = "P" if position >= 0 else "A"
     else:
         letter = "L" if position >= 0 else "R"
-    return f"{abs(position)} mm {letter}"
+    return f"{abs(position) * unit_mm:.10g} mm {letter}"

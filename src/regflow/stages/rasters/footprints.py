@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regflow.core.errors import InputError
+from regflow.core.plausibility import check_comparable_samples
 from regflow.core.reprojection import is_same_crs
 from regflow.core.transform import Points
 from regflow.io.raster_header import RasterHeader
@@ -38,6 +39,21 @@ def check_footprints(fixed: RasterHeader, moving: RasterHeader) -> tuple[str | N
     except InputError as error:
         return f"{moving.path}: {error}", None
     return _judged(fixed, moving, outline)
+
+
+def check_scale(fixed: RasterHeader, moving: RasterHeader) -> str | None:
+    """Return why the pixels of two scenes that overlap cannot be compared, or None: one holds too few."""
+    if "none" in (fixed.georeference, moving.georeference):
+        return None
+    outline = _outline_in(fixed, moving)
+    across = [float(np.sqrt(np.prod(header.shape))) for header in (fixed, moving)]
+    told = check_comparable_samples(across[0], across[1], float(np.sqrt(_area(outline))) / across[1])
+    if told is None:
+        return None
+    return (
+        f"{moving.path}: its pixels are {told}; correct the pixel size or the CRS of one of them, or name "
+        "another reference"
+    )
 
 
 def _judged(fixed: RasterHeader, moving: RasterHeader, outline: Points) -> tuple[str | None, str | None]:

@@ -19,7 +19,7 @@ from regflow.io.rasters import read_raster_header, read_window
 from regflow.io.sample_values import refuse_complex
 from regflow.io.scenes import open_view
 from regflow.stages.checks import Findings, Progress, check_cohort, read_done, write_manifest
-from regflow.stages.rasters.footprints import check_footprints
+from regflow.stages.rasters.footprints import check_footprints, check_scale
 from regflow.stages.rasters.views import describe_working_view
 
 RasterSubject = RasterSample | FixedScene
@@ -158,6 +158,7 @@ def _examine_scene(found: SceneFindings, subject: RasterSubject) -> None:
     found.warnings += [*header.notes, *_zero_border(scene, header)]
     if fixed is not None:
         sentence, warning = check_footprints(fixed, header)
+        sentence = sentence or check_scale(fixed, header)
         found.problems += [sentence] if sentence else []
         found.warnings += [warning] if warning else []
 

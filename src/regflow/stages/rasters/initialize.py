@@ -34,6 +34,7 @@ from regflow.methods.initialize.planar import (
 from regflow.methods.initialize.projective import preserves_orientation
 from regflow.methods.ladder import InitialTransform, LadderResult, run_ladder
 from regflow.methods.result import MethodResult
+from regflow.stages import mirroring
 from regflow.stages.shell import HEADER, Outcome, make_outcome, run_stage_work
 
 if TYPE_CHECKING:
@@ -298,15 +299,23 @@ def align_scenes(
             RunContext(threads, seed),
             examine,
         )
-        return _explain_mirrors(_kept(start, found, examine), *pair, seed)
+        limits = {**mirroring.LIMITS, **(settings.get("gate") or {})}
+        return _explain_mirrors(_kept(start, found, examine), *pair, limits, seed)
 
 
-def _explain_mirrors(found: LadderResult, fixed: Image, moving: Image, seed: int) -> LadderResult:
-    """Say so where nothing was found because the moving picture is a mirror image, as of a turned section."""
+def _explain_mirrors(
+    found: LadderResult, fixed: Image, moving: Image, limits: Mapping[str, Any], seed: int
+) -> LadderResult:
+    """Say so where the moving picture is a mirror image, as of a turned section, whatever was found."""
     from regflow.methods.initialize.features.matching import is_mirrored
 
-    if found.verdict.status != "fail" or not lacks_georeference(fixed):
+    if not lacks_georeference(fixed):
         return found
+    if found.verdict.status != "fail":
+        if not isinstance(found.transform, Affine):
+            return found
+        judged = mirroring.judge_mirroring(found.verdict, fixed, moving, found.transform, limits)
+        return replace(found, verdict=judged)
     if not is_mirrored(fixed, moving, seed):
         return found
     told = "the moving image seems to be a mirror image of the fixed one; turn it left for right first"

@@ -36,6 +36,7 @@ from regflow.metrics.structures import measure_structures
 from regflow.stages.assessment import assess_sample
 from regflow.stages.shell import Outcome, read_outcome, record_step
 from regflow.stages.volumes import evidence
+from regflow.stages.volumes.memory import check_working
 from regflow.stages.volumes.working import read_working
 
 log = logging.getLogger(__name__)
@@ -219,6 +220,7 @@ def assess(
     """
 
     def measure(folder: Path) -> VolumeAssessment:
+        check_working(prepared, "assess")
         pair = read_registered_volumes(manifests, prepared, initial, refined)
         found = assess_pair(pair, settings, threads=threads)
         write_volume(folder / "jacobian.nii.gz", found.determinant, pair.fixed.grid)

@@ -14,6 +14,8 @@ from regflow.core.grid import Grid
 from regflow.core.landmark_pairs import describe_misorder, describe_unpaired, pair_landmarks
 from regflow.core.landmarks import Landmarks
 from regflow.core.plausibility import (
+    check_comparable_scale,
+    check_extents,
     check_grid_rounding,
     check_label_rounding,
     check_labels,
@@ -99,11 +101,8 @@ def examine_volume(subject: VolumeSubject) -> VolumeFindings:
         elif part.startswith("companions."):
             _examine_companion(found, present[part])
     fixed_header = _fixed_header(subject)
-    if found.header and fixed_header and fov_disjoint(fixed_header.grid, found.header.grid):
-        found.warnings.append(
-            f"{present['image']}: its field of view does not overlap that of {fixed_header.path}; the start "
-            "is sought without the headers' origins"
-        )
+    if found.header and fixed_header:
+        _compare_grids(found, present["image"], fixed_header)
     _examine_landmarks(found, present, fixed_header)
     return found
 
@@ -116,6 +115,21 @@ def _examine_image(found: VolumeFindings, path: Path, volume: Volume) -> None:
         return
     found.warnings += found.header.warnings
     _add(found.problems, path, check_samples(image.channel))
+
+
+def _compare_grids(found: VolumeFindings, path: Path, fixed: VolumeHeader) -> None:
+    """Hold a moving image's grid against the fixed one's: of one scale, and in the same place."""
+    assert found.header is not None
+    grids = fixed.grid, found.header.grid
+    other_unit = check_comparable_scale(*grids)
+    _add(found.problems, path, other_unit)
+    if other_unit is None:
+        _add(found.warnings, path, check_extents(*grids))
+        if fov_disjoint(*grids):
+            found.warnings.append(
+                f"{path}: its field of view does not overlap that of {fixed.path}; the start is sought "
+                "without the headers' origins"
+            )
 
 
 def _examine_overlay(found: VolumeFindings, part: str, path: Path) -> None:

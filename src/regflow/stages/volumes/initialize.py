@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ from regflow.methods.context import RunContext
 from regflow.methods.initialize import METHODS
 from regflow.methods.ladder import InitialTransform, LadderResult, run_ladder
 from regflow.methods.result import MethodResult
+from regflow.stages import mirroring
 from regflow.stages.shell import HEADER, Outcome, make_outcome, run_stage_work
+from regflow.stages.volumes.memory import check_working
 from regflow.stages.volumes.working import read_working
 
 log = logging.getLogger(__name__)
@@ -161,8 +164,9 @@ def align_volumes(
         RegistrationError: no method gave a transform, and under the headers' the images share nothing.
     """
     start = Affine.identity(fixed.grid.ndim)
-    examine = VolumeStartEvaluator(fixed, moving, start, settings.get("gate", {}), threads)
-    return run_ladder(
+    gate = settings.get("gate", {})
+    examine = VolumeStartEvaluator(fixed, moving, start, gate, threads)
+    found = run_ladder(
         "initialize",
         "volumes",
         METHODS,
@@ -171,6 +175,12 @@ def align_volumes(
         InitialTransform(start, HEADER, _surely_better),
         RunContext(threads, seed, log_file=log_file),
         examine,
+    )
+    if found.verdict.status == "fail" or not isinstance(found.transform, Affine):
+        return found
+    limits = {**mirroring.LIMITS, **gate}
+    return replace(
+        found, verdict=mirroring.judge_mirroring(found.verdict, fixed, moving, found.transform, limits)
     )
 
 
@@ -195,6 +205,7 @@ def initialize(
     """
 
     def work(folder: Path) -> Outcome:
+        check_working(prepared, "initialize")
         fixed, moving = (read_working(path) for path in prepared)
         found = align_volumes(
             fixed, moving, settings, threads=threads, seed=seed, log_file=folder / "elastix.log"

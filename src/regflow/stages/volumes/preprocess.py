@@ -26,6 +26,7 @@ from regflow.methods.preprocess.orientation import choose_working_spacing, orien
 from regflow.methods.table import find_method
 from regflow.stages.shell import Outcome, make_outcome, record_step, run_stage_work
 from regflow.stages.volumes.ingest import read_manifest
+from regflow.stages.volumes.memory import check_originals, require_memory
 from regflow.stages.volumes.originals import read_original
 from regflow.stages.volumes.working import read_working, write_working
 
@@ -120,10 +121,15 @@ def preprocess(
     """
 
     def work(folder: Path) -> Outcome:
-        original = read_original(read_manifest(manifest))
+        described = read_manifest(manifest)
         fixed = None if reference is None else read_working(reference)
+        original = [(described["paths"]["image"], Grid.from_dict(described["grid"]))]
+        spacing = complete_settings(settings)["spacing_mm"]
+        with require_memory():
+            check_originals(original, spacing, "preprocess", None if fixed is None else fixed.grid)
+        image = read_original(described)
         with limit_itk_threads(threads):
-            prepared, steps = prepare_volume(original, settings, reference=fixed, threads=threads)
+            prepared, steps = prepare_volume(image, settings, reference=fixed, threads=threads)
         write_working(folder, prepared)
         return make_outcome(Verdict("pass", "the working image was made"), steps)
 

@@ -29,6 +29,7 @@ from regflow.methods.result import MethodResult
 from regflow.methods.table import find_method, list_methods_of_kind
 from regflow.metrics.jacobian import compute_folding_figures
 from regflow.stages.shell import Outcome, make_outcome, read_outcome, record_step, run_stage_work
+from regflow.stages.volumes.memory import check_working
 from regflow.stages.volumes.working import read_working
 
 log = logging.getLogger(__name__)
@@ -261,6 +262,7 @@ def refine(
     """
 
     def work(folder: Path) -> Outcome:
+        check_working(prepared, "refine")
         with ThreadPoolExecutor(1) as beside:
             ahead = beside.submit(load_ahead, settings)
             fixed, moving = (read_working(path) for path in prepared)

@@ -7,6 +7,7 @@ from registered import known_pair, write_failure, write_stages
 from report_pages import Page, check
 
 from regflow.core.files import write_json
+from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.landmark_pairs import pair_landmarks
 from regflow.core.landmarks import Landmarks
@@ -202,6 +203,28 @@ def test_fold_is_drawn_in_its_own_color_and_anisotropic_slices_keep_their_shape(
     tile = pictures.describe_frame(scene, cut)
     rows, columns = cut.size(scene.mask.shape)
     assert (tile["height_mm"], tile["width_mm"]) == (4 * rows, 4 * columns)
+
+
+@pytest.mark.parametrize(("factor", "grid", "bar"), [(1.0, 8, 50), (1e-3, 0.008, 0.05), (30.0, 400, 2500)])
+def test_pictures_of_a_small_and_a_large_object_are_those_of_a_head(known, factor, grid, bar):
+    from regflow.reporting.volumes.sample import _scene
+
+    def drawn(size: float) -> pictures.Rendering:
+        fixed = known.pair.fixed
+        scaled = replace(fixed, grid=Grid(fixed.grid.shape, np.diag([size] * 3 + [1.0]) @ fixed.grid.affine))
+        moved = dict.fromkeys(("start", "initialize", "refine"), fixed.channel)
+        field = sample_deformation(known.pair) * np.float32(size)
+        return pictures.make_rendering(scaled, moved, field, np.ones(fixed.grid.shape, np.float32), slices=1)
+
+    scene = drawn(factor)
+    words = _scene(scene, None, False)
+    assert words["grid_mm"] == f"{grid:g}"
+    (plane, *_) = words["planes"]
+    (tile,) = plane["tiles"]
+    assert tile["bar"] == f"{bar:g} mm"
+    assert 100 < tile["width_mm"] < 300
+    usual = pictures.draw_overlays(drawn(1.0), pictures.choose_middle_slices(drawn(1.0))[0])["grid"]
+    assert 0.3 < tile["grid"].count("M") / usual.count("M") < 3
 
 
 def test_chart_marks_outliers_links_them_and_says_its_figures():

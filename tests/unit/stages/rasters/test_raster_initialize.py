@@ -67,6 +67,24 @@ def test_a_section_that_was_turned_over_is_told():
     assert "mirror" not in align_scenes(image(fixed), image(other), SETTINGS).verdict.reason
 
 
+def test_a_brain_section_that_was_turned_over_is_told(mni_2mm):
+    def section(values: np.ndarray) -> Image:
+        return Image(values[None], Grid(values.shape, np.eye(3)), np.ones(values.shape, bool))
+
+    whole = np.pad(mni_2mm.channel[35].astype(np.float32), 12)
+    noise = np.random.default_rng(0).normal(0, 0.05 * whole.max(), whole.shape).astype(np.float32)
+    right, settings = np.roll(whole, (3, -4), (0, 1)) + noise, {"methods": ["mutual-information"]}
+    told = {
+        name: align_scenes(section(whole), section(moving), settings).verdict
+        for name, moving in (("right", right), ("turned", np.ascontiguousarray(right[:, ::-1])))
+    }
+    assert told["right"].figures["mirror_gain_sigmas"] < -4
+    assert "mirrored" not in told["right"].reason
+    assert told["turned"].figures["mirror_gain_sigmas"] > 4
+    assert told["turned"].status == "warn"
+    assert "fits clearly better when it is mirrored left for right" in told["turned"].reason
+
+
 def test_the_stage_leaves_the_transform_and_its_displacement(tmp_path, prepared):
     outcome = initialize(tmp_path / "out", sample="one", prepared=prepared, settings=SETTINGS)
     assert (outcome.state, outcome.verdict.status) == ("done", "pass")

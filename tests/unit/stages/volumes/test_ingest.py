@@ -240,6 +240,14 @@ def test_fields_of_view_that_do_not_overlap_are_told_and_do_not_stop_the_sample(
     assert sample.fixed.image in told
 
 
+@pytest.mark.parametrize("factor", [1e-3, 1e3])
+def test_a_volume_in_another_unit_is_refused(sample, brain, factor):
+    scaled = Grid(brain.grid.shape, np.diag([factor] * 3 + [1.0]) @ brain.grid.affine)
+    write_volume(sample.moving, brain.channel, scaled)
+    bare = VolumeSample(sample.sample, sample.moving, sample.fixed)
+    assert only(bare).startswith(f"{sample.moving}: its voxels are 1,000 times as")
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [

@@ -403,7 +403,8 @@ def manifest_of(folder: Path, image: Image, **more) -> Path:
         if getattr(image, part) is not None:
             write_volume(folder / f"{part}.nii.gz", getattr(image, part), image.grid)
             paths[part] = str(folder / f"{part}.nii.gz")
-    content = {"state": "done", "problems": [], "volume": None, "modality": None, "paths": paths, **more}
+    content = {"state": "done", "problems": [], "volume": None, "modality": None, "paths": paths}
+    content |= {"grid": image.grid.to_dict(), **more}
     write_json(folder / "manifest.json", content)
     return folder / "manifest.json"
 
