@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 OUTLIER_SCORE = 3.5
 """Robust score beyond which a sample stands apart (Iglewicz and Hoaglin, 1993)."""
 
+COMPARABLE = ("modality", "sensor", "group")
+"""Samples that are equal in these columns are compared."""
 VERDICT_COLUMNS = ("state", "status", "reason", "outliers", "transform_from")
 TEXT_COLUMNS = frozenset(("sample", "fixed", *METADATA_COLUMNS, *VERDICT_COLUMNS))
 """The columns of text; every other column of the samples' table is a number."""
@@ -64,20 +66,24 @@ def gather(
 
 
 def mark_outliers(rows: Sequence[Figures], catalog: Catalog = VOLUMES) -> None:
-    """Fill each row's ``outliers`` with the figures in which it is worse than its cohort.
+    """Fill each row's ``outliers`` with the figures in which it is worse than the samples it compares with.
 
-    Only the bad side counts: a sample that is better than all others needs no look.
+    These are the samples of its modality (or sensor) and group: a T2 volume is no outlier
+    because it correlates otherwise with a T1 atlas. Only the bad side counts: a sample that is better than
+    all others needs no look.
     """
-    marks: dict[int, list[str]] = {}
-    for name in catalog.watched:
-        column = catalog.final(name)
-        values = [_number(row.get(column)) for row in rows]
-        sign = 1 if catalog.figures[name].better == "low" else -1
-        for number, score in enumerate(compute_robust_scores(values)):
-            if sign * score > OUTLIER_SCORE:
-                marks.setdefault(number, []).append(column)
-    for number, row in enumerate(rows):
-        row["outliers"] = ",".join(marks.get(number, []))
+    comparable: dict[tuple[Any, ...], list[Figures]] = {}
+    for row in rows:
+        row["outliers"] = ""
+        comparable.setdefault(tuple(row.get(name) for name in COMPARABLE), []).append(row)
+    for members in comparable.values():
+        for name in catalog.watched:
+            column = catalog.final(name)
+            scores = compute_robust_scores([_number(row.get(column)) for row in members])
+            sign = 1 if catalog.figures[name].better == "low" else -1
+            for row, score in zip(members, scores, strict=True):
+                if sign * score > OUTLIER_SCORE:
+                    row["outliers"] = ",".join(filter(None, (row["outliers"], column)))
 
 
 def write_table(path: str | Path, rows: Sequence[Figures], columns: Iterable[str]) -> None:

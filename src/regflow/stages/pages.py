@@ -16,7 +16,8 @@ from regflow.stages.gather import read_table
 from regflow.stages.shell import find_transform_source, read_stage_records
 
 MOST_THUMBNAILS = 300
-"""In a larger cohort only the samples that want a look have a picture on the cohort's page."""
+"""In a larger cohort only those of samples that want a look are part of the cohort's page; the others are
+loaded when they are seen."""
 THUMBNAIL_WIDTH = 320
 LONGEST_TEXT = 200_000
 
@@ -124,8 +125,14 @@ def report_cohort(
     if len(shown) > MOST_THUMBNAILS:
         shown = [row for row in shown if find_status(row) != "pass" or row["outliers"]][:MOST_THUMBNAILS]
     thumbnails = {row["sample"]: _thumbnail(images[row["sample"]]) for row in shown}
+    pictures = {
+        name: Path(path).relative_to(page.parent).as_posix()
+        for name, path in images.items()
+        if len(rows) > MOST_THUMBNAILS and name not in thumbnails
+    }
     told = _provenance(provenance, configuration)
-    write_page(page, render_cohort_page(rows, structures, stages, links, thumbnails, told, CATALOGS[kind]))
+    content = render_cohort_page(rows, structures, stages, links, thumbnails, told, CATALOGS[kind], pictures)
+    write_page(page, content)
 
 
 def _facts(

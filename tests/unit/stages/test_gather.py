@@ -90,6 +90,20 @@ def test_only_the_bad_side_of_a_cohort_stands_apart():
     assert marked == {"4": "ncc_refine", "6": "folding_percent"}
 
 
+def test_samples_are_compared_within_their_modality_and_group():
+    groups = (("T1w", "old", 1, 9), ("T2w", "old", -1, 6), ("T1w", "new", 0.5, 5))
+    rows = [
+        {"sample": f"{modality}{n}", "modality": modality, "group": group, "ncc_refine": sign + 0.01 * n}
+        for modality, group, sign, count in groups
+        for n in range(count)
+    ]
+    mark_outliers(rows)
+    assert not [row["sample"] for row in rows if row["outliers"]]
+    rows[10]["ncc_refine"] = -1.9
+    mark_outliers(rows)
+    assert [row["sample"] for row in rows if row["outliers"]] == ["T2w1"]
+
+
 def test_scenes_get_their_own_columns_and_outliers(tmp_path):
     folders = [assessed(tmp_path, f"s{n}", {"rmse_px_refine": 0.1 + 0.001 * n}) for n in range(9)]
     folders.append(assessed(tmp_path, "off", {"rmse_px_refine": 3.0}))

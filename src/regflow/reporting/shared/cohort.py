@@ -22,6 +22,8 @@ Record = Mapping[str, Any]
 
 MOST_CARDS = 60
 """Samples shown at the top as wanting a look; the table below lists them all."""
+MOST_ROWS = 300
+"""Rows of the table that a browser lays out at once; it takes the others as they come into sight."""
 ORDER = ("error", "fail", "warn", "pass")
 
 
@@ -33,6 +35,7 @@ def render_cohort_page(
     thumbnails: Mapping[str, str],
     provenance: Sequence[tuple[str, str]] = (),
     catalog: Catalog = VOLUMES,
+    pictures: Mapping[str, str] | None = None,
 ) -> str:
     """Return the cohort's page.
 
@@ -44,8 +47,10 @@ def render_cohort_page(
         thumbnails: data URI by sample, for those that have one.
         provenance: titles and texts to fold out.
         catalog: of the figures that were measured.
+        pictures: addresses of the pictures of samples without a thumbnail, loaded when they are seen.
     """
-    told = [_sample(row, links, thumbnails, catalog) for row in rows]
+    pictures = pictures or {}
+    told = [_sample(row, links, thumbnails, pictures, catalog) for row in rows]
     counts = Counter(sample["status"] for sample in told)
     attention = sorted(
         (s for s in told if s["status"] != "pass" or s["outliers"]),
@@ -63,7 +68,8 @@ def render_cohort_page(
         "structures": _structures(structures),
         "columns": [catalog.figures[name] for name in columns],
         "samples": [{**s, "cells": _cells(row, columns, catalog)} for s, row in zip(told, rows, strict=True)],
-        "thumbnails": bool(thumbnails),
+        "thumbnails": bool(thumbnails or pictures),
+        "most_rows": MOST_ROWS,
         "clock": _clock(rows),
         "methods": write_methods_text(stages, figures, catalog),
         "provenance": provenance,
@@ -98,7 +104,11 @@ def _summary(counts: Counter[str], total: int) -> str:
 
 
 def _sample(
-    row: Record, links: Mapping[str, str], thumbnails: Mapping[str, str], catalog: Catalog
+    row: Record,
+    links: Mapping[str, str],
+    thumbnails: Mapping[str, str],
+    pictures: Mapping[str, str],
+    catalog: Catalog,
 ) -> dict[str, Any]:
     return {
         "sample": row["sample"],
@@ -109,6 +119,7 @@ def _sample(
         "source": _source(row),
         "link": links.get(row["sample"]),
         "thumbnail": thumbnails.get(row["sample"]),
+        "picture": pictures.get(row["sample"]),
         "group": row.get("group") or "",
         "seconds": _seconds(row),
         "time": format_duration(_seconds(row)),

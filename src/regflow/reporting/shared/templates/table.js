@@ -1,22 +1,41 @@
-// The table of samples: sorted by a click on a heading, searched as one types.
+// The table of samples: sorted by a click on a heading, searched as one types, laid out as far as it is seen.
 (() => {
   const table = document.querySelector("#table");
   if (!table) return;
   const body = table.tBodies[0];
-  const rows = [...body.rows];
+  const rest = document.querySelector("#rest");
+  const end = document.querySelector("#end");
+  const rows = [...body.rows, ...(rest ? rest.content.querySelectorAll("tr") : [])];
+  const step = Math.max(300, body.rows.length);
   const search = document.querySelector("#filter");
   const only = document.querySelector("#only");
   const shown = document.querySelector("#shown");
+  const texts = new Map(); // filled at the first search: reading thousands of rows takes a moment
+  let matching = rows;
+
+  function show() {
+    body.replaceChildren(...matching.slice(0, step));
+    tell();
+  }
+
+  function more() {
+    body.append(...matching.slice(body.rows.length, body.rows.length + step));
+    tell();
+  }
+
+  function tell() {
+    const left = matching.length - body.rows.length;
+    if (end) end.textContent = left > 0 ? `${left} more follow` : "";
+    shown.textContent = matching.length === rows.length ? "" : `${matching.length} of ${rows.length}`;
+  }
 
   function filter() {
     const wanted = search.value.trim().toLowerCase();
-    let count = 0;
-    for (const row of rows) {
-      const fits = row.textContent.toLowerCase().includes(wanted) && (!only.checked || "look" in row.dataset);
-      row.hidden = !fits;
-      count += fits ? 1 : 0;
-    }
-    shown.textContent = count === rows.length ? "" : `${count} of ${rows.length}`;
+    if (wanted && !texts.size) for (const row of rows) texts.set(row, row.textContent.toLowerCase());
+    matching = rows.filter(
+      (row) => (!wanted || texts.get(row).includes(wanted)) && (!only.checked || "look" in row.dataset),
+    );
+    show();
   }
 
   function value(row, column) {
@@ -32,15 +51,20 @@
     for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
     heading.setAttribute("aria-sort", rising ? "ascending" : "descending");
     const sign = rising ? 1 : -1;
+    const keys = new Map(rows.map((row) => [row, value(row, column)]));
     rows.sort((a, b) => {
-      const [x, y] = [value(a, column), value(b, column)];
+      const [x, y] = [keys.get(a), keys.get(b)];
       if (x === "" || y === "") return (x === "") - (y === "");
       if (typeof x === "number" && typeof y === "number") return sign * (x - y);
       return sign * String(x).localeCompare(String(y), "en", { numeric: true });
     });
-    body.append(...rows);
+    filter();
   }
 
+  if (end) {
+    tell();
+    new IntersectionObserver((seen) => seen.some((entry) => entry.isIntersecting) && more()).observe(end);
+  }
   search.addEventListener("input", filter);
   only.addEventListener("change", filter);
   table.tHead.addEventListener("click", (event) => {
