@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from regflow.methods import detect, initialize, preprocess, refine
-from regflow.methods.table import Method, methods_of_kind
+from regflow.methods.table import Method, list_methods_of_kind
 
 ROOT = Path(__file__).parents[1]
 PAGES = {
@@ -48,5 +48,5 @@ def _rows(table: Mapping[str, Method], kind: str) -> Iterator[str]:
     """Yield the lines of a table of the methods that serve a kind of image."""
     yield "| method | what it does | source |"
     yield "|---|---|---|"
-    for name, method in methods_of_kind(table, kind).items():
+    for name, method in list_methods_of_kind(table, kind).items():
         yield f"| `{name}`{{ .method }} | {method.summary} | {method.citation} |"
