@@ -14,7 +14,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from regflow.config.workflow import WORKFLOWS
+from regflow.config.workflow import ONE_ENV, WORKFLOWS
 from regflow.provenance.digests import find_import_closure
 from regflow.stages.shell import run_stage
 
@@ -98,6 +98,12 @@ def test_environments_equal_the_lock_and_are_closed(path, lock):
 def test_environments_hold_what_their_stages_import(kind, stage):
     env = WORKFLOWS[kind].needs[stage].env
     assert_imports_held(f"regflow.stages.{kind}.{stage}", kind, env)
+
+
+def test_the_environment_of_batches_holds_what_all_stages_need():
+    stages = {needs.env for workflow in WORKFLOWS.values() for needs in workflow.needs.values()}
+    together = env_pins(ROOT / "envs" / f"{ONE_ENV}.yaml")
+    assert all(env_pins(ROOT / "envs" / f"{name}.yaml").items() <= together.items() for name in stages)
 
 
 @pytest.mark.parametrize("kind", list(WORKFLOWS))

@@ -22,11 +22,7 @@ from regflow.core.labels import (
 )
 from regflow.core.landmark_pairs import find_better_rigid_order, measure_rigid_residual
 from regflow.core.landmarks import Landmarks
-
-OTHER_SCALE = 8.0
-"""Samples so many times as large as the partner's may be in another unit."""
-FEWEST_ACROSS = 4.0
-"""Samples of the coarser image along the smaller one, below which they cannot be compared."""
+from regflow.core.scales import OTHER_SCALE, check_comparable_samples
 
 HEADER_ROUNDING = 0.1
 """Voxels by which a mask or label map may lie off its image: what tools round headers to."""
@@ -125,28 +121,6 @@ def fov_disjoint(first: Grid, second: Grid) -> bool:
     """Tell whether two fields of view have nothing in common, by their boxes in world axes."""
     (low_a, high_a), (low_b, high_b) = _box(first), _box(second)
     return bool(np.any(high_a < low_b) or np.any(high_b < low_a))
-
-
-def check_comparable_samples(fixed_across: float, moving_across: float, ratio: float) -> str | None:
-    """Tell whether one image's samples are so large that the other image is hardly one of them across.
-
-    Args:
-        fixed_across: samples of the fixed image along a side: the mean of its sides, geometric.
-        moving_across: of the moving image, likewise.
-        ratio: length of the moving image's samples in those of the fixed one, in the same unit.
-
-    Returns:
-        What is to be put after "its samples".
-    """
-    coarser = max(ratio, 1 / ratio)
-    across = min(fixed_across / max(ratio, 1), moving_across * min(ratio, 1))
-    if coarser < OTHER_SCALE or across >= FEWEST_ACROSS:
-        return None
-    kind = "large" if ratio >= 1 else "small"
-    return (
-        f"{coarser:,.4g} times as {kind} as its partner's, so that the smaller image is {across:.2g} of the "
-        "coarser samples across"
-    )
 
 
 def check_comparable_scale(fixed: Grid, moving: Grid) -> str | None:

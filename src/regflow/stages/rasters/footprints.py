@@ -4,8 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regflow.core.errors import InputError
-from regflow.core.plausibility import check_comparable_samples
 from regflow.core.reprojection import is_same_crs
+from regflow.core.scales import check_comparable_samples
 from regflow.core.transform import Points
 from regflow.io.raster_header import RasterHeader
 
