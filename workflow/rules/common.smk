@@ -256,8 +256,20 @@ def manifests_done(wildcards):
     return manifests(wildcards) if one_by_one else when_done("ingest")(wildcards)
 
 
-def beside_the_report(wildcards):
-    """Return what else is made: the derivatives of a BIDS data set, the change maps of scenes."""
-    derivatives = ["<results>/derivatives"] if settings.get("bids") else []
-    changes = when_done("detect")(wildcards) if before else []
-    return [*derivatives, *changes]
+def everything(wildcards):
+    """Return all that a study makes.
+
+    What leads to the report is named too: Snakemake makes nothing again that is missing between inputs and a
+    target that is there, and a run that was killed may have left just that.
+    """
+    if settings["jobs"]["each_stage"]:
+        stages = [stage for stage in needs if stage != "detect" or before]
+        of_fixed = expand("<results>/preprocess/fixed/{name}", name=fixed)
+        made = [*manifests(wildcards), *of_fixed]
+    else:
+        stages, made = [plan.stages[0] for plan in plans], []
+    made += [path for stage in stages for path in when_done(stage)(wildcards)]
+    made += [f"{table}.tsv" for table in tables.values()]
+    made += ["<results>/provenance.json"]
+    made += ["<results>/derivatives"] if settings.get("bids") else []
+    return list(dict.fromkeys(made))

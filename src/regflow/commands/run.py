@@ -50,6 +50,8 @@ def run(
     """
     from regflow.cohort.reading import read_cohort
     from regflow.config.loading import load_config
+    from regflow.pipeline.partial_report import drop_partial_report, write_partial_report
+    from regflow.pipeline.run_lock import close_run, keep_results
     from regflow.provenance.jobs import export_environment
 
     settings = load_config(config)
@@ -57,20 +59,33 @@ def run(
     export_environment()
     program = "regflow.commands.snakemake_bar" if sys.stderr.isatty() and not dry_run else "snakemake"
     more = [*(["--dry-run"] if dry_run else []), *snakemake]
-    if redo is not None and not dry_run:
-        more += _forget(settings, redo, [sample.sample for sample in samples])
-    started = time.time()
-    code = _wait([sys.executable, "-m", program, *_arguments(config, cores, profile, more)])
+    command = [sys.executable, "-m", program, *_arguments(config, cores, profile, more)]
+    if dry_run:
+        raise SystemExit(_wait(command))
     results = Path(settings["output"])
-    page = results / layout.COHORT_PAGE
-    if code not in (0, INTERRUPTED) and _ran_jobs(results, started):
-        from regflow.pipeline.partial_report import write_partial_report
-
-        click.echo("some jobs crashed: the report tells which; run it again to resume", err=True)
-        page = write_partial_report(results, samples, settings["kind"])
-    if page.exists() and not dry_run:
+    with keep_results(results) as held:
+        if held.after_kill:
+            _unlock(command)
+        drop_partial_report(results)
+        if redo is not None:
+            command += _forget(settings, redo, [sample.sample for sample in samples])
+        started = time.time()
+        code = _wait(command)
+        if code < 0:
+            close_run(held.mark)
+            _unlock(command)
+        page = results / layout.COHORT_PAGE
+        if code not in (0, INTERRUPTED) and _ran_jobs(results, started):
+            click.echo("some jobs crashed: the report tells which; run it again to resume", err=True)
+            page = write_partial_report(results, samples, settings["kind"])
+    if page.exists():
         click.echo(f"report: {page}", err=True)
     raise SystemExit(code)
+
+
+def _unlock(command: Sequence[str]) -> None:
+    """Remove Snakemake's lock of a run that was killed."""
+    subprocess.run([*command, "--unlock"], check=True, capture_output=True)
 
 
 def _forget(settings: Mapping[str, Any], stage: str, names: Sequence[str]) -> list[str]:

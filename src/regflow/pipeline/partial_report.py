@@ -35,6 +35,9 @@ def write_partial_report(
         The page.
     """
     results = Path(results)
+    note = results / layout.PARTIAL_REPORT
+    note.parent.mkdir(parents=True, exist_ok=True)
+    note.touch()
     names = [sample.sample for sample in samples]
     page = results / layout.COHORT_PAGE
     existing = [name for name in names if find_next_stage(results, name) is None]
@@ -51,6 +54,14 @@ def write_partial_report(
         images = {name: results / layout.SAMPLE_PICTURE.format(sample=name) for name in existing}
         report_cohort(page, kind=kind, tables=tables, assessed=assessed, pages=pages, images=images)
     return page
+
+
+def drop_partial_report(results: str | Path) -> None:
+    """Remove a page that :func:`write_partial_report` wrote: to Snakemake it looks as one that is done."""
+    note = Path(results) / layout.PARTIAL_REPORT
+    if note.exists():
+        (Path(results) / layout.COHORT_PAGE).unlink(missing_ok=True)
+        note.unlink()
 
 
 def _stopped(results: Path, sample: str, scratch: Path) -> Path:

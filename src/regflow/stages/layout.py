@@ -50,6 +50,10 @@ NETWORK_CARD = "train/{name}.md"
 
 BATCHES = "jobs/batches.json"
 """How the cohort is shared out to jobs."""
+PARTIAL_REPORT = "jobs/partial-report"
+"""There while the cohort's page is that of a run in which jobs crashed."""
+RUN = "jobs/run.json"
+"""Who runs the study, while it runs."""
 BATCH = "jobs/{job}/{batch}.json"
 """What a job has come to: the samples of its batch."""
 
