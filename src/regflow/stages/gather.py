@@ -12,6 +12,7 @@ from regflow.core.files import read_json, write_whole
 from regflow.metrics.catalog import STATES, VOLUMES, Catalog
 from regflow.metrics.catalogs import CATALOGS
 from regflow.metrics.outliers import compute_robust_scores
+from regflow.stages import layout
 from regflow.stages.shell import STAGE_FILE, read_outcome
 
 log = logging.getLogger(__name__)
@@ -131,7 +132,15 @@ def _read(folder: Path, subject: Mapping[str, Any], words: Sequence[str]) -> tup
     own = [record for record in quality["stages"] if record.get("title") != "preprocess (fixed)"]
     row |= {f"seconds_{record['stage']}": float(record["seconds"]) for record in own}
     row["seconds_assess"] = float(read_json(folder / STAGE_FILE)["seconds"])
+    row["stored_mb"] = _stored_mb(folder.parents[1], folder.name)
     return row, [_label_row(folder.name, record) for record in quality.get("labels", ())]
+
+
+def _stored_mb(results: Path, sample: str) -> float:
+    """Return the size of all that the stages keep of a sample, megabytes."""
+    places = [results / place.format(sample=sample) for place in layout.OF_A_SAMPLE.values()]
+    files = [file for place in places for file in (place.rglob("*") if place.is_dir() else [place])]
+    return sum(file.stat().st_size for file in files if file.is_file()) / 1e6
 
 
 def _label_row(sample: str, record: Mapping[str, Any]) -> Figures:

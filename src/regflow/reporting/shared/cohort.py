@@ -71,6 +71,7 @@ def render_cohort_page(
         "thumbnails": bool(thumbnails or pictures),
         "most_rows": MOST_ROWS,
         "clock": _clock(rows),
+        "stored": _stored(rows),
         "methods": write_methods_text(stages, figures, catalog),
         "provenance": provenance,
     }
@@ -234,6 +235,15 @@ def _structures(rows: Sequence[Record]) -> list[dict[str, Any]]:
 
 def _values(rows: Sequence[Record], column: str) -> Any:
     return np.array([row[column] for row in rows if _known(row, column)], dtype=np.float64)
+
+
+def _stored(rows: Sequence[Record]) -> str:
+    """Say what a sample takes on the disk; empty where no row tells."""
+    known = _values(rows, "stored_mb")
+    if not len(known):
+        return ""
+    whole = f"{known.sum() / 1e3:.3g} GB" if known.sum() >= 1e3 else f"{known.sum():.3g} MB"
+    return f"A sample takes {np.median(known):.3g} MB on the disk (median), all together {whole}."
 
 
 def _clock(rows: Sequence[Record]) -> list[dict[str, Any]]:

@@ -56,3 +56,9 @@ def test_a_small_cohort_has_all_its_rows_at_once():
     page = render_cohort_page(cohort(7), [], [], {}, {})
     assert "<template" not in page
     assert page.count("sub-0000") >= 7
+
+
+def test_the_page_says_what_a_sample_takes_on_the_disk():
+    rows = [{**row, "seconds_refine": 2.0, "stored_mb": 150.0} for row in cohort(3)]
+    page = render_cohort_page(rows, [], [], {}, {})
+    assert "A sample takes 150 MB on the disk (median), all together 450 MB." in page
