@@ -44,6 +44,8 @@ class Method:
         choose: ``"package.module:function"`` that names, from the image and the fixed one, the row to take
             in this one's place, and the reason. Empty where this one is to be taken.
         registers: of a preprocessing step, whether it registers with the finished fixed image.
+        aligns_mirror: whether the mirror image of a moving image is aligned by it, to see whether it fits
+            better: with the options ``orientations`` and ``samples_across``, in two and three dimensions.
         compile_options: what of its options to give to runs that meet all of the kernels that no other method
             compiles, one run each, on small volumes; empty where it has no kernels of its own.
     """
@@ -60,6 +62,7 @@ class Method:
     gpu: bool = False
     choose: str = ""
     registers: bool = False
+    aligns_mirror: bool = False
     compile_options: tuple[Mapping[str, Any], ...] = ()
 
     @property

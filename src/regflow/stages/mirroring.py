@@ -87,9 +87,8 @@ def mirror_gain(fixed: Image, moving: Image, found: Affine) -> dict[str, float]:
 
 
 def _align_mirrored(fixed: Image, moving: Image, start: Affine) -> Affine:
-    """Align the mirror image by mutual information; the map holds the mirror."""
+    """Align the mirror image; the map holds the mirror."""
     from regflow.methods.initialize import METHODS
-    from regflow.methods.initialize.mutual_information import mutual_information
 
     flip = _flip_columns(moving.grid)
     mask = None if moving.mask is None else np.ascontiguousarray(moving.mask[..., ::-1])
@@ -97,9 +96,9 @@ def _align_mirrored(fixed: Image, moving: Image, start: Affine) -> Affine:
     # A section may lie in any orientation on its slide; a patient lies as the header says.
     orientations = "header" if fixed.grid.ndim == 3 else "all"
     given = {"orientations": orientations, "samples_across": SAMPLES_ACROSS}
-    options = METHODS["mutual-information"].complete(given)
+    method = next(method for method in METHODS.values() if method.aligns_mirror)
     near = Affine(flip.matrix @ start.matrix)
-    found = mutual_information(fixed, flipped, near, options, RunContext())
+    found = method.load()(fixed, flipped, near, method.complete(given), RunContext())
     assert isinstance(found, Affine)
     return Affine(flip.matrix @ found.matrix)
 

@@ -14,7 +14,7 @@ RULES = sorted((find_shipped_folder() / "workflow").rglob("*.smk"))
 
 def blank(path: str) -> str:
     """Return a path without what its braces hold, and a table's without its ending."""
-    return re.sub(r"{[^}]*}", "{}", path.replace("{ending}", ""))
+    return re.sub(r"{+[^}]*}+", "{}", path.replace("{ending}", ""))
 
 
 @pytest.mark.parametrize("rules", RULES, ids=lambda path: path.relative_to(find_shipped_folder()).as_posix())

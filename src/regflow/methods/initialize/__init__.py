@@ -289,6 +289,7 @@ METHODS: dict[str, Method] = {
             },
             "bins": _BINS,
         },
+        aligns_mirror=True,
         compile_options=({},),
         variants={
             "rasters": Method(

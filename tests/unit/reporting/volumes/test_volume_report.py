@@ -207,7 +207,7 @@ def test_fold_is_drawn_in_its_own_color_and_anisotropic_slices_keep_their_shape(
 
 @pytest.mark.parametrize(("factor", "grid", "bar"), [(1.0, 8, 50), (1e-3, 0.008, 0.05), (30.0, 400, 2500)])
 def test_pictures_of_a_small_and_a_large_object_are_those_of_a_head(known, factor, grid, bar):
-    from regflow.reporting.volumes.sample import _scene
+    from regflow.reporting.volumes.sample import _render
 
     def drawn(size: float) -> pictures.Rendering:
         fixed = known.pair.fixed
@@ -217,7 +217,7 @@ def test_pictures_of_a_small_and_a_large_object_are_those_of_a_head(known, facto
         return pictures.make_rendering(scaled, moved, field, np.ones(fixed.grid.shape, np.float32), slices=1)
 
     scene = drawn(factor)
-    words = _scene(scene, None, False)
+    words = _render(scene, None, False)
     assert words["grid_mm"] == f"{grid:g}"
     (plane, *_) = words["planes"]
     (tile,) = plane["tiles"]
