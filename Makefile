@@ -23,9 +23,10 @@ install: $(STAMP) ## Make .venv with everything the lock pins
 
 # The lock is complete, so pip resolves nothing. A torch built for CUDA needs libraries that the
 # lock leaves out, because most machines want the CPU build: fetch them only where it asks for them.
+# Bytecode is left to Python, which compiles what it imports: the rest would take minutes and 0.5 GB.
 $(STAMP): requirements.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --no-deps -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-compile --no-deps -r requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	$(BIN)/python -c 'import torch' || $(BIN)/python -m pip install --quiet "$$(grep '^torch==' requirements.lock)"
 	$(BIN)/python -m regflow.examples.compile_kernels
