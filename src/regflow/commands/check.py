@@ -6,16 +6,11 @@ from pathlib import Path
 
 import click
 
+from regflow.commands.settings import study_option
+
 
 @click.command(short_help="Tell what is wrong with a study's inputs.")
-@click.option(
-    "--config",
-    "-c",
-    type=click.Path(path_type=Path),
-    default=Path("config/config.yaml"),
-    show_default=True,
-    help="The study's configuration; paths in it count from the current folder.",
-)
+@study_option
 @click.option("--threads", type=click.IntRange(1), help="Images looked at together  [default: all cores].")
 def check(config: Path, threads: int | None) -> None:
     """Look at every input, compute nothing, and tell all that is wrong.

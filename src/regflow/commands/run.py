@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from regflow.commands.settings import study_option
 from regflow.core.resources import find_shipped_folder
 from regflow.core.threads import count_cores
 from regflow.stages import layout
@@ -18,14 +19,7 @@ INTERRUPTED = 130
 
 
 @click.command(short_help="Run a study, to its report.", context_settings={"ignore_unknown_options": True})
-@click.option(
-    "--config",
-    "-c",
-    type=click.Path(path_type=Path),
-    default=Path("config/config.yaml"),
-    show_default=True,
-    help="The study's configuration; paths in it count from the current folder.",
-)
+@study_option
 @click.option("--cores", "-j", default=None, help="Cores to use [default: all].")
 @click.option(
     "--profile", "-p", default="default", show_default=True, help="default, slurm, or a folder of yours."

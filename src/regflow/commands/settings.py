@@ -29,6 +29,14 @@ config_option = click.option(
     metavar="FILE",
     help="Settings: a YAML file with sections of the configuration.",
 )
+study_option = click.option(
+    "--config",
+    "-c",
+    type=click.Path(path_type=Path),
+    default=Path("config/config.yaml"),
+    show_default=True,
+    help="The study's configuration; paths in it count from the current folder.",
+)
 set_option = click.option(
     "--set",
     "assignments",

@@ -4,16 +4,11 @@ from pathlib import Path
 
 import click
 
+from regflow.commands.settings import study_option
+
 
 @click.command(short_help="Tell how far a study has come.")
-@click.option(
-    "--config",
-    "-c",
-    type=click.Path(path_type=Path),
-    default=Path("config/config.yaml"),
-    show_default=True,
-    help="The study's configuration; paths in it count from the current folder.",
-)
+@study_option
 def status(config: Path) -> None:
     """Tell how many samples are done, at which stage the others are, and what time is left.
 
