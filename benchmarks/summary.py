@@ -89,6 +89,7 @@ TABLES = {
     "learning": lambda results: [(name, rows, LEARNING_VOLUMES) for name, rows in results.items()],
     "learning_scenes": lambda results: [(name, rows, LEARNING) for name, rows in results.items()],
     "fine_tuning": lambda results: [(name, rows, list(rows[0])) for name, rows in results.items()],
+    "cohort": lambda results: [(name, rows, list(rows[0])) for name, rows in results.items()],
     "startup": lambda rows: [("median seconds", rows, ["job", "seconds", "added_s"])],
 }
 
