@@ -22,8 +22,8 @@ def truncated(source: Path, target: Path) -> Path:
     return target
 
 
-def workers(study, script: str) -> list[int]:
-    """Return the processes that run a stage's script for a study."""
+def workers(study) -> list[int]:
+    """Return the processes that run a batch of a study."""
     found = []
     for place in Path("/proc").iterdir():
         try:
@@ -31,23 +31,23 @@ def workers(study, script: str) -> list[int]:
             here = (place / "cwd").readlink()
         except (OSError, ValueError):
             continue
-        if here == study.folder and any(part.endswith(f".{script}.py") for part in command):
+        if here == study.folder and any(part.endswith(".batch.py") for part in command):
             found.append(int(place.name))
     return found
 
 
-def wait_for_worker(study, script: str) -> int:
+def wait_for_worker(study) -> int:
     deadline = time.monotonic() + WAIT_SECONDS
     while time.monotonic() < deadline:
-        if found := workers(study, script):
+        if found := workers(study):
             return found[0]
         time.sleep(0.02)
-    pytest.fail(f"no worker of {script} was seen")
+    pytest.fail("no worker was seen")
 
 
 def wait_for_stage(study, stage: str) -> int:
     """Return the process that has begun a stage of the sample of a study."""
-    worker, deadline = wait_for_worker(study, "batch"), time.monotonic() + WAIT_SECONDS
+    worker, deadline = wait_for_worker(study), time.monotonic() + WAIT_SECONDS
     while time.monotonic() < deadline:
         if list(study.results("logs", stage).rglob("mni6.log")):
             return worker

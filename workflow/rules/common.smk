@@ -163,14 +163,19 @@ def batch_files(wildcards):
     return [path for image in images for path in existing_local_files(image.files())]
 
 
+def job_file(job, batch="{batch}"):
+    """Return what tells that a job of a batch is done."""
+    return f"<results>/{layout.BATCH.format(job=job, batch=batch)}"
+
+
 def batch_references(wildcards):
     """Return the jobs that prepare the fixed images that a batch shares with others."""
     names = {samples[name].fixed.name for name in batches.members[wildcards.batch]}
     owners = {batches.fixed[name] for name in names} - {SHARED, wildcards.batch}
     groups = {reference_batch[name] for name in names & reference_batch.keys()}
     return [
-        *(f"<results>/jobs/references/{batch}.json" for batch in sorted(groups)),
-        *(f"<results>/jobs/{plans[0].name}/{batch}.json" for batch in sorted(owners)),
+        *(job_file("references", batch) for batch in sorted(groups)),
+        *(job_file(plans[0].name, batch) for batch in sorted(owners)),
     ]
 
 
@@ -183,7 +188,7 @@ def batch_before(plan):
         names = batches.members[wildcards.batch]
         dates = [before[name] for name in names if before.get(name)]
         found = {wildcards.batch, *(batch_of[name] for name in dates)}
-        return [f"<results>/jobs/{plan.name}/{batch}.json" for batch in sorted(found)]
+        return [job_file(plan.name, batch) for batch in sorted(found)]
 
     return find
 
@@ -211,10 +216,8 @@ def when_done(stage):
             chosen = before if stage == "detect" else samples
             return expand(f"<results>/{layout.OF_A_SAMPLE[stage]}", sample=chosen)
         plan = next(plan for plan in plans if stage in plan.stages)
-        done = expand(
-            f"<results>/jobs/{plan.name}/{{batch}}.json", batch=batches.members
-        )
-        return [*done, *expand("<results>/jobs/references/{batch}.json", batch=shared)]
+        done = expand(job_file(plan.name), batch=batches.members)
+        return [*done, *expand(job_file("references"), batch=shared)]
 
     return find
 

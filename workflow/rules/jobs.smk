@@ -7,7 +7,7 @@ rule references:
             for path in existing_local_files(fixed[name].files())
         ],
     output:
-        "<results>/jobs/references/{batch}.json",
+        job_file("references"),
     log:
         "<logs>/jobs/references/{batch}.log",
     benchmark:
@@ -45,7 +45,7 @@ for plan, previous in zip(plans, [None, *plans]):
             references=batch_references,
             previous=batch_before(previous),
         output:
-            f"<results>/jobs/{plan.name}/{{batch}}.json",
+            job_file(plan.name),
         log:
             f"<logs>/jobs/{plan.name}/{{batch}}.log",
         benchmark:

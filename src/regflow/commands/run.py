@@ -44,8 +44,6 @@ def run(
     """
     from regflow.cohort.reading import read_cohort
     from regflow.config.loading import load_config
-    from regflow.pipeline.partial_report import drop_partial_report, write_partial_report
-    from regflow.pipeline.run_lock import close_run, keep_results
     from regflow.provenance.jobs import export_environment
 
     settings = load_config(config)
@@ -56,6 +54,9 @@ def run(
     command = [sys.executable, "-m", program, *_arguments(config, cores, profile, more)]
     if dry_run:
         raise SystemExit(_wait(command))
+    from regflow.pipeline.partial_report import drop_partial_report, write_partial_report
+    from regflow.pipeline.run_lock import close_run, keep_results
+
     results = Path(settings["output"])
     with keep_results(results) as held:
         if held.after_kill:

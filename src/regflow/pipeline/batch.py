@@ -141,22 +141,21 @@ def _carry(job: BatchJob, samples: Sequence[Any], progress: BatchProgress) -> No
     """Take some samples through the stages, a network being asked about all of them together."""
     with _working_folders(job, samples) as working:
         for stage in job.stages:
-            steps = {one.sample: _moving_step(job, stage, one, working[one.sample]) for one in samples}
-            due = {
-                name: step
-                for name, step in steps.items()
-                if name not in progress.failed and not _is_current(job, step)
-            }
-            for name in due if stage not in (INGEST, PREPROCESS) else ():
-                if _lacks_images(job, working[name]):
-                    subject = next(one for one in samples if one.sample == name)
-                    _take(job, _moving_step(job, PREPROCESS, subject, working[name]), name, progress)
+            due = {}
+            for sample in samples:
+                name, folder = sample.sample, working[sample.sample]
+                step = _moving_step(job, stage, sample, folder)
+                if name in progress.failed or _is_current(job, step):
+                    continue
+                due[name] = step
+                if stage not in (INGEST, PREPROCESS) and _lacks_images(job, folder):
+                    _take(job, _moving_step(job, PREPROCESS, sample, folder), name, progress)
             predictions = _ask_network(job, due.values()) if stage == REFINE and len(due) > 1 else {}
             for name, step in due.items():
                 _take(job, step, name, progress, prediction=predictions.get(name))
-    if job.stages[-1] == REPORT and PREPROCESS not in job.settings.get("keep", ()):
-        for sample in samples:
-            _drop_images(job, job.at(layout.MOVING_WORKING, sample.sample))
+    for sample in samples if _drops_images(job) else ():
+        for part in WORKFLOWS[job.kind].passing:
+            (job.at(layout.MOVING_WORKING, sample.sample) / part).unlink(missing_ok=True)
 
 
 def _take(job: BatchJob, step: Step, name: str, progress: BatchProgress, **more: Any) -> None:
@@ -193,7 +192,7 @@ def _working_folders(job: BatchJob, samples: Sequence[Any]) -> Iterator[dict[str
     A record of what was made once is put there, so that nothing is made that nobody needs.
     """
     kept = {sample.sample: job.at(layout.MOVING_WORKING, sample.sample) for sample in samples}
-    if not _is_passing(job):
+    if not _drops_images(job) or PREPROCESS not in job.stages:
         yield kept
         return
     with TemporaryDirectory(prefix="regflow-") as scratch:
@@ -205,11 +204,10 @@ def _working_folders(job: BatchJob, samples: Sequence[Any]) -> Iterator[dict[str
         yield working
 
 
-def _is_passing(job: BatchJob) -> bool:
-    """Tell whether working images are made, used up and not wanted afterwards, all in this job."""
-    all_here = job.stages[-1] == REPORT and PREPROCESS in job.stages
-    droppable = WORKFLOWS[job.kind].passing
-    return bool(droppable) and all_here and PREPROCESS not in job.settings.get("keep", ())
+def _drops_images(job: BatchJob) -> bool:
+    """Tell whether no later job needs the working images, nor anybody wants them."""
+    wanted = PREPROCESS in job.settings.get("keep", ())
+    return bool(WORKFLOWS[job.kind].passing) and job.stages[-1] == REPORT and not wanted
 
 
 def _lacks_images(job: BatchJob, working: Path) -> bool:
@@ -218,11 +216,6 @@ def _lacks_images(job: BatchJob, working: Path) -> bool:
     if not passing or not (working / STAGE_FILE).is_file():
         return False
     return read_outcome(working).state == "done" and not (working / passing[0]).exists()
-
-
-def _drop_images(job: BatchJob, working: Path) -> None:
-    for name in WORKFLOWS[job.kind].passing:
-        (working / name).unlink(missing_ok=True)
 
 
 def _fixed_steps(job: BatchJob, image: Any) -> Iterator[Step]:

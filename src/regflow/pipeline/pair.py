@@ -47,7 +47,7 @@ def register_pair(
     Args:
         kind: ``volumes`` or ``rasters``.
         moving: the moving image's files, and the fixed image's in ``moving.fixed``: a
-            :class:`~regflow.cohort.volumes.samples.Sample` or a
+            :class:`~regflow.cohort.volumes.samples.VolumeSample` or a
             :class:`~regflow.cohort.rasters.samples.RasterSample`.
         output: the folder to make; one that holds an earlier result is replaced.
         preset: of the kind's :data:`regflow.config.presets.PRESETS`.

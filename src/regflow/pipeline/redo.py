@@ -8,7 +8,7 @@ from regflow.core.errors import InputError
 from regflow.core.files import read_json, write_json
 from regflow.core.names import find_nearest_name
 from regflow.stages import layout
-from regflow.stages.freshness import MADE_FROM, STAGE_FILE
+from regflow.stages.freshness import MADE_FROM, find_record
 
 
 def forget_stages(results: str | Path, kind: str, stage: str, names: Iterable[str]) -> int:
@@ -34,8 +34,7 @@ def forget_stages(results: str | Path, kind: str, stage: str, names: Iterable[st
     for each in stages[stages.index(stage) :]:
         place = layout.SAMPLE_RECORD if each == "report" else layout.OF_A_SAMPLE[each]
         for name in names:
-            product = results / place.format(sample=name)
-            record = product if product.suffix == ".json" else product / STAGE_FILE
+            record = find_record(results / place.format(sample=name))
             if record.is_file():
                 write_json(record, {**read_json(record), MADE_FROM: None})
                 found += 1

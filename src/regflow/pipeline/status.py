@@ -10,9 +10,6 @@ from regflow.stages import layout
 from regflow.stages.freshness import STAGE_FILE
 from regflow.stages.shell import read_outcome
 
-REFUSED = ("error", "skipped")
-"""States of an assessment that has nothing to assess."""
-
 
 @dataclass(frozen=True)
 class StudyStatus:
@@ -101,7 +98,7 @@ def _verdict(assessed: Path) -> tuple[str, str]:
     if not (assessed / STAGE_FILE).is_file():
         return "error", "its figures are missing; run the study again"
     outcome = read_outcome(assessed)
-    return ("error" if outcome.state in REFUSED else outcome.verdict.status), outcome.verdict.reason
+    return (outcome.verdict.status if outcome.state == "done" else "error"), outcome.verdict.reason
 
 
 def _rate(results: Path, finished: Sequence[float], now: float) -> float | None:

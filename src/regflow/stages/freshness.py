@@ -60,20 +60,26 @@ def read_key(product: str | Path) -> str | None:
     A manifest stands for its content, so that a file that was merely touched changes nothing. None where
     there is nothing, or a record that knows no key.
     """
-    path = Path(product)
-    if path.suffix == ".json":
-        if not path.is_file():
-            return None
-        return _digest({name: part for name, part in read_json(path).items() if name not in PASSING})
-    record = path / STAGE_FILE
-    return read_json(record).get(MADE_FROM) if record.is_file() else None
+    record = find_record(product)
+    if not record.is_file():
+        return None
+    content = read_json(record)
+    if record == Path(product):
+        return _digest({name: part for name, part in content.items() if name not in PASSING})
+    key: str | None = content.get(MADE_FROM)
+    return key
 
 
 def is_current(product: str | Path, key: str) -> bool:
     """Return whether a stage's directory, manifest or record was made by a key."""
-    path = Path(product)
-    record = path if path.suffix == ".json" else path / STAGE_FILE
+    record = find_record(product)
     return record.is_file() and read_json(record).get(MADE_FROM) == key
+
+
+def find_record(product: str | Path) -> Path:
+    """Return the file that holds the key of a stage's product: a manifest is its own, a directory has one."""
+    path = Path(product)
+    return path if path.suffix == ".json" else path / STAGE_FILE
 
 
 @contextmanager

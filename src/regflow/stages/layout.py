@@ -54,8 +54,6 @@ PARTIAL_REPORT = "jobs/partial-report"
 """There while the cohort's page is that of a run in which jobs crashed."""
 RUN = "jobs/run.json"
 """Who runs the study, while it runs."""
-REFERENCES = "jobs/references/{batch}.json"
-"""What the job has come to that prepares the fixed images of several batches."""
 BATCH = "jobs/{job}/{batch}.json"
 """What a job has come to: the samples of its batch."""
 
