@@ -4,9 +4,9 @@ Snakemake re-runs a job when its params change. It cannot see inside the package
 carries its module's digest as a param: an edit of the report re-makes reports, not registrations.
 """
 
-import ast
 import hashlib
 import importlib
+import re
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
@@ -16,6 +16,12 @@ from regflow.methods.table import Method, list_methods_of_kind
 
 PACKAGE = Path(__file__).parents[1]
 DIGITS = 12
+_IMPORT = re.compile(
+    r"^[ \t]*from[ \t]+(regflow[\w.]*)[ \t]+import[ \t]+(\([^)]*\)|[^\n]+)"
+    r"|^[ \t]*import[ \t]+(regflow[^\n]*)",
+    re.MULTILINE,
+)
+_COMMENT = re.compile(r"#[^\n]*")
 
 
 @cache
@@ -61,6 +67,7 @@ def _rows(package: str, kind: str) -> Iterator[str]:
                 yield from row.modules
 
 
+@cache
 def _source(module: str) -> Path | None:
     relative = Path(*module.split(".")[1:])
     for path in (PACKAGE / relative.with_suffix(".py"), PACKAGE / relative / "__init__.py"):
@@ -71,14 +78,10 @@ def _source(module: str) -> Path | None:
 
 @cache
 def _mentions(path: Path) -> tuple[str, ...]:
-    tree = ast.parse(path.read_bytes(), filename=str(path))
-    names = [name for node in ast.walk(tree) for name in _imports(node)]
+    """Return all that a source may import from this package; every job asks, and parsing takes too long."""
+    names: list[str] = []
+    for module, parts, modules in _IMPORT.findall(path.read_text(encoding="utf-8")):
+        listed = _COMMENT.sub("", parts.strip("()") or modules).split(",")
+        found = [part.split()[0] for part in listed if part.strip()]
+        names += [module, *(f"{module}.{name}" for name in found)] if module else found
     return tuple(name for name in names if name.startswith("regflow."))
-
-
-def _imports(node: ast.AST) -> Iterator[str]:
-    if isinstance(node, ast.Import):
-        yield from (alias.name for alias in node.names)
-    elif isinstance(node, ast.ImportFrom) and node.module:
-        yield node.module
-        yield from (f"{node.module}.{alias.name}" for alias in node.names)

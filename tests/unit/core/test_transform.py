@@ -181,3 +181,13 @@ def test_inverse_of_a_smooth_composite_undoes_it():
     forward = Composite((smooth_field(GRID, 2.0), Affine.from_parts(np.eye(3), [1.0, -2.0, 0.5])))
     points = points_inside(GRID, margin=5.0)
     assert measure_inverse_error(forward, forward.inverse(), points).max() < 0.05
+
+
+def test_a_matrix_given_as_a_list_is_an_array_that_nobody_changes():
+    affine = Affine([[2, 0, 1], [0, 2, -1], [0, 0, 1]])
+    assert affine.matrix.dtype == np.float64
+    assert affine.apply(np.array([[1.0, 1.0]])).tolist() == [[3.0, 1.0]]
+    with pytest.raises(ValueError, match="read-only"):
+        affine.matrix[0, 0] = 1
+    with pytest.raises(ValueError, match="square homogeneous"):
+        Affine([[1, 0, 0], [0, 1, 0]])

@@ -260,3 +260,19 @@ def test_a_field_that_ends_with_the_scene_pulls_no_pixel():
 def test_an_unknown_resampling_is_refused():
     with pytest.raises(InputError, match="resampling 'sinc' is unknown; choose from nearest, bilinear"):
         whole(_MAPPED, resampling="sinc")
+
+
+@pytest.mark.parametrize("resampling", RESAMPLINGS)
+def test_a_mirrored_picture_gives_the_mirrored_result_up_to_its_borders(resampling):
+    grid = Grid((40, 50), np.eye(3))
+    between = PixelMap.between(Grid((39, 49), np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1.0]])), grid)
+    values = smooth_texture(grid.shape, sigma=1.2).astype(np.float32)
+    expected, _ = whole(between, reader(values), resampling=resampling)
+    for axes in (0, 1, (0, 1)):
+        flipped, _ = whole(between, reader(np.flip(values, axes)), resampling=resampling)
+        inner = np.flip(flipped[0], axes)
+        if resampling == "nearest":
+            # Halfway between two samples the nearest is one or the other.
+            assert np.isin(inner, values).all()
+        else:
+            np.testing.assert_allclose(inner, expected[0], rtol=1e-4)

@@ -1,5 +1,6 @@
 """Cloud-optimized GeoTIFFs from blocks."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -193,3 +194,17 @@ def test_a_full_disk_is_told_and_leaves_nothing(limit, tmp_path):
     assert said.endswith("MB are free on its disk")
     assert "\n" not in said
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_could_not_be_written_says_how_much_room_there_is(tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)._replace(free=3_217_000_000)
+    monkeypatch.setattr("regflow.io.cog.shutil.disk_usage", lambda path: usage)
+
+    def refuse(*block: object) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("regflow.io.cog.PlainFile.write", refuse)
+    profile = CogProfile(GRID, "uint16", bands_of("uint16"))
+    with pytest.raises(OSError, match=r"\(No space left on device\); 3,217 MB are free on its disk"):
+        write(tmp_path / "a.tif", profile, values_of("uint16"))
+    assert not (tmp_path / "a.tif").exists()

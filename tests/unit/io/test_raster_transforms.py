@@ -15,6 +15,7 @@ from regflow.core.reprojection import Reprojection
 from regflow.core.transform import Affine, DisplacementField, Homography, compose_transforms
 from regflow.io.raster_transforms import (
     SAMPLING_TOLERANCE,
+    _covers,
     read_displacement,
     read_raster_transform,
     sample_displacement,
@@ -172,3 +173,16 @@ def test_an_unknown_part_is_a_defect(tmp_path):
 def test_a_homography_undoes_itself_and_has_a_horizon():
     np.testing.assert_allclose(HOMOGRAPHY.inverse().apply(HOMOGRAPHY.apply(POINTS)), POINTS, atol=1e-6)
     assert np.isnan(HOMOGRAPHY.apply([GRID.center - 1e6])).all()
+
+
+def test_a_displacement_of_nothing_is_one_whatever_the_file_calls_nodata(tmp_path):
+    vectors = np.zeros((2, 20, 30), np.float32)
+    vectors[:, 5:] = 4.0
+    path = write_raster(tmp_path / "d.tif", vectors, nodata=0)
+    assert np.array_equal(read_displacement(path).vectors, vectors)
+
+
+@pytest.mark.parametrize(("shape", "covered"), [((41, 51), True), ((41, 20), False), ((20, 51), False)])
+def test_nodes_cover_a_grid_along_both_axes_or_not_at_all(shape, covered):
+    grid = Grid((40, 50), np.eye(3))
+    assert _covers(Grid(shape, np.eye(3)), grid) is covered

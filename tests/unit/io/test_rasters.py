@@ -17,7 +17,7 @@ from regflow.core.errors import InputError
 from regflow.core.grid import Grid
 from regflow.core.reprojection import is_same_crs
 from regflow.datasets import packaged as realdata
-from regflow.io.open_rasters import open_raster
+from regflow.io.open_rasters import _refusal, open_raster
 from regflow.io.rasters import compute_geotransform, read_raster_header, read_window
 
 EVERYTHING = slice(0, 300), slice(0, 400)
@@ -177,3 +177,20 @@ def test_equal_crss_by_any_spelling():
 def test_the_pixel_grid_has_x_right_and_y_down(tmp_path):
     grid = read_raster_header(write_raster(tmp_path / "a.tif")).pixel_grid
     assert grid == Grid((300, 400), np.eye(3))
+
+
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [
+        (
+            "response code: 403",
+            "the server refuses access (response code: 403); give it credentials",
+        ),
+        ("response code: 404", "there is nothing at this address (response code: 404); correct it"),
+        ("CURL error: timed out", "the server does not answer (CURL error: timed out); check address"),
+        ("not recognized", "not a raster that GDAL reads, or cut off in its header (not recognized)"),
+    ],
+)
+def test_what_a_server_says_is_quoted(reason, told):
+    assert told in _refusal("https://example.org/a.tif", reason)
+    assert "cut off in its header" in _refusal("a.tif", reason)

@@ -21,6 +21,7 @@ from regflow.core.grid import Grid
 from regflow.io.header import TimeAxis
 from regflow.io.nifti_header import read_layout
 from regflow.io.volumes import (
+    make_portable,
     read_header,
     read_labels,
     read_series,
@@ -470,3 +471,19 @@ def test_a_header_without_its_data_file_is_told(tmp_path, data):
     sitk.WriteImage(sitk.GetImageFromArray(data), str(tmp_path / "a.mhd"))
     (tmp_path / "a.raw").unlink()
     assert "missing" in sentence(tmp_path / "a.mhd")
+
+
+@pytest.mark.parametrize(
+    ("values", "name"),
+    [
+        ([0, 200], "uint8"),
+        ([-300, 5], "int16"),
+        ([-5, 40_000], "int32"),
+        ([-5, 2**40], "int64"),
+        ([], "uint8"),
+    ],
+)
+def test_long_integers_become_the_smallest_type_that_holds_them(values, name):
+    portable = make_portable(np.array(values, np.int64))
+    assert portable.dtype == name
+    assert portable.tolist() == values

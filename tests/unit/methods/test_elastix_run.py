@@ -17,7 +17,7 @@ from regflow.core.transform import Affine, Composite, DisplacementField
 from regflow.io.transforms import write_transform
 from regflow.methods import elastix_run
 from regflow.methods.context import RunContext
-from regflow.methods.elastix_run import MAPS, _last_error, choose_linear_parameters
+from regflow.methods.elastix_run import MAPS, _cropped, _grown, _last_error, choose_linear_parameters
 from regflow.methods.initialize import METHODS as INITIALIZERS
 from regflow.methods.refine import METHODS as REFINERS
 
@@ -184,3 +184,20 @@ def test_the_last_error_of_the_log_is_told(tmp_path, lines, told):
     if lines is not None:
         log.write_text("\n".join(lines))
     assert _last_error(log, RuntimeError("\nlong story\nthe wrapped process failed\n")) == told
+
+
+@pytest.mark.parametrize(("side", "margin"), [(50, 6), (25, 3), (4, 1)])
+def test_a_mask_grows_by_a_share_of_its_longest_side(side, margin):
+    mask = np.zeros((90, 80), bool)
+    mask[20 : 20 + side, 30:34] = True
+    rows = np.flatnonzero(_grown(mask).any(axis=1))
+    assert (rows[0], rows[-1]) == (20 - margin, 19 + side + margin)
+
+
+def test_elastix_sees_some_background_around_the_mask():
+    mask = np.zeros((100, 90), bool)
+    mask[30:71, 40:61] = True
+    image = Image(np.ones((1, 100, 90), np.float32), Grid((100, 90), np.eye(3)), mask)
+    seen = _cropped(image)
+    assert seen.grid.shape == (41 + 2 * 8, 21 + 2 * 4)
+    assert seen.grid.origin.tolist() == [36.0, 22.0]

@@ -168,3 +168,8 @@ def test_a_method_that_gives_a_transform_alone_has_no_tie_points():
     row = refine.METHODS[refine.NO_DEFORMATION]
     found = run_method(row, IMAGE, IMAGE, Affine.identity(3), {}, RunContext())
     assert found.tie_points is None
+
+
+def test_intensities_are_no_representation_of_volumes():
+    assert "intensity" in list_methods_of_kind(representation.METHODS, "rasters")
+    assert list_methods_of_kind(representation.METHODS, "volumes") == {}

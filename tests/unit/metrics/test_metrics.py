@@ -221,3 +221,18 @@ def test_learn2reg_figure_is_a_quarter_of_the_true_one_for_small_deformations():
     figures = compute_jacobian_figures(np.exp(logs).astype(np.float32), None)
     assert figures["log_jacobian_std"] == pytest.approx(0.05, rel=0.03)
     assert figures["sdlogj_learn2reg"] == pytest.approx(figures["log_jacobian_std"] / 4, rel=0.03)
+
+
+def test_the_sub_grid_is_the_finest_that_is_small_enough():
+    grid = Grid.from_geometry((12, 12), (1.0, 1.0), (0.0, 0.0))
+    assert len(list_mask_points(grid, None, most=143)) == 36
+    assert len(list_mask_points(grid, None, most=35)) == 16
+
+
+def test_a_field_that_presses_everything_flat_is_folded():
+    grid = Grid.from_geometry((6, 7, 8), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
+    flat = stretched(grid, (0.0, 1.0, 1.0))
+    determinant = compute_determinant_map(flat.vectors, grid)
+    assert determinant.dtype == np.float32
+    assert not determinant.any()
+    assert compute_folding_figures(flat)["folding_percent"] == 100.0

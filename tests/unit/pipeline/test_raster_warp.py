@@ -14,7 +14,7 @@ from rasterio.crs import CRS
 
 from regflow.commands.cli import main
 from regflow.core.grid import Grid
-from regflow.core.inversion import PointwiseInverse, invert_transform, measure_inverse_error_px
+from regflow.core.inversion import PROBES, PointwiseInverse, invert_transform, measure_inverse_error_px
 from regflow.core.reprojection import build_reprojection
 from regflow.core.transform import (
     Affine,
@@ -426,3 +426,18 @@ def test_what_is_only_for_volumes_is_refused(scenes, tmp_path):
     assert "--labels and --points are both given" in told
     told = refused(scenes / "aligned", scenes / "moving.tif", "-o", tmp_path / "out.tif")
     assert "--reference is missing" in told
+
+
+def test_round_trips_are_measured_all_over_the_scene_but_not_beyond_the_other():
+    fixed, moving = (Grid((30, 40), np.diag([2.0, -2.0, 1.0])), Grid((30, 40), np.diag([2.0, -2.0, 1.0])))
+    forward = Affine.from_parts(np.eye(2), [20.0, 0.0])
+    errors = measure_inverse_error_px(forward, forward.inverse(), moving, fixed)
+    # Ten of the forty columns come from beyond the fixed scene.
+    probes = min(40, PROBES), min(30, PROBES)
+    assert errors.size == pytest.approx(0.75 * probes[0] * probes[1], rel=0.05)
+    assert errors.max() < 1e-9
+    # The inverse is a hundredth too large: what it misses grows from nothing at the corner to the far side.
+    larger = Affine.from_parts(1.01 * np.eye(2), [-20.0, 0.0])
+    errors = measure_inverse_error_px(forward, larger, moving, fixed)
+    assert errors.max() == pytest.approx(0.01 * np.hypot(39, 29), rel=0.02)
+    assert np.median(errors) == pytest.approx(0.01 * np.hypot(24.5, 14.5), rel=0.1)

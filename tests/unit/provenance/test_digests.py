@@ -1,6 +1,8 @@
 """A digest changes with the sources a stage leads to, and with no others."""
 
+import ast
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,7 @@ def copied(tmp_path, monkeypatch) -> Path:
 def forget() -> None:
     digest.compute_source_digest.cache_clear()
     digest._mentions.cache_clear()
+    digest._source.cache_clear()
 
 
 def touched(path: Path, module: str, kind: str) -> bool:
@@ -93,3 +96,18 @@ def test_an_edit_of_the_core_changes_the_stage(copied):
 
 def test_an_edit_of_the_command_line_changes_no_stage(copied):
     assert not touched(copied / "commands" / "cli.py", "stages.volumes.preprocess", "volumes")
+
+
+def imported(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom) and node.module:
+        yield node.module
+        yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def test_no_import_is_overlooked_and_none_is_made_up():
+    for path in PACKAGE.rglob("*.py"):
+        nodes = ast.walk(ast.parse(path.read_bytes()))
+        names = {name for node in nodes for name in imported(node) if name.startswith("regflow.")}
+        assert set(digest._mentions(path)) == names, path

@@ -12,6 +12,7 @@ from scipy.stats import chi2, kstest
 
 from regflow.core.errors import InputError, RegistrationError
 from regflow.methods.detect import METHODS, load_method
+from regflow.methods.detect.cva import _SEARCH
 from regflow.methods.detect.ir_mad import measure_weight_narrowing
 from regflow.methods.detect.kernels import subtract_shift
 from regflow.methods.detect.misregistration import compute_central_differences, measure_unexplained_statistic
@@ -201,7 +202,12 @@ def test_the_magnitude_of_cva_is_in_the_bands_units():
     after = later(before, 5)
     step = np.array([300, 200, -150, 500], np.float32)
     after[:, 10:30, 10:30] += step[:, None, None]
-    model = fit("cva", HeldTiles.of(before, after, np.ones(before.shape[1:], bool))).model
+    tiles = HeldTiles.of(before, after, np.ones(before.shape[1:], bool))
+    found = fit("cva", tiles)
+    model = found.model
+    lines = fit_normalization(tiles, fit("ir-mad", tiles, **_SEARCH).model, options("cva")["no_change"])
+    assert found.figures["normalization_correlation_min"] == pytest.approx(lines.correlation.min())
+    assert lines.correlation.min() < lines.correlation.max()
     magnitude = model.magnitude(model.difference(before, after))
     assert magnitude[10:30, 10:30].mean() == pytest.approx(np.linalg.norm(step / gain), rel=0.02)
 

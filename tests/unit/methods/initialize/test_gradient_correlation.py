@@ -1,5 +1,7 @@
 """Small scenes as wholes: dates of a real series, gaps, unrelated ground, and what the gate makes of them."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from linear_scenes import band, corner_error_px, moved, run
@@ -10,6 +12,9 @@ from regflow.core.transform import Affine, Transform
 from regflow.datasets import packaged as realdata
 from regflow.datasets.modalities import make_linear_truth, move_linearly
 from regflow.examples.rasters import SERIES_REFERENCE, read_band
+from regflow.methods.context import RunContext
+from regflow.methods.initialize import METHODS, linear_refinement
+from regflow.methods.initialize.gradient_correlation import gradient_correlation
 from regflow.methods.initialize.gradient_shift import (
     PIXELS_EACH,
     SURE,
@@ -112,3 +117,41 @@ def test_the_gate_does_not_pass_a_small_scene_beside_its_place(shift):
 def test_information_is_what_gradients_leave_unexplained(correlation, left):
     found = GradientShift(np.eye(3), 0.0, correlation, 9.0, 0.1, 100 * PIXELS_EACH)
     assert found.information == pytest.approx(100 * np.log(left))
+
+
+def test_the_run_s_seed_decides_about_windows(monkeypatch):
+    seeds = []
+    honest = linear_refinement.refine_linear
+
+    def note(*arguments, seed):
+        seeds.append(seed)
+        return honest(*arguments, seed=seed)
+
+    monkeypatch.setattr(linear_refinement, "refine_linear", note)
+    one = date(SERIES_REFERENCE)
+    other, _ = after(one, (0.7, -0.4))
+    options = METHODS["gradient-correlation"].complete({"model": "affine"})
+    gradient_correlation(one, other, Affine.identity(2), options, RunContext(seed=17))
+    assert seeds == [17]
+
+
+@pytest.mark.parametrize(("after_windows", "taken"), [(2.0, "after"), (0.5, "before"), (None, "windows")])
+def test_a_small_scene_is_moved_by_what_leaves_least_unexplained(monkeypatch, after_windows, taken):
+    one = date(SERIES_REFERENCE)
+    matrices = {name: np.eye(3) + 1e-3 * k for k, name in enumerate(("before", "after", "windows"))}
+
+    def answer(name: str, information: float) -> SimpleNamespace:
+        return SimpleNamespace(matrix=matrices[name], information=information)
+
+    windows = SimpleNamespace(matrix=matrices["windows"])
+
+    def find(fixed, moving, matrix, reach):
+        if matrix is not matrices["windows"]:
+            return answer("before", 0.0)
+        return None if after_windows is None else answer("after", -after_windows * linear_refinement.MARGIN)
+
+    monkeypatch.setattr(linear_refinement, "find_significant_shift", find)
+    monkeypatch.setattr(linear_refinement, "_by_windows", lambda *arguments: windows)
+    monkeypatch.setattr(linear_refinement, "_as_a_whole", lambda fixed, moving, whole, reach: whole)
+    found = linear_refinement.refine_linear(one, one, np.eye(3), "auto")
+    assert found.matrix is matrices[taken]

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 from scipy.spatial.transform import Rotation
 
 from regflow.core.errors import RegistrationError
@@ -16,7 +17,8 @@ from regflow.datasets import subjects as synthetic
 from regflow.datasets.subjects import Truth, draw_affine, make_subject, make_subject_grid
 from regflow.io.transforms import write_transform
 from regflow.methods.context import RunContext
-from regflow.methods.initialize import METHODS, information, poses
+from regflow.methods.initialize import METHODS, information, parzen, poses
+from regflow.methods.initialize.mattes_volumes import maximize_mattes
 from regflow.methods.initialize.mutual_information import mutual_information
 from regflow.methods.initialize.rivals import peak_ambiguity
 from regflow.methods.table import list_methods_of_kind, run_method
@@ -330,3 +332,37 @@ def test_the_climb_never_turns_inside_out():
 
     found = poses.optimize_pose(Tempting(), np.eye(4), np.eye(4), 3, transform="affine", iterations=60)
     assert np.linalg.det(found.pose[:3, :3]) > 0
+
+
+@pytest.mark.parametrize("half", [slice(None, 12), slice(12, None)])
+def test_simpleitk_looks_where_the_fixed_mask_is(half):
+    """The halves of the picture moved different ways: the mask says which of them counts."""
+    texture = gaussian_filter(np.random.default_rng(0).normal(size=(24, 40, 40)), (1.5, 2.0, 2.0))
+    grid = Grid.from_geometry(texture.shape, (2.0, 2.0, 2.0), (0.0, 0.0, 0.0))
+    split = [np.roll(texture[:12], 2, axis=2), np.roll(texture[12:], -2, axis=2)]
+    moving = Image(np.concatenate(split)[None].astype(np.float32), grid)
+    mask = np.zeros(grid.shape, bool)
+    mask[half, 5:-5, 5:-5] = True
+    fixed = Image(texture[None].astype(np.float32), grid, mask)
+    found = maximize_mattes(fixed, moving, Affine.identity(3), [4.0, 2.0], bins=24, transform="rigid")
+    shift = found.apply(grid.center[None]) - grid.center
+    assert shift[0, 0] == pytest.approx(4.0 if half.start is None else -4.0, abs=0.5)
+
+
+def test_a_sample_is_inside_within_half_a_step_of_the_first_and_the_last():
+    volume = np.zeros((4, 5, 6), np.float32)
+    for axis, size in enumerate(volume.shape):
+        for place, inside in ((-0.6, False), (-0.4, True), (0.0, True), (size - 0.6, True), (size, False)):
+            position = [2.0, 2.0, 2.0]
+            position[axis] = place
+            assert bool(parzen._inside(volume, *position)) is inside
+
+
+@pytest.mark.parametrize("length", [1, 2, 9])
+def test_a_mask_grows_along_every_axis_that_has_more_than_one_sample(length):
+    mask = np.zeros((length, 9, 9), bool)
+    mask[0, 4, 4] = True
+    grown = information._grown(mask, Grid.from_geometry(mask.shape, (2.0, 1.0, 1.0), (0, 0, 0)), 2.0)
+    assert grown.any(axis=(0, 1)).sum() == 3
+    assert grown.any(axis=(0, 2)).sum() == 5
+    assert grown.any(axis=(1, 2)).sum() == min(length, 3)

@@ -1,5 +1,7 @@
 """Phase correlation: how exact, whatever the contrast, mask and overlap; and what it refuses."""
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 from linear_scenes import band, corner_error_px, moved, run
@@ -8,7 +10,13 @@ from regflow.core.errors import RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Affine
-from regflow.methods.initialize.phase_correlation import CERTAIN, measure_phase_shift
+from regflow.methods.initialize.phase_correlation import (
+    CANDIDATES,
+    CERTAIN,
+    SAME_PEAK,
+    _candidates,
+    measure_phase_shift,
+)
 from regflow.methods.initialize.planar import average_valid_blocks, masked_image
 from regflow.methods.initialize.spectra import compute_spectra, measure_common_shift, measure_window_shifts
 
@@ -156,3 +164,16 @@ def test_an_empty_image_is_told(change, sentence):
     data, mask = change(moving.data, moving.mask)
     with pytest.raises(RegistrationError, match=sentence):
         run("phase-correlation", band("B04"), Image(data, moving.grid, mask))
+
+
+def test_the_likeliest_starts_are_places_of_their_own():
+    moving, truth = moved("B04", (60.0, -45.0))
+    planes = masked_image(band("B04"), "fixed"), masked_image(moving, "moving")
+    grid = band("B04").grid
+    for guess in ((0.0, 0.0), (400.0, 250.0)):
+        start = np.array([[1.0, 0, guess[0]], [0, 1, guess[1]], [0, 0, 1]])
+        shifts = np.array([each[:2, 2] for each in _candidates(*planes, start)])
+        assert np.abs(shifts[0] - truth.translation).max() / 10 < 1
+        apart = [grid.spacing[0] * SAME_PEAK < np.abs(a - b).max() for a, b in combinations(shifts, 2)]
+        assert len(shifts) == CANDIDATES
+        assert all(apart)

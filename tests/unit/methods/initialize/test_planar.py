@@ -9,7 +9,7 @@ from regflow.core.image import Image
 from regflow.core.transform import Affine, Composite, DisplacementField, Homography
 from regflow.methods.initialize.linear_refinement import _moved
 from regflow.methods.initialize.moments import measure_mass
-from regflow.methods.initialize.planar import find_matrix, make_transform, map_points
+from regflow.methods.initialize.planar import average_valid_blocks, find_matrix, make_transform, map_points
 
 POINTS = np.array([[10.0, 20.0], [-5.0, 3.0], [40.0, -8.0]])
 BENT = Homography(np.array([[1.1, 0.1, 2.0], [-0.05, 0.9, -3.0], [1e-3, -2e-3, 1.0]]), (12.0, -7.0))
@@ -58,3 +58,15 @@ def test_mass_is_that_of_the_mask_or_else_of_the_intensities():
     for empty in (Image(data[None], grid, np.zeros_like(mask)), Image(np.ones((1, *grid.shape)), grid)):
         with pytest.raises(RegistrationError, match="no mass"):
             measure_mass(empty)
+
+
+def test_means_of_blocks_are_those_of_valid_pixels():
+    values = np.full((20, 30), 7.0, np.float32)
+    mask = np.ones(values.shape, bool)
+    mask[:, 9:12] = mask[5, 20] = False
+    values[~mask] = -1000
+    coarse = average_valid_blocks(Image(values[None], Grid((20, 30), np.eye(3)), mask), 4)
+    assert coarse.grid.shape == (5, 7)
+    assert coarse.mask is not None
+    assert coarse.mask.sum() == 5 * 6
+    assert np.allclose(coarse.channel[coarse.mask], 7.0)

@@ -300,3 +300,10 @@ def test_the_smallest_pictures_with_keypoints_break_no_detector(name):
     image = Image(texture[None], Grid((16, 16), np.eye(3)), np.ones((16, 16), bool))
     found = getattr(detectors, name.replace("-", "_"))(image, 100, False)
     assert len(found.points) == len(found.descriptors)
+
+
+@pytest.mark.parametrize("starts", [[0, 90, -90], [-90, 90, 0]])
+def test_mutual_information_follows_the_best_of_its_starts(starts):
+    moving, truth = moved("B04", (3.0, -2.0), 88.0, 1.01)
+    found = run("mutual-information", band("B04"), moving, starts_degrees=starts, model="similarity")
+    assert corner_error_px(found, truth, band("B04").grid) < 1.0

@@ -5,7 +5,14 @@ import pytest
 
 from regflow.core.errors import RegistrationError
 from regflow.methods.initialize.planar import map_points
-from regflow.methods.initialize.robust import ESTIMATORS, MODELS, estimate_map, solve_least_squares
+from regflow.methods.initialize.robust import (
+    ESTIMATORS,
+    MODELS,
+    _magsac_tables,
+    _settled,
+    estimate_map,
+    solve_least_squares,
+)
 
 TRUTHS = {
     "translation": [[1, 0, 20], [0, 1, -30], [0, 0, 1]],
@@ -94,3 +101,23 @@ def test_a_mirror_image_is_never_proposed(model, estimator):
     fit = estimate_map(np.concatenate([source, right]), np.concatenate([mirrored, partners]), model)
     assert np.linalg.det(fit.matrix) > 0
     assert fit.inliers[60:].mean() > 0.9
+
+
+def test_magsac_weighs_a_match_the_less_the_farther_it_is_and_not_at_all_beyond_the_limit():
+    loss, weight = _magsac_tables()
+    assert (np.diff(weight) < 0).all()
+    assert (weight[0], weight[-1]) == (1.0, 0.0)
+    assert (np.diff(loss) > 0).all()
+    assert (loss[0], loss[-1]) == (0.0, 1.0)
+
+
+def test_too_few_matches_change_no_map():
+    rng = np.random.default_rng(0)
+    source = rng.uniform(0, 100, (20, 2))
+    target = source + rng.uniform(20, 40, source.shape)
+    shift = np.array([0.1, -0.1])
+    target[:3] = source[:3] + shift
+    assert np.array_equal(_settled(source, target, np.eye(3), "affine", 1.0), np.eye(3))
+    target[:9] = source[:9] + shift
+    settled = _settled(source, target, np.eye(3), "affine", 1.0)
+    assert map_points(settled, source) == pytest.approx(source + shift)

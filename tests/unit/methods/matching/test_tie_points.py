@@ -17,8 +17,9 @@ from regflow.methods.context import RunContext
 from regflow.methods.matching import tie_points as module
 from regflow.methods.matching.tie_point_kernels import search_offsets
 from regflow.methods.matching.tie_point_patches import crop_patch, filter_patch
-from regflow.methods.matching.tie_point_set import REASONS, compute_reliability, list_table_columns
+from regflow.methods.matching.tie_point_set import REASONS, TiePoints, compute_reliability, list_table_columns
 from regflow.methods.matching.tie_points import (
+    _plan,
     choose_spacing,
     find_overlap,
     lay_points,
@@ -26,8 +27,8 @@ from regflow.methods.matching.tie_points import (
     match_tie_points,
 )
 from regflow.methods.refine import METHODS
-from regflow.methods.refine.tie_points import tie_points
-from regflow.metrics.check_points import measure_check_points
+from regflow.methods.refine.tie_points import _why, tie_points
+from regflow.metrics.check_points import count_reasons, measure_check_points
 
 IDENTITY = Affine.identity(2)
 SEARCH_PX = METHODS["tie-points"].options["search_px"]["default"]
@@ -328,3 +329,52 @@ def test_the_search_finds_the_shift_and_its_rival():
     assert (x, y) == (-3, 2)
     assert best == pytest.approx(1.0, abs=1e-4)
     assert rival < 0.5
+
+
+def matched(reasons: list[int], zncc: float = 0.9) -> TiePoints:
+    count = len(reasons)
+    measures = {"zncc": np.full(count, zncc)}
+    return TiePoints(
+        np.zeros((count, 2)), np.zeros((count, 2)), measures, np.array(reasons, np.int8), 49, "x"
+    )
+
+
+def test_what_does_not_count_is_counted_by_its_reason():
+    assert count_reasons(matched([0, 0, 1, 2, 2])) == {REASONS[1]: 1, REASONS[2]: 2}
+    assert _why(matched([0, 2, 2])) == f"{REASONS[2]}: 2"
+    assert _why(matched([])) == "none laid"
+
+
+def test_other_channels_are_tried_where_few_points_convince(monkeypatch):
+    bad = REASONS.index("no data") + 1
+    answers = {"intensity": [0] * 2 + [bad] * 8, "inverted": [bad] * 10, "gradients": [0] * 9 + [bad]}
+    asked = []
+
+    def answer(*arguments):
+        asked.append(arguments[5])
+        return matched(answers[arguments[5]])
+
+    monkeypatch.setattr(module, "_match_by", answer)
+    image, points = red(), np.zeros((10, 2))
+
+    def match(channels: str) -> TiePoints:
+        asked.clear()
+        return match_tie_points(image, image, IDENTITY, points, {"channels": channels}, RunContext())
+
+    assert match("auto").used.sum() == 9
+    assert asked == ["intensity", "inverted", "gradients"]
+    assert match("intensity").used.sum() == 2
+    assert asked == ["intensity"]
+    answers["intensity"] = [0] * 10
+    assert match("auto").used.sum() == 10
+    assert asked == ["intensity"]
+    # Where no point has data nothing is gained by looking again.
+    answers["intensity"] = [REASONS.index("no data")] * 10
+    match("auto")
+    assert asked == ["intensity"]
+
+
+def test_the_search_of_a_small_scene_fits_into_it():
+    options = METHODS["tie-points"].complete({"search_px": 60.0, "window_px": 49})
+    searches = [_plan(options, Grid((side, side), np.eye(3)))[0] for side in (24, 160, 10_000)]
+    assert [int(step * most) for _, step, most in searches] == [3, 160 // 8, 60]

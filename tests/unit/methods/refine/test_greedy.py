@@ -16,13 +16,13 @@ from regflow.datasets.volumes import load_volume
 from regflow.methods.context import RunContext
 from regflow.methods.refine import METHODS, greedy_torch
 from regflow.methods.refine.greedy import greedy, refine_field
-from regflow.methods.refine.greedy_contrast import prepare_level, resolve_metric
+from regflow.methods.refine.greedy_contrast import match_contrast, prepare_level, resolve_metric
 from regflow.methods.refine.greedy_cpu import solve_level
 from regflow.methods.refine.greedy_kernels import compose_fields as compose_kernel
 from regflow.methods.refine.greedy_kernels import find_spans, make_full_spans
 from regflow.methods.refine.greedy_kernels import smooth_channels as smooth_kernel
-from regflow.methods.refine.greedy_level import make_half_gaussian
-from regflow.methods.refine.greedy_pyramid import build_level, prepare_pyramid
+from regflow.methods.refine.greedy_level import StepControl, make_half_gaussian
+from regflow.methods.refine.greedy_pyramid import LevelImages, build_level, prepare_pyramid
 from regflow.methods.refine.mind import compute_descriptors
 
 SHAPE = (36, 44, 40)
@@ -405,3 +405,33 @@ def test_unequal_levels_are_named():
             options=options(shrink=[4, 2, 1], iterations=[1, 1, 1]),
             context=RunContext(),
         )
+
+
+def test_the_next_step_is_judged_by_the_similarities_so_far():
+    falling = StepControl(tolerance=0.0)
+    assert not any(falling.stalled(similarity) for similarity in np.linspace(1.0, 0.5, 40))
+    assert falling.step_scale < 0.1
+    rising = StepControl(tolerance=1e-3)
+    stalled = [rising.stalled(1 - 0.5**k) for k in range(40)]
+    assert not any(stalled[:8])
+    assert all(stalled[25:])
+    assert rising.step_scale == 1.0
+
+
+def test_the_object_and_its_surroundings_are_mapped_each_by_itself():
+    """Inside, bright became dark; around it nothing changed."""
+    rng = np.random.default_rng(1)
+    fixed = gaussian_filter(rng.random((40, 44, 42)), 2.0).astype(np.float32)
+    fixed = (fixed - fixed.min()) / np.ptp(fixed)
+    inside = np.zeros(fixed.shape, np.float32)
+    inside[6:34, 6:38, 6:36] = 1
+    moving = np.where(inside > 0, 1 - fixed, fixed).astype(np.float32)
+    whole = tuple(slice(0, n) for n in fixed.shape)
+    pair = LevelImages(fixed, moving, np.ones_like(fixed), inside, None, np.ones(3), whole)
+    mapped = match_contrast(pair, np.zeros((3, *fixed.shape), np.float32))
+    assert mapped is not None
+    deep, far = np.zeros(fixed.shape, bool), np.ones(fixed.shape, bool)
+    deep[12:28, 12:32, 12:30] = True
+    far[2:38, 2:42, 2:40] = False
+    for where in (deep, far):
+        assert np.abs(mapped.fixed - moving)[where].mean() < 0.05

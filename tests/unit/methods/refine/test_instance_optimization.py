@@ -183,6 +183,10 @@ def test_wrong_options_are_named(mni_4mm: Image) -> None:
         instance_optimization(mni_4mm, mni_4mm, Affine.identity(3), options(iterations=[5]), RunContext())
     with pytest.raises(InputError, match="needs label maps"):
         instance_optimization(mni_4mm, mni_4mm, Affine.identity(3), options(loss="dice"), RunContext())
+    labelled = with_tissues(mni_4mm)
+    for pair in ((labelled, mni_4mm), (mni_4mm, labelled)):
+        with pytest.raises(InputError, match="needs label maps"):
+            instance_optimization(*pair, Affine.identity(3), options(loss="dice"), RunContext())
     fixed, moving, _ = warped_pair(mni_4mm, 9004)
     far = Affine.from_parts(np.eye(2), [1e4, 0.0])
     with pytest.raises(RegistrationError, match="no sample in common"):

@@ -194,3 +194,10 @@ def test_bytes_do_not_depend_on_threads(name: str) -> None:
         return [value.detach(), variable.grad]
 
     assert len(across_threads(work)) == 1
+
+
+def test_mind_of_a_batch_is_that_of_each_image(slab: Tensor) -> None:
+    other = 5 * slab.flip(2) ** 2
+    both = losses.compute_mind(torch.cat([slab, other]))
+    torch.testing.assert_close(both[:1], losses.compute_mind(slab))
+    torch.testing.assert_close(both[1:], losses.compute_mind(other))

@@ -1,5 +1,6 @@
 """The assess stage of rasters: check points against a known displacement."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -169,6 +170,7 @@ def test_a_sample_is_assessed_on_disk(tmp_path):
     assert np.median(columns["residual_m_start"][used]) > 5
     header = read_raster_header(tmp_path / "out/residuals.tif")
     assert [band.name for band in header.bands] == ["residual_x_px", "residual_y_px", "residual_px"]
+    assert all(math.isnan(band.nodata) for band in header.bands)
     rows, cols = (slice(0, n) for n in header.shape)
     values, measured = read_window(tmp_path / "out/residuals.tif", [3], rows, cols)
     assert measured.mean() > 0.9
@@ -254,3 +256,12 @@ def test_scenes_that_did_not_meet_at_the_start_may_pass():
         RegisteredScenes(fixed(), far, away, compose_transforms(truth(), away)), {}, threads=2
     )
     assert found.verdict.status == "pass", found.verdict
+
+
+def test_points_are_measured_again_where_only_some_can_be():
+    part = np.ones(moving().grid.shape, bool)
+    part[:, COLS // 2 :] = False
+    half = Image(moving().data, moving().grid, part)
+    found = measure_check_points(fixed(), half, IDENTITY, 100, RunContext())
+    assert 0 < found.used.sum() < len(found.used)
+    assert found.again is not found.matched

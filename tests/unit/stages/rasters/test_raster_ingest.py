@@ -1,6 +1,7 @@
 """Every bad input of scenes: one sentence at ingest, before anything is computed."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from rasterio.transform import Affine, from_origin
 from regflow.cohort.rasters.samples import FixedScene, MaskValues, RasterSample, Scene
 from regflow.config.loading import load_config
 from regflow.core.errors import InputError
+from regflow.core.grid import Grid
+from regflow.core.image import Image
 from regflow.datasets import packaged as realdata
 from regflow.stages.rasters import ingest as module
 from regflow.stages.rasters.ingest import check_inputs, examine_scene, find_scene, ingest, read_manifest
@@ -181,6 +184,8 @@ def test_a_truncated_png(tmp_path):
     torn = tmp_path / "torn.png"
     torn.write_bytes(whole[: len(whole) // 2])
     assert "the file is damaged or incomplete" in only_problem(sample(fixed, torn))
+    with_mask = replace(sample(fixed, fixed.image), scene=Scene(fixed.image, mask=str(torn)))
+    assert only_problem(with_mask).startswith(str(torn))
     assert examine_scene(sample(fixed, fixed.image)).problems == []
 
 
@@ -296,3 +301,14 @@ def test_check_tells_all_problems_of_a_cohort_at_once(tmp_path):
     )
     assert [sentence.split(":")[0] for sentence in told] == ["b", "c"]
     assert seen[-1] == (4, 4)
+
+
+@pytest.mark.parametrize("size", [(300, 500), (1000, 2000), (90, 70)])
+def test_a_scene_is_looked_at_in_whole_windows_all_over_it(size):
+    image = Image(np.zeros((1, *size), np.float32), Grid(size, np.eye(3)))
+    windows = list(module._looks(image))
+    assert len(windows) == module.LOOKS**2
+    for axis, length in enumerate(size):
+        side = min(module.LOOK_PIXELS, length)
+        assert {part[axis].stop - part[axis].start for part in windows} == {side}
+        assert max(part[axis].stop for part in windows) > 0.8 * length

@@ -7,16 +7,20 @@ from raster_files import UTM33, smooth_texture, write_raster
 
 from regflow.cohort.rasters.samples import FixedScene, RasterSample, Scene
 from regflow.config.loading import load_config
+from regflow.core.block_source import Block
 from regflow.core.errors import InputError, RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.transform import Affine
+from regflow.core.transform import Affine, Homography
 from regflow.io.raster_transforms import read_fixed_grid, read_raster_transform
+from regflow.io.rasters import read_raster_header
 from regflow.methods.initialize.features.matching import is_mirrored
 from regflow.methods.result import MethodResult
+from regflow.stages.rasters import probes
 from regflow.stages.rasters.ingest import ingest
 from regflow.stages.rasters.initialize import SceneStartEvaluator, align_scenes, initialize
 from regflow.stages.rasters.preprocess import preprocess
+from regflow.stages.rasters.probes import ComparisonWindow
 from regflow.stages.rasters.working import OVERVIEW_FILE, read_overview, write_overview
 from regflow.stages.shell import STAGE_FILE, read_outcome, run_stage_work
 
@@ -139,6 +143,11 @@ def test_a_mirrored_map_is_never_a_candidate(prepared):
     mirrored = Affine.from_parts(np.diag([-1.0, 1.0]), np.zeros(2), GRID.center)
     with pytest.raises(RegistrationError, match="mirrors"):
         examine(MethodResult(mirrored))
+    # Its middle keeps its orientation, but a part of the scene lies beyond its horizon.
+    slope = -1.0 / (0.4 * GRID.shape[1] * 10)
+    folding = Homography([[1, 0, 0], [0, 1, 0], [slope, 0, 1]], tuple(GRID.center))
+    with pytest.raises(RegistrationError, match="mirrors"):
+        examine(MethodResult(folding))
 
 
 def test_a_pair_whose_scene_failed_before_is_skipped_with_its_reason(tmp_path, prepared):
@@ -157,3 +166,34 @@ def test_an_unknown_method_is_named(tmp_path, prepared):
     outcome = initialize(tmp_path / "out", sample="one", prepared=prepared, settings={"methods": ["shift"]})
     assert outcome.state == "error"
     assert "unknown method 'shift'" in outcome.verdict.reason
+
+
+@pytest.mark.parametrize(("modality", "band"), [("SAR", "SAR"), ("", "compared")])
+def test_an_overview_names_what_it_shows(modality, band, tmp_path):
+    image = Image(np.ones((1, 4, 5), np.float32), Grid((4, 5), np.eye(3)), modality=modality)
+    write_overview(tmp_path / "overview.tif", image)
+    assert [each.name for each in read_raster_header(tmp_path / "overview.tif").bands] == [band, "mask"]
+
+
+def test_plain_surroundings_count_in_neither_window():
+    picture = np.full((96, 96), 10.0, np.float32)
+    inner = slice(30, 66)
+    picture[inner, inner] += smooth_texture((36, 36), 2, 1.0)[:36, :36]
+    everywhere = np.ones(picture.shape, bool)
+    part = slice(0, 96)
+    window = ComparisonWindow(
+        Block(picture[None], everywhere),
+        part,
+        part,
+        Image(picture[None], Grid(picture.shape, np.eye(3)), everywhere),
+        (0, 0),
+    )
+    for least, known in ((0.05, True), (0.9, False)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(probes, "LEAST_VALID", least)
+            left = probes._without_surroundings(window)
+        assert (left is not None) is known
+        if left is not None:
+            for valid in (left.fixed.valid, left.moving.mask):
+                assert valid[40:56, 40:56].all()
+                assert not valid[:10].any()

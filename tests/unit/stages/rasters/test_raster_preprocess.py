@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from regflow.cohort.rasters.samples import FixedScene, RasterSample, Scene
 from regflow.config.loading import load_config
@@ -16,6 +17,7 @@ from regflow.datasets.scenes import write_scene
 from regflow.io.rasters import read_raster_header
 from regflow.methods.representation import METHODS
 from regflow.methods.representation.data import represent_lazily
+from regflow.methods.representation.phase_congruency import phase_congruency
 from regflow.stages.rasters.ingest import ingest
 from regflow.stages.rasters.preprocess import prepare_scene, preprocess
 from regflow.stages.rasters.working import read_overview, read_pair, read_scene
@@ -247,3 +249,17 @@ def test_the_moving_band_has_the_fixed_ones_name(asked, expected, tmp_path):
     reference = prepare_scene(Scene(fixed), settings())[:2]
     working, _, _ = prepare_scene(Scene(moving, **asked), settings(), reference=reference)
     assert working.view.bands == (expected,)
+
+
+def test_phase_congruency_turns_with_the_picture():
+    values = np.random.default_rng(3).normal(size=(96, 96)).astype(np.float32)
+    values = 100 * gaussian_filter(values, 2.0)
+    valid = np.ones(values.shape, bool)
+    options = METHODS["phase-congruency"].complete({})
+
+    def represent(picture: np.ndarray) -> np.ndarray:
+        return phase_congruency(np.ascontiguousarray(picture)[None], valid, options)[0]
+
+    inner = slice(24, -24), slice(24, -24)
+    for turn in (np.transpose, np.rot90, np.flipud):
+        np.testing.assert_allclose(represent(turn(values))[inner], turn(represent(values))[inner], atol=1e-4)

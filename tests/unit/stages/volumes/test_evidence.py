@@ -15,6 +15,7 @@ from regflow.core.transform import Affine, Composite, DisplacementField, Transfo
 from regflow.datasets import packaged as realdata
 from regflow.metrics.distances import ErrorScale, list_mask_points, measure_truth_error
 from regflow.stages.volumes.assess import LIMITS, MEANINGS, RegisteredVolumes, VolumeAssessment, assess_pair
+from regflow.stages.volumes.evidence import _listed
 
 QUICK = {"surfaces": False}
 
@@ -164,6 +165,11 @@ def test_landmarks_far_apart_contradict_the_images(known, bare):
     assert found.verdict.reason.startswith("the landmarks contradict the images: their mean error is 25.")
     near = assessed(with_landmarks(bare, points, moved + np.array([8, -6, 5])))
     assert near.verdict.status == "warn"
+    # One that is farther off still is no exception among landmarks that are all wrong.
+    wild = moved + np.array([18, -13.5, 12])
+    wild[3] += [70, 40, 0]
+    reason = assessed(with_landmarks(bare, points, wild)).verdict.reason
+    assert reason.startswith("the landmarks contradict the images: their mean error is ")
 
 
 def test_one_landmark_far_off_is_named(known, bare):
@@ -245,3 +251,8 @@ def test_brains_that_do_not_touch_at_the_start_pass_when_the_fit_is_right(known)
     assert np.isnan(figures["ncc_start"])
     assert "ncc_change" not in figures
     assert figures["ncc_refine"] > 0.9
+
+
+def test_no_more_names_are_listed_than_can_be_read():
+    assert _listed(list("abcdef")) == "a, b, c, d, e, f"
+    assert _listed(list("abcdefgh")) == "a, b, c, d, e, f and 2 more"

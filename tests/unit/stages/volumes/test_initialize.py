@@ -224,3 +224,29 @@ def test_a_start_without_anything_in_common_is_no_failure(mni_4mm, mni6_4mm):
     found = align_volumes(mni_4mm, far, SETTINGS)
     assert found.verdict.status == "pass"
     assert "nmi_change" not in found.verdict.figures
+
+
+def test_masks_are_compared_over_the_whole_fixed_mask_unless_the_view_cuts_the_other(mni_4mm):
+    """Half of the fixed brain lies beyond the moving image, whose own mask ends before its border."""
+    brain = mni_4mm.mask
+    middle = brain.shape[2] // 2
+    seen = slice(0, middle)
+    grid = Grid((*brain.shape[:2], middle), mni_4mm.grid.affine)
+    mask = brain[:, :, seen].copy()
+    cut = Image(mni_4mm.data[..., seen], grid, mask.copy())
+    mask[:, :, -3:] = False
+    own = Image(mni_4mm.data[..., seen], grid, mask)
+
+    def overlap(moving: Image) -> float:
+        examine = VolumeStartEvaluator(mni_4mm, moving, Affine.identity(3), {})
+        return examine(MethodResult(Affine.identity(3)))[0].figures["overlap_dice"]
+
+    share = mask.sum() / brain.sum()
+    assert overlap(own) == pytest.approx(2 * share / (1 + share), abs=0.05)
+    assert overlap(cut) > 0.9
+
+
+def test_without_a_moving_mask_no_overlap_is_told(mni_4mm):
+    bare = mni_4mm.with_mask(None)
+    examine = VolumeStartEvaluator(mni_4mm, bare, Affine.identity(3), {})
+    assert "overlap_dice" not in examine(MethodResult(Affine.identity(3)))[0].figures

@@ -238,6 +238,8 @@ def test_noise_level_is_estimated_in_any_dimension():
         ramp = np.indices(shape).sum(axis=0)
         assert estimate_noise_level(ramp + rng.normal(0, 3.0, shape)) == pytest.approx(3.0, rel=0.03)
     assert estimate_noise_level(np.zeros((8, 8, 8))) == 0
+    # What bends along no axis is no noise, though it bends along the diagonals.
+    assert estimate_noise_level(np.fromfunction(lambda z, y, x: 3 * x * y - z * x, (8, 9, 10))) == 0
 
 
 def test_percentiles_clip_outliers_and_accept_a_window():
