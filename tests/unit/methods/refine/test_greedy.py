@@ -18,6 +18,7 @@ from regflow.methods.refine import METHODS, greedy_torch
 from regflow.methods.refine.greedy import greedy, refine_field
 from regflow.methods.refine.greedy_contrast import match_contrast, prepare_level, resolve_metric
 from regflow.methods.refine.greedy_cpu import solve_level
+from regflow.methods.refine.greedy_force_kernels import compute_difference_force
 from regflow.methods.refine.greedy_kernels import compose_fields as compose_kernel
 from regflow.methods.refine.greedy_kernels import find_spans, make_full_spans
 from regflow.methods.refine.greedy_kernels import smooth_channels as smooth_kernel
@@ -435,3 +436,27 @@ def test_the_object_and_its_surroundings_are_mapped_each_by_itself():
     far[2:38, 2:42, 2:40] = False
     for where in (deep, far):
         assert np.abs(mapped.fixed - moving)[where].mean() < 0.05
+
+
+def test_an_object_is_matched_wherever_in_the_image_it_lies():
+    fixed, moving, inside, truth = known_pair()
+    margins = [(40, 5), (30, 10), (50, 0)]
+    wide = [np.pad(part, margins) for part in (fixed, moving, inside)]
+    found = refine_field(*wide[:2], mask=wide[2], options=options(), context=RunContext())
+    there = tuple(slice(before, before + n) for (before, _), n in zip(margins, fixed.shape, strict=True))
+    assert found.shape == (3, *wide[0].shape)
+    assert error(found[(slice(None), *there)], truth, inside) < 0.25 * START_VOXELS
+
+
+def test_a_force_is_the_same_however_little_of_a_row_it_is_computed_on():
+    fixed, moved = (texture(SHAPE, seed)[None] for seed in (0, 1))
+    weights = ball(SHAPE).astype(np.float32)
+    metric = np.ones(3, np.float32)
+    forces, totals = [], []
+    for spans in (make_full_spans(SHAPE), find_spans(weights > 0)):
+        out, sums = np.zeros((3, *SHAPE), np.float32), np.empty(SHAPE[0])
+        compute_difference_force(fixed, moved, weights, spans, metric, out, sums)
+        forces.append(out[:, weights > 0])
+        totals.append(sums.sum())
+    assert np.allclose(forces[0], forces[1], atol=1e-6)
+    assert totals[0] == pytest.approx(totals[1])
