@@ -1,6 +1,8 @@
 """Small studies of real brains at 4 mm that the whole workflow runs through in seconds."""
 
-from collections.abc import Callable, Mapping
+import os
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,3 +32,22 @@ def finished(make_study: Callable[..., Study]) -> Study:
     ended = study.snakemake()
     assert ended.returncode == 0, ended.stderr
     return study
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """``small_disk(kilobytes) -> Path``: a file system of that size."""
+    mounted: list[Path] = []
+
+    def make(kilobytes: int) -> Path:
+        place = tmp_path / "disk"
+        place.mkdir()
+        options = ["-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(place)]
+        if os.geteuid() != 0 or subprocess.run(["mount", *options], capture_output=True).returncode:
+            pytest.skip("mounting a small file system needs root")
+        mounted.append(place)
+        return place
+
+    yield make
+    for place in mounted:
+        subprocess.run(["umount", "--lazy", str(place)], check=True)

@@ -2,11 +2,14 @@
 
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 import pytest
@@ -67,19 +70,27 @@ def run_through_kills(study, kills: int, seconds: float, seed: int) -> None:
     assert ended.returncode == 0, ended.stderr
 
 
+class Undisturbed(NamedTuple):
+    """What a run makes that nobody disturbs: the checksums of its products, and the size of all its files."""
+
+    products: dict[str, str]
+    kilobytes: float
+
+
 @pytest.fixture(scope="module")
-def undisturbed(make_study) -> dict[str, str]:
+def undisturbed(make_study) -> Undisturbed:
     study = make_study(**WITHOUT_FIELD)
     ended = study.regflow("run")
     assert ended.returncode == 0, ended.stderr
-    return products(study)
+    files = [path.stat().st_size for path in study.results().rglob("*") if path.is_file()]
+    return Undisturbed(products(study), sum(files) / 1000)
 
 
 @pytest.mark.parametrize("each_stage", [False, True])
 def test_a_run_that_is_killed_again_and_again_ends_as_if_it_had_not_been(make_study, undisturbed, each_stage):
     study = make_study(**WITHOUT_FIELD, jobs={"each_stage": each_stage})
     run_through_kills(study, kills=3, seconds=12.0, seed=int(each_stage))
-    assert products(study) == undisturbed
+    assert products(study) == undisturbed.products
     assert study.leftovers() == []
 
 
@@ -88,8 +99,62 @@ def test_a_run_that_is_killed_again_and_again_ends_as_if_it_had_not_been(make_st
 def test_many_kills(make_study, undisturbed, seed):
     study = make_study(**WITHOUT_FIELD, jobs={"each_stage": seed % 2 == 1, "samples": 1 + seed % 3})
     run_through_kills(study, kills=50, seconds=25.0, seed=seed)
-    assert products(study) == undisturbed
+    assert products(study) == undisturbed.products
     assert study.leftovers() == []
+
+
+def remount(disk: Path, option: str) -> None:
+    """Give a mounted file system another size, or take writing from it or give it back."""
+    subprocess.run(["mount", "-o", f"remount,{option}", str(disk)], check=True)
+
+
+def on_disk(study, disk: Path):
+    """Lay the results of a study on a file system of its own."""
+    study.config["output"] = str(disk / "results")
+    study.write()
+    return replace(study, folder=disk)
+
+
+def assert_told_in_a_sentence(study) -> None:
+    ended = study.regflow("run")
+    assert ended.returncode != 0
+    told = ended.stdout + ended.stderr
+    assert re.search("No space left on device|Read-only file system|disk is full", told), told
+    assert "Traceback" not in told
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(12))
+def test_a_disk_that_is_full_or_locked_at_any_moment(make_study, undisturbed, small_disk, seed):
+    """Whatever there was room for is whole; with room, and leave to write, the bytes are the same."""
+    chance = random.Random(seed)
+    disk = small_disk(round(chance.uniform(0.05, 0.8) * undisturbed.kilobytes))
+    study = make_study(**WITHOUT_FIELD, jobs={"each_stage": seed % 2 == 1})
+    results = on_disk(study, disk)
+    assert_told_in_a_sentence(study)
+    assert products(results).items() <= undisturbed.products.items()
+    remount(disk, "size=400m")
+    run = start(study)
+    try:
+        run.wait(timeout=chance.uniform(2.0, 15.0))
+    except subprocess.TimeoutExpired:
+        lock_while_it_runs(disk, run)
+    ended = study.regflow("run")
+    assert ended.returncode == 0, ended.stderr
+    assert products(results) == undisturbed.products
+    assert results.leftovers() == []
+
+
+def lock_while_it_runs(disk: Path, run: subprocess.Popen[bytes]) -> None:
+    """Take writing from a disk until a run has ended; it may not be taken while a file is being written."""
+    until = time.monotonic() + DEADLINE_SECONDS
+    locked = False
+    while not locked and run.poll() is None and time.monotonic() < until:
+        tried = subprocess.run(["mount", "-o", "remount,ro", str(disk)], capture_output=True)
+        locked = tried.returncode == 0
+    run.wait(timeout=DEADLINE_SECONDS)
+    if locked:
+        remount(disk, "rw")
 
 
 def test_an_interrupt_leaves_no_process_and_no_lock(make_study):

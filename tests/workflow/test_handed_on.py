@@ -91,6 +91,7 @@ def test_a_pair_of_scenes_gets_its_products_from_the_linear_map(tmp_path, scenes
     )
 
 
+@pytest.mark.slow
 def test_a_run_of_scenes_gets_them_too(tmp_path, scenes):
     study = raster_study(tmp_path, scenes, ("first",), refine=NO_TIE_POINTS)
     ended = study.snakemake()

@@ -1,13 +1,12 @@
 """The ``regflow`` command. Each subcommand is a module of :mod:`regflow.commands`."""
 
-import errno
 from importlib import import_module
 from typing import Any
 
 import click
 
 from regflow import __version__
-from regflow.core.errors import InputError, RegistrationError
+from regflow.core.errors import InputError, RegistrationError, describe_machine_failure
 from regflow.core.threads import limit_sums_to_one_thread
 
 COMMANDS = (
@@ -50,12 +49,10 @@ class _Commands(click.Group):
         except RegistrationError as error:
             raise click.ClickException(str(error)) from error
         except OSError as error:
-            if error.errno != errno.ENOSPC:
+            reason = describe_machine_failure(error)
+            if reason is None:
                 raise
-            raise click.ClickException(
-                f"{error.filename or 'the output'}: the disk is full and nothing was written; make room, or "
-                "write elsewhere"
-            ) from error
+            raise click.ClickException(reason) from error
 
 
 @click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from regflow.core.addresses import redact_text
+from regflow.core.errors import describe_machine_failure
 from regflow.core.progress import StageEvent, StageListener, ignore_events
 
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 FORMAT = "%(asctime)s %(levelname)-7s %(message)s"
 DATE_FORMAT = "%Y-%m-%d %H:%M:%S"
+_STAMP = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [A-Z]+ +")
 
 log = logging.getLogger(__name__)
 
@@ -26,8 +29,8 @@ def log_stage(path: str | Path) -> Iterator[None]:
     """Send all that the process says inside the block to ``path``.
 
     The file descriptors of standard output and error are redirected, so that the C++ libraries'
-    warnings land there too. An error that leaves the block is written with its traceback, so enter
-    the block before importing anything that can fail.
+    warnings land there too. An error that leaves the block is written with its traceback, or in a sentence
+    where the machine is to blame, so enter the block before importing anything that can fail.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,9 +39,18 @@ def log_stage(path: str | Path) -> Iterator[None]:
         with _attached(handler):
             try:
                 yield
-            except BaseException:
-                log.exception("the job stopped here")
+            except BaseException as error:
+                reason = describe_machine_failure(error) if isinstance(error, OSError) else None
+                if reason is None:
+                    log.exception("the job stopped here")
+                else:
+                    log.error(reason)
                 raise
+
+
+def drop_time(line: str) -> str:
+    """Return what a line of a log says, without when and how loud; of other lines all."""
+    return _STAMP.sub("", line)
 
 
 @contextmanager

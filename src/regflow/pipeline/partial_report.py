@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from regflow.cohort.metadata import metadata_by_sample, metadata_columns
 from regflow.config.workflow import WORKFLOWS
 from regflow.core.errors import RegistrationError
+from regflow.core.logs import drop_time
 from regflow.pipeline.status import find_next_stage
 from regflow.stages import layout
 from regflow.stages.gather import gather
@@ -81,4 +82,4 @@ def _reason(results: Path, sample: str) -> str:
         return f"{stage} left nothing: it, or a job that it waits for, was killed at its start"
     said = log.read_text(encoding="utf-8", errors="replace").split("\n")
     last = next((line.strip() for line in reversed(said) if line.strip()), "it said nothing")
-    return f"{stage} crashed ({last}); see {log}"
+    return f"{stage} crashed ({drop_time(last)}); see {log}"

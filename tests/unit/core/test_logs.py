@@ -1,12 +1,13 @@
 """A job's log holds all that it said: Python's messages, C's output, and the error that ended it."""
 
+import errno
 import logging
 import subprocess
 import sys
 
 import pytest
 
-from regflow.core.logs import log_stage, show_progress_log
+from regflow.core.logs import drop_time, log_stage, show_progress_log
 from regflow.core.progress import StageEvent
 
 SCRIPT = """
@@ -80,3 +81,29 @@ def test_progress_is_a_bar_in_a_terminal_that_moves_by_events_alone(capsys, monk
     assert "initialize" in said
     assert "1/2" in said
     assert "the mask is small\n" in said
+
+
+def test_a_full_disk_is_logged_in_a_sentence_and_other_errors_with_their_traceback(tmp_path):
+    path = tmp_path / "stage.log"
+    for error, told in (
+        (
+            OSError(errno.ENOSPC, "No space left on device", "w.nii.gz"),
+            "w.nii.gz: the disk is full",
+        ),
+        (
+            OSError(errno.EROFS, "Read-only file system"),
+            "the output: this file system can only be read",
+        ),
+        (OSError(errno.EIO, "Input/output error"), "Traceback"),
+        (ValueError("never"), "Traceback"),
+    ):
+        with pytest.raises(type(error)), log_stage(path):
+            raise error
+        text = path.read_text(encoding="utf-8")
+        assert told in text
+        assert ("Traceback" in text) == (told == "Traceback")
+
+
+def test_a_line_says_the_same_without_its_time():
+    assert drop_time("2026-01-02 03:04:05 WARNING a word") == "a word"
+    assert drop_time("OSError: 2026-01-02") == "OSError: 2026-01-02"

@@ -147,7 +147,14 @@ def test_what_preprocess_hands_on_needs_no_other_range(mni_4mm):
     assert pair.fixed[deep].std() > 0.1
 
 
-@pytest.mark.parametrize(("padding", "contrast"), [(None, "T1w"), (-3024.0, "T1w"), (-2000.0, "CT")])
+@pytest.mark.parametrize(
+    ("padding", "contrast"),
+    [
+        pytest.param(None, "T1w", marks=pytest.mark.slow),
+        pytest.param(-3024.0, "T1w", marks=pytest.mark.slow),
+        (-2000.0, "CT"),
+    ],
+)
 def test_a_deformation_of_ct_is_better_than_its_affine(mni_4mm, padding, contrast):
     fixed = painted(mni_4mm, padding, seed=9) if contrast == "CT" else mni_4mm.with_mask(None)
     moving, truth = moved_ct(mni_4mm, padding)

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 SCRIPT = """
 import importlib
 from numba.core.registry import CPUDispatcher
@@ -32,6 +34,7 @@ print("match_windows", len(match_windows.signatures))
 """
 
 
+@pytest.mark.slow
 def test_every_kernel_is_compiled():
     told = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True).stdout
     counts = dict(line.split() for line in told.splitlines())

@@ -287,6 +287,7 @@ def test_fine_tuning_improves_held_out_pairs_of_the_cohort(
     assert "real pairs of the user's own" in tuned.with_suffix(".md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_network_that_learned_nothing_good_is_not_kept(
     study: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

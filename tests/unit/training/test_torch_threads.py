@@ -28,6 +28,7 @@ def test_bytes_do_not_depend_on_threads(few_shapes: None, name: str) -> None:
     assert not torch_paths.differing(torch_paths.PATHS[name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processor", PROCESSORS)
 def test_nor_do_they_on_processors_of_other_kinds(processor: str) -> None:
     done = subprocess.run(

@@ -302,7 +302,13 @@ def test_a_true_change_of_size_is_found_from_any_size(mni_4mm, mni6_4mm, volume_
 
 
 @pytest.mark.parametrize("flips", [(1, 1, 1), (-1, 1, 1)])
-@pytest.mark.parametrize("name", sorted(list_methods_of_kind(METHODS, "volumes")))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name == "elastix" else [])
+        for name in sorted(list_methods_of_kind(METHODS, "volumes"))
+    ],
+)
 def test_no_method_proposes_a_mirror_image(mni_4mm, name, flips):
     # The brain's own mirror image fits it best; stored left- or right-handed, that must not count.
     mirrored = mni_4mm.with_data(mni_4mm.data[..., ::-1].copy()).with_mask(mni_4mm.mask[..., ::-1].copy())

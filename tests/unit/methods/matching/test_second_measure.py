@@ -40,7 +40,9 @@ def farthest_px(transform, truth=IDENTITY) -> float:
     return float(np.linalg.norm(transform.apply(points) - truth.apply(points), axis=1).max() / 10)
 
 
-@pytest.mark.parametrize("degrees", [10, 30, 60])
+@pytest.mark.parametrize(
+    "degrees", [pytest.param(10, marks=pytest.mark.slow), 30, pytest.param(60, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("relief", [canyons, olinda])
 def test_another_sun_moves_nothing_or_is_told(relief, degrees):
     heights = relief()

@@ -130,10 +130,10 @@ class Lazy:
 
 
 def test_tiles_threads_and_lazy_reading_change_no_bit(monkeypatch):
-    transform, points = run()
-    monkeypatch.setattr(module, "TILE_PX", (90, 130))
+    transform, points = run(spacing_px=60.0)
+    monkeypatch.setattr(module, "TILE_PX", (190, 230))
     pair = (Image(Lazy(image), image.grid) for image in (fixed(), moving()))
-    again, others = run(*pair, threads=1)
+    again, others = run(*pair, threads=1, spacing_px=60.0)
     assert points.shifts.tobytes() == others.shifts.tobytes()
     assert all(points.measures[k].tobytes() == others.measures[k].tobytes() for k in points.measures)
     assert transform.parts[0].vectors.tobytes() == again.parts[0].vectors.tobytes()
