@@ -10,6 +10,7 @@ from regflow.core.errors import InputError
 from regflow.core.grid import Grid
 from regflow.io.volumes import read_header
 from regflow.methods.preprocess.orientation import choose_working_spacing
+from regflow.stages.volumes.working import IMAGE_FILE
 
 PAIR = "register"
 SAMPLE_BYTES = {PAIR: 95.0, "preprocess": 30.0, "initialize": 18.0, "refine": 55.0, "assess": 40.0}
@@ -50,7 +51,7 @@ def check_working(folders: tuple[str | Path, ...], job: str) -> None:
     Raises:
         MemoryError: in the words of :func:`check_originals`.
     """
-    images = (Path(folder) / "image.nii" for folder in folders)
+    images = (Path(folder) / IMAGE_FILE for folder in folders)
     with require_memory():
         _check([(str(path), read_header(path).grid) for path in images], job)
 

@@ -1,5 +1,6 @@
 """Working images on disk: what preprocess writes and every later stage reads."""
 
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -7,11 +8,13 @@ import numpy as np
 from regflow.core.image import Image
 from regflow.io.volumes import read_volume, write_volume
 
+IMAGE_FILE = "image.nii"
+
 
 def write_working(folder: str | Path, image: Image) -> None:
     """Write ``image.nii`` (float32), ``mask.nii`` (uint8) and ``labels.nii`` where the image has them."""
     folder = Path(folder)
-    write_volume(folder / "image.nii", np.asarray(image.channel, dtype=np.float32), image.grid)
+    write_volume(folder / IMAGE_FILE, np.asarray(image.channel, dtype=np.float32), image.grid)
     if image.mask is not None:
         write_volume(folder / "mask.nii", image.mask.astype(np.uint8), image.grid)
     if image.labels is not None:
@@ -19,11 +22,29 @@ def write_working(folder: str | Path, image: Image) -> None:
 
 
 def read_working(folder: str | Path) -> Image:
-    """Read a working image with its mask and labels from the directory that preprocess wrote."""
+    """Read a working image with its mask and labels from the directory that preprocess wrote.
+
+    The last two stay in memory, for the next stages of a job that runs several: nobody writes to them.
+
+    Raises:
+        InputError: there is no such image, or it cannot be read.
+    """
     folder = Path(folder)
-    image = read_volume(folder / "image.nii")
+    file = folder / IMAGE_FILE
+    if not file.exists():
+        return _read(folder, ())
+    status = file.stat()
+    return _read(folder, (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size))
+
+
+@lru_cache(maxsize=2)
+def _read(folder: Path, stamp: tuple[int, ...]) -> Image:
+    """Read an image; the stamp tells it from another that lies in the same place later."""
+    image = read_volume(folder / IMAGE_FILE)
     parts = {name: folder / f"{name}.nii" for name in ("mask", "labels")}
     mask, labels = (read_volume(path).channel if path.exists() else None for path in parts.values())
-    return Image(
-        np.asarray(image.data, dtype=np.float32), image.grid, None if mask is None else mask > 0, labels
-    )
+    data, inside = np.asarray(image.data, dtype=np.float32), None if mask is None else mask > 0
+    for samples in (data, inside, labels):
+        if samples is not None:
+            samples.setflags(write=False)
+    return Image(data, image.grid, inside, labels)
