@@ -241,9 +241,11 @@ def _orientation(path: Path, header: Any, millimeters: float) -> tuple[NDArray[n
 
 
 def _qform(path: Path, header: Any) -> NDArray[np.float64]:
+    from nibabel.spatialimages import HeaderDataError
+
     try:
         return np.asarray(header.get_qform(), dtype=np.float64)
-    except ValueError as error:  # a quaternion longer than 1; nibabel's error is a ValueError
+    except (ValueError, HeaderDataError) as error:  # a quaternion longer than 1, a handedness that is neither
         raise InputError(f"{path}: the qform of the header is damaged ({error}); export it again") from error
 
 

@@ -4,6 +4,7 @@ import resource
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,9 +12,12 @@ import pytest
 from fuzzed_files import Bytes, damaged, odd_json, odd_nifti, odd_table, sound_files
 from hypothesis import given, settings
 
+from regflow.cohort.rasters.samples import FixedScene, Scene
 from regflow.cohort.reading import read_cohort
+from regflow.cohort.volumes.samples import FixedVolume
 from regflow.config.loading import load_config
 from regflow.core.errors import InputError
+from regflow.core.files import read_json
 from regflow.io.landmarks import read_landmarks
 from regflow.io.point_tables import read_point_table
 from regflow.io.raster_transforms import read_displacement, read_fixed_grid, read_raster_transform
@@ -26,6 +30,8 @@ SPARE_BYTES = 2 << 30
 """What reading a file of a few kilobytes may take beside what the process has."""
 SHORT, LONG = 15, 500
 """Inputs of a reader: in every run, and in the slow one, of 21 readers."""
+INGESTED_EACH = 1700
+"""Inputs that go through ingest in the slow run: 10,000 in all."""
 
 pytestmark = pytest.mark.timeout(1800)
 """A reader that hangs ends its own test, not the run."""
@@ -79,6 +85,29 @@ def read_configuration(path: Path) -> None:
     load_config(path, with_samples=False)
 
 
+def ingest_volume(path: Path, **parts: str) -> None:
+    """Take a volume, or a part of a sound one, through ingest; what is wrong is said in its manifest."""
+    image = path.with_name("sound.nii")
+    image.write_bytes(sound_files()["volume.nii"])
+    given = {"image": str(image), **parts}
+    _ingest("volumes", path, FixedVolume("fixed", **given))
+
+
+def ingest_scene(path: Path, **parts: str) -> None:
+    """Take a scene, or its mask, through ingest."""
+    image = path.with_name("sound.tif")
+    image.write_bytes(sound_files()["scene.tif"])
+    _ingest("rasters", path, FixedScene("fixed", Scene(**{"image": str(image), **parts})))
+
+
+def _ingest(kind: str, path: Path, subject: Any) -> None:
+    manifest = path.with_name("manifest.json")
+    ingest = import_module(f"regflow.stages.{kind}.ingest").ingest
+    ingest(manifest, subject=subject)
+    content = read_json(manifest)
+    assert all("\n" not in told and "Traceback" not in told for told in content["problems"]), content
+
+
 _SHEET = b"sample,moving,group,volume,companions\ns1,a.nii,x,1,f=b.nii;g=c.nii\ns2,b.nii,y,,\n"
 _SCENES = b'sample,moving,nodata,date,bands,mask_values\ns1,a.tif,0,2024-06-30,"1, 2",3\ns2,b.tif,nan,,,\n'
 _PEOPLE = b"participant_id,age,group\nsub-01,4,a\nsub-02,5,b\n"
@@ -120,6 +149,18 @@ READERS: dict[str, Callable[[], Reader]] = {
     "scene": lambda: of_sound("scene.tif", damaged, read_scene),
     "configuration": lambda: Reader("config.yaml", b"seed: 1\nreport: {}\n", damaged, read_configuration),
 }
+
+INGESTED: dict[str, Callable[[], Reader]] = {
+    "volume": lambda: of_sound("volume.nii", odd_nifti, lambda path: ingest_volume(path, image=str(path))),
+    "mask": lambda: of_sound("volume.nii", odd_nifti, lambda path: ingest_volume(path, mask=str(path))),
+    "labels": lambda: of_sound("volume.nii", odd_nifti, lambda path: ingest_volume(path, labels=str(path))),
+    "landmarks": lambda: of_sound(
+        "points.csv", odd_table, lambda path: ingest_volume(path, landmarks=str(path))
+    ),
+    "scene": lambda: of_sound("scene.tif", damaged, lambda path: ingest_scene(path, image=str(path))),
+    "scene's mask": lambda: of_sound("scene.tif", damaged, lambda path: ingest_scene(path, mask=str(path))),
+}
+"""What goes through the stage as a whole, with all that it compares."""
 
 
 @pytest.fixture
@@ -171,3 +212,16 @@ def test_no_input_ends_in_anything_but_a_sentence(name, folder):
 @pytest.mark.parametrize("name", READERS)
 def test_ten_thousand_inputs_end_in_nothing_but_sentences(name, folder):
     fuzz(READERS[name](), folder, LONG)
+
+
+@pytest.mark.usefixtures("bounded")
+@pytest.mark.parametrize("name", INGESTED)
+def test_whatever_comes_in_ingest_says_what_is_wrong_with_it(name, folder):
+    fuzz(INGESTED[name](), folder, SHORT)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("bounded")
+@pytest.mark.parametrize("name", INGESTED)
+def test_whatever_comes_in_ten_thousand_times(name, folder):
+    fuzz(INGESTED[name](), folder, INGESTED_EACH)

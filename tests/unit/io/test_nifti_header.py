@@ -172,3 +172,12 @@ def test_damaged_afni_headers_are_one_sentence():
         with pytest.raises(InputError, match="the AFNI file is damaged") as caught:
             read_volume(DATA / name)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("qfac", [2.0, 0.5, float("nan")])
+def test_a_handedness_that_is_neither_is_one_sentence(tmp_path, qfac):
+    path = patched(
+        nifti(tmp_path / "a.nii"), (76, number(qfac, "f4")), (252, np.array([1, 0], "<i2").tobytes())
+    )
+    with pytest.raises(InputError, match="the qform of the header is damaged .*; export it again"):
+        read_header(path)
