@@ -16,6 +16,7 @@ from regflow.config.workflow import WORKFLOWS, plan_jobs
 from regflow.core.errors import InputError
 from regflow.provenance.digests import compute_source_digest
 from regflow.provenance.jobs import export_environment, export_gpu_counts
+from regflow.provenance.provenance import digest_environment
 from regflow.methods.refine.weights_files import find_used_networks
 from regflow.cohort.metadata import metadata_by_sample, metadata_columns
 from regflow.cohort.samples import existing_local_files, list_fixed_images
@@ -245,18 +246,26 @@ def what_is_trained(wildcards):
         raise WorkflowError(str(error)) from None
 
 
+# Only the run as a whole is asked what it was made from.
+environment = (
+    digest_environment() if workflow.exec_mode == ExecMode.DEFAULT else None
+)
+copies_of_inputs = [f"<results>/{layout.CONFIGURATION}"]
+if settings["samples"] is not None:
+    copies_of_inputs.append(f"<results>/{layout.SHEET}")
+
+
+def sheet_file(wildcards):
+    """Return the sample sheet; nothing where the cohort comes from a data set."""
+    return existing_local_files({"sheet": settings["samples"] or ""})
+
+
 def manifests(wildcards):
     """Return what ingest found about every image."""
     return [
         *(f"<results>/ingest/fixed/{name}.json" for name in fixed),
         *(f"<results>/ingest/moving/{name}.json" for name in samples),
     ]
-
-
-def manifests_done(wildcards):
-    """Return what tells that every image was looked at."""
-    one_by_one = settings["jobs"]["each_stage"]
-    return manifests(wildcards) if one_by_one else when_done("ingest")(wildcards)
 
 
 def everything(wildcards):
@@ -273,6 +282,6 @@ def everything(wildcards):
         stages, made = [plan.stages[0] for plan in plans], []
     made += [path for stage in stages for path in when_done(stage)(wildcards)]
     made += [f"{table}.tsv" for table in tables.values()]
-    made += ["<results>/provenance.json"]
+    made += [f"<results>/{layout.PROVENANCE}"]
     made += ["<results>/derivatives"] if settings.get("bids") else []
     return list(dict.fromkeys(made))

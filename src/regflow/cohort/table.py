@@ -51,7 +51,7 @@ class Table:
         Raises:
             InputError: one sentence for each problem, one to a line.
         """
-        found = [self._made(line, row, make) for line, row in self._rows()]
+        found = [self._made(line, row, make) for line, row in self.rows()]
         if not found and not self.problems:
             self.problems.append(f"{self.path}: lists no samples; add one row per moving image")
         if self.problems:
@@ -97,7 +97,12 @@ class Table:
         made = make(line, row)
         return made if len(self.problems) == before else None
 
-    def _rows(self) -> list[tuple[int, dict[str, str]]]:
+    def rows(self) -> list[tuple[int, dict[str, str]]]:
+        """Return the filled cells of each row by column, with its line; malformed rows are problems.
+
+        Raises:
+            InputError: the sheet is missing or empty, or its columns are not those there may be.
+        """
         if not self.path.is_file():
             raise InputError(
                 f"{self.path}: this sample sheet does not exist; correct 'samples' in the configuration"
