@@ -1,5 +1,7 @@
 """What all rules share: the validated configuration, the samples, and input functions."""
 
+import os
+
 from snakemake.exceptions import WorkflowError
 
 from snakemake_interface_executor_plugins.settings import ExecMode
@@ -21,6 +23,7 @@ from regflow.methods.refine.weights_files import find_used_networks
 from regflow.cohort.metadata import metadata_by_sample, metadata_columns
 from regflow.cohort.samples import existing_local_files, list_fixed_images
 from regflow.cohort.reading import find_earlier_dates, read_cohort
+from regflow.pipeline.run_lock import MARK
 from regflow.stages import layout
 from regflow.training.settings import make_training_settings
 
@@ -69,6 +72,14 @@ batch_of = {name: batch for batch, names in batches.members.items() for name in 
 
 onstart:
     batches.write(stored_batches)
+
+
+onerror:
+    # `regflow run` does so when it has written the page of what came through.
+    if MARK not in os.environ:
+        from regflow.pipeline.partial_report import write_partial_crate
+
+        write_partial_crate(settings, list(samples.values()))
 
 
 export_environment()
@@ -247,9 +258,7 @@ def what_is_trained(wildcards):
 
 
 # Only the run as a whole is asked what it was made from.
-environment = (
-    digest_environment() if workflow.exec_mode == ExecMode.DEFAULT else None
-)
+environment = digest_environment() if workflow.exec_mode == ExecMode.DEFAULT else None
 copies_of_inputs = [f"<results>/{layout.CONFIGURATION}"]
 if settings["samples"] is not None:
     copies_of_inputs.append(f"<results>/{layout.SHEET}")

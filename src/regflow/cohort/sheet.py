@@ -98,10 +98,10 @@ class Sheet(Generic[Sampled, FixedImage]):
         self.read()
         rows = [row for _, row in self.table.rows()]
         columns = [name for name in self.table.columns if any(name in row for row in rows)]
+        table = [[self._located_cell(name, row.get(name, "")) for name in columns] for row in rows]
         with write_whole(target) as part, part.open("w", encoding="utf-8", newline="") as stream:
             writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
-            writer.writerow(columns)
-            writer.writerows([self._located_cell(name, row.get(name, "")) for name in columns] for row in rows)
+            writer.writerows([columns, *table])
 
     def _located_cell(self, column: str, cell: str) -> str:
         if column in self.kind.path_columns:

@@ -118,7 +118,7 @@ def compute_sha256(path: str | Path) -> str:
 
 
 def list_checksums(folder: str | Path) -> dict[str, str]:
-    """Return the SHA-256 of each file of a folder, by its path in there, in order; hidden ones do not count."""
+    """Return the SHA-256 of each file of a folder, but for hidden ones, by its path in there."""
     root = Path(folder)
     members = (path for path in root.rglob("*") if path.is_file() and not path.name.startswith("."))
     return {path.relative_to(root).as_posix(): compute_sha256(path) for path in sorted(members)}

@@ -56,9 +56,7 @@ def prepare_reproduction(crate: RunCrate, output: str | Path) -> Reproduction:
         settings["samples"] = str(output / layout.SHEET)
     text = yaml.safe_dump(settings, sort_keys=False)
     configuration = output / layout.CONFIGURATION
-    if output.exists() and (
-        not configuration.is_file() or configuration.read_text(encoding="utf-8") != text
-    ):
+    if output.exists() and (not configuration.is_file() or configuration.read_text(encoding="utf-8") != text):
         raise InputError(f"{output}: this is there already; name a new folder with --output")
     with write_whole(configuration) as part:
         part.write_text(text, encoding="utf-8")

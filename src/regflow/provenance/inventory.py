@@ -158,4 +158,3 @@ def _identity(path: Path) -> tuple[int, int]:
     """Return what two names of one file have in common: derivatives are links to the products."""
     status = path.stat()
     return status.st_dev, status.st_ino
-
