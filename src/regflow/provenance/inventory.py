@@ -61,12 +61,11 @@ def take_inventory(results: str | Path, samples: Iterable[str], fixed: Iterable[
     results, found = Path(results), RunInventory()
     for path in _list_manifests(results, samples, fixed):
         _add_manifest(found, results, path)
-    for record in _list_records(results, samples, fixed):
-        _add_record(found, results, record)
+    for record, products in _list_records(results, samples, fixed):
+        _add_record(found, results, record, products)
     known = {_identity(results / path): file.sha256 for path, file in found.files.items()}
     for path in _list_cohort_files(results):
-        checksum = known.get(_identity(path)) or compute_sha256(path)
-        _add(found, results, path, checksum)
+        _add(found, results, path, known.get(_identity(path)))
     found.files = dict(sorted(found.files.items()))
     found.inputs = dict(sorted(found.inputs.items()))
     return found
@@ -75,15 +74,10 @@ def take_inventory(results: str | Path, samples: Iterable[str], fixed: Iterable[
 def list_present_files(results: str | Path) -> Iterator[str]:
     """Yield all files of a run's folder that are results, by path; hidden ones are not."""
     root = Path(results)
-    for folder, names, files in os.walk(root):
-        inside = Path(folder).relative_to(root)
-        top = inside == Path()
-        names[:] = sorted(n for n in names if n[0] != "." and not (top and n in layout.PASSING))
-        yield from (
-            (inside / name).as_posix()
-            for name in sorted(files)
-            if name[0] != "." and not (top and name == layout.CRATE)
-        )
+    for entry in sorted(root.iterdir()):
+        if entry.name[0] != "." and entry.name not in (*layout.PASSING, layout.CRATE):
+            inside = _walk(entry) if entry.is_dir() else [entry]
+            yield from (path.relative_to(root).as_posix() for path in inside)
 
 
 def _list_manifests(results: Path, samples: Iterable[str], fixed: Iterable[str]) -> Iterator[Path]:
@@ -91,12 +85,26 @@ def _list_manifests(results: Path, samples: Iterable[str], fixed: Iterable[str])
     yield from (results / layout.MOVING_MANIFEST.format(sample=name) for name in samples)
 
 
-def _list_records(results: Path, samples: Iterable[str], fixed: Iterable[str]) -> Iterator[Path]:
-    yield from (results / layout.FIXED_WORKING.format(fixed=name) / STAGE_FILE for name in fixed)
-    folders = [place for place in layout.OF_A_SAMPLE.values() if not Path(place).suffix]
+def _list_records(
+    results: Path, samples: Iterable[str], fixed: Iterable[str]
+) -> Iterator[tuple[Path, Iterator[Path]]]:
+    """Yield each stage's record of an image, with what the stage has left."""
+    working = [layout.FIXED_WORKING.format(fixed=name) for name in fixed]
+    places = [place for place in layout.OF_A_SAMPLE.values() if not Path(place).suffix]
+    working += [place.format(sample=name) for name in samples for place in places]
+    for folder in (results / place for place in working):
+        yield folder / STAGE_FILE, _walk(folder)
     for name in samples:
-        yield from (results / place.format(sample=name) / STAGE_FILE for place in folders)
-        yield results / layout.SAMPLE_RECORD.format(sample=name)
+        pages = (layout.SAMPLE_PAGE, layout.SAMPLE_PICTURE)
+        record = results / layout.SAMPLE_RECORD.format(sample=name)
+        yield record, (results / place.format(sample=name) for place in pages)
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    """Yield the files of a folder, but for hidden ones, in order."""
+    for folder, names, files in os.walk(root):
+        names[:] = sorted(name for name in names if name[0] != ".")
+        yield from (Path(folder, name) for name in sorted(files) if name[0] != ".")
 
 
 def _list_cohort_files(results: Path) -> Iterator[Path]:
@@ -104,11 +112,7 @@ def _list_cohort_files(results: Path) -> Iterator[Path]:
     endings = layout.TABLE_ENDINGS
     names = [table.format(ending=ending) for table in tables for ending in endings]
     for path in (results / name for name in (*layout.WHOLE_COHORT, *names)):
-        if path.is_dir():
-            inside = (p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
-            yield from sorted(inside)
-        elif path.is_file():
-            yield path
+        yield from _walk(path) if path.is_dir() else filter(Path.is_file, [path])
 
 
 def _add_manifest(found: RunInventory, results: Path, path: Path) -> None:
@@ -119,12 +123,15 @@ def _add_manifest(found: RunInventory, results: Path, path: Path) -> None:
             found.inputs[name] = sums.get(part)
 
 
-def _add_record(found: RunInventory, results: Path, path: Path) -> None:
-    content = _add_json(found, results, path)
+def _add_record(found: RunInventory, results: Path, record: Path, products: Iterable[Path]) -> None:
+    content = _add_json(found, results, record)
     if content is None:
         return
-    for name, checksum in content.get(FILES, {}).items():
-        _add(found, results, Path(os.path.normpath(path.parent / name)), checksum)
+    folder = record.parent
+    known = {os.path.normpath(folder / name): sha256 for name, sha256 in content.get(FILES, {}).items()}
+    for path in products:
+        if path != record:
+            _add(found, results, path, known.get(str(path)))
     stage, seconds = content.get("stage"), content.get("seconds")
     if stage is not None and seconds is not None:
         found.seconds[stage] = found.seconds.get(stage, 0.0) + seconds
@@ -144,14 +151,14 @@ def _add_json(found: RunInventory, results: Path, path: Path) -> Any:
     return json.loads(raw)
 
 
-def _add(found: RunInventory, results: Path, path: Path, checksum: str) -> None:
-    """Add a file, unless it is not kept."""
+def _add(found: RunInventory, results: Path, path: Path, checksum: str | None) -> None:
+    """Add a file, if it is there; its checksum is computed where no record tells it."""
     try:
         size = path.stat().st_size
     except FileNotFoundError:
         return
     name = path.relative_to(results).as_posix()
-    found.files[name] = RunFile(name, checksum, size)
+    found.files[name] = RunFile(name, checksum or compute_sha256(path), size)
 
 
 def _identity(path: Path) -> tuple[int, int]:
