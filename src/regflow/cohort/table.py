@@ -13,7 +13,16 @@ from regflow.core.files import is_existing_path
 from regflow.core.names import SAFE, find_nearest_name
 from regflow.io.text_files import find_delimiter, read_text, split_rows
 
-RESERVED = frozenset({"index", "images", "cohort", "cohort.tsv", "cohort.parquet"})
+RESERVED = frozenset(
+    f"{name}{ending}"
+    for name, endings in {
+        "index": ("",),
+        "images": ("",),
+        "cohort": ("", ".tsv", ".parquet"),
+        "cohort_labels": (".tsv", ".parquet"),
+    }.items()
+    for ending in endings
+)
 """Ids that would take the place of the cohort's own files."""
 
 REQUIRED_COLUMNS = ("sample", "moving")

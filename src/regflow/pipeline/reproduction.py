@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from regflow.config.loading import read_keys
 from regflow.core.errors import InputError
 from regflow.core.files import compute_sha256, read_json, write_whole
 from regflow.core.processor import read_processor
-from regflow.io.text_files import read_text
 from regflow.provenance.comparison import RunComparison
 from regflow.provenance.provenance import list_packages
 from regflow.provenance.run_crate import RunCrate
@@ -50,7 +50,7 @@ def prepare_reproduction(crate: RunCrate, output: str | Path) -> Reproduction:
     output = Path(output).resolve()
     for name in (layout.CONFIGURATION, layout.SHEET, layout.PROVENANCE):
         _refuse_changed(crate, name)
-    settings = yaml.safe_load(read_text(crate.folder / layout.CONFIGURATION, "restore it"))
+    settings = read_keys(crate.folder / layout.CONFIGURATION)
     settings["output"] = str(output / RESULTS)
     if layout.SHEET in crate.files:
         settings["samples"] = str(output / layout.SHEET)
