@@ -79,7 +79,12 @@ onerror:
     if MARK not in os.environ:
         from regflow.pipeline.partial_report import write_partial_crate
 
-        write_partial_crate(settings, list(samples.values()))
+        try:
+            write_partial_crate(settings, list(samples.values()))
+        except OSError as error:
+            raise WorkflowError(
+                f"what the run left cannot be described: {error}"
+            ) from None
 
 
 export_environment()
