@@ -18,7 +18,7 @@ from regflow.config.workflow import WORKFLOWS, plan_jobs
 from regflow.core.errors import InputError
 from regflow.provenance.digests import compute_source_digest
 from regflow.provenance.jobs import export_environment, export_gpu_counts
-from regflow.provenance.provenance import digest_environment
+from regflow.provenance.provenance import compute_environment_digest
 from regflow.methods.refine.weights_files import find_used_networks
 from regflow.cohort.metadata import metadata_by_sample, metadata_columns
 from regflow.cohort.samples import existing_local_files, list_fixed_images
@@ -263,7 +263,9 @@ def what_is_trained(wildcards):
 
 
 # Only the run as a whole is asked what it was made from.
-environment = digest_environment() if workflow.exec_mode == ExecMode.DEFAULT else None
+environment = (
+    compute_environment_digest() if workflow.exec_mode == ExecMode.DEFAULT else None
+)
 copies_of_inputs = [f"<results>/{layout.CONFIGURATION}"]
 if settings["samples"] is not None:
     copies_of_inputs.append(f"<results>/{layout.SHEET}")

@@ -68,7 +68,7 @@ def list_packages() -> dict[str, str]:
     return {d.name: d.version for d in sorted(distributions(), key=lambda d: d.name.lower())}
 
 
-def digest_environment() -> str:
+def compute_environment_digest() -> str:
     """Return a short text that changes when Python or an installed package does."""
     told = repr((platform.python_version(), list_packages()))
     return hashlib.sha256(told.encode()).hexdigest()
