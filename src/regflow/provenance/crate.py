@@ -17,6 +17,7 @@ Sources: Workflow Run Crate 0.5 (https://w3id.org/ro/wfrun/workflow/0.5), RO-Cra
 """
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from regflow.core.addresses import SCHEMES
 from regflow.core.files import read_json, write_json, write_whole_directory
 from regflow.core.resources import find_lock, find_shipped_folder
 from regflow.io.raster_names import find_local_file
@@ -67,7 +69,7 @@ PARTS = {
 }
 """What lies in each folder of a run."""
 INPUT, OUTPUT = "#parameter/images", "#parameter/results"
-_SCHEME = re.compile(r"(?:https?|ftps?|s3|gs|az|adls|abfss?|oss|swift)://.*", re.IGNORECASE)
+_ADDRESS = re.compile(rf"{SCHEMES}.*", re.IGNORECASE)
 
 
 def write_crate(
@@ -130,19 +132,11 @@ def describe_run(
 
     crate = ROCrate(version=VERSION)
     crate.metadata.extra_terms.update(TERMS)
-    now = datetime.now(UTC)
-    title = f"Registration of {count} images by regflow {record['regflow']}"
-    root = crate.root_dataset
-    root["name"], root["description"] = title, f"Inputs, settings and results of this run: {title}"
-    root["datePublished"] = now.isoformat(timespec="seconds")
-    root["license"] = "The license of the images that went in"
-    root["conformsTo"] = [_add(crate, uri, "CreativeWork", name=name) for uri, name in PROFILES.items()]
     inputs = [_add_input(crate, name, checksum) for name, checksum in inventory.inputs.items()]
     results = _add_files(crate, inventory.files.values())
     parameters = _add_parameters(crate, settings)
-    root["hasPart"] = [*results, *inputs]
     workflow = _describe_workflow(crate, record, [*inputs, *parameters], results)
-    root["mainEntity"] = workflow
+    title, now = f"Registration of {count} images by regflow {record['regflow']}", datetime.now(UTC)
     run = {
         "name": title,
         "instrument": workflow,
@@ -156,7 +150,18 @@ def describe_run(
         "environment": _describe_environment(crate, inventory, record),
         "resourceUsage": _describe_seconds(crate, inventory),
     }
-    root["mentions"] = [_add(crate, RUN, "CreateAction", **run)]
+    root = {
+        "name": title,
+        "description": f"Inputs, settings and results of this run: {title}",
+        "datePublished": now.isoformat(timespec="seconds"),
+        "license": "The license of the images that went in",
+        "conformsTo": [_add(crate, uri, "CreativeWork", name=name) for uri, name in PROFILES.items()],
+        "hasPart": [*results, *inputs],
+        "mainEntity": workflow,
+        "mentions": _add(crate, RUN, "CreateAction", **run),
+    }
+    for name, value in root.items():
+        crate.root_dataset[name] = value
     content: dict[str, Any] = crate.metadata.generate()
     return content
 
@@ -166,8 +171,9 @@ def find_address(name: str) -> str:
     local = find_local_file(name)
     if local is not None:
         inside = "" if str(local) == str(Path(name)) else "#" + quote(name, safe="")
-        return local.resolve().as_uri() + inside
-    found = _SCHEME.search(name)
+        # As it is named: what a link leads to may be another place on every machine.
+        return Path(os.path.normpath(Path.cwd() / local)).as_uri() + inside
+    found = _ADDRESS.search(name)
     return quote(found[0], safe=":/?#[]@!$&'()*+,;=%") if found else f"urn:gdal:{quote(name)}"
 
 
@@ -259,7 +265,7 @@ def _describe_workflow(
         programmingLanguage=language,
         softwareRequirements=[*lock, *software],
         input=[_reference(INPUT), *slots],
-        output=[_reference(OUTPUT)],
+        output=_reference(OUTPUT),
     )
 
 

@@ -50,6 +50,17 @@ def test_checksums_that_the_records_hold_are_not_computed_again(results, monkeyp
     assert "derivatives/sub-one.nii.gz" in read_crate(results).files
 
 
+def test_what_no_record_knows_the_checksum_of_is_read(results):
+    """Stages that an earlier version has run recorded none."""
+    for path in (results / "refine" / "one" / "stage.json", results / "report" / "records" / "one.json"):
+        content = read_json(path)
+        del content["files"]
+        write_json(path, content)
+    found = read_crate(describe(results)).files
+    assert found["refine/one/transform.h5"] == compute_sha256(results / "refine/one/transform.h5")
+    assert found["report/one.html"] == compute_sha256(results / "report/one.html")
+
+
 def test_what_is_not_of_the_cohort_is_left_out(results):
     describe(results, SAMPLES[:1])
     assert not [path for path in read_crate(results).files if "two" in path]
