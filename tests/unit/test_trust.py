@@ -13,7 +13,7 @@ from study import ROOT
 
 from regflow.cohort.columns import define_samples_schema
 from regflow.cohort.reading import read_cohort
-from regflow.config.loading import load_config
+from regflow.config.loading import load_config, load_defaults
 from regflow.core.errors import InputError
 from regflow.core.files import write_json
 from regflow.core.gate import Verdict
@@ -137,6 +137,19 @@ def test_a_page_shows_hostile_text_as_text(render):
     assert "<img src=x" not in text
     assert "alert('x')" in page.text
     assert not [image for image in page.images if "onerror" in image]
+
+
+def test_a_model_card_shows_hostile_text_as_text():
+    from regflow.methods.refine.weights import NetworkDescription
+    from regflow.training.card import write_model_card
+
+    notes = {"title": HOSTILE, "license": HOSTILE, "data": [HOSTILE], "start_from": None, "kept": False}
+    notes |= {"steps": 1, "seconds": 1.0, "device": "cpu", "seed": 0}
+    described = NetworkDescription(2, (4,), 4, (4,), 1.0, {"method": "none"}, notes=notes)
+    settings = load_defaults()["train"]
+    card = write_model_card(described, {**settings, "about": HOSTILE}, [{"step": 1, "loss": 0.5}])
+    assert "<script>" not in card
+    assert card.count("&lt;script&gt;alert") == 3
 
 
 @pytest.mark.parametrize("name", ["sample", "picture"])
