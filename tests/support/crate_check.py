@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import requests
@@ -38,12 +39,13 @@ def find_issues(crate: Path, monkeypatch: Any, severity: str = "REQUIRED") -> li
 
     monkeypatch.setenv("ROCRATE_VALIDATOR_AUTO_WARM", "0")
     monkeypatch.setattr(HttpRequester, "get", answer, raising=False)
-    settings = {
-        "rocrate_uri": str(crate),
-        "profile_identifier": "workflow-run-crate",
-        "requirement_severity": severity,
-        "offline": True,
-        "cache_path": None,
-    }
-    result = services.validate(services.ValidationSettings(**settings))
-    return [f"{issue.severity.name}: {issue.message}" for issue in result.get_issues()]
+    with TemporaryDirectory() as cache:
+        settings = services.ValidationSettings(
+            rocrate_uri=str(crate),
+            profile_identifier="workflow-run-crate",
+            requirement_severity=severity,
+            offline=True,
+            cache_path=Path(cache, "http"),
+        )
+        result = services.validate(settings)
+        return [f"{issue.severity.name}: {issue.message}" for issue in result.get_issues()]
