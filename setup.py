@@ -1,12 +1,13 @@
 """What pyproject.toml cannot say: the clone's workflow travels inside a package that is not editable."""
 
 from pathlib import Path
-from shutil import copytree, ignore_patterns
+from shutil import copyfile, copytree, ignore_patterns
 
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
 SHIPPED = ("config", "envs", "resources", "workflow")
+LOCK = "requirements.lock"
 UNWANTED = ignore_patterns("__pycache__", ".snakemake")
 
 
@@ -17,9 +18,10 @@ class BuildWithWorkflow(build_py):
         """Build."""
         super().run()
         if not self.editable_mode:
+            shipped = Path(self.build_lib, "regflow", "shipped")
             for name in SHIPPED:
-                target = Path(self.build_lib, "regflow", "shipped", name)
-                copytree(name, target, dirs_exist_ok=True, ignore=UNWANTED)
+                copytree(name, shipped / name, dirs_exist_ok=True, ignore=UNWANTED)
+            copyfile(LOCK, shipped / LOCK)
 
 
 setup(cmdclass={"build_py": BuildWithWorkflow})

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from regflow.core.files import read_json
+from regflow.provenance.verification import verify_run
 
 WAIT_SECONDS = 90
 
@@ -82,6 +83,7 @@ def test_a_crash_is_in_the_report_of_what_came_through(make_study):
     assert "crashed" in page
     assert "results/logs/refine/mni6.log" in page
     assert not study.results("assess", "cohort.tsv").exists()
+    assert_described_as_failed(study)
 
 
 def test_a_mistake_in_the_configuration_is_one_sentence(make_study):
@@ -102,6 +104,15 @@ def running(study, command=None):
         command or study.command(), cwd=study.folder, start_new_session=True, **quiet
     ) as run:
         yield run
+
+
+def assert_described_as_failed(study):
+    """The crate tells that the run failed, and of what is there."""
+    entities = read_json(study.results("ro-crate-metadata.json"))["@graph"]
+    (run,) = (entity for entity in entities if entity["@id"] == "#run")
+    assert run["actionStatus"].endswith("/FailedActionStatus")
+    assert run["error"] == "some jobs crashed, and 1 of 1 samples are not done"
+    assert verify_run(study.results()).problems == []
 
 
 def assert_equal_to_undisturbed(study, finished):
@@ -129,6 +140,7 @@ def test_a_worker_killed_in_any_stage_leaves_nothing_and_the_run_resumes(make_st
         with running(study) as run:
             os.kill(wait_for_stage(study, stage), signal.SIGKILL)
             assert run.wait() == 1, stage
+        assert_described_as_failed(study)
     resumed = study.snakemake()
     assert resumed.returncode == 0, resumed.stderr
     assert_equal_to_undisturbed(study, finished)

@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 import rasterio
 from click.testing import CliRunner
+from crate_check import find_issues
 from raster_study import SAMPLES, SHAPE, raster_study, write_scenes
 from rasterio.errors import NotGeoreferencedWarning
 from study import planned
 
 from regflow.commands.cli import main
 from regflow.core.files import read_json
+from regflow.provenance.verification import verify_run
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +76,11 @@ def test_the_cohort_gets_its_table_report_and_provenance(finished):
     assert all(sample in page for sample in SAMPLES)
     sources = read_json(finished.results("provenance.json"))["sources"]
     assert "detect" in sources
+
+
+def test_a_run_leaves_a_crate_of_itself(finished, monkeypatch):
+    assert verify_run(finished.results(), inputs=True).problems == []
+    assert find_issues(finished.results(), monkeypatch) == []
 
 
 def test_a_second_run_has_nothing_to_do(finished):

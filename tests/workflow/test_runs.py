@@ -3,10 +3,14 @@
 import zipfile
 
 import pytest
+from crate_check import find_issues
 from study import planned
 
 from regflow.config.workflow import WORKFLOWS
 from regflow.core.files import read_json
+from regflow.provenance.comparison import compare_runs
+from regflow.provenance.run_crate import read_crate
+from regflow.provenance.verification import verify_run
 
 SAMPLES = ("mni6", "icbm2009a")
 
@@ -40,6 +44,28 @@ def test_a_cohort_gets_its_table_report_and_provenance(finished):
     assert finished.results("config.yaml").is_file()
 
 
+def test_a_run_leaves_a_crate_of_itself(finished, monkeypatch):
+    found = verify_run(finished.results(), inputs=True)
+    assert found.problems == []
+    assert find_issues(finished.results(), monkeypatch) == []
+    paths = read_crate(finished.results()).files
+    assert {"samples.tsv", "config.yaml", "multiqc/regflow_general_mqc.json"} <= paths.keys()
+    assert all(f"apply/{sample}/warped.nii.gz" in paths for sample in SAMPLES)
+
+
+@pytest.mark.slow
+def test_a_run_comes_out_again_from_its_crate(finished, tmp_path):
+    again = ("reproduce", "results", "--output", str(tmp_path / "again"), "--cores", "1")
+    ended = finished.regflow(*again)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert ended.stdout.endswith("the run came out again\n")
+    changed = tmp_path / "again" / "results" / "config.yaml"
+    changed.write_text(changed.read_text(encoding="utf-8").replace("seed: 0", "seed: 1"), encoding="utf-8")
+    ended = finished.regflow("reproduce", str(changed.parent), "--output", str(tmp_path / "third"))
+    assert ended.returncode == 2
+    assert f"{changed}: is missing or has changed since the run" in ended.stderr
+
+
 def test_every_job_leaves_its_log_and_its_cost(finished):
     logs, costs = finished.results("logs"), finished.results("benchmarks")
     said = {path.relative_to(logs).with_suffix("") for path in logs.rglob("*.log")}
@@ -68,6 +94,12 @@ def test_neither_cores_nor_jobs_change_a_byte(finished, make_study, each_stage):
     for pattern in ("initialize/*/*.h5", "refine/*/*.h5", "apply/*/*.nii.gz", "assess/*/*.nii.gz"):
         assert alone.checksums(pattern), pattern
         assert alone.checksums(pattern) == finished.checksums(pattern)
+    assert verify_run(alone.results()).problems == []
+    found = compare_runs(read_crate(finished.results()), read_crate(alone.results()))
+    assert set(found.different) <= {"config.yaml"}
+    assert found.missing == found.inputs == []
+    # Jobs of one stage keep the working images, which the next one reads.
+    assert all(path.startswith("preprocess/moving/") for path in found.additional)
 
 
 def test_the_fixed_image_is_prepared_once(make_study):

@@ -12,6 +12,7 @@ from study import ROOT
 
 PARTS = (
     "pyproject.toml",
+    "requirements.lock",
     "setup.py",
     "README.md",
     "LICENSE",

@@ -48,6 +48,7 @@ rule gather:
             category="Cohort",
             labels={"what": "table"},
         ),
+        multiqc=directory(f"<results>/{layout.MULTIQC}"),
     log:
         "<logs>/gather.log",
     benchmark:

@@ -1,5 +1,7 @@
 """What all rules share: the validated configuration, the samples, and input functions."""
 
+import os
+
 from snakemake.exceptions import WorkflowError
 
 from snakemake_interface_executor_plugins.settings import ExecMode
@@ -16,10 +18,12 @@ from regflow.config.workflow import WORKFLOWS, plan_jobs
 from regflow.core.errors import InputError
 from regflow.provenance.digests import compute_source_digest
 from regflow.provenance.jobs import export_environment, export_gpu_counts
+from regflow.provenance.provenance import compute_environment_digest
 from regflow.methods.refine.weights_files import find_used_networks
 from regflow.cohort.metadata import metadata_by_sample, metadata_columns
 from regflow.cohort.samples import existing_local_files, list_fixed_images
 from regflow.cohort.reading import find_earlier_dates, read_cohort
+from regflow.pipeline.run_lock import MARK
 from regflow.stages import layout
 from regflow.training.settings import make_training_settings
 
@@ -68,6 +72,19 @@ batch_of = {name: batch for batch, names in batches.members.items() for name in 
 
 onstart:
     batches.write(stored_batches)
+
+
+onerror:
+    # `regflow run` does so when it has written the page of what came through.
+    if MARK not in os.environ:
+        from regflow.pipeline.partial_report import write_partial_crate
+
+        try:
+            write_partial_crate(settings, list(samples.values()))
+        except OSError as error:
+            raise WorkflowError(
+                f"what the run left cannot be described: {error}"
+            ) from None
 
 
 export_environment()
@@ -245,18 +262,26 @@ def what_is_trained(wildcards):
         raise WorkflowError(str(error)) from None
 
 
+# Only the run as a whole is asked what it was made from.
+environment = (
+    compute_environment_digest() if workflow.exec_mode == ExecMode.DEFAULT else None
+)
+copies_of_inputs = [f"<results>/{layout.CONFIGURATION}"]
+if settings["samples"] is not None:
+    copies_of_inputs.append(f"<results>/{layout.SHEET}")
+
+
+def sheet_file(wildcards):
+    """Return the sample sheet; nothing where the cohort comes from a data set."""
+    return existing_local_files({"sheet": settings["samples"] or ""})
+
+
 def manifests(wildcards):
     """Return what ingest found about every image."""
     return [
         *(f"<results>/ingest/fixed/{name}.json" for name in fixed),
         *(f"<results>/ingest/moving/{name}.json" for name in samples),
     ]
-
-
-def manifests_done(wildcards):
-    """Return what tells that every image was looked at."""
-    one_by_one = settings["jobs"]["each_stage"]
-    return manifests(wildcards) if one_by_one else when_done("ingest")(wildcards)
 
 
 def everything(wildcards):
@@ -273,6 +298,6 @@ def everything(wildcards):
         stages, made = [plan.stages[0] for plan in plans], []
     made += [path for stage in stages for path in when_done(stage)(wildcards)]
     made += [f"{table}.tsv" for table in tables.values()]
-    made += ["<results>/provenance.json"]
+    made += [f"<results>/{layout.PROVENANCE}"]
     made += ["<results>/derivatives"] if settings.get("bids") else []
     return list(dict.fromkeys(made))

@@ -23,6 +23,7 @@ rule report:
             category="Samples",
             labels={"sample": "{sample}", "what": "picture"},
         ),
+        record=f"<results>/{layout.SAMPLE_RECORD}",
     log:
         "<logs>/report/{sample}.log",
     benchmark:
@@ -44,12 +45,12 @@ rule report:
 
 
 rule provenance:
-    """Write down what the run is made from: versions, checksums, configuration, command."""
+    """Write down what the run is made from: versions, hardware, command, configuration, sample sheet."""
     input:
-        manifests_done,
+        sheet_file,
     output:
-        record="<results>/provenance.json",
-        configuration="<results>/config.yaml",
+        record=f"<results>/{layout.PROVENANCE}",
+        copies=copies_of_inputs,
     log:
         "<logs>/provenance.log",
     benchmark:
@@ -62,9 +63,8 @@ rule provenance:
         runtime=scale_with_attempt(30),
     params:
         settings=settings,
-        manifests=[f"{settings['output']}/ingest/fixed/{name}.json" for name in fixed]
-        + each_sample(layout.MOVING_MANIFEST),
         sources=job_sources(WORKFLOWS[kind].stages),
+        environment=environment,
     message:
         "write down what the run is made from"
     script:
@@ -77,7 +77,7 @@ rule report_cohort:
         tables=rules.gather.output,
         reported=when_done("report"),
         provenance=rules.provenance.output.record,
-        configuration=rules.provenance.output.configuration,
+        configuration=f"<results>/{layout.CONFIGURATION}",
     output:
         report(
             "<results>/report/index.html",
@@ -107,6 +107,35 @@ rule report_cohort:
         "write the cohort's page"
     script:
         "../scripts/report_cohort.py"
+
+
+rule crate:
+    """Describe the run as a Workflow Run RO-Crate: inputs, settings and results with their checksums."""
+    input:
+        page=rules.report_cohort.output,
+        everything=everything,
+    output:
+        crate=f"<results>/{layout.CRATE}",
+        workflow=directory(f"<results>/{layout.WORKFLOW}"),
+    log:
+        "<logs>/crate.log",
+    benchmark:
+        "<benchmarks>/crate.tsv"
+    conda:
+        "../../envs/reporting.yaml"
+    threads: 1
+    resources:
+        mem_mb=scale_with_attempt(4000),
+        runtime=scale_with_attempt(60),
+    params:
+        settings=settings,
+        samples=list(samples),
+        fixed=list(fixed),
+        digest=compute_source_digest("provenance.crate", kind),
+    message:
+        "describe the run as an RO-Crate"
+    script:
+        "../scripts/crate.py"
 
 
 # The cohort's page is not the page of a sample that bears its name.

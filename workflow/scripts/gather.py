@@ -10,4 +10,5 @@ with run_job(snakemake.log[0], snakemake.threads):
         snakemake.params.assessed,
         snakemake.params.subjects,
         snakemake.params.kind,
+        snakemake.output.multiqc,
     )

@@ -7,8 +7,6 @@ with run_job(snakemake.log[0], snakemake.threads):
 
     collect_provenance(
         snakemake.output.record,
-        snakemake.output.configuration,
         settings=snakemake.params.settings,
-        manifests=snakemake.params.manifests,
         sources=snakemake.params.sources,
     )

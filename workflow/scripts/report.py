@@ -10,6 +10,7 @@ with run_job(snakemake.log[0], snakemake.threads):
         snakemake.params.kind,
         snakemake.output.page,
         source=snakemake.params.digest,
+        record=snakemake.output.record,
         sample=snakemake.wildcards.sample,
         manifests=(snakemake.input.fixed_manifest, snakemake.input.moving_manifest),
         prepared=(snakemake.input.fixed, snakemake.input.moving),

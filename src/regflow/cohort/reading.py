@@ -1,6 +1,8 @@
 """The cohort of a configuration, of either kind."""
 
 from collections.abc import Iterable, Mapping
+from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regflow.cohort.volumes.reading import read_samples
@@ -21,6 +23,19 @@ def read_cohort(config: Mapping[str, Any]) -> "list[VolumeSample] | list[RasterS
 
         return read_raster_samples(config)
     return read_samples(config)
+
+
+def write_sheet(config: Mapping[str, Any], target: str | Path) -> None:
+    """Write the sample sheet of a complete configuration with paths as seen from the working directory.
+
+    Nothing is written where the cohort comes from a data set instead.
+
+    Raises:
+        InputError: as :func:`read_cohort`.
+    """
+    if config["samples"] is not None:
+        sheet = import_module(f"regflow.cohort.{config['kind']}.sheet")
+        sheet.open_sheet(config).write_located(target)
 
 
 def find_earlier_dates(config: Mapping[str, Any], samples: Iterable[Any]) -> dict[str, str | None]:

@@ -1,5 +1,6 @@
 """A sample sheet of any kind of image: a TSV or CSV table with one row per moving image."""
 
+import csv
 import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -9,7 +10,9 @@ from typing import Any, Generic, TypeVar
 
 from regflow.cohort.examples import EXAMPLE, resolve_example
 from regflow.cohort.table import Table
+from regflow.core.addresses import redact_address
 from regflow.core.errors import InputError
+from regflow.core.files import write_whole
 from regflow.core.json_schema import Schema
 from regflow.core.names import find_nearest_name
 
@@ -36,6 +39,7 @@ class SheetKind(Generic[Sampled, FixedImage]):
         noun: what one of them is called.
         path_marks: characters by which a path is told from a name.
         fixed_columns: what else a row may say of its fixed image.
+        path_columns: those with the path of one file.
         locate: the path behind a cell; gets a function that looks a path up from the sheet's folder.
         named_fixed: the fixed image of a name in the configuration.
         make_fixed: a fixed image with a name of its own from the sheet, the one it builds on (or the cell
@@ -50,6 +54,7 @@ class SheetKind(Generic[Sampled, FixedImage]):
     noun: str
     path_marks: str
     fixed_columns: Sequence[str]
+    path_columns: Sequence[str]
     locate: Callable[[str, Callable[[str], str]], str]
     named_fixed: Callable[[Mapping[str, Any], str], FixedImage]
     make_fixed: Callable[
@@ -72,6 +77,7 @@ class Sheet(Generic[Sampled, FixedImage]):
         self.config = config
         self.kind = kind
         self._fixed: dict[tuple[str | None, ...], FixedImage | None] = {}
+        self._located: dict[str, str] = {}
 
     def read(self) -> list[Sampled]:
         """Return the samples, in the sheet's order.
@@ -80,6 +86,30 @@ class Sheet(Generic[Sampled, FixedImage]):
             InputError: one sentence for each problem, one to a line.
         """
         return self.table.read(self._sample)
+
+    def write_located(self, target: str | Path) -> None:
+        """Write the sheet with its paths as the samples have them, so that it may be read from elsewhere.
+
+        Paths are then as seen from the working directory, and addresses have no secrets.
+
+        Raises:
+            InputError: as :meth:`read`.
+        """
+        self.read()
+        rows = [row for _, row in self.table.rows()]
+        columns = [name for name in self.table.columns if any(name in row for row in rows)]
+        table = [[self._located_cell(name, row.get(name, "")) for name in columns] for row in rows]
+        with write_whole(target) as part, part.open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
+            writer.writerows([columns, *table])
+
+    def _located_cell(self, column: str, cell: str) -> str:
+        if column in self.kind.path_columns:
+            return redact_address(self._located.get(cell, cell))
+        if self.kind.forms.get(column) == PAIRS:
+            pairs = self.table.pairs(0, cell).items()
+            return ";".join(f"{name}={redact_address(self._located.get(text, text))}" for name, text in pairs)
+        return cell
 
     def companions(self, line: int, cell: str) -> dict[str, str]:
         """Return the paths of ``NAME=PATH;NAME=PATH``."""
@@ -91,10 +121,12 @@ class Sheet(Generic[Sampled, FixedImage]):
         if text is None:
             return None
         try:
-            return self.kind.locate(resolve_example(text), self.table.beside)
+            found = self.kind.locate(resolve_example(text), self.table.beside)
         except InputError as error:
             self.table.problem(line, str(error))
             return None
+        self._located[text] = text if text.startswith(EXAMPLE) else found
+        return found
 
     def _sample(self, line: int, row: SheetRow) -> Sampled | None:
         # What is made of a row reads its cells, which therefore have their form.

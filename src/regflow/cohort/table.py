@@ -13,7 +13,16 @@ from regflow.core.files import is_existing_path
 from regflow.core.names import SAFE, find_nearest_name
 from regflow.io.text_files import find_delimiter, read_text, split_rows
 
-RESERVED = frozenset({"index", "images", "cohort", "cohort.tsv", "cohort.parquet"})
+RESERVED = frozenset(
+    f"{name}{ending}"
+    for name, endings in {
+        "index": ("",),
+        "images": ("",),
+        "cohort": ("", ".tsv", ".parquet"),
+        "cohort_labels": (".tsv", ".parquet"),
+    }.items()
+    for ending in endings
+)
 """Ids that would take the place of the cohort's own files."""
 
 REQUIRED_COLUMNS = ("sample", "moving")
@@ -51,7 +60,7 @@ class Table:
         Raises:
             InputError: one sentence for each problem, one to a line.
         """
-        found = [self._made(line, row, make) for line, row in self._rows()]
+        found = [self._made(line, row, make) for line, row in self.rows()]
         if not found and not self.problems:
             self.problems.append(f"{self.path}: lists no samples; add one row per moving image")
         if self.problems:
@@ -97,7 +106,12 @@ class Table:
         made = make(line, row)
         return made if len(self.problems) == before else None
 
-    def _rows(self) -> list[tuple[int, dict[str, str]]]:
+    def rows(self) -> list[tuple[int, dict[str, str]]]:
+        """Return the filled cells of each row by column, with its line; malformed rows are problems.
+
+        Raises:
+            InputError: the sheet is missing or empty, or its columns are not those there may be.
+        """
         if not self.path.is_file():
             raise InputError(
                 f"{self.path}: this sample sheet does not exist; correct 'samples' in the configuration"

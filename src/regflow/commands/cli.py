@@ -10,7 +10,7 @@ from regflow.core.errors import InputError, RegistrationError, describe_machine_
 from regflow.core.threads import limit_sums_to_one_thread
 
 COMMANDS = (
-    *("init", "check", "run", "status", "demo"),
+    *("init", "check", "run", "status", "verify", "reproduce", "demo"),
     *("register", "apply", "detect"),
     *("train", "weights", "completion"),
 )

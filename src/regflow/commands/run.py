@@ -54,7 +54,11 @@ def run(
     command = [sys.executable, "-m", program, *_arguments(config, cores, profile, more)]
     if dry_run:
         raise SystemExit(_wait(command))
-    from regflow.pipeline.partial_report import drop_partial_report, write_partial_report
+    from regflow.pipeline.partial_report import (
+        drop_partial_report,
+        write_partial_crate,
+        write_partial_report,
+    )
     from regflow.pipeline.run_lock import close_run, keep_results
 
     results = Path(settings["output"])
@@ -73,6 +77,7 @@ def run(
         if code not in (0, INTERRUPTED) and _ran_jobs(results, started):
             click.echo("some jobs crashed: the report tells which; run it again to resume", err=True)
             page = write_partial_report(results, samples, settings["kind"])
+            write_partial_crate(settings, samples)
     if page.exists():
         click.echo(f"report: {page}", err=True)
     raise SystemExit(code)

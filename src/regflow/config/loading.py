@@ -35,6 +35,9 @@ _BOUNDS = {
     "exclusiveMaximum": "less than",
 }
 
+MOST_VALUES = 100_000
+"""A configuration with more is no configuration: references in YAML may stand for billions."""
+
 _SOURCES = {"volumes": ("bids", "atlases", "atlas"), "rasters": ("stac", "references", "reference")}
 """By kind: what may stand instead of a sheet, where fixed images are named, and what one is called."""
 _WHOLES = {"bids": "a data set", "stac": "an item collection"}
@@ -177,7 +180,23 @@ def read_keys(
         ) from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: holds no keys; {if_empty}")
+    if _count_values(content, {}) > MOST_VALUES:
+        raise InputError(
+            f"{path}: its anchors (&) and references (*) spell out more than {MOST_VALUES} values; write "
+            "out what is meant"
+        )
     return content
+
+
+def _count_values(content: Any, known: dict[int, float]) -> float:
+    """Return how many values a part of a YAML file spells out; endless for one that holds itself."""
+    if not isinstance(content, (dict, list)):
+        return 1
+    if id(content) not in known:
+        known[id(content)] = float("inf")
+        parts = content.values() if isinstance(content, dict) else content
+        known[id(content)] = 1 + sum(_count_values(part, known) for part in parts)
+    return known[id(content)]
 
 
 def _completed(given: Mapping[str, Any], schema: Schema) -> dict[str, Any]:

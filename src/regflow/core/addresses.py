@@ -19,17 +19,18 @@ from urllib.parse import parse_qsl, unquote
 ENVIRONMENT = "REGFLOW_ADDRESSES"
 """Environment variable with the file in which a process leaves its addresses to those it starts."""
 
-_SCHEMES = r"(?:https?|ftps?|s3|gs|az|adls|abfss?|oss|swift)://"
+SCHEMES = r"(?:https?|ftps?|s3|gs|az|adls|abfss?|oss|swift)://"
+"""How addresses of files on servers begin, as a pattern."""
 _USER = r"(?P<user>[^\s/?#@\"'<>]+@)?"
 _END = r"\"'<>{}!|"
 _ADDRESS = re.compile(
-    rf"(?P<scheme>{_SCHEMES}){_USER}(?P<place>[^?{_END}]*)(?P<query>\?[^{_END}]*?)?"
+    rf"(?P<scheme>{SCHEMES}){_USER}(?P<place>[^?{_END}]*)(?P<query>\?[^{_END}]*?)?"
     rf"(?P<rest>(?<=[^/]):[^:/?&=]+)?(?=[{_END}]|$)",
     re.IGNORECASE,
 )
 """In what GDAL opens: ``rest`` is a sub-dataset's name, and a path inside an archive follows ``!``."""
 _IN_TEXT = re.compile(
-    rf"(?P<scheme>{_SCHEMES}){_USER}(?P<place>[^\s?{_END}]*)(?P<query>\?[^\s{_END}]*?)?"
+    rf"(?P<scheme>{SCHEMES}){_USER}(?P<place>[^\s?{_END}]*)(?P<query>\?[^\s{_END}]*?)?"
     rf"(?=[:;,.)\]]*(?:[\s{_END}]|$))",
     re.IGNORECASE,
 )
@@ -118,7 +119,7 @@ def _without_secrets(address: str) -> str:
     if options is not None:
         given = dict(parse_qsl(options["options"]))
         return f"/vsicurl/{_without_secrets(given['url'])}" if "url" in given else address
-    if not re.search(_SCHEMES, address, re.IGNORECASE):
+    if not re.search(SCHEMES, address, re.IGNORECASE):
         return address
     inside = _ARCHIVE.search(address) is not None
 

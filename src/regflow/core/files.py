@@ -117,6 +117,13 @@ def compute_sha256(path: str | Path) -> str:
     return digest.hexdigest()
 
 
+def list_checksums(folder: str | Path) -> dict[str, str]:
+    """Return the SHA-256 of each file of a folder, but for hidden ones, by its path in there."""
+    root = Path(folder)
+    members = (path for path in root.rglob("*") if path.is_file() and not path.name.startswith("."))
+    return {path.relative_to(root).as_posix(): compute_sha256(path) for path in sorted(members)}
+
+
 def read_file_stamp(path: str | Path) -> list[int]:
     """Return size in bytes and time of change of a file, by which most changes are told without reading it.
 

@@ -3,8 +3,9 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-SAFE = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
-"""Names that become names of files and folders: letters, digits, and ``. _ + -`` after the first."""
+SAFE = r"^(?!.*\n)[A-Za-z0-9][A-Za-z0-9._+-]*$"
+"""Names that become names of files and folders: letters, digits, and ``. _ + -`` after the first; ``$`` alone
+would let a line's end pass."""
 
 
 def find_nearest_name(name: str, known: Iterable[str]) -> str:

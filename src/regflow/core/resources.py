@@ -17,3 +17,9 @@ def find_shipped_folder() -> Path:
 def find_resources() -> Path:
     """Return the folder of parameter maps, recipes and trained weights."""
     return find_shipped_folder() / "resources"
+
+
+def find_lock() -> Path | None:
+    """Return the file with the exact versions of all that regflow was tested with; None where it is not."""
+    lock = find_shipped_folder() / "requirements.lock"
+    return lock if lock.is_file() else None

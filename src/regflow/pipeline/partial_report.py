@@ -1,15 +1,19 @@
-"""The report of a run in which jobs crashed: from what exists, the crashed samples named."""
+"""The report and the crate of a run in which jobs crashed: from what exists, the crashed samples named."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from regflow.cohort.metadata import metadata_by_sample, metadata_columns
+from regflow.cohort.samples import list_fixed_images
 from regflow.config.workflow import WORKFLOWS
 from regflow.core.errors import RegistrationError
 from regflow.core.logs import drop_time
 from regflow.pipeline.status import find_next_stage
+from regflow.provenance.crate import write_crate
+from regflow.provenance.digests import compute_source_digest
+from regflow.provenance.provenance import collect_provenance
 from regflow.stages import layout
 from regflow.stages.gather import gather
 from regflow.stages.pages import report_cohort
@@ -57,11 +61,41 @@ def write_partial_report(
     return page
 
 
+def write_partial_crate(
+    settings: Mapping[str, Any], samples: "Sequence[VolumeSample] | Sequence[RasterSample]"
+) -> Path:
+    """Write the crate of a run in which jobs crashed: what is there, and that it is not all.
+
+    Args:
+        settings: the complete configuration.
+        samples: of the whole cohort.
+
+    Returns:
+        The crate.
+    """
+    results, kind = Path(settings["output"]), settings["kind"]
+    record = results / layout.PROVENANCE
+    if not record.is_file():
+        stages = WORKFLOWS[kind].stages
+        sources = {stage: compute_source_digest(f"stages.{kind}.{stage}", kind) for stage in stages}
+        collect_provenance(record, settings=settings, sources=sources)
+    names = [sample.sample for sample in samples]
+    left = sum(find_next_stage(results, name) is not None for name in names)
+    return write_crate(
+        results / layout.CRATE,
+        settings=settings,
+        samples=names,
+        fixed=list(list_fixed_images(samples)),
+        failure=f"some jobs crashed, and {left} of {len(names)} samples are not done",
+    )
+
+
 def drop_partial_report(results: str | Path) -> None:
-    """Remove a page that :func:`write_partial_report` wrote: to Snakemake it looks as one that is done."""
+    """Remove what was written of a run in which jobs crashed: to Snakemake it looks as if it were done."""
     note = Path(results) / layout.PARTIAL_REPORT
     if note.exists():
-        (Path(results) / layout.COHORT_PAGE).unlink(missing_ok=True)
+        for name in (layout.COHORT_PAGE, layout.CRATE):
+            (Path(results) / name).unlink(missing_ok=True)
         note.unlink()
 
 

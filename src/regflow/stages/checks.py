@@ -1,7 +1,7 @@
 """What ingest shares between kinds of image: looks at files, the manifest that tells of them, and checks."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -160,6 +160,15 @@ def _problems(look: Future[Any], fault: BaseException | None) -> list[str]:
     log.debug("the fault in full", exc_info=fault)
     told = " ".join(f"{type(fault).__name__}: {fault}".split())
     return [f"could not be looked at ({told}); convert its files with another program, and report this"]
+
+
+def list_parts(parts: Mapping[str, Any], group: str = "") -> Iterator[tuple[str, str]]:
+    """Yield what a manifest holds by part, ``companions.NAME`` one by one."""
+    for name, value in parts.items():
+        if isinstance(value, Mapping):
+            yield from list_parts(value, f"{group}{name}.")
+        else:
+            yield f"{group}{name}", str(value)
 
 
 def _nested(parts: Mapping[str, str]) -> dict[str, Any]:

@@ -77,9 +77,12 @@ def is_current(product: str | Path, key: str) -> bool:
 
 
 def find_record(product: str | Path) -> Path:
-    """Return the file that holds the key of a stage's product: a manifest is its own, a directory has one."""
+    """Return the file that holds the key of a stage's product: a directory has one, a manifest is its own.
+
+    A sample's id may end as a manifest's name does, so that only what is there tells them apart.
+    """
     path = Path(product)
-    return path if path.suffix == ".json" else path / STAGE_FILE
+    return path / STAGE_FILE if path.is_dir() else path
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from regflow.core.files import read_json, write_whole
 from regflow.metrics.catalog import STATES, VOLUMES, Catalog
 from regflow.metrics.catalogs import CATALOGS
 from regflow.metrics.outliers import compute_robust_scores
+from regflow.reporting.shared.multiqc import write_multiqc_files
 from regflow.stages import layout
 from regflow.stages.shell import STAGE_FILE, read_outcome
 
@@ -25,6 +26,8 @@ COMPARABLE = ("modality", "sensor", "group")
 VERDICT_COLUMNS = ("state", "status", "reason", "outliers", "transform_from")
 TEXT_COLUMNS = frozenset(("sample", "fixed", *METADATA_COLUMNS, *VERDICT_COLUMNS))
 """The columns of text; every other column of the samples' table is a number."""
+FORMULA_MARKS = ("=", "+", "-", "@")
+"""How text begins that a spreadsheet computes."""
 LABEL_COLUMNS = ("sample", "label", "fixed_ml")
 LABEL_FIGURES = ("dice", "hd95_mm", "asd_mm")
 
@@ -36,6 +39,7 @@ def gather(
     assessed: Sequence[str | Path],
     subjects: Mapping[str, Mapping[str, Any]] | None = None,
     kind: str = "volumes",
+    multiqc: str | Path | None = None,
 ) -> list[Figures]:
     """Collect the figures of all samples, failed and skipped ones included.
 
@@ -46,6 +50,7 @@ def gather(
         subjects: what the sheet tells of each sample: ``fixed`` and what
             :func:`~regflow.cohort.metadata.metadata_columns` names.
         kind: ``volumes`` or ``rasters``.
+        multiqc: folder for the files that MultiQC reads.
 
     Returns:
         The rows of the samples' table, in the order of ``assessed``.
@@ -61,6 +66,8 @@ def gather(
     if "labels" in tables:
         columns = (*LABEL_COLUMNS, *(f"{figure}_{stage}" for figure in LABEL_FIGURES for stage in STATES))
         write_table(tables["labels"], structures, columns)
+    if multiqc is not None:
+        write_multiqc_files(multiqc, rows, CATALOGS[kind])
     counts = {state: sum(row["state"] == state for row in rows) for state in ("done", "error", "skipped")}
     log.info("%d samples: %s", len(rows), ", ".join(f"{n} {state}" for state, n in counts.items()))
     return rows
@@ -160,7 +167,9 @@ def _cell(value: Any) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:.6g}"
-    return " ".join(str(value).split())
+    text = " ".join(str(value).split())
+    # A spreadsheet would take it for a formula and compute it.
+    return f"'{text}" if text.startswith(FORMULA_MARKS) else text
 
 
 def _array(name: str, values: list[Any]) -> Any:

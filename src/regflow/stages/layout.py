@@ -9,7 +9,13 @@ from pathlib import PurePosixPath
 CONFIGURATION = "config.yaml"
 """The complete configuration that the run was made by."""
 PROVENANCE = "provenance.json"
-"""Versions, checksums and the command."""
+"""Versions, hardware and the command."""
+SHEET = "samples.tsv"
+"""The sample sheet, its paths as the run took them."""
+CRATE = "ro-crate-metadata.json"
+"""The run as a Workflow Run RO-Crate."""
+WORKFLOW = "workflow"
+"""Folder with the rules that ran, and the lock of the environment."""
 
 FIXED_MANIFEST = "ingest/fixed/{fixed}.json"
 MOVING_MANIFEST = "ingest/moving/{sample}.json"
@@ -41,6 +47,8 @@ SAMPLE_PICTURE = "report/images/{sample}.png"
 COHORT_PAGE = "report/index.html"
 """The page to begin with."""
 
+MULTIQC = "multiqc"
+"""Folder of what MultiQC reads of the cohort."""
 DERIVATIVES = "derivatives"
 """Root of the products under their names of BIDS-Derivatives."""
 TRAINING = "train"
@@ -59,6 +67,11 @@ BATCH = "jobs/{job}/{batch}.json"
 
 LOGS = "logs"
 """Folder of the jobs' logs."""
+
+WHOLE_COHORT = (CONFIGURATION, PROVENANCE, SHEET, COHORT_PAGE, WORKFLOW, MULTIQC, DERIVATIVES)
+"""What a run leaves once, besides its tables."""
+PASSING = (LOGS, TRAINING, "benchmarks", "jobs")
+"""Folders of what is no result: how jobs went, and what was trained beside."""
 
 OF_A_SAMPLE = {
     "ingest": MOVING_MANIFEST,

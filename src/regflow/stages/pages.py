@@ -12,6 +12,7 @@ from regflow.metrics.catalogs import CATALOGS
 from regflow.reporting.shared import drawing
 from regflow.reporting.shared.cohort import find_status, render_cohort_page
 from regflow.reporting.shared.story import PageStory, describe_source, format_duration, list_stage_seconds
+from regflow.stages.checks import list_parts
 from regflow.stages.gather import read_table
 from regflow.stages.shell import find_transform_source, read_stage_records
 
@@ -168,21 +169,11 @@ def describe_sources(manifests: Sequence[Mapping[str, Any]]) -> list[tuple[str, 
     """Return the input files and their checksums as text to fold out."""
     lines = []
     for manifest in manifests:
-        lines += [f"{manifest['name']}  {part}: {value}" for part, value in _leaves(manifest["paths"])]
+        lines += [f"{manifest['name']}  {part}: {value}" for part, value in list_parts(manifest["paths"])]
         lines += [
-            f"{manifest['name']}  {part} sha256: {value}" for part, value in _leaves(manifest["sha256"])
+            f"{manifest['name']}  {part} sha256: {value}" for part, value in list_parts(manifest["sha256"])
         ]
     return [("Input files and checksums", "\n".join(lines))]
-
-
-def _leaves(parts: Mapping[str, Any]) -> list[tuple[str, str]]:
-    found = []
-    for name, value in parts.items():
-        if isinstance(value, Mapping):
-            found += [(f"{name}.{inner}", text) for inner, text in _leaves(value)]
-        else:
-            found.append((name, str(value)))
-    return found
 
 
 def _provenance(record: str | Path | None, configuration: str | Path | None) -> list[tuple[str, str]]:

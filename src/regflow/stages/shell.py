@@ -3,20 +3,33 @@
 import importlib
 import inspect
 import logging
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from regflow.core.errors import InputError, RegistrationError
-from regflow.core.files import read_json, write_json, write_whole_directory
+from regflow.core.files import (
+    compute_sha256,
+    list_checksums,
+    read_json,
+    write_json,
+    write_whole_directory,
+)
 from regflow.core.gate import Verdict
 from regflow.core.processor import read_processor_name
 from regflow.stages.freshness import MADE_FROM, STAGE_FILE, derive_key, read_current_key, record_key
 
 log = logging.getLogger(__name__)
+
+FILES = "files"
+"""Name, in a stage's record, of the checksums of what it wrote, by path as seen from the record's folder."""
+STARTED = "started"
+"""Name, in a stage's record, of the time at which it began."""
 
 HEADER = "header"
 """Name of the headers' or the georeference's own alignment, which the initialize stage begins with."""
@@ -40,15 +53,20 @@ def run_stage(
         output: what the stage writes.
         source: version and digest of the stage's sources.
         networks: that it may ask, with the checksums of their files.
-        record: file for the key of a stage whose output holds none.
+        record: file for what is recorded of a stage whose output holds no record.
         arguments: all that a job knows; not every kind needs each.
     """
     function, taken = _find_stage(stage, kind, arguments)
     key = compute_stage_key(stage, kind, source=source, networks=networks, **arguments)
+    started, begun = _read_clock(), time.perf_counter()
     with record_key(key):
         function(output, **taken)
     if record is not None:
-        write_json(record, {MADE_FROM: key})
+        written = (Path(path) for path in (output, taken.get("picture")) if path is not None)
+        folder = Path(record).parent
+        files = {Path(os.path.relpath(path, folder)).as_posix(): compute_sha256(path) for path in written}
+        spent = {STARTED: started, "seconds": time.perf_counter() - begun}
+        write_json(record, {"stage": stage, **spent, FILES: files, MADE_FROM: key})
 
 
 def compute_stage_key(
@@ -116,19 +134,24 @@ def run_stage_work(
     one bad sample never stops a cohort. Any other exception is a defect or the machine's fault:
     it goes on up and leaves no output.
     """
-    started = time.perf_counter()
+    started, begun = _read_clock(), time.perf_counter()
+
+    def close(folder: Path, outcome: Outcome) -> None:
+        spent = {STARTED: started, "seconds": time.perf_counter() - begun}
+        _write(folder, {"stage": stage, "sample": sample, **spent}, outcome)
+
     outcome = _blocked(upstream)
     if outcome is None:
         try:
             with write_whole_directory(output) as folder:
                 outcome = work(folder)
-                _write(folder, stage, sample, outcome, time.perf_counter() - started)
+                close(folder, outcome)
             return outcome
         except (InputError, RegistrationError) as error:
             log.error("%s: %s: %s", sample, stage, error)
             outcome = Outcome("error", Verdict("fail", str(error)))
     with write_whole_directory(output) as folder:
-        _write(folder, stage, sample, outcome, time.perf_counter() - started)
+        close(folder, outcome)
     return outcome
 
 
@@ -153,12 +176,15 @@ def find_transform_source(records: Iterable[Mapping[str, Any]]) -> str | None:
 def read_stage_records(prepared: tuple[str | Path, str | Path], *later: str | Path) -> list[dict[str, Any]]:
     """Return what the stages' ``stage.json`` hold, in order, each with a title for the report.
 
+    Checksums of the stages' files are left to the records: a report has no need of them.
+
     Args:
         prepared: directories of the fixed and the moving image, written by preprocess.
         later: those of the stages after it.
     """
     records: list[dict[str, Any]] = [read_json(Path(folder) / STAGE_FILE) for folder in (*prepared, *later)]
     for number, record in enumerate(records):
+        record.pop(FILES, None)
         image = (" (fixed)", " (moving)")[number] if number < len(prepared) else ""
         record["title"] = record["stage"] + image
     return records
@@ -183,16 +209,20 @@ def _blocked(upstream: Sequence[str | Path]) -> Outcome | None:
     return None
 
 
-def _write(folder: Path, stage: str, sample: str, outcome: Outcome, seconds: float) -> None:
+def _write(folder: Path, begun: Mapping[str, Any], outcome: Outcome) -> None:
+    """Write a stage's record, with the checksums of what lies beside it."""
     content = {
-        "stage": stage,
-        "sample": sample,
+        **begun,
         "state": outcome.state,
         "verdict": outcome.verdict.to_dict(),
         "steps": outcome.steps,
         "details": outcome.details,
-        "seconds": seconds,
         "processor": read_processor_name(),
+        FILES: list_checksums(folder),
         MADE_FROM: read_current_key(),
     }
     write_json(folder / STAGE_FILE, content)
+
+
+def _read_clock() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Callable, Mapping, Sequence
+from html import escape
 from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
 from typing import Any
@@ -59,16 +60,16 @@ def write_model_card(
     given |= {name: Path(given[name]).name for name in ("label_maps", "scans", "start_from") if given[name]}
     return "\n".join(
         [
-            f"# {notes['title']}",
+            f"# {_quote(notes['title'])}",
             "",
             f"A VoxelMorphUNet for {description.ndim}-D images, spacing {description.spacing:g} "
             f"({'mm' if description.ndim == 3 else 'pixels of the working grid'}), passes at "
             f"{', '.join(f'{shrink:g}' for shrink in description.passes)} times that{_relaxed(description)}. "
-            f"License of the weights: {notes['license']}.",
+            f"License of the weights: {_quote(notes['license'])}.",
             "",
             "## Training data",
             "",
-            *(f"- {sentence}" for sentence in notes["data"]),
+            *(f"- {_quote(sentence)}" for sentence in notes["data"]),
             "",
             "## Training",
             "",
@@ -90,6 +91,11 @@ def write_model_card(
             "",
         ]
     )
+
+
+def _quote(text: str) -> str:
+    """Return a text of the settings as Markdown shows it: HTML in it would become part of a page."""
+    return escape(text, quote=False)
 
 
 def _relaxed(description: NetworkDescription) -> str:

@@ -146,13 +146,17 @@ def test_no_log_holds_a_secret(kept_in, tmp_path):
 
 def test_no_configuration_or_provenance_holds_a_secret(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["regflow", "run", "--set", f"references.r.image={SIGNED}"])
-    given = {"kind": "rasters", "samples": "s.tsv", "references": {"r": {"image": SIGNED}}}
+    (tmp_path / "s.tsv").write_text(
+        f"sample\tmoving\tcompanions\na\t{SIGNED}\tb={SIGNED}\n", encoding="utf-8"
+    )
+    given = {"kind": "rasters", "samples": str(tmp_path / "s.tsv"), "fixed": "r"}
+    given["references"] = {"r": {"image": SIGNED}}
     settings = load_config(given)
     assert settings["references"]["r"]["image"] == CLEAN
-    record, configuration = tmp_path / "provenance.json", tmp_path / "config.yaml"
-    write_json(tmp_path / "a.json", {"sha256": {}})
-    collect_provenance(record, configuration, settings=settings, manifests=[tmp_path / "a.json"], sources={})
-    for file in (record, configuration):
+    (tmp_path / "results").mkdir()
+    record = tmp_path / "results" / "provenance.json"
+    collect_provenance(record, settings=settings, sources={})
+    for file in (record, *(record.with_name(name) for name in ("config.yaml", "samples.tsv"))):
         said = file.read_text(encoding="utf-8")
         assert "SECRET" not in said
         assert CLEAN in said

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from regflow.core import processor as module
-from regflow.core.files import read_json, write_json
+from regflow.core.files import read_json
 from regflow.core.gate import Verdict
 from regflow.core.processor import describe_processor, read_processor, read_processor_name
 from regflow.provenance.provenance import collect_provenance
@@ -43,11 +43,8 @@ def test_a_system_that_does_not_tell_gives_the_architecture(
 
 
 def test_provenance_and_stages_record_it(tmp_path: Path) -> None:
-    write_json(tmp_path / "fixed.json", {"sha256": {"image": "0"}})
-    made = collect_provenance(
-        *(tmp_path / "provenance.json", tmp_path / "config.yaml"),
-        **{"settings": {"seed": 0}, "manifests": [tmp_path / "fixed.json"], "sources": {}},
-    )
+    settings = {"seed": 0, "samples": None}
+    made = collect_provenance(tmp_path / "provenance.json", settings=settings, sources={})
     assert made["processor"] == read_json(tmp_path / "provenance.json")["processor"] == read_processor()
     run_stage_work(
         "refine", "one", tmp_path / "out", [], lambda folder: make_outcome(Verdict("pass", "nothing"))

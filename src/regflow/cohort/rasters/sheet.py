@@ -28,7 +28,12 @@ def read_sheet(config: Mapping[str, Any]) -> list[RasterSample]:
     Raises:
         InputError: one sentence for each problem, one to a line.
     """
-    return Sheet(config, KIND).read()
+    return open_sheet(config).read()
+
+
+def open_sheet(config: Mapping[str, Any]) -> SceneSheet:
+    """Return the sheet of a complete configuration, not yet read."""
+    return Sheet(config, KIND)
 
 
 def _make_sample(sheet: SceneSheet, line: int, row: Mapping[str, str], fixed: FixedScene) -> RasterSample:
@@ -86,6 +91,7 @@ KIND: SheetKind[RasterSample, FixedScene] = SheetKind(
     noun="reference",
     path_marks="/\\.:",
     fixed_columns=("fixed_bands", "fixed_nodata", "fixed_mask", "fixed_mask_values"),
+    path_columns=("moving", "moving_mask", "truth", "fixed", "fixed_mask"),
     locate=relocate_name,
     named_fixed=parse_reference,
     make_fixed=_make_fixed,

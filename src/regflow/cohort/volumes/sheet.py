@@ -18,7 +18,12 @@ def read_sheet(config: Mapping[str, Any]) -> list[VolumeSample]:
     Raises:
         InputError: one sentence for each problem, one to a line.
     """
-    return Sheet(config, KIND).read()
+    return open_sheet(config).read()
+
+
+def open_sheet(config: Mapping[str, Any]) -> VolumeSheet:
+    """Return the sheet of a complete configuration, not yet read."""
+    return Sheet(config, KIND)
 
 
 def _make_sample(sheet: VolumeSheet, line: int, row: Mapping[str, str], fixed: FixedVolume) -> VolumeSample:
@@ -63,6 +68,7 @@ KIND: SheetKind[VolumeSample, FixedVolume] = SheetKind(
     noun="atlas",
     path_marks="/\\.",
     fixed_columns=("fixed_mask", "fixed_labels"),
+    path_columns=(*_PATH_COLUMNS, "fixed", "fixed_mask", "fixed_labels"),
     locate=_locate,
     named_fixed=parse_atlas,
     make_fixed=_make_fixed,
