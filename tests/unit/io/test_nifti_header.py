@@ -179,5 +179,5 @@ def test_a_handedness_that_is_neither_is_one_sentence(tmp_path, qfac):
     path = patched(
         nifti(tmp_path / "a.nii"), (76, number(qfac, "f4")), (252, np.array([1, 0], "<i2").tobytes())
     )
-    with pytest.raises(InputError, match="the qform of the header is damaged .*; export it again"):
+    with pytest.raises(InputError, match=r"the qform of the header is damaged .*; export it again"):
         read_header(path)
