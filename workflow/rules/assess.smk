@@ -61,7 +61,8 @@ rule gather:
     params:
         assessed=each_sample(layout.ASSESSED),
         subjects=subjects,
-        tables=tables,
+        tables=list(tables),
+        results=settings["output"],
         kind=kind,
         digest=compute_source_digest("stages.gather", kind),
     message:

@@ -6,7 +6,6 @@ from snakemake_interface_executor_plugins.settings import ExecMode
 
 from regflow.cohort.batches import (
     SHARED,
-    Batches,
     find_machine,
     assign_samples,
     split_batches,
@@ -15,6 +14,7 @@ from regflow.config.loading import load_config
 from regflow.config.workflow import WORKFLOWS, plan_jobs
 from regflow.core.errors import InputError
 from regflow.provenance.digests import compute_source_digest
+from regflow.pipeline.stored_results import export_storage, read_batches, write_batches
 from regflow.provenance.jobs import export_environment, export_gpu_counts
 from regflow.methods.refine.weights_files import find_used_networks
 from regflow.cohort.metadata import metadata_by_sample, metadata_columns
@@ -26,6 +26,11 @@ from regflow.training.settings import make_training_settings
 try:
     settings = load_config(config)
     samples = {sample.sample: sample for sample in read_cohort(settings)}
+    export_storage(
+        workflow.storage_settings,
+        getattr(workflow.storage_registry.default_storage_provider, "settings", None),
+        settings["output"],
+    )
 except InputError as error:
     raise WorkflowError(str(error)) from None
 
@@ -42,8 +47,7 @@ subjects = metadata_by_sample(samples.values(), metadata_columns(kind))
 before = find_earlier_dates(settings, samples.values())
 
 # A job finds how the cohort is shared out as the run has begun.
-stored_batches = f"{settings['output']}/{layout.BATCHES}"
-batches = Batches.read(stored_batches)
+batches = read_batches(settings["output"])
 if workflow.exec_mode == ExecMode.DEFAULT or batches is None:
     machine = find_machine(
         workflow.resource_settings.cores, workflow.resource_settings.nodes
@@ -67,7 +71,7 @@ batch_of = {name: batch for batch, names in batches.members.items() for name in 
 
 
 onstart:
-    batches.write(stored_batches)
+    write_batches(settings["output"], batches)
 
 
 export_environment()
@@ -84,28 +88,31 @@ def scale_with_attempt(amount):
     return lambda wildcards, attempt: amount * attempt
 
 
+def watch_files(files):
+    """Return the files of this machine to watch, also where the results lie on a server."""
+    return [local(path) for path in existing_local_files(files)]
+
+
 def fixed_files(wildcards):
     """Return the original files of a fixed image."""
-    return existing_local_files(fixed[wildcards.fixed].files())
+    return watch_files(fixed[wildcards.fixed].files())
 
 
 def moving_files(wildcards):
     """Return the original files of a sample."""
-    return existing_local_files(samples[wildcards.sample].files())
+    return watch_files(samples[wildcards.sample].files())
 
 
 def fixed_image(wildcards):
     """Return a sample's fixed image, whose field of view the sample has to meet."""
     image = samples[wildcards.sample].fixed.image
-    return existing_local_files({"image": image})
+    return watch_files({"image": image})
 
 
 def original_files(wildcards):
     """Return the original files of a sample and of its fixed image."""
     sample = samples[wildcards.sample]
-    return existing_local_files(sample.files()) + existing_local_files(
-        sample.fixed.files()
-    )
+    return watch_files(sample.files()) + watch_files(sample.fixed.files())
 
 
 def fixed_manifest(wildcards):
@@ -160,7 +167,7 @@ def batch_fixed(wildcards):
 def batch_files(wildcards):
     """Return the original files of a batch."""
     images = [*batch_samples(wildcards), *batch_fixed(wildcards)]
-    return [path for image in images for path in existing_local_files(image.files())]
+    return [path for image in images for path in watch_files(image.files())]
 
 
 def job_file(job, batch="{batch}"):
@@ -206,6 +213,14 @@ def batch_earlier(plan):
 def each_sample(place):
     """Return where something lies of each sample."""
     return [f"{settings['output']}/{place.format(sample=name)}" for name in samples]
+
+
+def find_tables(wildcards, input):
+    """Return where the cohort's tables lie for a job that reads them."""
+    return {
+        name: next(path for path in input.tables if path.endswith(f"/{stem}.parquet"))
+        for name, stem in WORKFLOWS[kind].tables.items()
+    }
 
 
 def when_done(stage):

@@ -4,7 +4,7 @@ rule references:
         lambda wildcards: [
             path
             for name in shared[wildcards.batch]
-            for path in existing_local_files(fixed[name].files())
+            for path in watch_files(fixed[name].files())
         ],
     output:
         job_file("references"),

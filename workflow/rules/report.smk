@@ -100,7 +100,9 @@ rule report_cohort:
         assessed=each_sample(layout.ASSESSED),
         pages=each_sample(layout.SAMPLE_PAGE),
         images=each_sample(layout.SAMPLE_PICTURE),
-        tables=tables,
+        tables=find_tables,
+        results=settings["output"],
+        page=layout.COHORT_PAGE,
         kind=kind,
         digest=compute_source_digest("stages.pages", kind),
     message:

@@ -47,6 +47,7 @@ what is asked for."""
 _DIGITS = 8
 
 _kept: dict[str, str] = {}
+_copies: dict[str, str] = {}
 
 
 def redact_address(address: str) -> str:
@@ -69,11 +70,26 @@ def resolve_address(address: str) -> str:
 
 
 def redact_text(text: str) -> str:
-    """Return a text with the queries and passwords taken out of all addresses in it."""
+    """Return a text with the queries and passwords taken out of all addresses in it.
+
+    Copies of what lies on a server go by its address.
+    """
+    for copy, address in list(_copies.items()):
+        text = text.replace(copy, address)
     if "://" not in text and "%3a" not in text.lower():
         return text
     shorter = _CURL_OPTIONS.sub("/vsicurl?...", text)
     return _IN_TEXT.sub(lambda found: found["scheme"] + found["place"], shorter)
+
+
+def name_copy(copy: str | Path, address: str) -> None:
+    """Let :func:`redact_text` name a file by the address that it was fetched from."""
+    _copies[str(copy)] = address
+
+
+def forget_copy(copy: str | Path) -> None:
+    """Take back :func:`name_copy`."""
+    _copies.pop(str(copy), None)
 
 
 def redact_value(value: Any) -> Any:

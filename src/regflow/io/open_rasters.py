@@ -6,6 +6,7 @@ import threading
 from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from regflow.core.addresses import redact_address, resolve_address
 from regflow.core.errors import InputError
@@ -30,7 +31,7 @@ and bytes in a second) it waits forever for a server that falls silent. The envi
 _NETWORK = re.compile(r"(https?|ftp|s3|gs|az|adls|oss|swift)://|/vsi(curl|s3|gs|az|adls|oss|swift)", re.I)
 _REMOTE_REFUSALS = (
     (
-        r"access.?denied|access key|credentials|AWS_SECRET|signature|response code: 40[13]",
+        r"access.?denied|access key|credentials|AWS_SECRET|signature|forbidden|response code: 40[13]",
         "the server refuses access ({reason}); give it credentials (of S3: AWS_PROFILE, or "
         "AWS_NO_SIGN_REQUEST=YES for public data)",
     ),
@@ -38,9 +39,14 @@ _REMOTE_REFUSALS = (
         r"response code: 404|(key|bucket) does not exist",
         "there is nothing at this address ({reason}); correct it",
     ),
-    (r"CURL error|response code", "the server does not answer ({reason}); check address and network"),
+    (
+        r"CURL error|response code|connect|timed out",
+        "the server does not answer ({reason}); check address and network",
+    ),
 )
-"""What GDAL says of an address, as a pattern, and what a user is told; the first that fits."""
+"""What GDAL or botocore say of an address, as a pattern, and what a user is told; the first that fits."""
+_ENDPOINTS = ("SNAKEMAKE_STORAGE_S3_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+"""Where an S3 is that is not Amazon's, as Amazon's own programs and Snakemake's plugin read it."""
 _HANDLES_PER_THREAD = 8
 MOST_NAMED = 4
 
@@ -68,11 +74,21 @@ def open_raster(path: str | Path) -> "DatasetReader":
 
 def import_gdal() -> "rasterio":
     """Import rasterio with GDAL's memory bounded (:data:`GDAL_DEFAULTS`) and return it."""
-    for key, value in GDAL_DEFAULTS.items():
+    for key, value in {**GDAL_DEFAULTS, **_describe_endpoint()}.items():
         os.environ.setdefault(key, value)
     import rasterio
 
     return rasterio
+
+
+def _describe_endpoint() -> dict[str, str]:
+    """Return how GDAL is told of the S3 that other programs are told of by a URL."""
+    url = next((os.environ[name] for name in _ENDPOINTS if os.environ.get(name)), None)
+    if url is None:
+        return {}
+    parts = urlsplit(url)
+    https = "YES" if parts.scheme == "https" else "NO"
+    return {"AWS_S3_ENDPOINT": parts.netloc, "AWS_HTTPS": https, "AWS_VIRTUAL_HOSTING": "FALSE"}
 
 
 def explain_gdal_errors() -> tuple[type[Exception], ...]:
@@ -120,10 +136,15 @@ def _open(name: str) -> "DatasetReader":
         raise InputError(f"{name}: {_refusal(name, reason)}") from error
 
 
+def explain_refusal(reason: str) -> str | None:
+    """Return what to tell a user of an address, from what a program said of it; None for other words."""
+    for pattern, told in _REMOTE_REFUSALS:
+        if re.search(pattern, reason, re.IGNORECASE):
+            return told.format(reason=reason)
+    return None
+
+
 def _refusal(name: str, reason: str) -> str:
     """Return what to tell a user of a raster that GDAL did not open for some reason."""
-    if is_remote(name):
-        for pattern, told in _REMOTE_REFUSALS:
-            if re.search(pattern, reason, re.IGNORECASE):
-                return told.format(reason=reason)
-    return f"not a raster that GDAL reads, or cut off in its header ({reason})"
+    told = explain_refusal(reason) if is_remote(name) else None
+    return told or f"not a raster that GDAL reads, or cut off in its header ({reason})"
