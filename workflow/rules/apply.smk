@@ -17,8 +17,8 @@ rule apply:
         f"../../envs/{needs['apply'].env}.yaml"
     threads: needs["apply"].threads
     resources:
-        mem_mb=scale_with_attempt(needs["apply"].mem_mb),
-        runtime=scale_with_attempt(needs["apply"].runtime),
+        mem_mb=stage_memory("apply"),
+        runtime=stage_runtime("apply"),
     params:
         settings=settings["apply"],
         dask=settings.get("dask"),
@@ -31,7 +31,6 @@ rule apply:
 
 
 rule publish:
-    """Give the products of a BIDS data set their names of BIDS-Derivatives."""
     input:
         when_done("apply"),
     output:
@@ -40,6 +39,8 @@ rule publish:
         "<logs>/publish.log",
     benchmark:
         "<benchmarks>/publish.tsv"
+    """Give the products of a BIDS data set their names of BIDS-Derivatives."""
+    localrule: True
     conda:
         "../../envs/volumes.yaml"
     threads: 1

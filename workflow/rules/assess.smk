@@ -18,8 +18,8 @@ rule assess:
         f"../../envs/{needs['assess'].env}.yaml"
     threads: needs["assess"].threads
     resources:
-        mem_mb=scale_with_attempt(needs["assess"].mem_mb),
-        runtime=scale_with_attempt(needs["assess"].runtime),
+        mem_mb=stage_memory("assess"),
+        runtime=stage_runtime("assess"),
     params:
         settings=settings["assess"],
         seed=settings["seed"],
@@ -33,7 +33,6 @@ rule assess:
 
 
 rule gather:
-    """Bring the figures of all samples into the cohort's tables, failed samples included."""
     input:
         when_done("assess"),
     output:
@@ -52,6 +51,8 @@ rule gather:
         "<logs>/gather.log",
     benchmark:
         "<benchmarks>/gather.tsv"
+    """Bring the figures of all samples into the cohort's tables, failed samples included."""
+    localrule: True
     conda:
         "../../envs/reporting.yaml"
     threads: 1

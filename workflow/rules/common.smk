@@ -1,5 +1,7 @@
 """What all rules share: the validated configuration, the samples, and input functions."""
 
+from functools import cache
+
 from snakemake.exceptions import WorkflowError
 
 from snakemake_interface_executor_plugins.settings import ExecMode
@@ -11,14 +13,18 @@ from regflow.cohort.batches import (
     split_batches,
 )
 from regflow.config.loading import load_config
-from regflow.config.workflow import WORKFLOWS, plan_jobs
+from regflow.config.workflow import WORKFLOWS, JobNeeds, plan_jobs, scale_needs
 from regflow.core.errors import InputError
 from regflow.provenance.digests import compute_source_digest
 from regflow.pipeline.stored_results import export_storage, read_batches, write_batches
 from regflow.provenance.jobs import export_environment, export_gpu_counts
 from regflow.methods.refine.weights_files import find_used_networks
 from regflow.cohort.metadata import metadata_by_sample, metadata_columns
-from regflow.cohort.samples import existing_local_files, list_fixed_images
+from regflow.cohort.samples import (
+    estimate_samples,
+    existing_local_files,
+    list_fixed_images,
+)
 from regflow.cohort.reading import find_earlier_dates, read_cohort
 from regflow.stages import layout
 from regflow.training.settings import make_training_settings
@@ -46,6 +52,15 @@ fixed = list_fixed_images(samples.values())
 subjects = metadata_by_sample(samples.values(), metadata_columns(kind))
 before = find_earlier_dates(settings, samples.values())
 
+
+@cache
+def pair_samples(name):
+    """Return about how many samples a sample's images have together, or a fixed image."""
+    if name not in samples:
+        return estimate_samples([fixed[name].image])
+    return estimate_samples([samples[name].moving, samples[name].fixed.image])
+
+
 # A job finds how the cohort is shared out as the run has begun.
 batches = read_batches(settings["output"])
 if workflow.exec_mode == ExecMode.DEFAULT or batches is None:
@@ -60,7 +75,10 @@ if workflow.exec_mode == ExecMode.DEFAULT or batches is None:
         machine,
         jobs=len(plans),
         threads=max(plan.needs.threads for plan in plans),
-        memory_mb=max(plan.needs.mem_mb for plan in plans),
+        memory_mb=max(
+            scale_needs(kind, plan.needs, max(map(pair_samples, samples))).mem_mb
+            for plan in plans
+        ),
     )
 plans = plan_jobs(settings, gpu=batches.gpu)
 shared = split_batches(
@@ -143,14 +161,45 @@ def job_sources(stages):
     }
 
 
+def stage_memory(stage):
+    """Return the memory of a stage's job by the size of its images; more at every retry."""
+    return (
+        lambda wildcards, attempt: attempt
+        * scale_needs(kind, needs[stage], pair_samples(wildcards[0])).mem_mb
+    )
+
+
+def stage_runtime(stage):
+    """Return the minutes of a stage's job by the size of its images; more at every retry."""
+    return (
+        lambda wildcards, attempt: attempt
+        * scale_needs(kind, needs[stage], pair_samples(wildcards[0])).runtime
+    )
+
+
+def largest_pair(batch):
+    """Return about how many samples the largest images of a batch have."""
+    return max(map(pair_samples, batches.members[batch]))
+
+
+def batch_memory(needed):
+    """Return the memory of a batch's job by the size of its largest images; more at every retry."""
+    return (
+        lambda wildcards, attempt: attempt
+        * scale_needs(kind, needed, largest_pair(wildcards.batch)).mem_mb
+    )
+
+
 def batch_minutes(images):
     """Return the minutes a batch may take at its first try; one that is stopped goes on where it was."""
     return 30 + 10 * images
 
 
 def batch_runtime(wildcards, attempt):
-    """Return the minutes that a job of a batch may take."""
-    return attempt * batch_minutes(len(batches.members[wildcards.batch]))
+    """Return the minutes that a job of a batch may take, by the number and size of its images."""
+    minutes = batch_minutes(len(batches.members[wildcards.batch]))
+    usual = JobNeeds("", 1, 0, minutes)
+    return attempt * scale_needs(kind, usual, largest_pair(wildcards.batch)).runtime
 
 
 def batch_samples(wildcards):

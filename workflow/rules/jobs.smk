@@ -16,7 +16,10 @@ rule references:
         f"../../envs/{needs['preprocess'].env}.yaml"
     threads: job_threads(needs["preprocess"].threads)
     resources:
-        mem_mb=scale_with_attempt(needs["preprocess"].mem_mb),
+        mem_mb=lambda wildcards, attempt: attempt
+        * scale_needs(
+            kind, needs["preprocess"], max(map(pair_samples, shared[wildcards.batch]))
+        ).mem_mb,
         runtime=lambda wildcards, attempt: attempt
         * batch_minutes(len(shared[wildcards.batch])),
     params:
@@ -54,7 +57,7 @@ for plan, previous in zip(plans, [None, *plans]):
             f"../../envs/{plan.needs.env}.yaml"
         threads: job_threads(plan.needs.threads)
         resources:
-            mem_mb=scale_with_attempt(plan.needs.mem_mb),
+            mem_mb=batch_memory(plan.needs),
             runtime=batch_runtime,
             gpu=0,
         params:

@@ -31,8 +31,8 @@ rule report:
         f"../../envs/{needs['report'].env}.yaml"
     threads: needs["report"].threads
     resources:
-        mem_mb=scale_with_attempt(needs["report"].mem_mb),
-        runtime=scale_with_attempt(needs["report"].runtime),
+        mem_mb=stage_memory("report"),
+        runtime=stage_runtime("report"),
     params:
         settings=settings["report"],
         kind=kind,
@@ -44,7 +44,6 @@ rule report:
 
 
 rule provenance:
-    """Write down what the run is made from: versions, checksums, configuration, command."""
     input:
         manifests_done,
     output:
@@ -54,6 +53,8 @@ rule provenance:
         "<logs>/provenance.log",
     benchmark:
         "<benchmarks>/provenance.tsv"
+    """Write down what the run is made from: versions, checksums, configuration, command."""
+    localrule: True
     conda:
         "../../envs/reporting.yaml"
     threads: 1
@@ -72,7 +73,6 @@ rule provenance:
 
 
 rule report_cohort:
-    """Write the cohort's page: verdicts, distributions with outliers, failures and their reasons."""
     input:
         tables=rules.gather.output,
         reported=when_done("report"),
@@ -89,6 +89,8 @@ rule report_cohort:
         "<logs>/report_cohort.log",
     benchmark:
         "<benchmarks>/report_cohort.tsv"
+    """Write the cohort's page: verdicts, distributions with outliers, failures and their reasons."""
+    localrule: True
     conda:
         f"../../envs/{needs['report'].env}.yaml"
     threads: needs["report"].threads

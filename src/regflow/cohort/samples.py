@@ -7,10 +7,12 @@ files exist and what they hold is found at ``ingest``, so that a missing one fai
 from collections.abc import Iterable, Mapping
 from typing import Protocol, TypeVar
 
-from regflow.core.files import is_existing_path
+from regflow.core.files import is_existing_path, read_file_stamp
 
 WILDCARD_MARKS = frozenset("{}<>")
 """Characters in which Snakemake sees a wildcard or a variable of a path."""
+COMPRESSED = frozenset((".gz", ".mgz", ".jp2", ".zip"))
+"""How the names of files end whose samples are compressed."""
 
 
 FixedImage = TypeVar("FixedImage", bound="_HasName", covariant=True)
@@ -34,6 +36,18 @@ class _HasFixed(Protocol[FixedImage]):
 def list_fixed_images(samples: Iterable[_HasFixed[FixedImage]]) -> dict[str, FixedImage]:
     """Return each fixed image of the cohort once, by name."""
     return {sample.fixed.name: sample.fixed for sample in samples}
+
+
+def estimate_samples(files: Iterable[str]) -> int:
+    """Return about how many samples images have, by the sizes of their files, which are not opened.
+
+    A sample is taken for two bytes, of a compressed file for one; a file elsewhere for none.
+    """
+    from regflow.io.raster_names import find_local_file
+
+    found = [path for path in map(find_local_file, files) if path is not None]
+    sizes = [(max(0, read_file_stamp(path)[0]), path.suffix in COMPRESSED) for path in found]
+    return sum(size if compressed else size // 2 for size, compressed in sizes)
 
 
 def existing_local_files(files: Mapping[str, str]) -> list[str]:

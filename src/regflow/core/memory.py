@@ -9,6 +9,8 @@ from regflow.core.grid import Grid
 from regflow.core.system_files import read_system_file
 
 GIGABYTE = 1e9
+MEGABYTE = 1 << 20
+"""As Slurm counts."""
 ADVICE = "check size and spacing in the headers, shrink the image, or take a larger machine"
 _CONTAINERS = (
     ("/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
@@ -21,9 +23,9 @@ _CONTAINERS = (
 def measure_free_bytes() -> int | None:
     """Return how many bytes the process may still take; None where the system does not say.
 
-    The least of what the machine, the container and the process's own limit leave.
+    The least of what the machine, the container, the process's own limit and its job on Slurm leave.
     """
-    rooms = [_of_machine(), _of_process(), *(_of_container(*files) for files in _CONTAINERS)]
+    rooms = [_of_machine(), _of_process(), _of_slurm(), *(_of_container(*files) for files in _CONTAINERS)]
     known = [room for room in rooms if room is not None]
     return max(0, min(known)) if known else None
 
@@ -74,6 +76,15 @@ def _of_process() -> int | None:
     if limit == resource.RLIM_INFINITY or not pages:
         return None
     return limit - int(pages[0]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _of_slurm() -> int | None:
+    allotted = os.environ.get("SLURM_MEM_PER_NODE", "")
+    pages = read_system_file("/proc/self/statm").split()
+    # 0 stands for all that the node has.
+    if not allotted.isdigit() or int(allotted) == 0 or not pages:
+        return None
+    return int(allotted) * MEGABYTE - int(pages[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _of_container(folder: str, limit: str, use: str, cached: str) -> int | None:

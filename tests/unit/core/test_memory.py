@@ -31,6 +31,13 @@ def test_what_a_container_keeps_of_files_is_free(tmp_path, monkeypatch):
     assert measure_free_bytes() > 1000
 
 
+def test_a_job_on_slurm_has_what_it_was_allotted(monkeypatch):
+    monkeypatch.setenv("SLURM_MEM_PER_NODE", "1")
+    assert measure_free_bytes() == 0
+    monkeypatch.setenv("SLURM_MEM_PER_NODE", "1000000000")
+    assert measure_free_bytes() > 0
+
+
 def test_what_does_not_fit_is_refused_with_both_figures(monkeypatch):
     monkeypatch.setattr(memory, "measure_free_bytes", lambda: 2 * 10**9)
     check_room(1.9e9, "the image")
