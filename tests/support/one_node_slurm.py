@@ -78,9 +78,21 @@ def unavailable() -> str | None:
     return None
 
 
+def crash_node(home: Path) -> None:
+    """Kill the node's daemon and all jobs on it, as a node that loses its power does, and start it again."""
+    import psutil
+
+    daemon = psutil.Process(int((home / "slurmd.pid").read_text(encoding="utf-8")))
+    steps = [process for process in psutil.process_iter() if process.name() == "slurmstepd"]
+    for process in [daemon, *steps, *(child for step in steps for child in step.children(recursive=True))]:
+        if process.is_running():
+            process.kill()
+    subprocess.run(["slurmd", "-N", _host()], check=True)
+
+
 @contextmanager
 def one_node() -> Iterator[Path]:
-    """Run a one-node Slurm; give the file that lists finished jobs."""
+    """Run a one-node Slurm; give the file that lists finished jobs, in the folder of its daemons."""
     if reason := unavailable():
         pytest.skip(reason)
     with TemporaryDirectory(prefix="regflow-slurm-") as folder:

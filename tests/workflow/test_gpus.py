@@ -1,4 +1,4 @@
-"""Jobs of one machine and its GPUs, which are pretended: CUDA_VISIBLE_DEVICES names them, torch finds none."""
+"""Jobs of one machine and its GPUs, which CUDA_VISIBLE_DEVICES pretends: torch finds none."""
 
 import re
 

@@ -104,7 +104,6 @@ rule report_cohort:
         images=each_sample(layout.SAMPLE_PICTURE),
         tables=find_tables,
         results=settings["output"],
-        page=layout.COHORT_PAGE,
         kind=kind,
         digest=compute_source_digest("stages.pages", kind),
     message:

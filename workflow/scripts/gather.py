@@ -3,16 +3,12 @@
 from regflow.core.job import run_job
 
 with run_job(snakemake.log[0], snakemake.threads):
-    from functools import partial
+    from regflow.pipeline.cohort_jobs import gather_cohort
 
-    from regflow.pipeline.stored_results import fetch_results, measure_sample
-    from regflow.stages.gather import gather
-
-    with fetch_results(snakemake.params.results, snakemake.params.assessed) as locate:
-        gather(
-            {name: snakemake.output.get(name)[0] for name in snakemake.params.tables},
-            [locate(path) for path in snakemake.params.assessed],
-            snakemake.params.subjects,
-            snakemake.params.kind,
-            partial(measure_sample, snakemake.params.results),
-        )
+    gather_cohort(
+        snakemake.params.results,
+        {name: snakemake.output.get(name)[0] for name in snakemake.params.tables},
+        snakemake.params.assessed,
+        subjects=snakemake.params.subjects,
+        kind=snakemake.params.kind,
+    )

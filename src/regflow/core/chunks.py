@@ -81,6 +81,8 @@ def open_workers(
 ) -> Iterator[Workers]:
     """Open the workers of a ``dask`` section; they are closed when the block ends.
 
+    The log tells the address of Dask's dashboard, which needs bokeh for its pages.
+
     Args:
         settings: ``scheduler`` (``threads``, ``processes``, ``address`` or ``slurm``), ``workers``
             (null for ``threads``), ``address`` (``tcp://host:port``), ``memory`` (``"1.5GB"``, of all
@@ -102,6 +104,7 @@ def open_workers(
             yield Workers(submit, count, chunk, memory)
         return
     with _client(scheduler, chosen, count, memory) as client:
+        log.info("Dask's dashboard: %s", client.dashboard_link)
 
         def submit_task(function: Callable[[Any], Any], item: Any) -> _Pending:
             # Impure: equal calls must not share a key, and a lost result is computed anew.
@@ -276,7 +279,7 @@ def _local_cluster(count: int, memory: int) -> Any:
     os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "error")
     options = {"nthreads": 1, "memory_limit": memory // count, "dashboard": False}
     worker = {"cls": SubprocessWorker, "options": {"worker_kwargs": options}}
-    host = {"host": "127.0.0.1", "port": 0, "dashboard": False}
+    host = {"host": "127.0.0.1", "port": 0, "dashboard_address": "127.0.0.1:0"}
     return SpecCluster(
         workers=dict.fromkeys(range(count), worker),
         scheduler={"cls": Scheduler, "options": host},
@@ -289,6 +292,7 @@ def _slurm_cluster(settings: Mapping[str, Any], count: int) -> Any:
     from dask_jobqueue import SLURMCluster
 
     share = {"cores": 1, "processes": 1, "memory": settings["memory"]}
-    cluster = SLURMCluster(**{**share, "scheduler_options": {"dashboard": False}, **settings["slurm"]})
+    # Two scenes on one machine must not ask for the same port.
+    cluster = SLURMCluster(**{**share, "scheduler_options": {"dashboard_address": ":0"}, **settings["slurm"]})
     cluster.scale(count)
     return cluster

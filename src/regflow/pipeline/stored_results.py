@@ -7,9 +7,7 @@ there does not count.
 
 import json
 import os
-import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -24,7 +22,6 @@ from regflow.stages.freshness import STAGE_FILE
 
 STORAGE = "REGFLOW_STORAGE"
 """Environment variable with the provider and the prefix of Snakemake's default storage, as JSON."""
-FETCHED_TOGETHER = 16
 
 
 @dataclass(frozen=True)
@@ -122,35 +119,6 @@ def open_results(output: str | Path) -> Iterator[Results]:
     with TemporaryDirectory(prefix="regflow-") as scratch:
         prefix = f"{place['prefix'].rstrip('/')}/{Path(output).as_posix()}"
         yield Results(Path(scratch) / Path(output).name, place["provider"], prefix)
-
-
-@contextmanager
-def fetch_results(
-    output: str | Path, paths: Iterable[str | Path] = (), made: Mapping[str, str | Path] | None = None
-) -> Iterator[Callable[[str | Path], Path]]:
-    """Fetch results that a job of the whole cohort reads.
-
-    Args:
-        output: the folder of results, as the configuration names it.
-        paths: below it.
-        made: paths below it that the job writes, and where Snakemake looks for each.
-
-    Yields:
-        A function that tells where the job finds or writes a path below ``output``.
-    """
-    with open_results(output) as results:
-
-        def locate(path: str | Path) -> Path:
-            return results.folder / Path(path).relative_to(output)
-
-        if results.provider is not None:
-            with ThreadPoolExecutor(FETCHED_TOGETHER) as pool:
-                list(pool.map(results.fetch, map(locate, paths)))
-        yield locate
-        for path, target in (made or {}).items():
-            if locate(path) != Path(target):
-                Path(target).parent.mkdir(parents=True, exist_ok=True)
-                shutil.move(locate(path), target)
 
 
 def measure_sample(output: str | Path, sample: str) -> float | None:

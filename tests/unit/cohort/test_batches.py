@@ -111,7 +111,7 @@ def test_jobs_that_are_submitted_may_meet_a_gpu():
 @pytest.mark.parametrize("gpu", [False, True])
 def test_no_more_is_submitted_than_one_job_for_fifty_samples(count, gpu):
     """The jobs of the batches, and those that prepare fixed images that all share."""
-    plans = plan_jobs(load_config({"samples": "a.tsv", "fixed": "mni"}), gpu=gpu)
+    plans = plan_jobs(load_config({"samples": "a.tsv"}), gpu=gpu)
     assert len(plans) == (3 if gpu else 1)
     found = share([f"s{n}" for n in range(count)], machine=CLUSTER, jobs=len(plans))
     references = split_batches([name for name, owner in found.fixed.items() if owner == SHARED], 20)
