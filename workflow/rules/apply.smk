@@ -31,6 +31,7 @@ rule apply:
 
 
 rule publish:
+    """Give the products of a BIDS data set their names of BIDS-Derivatives."""
     input:
         when_done("apply"),
     output:
@@ -39,8 +40,6 @@ rule publish:
         "<logs>/publish.log",
     benchmark:
         "<benchmarks>/publish.tsv"
-    """Give the products of a BIDS data set their names of BIDS-Derivatives."""
-    localrule: True
     conda:
         "../../envs/volumes.yaml"
     threads: 1

@@ -33,6 +33,7 @@ rule assess:
 
 
 rule gather:
+    """Bring the figures of all samples into the cohort's tables, failed samples included."""
     input:
         when_done("assess"),
     output:
@@ -51,8 +52,6 @@ rule gather:
         "<logs>/gather.log",
     benchmark:
         "<benchmarks>/gather.tsv"
-    """Bring the figures of all samples into the cohort's tables, failed samples included."""
-    localrule: True
     conda:
         "../../envs/reporting.yaml"
     threads: 1

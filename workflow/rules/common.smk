@@ -96,6 +96,20 @@ export_environment()
 export_gpu_counts(settings)
 
 
+# For --software-deployment-method apptainer.
+if settings["jobs"]["container"]:
+
+    container: settings["jobs"]["container"]
+
+
+# They take seconds, and wait for all others: on a cluster they run where snakemake does.
+localrules:
+    gather,
+    publish,
+    provenance,
+    report_cohort,
+
+
 wildcard_constraints:
     sample=r"(?!(index\.html|cohort(_labels)?\.(tsv|parquet))$)[^/]+",
     fixed="[^/]+",

@@ -44,6 +44,7 @@ rule report:
 
 
 rule provenance:
+    """Write down what the run is made from: versions, checksums, configuration, command."""
     input:
         manifests_done,
     output:
@@ -53,8 +54,6 @@ rule provenance:
         "<logs>/provenance.log",
     benchmark:
         "<benchmarks>/provenance.tsv"
-    """Write down what the run is made from: versions, checksums, configuration, command."""
-    localrule: True
     conda:
         "../../envs/reporting.yaml"
     threads: 1
@@ -73,6 +72,7 @@ rule provenance:
 
 
 rule report_cohort:
+    """Write the cohort's page: verdicts, distributions with outliers, failures and their reasons."""
     input:
         tables=rules.gather.output,
         reported=when_done("report"),
@@ -89,8 +89,6 @@ rule report_cohort:
         "<logs>/report_cohort.log",
     benchmark:
         "<benchmarks>/report_cohort.tsv"
-    """Write the cohort's page: verdicts, distributions with outliers, failures and their reasons."""
-    localrule: True
     conda:
         f"../../envs/{needs['report'].env}.yaml"
     threads: needs["report"].threads
