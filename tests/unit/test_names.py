@@ -23,7 +23,7 @@ VERB_LIST = """
     accumulate add assign align append apply assess average blur build calibrate check choose close coarsen
     collate collect compile complete compose compute copy count crop cut decimate define deform derive
     degrade describe detect dilate draw drop enable encode erode estimate examine execute explain
-    export extend fill filter find fit flatten fold follow forget format from gather grow halve has ignore
+    export extend fetch fill filter find fit flatten fold follow forget format from gather grow halve has ignore
     import ingest initialize integrate invert is join judge keep label lacks lay lease limit
     linearize link list load locate log look make map mark match maximize measure merge mirror move
     multiply name normalize note open optimize orient pad paint pair parse place plan pool predict

@@ -58,8 +58,8 @@ JOBS: Schema = define_section(
     container=define_option(
         ["string", "null"],
         None,
-        "image in which jobs run with `--software-deployment-method apptainer`: a .sif file, or an address as "
-        "docker://...",
+        "image in which jobs run with `--software-deployment-method apptainer`: a .sif file, or an address "
+        "as docker://...",
     ),
 )
 

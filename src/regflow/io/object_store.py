@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from regflow.core.addresses import forget_copy, name_copy
 from regflow.core.errors import InputError
-from regflow.io.open_rasters import explain_refusal
+from regflow.io.refusals import explain_refusal
 
 FETCHED = re.compile(r"s3://[^/]+/.+")
 """Addresses of which a copy is fetched."""

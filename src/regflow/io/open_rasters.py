@@ -12,6 +12,7 @@ from regflow.core.addresses import redact_address, resolve_address
 from regflow.core.errors import InputError
 from regflow.core.files import describe_absence
 from regflow.io.raster_names import find_local_file, format_gdal_name
+from regflow.io.refusals import explain_refusal
 
 if TYPE_CHECKING:
     import rasterio
@@ -29,22 +30,6 @@ GDAL_DEFAULTS = {
 """GDAL's own cache is 5% of the memory, per process; megabytes here. Without the last three (seconds,
 and bytes in a second) it waits forever for a server that falls silent. The environment overrides."""
 _NETWORK = re.compile(r"(https?|ftp|s3|gs|az|adls|oss|swift)://|/vsi(curl|s3|gs|az|adls|oss|swift)", re.I)
-_REMOTE_REFUSALS = (
-    (
-        r"access.?denied|access key|credentials|AWS_SECRET|signature|forbidden|response code: 40[13]",
-        "the server refuses access ({reason}); give it credentials (of S3: AWS_PROFILE, or "
-        "AWS_NO_SIGN_REQUEST=YES for public data)",
-    ),
-    (
-        r"response code: 404|(key|bucket) does not exist",
-        "there is nothing at this address ({reason}); correct it",
-    ),
-    (
-        r"CURL error|response code|connect|timed out",
-        "the server does not answer ({reason}); check address and network",
-    ),
-)
-"""What GDAL or botocore say of an address, as a pattern, and what a user is told; the first that fits."""
 _ENDPOINTS = ("SNAKEMAKE_STORAGE_S3_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 """Where an S3 is that is not Amazon's, as Amazon's own programs and Snakemake's plugin read it."""
 _HANDLES_PER_THREAD = 8
@@ -134,14 +119,6 @@ def _open(name: str) -> "DatasetReader":
     except explain_gdal_errors() as error:
         reason = str(error).rstrip(".")
         raise InputError(f"{name}: {_refusal(name, reason)}") from error
-
-
-def explain_refusal(reason: str) -> str | None:
-    """Return what to tell a user of an address, from what a program said of it; None for other words."""
-    for pattern, told in _REMOTE_REFUSALS:
-        if re.search(pattern, reason, re.IGNORECASE):
-            return told.format(reason=reason)
-    return None
 
 
 def _refusal(name: str, reason: str) -> str:
