@@ -84,7 +84,7 @@ def store_object(provider: str, address: str, source: Path) -> None:
     _manage(address, _find_object(provider, address, source).managed_store())
 
 
-def remove_object(provider: str, address: str) -> None:
+def drop_object(provider: str, address: str) -> None:
     """Remove an object, or all below a prefix, if there is one.
 
     Raises:

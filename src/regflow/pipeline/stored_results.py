@@ -16,7 +16,7 @@ from typing import Any
 
 from regflow.cohort.batches import Batches
 from regflow.core.errors import InputError
-from regflow.io.object_store import fetch_object, measure_object, remove_object, store_object
+from regflow.io.object_store import drop_object, fetch_object, measure_object, store_object
 from regflow.stages import layout
 from regflow.stages.freshness import STAGE_FILE
 
@@ -62,8 +62,8 @@ class Results:
             return
         address = self._address(path)
         if path.is_dir():
-            remove_object(self.provider, f"{address}/{STAGE_FILE}")
-            remove_object(self.provider, address)
+            drop_object(self.provider, f"{address}/{STAGE_FILE}")
+            drop_object(self.provider, address)
         members = [member for member in path.rglob("*") if member.is_file()] if path.is_dir() else [path]
         for member in sorted(members, key=lambda member: (member.name == STAGE_FILE, member)):
             store_object(self.provider, self._address(member), member)
@@ -72,7 +72,7 @@ class Results:
         """Remove a file, here and there."""
         path.unlink(missing_ok=True)
         if self.provider is not None:
-            remove_object(self.provider, self._address(path))
+            drop_object(self.provider, self._address(path))
 
     def _address(self, path: Path) -> str:
         return f"{self.prefix}/{path.relative_to(self.folder).as_posix()}"
