@@ -10,8 +10,9 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote
@@ -44,6 +45,8 @@ _SIGNATURE = re.compile(
 )
 """Parameters that say who asks (S3, Google's storage and CloudFront; Azure; others); all other ones say
 what is asked for."""
+_SECRET_OPTION = re.compile(r"--\S*(secret|token|password|passwd|access[-_]key|api[-_]key)\S*", re.IGNORECASE)
+"""Options of programs whose values say who asks, as those of Snakemake's storage plugins."""
 _DIGITS = 8
 
 _kept: dict[str, str] = {}
@@ -80,6 +83,22 @@ def redact_text(text: str) -> str:
         return text
     shorter = _CURL_OPTIONS.sub("/vsicurl?...", text)
     return _IN_TEXT.sub(lambda found: found["scheme"] + found["place"], shorter)
+
+
+def redact_command(words: Sequence[str]) -> str:
+    """Return a command as it is typed in a shell, without the values of options that hold secrets."""
+    clean: list[str] = []
+    secret = False
+    for word in words:
+        # An option may take several values.
+        secret = secret and not word.startswith("-")
+        name, equals, _ = word.partition("=")
+        if _SECRET_OPTION.fullmatch(name):
+            secret = not equals
+            clean.append(f"{name}=..." if equals else name)
+        else:
+            clean.append("..." if secret else word)
+    return redact_text(shlex.join(clean))
 
 
 def name_copy(copy: str | Path, address: str) -> None:
