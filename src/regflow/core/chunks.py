@@ -5,6 +5,7 @@ number of workers nor their speed can change a result, and memory depends on blo
 on the scene.
 """
 
+import asyncio
 import logging
 import os
 import re
@@ -44,6 +45,7 @@ _SHARE_PER_BLOCK = 2
 _SECONDS_BETWEEN_LINES = 15.0
 _START_SECONDS = 60
 _CONNECT_SECONDS = 15
+_RENEW_SECONDS = 30
 
 
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]*)?(?:e[0-9]+)?) *([kmgt]?)(i?)b?", re.IGNORECASE)
@@ -240,6 +242,7 @@ def _client(scheduler: str, settings: Mapping[str, Any], count: int, memory: int
         return
     cluster = _local_cluster(count, memory) if scheduler == "processes" else _slurm_cluster(settings, count)
     with cluster, Client(cluster, set_as_default=False) as client:
+        cluster.loop.add_callback(_renew_workers, cluster, count)
         client.wait_for_workers(1, timeout=None if scheduler == "slurm" else _START_SECONDS)
         yield client
 
@@ -296,3 +299,14 @@ def _slurm_cluster(settings: Mapping[str, Any], count: int) -> Any:
     cluster = SLURMCluster(**{**share, "scheduler_options": {"dashboard_address": ":0"}, **settings["slurm"]})
     cluster.scale(count)
     return cluster
+
+
+async def _renew_workers(cluster: Any, count: int) -> None:
+    """Start workers anew that were killed, or whose job's time is over, as long as the cluster is open."""
+    from distributed.core import Status
+
+    while True:
+        await asyncio.sleep(_RENEW_SECONDS)
+        if cluster.status in (Status.closing, Status.closed):
+            return
+        cluster.scale(count)
