@@ -62,7 +62,7 @@ rule gather:
         assessed=each_sample(layout.ASSESSED),
         subjects=subjects,
         tables=list(tables),
-        results=settings["output"],
+        results=results_folder,
         kind=kind,
         digest=compute_source_digest("stages.gather", kind),
     message:

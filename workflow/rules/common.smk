@@ -1,6 +1,7 @@
 """What all rules share: the validated configuration, the samples, and input functions."""
 
 from functools import cache
+from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
@@ -278,10 +279,15 @@ def each_sample(place):
     return [f"{settings['output']}/{place.format(sample=name)}" for name in samples]
 
 
+def results_folder(wildcards):
+    """Return the folder of results, as the configuration names it."""
+    return settings["output"]
+
+
 def find_tables(wildcards, input):
     """Return where the cohort's tables lie for a job that reads them."""
     return {
-        name: next(path for path in input.tables if path.endswith(f"/{stem}.parquet"))
+        name: next(path for path in input.tables if Path(path).stem == stem)
         for name, stem in WORKFLOWS[kind].tables.items()
     }
 

@@ -101,7 +101,7 @@ rule report_cohort:
         pages=each_sample(layout.SAMPLE_PAGE),
         images=each_sample(layout.SAMPLE_PICTURE),
         tables=find_tables,
-        results=settings["output"],
+        results=results_folder,
         kind=kind,
         digest=compute_source_digest("stages.pages", kind),
     message:
