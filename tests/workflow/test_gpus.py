@@ -16,7 +16,7 @@ def test_each_deformable_job_holds_a_device_of_its_own(make_study, finished, tmp
     at_once = ("--resources", "gpu=2")
     plan = study.snakemake("--dry-run", *at_once)
     assert planned(plan.stdout)["deform"] == 2
-    ended = study.snakemake(*at_once, "results/jobs/deform/0001.json", "results/jobs/deform/0002.json")
+    ended = study.snakemake("results/jobs/deform/0001.json", "results/jobs/deform/0002.json", *at_once)
     assert ended.returncode == 0, ended.stderr
     logs = [study.results("logs", "refine", f"{row['sample']}.log").read_text() for row in study.rows]
     held = [re.findall(r"GPU (\d)$", text, re.MULTILINE) for text in logs]
