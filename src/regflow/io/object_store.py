@@ -21,8 +21,8 @@ from regflow.core.addresses import forget_copy, name_copy
 from regflow.core.errors import InputError
 from regflow.io.refusals import explain_refusal
 
-FETCHED = re.compile(r"s3://[^/]+/.+")
-"""Addresses of which a copy is fetched."""
+FETCHED = re.compile(r"s3:/(?P<key>/?[^/]+/.+)")
+"""Addresses of which a copy is fetched; a path of one has lost a slash."""
 PARTNERS = {".hdr": ".img", ".img": ".hdr", ".HEAD": ".BRIK", ".BRIK": ".HEAD"}
 """Files that come in pairs, by their suffix."""
 
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 
-def find_copy(name: str) -> str:
+def find_copy(name: str | Path) -> str:
     """Return a file or folder of this machine that holds what a name leads to.
 
     Args:
@@ -40,12 +40,14 @@ def find_copy(name: str) -> str:
     Raises:
         InputError: there is nothing at the address, or its server refuses or does not answer.
     """
-    if FETCHED.fullmatch(name) is None:
-        return name
+    found = FETCHED.fullmatch(str(name))
+    if found is None:
+        return str(name)
+    address = f"s3://{found['key'].removeprefix('/')}"
     with _lock:
-        if name not in _copies:
-            _copies[name] = _fetch_copy(name)
-    return str(_copies[name])
+        if address not in _copies:
+            _copies[address] = _fetch_copy(address)
+    return str(_copies[address])
 
 
 def drop_copies(names: Iterable[str]) -> None:

@@ -52,7 +52,7 @@ def test_a_copy_goes_by_its_address_and_is_dropped(bucket):
         (bucket / name).write_text(name)
     address = "s3://data/a.hdr"
     copy = Path(find_copy(address))
-    assert find_copy(address) == str(copy)
+    assert find_copy(address) == find_copy(Path(address)) == str(copy)
     assert copy.with_suffix(".img").read_text() == "a.img"
     assert redact_text(f"{copy}: is no volume") == "s3://data/a.hdr: is no volume"
     drop_copies([address, "/data/a.nii"])

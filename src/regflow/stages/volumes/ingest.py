@@ -30,7 +30,7 @@ from regflow.core.plausibility import (
 )
 from regflow.io.header import Volume, VolumeHeader
 from regflow.io.landmarks import read_landmarks
-from regflow.io.object_store import find_copy
+from regflow.io.object_store import drop_copies, find_copy
 from regflow.io.volumes import read_header, read_series, read_with_header, refuse_diffusion_series
 from regflow.stages.checks import Findings, Progress, check_cohort, read_done, write_manifest
 
@@ -97,7 +97,15 @@ def check_inputs(
     config: Mapping[str, Any], *, threads: int = 1, progress: Progress | None = None
 ) -> list[str]:
     """Look at every input of a configuration; see :func:`~regflow.stages.checks.check_cohort`."""
-    return check_cohort(partial(read_samples, config), examine_volume, threads, progress)
+    return check_cohort(partial(read_samples, config), _look_at_volume, threads, progress)
+
+
+def _look_at_volume(subject: VolumeSubject) -> VolumeFindings:
+    """Look at one image's files, and keep no copy of a sample's; a fixed image's is needed again."""
+    found = examine_volume(subject)
+    if isinstance(subject, VolumeSample):
+        drop_copies(subject.files().values())
+    return found
 
 
 def examine_volume(subject: VolumeSubject) -> VolumeFindings:
