@@ -46,7 +46,7 @@ def checksums(folder: Path, patterns: tuple[str, ...]) -> dict[str, str]:
 def refuse_secrets(*folders: Path) -> None:
     """No file of a run holds the key or its secret: no log, page, record or metadata of Snakemake."""
     files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
-    assert len(files) > 50
+    assert len(files) > 40
     for path in files:
         content = path.read_bytes()
         assert SECRET.encode() not in content, path
@@ -54,21 +54,23 @@ def refuse_secrets(*folders: Path) -> None:
 
 
 def test_volumes_from_s3_to_s3(buckets, finished, tmp_path, volume_file):
-    for name in ("mni6", "icbm2009a", "mni2009c"):
+    for name in ("mni6", "mni2009c"):
         shutil.copy(volume_file(name, 4.0), buckets / "data" / f"{name}.nii.gz")
     rows = [
-        {"sample": n, "moving": f"s3://data/{n}.nii.gz", "modality": "T1w"} for n in ("mni6", "icbm2009a")
+        {"sample": "mni6", "moving": "s3://data/mni6.nii.gz", "modality": "T1w"},
+        {"sample": "gone", "moving": "s3://data/no.nii.gz"},
     ]
-    rows.append({"sample": "gone", "moving": "s3://data/no.nii.gz"})
     atlases = {"mni": {"image": "s3://data/mni2009c.nii.gz"}}
-    config = {"samples": "config/samples.tsv", "fixed": "mni", "atlases": atlases, **FAST}
+    given = {"samples": "config/samples.tsv", "fixed": "mni", "atlases": atlases, "jobs": {"samples": 5}}
+    config = {**given, **FAST}
     study = Study(tmp_path / "here", rows, config).write()
     ended = study.snakemake(*stored("volumes"))
     assert ended.returncode == 0, ended.stderr
+    assert SECRET not in ended.stdout + ended.stderr
     results = buckets / "results" / "volumes" / "results"
     products = checksums(results, PRODUCTS)
-    expected = checksums(finished.results(), PRODUCTS)
-    assert len(expected) == 10
+    expected = {path: sum for path, sum in checksums(finished.results(), PRODUCTS).items() if "mni6" in path}
+    assert len(expected) == 5
     assert expected.items() <= products.items()
     manifest = read_json(results / "ingest" / "moving" / "mni6.json")
     assert manifest["paths"]["image"] == "s3://data/mni6.nii.gz"
@@ -78,7 +80,6 @@ def test_volumes_from_s3_to_s3(buckets, finished, tmp_path, volume_file):
     assert 'href="mni6.html"' in (results / "report" / "index.html").read_text(encoding="utf-8")
     assert not any(path.is_file() for path in study.results().rglob("*"))
     refuse_secrets(results, study.folder)
-    assert SECRET not in ended.stdout + ended.stderr
     # Another machine finds everything done.
     elsewhere = Study(tmp_path / "elsewhere", rows, config).write()
     again = elsewhere.snakemake(*stored("volumes"), "--dry-run", "--rerun-triggers", "mtime")
