@@ -87,12 +87,13 @@ def test_what_is_copied_is_enough_to_install_and_begin(tmp_path):
 @pytest.mark.slow
 def test_jobs_run_in_the_image_of_the_configuration(make_study, tmp_path, monkeypatch):
     write_program(tmp_path / "bin", "apptainer", APPTAINER, tmp_path / "images.log")
-    (tmp_path / "regflow.sif").touch()
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
-    study = make_study(("mni6",), jobs={"container": str(tmp_path / "regflow.sif"), "each_stage": True})
+    study = make_study(("mni6",), jobs={"container": "regflow.sif", "each_stage": True})
+    (study.folder / "regflow.sif").touch()
     target = "results/ingest/moving/mni6.json"
     ended = study.snakemake(target, "--software-deployment-method", "apptainer")
     assert ended.returncode == 0, ended.stderr
     images = (tmp_path / "images.log").read_text(encoding="utf-8").split()
-    assert set(images) == {str(tmp_path / "regflow.sif")}
+    assert {Path(image).name for image in images} == {"regflow.sif"}
+    assert all((study.folder / image).is_file() for image in images)
     assert study.results("ingest", "moving", "mni6.json").is_file()
