@@ -54,12 +54,15 @@ subjects = metadata_by_sample(samples.values(), metadata_columns(kind))
 before = find_earlier_dates(settings, samples.values())
 
 
-@cache
+estimate_once = cache(estimate_samples)
+
+
 def pair_samples(name):
     """Return about how many samples a sample's images have together, or a fixed image."""
     if name not in samples:
-        return estimate_samples([fixed[name].image])
-    return estimate_samples([samples[name].moving, samples[name].fixed.image])
+        return estimate_once(fixed[name].image)
+    sample = samples[name]
+    return estimate_once(sample.moving) + estimate_once(sample.fixed.image)
 
 
 # A job finds how the cohort is shared out as the run has begun.

@@ -45,18 +45,19 @@ def find_copy(name: str | Path) -> str:
         return str(name)
     address = f"s3://{found['key'].removeprefix('/')}"
     with _lock:
+        one_at_a_time = _fetching.setdefault(address, threading.Lock())
+    with one_at_a_time:
         if address not in _copies:
             _copies[address] = _fetch_copy(address)
-    return str(_copies[address])
+        return str(_copies[address])
 
 
 def drop_copies(names: Iterable[str]) -> None:
     """Remove the copies of addresses that are not needed any more."""
-    with _lock:
-        for name in names:
-            if copy := _copies.pop(name, None):
-                forget_copy(copy)
-                shutil.rmtree(copy.parent)
+    for name in names:
+        if copy := _copies.pop(name, None):
+            forget_copy(copy)
+            shutil.rmtree(copy.parent)
 
 
 def fetch_object(provider: str, address: str, target: Path) -> bool:
@@ -111,6 +112,7 @@ def measure_object(provider: str, address: str) -> int:
 _local = threading.local()
 _lock = threading.Lock()
 _loading = threading.Lock()
+_fetching: dict[str, threading.Lock] = {}
 _copies: dict[str, Path] = {}
 
 

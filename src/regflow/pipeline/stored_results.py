@@ -22,6 +22,8 @@ from regflow.stages.freshness import STAGE_FILE
 
 STORAGE = "REGFLOW_STORAGE"
 """Environment variable with the provider and the prefix of Snakemake's default storage, as JSON."""
+FILES = frozenset((".json", ".html", ".png"))
+"""How the names of those results end that are files; others are directories of stages."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,8 @@ class Results:
             return path.exists()
         address = self._address(path)
         record = path / STAGE_FILE
-        if not path.suffix and not fetch_object(self.provider, f"{address}/{STAGE_FILE}", record):
+        of_stage = path.suffix not in FILES
+        if of_stage and not fetch_object(self.provider, f"{address}/{STAGE_FILE}", record):
             return False
         return fetch_object(self.provider, address, path)
 

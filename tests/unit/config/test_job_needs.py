@@ -30,7 +30,8 @@ def test_samples_are_told_from_the_sizes_of_files(tmp_path):
     for name, size in (("a.nii", 3000), ("b.nii.gz", 500)):
         (tmp_path / name).write_bytes(bytes(size))
     (tmp_path / "series").mkdir()
-    (tmp_path / "series" / "1.dcm").write_bytes(bytes(100))
+    for number in range(3):
+        (tmp_path / "series" / f"{number}.dcm").write_bytes(bytes(100))
     names = ("a.nii", "b.nii.gz", "series", "missing.nii")
-    assert [estimate_samples([str(tmp_path / name)]) for name in names] == [1500, 500, 50, 0]
-    assert estimate_samples(["s3://data/a.nii", str(tmp_path / "a.nii")]) == 1500
+    assert [estimate_samples(str(tmp_path / name)) for name in names] == [1500, 500, 150, 0]
+    assert estimate_samples("s3://data/a.nii") == 0
