@@ -2,8 +2,10 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +87,31 @@ def test_volumes_from_s3_to_s3(buckets, finished, tmp_path, volume_file):
     again = elsewhere.snakemake(*stored("volumes"), "--dry-run", "--rerun-triggers", "mtime")
     assert again.returncode == 0, again.stderr
     assert planned(again.stdout) == {}
+
+
+@pytest.mark.slow
+def test_another_machine_goes_on_where_a_run_was_killed(buckets, finished, tmp_path, volume_file):
+    for name in ("mni6", "mni2009c"):
+        shutil.copy(volume_file(name, 4.0), buckets / "data" / f"{name}.nii.gz")
+    rows = [{"sample": "mni6", "moving": "s3://data/mni6.nii.gz", "modality": "T1w"}]
+    given = {"samples": "config/samples.tsv", "fixed": "mni", **FAST}
+    config = {**given, "atlases": {"mni": {"image": "s3://data/mni2009c.nii.gz"}}}
+    study = Study(tmp_path / "here", rows, config).write()
+    results = buckets / "results" / "killed" / "results"
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
+    with subprocess.Popen(study.command(*stored("killed")), cwd=study.folder, **quiet) as run:
+        while not (results / "apply" / "mni6" / "stage.json").exists():
+            assert run.poll() is None
+            time.sleep(0.1)
+        os.killpg(run.pid, signal.SIGKILL)
+    elsewhere = Study(tmp_path / "elsewhere", rows, config).write()
+    ended = elsewhere.snakemake(*stored("killed"))
+    assert ended.returncode == 0, ended.stderr
+    told = (results / "logs" / "jobs" / "register" / "0001.log").read_text(encoding="utf-8")
+    assert "mni6: report" in told
+    assert "mni6: refine" not in told
+    expected = {path: sum for path, sum in checksums(finished.results(), PRODUCTS).items() if "mni6" in path}
+    assert checksums(results, PRODUCTS) == expected
 
 
 @pytest.mark.slow
