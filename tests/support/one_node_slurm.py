@@ -1,7 +1,7 @@
 """A throw-away Slurm of one node for tests: munged, slurmctld and slurmd, no systemd, no accounting.
 
 It claims more processors, memory and GPUs than the machine has, so that rules keep what they ask of
-a cluster; nothing enforces the claim. The configuration has to lie in /etc/slurm, because
+a cluster; only a job's own memory is enforced. The configuration has to lie in /etc/slurm, because
 Snakemake's job step drops every SLURM_ variable before it calls srun.
 """
 
@@ -59,6 +59,8 @@ SchedulerParameters=batch_sched_delay=0,sched_interval=1,sched_min_interval=1,bf
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
 DefMemPerCPU=256
+# Without cgroups: a job's address space is held to four times the memory that it asked for.
+VSizeFactor=400
 GresTypes=gpu
 NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory} Gres=gpu:fake:{gpus} State=UNKNOWN
 PartitionName=cpu Nodes={host} Default=YES MaxTime=1-00:00:00 State=UP
@@ -78,9 +80,21 @@ def unavailable() -> str | None:
     return None
 
 
+def crash_node(home: Path) -> None:
+    """Kill the node's daemon and all jobs on it, as a node that loses its power does, and start it again."""
+    import psutil
+
+    daemon = psutil.Process(int((home / "slurmd.pid").read_text(encoding="utf-8")))
+    steps = [process for process in psutil.process_iter() if process.name() == "slurmstepd"]
+    for process in [daemon, *steps, *(child for step in steps for child in step.children(recursive=True))]:
+        if process.is_running():
+            process.kill()
+    subprocess.run(["slurmd", "-N", _host()], check=True)
+
+
 @contextmanager
 def one_node() -> Iterator[Path]:
-    """Run a one-node Slurm; give the file that lists finished jobs."""
+    """Run a one-node Slurm; give the file that lists finished jobs, in the folder of its daemons."""
     if reason := unavailable():
         pytest.skip(reason)
     with TemporaryDirectory(prefix="regflow-slurm-") as folder:

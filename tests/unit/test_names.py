@@ -20,18 +20,18 @@ from regflow.methods.table import Method
 PACKAGE = Path(regflow.__file__).parent
 ROOT = Path(__file__).parents[2]
 VERB_LIST = """
-    accumulate add assign align append apply assess average blur build calibrate check choose close coarsen
-    collate collect compare compile complete compose compute copy count crop cut decimate define deform derive
-    degrade describe detect dilate draw drop enable encode erode estimate examine execute explain
-    export extend fill filter find fit flatten fold follow forget format from gather grow halve has ignore
-    import ingest initialize integrate invert is join judge keep label lacks lay lease limit
-    linearize link list load locate log look make map mark match maximize measure merge mirror move
-    multiply name normalize note open optimize orient pad paint pair parse place plan pool predict
-    prepare preprocess preserves project publish pull rank read record redact refine refuse register
-    relocate render report represent require resample rescale resize resolve respace rotate round
-    run sample save scale schedule score search segment select shift show simplify simulate smooth
-    solve spell split spread stack stamp store subtract sum summarize take taper to trace train turn
-    use validate verify view wants warp wrap write
+    accumulate add align append apply assess assign average blur build calibrate check choose close coarsen
+    collate collect compare compile complete compose compute copy count crop cut decimate define deform
+    degrade derive describe detect dilate draw drop enable encode erode estimate examine execute explain
+    export extend fetch fill filter find fit flatten fold follow forget format from gather grow halve has
+    ignore import ingest initialize integrate invert is join judge keep label lacks lay lease limit
+    linearize link list load locate log look make map mark match maximize measure merge mirror move multiply
+    name normalize note open optimize orient pad paint pair parse place plan pool predict prepare preprocess
+    preserves project publish pull rank read record redact refine refuse register relocate render report
+    represent require resample rescale resize resolve respace rotate round run sample save scale schedule
+    score search segment select shift show simplify simulate smooth solve spell split spread stack stamp
+    store subtract sum summarize take taper to trace train turn use validate verify view wants warp wrap
+    write
 """
 VERBS = set(VERB_LIST.split())
 FIELD_TERMS = {

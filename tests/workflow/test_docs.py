@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -16,6 +17,8 @@ import pytest
 import rasterio
 import yaml
 from page_blocks import Block, Reader, read_blocks, read_commands
+from s3_server import serving_s3
+from stand_ins import CONDA, write_program
 from study import ROOT
 
 from regflow.cohort.columns import define_samples_schema
@@ -27,9 +30,11 @@ QUICK = {"index.md", "quickstart/notebook.md", "howto/transforms.md", "howto/ver
 """Pages whose commands take seconds; the others run workflows and many registrations."""
 ALIGNED = {"howto/transforms.md", "howto/verdicts.md"}
 """Pages that begin where the quickstarts end: with the folders ``aligned`` and ``aligned_scene``."""
+ON_CLUSTERS = {"howto/cluster.md"}
+"""Pages that lead to results on S3, and name a conda."""
 NEW_METHOD = "adding-a-method.md"
 MADE_THERE = {"src/regflow/methods/refine/demons.py", "tests/unit/methods/test_demons.py"}
-PROFILE_KEYS = {"default-resources", "set-resources"}
+PROFILE_KEYS = {"default-resources", "set-resources", "default-storage-provider"}
 WORDS = """
 fixed image, moving image, grid, world, LPS, CRS, mask, companion, nodata, atlas, transform, affine,
 homography, displacement field, velocity field, composite, Jacobian determinant, folding, inverse
@@ -99,6 +104,14 @@ def aligned(tmp_path_factory, files) -> Path:
     return folder
 
 
+@pytest.fixture
+def s3(tmp_path) -> Iterator[dict[str, str]]:
+    """The environment that leads to an S3 server with a bucket for results."""
+    (tmp_path / "buckets" / "my-results").mkdir(parents=True)
+    with serving_s3(tmp_path / "buckets") as environment:
+        yield environment
+
+
 def check_notebook(reader: Reader) -> None:
     result = reader.names["result"]
     assert result.verdict.status == "pass"
@@ -118,11 +131,16 @@ CHECKS = {"quickstart/notebook.md": check_notebook, "howto/transforms.md": check
 
 
 @pytest.mark.parametrize("name", followed_pages())
-def test_a_page_works_as_it_stands(name, files, tmp_path, request):
+def test_a_page_works_as_it_stands(name, files, tmp_path, request, monkeypatch):
     place = tmp_path / "reader"
     shutil.copytree(files, place)
     if name in ALIGNED:
         shutil.copytree(request.getfixturevalue("aligned"), place, dirs_exist_ok=True)
+    if name in ON_CLUSTERS:
+        write_program(tmp_path / "bin", "conda", CONDA)
+        path = f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"
+        for variable, value in {**request.getfixturevalue("s3"), "PATH": path}.items():
+            monkeypatch.setenv(variable, value)
     reader = Reader(place)
     reader.follow(read_page(name), name)
     if name in CHECKS:

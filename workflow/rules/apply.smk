@@ -17,8 +17,8 @@ rule apply:
         f"../../envs/{needs['apply'].env}.yaml"
     threads: needs["apply"].threads
     resources:
-        mem_mb=scale_with_attempt(needs["apply"].mem_mb),
-        runtime=scale_with_attempt(needs["apply"].runtime),
+        mem_mb=stage_memory("apply"),
+        runtime=stage_runtime("apply"),
     params:
         settings=settings["apply"],
         dask=settings.get("dask"),

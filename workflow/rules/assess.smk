@@ -18,8 +18,8 @@ rule assess:
         f"../../envs/{needs['assess'].env}.yaml"
     threads: needs["assess"].threads
     resources:
-        mem_mb=scale_with_attempt(needs["assess"].mem_mb),
-        runtime=scale_with_attempt(needs["assess"].runtime),
+        mem_mb=stage_memory("assess"),
+        runtime=stage_runtime("assess"),
     params:
         settings=settings["assess"],
         seed=settings["seed"],
@@ -62,7 +62,8 @@ rule gather:
     params:
         assessed=each_sample(layout.ASSESSED),
         subjects=subjects,
-        tables=tables,
+        tables=list(tables),
+        results=results_folder,
         kind=kind,
         digest=compute_source_digest("stages.gather", kind),
     message:

@@ -1,6 +1,8 @@
 """What all rules share: the validated configuration, the samples, and input functions."""
 
 import os
+from functools import cache
+from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
@@ -8,20 +10,24 @@ from snakemake_interface_executor_plugins.settings import ExecMode
 
 from regflow.cohort.batches import (
     SHARED,
-    Batches,
     find_machine,
     assign_samples,
     split_batches,
 )
 from regflow.config.loading import load_config
-from regflow.config.workflow import WORKFLOWS, plan_jobs
+from regflow.config.workflow import WORKFLOWS, JobNeeds, plan_jobs, scale_needs
 from regflow.core.errors import InputError
 from regflow.provenance.digests import compute_source_digest
+from regflow.pipeline.stored_results import export_storage, read_batches, write_batches
 from regflow.provenance.jobs import export_environment, export_gpu_counts
 from regflow.provenance.provenance import compute_environment_digest
 from regflow.methods.refine.weights_files import find_used_networks
 from regflow.cohort.metadata import metadata_by_sample, metadata_columns
-from regflow.cohort.samples import existing_local_files, list_fixed_images
+from regflow.cohort.samples import (
+    estimate_samples,
+    existing_local_files,
+    list_fixed_images,
+)
 from regflow.cohort.reading import find_earlier_dates, read_cohort
 from regflow.pipeline.run_lock import MARK
 from regflow.stages import layout
@@ -30,9 +36,16 @@ from regflow.training.settings import make_training_settings
 try:
     settings = load_config(config)
     samples = {sample.sample: sample for sample in read_cohort(settings)}
+    export_storage(
+        workflow.storage_settings,
+        getattr(workflow.storage_registry.default_storage_provider, "settings", None),
+        settings["output"],
+    )
 except InputError as error:
     raise WorkflowError(str(error)) from None
 
+# Whether the results lie on a server.
+stored = workflow.storage_settings.default_storage_provider is not None
 kind = settings["kind"]
 needs = WORKFLOWS[kind].needs
 dimensions = WORKFLOWS[kind].dimensions
@@ -45,9 +58,20 @@ fixed = list_fixed_images(samples.values())
 subjects = metadata_by_sample(samples.values(), metadata_columns(kind))
 before = find_earlier_dates(settings, samples.values())
 
+
+estimate_once = cache(estimate_samples)
+
+
+def pair_samples(name):
+    """Return about how many samples a sample's images have together, or a fixed image."""
+    if name not in samples:
+        return estimate_once(fixed[name].image)
+    sample = samples[name]
+    return estimate_once(sample.moving) + estimate_once(sample.fixed.image)
+
+
 # A job finds how the cohort is shared out as the run has begun.
-stored_batches = f"{settings['output']}/{layout.BATCHES}"
-batches = Batches.read(stored_batches)
+batches = read_batches(settings["output"])
 if workflow.exec_mode == ExecMode.DEFAULT or batches is None:
     machine = find_machine(
         workflow.resource_settings.cores, workflow.resource_settings.nodes
@@ -60,7 +84,10 @@ if workflow.exec_mode == ExecMode.DEFAULT or batches is None:
         machine,
         jobs=len(plans),
         threads=max(plan.needs.threads for plan in plans),
-        memory_mb=max(plan.needs.mem_mb for plan in plans),
+        memory_mb=max(
+            scale_needs(kind, plan.needs, max(map(pair_samples, samples))).mem_mb
+            for plan in plans
+        ),
     )
 plans = plan_jobs(settings, gpu=batches.gpu)
 shared = split_batches(
@@ -71,12 +98,12 @@ batch_of = {name: batch for batch, names in batches.members.items() for name in 
 
 
 onstart:
-    batches.write(stored_batches)
+    write_batches(settings["output"], batches)
 
 
 onerror:
     # `regflow run` does so when it has written the page of what came through.
-    if MARK not in os.environ:
+    if MARK not in os.environ and not stored:
         from regflow.pipeline.partial_report import write_partial_crate
 
         try:
@@ -91,6 +118,20 @@ export_environment()
 export_gpu_counts(settings)
 
 
+# For --software-deployment-method apptainer.
+if settings["jobs"]["container"]:
+
+    container: settings["jobs"]["container"]
+
+
+# They take seconds, and wait for all others: on a cluster they run where snakemake does.
+localrules:
+    gather,
+    publish,
+    provenance,
+    report_cohort,
+
+
 wildcard_constraints:
     sample=r"(?!(index\.html|cohort(_labels)?\.(tsv|parquet))$)[^/]+",
     fixed="[^/]+",
@@ -101,28 +142,31 @@ def scale_with_attempt(amount):
     return lambda wildcards, attempt: amount * attempt
 
 
+def watch_files(files):
+    """Return the files of this machine to watch, also where the results lie on a server."""
+    return [local(path) for path in existing_local_files(files)]
+
+
 def fixed_files(wildcards):
     """Return the original files of a fixed image."""
-    return existing_local_files(fixed[wildcards.fixed].files())
+    return watch_files(fixed[wildcards.fixed].files())
 
 
 def moving_files(wildcards):
     """Return the original files of a sample."""
-    return existing_local_files(samples[wildcards.sample].files())
+    return watch_files(samples[wildcards.sample].files())
 
 
 def fixed_image(wildcards):
     """Return a sample's fixed image, whose field of view the sample has to meet."""
     image = samples[wildcards.sample].fixed.image
-    return existing_local_files({"image": image})
+    return watch_files({"image": image})
 
 
 def original_files(wildcards):
     """Return the original files of a sample and of its fixed image."""
     sample = samples[wildcards.sample]
-    return existing_local_files(sample.files()) + existing_local_files(
-        sample.fixed.files()
-    )
+    return watch_files(sample.files()) + watch_files(sample.fixed.files())
 
 
 def fixed_manifest(wildcards):
@@ -153,14 +197,45 @@ def job_sources(stages):
     }
 
 
+def stage_memory(stage):
+    """Return the memory of a stage's job by the size of its images; more at every retry."""
+    return (
+        lambda wildcards, attempt: attempt
+        * scale_needs(kind, needs[stage], pair_samples(wildcards[0])).mem_mb
+    )
+
+
+def stage_runtime(stage):
+    """Return the minutes of a stage's job by the size of its images; more at every retry."""
+    return (
+        lambda wildcards, attempt: attempt
+        * scale_needs(kind, needs[stage], pair_samples(wildcards[0])).runtime
+    )
+
+
+def largest_pair(batch):
+    """Return about how many samples the largest images of a batch have."""
+    return max(map(pair_samples, batches.members[batch]))
+
+
+def batch_memory(needed):
+    """Return the memory of a batch's job by the size of its largest images; more at every retry."""
+    return (
+        lambda wildcards, attempt: attempt
+        * scale_needs(kind, needed, largest_pair(wildcards.batch)).mem_mb
+    )
+
+
 def batch_minutes(images):
     """Return the minutes a batch may take at its first try; one that is stopped goes on where it was."""
     return 30 + 10 * images
 
 
 def batch_runtime(wildcards, attempt):
-    """Return the minutes that a job of a batch may take."""
-    return attempt * batch_minutes(len(batches.members[wildcards.batch]))
+    """Return the minutes that a job of a batch may take, by the number and size of its images."""
+    minutes = batch_minutes(len(batches.members[wildcards.batch]))
+    usual = JobNeeds("", 1, 0, minutes)
+    return attempt * scale_needs(kind, usual, largest_pair(wildcards.batch)).runtime
 
 
 def batch_samples(wildcards):
@@ -177,7 +252,7 @@ def batch_fixed(wildcards):
 def batch_files(wildcards):
     """Return the original files of a batch."""
     images = [*batch_samples(wildcards), *batch_fixed(wildcards)]
-    return [path for image in images for path in existing_local_files(image.files())]
+    return [path for image in images for path in watch_files(image.files())]
 
 
 def job_file(job, batch="{batch}"):
@@ -225,6 +300,19 @@ def each_sample(place):
     return [f"{settings['output']}/{place.format(sample=name)}" for name in samples]
 
 
+def results_folder(wildcards):
+    """Return the folder of results, as the configuration names it."""
+    return settings["output"]
+
+
+def find_tables(wildcards, input):
+    """Return where the cohort's tables lie for a job that reads them."""
+    return {
+        name: next(path for path in input.tables if Path(path).stem == stem)
+        for name, stem in WORKFLOWS[kind].tables.items()
+    }
+
+
 def when_done(stage):
     """Return an input function: what tells that a stage is done for the whole cohort."""
 
@@ -262,6 +350,8 @@ def what_is_trained(wildcards):
         raise WorkflowError(str(error)) from None
 
 
+# The crate is written from all files of a run, and those of a server are not fetched for it.
+crate_of_run = [] if stored else [f"<results>/{layout.CRATE}"]
 # Only the run as a whole is asked what it was made from.
 environment = (
     compute_environment_digest() if workflow.exec_mode == ExecMode.DEFAULT else None

@@ -16,8 +16,8 @@ rule detect:
         f"../../envs/{needs['detect'].env}.yaml"
     threads: needs["detect"].threads
     resources:
-        mem_mb=scale_with_attempt(needs["detect"].mem_mb),
-        runtime=scale_with_attempt(needs["detect"].runtime),
+        mem_mb=stage_memory("detect"),
+        runtime=stage_runtime("detect"),
     params:
         settings=settings["detect"],
         dask=settings["dask"],

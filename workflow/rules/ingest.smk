@@ -12,8 +12,8 @@ rule ingest_fixed:
         f"../../envs/{needs['ingest'].env}.yaml"
     threads: needs["ingest"].threads
     resources:
-        mem_mb=scale_with_attempt(needs["ingest"].mem_mb),
-        runtime=scale_with_attempt(needs["ingest"].runtime),
+        mem_mb=stage_memory("ingest"),
+        runtime=stage_runtime("ingest"),
     params:
         subject=lambda wildcards: fixed[wildcards.fixed],
         kind=kind,
@@ -39,8 +39,8 @@ rule ingest_moving:
         f"../../envs/{needs['ingest'].env}.yaml"
     threads: needs["ingest"].threads
     resources:
-        mem_mb=scale_with_attempt(needs["ingest"].mem_mb),
-        runtime=scale_with_attempt(needs["ingest"].runtime),
+        mem_mb=stage_memory("ingest"),
+        runtime=stage_runtime("ingest"),
     params:
         subject=lambda wildcards: samples[wildcards.sample],
         kind=kind,

@@ -13,8 +13,8 @@ rule initialize:
         f"../../envs/{needs['initialize'].env}.yaml"
     threads: needs["initialize"].threads
     resources:
-        mem_mb=scale_with_attempt(needs["initialize"].mem_mb),
-        runtime=scale_with_attempt(needs["initialize"].runtime),
+        mem_mb=stage_memory("initialize"),
+        runtime=stage_runtime("initialize"),
     params:
         settings=settings["initialize"],
         seed=settings["seed"],

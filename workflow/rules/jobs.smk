@@ -4,7 +4,7 @@ rule references:
         lambda wildcards: [
             path
             for name in shared[wildcards.batch]
-            for path in existing_local_files(fixed[name].files())
+            for path in watch_files(fixed[name].files())
         ],
     output:
         job_file("references"),
@@ -16,7 +16,10 @@ rule references:
         f"../../envs/{needs['preprocess'].env}.yaml"
     threads: job_threads(needs["preprocess"].threads)
     resources:
-        mem_mb=scale_with_attempt(needs["preprocess"].mem_mb),
+        mem_mb=lambda wildcards, attempt: attempt
+        * scale_needs(
+            kind, needs["preprocess"], max(map(pair_samples, shared[wildcards.batch]))
+        ).mem_mb,
         runtime=lambda wildcards, attempt: attempt
         * batch_minutes(len(shared[wildcards.batch])),
     params:
@@ -54,7 +57,7 @@ for plan, previous in zip(plans, [None, *plans]):
             f"../../envs/{plan.needs.env}.yaml"
         threads: job_threads(plan.needs.threads)
         resources:
-            mem_mb=scale_with_attempt(plan.needs.mem_mb),
+            mem_mb=batch_memory(plan.needs),
             runtime=batch_runtime,
             gpu=0,
         params:

@@ -13,8 +13,8 @@ rule preprocess_fixed:
         f"../../envs/{needs['preprocess'].env}.yaml"
     threads: needs["preprocess"].threads
     resources:
-        mem_mb=scale_with_attempt(needs["preprocess"].mem_mb),
-        runtime=scale_with_attempt(needs["preprocess"].runtime),
+        mem_mb=stage_memory("preprocess"),
+        runtime=stage_runtime("preprocess"),
     params:
         settings=settings["preprocess"],
         kind=kind,
@@ -41,8 +41,8 @@ rule preprocess_moving:
         f"../../envs/{needs['preprocess'].env}.yaml"
     threads: needs["preprocess"].threads
     resources:
-        mem_mb=scale_with_attempt(needs["preprocess"].mem_mb),
-        runtime=scale_with_attempt(needs["preprocess"].runtime),
+        mem_mb=stage_memory("preprocess"),
+        runtime=stage_runtime("preprocess"),
     params:
         settings=settings["preprocess"],
         kind=kind,

@@ -18,8 +18,8 @@ rule refine:
         f"../../envs/{needs['refine'].env}.yaml"
     threads: needs["refine"].threads
     resources:
-        mem_mb=scale_with_attempt(needs["refine"].mem_mb),
-        runtime=scale_with_attempt(needs["refine"].runtime),
+        mem_mb=stage_memory("refine"),
+        runtime=stage_runtime("refine"),
         gpu=0,
     params:
         settings=settings["refine"],

@@ -32,8 +32,8 @@ rule report:
         f"../../envs/{needs['report'].env}.yaml"
     threads: needs["report"].threads
     resources:
-        mem_mb=scale_with_attempt(needs["report"].mem_mb),
-        runtime=scale_with_attempt(needs["report"].runtime),
+        mem_mb=stage_memory("report"),
+        runtime=stage_runtime("report"),
     params:
         settings=settings["report"],
         kind=kind,
@@ -100,7 +100,8 @@ rule report_cohort:
         assessed=each_sample(layout.ASSESSED),
         pages=each_sample(layout.SAMPLE_PAGE),
         images=each_sample(layout.SAMPLE_PICTURE),
-        tables=tables,
+        tables=find_tables,
+        results=results_folder,
         kind=kind,
         digest=compute_source_digest("stages.pages", kind),
     message:

@@ -3,12 +3,13 @@
 from regflow.core.job import run_job
 
 with run_job(snakemake.log[0], snakemake.threads):
-    from regflow.stages.gather import gather
+    from regflow.pipeline.cohort_jobs import gather_cohort
 
-    gather(
-        snakemake.params.tables,
+    gather_cohort(
+        snakemake.params.results,
+        {name: snakemake.output.get(name)[0] for name in snakemake.params.tables},
         snakemake.params.assessed,
-        snakemake.params.subjects,
-        snakemake.params.kind,
-        snakemake.output.multiqc,
+        subjects=snakemake.params.subjects,
+        kind=snakemake.params.kind,
+        multiqc=snakemake.output.multiqc,
     )

@@ -3,9 +3,10 @@
 from regflow.core.job import run_job
 
 with run_job(snakemake.log[0], snakemake.threads):
-    from regflow.cohort.volumes.derivatives import publish_cohort
+    from regflow.pipeline.cohort_jobs import publish_derivatives
 
-    publish_cohort(
+    publish_derivatives(
+        snakemake.params.config["output"],
         snakemake.output[0],
         samples=snakemake.params.samples,
         applied=snakemake.params.applied,

@@ -3,15 +3,17 @@
 from regflow.core.job import run_job
 
 with run_job(snakemake.log[0], snakemake.threads):
-    from regflow.stages.pages import report_cohort
+    from regflow.pipeline.cohort_jobs import write_cohort_page
 
-    report_cohort(
+    write_cohort_page(
+        snakemake.params.results,
         snakemake.output[0],
+        samples=snakemake.params.samples,
         kind=snakemake.params.kind,
         tables=snakemake.params.tables,
         assessed=snakemake.params.assessed,
-        pages=dict(zip(snakemake.params.samples, snakemake.params.pages, strict=True)),
-        images=dict(zip(snakemake.params.samples, snakemake.params.images, strict=True)),
+        pages=snakemake.params.pages,
+        images=snakemake.params.images,
         provenance=snakemake.input.provenance,
         configuration=snakemake.input.configuration,
     )

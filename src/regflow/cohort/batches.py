@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from regflow.core.devices import list_devices
+from regflow.core.devices import list_usable_devices
 from regflow.core.files import read_json, write_json
 from regflow.core.memory import measure_free_bytes
 from regflow.core.threads import count_cores
@@ -164,4 +164,4 @@ def find_machine(cores: int | None, nodes: int | None) -> Machine:
     """
     cluster = nodes is not None
     memory_mb = (measure_free_bytes() or UNKNOWN_BYTES) // 1_000_000
-    return Machine(cores or count_cores(), memory_mb, cluster, cluster or bool(list_devices()))
+    return Machine(cores or count_cores(), memory_mb, cluster, cluster or bool(list_usable_devices()))

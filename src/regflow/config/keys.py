@@ -55,6 +55,12 @@ JOBS: Schema = define_section(
         False,
         "a job for each stage of each sample, to look into one of them; costs a start of Python each",
     ),
+    container=define_option(
+        ["string", "null"],
+        None,
+        "image in which jobs run with `--software-deployment-method apptainer`: a .sif file, or an address "
+        "as docker://...",
+    ),
 )
 
 

@@ -1,11 +1,18 @@
 """What the rules of the workflow take from tables: stages and cohort tables by kind, resources, jobs."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from regflow.methods.refine import METHODS
 from regflow.methods.table import wants_gpu
+from regflow.stages.volumes.memory import PAIR, SAMPLE_BYTES
+
+LIBRARIES_MB = 2000
+"""Memory of a process that has loaded all libraries and no image."""
+USUAL_SAMPLES = 40_000_000
+"""A pair of images up to this size takes the usual time."""
 
 
 @dataclass(frozen=True)
@@ -34,17 +41,32 @@ class Workflow:
         dimensions: of the images.
         needs: by stage, in order.
         passing: files of a moving image's preprocess directory that only later stages need.
+        sample_bytes: memory for each sample of a pair of images; 0 where it does not depend on their size.
     """
 
     tables: Mapping[str, str]
     dimensions: int
     needs: Mapping[str, JobNeeds]
     passing: tuple[str, ...] = ()
+    sample_bytes: float = 0.0
 
     @property
     def stages(self) -> tuple[str, ...]:
         """The stages, in order."""
         return tuple(self.needs)
+
+
+def scale_needs(kind: str, needs: JobNeeds, samples: int) -> JobNeeds:
+    """Return what a job asks for images of some size: memory that holds them, and time in proportion.
+
+    Args:
+        kind: ``volumes`` or ``rasters``.
+        needs: of the job, for images of usual size, which are the least.
+        samples: of the largest pair of images, about (:func:`~regflow.cohort.samples.estimate_samples`).
+    """
+    memory_mb = LIBRARIES_MB + math.ceil(WORKFLOWS[kind].sample_bytes * samples / 1e6)
+    larger = max(1.0, samples / USUAL_SAMPLES)
+    return replace(needs, mem_mb=max(needs.mem_mb, memory_mb), runtime=math.ceil(needs.runtime * larger))
 
 
 @dataclass(frozen=True)
@@ -76,6 +98,7 @@ WORKFLOWS: Mapping[str, Workflow] = {
             "report": JobNeeds("reporting", 1, 4000, 30),
         },
         passing=("image.nii", "mask.nii", "labels.nii"),
+        sample_bytes=SAMPLE_BYTES[PAIR],
     ),
     "rasters": Workflow(
         tables={"samples": "cohort"},

@@ -10,8 +10,9 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote
@@ -45,9 +46,12 @@ _SIGNATURE = re.compile(
 )
 """Parameters that say who asks (S3, Google's storage and CloudFront; Azure; others); all other ones say
 what is asked for."""
+_SECRET_OPTION = re.compile(r"--\S*(secret|token|password|passwd|access[-_]key|api[-_]key)\S*", re.IGNORECASE)
+"""Options of programs whose values say who asks, as those of Snakemake's storage plugins."""
 _DIGITS = 8
 
 _kept: dict[str, str] = {}
+_copies: dict[str, str] = {}
 
 
 def redact_address(address: str) -> str:
@@ -70,11 +74,42 @@ def resolve_address(address: str) -> str:
 
 
 def redact_text(text: str) -> str:
-    """Return a text with the queries and passwords taken out of all addresses in it."""
+    """Return a text with the queries and passwords taken out of all addresses in it.
+
+    Copies of what lies on a server go by its address.
+    """
+    for copy, address in list(_copies.items()):
+        text = text.replace(copy, address)
     if "://" not in text and "%3a" not in text.lower():
         return text
     shorter = _CURL_OPTIONS.sub("/vsicurl?...", text)
     return _IN_TEXT.sub(lambda found: found["scheme"] + found["place"], shorter)
+
+
+def redact_command(words: Sequence[str]) -> str:
+    """Return a command as it is typed in a shell, without the values of options that hold secrets."""
+    clean: list[str] = []
+    secret = False
+    for word in words:
+        # An option may take several values.
+        secret = secret and not word.startswith("-")
+        name, equals, _ = word.partition("=")
+        if _SECRET_OPTION.fullmatch(name):
+            secret = not equals
+            clean.append(f"{name}=..." if equals else name)
+        else:
+            clean.append("..." if secret else word)
+    return redact_text(shlex.join(clean))
+
+
+def name_copy(copy: str | Path, address: str) -> None:
+    """Let :func:`redact_text` name a file by the address that it was fetched from."""
+    _copies[str(copy)] = address
+
+
+def forget_copy(copy: str | Path) -> None:
+    """Take back :func:`name_copy`."""
+    _copies.pop(str(copy), None)
 
 
 def redact_value(value: Any) -> Any:

@@ -5,6 +5,7 @@ number of workers nor their speed can change a result, and memory depends on blo
 on the scene.
 """
 
+import asyncio
 import logging
 import os
 import re
@@ -44,6 +45,7 @@ _SHARE_PER_BLOCK = 2
 _SECONDS_BETWEEN_LINES = 15.0
 _START_SECONDS = 60
 _CONNECT_SECONDS = 15
+_RENEW_SECONDS = 30
 
 
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]*)?(?:e[0-9]+)?) *([kmgt]?)(i?)b?", re.IGNORECASE)
@@ -81,6 +83,8 @@ def open_workers(
 ) -> Iterator[Workers]:
     """Open the workers of a ``dask`` section; they are closed when the block ends.
 
+    The log tells the address of Dask's dashboard, which needs bokeh for its pages.
+
     Args:
         settings: ``scheduler`` (``threads``, ``processes``, ``address`` or ``slurm``), ``workers``
             (null for ``threads``), ``address`` (``tcp://host:port``), ``memory`` (``"1.5GB"``, of all
@@ -102,6 +106,7 @@ def open_workers(
             yield Workers(submit, count, chunk, memory)
         return
     with _client(scheduler, chosen, count, memory) as client:
+        log.info("Dask's dashboard: %s", client.dashboard_link)
 
         def submit_task(function: Callable[[Any], Any], item: Any) -> _Pending:
             # Impure: equal calls must not share a key, and a lost result is computed anew.
@@ -237,6 +242,7 @@ def _client(scheduler: str, settings: Mapping[str, Any], count: int, memory: int
         return
     cluster = _local_cluster(count, memory) if scheduler == "processes" else _slurm_cluster(settings, count)
     with cluster, Client(cluster, set_as_default=False) as client:
+        cluster.loop.add_callback(_renew_workers, cluster, count)
         client.wait_for_workers(1, timeout=None if scheduler == "slurm" else _START_SECONDS)
         yield client
 
@@ -276,7 +282,7 @@ def _local_cluster(count: int, memory: int) -> Any:
     os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "error")
     options = {"nthreads": 1, "memory_limit": memory // count, "dashboard": False}
     worker = {"cls": SubprocessWorker, "options": {"worker_kwargs": options}}
-    host = {"host": "127.0.0.1", "port": 0, "dashboard": False}
+    host = {"host": "127.0.0.1", "port": 0, "dashboard_address": "127.0.0.1:0"}
     return SpecCluster(
         workers=dict.fromkeys(range(count), worker),
         scheduler={"cls": Scheduler, "options": host},
@@ -289,6 +295,18 @@ def _slurm_cluster(settings: Mapping[str, Any], count: int) -> Any:
     from dask_jobqueue import SLURMCluster
 
     share = {"cores": 1, "processes": 1, "memory": settings["memory"]}
-    cluster = SLURMCluster(**{**share, "scheduler_options": {"dashboard": False}, **settings["slurm"]})
+    # Two scenes on one machine must not ask for the same port.
+    cluster = SLURMCluster(**{**share, "scheduler_options": {"dashboard_address": ":0"}, **settings["slurm"]})
     cluster.scale(count)
     return cluster
+
+
+async def _renew_workers(cluster: Any, count: int) -> None:
+    """Start workers anew that were killed, or whose job's time is over, as long as the cluster is open."""
+    from distributed.core import Status
+
+    while True:
+        await asyncio.sleep(_RENEW_SECONDS)
+        if cluster.status in (Status.closing, Status.closed):
+            return
+        cluster.scale(count)

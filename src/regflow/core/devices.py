@@ -12,7 +12,7 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -62,6 +62,14 @@ def list_devices(nodes: Path = Path("/dev")) -> list[str]:
     return sorted((match.group(1) for match in found if match), key=int)
 
 
+def list_usable_devices(environment: Mapping[str, str] = os.environ) -> list[str]:
+    """Return the GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` names them.
+
+    Those of the machine, as far as that variable shows them; under Slurm those that were allotted.
+    """
+    return _allowed(environment, list_devices())
+
+
 def lease_gpu(
     environment: MutableMapping[str, str],
     devices: Sequence[str],
@@ -91,6 +99,7 @@ def lease_gpu(
     allotted = SLURM_JOB in environment
     lease = GpuLease(allowed[0]) if allotted else _wait_for_one(allowed, folder, wait_seconds)
     environment[VISIBLE] = lease.device
+    log.info("GPU %s", lease.device)
     return lease
 
 
@@ -243,7 +252,7 @@ def limit_torch_to_one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _allowed(environment: MutableMapping[str, str], devices: Sequence[str]) -> list[str]:
+def _allowed(environment: Mapping[str, str], devices: Sequence[str]) -> list[str]:
     visible = environment.get(VISIBLE)
     if visible is not None:
         named = [name.strip() for name in visible.split(",")]

@@ -3,6 +3,8 @@
 import math
 import os
 import resource
+from collections.abc import Iterator
+from pathlib import PurePosixPath
 
 from regflow.core.errors import InputError
 from regflow.core.grid import Grid
@@ -14,16 +16,18 @@ _CONTAINERS = (
     ("/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
     ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 )
-"""Folder of the container that the process runs in, its files with limit and use, and the name in
-``memory.stat`` of what it holds of files and gives up when asked, for both versions of cgroups."""
+"""Folder of the outermost container, its files with limit and use, and the name in ``memory.stat`` of what
+it holds of files and gives up when asked, for both versions of cgroups."""
+_MEMBERSHIP = "/proc/self/cgroup"
+"""Tells which containers below the outermost ones the process is in."""
 
 
 def measure_free_bytes() -> int | None:
     """Return how many bytes the process may still take; None where the system does not say.
 
-    The least of what the machine, the container and the process's own limit leave.
+    The least of what the machine, the containers, a job's on Slurm too, and the process's own limit leave.
     """
-    rooms = [_of_machine(), _of_process(), *(_of_container(*files) for files in _CONTAINERS)]
+    rooms = [_of_machine(), _of_process(), *_of_containers()]
     known = [room for room in rooms if room is not None]
     return max(0, min(known)) if known else None
 
@@ -74,6 +78,17 @@ def _of_process() -> int | None:
     if limit == resource.RLIM_INFINITY or not pages:
         return None
     return limit - int(pages[0]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _of_containers() -> Iterator[int | None]:
+    """Yield what is left by each container that the process is in."""
+    lines = read_system_file(_MEMBERSHIP).splitlines()
+    paths = [line.split(":", 2)[2] for line in lines if line.split(":")[1] in ("", "memory")]
+    for folder, *files in _CONTAINERS:
+        for path in dict.fromkeys(["/", *paths]):
+            inner = PurePosixPath(path)
+            for place in (inner, *inner.parents):
+                yield _of_container(f"{folder}{str(place).rstrip('/')}", *files)
 
 
 def _of_container(folder: str, limit: str, use: str, cached: str) -> int | None:

@@ -6,11 +6,13 @@ import threading
 from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from regflow.core.addresses import redact_address, resolve_address
 from regflow.core.errors import InputError
 from regflow.core.files import describe_absence
 from regflow.io.raster_names import find_local_file, format_gdal_name
+from regflow.io.refusals import explain_refusal
 
 if TYPE_CHECKING:
     import rasterio
@@ -28,19 +30,8 @@ GDAL_DEFAULTS = {
 """GDAL's own cache is 5% of the memory, per process; megabytes here. Without the last three (seconds,
 and bytes in a second) it waits forever for a server that falls silent. The environment overrides."""
 _NETWORK = re.compile(r"(https?|ftp|s3|gs|az|adls|oss|swift)://|/vsi(curl|s3|gs|az|adls|oss|swift)", re.I)
-_REMOTE_REFUSALS = (
-    (
-        r"access.?denied|access key|credentials|AWS_SECRET|signature|response code: 40[13]",
-        "the server refuses access ({reason}); give it credentials (of S3: AWS_PROFILE, or "
-        "AWS_NO_SIGN_REQUEST=YES for public data)",
-    ),
-    (
-        r"response code: 404|(key|bucket) does not exist",
-        "there is nothing at this address ({reason}); correct it",
-    ),
-    (r"CURL error|response code", "the server does not answer ({reason}); check address and network"),
-)
-"""What GDAL says of an address, as a pattern, and what a user is told; the first that fits."""
+_ENDPOINTS = ("SNAKEMAKE_STORAGE_S3_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+"""Where an S3 is that is not Amazon's, as Amazon's own programs and Snakemake's plugin read it."""
 _HANDLES_PER_THREAD = 8
 MOST_NAMED = 4
 
@@ -68,11 +59,21 @@ def open_raster(path: str | Path) -> "DatasetReader":
 
 def import_gdal() -> "rasterio":
     """Import rasterio with GDAL's memory bounded (:data:`GDAL_DEFAULTS`) and return it."""
-    for key, value in GDAL_DEFAULTS.items():
+    for key, value in {**GDAL_DEFAULTS, **_describe_endpoint()}.items():
         os.environ.setdefault(key, value)
     import rasterio
 
     return rasterio
+
+
+def _describe_endpoint() -> dict[str, str]:
+    """Return how GDAL is told of the S3 that other programs are told of by a URL."""
+    url = next((os.environ[name] for name in _ENDPOINTS if os.environ.get(name)), None)
+    if url is None:
+        return {}
+    parts = urlsplit(url)
+    https = "YES" if parts.scheme == "https" else "NO"
+    return {"AWS_S3_ENDPOINT": parts.netloc, "AWS_HTTPS": https, "AWS_VIRTUAL_HOSTING": "FALSE"}
 
 
 def explain_gdal_errors() -> tuple[type[Exception], ...]:
@@ -122,8 +123,5 @@ def _open(name: str) -> "DatasetReader":
 
 def _refusal(name: str, reason: str) -> str:
     """Return what to tell a user of a raster that GDAL did not open for some reason."""
-    if is_remote(name):
-        for pattern, told in _REMOTE_REFUSALS:
-            if re.search(pattern, reason, re.IGNORECASE):
-                return told.format(reason=reason)
-    return f"not a raster that GDAL reads, or cut off in its header ({reason})"
+    told = explain_refusal(reason) if is_remote(name) else None
+    return told or f"not a raster that GDAL reads, or cut off in its header ({reason})"

@@ -27,6 +27,7 @@ from regflow.io.nifti import (
     write_nifti_series,
 )
 from regflow.io.nifti_header import find_header_file
+from regflow.io.object_store import find_copy
 
 READ = {
     ".nii.gz": "compressed NIfTI",
@@ -77,7 +78,7 @@ def read_header(path: str | Path, volume: Volume = None) -> VolumeHeader:
         InputError: the file is missing, empty, not what its name says, or its header is damaged
             or describes no usable 3-D volume.
     """
-    path = Path(path)
+    path = Path(find_copy(path))
     kind = _kind(path)
     if kind == "DICOM":
         return read_dicom_header(path, volume)
@@ -107,7 +108,7 @@ def read_with_header(path: str | Path, volume: Volume = None) -> tuple[Image, Vo
     Raises:
         InputError: as for :func:`read_volume`.
     """
-    path = Path(path)
+    path = Path(find_copy(path))
     kind = _kind(path)
     if kind == "DICOM":
         data, header = read_dicom(path, volume)
@@ -128,7 +129,7 @@ def read_series(path: str | Path) -> Iterator[NDArray[Any]]:
     Raises:
         InputError: as for :func:`read_volume`.
     """
-    path = Path(path)
+    path = Path(find_copy(path))
     if "NIfTI" in _kind(path):
         yield from read_nifti_series(path)
         return
@@ -177,7 +178,7 @@ def refuse_diffusion_series(path: str | Path) -> None:
     Raises:
         InputError: it has one.
     """
-    path = Path(path)
+    path = Path(find_copy(path))
     stem = path.name.removesuffix(_ending(path))
     for ending in (".bvec", ".bvecs"):
         if path.with_name(stem + ending).is_file():

@@ -19,6 +19,8 @@ from regflow.config.workflow import WORKFLOWS
 from regflow.core.errors import RegistrationError
 from regflow.core.files import write_json, write_whole_directory
 from regflow.core.logs import log_stage
+from regflow.io.object_store import drop_copies
+from regflow.pipeline.stored_results import Results, open_results
 from regflow.stages import layout
 from regflow.stages.freshness import STAGE_FILE, is_current
 from regflow.stages.shell import compute_stage_key, read_outcome, run_stage
@@ -33,7 +35,7 @@ class BatchJob:
     """What a job of a batch knows.
 
     Attributes:
-        results: the study's folder of results.
+        results: the study's folder of results, in which the job works.
         kind: ``volumes`` or ``rasters``.
         stages: that it runs, in order.
         settings: the complete configuration.
@@ -43,7 +45,7 @@ class BatchJob:
         threads: most threads to use.
     """
 
-    results: Path
+    results: Results
     kind: str
     stages: Sequence[str]
     settings: Mapping[str, Any]
@@ -54,7 +56,7 @@ class BatchJob:
 
     def at(self, place: str, name: str) -> Path:
         """Return where something of a sample or a fixed image lies."""
-        return self.results / place.format(sample=name, fixed=name)
+        return self.results.folder / place.format(sample=name, fixed=name)
 
     def of_stage(self, stage: str) -> dict[str, Any]:
         """Return what :func:`~regflow.stages.shell.run_stage` wants of a stage, whatever the sample."""
@@ -81,6 +83,12 @@ class Step:
     arguments: Mapping[str, Any]
     record: Path | None = None
     kept_record: Path | None = None
+
+    def products(self) -> list[Path]:
+        """Return what it leaves in the folder of results."""
+        made = [self.kept_record or self.output, self.record, self.log]
+        made += [self.arguments["picture"]] if self.stage == REPORT else []
+        return [path for path in made if path is not None]
 
 
 @dataclass
@@ -121,13 +129,9 @@ def run_batch(
             and the others are done.
         OSError: the machine failed: a full disk, a folder that cannot be written.
     """
-    job, progress = BatchJob(Path(settings["output"]), settings=settings, **how), BatchProgress()
-    for image in fixed:
-        for step in _fixed_steps(job, image):
-            _take(job, step, image.name, progress)
-    together = job.settings.get(REFINE, {}).get("batch", 1)
-    for start in range(0, len(samples), together):
-        _carry(job, samples[start : start + together], progress)
+    progress = BatchProgress()
+    with open_results(settings["output"]) as results:
+        _run_all(BatchJob(results, settings=settings, **how), samples, fixed, progress)
     log.info("%d samples: %d stages ran", len(samples), progress.ran)
     if progress.failed:
         told = "; ".join(f"{name}: {reason}" for name, reason in progress.failed.items())
@@ -137,8 +141,22 @@ def run_batch(
     return progress.ran
 
 
+def _run_all(job: BatchJob, samples: Sequence[Any], fixed: Sequence[Any], progress: BatchProgress) -> None:
+    """Prepare fixed images, then take the samples through the stages."""
+    for name in {image.name for image in fixed} | {sample.fixed.name for sample in samples}:
+        for place in (layout.FIXED_MANIFEST, layout.FIXED_WORKING):
+            job.results.fetch(job.at(place, name))
+    for image in fixed:
+        for step in _fixed_steps(job, image):
+            _take(job, step, image.name, progress)
+    together = job.settings.get(REFINE, {}).get("batch", 1)
+    for start in range(0, len(samples), together):
+        _carry(job, samples[start : start + together], progress)
+
+
 def _carry(job: BatchJob, samples: Sequence[Any], progress: BatchProgress) -> None:
     """Take some samples through the stages, a network being asked about all of them together."""
+    _fetch_products(job, samples)
     with _working_folders(job, samples) as working:
         for stage in job.stages:
             due = {}
@@ -155,7 +173,20 @@ def _carry(job: BatchJob, samples: Sequence[Any], progress: BatchProgress) -> No
                 _take(job, step, name, progress, prediction=predictions.get(name))
     for sample in samples if _drops_images(job) else ():
         for part in WORKFLOWS[job.kind].passing:
-            (job.at(layout.MOVING_WORKING, sample.sample) / part).unlink(missing_ok=True)
+            job.results.remove(job.at(layout.MOVING_WORKING, sample.sample) / part)
+    drop_copies(file for sample in samples for file in sample.files().values())
+
+
+def _fetch_products(job: BatchJob, samples: Sequence[Any]) -> None:
+    """Fetch what is there of samples, and of the dates before them, where results lie on a server."""
+    for sample in samples:
+        # Where the first stage has left nothing no other one has.
+        if job.results.fetch(job.at(layout.MOVING_MANIFEST, sample.sample)):
+            for place in (*layout.OF_A_SAMPLE.values(), layout.SAMPLE_RECORD):
+                job.results.fetch(job.at(place, sample.sample))
+        if before := job.earlier.get(sample.sample):
+            for place in (layout.MOVING_MANIFEST, layout.APPLIED):
+                job.results.fetch(job.at(place, before))
 
 
 def _take(job: BatchJob, step: Step, name: str, progress: BatchProgress, **more: Any) -> None:
@@ -169,6 +200,8 @@ def _take(job: BatchJob, step: Step, name: str, progress: BatchProgress, **more:
         if step.kept_record is not None:
             with write_whole_directory(step.kept_record) as folder:
                 shutil.copy2(step.output / STAGE_FILE, folder / STAGE_FILE)
+        for product in step.products():
+            job.results.send(product)
     except OSError:
         raise
     except Exception as error:  # must not stop the other samples; run_batch raises it at the end

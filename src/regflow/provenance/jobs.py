@@ -1,13 +1,12 @@
 """What the jobs of a workflow inherit from the process that starts them."""
 
 import os
-import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from regflow.core.addresses import export_addresses, redact_text
+from regflow.core.addresses import export_addresses, redact_command
 from regflow.methods.refine import METHODS
 from regflow.methods.table import wants_gpu
 
@@ -40,5 +39,5 @@ def export_gpu_counts(settings: Mapping[str, Any]) -> None:
 
 
 def find_typed_command() -> str:
-    """Return the command that was typed, also in a job that it led to, without secrets of addresses."""
-    return os.environ.get(COMMAND) or redact_text(shlex.join(sys.argv))
+    """Return the command that was typed, also in a job that it led to, without secrets."""
+    return os.environ.get(COMMAND) or redact_command(sys.argv)

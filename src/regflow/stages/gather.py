@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ def gather(
     subjects: Mapping[str, Mapping[str, Any]] | None = None,
     kind: str = "volumes",
     multiqc: str | Path | None = None,
+    measure: Callable[[str], float | None] | None = None,
 ) -> list[Figures]:
     """Collect the figures of all samples, failed and skipped ones included.
 
@@ -51,6 +52,7 @@ def gather(
             :func:`~regflow.cohort.metadata.metadata_columns` names.
         kind: ``volumes`` or ``rasters``.
         multiqc: folder for the files that MultiQC reads.
+        measure: tells the megabytes of what the stages keep of a sample, where that does not lie here.
 
     Returns:
         The rows of the samples' table, in the order of ``assessed``.
@@ -58,6 +60,8 @@ def gather(
     rows, structures = [], []
     for folder in map(Path, assessed):
         row, of_labels = _read(folder, (subjects or {}).get(folder.name, {}), metadata_columns(kind))
+        if measure is not None and row["state"] == "done":
+            row["stored_mb"] = measure(folder.name) or row["stored_mb"]
         rows.append(row)
         structures += of_labels
     mark_outliers(rows, CATALOGS[kind])

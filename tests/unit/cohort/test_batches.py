@@ -12,6 +12,8 @@ from regflow.cohort.batches import (
     find_machine,
     split_batches,
 )
+from regflow.config.loading import load_config
+from regflow.config.workflow import plan_jobs
 
 HERE = Machine(cores=2, memory_mb=24_000, cluster=False, gpu=False)
 CLUSTER = Machine(cores=8, memory_mb=16_000, cluster=True, gpu=True)
@@ -103,3 +105,14 @@ def test_jobs_that_are_submitted_may_meet_a_gpu():
     assert find_machine(None, 200) == find_machine(None, 7)
     assert find_machine(3, 200).gpu
     assert find_machine(3, None).cores == 3
+
+
+@pytest.mark.parametrize("count", [50, 1000, 10_000])
+@pytest.mark.parametrize("gpu", [False, True])
+def test_no_more_is_submitted_than_one_job_for_fifty_samples(count, gpu):
+    """The jobs of the batches, and those that prepare fixed images that all share."""
+    plans = plan_jobs(load_config({"samples": "a.tsv"}), gpu=gpu)
+    assert len(plans) == (3 if gpu else 1)
+    found = share([f"s{n}" for n in range(count)], machine=CLUSTER, jobs=len(plans))
+    references = split_batches([name for name, owner in found.fixed.items() if owner == SHARED], 20)
+    assert len(found.members) * len(plans) + len(references) <= max(count / 50, len(plans))

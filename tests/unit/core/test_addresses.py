@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from regflow.core.addresses import (
     keep_addresses,
     list_kept_addresses,
     redact_address,
+    redact_command,
     redact_text,
     resolve_address,
 )
@@ -167,3 +169,17 @@ def test_no_configuration_or_provenance_holds_a_secret(tmp_path, monkeypatch):
 def test_what_another_process_kept_is_taken_over():
     keep_addresses({CLEAN: SIGNED})
     assert resolve_address(CLEAN) == SIGNED
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        ("run --storage-s3-secret-key KEY1 --cores 2", "run --storage-s3-secret-key ... --cores 2"),
+        ("run --storage-s3-token=KEY1 all", "run --storage-s3-token=... all"),
+        ("run --storage-s3-access-key a:KEY1 b:KEY2 -n", "run --storage-s3-access-key ... ... -n"),
+        ("run --cores 2 's3://KEY1@bucket/a'", "run --cores 2 s3://bucket/a"),
+        ("run 'a b' --keep-going", "run 'a b' --keep-going"),
+    ],
+)
+def test_a_command_is_told_without_the_secrets_of_its_options(typed, told):
+    assert redact_command(shlex.split(typed)) == told

@@ -2,10 +2,12 @@
 
 import io
 import os
+import re
 import signal
 import sys
 import threading
 import time
+import urllib.request
 from functools import partial
 from pathlib import Path
 
@@ -107,10 +109,13 @@ def test_an_unknown_scheduler_is_refused():
         pass
 
 
-def test_processes_survive_a_killed_worker(tmp_path, monkeypatch):
+def test_processes_survive_a_killed_worker(tmp_path, monkeypatch, caplog):
     """The run completes, in order."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    caplog.set_level("INFO", logger="regflow")
     with open_workers({"scheduler": "processes", "workers": 2}) as workers:
+        (address,) = re.findall(r"Dask's dashboard: (http://127\.0\.0\.1:\d+)/status", caplog.text)
+        assert urllib.request.urlopen(f"{address}/health").read() == b"ok"
         results = list(map_blocks(partial(die_once, str(tmp_path / "died")), list(range(12)), workers))
         assert results == list(range(12))
         assert (tmp_path / "died").exists()

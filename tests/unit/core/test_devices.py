@@ -1,6 +1,7 @@
 """Leases of GPUs that are not there: lock files and environments stand in for them."""
 
 import os
+import select
 import subprocess
 import sys
 import time
@@ -46,6 +47,44 @@ def test_a_killed_job_gives_its_device_back(tmp_path: Path) -> None:
     lease = lease_gpu({}, ["0"], tmp_path, wait_seconds=5)
     assert lease is not None
     lease.release()
+
+
+HOLD = (
+    "import os, sys, time; from pathlib import Path; from regflow.core.devices import lease_gpu, VISIBLE;"
+    "lease_gpu(os.environ, [], Path(sys.argv[1])); print(os.environ[VISIBLE], flush=True); time.sleep(60)"
+)
+
+
+def test_jobs_of_one_machine_hold_different_devices_and_a_crash_frees_one(tmp_path: Path) -> None:
+    environment = {**os.environ, VISIBLE: "0,1"}
+    command = [sys.executable, "-c", HOLD, str(tmp_path)]
+    jobs = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    try:
+        streams = {job.stdout: job for job in jobs}
+        holding = {}
+        while len(holding) < 2:
+            for stream in select.select([s for s in streams if s not in holding], [], [], 30)[0]:
+                holding[stream] = stream.readline().strip()
+        assert sorted(holding.values()) == ["0", "1"]
+        waiting = next(stream for stream in streams if stream not in holding)
+        assert not select.select([waiting], [], [], 1)[0]
+        killed = next(stream for stream, device in holding.items() if device == "1")
+        streams[killed].kill()
+        assert waiting.readline().strip() == "1"
+    finally:
+        for job in jobs:
+            job.kill()
+            job.communicate()
+
+
+@pytest.mark.parametrize(
+    ("visible", "usable"), [(None, ["0", "1"]), ("1", ["1"]), ("", []), ("NoDevFiles", [])]
+)
+def test_usable_devices_are_those_that_are_shown(
+    visible: str | None, usable: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "list_devices", lambda: ["0", "1"])
+    assert devices.list_usable_devices({} if visible is None else {VISIBLE: visible}) == usable
 
 
 def test_a_waiting_job_goes_on_when_a_device_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,6 +31,20 @@ def test_what_a_container_keeps_of_files_is_free(tmp_path, monkeypatch):
     assert measure_free_bytes() > 1000
 
 
+def test_a_job_has_what_the_containers_around_it_leave(tmp_path, monkeypatch):
+    """As Slurm makes them: a container for the job, and one in it for the step."""
+    job = tmp_path / "slurm" / "job_7"
+    for folder, limit, use in ((job, "800", "500"), (job / "step_0", "max", "450")):
+        folder.mkdir(parents=True)
+        (folder / "memory.max").write_text(f"{limit}\n")
+        (folder / "memory.current").write_text(f"{use}\n")
+    (tmp_path / "cgroup").write_text("0::/slurm/job_7/step_0\n")
+    container = (str(tmp_path), "memory.max", "memory.current", "inactive_file")
+    monkeypatch.setattr(memory, "_CONTAINERS", (container,))
+    monkeypatch.setattr(memory, "_MEMBERSHIP", str(tmp_path / "cgroup"))
+    assert measure_free_bytes() == 300
+
+
 def test_what_does_not_fit_is_refused_with_both_figures(monkeypatch):
     monkeypatch.setattr(memory, "measure_free_bytes", lambda: 2 * 10**9)
     check_room(1.9e9, "the image")

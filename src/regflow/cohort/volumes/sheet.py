@@ -6,6 +6,7 @@ from typing import Any
 from regflow.cohort.sheet import PAIRS, Sheet, SheetKind
 from regflow.cohort.volumes.columns import define_samples_schema
 from regflow.cohort.volumes.samples import FixedVolume, VolumeSample, parse_atlas
+from regflow.io.object_store import FETCHED
 
 VolumeSheet = Sheet[VolumeSample, FixedVolume]
 
@@ -57,7 +58,7 @@ def _make_fixed(
 
 
 def _locate(text: str, beside: Callable[[str], str]) -> str:
-    return beside(text)
+    return text if FETCHED.fullmatch(text) else beside(text)
 
 
 KIND: SheetKind[VolumeSample, FixedVolume] = SheetKind(

@@ -213,10 +213,11 @@ def _axes(ndim: int) -> list[int]:
 @contextmanager
 def _solver(device: str, context: RunContext) -> Iterator[Solve]:
     """Choose where to compute: numba on the CPU, or torch on a GPU."""
-    from regflow.core.devices import limit_numba_threads, list_devices
+    from regflow.core.devices import choose_torch_device, limit_numba_threads, list_usable_devices
 
     # Looking for a GPU costs torch's import: not where there is no such device.
-    if device == "cpu" or (device == "auto" and not list_devices()):
+    sought = device == "cuda" or (device == "auto" and list_usable_devices())
+    if not sought or choose_torch_device(device).type == "cpu":
         from regflow.methods.refine.greedy_cpu import solve_level
 
         with limit_numba_threads(context.threads):

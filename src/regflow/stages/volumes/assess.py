@@ -19,6 +19,7 @@ from regflow.core.sampling import sample_channel
 from regflow.core.surroundings import find_background_level
 from regflow.core.transform import Affine, Transform
 from regflow.io.landmarks import read_landmarks
+from regflow.io.object_store import find_copy
 from regflow.io.transforms import read_transform
 from regflow.io.volumes import write_volume
 from regflow.metrics import jacobian
@@ -237,7 +238,8 @@ def read_registered_volumes(
 ) -> RegisteredVolumes:
     """Read what :func:`assess` gets the places of."""
     fixed, moving = (read_working(folder) for folder in prepared)
-    given = read_json(manifests[1])["paths"]
+    paths, wanted = read_json(manifests[1])["paths"], ("landmarks", "fixed_landmarks", "truth")
+    given = {part: find_copy(paths[part]) for part in wanted if part in paths}
     landmarks = None
     if "landmarks" in given and "fixed_landmarks" in given:
         landmarks = pair_landmarks(

@@ -8,6 +8,7 @@ from typing import Any
 
 from regflow.cohort.volumes.reading import read_samples
 from regflow.cohort.volumes.samples import FixedVolume, VolumeSample
+from regflow.core.addresses import redact_text
 from regflow.core.errors import InputError
 from regflow.core.files import compute_sha256, describe_absence, is_existing_path
 from regflow.core.grid import Grid
@@ -29,6 +30,7 @@ from regflow.core.plausibility import (
 )
 from regflow.io.header import Volume, VolumeHeader
 from regflow.io.landmarks import read_landmarks
+from regflow.io.object_store import drop_copies, find_copy
 from regflow.io.volumes import read_header, read_series, read_with_header, refuse_diffusion_series
 from regflow.stages.checks import Findings, Progress, check_cohort, read_done, write_manifest
 
@@ -42,10 +44,12 @@ class VolumeFindings(Findings):
     Attributes:
         header: the image's; None when it cannot be read.
         left_out: parts that were found in derivatives and do not fit, so that they are not used.
+        here: files on this machine by part; copies of those that lie on a server.
     """
 
     header: VolumeHeader | None = None
     left_out: set[str] = field(default_factory=set)
+    here: dict[str, str] = field(default_factory=dict)
 
 
 def ingest(output: str | Path, *, subject: VolumeSubject) -> dict[str, Any]:
@@ -62,30 +66,52 @@ def ingest(output: str | Path, *, subject: VolumeSubject) -> dict[str, Any]:
     """
     found = examine_volume(subject)
     files = {part: path for part, path in subject.files().items() if part not in found.left_out}
-    sums = {part: compute_sha256(path) for part, path in files.items() if is_existing_path(path)}
+    here = {part: path for part, path in found.here.items() if part in files}
+    sums = {part: compute_sha256(path) for part, path in here.items() if is_existing_path(path)}
     return write_manifest(output, subject, found, _details(subject, found), files=files, sums=sums)
 
 
 def read_manifest(path: str | Path) -> dict[str, Any]:
-    """Read the manifest of an image that is fit for use.
+    """Read the manifest of an image that is fit for use, with copies of files that lie on a server.
 
     Raises:
-        InputError: ingest found problems; all of them are named.
+        InputError: ingest found problems, all of which are named, or a file cannot be fetched any more.
     """
-    return read_done(path)
+    manifest = read_done(path)
+    return {**manifest, "paths": find_copies(manifest["paths"])}
+
+
+def find_copies(paths: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a manifest's files by part, those on a server as copies on this machine.
+
+    Raises:
+        InputError: a file cannot be fetched.
+    """
+    return {
+        part: find_copies(name) if isinstance(name, Mapping) else find_copy(name)
+        for part, name in paths.items()
+    }
 
 
 def check_inputs(
     config: Mapping[str, Any], *, threads: int = 1, progress: Progress | None = None
 ) -> list[str]:
     """Look at every input of a configuration; see :func:`~regflow.stages.checks.check_cohort`."""
-    return check_cohort(partial(read_samples, config), examine_volume, threads, progress)
+    return check_cohort(partial(read_samples, config), _look_at_volume, threads, progress)
+
+
+def _look_at_volume(subject: VolumeSubject) -> VolumeFindings:
+    """Look at one image's files, and keep no copy of a sample's; a fixed image's is needed again."""
+    found = examine_volume(subject)
+    if isinstance(subject, VolumeSample):
+        drop_copies(subject.files().values())
+    return found
 
 
 def examine_volume(subject: VolumeSubject) -> VolumeFindings:
     """Look at one image's files; a sample's are also held against its fixed image's header."""
     found = VolumeFindings()
-    files = subject.files()
+    files = _fetch_files(subject.files(), found)
     missing = {part: why for part, path in files.items() if (why := describe_absence(path)) is not None}
     found.problems += [f"{files[part]}: {why}" for part, why in missing.items()]
     present = {part: Path(path) for part, path in files.items() if part not in missing}
@@ -104,7 +130,20 @@ def examine_volume(subject: VolumeSubject) -> VolumeFindings:
     if found.header and fixed_header:
         _compare_grids(found, present["image"], fixed_header)
     _examine_landmarks(found, present, fixed_header)
+    found.problems, found.warnings = (
+        [redact_text(sentence) for sentence in sentences] for sentences in (found.problems, found.warnings)
+    )
     return found
+
+
+def _fetch_files(files: Mapping[str, str], found: VolumeFindings) -> dict[str, str]:
+    """Return the files, copies of those on a server; what cannot be fetched is a problem."""
+    for part, name in files.items():
+        try:
+            found.here[part] = find_copy(name)
+        except InputError as error:
+            found.problems.append(str(error))
+    return found.here
 
 
 def _examine_image(found: VolumeFindings, path: Path, volume: Volume) -> None:
@@ -219,7 +258,7 @@ def _fixed_header(subject: VolumeSubject) -> VolumeHeader | None:
     if isinstance(subject, FixedVolume):
         return None
     try:
-        return read_header(subject.fixed.image)
+        return read_header(find_copy(subject.fixed.image))
     except InputError:
         return None
 

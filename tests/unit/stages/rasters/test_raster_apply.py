@@ -1,6 +1,9 @@
 """The products of scenes: one interpolation, the same bytes however the work is divided."""
 
 import math
+import os
+import signal
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +17,7 @@ from scipy.ndimage import map_coordinates
 
 from regflow.cohort.rasters.samples import DeclaredSamples, FixedScene, MaskValues, RasterSample, Scene
 from regflow.config.loading import load_config
+from regflow.core import chunks
 from regflow.core.chunks import open_workers
 from regflow.core.errors import InputError
 from regflow.core.gate import Verdict
@@ -91,6 +95,30 @@ def test_chunks_and_workers_change_no_byte(tmp_path):
         for chunk, count, kind in ways
     }
     assert len(found) == 1
+
+
+def test_a_worker_that_is_killed_in_mid_scene_changes_no_byte(tmp_path):
+    """Of the workers at an address one is killed when a few blocks are under way."""
+    source = WarpInput(write_raster(tmp_path / "a.tif", SCENE, grid=MOVED, nodata=0))
+    expected = warped(tmp_path, source, bent(), chunk=64).read_bytes()
+    scene = open_scene(source.path, crs=GRID.crs, near=GRID)
+    with (
+        chunks._local_cluster(2, 2 << 30) as cluster,
+        open_workers({"scheduler": "address", "address": cluster.scheduler_address, "chunk": 64}) as workers,
+    ):
+        assert cluster.scheduler_address.startswith("tcp://")
+        submitted = []
+
+        def submit(function, item):
+            submitted.append(item)
+            if len(submitted) == 4:
+                os.kill(workers.submit(eval, "__import__('os').getpid()").result(), signal.SIGKILL)
+            return workers.submit(function, item)
+
+        how = {"fixed": GRID, "moving": scene.data.view, "refined": tmp_path / "refined", "settings": {}}
+        warp_raster(source, tmp_path / "out.tif", **how, workers=replace(workers, submit=submit))
+    assert len(submitted) > 10
+    assert (tmp_path / "out.tif").read_bytes() == expected
 
 
 @pytest.mark.parametrize("resampling", ["bilinear", "nearest"])
