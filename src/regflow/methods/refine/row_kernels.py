@@ -8,7 +8,9 @@ from typing import Any
 
 from numba import njit
 
-MATH = {"contract", "nsz", "arcp", "reassoc"}
+MATH = {"contract", "nsz", "arcp"}
+"""Sums keep their order: the compiler would put it otherwise in a process that compiles a kernel than in the
+code that it keeps for the next, and the bytes of the first run would be of its own."""
 ROW: dict[str, Any] = {"cache": True, "error_model": "numpy", "fastmath": MATH}
 PARALLEL: dict[str, Any] = {**ROW, "parallel": True}
 

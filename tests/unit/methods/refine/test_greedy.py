@@ -1,10 +1,16 @@
 import logging
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
+import regflow
 from regflow.core import fields
 from regflow.core.errors import InputError, RegistrationError
 from regflow.core.grid import Grid
@@ -460,3 +466,44 @@ def test_a_force_is_the_same_however_little_of_a_row_it_is_computed_on():
         totals.append(sums.sum())
     assert np.allclose(forces[0], forces[1], atol=1e-6)
     assert totals[0] == pytest.approx(totals[1])
+
+
+FORCE = """
+import hashlib
+from types import SimpleNamespace
+import numpy as np
+from regflow.methods.refine.greedy_cpu import _window, compute_local_statistics
+from regflow.methods.refine.greedy_force_kernels import compute_correlation_force
+from regflow.methods.refine.greedy_kernels import make_full_spans
+
+shape = (20, 24, 22)
+fixed, moved = np.random.default_rng(0).random((2, *shape), np.float32)
+weights = np.ones(shape, np.float32)
+level = SimpleNamespace(fixed=fixed[None], radii=np.array([2, 2, 2]), weights=weights)
+out, totals = np.zeros((3, *shape), np.float32), np.empty(shape[0])
+compute_correlation_force(compute_local_statistics(level), _window(level), np.float32(1e-5), moved, weights,
+                          make_full_spans(shape), np.ones(3, np.float32), out, totals)
+print(hashlib.sha256(out.tobytes() + totals.tobytes()).hexdigest())
+"""
+
+
+@pytest.mark.slow
+def test_the_process_that_compiles_comes_to_the_bytes_of_the_next(tmp_path):
+    settings = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    first, second = (
+        subprocess.run(
+            [sys.executable, "-c", FORCE], env=settings, capture_output=True, text=True, check=True
+        ).stdout
+        for _ in range(2)
+    )
+    assert first == second
+
+
+def test_no_kernel_lets_the_compiler_reorder_sums():
+    loose = [
+        f"{path}: {line.strip()}"
+        for path in Path(regflow.__file__).parent.rglob("*.py")
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if re.search(r"reassoc|fastmath\W+True", line)
+    ]
+    assert loose == []
