@@ -26,7 +26,6 @@ def red() -> NDArray[np.float32]:
     values, _ = read_window(path, [1], slice(208, 208 + ROWS), slice(930, 930 + COLS))
     data = values[0].astype(np.float32)
     data += np.random.default_rng(7).normal(0, 0.01 * data.std(), data.shape).astype(np.float32)
-    data.setflags(write=False)
     return data
 
 

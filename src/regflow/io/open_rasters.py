@@ -50,11 +50,20 @@ def open_raster(path: str | Path) -> "DatasetReader":
     handles: OrderedDict[Any, DatasetReader] = _local.__dict__.setdefault("handles", OrderedDict())
     if key in handles:
         handles.move_to_end(key)
+        _forget_errors()
         return handles[key]
     handles[key] = _open(name)
     while len(handles) > _HANDLES_PER_THREAD:
         handles.popitem(last=False)[1].close()
     return handles[key]
+
+
+def _forget_errors() -> None:
+    """Clear GDAL's last error: rasterio would raise it at whatever is asked next, of another file too."""
+    from rasterio._err import stack_errors
+
+    with stack_errors():
+        pass
 
 
 def import_gdal() -> "rasterio":

@@ -43,8 +43,5 @@ def _read(folder: Path, stamp: tuple[int, ...]) -> Image:
     image = read_volume(folder / IMAGE_FILE)
     parts = {name: folder / f"{name}.nii" for name in ("mask", "labels")}
     mask, labels = (read_volume(path).channel if path.exists() else None for path in parts.values())
-    data, inside = np.asarray(image.data, dtype=np.float32), None if mask is None else mask > 0
-    for samples in (data, inside, labels):
-        if samples is not None:
-            samples.setflags(write=False)
-    return Image(data, image.grid, inside, labels)
+    inside = None if mask is None else mask > 0
+    return Image(np.asarray(image.data, dtype=np.float32), image.grid, inside, labels)

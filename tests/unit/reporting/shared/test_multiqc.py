@@ -39,7 +39,7 @@ def read_rows(path):
 def test_multiqc_reads_them(written, tmp_path):
     folder, name, row = written
     program = [sys.executable, "-m", "multiqc", "--no-ansi", "--outdir", str(tmp_path / "out"), str(folder)]
-    ended = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True)
+    ended = subprocess.run(program, cwd=tmp_path, capture_output=True, encoding="utf-8")
     assert ended.returncode == 0, ended.stderr
     assert "error" not in ended.stderr.lower()
     assert (tmp_path / "out" / "multiqc_report.html").is_file()
