@@ -82,11 +82,11 @@ def test_volumes_from_s3_to_s3(buckets, finished, tmp_path, volume_file):
     assert 'href="mni6.html"' in (results / "report" / "index.html").read_text(encoding="utf-8")
     assert not any(path.is_file() for path in study.results().rglob("*"))
     refuse_secrets(results, study.folder)
-    # Another machine finds everything done.
+    # Another machine finds every sample done; its sheet is younger than the copy of it among the results.
     elsewhere = Study(tmp_path / "elsewhere", rows, config).write()
     again = elsewhere.snakemake(*stored("volumes"), "--dry-run", "--rerun-triggers", "mtime")
     assert again.returncode == 0, again.stderr
-    assert planned(again.stdout) == {}
+    assert set(planned(again.stdout)) <= {"provenance", "report_cohort", "all"}
 
 
 @pytest.mark.slow

@@ -363,7 +363,7 @@ if settings["samples"] is not None:
 
 def sheet_file(wildcards):
     """Return the sample sheet; nothing where the cohort comes from a data set."""
-    return existing_local_files({"sheet": settings["samples"] or ""})
+    return watch_files({"sheet": settings["samples"] or ""})
 
 
 def manifests(wildcards):
