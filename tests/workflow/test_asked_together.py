@@ -1,5 +1,6 @@
 """Samples that a network is asked about together: the same results, and each fails by itself."""
 
+import pytest
 import torch
 from study import FAST, planned
 
@@ -21,6 +22,7 @@ TINY = NetworkDescription(
 TOGETHER = {"jobs": {"samples": 2}}
 
 
+@pytest.mark.slow
 def test_asked_together_a_network_gives_the_same_bytes(make_study, tmp_path):
     torch.manual_seed(0)
     save_weights(tmp_path / "tiny.safetensors", build_network(TINY), TINY)
