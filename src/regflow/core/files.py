@@ -138,6 +138,15 @@ def read_file_stamp(path: str | Path) -> list[int]:
     return [sum(one.st_size for one in found), max((one.st_mtime_ns for one in found), default=-1)]
 
 
+def stamp_file(name: str | Path) -> tuple[int, int, int] | None:
+    """Return what changes when a local file does, or is replaced; None for a file elsewhere."""
+    try:
+        status = Path(name).stat()
+    except (OSError, ValueError):
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
 def read_json(path: str | Path) -> Any:
     """Read a JSON file."""
     return json.loads(Path(path).read_text(encoding="utf-8"))

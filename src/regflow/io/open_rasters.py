@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from regflow.core.addresses import redact_address, resolve_address
 from regflow.core.errors import InputError
-from regflow.core.files import describe_absence
+from regflow.core.files import describe_absence, stamp_file
 from regflow.io.raster_names import find_local_file, format_gdal_name
 from regflow.io.refusals import explain_refusal
 
@@ -99,15 +99,6 @@ def is_remote(path: str) -> bool:
 
 
 _local = threading.local()
-
-
-def stamp_file(name: str) -> tuple[int, int, int] | None:
-    """Return what changes when a local file does; None for a file elsewhere."""
-    try:
-        status = Path(name).stat()
-    except (OSError, ValueError):
-        return None
-    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 def _open(name: str) -> "DatasetReader":

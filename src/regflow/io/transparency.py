@@ -25,7 +25,7 @@ def find_alpha_bands(dataset: "DatasetReader") -> tuple[int, ...]:
 
 
 def _is_transparency(dataset: "DatasetReader", number: int) -> bool:
-    from regflow.io.open_rasters import stamp_file
+    from regflow.core.files import stamp_file
 
     return _looked_at(dataset.name, stamp_file(dataset.name), number)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from regflow.core.files import stamp_file
 from regflow.core.image import Image
 from regflow.io.volumes import read_volume, write_volume
 
@@ -30,15 +31,11 @@ def read_working(folder: str | Path) -> Image:
         InputError: there is no such image, or it cannot be read.
     """
     folder = Path(folder)
-    file = folder / IMAGE_FILE
-    if not file.exists():
-        return _read(folder, ())
-    status = file.stat()
-    return _read(folder, (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size))
+    return _read(folder, stamp_file(folder / IMAGE_FILE))
 
 
 @lru_cache(maxsize=2)
-def _read(folder: Path, stamp: tuple[int, ...]) -> Image:
+def _read(folder: Path, stamp: tuple[int, int, int] | None) -> Image:
     """Read an image; the stamp tells it from another that lies in the same place later."""
     image = read_volume(folder / IMAGE_FILE)
     parts = {name: folder / f"{name}.nii" for name in ("mask", "labels")}
