@@ -5,13 +5,14 @@ import re
 import subprocess
 import sys
 from importlib import import_module
-from importlib.metadata import packages_distributions, requires
+from importlib.metadata import metadata, packages_distributions, requires
 from inspect import signature
 from pathlib import Path
 
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from regflow.config.workflow import ONE_ENV, WORKFLOWS
@@ -85,6 +86,13 @@ def test_the_lock_satisfies_the_package(lock):
 def test_the_lock_names_no_place():
     text = (ROOT / "requirements.lock").read_text(encoding="utf-8")
     assert not re.search(r"[/@+]|^-", text, re.MULTILINE)
+
+
+def test_the_lock_installs_on_the_oldest_python_that_regflow_takes(lock):
+    """Debian 12 brings 3.11.2, and a newer pin would end `make install` there."""
+    oldest = metadata("regflow")["Requires-Python"].removeprefix(">=") + ".0"
+    asked = {name: metadata(name)["Requires-Python"] for name in lock}
+    assert not {name: spec for name, spec in asked.items() if spec and oldest not in SpecifierSet(spec)}
 
 
 @pytest.mark.parametrize("path", environments(), ids=lambda path: path.stem)
