@@ -17,6 +17,8 @@ from study import FAST, Study, planned
 from regflow.core.files import compute_sha256, read_json
 from regflow.core.grid import Grid
 from regflow.datasets.scenes import write_scene
+from regflow.provenance.inventory import list_present_files
+from regflow.provenance.verification import verify_run
 
 STORED = ("--default-storage-provider", "s3", "--default-storage-prefix", "s3://results")
 UNSHARED = ("--shared-fs-usage", "persistence", "software-deployment", "sources", "source-cache")
@@ -81,12 +83,19 @@ def test_volumes_from_s3_to_s3(buckets, finished, tmp_path, volume_file):
     assert lost["problems"] == ["s3://data/no.nii.gz: there is nothing at this address; correct it"]
     assert 'href="mni6.html"' in (results / "report" / "index.html").read_text(encoding="utf-8")
     assert not any(path.is_file() for path in study.results().rglob("*"))
+    verified = verify_run(results)
+    assert verified.problems == []
+    assert verified.checked == len(list(list_present_files(results)))
+    told = study.regflow("status", "--storage", "s3://results/volumes")
+    assert told.returncode == 0, told.stderr
+    assert "2 of 2 samples are done" in told.stdout
+    assert "gone: s3://data/no.nii.gz: there is nothing at this address" in told.stdout
     refuse_secrets(results, study.folder)
     # Another machine finds every sample done; its sheet is younger than the copy of it among the results.
     elsewhere = Study(tmp_path / "elsewhere", rows, config).write()
     again = elsewhere.snakemake(*stored("volumes"), "--dry-run", "--rerun-triggers", "mtime")
     assert again.returncode == 0, again.stderr
-    assert set(planned(again.stdout)) <= {"provenance", "report_cohort", "all"}
+    assert set(planned(again.stdout)) <= {"provenance", "report_cohort", "crate", "all"}
 
 
 @pytest.mark.slow

@@ -350,8 +350,6 @@ def what_is_trained(wildcards):
         raise WorkflowError(str(error)) from None
 
 
-# The crate is written from all files of a run, and those of a server are not fetched for it.
-crate_of_run = [] if stored else [f"<results>/{layout.CRATE}"]
 # Only the run as a whole is asked what it was made from.
 environment = (
     compute_environment_digest() if workflow.exec_mode == ExecMode.DEFAULT else None

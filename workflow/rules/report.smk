@@ -129,6 +129,7 @@ rule crate:
         mem_mb=scale_with_attempt(4000),
         runtime=scale_with_attempt(60),
     params:
+        results=results_folder,
         settings=settings,
         samples=list(samples),
         fixed=list(fixed),

@@ -3,10 +3,12 @@
 from regflow.core.job import run_job
 
 with run_job(snakemake.log[0], snakemake.threads):
-    from regflow.provenance.crate import write_crate
+    from regflow.pipeline.cohort_jobs import describe_run
 
-    write_crate(
+    describe_run(
+        snakemake.params.results,
         snakemake.output.crate,
+        snakemake.output.workflow,
         settings=snakemake.params.settings,
         samples=snakemake.params.samples,
         fixed=snakemake.params.fixed,

@@ -117,11 +117,17 @@ def compute_sha256(path: str | Path) -> str:
     return digest.hexdigest()
 
 
+def list_visible_files(folder: str | Path) -> Iterator[Path]:
+    """Yield the files of a folder and of those in it, but for what is hidden, in order."""
+    for place, names, files in os.walk(folder):
+        names[:] = sorted(name for name in names if name[0] != ".")
+        yield from (Path(place, name) for name in sorted(files) if name[0] != ".")
+
+
 def list_checksums(folder: str | Path) -> dict[str, str]:
     """Return the SHA-256 of each file of a folder, but for hidden ones, by its path in there."""
     root = Path(folder)
-    members = (path for path in root.rglob("*") if path.is_file() and not path.name.startswith("."))
-    return {path.relative_to(root).as_posix(): compute_sha256(path) for path in sorted(members)}
+    return {path.relative_to(root).as_posix(): compute_sha256(path) for path in list_visible_files(root)}
 
 
 def read_file_stamp(path: str | Path) -> list[int]:

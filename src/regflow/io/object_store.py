@@ -12,8 +12,8 @@ import re
 import shutil
 import tempfile
 import threading
-from collections.abc import Coroutine, Iterable
-from dataclasses import fields
+from collections.abc import Coroutine, Iterable, Iterator
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -109,6 +109,41 @@ def measure_object(provider: str, address: str) -> int:
     return _manage(address, thing.managed_size()) if exists else 0
 
 
+@dataclass(frozen=True)
+class StoredObject:
+    """An object on a server.
+
+    Attributes:
+        path: its key below what was asked for.
+        size: bytes.
+        modified: seconds since 1970.
+    """
+
+    path: str
+    size: int
+    modified: float
+
+
+def list_objects(provider: str, address: str) -> Iterator[StoredObject]:
+    """Yield all objects below a prefix, by their keys.
+
+    Raises:
+        InputError: only objects on S3 can be listed.
+        OSError: the server refuses, or does not answer.
+    """
+    if provider != "s3":
+        raise InputError(f"{address}: what lies there cannot be listed; only s3:// addresses can")
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    bucket, _, prefix = address.removeprefix("s3://").rstrip("/").partition("/")
+    start = f"{prefix}/" if prefix else ""
+    try:
+        for found in _open_provider(provider, address).s3c.Bucket(bucket).objects.filter(Prefix=start):
+            yield StoredObject(found.key.removeprefix(start), found.size, found.last_modified.timestamp())
+    except (BotoCoreError, ClientError) as error:
+        raise _refusal(address, error) from error
+
+
 _local = threading.local()
 _lock = threading.Lock()
 _loading = threading.Lock()
@@ -179,5 +214,9 @@ def _manage(address: str, work: Coroutine[Any, Any, Result]) -> Result:
     try:
         return asyncio.run(work)
     except WorkflowError as error:
-        reason = " ".join(str(error).split()).rstrip(".")
-        raise OSError(f"{address}: {explain_refusal(reason) or reason}") from error
+        raise _refusal(address, error) from error
+
+
+def _refusal(address: str, error: Exception) -> OSError:
+    reason = " ".join(str(error).split()).rstrip(".")
+    return OSError(f"{address}: {explain_refusal(reason) or reason}")

@@ -1,17 +1,18 @@
 """Jobs of the whole cohort: what they read is fetched, and what they write is put where Snakemake looks."""
 
 import shutil
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from regflow.pipeline.stored_results import Results, measure_sample, open_results
+from regflow.core.files import compute_sha256
+from regflow.pipeline.stored_results import FETCHED_TOGETHER, Results, measure_sample, open_results
 from regflow.stages import layout
-
-FETCHED_TOGETHER = 16
+from regflow.stages.freshness import STAGE_FILE
 
 Locate = Callable[[str | Path], Path]
 
@@ -89,6 +90,42 @@ def write_cohort_page(
             shutil.move(here, page)
 
 
+def describe_run(output: str | Path, crate: str | Path, workflow: str | Path, **how: Any) -> None:
+    """Write the crate of a run; see :func:`regflow.provenance.crate.write_crate`.
+
+    Args:
+        output: the folder of results, as the configuration names it.
+        crate: the file to write.
+        workflow: the folder to write with the rules that ran.
+        how: the other arguments of that function.
+    """
+    from regflow.provenance.crate import write_crate
+
+    with open_results(output) as results:
+        rules = results.folder / layout.WORKFLOW
+
+        def compute_checksum(path: Path) -> str:
+            # The rules are copied by this job, which has not sent them yet.
+            return compute_sha256(path) if path.is_relative_to(rules) else results.compute_checksum(path)
+
+        results.fetch_outline(_is_record)
+        written = write_crate(results.folder / layout.CRATE, compute_checksum=compute_checksum, **how)
+        for made, wanted in ((written, Path(crate)), (rules, Path(workflow))):
+            if made != wanted:
+                shutil.rmtree(wanted, ignore_errors=True)
+                wanted.parent.mkdir(parents=True, exist_ok=True)
+                shutil.move(made, wanted)
+
+
+def _is_record(path: PurePosixPath) -> bool:
+    """Tell whether a result tells of others, or of the run."""
+    return (
+        path.name == STAGE_FILE
+        or path.as_posix() == layout.PROVENANCE
+        or any(path.is_relative_to(folder) for folder in layout.FOLDERS_OF_RECORDS)
+    )
+
+
 @contextmanager
 def fetch_results(output: str | Path, paths: Iterable[str | Path]) -> Iterator[Locate]:
     """Fetch results, where they lie on a server.
@@ -112,5 +149,4 @@ def fetch_results(output: str | Path, paths: Iterable[str | Path]) -> Iterator[L
 
 def _fetch_together(results: Results, paths: Iterable[Path]) -> None:
     with ThreadPoolExecutor(FETCHED_TOGETHER) as pool:
-        for _ in pool.map(results.fetch, paths):
-            pass
+        deque(pool.map(results.fetch, paths), maxlen=0)

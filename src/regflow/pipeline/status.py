@@ -4,8 +4,9 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+from regflow.pipeline.stored_results import open_results
 from regflow.stages import layout
 from regflow.stages.freshness import STAGE_FILE
 from regflow.stages.shell import read_outcome
@@ -31,6 +32,27 @@ class StudyStatus:
     reasons: Mapping[str, str]
     samples_per_hour: float | None
     hours_left: float | None
+
+
+def read_stored_status(output: str | Path, names: Sequence[str], storage: str | None) -> StudyStatus:
+    """Return how far a study has come whose results may lie on a server.
+
+    Args:
+        output: the folder of results, as the configuration names it.
+        names: of the cohort's samples.
+        storage: address of the storage of the run; None where they lie on this machine.
+
+    Raises:
+        InputError: only results on S3 can be listed.
+        OSError: the server refuses, or does not answer.
+    """
+    with open_results(output, storage) as results:
+        results.fetch_outline(_is_read)
+        return read_status(results.folder, names)
+
+
+def _is_read(path: PurePosixPath) -> bool:
+    return path.name == STAGE_FILE and path.is_relative_to(PurePosixPath(layout.ASSESSED).parent)
 
 
 def read_status(results: str | Path, names: Sequence[str], *, now: float | None = None) -> StudyStatus:

@@ -7,23 +7,25 @@ there does not count.
 
 import json
 import os
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from regflow.cohort.batches import Batches
 from regflow.core.errors import InputError
-from regflow.io.object_store import drop_object, fetch_object, measure_object, store_object
+from regflow.core.files import compute_sha256
+from regflow.io.object_store import drop_object, fetch_object, list_objects, measure_object, store_object
 from regflow.stages import layout
 from regflow.stages.freshness import STAGE_FILE
 
+FETCHED_TOGETHER = 16
 STORAGE = "REGFLOW_STORAGE"
 """Environment variable with the provider and the prefix of Snakemake's default storage, as JSON."""
-FILES = frozenset((".json", ".html", ".png"))
-"""How the names of those results end that are files; others are directories of stages."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Results:
             return path.exists()
         address = self._address(path)
         record = path / STAGE_FILE
-        of_stage = path.suffix not in FILES
+        of_stage = path.relative_to(self.folder).parent.as_posix() in layout.FOLDERS_OF_STAGES
         if of_stage and not fetch_object(self.provider, f"{address}/{STAGE_FILE}", record):
             return False
         return fetch_object(self.provider, address, path)
@@ -70,6 +72,43 @@ class Results:
         members = [member for member in path.rglob("*") if member.is_file()] if path.is_dir() else [path]
         for member in sorted(members, key=lambda member: (member.name == STAGE_FILE, member)):
             store_object(self.provider, self._address(member), member)
+
+    def fetch_outline(self, is_read: Callable[[PurePosixPath], bool]) -> None:
+        """Lay out all that is on the server, without the content of what is not read.
+
+        Args:
+            is_read: tells whether a file's content is needed, by its path below the folder. Any other has
+                its size, without taking it on the disk, and every one the time of its last change.
+
+        Raises:
+            InputError: only results on S3 can be listed.
+            OSError: the server refuses, or does not answer.
+        """
+        if self.provider is None:
+            return
+        listed = [(self.folder / found.path, found) for found in list_objects(self.provider, self.prefix)]
+        with ThreadPoolExecutor(FETCHED_TOGETHER) as pool:
+            needed = (path for path, found in listed if is_read(PurePosixPath(found.path)))
+            deque(pool.map(self.fetch, needed), maxlen=0)
+        for path, found in listed:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("ab") as stream:
+                stream.truncate(found.size)
+            os.utime(path, (found.modified, found.modified))
+
+    def compute_checksum(self, path: Path) -> str:
+        """Return the SHA-256 of a file, of which only the outline may have been fetched.
+
+        Raises:
+            OSError: it is gone, or the server refuses, or does not answer.
+        """
+        if self.provider is None:
+            return compute_sha256(path)
+        with TemporaryDirectory(prefix="regflow-") as scratch:
+            copy = Path(scratch, path.name)
+            if not fetch_object(self.provider, self._address(path), copy):
+                raise OSError(f"{self._address(path)}: this is gone; run it again")
+            return compute_sha256(copy)
 
     def remove(self, path: Path) -> None:
         """Remove a file, here and there."""
@@ -107,18 +146,23 @@ def export_storage(storage: Any, settings: Any, output: str) -> None:
 
 
 @contextmanager
-def open_results(output: str | Path) -> Iterator[Results]:
+def open_results(output: str | Path, storage: str | None = None) -> Iterator[Results]:
     """Yield the folder of results that a job works in.
 
     Args:
         output: the folder of results, as the configuration names it: the one to work in, unless results
             lie on a server. Then it is a temporary folder of this machine.
+        storage: address that the storage of the run begins with; where :func:`export_storage` has left it
+            when None.
     """
     stored = os.environ.get(STORAGE)
-    if stored is None:
+    if storage is not None:
+        place = {"provider": storage.partition("://")[0], "prefix": storage}
+    elif stored is not None:
+        place = json.loads(stored)
+    else:
         yield Results(Path(output))
         return
-    place = json.loads(stored)
     with TemporaryDirectory(prefix="regflow-") as scratch:
         prefix = f"{place['prefix'].rstrip('/')}/{Path(output).as_posix()}"
         yield Results(Path(scratch) / Path(output).name, place["provider"], prefix)

@@ -20,14 +20,14 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from regflow.core.addresses import SCHEMES
-from regflow.core.files import read_json, write_json, write_whole_directory
+from regflow.core.files import compute_sha256, read_json, write_json, write_whole_directory
 from regflow.core.resources import find_lock, find_shipped_folder
 from regflow.io.raster_names import find_local_file
 from regflow.provenance.inventory import RunFile, RunInventory, take_inventory
@@ -79,6 +79,7 @@ def write_crate(
     samples: Sequence[str],
     fixed: Sequence[str],
     failure: str | None = None,
+    compute_checksum: Callable[[Path], str] = compute_sha256,
 ) -> Path:
     """Write the crate of a run into its folder of results, beside what it describes.
 
@@ -88,6 +89,7 @@ def write_crate(
         samples: ids of the cohort.
         fixed: names of the fixed images.
         failure: why the run did not come to its end.
+        compute_checksum: of a file that no record tells; SHA-256.
 
     Returns:
         ``target``.
@@ -95,7 +97,7 @@ def write_crate(
     results = Path(target).parent
     copy_workflow(results / layout.WORKFLOW)
     record = read_json(results / layout.PROVENANCE)
-    inventory = take_inventory(results, samples, fixed)
+    inventory = take_inventory(results, samples, fixed, compute_checksum)
     write_json(target, describe_run(inventory, record, settings, len(samples), failure))
     return Path(target)
 

@@ -4,12 +4,12 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from regflow.core.files import compute_sha256
+from regflow.core.files import compute_sha256, list_visible_files
 from regflow.stages import layout
 from regflow.stages.checks import list_parts
 from regflow.stages.freshness import STAGE_FILE
@@ -41,6 +41,7 @@ class RunInventory:
         seconds: spent by stage, all samples together.
         processors: how many stages ran on each processor.
         started: when the first stage began (ISO 8601, UTC); None where no stage ran.
+        compute_checksum: of a file that no record tells; SHA-256.
     """
 
     files: dict[str, RunFile] = field(default_factory=dict)
@@ -48,17 +49,24 @@ class RunInventory:
     seconds: dict[str, float] = field(default_factory=dict)
     processors: Counter[str] = field(default_factory=Counter)
     started: str | None = None
+    compute_checksum: Callable[[Path], str] = compute_sha256
 
 
-def take_inventory(results: str | Path, samples: Iterable[str], fixed: Iterable[str]) -> RunInventory:
+def take_inventory(
+    results: str | Path,
+    samples: Iterable[str],
+    fixed: Iterable[str],
+    compute_checksum: Callable[[Path], str] = compute_sha256,
+) -> RunInventory:
     """Return what a run has left of its cohort.
 
     Args:
         results: the run's folder.
         samples: ids of the cohort.
         fixed: names of the fixed images.
+        compute_checksum: of a file that no record tells; SHA-256.
     """
-    results, found = Path(results), RunInventory()
+    results, found = Path(results), RunInventory(compute_checksum=compute_checksum)
     for path in _list_manifests(results, samples, fixed):
         _add_manifest(found, results, path)
     for record, products in _list_records(results, samples, fixed):
@@ -76,7 +84,7 @@ def list_present_files(results: str | Path) -> Iterator[str]:
     root = Path(results)
     for entry in sorted(root.iterdir()):
         if entry.name[0] != "." and entry.name not in (*layout.PASSING, layout.CRATE):
-            inside = _walk(entry) if entry.is_dir() else [entry]
+            inside = list_visible_files(entry) if entry.is_dir() else [entry]
             yield from (path.relative_to(root).as_posix() for path in inside)
 
 
@@ -93,18 +101,11 @@ def _list_records(
     places = [place for place in layout.OF_A_SAMPLE.values() if not Path(place).suffix]
     working += [place.format(sample=name) for name in samples for place in places]
     for folder in (results / place for place in working):
-        yield folder / STAGE_FILE, _walk(folder)
+        yield folder / STAGE_FILE, list_visible_files(folder)
     for name in samples:
         pages = (layout.SAMPLE_PAGE, layout.SAMPLE_PICTURE)
         record = results / layout.SAMPLE_RECORD.format(sample=name)
         yield record, (results / place.format(sample=name) for place in pages)
-
-
-def _walk(root: Path) -> Iterator[Path]:
-    """Yield the files of a folder, but for hidden ones, in order."""
-    for folder, names, files in os.walk(root):
-        names[:] = sorted(name for name in names if name[0] != ".")
-        yield from (Path(folder, name) for name in sorted(files) if name[0] != ".")
 
 
 def _list_cohort_files(results: Path) -> Iterator[Path]:
@@ -112,7 +113,7 @@ def _list_cohort_files(results: Path) -> Iterator[Path]:
     endings = layout.TABLE_ENDINGS
     names = [table.format(ending=ending) for table in tables for ending in endings]
     for path in (results / name for name in (*layout.WHOLE_COHORT, *names)):
-        yield from _walk(path) if path.is_dir() else filter(Path.is_file, [path])
+        yield from list_visible_files(path) if path.is_dir() else filter(Path.is_file, [path])
 
 
 def _add_manifest(found: RunInventory, results: Path, path: Path) -> None:
@@ -158,7 +159,7 @@ def _add(found: RunInventory, results: Path, path: Path, checksum: str | None) -
     except FileNotFoundError:
         return
     name = path.relative_to(results).as_posix()
-    found.files[name] = RunFile(name, checksum or compute_sha256(path), size)
+    found.files[name] = RunFile(name, checksum or found.compute_checksum(path), size)
 
 
 def _identity(path: Path) -> tuple[int, int]:

@@ -86,6 +86,18 @@ OF_A_SAMPLE = {
 """What each stage leaves of a sample, by stage, in order."""
 
 
+FOLDERS_OF_STAGES = frozenset(
+    PurePosixPath(place).parent.as_posix()
+    for place in (FIXED_WORKING, MOVING_WORKING, INITIAL, REFINED, APPLIED, ASSESSED, DETECTED)
+)
+"""Folders whose folders each are what a stage has left of an image."""
+
+FOLDERS_OF_RECORDS = tuple(
+    PurePosixPath(place).parent.as_posix() for place in (FIXED_MANIFEST, MOVING_MANIFEST, SAMPLE_RECORD)
+)
+"""Folders of files that tell of images and pages."""
+
+
 def find_log(product: str) -> str:
     """Return where the job that makes a product logs.
 

@@ -10,6 +10,7 @@ from s3_server import serving_s3
 
 from regflow.cohort.batches import Batches
 from regflow.core.errors import InputError
+from regflow.core.files import compute_sha256
 from regflow.io import object_store
 from regflow.pipeline import stored_results
 from regflow.pipeline.cohort_jobs import fetch_results
@@ -87,6 +88,30 @@ def test_batches_are_found_from_everywhere(stored):
     write_batches("results", batches)
     assert read_batches("results") == batches
     assert (stored / "jobs" / "batches.json").is_file()
+
+
+def test_an_outline_has_sizes_and_times_but_only_the_content_that_is_read(stored):
+    with open_results("results") as results:
+        results.send(write_stage(results.folder / "apply" / "a.json", image="12345"))
+    with open_results("results", "s3://results/study") as results:
+        results.fetch_outline(lambda path: path.name == "stage.json")
+        image, record = (results.folder / "apply" / "a.json" / name for name in ("image.json", "stage.json"))
+        assert image.read_bytes() == bytes(5)
+        assert record.read_text() == "{}"
+        there = stored / "apply" / "a.json" / "image.json"
+        assert image.stat().st_mtime == pytest.approx(there.stat().st_mtime, abs=2)
+        assert results.compute_checksum(image) == compute_sha256(there)
+        object_store.drop_object("s3", "s3://results/study/results/apply/a.json/image.json")
+        with pytest.raises(OSError, match="this is gone"):
+            results.compute_checksum(image)
+
+
+def test_only_s3_can_be_listed():
+    with (
+        open_results("results", "gs://results/study") as results,
+        pytest.raises(InputError, match="only s3:// addresses can"),
+    ):
+        results.fetch_outline(bool)
 
 
 def test_results_of_this_machine_are_in_their_folder(tmp_path, monkeypatch):
