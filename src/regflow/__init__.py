@@ -14,11 +14,13 @@ __version__ = "0.1.0"
 
 _PLACES = {
     "register": "api",
+    "compare": "api",
     "apply_transform": "api",
     "detect_changes": "api",
     "read_transform": "api",
     "RegistrationResult": "pipeline.results",
     "ChangeResult": "pipeline.results",
+    "ComparisonResult": "pipeline.compare",
     "Grid": "core.grid",
     "Image": "core.image",
     "Transform": "core.transform",
@@ -34,6 +36,7 @@ _PLACES = {
 __all__ = [
     "Affine",
     "ChangeResult",
+    "ComparisonResult",
     "Composite",
     "DisplacementField",
     "Grid",
@@ -44,6 +47,7 @@ __all__ = [
     "RegistrationResult",
     "Transform",
     "apply_transform",
+    "compare",
     "detect_changes",
     "read_transform",
     "register",

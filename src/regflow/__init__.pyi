@@ -1,13 +1,15 @@
-from regflow.api import apply_transform, detect_changes, read_transform, register
+from regflow.api import apply_transform, compare, detect_changes, read_transform, register
 from regflow.core.errors import InputError, RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Affine, Composite, DisplacementField, Homography, Transform
+from regflow.pipeline.compare import ComparisonResult
 from regflow.pipeline.results import ChangeResult, RegistrationResult
 
 __all__ = [
     "Affine",
     "ChangeResult",
+    "ComparisonResult",
     "Composite",
     "DisplacementField",
     "Grid",
@@ -18,6 +20,7 @@ __all__ = [
     "RegistrationResult",
     "Transform",
     "apply_transform",
+    "compare",
     "detect_changes",
     "read_transform",
     "register",

@@ -17,6 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from regflow.cohort.rasters.samples import parse_bands
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.progress import StageListener, ignore_events
@@ -26,6 +27,7 @@ from regflow.pipeline.exchange import (
     ResultFolder,
     StoredImage,
     find_common_kind,
+    is_path,
     name_images,
     read_stored_grid,
     store_image,
@@ -43,6 +45,7 @@ from regflow.pipeline.results import ChangeResult, RegistrationResult
 from regflow.pipeline.scene_changes import detect_scene_changes
 
 if TYPE_CHECKING:
+    from regflow.pipeline.compare import ComparisonResult
     from regflow.provenance.run_record import PairRecord
 
 Names = str | Sequence[str]
@@ -168,6 +171,86 @@ def register(
 'spacing' out
     """
     return _register(fixed, moving, {name: value for name, value in locals().items() if name in _OPTIONS})
+
+
+def compare(
+    fixed: Any,
+    moving: Any,
+    *,
+    output: str | Path,
+    preset: str = "default",
+    config: Mapping[str, Any] | None = None,
+    methods: Names | None = None,
+    moved: Sequence[float] | None = None,
+    warped: Sequence[float] | None = None,
+    time_limit: float = 600.0,
+    fixed_mask: Any = None,
+    moving_mask: Any = None,
+    fixed_labels: Any = None,
+    moving_labels: Any = None,
+    fixed_landmarks: Any = None,
+    moving_landmarks: Any = None,
+    modality: str | None = None,
+    fixed_modality: str | None = None,
+    volume: int | str | None = None,
+    spacing: Spacing = None,
+    fixed_spacing: Spacing = None,
+    bands: Values = None,
+    fixed_bands: Values = None,
+    nodata: str | float | None = None,
+    fixed_nodata: str | float | None = None,
+    mask_values: Values = None,
+    fixed_mask_values: Values = None,
+    seed: int = 0,
+    threads: int | None = None,
+    progress: StageListener = ignore_events,
+) -> "ComparisonResult":
+    """Run every method that fits a pair, each by itself, and recommend a ladder.
+
+    Besides the pair itself each method gets the fixed image moved in known ways, with the contrast and the
+    noise of the moving one: how far its answers err is then known. What is done already in the folder is not
+    done again.
+
+    Args:
+        fixed: the reference, of any type that the module names.
+        moving: the image that is to be brought onto it.
+        output: folder to make.
+        preset: as for :func:`register`.
+        config: sections of the configuration, for all methods.
+        methods: to compare, of either stage; all that fit the kind of image when None.
+        moved: how far the fixed image is shifted and turned: of volumes mm and degrees, of scenes pixels;
+            parts of the object's size when None.
+        warped: the longest displacements of its smooth deformations, mm or pixels; likewise.
+        time_limit: seconds after which a method is stopped on a pair.
+        fixed_mask: as for :func:`register`, like all that follow.
+        moving_mask: see there.
+        fixed_labels: see there.
+        moving_labels: see there.
+        fixed_landmarks: see there.
+        moving_landmarks: see there.
+        modality: see there.
+        fixed_modality: see there.
+        volume: see there.
+        spacing: see there.
+        fixed_spacing: see there.
+        bands: see there.
+        fixed_bands: see there.
+        nodata: see there.
+        fixed_nodata: see there.
+        mask_values: see there.
+        fixed_mask_values: see there.
+        seed: of the motions.
+        threads: most threads of all methods together, all cores when None.
+        progress: told when a method begins and ends on a pair; from several threads.
+
+    Returns:
+        ``.rows``, one for each method, ``.recommendation``, and ``.folder`` with ``index.html``,
+        ``comparison.tsv`` and ``recommended.yaml``.
+
+    Raises:
+        InputError: an image, a file, an option or a key is wrong; one sentence says which and what to do.
+    """
+    return _compare(fixed, moving, {name: value for name, value in locals().items() if name in _COMPARED})
 
 
 def apply_transform(
@@ -366,6 +449,47 @@ def _register(fixed: Any, moving: Any, given: Mapping[str, Any]) -> Registration
     )
 
 
+def _compare(fixed: Any, moving: Any, given: Mapping[str, Any]) -> "ComparisonResult":
+    from regflow.core.threads import count_cores
+    from regflow.pipeline.compare import compare_pair
+    from regflow.pipeline.comparison import ComparisonSettings
+    from regflow.pipeline.known_truth import make_own_pair
+
+    given = {**dict.fromkeys(_OPTIONS), **given}
+    folder = Path(given["output"])
+    spacings = (
+        given["spacing"] if given["fixed_spacing"] is None else given["fixed_spacing"],
+        given["spacing"],
+    )
+    stored = folder / "images"
+    if not (is_path(fixed) and is_path(moving)):
+        stored.mkdir(parents=True, exist_ok=True)
+    images = tuple(
+        store_image(image, stored, side, spaced)
+        for image, side, spaced in zip((fixed, moving), ("fixed", "moving"), spacings, strict=True)
+    )
+    kind = find_common_kind([image.name for image in images], [image.kind for image in images])
+    refuse_other_kind(given, kind)
+    parts = {name: value for name, value in _stored_parts(given, images, stored).items() if name != "truth"}
+    how = ComparisonSettings(
+        kind,
+        folder,
+        given["preset"],
+        make_pair_config(given, kind, given["preset"], below=given["config"]),
+        given["time_limit"],
+        given["threads"] or count_cores(),
+    )
+    with name_images(stored):
+        return compare_pair(
+            make_own_pair(images[0].path, images[1].path, {**given, **parts}),
+            how,
+            methods=parse_bands(given["methods"]),
+            sizes={name: given[name] for name in ("moved", "warped")},
+            seed=given["seed"],
+            progress=given["progress"],
+        )
+
+
 def _stored_parts(given: Mapping[str, Any], images: Sequence[StoredImage], folder: Path) -> dict[str, Any]:
     """Return what belongs to two images as files, where it is not given with an Image itself."""
     sides = dict(zip(("fixed", "moving"), images, strict=True))
@@ -406,8 +530,9 @@ def _fixed_grid(fixed: StoredImage, found: "PairRecord") -> Grid:
 
 
 def _keywords(function: Any) -> frozenset[str]:
-    return frozenset(function.__kwdefaults__)
+    code = function.__code__
+    return frozenset(code.co_varnames[code.co_argcount :][: code.co_kwonlyargcount])
 
 
-_OPTIONS, _CHANGE_OPTIONS = _keywords(register), _keywords(detect_changes)
+_OPTIONS, _CHANGE_OPTIONS, _COMPARED = map(_keywords, (register, detect_changes, compare))
 _PAIRS = {"volumes": make_volume_pair, "rasters": make_scene_pair}

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from regflow.commands.pair_settings import read_pair_settings
+from regflow.commands.pair_settings import add_pair_options, parse_volume, read_pair_settings
 from regflow.commands.settings import add_setting_options, spell_option
 from regflow.config.presets import PRESETS
 
@@ -43,29 +43,12 @@ def _path(*names: str, text: str) -> Any:
     "of scenes translation, similarity, affine or homography.",
 )
 @add_setting_options
-@_path("--fixed-mask", text="Where the fixed image may steer the registration.")
-@_path("--moving-mask", text="Where the moving image may steer it; of scenes, a quality mask.")
+@add_pair_options
 @click.option(
     "--masks",
     type=click.Choice(["fixed", "both"]),
     help="Whose masks steer the deformation of volumes.",
 )
-@_path("--fixed-labels", text="Structures of the fixed image, for Dice and surface distances.")
-@_path("--moving-labels", text="Structures of the moving image; they are warped as well.")
-@_path("--fixed-landmarks", text="Partners of the moving landmarks, to measure the error in mm.")
-@_path("--moving-landmarks", text="Points of the moving image: .csv (x,y,z in LPS mm), .fcsv, .mrk.json.")
-@click.option("--modality", help="Of the moving image: T1w, T2w, CT ...")
-@click.option("--fixed-modality", help="Of the fixed image.")
-@click.option("--volume", help="Which volume of a 4-D moving file, from 0, or which DICOM series.")
-@click.option(
-    "--bands",
-    help="Of the moving scene, to match on: 'B04' or '4,3'  [default: named as the fixed one's, or first].",
-)
-@click.option("--fixed-bands", help="Of the fixed scene.")
-@click.option("--nodata", help="Of the moving scene: a number, nan or none  [default: as declared].")
-@click.option("--fixed-nodata", help="Of the fixed scene.")
-@click.option("--mask-values", help="Of the moving mask, that exclude a pixel: '3, 8-10' or 'bit1, bit3'.")
-@click.option("--fixed-mask-values", help="Of the fixed mask.")
 @click.option("--representation", help="Of scenes: intensity, gradient or phase-congruency.")
 @click.option(
     "--companion",
@@ -137,11 +120,10 @@ def _parsed(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options whose texts on the command line stand for something else."""
     from regflow.cohort.rasters.samples import parse_pairs
 
-    volume = given["volume"]
     return {
         "companions": parse_pairs(given["companions"]),
         "classes": parse_pairs(given["classes"]),
-        "volume": int(volume) if volume is not None and volume.isdigit() else volume,
+        "volume": parse_volume(given["volume"]),
     }
 
 

@@ -137,7 +137,7 @@ def render_scene_page(
     }
     return render_template(
         "scene.html",
-        script="viewer.js",
+        scripts=["viewer.js"],
         title=f"{story.sample}: {'registration' if figures else 'change'} report",
         story=context,
         scene=None if scene is None else _scene(scene, change, figures),

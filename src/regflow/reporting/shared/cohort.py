@@ -76,7 +76,7 @@ def render_cohort_page(
         "provenance": provenance,
     }
     title = f"Registration report: {len(rows)} samples"
-    return render_template("index.html", script="table.js", title=title, story=cohort)
+    return render_template("index.html", scripts=["table.js"], title=title, story=cohort)
 
 
 def find_status(row: Record) -> str:

@@ -1,5 +1,6 @@
 """Templates filled in: one HTML file that holds its styles, scripts and pictures."""
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -16,12 +17,12 @@ WORDS = {
 """What a verdict or a state is called in the report."""
 
 
-def render_template(template: str, *, script: str | None = None, **context: Any) -> str:
-    """Fill a template of ``reporting/templates``; ``script`` names a JavaScript file to include."""
+def render_template(template: str, *, scripts: Sequence[str] = (), **context: Any) -> str:
+    """Fill a template of ``reporting/templates``; ``scripts`` name JavaScript files to include."""
     environment = _environment()
     loader = environment.loader
     style, _, _ = loader.get_source(environment, "style.css")
-    code = loader.get_source(environment, script)[0] if script else ""
+    code = "\n".join(loader.get_source(environment, name)[0] for name in scripts)
     context |= {"style": style, "script": code, "version": __version__, "words": WORDS}
     page: str = environment.get_template(template).render(context)
     return page

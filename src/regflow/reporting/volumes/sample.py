@@ -66,7 +66,7 @@ def render_sample_page(story: PageStory, rendering: pictures.Rendering | None, p
     }
     drawn = None if rendering is None else _render(rendering, product, has_same_contrast(figures))
     title = f"{story.sample}: registration report"
-    return render_template("sample.html", script="viewer.js", title=title, story=context, rendering=drawn)
+    return render_template("sample.html", scripts=["viewer.js"], title=title, story=context, rendering=drawn)
 
 
 def has_same_contrast(figures: Mapping[str, Any]) -> bool:
