@@ -15,7 +15,7 @@ from regflow.cohort.batches import (
     split_batches,
 )
 from regflow.config.loading import load_config
-from regflow.config.workflow import WORKFLOWS, JobNeeds, plan_jobs, scale_needs
+from regflow.config.workflow import ONE_ENV, WORKFLOWS, JobNeeds, plan_jobs, scale_needs
 from regflow.core.errors import InputError
 from regflow.provenance.digests import compute_source_digest
 from regflow.pipeline.stored_results import export_storage, read_batches, write_batches

@@ -74,6 +74,43 @@ KEEP: Schema = {
 }
 
 
+COMPARE: Schema = define_section(
+    "every method on the first samples, to choose a ladder by: snakemake compare",
+    samples={
+        "type": ["integer", "null"],
+        "minimum": 1,
+        "description": "how many samples of the sheet; null: all",
+        "default": 2,
+    },
+    methods={
+        "type": ["array", "null"],
+        "items": {"type": "string"},
+        "description": "of either stage; null: all that fit the kind of image",
+        "default": None,
+    },
+    moved={
+        "type": ["array", "null"],
+        "items": {"type": "number", "exclusiveMinimum": 0},
+        "description": "how far the fixed image is shifted and turned: mm and degrees, or pixels; null: by "
+        "the object's size",
+        "default": None,
+    },
+    warped={
+        "type": ["array", "null"],
+        "items": {"type": "number", "exclusiveMinimum": 0},
+        "description": "longest displacements of its smooth deformations, mm or pixels; null: by the "
+        "object's size",
+        "default": None,
+    },
+    time_limit={
+        "type": "number",
+        "exclusiveMinimum": 0,
+        "description": "seconds after which a method is stopped on a pair",
+        "default": 600,
+    },
+)
+
+
 def list_leaves(schema: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Schema]]:
     """Yield the full path and the schema of each documented key that holds a value, in order.
 

@@ -3,6 +3,7 @@
 from regflow.cohort.rasters.columns import BANDS, DATE, MASK, MASK_VALUES, NODATA, RASTER
 from regflow.cohort.rasters.samples import NUMBER
 from regflow.config.keys import (
+    COMPARE,
     JOBS,
     KIND,
     OUTPUT,
@@ -135,6 +136,7 @@ def _stages() -> dict[str, Schema]:
         "detect": detect_options.define_detect_schema(),
         "report": define_section("the pages of figures and pictures", **report.OPTIONS),
         "dask": _dask(),
+        "compare": COMPARE,
         "train": define_section(TRAIN, **define_options("rasters")),
     }
 

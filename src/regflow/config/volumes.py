@@ -5,6 +5,7 @@ Each stage and each table of methods states its own options; this module puts th
 
 from regflow.config.keys import (
     BATCH,
+    COMPARE,
     JOBS,
     KEEP,
     KIND,
@@ -70,6 +71,7 @@ def define_config_schema() -> Schema:
             },
         ),
         report=define_section("the pages of figures and pictures", **report.OPTIONS),
+        compare=COMPARE,
         train=define_section(TRAIN, **define_options("volumes")),
     )
 

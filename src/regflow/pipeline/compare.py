@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from regflow.config.workflow import WORKFLOWS
 from regflow.core.errors import InputError
 from regflow.core.files import write_json, write_whole
 from regflow.core.progress import StageListener, ignore_events
@@ -26,7 +27,8 @@ from regflow.pipeline.comparison import (
     refuse_foreign_folder,
     run_trials,
 )
-from regflow.pipeline.known_truth import make_known_pairs
+from regflow.pipeline.known_truth import make_known_pairs, make_own_pair
+from regflow.pipeline.pair_options import describe_pair
 from regflow.pipeline.recommendation import (
     SOLVED_SAMPLES,
     MethodRow,
@@ -97,6 +99,30 @@ def compare_pair(
     result = ComparisonResult(how.folder, rows, found)
     _write(result, own, how, pairs, starts, spacing)
     return result
+
+
+def compare_sample(output: str | Path, *, sample: Any, settings: Mapping[str, Any], threads: int) -> None:
+    """Compare methods on a sample of a cohort.
+
+    Args:
+        output: the page to write; everything else lies beside it.
+        sample: with its fixed image.
+        settings: the complete configuration.
+        threads: most threads of all methods together.
+
+    Raises:
+        InputError: an image is wrong.
+    """
+    asked, kind = settings["compare"], settings["kind"]
+    config = {name: settings[name] for name in ("seed", *WORKFLOWS[kind].stages) if name in settings}
+    how = ComparisonSettings(kind, Path(output).parent, "default", config, asked["time_limit"], threads)
+    compare_pair(
+        make_own_pair(sample.fixed.image, sample.moving, describe_pair(sample, kind)),
+        how,
+        methods=asked["methods"] or (),
+        sizes={name: asked[name] for name in ("moved", "warped")},
+        seed=settings["seed"],
+    )
 
 
 def _is_unreadable(outcome: TrialOutcome) -> bool:

@@ -75,7 +75,9 @@ def make_known_pairs(
 
 def make_own_pair(fixed: str, moving: str, given: Mapping[str, Any]) -> ComparedPair:
     """Return the user's pair, with what is said of it."""
-    known = {name: value for name, value in given.items() if name in PARTS and value not in (None, (), {})}
+    known = {
+        name: value for name, value in given.items() if name in PARTS and value not in (None, (), [], {})
+    }
     return ComparedPair(OWN, "own", fixed, moving, known)
 
 

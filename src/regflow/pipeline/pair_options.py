@@ -178,6 +178,22 @@ def make_scene_pair(fixed: str, moving: str, given: Mapping[str, Any]) -> Raster
     )
 
 
+def describe_pair(sample: Any, kind: str) -> dict[str, Any]:
+    """Return what a sample of a cohort says of its pair, by the names of :func:`make_volume_pair`."""
+    if kind == "volumes":
+        fixed = {f"fixed_{name}": getattr(sample.fixed, name) for name in ("mask", "labels", "modality")}
+        own = ("moving_mask", "moving_labels", "moving_landmarks", "modality", "volume", "fixed_landmarks")
+        return {**fixed, **{name: getattr(sample, name) for name in own}}
+    scenes = {"": sample.scene, "fixed_": sample.fixed.scene}
+    found: dict[str, Any] = {}
+    for side, scene in scenes.items():
+        found[f"{side}bands"] = list(scene.bands)
+        found[f"{side}nodata"] = {"file": None, None: "none"}.get(scene.nodata, scene.nodata)
+        found[f"{side}mask_values"] = [*scene.quality.values, *(f"bit{bit}" for bit in scene.quality.bits)]
+        found[f"{side or 'moving_'}mask"] = scene.mask
+    return found
+
+
 def _freedom(method: "Method") -> tuple[str, list[str]] | None:
     """Return the option by which a method names its kind of transform, and the kinds; None without one."""
     for option in _FREEDOMS:

@@ -70,7 +70,9 @@ LOGS = "logs"
 
 WHOLE_COHORT = (CONFIGURATION, PROVENANCE, SHEET, COHORT_PAGE, WORKFLOW, MULTIQC, DERIVATIVES)
 """What a run leaves once, besides its tables."""
-PASSING = (LOGS, TRAINING, "benchmarks", "jobs")
+COMPARED = "compare/{sample}/index.html"
+"""The page on which methods are compared on a sample; its trials lie beside it."""
+PASSING = (LOGS, TRAINING, "benchmarks", "compare", "jobs")
 """Folders of what is no result: how jobs went, and what was trained beside."""
 
 OF_A_SAMPLE = {
