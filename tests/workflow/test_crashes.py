@@ -86,7 +86,7 @@ def undisturbed(make_study) -> Undisturbed:
     return Undisturbed(products(study), sum(files) / 1000)
 
 
-@pytest.mark.parametrize("each_stage", [False, True])
+@pytest.mark.parametrize("each_stage", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_run_that_is_killed_again_and_again_ends_as_if_it_had_not_been(make_study, undisturbed, each_stage):
     study = make_study(**WITHOUT_FIELD, jobs={"each_stage": each_stage})
     run_through_kills(study, kills=2, seconds=12.0, seed=int(each_stage))

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import click
 import numpy as np
 import page_files
 import pytest
@@ -22,6 +24,7 @@ from stand_ins import CONDA, write_program
 from study import ROOT
 
 from regflow.cohort.columns import define_samples_schema
+from regflow.commands.cli import main
 from regflow.config.loading import load_config
 
 DOCS = ROOT / "docs"
@@ -73,6 +76,21 @@ def load_hooks() -> ModuleType:
     hooks = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(hooks)
     return hooks
+
+
+def regflow_commands() -> list[str]:
+    pages = [(ROOT / "README.md").read_text(encoding="utf-8"), *map(read_page, PAGES)]
+    blocks = (block for page in pages for block in read_blocks(page) if block.language == "bash")
+    lines = {line for block in blocks for line in read_commands(block)}
+    return sorted(line for line in lines if line.startswith("regflow "))
+
+
+@pytest.mark.parametrize("line", regflow_commands())
+def test_each_command_has_the_options_that_pages_give_it(line):
+    _, name, *words = shlex.split(line)
+    command = main.get_command(click.Context(main), name)
+    assert command is not None, name
+    command.make_parser(click.Context(command, info_name=name)).parse_args(words)
 
 
 @pytest.fixture(scope="module")

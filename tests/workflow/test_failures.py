@@ -123,14 +123,12 @@ def assert_equal_to_undisturbed(study, finished):
     assert study.leftovers() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "stages",
     [
         ("refine", "assess"),
-        pytest.param(
-            ("ingest", "preprocess", "initialize", "refine", "apply", "assess", "report"),
-            marks=pytest.mark.slow,
-        ),
+        ("ingest", "preprocess", "initialize", "refine", "apply", "assess", "report"),
     ],
     ids=["two stages", "every stage"],
 )

@@ -44,6 +44,7 @@ def test_a_pair_of_volumes_gets_its_products_from_the_linear_map(tmp_path, volum
     assert "transform by" in (found.output / "report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_run_of_volumes_gets_them_too(make_study):
     study = make_study(("mni6",), refine=NO_FIELD)
     ended = study.snakemake()

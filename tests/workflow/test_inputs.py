@@ -67,6 +67,7 @@ def bids_folder(tmp_path, volume_file) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_a_bids_data_set_runs_to_its_derivatives(make_study, bids_folder):
     study = make_study(())
     del study.config["samples"]

@@ -102,6 +102,7 @@ def test_neither_cores_nor_chunks_nor_workers_change_a_byte(finished, tmp_path, 
         assert mine.items() <= finished.checksums(pattern).items()
 
 
+@pytest.mark.slow
 def test_a_sheet_plans_as_few_jobs_as_can_be(tmp_path, data):
     plain = planned(raster_study(tmp_path, data, ("first",)).snakemake("--dry-run").stdout)
     assert plain["register"] == 1
@@ -168,6 +169,7 @@ def test_check_names_every_misfit_by_its_row(tmp_path, data):
     assert all(words in told[sample] for sample, words in expected.items())
 
 
+@pytest.mark.slow
 def test_bad_samples_do_not_stop_the_others(finished, tmp_path, data):
     study = raster_study(tmp_path, data, ("first",))
     torn = tmp_path / "torn.tif"

@@ -33,6 +33,7 @@ def shrink(study: Path, folder: Path) -> None:
     config.write_text(text.replace("example:mni2009c", str(folder / "atlas.nii.gz")) + TRAINING)
 
 
+@pytest.mark.slow
 def test_every_command_works(place):
     """In order, each in the folder where the last left the reader."""
     reader = Reader(place)
@@ -42,7 +43,7 @@ def test_every_command_works(place):
             if command.startswith("regflow init"):
                 shrink(reader.here / command.split()[-1], place)
     assert {line.split()[1] for line in reader.typed if line.startswith("regflow")} >= {
-        *("register", "apply", "detect", "init", "check", "run", "train", "weights")
+        *("register", "compare", "apply", "detect", "init", "check", "run", "train", "weights")
     }
     assert (place / "study" / "results" / "report" / "index.html").is_file()
     assert (place / "study" / "results" / "train" / "network.safetensors").is_file()

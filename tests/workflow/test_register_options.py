@@ -92,6 +92,7 @@ def test_a_setting_does_the_same_wherever_it_is_given(from_file, given, tmp_path
         assert same(tmp_path / "aligned" / name, from_file / name), name
 
 
+@pytest.mark.slow
 def test_a_cohort_with_these_settings_makes_the_same_bytes(from_file, files, on_atlas, make_study):
     atlas = {"image": str(files["fixed"]), "labels": str(on_atlas)}
     study = make_study(("mni6",), **SETTINGS, atlases={"mni": atlas})

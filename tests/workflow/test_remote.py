@@ -43,6 +43,7 @@ def regflow(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_a_pair_on_servers_gives_the_bytes_of_the_pair_on_disk(objects, server, tmp_path):
     remote = ["s3://bucket/fixed.tif", f"http://{server}/bucket/first.tif?{SIGNATURE}"]
     local = [str(objects / "bucket" / name) for name in ("fixed.tif", "first.tif")]

@@ -102,6 +102,7 @@ def test_neither_cores_nor_jobs_change_a_byte(finished, make_study, each_stage):
     assert all(path.startswith("preprocess/moving/") for path in found.additional)
 
 
+@pytest.mark.slow
 def test_the_fixed_image_is_prepared_once(make_study):
     jobs = planned(make_study().snakemake("--dry-run").stdout)
     assert jobs["references"] == 1
@@ -111,6 +112,7 @@ def test_the_fixed_image_is_prepared_once(make_study):
     assert jobs["preprocess_moving"] == jobs["refine"] == jobs["apply"] == len(SAMPLES)
 
 
+@pytest.mark.slow
 def test_samples_that_join_and_settings_that_change_cost_no_more_than_they_must(make_study):
     study = make_study(("mni6",))
     assert study.snakemake().returncode == 0

@@ -57,6 +57,7 @@ def refuse_secrets(*folders: Path) -> None:
         assert KEY.encode() not in content, path
 
 
+@pytest.mark.slow
 def test_volumes_from_s3_to_s3(buckets, finished, tmp_path, volume_file):
     for name in ("mni6", "mni2009c"):
         shutil.copy(volume_file(name, 4.0), buckets / "data" / f"{name}.nii.gz")

@@ -62,6 +62,7 @@ def test_the_profile_asks_for_partitions_memory_time_and_a_gpu(make_study):
         assert (asked["slurm_partition"], asked["gpu"]) == ("cpu", "0")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "refine",
     [

@@ -23,6 +23,7 @@ def test_it_is_no_part_of_a_study_but_a_target(make_study):
     assert planned(study.snakemake("--dry-run", "train").stdout) == {"train": 1}
 
 
+@pytest.mark.slow
 def test_a_cohort_that_is_wrong_is_told_before_any_job(make_study):
     study = make_study(("mni6",), train={**SETTINGS, "shares": {"cohort": 1}, "cohort": "absent.tsv"})
     ended = study.snakemake("--dry-run", "train")

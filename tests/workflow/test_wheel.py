@@ -79,6 +79,7 @@ def test_a_wheel_starts_and_plans_a_study(installed, tmp_path):
     assert str(installed / "regflow" / "shipped" / "workflow") in told
 
 
+@pytest.mark.slow
 def test_a_wheel_makes_the_demos(installed, tmp_path):
     run_installed(installed, tmp_path, "demo", "scenes", "--rasters", "--build-only")
     assert (tmp_path / "scenes" / "config" / "samples.tsv").is_file()

@@ -41,11 +41,13 @@ def test_rigid_then_affine_finds_a_known_pose_and_keeps_its_log(mni_4mm, tmp_pat
     assert "AffineTransform" in (tmp_path / "elastix.log").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_another_contrast_is_found(mni_4mm):
     truth = known_affine(mni_4mm, 10.0, 20.0)
     assert error_mm(mni_4mm, initialize(mni_4mm, inverted(moved(mni_4mm, truth))), truth) < 0.7
 
 
+@pytest.mark.slow
 def test_neither_the_seed_nor_a_trace_of_noise_changes_where_it_ends(mni_4mm):
     # Stochastic descent on random samples ended up to 6 mm apart here.
     moving = moved(mni_4mm, known_affine(mni_4mm, 10.0, 20.0))
@@ -55,8 +57,11 @@ def test_neither_the_seed_nor_a_trace_of_noise_changes_where_it_ends(mni_4mm):
     assert error_mm(mni_4mm, initialize(mni_4mm.with_data(mni_4mm.data + noise), moving), first) < 0.01
 
 
-@pytest.mark.parametrize(("degrees", "shift_mm", "stretch"), [(25.0, 40.0, 0.94), (40.0, 60.0, 1.0)])
-@pytest.mark.parametrize("contrast", [lambda image: image, inverted])
+@pytest.mark.parametrize(
+    ("degrees", "shift_mm", "stretch"),
+    [(25.0, 40.0, 0.94), pytest.param(40.0, 60.0, 1.0, marks=pytest.mark.slow)],
+)
+@pytest.mark.parametrize("contrast", [pytest.param(lambda image: image, marks=pytest.mark.slow), inverted])
 def test_far_poses_are_found(mni_4mm, degrees, shift_mm, stretch, contrast):
     truth = known_affine(mni_4mm, degrees, shift_mm, stretch)
     assert error_mm(mni_4mm, initialize(mni_4mm, contrast(moved(mni_4mm, truth))), truth) < 0.7
@@ -160,6 +165,7 @@ def _padded(grid: Grid, margin: int) -> Grid:
     return Grid(tuple(length + 2 * margin for length in grid.shape), affine)
 
 
+@pytest.mark.slow
 def test_a_similarity_has_one_scale_and_finds_it(mni_4mm):
     pose = known_affine(mni_4mm, 15.0, 20.0)
     center = mni_4mm.grid.center

@@ -30,6 +30,9 @@ from regflow.training.passes import AlignedPair, measure_best_relaxation
 from regflow.training.product import train_network
 from regflow.training.settings import make_training_settings
 
+pytestmark = pytest.mark.slow
+"""They register, train and simulate in three dimensions."""
+
 SUBJECTS, HELD_OUT = range(8), range(100, 103)
 SMALL = {"ndim": 3, "channels": [8, 8, 8, 8], "side": 32, "spacing": 4.0, "passes": [1.0]}
 

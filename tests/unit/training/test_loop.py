@@ -88,6 +88,7 @@ def start_program(settings: dict[str, Any], folder: Path, *launcher: str) -> sub
     return subprocess.Popen(program, env=mine, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
+@pytest.mark.slow
 def test_a_training_that_is_killed_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     settings = tiny(steps=40, validate_every=2, validation_pairs=1)
     checkpoint = tmp_path / "killed" / CHECKPOINT
@@ -106,6 +107,7 @@ def test_a_training_that_is_killed_goes_on_from_its_checkpoint(tmp_path: Path) -
     assert not list(checkpoint.parent.glob(".part-*"))
 
 
+@pytest.mark.slow
 def test_two_processes_come_to_the_losses_of_one(tmp_path: Path) -> None:
     settings = tiny(batch=4, weights={"similarity": 0.3})
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
@@ -122,6 +124,7 @@ def test_two_processes_come_to_the_losses_of_one(tmp_path: Path) -> None:
         assert two == pytest.approx(one, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_batch_that_cannot_be_shared_out_is_refused(tmp_path: Path) -> None:
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     process = start_program(tiny(batch=3), tmp_path, *launcher)

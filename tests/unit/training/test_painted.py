@@ -51,7 +51,7 @@ def test_a_number_names_a_pair(mixture: PairMixture) -> None:
     assert not same(first, PairMixture(mixture.sources, mixture.shares, mixture.shape, seed=6).pair(7))
 
 
-@pytest.mark.parametrize("context", ["fork", "spawn"])
+@pytest.mark.parametrize("context", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_who_draws_a_pair_does_not_matter(mixture: PairMixture, context: str) -> None:
     numbers = [[0, 1], [2, 3], [4, 5]]
     drawn = DataLoader(

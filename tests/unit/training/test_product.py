@@ -59,6 +59,7 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return found
 
 
+@pytest.mark.slow
 def test_a_minute_of_training_brings_pairs_nearer_to_their_truth(smoke: Path) -> None:
     figures = read_weights(smoke)[1].notes["figures"]
     assert figures["step"] == SMOKE["steps"]

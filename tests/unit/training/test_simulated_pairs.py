@@ -91,7 +91,9 @@ def test_the_shading_of_the_moving_image_goes_over_to_the_simulated_one(
     assert np.abs(difference[both]).mean() < 0.02
 
 
-@pytest.mark.parametrize("noise", [0.0, 0.03, 0.06])
+@pytest.mark.parametrize(
+    "noise", [pytest.param(0.0, marks=pytest.mark.slow), 0.03, pytest.param(0.06, marks=pytest.mark.slow)]
+)
 def test_a_simulated_image_is_as_noisy_as_the_moving_image(mni_2mm: Image, noise: float) -> None:
     truth = synthetic.draw_truth(mni_2mm.grid, 1, amplitude_mm=10.0, smoothness_mm=18.0)
     grid = synthetic.make_subject_grid(mni_2mm.grid, truth, 2.0)

@@ -305,4 +305,6 @@ def _block(image: Image, first: Array, last: Array) -> tuple[Array, Array, Array
     if (first >= last).any():
         return np.zeros((1, 1), np.float32), np.zeros((1, 1), bool), np.zeros(2, np.int64)
     block = read_block(image, slice(int(first[1]), int(last[1])), slice(int(first[0]), int(last[0])))
-    return np.ascontiguousarray(block.values[0]), block.valid, first[::-1].astype(np.int64)
+    # A view, or an array to be read only, would have the kernels compiled anew for more than a minute.
+    values, valid = (np.require(part, requirements=["C", "W"]) for part in (block.values[0], block.valid))
+    return values, valid, first[::-1].astype(np.int64)

@@ -141,6 +141,7 @@ def test_without_masks_the_pose_is_found_as_well(mni_4mm):
     assert error_mm(found, truth, mni_4mm) < 1.0
 
 
+@pytest.mark.slow
 def test_a_head_with_its_skull_is_aligned_with_a_brain(mni_4mm, colin_4mm, colin_brain_4mm):
     brain = search(mni_4mm, colin_brain_4mm)
     tilt = turned(mni_4mm, degrees=35, shift_mm=50, seed=1)
@@ -247,6 +248,7 @@ def test_labels_and_modality_do_not_disturb(mni_4mm, mni6_4mm):
     assert np.array_equal(search(labeled, mni6_4mm).matrix, search(mni_4mm, mni6_4mm).matrix)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["compiled", "simpleitk"])
 def test_a_similarity_has_one_scale_and_finds_it(mni_4mm, engine):
     pose = turned(mni_4mm, degrees=15, shift_mm=20, seed=5)
@@ -290,7 +292,10 @@ def test_the_parameters_gradient_is_that_of_the_value(mni_4mm, mni6_4mm, transfo
     np.testing.assert_allclose(gradient, numeric, rtol=0.05, atol=2e-3)
 
 
-@pytest.mark.parametrize("volume_factor", [0.1, 0.23, 5.5])
+@pytest.mark.parametrize(
+    "volume_factor",
+    [pytest.param(0.1, marks=pytest.mark.slow), 0.23, pytest.param(5.5, marks=pytest.mark.slow)],
+)
 def test_a_true_change_of_size_is_found_from_any_size(mni_4mm, mni6_4mm, volume_factor):
     right = search(mni_4mm, mni6_4mm)
     change = Affine.from_parts(volume_factor ** (1 / 3) * np.eye(3), [10, 5, -8], mni6_4mm.grid.center)

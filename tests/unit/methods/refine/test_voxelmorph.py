@@ -592,7 +592,7 @@ def test_options_can_be_read_without_torch() -> None:
     json.dumps(METHODS["voxelmorph"].options)
 
 
-@pytest.mark.parametrize("other_contrast", [False, True])
+@pytest.mark.parametrize("other_contrast", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_the_shipped_network_undoes_half_of_a_warp_that_it_never_saw(other_contrast: bool) -> None:
     fixed = coarsen_image(demo.load_example("icbm2009a", None), 2.0)
     fixed = fixed.with_mask(fixed.channel > 0.05 * fixed.channel.max())

@@ -104,6 +104,7 @@ def test_a_mirrored_map_is_never_a_candidate(mni_4mm, mni6_4mm, right):
         VolumeStartEvaluator(mni_4mm, mni6_4mm, right, {})(MethodResult(Affine(right.matrix @ mirror.matrix)))
 
 
+@pytest.mark.slow
 def test_headers_that_are_as_good_as_what_is_rejected_stand(mni_4mm):
     rng = np.random.default_rng(1)
     noise = Image(rng.normal(size=mni_4mm.data.shape).astype(np.float32), mni_4mm.grid, mni_4mm.mask)
@@ -121,6 +122,7 @@ def test_limits_of_the_settings_replace_the_stage_s_own(mni_4mm, mni6_4mm, right
     assert verdict.reason.startswith("nmi is")
 
 
+@pytest.mark.slow
 def test_noise_that_fits_nowhere_does_not_pass(mni_4mm):
     rng = np.random.default_rng(0)
     noise = Image(rng.normal(size=mni_4mm.data.shape).astype(np.float32), mni_4mm.grid)
@@ -185,7 +187,10 @@ def resized(image: Image, volume_factor: float) -> tuple[Image, Affine]:
     return Image(image.data, Grid(image.grid.shape, change.matrix @ image.grid.affine), image.mask), change
 
 
-@pytest.mark.parametrize("volume_factor", [0.1, 0.23, 5.0])
+@pytest.mark.parametrize(
+    "volume_factor",
+    [0.1, pytest.param(0.23, marks=pytest.mark.slow), pytest.param(5.0, marks=pytest.mark.slow)],
+)
 def test_a_size_that_both_masks_show_passes(mni_4mm, mni6_4mm, right, volume_factor):
     other, change = resized(mni6_4mm, volume_factor)
     found = align_volumes(mni_4mm, other, SETTINGS)
@@ -196,7 +201,7 @@ def test_a_size_that_both_masks_show_passes(mni_4mm, mni6_4mm, right, volume_fac
     assert whole == pytest.approx(np.linalg.det(found.transform.linear))
 
 
-@pytest.mark.parametrize("volume_factor", [0.15, 6.0])
+@pytest.mark.parametrize("volume_factor", [pytest.param(0.15, marks=pytest.mark.slow), 6.0])
 @pytest.mark.parametrize("masked", [True, False])
 def test_a_size_that_no_mask_shows_fails(mni_4mm, mni6_4mm, right, volume_factor, masked):
     _, change = resized(mni6_4mm, volume_factor)

@@ -204,6 +204,7 @@ def test_after_a_failed_start_the_sample_is_skipped_with_its_reason(tmp_path, fo
     assert read_outcome(tmp_path / "out").state == "skipped"
 
 
+@pytest.mark.slow
 def test_what_the_first_method_needs_is_imported_ahead():
     script = (
         "import sys; from regflow.stages.volumes.refine import load_ahead\n"
