@@ -19,6 +19,7 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
     "pair_cold": (),
     "raster_starts": ("--starts", "12", "--turns", "4", "--affines", "2"),
     "verdicts": ("--good", "24", "--bad", "24"),
+    "canon": ("--pairs", "3"),
     "dates": ("--every", "6", "--shifts", "1"),
     "tie_points": ("--sides", "2048"),
     "scenes": ("--sides", "2048", "10980"),

@@ -2,7 +2,7 @@
 
 Planning is a dry run over samples whose files are empty. The costs of a sample are those of a whole run of
 tiny brains (8 mm), divided by their number; what the methods cost of it is what each further sample costs in
-one process that takes all of them through the same stages.
+one process that takes some dozens of them through the same stages.
 """
 
 import sys
@@ -36,7 +36,7 @@ from regflow.config.workflow import WORKFLOWS
 from regflow.pipeline.batch import run_batch
 
 settings = {**load_config('config/config.yaml'), 'output': 'alone'}
-samples, stages = read_cohort(settings), WORKFLOWS['volumes'].stages
+samples, stages = read_cohort(settings)[:61], WORKFLOWS['volumes'].stages
 how = dict(settings=settings, kind='volumes', stages=stages, sources=dict.fromkeys(stages, ''), networks={},
            earlier={}, threads=1)
 run_batch('alone/first.json', samples=samples[:1], fixed=[samples[0].fixed], **how)
@@ -51,7 +51,7 @@ def main() -> None:
     """Print the costs of planning, and those of a sample in cohorts of several sizes."""
     parser = arguments(__doc__)
     parser.add_argument("--plan", type=int, nargs="+", default=[1_000, 10_000, 100_000])
-    parser.add_argument("--samples", type=int, nargs="+", default=[50, 200])
+    parser.add_argument("--samples", type=int, nargs="+", default=[60, 1_000])
     options = parser.parse_args()
     planned, carried = [], []
     with tempfile.TemporaryDirectory() as name:
