@@ -5,8 +5,8 @@ Tables of one question each. ``linear``: crops of 128 pixels of real bands whose
 and scaled from 0.9 to 1.1. ``fields``: known smooth warps of 3 and 25 mm of brains at 3 mm, in one contrast
 and in another; ``scene-fields``: of 2 and 8 pixels of bands. ``rigid``: brains turned by 40 degrees.
 
-A method runs by itself, from the identity, with its gate. A pair is `solved` where the mean error is within the
-limit of the table, `refused` where the method gave no map or its gate refuses it, and `silent` where it is
+A method runs by itself, from the identity, with its gate. A pair is `solved` where the mean error is within
+the limit of the table, `refused` where the method gave no map or its gate refuses it, and `silent` where it is
 neither. Errors are those of the map that stands: where all is refused that of the identity, whose own row is
 what no method leaves.
 """
