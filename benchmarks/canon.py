@@ -6,8 +6,8 @@ and scaled from 0.9 to 1.1. ``fields``: known smooth warps of 3 and 25 mm of bra
 and in another; ``scene-fields``: of 2 and 8 pixels of bands. ``rigid``: brains turned by 40 degrees.
 
 A method runs by itself, from the identity, with its gate. A pair is `solved` where the mean error is within
-the limit of the table, `refused` where the method gave no map or its gate refuses it, and `silent` where it is
-neither. Errors are those of the map that stands: where all is refused that of the identity, whose own row is
+the limit of the table, `refused` where the method gave no map or its gate refuses it, and `silent` where it
+is neither. Errors are those of the map that stands: where all is refused that of the identity, whose own row is
 what no method leaves.
 """
 
