@@ -7,8 +7,8 @@ and in another; ``scene-fields``: of 2 and 8 pixels of bands. ``rigid``: brains 
 
 A method runs by itself, from the identity, with its gate. A pair is `solved` where the mean error is within
 the limit of the table, `refused` where the method gave no map or its gate refuses it, and `silent` where it
-is neither. Errors are those of the map that stands: where all is refused that of the identity, whose own row is
-what no method leaves.
+is neither. Errors are those of the map that stands: where all is refused that of the identity, whose own row
+is what no method leaves.
 """
 
 import argparse
