@@ -6,7 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regflow.core.chunks import Window
-from regflow.methods.detect.misregistration import HALO, measure_unexplained_statistic
+from regflow.methods.detect.interpolation_noise import HALO, compute_lost_detail
+from regflow.methods.detect.misregistration import HALO as SLOPE_HALO
+from regflow.methods.detect.misregistration import measure_unexplained_statistic
 from regflow.methods.detect.model import ChangeModel, compute_no_change_probability, compute_statistic
 from regflow.methods.detect.regions import BlockRegions, find_regions
 from regflow.methods.detect.scene_pair import DatedScenePair
@@ -24,12 +26,15 @@ class ChangeRule:
         model: the fitted model.
         limit: of the statistic.
         residual_px: remaining registration error; 0 explains nothing.
+        interpolation: variance of the differences for each unit of squared detail that a kernel loses
+            (:mod:`regflow.methods.detect.interpolation_noise`); 0 for dates that were not resampled.
         quantum: unit in which regions add up magnitudes, so that sums are exact.
     """
 
     model: ChangeModel
     limit: float
     residual_px: float
+    interpolation: float
     quantum: float
 
 
@@ -77,12 +82,22 @@ def _tile_maps(
     inner = (slice(HALO, -HALO), slice(HALO, -HALO))
     valid = tile.valid[inner]
     difference = variates[0][:, *inner] - variates[1][:, *inner]
-    values = compute_statistic(difference)
+    noise = None
+    if rule.interpolation > 0:
+        noise = np.sqrt(1.0 + rule.interpolation * compute_lost_detail(variates, tile.valid))
+    values = compute_statistic(difference if noise is None else difference / noise)
     classes = np.where(values > rule.limit, CHANGED, UNCHANGED).astype(np.uint8)
     classes[~valid] = NODATA
     changed = classes == CHANGED
     if rule.residual_px > 0 and changed.any():
-        left = measure_unexplained_statistic(variates, tile.valid, rule.residual_px, changed)
+        near = (slice(HALO - SLOPE_HALO, SLOPE_HALO - HALO),) * 2
+        left = measure_unexplained_statistic(
+            (variates[0][:, *near], variates[1][:, *near]),
+            tile.valid[near],
+            rule.residual_px,
+            changed,
+            None if noise is None else noise[:, changed],
+        )
         classes[changed] = np.where(left > rule.limit, CHANGED, EXPLAINED)
     magnitude = rule.model.magnitude(difference).astype(np.float32)
     probability = compute_no_change_probability(values, rule.model.freedom).astype(np.float32)

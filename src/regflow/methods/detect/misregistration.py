@@ -17,7 +17,11 @@ HALO = 1
 
 
 def measure_unexplained_statistic(
-    variates: tuple[Array, Array], valid: NDArray[np.bool_], radius_px: float, where: NDArray[np.bool_]
+    variates: tuple[Array, Array],
+    valid: NDArray[np.bool_],
+    radius_px: float,
+    where: NDArray[np.bool_],
+    noise: Array | None = None,
 ) -> Array:
     """Return the statistic that is left when the second date may shift by up to ``radius_px``.
 
@@ -27,6 +31,7 @@ def measure_unexplained_statistic(
         valid: ``(h, w)``, with the halo.
         radius_px: residual displacement, in pixels.
         where: of the block without its halo: the pixels to look at.
+        noise: ``(p, n)`` standard deviation of each variate at these pixels; 1 when None.
 
     Returns:
         ``(n,)`` statistic of the ``n`` pixels of ``where``, in row-major order.
@@ -37,6 +42,8 @@ def measure_unexplained_statistic(
     first, second = variates
     slopes = [compute_central_differences(variates, valid, rows, cols, step) for step in ((0, 1), (1, 0))]
     difference = first[:, rows, cols] - second[:, rows, cols]
+    if noise is not None:
+        difference, *slopes = (part / noise for part in (difference, *slopes))
     out = np.empty(len(rows))
     subtract_shift(difference, *slopes, radius_px, out)
     return out

@@ -7,26 +7,17 @@ Image Processing 12(4):478-484, 2003, who describe the distribution of this regi
 """
 
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from regflow.core.chunks import Window, Workers, map_blocks
+from regflow.core.chunks import Window, Workers
 from regflow.methods.detect.misregistration import HALO, compute_central_differences
 from regflow.methods.detect.model import ChangeModel, compute_statistic
-from regflow.methods.detect.scene_pair import DatedScenePair, split_chunks
-from regflow.methods.detect.tiles import TILE
+from regflow.methods.detect.noise_samples import THINNING, compare_steep_with_flat, gather_samples
+from regflow.methods.detect.scene_pair import DatedScenePair
 
-WINDOWS: Final = 48
-"""Tiles that are looked at, evenly spaced."""
-THINNING: Final = 2
-"""Every second pixel along rows and columns: neighbors say the same."""
-FEWEST_PIXELS: Final = 500
-STEEP, FLAT = 0.9, 0.3
-"""Quantiles of the gradient's size: steep pixels are above the one, flat ones below the other."""
-MEDIAN_SHARE: Final = 0.5
-"""Median over mean of what a displacement adds, in one direction (0.45) or in two (0.69)."""
 RADIUS_95: Final = 2.45
 """Radius that holds 95% of displacements, in standard deviations along an axis."""
 
@@ -42,23 +33,12 @@ def measure_registration_noise(pair: DatedScenePair, model: ChangeModel, workers
     Returns:
         0 where the pair shows none, and where too few pixels are valid to tell.
     """
-    tiles = split_chunks(pair.shape, TILE)
-    chosen = tiles[:: max(1, -(-len(tiles) // WINDOWS))]
-    work = partial(_slopes, pair=pair, model=model)
-    parts = list(map_blocks(work, chosen, workers, describe="registration noise"))
-    sizes, values = (np.concatenate([part[k] for part in parts]) for k in (0, 1))
-    return estimate_noise(sizes, values)
+    return estimate_noise(*gather_samples(pair, workers, partial(_slopes, pair=pair, model=model)))
 
 
-def estimate_noise(sizes: NDArray[Any], values: NDArray[Any]) -> float:
+def estimate_noise(sizes: NDArray[np.float64], values: NDArray[np.float64]) -> float:
     """Return the displacement's standard deviation from squared gradients and statistics, ``(n,)`` each."""
-    if len(sizes) < FEWEST_PIXELS:
-        return 0.0
-    low, high = np.quantile(sizes, (FLAT, STEEP))
-    steep, flat = sizes >= high, sizes <= low
-    step = float(np.median(sizes[steep]) - np.median(sizes[flat]))
-    more = float(np.median(values[steep]) - np.median(values[flat]))
-    return float(np.sqrt(max(more, 0.0) / (MEDIAN_SHARE * step))) if step > 0 else 0.0
+    return float(np.sqrt(compare_steep_with_flat(sizes, values)))
 
 
 def _slopes(

@@ -301,6 +301,11 @@ def _change_facts(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         f"{record['mapping_unit_px']} px; {figures['dropped_percent']:.2f} % were smaller",
     )
     yield "Valid at both dates", f"{figures['valid_percent']:.1f} %"
+    if _known(figures, "interpolation_noise"):
+        yield (
+            "Detail lost by resampling",
+            f"{100 * figures['interpolation_noise']:.0f} % of half a pixel's shift and back",
+        )
     if "iterations" in figures:
         settled = "settled" if figures["converged"] else "still moving"
         yield "IR-MAD rounds", f"{figures['iterations']:.0f}, {settled}"

@@ -19,6 +19,7 @@ from regflow.core.errors import InputError, RegistrationError
 from regflow.core.files import write_json
 from regflow.core.gate import Verdict, judge_figures
 from regflow.methods.detect import METHODS, load_method
+from regflow.methods.detect.interpolation_noise import measure_interpolation_noise
 from regflow.methods.detect.maps import CHANGED, EXPLAINED, NODATA, ChangeMaps, ChangeRule, measure_change
 from regflow.methods.detect.model import ChangeModelFit
 from regflow.methods.detect.normalization import Normalization, fit_normalization
@@ -112,7 +113,8 @@ def detect_changes(
         lines = _normalized(tiles, fit, settings)
     with record_step(steps, "registration noise"):
         noise = measure_registration_noise(pair, fit.model, workers)
-    rule = ChangeRule(fit.model, limit, _residual(settings, between, noise), _quantum(fit))
+        lost = measure_interpolation_noise(pair, fit.model, workers)
+    rule = ChangeRule(fit.model, limit, _residual(settings, between, noise), lost, _quantum(fit))
     tally = PixelTally()
     with record_step(steps, "maps"), ChangeFiles(folder, pair, fit.model, between.dates) as files:
         regions = _maps(pair, rule, workers, settings["mapping_unit_px"], files, tally)
@@ -121,7 +123,8 @@ def detect_changes(
     if settings["normalized"]:
         with record_step(steps, "normalization"):
             _write_normalized(pair, lines, Path(folder), workers)
-    figures = {**_figures(pair, tally, regions, fit), "registration_noise_px": noise}
+    noises = {"registration_noise_px": noise, "interpolation_noise": lost}
+    figures = {**_figures(pair, tally, regions, fit), **noises}
     verdict = judge_figures(figures, {**LIMITS, **settings["limits"]})
     content = _record(settings, between, fit, rule, lines, figures, verdict)
     write_json(Path(folder) / "detect.json", content)

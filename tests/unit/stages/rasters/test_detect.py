@@ -20,7 +20,7 @@ from regflow.core.chunks import open_workers
 from regflow.core.errors import InputError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.methods.detect import METHODS, registration_noise
+from regflow.methods.detect import METHODS, noise_samples
 from regflow.methods.detect.ir_mad import ir_mad
 from regflow.methods.detect.maps import CHANGED, EXPLAINED, NODATA
 from regflow.methods.detect.polygons import measure_areas
@@ -410,10 +410,10 @@ def test_registration_noise_looks_at_no_more_windows_than_it_says(monkeypatch):
         chosen.extend(tiles)
         return [(np.zeros(1), np.zeros(1))]
 
-    monkeypatch.setattr(registration_noise, "map_blocks", note)
+    monkeypatch.setattr(noise_samples, "map_blocks", note)
     rows, cols = 13, 22
-    shape = rows * registration_noise.TILE, cols * registration_noise.TILE
+    shape = rows * noise_samples.TILE, cols * noise_samples.TILE
     scene = Image(np.broadcast_to(np.float32(0), (1, *shape)), Grid(shape, np.eye(3)))
     assert measure_registration_noise(DatedScenePair(scene, scene), None, None) == 0.0
-    every = -(-rows * cols // registration_noise.WINDOWS)
+    every = -(-rows * cols // noise_samples.WINDOWS)
     assert len(chosen) == -(-rows * cols // every)
