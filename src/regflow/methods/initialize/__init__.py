@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from regflow.methods.initialize.lucas_kanade_options import LUCAS_KANADE, LUCAS_KANADE_SCENES
 from regflow.methods.initialize.robust import ESTIMATORS
 from regflow.methods.table import Method
 
@@ -84,6 +85,10 @@ ELASTIX: dict[str, dict[str, Any]] = {
         "default": [],
     },
 }
+
+_LUCAS_KANADE_SOURCES = (
+    "Lucas and Kanade, IJCAI 1981; Baker and Matthews, Int. J. Computer Vision 56(3):221-255, 2004"
+)
 
 _FEATURE_OPTIONS: dict[str, dict[str, Any]] = {
     "count": {
@@ -216,6 +221,24 @@ METHODS: dict[str, Method] = {
             },
         },
         kinds=("rasters",),
+    ),
+    "lucas-kanade": Method(
+        f"{_HERE}.lucas_kanade:lucas_kanade",
+        "Least squares between images of one contrast, coarse to fine, from a start that is near: exact to a "
+        "hundredth of a sample.",
+        _LUCAS_KANADE_SOURCES,
+        LUCAS_KANADE,
+        compile_options=tuple({"scheme": scheme} for scheme in LUCAS_KANADE["scheme"]["enum"]),
+        variants={
+            "rasters": Method(
+                f"{_HERE}.lucas_kanade:lucas_kanade",
+                "Least squares between scenes of one contrast, coarse to fine, from a start that is near: "
+                "exact to a hundredth of a pixel.",
+                _LUCAS_KANADE_SOURCES,
+                LUCAS_KANADE_SCENES,
+                kinds=("rasters",),
+            )
+        },
     ),
     "sift": _features("Match SIFT keypoints.", "Lowe, Int. J. Computer Vision 60(2):91-110, 2004", "sift"),
     "surf": _features(
