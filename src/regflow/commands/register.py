@@ -52,8 +52,12 @@ def _path(*names: str, text: str) -> Any:
 )
 @_path("--fixed-labels", text="Structures of the fixed image, for Dice and surface distances.")
 @_path("--moving-labels", text="Structures of the moving image; they are warped as well.")
-@_path("--fixed-landmarks", text="Partners of the moving landmarks, to measure the error in mm.")
+@_path(
+    "--fixed-landmarks",
+    text="Partners of the moving landmarks: they measure the error, or drive 'landmarks'.",
+)
 @_path("--moving-landmarks", text="Points of the moving image: .csv (x,y,z in LPS mm), .fcsv, .mrk.json.")
+@_path("--landmarks", text="Of scenes, pairs of points: QGIS' .points, or fixed_x,fixed_y,moving_x,moving_y.")
 @click.option("--modality", help="Of the moving image: T1w, T2w, CT ...")
 @click.option("--fixed-modality", help="Of the fixed image.")
 @click.option("--volume", help="Which volume of a 4-D moving file, from 0, or which DICOM series.")

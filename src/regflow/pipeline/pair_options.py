@@ -30,7 +30,7 @@ ONLY_VOLUMES = (
 )
 ONLY_RASTERS = (
     *("bands", "fixed_bands", "nodata", "fixed_nodata", "mask_values", "fixed_mask_values"),
-    *("representation", "classes", "truth"),
+    *("representation", "classes", "truth", "landmarks"),
 )
 _FREEDOMS = ("transform", "model")
 """Options by which linear methods name the kind of transform that they seek."""
@@ -175,6 +175,7 @@ def make_scene_pair(fixed: str, moving: str, given: Mapping[str, Any]) -> Raster
         companions=dict(given["companions"] or {}),
         classes=dict(given["classes"] or {}),
         truth=given["truth"],
+        landmarks=given["landmarks"],
     )
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from regflow.methods.initialize.lucas_kanade_options import LUCAS_KANADE, LUCAS_KANADE_SCENES
 from regflow.methods.initialize.robust import ESTIMATORS
+from regflow.methods.matching.landmark_options import LINEAR_LANDMARKS, LINEAR_LANDMARKS_SCENES
 from regflow.methods.table import Method
 
 _HERE = "regflow.methods.initialize"
@@ -88,6 +89,11 @@ ELASTIX: dict[str, dict[str, Any]] = {
 
 _LUCAS_KANADE_SOURCES = (
     "Lucas and Kanade, IJCAI 1981; Baker and Matthews, Int. J. Computer Vision 56(3):221-255, 2004"
+)
+
+_LANDMARK_SOURCES = (
+    "Umeyama, IEEE Trans. Pattern Analysis and Machine Intelligence 13(4):376-380, 1991; "
+    "Rousseeuw and Van Driessen, Data Mining and Knowledge Discovery 12:29-45, 2006"
 )
 
 _FEATURE_OPTIONS: dict[str, dict[str, Any]] = {
@@ -262,6 +268,21 @@ METHODS: dict[str, Method] = {
         "Potje et al., XFeat, CVPR 2024",
         "xfeat",
         ratio=1.0,
+    ),
+    "landmarks": Method(
+        f"{_HERE}.landmarks:landmarks",
+        "A linear map through given pairs of landmarks; the images are not looked at.",
+        _LANDMARK_SOURCES,
+        LINEAR_LANDMARKS,
+        variants={
+            "rasters": Method(
+                f"{_HERE}.landmarks:landmarks",
+                "A linear map through given pairs of points; the scenes are not looked at.",
+                f"{_LANDMARK_SOURCES}; Hartley and Zisserman, Multiple View Geometry, 2nd ed., 2003",
+                LINEAR_LANDMARKS_SCENES,
+                kinds=("rasters",),
+            )
+        },
     ),
     "moments": Method(
         f"{_HERE}.moments:moments",

@@ -1,5 +1,6 @@
 """Refiners: deformable methods. One row per method; imports happen when one runs."""
 
+from regflow.methods.matching.landmark_options import SPLINE_LANDMARKS
 from regflow.methods.refine.dense_options import DENSE
 from regflow.methods.refine.greedy_options import GREEDY
 from regflow.methods.refine.learning_options import INSTANCE_OPTIMIZATION, VOXELMORPH
@@ -88,6 +89,13 @@ METHODS: dict[str, Method] = {
         DENSE,
         kinds=("rasters",),
         uses_weights=True,
+    ),
+    "landmarks": Method(
+        f"{_HERE}.landmarks:landmarks",
+        "A thin-plate spline through given pairs of landmarks; the images are not looked at.",
+        "Bookstein, IEEE Trans. Pattern Analysis and Machine Intelligence 11(6):567-585, 1989",
+        SPLINE_LANDMARKS,
+        kinds=("volumes", "rasters"),
     ),
     NO_DEFORMATION: Method(
         f"{_HERE}.none:none",
