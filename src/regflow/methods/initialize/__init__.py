@@ -284,6 +284,21 @@ METHODS: dict[str, Method] = {
             )
         },
     ),
+    "segmentation": Method(
+        f"{_HERE}.segmentation:segmentation",
+        "Lay the structures of both label maps on each other, by their centers and then by their borders.",
+        "Umeyama, IEEE Trans. Pattern Analysis and Machine Intelligence 13(4):376-380, 1991; "
+        "Maurer et al., IEEE Trans. Pattern Analysis and Machine Intelligence 25(2):265-270, 2003",
+        {
+            "model": {"enum": list(LINEAR), "description": "what is sought", "default": "affine"},
+            "across": {
+                "type": "integer",
+                "minimum": 16,
+                "description": "most samples along a label map's longest side",
+                "default": 96,
+            },
+        },
+    ),
     "moments": Method(
         f"{_HERE}.moments:moments",
         "Lay the centers of mass of both masks on each other.",
