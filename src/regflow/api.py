@@ -73,6 +73,7 @@ def register(
     moving_labels: Any = None,
     fixed_landmarks: Any = None,
     moving_landmarks: Any = None,
+    landmarks: str | Path | None = None,
     modality: str | None = None,
     fixed_modality: str | None = None,
     volume: int | str | None = None,
@@ -114,8 +115,11 @@ def register(
         masks: ``fixed`` or ``both``: whose masks steer the deformation of volumes.
         fixed_labels: structures of the fixed volume, for Dice and surface distances, as for ``fixed_mask``.
         moving_labels: those of the moving volume; they come back in ``.labels``.
-        fixed_landmarks: partners of the moving landmarks: a path, or ``(N, 3)`` LPS mm.
+        fixed_landmarks: partners of the moving landmarks: a path, or ``(N, 3)`` LPS mm; they measure the
+            error, or drive the method ``landmarks``.
         moving_landmarks: points of the moving volume, likewise.
+        landmarks: of scenes, the file of pairs of points that drive the method ``landmarks``: ``.points`` of
+            QGIS' georeferencer, or a table ``fixed_x,fixed_y,moving_x,moving_y``.
         modality: of the moving volume: ``T1w``, ``CT`` ...
         fixed_modality: of the fixed volume.
         volume: which volume of a 4-D moving file, from 0, or which DICOM series.
@@ -190,6 +194,7 @@ def compare(
     moving_labels: Any = None,
     fixed_landmarks: Any = None,
     moving_landmarks: Any = None,
+    landmarks: str | Path | None = None,
     modality: str | None = None,
     fixed_modality: str | None = None,
     volume: int | str | None = None,
@@ -228,6 +233,7 @@ def compare(
         moving_labels: see there.
         fixed_landmarks: see there.
         moving_landmarks: see there.
+        landmarks: see there.
         modality: see there.
         fixed_modality: see there.
         volume: see there.
@@ -508,7 +514,8 @@ def _stored_parts(given: Mapping[str, Any], images: Sequence[StoredImage], folde
             name: store_part(image, folder, f"{group}_{name}", sides["moving"])
             for name, image in (given[group] or {}).items()
         }
-    parts["truth"] = None if given["truth"] is None else str(given["truth"])
+    for name in ("truth", "landmarks"):
+        parts[name] = None if given[name] is None else str(given[name])
     return parts
 
 

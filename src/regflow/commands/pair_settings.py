@@ -13,8 +13,9 @@ _FILES = {
     "--moving-mask": "Where the moving image may steer it; of scenes, a quality mask.",
     "--fixed-labels": "Structures of the fixed image, for Dice and surface distances.",
     "--moving-labels": "Structures of the moving image; they are warped as well.",
-    "--fixed-landmarks": "Partners of the moving landmarks, to measure the error in mm.",
+    "--fixed-landmarks": "Partners of the moving landmarks: they measure the error, or drive 'landmarks'.",
     "--moving-landmarks": "Points of the moving image: .csv (x,y,z in LPS mm), .fcsv, .mrk.json.",
+    "--landmarks": "Of scenes, pairs of points: QGIS' .points, or fixed_x,fixed_y,moving_x,moving_y.",
 }
 _WORDS = {
     "--modality": "Of the moving image: T1w, T2w, CT ...",

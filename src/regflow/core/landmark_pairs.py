@@ -1,6 +1,7 @@
 """Which landmark of one image is which of the other: by name, else by order, and whether that fits."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +48,26 @@ class LandmarkPairs:
     def __len__(self) -> int:
         return len(self.fixed)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready description of the pairs; landmarks without a partner are not in it."""
+        sides = {"fixed": self.fixed.points.tolist(), "moving": self.moving.points.tolist()}
+        return {"names": list(self.fixed.names), **sides, "weights": self.weights.tolist()}
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> "LandmarkPairs":
+        """Rebuild pairs from :meth:`to_dict`."""
+        names, weights = tuple(content["names"]), np.array(content["weights"])
+        fixed, moving = (np.array(content[side], dtype=np.float64) for side in ("fixed", "moving"))
+        return cls(Landmarks(names, fixed, weights), Landmarks(names, moving))
+
+    @property
+    def weights(self) -> NDArray[np.float64]:
+        """How much each pair counts in a fit, ``(N,)``: the product of both sides' weights, 1 without any."""
+        weights = np.ones(len(self))
+        for side in (self.fixed, self.moving):
+            weights = weights if side.weights is None else weights * side.weights
+        return weights
+
 
 @dataclass(frozen=True, eq=False)
 class BetterOrder:
@@ -90,7 +111,7 @@ def pair_landmarks(fixed: Landmarks, moving: Landmarks) -> LandmarkPairs:
     sides = []
     for landmarks in (fixed, moving):
         place = {name: number for number, name in enumerate(landmarks.names)}
-        sides.append(Landmarks(tuple(shared), landmarks.points[[place[name] for name in shared]]))
+        sides.append(landmarks.take([place[name] for name in shared]))
     alone = [
         tuple(name for name in dict.fromkeys(side.names) if name not in shared) for side in (fixed, moving)
     ]
@@ -215,12 +236,6 @@ def _if_far_better(order: NDArray[np.intp], given: float, best: float) -> Better
 def _numbered(landmarks: Landmarks) -> bool:
     """Tell whether the names are no more than the places in the file."""
     return landmarks.names == tuple(str(number) for number in range(1, len(landmarks) + 1))
-
-
-def _named(landmarks: Landmarks, names: list[str]) -> Landmarks:
-    """Return the landmarks of these names, in their order."""
-    place = {name: number for number, name in enumerate(landmarks.names)}
-    return Landmarks(tuple(names), landmarks.points[[place[name] for name in names]])
 
 
 def _listed(names: tuple[str, ...] | list[str]) -> str:

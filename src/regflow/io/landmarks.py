@@ -1,7 +1,8 @@
 """Landmarks: tables of named points, and Slicer's markups; always LPS millimeters once read.
 
 A ``.csv`` or ``.tsv`` table has the columns ``name,x,y,z`` in LPS millimeters; a first line
-``# coordinateSystem = RAS`` says otherwise. ``.fcsv`` and ``.mrk.json`` state their own system; a
+``# coordinateSystem = RAS`` says otherwise, and a column ``weight`` how much a landmark counts where they
+drive a registration (above 0; 1 without it). ``.fcsv`` and ``.mrk.json`` state their own system; a
 ``.fcsv`` that states none is as old as those in RAS. Of a markups file the first list of points counts.
 """
 
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from regflow.core.errors import InputError
 from regflow.core.files import write_whole
@@ -47,7 +49,7 @@ def read_landmarks(path: str | Path) -> Landmarks:
         raise InputError(f"{path}: this landmarks file does not exist; correct the path")
     read = _reader(path)
     text = read_text(path, f"export the landmarks as {' or '.join(ENDINGS)}")
-    system, names, points = read(path, text)
+    system, names, points, weights = read(path, text)
     if not names:
         raise InputError(f"{path}: holds no landmarks; add some or leave this cell empty")
     if system not in _SIGNS:
@@ -56,7 +58,28 @@ def read_landmarks(path: str | Path) -> Landmarks:
     if not np.isfinite(array).all():
         row = int(np.argwhere(~np.isfinite(array))[0, 0])
         raise InputError(f"{path}: landmark '{names[row]}' has a coordinate that is not finite; correct it")
-    return Landmarks(tuple(names), array * _SIGNS[system])
+    return Landmarks(tuple(names), array * _SIGNS[system], parse_weights(path, names, weights))
+
+
+def parse_weights(
+    path: str | Path, names: Sequence[str], weights: Sequence[str] | None
+) -> NDArray[np.float64] | None:
+    """Return the weights in the cells of a table's landmarks, ``(N,)``; an empty one stands for 1.
+
+    Raises:
+        InputError: one is no finite number above 0.
+    """
+    if weights is None:
+        return None
+    found = np.ones(len(weights))
+    for number, (name, cell) in enumerate(zip(names, weights, strict=True)):
+        try:
+            found[number] = parse_number(cell or "1")
+        except ValueError:
+            found[number] = np.nan
+        if not 0 < found[number] < np.inf:
+            raise InputError(f"{path}: the weight of landmark '{name}' is '{cell}'; give a number above 0")
+    return found
 
 
 def write_landmarks(path: str | Path, landmarks: Landmarks) -> None:
@@ -81,7 +104,7 @@ def write_landmarks(path: str | Path, landmarks: Landmarks) -> None:
         part.write_text(text, encoding="utf-8")
 
 
-_Parsed = tuple[str, list[str], list[list[float]]]
+_Parsed = tuple[str, list[str], list[list[float]], list[str] | None]
 
 
 def _reader(path: Path) -> Callable[[Path, str], _Parsed]:
@@ -100,12 +123,15 @@ def _read_table(path: Path, text: str) -> _Parsed:
     header = [cell.lower() for cell in rows[0].cells] if rows else []
     places = _places(path, header, "the first line must be 'name,x,y,z' (LPS mm)")
     naming = next((header.index(column) for column in ("name", "label") if column in header), None)
-    names, points = [], []
+    weighing = header.index("weight") if "weight" in header else None
+    names, points, weights = [], [], []
     for number, (line, cells) in enumerate(rows[1:], start=1):
         _refuse_surplus(path, line, len(cells) if any(cells[len(header) :]) else 0, len(header))
         names.append(cells[naming] if naming is not None and naming < len(cells) else str(number))
         points.append(_numbers(path, line, cells, places))
-    return _comments(text).get("coordinatesystem", "LPS").upper(), names, points
+        weights.append(cells[weighing] if weighing is not None and weighing < len(cells) else "")
+    system = _comments(text).get("coordinatesystem", "LPS").upper()
+    return system, names, points, None if weighing is None else weights
 
 
 def _read_fiducials(path: Path, text: str) -> _Parsed:
@@ -119,7 +145,7 @@ def _read_fiducials(path: Path, text: str) -> _Parsed:
         _refuse_surplus(path, line, len(cells), len(columns) + _FCSV_UNNAMED)
         names.append(cells[label] if label < len(cells) and cells[label] else cells[0])
         points.append(_numbers(path, line, cells, places))
-    return _FCSV_SYSTEMS.get(stated, stated).upper(), names, points
+    return _FCSV_SYSTEMS.get(stated, stated).upper(), names, points, None
 
 
 def _read_markups(path: Path, text: str) -> _Parsed:
@@ -136,7 +162,8 @@ def _read_markups(path: Path, text: str) -> _Parsed:
     bad = [name for name, _ in controls if not isinstance(name, str)]
     if bad:
         raise InputError(f"{path}: a landmark's label is {json.dumps(bad[0])}, not text; {remedy}")
-    return str(system).upper(), [name for name, _ in controls], [_placed(path, *one) for one in controls]
+    names = [name for name, _ in controls]
+    return str(system).upper(), names, [_placed(path, *one) for one in controls], None
 
 
 def _placed(path: Path, name: str, point: dict[str, Any]) -> list[float]:

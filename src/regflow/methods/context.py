@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from regflow.core.image import Image
+from regflow.core.landmark_pairs import LandmarkPairs
 from regflow.core.transform import Composite, Transform
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ class RunContext:
         workers: who works on the blocks of a scene; None opens ``threads`` threads where there are blocks.
         log_file: where the log of a tool that keeps its own goes; None throws it away.
         prediction: what a network has said of this very pair already; None lets the method ask it.
+        landmarks: points of both images that the user knows to be the same, in world coordinates; None
+            without any.
     """
 
     threads: int = 1
@@ -60,6 +63,7 @@ class RunContext:
     workers: "Workers | None" = None
     log_file: Path | None = None
     prediction: Prediction | None = None
+    landmarks: LandmarkPairs | None = None
 
 
 def open_run_workers(context: RunContext) -> AbstractContextManager["Workers"]:

@@ -17,6 +17,12 @@ from regflow.methods.table import Method, check_options, find_method, list_metho
 
 log = logging.getLogger(__name__)
 
+LANDMARKS = "landmarks"
+"""Name, in a stage's record, of the errors of landmarks that drove it."""
+
+LABELS_USED = "labels_used"
+"""Name, in a stage's record, of that label maps drove it."""
+
 Examine = Callable[[MethodResult], tuple[Verdict, float]]
 """Gives a candidate's verdict and its similarity, higher is better; RegistrationError where it cannot."""
 
@@ -50,7 +56,10 @@ class LadderResult:
     @property
     def details(self) -> dict[str, Any]:
         """What a stage's record tells beside verdict and steps."""
-        return {"method": self.method, "kept": self.kept}
+        landmarks = self.result.landmarks
+        errors = {} if landmarks is None else {LANDMARKS: landmarks.to_dict()}
+        labels = {LABELS_USED: True} if self.result.labels_used else {}
+        return {"method": self.method, "kept": self.kept, **errors, **labels}
 
 
 @dataclass(frozen=True)

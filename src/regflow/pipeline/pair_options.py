@@ -30,7 +30,7 @@ ONLY_VOLUMES = (
 )
 ONLY_RASTERS = (
     *("bands", "fixed_bands", "nodata", "fixed_nodata", "mask_values", "fixed_mask_values"),
-    *("representation", "classes", "truth"),
+    *("representation", "classes", "truth", "landmarks"),
 )
 _FREEDOMS = ("transform", "model")
 """Options by which linear methods name the kind of transform that they seek."""
@@ -175,6 +175,7 @@ def make_scene_pair(fixed: str, moving: str, given: Mapping[str, Any]) -> Raster
         companions=dict(given["companions"] or {}),
         classes=dict(given["classes"] or {}),
         truth=given["truth"],
+        landmarks=given["landmarks"],
     )
 
 
@@ -191,7 +192,7 @@ def describe_pair(sample: Any, kind: str) -> dict[str, Any]:
         found[f"{side}nodata"] = {"file": None, None: "none"}.get(scene.nodata, scene.nodata)
         found[f"{side}mask_values"] = [*scene.quality.values, *(f"bit{bit}" for bit in scene.quality.bits)]
         found[f"{side or 'moving_'}mask"] = scene.mask
-    return found
+    return {**found, "landmarks": sample.landmarks}
 
 
 def _freedom(method: "Method") -> tuple[str, list[str]] | None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from regflow.cohort.rasters.samples import FixedScene, Nodata, RasterSample, Scene
 from regflow.core.gate import Verdict
 from regflow.core.image import Image
+from regflow.core.landmark_pairs import LandmarkPairs
 from regflow.core.transform import Transform
 from regflow.pipeline.pair_steps import PairJob, PairSteps
 from regflow.stages.rasters.working import WorkingScene
@@ -45,11 +46,13 @@ class PreparedScenes:
         working: how the fixed and the moving scene are read.
         overviews: of both, in memory.
         images: both at working resolution, lazy; the fixed one's as coarse as a coarser moving one's.
+        landmarks: pairs of points in the fixed scene's CRS; None without any.
     """
 
     working: tuple[WorkingScene, WorkingScene]
     overviews: tuple[Image, Image]
     images: tuple[Image, Image]
+    landmarks: LandmarkPairs | None = None
 
 
 def _open_workers(settings: Mapping[str, Any], threads: int) -> AbstractContextManager["Workers"]:
@@ -84,14 +87,21 @@ def _prepare(job: PairJob, originals: tuple[Scene, Scene]) -> PreparedScenes:
     if job.inverse_image:
         _refuse_without_way_back(job.moving, fixed)
     images = fixed.matched(moving).open(), moving.open()
-    return PreparedScenes((fixed, moving), (overview, other), images)
+    landmarks = preprocess.read_landmark_file(job.moving.landmarks, fixed, moving)
+    return PreparedScenes((fixed, moving), (overview, other), images, landmarks)
 
 
 def _initialize(job: PairJob, prepared: PreparedScenes) -> "LadderResult":
     from regflow.stages.rasters.initialize import align_scenes
 
     settings = job.settings["initialize"]
-    return align_scenes(*prepared.overviews, settings, threads=job.threads, seed=job.settings["seed"])
+    return align_scenes(
+        *prepared.overviews,
+        settings,
+        threads=job.threads,
+        seed=job.settings["seed"],
+        landmarks=prepared.landmarks,
+    )
 
 
 def _refine(job: PairJob, prepared: PreparedScenes, start: "LadderResult") -> "SceneRefinement":
@@ -105,6 +115,7 @@ def _refine(job: PairJob, prepared: PreparedScenes, start: "LadderResult") -> "S
         workers=job.workers,
         threads=job.threads,
         seed=job.settings["seed"],
+        landmarks=prepared.landmarks,
     )
 
 

@@ -22,7 +22,7 @@ SPECIFICATION, OUTCOME, RESULT = "trial.json", "outcome.json", "result"
 PARTS = (
     *("fixed_mask", "moving_mask", "fixed_labels", "moving_labels", "fixed_landmarks", "moving_landmarks"),
     *("modality", "fixed_modality", "volume", "bands", "fixed_bands", "nodata", "fixed_nodata"),
-    *("mask_values", "fixed_mask_values", "companions", "classes", "truth"),
+    *("mask_values", "fixed_mask_values", "companions", "classes", "truth", "landmarks"),
 )
 """What may be said of a pair besides its two images."""
 MAKE_PAIR = {"volumes": make_volume_pair, "rasters": make_scene_pair}

@@ -49,11 +49,13 @@ class PreparedVolumes:
         originals: the fixed and the moving image.
         working: the same, preprocessed.
         loading: of what the deformable method computes with, going on beside.
+        landmarks: of both images; None without any.
     """
 
     originals: _Originals
     working: _Originals
     loading: Future[None]
+    landmarks: "LandmarkPairs | None" = None
 
 
 @contextmanager
@@ -97,14 +99,21 @@ def _prepare(job: PairJob, originals: _Originals) -> PreparedVolumes:
         named = zip(("fixed", "moving"), both, strict=True)
         record["steps"] = [{**step, "image": name} for name, made in named for step in made.steps]
     fixed, moving = both
-    return PreparedVolumes(originals, (fixed.image, moving.image), loading)
+    landmarks = _read_landmark_pairs(job.moving)
+    return PreparedVolumes(originals, (fixed.image, moving.image), loading, landmarks)
 
 
 def _initialize(job: PairJob, prepared: PreparedVolumes) -> "LadderResult":
     from regflow.stages.volumes.initialize import align_volumes
 
     settings = job.settings["initialize"]
-    return align_volumes(*prepared.working, settings, threads=job.threads, seed=job.settings["seed"])
+    return align_volumes(
+        *prepared.working,
+        settings,
+        threads=job.threads,
+        seed=job.settings["seed"],
+        landmarks=prepared.landmarks,
+    )
 
 
 def _refine(job: PairJob, prepared: PreparedVolumes, start: "LadderResult") -> "VolumeRefinement":
@@ -118,6 +127,7 @@ def _refine(job: PairJob, prepared: PreparedVolumes, start: "LadderResult") -> "
         doubted=start.verdict.status != "pass",
         threads=job.threads,
         seed=job.settings["seed"],
+        landmarks=prepared.landmarks,
     )
     prepared.loading.result()
     return refined
@@ -134,15 +144,18 @@ def _join(
     from regflow.stages.volumes.assess import RegisteredVolumes
 
     fixed, moving = prepared.working
+    results = {"initialize": start.result, "refine": refined.ladder.result}
     return RegisteredVolumes(
         fixed,
         moving,
         start.transform,
         refined.forward,
         refined.inverse,
-        _read_landmark_pairs(job.moving),
+        prepared.landmarks,
         _read_truth(job.moving, fixed),
         verdicts,
+        {stage: found.landmarks for stage, found in results.items() if found.landmarks is not None},
+        tuple(stage for stage, found in results.items() if found.labels_used),
     )
 
 
@@ -207,13 +220,12 @@ def _report(
 
 
 def _read_landmark_pairs(moving: VolumeSample) -> "LandmarkPairs | None":
-    from regflow.core.landmark_pairs import pair_landmarks
-    from regflow.io.landmarks import read_landmarks
+    from regflow.stages.volumes.originals import read_landmark_files
 
-    of_fixed = moving.fixed_landmarks or moving.fixed.landmarks
-    if of_fixed is None or moving.moving_landmarks is None:
-        return None
-    return pair_landmarks(read_landmarks(of_fixed), read_landmarks(moving.moving_landmarks))
+    parts = moving.files()
+    if moving.fixed.landmarks is not None:
+        parts.setdefault("fixed_landmarks", moving.fixed.landmarks)
+    return read_landmark_files(parts)
 
 
 def _read_truth(moving: VolumeSample, fixed: Image) -> Transform | None:

@@ -43,6 +43,8 @@ _COLUMNS = {
     "date": "of the moving scene: 2024-06-30, with a time or without",
     "sensor": "any words; for the report",
     "group": "any word; the report compares groups",
+    "landmarks": "pairs of points, for methods that they drive: .points of QGIS' georeferencer, or CSV "
+    "(fixed_x,fixed_y,moving_x,moving_y)",
     "truth": "a known correction to measure the true error with: displacement.tif (dx, dy in CRS units)",
 }
 

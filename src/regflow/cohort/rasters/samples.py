@@ -24,6 +24,9 @@ RANGES = r"^\s*(bit)?\d+(\s*-\s*\d+)?(\s*,\s*(bit)?\d+(\s*-\s*\d+)?)*\s*,?\s*$"
 NUMBER = r"^(file|none|nan|[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?)$"
 """What stands for nodata: a number, ``nan``, ``none``, or ``file`` for what the file declares."""
 
+LANDMARKS = "landmarks"
+"""The part of a sample's files that holds pairs of points, and no raster."""
+
 _RANGE = re.compile(r"(bit)?(\d+)(?:\s*-\s*(\d+))?")
 
 
@@ -121,6 +124,7 @@ class RasterSample:
         stated: what a catalog states about their samples, by ``companions.NAME`` and ``classes.NAME``.
         group: any word, for comparisons in the report.
         truth: a known correction from fixed to moving points, as ``displacement.tif``.
+        landmarks: pairs of points of the fixed and the moving scene.
     """
 
     sample: str
@@ -131,6 +135,7 @@ class RasterSample:
     stated: dict[str, DeclaredSamples] = field(default_factory=dict)
     group: str | None = None
     truth: str | None = None
+    landmarks: str | None = None
 
     def __post_init__(self) -> None:
         for part in ("companions", "classes"):
@@ -160,6 +165,7 @@ class RasterSample:
             **{f"companions.{name}": path for name, path in self.companions.items()},
             **{f"classes.{name}": path for name, path in self.classes.items()},
             **({"truth": self.truth} if self.truth else {}),
+            **({LANDMARKS: self.landmarks} if self.landmarks else {}),
         }
 
 

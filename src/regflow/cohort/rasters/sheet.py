@@ -55,6 +55,7 @@ def _make_sample(sheet: SceneSheet, line: int, row: Mapping[str, str], fixed: Fi
         classes=classes,
         group=row.get("group"),
         truth=sheet.path(line, row.get("truth")),
+        landmarks=sheet.path(line, row.get("landmarks")),
     )
 
 
@@ -91,7 +92,7 @@ KIND: SheetKind[RasterSample, FixedScene] = SheetKind(
     noun="reference",
     path_marks="/\\.:",
     fixed_columns=("fixed_bands", "fixed_nodata", "fixed_mask", "fixed_mask_values"),
-    path_columns=("moving", "moving_mask", "truth", "fixed", "fixed_mask"),
+    path_columns=("moving", "moving_mask", "landmarks", "truth", "fixed", "fixed_mask"),
     locate=relocate_name,
     named_fixed=parse_reference,
     make_fixed=_make_fixed,

@@ -2,7 +2,9 @@
 
 from typing import Any
 
+from regflow.methods.initialize.lucas_kanade_options import LUCAS_KANADE, LUCAS_KANADE_SCENES
 from regflow.methods.initialize.robust import ESTIMATORS
+from regflow.methods.matching.landmark_options import LINEAR_LANDMARKS, LINEAR_LANDMARKS_SCENES
 from regflow.methods.table import Method
 
 _HERE = "regflow.methods.initialize"
@@ -84,6 +86,15 @@ ELASTIX: dict[str, dict[str, Any]] = {
         "default": [],
     },
 }
+
+_LUCAS_KANADE_SOURCES = (
+    "Lucas and Kanade, IJCAI 1981; Baker and Matthews, Int. J. Computer Vision 56(3):221-255, 2004"
+)
+
+_LANDMARK_SOURCES = (
+    "Umeyama, IEEE Trans. Pattern Analysis and Machine Intelligence 13(4):376-380, 1991; "
+    "Rousseeuw and Van Driessen, Data Mining and Knowledge Discovery 12:29-45, 2006"
+)
 
 _FEATURE_OPTIONS: dict[str, dict[str, Any]] = {
     "count": {
@@ -217,6 +228,24 @@ METHODS: dict[str, Method] = {
         },
         kinds=("rasters",),
     ),
+    "lucas-kanade": Method(
+        f"{_HERE}.lucas_kanade:lucas_kanade",
+        "Least squares between images of one contrast, coarse to fine, from a start that is near: exact to a "
+        "hundredth of a sample.",
+        _LUCAS_KANADE_SOURCES,
+        LUCAS_KANADE,
+        compile_options=tuple({"scheme": scheme} for scheme in LUCAS_KANADE["scheme"]["enum"]),
+        variants={
+            "rasters": Method(
+                f"{_HERE}.lucas_kanade:lucas_kanade",
+                "Least squares between scenes of one contrast, coarse to fine, from a start that is near: "
+                "exact to a hundredth of a pixel.",
+                _LUCAS_KANADE_SOURCES,
+                LUCAS_KANADE_SCENES,
+                kinds=("rasters",),
+            )
+        },
+    ),
     "sift": _features("Match SIFT keypoints.", "Lowe, Int. J. Computer Vision 60(2):91-110, 2004", "sift"),
     "surf": _features(
         "Match SURF keypoints.", "Bay et al., Computer Vision and Image Understanding 110(3), 2008", "surf"
@@ -239,6 +268,36 @@ METHODS: dict[str, Method] = {
         "Potje et al., XFeat, CVPR 2024",
         "xfeat",
         ratio=1.0,
+    ),
+    "landmarks": Method(
+        f"{_HERE}.landmarks:landmarks",
+        "A linear map through given pairs of landmarks; the images are not looked at.",
+        _LANDMARK_SOURCES,
+        LINEAR_LANDMARKS,
+        variants={
+            "rasters": Method(
+                f"{_HERE}.landmarks:landmarks",
+                "A linear map through given pairs of points; the scenes are not looked at.",
+                f"{_LANDMARK_SOURCES}; Hartley and Zisserman, Multiple View Geometry, 2nd ed., 2003",
+                LINEAR_LANDMARKS_SCENES,
+                kinds=("rasters",),
+            )
+        },
+    ),
+    "segmentation": Method(
+        f"{_HERE}.segmentation:segmentation",
+        "Lay the structures of both label maps on each other, by their centers and then by their borders.",
+        "Umeyama, IEEE Trans. Pattern Analysis and Machine Intelligence 13(4):376-380, 1991; "
+        "Maurer et al., IEEE Trans. Pattern Analysis and Machine Intelligence 25(2):265-270, 2003",
+        {
+            "model": {"enum": list(LINEAR), "description": "what is sought", "default": "affine"},
+            "across": {
+                "type": "integer",
+                "minimum": 16,
+                "description": "most samples along a label map's longest side",
+                "default": 96,
+            },
+        },
     ),
     "moments": Method(
         f"{_HERE}.moments:moments",

@@ -1,8 +1,10 @@
 """Refiners: deformable methods. One row per method; imports happen when one runs."""
 
+from regflow.methods.matching.landmark_options import SPLINE_LANDMARKS
 from regflow.methods.refine.dense_options import DENSE
 from regflow.methods.refine.greedy_options import GREEDY
 from regflow.methods.refine.learning_options import INSTANCE_OPTIMIZATION, VOXELMORPH
+from regflow.methods.refine.segmentation_options import SEGMENTATION
 from regflow.methods.refine.tie_point_options import TIE_POINTS
 from regflow.methods.table import Method
 
@@ -88,6 +90,21 @@ METHODS: dict[str, Method] = {
         DENSE,
         kinds=("rasters",),
         uses_weights=True,
+    ),
+    "landmarks": Method(
+        f"{_HERE}.landmarks:landmarks",
+        "A thin-plate spline through given pairs of landmarks; the images are not looked at.",
+        "Bookstein, IEEE Trans. Pattern Analysis and Machine Intelligence 11(6):567-585, 1989",
+        SPLINE_LANDMARKS,
+        kinds=("volumes", "rasters"),
+    ),
+    "segmentation": Method(
+        f"{_HERE}.segmentation:segmentation",
+        "Greedy diffeomorphic steps that bring borders of both label maps together beside the intensities.",
+        "Yushkevich et al., Alzheimer's & Dementia 12(7):P126, 2016; "
+        "Maurer et al., IEEE Trans. Pattern Analysis and Machine Intelligence 25(2):265-270, 2003",
+        SEGMENTATION,
+        gpu=True,
     ),
     NO_DEFORMATION: Method(
         f"{_HERE}.none:none",

@@ -69,6 +69,17 @@ def greedy(
         RegistrationError: an image is constant where it counts, or no sample counts.
         SettingError: options of the levels have unequal lengths.
     """
+    first, other = (image.with_data(image.channel) for image in (fixed, moving))
+    return deform_by_greedy_steps(first, other, initial, options, context)
+
+
+def deform_by_greedy_steps(
+    fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any], context: RunContext
+) -> Transform:
+    """Refine an alignment as :func:`greedy` does, guided by further channels where the images have some.
+
+    These are matched by squared differences, in their own units, beside the first ones.
+    """
     from regflow.core import fields
 
     start, rest = _taken_apart(initial, fixed.grid)
@@ -89,9 +100,23 @@ def greedy(
         spacing=fixed.grid.spacing[::-1],
         options=options,
         context=context,
+        guides=_bring_guides(inner, moving, rest),
     )
     vectors = fields.to_world(extend_field(field, box, fixed.grid.shape), fixed.grid)
     return Composite((DisplacementField(vectors, fixed.grid), rest))
+
+
+def _bring_guides(fixed: Image, moving: Image, transform: Transform) -> tuple[Array, Array] | None:
+    """Return the channels after the first of both images on the fixed grid; None where there are none."""
+    if len(fixed.data) == 1:
+        return None
+    moved = [
+        sample_channel(
+            np.asarray(channel, np.float32), moving.grid, fixed.grid, transform, outside=float(channel.min())
+        )
+        for channel in moving.data[1:]
+    ]
+    return np.asarray(fixed.data[1:], np.float32), np.stack(moved)
 
 
 def _steering(moving: Image, masks: str) -> NDArray[np.bool_] | None:
@@ -128,6 +153,7 @@ def refine_field(
     spacing: Sequence[float] | NDArray[np.float64] | None = None,
     options: Mapping[str, Any],
     context: RunContext,
+    guides: tuple[Array, Array] | None = None,
 ) -> Array:
     """Refine a voxel field on arrays of one grid, 2-D or 3-D.
 
@@ -140,6 +166,7 @@ def refine_field(
         spacing: of the samples in array order, any unit; None for equal spacing.
         options: of the method, complete.
         context: of the run.
+        guides: further channels ``(C, *shape)`` of both images, matched by squared differences beside them.
 
     Returns:
         Float32 voxel field ``(d, *shape)``, components in array order.
@@ -149,7 +176,7 @@ def refine_field(
     """
     _check_levels(options)
     widths = np.ones(fixed.ndim) if spacing is None else np.asarray(spacing, np.float64) / np.min(spacing)
-    pair = prepare_pyramid(fixed, moving, mask, valid, widths, options)
+    pair = prepare_pyramid(fixed, moving, mask, valid, widths, options, guides)
     inner = np.zeros((3, *pair.weights.shape), np.float32)
     if start is not None:
         inner[_axes(fixed.ndim)] = start[(slice(None), *pair.window)].reshape(fixed.ndim, *pair.weights.shape)

@@ -85,10 +85,13 @@ def compute_mean_curvature(level: GreedyLevel, precision: Array | None) -> float
 
     ``precision`` is that of :func:`compute_local_statistics`; None where squared differences are matched.
     """
-    totals = np.empty(level.weights.shape[0])
-    weights = level.weights if precision is None else level.weights * precision
-    forces.sum_squared_slopes(level.fixed, weights, level.metric, totals)
-    return float(totals.sum() / level.weights.sum(dtype=np.float64))
+    totals, further = np.zeros(level.weights.shape[0]), np.zeros(level.weights.shape[0])
+    correlated = 0 if precision is None else 1
+    if precision is not None:
+        forces.sum_squared_slopes(level.fixed[:1], level.weights * precision, level.metric, totals)
+    if len(level.fixed) > correlated:
+        forces.sum_squared_slopes(level.fixed[correlated:], level.weights, level.metric, further)
+    return float((totals + further).sum() / level.weights.sum(dtype=np.float64))
 
 
 def compute_local_statistics(level: GreedyLevel) -> forces.LocalStatistics:
@@ -109,11 +112,18 @@ def _window(level: GreedyLevel) -> forces.WindowSize:
 
 def _correlation(level: GreedyLevel, spans: NDArray[np.int32], statistics: forces.LocalStatistics) -> Force:
     window, floor = _window(level), np.float32(VARIANCE_FLOOR)
+    guides = level.fixed[1:]
+    beside = np.zeros((3, *level.weights.shape), np.float32) if len(guides) else None
+    further = np.zeros(level.weights.shape[0])
 
     def force(moved: Array, weights: Array, out: Array, totals: NDArray[np.float64]) -> None:
         forces.compute_correlation_force(
             statistics, window, floor, moved[0], weights, spans, level.metric, out, totals
         )
+        if beside is not None:
+            forces.compute_difference_force(guides, moved[1:], weights, spans, level.metric, beside, further)
+            out += beside
+            totals += further
 
     return force
 

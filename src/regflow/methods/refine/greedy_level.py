@@ -33,12 +33,12 @@ class GreedyLevel:
     All arrays are float32 with three axes; a 2-D image ``(rows, columns)`` is ``(rows, 1, columns)``.
 
     Attributes:
-        fixed: ``(C, Z, Y, X)`` channels: one image, or descriptors.
+        fixed: ``(C, Z, Y, X)`` channels: one image, or descriptors, and perhaps further ones that guide it.
         moving: the same, on the same grid.
         weights: ``(Z, Y, X)``, how much each fixed sample steers, 0 to 1.
         valid: ``(Z, Y, X)``, 1 where the moving image has samples that may steer; None for everywhere.
         spacing: of the samples in array order, in units of the finest axis: all at least 1.
-        correlation: match by local correlation (one channel); else by squared differences.
+        correlation: match the first channel by local correlation; all others by squared differences.
         radius: of the correlation's window, update_sigma and field_sigma: of the Gaussians, and
             step: the longest vector of an update; all four in samples of the finest axis.
         momentum: share of each update that the next one repeats, 0 to less than 1 (Polyak, 1964).

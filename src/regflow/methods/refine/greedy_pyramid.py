@@ -35,6 +35,8 @@ class LevelImages:
         valid: 1 where the moving image has samples; None for everywhere.
         spacing: of the samples, relative to the finest axis.
         window: of the fixed image.
+        guides: further channels of the fixed and of the moving image, ``(C, Z, Y, X)`` each, which are
+            matched by squared differences beside them; None without any.
     """
 
     fixed: Array
@@ -44,6 +46,7 @@ class LevelImages:
     valid: Array | None
     spacing: NDArray[np.float64]
     window: tuple[slice, ...]
+    guides: tuple[Array, Array] | None = None
 
 
 def prepare_pyramid(
@@ -53,6 +56,7 @@ def prepare_pyramid(
     valid: NDArray[np.bool_] | None,
     spacing: NDArray[np.float64],
     options: Mapping[str, Any],
+    guides: tuple[NDArray[Any], NDArray[Any]] | None = None,
 ) -> LevelImages:
     """Scale both images, grow the mask and cut all to its box; arguments as of ``refine_field``.
 
@@ -81,7 +85,10 @@ def prepare_pyramid(
     ]
     spoken = None if valid is None or valid[window].all() else cut(valid)
     widths = spacing if len(spacing) == 3 else np.array([spacing[0], 1.0, spacing[1]])
-    return LevelImages(scaled[0], scaled[1], cut(counted), cut(inside), spoken, widths, window)
+    beside = None
+    if guides is not None:
+        beside = np.stack([cut(one) for one in guides[0]]), np.stack([cut(one) for one in guides[1]])
+    return LevelImages(scaled[0], scaled[1], cut(counted), cut(inside), spoken, widths, window, beside)
 
 
 def _range(image: NDArray[Any], inside: NDArray[np.bool_], name: str) -> tuple[float, float]:
@@ -117,9 +124,15 @@ def build_level(pair: LevelImages, number: int, options: Mapping[str, Any]) -> G
     valid = None if pair.valid is None else _shrunk(pair.valid, shape) > WHOLLY
     finest = spacing[full > 1].min() if (full > 1).any() else 1.0
     chosen = {name: options[name][number] for name in PER_LEVEL}
+    channels = [_channels(image, spacing / finest, options["metric"]) for image in (fixed, moving)]
+    if pair.guides is not None:
+        channels = [
+            np.concatenate([image, *(_shrunk(one, shape)[None] for one in side)])
+            for image, side in zip(channels, pair.guides, strict=True)
+        ]
     return GreedyLevel(
-        fixed=_channels(fixed, spacing / finest, options["metric"]),
-        moving=_channels(moving, spacing / finest, options["metric"]),
+        fixed=channels[0],
+        moving=channels[1],
         weights=weights,
         valid=None if valid is None else valid.astype(np.float32),
         spacing=spacing / finest,

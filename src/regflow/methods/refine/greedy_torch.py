@@ -70,7 +70,9 @@ def solve_torch_level(level: GreedyLevel, field: NDArray[np.float32], device: to
 
 
 def _correlation(level: GreedyLevel, tensor: Callable[[NDArray[Any]], Tensor]) -> TorchForce:
-    fixed, moving, metric = tensor(level.fixed), tensor(level.moving), tensor(level.metric)
+    fixed, metric = tensor(level.fixed[:1]), tensor(level.metric)
+    guide = _difference(level, tensor, 1) if len(level.fixed) > 1 else None
+    moving = tensor(level.moving[:1])
     mean = _box(fixed, level.radii)
     variance = (_box(fixed * fixed, level.radii) - mean * mean).clamp_min(0) + VARIANCE_FLOOR
 
@@ -82,13 +84,17 @@ def _correlation(level: GreedyLevel, tensor: Callable[[NDArray[Any]], Tensor]) -
         slope = covariance / spread
         pull = weights * slope * (fixed - mean - slope * (moved - average)) / variance
         similarity = (weights * slope * covariance / variance).sum()
-        return pull[0] * _gradient(moved[0], metric), float(similarity)
+        push = pull[0] * _gradient(moved[0], metric)
+        if guide is None:
+            return push, float(similarity)
+        beside, less = guide(field, weights)
+        return push + beside, float(similarity) + less
 
     return force
 
 
-def _difference(level: GreedyLevel, tensor: Callable[[NDArray[Any]], Tensor]) -> TorchForce:
-    fixed, moving, metric = tensor(level.fixed), tensor(level.moving), tensor(level.metric)
+def _difference(level: GreedyLevel, tensor: Callable[[NDArray[Any]], Tensor], first: int = 0) -> TorchForce:
+    fixed, moving, metric = tensor(level.fixed[first:]), tensor(level.moving[first:]), tensor(level.metric)
 
     def force(field: Tensor, weights: Tensor) -> tuple[Tensor, float]:
         moved = _sample(moving, field)

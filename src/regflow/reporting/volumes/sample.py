@@ -57,7 +57,8 @@ def render_sample_page(story: PageStory, rendering: pictures.Rendering | None, p
         "label_remarks": _sentences(story.quality.get("label_notes", {}).get("remarks", ())),
         "landmarks": _landmarks(story.quality.get("landmarks", ())),
         "landmark_remarks": _sentences(
-            story.quality.get("landmark_notes", {}).get(name) for name in ("unpaired", "other_order")
+            story.quality.get("landmark_notes", {}).get(name)
+            for name in ("driving", "unpaired", "other_order")
         ),
         "stages": list(list_stage_rows(story.stages)),
         "clock": list_stage_seconds(story.stages) if story.quality else [],

@@ -7,12 +7,20 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from regflow.cohort.rasters.samples import DeclaredSamples, FixedScene, MaskValues, RasterSample, Scene
+from regflow.cohort.rasters.samples import (
+    LANDMARKS,
+    DeclaredSamples,
+    FixedScene,
+    MaskValues,
+    RasterSample,
+    Scene,
+)
 from regflow.core.blocks import read_block
 from regflow.core.errors import InputError
 from regflow.core.files import compute_sha256, describe_absence, read_file_stamp
 from regflow.core.image import Image
 from regflow.io.completeness import count_missing_bytes
+from regflow.io.ground_control import read_ground_control
 from regflow.io.raster_header import RasterHeader
 from regflow.io.raster_names import find_local_file
 from regflow.io.rasters import read_raster_header, read_window
@@ -123,8 +131,10 @@ def examine_scene(subject: RasterSubject, *, sums: bool = False) -> SceneFinding
     found.stamps = {str(path): read_file_stamp(path) for part, path in local.items() if part not in missing}
     if not missing.keys() & {"image", "mask"}:
         _noted(found, _examine_scene, subject)
-    for part in files.keys() - missing - {"image", "mask"}:
+    for part in files.keys() - missing - {"image", "mask", LANDMARKS}:
         _noted(found, _examine_companion, subject, files[part])
+    if LANDMARKS in files.keys() - missing:
+        _noted(found, _examine_landmarks, files[LANDMARKS])
     if sums:
         found.sums = {part: compute_sha256(path) for part, path in local.items() if part not in missing}
     for name, stamp in found.stamps.items():
@@ -177,6 +187,11 @@ def _examine_companion(found: SceneFindings, subject: RasterSubject, path: str) 
     sentence, _ = check_footprints(own, header)
     if sentence:
         found.problems.append(sentence)
+
+
+def _examine_landmarks(_found: SceneFindings, path: str) -> None:
+    """Pairs of points: readable; where they lie is found out when both scenes are opened."""
+    read_ground_control(path)
 
 
 def _refuse_incomplete(path: str, header: RasterHeader) -> None:

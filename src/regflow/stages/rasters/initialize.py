@@ -13,6 +13,7 @@ from regflow.core.errors import RegistrationError
 from regflow.core.gate import Verdict, judge_figures
 from regflow.core.grid import Grid
 from regflow.core.image import Image
+from regflow.core.landmark_pairs import LandmarkPairs
 from regflow.core.similarity import normalized_mutual_information
 from regflow.core.transform import Affine, Transform
 from regflow.methods.context import RunContext
@@ -35,6 +36,7 @@ from regflow.methods.initialize.projective import preserves_orientation
 from regflow.methods.ladder import InitialTransform, LadderResult, run_ladder
 from regflow.methods.result import MethodResult
 from regflow.stages import mirroring
+from regflow.stages.landmarks import read_landmark_pairs
 from regflow.stages.shell import HEADER, Outcome, make_outcome, run_stage_work
 
 if TYPE_CHECKING:
@@ -65,6 +67,8 @@ LIMITS: dict[str, dict[str, float]] = {
     "scale_min": {"fail_below": 0.15, "warn_below": 0.3},
     "scale_max": {"fail_above": 7.0, "warn_above": 3.5},
     "scale_ratio": {"fail_above": 1.6, "warn_above": 1.25},
+    "left_out_rms_px": {"warn_above": 3.0},
+    "landmarks_outliers_percent": {"fail_above": 40.0, "warn_above": 20.0},
 }
 """What the gate holds a candidate against; the figures are those of :class:`SceneStartEvaluator`."""
 
@@ -92,7 +96,9 @@ class SceneStartEvaluator:
     ``nmi``, normalized mutual information there, and ``nmi_change`` against the start;
     ``agreement_sigmas``, how many standard deviations the agreement of the whole pictures, in the
     directions of edges and in mutual information, lies above that at other shifts; ``determinant``,
-    ``scale_min``, ``scale_max`` and their ``scale_ratio`` at the fixed image's center.
+    ``scale_min``, ``scale_max`` and their ``scale_ratio`` at the fixed image's center; of a map through
+    landmarks how far those lie from the fit of the others, in pixels of the moving image
+    (:class:`~regflow.methods.result.LandmarkErrors`).
 
     In a scene so small that the gradients of all its pixels say more than windows do, ``neg_log10_p``,
     ``drift_px`` and ``second_peak_ratio`` are theirs, and there is no ``agreeing_share``.
@@ -136,6 +142,9 @@ class SceneStartEvaluator:
             figures["second_peak_ratio"] = whole.second_peak_ratio
         sigmas = self._agree(matrix).sigmas
         figures["agreement_sigmas"] = sigmas
+        if candidate.landmarks is not None:
+            pixel = float(self._moving.grid.spacing.max())
+            figures.update(candidate.landmarks.list_figures("px", pixel))
         likelihood = min(sigmas, OVERWHELMING_SIGMAS) + 1e-3 * figures["neg_log10_p"]
         return self._judged(figures), likelihood
 
@@ -261,7 +270,13 @@ class SceneStartEvaluator:
 
 
 def align_scenes(
-    fixed: Image, moving: Image, settings: Mapping[str, Any], *, threads: int = 1, seed: int = 0
+    fixed: Image,
+    moving: Image,
+    settings: Mapping[str, Any],
+    *,
+    threads: int = 1,
+    seed: int = 0,
+    landmarks: LandmarkPairs | None = None,
 ) -> LadderResult:
     """Find the linear map that brings the moving image onto the fixed one.
 
@@ -271,6 +286,7 @@ def align_scenes(
         settings: the ``initialize`` section of the configuration.
         threads: most threads to use; no result depends on it.
         seed: of every random choice.
+        landmarks: of both images, for methods that they drive.
 
     Returns:
         The map from fixed to moving world points, an affine or a homography, with the gate's
@@ -296,7 +312,7 @@ def align_scenes(
             settings,
             pair,
             InitialTransform(start, HEADER, _surely_better),
-            RunContext(threads, seed),
+            RunContext(threads, seed, landmarks=landmarks),
             examine,
         )
         limits = {**mirroring.LIMITS, **(settings.get("gate") or {})}
@@ -360,7 +376,8 @@ def initialize(
         from regflow.stages.rasters.working import read_overview
 
         fixed, moving = (read_overview(path) for path in prepared)
-        found = align_scenes(fixed, moving, settings, threads=threads, seed=seed)
+        landmarks = read_landmark_pairs(prepared[1])
+        found = align_scenes(fixed, moving, settings, threads=threads, seed=seed, landmarks=landmarks)
         write_raster_transform(folder, found.transform, fixed.grid)
         return make_outcome(found.verdict, found.steps, **found.details)
 

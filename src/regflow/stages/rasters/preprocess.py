@@ -10,14 +10,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from regflow.cohort.rasters.samples import Scene
+from regflow.cohort.rasters.samples import LANDMARKS, Scene
 from regflow.core.errors import InputError
 from regflow.core.gate import Verdict
 from regflow.core.image import Image
+from regflow.core.landmark_pairs import LandmarkPairs
+from regflow.io.ground_control import locate_ground_control, read_ground_control
 from regflow.io.raster_header import RasterHeader
 from regflow.io.rasters import read_raster_header
 from regflow.io.scenes import SceneView
 from regflow.methods.representation import METHODS
+from regflow.stages.landmarks import write_landmark_pairs
 from regflow.stages.rasters.ingest import find_scene, read_manifest
 from regflow.stages.rasters.views import describe_working_view, measure_spacing
 from regflow.stages.rasters.working import WorkingScene, read_overview, read_scene, write_working
@@ -73,6 +76,8 @@ def preprocess(
 ) -> Outcome:
     """Make the working scene of one original: ``view.json``, ``overview.tif`` and ``stage.json``.
 
+    Of a moving scene with landmarks also ``landmarks.json``, in the fixed scene's CRS.
+
     Args:
         output: the directory to make.
         sample: the sample's id, or the fixed scene's name.
@@ -82,13 +87,28 @@ def preprocess(
     """
 
     def work(folder: Path) -> Outcome:
-        scene = find_scene(read_manifest(manifest))
+        described = read_manifest(manifest)
+        scene = find_scene(described)
         fixed = None if reference is None else (read_scene(reference), read_overview(reference))
         working, overview, steps = prepare_scene(scene, settings, reference=fixed)
         write_working(folder, working, overview)
+        if fixed is not None:
+            points = described["paths"].get(LANDMARKS)
+            write_landmark_pairs(folder, read_landmark_file(points, fixed[0], working))
         return make_outcome(Verdict("pass", "the working scene was made"), steps)
 
     return run_stage_work("preprocess", sample, output, [] if reference is None else [reference], work)
+
+
+def read_landmark_file(path: str | None, fixed: WorkingScene, moving: WorkingScene) -> LandmarkPairs | None:
+    """Read a sample's pairs of points, in the world of its registration; None without a file.
+
+    Raises:
+        InputError: the file cannot be read, or its points cannot be brought there.
+    """
+    if path is None:
+        return None
+    return locate_ground_control(read_ground_control(path), fixed.view, moving.view)
 
 
 def _of_the_fixed_name(scene: Scene, header: RasterHeader, fixed: SceneView) -> Scene:

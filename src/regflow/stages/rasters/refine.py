@@ -13,6 +13,7 @@ from regflow.core.errors import RegistrationError
 from regflow.core.gate import Verdict, judge_figures
 from regflow.core.grid import Grid
 from regflow.core.image import Image
+from regflow.core.landmark_pairs import LandmarkPairs
 from regflow.core.transform import Transform, list_displacement_fields
 from regflow.core.units import describe_place, find_meters_per_unit
 from regflow.methods.context import RunContext
@@ -21,6 +22,7 @@ from regflow.methods.matching.tie_point_set import LEAST_VALID, TiePoints, list_
 from regflow.methods.refine import METHODS
 from regflow.methods.result import MethodResult
 from regflow.metrics.jacobian import compute_folding_figures
+from regflow.stages.landmarks import read_landmark_pairs
 from regflow.stages.rasters.probes import ComparisonWindows
 from regflow.stages.shell import Outcome, make_outcome, run_stage_work
 
@@ -41,6 +43,8 @@ LIMITS: dict[str, dict[str, float]] = {
     "displacement_max_px": {"warn_above": 64.0},
     "contradicted_px": {"warn_above": 0.1},
     "matched_again_percent": {"warn_below": 33.0},
+    "left_out_rms_px": {"warn_above": 3.0},
+    "landmarks_outliers_percent": {"fail_above": 40.0, "warn_above": 20.0},
 }
 """What the gate holds a candidate against; the figures are those of :class:`SceneRefinementEvaluator`."""
 
@@ -76,7 +80,9 @@ class SceneRefinementEvaluator:
     ``points_used``, ``points_used_percent`` of those with data, ``scatter_px`` about the field, and
     ``covered_percent`` of the overlap's cells; where a second measure was taken, ``contradicted_px``,
     the most by which the field gave way to what both measures carry, ``contradicted_percent`` of the scene
-    where it did, and ``matched_again_percent`` of the points that the second measure could match.
+    where it did, and ``matched_again_percent`` of the points that the second measure could match; of a spline
+    through landmarks how far those lie from the fit of the others, in pixels of the moving scene
+    (:class:`~regflow.methods.result.LandmarkErrors`).
     """
 
     fixed: Image
@@ -95,6 +101,8 @@ class SceneRefinementEvaluator:
         limits = {**LIMITS, **self.limits}
         figures = {f"{name}_change": found[name] - self._start[name] for name in found}
         figures.update(_deformation(transform, self.fixed.grid))
+        if candidate.landmarks is not None:
+            figures.update(candidate.landmarks.list_figures("px", float(self.moving.grid.spacing.max())))
         if points is not None:
             figures.update(_point_figures(points))
             verdict = _name_places(judge_figures(figures, limits), points, self.fixed.grid)
@@ -111,6 +119,7 @@ def refine_scene(
     threads: int = 1,
     seed: int = 0,
     workers: "Workers | None" = None,
+    landmarks: LandmarkPairs | None = None,
 ) -> SceneRefinement:
     """Find what is left between two scenes.
 
@@ -122,6 +131,7 @@ def refine_scene(
         threads: most threads to use; no result depends on it.
         seed: of every random choice.
         workers: who works on blocks; None opens ``threads`` threads.
+        landmarks: of both scenes, for methods that they drive.
 
     Returns:
         The best transform; where no method found better, ``initial`` itself as the method :data:`INITIAL`.
@@ -144,7 +154,7 @@ def refine_scene(
         settings,
         (fixed, moving),
         InitialTransform(initial, INITIAL, _never),
-        RunContext(threads, seed, workers),
+        RunContext(threads, seed, workers, landmarks=landmarks),
         examine,
     )
     return SceneRefinement(found.transform, found, found.result.tie_points)
@@ -189,7 +199,16 @@ def refine(
         fixed, moving = read_pair(prepared)
         start = read_raster_transform(initial)
         with open_workers(dask, threads=threads) as workers:
-            found = refine_scene(fixed, moving, start, settings, threads=threads, seed=seed, workers=workers)
+            found = refine_scene(
+                fixed,
+                moving,
+                start,
+                settings,
+                threads=threads,
+                seed=seed,
+                workers=workers,
+                landmarks=read_landmark_pairs(prepared[1]),
+            )
         write_raster_transform(folder, found.transform, fixed.grid)
         if found.points is not None:
             write_tie_points(folder / "tie_points.gpkg", found.points, fixed.grid, start)

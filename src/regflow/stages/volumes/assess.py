@@ -14,14 +14,15 @@ from regflow.core.files import read_json
 from regflow.core.gate import Verdict, compute_figure_changes, find_worst_verdict, judge_figures
 from regflow.core.image import Image
 from regflow.core.json_schema import fill_defaults
-from regflow.core.landmark_pairs import LandmarkPairs, pair_landmarks
+from regflow.core.landmark_pairs import LandmarkPairs
 from regflow.core.sampling import sample_channel
 from regflow.core.surroundings import find_background_level
 from regflow.core.transform import Affine, Transform
-from regflow.io.landmarks import read_landmarks
 from regflow.io.object_store import find_copy
 from regflow.io.transforms import read_transform
 from regflow.io.volumes import write_volume
+from regflow.methods.ladder import LABELS_USED, LANDMARKS
+from regflow.methods.result import LandmarkErrors
 from regflow.metrics import jacobian
 from regflow.metrics.agreement import measure_similarity
 from regflow.metrics.catalog import STATES
@@ -38,6 +39,7 @@ from regflow.stages.assessment import assess_sample
 from regflow.stages.shell import Outcome, read_outcome, record_step
 from regflow.stages.volumes import evidence
 from regflow.stages.volumes.memory import check_working
+from regflow.stages.volumes.originals import read_landmark_files
 from regflow.stages.volumes.working import read_working
 
 log = logging.getLogger(__name__)
@@ -108,6 +110,8 @@ class RegisteredVolumes:
         landmarks: of both images, with those that have no partner.
         truth: the known fixed-to-moving transform of a synthetic pair.
         earlier: the gates' verdicts by stage, in order.
+        driven: errors of the landmarks that drove a stage, by stage; empty where none did.
+        label_driven: stages that label maps drove.
     """
 
     fixed: Image
@@ -118,6 +122,8 @@ class RegisteredVolumes:
     landmarks: LandmarkPairs | None = None
     truth: Transform | None = None
     earlier: Mapping[str, Verdict] = field(default_factory=dict)
+    driven: Mapping[str, LandmarkErrors] = field(default_factory=dict)
+    label_driven: tuple[str, ...] = ()
 
     @property
     def transforms(self) -> dict[str, Transform]:
@@ -180,7 +186,10 @@ def assess_pair(
             found = measure_structures(
                 pair.fixed, pair.moving, pair.transforms, settings["surfaces"], threads
             )
-            quality["labels"], quality["label_notes"] = found.records, evidence.note_labels(found)
+            quality["labels"], quality["label_notes"] = (
+                found.records,
+                evidence.note_labels(found, pair.label_driven),
+            )
     with record_step(steps, "transform"):
         displacement = sample_deformation(pair)
         determinant = jacobian.compute_determinant_map(displacement, pair.fixed.grid)
@@ -240,13 +249,9 @@ def read_registered_volumes(
     fixed, moving = (read_working(folder) for folder in prepared)
     paths, wanted = read_json(manifests[1])["paths"], ("landmarks", "fixed_landmarks", "truth")
     given = {part: find_copy(paths[part]) for part in wanted if part in paths}
-    landmarks = None
-    if "landmarks" in given and "fixed_landmarks" in given:
-        landmarks = pair_landmarks(
-            read_landmarks(given["fixed_landmarks"]), read_landmarks(given["landmarks"])
-        )
     truth = given.get("truth")
     folders = {"initialize": Path(initial), "refine": Path(refined)}
+    outcomes = {stage: read_outcome(folder) for stage, folder in folders.items()}
     inverse = folders["refine"] / "inverse.h5"
     return RegisteredVolumes(
         fixed,
@@ -254,9 +259,15 @@ def read_registered_volumes(
         read_transform(folders["initialize"] / "transform.h5"),
         read_transform(folders["refine"] / "transform.h5"),
         read_transform(inverse) if inverse.exists() else None,
-        landmarks,
+        read_landmark_files(given),
         read_transform(truth, fixed.grid) if truth else None,
-        {stage: read_outcome(folder).verdict for stage, folder in folders.items()},
+        {stage: outcome.verdict for stage, outcome in outcomes.items()},
+        {
+            stage: LandmarkErrors.from_dict(outcome.details[LANDMARKS])
+            for stage, outcome in outcomes.items()
+            if LANDMARKS in outcome.details
+        },
+        tuple(stage for stage, outcome in outcomes.items() if LABELS_USED in outcome.details),
     )
 
 
@@ -290,7 +301,10 @@ def _transform(pair: RegisteredVolumes, determinant: NDArray[np.float32]) -> dic
         )
     if pair.landmarks is not None:
         found["landmarks"] = _landmark_errors(pair, pair.landmarks)
-        found["landmark_notes"] = evidence.note_landmarks(pair.landmarks, pair.forward)
+        found["landmark_notes"] = {
+            **evidence.note_landmarks(pair.landmarks, pair.forward),
+            "driving": evidence.describe_driving_landmarks(pair.driven),
+        }
     if pair.truth is not None:
         found["truth"] = {
             stage: dict(summarize_errors(measure_truth_error(transform, pair.truth, points)))
@@ -300,11 +314,13 @@ def _transform(pair: RegisteredVolumes, determinant: NDArray[np.float32]) -> dic
 
 
 def _landmark_errors(pair: RegisteredVolumes, landmarks: LandmarkPairs) -> list[dict[str, Any]]:
+    """Return each landmark's error at each of :data:`STATES`; of those that drove a stage, left out of it."""
     fixed, moving = landmarks.fixed, landmarks.moving
     errors = {
         stage: measure_target_registration_error(fixed.points, moving.points, transform)
         for stage, transform in pair.transforms.items()
     }
+    errors = evidence.estimate_left_out_errors(errors, fixed.names, pair.driven)
     return [
         {"name": name, "tre_mm": {stage: float(errors[stage][number]) for stage in STATES}}
         for number, name in enumerate(fixed.names)

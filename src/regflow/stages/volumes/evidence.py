@@ -8,10 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from regflow.core.gate import Verdict
 from regflow.core.landmark_pairs import LandmarkPairs, describe_order, describe_unpaired, find_better_order
 from regflow.core.transform import Transform
+from regflow.methods.result import LandmarkErrors
 from regflow.metrics.catalog import STATES
 from regflow.metrics.distances import ErrorScale
 from regflow.metrics.structures import SEEN, Structures, estimate_dice_noise
@@ -86,6 +88,43 @@ def note_landmarks(pairs: LandmarkPairs, end: Transform) -> dict[str, Any]:
     }
 
 
+def estimate_left_out_errors(
+    errors: Mapping[str, NDArray[np.float64]],
+    names: Sequence[str],
+    driven: Mapping[str, LandmarkErrors],
+) -> dict[str, NDArray[np.float64]]:
+    """Return errors of landmarks as if each had been left out of the fits that the landmarks drove.
+
+    After a stage that they drove the error is that of the fit of all others. What a later stage, which looks
+    at images, makes of it can only be seen in the residuals: to these is added by how much those of the fit
+    were too small (Efron, J. American Statistical Association 99(467):619-632, 2004: the optimism).
+
+    Args:
+        errors: residuals ``(N,)`` by :data:`STATES`.
+        names: of the landmarks.
+        driven: errors of the landmarks left out, by the stage that they drove.
+    """
+    found, optimism = dict(errors), np.zeros(len(names))
+    for stage in STATES:
+        if stage in driven:
+            left_out = driven[stage].left_out
+            optimism = np.array([left_out[name] for name in names]) - errors[stage]
+        found[stage] = errors[stage] + optimism
+    return {stage: np.maximum(values, 0.0) for stage, values in found.items()}
+
+
+def describe_driving_landmarks(driven: Mapping[str, LandmarkErrors]) -> str | None:
+    """Say what the errors of landmarks are where these drove the registration; None where they did not."""
+    if not driven:
+        return None
+    outliers = dict.fromkeys(name for errors in driven.values() for name in errors.outliers)
+    aside = f"; these contradict the others and were not used: {_listed(list(outliers))}" if outliers else ""
+    return (
+        f"the landmarks drove {' and '.join(driven)}, so their residuals prove nothing: each one's error is "
+        f"its distance from where the fit of all others puts it (leave-one-out){aside}"
+    )
+
+
 def list_evidence_figures(quality: Quality, extent: ErrorScale) -> Iterator[tuple[str, float]]:
     """Yield the figures of labels, landmarks and truth, and of the similarity's last step.
 
@@ -133,8 +172,12 @@ def explain_contradictions(
     return told
 
 
-def note_labels(structures: Structures) -> dict[str, Any]:
+def note_labels(structures: Structures, driven: Sequence[str] = ()) -> dict[str, Any]:
     """Return what there is to say of label maps beyond their overlap, JSON-ready.
+
+    Args:
+        structures: what was measured.
+        driven: stages that the label maps drove.
 
     Returns:
         The notes of :meth:`Structures.notes`, and ``remarks``: sentences on what is not compared, and on
@@ -152,6 +195,10 @@ def note_labels(structures: Structures) -> dict[str, Any]:
             f"more than half outside the moving image's field of view, so not in the means: {_listed(unseen)}"
         )
     notes = structures.notes()
+    if driven:
+        remarks.append(
+            f"the label maps drove {' and '.join(driven)}, so their overlap is no independent check of it"
+        )
     if structures.exchanged:
         remarks.append(_explain_exchange(notes, records))
     return {**notes, "remarks": remarks}

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from regflow.core.errors import RegistrationError
 from regflow.core.gate import Verdict, compute_figure_changes, judge_figures
 from regflow.core.image import Image
+from regflow.core.landmark_pairs import LandmarkPairs
 from regflow.core.local_fit import SURE_SIGMAS, WindowEvidence
 from regflow.core.resample import coarsen_image, resample_array
 from regflow.core.similarity import normalized_mutual_information
@@ -22,7 +23,9 @@ from regflow.methods.context import RunContext
 from regflow.methods.initialize import METHODS
 from regflow.methods.ladder import InitialTransform, LadderResult, run_ladder
 from regflow.methods.result import MethodResult
+from regflow.metrics.distances import ErrorScale
 from regflow.stages import mirroring
+from regflow.stages.landmarks import list_left_out_figures, read_landmark_pairs
 from regflow.stages.shell import HEADER, Outcome, make_outcome, run_stage_work
 from regflow.stages.volumes.memory import check_working
 from regflow.stages.volumes.working import read_working
@@ -43,6 +46,8 @@ LIMITS: dict[str, dict[str, float]] = {
     "scale_min": {"fail_below": 0.6, "warn_below": 0.75},
     "scale_max": {"fail_above": 1.6, "warn_above": 1.35},
     "gain_sigmas": {"fail_below": -3.0},
+    "left_out_percent": {"fail_above": 25.0, "warn_above": 12.0},
+    "landmarks_outliers_percent": {"fail_above": 40.0, "warn_above": 20.0},
 }
 """What the gate holds a candidate against; the figures are those of :class:`VolumeStartEvaluator`, sizes
 relative to the change of size that both masks show. Right brain poses, other
@@ -66,7 +71,8 @@ class VolumeStartEvaluator:
     masks show where a candidate agrees with it, else 1; ``determinant``, ``scale_min`` and ``scale_max`` of
     the linear part in its units: a child's brain is as much smaller than an atlas as its mask says;
     ``gain_sigmas``, how much better than at the start the images explain each other within small
-    windows, in standard errors (:mod:`regflow.core.local_fit`; not given where too few windows say).
+    windows, in standard errors (:mod:`regflow.core.local_fit`; not given where too few windows say); of a
+    map through landmarks those of :func:`regflow.stages.landmarks.list_left_out_figures`.
     """
 
     def __init__(
@@ -82,6 +88,7 @@ class VolumeStartEvaluator:
         self._moving = coarsen_image(moving, spacing)
         self._limits = {**LIMITS, **limits}
         self._threads = threads
+        self._scale = ErrorScale.of(fixed, moving)
         self._start = self._similarity(start)
         self._windows = WindowEvidence(fixed, moving, start, EXAMINED_ACROSS)
 
@@ -102,6 +109,7 @@ class VolumeStartEvaluator:
             raise RegistrationError("the images share no samples there, or one is constant where they do")
         figures |= compute_figure_changes({"nmi": similarity}, self._start)
         figures.update(self._windows.figures(transform))
+        figures.update(list_left_out_figures(candidate.landmarks, self._scale))
         if isinstance(transform, Affine):
             figures.update(self._sizes(transform.linear))
             thoughts = peak_ambiguity(self._fixed, self._moving, transform, self._threads)
@@ -145,6 +153,7 @@ def align_volumes(
     threads: int = 1,
     seed: int = 0,
     log_file: Path | None = None,
+    landmarks: LandmarkPairs | None = None,
 ) -> LadderResult:
     """Find the transform that brings the moving image near the fixed one.
 
@@ -155,6 +164,7 @@ def align_volumes(
         threads: most threads to use; no result depends on it.
         seed: of every random choice.
         log_file: where elastix's own log goes, if it runs.
+        landmarks: of both images, for methods that they drive.
 
     Returns:
         The best transform, which may be the headers' own alignment, the method ``header``.
@@ -173,7 +183,7 @@ def align_volumes(
         settings,
         (fixed, moving),
         InitialTransform(start, HEADER, _surely_better),
-        RunContext(threads, seed, log_file=log_file),
+        RunContext(threads, seed, log_file=log_file, landmarks=landmarks),
         examine,
     )
     if found.verdict.status == "fail" or not isinstance(found.transform, Affine):
@@ -208,7 +218,13 @@ def initialize(
         check_working(prepared, "initialize")
         fixed, moving = (read_working(path) for path in prepared)
         found = align_volumes(
-            fixed, moving, settings, threads=threads, seed=seed, log_file=folder / "elastix.log"
+            fixed,
+            moving,
+            settings,
+            threads=threads,
+            seed=seed,
+            log_file=folder / "elastix.log",
+            landmarks=read_landmark_pairs(prepared[1]),
         )
         write_transform(folder / "transform.h5", found.transform)
         return make_outcome(found.verdict, found.steps, **found.details)

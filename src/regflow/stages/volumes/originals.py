@@ -5,7 +5,9 @@ from typing import Any
 
 from regflow.core.image import Image
 from regflow.core.labels import select_mask_samples
+from regflow.core.landmark_pairs import LandmarkPairs, pair_landmarks
 from regflow.io.header import Volume
+from regflow.io.landmarks import read_landmarks
 from regflow.io.volumes import read_labels, read_volume
 
 
@@ -37,3 +39,17 @@ def read_parts(paths: Mapping[str, Any], volume: Volume = None, modality: str | 
         read_labels(paths["labels"])[0] if "labels" in paths else None,
         modality,
     )
+
+
+def read_landmark_files(paths: Mapping[str, Any]) -> LandmarkPairs | None:
+    """Read the landmarks of a sample and find each one's partner; None where a side has none.
+
+    Args:
+        paths: files by their part: perhaps ``landmarks``, of the moving image, and ``fixed_landmarks``.
+
+    Raises:
+        InputError: a file cannot be read, or has no partner of any landmark.
+    """
+    if "landmarks" not in paths or "fixed_landmarks" not in paths:
+        return None
+    return pair_landmarks(read_landmarks(paths["fixed_landmarks"]), read_landmarks(paths["landmarks"]))

@@ -24,10 +24,11 @@ from regflow.methods.preprocess import MASKS, TABLES, complete_settings, load_fi
 from regflow.methods.preprocess.bias import describe_unsuitability
 from regflow.methods.preprocess.orientation import choose_working_spacing, orient_image
 from regflow.methods.table import find_method
+from regflow.stages.landmarks import write_landmark_pairs
 from regflow.stages.shell import Outcome, make_outcome, record_step, run_stage_work
 from regflow.stages.volumes.ingest import read_manifest
 from regflow.stages.volumes.memory import check_originals, require_memory
-from regflow.stages.volumes.originals import read_original
+from regflow.stages.volumes.originals import read_landmark_files, read_original
 from regflow.stages.volumes.working import read_working, write_working
 
 
@@ -108,8 +109,8 @@ def preprocess(
 ) -> Outcome:
     """Make the working image of one original file.
 
-    Writes ``image.nii`` (float32), ``mask.nii`` (uint8) and ``labels.nii``, the latter two where
-    there are any, into ``output``.
+    Writes ``image.nii`` (float32), ``mask.nii`` (uint8), ``labels.nii`` and, of a moving image,
+    ``landmarks.json`` (both images' landmarks), the latter three where there are any, into ``output``.
 
     Args:
         output: the directory to make.
@@ -131,6 +132,7 @@ def preprocess(
         with limit_itk_threads(threads):
             prepared, steps = prepare_volume(image, settings, reference=fixed, threads=threads)
         write_working(folder, prepared)
+        write_landmark_pairs(folder, read_landmark_files(described["paths"]))
         return make_outcome(Verdict("pass", "the working image was made"), steps)
 
     return run_stage_work("preprocess", sample, output, [] if reference is None else [reference], work)

@@ -16,6 +16,7 @@ from regflow.core.errors import InputError, RegistrationError
 from regflow.core.extent import measure_ball_diameter
 from regflow.core.gate import Verdict, compute_figure_changes, judge_figures
 from regflow.core.image import Image
+from regflow.core.landmark_pairs import LandmarkPairs
 from regflow.core.local_fit import SURE_SIGMAS, WindowEvidence
 from regflow.core.resample import coarsen_image
 from regflow.core.sampling import sample_channel
@@ -27,7 +28,9 @@ from regflow.methods.ladder import InitialTransform, LadderResult, run_ladder
 from regflow.methods.refine import METHODS
 from regflow.methods.result import MethodResult
 from regflow.methods.table import find_method, list_methods_of_kind
+from regflow.metrics.distances import ErrorScale
 from regflow.metrics.jacobian import compute_folding_figures
+from regflow.stages.landmarks import list_left_out_figures, read_landmark_pairs
 from regflow.stages.shell import Outcome, make_outcome, read_outcome, record_step, run_stage_work
 from regflow.stages.volumes.memory import check_working
 from regflow.stages.volumes.working import read_working
@@ -47,6 +50,8 @@ LIMITS: dict[str, dict[str, float]] = {
     "displacement_max_percent": {"warn_above": 37.5},
     "gain_sigmas": {"fail_below": -3.0},
     "doubted_gain_sigmas": {"fail_below": SURE_SIGMAS},
+    "left_out_percent": {"fail_above": 12.0, "warn_above": 6.0},
+    "landmarks_outliers_percent": {"fail_above": 40.0, "warn_above": 20.0},
 }
 """What the gate holds a candidate against; the figures are those of :class:`VolumeRefinementEvaluator`."""
 
@@ -82,7 +87,8 @@ class VolumeRefinementEvaluator:
     its volume); ``inverse_mean_voxels`` and ``inverse_max_voxels``, the
     error of the deformable part's inverse inside the mask, in samples of its grid; ``gain_sigmas``, how
     much better than at the start the images explain each other within small windows, in standard errors
-    (:mod:`regflow.core.local_fit`; not given where too few windows say).
+    (:mod:`regflow.core.local_fit`; not given where too few windows say); of a spline through landmarks those
+    of :func:`regflow.stages.landmarks.list_left_out_figures`.
 
     A field has enough freedom to raise the similarity that it climbs on noise alone, and then it hardly
     raises the windows' figure. On a start that is in doubt itself it must do so surely: there the figure
@@ -102,6 +108,7 @@ class VolumeRefinementEvaluator:
         self._fixed, self._moving = coarsen_image(fixed, spacing), coarsen_image(moving, spacing)
         self._limits = {**LIMITS, **INVERSE_LIMITS, **limits}
         self._origin, self._doubted = start, doubted
+        self._scale = ErrorScale.of(fixed, moving)
         self._mask, self._size = fixed.mask, measure_ball_diameter(fixed.mask, fixed.grid)
         self._start = self._similarity(start)
         self._windows = WindowEvidence(fixed, moving, start, EXPLAINED_ACROSS)
@@ -118,6 +125,7 @@ class VolumeRefinementEvaluator:
         similarity = found["lncc"] + found["nmi"]
         figures = compute_figure_changes(found, self._start)
         figures.update(_deformation(transform, self._size))
+        figures.update(list_left_out_figures(candidate.landmarks, self._scale))
         if transform is not self._origin:
             figures.update(self._gain(transform))
         limits = self._limits_for(figures)
@@ -180,6 +188,7 @@ def deform_volumes(
     seed: int = 0,
     log_file: Path | None = None,
     prediction: Prediction | None = None,
+    landmarks: LandmarkPairs | None = None,
 ) -> VolumeRefinement:
     """Find the deformation and its inverse.
 
@@ -193,6 +202,7 @@ def deform_volumes(
         seed: of every random choice.
         log_file: where elastix's own log goes, if it runs.
         prediction: what a network has answered for this pair already.
+        landmarks: of both images, for methods that they drive.
 
     Returns:
         The best transform; where no method found better, ``initial`` itself as the method :data:`INITIAL`.
@@ -210,7 +220,7 @@ def deform_volumes(
         settings,
         (fixed, moving),
         InitialTransform(initial, INITIAL, _never),
-        RunContext(threads, seed, log_file=log_file, prediction=prediction),
+        RunContext(threads, seed, log_file=log_file, prediction=prediction, landmarks=landmarks),
         examine,
     )
     inverse, record = examine.inverse_of(found.transform)
@@ -278,6 +288,7 @@ def refine(
             seed=seed,
             log_file=folder / "elastix.log",
             prediction=prediction,
+            landmarks=read_landmark_pairs(prepared[1]),
         )
         write_transform(folder / "transform.h5", found.forward)
         write_transform(folder / "inverse.h5", found.inverse)

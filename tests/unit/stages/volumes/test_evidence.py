@@ -13,6 +13,7 @@ from regflow.core.landmark_pairs import pair_landmarks
 from regflow.core.landmarks import Landmarks
 from regflow.core.transform import Affine, Composite, DisplacementField, Transform
 from regflow.datasets import packaged as realdata
+from regflow.methods.result import LandmarkErrors
 from regflow.metrics.distances import ErrorScale, list_mask_points, measure_truth_error
 from regflow.stages.volumes.assess import LIMITS, MEANINGS, RegisteredVolumes, VolumeAssessment, assess_pair
 from regflow.stages.volumes.evidence import _listed
@@ -256,3 +257,40 @@ def test_brains_that_do_not_touch_at_the_start_pass_when_the_fit_is_right(known)
 def test_no_more_names_are_listed_than_can_be_read():
     assert _listed(list("abcdef")) == "a, b, c, d, e, f"
     assert _listed(list("abcdefgh")) == "a, b, c, d, e, f and 2 more"
+
+
+def test_landmarks_that_drove_a_stage_are_held_against_the_fit_of_the_others(known, bare):
+    points = landmark_points(known)
+    placed = known.truth.forward.apply(points) + np.random.default_rng(1).normal(0, 1.5, points.shape)
+    pair = with_landmarks(bare, points, placed)
+    residuals = {
+        stage: np.linalg.norm(transform.apply(points) - placed, axis=1)
+        for stage, transform in pair.transforms.items()
+    }
+    left_out = {name: 9.0 + number for number, name in enumerate(pair.landmarks.fixed.names)}
+    driven = replace(pair, driven={"initialize": LandmarkErrors(left_out, ("p3",))})
+    quality = assessed(driven).quality
+    told = {stage: [record["tre_mm"][stage] for record in quality["landmarks"]] for stage in residuals}
+    assert told["start"] == pytest.approx(residuals["start"])
+    assert told["initialize"] == pytest.approx(list(left_out.values()))
+    raised = residuals["refine"] + (np.array(list(left_out.values())) - residuals["initialize"])
+    assert told["refine"] == pytest.approx(np.maximum(raised, 0))
+    assert quality["figures"]["tre_max_mm_initialize"] == pytest.approx(16)
+    note = quality["landmark_notes"]["driving"]
+    assert "drove initialize" in note
+    assert "leave-one-out" in note
+    assert note.endswith("p3")
+    assert assessed(pair).quality["landmark_notes"]["driving"] is None
+
+
+def test_errors_after_a_spline_through_the_landmarks_are_those_left_out(known, bare):
+    points = landmark_points(known)
+    pair = with_landmarks(bare, points, known.truth.forward.apply(points))
+    left_out = dict.fromkeys(pair.landmarks.fixed.names, 3.5)
+    quality = assessed(replace(pair, driven={"refine": LandmarkErrors(left_out)})).quality
+    assert quality["figures"]["tre_mean_mm_refine"] == pytest.approx(3.5)
+
+
+def test_the_overlap_of_labels_that_drove_a_stage_is_told_to_be_no_check(known):
+    notes = assessed(replace(known.pair, label_driven=("refine",))).quality["label_notes"]
+    assert any("drove refine" in remark and "no independent check" in remark for remark in notes["remarks"])
