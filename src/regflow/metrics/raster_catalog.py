@@ -19,6 +19,9 @@ FIGURES: Mapping[str, Figure] = {
     "ssim": Figure("Structural similarity (SSIM)", "", "high", True, "median over windows"),
     "truth_rmse_px": Figure("True error", "px", "low", True, "RMSE against the known displacement"),
     "truth_p95_px": Figure("True error, 95th percentile", "px", "low", True, "95 % of the overlap is closer"),
+    "left_out_rms_px": Figure(
+        "Landmarks left out", "px", "low", False, "RMS distance of landmarks from where the others put them"
+    ),
     "check_points_used": Figure("Check points", "", "high", False, "held out from the fit, and matched"),
     "contradicted_px": Figure(
         "Second measure", "px", "low", False, "largest shared residual by another measure, beyond its errors"

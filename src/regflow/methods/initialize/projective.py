@@ -60,12 +60,13 @@ def preserves_orientation(matrix: Matrix, corners: Matrix) -> bool:
     """Tell whether a map neither mirrors, folds nor sends to infinity anything between some points.
 
     What holds at the corners of a convex area holds inside: there the sign of a homography's determinant
-    is that of its matrix, times its depth, which is linear.
+    is that of its matrix, times its depth, which is linear. The depth of the origin does not matter: that
+    of a CRS lies far from the scene, and perhaps beyond the horizon.
     """
     depth = np.asarray(corners, np.float64) @ matrix[2, :2] + matrix[2, 2]
-    if not (depth * np.sign(matrix[2, 2]) > 0).all():
+    if not (depth * np.sign(depth[0]) > 0).all():
         return False
-    areas = np.linalg.det(matrix / matrix[2, 2]) / (depth / matrix[2, 2]) ** 3
+    areas = np.linalg.det(matrix / depth[0]) / (depth / depth[0]) ** 3
     return bool(areas.min() > 0 and areas.max() < STEEPEST * areas.min())
 
 

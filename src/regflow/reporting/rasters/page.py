@@ -31,6 +31,7 @@ KEYS = (
     "rmse_px",
     "rmse_m",
     "ce90_px",
+    "left_out_rms_px",
     "bias_px",
     "ncc",
     "ssim",

@@ -176,6 +176,8 @@ def assess_scene(
         quality["field"] = measure_field_figures(pair)
     if pair.truth is not None:
         quality["truth"] = measure_truth_errors(pair, points)
+    if landmarks := _list_landmark_figures(pair.earlier):
+        quality["landmarks"] = landmarks
     quality["figures"] = dict(_flat(quality))
     verdict = _verdict(quality, {**LIMITS, **settings["limits"]}, pair.earlier)
     quality["verdict"] = verdict.to_dict()
@@ -378,6 +380,19 @@ def _summary(errors: NDArray[Any]) -> dict[str, float]:
     }
 
 
+def _list_landmark_figures(earlier: Mapping[str, Verdict]) -> dict[str, dict[str, float]]:
+    """Return, of the stages that landmarks drove, how far each landmark lies from the fit of all others."""
+    told = {
+        stage: {
+            name: value
+            for name, value in verdict.figures.items()
+            if name.startswith(("left_out_", "landmarks_"))
+        }
+        for stage, verdict in earlier.items()
+    }
+    return {stage: figures for stage, figures in told.items() if figures}
+
+
 def _flat(quality: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     """Yield the figures of a sample's row in the cohort's table; names carry the units."""
     points = quality["check_points"]
@@ -395,6 +410,9 @@ def _flat(quality: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     yield from quality["field"].items()
     for stage, summary in quality.get("truth", {}).items():
         yield from ((f"truth_{name}_{stage}", value) for name, value in summary.items())
+    for figures in quality.get("landmarks", {}).values():
+        # Of two stages that landmarks drove the later one's are taken.
+        yield from figures.items()
     if "truth" in quality:
         error = [quality["truth"][stage]["rmse_px"] for stage in STATES]
         yield "truth_rmse_px_change", error[-1] - min(error[:-1])

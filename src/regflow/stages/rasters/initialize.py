@@ -98,7 +98,7 @@ class SceneStartEvaluator:
     directions of edges and in mutual information, lies above that at other shifts; ``determinant``,
     ``scale_min``, ``scale_max`` and their ``scale_ratio`` at the fixed image's center; of a map through
     landmarks how far those lie from the fit of the others, in pixels of the moving image
-    (:class:`~regflow.methods.result.LandmarkErrors`).
+    (:class:`~regflow.methods.result.LandmarkErrors`): as far they explain a drift.
 
     In a scene so small that the gradients of all its pixels say more than windows do, ``neg_log10_p``,
     ``drift_px`` and ``second_peak_ratio`` are theirs, and there is no ``agreeing_share``.
@@ -143,8 +143,10 @@ class SceneStartEvaluator:
         sigmas = self._agree(matrix).sigmas
         figures["agreement_sigmas"] = sigmas
         if candidate.landmarks is not None:
-            pixel = float(self._moving.grid.spacing.max())
-            figures.update(candidate.landmarks.list_figures("px", pixel))
+            errors = candidate.landmarks.list_figures("px", float(self._moving.grid.spacing.max()))
+            figures.update(errors)
+            if "drift_px" in figures:
+                figures["drift_px"] = max(figures["drift_px"] - errors["left_out_rms_px"], 0.0)
         likelihood = min(sigmas, OVERWHELMING_SIGMAS) + 1e-3 * figures["neg_log10_p"]
         return self._judged(figures), likelihood
 

@@ -75,6 +75,16 @@ def test_what_lies_beyond_the_horizon_is_seen(last_row, right):
     assert not preserves_orientation(np.diag([-1.0, 1, 1]) @ matrix, SQUARE)
 
 
+def test_the_horizon_may_lie_between_a_scene_and_the_origin_of_its_crs():
+    away = np.eye(3)
+    away[:2, 2] = [-5_800_000, -500_000]
+    matrix = np.linalg.inv(away) @ BENT @ away
+    assert matrix[2, 2] < 0
+    assert preserves_orientation(matrix, SQUARE - away[:2, 2])
+    mirrored = np.linalg.inv(away) @ np.diag([-1.0, 1, 1]) @ BENT @ away
+    assert not preserves_orientation(mirrored, SQUARE - away[:2, 2])
+
+
 def test_photographs_get_the_homography_they_need():
     fixed = photograph()
     found = align_scenes(fixed, seen_obliquely(fixed, BENT), {"methods": ["sift"]})

@@ -244,14 +244,33 @@ def test_samples_the_moving_image_lacks_do_not_steer():
     assert error(told, truth, near) < 0.7 * error(untold, truth, near)
 
 
-def test_torch_and_numba_agree():
+def halves(image):
+    """Return two channels that say where an image is bright and where it is dark."""
+    return np.stack([image > 0.5, image < 0.3]).astype(np.float32)
+
+
+def test_further_channels_guide_where_the_first_ones_say_nothing():
+    fixed, moving, inside, truth = known_pair()
+    noise = [gaussian_filter(np.random.default_rng(seed).normal(size=SHAPE), 1.0) for seed in (0, 1)]
+    guides = 2 * halves(fixed), 2 * halves(moving)
+    found, unguided = (
+        refine_field(*noise, mask=inside, options=options(metric="lncc"), context=RunContext(), guides=each)
+        for each in (guides, None)
+    )
+    assert error(found, truth, inside) < 0.5 * START_VOXELS < error(unguided, truth, inside)
+
+
+@pytest.mark.parametrize("guided", [False, True])
+def test_torch_and_numba_agree(guided):
     fixed, moving, inside, _ = known_pair()
+    guides = (halves(fixed), halves(moving)) if guided else None
     for metric in ("lncc", "mind"):
         chosen = options(metric=metric, iterations=[10, 10])
         valid = np.ones(SHAPE, bool)
         valid[:5] = False
         spacing = np.array([1.5, 1.0, 1.0])
-        level = build_level(prepare_pyramid(fixed, moving, inside, valid, spacing, chosen), 1, chosen)
+        pair = prepare_pyramid(fixed, moving, inside, valid, spacing, chosen, guides)
+        level = build_level(pair, 1, chosen)
         start = np.zeros((3, *level.weights.shape), np.float32)
         ours = solve_level(level, start.copy())
         theirs = greedy_torch.solve_torch_level(level, start.copy(), torch.device("cpu"))

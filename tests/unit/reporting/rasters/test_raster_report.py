@@ -290,7 +290,7 @@ def test_manifests_pages_and_items_name_files_without_the_secrets_of_their_addre
 
 def test_every_figure_of_the_assessment_that_is_shown_is_there(cohort):
     figures = read_json(cohort.places["assessed"] / "quality.json")["figures"]
-    optional = {name for name in FIGURES if name.startswith("truth")}
+    optional = {name for name in FIGURES if name.startswith(("truth", "left_out"))}
     for name in set(FIGURES) - optional:
         assert RASTERS.final(name) in figures, name
 
