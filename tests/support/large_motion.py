@@ -25,7 +25,7 @@ def make_texture(shape: tuple[int, ...], seed: int = 0) -> NDArray[np.float32]:
 def make_bump(shape: tuple[int, ...], longest: float) -> NDArray[np.float32]:
     """A smooth voxel field that fades out towards the border."""
     places = np.stack(np.meshgrid(*[np.linspace(-1, 1, n) for n in shape], indexing="ij"))
-    fade = np.prod(np.cos(places * np.pi / 2) ** 2, axis=0)
+    fade = np.prod(np.cos(places * np.pi / 2), axis=0)
     direction = np.array([0.6, -0.8, 0.5])[: len(shape)]
     field = direction.reshape(-1, *[1] * len(shape)) * fade
     return (field * longest / np.linalg.norm(field, axis=0).max()).astype(np.float32)

@@ -1,7 +1,8 @@
 """A smooth displacement field through scattered points in two or three dimensions, robustly.
 
 The field is the polyharmonic spline of least bending: ``r^2 log r`` in the plane, ``r`` in space, with an
-affine part. A point's weight sets how far the spline may pass it by; weights fall with residuals.
+affine part. Points that their neighbors contradict are left out. A point's weight sets how far the spline may
+pass it by; weights fall with residuals.
 
 Sources: Duchon, Lecture Notes in Mathematics 571:85-100, 1977; Wahba, Spline Models for Observational Data,
 1990; Beaton and Tukey, Technometrics 16(2):147-185, 1974 (biweight).
@@ -15,12 +16,15 @@ from numpy.typing import NDArray
 
 from regflow.core import fields
 from regflow.core.errors import RegistrationError
+from regflow.methods.matching.neighbors import normalized_median_test
 
 Array = NDArray[Any]
 
 KERNELS = {2: "thin_plate_spline", 3: "linear"}
 BIWEIGHT = 4.685
-ROUNDS = 6
+ROUNDS = 3
+NOISE = 0.3
+"""Of a match that is right, in samples along an axis, at least."""
 AFFINE_ROUNDS = 20
 LEAST_WEIGHT = 0.05
 """Below it a point is left out."""
@@ -64,18 +68,17 @@ def fit_scattered_field(
         raise RegistrationError(f"only {len(places)} points could be matched; {LEAST_POINTS} are needed")
     extent = np.ptp(places, axis=0) + 1
     unit = float(np.prod(extent) / len(places)) ** (1 / ndim)
-    robust, scale = np.ones(len(places)), 0.0
-    # An affine map first: wrong matches must not bend the field that tells them from right ones.
-    left = shifts - apply_affine(fit_affine(places, shifts, trust), places)
-    for turn in range(ROUNDS):
-        scale = 1.4826 * float(np.median(np.abs(left))) + 1e-3
-        robust = _biweight(np.linalg.norm(left, axis=1) / (scale * np.sqrt(ndim)))
+    # Against their neighbors first: wrong matches must not bend the field that tells them from right ones.
+    robust = 1.0 - normalized_median_test(places, shifts, floor=NOISE)
+    scale = 0.0
+    for _ in range(ROUNDS):
         kept = robust > LEAST_WEIGHT
         if int(kept.sum()) < LEAST_POINTS:
             raise RegistrationError(f"only {int(kept.sum())} of {len(places)} points agree on a smooth field")
-        stiff = smoothing * (10.0 if turn < ROUNDS // 2 else 1.0)
-        spline = _fit_spline(places[kept], shifts[kept], (robust * trust)[kept], unit, stiff)
-        left = shifts - spline(places / unit)
+        spline = _fit_spline(places[kept], shifts[kept], (robust * trust)[kept], unit, smoothing)
+        left = np.linalg.norm(shifts - spline(places / unit), axis=1) / np.sqrt(ndim)
+        scale = max(1.4826 * float(np.median(left[kept])), NOISE)
+        robust = np.where(robust > 0, _biweight(left / scale), 0)
     step = max(1.0, unit / NODES_PER_POINT)
     nodes = tuple(max(2, int(np.ceil(count / step))) for count in shape)
     axes = [(np.arange(n) + 0.5) * count / n - 0.5 for n, count in zip(nodes, shape, strict=True)]

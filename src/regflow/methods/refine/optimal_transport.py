@@ -25,11 +25,11 @@ log = logging.getLogger(__name__)
 Array = NDArray[Any]
 
 SINKHORN_ROUNDS = 60
-NARROWEST = 0.125
-"""Of the search, the distance that costs as much as an ordinary descriptor's difference in the last round."""
+WIDEST, NARROWEST = 2.0, 0.5
+"""Of the search, what distances cost as much as an ordinary descriptor's difference, first round and last."""
 LEAST_MOVED = 0.05
 """Share of a point's mass that must be moved for the point to count."""
-STIFFER = 10.0
+STIFFER = 2.0
 """How much stiffer the field is in all rounds but the last."""
 
 
@@ -50,7 +50,7 @@ def optimal_transport(
     differences = measure_differences(clouds.fixed.descriptors, clouds.moving.descriptors)
     differences /= np.median(differences)
     shifts, trust = np.zeros_like(clouds.fixed.places), np.ones(len(clouds.fixed.places))
-    for reach in np.geomspace(1.0, NARROWEST, options["rounds"]):
+    for reach in np.geomspace(WIDEST, NARROWEST, options["rounds"]):
         shifts, trust = _transport(clouds, differences, shifts, reach * search, options)
         numbers = np.flatnonzero(trust > LEAST_MOVED)
         fit = fit_scattered_field(

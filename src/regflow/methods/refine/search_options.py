@@ -103,8 +103,8 @@ TRANSPORT: Options = {
     "rounds": {
         "type": "integer",
         "minimum": 1,
-        "description": "transports, each from where the last one's field brings the points, over half the "
-        "distance, down to an eighth",
+        "description": "transports, each from where the last one's field brings the points, over shorter "
+        "distances",
         "default": 6,
     },
     "blur": {

@@ -31,7 +31,9 @@ def test_an_affine_motion_is_reproduced_and_outliers_are_left_out(ndim):
     # Between the border and the nodes next to it the field is level.
     inside = ((places > 4) & (places < np.array(SHAPES[ndim]) - 5)).all(axis=1)
     assert np.abs(sampled(fit.field, places) - truth)[inside].max() < 1e-3
-    assert set(np.flatnonzero(fit.weights == 0)) == set(wrong)
+    left_out = set(np.flatnonzero(fit.weights == 0))
+    assert left_out >= set(wrong)
+    assert len(left_out) < 1.3 * len(wrong)
 
 
 @pytest.mark.parametrize("ndim", [2, 3])

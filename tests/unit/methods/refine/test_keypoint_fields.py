@@ -30,7 +30,7 @@ def test_large_motion_is_found(ndim, other_contrast, name, given):
     fixed, moving, truth = make_pair(ndim, other_contrast)
     before = measure_error(Affine.identity(ndim), fixed, truth)
     assert before > 0.2 * LONGEST[ndim]
-    assert measure_error(run(name, fixed, moving, **given), fixed, truth) < 0.35 * before
+    assert measure_error(run(name, fixed, moving, **given), fixed, truth) < 0.5 * before
 
 
 @pytest.mark.parametrize(("name", "given"), WAYS)
