@@ -36,7 +36,7 @@ ALIGNED = {"howto/transforms.md", "howto/verdicts.md"}
 ON_CLUSTERS = {"howto/cluster.md"}
 """Pages that lead to results on S3, and name a conda."""
 NEW_METHOD = "adding-a-method.md"
-MADE_THERE = {"src/regflow/methods/refine/demons.py", "tests/unit/methods/test_demons.py"}
+MADE_THERE = {"src/regflow/methods/refine/free_form.py", "tests/unit/methods/test_free_form.py"}
 PROFILE_KEYS = {"default-resources", "set-resources", "default-storage-provider"}
 WORDS = """
 fixed image, moving image, grid, world, LPS, CRS, mask, companion, nodata, atlas, transform, affine,
@@ -200,11 +200,12 @@ def test_a_method_is_added_as_the_page_says(package):
             for command in read_commands(block):
                 reader.type(command)
     assert {str(path.relative_to(package)) for path in package.rglob("*.py")} >= MADE_THERE
-    assert "`refine.options.demons.sigma`" in (package / "config" / "README.md").read_text(encoding="utf-8")
+    reference = (package / "config" / "README.md").read_text(encoding="utf-8")
+    assert "`refine.options.free-form.cells`" in reference
     quality = json.loads((package / "aligned" / "quality.json").read_text(encoding="utf-8"))
     assert quality["transform_from"] == "refine"
     assert quality["verdict"]["status"] != "fail"
-    assert "Vercauteren" in (package / "aligned" / "report.html").read_text(encoding="utf-8")
+    assert "Rueckert" in (package / "aligned" / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(("name", "block"), blocks_of("yaml"))

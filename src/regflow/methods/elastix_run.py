@@ -21,6 +21,7 @@ from regflow.core.resample import resample_image
 from regflow.core.resources import find_resources
 from regflow.core.transform import Transform
 from regflow.io.transforms import read_transform
+from regflow.methods.elastix_options import METRICS
 
 log = logging.getLogger(__name__)
 
@@ -88,13 +89,15 @@ def choose_linear_parameters(options: Mapping[str, Any], fixed: Image, seed: int
     """Return what the options of an initializer change in the parameter files it runs.
 
     Args:
-        options: ``samples`` and ``iterations``.
+        options: ``metric``, ``samples``, ``iterations`` and ``maps``, which keep the metrics that they have.
         fixed: the image that samples are taken from, on a grid so dense that it holds ``samples``.
         seed: of the samples.
     """
     inside = fixed.channel.size if fixed.mask is None else int(_grown(fixed.mask).sum())
     step = max(1, int((inside / options["samples"]) ** (1 / fixed.grid.ndim)))
+    metric = {} if options["maps"] else {"Metric": METRICS[options["metric"]]}
     return {
+        **metric,
         "SampleGridSpacing": [step] * fixed.grid.ndim * MOST_RESOLUTIONS,
         "NumberOfSpatialSamples": options["samples"],
         "MaximumNumberOfIterations": options["iterations"],

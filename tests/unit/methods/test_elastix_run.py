@@ -17,6 +17,7 @@ from regflow.core.transform import Affine, Composite, DisplacementField
 from regflow.io.transforms import write_transform
 from regflow.methods import elastix_run
 from regflow.methods.context import RunContext
+from regflow.methods.elastix_options import METRICS
 from regflow.methods.elastix_run import MAPS, _cropped, _grown, _last_error, choose_linear_parameters
 from regflow.methods.initialize import METHODS as INITIALIZERS
 from regflow.methods.refine import METHODS as REFINERS
@@ -39,6 +40,20 @@ def test_rigid_then_affine_finds_a_known_pose_and_keeps_its_log(mni_4mm, tmp_pat
     assert isinstance(found, Affine)
     assert error_mm(mni_4mm, found, truth) < 0.7
     assert "AffineTransform" in (tmp_path / "elastix.log").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("metric", ["correlation", "mse"])
+def test_one_contrast_is_found_by_other_metrics(mni_4mm, metric, tmp_path):
+    truth = known_affine(mni_4mm, 8.0, 10.0)
+    log = tmp_path / "elastix.log"
+    found = initialize(mni_4mm, moved(mni_4mm, truth), log=log, metric=metric, transform="rigid")
+    assert error_mm(mni_4mm, found, truth) < 0.7
+    assert METRICS[metric] in log.read_text(encoding="utf-8")
+
+
+def test_a_parameter_file_of_ones_own_keeps_its_metric(mni_4mm):
+    options = INITIALIZERS["elastix"].complete({"maps": ["own.txt"], "metric": "mse"})
+    assert "Metric" not in choose_linear_parameters(options, mni_4mm, 0)
 
 
 @pytest.mark.slow

@@ -2,8 +2,10 @@
 
 from typing import Any
 
+from regflow.methods.elastix_options import METRIC
 from regflow.methods.initialize.lucas_kanade_options import LUCAS_KANADE, LUCAS_KANADE_SCENES
 from regflow.methods.initialize.robust import ESTIMATORS
+from regflow.methods.matching.graph_options import KEYPOINT_GRAPH
 from regflow.methods.matching.landmark_options import LINEAR_LANDMARKS, LINEAR_LANDMARKS_SCENES
 from regflow.methods.table import Method
 
@@ -67,6 +69,7 @@ ELASTIX: dict[str, dict[str, Any]] = {
         "description": LINEAR_CHOICE,
         "default": "affine",
     },
+    "metric": METRIC,
     "samples": {
         "type": "integer",
         "minimum": 100,
@@ -144,6 +147,18 @@ def _features(summary: str, citation: str, function: str, **defaults: float) -> 
         for name, schema in _FEATURE_OPTIONS.items()
     }
     return Method(f"{_HERE}.features.matching:{function}", summary, citation, options, ("rasters",))
+
+
+def _keypoint_graph(kind: str, **more: Any) -> dict[str, Any]:
+    """Return what the rows of ``keypoint-graph`` have in common, and more options."""
+    return {
+        "target": f"{_HERE}.keypoint_graph:keypoint_graph",
+        "summary": "An affine map from keypoints matched as a graph, whose neighbors must move alike.",
+        "citation": "Leordeanu and Hebert, ICCV 2005, 1482-1489; Hansen and Heinrich, IEEE Trans. Medical "
+        "Imaging 40(9):2246-2257, 2021",
+        "options": {**KEYPOINT_GRAPH, **more},
+        "kinds": (kind,),
+    }
 
 
 METHODS: dict[str, Method] = {
@@ -409,5 +424,9 @@ METHODS: dict[str, Method] = {
                 kinds=("rasters",),
             )
         },
+    ),
+    "keypoint-graph": Method(
+        **_keypoint_graph("volumes"),
+        variants={"rasters": Method(**_keypoint_graph("rasters", across={**ACROSS, "default": 512}))},
     ),
 }

@@ -6,8 +6,6 @@ are handled alike.
 """
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -316,16 +314,3 @@ def find_common_spacing(fixed: Grid, moving: Grid, matrix: Matrix) -> float:
     """Return the coarser of both spacings in fixed world units, seen through a map."""
     stretch = math.sqrt(abs(np.linalg.det(linearize_at(matrix, fixed.center))))
     return max(float(fixed.spacing.max()), float(moving.spacing.max()) / stretch)
-
-
-@contextmanager
-def limit_opencv_to_one_thread() -> Iterator[None]:
-    """Let OpenCV add up on one thread: the last bits of its sums depend on their number."""
-    import cv2
-
-    before = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        yield
-    finally:
-        cv2.setNumThreads(before)

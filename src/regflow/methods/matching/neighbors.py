@@ -21,14 +21,14 @@ def normalized_median_test(
     The normalized median test, about a plane through the neighbors so that a slope does not count.
 
     Args:
-        points: ``(N, 2)`` places.
-        values: ``(N, 2)`` displacements.
+        points: ``(N, d)`` places.
+        values: ``(N, d)`` displacements.
         limit: distance from the neighbors' median, in their median distance from it.
         floor: added to the latter, the noise that is always there.
     """
     from scipy.spatial import cKDTree
 
-    count = min(NEIGHBORS + 1, len(points))
+    count = min(NEIGHBORS * (points.shape[1] - 1) + 1, len(points))
     if count < 6:
         return np.zeros(len(points), bool)
     near = cKDTree(points).query(points, count)[1][:, 1:]
@@ -42,15 +42,15 @@ def normalized_median_test(
 
 
 def _median_slopes(offsets: Array, rises: Array) -> Array:
-    """Return a slope ``(N, 2, 2)`` per point: the linear trend of its neighbors, fitted robustly."""
+    """Return a slope ``(N, d, d)`` per point: the linear trend of its neighbors, fitted robustly."""
     ones = np.ones((*offsets.shape[:2], 1))
     design = np.concatenate([offsets, ones], axis=-1)
     weights = np.ones(offsets.shape[:2])
     for _ in range(4):
         weighted = design * weights[..., None]
         normal = np.einsum("nki,nkj->nij", weighted, design)
-        normal += 1e-6 * np.trace(normal, axis1=1, axis2=2)[:, None, None] * np.eye(3)
+        normal += 1e-6 * np.trace(normal, axis1=1, axis2=2)[:, None, None] * np.eye(design.shape[-1])
         found = np.linalg.solve(normal, np.einsum("nki,nkc->nic", weighted, rises))
         left = np.linalg.norm(rises - np.einsum("nki,nic->nkc", design, found), axis=-1)
         weights = 1.0 / np.maximum(left, 0.05)
-    return found[:, :2]
+    return found[:, :-1]

@@ -1,9 +1,13 @@
 """Refiners: deformable methods. One row per method; imports happen when one runs."""
 
+from regflow.methods.elastix_options import METRIC
 from regflow.methods.matching.landmark_options import SPLINE_LANDMARKS
+from regflow.methods.refine.demons_options import DEMONS
 from regflow.methods.refine.dense_options import DENSE
+from regflow.methods.refine.flow_options import OPTICAL_FLOW
 from regflow.methods.refine.greedy_options import GREEDY
 from regflow.methods.refine.learning_options import INSTANCE_OPTIMIZATION, VOXELMORPH
+from regflow.methods.refine.search_options import DISCRETE, GRAPH, TRANSPORT, make_search_row
 from regflow.methods.refine.segmentation_options import SEGMENTATION
 from regflow.methods.refine.tie_point_options import TIE_POINTS
 from regflow.methods.table import Method
@@ -14,6 +18,7 @@ NO_DEFORMATION = "none"
 """Name of the row that leaves a linear transform as it is."""
 
 ELASTIX_BSPLINE = {
+    "metric": METRIC,
     "spacing_mm": {
         "type": ["number", "null"],
         "exclusiveMinimum": 0,
@@ -68,11 +73,58 @@ METHODS: dict[str, Method] = {
         uses_weights=True,
         gpu=True,
     ),
+    "discrete": make_search_row(
+        f"{_HERE}.discrete:discrete",
+        (
+            "For motion beyond what a gradient sees: self-similarities compared at every displacement of a "
+            "window, smooth fields coupled to the best, there and back; then another method goes on.",
+            "Steinbruecker et al., ICCV 2009, 1609-1614; Heinrich et al., WBIR 2014, 51-61",
+        ),
+        DISCRETE,
+        further=True,
+        compile_options=({"refinement": "none"},),
+    ),
+    "keypoint-graph": make_search_row(
+        f"{_HERE}.keypoint_graph:keypoint_graph",
+        (
+            "Keypoints of both images matched as a graph, whose neighbors must move alike, and a smooth "
+            "field through them.",
+            "Leordeanu and Hebert, ICCV 2005, 1482-1489; Hansen and Heinrich, IEEE Trans. Medical Imaging "
+            "40(9):2246-2257, 2021",
+        ),
+        GRAPH,
+        further=False,
+    ),
+    "optimal-transport": make_search_row(
+        f"{_HERE}.optimal_transport:optimal_transport",
+        (
+            "Keypoints of both images matched softly by unbalanced optimal transport, and a smooth field "
+            "through them.",
+            "Cuturi, NIPS 2013; Chizat et al., Mathematics of Computation 87(314):2563-2609, 2018",
+        ),
+        TRANSPORT,
+        further=False,
+    ),
+    "demons": Method(
+        f"{_HERE}.demons:demons",
+        "Demons' forces between images of one contrast, level by level, each update a small diffeomorphism.",
+        "Thirion, Medical Image Analysis 2(3):243-260, 1998; "
+        "Vercauteren et al., NeuroImage 45(1):S61-S72, 2009",
+        DEMONS,
+        kinds=("volumes", "rasters"),
+    ),
     "elastix-bspline": Method(
         f"{_HERE}.elastix_bspline:elastix_bspline",
         "Cubic B-splines and mutual information by elastix.",
         "Klein et al., IEEE Trans. Medical Imaging 29(1):196-205, 2010",
         ELASTIX_BSPLINE,
+    ),
+    "optical-flow": Method(
+        f"{_HERE}.optical_flow:optical_flow",
+        "Every pixel followed from one frame of a time lapse to the next, for small motion.",
+        "Zach et al., DAGM 2007, 214-223; Kroeger et al., ECCV 2016, 471-488",
+        OPTICAL_FLOW,
+        kinds=("rasters",),
     ),
     "tie-points": Method(
         f"{_HERE}.tie_points:tie_points",

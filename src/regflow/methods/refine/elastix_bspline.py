@@ -7,6 +7,7 @@ from regflow.core.extent import measure_ball_diameter, resolve_length
 from regflow.core.image import Image
 from regflow.core.transform import Composite, Transform
 from regflow.methods.context import RunContext
+from regflow.methods.elastix_options import METRICS
 from regflow.methods.elastix_run import resample_start, run_elastix
 
 CONTROLS = 0.06
@@ -26,6 +27,7 @@ def elastix_bspline(
     """
     size = measure_ball_diameter(fixed.mask, fixed.grid)
     changes = {
+        "Metric": METRICS[options["metric"]],
         "NumberOfSpatialSamples": options["samples"],
         "MaximumNumberOfIterations": options["iterations"],
         "FinalGridSpacingInPhysicalUnits": resolve_length(options["spacing_mm"], CONTROLS, size),

@@ -52,7 +52,7 @@ Array = NDArray[np.float32]
 Solve = Callable[[GreedyLevel, Array], LevelSolution]
 
 SMALLEST_DETERMINANT = 0.01
-"""Of the Jacobian, guaranteed by :func:`_unfold`."""
+"""Of the Jacobian, guaranteed by :func:`smooth_folds`."""
 UNFOLD_ROUNDS = 50
 
 
@@ -185,7 +185,7 @@ def refine_field(
         log.info("greedy: metric %s", options["metric"])
         for number in range(len(options["shrink"])):
             inner = _run_level(pair, inner, number, options, solve)
-        inner = _unfold(inner)
+        inner = smooth_folds(inner)
     field = inner[_axes(fixed.ndim)].reshape(fixed.ndim, *[s.stop - s.start for s in pair.window])
     return extend_field(field, pair.window, fixed.shape)
 
@@ -256,8 +256,12 @@ def _solver(device: str, context: RunContext) -> Iterator[Solve]:
             yield solve_on_gpu
 
 
-def _unfold(field: Array) -> Array:
-    """Smooth a field where it folds, wider with every round, until it folds nowhere."""
+def smooth_folds(field: Array) -> Array:
+    """Smooth a voxel field where it folds, wider with every round, until it folds nowhere.
+
+    Raises:
+        RegistrationError: it folds even then.
+    """
     from scipy.ndimage import gaussian_filter
 
     from regflow.core import fields
@@ -266,7 +270,7 @@ def _unfold(field: Array) -> Array:
         folded = fields.compute_jacobian_determinant(field) < SMALLEST_DETERMINANT
         if not folded.any():
             return field
-        reach = grow_mask(folded, 2 + rounds, np.ones(3)).astype(np.float32)
+        reach = grow_mask(folded, 2 + rounds, np.ones(folded.ndim)).astype(np.float32)
         share = gaussian_filter(reach, 1.0)
         field = np.stack([u + share * (gaussian_filter(u, 1.0, mode="nearest") - u) for u in field])
-    raise RegistrationError("greedy: the field folds even after smoothing; raise update_sigma or field_sigma")
+    raise RegistrationError("the field folds even after smoothing; raise the smoothing among the options")

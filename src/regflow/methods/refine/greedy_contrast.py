@@ -36,7 +36,7 @@ images to count as one contrast. T1-weighted pairs have 0.98, T1 and T2 0.01."""
 
 UPDATE_SIGMA = {
     "lncc": (3.0, 2.5, 2.0),
-    "ssd": (3.0, 2.5, 2.0),
+    "mse": (3.0, 2.5, 2.0),
     "mind": (5.0, 5.0, 5.0),
     "mapped": (5.0, 4.0, 3.5),
 }
@@ -66,6 +66,10 @@ def prepare_level(
         field: the voxel field so far, ``(3, Z, Y, X)`` of any level's shape.
         number: of the level.
     """
+    if options["metric"] == "correlation":
+        # The correlation of the whole images is highest where squared differences are least, once both have
+        # one mean and spread.
+        return {**_smoothed(options, "mse"), "metric": "mse"}, match_spread(pair, field)
     if options["metric"] != "mapped":
         return _smoothed(options, options["metric"]), pair
     used = [n for n, iterations in enumerate(options["iterations"]) if iterations > 0]
@@ -96,6 +100,22 @@ def has_linear_contrast(pair: LevelImages) -> bool:
     return correlation > 0 and correlation**2 >= LIKE_SHARE * best
 
 
+def match_spread(pair: LevelImages, field: Array) -> LevelImages:
+    """Return the pair with the fixed image linearly in the moving one's intensities, whatever their sign.
+
+    Args:
+        pair: both images.
+        field: the voxel field so far, ``(3, Z, Y, X)`` of any level's shape.
+    """
+    both = _blurred(pair, _pull_moving(pair, field))
+    fixed, moving = (part.astype(np.float64) for part in _compared(both, pair.inside > 0.5, pair.valid))
+    if not (fixed.std() > 0 and moving.std() > 0):
+        return pair
+    sign = -1.0 if np.mean((fixed - fixed.mean()) * (moving - moving.mean())) < 0 else 1.0
+    slope = np.float32(sign * moving.std() / fixed.std())
+    return replace(pair, fixed=np.float32(moving.mean()) + slope * (pair.fixed - np.float32(fixed.mean())))
+
+
 def match_contrast(pair: LevelImages, field: Array) -> LevelImages | None:
     """Return the pair with the fixed image in the moving one's contrast; None if they hardly relate.
 
@@ -105,15 +125,7 @@ def match_contrast(pair: LevelImages, field: Array) -> LevelImages | None:
         pair: both images.
         field: the voxel field so far, ``(3, Z, Y, X)`` of any level's shape.
     """
-    from regflow.core import fields
-
-    field, whole = (
-        fields.resize_displacement(field, pair.weights.shape),
-        kernels.make_full_spans(pair.weights.shape),
-    )
-    both = np.stack([pair.fixed, pair.moving])
-    kernels.pull_channels(pair.moving[None], field, whole, both[1:])
-    both = _blurred(pair, both)
+    both = _blurred(pair, _pull_moving(pair, field))
     fixed, moving = _compared(both, erode_deeply(pair.inside > 0.5), pair.valid)
     explained = correlation_ratio(fixed, moving)
     log.info("fixed intensities explain %.2f of the moving ones", explained)
@@ -128,6 +140,17 @@ def match_contrast(pair: LevelImages, field: Array) -> LevelImages | None:
             average_by_intensity(*_compared(both, around, pair.valid)), pair.fixed
         )
     return replace(pair, fixed=mapped)
+
+
+def _pull_moving(pair: LevelImages, field: Array) -> Array:
+    """Return both images ``(2, Z, Y, X)``, the moving one where a field of any level's shape leads."""
+    from regflow.core import fields
+
+    whole = kernels.make_full_spans(pair.weights.shape)
+    both = np.stack([pair.fixed, pair.moving])
+    field = fields.resize_displacement(field, pair.weights.shape)
+    kernels.pull_channels(pair.moving[None], field, whole, both[1:])
+    return both
 
 
 def _compared(both: Array, inside: NDArray[np.bool_], valid: Array | None) -> tuple[Array, Array]:

@@ -9,10 +9,11 @@ def _per_level(kind: dict[str, Any], description: str, default: list[float]) -> 
 
 GREEDY: dict[str, dict[str, Any]] = {
     "metric": {
-        "enum": ["auto", "lncc", "ssd", "mind", "mapped"],
-        "description": "lncc: local correlation; ssd: same scanner and contrast; mind: self-similarity "
-        "descriptors, for other modalities; mapped: these on the coarsest level, then lncc with the fixed "
-        "image in the moving one's contrast; auto: lncc for one contrast, mapped for two",
+        "enum": ["auto", "lncc", "correlation", "mse", "mind", "mapped"],
+        "description": "lncc: local correlation; correlation: of the whole images; mse: squared differences, "
+        "of one scanner and contrast; mind: self-similarity descriptors, for other modalities; mapped: these "
+        "on the coarsest level, then lncc with the fixed image in the moving one's contrast; auto: lncc for "
+        "one contrast, mapped for two",
         "default": "auto",
     },
     "shrink": _per_level(
@@ -31,7 +32,7 @@ GREEDY: dict[str, dict[str, Any]] = {
         "items": {"type": "number", "minimum": 0},
         "minItems": 1,
         "description": "smoothing of each update at each level, in samples of the level's finest axis; null "
-        "takes 3, 2.5, 2 for lncc and ssd, 5, 4, 3.5 for mapped, and 5 for mind",
+        "takes 3, 2.5, 2 for lncc, correlation and mse, 5, 4, 3.5 for mapped, and 5 for mind",
         "default": None,
     },
     "field_sigma": _per_level(

@@ -70,7 +70,7 @@ def prepare_pyramid(
             "no sample of the fixed mask meets the moving image; check masks and initial alignment"
         )
     ranges = [_range(image, common, name) for image, name in ((fixed, "fixed"), (moving, "moving"))]
-    if options["metric"] == "ssd":
+    if options["metric"] == "mse":
         ranges[1] = ranges[0]
     counted = inside if mask is None else grow_mask(inside, options["margin"], spacing)
     window = find_bounding_box(counted, MARGIN_SAMPLES)

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from regflow.methods.matching.self_similarity import MIND_VARIANCE_RANGE, list_perpendicular_pairs
+
 VARIANCE_FLOOR = 1e-4
 """Part of an image's own variance that is added to every local one: flat windows say nothing."""
-MIND_VARIANCE_RANGE = (1e-3, 1e3)
-"""A patch's noise estimate is held within these multiples of the image's mean."""
 PARZEN_CHUNK = 1 << 20
 """Samples whose Parzen weights are held at once; bounds the memory of mutual information."""
 
@@ -309,12 +309,6 @@ def _floor(image: Tensor, weight: Tensor) -> Tensor:
     # Where both images are constant, the product of two floors must not vanish.
     floor = (VARIANCE_FLOOR * variance).clamp(min=torch.finfo(torch.float32).tiny ** 0.5).detach()
     return floor.view(*floor.shape, *[1] * (image.ndim - 2))
-
-
-def list_perpendicular_pairs(ndim: int) -> list[tuple[tuple[int, int], tuple[int, int]]]:
-    """Pairs of neighbors ``(axis, step)`` on different axes: 12 in 3-D, 4 in 2-D."""
-    steps = list(product((-1, 1), repeat=2))
-    return [((a, i), (b, j)) for a, b in combinations(range(ndim), 2) for i, j in steps]
 
 
 def _shift(image: Tensor, axis: int, step: int) -> Tensor:

@@ -30,7 +30,12 @@ def make_working_grid(grid: Grid, spacing: float | None, multiple: int = 2) -> G
     """
     wanted = grid.spacing if spacing is None else np.full(grid.ndim, float(spacing))
     extent = np.array(grid.size) * grid.spacing
-    size = np.maximum(1, np.rint(extent / wanted / multiple)).astype(int) * multiple
+    return resize_grid(grid, np.maximum(1, np.rint(extent / wanted / multiple)).astype(int) * multiple)
+
+
+def resize_grid(grid: Grid, size: NDArray[np.int_]) -> Grid:
+    """Return a grid of exactly the same extent with another number of samples, ``(x, y, z)`` order."""
+    extent = np.array(grid.size) * grid.spacing
     affine = np.array(grid.affine)
     affine[:-1, :-1] = grid.direction * (extent / size)
     corner = grid.to_world(np.full(grid.ndim, -0.5))

@@ -82,7 +82,9 @@ def error(found, truth, inside):
 
 
 @pytest.mark.parametrize("shape", [SHAPE, (80, 96)])
-@pytest.mark.parametrize(("metric", "share"), [("lncc", 0.2), ("ssd", 0.2), ("mind", 0.25)])
+@pytest.mark.parametrize(
+    ("metric", "share"), [("lncc", 0.2), ("mse", 0.2), ("correlation", 0.2), ("mind", 0.25)]
+)
 def test_known_displacement_is_found_without_folding(shape, metric, share):
     fixed, moving, inside, truth = known_pair(shape)
     found = refine_field(fixed, moving, mask=inside, options=options(metric=metric), context=RunContext())
@@ -202,6 +204,14 @@ def test_other_contrast_is_matched(metric):
         fixed, np.exp(-2 * moving), mask=inside, options=options(metric=metric), context=RunContext()
     )
     assert error(found, truth, inside) < 0.25 * START_VOXELS
+
+
+def test_correlation_knows_no_gain_and_no_sign():
+    fixed, moving, inside, truth = known_pair()
+    chosen = options(metric="correlation")
+    for other in (0.3 * moving + 5, 4 - 2 * moving):
+        found = refine_field(fixed, other, mask=inside, options=chosen, context=RunContext())
+        assert error(found, truth, inside) < 0.2 * START_VOXELS
 
 
 def test_inverse_undoes_the_result():

@@ -1,4 +1,4 @@
-"""Loops of :mod:`matching_cpu`, compiled by numba.
+"""Loops that compute and compare self-similarities, compiled by numba.
 
 Each loop is parallel over planes or channels that are computed from their inputs alone, so no bit
 depends on the number of threads. Images of two dimensions are volumes of one plane.
@@ -9,10 +9,14 @@ from typing import Any
 import numpy as np
 from numba import njit, prange
 
-from regflow.methods.refine import row_kernels as on_row
-
 _ROW: dict[str, Any] = {"cache": True, "error_model": "numpy", "fastmath": {"contract", "nsz", "arcp"}}
 _PARALLEL: dict[str, Any] = {**_ROW, "parallel": True}
+
+
+@njit(**_ROW)
+def _add_row(source: Any, out: Any) -> None:
+    for x in range(out.size):
+        out[x] += source[x]
 
 
 @njit(**_ROW)
@@ -45,7 +49,7 @@ def _box_row(row: Any, reach: int, out: Any) -> None:
     """Add ``row[x + k]`` over ``k`` from 0 to twice the reach; ``row`` is longer by as much."""
     out[:] = np.float32(0)
     for step in range(2 * reach + 1):
-        on_row.add_row(row[step : step + out.size], out)
+        _add_row(row[step : step + out.size], out)
 
 
 @njit(**_ROW)
@@ -92,7 +96,7 @@ def compute_patch_distances(padded: Any, pairs: Any, reach: Any, out: Any, varia
                 low, high = max(0, y - reach[1]), min(height, y + reach[1] + 1)
                 middle[:] = np.float32(0)
                 for line in range(low, high):
-                    on_row.add_row(squares[line], middle)
+                    _add_row(squares[line], middle)
                 _box_row(row, reach[2], out[k, z, y])
                 _divide_row(across, np.float32(1) / np.float32((top - bottom) * (high - low)), out[k, z, y])
                 _keep_least(out[k, z, y], least[y])
@@ -100,7 +104,7 @@ def compute_patch_distances(padded: Any, pairs: Any, reach: Any, out: Any, varia
         for k in range(channels):
             for y in range(height):
                 _subtract_row(least[y], out[k, z, y])
-                on_row.add_row(out[k, z, y], variance[z, y])
+                _add_row(out[k, z, y], variance[z, y])
         variance[z] /= np.float32(channels)
 
 
@@ -193,6 +197,6 @@ def average_around(values: Any, reach: Any, out: Any) -> None:
                 middle[:] = np.float32(0)
                 for plane in range(bottom, top):
                     for line in range(low, high):
-                        on_row.add_row(values[o, plane, line], middle)
+                        _add_row(values[o, plane, line], middle)
                 _box_row(row, reach[2], out[o, z, y])
                 _divide_row(across, np.float32(1) / np.float32((top - bottom) * (high - low)), out[o, z, y])
