@@ -1,11 +1,13 @@
-"""What mkdocs adds to the pages of this folder: those that live elsewhere, and the tables of methods."""
+"""What mkdocs adds to the pages: those that live elsewhere, the tables of methods, and the guideline."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
 from pathlib import Path
 from typing import Any
 
 from regflow.methods import detect, initialize, preprocess, refine
+from regflow.methods.guideline import BRANCHES, Branch
 from regflow.methods.table import Method, list_methods_of_kind
 
 ROOT = Path(__file__).parents[1]
@@ -27,6 +29,7 @@ TABLES: Mapping[str, Mapping[str, Method]] = {
     "detect": detect.METHODS,
 }
 _MARK = re.compile(r"^<!-- methods: (\w+) (volumes|rasters) -->$", re.MULTILINE)
+_GUIDELINE = re.compile(r"^<!-- guideline: (volumes|rasters) -->$", re.MULTILINE)
 
 
 def on_files(files: Any, config: Any) -> Any:
@@ -40,8 +43,23 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Put the tables of methods in the place of their marks."""
-    return _MARK.sub(lambda mark: "\n".join(_rows(TABLES[mark[1]], mark[2])), markdown)
+    """Put the tables of methods and the guideline in the place of their marks."""
+    charted = _GUIDELINE.sub(lambda mark: "\n".join(_chart(BRANCHES[mark[1]])), markdown)
+    return _MARK.sub(lambda mark: "\n".join(_rows(TABLES[mark[1]], mark[2])), charted)
+
+
+def _chart(branches: Sequence[Branch]) -> Iterator[str]:
+    """Yield a flow chart: questions one below the other, their answers beside them."""
+    yield '<div class="guideline">'
+    for branch in branches:
+        ladders = "; ".join(
+            f"{stage}: {', '.join(f'<code>{name}</code>' for name in names)}"
+            for stage, names in (("initialize", branch.initialize), ("refine", branch.refine))
+        )
+        last = branch is branches[-1]
+        yield f'<div class="question{" last" if last else ""}">{escape(branch.question)}</div>'
+        yield f'<div class="answer">{ladders}<br><small>{escape(branch.why)}</small></div>'
+    yield "</div>"
 
 
 def _rows(table: Mapping[str, Method], kind: str) -> Iterator[str]:

@@ -78,6 +78,7 @@ def compare(fixed: str, moving: str, output: Path, preset: str, **given: Any) ->
     """
     from regflow import api
     from regflow.core.logs import show_progress_log
+    from regflow.methods.guideline import describe_facts
     from regflow.pipeline.comparison import count_trials
     from regflow.pipeline.exchange import find_kind_of_pair
 
@@ -92,6 +93,8 @@ def compare(fixed: str, moving: str, output: Path, preset: str, **given: Any) ->
         found = api.compare(
             fixed, moving, output=output, preset=preset, config=settings, progress=progress, **of_pair
         )
+    click.echo(describe_facts(found.facts))
+    click.echo(f"on the guideline: {found.branch.question} {found.branch.why}")
     for stage, reason in found.recommendation.reasons.items():
         click.echo(f"{stage}: {', '.join(found.recommendation.ladders[stage])} ({reason})")
     click.echo(f"see {output / 'index.html'}")

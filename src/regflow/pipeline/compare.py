@@ -11,9 +11,22 @@ from numpy.typing import NDArray
 
 from regflow.config.workflow import WORKFLOWS
 from regflow.core.errors import InputError
+from regflow.core.extent import measure_ball_diameter, measure_longest_side
 from regflow.core.files import write_json, write_whole
+from regflow.core.image import Image
 from regflow.core.progress import StageListener, ignore_events
+from regflow.core.transform import Affine
+from regflow.datasets.known_pairs import draw_partners
+from regflow.methods.guideline import (
+    Branch,
+    PairFacts,
+    describe_facts,
+    find_branch,
+    gather_facts,
+    measure_motion,
+)
 from regflow.metrics.catalogs import CATALOGS
+from regflow.pipeline.carry import read_any_transform
 from regflow.pipeline.comparison import (
     DEFAULT,
     OWN,
@@ -27,7 +40,7 @@ from regflow.pipeline.comparison import (
     refuse_foreign_folder,
     run_trials,
 )
-from regflow.pipeline.known_truth import make_known_pairs, make_own_pair
+from regflow.pipeline.known_truth import make_known_pairs, make_own_pair, read_fixed_image
 from regflow.pipeline.pair_options import describe_pair
 from regflow.pipeline.recommendation import (
     SOLVED_SAMPLES,
@@ -52,11 +65,15 @@ class ComparisonResult:
             below ``trials`` the products and the report of every method.
         rows: a row for each method.
         recommendation: the ladder to take, by stage, and why.
+        facts: what is known of the pair.
+        branch: where on the guideline it lies.
     """
 
     folder: Path
     rows: Sequence[MethodRow]
     recommendation: Recommendation
+    facts: PairFacts
+    branch: Branch
 
 
 def compare_pair(
@@ -88,15 +105,16 @@ def compare_pair(
     if outcome["state"] == "failed" and _is_unreadable(outcome):
         raise InputError(outcome["reason"])
     usable = outcome["state"] == "done" and outcome["status"] != "fail"
-    warped = find_result(how, first) / PRODUCTS[how.kind] if usable else None
-    pairs = make_known_pairs(how, own, warped, sizes, seed)
+    shown = read_fixed_image(how.kind, own, find_result(how, first) / PRODUCTS[how.kind] if usable else None)
+    facts = _gather_facts(how, own, outcome, shown.image)
+    pairs = make_known_pairs(how, shown, sizes, seed)
     trials = list(plan_trials(chosen, [own, *pairs], how.config))
     outcomes = run_trials(trials, how, progress)
     starts, spacing = _measure_starts(how.kind, pairs)
     in_units = [_in_units(how.kind, found, spacing) for found in outcomes]
     rows = gather_rows(trials, in_units, starts, 1.0 if how.kind == "rasters" else spacing)
     found = choose_ladders(rows, list_default_ladders(how))
-    result = ComparisonResult(how.folder, rows, found)
+    result = ComparisonResult(how.folder, rows, found, facts, find_branch(facts))
     _write(result, own, how, pairs, starts, spacing)
     return result
 
@@ -123,6 +141,22 @@ def compare_sample(output: str | Path, *, sample: Any, settings: Mapping[str, An
         sizes={name: asked[name] for name in ("moved", "warped")},
         seed=settings["seed"],
     )
+
+
+def _gather_facts(
+    how: ComparisonSettings, own: ComparedPair, outcome: TrialOutcome, fixed: Image
+) -> PairFacts:
+    """Return what is known of the pair, its motion by what the default ladder came to."""
+    grid = fixed.grid
+    unit = 1.0 if how.kind == "volumes" else float(np.sqrt(np.prod(grid.spacing)))
+    if outcome["state"] != "done":
+        return gather_facts(how.kind, own.given, outcome, unit)
+    folder = find_result(how, Trial("refine", DEFAULT, own, {}))
+    transform = read_any_transform(folder / "transform.h5" if how.kind == "volumes" else folder, grid)
+    points, _ = draw_partners(fixed, Affine.identity(grid.ndim), 0)
+    size = measure_ball_diameter(fixed.mask, grid) if how.kind == "volumes" else measure_longest_side(grid)
+    motion = {**measure_motion(transform, points), "size": size}
+    return gather_facts(how.kind, own.given, {**outcome, "motion": motion}, unit)
 
 
 def _is_unreadable(outcome: TrialOutcome) -> bool:
@@ -172,6 +206,8 @@ def _write(
         "starts": starts,
         "rows": [vars(row) for row in result.rows],
         "recommendation": vars(result.recommendation),
+        "facts": vars(result.facts),
+        "question": result.branch.question,
     }
     write_json(how.folder / RECORD, record)
     _write_table(how.folder / TABLE, result.rows, [pair.name for pair in pairs], how.kind)
@@ -242,6 +278,8 @@ def _render_page(
         config=config,
         facts=[("fixed", Path(own.fixed).name), ("moving", Path(own.moving).name), ("preset", how.preset)],
         how=told,
+        facts_told=describe_facts(result.facts),
+        branch=result.branch,
         unit=unit,
         solved=SOLVED_SAMPLES * own_unit,
         catalog=CATALOGS[how.kind],

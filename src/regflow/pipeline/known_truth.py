@@ -1,7 +1,7 @@
 """The pairs of known truth of a comparison: from a pair's images and what the default ladder made of it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +31,24 @@ MOVED_PX, WARPED_PX = (3.0, 30.0), (2.0, 6.0)
 """Those of scenes, in pixels."""
 
 
+@dataclass(frozen=True, eq=False)
+class ShownImage:
+    """A fixed image and what the moving one shows of it.
+
+    Attributes:
+        image: one channel, float32, its mask the foreground; of a scene a window of it.
+        contrast: intensities of it and of the moving image there; None where that is not known.
+        noise: of the moving image.
+    """
+
+    image: Image
+    contrast: tuple[NDArray[np.float32], NDArray[np.float32]] | None
+    noise: float
+
+
 def make_known_pairs(
     how: ComparisonSettings,
-    own: ComparedPair,
-    warped: Path | None,
+    shown: ShownImage,
     sizes: Mapping[str, Sequence[float] | None],
     seed: int,
 ) -> list[ComparedPair]:
@@ -42,17 +56,14 @@ def make_known_pairs(
 
     Args:
         how: the comparison.
-        own: the user's pair.
-        warped: the moving image on the fixed one, by the default ladder, for the contrast; None leaves the
-            moving image in the fixed one's.
+        shown: the fixed image, with contrast and noise of the moving one.
         sizes: ``moved`` and ``warped``: how far, mm or pixels; None for parts of the object's size.
         seed: of directions, deformations and noise.
 
     Returns:
         The pairs, one for each size.
     """
-    fixed, contrast, noise = _read_fixed(how.kind, own, warped)
-    grid = fixed.grid
+    fixed, grid = shown.image, shown.image.grid
     if grid.ndim == 3:
         size = measure_ball_diameter(fixed.mask, grid)
         usual = {"moved": [_rounded(part * size) for part in MOVED]}
@@ -62,7 +73,7 @@ def make_known_pairs(
     chosen = {name: list(given) if (given := sizes[name]) is not None else usual[name] for name in usual}
     pairs = []
     for number, motion in enumerate(draw_motions(grid, chosen["moved"], chosen["warped"], seed)):
-        moving = move_image(fixed, motion.back, contrast, noise, seed + number)
+        moving = move_image(fixed, motion.back, shown.contrast, shown.noise, seed + number)
         points = draw_partners(fixed, motion.back, seed)
         folder = how.folder / PAIRS / motion.name.replace(" ", "-")
         with write_whole_directory(folder) as part:
@@ -86,17 +97,21 @@ def _rounded(length: float) -> float:
     return float(f"{length:.1g}")
 
 
-def _read_fixed(
-    kind: str, own: ComparedPair, warped: Path | None
-) -> tuple[Image, tuple[NDArray[np.float32], NDArray[np.float32]] | None, float]:
-    """Return the fixed image with its foreground, and the moving one's contrast and noise."""
+def read_fixed_image(kind: str, own: ComparedPair, warped: Path | None) -> ShownImage:
+    """Return the fixed image with its foreground, and the moving one's contrast and noise.
+
+    Args:
+        kind: ``volumes`` or ``rasters``.
+        own: the user's pair.
+        warped: the moving image on the fixed one, by the default ladder; None leaves the contrast unknown.
+    """
     fixed, other = _READERS[kind](own, warped)
     inside = np.ones(fixed.grid.shape, bool) if fixed.mask is None else fixed.mask
     if other is None:
-        return fixed, None, measure_noise(fixed.channel, inside)
+        return ShownImage(fixed, None, measure_noise(fixed.channel, inside))
     both = inside if other.mask is None else inside & other.mask
     contrast = fit_contrast(fixed.channel, other.channel, both)
-    return fixed, contrast, measure_noise(other.channel, both)
+    return ShownImage(fixed, contrast, measure_noise(other.channel, both))
 
 
 def _read_volumes(own: ComparedPair, warped: Path | None) -> tuple[Image, Image | None]:

@@ -1,6 +1,7 @@
 """Comparisons: which trials there are, and that each runs once, ends, and tells what went wrong."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ import regflow as rf
 from regflow.core.errors import InputError
 from regflow.core.files import read_json
 from regflow.core.grid import Grid
+from regflow.core.transform import Affine
 from regflow.datasets.scenes import write_scene
+from regflow.io.raster_transforms import write_raster_transform
 from regflow.pipeline import comparison
 from regflow.pipeline.comparison import (
     ComparedPair,
@@ -21,6 +24,7 @@ from regflow.pipeline.comparison import (
     run_trials,
 )
 
+GRID = Grid((160, 160), np.array([[10.0, 0, 5e5], [0, -10.0, 4e6], [0, 0, 1]]), "EPSG:32633")
 PAIRS = [
     ComparedPair("own pair", "own", "a.tif", "b.tif"),
     ComparedPair("moved 3 px", "moved", "c.tif", "d.tif"),
@@ -88,7 +92,7 @@ def write_pair(folder, size=160):
     fy, fx = np.meshgrid(*(np.fft.fftfreq(size + 8),) * 2, indexing="ij")
     texture = np.fft.ifft2(noise * np.exp(-120 * (fx**2 + fy**2))).real
     texture = 1000 + 2000 * (texture - texture.min()) / np.ptp(texture)
-    grid = Grid((size, size), np.array([[10.0, 0, 5e5], [0, -10.0, 4e6], [0, 0, 1]]), "EPSG:32633")
+    grid = replace(GRID, shape=(size, size))
     for name, shift in (("fixed", 0), ("moving", 2)):
         write_scene(folder / f"{name}.tif", {"B": texture[: size + shift][shift:, :size]}, grid)
     return folder / "fixed.tif", folder / "moving.tif"
@@ -102,6 +106,8 @@ def test_failures_are_rows_and_the_others_are_compared(tmp_path, monkeypatch):
             return {"state": "failed", "status": "error", "reason": "<no> method gave a usable transform"}
         (folder / "result").mkdir(parents=True, exist_ok=True)
         shutil.copy(fixed, folder / "result" / "warped.tif")
+        shift = Affine.from_parts(np.eye(2), np.array([20.0, 0.0]))
+        write_raster_transform(folder / "result", shift, GRID)
         truth = {"mean": 2.0, "p95": 3.0, "largest": 4.0} if read_json(folder / "trial.json")["truth"] else {}
         return {
             **{"state": "done", "status": "pass", "reason": "every figure is within its limits"},
@@ -125,7 +131,10 @@ def test_failures_are_rows_and_the_others_are_compared(tmp_path, monkeypatch):
     assert sum(event.state == "ended" for event in events) == count_trials(
         "rasters", "phase-correlation,header,tie-points", 2, 2
     )
+    assert (found.facts.shift, found.facts.size) == (pytest.approx(2.0), pytest.approx(160.0))
+    assert found.branch.question.startswith("Anything else")
     page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    assert "shifted by 2 px" in page
     assert "&lt;no&gt; method gave a usable transform" in page
     table = (tmp_path / "out" / "comparison.tsv").read_text().splitlines()
     assert len(table) == 1 + len(found.rows) == 6

@@ -56,6 +56,8 @@ def render_comparison_page(
     config: str,
     facts: Sequence[tuple[str, str]],
     how: Sequence[str],
+    facts_told: str,
+    branch: Any,
     unit: str,
     solved: float,
     catalog: Catalog,
@@ -71,6 +73,8 @@ def render_comparison_page(
         config: the recommended ladder as YAML.
         facts: titles and texts below the heading.
         how: paragraphs on how it was measured.
+        facts_told: what is known of the pair.
+        branch: where on the guideline it lies: ``question``, ``initialize``, ``refine`` and ``why``.
         unit: of the errors.
         solved: error up to which a motion counts as found.
         catalog: of the figures of the kind.
@@ -81,7 +85,13 @@ def render_comparison_page(
     window = choose_window(np.concatenate([picture.ravel() for picture in list(pictures.values())[1:2]]))
     story = {
         **{"sentence": sentence, "reasons": reasons, "config": config, "facts": facts, "how": how},
-        **{"unit": unit, "solved": f"{solved:.2g} {unit}", "motions": motions},
+        **{
+            "pair": facts_told,
+            "branch": branch,
+            "unit": unit,
+            "solved": f"{solved:.2g} {unit}",
+            "motions": motions,
+        },
         "figures": [catalog.figures[name] for name in columns],
         "rows": [_describe_row(method, motions, columns, solved, catalog) for method in methods],
         "fixed": _draw(pictures["fixed"], choose_window(pictures["fixed"].ravel())),
