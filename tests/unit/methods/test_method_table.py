@@ -24,7 +24,7 @@ from regflow.methods.table import Method, list_methods_of_kind, run_method, want
 
 PACKAGE = Path(regflow.__file__).parent
 WITHOUT_NAMES = ("stages", "commands", "pipeline", "provenance")
-WORDS = {"none", "auto", "header", "intensity", "landmarks"}
+WORDS = {"none", "auto", "header", "intensity", "landmarks", "given"}
 """Names of methods that mean other things as well: no value, any device, a start, a preprocessing step, and
 what a user gives."""
 IMAGE = Image(np.zeros((1, 2, 2, 2), np.float32), Grid.from_geometry((2, 2, 2), (1, 1, 1), (0, 0, 0)))
