@@ -141,7 +141,9 @@ class RasterSample:
         for part in ("companions", "classes"):
             files = {name: redact_address(path) for name, path in getattr(self, part).items()}
             object.__setattr__(self, part, files)
-        object.__setattr__(self, "truth", self.truth and redact_address(self.truth))
+        for part in ("truth", "landmarks"):
+            name = getattr(self, part)
+            object.__setattr__(self, part, name and redact_address(name))
 
     @property
     def moving(self) -> str:

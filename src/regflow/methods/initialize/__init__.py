@@ -249,7 +249,7 @@ METHODS: dict[str, Method] = {
         "hundredth of a sample.",
         _LUCAS_KANADE_SOURCES,
         LUCAS_KANADE,
-        compile_options=tuple({"scheme": scheme} for scheme in LUCAS_KANADE["scheme"]["enum"]),
+        compile_options=({},),
         variants={
             "rasters": Method(
                 f"{_HERE}.lucas_kanade:lucas_kanade",

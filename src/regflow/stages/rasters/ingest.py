@@ -21,6 +21,7 @@ from regflow.core.files import compute_sha256, describe_absence, read_file_stamp
 from regflow.core.image import Image
 from regflow.io.completeness import count_missing_bytes
 from regflow.io.ground_control import read_ground_control
+from regflow.io.object_store import find_copy
 from regflow.io.raster_header import RasterHeader
 from regflow.io.raster_names import find_local_file
 from regflow.io.rasters import read_raster_header, read_window
@@ -191,7 +192,7 @@ def _examine_companion(found: SceneFindings, subject: RasterSubject, path: str) 
 
 def _examine_landmarks(_found: SceneFindings, path: str) -> None:
     """Pairs of points: readable; where they lie is found out when both scenes are opened."""
-    read_ground_control(path)
+    read_ground_control(find_copy(path))
 
 
 def _refuse_incomplete(path: str, header: RasterHeader) -> None:

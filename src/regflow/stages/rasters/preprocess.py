@@ -16,6 +16,7 @@ from regflow.core.gate import Verdict
 from regflow.core.image import Image
 from regflow.core.landmark_pairs import LandmarkPairs
 from regflow.io.ground_control import locate_ground_control, read_ground_control
+from regflow.io.object_store import find_copy
 from regflow.io.raster_header import RasterHeader
 from regflow.io.rasters import read_raster_header
 from regflow.io.scenes import SceneView
@@ -108,7 +109,7 @@ def read_landmark_file(path: str | None, fixed: WorkingScene, moving: WorkingSce
     """
     if path is None:
         return None
-    return locate_ground_control(read_ground_control(path), fixed.view, moving.view)
+    return locate_ground_control(read_ground_control(find_copy(path)), fixed.view, moving.view)
 
 
 def _of_the_fixed_name(scene: Scene, header: RasterHeader, fixed: SceneView) -> Scene:
