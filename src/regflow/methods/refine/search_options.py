@@ -98,7 +98,7 @@ TRANSPORT: Options = {
         "minimum": 50,
         "maximum": 4000,
         "description": "most keypoints of the fixed image; twice as many are sought in the moving one",
-        "default": 1000,
+        "default": 700,
     },
     "rounds": {
         "type": "integer",
@@ -119,7 +119,7 @@ TRANSPORT: Options = {
         "description": "what leaving a point without a match costs, in the same units",
         "default": 0.5,
     },
-    "smoothing": _SMOOTHING,
+    "smoothing": {**_SMOOTHING, "default": 1.0},
 }
 
 
