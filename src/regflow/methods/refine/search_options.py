@@ -23,7 +23,7 @@ _OF_VOLUMES: Options = {
     "spacing_mm": {
         "type": ["number", "null"],
         "exclusiveMinimum": 0,
-        "description": "spacing of the samples that are compared; null takes 1/80 of that size: 2 mm for a "
+        "description": "spacing of the samples that are compared; null takes 1/72 of that size: 2 mm for a "
         "brain",
         "default": None,
     },
@@ -52,7 +52,7 @@ DISCRETE: Options = {
         "minItems": 1,
         "description": "step between the displacements that each pass compares, and between its nodes, in "
         "working samples, coarsest first",
-        "default": [3, 3, 2, 2],
+        "default": [3, 3, 2],
     },
     "reach": {
         "type": "integer",
