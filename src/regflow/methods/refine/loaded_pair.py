@@ -18,7 +18,7 @@ from regflow.core.transform import Composite, DisplacementField, Transform
 from regflow.methods.refine.greedy_pyramid import grow_mask
 from regflow.methods.refine.working import make_working_grid, require_samples, resample_both, resize_grid
 
-SEARCH, SPACING = 0.2, 1 / 80
+SEARCH, SPACING = 0.2, 1 / 72
 """Farthest displacement that is sought, and working spacing, as parts of a fixed object's size."""
 SCENE_SEARCH = 0.1
 """Farthest displacement that is sought, as a part of a fixed scene's longest side."""

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 Array = NDArray[Any]
 
-SINKHORN_ROUNDS = 60
+SINKHORN_ROUNDS = 30
 WIDEST, NARROWEST = 2.0, 0.5
 """Of the search, what distances cost as much as an ordinary descriptor's difference, first round and last."""
 LEAST_MOVED = 0.05

@@ -23,7 +23,7 @@ _OF_VOLUMES: Options = {
     "spacing_mm": {
         "type": ["number", "null"],
         "exclusiveMinimum": 0,
-        "description": "spacing of the samples that are compared; null takes 1/80 of that size: 2 mm for a "
+        "description": "spacing of the samples that are compared; null takes 1/72 of that size: 2 mm for a "
         "brain",
         "default": None,
     },
@@ -52,7 +52,7 @@ DISCRETE: Options = {
         "minItems": 1,
         "description": "step between the displacements that each pass compares, and between its nodes, in "
         "working samples, coarsest first",
-        "default": [3, 3, 2, 2],
+        "default": [3, 3, 2],
     },
     "reach": {
         "type": "integer",
@@ -98,7 +98,7 @@ TRANSPORT: Options = {
         "minimum": 50,
         "maximum": 4000,
         "description": "most keypoints of the fixed image; twice as many are sought in the moving one",
-        "default": 1000,
+        "default": 700,
     },
     "rounds": {
         "type": "integer",
@@ -119,7 +119,7 @@ TRANSPORT: Options = {
         "description": "what leaving a point without a match costs, in the same units",
         "default": 0.5,
     },
-    "smoothing": _SMOOTHING,
+    "smoothing": {**_SMOOTHING, "default": 1.0},
 }
 
 
