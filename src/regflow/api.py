@@ -19,30 +19,21 @@ from typing import TYPE_CHECKING, Any
 
 from regflow.cohort.rasters.samples import parse_bands
 from regflow.core.grid import Grid
-from regflow.core.image import Image
 from regflow.core.progress import StageListener, ignore_events
 from regflow.core.transform import Transform
 from regflow.pipeline.carry import WarpRequest, read_any_transform, warp_object
 from regflow.pipeline.exchange import (
     ResultFolder,
     StoredImage,
-    find_common_kind,
     is_path,
     name_images,
     read_stored_grid,
-    store_image,
-    store_landmarks,
-    store_part,
 )
 from regflow.pipeline.image_types import Spacing
-from regflow.pipeline.pair_options import (
-    make_pair_config,
-    make_scene_pair,
-    make_volume_pair,
-    refuse_other_kind,
-)
+from regflow.pipeline.pair_options import make_pair_config, make_scene_pair, make_volume_pair
 from regflow.pipeline.results import ChangeResult, RegistrationResult
 from regflow.pipeline.scene_changes import detect_scene_changes
+from regflow.pipeline.stored_pairs import list_given_parts, store_pair
 
 if TYPE_CHECKING:
     from regflow.pipeline.compare import ComparisonResult
@@ -50,10 +41,6 @@ if TYPE_CHECKING:
 
 Names = str | Sequence[str]
 Values = str | float | Sequence[str | int] | None
-
-_PARTS = ("fixed_mask", "moving_mask", "fixed_labels", "moving_labels")
-_LANDMARKS = ("fixed_landmarks", "moving_landmarks")
-_CARRIED_ALONG = ("companions", "classes")
 
 
 def register(
@@ -420,37 +407,24 @@ def _register(fixed: Any, moving: Any, given: Mapping[str, Any]) -> Registration
     from regflow.pipeline.pair import register_pair
 
     home = ResultFolder(given["output"])
-    spacings = (
-        given["fixed_spacing"] if given["fixed_spacing"] is not None else given["spacing"],
-        given["spacing"],
-    )
-    with TemporaryDirectory(prefix="regflow-") as name:
-        folder = Path(name)
-        images = tuple(
-            store_image(image, folder, side, spaced)
-            for image, side, spaced in zip((fixed, moving), ("fixed", "moving"), spacings, strict=True)
+    with TemporaryDirectory(prefix="regflow-") as name, name_images(Path(name)):
+        pair = store_pair(fixed, moving, given, Path(name))
+        found = register_pair(
+            pair.kind,
+            _PAIRS[pair.kind](pair.fixed.path, pair.moving.path, {**given, **pair.parts}),
+            home.path,
+            config=make_pair_config(given, pair.kind, given["preset"], below=given["config"]),
+            **{name: given[name] for name in ("preset", "inverse_image", "threads", "progress")},
         )
-        kind = find_common_kind([image.name for image in images], [image.kind for image in images])
-        refuse_other_kind(given, kind)
-        settings = make_pair_config(given, kind, given["preset"], below=given["config"])
-        with name_images(folder):
-            files = {**given, **_stored_parts(given, images, folder)}
-            found = register_pair(
-                kind,
-                _PAIRS[kind](images[0].path, images[1].path, files),
-                home.path,
-                config=settings,
-                **{name: given[name] for name in ("preset", "inverse_image", "threads", "progress")},
-            )
-            grid = _fixed_grid(images[0], found)
+        grid = _fixed_grid(pair.fixed, found)
     return RegistrationResult(
-        kind=kind,
+        kind=pair.kind,
         transform=found.transform,
         verdict=found.verdict,
         figures=dict(found.quality["figures"]),
         seconds=found.seconds,
         fixed_grid=grid,
-        given=_given_parts(moving, given),
+        given=list_given_parts(moving, given),
         _folder=home,
     )
 
@@ -463,70 +437,27 @@ def _compare(fixed: Any, moving: Any, given: Mapping[str, Any]) -> "ComparisonRe
 
     given = {**dict.fromkeys(_OPTIONS), **given}
     folder = Path(given["output"])
-    spacings = (
-        given["spacing"] if given["fixed_spacing"] is None else given["fixed_spacing"],
-        given["spacing"],
-    )
     stored = folder / "images"
     if not (is_path(fixed) and is_path(moving)):
         stored.mkdir(parents=True, exist_ok=True)
-    images = tuple(
-        store_image(image, stored, side, spaced)
-        for image, side, spaced in zip((fixed, moving), ("fixed", "moving"), spacings, strict=True)
-    )
-    kind = find_common_kind([image.name for image in images], [image.kind for image in images])
-    refuse_other_kind(given, kind)
-    parts = {name: value for name, value in _stored_parts(given, images, stored).items() if name != "truth"}
+    pair = store_pair(fixed, moving, given, stored)
     how = ComparisonSettings(
-        kind,
+        pair.kind,
         folder,
         given["preset"],
-        make_pair_config(given, kind, given["preset"], below=given["config"]),
+        make_pair_config(given, pair.kind, given["preset"], below=given["config"]),
         given["time_limit"],
         given["threads"] or count_cores(),
     )
     with name_images(stored):
         return compare_pair(
-            make_own_pair(images[0].path, images[1].path, {**given, **parts}),
+            make_own_pair(pair.fixed.path, pair.moving.path, {**given, **pair.parts}),
             how,
             methods=parse_bands(given["methods"]),
             sizes={name: given[name] for name in ("moved", "warped")},
             seed=given["seed"],
             progress=given["progress"],
         )
-
-
-def _stored_parts(given: Mapping[str, Any], images: Sequence[StoredImage], folder: Path) -> dict[str, Any]:
-    """Return what belongs to two images as files, where it is not given with an Image itself."""
-    sides = dict(zip(("fixed", "moving"), images, strict=True))
-    parts: dict[str, Any] = {}
-    for name in _PARTS:
-        side, _, part = name.partition("_")
-        parts[name] = sides[side].parts.get(part)
-        if given[name] is not None:
-            parts[name] = store_part(given[name], folder, name, sides[side])
-    for name in _LANDMARKS:
-        parts[name] = None if given[name] is None else store_landmarks(given[name], folder, name)
-    for name, side in (("modality", "moving"), ("fixed_modality", "fixed")):
-        parts[name] = given[name] or sides[side].parts.get("modality")
-    for group in _CARRIED_ALONG:
-        parts[group] = {
-            name: store_part(image, folder, f"{group}_{name}", sides["moving"])
-            for name, image in (given[group] or {}).items()
-        }
-    for name in ("truth", "landmarks"):
-        parts[name] = None if given[name] is None else str(given[name])
-    return parts
-
-
-def _given_parts(moving: Any, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what of the moving side was given, by the part of the result that comes back like it."""
-    labels = given["moving_labels"]
-    if labels is None and isinstance(moving, Image) and moving.labels is not None:
-        labels = moving.labels
-    parts = {"image": moving, "labels": labels}
-    parts |= {f"companions/{name}": image for name, image in (given["companions"] or {}).items()}
-    return {name: part for name, part in parts.items() if part is not None}
 
 
 def _fixed_grid(fixed: StoredImage, found: "PairRecord") -> Grid:

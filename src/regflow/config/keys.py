@@ -74,6 +74,15 @@ KEEP: Schema = {
 }
 
 
+def _define_sizes(meaning: str) -> Schema:
+    return {
+        "type": ["array", "null"],
+        "items": {"type": "number", "exclusiveMinimum": 0},
+        "description": f"{meaning}; null: by the object's size",
+        "default": None,
+    }
+
+
 COMPARE: Schema = define_section(
     "every method on the first samples, to choose a ladder by: snakemake compare",
     samples={
@@ -88,20 +97,8 @@ COMPARE: Schema = define_section(
         "description": "of either stage; null: all that fit the kind of image",
         "default": None,
     },
-    moved={
-        "type": ["array", "null"],
-        "items": {"type": "number", "exclusiveMinimum": 0},
-        "description": "how far the fixed image is shifted and turned: mm and degrees, or pixels; null: by "
-        "the object's size",
-        "default": None,
-    },
-    warped={
-        "type": ["array", "null"],
-        "items": {"type": "number", "exclusiveMinimum": 0},
-        "description": "longest displacements of its smooth deformations, mm or pixels; null: by the "
-        "object's size",
-        "default": None,
-    },
+    moved=_define_sizes("how far the fixed image is shifted and turned: mm and degrees, or pixels"),
+    warped=_define_sizes("longest displacements of its smooth deformations, mm or pixels"),
     time_limit={
         "type": "number",
         "exclusiveMinimum": 0,
