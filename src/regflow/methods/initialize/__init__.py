@@ -149,18 +149,6 @@ def _features(summary: str, citation: str, function: str, **defaults: float) -> 
     return Method(f"{_HERE}.features.matching:{function}", summary, citation, options, ("rasters",))
 
 
-def _keypoint_graph(kind: str, **more: Any) -> dict[str, Any]:
-    """Return what the rows of ``keypoint-graph`` have in common, and more options."""
-    return {
-        "target": f"{_HERE}.keypoint_graph:keypoint_graph",
-        "summary": "An affine map from keypoints matched as a graph, whose neighbors must move alike.",
-        "citation": "Leordeanu and Hebert, ICCV 2005, 1482-1489; Hansen and Heinrich, IEEE Trans. Medical "
-        "Imaging 40(9):2246-2257, 2021",
-        "options": {**KEYPOINT_GRAPH, **more},
-        "kinds": (kind,),
-    }
-
-
 METHODS: dict[str, Method] = {
     "header": Method(
         f"{_HERE}.header:header",
@@ -426,7 +414,11 @@ METHODS: dict[str, Method] = {
         },
     ),
     "keypoint-graph": Method(
-        **_keypoint_graph("volumes"),
-        variants={"rasters": Method(**_keypoint_graph("rasters", across={**ACROSS, "default": 512}))},
+        f"{_HERE}.keypoint_graph:keypoint_graph",
+        "An affine map from keypoints matched as a graph, whose neighbors must move alike.",
+        "Leordeanu and Hebert, ICCV 2005, 1482-1489; Hansen and Heinrich, IEEE Trans. Medical Imaging "
+        "40(9):2246-2257, 2021",
+        {**KEYPOINT_GRAPH, "across": {**ACROSS, "default": 512}},
+        kinds=("rasters",),
     ),
 }

@@ -9,10 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regflow.core.errors import RegistrationError
-from regflow.core.extent import measure_ball_diameter
 from regflow.core.image import Image
-from regflow.core.resample import coarsen_image
-from regflow.core.transform import Affine, Transform, compose_transforms
+from regflow.core.transform import Affine, Transform
 from regflow.methods.context import RunContext
 from regflow.methods.initialize.planar import find_matrix, make_pixel_pair, make_transform, masked_image
 from regflow.methods.matching.graph_matching import (
@@ -29,12 +27,10 @@ log = logging.getLogger(__name__)
 
 Array = NDArray[Any]
 
-ACROSS = 72
-"""Samples along a volume's object, in the diameter of a ball of its volume."""
 MORE = 2
 """Moving keypoints per fixed one."""
 INLIER = 3.0
-"""Samples within which a match supports the map."""
+"""Pixels within which a match supports the map."""
 
 
 def keypoint_graph(
@@ -48,27 +44,21 @@ def keypoint_graph(
     Raises:
         RegistrationError: the images have too few keypoints, or too few matches support one map.
     """
-    if fixed.grid.ndim == 2:
-        first, second = masked_image(fixed, "fixed"), masked_image(moving, "moving")
-        pair = make_pixel_pair(first, second, find_matrix(initial), options["across"])
-        found = _match(pair.fixed, pair.moving, Affine(pair.start), 1.0, options)
-        return make_transform(pair.world(found.matrix), fixed.grid.center)
-    spacing = measure_ball_diameter(fixed.mask, fixed.grid) / ACROSS
-    small, other = (coarsen_image(image, spacing) for image in (fixed, moving))
-    before = compose_transforms(initial)
-    assert isinstance(before, Affine)
-    return _match(small, other, before, spacing, options)
+    first, second = masked_image(fixed, "fixed"), masked_image(moving, "moving")
+    pair = make_pixel_pair(first, second, find_matrix(initial), options["across"])
+    found = _match(pair.fixed, pair.moving, Affine(pair.start), options)
+    return make_transform(pair.world(found.matrix), fixed.grid.center)
 
 
-def _match(fixed: Image, moving: Image, initial: Affine, unit: float, options: Mapping[str, Any]) -> Affine:
-    """Return the map of world points that most matches support, ``unit`` long samples taken for lengths."""
+def _match(fixed: Image, moving: Image, initial: Affine, options: Mapping[str, Any]) -> Affine:
+    """Return the map of pixels that most matches support."""
     one = _find_points(fixed, options["count"], "fixed")
     other = _find_points(moving, MORE * options["count"], "moving")
     places = fixed.grid.to_world(one.places[:, ::-1])
     others = moving.grid.to_world(other.places[:, ::-1])
-    begun = initial.apply(places) / unit
+    begun = initial.apply(places)
     candidates = find_candidates(
-        begun, one.descriptors, others / unit, other.descriptors, math.inf, options["candidates"]
+        begun, one.descriptors, others, other.descriptors, math.inf, options["candidates"]
     )
     edges = find_edges(begun, options["neighbors"])
     disagreement = measure_disagreement(begun, candidates, edges, options["strain"])
@@ -80,8 +70,8 @@ def _match(fixed: Image, moving: Image, initial: Affine, unit: float, options: M
     targets = others[candidates.numbers[numbers, chosen[numbers]]]
     affine = fit_affine(centered, targets, np.ones(len(numbers)))
     left = np.linalg.norm(targets - apply_affine(affine, centered), axis=1)
-    agreeing = int((left < INLIER * unit).sum())
-    log.info("keypoint-graph: %d matches, %d within %g samples of the map", len(numbers), agreeing, INLIER)
+    agreeing = int((left < INLIER).sum())
+    log.info("keypoint-graph: %d matches, %d within %g pixels of the map", len(numbers), agreeing, INLIER)
     if agreeing < LEAST_POINTS:
         raise RegistrationError(f"only {agreeing} of {len(numbers)} matched keypoints support one affine map")
     linear = affine[1:].T
