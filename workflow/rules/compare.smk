@@ -1,13 +1,3 @@
-rule compare:
-    """Compare all methods on the first samples; not part of `all`."""
-    input:
-        [
-            f"<results>/{layout.COMPARED.format(sample=name)}"
-            for name in list(samples)[: settings["compare"]["samples"]]
-        ],
-    localrule: True
-
-
 rule compare_sample:
     """Try every method on a sample, each by itself, and recommend a ladder.
 

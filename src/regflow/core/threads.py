@@ -3,8 +3,6 @@
 import math
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from regflow.core.system_files import read_system_file
@@ -73,16 +71,3 @@ def _cores_of(group: Path) -> float | None:
         stated = [read_system_file(group / f"cpu.cfs_{name}_us").strip() for name in ("quota", "period")]
     quota, period = (int(text) if text.isdigit() else 0 for text in stated)
     return quota / period if quota and period else None
-
-
-@contextmanager
-def limit_opencv_to_one_thread() -> Iterator[None]:
-    """Let OpenCV add up on one thread: the last bits of its sums depend on their number."""
-    import cv2
-
-    before = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        yield
-    finally:
-        cv2.setNumThreads(before)

@@ -7,7 +7,7 @@ import numpy as np
 
 from regflow.core.errors import RegistrationError
 from regflow.core.image import Image
-from regflow.core.threads import limit_opencv_to_one_thread
+from regflow.core.opencv_threads import limit_opencv_to_one_thread
 from regflow.core.transform import Transform
 from regflow.methods.context import RunContext
 from regflow.methods.initialize.planar import (

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from regflow.core.extent import measure_longest_side
 from regflow.core.image import Image
-from regflow.core.threads import limit_opencv_to_one_thread
+from regflow.core.opencv_threads import limit_opencv_to_one_thread
 from regflow.core.transform import Transform
 from regflow.methods.context import RunContext
 from regflow.methods.refine.greedy import smooth_folds
