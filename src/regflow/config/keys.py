@@ -84,7 +84,7 @@ def _define_sizes(meaning: str) -> Schema:
 
 
 COMPARE: Schema = define_section(
-    "every method on the first samples, to choose a ladder by: snakemake compare",
+    "every method on the first samples, to choose a ladder by: snakemake compare_methods",
     samples={
         "type": ["integer", "null"],
         "minimum": 1,
