@@ -1,6 +1,8 @@
-"""What mkdocs adds to the pages: those that live elsewhere, the tables of methods, and the guideline."""
+"""What mkdocs adds to the pages: notebooks, tables of methods, the guideline, and pages from elsewhere."""
 
+import json
 import re
+from base64 import b64decode
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -11,11 +13,16 @@ from regflow.methods.guideline import BRANCHES, Branch
 from regflow.methods.table import Method, list_methods_of_kind
 
 ROOT = Path(__file__).parents[1]
+NOTEBOOKS = "docs/notebooks"
 PAGES = {
     "reference/volumes.md": "config/README.md",
     "reference/rasters.md": "config/rasters/README.md",
     "changelog.md": "CHANGELOG.md",
     "contributing.md": "CONTRIBUTING.md",
+    **{
+        f"notebooks/{path.stem}.md": f"{NOTEBOOKS}/{path.name}"
+        for path in sorted((ROOT / NOTEBOOKS).glob("*.ipynb"))
+    },
 }
 """Pages of the site by their place in it, and the files of the clone that they show."""
 
@@ -33,13 +40,34 @@ _GUIDELINE = re.compile(r"^<!-- guideline: (volumes|rasters) -->$", re.MULTILINE
 
 
 def on_files(files: Any, config: Any) -> Any:
-    """Add the pages that live outside ``docs``."""
+    """Add the pages that live outside ``docs``, and those of the notebooks with their figures."""
     from mkdocs.structure.files import File
 
     for place, source in PAGES.items():
         content = (ROOT / source).read_text(encoding="utf-8")
+        if source.endswith(".ipynb"):
+            content, figures = render_notebook(json.loads(content), Path(source).stem)
+            for name, png in figures.items():
+                files.append(File.generated(config, f"notebooks/{name}", content=png))
         files.append(File.generated(config, place, content=content))
     return files
+
+
+def render_notebook(notebook: Mapping[str, Any], name: str) -> tuple[str, dict[str, bytes]]:
+    """Return a notebook as a page, with the outputs that it stores, and its figures by file name."""
+    parts, figures = [], {}
+    for cell in notebook["cells"]:
+        source = "".join(cell["source"])
+        parts.append(source if cell["cell_type"] == "markdown" else f"```python\n{source}\n```")
+        for output in cell.get("outputs", ()):
+            if output["output_type"] == "stream":
+                parts.append(f"```{{ .text .output }}\n{''.join(output['text'])}```")
+            else:
+                place = f"{name}-{len(figures) + 1}.png"
+                figures[place] = b64decode(output["data"]["image/png"])
+                parts.append(f"![What the code above draws]({place})")
+    parts.append(f"[Download this notebook]({name}.ipynb)")
+    return "\n\n".join(parts) + "\n", figures
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
