@@ -306,12 +306,17 @@ def test_a_true_change_of_size_is_found_from_any_size(mni_4mm, mni6_4mm, volume_
     assert error_mm(found, Affine(change.matrix @ right.matrix), mni_4mm) < 0.5
 
 
+ASK_FOR_MORE = ("landmarks", "segmentation")
+"""Methods that images alone do not serve."""
+
+
 @pytest.mark.parametrize("flips", [(1, 1, 1), (-1, 1, 1)])
 @pytest.mark.parametrize(
     "name",
     [
         pytest.param(name, marks=[pytest.mark.slow] if name == "elastix" else [])
         for name in sorted(list_methods_of_kind(METHODS, "volumes"))
+        if name not in ASK_FOR_MORE
     ],
 )
 def test_no_method_proposes_a_mirror_image(mni_4mm, name, flips):
