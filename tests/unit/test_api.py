@@ -20,7 +20,7 @@ from regflow.core.resample import read_sitk_grid, resample_image, to_sitk_image
 from regflow.io.raster_files import write_raster
 from regflow.io.rasters import compute_geotransform
 from regflow.io.volumes import read_volume, write_volume
-from regflow.pipeline.exchange import load_product, store_image
+from regflow.pipeline.exchange import load_product, read_content, store_image
 
 RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 BRIGHT = 70
@@ -557,3 +557,12 @@ def test_uneven_coordinates_are_refused(scenes):
 def test_dates_of_changes_are_one_for_each_scene(count, told):
     with pytest.raises(rf.InputError, match=told):
         rf.detect_changes(PLANE, PLANE, dates=["2020-01-01"] * count)
+
+
+@pytest.mark.parametrize("dtype", [">i2", ">u2", ">f4", ">f8", ">i8"])
+@pytest.mark.parametrize("shape", [(5, 6, 7), (6, 7)], ids=["volume", "scene"])
+def test_arrays_in_another_order_of_bytes_are_stored(tmp_path, dtype, shape):
+    """As nibabel gives the samples of a big-endian file."""
+    values = np.arange(np.prod(shape)).reshape(shape).astype(dtype)
+    stored = store_image(values, tmp_path, "moving", 2.0 if len(shape) == 3 else None)
+    assert np.array_equal(read_content(stored.path).image.channel, values)

@@ -240,10 +240,10 @@ def make_portable(data: NDArray[Any]) -> NDArray[Any]:
 
 
 def choose_portable_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Return uint8 for booleans, float32 for half floats, and any other type as it is."""
+    """Return uint8 for booleans, float32 for half floats, any other type in this machine's order of bytes."""
     if dtype.kind == "b":
         return np.dtype(np.uint8)
-    return np.dtype(np.float32) if dtype.kind == "f" and dtype.itemsize == 2 else dtype
+    return np.dtype(np.float32) if dtype.kind == "f" and dtype.itemsize == 2 else dtype.newbyteorder("=")
 
 
 def _ending(path: Path) -> str:

@@ -85,9 +85,8 @@ def test_far_poses_are_found(mni_4mm, degrees, shift_mm, stretch, contrast):
 def test_samples_lie_on_the_coarsest_grid_that_holds_as_many_as_asked(mni_4mm):
     everything = mni_4mm.with_mask(None)
     for count in (1000, 10**6):
-        (step,) = set(
-            choose_linear_parameters({"samples": count, "iterations": 1}, everything, 0)["SampleGridSpacing"]
-        )
+        options = INITIALIZERS["elastix"].complete({"samples": count, "iterations": 1})
+        (step,) = set(choose_linear_parameters(options, everything, 0)["SampleGridSpacing"])
         assert step == 1 or everything.channel.size / step**3 >= count
         assert everything.channel.size / (step + 1) ** 3 < count
 
