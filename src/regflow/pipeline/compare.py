@@ -172,7 +172,7 @@ def _measure_starts(kind: str, pairs: Sequence[ComparedPair]) -> tuple[dict[str,
     for pair in pairs:
         grid = read_stored_grid(StoredImage(pair.fixed, kind, "the fixed image"))
         spacing = float(np.prod(grid.spacing) ** (1 / grid.ndim))
-        with np.load(str(pair.truth)) as points:
+        with np.load(str(pair.truth), allow_pickle=False) as points:
             apart = float(np.linalg.norm(points["fixed"] - points["moving"], axis=1).mean())
         starts[pair.name] = apart / spacing if kind == "rasters" else apart
     return starts, spacing
