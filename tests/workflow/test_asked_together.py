@@ -48,6 +48,7 @@ def test_asked_together_a_network_gives_the_same_bytes(make_study, tmp_path):
     assert planned(together.snakemake("--dry-run").stdout)["register"] == 1
 
 
+@pytest.mark.slow
 def test_a_sample_that_failed_before_leaves_the_others_of_its_batch_alone(make_study):
     study = make_study(**{**FAST, **TOGETHER, "refine": {"methods": ["greedy"], "batch": 2}})
     study.rows[0]["moving"] = "missing.nii.gz"

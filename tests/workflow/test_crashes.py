@@ -17,7 +17,6 @@ from study import FAST
 
 from regflow.stages import layout
 
-QUICK = {**FAST, "refine": {"methods": ["greedy"], "options": {"greedy": {"iterations": [5, 5]}}}}
 WITHOUT_FIELD = {**FAST, "refine": {"methods": ["none"]}}
 PRODUCTS = ("initialize/*/*.h5", "refine/*/*.h5", "apply/*/*.nii.gz", "assess/*/*.nii.gz", "report/images/*")
 DEADLINE_SECONDS = 300
@@ -158,7 +157,7 @@ def lock_while_it_runs(disk: Path, run: subprocess.Popen[bytes]) -> None:
 
 
 def test_an_interrupt_leaves_no_process_and_no_lock(make_study):
-    study = make_study(**QUICK)
+    study = make_study(**WITHOUT_FIELD)
     run = start(study)
     until = time.monotonic() + DEADLINE_SECONDS
     while not list(study.results("logs").glob("*/*/mni6.log")) and time.monotonic() < until:
@@ -175,7 +174,7 @@ def test_an_interrupt_leaves_no_process_and_no_lock(make_study):
 
 
 def test_a_second_run_in_the_same_folder_is_refused_in_a_sentence(make_study):
-    study = make_study(**QUICK)
+    study = make_study(**WITHOUT_FIELD)
     first = start(study)
     until = time.monotonic() + DEADLINE_SECONDS
     while not study.results(*Path(layout.RUN).parts).exists() and time.monotonic() < until:

@@ -29,7 +29,7 @@ from regflow.config.loading import load_config
 
 DOCS = ROOT / "docs"
 PAGES = sorted(str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md"))
-QUICK = {"index.md", "quickstart/notebook.md", "howto/transforms.md", "howto/verdicts.md"}
+QUICK = {"index.md", "howto/verdicts.md"}
 """Pages whose commands take seconds; the others run workflows and many registrations."""
 ALIGNED = {"howto/transforms.md", "howto/verdicts.md"}
 """Pages that begin where the quickstarts end: with the folders ``aligned`` and ``aligned_scene``."""
@@ -189,6 +189,7 @@ def add_row(package: Path, block: Block) -> None:
     table.write_text(text.replace(head, head + block.text), encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_method_is_added_as_the_page_says(package):
     reader = Reader(package, pythonpath=package / "src")
     for block in read_blocks(read_page(NEW_METHOD)):

@@ -156,6 +156,7 @@ def test_a_run_killed_as_a_whole_resumes(make_study, finished):
     assert_equal_to_undisturbed(study, finished)
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_nothing_half_written(make_study, finished, small_disk):
     study = make_study(("mni6",))
     disk = small_disk(2000)

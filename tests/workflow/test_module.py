@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import pytest
 import yaml
 from study import WORKFLOW
 
@@ -30,6 +31,7 @@ rule volumes:
 """
 
 
+@pytest.mark.slow
 def test_another_workflow_uses_the_rules_and_their_results(make_study):
     study = make_study(("mni6",))
     (study.folder / "Snakefile").write_text(OUTER.format(workflow=str(WORKFLOW)))

@@ -321,6 +321,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path, data):
         subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
+@pytest.mark.slow
 def test_scenes_without_georeference_are_registered_in_pixels(tmp_path, data):
     from PIL import Image
 
@@ -344,6 +345,7 @@ def test_scenes_without_georeference_are_registered_in_pixels(tmp_path, data):
     assert np.sqrt((error**2).sum(axis=0).mean()) < 0.25
 
 
+@pytest.mark.slow
 def test_a_shift_alone_and_the_reference_brought_onto_the_scene(tmp_path, data):
     """The first scene is bent, so a translation can only come near; the way back is that of apply."""
     files = [str(data / "fixed.tif"), str(data / "first.tif")]

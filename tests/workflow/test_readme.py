@@ -49,6 +49,7 @@ def test_every_command_works(place):
     assert (place / "study" / "results" / "train" / "network.safetensors").is_file()
 
 
+@pytest.mark.slow
 def test_the_lines_of_python_work(place):
     block = next(block for block in read_blocks(README) if "SimpleITK" in block.text)
     reader = Reader(place)

@@ -73,6 +73,7 @@ def test_a_header_takes_a_part_of_the_object(objects, server, tmp_path):
     assert 0 < sent < size / 2
 
 
+@pytest.mark.slow
 def test_the_workflow_names_the_rows_whose_objects_cannot_be_read(objects, server, tmp_path):
     study = raster_study(tmp_path, objects / "bucket", ("first",))
     study.rows = [

@@ -85,7 +85,8 @@ def test_a_second_run_has_nothing_to_do(finished):
     assert "Nothing to be done" in again.stderr
 
 
-@pytest.mark.parametrize("each_stage", [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.slow
+@pytest.mark.parametrize("each_stage", [False, True])
 def test_neither_cores_nor_jobs_change_a_byte(finished, make_study, each_stage):
     alone = make_study(jobs={"samples": 2, "each_stage": each_stage})
     ended = alone.snakemake(cores=1)

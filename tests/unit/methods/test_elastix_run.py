@@ -34,6 +34,7 @@ def deform(fixed: Image, moving: Image, initial: Affine, **options):
     return method.load()(fixed, moving, initial, method.complete(options), RunContext(threads=2))
 
 
+@pytest.mark.slow
 def test_rigid_then_affine_finds_a_known_pose_and_keeps_its_log(mni_4mm, tmp_path):
     truth = known_affine(mni_4mm, 15.0, 30.0, stretch=1.06)
     found = initialize(mni_4mm, moved(mni_4mm, truth), log=tmp_path / "elastix.log")

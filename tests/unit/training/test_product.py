@@ -66,6 +66,7 @@ def test_a_minute_of_training_brings_pairs_nearer_to_their_truth(smoke: Path) ->
     assert figures["epe"] < 0.85 * figures["epe_start"]
 
 
+@pytest.mark.slow
 def test_what_it_learned_serves_images_it_has_never_seen(smoke: Path, mni_4mm: Image) -> None:
     options = METHODS["voxelmorph"].complete({"device": "cpu"})
     errors = []
