@@ -32,6 +32,29 @@ def write_volumes(folder: Path, volume_file: Callable[..., Path]) -> None:
     write_landmarks(folder / "subject_points.csv", Landmarks(("a",), np.zeros((1, 3))))
 
 
+def write_points(folder: Path) -> None:
+    """Write landmarks of atlas and subject, which lie where they lie, and points between a map and a photo."""
+    import json
+
+    around = [[40, 20, 10], [-38, 25, 12], [5, -50, 20], [-6, 60, 15], [2, 10, 60], [20, 5, -20]]
+    places = np.array([[0, 0, 0], *around])
+    names = tuple(f"point {number}" for number in range(len(places)))
+    write_landmarks(folder / "atlas.csv", Landmarks(names, places.astype(float)))
+    points = [{"label": name, "position": place.tolist()} for name, place in zip(names, places, strict=True)]
+    markups = [{"type": "Fiducial", "coordinateSystem": "LPS", "controlPoints": points}]
+    (folder / "subject.mrk.json").write_text(json.dumps({"markups": markups}), encoding="utf-8")
+    with rasterio.open(folder / "scene.tif") as scene, rasterio.open(folder / "reference.tif") as reference:
+        plain = {key: scene.profile[key] for key in ("driver", "width", "height", "count", "dtype")}
+        with rasterio.open(folder / "photo.tif", "w", **plain) as photo:
+            photo.write(scene.read())
+        rows = ["mapX,mapY,sourceX,sourceY,enable"]
+        for x, y in ((30, 30), (280, 40), (35, 270), (260, 250), (150, 160), (200, 80)):
+            on_map = reference.transform @ (x, y)
+            rows.append(f"{on_map[0]},{on_map[1]},{x + 3},{-(y - 2)},1")
+    shutil.copyfile(folder / "reference.tif", folder / "map.tif")
+    (folder / "photo.points").write_text("\n".join(rows) + "\n", encoding="utf-8")
+
+
 def write_labels(folder: Path, name: str, source: Path) -> None:
     """Write a label map on an image's grid."""
     import SimpleITK as sitk

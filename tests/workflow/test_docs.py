@@ -103,6 +103,7 @@ def files(tmp_path_factory, volume_file) -> Path:
     page_files.write_dicom(folder)
     page_files.write_scenes(folder)
     page_files.write_scene_parts(folder)
+    page_files.write_points(folder)
     return folder
 
 
