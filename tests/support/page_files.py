@@ -33,7 +33,7 @@ def write_volumes(folder: Path, volume_file: Callable[..., Path]) -> None:
 
 
 def write_points(folder: Path) -> None:
-    """Write landmarks of atlas and subject, which lie where they lie, and points between a map and a photo."""
+    """Write landmarks of atlas and subject, in the same places, and points between a map and a photo."""
     import json
 
     around = [[40, 20, 10], [-38, 25, 12], [5, -50, 20], [-6, 60, 15], [2, 10, 60], [20, 5, -20]]
