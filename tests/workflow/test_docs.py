@@ -1,6 +1,5 @@
 """What the documentation tells to type works as it stands there, and what it names exists."""
 
-import importlib.util
 import json
 import os
 import re
@@ -10,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import click
 import numpy as np
@@ -18,6 +16,7 @@ import page_files
 import pytest
 import rasterio
 import yaml
+from loose_modules import load_module
 from page_blocks import Block, Reader, read_blocks, read_commands
 from s3_server import serving_s3
 from stand_ins import CONDA, write_program
@@ -67,15 +66,6 @@ def blocks_of(language: str) -> list[object]:
         for name, block in found
         if block.language == language
     ]
-
-
-def load_hooks() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("docs_hooks", DOCS / "hooks.py")
-    assert spec is not None
-    assert spec.loader is not None
-    hooks = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(hooks)
-    return hooks
 
 
 def regflow_commands() -> list[str]:
@@ -229,7 +219,7 @@ def test_sheets_have_the_columns_that_there_are(name, block):
 
 @pytest.mark.parametrize("name", PAGES)
 def test_links_lead_somewhere(name):
-    generated = {(DOCS / place).resolve() for place in load_hooks().PAGES}
+    generated = {(DOCS / place).resolve() for place in load_module(DOCS / "hooks.py").PAGES}
     for target in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", read_page(name)):
         path = (DOCS / name).parent / target
         assert path.is_file() or path.resolve() in generated, target
@@ -254,11 +244,11 @@ def test_the_site_has_every_page():
                 yield from leaves(child)
 
     nav = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
-    assert sorted(leaves(nav)) == sorted([*PAGES, *load_hooks().PAGES])
+    assert sorted(leaves(nav)) == sorted([*PAGES, *load_module(DOCS / "hooks.py").PAGES])
 
 
 def test_tables_of_methods_come_from_the_rows():
-    hooks = load_hooks()
+    hooks = load_module(DOCS / "hooks.py")
     marks = re.findall(
         r"^<!-- methods: (\w+) (volumes|rasters) -->$", "".join(map(read_page, PAGES)), re.MULTILINE
     )

@@ -4,12 +4,12 @@ import ast
 import importlib.util
 import re
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import nbformat
 import numpy as np
 import pytest
+from loose_modules import load_module
 from study import ROOT
 
 FOLDER = ROOT / "docs" / "notebooks"
@@ -19,16 +19,7 @@ LARGEST = 600_000
 PLACES = re.compile(r"(?<![\w.])/(?:home|root|tmp|usr|work|Users)\b|[A-Z]:\\\\|site-packages")
 
 
-def load_builder() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("notebook_build", FOLDER / "build.py")
-    assert spec is not None
-    assert spec.loader is not None
-    builder = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(builder)
-    return builder
-
-
-BUILDER = load_builder()
+BUILDER = load_module(FOLDER / "build.py")
 
 
 @pytest.mark.parametrize("name", NAMES)

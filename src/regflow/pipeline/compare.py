@@ -102,7 +102,8 @@ def compare_pair(
     chosen = choose_methods(how.kind, methods)
     first = Trial("refine", DEFAULT, own, how.config)
     outcome = run_trials([first], how, progress)[0]
-    if outcome["state"] == "failed" and _is_unreadable(outcome):
+    if outcome.get("is_input_error"):
+        # An image itself is wrong, so there is nothing to compare.
         raise InputError(outcome["reason"])
     usable = outcome["state"] == "done" and outcome["status"] != "fail"
     shown = read_fixed_image(how.kind, own, find_result(how, first) / PRODUCTS[how.kind] if usable else None)
@@ -157,11 +158,6 @@ def _gather_facts(
     size = measure_ball_diameter(fixed.mask, grid) if how.kind == "volumes" else measure_longest_side(grid)
     motion = {**measure_motion(transform, points), "size": size}
     return gather_facts(how.kind, own.given, {**outcome, "motion": motion}, unit)
-
-
-def _is_unreadable(outcome: TrialOutcome) -> bool:
-    """Tell whether nothing can be compared, because an image itself is wrong."""
-    return bool(outcome.get("is_input_error"))
 
 
 def _measure_starts(kind: str, pairs: Sequence[ComparedPair]) -> tuple[dict[str, float], float]:

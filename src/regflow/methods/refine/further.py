@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from regflow.core.errors import SettingError
 from regflow.core.image import Image
 from regflow.core.transform import Composite, Transform
 from regflow.methods.context import RunContext
 from regflow.methods.result import MethodResult
+from regflow.methods.table import check_options
 
 
 def refine_further(
@@ -33,9 +33,7 @@ def refine_further(
     if chosen == "none":
         return start
     row = METHODS[chosen]
-    unknown = sorted(set(options["refinement_options"]) - set(row.options))
-    if unknown:
-        raise SettingError(f"{name}: refinement_options: {chosen} has no option '{unknown[0]}'")
+    check_options(chosen, row, options["refinement_options"], f"{name}: refinement_options")
     device = {"device": options["device"]} if row.gpu else {}
     completed = row.complete({**device, **options["refinement_options"]})
     return row.load()(fixed, moving, start, completed, context)
