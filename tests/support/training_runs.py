@@ -8,6 +8,7 @@ from typing import Any
 from regflow.training import label_maps, sources
 from regflow.training.loop import TrainingResult, run_training
 from regflow.training.options import complete_training_options
+from regflow.training.tasks import TASKS
 
 SMALL_SHAPES = {"side": {2: 128, 3: 64}, "maps": {2: 6, 3: 3}}
 
@@ -29,7 +30,13 @@ def draw_few_shapes() -> None:
 
 def run(settings: dict[str, Any], folder: Path, **how: Any) -> TrainingResult | None:
     """Train on the CPU, on one thread and in one process unless told otherwise."""
-    return run_training(settings, folder, **{"seed": 3, "device": "cpu", "threads": 1, "workers": 0, **how})
+    task = TASKS[settings["task"]]
+    return run_training(
+        task.load(),
+        task.complete(settings),
+        folder,
+        **{"seed": 3, "device": "cpu", "threads": 1, "workers": 0, **how},
+    )
 
 
 if __name__ == "__main__":

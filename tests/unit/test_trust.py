@@ -142,12 +142,22 @@ def test_a_page_shows_hostile_text_as_text(render):
 def test_a_model_card_shows_hostile_text_as_text():
     from regflow.methods.refine.weights import NetworkDescription
     from regflow.training.card import write_model_card
+    from regflow.training.tasks import TASKS
 
-    notes = {"title": HOSTILE, "license": HOSTILE, "data": [HOSTILE], "start_from": None, "kept": False}
+    notes = {
+        "title": HOSTILE,
+        "license": HOSTILE,
+        "data": [HOSTILE],
+        "start_from": None,
+        "kept": False,
+        "parameters": 1,
+    }
     notes |= {"steps": 1, "seconds": 1.0, "device": "cpu", "seed": 0}
     described = NetworkDescription(2, (4,), 4, (4,), 1.0, {"method": "none"}, notes=notes)
     settings = load_defaults()["train"]
-    card = write_model_card(described, {**settings, "about": HOSTILE}, [{"step": 1, "loss": 0.5}])
+    card = write_model_card(
+        described, TASKS["registration"], {**settings, "about": HOSTILE}, [{"step": 1, "loss": 0.5}]
+    )
     assert "<script>" not in card
     assert card.count("&lt;script&gt;alert") == 3
 

@@ -26,7 +26,7 @@ LOOK = """
 from pathlib import Path
 import regflow
 from regflow.methods.elastix_run import MAPS
-from regflow.methods.refine.weights_files import WEIGHTS_FOLDER
+from regflow.methods.weight_files import WEIGHTS_FOLDER
 print(Path(regflow.__file__).parent)
 print(*sorted(path.name for path in MAPS.iterdir()))
 print(MAPS.parent, WEIGHTS_FOLDER.is_dir())

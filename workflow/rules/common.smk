@@ -21,7 +21,7 @@ from regflow.provenance.digests import compute_source_digest
 from regflow.pipeline.stored_results import export_storage, read_batches, write_batches
 from regflow.provenance.jobs import export_environment, export_gpu_counts
 from regflow.provenance.provenance import compute_environment_digest
-from regflow.methods.refine.weights_files import find_used_networks
+from regflow.methods.used_networks import find_used_networks
 from regflow.cohort.metadata import metadata_by_sample, metadata_columns
 from regflow.cohort.samples import (
     estimate_samples,

@@ -20,6 +20,7 @@ rule initialize:
         seed=settings["seed"],
         kind=kind,
         digest=compute_source_digest(f"stages.{kind}.initialize", kind),
+        networks=find_used_networks(settings, ["initialize"], dimensions),
     message:
         "{wildcards.sample}: linear alignment"
     script:

@@ -66,11 +66,10 @@ for plan, previous in zip(plans, [None, *plans]):
             stages=plan.stages,
             settings=job_settings(plan.stages),
             sources=job_sources(plan.stages),
-            networks=(
-                find_used_networks(settings["refine"], dimensions)
-                if "refine" in plan.stages
-                else {}
-            ),
+            networks={
+                stage: find_used_networks(settings, [stage], dimensions)
+                for stage in plan.stages
+            },
             earlier=batch_earlier(plan),
             kind=kind,
         message:

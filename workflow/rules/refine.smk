@@ -27,7 +27,7 @@ rule refine:
         kind=kind,
         digest=compute_source_digest(f"stages.{kind}.refine", kind),
         dask=settings.get("dask"),
-        networks=find_used_networks(settings["refine"], dimensions),
+        networks=find_used_networks(settings, ["refine"], dimensions),
     message:
         "{wildcards.sample}: refine"
     script:

@@ -10,6 +10,7 @@ with run_job(snakemake.log[0], snakemake.threads):
         snakemake.params.kind,
         snakemake.output[0],
         source=snakemake.params.digest,
+        networks=snakemake.params.networks,
         sample=snakemake.wildcards.sample,
         prepared=(snakemake.input.fixed, snakemake.input.moving),
         settings=snakemake.params.settings,

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -22,7 +23,7 @@ def weights(name: str | None) -> None:
     regflow weights results/train       those of a folder
     regflow weights NAME                data, hardware, figures, limits and license of one
     """
-    from regflow.methods.refine.weights_files import SUFFIX, WEIGHTS_FOLDER
+    from regflow.methods.weight_files import SUFFIX, WEIGHTS_FOLDER
 
     folder = WEIGHTS_FOLDER if name is None else Path(name)
     if name is not None and not folder.is_dir():
@@ -42,11 +43,10 @@ def weights(name: str | None) -> None:
 
 def _show(name: str) -> None:
     """Print a network's model card; of one without a card, its row."""
-    from regflow.methods.refine.weights import read_weights
-    from regflow.methods.refine.weights_files import find_weights
+    from regflow.methods.weight_files import find_weight_file
 
-    path = find_weights(name)
-    read_weights(path)
+    path = find_weight_file(name)
+    _read_facts(path)
     card = path.with_suffix(".md")
     if card.is_file():
         click.echo(card.read_text(encoding="utf-8"), nl=False)
@@ -59,22 +59,36 @@ def _show(name: str) -> None:
 def _rows(files: Iterable[Path]) -> tuple[list[tuple[str, ...]], list[str]]:
     """Return a row for each network, and what is wrong with those that cannot be used."""
     from regflow.core.errors import InputError
-    from regflow.methods.refine.weights import read_weights
 
     rows, damaged = [], []
     for path in files:
         megabytes = f"{path.stat().st_size / 1e6:.1f}"
         try:
-            description = read_weights(path)[1]
+            notes, seen = _read_facts(path)
         except InputError as error:
             rows.append((path.stem, *[""] * 4, megabytes, "WRONG", ""))
             damaged.append(str(error))
             continue
-        notes = description.notes
-        seen = (f"{description.spacing:g}", ",".join(f"{shrink:g}" for shrink in description.passes))
         told = (str(notes.get("steps", "")), megabytes, "ok", str(notes.get("license", "not stated")))
-        rows.append((path.stem, str(description.ndim), *seen, *told))
+        rows.append((path.stem, *seen, *told))
     return rows, damaged
+
+
+def _read_facts(path: Path) -> tuple[dict[str, Any], tuple[str, str, str]]:
+    """Return the notes of a network, and its dimensions, spacing and passes as far as it has any.
+
+    Raises:
+        InputError: the file is none of ours, or damaged.
+    """
+    from regflow.methods.learned_models import is_model, read_model
+    from regflow.methods.refine.weights import read_weights
+
+    if is_model(path):
+        model = read_model(path)[1]
+        return model.notes, (str(model.arguments.get("ndim", "")), "", "")
+    network = read_weights(path)[1]
+    passes = ",".join(f"{shrink:g}" for shrink in network.passes)
+    return network.notes, (str(network.ndim), f"{network.spacing:g}", passes)
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -35,7 +35,9 @@ class Method:
         options: JSON schema properties of its options, each with ``description`` and ``default``.
         kinds: the kinds of image it serves: ``volumes``, ``rasters``.
         variants: by kind, the row that stands in its place where function or options differ.
-        uses_weights: whether it may ask a trained network, on whose file its results then depend.
+        networks: by dimensions of the images, the name in ``resources/weights`` of the trained network that
+            it asks where its option ``weights`` names none; its results depend on the file. Empty where it
+            asks none.
         predict: ``"package.module:function"`` that asks its network about several pairs at once, see
             :data:`PredictPairs`; the answers then come in by the context. Empty where there is none.
         libraries: modules that the function imports when it runs, and which take seconds: a stage may import
@@ -56,7 +58,7 @@ class Method:
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     kinds: tuple[str, ...] = ("volumes",)
     variants: Mapping[str, "Method"] = field(default_factory=dict)
-    uses_weights: bool = False
+    networks: Mapping[int, str] = field(default_factory=dict)
     predict: str = ""
     libraries: tuple[str, ...] = ()
     gpu: bool = False

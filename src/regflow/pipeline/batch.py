@@ -40,7 +40,7 @@ class BatchJob:
         stages: that it runs, in order.
         settings: the complete configuration.
         sources: version and digest of each stage's sources.
-        networks: that the refine stage may ask, with the checksums of their files.
+        networks: by stage those that it may ask, with the checksums of their files.
         earlier: of each sample whose changes are wanted the sample before it, None for the fixed scene.
         threads: most threads to use.
     """
@@ -50,7 +50,7 @@ class BatchJob:
     stages: Sequence[str]
     settings: Mapping[str, Any]
     sources: Mapping[str, str]
-    networks: Mapping[str, str]
+    networks: Mapping[str, Mapping[str, str]]
     earlier: Mapping[str, str | None]
     threads: int
 
@@ -60,8 +60,8 @@ class BatchJob:
 
     def of_stage(self, stage: str) -> dict[str, Any]:
         """Return what :func:`~regflow.stages.shell.run_stage` wants of a stage, whatever the sample."""
-        networks = self.networks if stage == REFINE else {}
-        return {"stage": stage, "kind": self.kind, "source": self.sources[stage], "networks": networks}
+        asked = self.networks.get(stage, {})
+        return {"stage": stage, "kind": self.kind, "source": self.sources[stage], "networks": asked}
 
 
 @dataclass(frozen=True)

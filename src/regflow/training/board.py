@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from regflow.training.pairs import TrainingBatch
-
 if TYPE_CHECKING:
     from tensorboardX import SummaryWriter
     from tqdm import tqdm
@@ -64,15 +62,12 @@ class TrainingBoard:
             for name, value in terms.items():
                 self.writer.add_scalar(f"train/{name}", value, step)
 
-    def validation(
-        self, figures: Mapping[str, float], batch: TrainingBatch, warped: NDArray[np.float32]
-    ) -> None:
-        """Note a validation's figures, and show its first pair.
+    def validation(self, figures: Mapping[str, float], images: Sequence[NDArray[np.float32]]) -> None:
+        """Note a validation's figures, and show its first example.
 
         Args:
             figures: ``step`` and what was measured.
-            batch: a batch of the validation.
-            warped: its moving images brought onto the fixed, ``(N, 1, *shape)``.
+            images: of one shape, 0 to 1; they may be none.
         """
         if self.writer is None:
             return
@@ -80,8 +75,8 @@ class TrainingBoard:
         for name, value in figures.items():
             if name != "step":
                 self.writer.add_scalar(f"validation/{name}", value, step)
-        images = [batch.fixed[0, 0].cpu().numpy(), warped[0, 0], batch.moving[0, 0].cpu().numpy()]
-        self.writer.add_image("fixed-warped-moving", make_panel(images), step, dataformats="HW")
+        if images:
+            self.writer.add_image("example", make_panel(images), step, dataformats="HW")
         shown = ", ".join(f"{name} {value:.4f}" for name, value in figures.items() if name != "step")
         log.info("step %d: %s", step, shown)
 

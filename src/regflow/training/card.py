@@ -9,8 +9,10 @@ from typing import Any
 
 from regflow import __version__
 from regflow.datasets.packaged import locate_source
+from regflow.methods.learned_models import ModelDescription
 from regflow.methods.refine.weights import NetworkDescription
 from regflow.provenance.jobs import find_typed_command
+from regflow.training.tasks import TaskRow
 from regflow.training.terms import list_atlas_terms
 
 MOST_ROWS = 12
@@ -23,13 +25,6 @@ FIGURES = {
     "difference": "difference of descriptors",
     "difference_start": "the same before, cohort",
 }
-LIMITS = (
-    "One channel per image. Images are shown to it with percentiles 1 and 99 as 0 and 1.",
-    "It expects images that are aligned up to an affine map, within a few samples of its coarsest pass.",
-    "It has seen no lesions, resections or implants but those in the data above; where one image shows what "
-    "the other lacks, its answer there means nothing.",
-    "It is no medical device. The gates of regflow judge each of its answers, and so should you.",
-)
 
 
 def describe_data(settings: Mapping[str, Any]) -> list[str]:
@@ -43,12 +38,16 @@ def describe_data(settings: Mapping[str, Any]) -> list[str]:
 
 
 def write_model_card(
-    description: NetworkDescription, settings: Mapping[str, Any], history: Sequence[Mapping[str, float]]
+    description: NetworkDescription | ModelDescription,
+    row: TaskRow,
+    settings: Mapping[str, Any],
+    history: Sequence[Mapping[str, float]],
 ) -> str:
     """Return the card, in Markdown.
 
     Args:
         description: of the network, its ``notes`` filled in.
+        row: of the task.
         settings: of the training.
         history: its validations' figures.
     """
@@ -62,10 +61,9 @@ def write_model_card(
         [
             f"# {_quote(notes['title'])}",
             "",
-            f"A VoxelMorphUNet for {description.ndim}-D images, spacing {description.spacing:g} "
-            f"({'mm' if description.ndim == 3 else 'pixels of the working grid'}), passes at "
-            f"{', '.join(f'{shrink:g}' for shrink in description.passes)} times that{_relaxed(description)}. "
-            f"License of the weights: {_quote(notes['license'])}.",
+            f"{_describe_network(description)} License of the weights: {_quote(notes['license'])}.",
+            "",
+            f"{row.summary} Source: {row.citation}.",
             "",
             "## Training data",
             "",
@@ -87,7 +85,7 @@ def write_model_card(
             "",
             "## Limits",
             "",
-            *(f"- {sentence}" for sentence in LIMITS),
+            *(f"- {sentence}" for sentence in row.limits),
             "",
         ]
     )
@@ -96,6 +94,20 @@ def write_model_card(
 def _quote(text: str) -> str:
     """Return a text of the settings as Markdown shows it: HTML in it would become part of a page."""
     return escape(text, quote=False)
+
+
+def _describe_network(description: NetworkDescription | ModelDescription) -> str:
+    """Return a sentence on how a network is built and at what resolutions it looks."""
+    parameters = f"{description.notes['parameters']:,} parameters"
+    if isinstance(description, ModelDescription):
+        given = ", ".join(f"{name} {value}" for name, value in description.arguments.items())
+        return f"A network of the architecture {description.architecture} ({given}), {parameters}."
+    unit = "mm" if description.ndim == 3 else "pixels of the working grid"
+    return (
+        f"A VoxelMorphUNet for {description.ndim}-D images, {parameters}, spacing {description.spacing:g} "
+        f"({unit}), passes at {', '.join(f'{shrink:g}' for shrink in description.passes)} times that"
+        f"{_relaxed(description)}."
+    )
 
 
 def _relaxed(description: NetworkDescription) -> str:

@@ -3,8 +3,8 @@
 import logging
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,32 +21,10 @@ from regflow.core.devices import (
 )
 from regflow.core.errors import RegistrationError
 from regflow.core.processor import read_processor_name
-from regflow.methods.refine.losses_torch import compute_mind_difference
-from regflow.methods.refine.velocity_torch import sample_channels
-from regflow.methods.refine.weights import (
-    NetworkDescription,
-    build_network,
-    load_network,
-    read_weights,
-    use_channels_last,
-)
-from regflow.methods.refine.weights_files import find_weights
 from regflow.training.board import TrainingBoard
-from regflow.training.cohort import CohortPairs
-from regflow.training.objective import (
-    BatchInput,
-    compute_objective,
-    measure_end_point_errors,
-    predict_all,
-    predict_batch,
-    prepare_batch,
-)
-from regflow.training.painting import SAMPLED_RANGE
-from regflow.training.pairs import PairMixture, TrainingBatch
-from regflow.training.passes import measure_best_relaxation
 from regflow.training.processes import TrainingProcesses
-from regflow.training.sources import build_mixture
 from regflow.training.state import TrainingState, load_state, save_state
+from regflow.training.task import Batch, Examples, Sums, TrainingTask
 
 log = logging.getLogger(__name__)
 
@@ -55,8 +33,6 @@ VALIDATION_START = 1 << 40
 """Number of the first validation pair: training never comes so far."""
 AHEAD = 2
 """Batches that each drawing process has ready while the network computes."""
-MEASURED = 4
-"""Pairs of a cohort on which it is measured how far a network's passes best go."""
 MAY_CHANGE = {
     *("steps", "validate_every", "precision", "device", "workers"),
     *("name", "license", "about"),
@@ -71,22 +47,25 @@ class TrainingResult:
     Attributes:
         network: with the averaged weights.
         description: how it is built and fed.
-        kept: whether these are the weights of the network to start from, because they come nearer to the
-            truth of a cohort's pairs.
+        kept: whether these are not the trained weights but those that it began with, because they serve
+            better.
         history: rows of figures, one per validation.
         seconds: of computing.
         device: its name.
+        save: writes the network with its description to a file.
     """
 
     network: nn.Module
-    description: NetworkDescription
+    description: Any
     kept: bool
     history: list[dict[str, float]]
     seconds: float
     device: str
+    save: Callable[[Path, nn.Module, Any], None]
 
 
 def run_training(
+    make_task: Callable[[Mapping[str, Any], int], TrainingTask],
     settings: Mapping[str, Any],
     folder: Path,
     *,
@@ -99,6 +78,7 @@ def run_training(
     """Train, going on from the folder's checkpoint if there is one.
 
     Args:
+        make_task: of the settings and the seed, what is learned.
         settings: the ``train`` section, complete (``options.TRAIN``).
         folder: for the checkpoint and the TensorBoard events.
         seed: of weights and pairs.
@@ -119,16 +99,15 @@ def run_training(
         open_torch_session(threads, seed, deterministic=False),
     ):
         where = processes.device or choose_torch_device(device)
-        description = describe_terms(settings)
-        mixture = build_mixture(settings, seed)
-        state = _fresh_state(settings, description, where)
+        task = make_task(settings, seed)
+        state = _fresh_state(task, settings["rate"], where)
         fixed_settings = {key: value for key, value in settings.items() if key not in MAY_CHANGE}
         fixed_settings["seed"] = seed
         checkpoint = folder / CHECKPOINT
         if checkpoint.is_file():
             load_state(checkpoint, state, fixed_settings)
             log.info("going on from step %d", state.step)
-        run = TrainingRun(settings, description, mixture, state, where, processes)
+        run = TrainingRun(settings, task, state, where, processes)
         with TrainingBoard.opened(folder, processes.first) as board:
             _climb(run, board, checkpoint, fixed_settings, workers, stop_after)
         if state.step < settings["steps"] or not processes.first:
@@ -141,74 +120,25 @@ class TrainingRun:
     """All that a step needs."""
 
     settings: Mapping[str, Any]
-    description: NetworkDescription
-    mixture: PairMixture
+    task: TrainingTask
     state: TrainingState
     device: torch.device
     processes: TrainingProcesses
 
-    def network(self, seen: Tensor) -> Tensor:
+    def network(self, *seen: Any) -> Any:
         """Ask the network in training, in the precision of the settings."""
         with enable_half_precision(self.device, self.settings["precision"]):
-            found: Tensor = self.state.network(seen)
-        return found
-
-
-def describe_terms(settings: Mapping[str, Any]) -> NetworkDescription:
-    """Return the network that the settings ask for."""
-    if settings["start_from"]:
-        return read_weights(find_weights(settings["start_from"]))[1]
-    channels = tuple(settings["channels"])
-    low, high = SAMPLED_RANGE
-    return NetworkDescription(
-        ndim=settings["ndim"],
-        channels=channels,
-        unet_out_channels=channels[1],
-        final_channels=(channels[1],),
-        spacing=settings["spacing"],
-        intensity={"method": "percentile", "low": low, "high": high},
-        masked=False,
-        half_resolution=False,
-        fold=settings["fold"],
-        search=settings["search"],
-        fine_search=settings["fine_search"],
-        passes=tuple(settings["passes"]),
-        relaxation=tuple(settings["relaxation"]),
-    )
+            return self.state.network(*seen)
 
 
 def _finished(run: TrainingRun) -> TrainingResult:
-    """Return the averaged network, or after a cohort what serves it best."""
-    trained = build_network(run.description)
+    """Return the averaged network, or what the task keeps instead."""
+    trained = run.task.build()
     trained.load_state_dict({name: value.cpu() for name, value in run.state.average.items()})
-    description = run.description
-    network: nn.Module = trained.eval()
-    cohort = run.mixture.sources.get("cohort")
-    if isinstance(cohort, CohortPairs):
-        network, relaxation = _best_on(cohort, run, network)
-        description = replace(description, relaxation=relaxation)
+    network, description = run.task.choose(trained.eval())
     kept = network is not trained
-    return TrainingResult(network, description, kept, run.state.history, run.state.seconds, _name(run.device))
-
-
-def _best_on(
-    cohort: CohortPairs, run: TrainingRun, trained: nn.Module
-) -> tuple[nn.Module, tuple[float, ...]]:
-    """Return the trained network or its start, whichever serves a cohort better, and its relaxation there."""
-    networks = {"the trained network": trained}
-    if run.settings["start_from"]:
-        start, _ = load_network(find_weights(run.settings["start_from"]), torch.device("cpu"))
-        networks["its start"] = start
-    measured = {
-        name: measure_best_relaxation(each, run.description, cohort.judges[:MEASURED])
-        for name, each in networks.items()
-    }
-    for name, (relaxation, distance) in measured.items():
-        log.info("train: %s, relaxation %s, ends %.3f from the truth", name, relaxation, distance)
-    best = min(measured, key=lambda name: measured[name][1])
-    if networks[best] is not trained:
-        log.warning("train: the weights of the network to start from are kept: they serve the cohort better")
-    return networks[best], measured[best][0]
+    state, device = run.state, _name(run.device)
+    return TrainingResult(network, description, kept, state.history, state.seconds, device, run.task.save)
 
 
 def schedule_rate(step: int, settings: Mapping[str, Any]) -> float:
@@ -231,9 +161,7 @@ def validate_network(
         figures: what else is known of the step.
 
     Returns:
-        ``figures``, with what the pairs allow: ``epe``, the mean distance to the truth, and
-        ``epe_start``, that of no displacement, samples; ``difference`` and ``difference_start``,
-        the squared difference of descriptors of pairs of which nothing is known.
+        ``figures``, with the means of what the task measures.
     """
     trained = {name: value.clone() for name, value in run.state.network.state_dict().items()}
     run.state.network.load_state_dict(run.state.average)
@@ -241,32 +169,19 @@ def validate_network(
     measured = []
     for first in range(0, run.settings["validation_pairs"], size):
         count = min(size, run.settings["validation_pairs"] - first)
-        batch = run.mixture.batch([VALIDATION_START + first + k for k in range(count)]).to(run.device)
-        found = predict_all(run.network, run.description, batch)
-        measured.append(_measured(found.displacement, batch))
+        numbers = [VALIDATION_START + first + k for k in range(count)]
+        batch = run.task.examples.batch(numbers).to(run.device)
+        with torch.no_grad():
+            measured.append(run.task.measure(run.network, batch))
+    with torch.no_grad():
+        images = run.task.show(run.network, batch)
     run.state.network.load_state_dict(trained)
     result = {**figures, **_means(measured)}
-    board.validation(result, batch, sample_channels(batch.moving, found.displacement).cpu().numpy())
+    board.validation(result, images)
     return result
 
 
-def _measured(displacement: Tensor, batch: TrainingBatch) -> dict[str, tuple[float, int]]:
-    """Return figures of a batch: the sum over the pairs that allow one, and how many do."""
-    known = int((batch.known.flatten(1).sum(dim=1) > 0).sum())
-    bare = batch.unlabeled > 0
-    figures = {}
-    for name, field in (("", displacement), ("_start", torch.zeros_like(displacement))):
-        if known:
-            errors = measure_end_point_errors(field, batch.truth, batch.known)
-            figures[f"epe{name}"] = float(errors.sum()), known
-        if bool(bare.any()):
-            warped = sample_channels(batch.moving[bare], field[bare])
-            each = float(compute_mind_difference(batch.fixed[bare], warped))
-            figures[f"difference{name}"] = each * len(warped), len(warped)
-    return figures
-
-
-def _means(measured: Sequence[Mapping[str, tuple[float, int]]]) -> dict[str, float]:
+def _means(measured: Sequence[Sums]) -> dict[str, float]:
     names = dict.fromkeys(name for figures in measured for name in figures)
     sums = {name: [figures[name] for figures in measured if name in figures] for name in names}
     return {name: sum(s for s, _ in parts) / sum(n for _, n in parts) for name, parts in sums.items()}
@@ -302,7 +217,7 @@ def _climb(
             run.processes.wait()
 
 
-def _step(run: TrainingRun, batch: TrainingBatch) -> dict[str, float]:
+def _step(run: TrainingRun, batch: Batch) -> dict[str, float]:
     state, settings = run.state, run.settings
     for group in state.adam.param_groups:
         group["lr"] = schedule_rate(state.step, settings)
@@ -325,27 +240,23 @@ def _step(run: TrainingRun, batch: TrainingBatch) -> dict[str, float]:
     return figures
 
 
-def _learn(run: TrainingRun, batch: TrainingBatch) -> tuple[dict[str, float], list[Tensor]]:
+def _learn(run: TrainingRun, batch: Batch) -> tuple[dict[str, float], list[Tensor]]:
     """Return a batch's loss with its terms, and the loss's gradient for each parameter.
 
-    On a CPU each pair learns by itself, as many at a time as there are threads, and gradients are added
-    in the order of the pairs: no byte depends on the threads.
+    Parts learn by themselves, on a CPU as many at a time as there are threads, and gradients are added
+    in the order of the parts: no byte depends on the threads.
     """
     parameters = list(run.state.network.parameters())
-    asked = prepare_batch(run.network, run.description, batch)
 
-    def learn(part: tuple[BatchInput, TrainingBatch]) -> tuple[dict[str, Tensor], Sequence[Tensor]]:
-        found = predict_batch(run.network, run.description, part[0])
-        loss, terms = compute_objective(found, part[1], run.settings["weights"])
+    def learn(part: Any) -> tuple[dict[str, Tensor], Sequence[Tensor]]:
+        loss, terms = run.task.compute_loss(run.network, part)
         # Displacements that are no numbers crash the gradient of sampling; the step ends in an error.
         finite = bool(loss.isfinite())
         gradients = torch.autograd.grad(loss, parameters) if finite else [p.detach() for p in parameters]
         return {"loss": loss.detach(), **terms}, gradients
 
-    if run.device.type == "cuda":
-        learned = [learn((asked, batch))]
-    else:
-        learned = map_over_threads(learn, list(zip(asked.split(), batch.split(), strict=True)))
+    parts = run.task.prepare(run.network, batch)
+    learned = [learn(part) for part in parts] if run.device.type == "cuda" else map_over_threads(learn, parts)
     figures = {name: _mean([float(each[name]) for each, _ in learned]) for name in learned[0][0]}
     return figures, [_mean(each) for each in zip(*(gradients for _, gradients in learned), strict=True)]
 
@@ -360,12 +271,12 @@ def _follow(average: dict[str, Tensor], weights: Mapping[str, Tensor], decay: fl
         value.lerp_(weights[name].detach(), 1 - decay)
 
 
-def _batches(run: TrainingRun, first: int, last: int, workers: int) -> Iterable[TrainingBatch]:
+def _batches(run: TrainingRun, first: int, last: int, workers: int) -> Iterable[Any]:
     """Return the batch of each step, drawn ahead by other processes, in order."""
     size = run.settings["batch"]
     numbers = [run.processes.mine(range(step * size, (step + 1) * size)) for step in range(first, last)]
     return DataLoader(
-        BatchDataset(run.mixture, numbers),
+        BatchDataset(run.task.examples, numbers),
         batch_size=None,
         num_workers=workers,
         prefetch_factor=AHEAD if workers else None,
@@ -374,35 +285,29 @@ def _batches(run: TrainingRun, first: int, last: int, workers: int) -> Iterable[
 
 
 @dataclass(frozen=True, eq=False)
-class BatchDataset(Dataset[TrainingBatch]):
+class BatchDataset(Dataset[Any]):
     """The batches of a stretch of steps.
 
     Attributes:
-        mixture: what they are drawn from.
-        numbers: those of the pairs of each step.
+        examples: what they are drawn from.
+        numbers: those of the examples of each step.
     """
 
-    mixture: PairMixture
+    examples: Examples
     numbers: Sequence[Sequence[int]]
 
     def __len__(self) -> int:
         return len(self.numbers)
 
-    def __getitem__(self, index: int) -> TrainingBatch:
-        return self.mixture.batch(self.numbers[index])
+    def __getitem__(self, index: int) -> Any:
+        return self.examples.batch(self.numbers[index])
 
 
-def _fresh_state(
-    settings: Mapping[str, Any], description: NetworkDescription, device: torch.device
-) -> TrainingState:
-    if settings["start_from"]:
-        network = load_network(find_weights(settings["start_from"]), device)[0]
-        network.requires_grad_(True)
-    else:
-        network = use_channels_last(build_network(description).to(device))
-    network.train()
+def _fresh_state(task: TrainingTask, rate: float, device: torch.device) -> TrainingState:
+    network = task.build().to(device)
+    network.requires_grad_(True).train()
     average = {name: value.detach().clone() for name, value in network.state_dict().items()}
-    return TrainingState(network, average, torch.optim.Adam(network.parameters(), lr=settings["rate"]))
+    return TrainingState(network, average, torch.optim.Adam(network.parameters(), lr=rate))
 
 
 def _name(device: torch.device) -> str:

@@ -6,18 +6,34 @@ from typing import Any
 
 from regflow.core.json_schema import fill_defaults
 from regflow.methods.refine.learning_options import PRECISION
+from regflow.training.tasks import TASKS
 
 SOURCES = ("shapes", "labels", "subjects", "scans", "bands", "cohort")
 """Names of the sources of pairs, which :mod:`regflow.training.sources` builds."""
-MOST_BYTES = 20_000_000
-"""Of a network's file: what can be kept in a repository and sent around."""
 
 
 def _weight(description: str, default: float) -> dict[str, Any]:
     return {"type": "number", "minimum": 0, "description": description, "default": default}
 
 
+def _lower(summary: str) -> str:
+    """Return a sentence to stand within another."""
+    return summary[0].lower() + summary.rstrip(".")[1:]
+
+
 TRAIN: dict[str, dict[str, Any]] = {
+    "task": {
+        "enum": list(TASKS),
+        "description": "what is learned: "
+        + "; ".join(f"{name}: {_lower(row.summary)}" for name, row in TASKS.items()),
+        "default": "registration",
+    },
+    "options": {
+        "type": "object",
+        "description": "of the task, where it has any: "
+        + "; ".join(f"{name}: {', '.join(row.options)}" for name, row in TASKS.items() if row.options),
+        "default": {},
+    },
     "name": {
         "type": "string",
         "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]*$",

@@ -5,10 +5,10 @@ import torch
 from training_runs import tiny
 
 from regflow.methods.refine.weights import build_network
-from regflow.training.loop import describe_terms
 from regflow.training.objective import predict_pair_velocity
+from regflow.training.tasks.registration import describe_network
 
-DESCRIPTION = describe_terms(tiny(fold=1))
+DESCRIPTION = describe_network(tiny(fold=1))
 
 
 @pytest.fixture(scope="module")

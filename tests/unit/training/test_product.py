@@ -22,11 +22,14 @@ from regflow.methods.refine import METHODS
 from regflow.methods.refine.voxelmorph import voxelmorph
 from regflow.methods.refine.weights import load_network, read_weights
 from regflow.methods.refine.weights_files import find_weights
-from regflow.training import product, sources
+from regflow.training import sources
 from regflow.training.label_maps import list_atlas_files
-from regflow.training.options import MOST_BYTES, TRAIN, complete_training_options
+from regflow.training.options import TRAIN, complete_training_options
 from regflow.training.product import train_network
 from regflow.training.settings import make_training_settings
+from regflow.training.task import MOST_BYTES
+from regflow.training.tasks import registration
+from regflow.training.tasks.registration import complete_settings, describe_network
 from regflow.training.terms import find_license
 
 
@@ -101,7 +104,7 @@ def test_nothing_is_written_when_writing_fails(tmp_path: Path, monkeypatch: pyte
     def broken(*arguments: Any) -> None:
         raise OSError("the disk is gone")
 
-    monkeypatch.setattr(product, "save_weights", broken)
+    monkeypatch.setattr(registration, "save_weights", broken)
     with pytest.raises(OSError, match="the disk is gone"):
         train_network(tmp_path / "net.safetensors", settings=tiny(steps=1))
     assert [path.name for path in tmp_path.iterdir()] == ["net.training"]
@@ -110,7 +113,7 @@ def test_nothing_is_written_when_writing_fails(tmp_path: Path, monkeypatch: pyte
 def test_a_start_brings_its_passes_and_how_far_they_go() -> None:
     shipped = read_weights(find_weights("volumes3d"))[1]
     assert max(shipped.relaxation) > 1
-    _, description = product._checked(tiny(start_from="volumes3d", ndim=3, side=96))
+    description = describe_network(complete_settings(tiny(start_from="volumes3d", ndim=3, side=96)))
     assert description.passes == shipped.passes
     assert description.relaxation == shipped.relaxation
 
@@ -267,7 +270,7 @@ def test_weights_inherit_the_terms_of_what_they_learned_from(changes: dict, expe
 
 
 def test_the_networks_that_come_along_are_whole_and_have_cards() -> None:
-    from regflow.methods.refine.weights_files import SUFFIX, WEIGHTS_FOLDER
+    from regflow.methods.weight_files import SUFFIX, WEIGHTS_FOLDER
 
     for path in WEIGHTS_FOLDER.glob(f"*{SUFFIX}"):
         _, description = read_weights(path)

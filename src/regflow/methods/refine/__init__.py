@@ -10,6 +10,7 @@ from regflow.methods.refine.learning_options import INSTANCE_OPTIMIZATION, VOXEL
 from regflow.methods.refine.search_options import DISCRETE, GRAPH, TRANSPORT, make_search_row
 from regflow.methods.refine.segmentation_options import SEGMENTATION
 from regflow.methods.refine.tie_point_options import TIE_POINTS
+from regflow.methods.refine.weights_files import SHIPPED
 from regflow.methods.table import Method
 
 _HERE = "regflow.methods.refine"
@@ -59,7 +60,7 @@ METHODS: dict[str, Method] = {
         "Balakrishnan et al., IEEE Trans. Medical Imaging 38(8):1788-1800, 2019; "
         "Avants et al., Medical Image Analysis 12(1):26-41, 2008",
         VOXELMORPH,
-        uses_weights=True,
+        networks=SHIPPED,
         predict=f"{_HERE}.voxelmorph:predict_pairs",
         libraries=("monai.networks.nets",),
         gpu=True,
@@ -70,7 +71,7 @@ METHODS: dict[str, Method] = {
         "Adam on a stationary velocity field, for this pair alone.",
         "Balakrishnan et al., IEEE Trans. Medical Imaging 38(8):1788-1800, 2019",
         INSTANCE_OPTIMIZATION,
-        uses_weights=True,
+        networks=SHIPPED,
         gpu=True,
     ),
     "discrete": make_search_row(
@@ -141,7 +142,7 @@ METHODS: dict[str, Method] = {
         "Balakrishnan et al., IEEE Trans. Medical Imaging 38(8):1788-1800, 2019",
         DENSE,
         kinds=("rasters",),
-        uses_weights=True,
+        networks=SHIPPED,
     ),
     "landmarks": Method(
         f"{_HERE}.landmarks:landmarks",

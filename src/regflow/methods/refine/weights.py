@@ -1,10 +1,5 @@
-"""Trained networks as files: safetensors that carry their own description and checksum.
+"""The network of VoxelMorph: its description, and the file that carries both."""
 
-Such a file holds numbers and text only; nothing in it is executed, and pickles are refused.
-"""
-
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import takewhile
@@ -16,15 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from regflow.core.errors import InputError
-from regflow.core.files import write_whole
 from regflow.methods.refine.matching_torch import count_evidence_channels
-from regflow.methods.refine.weights_files import SUFFIX
+from regflow.methods.weight_files import read_tensors, write_tensors
 
 if TYPE_CHECKING:
     from monai.networks.nets import VoxelMorphUNet
-
-HEADER = "regflow"
-FORMAT = 1
 
 _CHANNELS = {"type": "array", "items": {"type": "integer", "minimum": 1}}
 _SCHEMA: dict[str, Any] = {
@@ -129,15 +120,7 @@ def build_network(description: NetworkDescription) -> "VoxelMorphUNet":
 
 def save_weights(path: str | Path, network: nn.Module, description: NetworkDescription) -> None:
     """Write a network with its description, whole or not at all; equal networks give equal bytes."""
-    from safetensors.torch import save
-
-    tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-    header = {"format": FORMAT, "sha256": _checksum(tensors), "description": asdict(description)}
-    with write_whole(path) as part:
-        # One key of metadata only: safetensors writes several in an order that changes.
-        content = save(tensors, metadata={HEADER: json.dumps(header, sort_keys=True)})
-        # save_file would let nobody but the owner read it, whatever the umask.
-        part.write_bytes(content)
+    write_tensors(path, network.state_dict(), asdict(description))
 
 
 def load_network(path: str | Path, device: torch.device) -> tuple["VoxelMorphUNet", NetworkDescription]:
@@ -172,23 +155,8 @@ def read_weights(path: str | Path) -> tuple[dict[str, Tensor], NetworkDescriptio
     Raises:
         InputError: the file is none of ours, or damaged.
     """
-    from safetensors import SafetensorError, safe_open
-
-    path = Path(path)
-    try:
-        with safe_open(path, framework="pt") as store:
-            header = json.loads((store.metadata() or {})[HEADER])
-            tensors = {name: store.get_tensor(name) for name in store.keys()}  # noqa: SIM118
-        known, expected, content = header["format"], header["sha256"], header["description"]
-    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
-        raise InputError(
-            f"{path}: not a network written by regflow; give the {SUFFIX} file that its training wrote"
-        ) from error
-    if known != FORMAT:
-        raise InputError(f"{path}: format {known} of networks is unknown; update regflow")
-    if _checksum(tensors) != expected:
-        raise InputError(f"{path}: the network is damaged (its checksum differs); copy the file again")
-    return tensors, _description(path, content)
+    tensors, content = read_tensors(path)
+    return tensors, _description(Path(path), content)
 
 
 def _description(path: Path, content: Any) -> NetworkDescription:
@@ -223,12 +191,3 @@ def check_relaxation(passes: Sequence[float], relaxation: Sequence[float], where
             f"{where}: relaxation: {len(relaxation)} numbers for {len(passes)} passes; give one for each "
             "pass, or none"
         )
-
-
-def _checksum(tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        value = tensors[name]
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        digest.update(value.flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()

@@ -5,7 +5,7 @@ The network is a small one, trained here for some seconds on slices of a real br
 
 import json
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -45,8 +45,9 @@ from regflow.methods.refine.weights import (
     load_network,
     save_weights,
 )
-from regflow.methods.refine.weights_files import SHIPPED, find_used_networks, find_weights
+from regflow.methods.refine.weights_files import SHIPPED, find_weights
 from regflow.methods.refine.working import make_working_grid
+from regflow.methods.used_networks import find_used_networks
 
 FLAT = NetworkDescription(
     ndim=2,
@@ -566,21 +567,25 @@ def test_passes_of_a_mixed_batch_follow_each_image_of_its_own() -> None:
         assert alone.gain == among.gain
 
 
+def used_networks(section: Mapping[str, Any], ndim: int) -> dict[str, str]:
+    return find_used_networks({"refine": section}, ["ingest", "refine"], ndim)
+
+
 def test_networks_that_a_ladder_may_ask_are_known_by_their_bytes(tmp_path: Path) -> None:
     own = tmp_path / "own.safetensors"
     section = {"methods": ["voxelmorph", "greedy"], "options": {"voxelmorph": {"weights": str(own)}}}
-    shipped = find_used_networks({"methods": ["voxelmorph"]}, 3)
+    shipped = used_networks({"methods": ["voxelmorph"]}, 3)
     assert list(shipped) == [SHIPPED[3]]
-    assert find_used_networks(section, 3) == shipped
+    assert used_networks(section, 3) == shipped
     own.write_bytes(b"one")
-    before = find_used_networks(section, 3)
+    before = used_networks(section, 3)
     own.write_bytes(b"other")
-    after = find_used_networks(section, 3)
+    after = used_networks(section, 3)
     assert set(before) == {str(own), SHIPPED[3]}
     assert before[str(own)] != after[str(own)]
     nested = {"methods": ["dense"], "options": {"dense": {"engine_options": {"weights": str(own)}}}}
-    assert set(find_used_networks(nested, 2)) == {str(own), SHIPPED[2]}
-    assert find_used_networks({**section, "methods": ["greedy"]}, 3) == {}
+    assert set(used_networks(nested, 2)) == {str(own), SHIPPED[2]}
+    assert used_networks({**section, "methods": ["greedy"]}, 3) == {}
 
 
 def test_options_can_be_read_without_torch() -> None:

@@ -1,0 +1,123 @@
+"""Small trained networks of single methods: how each is built, and its file with a description.
+
+The network of VoxelMorph has a description of its own (:mod:`regflow.methods.refine.weights`).
+"""
+
+import importlib
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jsonschema
+
+from regflow.core.errors import InputError, RegistrationError
+from regflow.methods.weight_files import find_weight_file, read_tensors, write_tensors
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+ARCHITECTURES: dict[str, str] = {}
+"""By name, ``"package.module:function"`` that builds a network with fresh weights from keyword arguments."""
+
+_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["architecture", "arguments"],
+    "additionalProperties": False,
+    "properties": {
+        "architecture": {"type": "string"},
+        "arguments": {"type": "object"},
+        "notes": {"type": "object"},
+    },
+}
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """What must be known to rebuild a network.
+
+    Attributes:
+        architecture: name in :data:`ARCHITECTURES`.
+        arguments: of the function that builds it.
+        notes: title, training data, license: for the report.
+    """
+
+    architecture: str
+    arguments: dict[str, Any]
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+def build_model(description: ModelDescription) -> "nn.Module":
+    """Return the network with fresh weights from torch's random numbers.
+
+    Raises:
+        InputError: its architecture is unknown, or has no such arguments.
+    """
+    if description.architecture not in ARCHITECTURES:
+        raise InputError(f"the architecture '{description.architecture}' is unknown; update regflow")
+    module, _, name = ARCHITECTURES[description.architecture].partition(":")
+    try:
+        network: nn.Module = getattr(importlib.import_module(module), name)(**description.arguments)
+    except TypeError as error:
+        raise InputError(f"{description.architecture}: {description.arguments} do not build it") from error
+    return network
+
+
+def save_model(path: str | Path, network: "nn.Module", description: ModelDescription) -> None:
+    """Write a network with its description, whole or not at all; equal networks give equal bytes."""
+    write_tensors(path, network.state_dict(), asdict(description))
+
+
+def load_model(
+    name: str | Path, architecture: str, device: "torch.device | str" = "cpu"
+) -> tuple["nn.Module", ModelDescription]:
+    """Read what :func:`save_model` wrote, ready to answer.
+
+    Args:
+        name: of the file, or of a network in ``resources/weights``.
+        architecture: that the method asks for.
+        device: to compute on.
+
+    Raises:
+        InputError: the file is none of ours, damaged, or describes another network.
+        RegistrationError: it is missing, or of another architecture, so that a ladder goes on.
+    """
+    path = find_weight_file(str(name))
+    tensors, description = read_model(path)
+    if description.architecture != architecture:
+        raise RegistrationError(
+            f"{path}: the network is of the architecture '{description.architecture}', not '{architecture}'; "
+            "correct the option 'weights'"
+        )
+    network = build_model(description)
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise InputError(f"{path}: the weights do not fit the network that their header describes") from error
+    network.requires_grad_(False)
+    return network.eval().to(device), description
+
+
+def is_model(path: str | Path) -> bool:
+    """Tell whether a file holds the network of a single method, and not one of VoxelMorph.
+
+    Raises:
+        InputError: the file is none of ours, or damaged.
+    """
+    return "architecture" in read_tensors(path)[1]
+
+
+def read_model(path: str | Path) -> tuple[dict[str, "torch.Tensor"], ModelDescription]:
+    """Read the numbers of a network and its description, and check them, without building it.
+
+    Raises:
+        InputError: the file is none of ours, or damaged.
+    """
+    tensors, content = read_tensors(path)
+    try:
+        jsonschema.validate(content, _SCHEMA)
+    except jsonschema.ValidationError as error:
+        raise InputError(
+            f"{path}: the network's description is wrong at {error.json_path}: {error.message}"
+        ) from error
+    return tensors, ModelDescription(**content)

@@ -1,0 +1,87 @@
+"""What can be learned, by name. One row per task; imports happen when one is trained."""
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from regflow.core.errors import SettingError
+from regflow.core.json_schema import fill_defaults
+
+if TYPE_CHECKING:
+    from regflow.training.task import TrainingTask
+
+_HERE = "regflow.training.tasks"
+
+
+@dataclass(frozen=True)
+class TaskRow:
+    """What is known of a task before it is trained.
+
+    Attributes:
+        target: ``"package.module:function"`` of the settings and the seed, returning the
+            :class:`~regflow.training.task.TrainingTask`.
+        summary: one sentence.
+        citation: the paper or tool behind it.
+        options: JSON schema properties of its options, each with ``description`` and ``default``.
+        check: ``"package.module:function"`` that completes the settings and refuses what cannot be trained;
+            empty where there is nothing to check.
+        title: what the network is for, for its model card.
+        limits: sentences for the model card.
+    """
+
+    target: str
+    summary: str
+    citation: str = ""
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    check: str = ""
+    title: str = ""
+    limits: tuple[str, ...] = ()
+
+    def load(self) -> "Callable[[Mapping[str, Any], int], TrainingTask]":
+        """Import and return the function that makes the task."""
+        made: Callable[[Mapping[str, Any], int], TrainingTask] = _imported(self.target)
+        return made
+
+    def complete(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the settings with the task's options complete, and checked by the task.
+
+        Raises:
+            InputError: a setting is wrong.
+        """
+        unknown = sorted(set(settings["options"]) - set(self.options))
+        if unknown:
+            known = ", ".join(self.options) or "none"
+            raise SettingError(
+                f"train: options: the task {settings['task']} has no option '{unknown[0]}'; "
+                f"its options: {known}"
+            )
+        completed = {**settings, "options": fill_defaults(self.options, settings["options"])}
+        return _imported(self.check)(completed) if self.check else completed
+
+
+def _imported(target: str) -> Any:
+    module, _, name = target.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+_NO_DEVICE = "It is no medical device. The gates of regflow judge each of its answers, and so should you."
+
+TASKS: dict[str, TaskRow] = {
+    "registration": TaskRow(
+        f"{_HERE}.registration:make_task",
+        "A network that is shown two images and answers with the velocity field between them.",
+        "Balakrishnan et al., IEEE Trans. Medical Imaging 38(8):1788-1800, 2019; "
+        "Hoffmann et al., IEEE Trans. Medical Imaging 41(3):543-558, 2022",
+        check=f"{_HERE}.registration:complete_settings",
+        title="registration",
+        limits=(
+            "One channel per image. Images are shown to it with percentiles 1 and 99 as 0 and 1.",
+            "It expects images that are aligned up to an affine map, within a few samples of its coarsest "
+            "pass.",
+            "It has seen no lesions, resections or implants but those in the data above; where one image "
+            "shows what the other lacks, its answer there means nothing.",
+            _NO_DEVICE,
+        ),
+    ),
+}
