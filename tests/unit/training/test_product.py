@@ -130,7 +130,7 @@ def test_the_average_of_a_tuned_network_begins_at_its_start(smoke: Path, tmp_pat
 @pytest.mark.parametrize("relaxation", [[1.5], [1.5, 1.5, 1.5]])
 def test_a_relaxation_is_for_every_pass(relaxation: list[float]) -> None:
     with pytest.raises(InputError, match=f"train: relaxation: {len(relaxation)} numbers for 2 passes"):
-        product._checked(tiny(passes=[2, 1], relaxation=relaxation))
+        complete_settings(tiny(passes=[2, 1], relaxation=relaxation))
 
 
 def test_a_network_to_start_from_says_how_it_is_built(smoke: Path, tmp_path: Path) -> None:
