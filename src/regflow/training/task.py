@@ -12,7 +12,7 @@ from torch import Tensor, device, nn
 MOST_BYTES = 20_000_000
 """Of a network's file: what can be kept in a repository and sent around."""
 
-Network = Callable[..., Any]
+AskNetwork = Callable[..., Any]
 """A network in training; what it is called with is the task's own."""
 Sums = dict[str, tuple[float, int]]
 """By figure, its sum over examples and how many there are."""
@@ -64,10 +64,10 @@ class TrainingTask:
     description: Any
     build: Callable[[], nn.Module]
     examples: Examples
-    prepare: Callable[[Network, Any], Sequence[Any]]
-    compute_loss: Callable[[Network, Any], tuple[Tensor, dict[str, Tensor]]]
-    measure: Callable[[Network, Any], Sums]
-    show: Callable[[Network, Any], Sequence[NDArray[np.float32]]]
+    prepare: Callable[[AskNetwork, Any], Sequence[Any]]
+    compute_loss: Callable[[AskNetwork, Any], tuple[Tensor, dict[str, Tensor]]]
+    measure: Callable[[AskNetwork, Any], Sums]
+    show: Callable[[AskNetwork, Any], Sequence[NDArray[np.float32]]]
     choose: Callable[[nn.Module], tuple[nn.Module, Any]]
     save: Callable[[Path, nn.Module, Any], None]
 

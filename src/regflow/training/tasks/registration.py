@@ -37,7 +37,7 @@ from regflow.training.painting import SAMPLED_RANGE
 from regflow.training.pairs import PairMixture, TrainingBatch
 from regflow.training.passes import measure_best_relaxation
 from regflow.training.sources import build_mixture
-from regflow.training.task import MOST_BYTES, Network, Sums, TrainingTask
+from regflow.training.task import MOST_BYTES, AskNetwork, Sums, TrainingTask
 
 log = logging.getLogger(__name__)
 
@@ -45,8 +45,6 @@ MEASURED = 4
 """Pairs of a cohort on which it is measured how far a network's passes best go."""
 OF_START = ("ndim", "channels", "fold", "search", "fine_search", "spacing", "passes", "relaxation")
 """Settings that a network to start from brings along."""
-
-Part = tuple[BatchInput, TrainingBatch]
 
 
 def make_task(settings: Mapping[str, Any], seed: int) -> TrainingTask:
@@ -135,7 +133,9 @@ def _build(start_from: str | None, description: NetworkDescription) -> nn.Module
     return use_channels_last(build_network(description))
 
 
-def _prepare(description: NetworkDescription, network: Network, batch: TrainingBatch) -> list[Part]:
+def _prepare(
+    description: NetworkDescription, network: AskNetwork, batch: TrainingBatch
+) -> list[tuple[BatchInput, TrainingBatch]]:
     """Return what learns: on a CPU each pair by itself."""
     asked = prepare_batch(network, description, batch)
     if batch.fixed.is_cuda:
@@ -144,13 +144,16 @@ def _prepare(description: NetworkDescription, network: Network, batch: TrainingB
 
 
 def _compute_loss(
-    description: NetworkDescription, weights: Mapping[str, float], network: Network, part: Part
+    description: NetworkDescription,
+    weights: Mapping[str, float],
+    network: AskNetwork,
+    part: tuple[BatchInput, TrainingBatch],
 ) -> tuple[Tensor, dict[str, Tensor]]:
     asked, batch = part
     return compute_objective(predict_batch(network, description, asked), batch, weights)
 
 
-def _measure(description: NetworkDescription, network: Network, batch: TrainingBatch) -> Sums:
+def _measure(description: NetworkDescription, network: AskNetwork, batch: TrainingBatch) -> Sums:
     """Return figures of a batch, as far as its pairs allow.
 
     Returns:
@@ -174,7 +177,7 @@ def _measure(description: NetworkDescription, network: Network, batch: TrainingB
 
 
 def _show(
-    description: NetworkDescription, network: Network, batch: TrainingBatch
+    description: NetworkDescription, network: AskNetwork, batch: TrainingBatch
 ) -> Sequence[NDArray[np.float32]]:
     """Return the fixed image of the first pair, the warped and the moving one."""
     displacement = predict_all(network, description, batch).displacement
