@@ -70,7 +70,7 @@ def test_a_network_of_another_architecture_lets_the_ladder_go_on(saved: tuple[Pa
 def test_a_description_that_lacks_something_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "bare.safetensors"
     write_tensors(path, build_line(3).state_dict(), {"architecture": "line"})
-    with pytest.raises(InputError, match="description is wrong at .*'arguments' is a required property"):
+    with pytest.raises(InputError, match=r"description is wrong at .*'arguments' is a required property"):
         read_model(path)
 
 
