@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-ARCHITECTURES: dict[str, str] = {}
+ARCHITECTURES: dict[str, str] = {
+    "move-values": "regflow.methods.initialize.rigid_moves:build_move_values",
+}
 """By name, ``"package.module:function"`` that builds a network with fresh weights from keyword arguments."""
 
 _SCHEMA: dict[str, Any] = {

@@ -16,7 +16,12 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter, map_coordinat
 
 from regflow.core.errors import InputError
 from regflow.methods.refine.velocity_torch import sample_channels
-from regflow.training.deformations import draw_related_deformations, draw_smooth_noise, find_places_seen
+from regflow.training.deformations import (
+    DrawDeformations,
+    draw_related_deformations,
+    draw_smooth_noise,
+    find_places_seen,
+)
 from regflow.training.painting import Array, to_unit
 from regflow.training.pairs import TrainingPair
 
@@ -78,15 +83,17 @@ class BandPairs:
 
     Attributes:
         grounds: the places, their shares adding up to one.
+        deform: draws how a place is deformed for both images.
     """
 
     grounds: Sequence[BandStack]
+    deform: DrawDeformations = draw_related_deformations
 
     def __call__(self, shape: Sequence[int], rng: np.random.Generator) -> TrainingPair:
         """Draw a pair of two bands or dates, deformed in two ways: its truth is known."""
         shares = [ground.share for ground in self.grounds]
         ground = self.grounds[int(rng.choice(len(shares), p=shares))]
-        deformed = draw_related_deformations(shape, LONGEST * rng.uniform(0.2, 1.0), rng)
+        deformed = self.deform(shape, LONGEST * rng.uniform(0.2, 1.0), rng)
         turn, center = _random_pose(ground, shape, rng)
         images, shown, inside = [], [], []
         for field in (deformed.fixed, deformed.moving):

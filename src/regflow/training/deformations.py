@@ -4,7 +4,7 @@ Fields are float32 torch tensors ``(1, d, *shape)`` in samples, components in ar
 :mod:`regflow.methods.refine.velocity_torch`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,6 +35,10 @@ class RelatedDeformations:
     fixed: Tensor
     moving: Tensor
     truth: Tensor
+
+
+DrawDeformations = Callable[[Sequence[int], float, np.random.Generator], RelatedDeformations]
+"""Of the shape of a patch, the bound of a deformation's velocity and random numbers, two deformations."""
 
 
 def draw_velocity(shape: Sequence[int], longest: float, rng: np.random.Generator) -> Tensor:

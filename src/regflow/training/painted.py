@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from regflow.training.deformations import draw_related_deformations, find_places_seen
+from regflow.training.deformations import DrawDeformations, draw_related_deformations, find_places_seen
 from regflow.training.label_maps import LabelMap, Labels
 from regflow.training.painting import (
     Array,
@@ -45,16 +45,20 @@ class PaintedPairs:
     Attributes:
         maps: the anatomies.
         same_contrast: how often both images have one contrast.
+        deform: draws how an anatomy is deformed for both images.
+        least_spacing: of a patch, as a part of the widest: 1 shows whole objects only.
     """
 
     maps: Sequence[LabelMap]
     same_contrast: float = SAME_CONTRAST
+    deform: DrawDeformations = draw_related_deformations
+    least_spacing: float = 0.0
 
     def __call__(self, shape: Sequence[int], rng: np.random.Generator) -> TrainingPair:
         """Draw a pair of one anatomy, deformed in two ways: its truth is known."""
         one = self.maps[int(rng.integers(len(self.maps)))]
-        view = draw_pose(one.labels.shape, one.spacing_mm, one.inside, rng)
-        deformed = draw_related_deformations(shape, LONGEST * rng.uniform(0.2, 1.0), rng)
+        view = draw_pose(one.labels.shape, one.spacing_mm, one.inside, rng, self.least_spacing)
+        deformed = self.deform(shape, LONGEST * rng.uniform(0.2, 1.0), rng)
         fixed, moving = (view.look(shape, field) for field in (deformed.fixed, deformed.moving))
         shown = draw_shown_numbers(one.codes, rng)
         labels = shown[fixed.of(one.labels)], shown[moving.of(one.labels)]
@@ -152,6 +156,7 @@ def draw_pose(
     spacing_mm: NDArray[np.float64],
     inside: NDArray[np.integer],
     rng: np.random.Generator,
+    least_spacing: float = 0.0,
 ) -> PatchPose:
     """Place a patch on an object: scaled, turned, mirrored now and then.
 
@@ -160,6 +165,7 @@ def draw_pose(
         spacing_mm: of the image's samples, along the array axes.
         inside: indices ``(n, d)`` of samples of the object.
         rng: source of randomness.
+        least_spacing: of the patch, as a part of the widest.
     """
     ndim = len(bounds)
     angle = np.deg2rad(rng.normal(0, 12))
@@ -167,7 +173,8 @@ def draw_pose(
         rotation = Rotation.from_rotvec(angle * _unit(rng.normal(size=3))).as_matrix()
     else:
         rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    spacing = np.exp(rng.uniform(*np.log(SPACING_RANGE[ndim])))
+    low, high = SPACING_RANGE[ndim]
+    spacing = np.exp(rng.uniform(np.log(max(low, least_spacing * high)), np.log(high)))
     stretch = np.exp(rng.normal(0, 0.08, ndim)) * spacing * np.where(rng.random(ndim) < 0.5, -1, 1)
     center = inside[int(rng.integers(len(inside)))].astype(np.float64)
     middle = (np.array(bounds) - 1) / 2

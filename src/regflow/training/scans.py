@@ -16,7 +16,7 @@ from torch import Tensor
 
 from regflow.core.boxes import crop_image, find_bounding_box, sample_indices_inside
 from regflow.core.image import Image
-from regflow.training.deformations import draw_related_deformations, find_places_seen
+from regflow.training.deformations import DrawDeformations, draw_related_deformations, find_places_seen
 from regflow.training.label_maps import CENTERS, MARGIN, list_volumes, read_oriented
 from regflow.training.painted import BACKGROUND_WEIGHT, LONGEST, SAME_CONTRAST, PatchPose, draw_pose
 from regflow.training.painting import Array, degrade_image, draw_texture
@@ -60,15 +60,19 @@ class ScanPairs:
 
     Attributes:
         scans: the volumes.
+        deform: draws how a volume is deformed for both images.
+        least_spacing: of a patch, as a part of the widest: 1 shows whole objects only.
     """
 
     scans: Sequence[Scan]
+    deform: DrawDeformations = draw_related_deformations
+    least_spacing: float = 0.0
 
     def __call__(self, shape: Sequence[int], rng: np.random.Generator) -> TrainingPair:
         """Draw one volume, deformed in two ways and seen in one or two contrasts: its truth is known."""
         scan = self.scans[int(rng.integers(len(self.scans)))]
-        view = draw_pose(scan.seen.shape, scan.spacing_mm, scan.inside, rng)
-        deformed = draw_related_deformations(shape, LONGEST * rng.uniform(0.2, 1.0), rng)
+        view = draw_pose(scan.seen.shape, scan.spacing_mm, scan.inside, rng, self.least_spacing)
+        deformed = self.deform(shape, LONGEST * rng.uniform(0.2, 1.0), rng)
         fixed, moving = (
             find_places_seen(field, view.matrix, view.center) for field in (deformed.fixed, deformed.moving)
         )

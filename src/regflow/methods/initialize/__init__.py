@@ -11,6 +11,13 @@ from regflow.methods.table import Method
 
 _HERE = "regflow.methods.initialize"
 
+WEIGHTS: dict[str, Any] = {
+    "type": ["string", "null"],
+    "description": "trained network: a .safetensors file, or the name of one in resources/weights; null "
+    "takes the shipped one",
+    "default": None,
+}
+
 MODEL: dict[str, Any] = {
     "enum": ["auto", "translation", "similarity", "affine", "homography"],
     "description": "what the windows may change when they refine the map; translation: nothing else is "
@@ -301,6 +308,23 @@ METHODS: dict[str, Method] = {
                 "default": 96,
             },
         },
+    ),
+    "agent-rigid": Method(
+        f"{_HERE}.agent_rigid:agent_rigid",
+        "An agent takes one small rotation or shift after another, each time the one that a trained network "
+        "values most; for comparison.",
+        "Liao et al., An artificial agent for robust image registration, AAAI 2017",
+        {
+            "weights": WEIGHTS,
+            "moves": {
+                "type": "integer",
+                "minimum": 1,
+                "description": "most moves",
+                "default": 100,
+            },
+        },
+        networks={2: "agent-rigid-2d", 3: "agent-rigid-3d"},
+        kinds=("volumes", "rasters"),
     ),
     "moments": Method(
         f"{_HERE}.moments:moments",

@@ -84,4 +84,17 @@ TASKS: dict[str, TaskRow] = {
             _NO_DEVICE,
         ),
     ),
+    "moves": TaskRow(
+        f"{_HERE}.moves:make_task",
+        "A network that is shown two images and values small rotations and shifts by how much nearer each "
+        "brings them.",
+        "Liao et al., An artificial agent for robust image registration, AAAI 2017",
+        title="an agent's moves between images",
+        limits=(
+            "It is trained small, to be compared with other methods: mutual information from many starts is "
+            "the better choice.",
+            "It sees whole objects, and knows poses up to some 60 degrees and half an object's size.",
+            _NO_DEVICE,
+        ),
+    ),
 }
