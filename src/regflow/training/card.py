@@ -22,6 +22,9 @@ FIGURES = {
     "loss": "loss",
     "epe": "distance to the truth, samples",
     "epe_start": "the same before",
+    "gain": "gain of the chosen move, half sides",
+    "best": "gain of the best move",
+    "nearer": "how often it comes nearer",
     "difference": "difference of descriptors",
     "difference_start": "the same before, cohort",
 }
