@@ -3,7 +3,8 @@
 Tables of one question each. ``linear``: crops of 128 pixels of real bands whose corners were moved by up to
 32, plain, under another light, and with the texture taken away. ``bands``: visible to near infrared, shifted,
 and scaled from 0.9 to 1.1. ``fields``: known smooth warps of 3 and 25 mm of brains at 3 mm, in one contrast
-and in another; ``scene-fields``: of 2 and 8 pixels of bands. ``rigid``: brains turned by 40 degrees.
+and in another; ``scene-fields``: of 2 and 8 pixels of bands. ``rigid``: brains turned by 40 degrees, with
+twelve landmarks known to a millimeter and label maps of gray and white matter of either side.
 
 A method runs by itself, from the identity, with its gate. A pair is `solved` where the mean error is within
 the limit of the table, `refused` where the method gave no map or its gate refuses it, and `silent` where it
@@ -21,12 +22,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, map_coordinates
 
-from benchmarks.common import arguments, print_table, save
+from benchmarks.common import OUT, arguments, print_table, save
 from regflow.config.loading import load_defaults
 from regflow.core.errors import InputError, RegistrationError
+from regflow.core.files import read_json
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.resample import coarsen_image
+from regflow.core.landmark_pairs import LandmarkPairs
+from regflow.core.landmarks import Landmarks
+from regflow.core.resample import coarsen_image, resample_aligned, resample_array
 from regflow.core.transform import Affine, Composite, Homography, Points, Transform
 from regflow.datasets import packaged as realdata
 from regflow.datasets.known_pairs import draw_motions, draw_partners, move_image
@@ -44,6 +48,8 @@ LIMITS = {"linear": 3.0, "bands": 0.5, "fields": 1.5, "scene-fields": 0.5, "rigi
 SPACING_MM = 3.0
 COLUMNS = ["case", "method", "pairs", "error_median", "error_mean", "solved", "refused", "silent", "cpu_s"]
 BANDS = ("B03", "B04", "B08")
+MARKED, RATER_MM = 12, 1.0
+"""Landmarks of a turned brain, and how well a rater finds them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +62,7 @@ class Case:
         moving: the moving image.
         points: of the fixed image, and their partners.
         unit: world units of a pixel or sample.
+        landmarks: given to the methods that they drive.
     """
 
     name: str
@@ -63,6 +70,7 @@ class Case:
     moving: Image
     points: tuple[Points, Points]
     unit: float
+    landmarks: LandmarkPairs | None = None
 
 
 @dataclass(frozen=True)
@@ -80,14 +88,23 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS))
     parser.add_argument("--pairs", type=int, default=20, help="of each group of rows")
     parser.add_argument("--methods", nargs="+", help="only these")
+    parser.add_argument("--add", action="store_true", help="keep the other rows of the last run's tables")
     options = parser.parse_args()
-    results = {}
+    path = OUT / "canon.json"
+    results = read_json(path)["results"] if options.add and path.is_file() else {}
     for part in options.parts:
         rows = list(_rows(part, options))
         print(f"\n{part}")
         print_table(rows, COLUMNS)
-        results[part] = rows
+        results[part] = _replace_rows(results.get(part, []), rows)
     save("canon", results, options.threads)
+
+
+def _replace_rows(old: Sequence[dict[str, Any]], new: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the new rows in the place of those of the same case and method, the others as they were."""
+    found = {(row["case"], row["method"]): row for row in (*old, *new)}
+    cases = list(dict.fromkeys(case for case, _ in found))
+    return sorted(found.values(), key=lambda row: cases.index(row["case"]))
 
 
 def _rows(part: str, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -133,7 +150,7 @@ def _align_scenes(case: Case, settings: Mapping[str, Any], threads: int) -> tupl
 def _align_volumes(case: Case, settings: Mapping[str, Any], threads: int) -> tuple[Transform, str]:
     from regflow.stages.volumes.initialize import align_volumes
 
-    found = align_volumes(case.fixed, case.moving, settings, threads=threads)
+    found = align_volumes(case.fixed, case.moving, settings, threads=threads, landmarks=case.landmarks)
     return found.transform, found.verdict.status
 
 
@@ -300,8 +317,8 @@ def _warped_window(
 
 def rigid_cases(count: int) -> Iterator[tuple[str, list[Case]]]:
     """Yield brains turned by 40 degrees and moved by 30 mm, in their own contrast and in another."""
-    atlas = _read_brain("mni2009c")
-    for name, fixed, shown in (("same contrast", atlas, atlas), ("other contrast", *_read_contrasts())):
+    t1, other = _read_contrasts()
+    for name, fixed, shown in (("same contrast", t1, t1), ("other contrast", t1, other)):
         yield name, [_turned(name, fixed, shown, seed) for seed in range(count)]
 
 
@@ -313,10 +330,25 @@ def _turned(name: str, fixed: Image, shown: Image, seed: int) -> Case:
         fixed.grid.affine @ _shifted_by(-10, fixed.grid.ndim),
         fixed.grid.crs,
     )
-    padded = [Image(np.pad(part.channel, 10)[None], wide, np.pad(part.mask, 10)) for part in (fixed, shown)]
+    padded = [
+        Image(np.pad(part.channel, 10)[None], wide, *(np.pad(each, 10) for each in (part.mask, part.labels)))
+        for part in (fixed, shown)
+    ]
     moving = move_image(padded[1], Composite((pose,)), None, 0.02 * float(np.ptp(shown.channel)), seed)
+    labels = resample_array(padded[1].labels, wide, wide, pose, "nearest")
+    moving = Image(moving.data, moving.grid, moving.mask, labels)
     unit = float(np.prod(fixed.grid.spacing) ** (1 / 3))
-    return Case(name, padded[0], moving, draw_partners(padded[0], pose, seed), unit)
+    points = draw_partners(padded[0], pose, seed)
+    return Case(name, padded[0], moving, points, unit, _mark(points, seed))
+
+
+def _mark(points: tuple[Points, Points], seed: int) -> LandmarkPairs:
+    """Return some points with partners as a rater would find them."""
+    rng, names = np.random.default_rng(seed), tuple(str(number) for number in range(MARKED))
+    fixed, moving = (
+        Landmarks(names, part[:MARKED] + rng.normal(0, RATER_MM, (MARKED, part.shape[1]))) for part in points
+    )
+    return LandmarkPairs(fixed, moving)
 
 
 def _shifted_by(samples: int, ndim: int) -> NDArray[np.float64]:
@@ -336,8 +368,19 @@ def _read_contrasts() -> tuple[Image, Image]:
     gray, white = (load_volume(f"icbm2009a-{tissue}").channel / np.float32(255) for tissue in ("gm", "wm"))
     coarse = [coarsen_image(image, SPACING_MM) for image in (t1, simulate_t2(t1, gray, white))]
     mask = coarse[0].channel > 0.02 * coarse[0].channel.max()
-    fixed, other = (Image(image.data.astype(np.float32), image.grid, mask) for image in coarse)
+    labels = _label_tissues(coarse[0].grid, t1.grid, gray, white)
+    fixed, other = (Image(image.data.astype(np.float32), image.grid, mask, labels) for image in coarse)
     return fixed, other
+
+
+def _label_tissues(
+    coarse: Grid, fine: Grid, gray: NDArray[np.float32], white: NDArray[np.float32]
+) -> NDArray[np.int16]:
+    """Return labels 1 and 2 of gray and white matter on one side, 3 and 4 on the other."""
+    shares = [resample_aligned(part, fine, coarse) for part in (gray, white)]
+    tissue = np.where(np.maximum(*shares) > 0.3, 1 + (shares[1] > shares[0]), 0)
+    side = np.arange(coarse.shape[-1]) >= coarse.shape[-1] // 2
+    return np.asarray(np.where(tissue > 0, tissue + 2 * side, 0), np.int16)
 
 
 def _read_planes() -> dict[str, NDArray[Any]]:
