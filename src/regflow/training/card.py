@@ -136,9 +136,10 @@ def _training(notes: Mapping[str, Any]) -> list[str]:
 
 
 def _command() -> str:
-    """Return what was typed, the program by its name alone."""
+    """Return what was typed, the program and folders by their names alone."""
     program, *arguments = shlex.split(find_typed_command())
     path = Path(program)
+    arguments = [Path(word).name if Path(word).is_absolute() else word for word in arguments]
     return shlex.join([path.parent.name if path.name == "__main__.py" else path.name, *arguments])
 
 
