@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 from benchmarks.common import OUT, arguments, print_table, save
+from benchmarks.summary import CANON
 from regflow.config.loading import load_defaults
 from regflow.core.errors import InputError, RegistrationError
 from regflow.core.files import read_json
@@ -40,14 +41,16 @@ from regflow.datasets.volumes import load_volume
 from regflow.methods.initialize import METHODS as LINEAR
 from regflow.methods.refine import METHODS as DEFORMABLE
 from regflow.methods.table import Method, list_methods_of_kind
+from regflow.methods.weight_files import find_weight_file, read_tensors
 
 CROP, CORNERS = 128, 32
 """Pixels of a crop, and by how much its corners move at most along each axis."""
 LIMITS = {"linear": 3.0, "bands": 0.5, "fields": 1.5, "scene-fields": 0.5, "rigid": 3.0}
 """Mean error beyond which an answer is wrong: pixels of scenes, samples of volumes."""
 SPACING_MM = 3.0
-COLUMNS = ["case", "method", "pairs", "error_median", "error_mean", "solved", "refused", "silent", "cpu_s"]
 BANDS = ("B03", "B04", "B08")
+ALONE = {"voxelmorph, network alone": ("voxelmorph", {"refinement": "none"})}
+"""Rows of methods with other options than their defaults."""
 MARKED, RATER_MM = 12, 1.0
 """Landmarks of a turned brain, and how well a rater finds them."""
 
@@ -95,7 +98,7 @@ def main() -> None:
     for part in options.parts:
         rows = list(_rows(part, options))
         print(f"\n{part}")
-        print_table(rows, COLUMNS)
+        print_table(rows, CANON)
         results[part] = _replace_rows(results.get(part, []), rows)
     save("canon", results, options.threads)
 
@@ -111,12 +114,23 @@ def _rows(part: str, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Yield a row for each method and group of cases."""
     make, stage, kind, sought = PARTS[part]
     table = list_methods_of_kind({"initialize": LINEAR, "refine": DEFORMABLE}[stage], kind)
-    chosen = {name: row for name, row in table.items() if not options.methods or name in options.methods}
+    rows = {name: (name, _options_of(row, sought)) for name, row in table.items()}
+    rows |= {name: asked for name, asked in ALONE.items() if asked[0] in table}
+    chosen = {name: asked for name, asked in rows.items() if not options.methods or name in options.methods}
     for name, cases in make(options.pairs):
         yield _summarize(part, name, "identity", [Answer(_error(case, None), True, 0.0) for case in cases])
-        for method, row in chosen.items():
-            found = [_ask(case, stage, kind, method, _options_of(row, sought), options) for case in cases]
-            yield _summarize(part, name, method, found)
+        for title, (method, own) in chosen.items():
+            found = [_ask(case, stage, kind, method, own, options) for case in cases]
+            yield _summarize(part, name, title, found) | _weigh(table[method], cases[0].fixed.grid.ndim)
+
+
+def _weigh(row: Method, ndim: int) -> dict[str, Any]:
+    """Return the parameters of the network that a method asks, and the minutes of its training."""
+    if ndim not in row.networks:
+        return {}
+    tensors, description = read_tensors(find_weight_file(row.networks[ndim]))
+    parameters = sum(value.numel() for value in tensors.values())
+    return {"parameters": parameters, "training_min": description["notes"]["seconds"] / 60}
 
 
 def _options_of(row: Method, sought: str) -> dict[str, Any]:

@@ -23,6 +23,8 @@ LEARNING_VOLUMES = [
     "log_jacobian_std",
 ]
 
+CANON = ["case", "method", "pairs", "error_median", "error_mean", "solved", "refused", "silent", "cpu_s"]
+CANON += ["parameters", "training_min"]
 VERDICTS = ["kind", "result", "counted", "pass", "warn", "fail", "wrongly_judged", "percent"]
 
 START, END = "<!-- results -->", "<!-- end of results -->"
@@ -89,6 +91,7 @@ TABLES = {
     "learning": lambda results: [(name, rows, LEARNING_VOLUMES) for name, rows in results.items()],
     "learning_scenes": lambda results: [(name, rows, LEARNING) for name, rows in results.items()],
     "fine_tuning": lambda results: [(name, rows, list(rows[0])) for name, rows in results.items()],
+    "canon": lambda results: [(name, rows, CANON) for name, rows in results.items()],
     "cohort": lambda results: [(name, rows, list(rows[0])) for name, rows in results.items()],
     "startup": lambda rows: [("median seconds", rows, ["job", "seconds", "added_s"])],
 }

@@ -35,6 +35,7 @@ TABLES: Mapping[str, Mapping[str, Method]] = {
     "refine": refine.METHODS,
     "detect": detect.METHODS,
 }
+CANON = ROOT / "benchmarks" / "results" / "canon.json"
 _MARK = re.compile(r"^<!-- methods: (\w+) (volumes|rasters) -->$", re.MULTILINE)
 _GUIDELINE = re.compile(r"^<!-- guideline: (volumes|rasters) -->$", re.MULTILINE)
 
@@ -86,8 +87,26 @@ def _chart(branches: Sequence[Branch]) -> Iterator[str]:
         )
         last = branch is branches[-1]
         yield f'<div class="question{" last" if last else ""}">{escape(branch.question)}</div>'
-        yield f'<div class="answer">{ladders}<br><small>{escape(branch.why)}</small></div>'
+        figures = "".join(f"<br>{line}" for line in _cite(branch))
+        yield f'<div class="answer">{ladders}<br><small>{escape(branch.why)}{figures}</small></div>'
     yield "</div>"
+
+
+def _cite(branch: Branch) -> Iterator[str]:
+    """Yield what the benchmark of all methods found of a branch's, a line for each of its tables."""
+    if not CANON.is_file():
+        return
+    results = json.loads(CANON.read_text(encoding="utf-8"))["results"]
+    for part, case in branch.measured:
+        rows = {row["method"]: row for row in results.get(part, ()) if row["case"] == case}
+        told = [
+            f"{escape(name)} {rows[name]['solved']} of {rows[name]['pairs']}"
+            f" ({rows[name]['error_median']:.2g}, {rows[name]['cpu_s']:.1f} s)"
+            for name in (*branch.initialize, *branch.refine)
+            if name in rows and rows[name]["error_median"] is not None
+        ]
+        if told:
+            yield f"{escape(part)}, {escape(case)}: {'; '.join(told)}"
 
 
 def _rows(table: Mapping[str, Method], kind: str) -> Iterator[str]:

@@ -58,6 +58,7 @@ class Branch:
         initialize: linear methods, first choice first.
         refine: deformable methods, likewise.
         why: what they do about it.
+        measured: tables of ``benchmarks/canon`` that show these methods at work: each the table and its case.
     """
 
     question: str
@@ -65,6 +66,7 @@ class Branch:
     initialize: tuple[str, ...]
     refine: tuple[str, ...]
     why: str
+    measured: tuple[tuple[str, str], ...] = ()
 
 
 def _is_like(facts: PairFacts) -> bool:
@@ -79,6 +81,7 @@ BRANCHES: Mapping[str, Sequence[Branch]] = {
             ("landmarks", "mutual-information"),
             ("greedy",),
             "the start needs no search, and its error is told by leaving each landmark out",
+            (("rigid", "other contrast"),),
         ),
         Branch(
             "Are label maps of the same structures given on both sides?",
@@ -86,6 +89,7 @@ BRANCHES: Mapping[str, Sequence[Branch]] = {
             ("segmentation", "mutual-information"),
             ("segmentation",),
             "structures draw their borders together, whatever the contrast",
+            (("rigid", "other contrast"),),
         ),
         Branch(
             "Do organs move far against each other (lungs, abdomen; beyond a twentieth of the object)?",
@@ -93,6 +97,7 @@ BRANCHES: Mapping[str, Sequence[Branch]] = {
             ("mutual-information", "elastix"),
             ("discrete", "greedy"),
             "a search over all displacements finds what a gradient does not see",
+            (("fields", "25 mm"), ("fields", "25 mm, other contrast")),
         ),
         Branch(
             "Do the images differ in contrast (T1 and T2, MR and CT)?",
@@ -100,6 +105,7 @@ BRANCHES: Mapping[str, Sequence[Branch]] = {
             ("mutual-information", "elastix"),
             ("greedy",),
             "mutual information and self-similarity know no common scale of brightness",
+            (("rigid", "other contrast"), ("fields", "3 mm, other contrast")),
         ),
         Branch(
             "Are both of one contrast and near each other (one person, one scanner)?",
@@ -107,6 +113,7 @@ BRANCHES: Mapping[str, Sequence[Branch]] = {
             ("lucas-kanade", "mutual-information"),
             ("greedy",),
             "least squares from a near start are the fastest and the most exact",
+            (("fields", "3 mm"),),
         ),
         Branch(
             "Anything else: one contrast, far or turned",
@@ -114,6 +121,7 @@ BRANCHES: Mapping[str, Sequence[Branch]] = {
             ("mutual-information", "elastix"),
             ("greedy",),
             "all orientations are tried",
+            (("rigid", "same contrast"), ("fields", "3 mm")),
         ),
     ),
     "rasters": (
@@ -130,6 +138,7 @@ BRANCHES: Mapping[str, Sequence[Branch]] = {
             ("hypotheses", "mutual-information"),
             ("tie-points",),
             "edges and information are compared, not brightness",
+            (("bands", "shifted"), ("bands", "scaled")),
         ),
         Branch(
             "Is one turned, scaled or without georeference?",
@@ -137,6 +146,7 @@ BRANCHES: Mapping[str, Sequence[Branch]] = {
             ("xfeat", "sift", "fourier-mellin"),
             ("tie-points",),
             "keypoints find any turn and scale",
+            (("linear", "plain"), ("linear", "illumination"), ("linear", "no texture")),
         ),
         Branch(
             "Is the motion a few pixels, and smooth or everywhere its own (time lapses)?",
@@ -144,6 +154,7 @@ BRANCHES: Mapping[str, Sequence[Branch]] = {
             ("lucas-kanade", "phase-correlation"),
             ("optical-flow", "tie-points"),
             "a dense field from the brightness itself",
+            (("scene-fields", "2 px, B04 to B04"),),
         ),
         Branch(
             "Anything else: one sensor, georeferenced",
@@ -151,6 +162,7 @@ BRANCHES: Mapping[str, Sequence[Branch]] = {
             ("phase-correlation", "gradient-correlation"),
             ("tie-points",),
             "a shift, then windows by least squares",
+            (("bands", "shifted"), ("scene-fields", "2 px, B04 to B04")),
         ),
     ),
 }
