@@ -8,9 +8,13 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from regflow.methods import detect, initialize, preprocess, refine
 from regflow.methods.guideline import BRANCHES, Branch
 from regflow.methods.table import Method, list_methods_of_kind
+from regflow.training.settings import RECIPES
+from regflow.training.tasks import TASKS
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = "docs/notebooks"
@@ -35,6 +39,7 @@ TABLES: Mapping[str, Mapping[str, Method]] = {
     "refine": refine.METHODS,
     "detect": detect.METHODS,
 }
+TASKS_MARK = "<!-- tasks -->"
 CANON = ROOT / "benchmarks" / "results" / "canon.json"
 _MARK = re.compile(r"^<!-- methods: (\w+) (volumes|rasters) -->$", re.MULTILINE)
 _GUIDELINE = re.compile(r"^<!-- guideline: (volumes|rasters) -->$", re.MULTILINE)
@@ -74,7 +79,21 @@ def render_notebook(notebook: Mapping[str, Any], name: str) -> tuple[str, dict[s
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Put the tables of methods and the guideline in the place of their marks."""
     charted = _GUIDELINE.sub(lambda mark: "\n".join(_chart(BRANCHES[mark[1]])), markdown)
-    return _MARK.sub(lambda mark: "\n".join(_rows(TABLES[mark[1]], mark[2])), charted)
+    listed = charted.replace(TASKS_MARK, "\n".join(_list_tasks()))
+    return _MARK.sub(lambda mark: "\n".join(_rows(TABLES[mark[1]], mark[2])), listed)
+
+
+def _list_tasks() -> Iterator[str]:
+    """Yield the lines of a table of what can be learned, with the recipes of each task."""
+    recipes: dict[str, list[str]] = {name: [] for name in TASKS}
+    for path in sorted(RECIPES.glob("*.yaml")):
+        trained = yaml.safe_load(path.read_text(encoding="utf-8"))["train"]
+        recipes[trained.get("task", next(iter(TASKS)))].append(path.stem)
+    yield "| task | what it teaches | recipes | source |"
+    yield "|---|---|---|---|"
+    for name, row in TASKS.items():
+        named = ", ".join(f"`{recipe}`" for recipe in recipes[name])
+        yield f"| `{name}`{{ .method }} | {row.summary} | {named} | {row.citation} |"
 
 
 def _chart(branches: Sequence[Branch]) -> Iterator[str]:

@@ -259,6 +259,25 @@ def test_tables_of_methods_come_from_the_rows():
         assert "<!--" not in table
 
 
+def test_every_task_and_recipe_is_told():
+    hooks = load_module(DOCS / "hooks.py")
+    table = hooks.on_page_markdown(hooks.TASKS_MARK)
+    assert {name for name in hooks.TASKS if f"| `{name}`" not in table} == set()
+    assert {path.stem for path in hooks.RECIPES.glob("*.yaml") if f"`{path.stem}`" not in table} == set()
+
+
+@pytest.mark.parametrize("kind", ["volumes", "rasters"])
+def test_the_guideline_cites_what_was_measured(kind):
+    hooks = load_module(DOCS / "hooks.py")
+    results = json.loads(hooks.CANON.read_text(encoding="utf-8"))["results"]
+    chart = hooks.on_page_markdown(f"<!-- guideline: {kind} -->")
+    for branch in hooks.BRANCHES[kind]:
+        assert branch.measured
+        for part, case in branch.measured:
+            assert case in {row["case"] for row in results[part]}
+            assert f"{part}, {case}: " in chart
+
+
 def defined_words() -> set[str]:
     """Return the words of the glossary: bold, on a line of their own with a definition below."""
     lines = re.findall(r"^(\*\*.+)\n:   \S", read_page("glossary.md"), re.MULTILINE)
