@@ -22,7 +22,7 @@ from regflow.methods.refine import METHODS
 from regflow.methods.refine.voxelmorph import voxelmorph
 from regflow.methods.refine.weights import load_network, read_weights
 from regflow.methods.refine.weights_files import find_weights
-from regflow.training import sources
+from regflow.training import card, sources
 from regflow.training.label_maps import list_atlas_files
 from regflow.training.options import TRAIN, complete_training_options
 from regflow.training.product import train_network
@@ -108,6 +108,12 @@ def test_nothing_is_written_when_writing_fails(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(OSError, match="the disk is gone"):
         train_network(tmp_path / "net.safetensors", settings=tiny(steps=1))
     assert [path.name for path in tmp_path.iterdir()] == ["net.training"]
+
+
+def test_a_card_names_no_folder_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    typed = "/home/someone/bin/regflow train --recipe scenes2d -o /data/of/someone/networks --threads 1"
+    monkeypatch.setattr(card, "find_typed_command", lambda: typed)
+    assert card._command() == "regflow train --recipe scenes2d -o networks --threads 1"
 
 
 def test_a_start_brings_its_passes_and_how_far_they_go() -> None:
