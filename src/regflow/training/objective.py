@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from regflow.core.devices import map_over_threads
+from regflow.methods.matching.matching_torch import join_batches
 from regflow.methods.refine import losses_torch as losses
-from regflow.methods.refine.matching_torch import join_batches
 from regflow.methods.refine.network import Network, NetworkInput, predict_velocity, prepare_input, stack_input
 from regflow.methods.refine.velocity_torch import (
     compose_velocities,

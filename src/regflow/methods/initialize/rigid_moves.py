@@ -12,12 +12,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from regflow.methods.matching.matching_torch import (
+    compute_coarse_descriptors,
+    compute_matching_evidence,
+    pool_blocks,
+)
+
 Array = NDArray[np.float64]
 
 STRIDES = (0.24, 0.08, 0.026)
 """Root mean square displacement of the object by a move of each size."""
 LEVER = 0.5
 """Root mean square distance of the object's points from an axis through its center."""
+
+COARSEST = 4
+SEARCHES = {1: 1, 2: 2, 4: 2}
+"""By how much coarser neighborhoods are compared, offsets up to so many samples there."""
 
 
 def list_moves(ndim: int) -> tuple[Array, Array]:
@@ -74,25 +84,42 @@ def value_moves(misfit: NDArray[np.floating], moves: Array, strides: Array) -> A
 
 
 class MoveValues(nn.Module):
-    """From a fixed and a warped moving image to the value of each move, in units of its stride."""
+    """From a fixed and a warped moving image to the value of each move, in units of its stride.
+
+    It is shown no intensities but where neighborhoods fit best, at three scales: the contrasts of both
+    images do not matter, and what has to be learned is small.
+    """
 
     def __init__(self, ndim: int, side: int, channels: Sequence[int]) -> None:
         super().__init__()
         convolution = nn.Conv3d if ndim == 3 else nn.Conv2d
         layers: list[nn.Module] = []
-        widths = [2, *channels]
-        for before, after in pairwise(widths):
-            layers += [convolution(before, after, 3, stride=2, padding=1), nn.GroupNorm(4, after), nn.ReLU()]
+        for before, after in pairwise([len(SEARCHES) * (ndim + 1), *channels]):
+            layers += [convolution(before, after, 3, padding=1), nn.GroupNorm(4, after), nn.ReLU()]
         self.features = nn.Sequential(*layers)
-        left = -(-side // 2 ** len(channels))
+        self.pool = (nn.AvgPool3d if ndim == 3 else nn.AvgPool2d)(2)
+        left = side // COARSEST // 2
         self.values = nn.Sequential(
             nn.Linear(channels[-1] * left**ndim, 128), nn.ReLU(), nn.Linear(128, len(list_moves(ndim)[1]))
         )
 
     def forward(self, images: Tensor) -> Tensor:
         """Return values ``(N, K)`` for images ``(N, 2, *shape)``, 0 to 1."""
-        found: Tensor = self.values(torch.flatten(self.features(images), 1))
+        found: Tensor = self.values(torch.flatten(self.pool(self.features(_compare(images))), 1))
         return found
+
+
+def _compare(images: Tensor) -> Tensor:
+    """Return where neighborhoods fit best ``(N, C, *shape / COARSEST)``, weighted by how clearly they do."""
+    ndim, seen = images.ndim - 2, []
+    with torch.no_grad():
+        for factor, search in SEARCHES.items():
+            fixed, moving = (compute_coarse_descriptors(part, factor) for part in images.split(1, dim=1))
+            found = compute_matching_evidence(fixed, moving, search)
+            offset, depth = found[:, :ndim], found[:, ndim : ndim + 1]
+            weight = depth / depth.flatten(1).amax(dim=1).clamp(min=1e-6).view(-1, 1, *[1] * ndim)
+            seen.append(pool_blocks(torch.cat([offset * weight / search, weight], dim=1), COARSEST // factor))
+    return torch.cat(seen, dim=1)
 
 
 def build_move_values(ndim: int, side: int, channels: Sequence[int]) -> nn.Module:
@@ -100,7 +127,7 @@ def build_move_values(ndim: int, side: int, channels: Sequence[int]) -> nn.Modul
 
     Args:
         ndim: 2 or 3.
-        side: samples along each axis of what it sees.
-        channels: of its convolutions, each of which halves the samples along each axis.
+        side: samples along each axis of what it sees, a multiple of 8.
+        channels: of its convolutions.
     """
     return MoveValues(ndim, side, channels)

@@ -21,6 +21,7 @@ from regflow.core.errors import InputError, RegistrationError, SettingError
 from regflow.core.image import Image
 from regflow.core.transform import Composite, DisplacementField, Transform, flatten_transform
 from regflow.methods.context import Pair, RunContext
+from regflow.methods.matching.self_similarity_torch import compute_mind, sum_box
 from regflow.methods.refine import losses_torch as losses
 from regflow.methods.refine.greedy_contrast import has_linear_contrast, match_contrast
 from regflow.methods.refine.greedy_pyramid import MARGIN_SAMPLES, prepare_pyramid
@@ -207,9 +208,9 @@ def _smoothed(field: Tensor, passes: int) -> Tensor:
     """Average over three samples along each axis, ``passes`` times: nearly a Gaussian."""
     if passes == 0:
         return field
-    count = losses.sum_box(torch.ones_like(field[:, :1]), 1)
+    count = sum_box(torch.ones_like(field[:, :1]), 1)
     for _ in range(passes):
-        field = losses.sum_box(field, 1) / count
+        field = sum_box(field, 1) / count
     return field
 
 
@@ -273,7 +274,7 @@ def _intensities(fixed: Image, moving: Image) -> tuple[Tensor, Tensor]:
 def _descriptors(fixed: Image, moving: Image) -> tuple[Tensor, Tensor]:
     """MIND channels of both images; warping them is cheaper than describing anew each time."""
     first, second = _intensities(fixed, moving)
-    return losses.compute_mind(first[:, :1]), losses.compute_mind(second[:, :1])
+    return compute_mind(first[:, :1]), compute_mind(second[:, :1])
 
 
 def _labels(fixed: Image, moving: Image) -> tuple[Tensor, Tensor]:

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from regflow.core.image import Image
-from regflow.methods.refine import matching_cpu, matching_torch
-from regflow.methods.refine.matching_torch import join_batches
+from regflow.methods.matching import matching_cpu, matching_torch
+from regflow.methods.matching.matching_torch import join_batches
 from regflow.methods.refine.velocity_torch import halve_field
 from regflow.methods.refine.weights import NetworkDescription
 from regflow.methods.refine.working import normalize_pair

@@ -27,8 +27,8 @@ from regflow.core.json_schema import fill_defaults
 from regflow.core.similarity import lncc, normalized_mutual_information
 from regflow.core.transform import Affine, Composite, Transform
 from regflow.methods.context import Pair, Prediction, RunContext
+from regflow.methods.matching.matching_torch import join_batches
 from regflow.methods.refine.greedy_options import GREEDY
-from regflow.methods.refine.matching_torch import join_batches
 from regflow.methods.refine.network import (
     Network,
     NetworkInput,

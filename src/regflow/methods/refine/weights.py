@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from regflow.core.errors import InputError
-from regflow.methods.refine.matching_torch import count_evidence_channels
+from regflow.methods.matching.matching_torch import count_evidence_channels
 from regflow.methods.weight_files import read_tensors, write_tensors
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch_bytes import across_threads
 
 from regflow.core.image import Image
+from regflow.methods.matching.self_similarity_torch import compute_mind
 from regflow.methods.refine import losses_torch as losses
 
 Loss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
@@ -143,10 +144,10 @@ def test_mutual_information_in_chunks_equals_the_whole(slab: Tensor, monkeypatch
 @pytest.mark.parametrize("ndim", [2, 3])
 def test_mind_ignores_how_intensity_is_drawn(ndim: int, slab: Tensor) -> None:
     image = slab if ndim == 3 else slab[:, :, 10]
-    channels = losses.compute_mind(image)
+    channels = compute_mind(image)
     assert channels.shape[1] == (12 if ndim == 3 else 4)
     assert 0 <= float(channels.min()) <= float(channels.max()) == 1
-    inverted = losses.compute_mind(3 - 2 * image)
+    inverted = compute_mind(3 - 2 * image)
     torch.testing.assert_close(inverted, channels, rtol=1e-3, atol=1e-3)
 
 
@@ -198,6 +199,6 @@ def test_bytes_do_not_depend_on_threads(name: str) -> None:
 
 def test_mind_of_a_batch_is_that_of_each_image(slab: Tensor) -> None:
     other = 5 * slab.flip(2) ** 2
-    both = losses.compute_mind(torch.cat([slab, other]))
-    torch.testing.assert_close(both[:1], losses.compute_mind(slab))
-    torch.testing.assert_close(both[1:], losses.compute_mind(other))
+    both = compute_mind(torch.cat([slab, other]))
+    torch.testing.assert_close(both[:1], compute_mind(slab))
+    torch.testing.assert_close(both[1:], compute_mind(other))

@@ -8,8 +8,8 @@ import torch
 from torch.nn import functional
 
 from regflow.core.devices import limit_numba_threads
-from regflow.methods.refine import matching_cpu, matching_torch
-from regflow.methods.refine.matching_torch import count_evidence_channels
+from regflow.methods.matching import matching_cpu, matching_torch
+from regflow.methods.matching.matching_torch import count_evidence_channels
 from regflow.methods.refine.network import fold_blocks
 from regflow.training.deformations import draw_smooth_noise
 

@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 
 from regflow.methods.matching import self_similarity_kernels as kernels
-from regflow.methods.matching.self_similarity import compute_exponents, spread_along, view_as_volumes
-from regflow.methods.refine.matching_torch import (
+from regflow.methods.matching.matching_torch import (
     DILATION,
     SMOOTHING,
     find_least_offset,
@@ -24,6 +23,7 @@ from regflow.methods.refine.matching_torch import (
     list_search_offsets,
     pool_blocks,
 )
+from regflow.methods.matching.self_similarity import compute_exponents, spread_along, view_as_volumes
 
 
 def compute_coarse_descriptors(image: Tensor, factor: int) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from regflow.methods.refine.losses_torch import compute_mind
+from regflow.methods.matching.self_similarity_torch import compute_mind
 
 SHARPNESS = 12.0
 """Of the soft minimum, on costs that run from 0 at the least to 1 at their mean."""
