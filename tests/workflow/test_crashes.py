@@ -13,8 +13,11 @@ from typing import NamedTuple
 
 import psutil
 import pytest
-from study import FAST
+from study import FAST, Study
+from undated_pages import read_undated
 
+from regflow.provenance.comparison import compare_runs
+from regflow.provenance.run_crate import read_crate
 from regflow.stages import layout
 
 WITHOUT_FIELD = {**FAST, "refine": {"methods": ["none"]}}
@@ -70,8 +73,9 @@ def run_through_kills(study, kills: int, seconds: float, seed: int) -> None:
 
 
 class Undisturbed(NamedTuple):
-    """What a run makes that nobody disturbs: the checksums of its products, and the size of all its files."""
+    """A run that nobody disturbs, the checksums of its products, and the size of all its files."""
 
+    study: Study
     products: dict[str, str]
     kilobytes: float
 
@@ -82,15 +86,28 @@ def undisturbed(make_study) -> Undisturbed:
     ended = study.regflow("run")
     assert ended.returncode == 0, ended.stderr
     files = [path.stat().st_size for path in study.results().rglob("*") if path.is_file()]
-    return Undisturbed(products(study), sum(files) / 1000)
+    return Undisturbed(study, products(study), sum(files) / 1000)
+
+
+def assert_as_undisturbed(study, undisturbed: Undisturbed) -> None:
+    """Assert that a run came to the same files, records and pages, apart from times and its jobs."""
+    assert products(study) == undisturbed.products
+    assert study.leftovers() == []
+    found = compare_runs(read_crate(undisturbed.study.results()), read_crate(study.results()))
+    assert set(found.different) <= {layout.CONFIGURATION}
+    assert found.missing == found.inputs == []
+    # Jobs of one stage keep the working images, which the next one reads.
+    assert all(path.startswith("preprocess/moving/") for path in found.additional)
+    pages = read_undated(undisturbed.study.results())
+    assert layout.COHORT_PAGE in pages
+    assert read_undated(study.results()) == pages
 
 
 @pytest.mark.parametrize("each_stage", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_run_that_is_killed_again_and_again_ends_as_if_it_had_not_been(make_study, undisturbed, each_stage):
     study = make_study(**WITHOUT_FIELD, jobs={"each_stage": each_stage})
     run_through_kills(study, kills=2, seconds=12.0, seed=int(each_stage))
-    assert products(study) == undisturbed.products
-    assert study.leftovers() == []
+    assert_as_undisturbed(study, undisturbed)
 
 
 @pytest.mark.slow
@@ -98,8 +115,7 @@ def test_a_run_that_is_killed_again_and_again_ends_as_if_it_had_not_been(make_st
 def test_many_kills(make_study, undisturbed, seed):
     study = make_study(**WITHOUT_FIELD, jobs={"each_stage": seed % 2 == 1, "samples": 1 + seed % 3})
     run_through_kills(study, kills=50, seconds=25.0, seed=seed)
-    assert products(study) == undisturbed.products
-    assert study.leftovers() == []
+    assert_as_undisturbed(study, undisturbed)
 
 
 def remount(disk: Path, option: str) -> None:
@@ -142,6 +158,7 @@ def test_a_disk_that_is_full_or_locked_at_any_moment(make_study, undisturbed, sm
     assert ended.returncode == 0, ended.stderr
     assert products(results) == undisturbed.products
     assert results.leftovers() == []
+    assert read_undated(results.results()).keys() == read_undated(undisturbed.study.results()).keys()
 
 
 def lock_while_it_runs(disk: Path, run: subprocess.Popen[bytes]) -> None:

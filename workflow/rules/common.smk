@@ -88,6 +88,7 @@ if workflow.exec_mode == ExecMode.DEFAULT or batches is None:
             scale_needs(kind, plan.needs, max(map(pair_samples, samples))).mem_mb
             for plan in plans
         ),
+        size_of=pair_samples,
     )
 plans = plan_jobs(settings, gpu=batches.gpu)
 shared = split_batches(

@@ -1,3 +1,4 @@
+# The batches take longest and come first; what describes the run uses a core that they leave idle.
 rule references:
     """Prepare fixed images that several batches share."""
     input:
@@ -12,6 +13,7 @@ rule references:
         "<logs>/jobs/references/{batch}.log",
     benchmark:
         "<benchmarks>/jobs/references/{batch}.tsv"
+    priority: 2
     conda:
         f"../../envs/{needs['preprocess'].env}.yaml"
     threads: job_threads(needs["preprocess"].threads)
@@ -53,6 +55,7 @@ for plan, previous in zip(plans, [None, *plans]):
             f"<logs>/jobs/{plan.name}/{{batch}}.log",
         benchmark:
             f"<benchmarks>/jobs/{plan.name}/{{batch}}.tsv"
+        priority: 1
         conda:
             f"../../envs/{plan.needs.env}.yaml"
         threads: job_threads(plan.needs.threads)

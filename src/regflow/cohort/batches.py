@@ -1,7 +1,7 @@
 """How a cohort is shared out to jobs: batches of samples that stay as they are when others come."""
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -80,6 +80,7 @@ def assign_samples(
     jobs: int,
     threads: int,
     memory_mb: int,
+    size_of: Callable[[str], int],
 ) -> Batches:
     """Share samples out to batches; those of an earlier run stay where they were.
 
@@ -91,6 +92,7 @@ def assign_samples(
         jobs: through which a batch goes, one after another.
         threads: most that one of them uses.
         memory_mb: that one of them needs.
+        size_of: about how large a sample's images are, by its name.
     """
     kept: dict[str, list[str]] = {}
     if before is not None and before.wanted == wanted:
@@ -101,7 +103,12 @@ def assign_samples(
     slots = min(machine.cores, max(1, machine.memory_mb // memory_mb), max(1, len(new)))
     size = wanted or (SUBMITTED_TOGETHER * jobs if machine.cluster else choose_size(len(new), slots))
     first = max(map(int, kept), default=0) + 1
-    members = {**kept, **split_batches(new, size, first)}
+    if wanted is None and not machine.cluster and len(new) <= size * slots:
+        # All begin at once: they end together where none has more to do than another.
+        shared_out = split_evenly(new, math.ceil(len(new) / size), size_of, first)
+    else:
+        shared_out = split_batches(new, size, first)
+    members = {**kept, **shared_out}
     return Batches(
         members,
         assign_fixed(members, fixed_of, before.fixed if kept and before is not None else {}),
@@ -130,6 +137,27 @@ def split_batches(names: Iterable[str], size: int, first: int = 1) -> dict[str, 
     return {
         f"{number:04d}": ordered[start : start + size] for number, start in enumerate(starts, start=first)
     }
+
+
+def split_evenly(
+    names: Iterable[str], count: int, size_of: Callable[[str], int], first: int = 1
+) -> dict[str, list[str]]:
+    """Divide samples, in their order, into at most ``count`` batches of about the same size of images.
+
+    Args:
+        names: of the samples.
+        count: of the batches.
+        size_of: about how large a sample's images are, by its name.
+        first: number of the first batch.
+    """
+    sizes = {name: max(1, size_of(name)) for name in names}
+    total, before = sum(sizes.values()), 0
+    parts: dict[int, list[str]] = {}
+    for name, size in sizes.items():
+        # A sample goes where its middle lies when all are laid end to end.
+        parts.setdefault(math.ceil(count * (2 * before + size) / (2 * total)), []).append(name)
+        before += size
+    return {f"{number:04d}": part for number, part in enumerate(parts.values(), start=first)}
 
 
 def assign_fixed(

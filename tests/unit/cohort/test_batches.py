@@ -11,6 +11,7 @@ from regflow.cohort.batches import (
     choose_size,
     find_machine,
     split_batches,
+    split_evenly,
 )
 from regflow.config.loading import load_config
 from regflow.config.workflow import plan_jobs
@@ -19,15 +20,38 @@ HERE = Machine(cores=2, memory_mb=24_000, cluster=False, gpu=False)
 CLUSTER = Machine(cores=8, memory_mb=16_000, cluster=True, gpu=True)
 
 
-def share(names, before=None, wanted=None, machine=HERE, jobs=1):
+def share(names, before=None, wanted=None, machine=HERE, jobs=1, sizes=None):
     fixed_of = dict.fromkeys(names, "atlas")
-    return assign_samples(fixed_of, wanted, before, machine, jobs=jobs, threads=4, memory_mb=8000)
+    needs = {"jobs": jobs, "threads": 4, "memory_mb": 8000}
+    size_of = dict.fromkeys(names, 1) | (sizes or {})
+    return assign_samples(fixed_of, wanted, before, machine, **needs, size_of=size_of.__getitem__)
 
 
 def test_batches_keep_the_order_of_the_sheet():
     assert split_batches("abcde", 2) == {"0001": ["a", "b"], "0002": ["c", "d"], "0003": ["e"]}
     assert split_batches("ab", 2, first=7) == {"0007": ["a", "b"]}
     assert split_batches([], 4) == {}
+
+
+def test_a_small_cohort_is_shared_out_by_the_size_of_its_images():
+    found = share(list("abcdefghij"), sizes=dict.fromkeys("abcd", 100))
+    assert found.members == {"0001": ["a", "b"], "0002": list("cdefghij")}
+    assert found.fixed == {"atlas": SHARED}
+    assert share(list("abcde")).members == {"0001": ["a", "b", "c"], "0002": ["d", "e"]}
+    # Those that came earlier stay where they were, whatever joins them.
+    later = share(list("abcdefghijk"), found, sizes={"k": 1000})
+    assert later.members == {**found.members, "0003": ["k"]}
+
+
+@pytest.mark.parametrize("sizes", [[0, 0, 0], [1, 1000, 1], [7], [], [5] * 9])
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_no_sample_is_lost_or_moved_where_sizes_differ(sizes, count):
+    names = [str(number) for number in range(len(sizes))]
+    found = split_evenly(names, count, dict(zip(names, sizes, strict=True)).__getitem__, first=3)
+    assert [name for part in found.values() for name in part] == names
+    assert list(found) == [f"{number:04d}" for number in range(3, 3 + len(found))]
+    assert len(found) <= count
+    assert all(found.values())
 
 
 def test_samples_stay_in_their_batches_when_others_come_and_go():
