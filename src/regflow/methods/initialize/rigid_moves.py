@@ -72,7 +72,7 @@ def measure_misfit(matrix: NDArray[np.floating]) -> Array:
     return np.asarray(np.sqrt(squares))
 
 
-def value_moves(misfit: NDArray[np.floating], moves: Array, strides: Array) -> Array:
+def measure_gains(misfit: NDArray[np.floating], moves: Array, strides: Array) -> Array:
     """Return by how much each move lessens a misfit, in units of its stride: at most about 1.
 
     Args:

@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from regflow.core.errors import InputError
-from regflow.methods.initialize.rigid_moves import LEVER, list_moves, turn_in_plane, value_moves
+from regflow.methods.initialize.rigid_moves import LEVER, list_moves, measure_gains, turn_in_plane
 from regflow.methods.learned_models import ModelDescription, build_model, save_model
 from regflow.training.bands import BandPairs
 from regflow.training.deformations import RelatedDeformations
@@ -71,7 +71,7 @@ class DrawMoves:
         assert pair.truth is not None
         moves, strides = list_moves(pair.truth.shape[0])
         misfit = np.linalg.inv(_find_pose(pair.truth.numpy()))
-        values = value_moves(misfit, moves, strides).astype(np.float32)
+        values = measure_gains(misfit, moves, strides).astype(np.float32)
         return {"images": torch.cat([pair.fixed, pair.moving]), "values": torch.from_numpy(values)}
 
 

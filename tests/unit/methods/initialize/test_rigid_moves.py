@@ -6,9 +6,9 @@ import pytest
 from regflow.methods.initialize.rigid_moves import (
     STRIDES,
     list_moves,
+    measure_gains,
     measure_misfit,
     turn_in_plane,
-    value_moves,
 )
 
 
@@ -33,14 +33,14 @@ def test_a_move_displaces_about_by_its_stride(ndim: int) -> None:
 def test_the_move_that_undoes_a_misfit_is_worth_most(ndim: int) -> None:
     moves, strides = list_moves(ndim)
     for number, move in enumerate(moves):
-        values = value_moves(np.linalg.inv(move), moves, strides) * strides
+        values = measure_gains(np.linalg.inv(move), moves, strides) * strides
         assert int(values.argmax()) == number
         assert values[number] == pytest.approx(measure_misfit(move))
 
 
 def test_no_move_helps_where_nothing_is_amiss() -> None:
     moves, strides = list_moves(3)
-    assert (value_moves(np.eye(4), moves, strides) < 0).all()
+    assert (measure_gains(np.eye(4), moves, strides) < 0).all()
 
 
 def test_the_misfit_of_a_turn_grows_with_its_angle() -> None:
