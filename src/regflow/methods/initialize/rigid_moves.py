@@ -26,7 +26,7 @@ LEVER = 0.5
 """Root mean square distance of the object's points from an axis through its center."""
 
 COARSEST = 4
-SEARCHES = {1: 1, 2: 2, 4: 2}
+SEARCHES = {2: 1, 4: 2}
 """By how much coarser neighborhoods are compared, offsets up to so many samples there."""
 
 
@@ -86,7 +86,7 @@ def measure_gains(misfit: NDArray[np.floating], moves: Array, strides: Array) ->
 class MoveValues(nn.Module):
     """From a fixed and a warped moving image to the value of each move, in units of its stride.
 
-    It is shown no intensities but where neighborhoods fit best, at three scales: the contrasts of both
+    It is shown no intensities but where neighborhoods fit best, at two scales: the contrasts of both
     images do not matter, and what has to be learned is small.
     """
 
