@@ -17,7 +17,8 @@ OF_THE_RUN: Sequence[tuple[str, str | Callable[[re.Match[str]], str]]] = (
     (r"(?<=Median seconds of each stage\.)[^<]*", ""),
     # What the page says of the run itself, and of its jobs.
     (r"(?m)((?:^|>)(?:recorded|command|folder)): .*(\n  .*)*$", r"\1: -"),
-    (r"(?m)^jobs:\n(  .*\n)+", "jobs: -\n"),
+    # Wherever the configuration gives them.
+    (r"(?m)^jobs:\n(  .*\n)+", ""),
 )
 
 
