@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 ARCHITECTURES: dict[str, str] = {
+    "landmark-network": "regflow.methods.initialize.landmark_network:build_landmark_network",
     "move-values": "regflow.methods.initialize.rigid_moves:build_move_values",
 }
 """By name, ``"package.module:function"`` that builds a network with fresh weights from keyword arguments."""

@@ -36,8 +36,8 @@ class Method:
         kinds: the kinds of image it serves: ``volumes``, ``rasters``.
         variants: by kind, the row that stands in its place where function or options differ.
         networks: by dimensions of the images, the name in ``resources/weights`` of the trained network that
-            it asks where its option ``weights`` names none; its results depend on the file. Empty where it
-            asks none.
+            it asks where its option ``weights`` names none; its results depend on the file. Empty where none
+            is shipped.
         predict: ``"package.module:function"`` that asks its network about several pairs at once, see
             :data:`PredictPairs`; the answers then come in by the context. Empty where there is none.
         libraries: modules that the function imports when it runs, and which take seconds: a stage may import

@@ -35,7 +35,7 @@ def _asked(stage: str, section: Mapping[str, Any], ndim: int) -> Iterator[str]:
     """Yield the names of networks that a ladder may ask."""
     table = TABLES[stage]
     for method in section["methods"]:
-        if method in table and table[method].networks:
+        if method in table and (table[method].networks or "weights" in table[method].options):
             yield from _named(section.get("options", {}).get(method, {}))
             if ndim in table[method].networks:
                 yield table[method].networks[ndim]

@@ -25,6 +25,7 @@ FIGURES = {
     "gain": "gain of the chosen move, half sides",
     "best": "gain of the best move",
     "nearer": "how often it comes nearer",
+    "landmark_error": "distance of landmarks, samples",
     "difference": "difference of descriptors",
     "difference_start": "the same before, cohort",
 }

@@ -18,6 +18,12 @@ WEIGHTS: dict[str, Any] = {
     "default": None,
 }
 
+OWN_WEIGHTS: dict[str, Any] = {
+    "type": ["string", "null"],
+    "description": "trained network of your own: a .safetensors file (regflow train, task landmarks)",
+    "default": None,
+}
+
 MODEL: dict[str, Any] = {
     "enum": ["auto", "translation", "similarity", "affine", "homography"],
     "description": "what the windows may change when they refine the map; translation: nothing else is "
@@ -307,6 +313,21 @@ METHODS: dict[str, Method] = {
                 "description": "most samples along a label map's longest side",
                 "default": 96,
             },
+        },
+    ),
+    "landmark-net": Method(
+        f"{_HERE}.landmark_net:landmark_net",
+        "A linear map through landmarks that a network of your own finds in both images.",
+        f"Payer et al., Medical Image Analysis 54:207-219, 2019; {_LANDMARK_SOURCES}",
+        {"weights": OWN_WEIGHTS, **LINEAR_LANDMARKS},
+        variants={
+            "rasters": Method(
+                f"{_HERE}.landmark_net:landmark_net",
+                "A linear map through landmarks that a network of your own finds in both scenes.",
+                f"Payer et al., Medical Image Analysis 54:207-219, 2019; {_LANDMARK_SOURCES}",
+                {"weights": OWN_WEIGHTS, **LINEAR_LANDMARKS_SCENES},
+                kinds=("rasters",),
+            )
         },
     ),
     "agent-rigid": Method(

@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 from regflow.core.errors import RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.resample import coarsen_image
-from regflow.core.sampling import sample_channel
 from regflow.core.transform import Affine, Transform
 from regflow.methods.context import RunContext
 from regflow.methods.initialize.lucas_kanade import find_linear_start, make_linear_transform
+from regflow.methods.matching.views import make_cube, prepare_view, sample_view
 
 if TYPE_CHECKING:
     from torch import nn
@@ -23,10 +22,6 @@ log = logging.getLogger(__name__)
 
 NETWORKS = {2: "agent-rigid-2d", 3: "agent-rigid-3d"}
 ARCHITECTURE = "move-values"
-FILLED = 0.75
-"""Part of the cube's side that the object takes up."""
-LOW, HIGH = 1.0, 99.0
-"""Percentiles of a view that are shown as 0 and 1, as in the training."""
 LEAST_VALUE = 0.004
 """Predicted gain, in units of half the cube's side, below which the agent stays where it is."""
 
@@ -60,29 +55,13 @@ def agent_rigid(
             f"agent-rigid: the network is for images of {description.arguments['ndim']} dimensions, "
             f"not {ndim}; correct the option 'weights'"
         )
-    start, cube = find_linear_start(initial, ndim), _make_cube(fixed, description.arguments["side"])
-    still = _show(_prepare(fixed, cube), cube, Affine.identity(ndim))
-    coarse = _prepare(moving, cube)
+    start, cube = find_linear_start(initial, ndim), make_cube(fixed, description.arguments["side"])
+    still = sample_view(prepare_view(fixed, cube), cube, Affine.identity(ndim))
+    coarse = prepare_view(moving, cube)
     world = _unit_to_world(cube)
     with open_torch_session(context.threads, context.seed):
         found = _walk(network, still, coarse, cube, (start @ world, np.linalg.inv(world)), options["moves"])
     return make_linear_transform(start @ world @ found @ np.linalg.inv(world), fixed.grid)
-
-
-def _make_cube(fixed: Image, side: int) -> Grid:
-    """Return a cube or square of ``side`` samples, along the world's axes, that the object fills in part."""
-    inside = np.argwhere(np.ones(fixed.grid.shape, bool) if fixed.mask is None else fixed.mask)
-    if not len(inside):
-        raise RegistrationError("agent-rigid: the fixed image has no valid sample")
-    corners = fixed.grid.to_world(inside[:, ::-1])
-    low, high = corners.min(axis=0), corners.max(axis=0)
-    spacing = float((high - low).max()) / FILLED / side
-    if not spacing > 0:
-        raise RegistrationError("agent-rigid: the fixed image is a point")
-    affine = np.eye(fixed.grid.ndim + 1)
-    affine[:-1, :-1] *= spacing
-    affine[:-1, -1] = (low + high) / 2 - spacing * (side - 1) / 2
-    return Grid((side,) * fixed.grid.ndim, affine, fixed.grid.crs)
 
 
 def _unit_to_world(cube: Grid) -> NDArray[np.float64]:
@@ -113,7 +92,7 @@ def _walk(
     visited: list[NDArray[np.float64]] = []
     for _ in range(most):
         pose = Affine(there @ found @ back)
-        seen = torch.from_numpy(np.stack([still, _show(moving, cube, pose)])[None])
+        seen = torch.from_numpy(np.stack([still, sample_view(moving, cube, pose)])[None])
         with torch.inference_mode():
             gains = network(seen)[0].double().numpy() * strides
         best = int(gains.argmax())
@@ -126,26 +105,3 @@ def _walk(
         visited.append(found)
     log.info("agent-rigid: %d moves", len(visited))
     return found
-
-
-def _prepare(image: Image, cube: Grid) -> Image:
-    """Return an image no finer than the cube, its darkest value outside its mask."""
-    coarse = coarsen_image(image.with_data(image.channel.astype(np.float32)), float(cube.spacing[0]))
-    values = coarse.channel
-    if coarse.mask is not None and coarse.mask.any():
-        values = np.where(coarse.mask, values, values[coarse.mask].min())
-    return coarse.with_data(values.astype(np.float32))
-
-
-def _show(image: Image, cube: Grid, transform: Affine) -> NDArray[np.float32]:
-    """Return an image as the network sees it: in the cube, percentiles brought to 0 and 1.
-
-    Raises:
-        RegistrationError: it is constant there.
-    """
-    outside = float(image.channel.min())
-    view = sample_channel(image.channel, image.grid, cube, transform, outside=outside)
-    low, high = np.percentile(view, (LOW, HIGH))
-    if not high > low:
-        raise RegistrationError("agent-rigid: an image is constant where it is seen")
-    return np.clip((view - low) / (high - low), 0, 1).astype(np.float32)

@@ -84,6 +84,42 @@ TASKS: dict[str, TaskRow] = {
             _NO_DEVICE,
         ),
     ),
+    "landmarks": TaskRow(
+        f"{_HERE}.landmarks:make_task",
+        "A network that finds the landmarks of your own images, from a few in which a person has set them.",
+        "Payer et al., Medical Image Analysis 54:207-219, 2019",
+        {
+            "annotated": {
+                "type": ["string", "null"],
+                "description": "folder of images and of landmark files of the same names (wing1.png, "
+                "wing1.csv)",
+                "default": None,
+            },
+            "sigma": {
+                "type": "number",
+                "exclusiveMinimum": 0,
+                "description": "width of a landmark's heat map, samples",
+                "default": 1.5,
+            },
+            "degrees": {
+                "type": "number",
+                "minimum": 0,
+                "maximum": 180,
+                "description": "by which images are turned at most while learning",
+                "default": 30,
+            },
+            "invert": {
+                "type": "boolean",
+                "description": "let dark and bright change places now and then",
+                "default": False,
+            },
+        },
+        title="landmarks",
+        limits=(
+            "It knows the landmarks of images like those it has seen, and no others.",
+            _NO_DEVICE,
+        ),
+    ),
     "moves": TaskRow(
         f"{_HERE}.moves:make_task",
         "A network that is shown two images and values small rotations and shifts by how much nearer each "
