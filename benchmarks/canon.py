@@ -34,6 +34,8 @@ from regflow.datasets.modalities import make_linear_truth, move_linearly, read_b
 from regflow.datasets.subjects import draw_affine, simulate_t2
 from regflow.datasets.volumes import load_volume
 from regflow.methods.initialize import METHODS as LINEAR
+from regflow.methods.initialize.planar import find_matrix
+from regflow.methods.initialize.projective import preserves_orientation
 from regflow.methods.refine import METHODS as DEFORMABLE
 from regflow.methods.table import Method, list_methods_of_kind
 from regflow.training.images import CLEAR_COLUMNS, count_learned_rows
@@ -197,8 +199,7 @@ def _crop_pair(name: str, plane: NDArray[Any], change: Callable[..., Any] | None
         np.stack(np.meshgrid(*(np.arange(CROP),) * 2, indexing="xy"), axis=-1).reshape(-1, 2).astype(float)
     )
     square = np.array([[0, 0], [CROP - 1, 0], [0, CROP - 1], [CROP - 1, CROP - 1]], dtype=float)
-    moved = square + rng.uniform(-CORNERS, CORNERS, square.shape)
-    truth = _fit_homography(square, moved)
+    truth = _draw_view(square, rng)
     back = truth.inverse()
 
     def crop(points: Points) -> NDArray[np.float32]:
@@ -212,6 +213,14 @@ def _crop_pair(name: str, plane: NDArray[Any], change: Callable[..., Any] | None
         fixed, moving = change(fixed, moving, rng)
     images = (Image(part[None], grid) for part in (fixed, moving))
     return Case(name, *images, (square, truth.apply(square)), 1.0)
+
+
+def _draw_view(square: Points, rng: np.random.Generator) -> Homography:
+    """Move the corners of a square; views so steep that no gate would believe them are drawn anew."""
+    while True:
+        truth = _fit_homography(square, square + rng.uniform(-CORNERS, CORNERS, square.shape))
+        if preserves_orientation(find_matrix(truth), square):
+            return truth
 
 
 def _fit_homography(source: Points, target: Points) -> Homography:

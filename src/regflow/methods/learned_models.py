@@ -17,7 +17,11 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-ARCHITECTURES: dict[str, str] = {}
+ARCHITECTURES: dict[str, str] = {
+    "stacked-corners": "regflow.methods.initialize.corner_networks:build_stacked",
+    "twin-corners": "regflow.methods.initialize.corner_networks:build_twin",
+    "aligning-features": "regflow.methods.initialize.aligning_features:build_aligning",
+}
 """By name, ``"package.module:function"`` that builds a network with fresh weights from keyword arguments."""
 
 _SCHEMA: dict[str, Any] = {
