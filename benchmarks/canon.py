@@ -42,6 +42,7 @@ from regflow.methods.initialize import METHODS as LINEAR
 from regflow.methods.refine import METHODS as DEFORMABLE
 from regflow.methods.table import Method, list_methods_of_kind
 from regflow.methods.weight_files import find_weight_file, read_tensors
+from regflow.training.images import CLEAR_COLUMNS, count_learned_rows
 
 CROP, CORNERS = 128, 32
 """Pixels of a crop, and by how much its corners move at most along each axis."""
@@ -214,7 +215,7 @@ def _summarize(part: str, name: str, method: str, found: Sequence[Answer]) -> di
 
 def linear_cases(count: int) -> Iterator[tuple[str, list[Case]]]:
     """Yield crops of which the corners were moved, by what was done to the moving one."""
-    plane = _read_planes()["B04"]
+    plane = _read_unseen_planes()["B04"]
     for name, change in (("plain", None), ("illumination", _relight), ("no texture", _smooth_out)):
         yield name, [_crop_pair(name, plane, change, seed) for seed in range(count)]
 
@@ -222,7 +223,7 @@ def linear_cases(count: int) -> Iterator[tuple[str, list[Case]]]:
 def _crop_pair(name: str, plane: NDArray[Any], change: Callable[..., Any] | None, seed: int) -> Case:
     rng = np.random.default_rng(seed)
     grid = Grid((CROP, CROP), np.eye(3))
-    start = rng.integers(2 * CORNERS, np.array(plane.shape) - CROP - 2 * CORNERS)
+    start = rng.integers(CORNERS, np.array(plane.shape) - CROP - CORNERS)
     window = (
         np.stack(np.meshgrid(*(np.arange(CROP),) * 2, indexing="xy"), axis=-1).reshape(-1, 2).astype(float)
     )
@@ -273,13 +274,13 @@ def _smooth_out(fixed: NDArray[Any], moving: NDArray[Any], rng: np.random.Genera
 
 def band_cases(count: int) -> Iterator[tuple[str, list[Case]]]:
     """Yield windows of red and of near infrared, shifted, and scaled too."""
-    planes = _read_planes()
+    planes = _read_unseen_planes()
     for name, scales in (("shifted", (1.0, 1.0)), ("scaled", (0.9, 1.1))):
         yield name, [_band_pair(name, planes, scales, seed) for seed in range(count)]
 
 
 def _band_pair(
-    name: str, planes: Mapping[str, NDArray[Any]], scales: tuple[float, float], seed: int, side: int = 256
+    name: str, planes: Mapping[str, NDArray[Any]], scales: tuple[float, float], seed: int, side: int = 192
 ) -> Case:
     rng = np.random.default_rng(seed)
     row, column = (int(rng.integers(0, n - side)) for n in planes["B04"].shape)
@@ -311,7 +312,7 @@ def _warped(name: str, fixed: Image, shown: Image, size: float, seed: int) -> Ca
 
 def scene_field_cases(count: int) -> Iterator[tuple[str, list[Case]]]:
     """Yield windows of bands warped a little and far."""
-    planes = _read_planes()
+    planes = _read_unseen_planes()
     for size in (2.0, 8.0):
         for band in ("B04", "B08"):
             name = f"{size:g} px, B04 to {band}"
@@ -319,7 +320,7 @@ def scene_field_cases(count: int) -> Iterator[tuple[str, list[Case]]]:
 
 
 def _warped_window(
-    name: str, planes: Mapping[str, NDArray[Any]], band: str, size: float, seed: int, side: int = 384
+    name: str, planes: Mapping[str, NDArray[Any]], band: str, size: float, seed: int, side: int = 256
 ) -> Case:
     rng = np.random.default_rng(seed)
     row, column = (int(rng.integers(0, n - side)) for n in planes["B04"].shape)
@@ -400,7 +401,12 @@ def _label_tissues(
 def _read_planes() -> dict[str, NDArray[Any]]:
     """Return the cloudless part of real bands."""
     planes, _ = read_bands({name: realdata.require_source(f"sentinel2-{name.lower()}") for name in BANDS})
-    return {name: plane[:, :1000] for name, plane in planes.items()}
+    return {name: plane[:, :CLEAR_COLUMNS] for name, plane in planes.items()}
+
+
+def _read_unseen_planes() -> dict[str, NDArray[Any]]:
+    """Return their lower rows, from which no network of a single method has learned."""
+    return {name: plane[count_learned_rows(len(plane)) :] for name, plane in _read_planes().items()}
 
 
 PARTS: dict[str, tuple[Callable[[int], Iterator[tuple[str, list[Case]]]], str, str, str]] = {
