@@ -320,7 +320,7 @@ def scene_field_cases(count: int) -> Iterator[tuple[str, list[Case]]]:
 
 
 def _warped_window(
-    name: str, planes: Mapping[str, NDArray[Any]], band: str, size: float, seed: int, side: int = 256
+    name: str, planes: Mapping[str, NDArray[Any]], band: str, size: float, seed: int, side: int = 192
 ) -> Case:
     rng = np.random.default_rng(seed)
     row, column = (int(rng.integers(0, n - side)) for n in planes["B04"].shape)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 ARCHITECTURES: dict[str, str] = {
     "move-values": "regflow.methods.initialize.rigid_moves:build_move_values",
+    "field-unet": "regflow.methods.refine.field_networks:build_unet",
+    "control-points": "regflow.methods.refine.field_networks:build_control_points",
 }
 """By name, ``"package.module:function"`` that builds a network with fresh weights from keyword arguments."""
 

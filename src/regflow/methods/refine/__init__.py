@@ -4,6 +4,7 @@ from regflow.methods.elastix_options import METRIC
 from regflow.methods.matching.landmark_options import SPLINE_LANDMARKS
 from regflow.methods.refine.demons_options import DEMONS
 from regflow.methods.refine.dense_options import DENSE
+from regflow.methods.refine.field_options import make_learned_row
 from regflow.methods.refine.flow_options import OPTICAL_FLOW
 from regflow.methods.refine.greedy_options import GREEDY
 from regflow.methods.refine.learning_options import INSTANCE_OPTIMIZATION, VOXELMORPH
@@ -113,6 +114,19 @@ METHODS: dict[str, Method] = {
         "Vercauteren et al., NeuroImage 45(1):S61-S72, 2009",
         DEMONS,
         kinds=("volumes", "rasters"),
+    ),
+    "unet": make_learned_row(
+        "unet",
+        "A plain U-Net answers with the displacement; trained by similarity and smoothness alone, without "
+        "labels or truth.",
+        "Ronneberger et al., MICCAI 2015, 234-241; "
+        "Balakrishnan et al., IEEE Trans. Medical Imaging 38(8):1788-1800, 2019",
+    ),
+    "dirnet": make_learned_row(
+        "dirnet",
+        "A small network answers with the control points of a cubic B-spline; trained by local correlation "
+        "alone.",
+        "de Vos et al., DLMIA 2017, 204-212; de Vos et al., Medical Image Analysis 52:128-143, 2019",
     ),
     "elastix-bspline": Method(
         f"{_HERE}.elastix_bspline:elastix_bspline",

@@ -97,4 +97,41 @@ TASKS: dict[str, TaskRow] = {
             _NO_DEVICE,
         ),
     ),
+    "field": TaskRow(
+        f"{_HERE}.field:make_task",
+        "A small network that is shown two images and answers with the displacement between them; similarity "
+        "and smoothness teach it, without labels or truth.",
+        "Balakrishnan et al., IEEE Trans. Medical Imaging 38(8):1788-1800, 2019; "
+        "de Vos et al., Medical Image Analysis 52:128-143, 2019",
+        options={
+            "architecture": {
+                "enum": ["field-unet", "control-points"],
+                "description": "a U-Net that answers for every other sample, or a network that answers with "
+                "the control points of a B-spline",
+                "default": "field-unet",
+            },
+            "pools": {
+                "type": "integer",
+                "minimum": 1,
+                "maximum": 6,
+                "description": "control points stand this power of 2 samples apart",
+                "default": 3,
+            },
+            "similarity": {
+                "enum": ["mse", "lncc", "mind"],
+                "description": "mse: squared difference, for one scale of brightness; lncc: local "
+                "correlation, squared, so that its sign does not matter; mind: descriptors, for any contrast",
+                "default": "lncc",
+            },
+        },
+        check=f"{_HERE}.field:complete_settings",
+        title="the displacement between images",
+        limits=(
+            "It is trained small, to be compared with other methods and to begin with on images of one's "
+            "own.",
+            "One channel per image, percentiles 1 and 99 shown as 0 and 1; aligned up to some samples of the "
+            "coarsest pass.",
+            _NO_DEVICE,
+        ),
+    ),
 }
