@@ -21,6 +21,7 @@ ARCHITECTURES: dict[str, str] = {
     "move-values": "regflow.methods.initialize.rigid_moves:build_move_values",
     "field-unet": "regflow.methods.refine.field_networks:build_unet",
     "control-points": "regflow.methods.refine.field_networks:build_control_points",
+    "momenta": "regflow.methods.refine.momentum_network:build_momentum_pair",
 }
 """By name, ``"package.module:function"`` that builds a network with fresh weights from keyword arguments."""
 

@@ -128,6 +128,12 @@ METHODS: dict[str, Method] = {
         "alone.",
         "de Vos et al., DLMIA 2017, 204-212; de Vos et al., Medical Image Analysis 52:128-143, 2019",
     ),
+    "quicksilver": make_learned_row(
+        "quicksilver",
+        "Networks predict initial momenta patch by patch, and correct them once; geodesic shooting makes a "
+        "diffeomorphism of them.",
+        "Yang et al., NeuroImage 158:378-396, 2017",
+    ),
     "elastix-bspline": Method(
         f"{_HERE}.elastix_bspline:elastix_bspline",
         "Cubic B-splines and mutual information by elastix.",

@@ -1,5 +1,8 @@
 """Small networks that are shown two images and answer with the displacement between them.
 
+They are shown both images and, for each sample, where neighborhoods fit best: taught by similarity alone, a
+network that is shown nothing but intensities has to find out about matching first, which takes days.
+
 Each is called with images ``(N, 2, *shape)``, fixed and moving, 0 to 1, and answers with the displacement
 ``(N, d, *shape)`` from fixed to moving samples, components in array order. Its attribute ``multiple`` divides
 the sides that it takes.
@@ -12,12 +15,48 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from regflow.methods.matching.matching_torch import (
+    compute_coarse_descriptors,
+    compute_matching_evidence,
+    join_batches,
+)
 from regflow.methods.refine.velocity_torch import resize_field
 
 SLOPE = 0.2
 """Of a rectifier below zero."""
 SMALL = 1e-3
 """Spread of the last layer's fresh weights: a network begins with next to no displacement."""
+FACTOR = 2
+"""Samples that are averaged before neighborhoods are compared."""
+SEARCHES = {2: 3, 3: 2}
+"""How far neighborhoods are sought, averages, by dimensions."""
+
+
+def count_inputs(ndim: int) -> int:
+    """Return the channels of :func:`show_matches`."""
+    return 3 + ndim
+
+
+def show_matches(images: Tensor) -> Tensor:
+    """Return what a network is shown of images ``(N, 2, *shape)``, sides even.
+
+    Returns:
+        ``(N, 3 + d, *shape)``: the images, the offset to where the neighborhood fits best, weighted by how
+        clearly it does, in parts of the reach, and that weight.
+    """
+    ndim = images.ndim - 2
+    with torch.no_grad():
+        evidence = join_batches([_compare(*pair.split(1, dim=1)) for pair in images.split(1)])
+        offsets, depth = evidence[:, :ndim], evidence[:, ndim : ndim + 1]
+        most = depth.flatten(1).amax(dim=1).clamp(min=1e-6).view(-1, 1, *[1] * ndim)
+        weight = (depth / most).clamp(min=0).sqrt()
+        shown = torch.cat([offsets * weight / SEARCHES[ndim], weight], dim=1)
+        return torch.cat([images, functional.interpolate(shown, images.shape[2:])], dim=1)
+
+
+def _compare(fixed: Tensor, moving: Tensor) -> Tensor:
+    one, other = (compute_coarse_descriptors(image, FACTOR) for image in (fixed, moving))
+    return compute_matching_evidence(one, other, SEARCHES[fixed.ndim - 2])
 
 
 class FieldUNet(nn.Module):
@@ -29,7 +68,7 @@ class FieldUNet(nn.Module):
     def __init__(self, ndim: int, channels: Sequence[int]) -> None:
         super().__init__()
         self.multiple = 2 ** len(channels)
-        downs = pairwise([2, *channels])
+        downs = pairwise([count_inputs(ndim), *channels])
         self.down = nn.ModuleList(make_block(ndim, before, after, 2) for before, after in downs)
         ups = pairwise(channels[::-1])
         self.up = nn.ModuleList(make_block(ndim, below + skip, skip, 1) for below, skip in ups)
@@ -37,7 +76,7 @@ class FieldUNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the displacement, see the module."""
-        skips, seen = [], images
+        skips, seen = [], show_matches(images)
         for down in self.down:
             seen = down(seen)
             skips.append(seen)
@@ -56,14 +95,14 @@ class ControlPointNetwork(nn.Module):
         super().__init__()
         self.multiple = 2**pools
         self.pools = pools
-        layers = pairwise([2, *channels])
+        layers = pairwise([count_inputs(ndim), *channels])
         self.layers = nn.ModuleList(make_convolution(ndim, before, after, 1) for before, after in layers)
         self.head = make_head(ndim, channels[-1])
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the displacement, see the module."""
         pool = functional.avg_pool3d if images.ndim == 5 else functional.avg_pool2d
-        seen = images
+        seen = show_matches(images)
         for number, layer in enumerate(self.layers):
             seen = layer(seen)
             if number < self.pools:

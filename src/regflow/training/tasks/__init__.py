@@ -134,4 +134,18 @@ TASKS: dict[str, TaskRow] = {
             _NO_DEVICE,
         ),
     ),
+    "momenta": TaskRow(
+        f"{_HERE}.momenta:make_task",
+        "Two networks that predict the initial momentum of a diffeomorphism between two images, and its "
+        "correction.",
+        "Yang et al., NeuroImage 158:378-396, 2017",
+        check=f"{_HERE}.momenta:complete_settings",
+        title="the momenta of deformations",
+        limits=(
+            "It is trained small, to be compared with other methods, on momenta that are drawn at random: "
+            "the paper takes those that an optimization finds between real brains.",
+            "It looks at patches of 32 samples a side: what has moved out of a patch is not found.",
+            _NO_DEVICE,
+        ),
+    ),
 }

@@ -14,13 +14,15 @@ from regflow.core.errors import InputError
 from regflow.methods.learned_models import ModelDescription, build_model, save_model
 from regflow.methods.refine import losses_torch as losses
 from regflow.methods.refine.velocity_torch import sample_channels
-from regflow.training.bands import BandPairs, BandStack
-from regflow.training.images import count_learned_rows
+from regflow.training.images import read_aligned_images
 from regflow.training.objective import measure_end_point_errors
 from regflow.training.pairs import PairMixture, TrainingBatch
 from regflow.training.sources import build_mixture
 from regflow.training.task import MOST_BYTES, AskNetwork, Sums, TrainingTask
+from regflow.training.warped_images import WarpedImages
 
+SAME_CONTRAST = 0.7
+"""How often both images of bands show one band."""
 SIMILARITIES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "mse": losses.compute_mean_squared_error,
     "lncc": losses.compute_local_correlation,
@@ -75,8 +77,8 @@ def complete_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
             f"train: channels: {len(settings['channels'])} numbers for {options['pools']} pools; give at "
             "least as many"
         )
-    network = build_model(describe_network(settings))
-    if settings["side"] % int(network.multiple):
+    network: Any = build_model(describe_network(settings))
+    if settings["side"] % network.multiple:
         raise InputError(
             f"train: side: {settings['side']} samples cannot be halved as often as the network does; give a "
             f"multiple of {network.multiple}"
@@ -108,24 +110,19 @@ def check_small_network(settings: Mapping[str, Any]) -> None:
 
 def build_learned_mixture(settings: Mapping[str, Any], seed: int) -> PairMixture:
     """Build the sources of pairs; of bands the upper rows only, for the lower ones are measured on."""
-    mixture = build_mixture(settings, seed)
-    sources = {
-        name: _keep_upper_rows(source) if isinstance(source, BandPairs) else source
-        for name, source in mixture.sources.items()
-    }
-    return replace(mixture, sources=sources)
-
-
-def _keep_upper_rows(bands: BandPairs) -> BandPairs:
-    def crop(ground: BandStack) -> BandStack:
-        rows = slice(count_learned_rows(len(ground.pictures[0].valid)))
-        pictures = [
-            replace(one, coefficients=one.coefficients[rows], valid=one.valid[rows], clear=one.clear[rows])
-            for one in ground.pictures
-        ]
-        return replace(ground, pictures=pictures)
-
-    return replace(bands, grounds=[crop(ground) for ground in bands.grounds])
+    shares = dict(settings["shares"])
+    if not shares.get("bands"):
+        return build_mixture(settings, seed)
+    others = {**shares, "bands": 0.0}
+    bands = WarpedImages(read_aligned_images({"bands": 1.0}, seed), SAME_CONTRAST)
+    if not any(others.values()):
+        return PairMixture({"bands": bands}, {"bands": 1.0}, (settings["side"],) * settings["ndim"], seed)
+    mixture = build_mixture({**settings, "shares": others}, seed)
+    return replace(
+        mixture,
+        sources={**mixture.sources, "bands": bands},
+        shares={**mixture.shares, "bands": shares["bands"]},
+    )
 
 
 def _compute_loss(
