@@ -8,6 +8,7 @@ NETWORKS: dict[str, dict[int, str]] = {
     "unet": {2: "unet-2d", 3: "unet-3d"},
     "dirnet": {2: "dirnet-2d", 3: "dirnet-3d"},
     "quicksilver": {2: "quicksilver-2d", 3: "quicksilver-3d"},
+    "agent-modes": {2: "agent-modes-2d", 3: "agent-modes-3d"},
 }
 """By method and dimensions, the network in ``resources/weights``."""
 ARCHITECTURE_OF: dict[str, str] = {

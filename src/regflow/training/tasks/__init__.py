@@ -148,4 +148,26 @@ TASKS: dict[str, TaskRow] = {
             _NO_DEVICE,
         ),
     ),
+    "modes": TaskRow(
+        f"{_HERE}.modes:make_task",
+        "A network that is shown two images and values steps along modes of deformation by how much nearer "
+        "each comes.",
+        "Krebs et al., MICCAI 2017, 344-352",
+        options={
+            "modes": {
+                "type": "integer",
+                "minimum": 2,
+                "maximum": 64,
+                "description": "principal modes of the displacements that are drawn",
+                "default": 16,
+            },
+        },
+        check=f"{_HERE}.modes:complete_settings",
+        title="an agent's steps along modes of deformation",
+        limits=(
+            "It is trained small, to be compared with other methods: some modes follow no detail.",
+            "It sees whole images, made as small as its side.",
+            _NO_DEVICE,
+        ),
+    ),
 }
