@@ -117,15 +117,14 @@ METHODS: dict[str, Method] = {
     ),
     "unet": make_learned_row(
         "unet",
-        "A plain U-Net answers with the displacement; trained by similarity and smoothness alone, without "
-        "labels or truth.",
+        "A U-Net answers with the displacement; one's own pairs teach it by similarity and smoothness alone, "
+        "without labels or truth.",
         "Ronneberger et al., MICCAI 2015, 234-241; "
         "Balakrishnan et al., IEEE Trans. Medical Imaging 38(8):1788-1800, 2019",
     ),
     "dirnet": make_learned_row(
         "dirnet",
-        "A small network answers with the control points of a cubic B-spline; trained by local correlation "
-        "alone.",
+        "A small network answers with the control points of a cubic B-spline; local correlation teaches it.",
         "de Vos et al., DLMIA 2017, 204-212; de Vos et al., Medical Image Analysis 52:128-143, 2019",
     ),
     "quicksilver": make_learned_row(

@@ -45,7 +45,7 @@ def show_matches(images: Tensor) -> Tensor:
         clearly it does, in parts of the reach, and that weight.
     """
     ndim = images.ndim - 2
-    with torch.no_grad():
+    with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
         evidence = join_batches([_compare(*pair.split(1, dim=1)) for pair in images.split(1)])
         offsets, depth = evidence[:, :ndim], evidence[:, ndim : ndim + 1]
         most = depth.flatten(1).amax(dim=1).clamp(min=1e-6).view(-1, 1, *[1] * ndim)
@@ -82,7 +82,7 @@ class FieldUNet(nn.Module):
             skips.append(seen)
         for up, skip in zip(self.up, skips[-2::-1], strict=True):
             seen = up(torch.cat([functional.interpolate(seen, scale_factor=2.0), skip], dim=1))
-        return resize_field(self.head(seen), images.shape[2:])
+        return resize_field(self.head(seen).float(), images.shape[2:])
 
 
 class ControlPointNetwork(nn.Module):
@@ -120,11 +120,12 @@ def evaluate_spline(control: Tensor, spacing: int) -> Tensor:
     Returns:
         ``(N, C, *nodes * spacing)``.
     """
-    values = functional.pad(control, (2, 2) * (control.ndim - 2), mode="replicate")
-    for nodes in control.shape[2:]:
-        # The axis that is evaluated goes last, so that the next one comes to its place.
-        values = torch.tensordot(values, _spline_basis(nodes, spacing, control), dims=([2], [1]))
-    return values
+    with torch.autocast(control.device.type, enabled=False):
+        values = functional.pad(control.float(), (2, 2) * (control.ndim - 2), mode="replicate")
+        for nodes in control.shape[2:]:
+            # The axis that is evaluated goes last, so that the next one comes to its place.
+            values = torch.tensordot(values, _spline_basis(nodes, spacing, values), dims=([2], [1]))
+        return values
 
 
 def _spline_basis(nodes: int, spacing: int, like: Tensor) -> Tensor:

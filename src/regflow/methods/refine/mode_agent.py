@@ -57,7 +57,8 @@ class ModeAgent(nn.Module):
 
     def displace(self, coefficients: Tensor, shape: Sequence[int]) -> Tensor:
         """Return the displacement ``(N, d, *shape)`` of coefficients ``(N, K)``, in samples."""
-        nodes = torch.tensordot(coefficients, self.modes, dims=1) * NODES
+        with torch.autocast(coefficients.device.type, enabled=False):
+            nodes = torch.tensordot(coefficients, self.modes, dims=1) * NODES
         return resize_field(nodes, shape)
 
     def _walk(self, pair: Tensor) -> Tensor:

@@ -59,14 +59,15 @@ def shoot_momentum(momentum: Tensor) -> tuple[Tensor, Tensor]:
     """
     forward, inverse = torch.zeros_like(momentum), torch.zeros_like(momentum)
     carried = momentum
-    for _ in range(STEPS):
-        step = smooth_momentum(carried) / STEPS
-        # A midpoint step back: otherwise both maps drift apart.
-        back = -sample_channels(step, -step / 2)
-        ahead = sample_channels(step, step / 2)
-        forward = compose_velocities(forward, ahead)
-        inverse = compose_velocities(back, inverse)
-        carried = _carry(momentum, inverse)
+    with torch.autocast(momentum.device.type, enabled=False):
+        for _ in range(STEPS):
+            step = smooth_momentum(carried) / STEPS
+            # A midpoint step back: otherwise both maps drift apart.
+            back = -sample_channels(step, -step / 2)
+            ahead = sample_channels(step, step / 2)
+            forward = compose_velocities(forward, ahead)
+            inverse = compose_velocities(back, inverse)
+            carried = _carry(momentum, inverse)
     return forward, inverse
 
 
@@ -155,7 +156,7 @@ def predict_by_patches(network: nn.Module, images: Tensor) -> Tensor:
     for group in range(0, len(places), PATCHES):
         some = places[group : group + PATCHES]
         patches = [padded[_find_window(place, PATCH)] for place in some]
-        found = network(torch.cat(patches)).split(len(images))
+        found = network(torch.cat(patches)).float().split(len(images))
         for place, momentum in zip(some, found, strict=True):
             window = _find_window([first // SHRINK for first in place], PATCH // SHRINK)
             total[window] = total[window] + momentum

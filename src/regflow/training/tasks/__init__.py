@@ -100,7 +100,7 @@ TASKS: dict[str, TaskRow] = {
     "field": TaskRow(
         f"{_HERE}.field:make_task",
         "A small network that is shown two images and answers with the displacement between them; similarity "
-        "and smoothness teach it, without labels or truth.",
+        "and smoothness teach it, and the truth only where `weights` say so.",
         "Balakrishnan et al., IEEE Trans. Medical Imaging 38(8):1788-1800, 2019; "
         "de Vos et al., Medical Image Analysis 52:128-143, 2019",
         options={

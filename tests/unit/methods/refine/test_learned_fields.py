@@ -16,18 +16,20 @@ from regflow.datasets.known_pairs import draw_motions, draw_partners, move_image
 from regflow.datasets.modalities import read_bands
 from regflow.methods.context import RunContext
 from regflow.methods.learned_models import ModelDescription, build_model, save_model
-from regflow.methods.refine import METHODS
+from regflow.methods.refine import METHODS, mode_agent
 from regflow.methods.refine.field_networks import evaluate_spline
-from regflow.methods.refine.field_options import NETWORKS
+from regflow.methods.refine.field_options import ARCHITECTURE_OF, NETWORKS
 from regflow.methods.refine.learned_fields import ask_network
 from regflow.methods.refine.momentum_network import predict_by_patches, shoot_momentum, smooth_momentum
 from regflow.methods.refine.velocity_torch import compose_velocities, resize_channels
+from regflow.training.deformations import draw_velocity
 from regflow.training.images import count_learned_rows
 
 ARCHITECTURES = {
     "field-unet": {"channels": [4, 4]},
     "control-points": {"channels": [4, 4, 4], "pools": 2},
     "momenta": {"channels": [4, 4]},
+    "mode-values": {"channels": [4, 4], "side": 16, "modes": 5},
 }
 
 
@@ -73,7 +75,7 @@ def save_tiny(path: Path, architecture: str, ndim: int) -> str:
 @pytest.mark.parametrize("method", NETWORKS)
 def test_strange_networks_are_refused_in_a_sentence(method: str, tmp_path: Path) -> None:
     picture = Image(np.random.default_rng(0).random((1, 40, 40), np.float32), Grid((40, 40), np.eye(3)))
-    own = {"unet": "field-unet", "dirnet": "control-points", "quicksilver": "momenta"}[method]
+    own = ARCHITECTURE_OF[method]
     other = next(name for name in ARCHITECTURES if name != own)
     with pytest.raises(RegistrationError, match=f"architecture '{other}', not '{own}'; correct"):
         refine(method, picture, picture, weights=save_tiny(tmp_path / "other.safetensors", other, 2))
@@ -129,3 +131,24 @@ def test_patches_that_overlap_are_averaged() -> None:
     found = predict_by_patches(lambda patches: torch.ones(len(patches), 2, 16, 16), torch.rand(1, 2, 70, 40))  # type: ignore[arg-type]
     assert found.shape == (1, 2, 35, 20)
     assert torch.equal(found, torch.ones_like(found))
+
+
+def test_coefficients_of_a_sum_of_modes_are_found() -> None:
+    rng = np.random.default_rng(0)
+    drawn = torch.cat([draw_velocity((32, 32), 5.0, rng) for _ in range(20)])
+    network = mode_agent.build_mode_agent(2, 32, [4, 4], 6, 1.0, [1])
+    network.get_buffer("modes").copy_(mode_agent.fit_modes(drawn, 6))
+    wanted = torch.tensor([[1.0, -0.5, 0.25, 0.0, 2.0, -1.0]])
+    field = network.displace(wanted, (8, 8))  # type: ignore[operator]
+    assert torch.allclose(
+        mode_agent.project_on_modes(field[0], network.get_buffer("modes")), wanted[0], atol=1e-4
+    )
+
+
+def test_the_step_towards_the_truth_is_worth_most() -> None:
+    missing = torch.tensor([0.0, 2.0, -0.1])
+    worth = mode_agent.value_steps(missing)
+    assert int(worth.argmax()) == 1
+    assert float(worth[1]) == pytest.approx(1.0)
+    assert torch.equal(mode_agent.list_steps(3)[4], torch.tensor([0.0, -mode_agent.STRIDE, 0.0]))
+    assert float(worth[4]) == pytest.approx(-1.0)

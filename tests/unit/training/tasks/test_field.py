@@ -37,8 +37,9 @@ def _few_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
         {"options": {"architecture": "control-points", "pools": 2}},
         {"options": {"similarity": "mind"}, "ndim": 3, "side": 16, "batch": 1},
         {"task": "momenta"},
+        {"task": "modes", "options": {"modes": 4}, "batch": 9, "passes": [1]},
     ],
-    ids=["u-net", "control points", "three dimensions", "momenta"],
+    ids=["u-net", "control points", "three dimensions", "momenta", "modes"],
 )
 def test_threads_change_no_byte(given: dict[str, Any], tmp_path: Path) -> None:
     one, two = (run(settings(**given), tmp_path / str(threads), threads=threads) for threads in (1, 2))
@@ -108,6 +109,8 @@ def make_momenta(given: dict[str, Any]) -> Any:
         ({"side": 18}, "side: 18 samples cannot be halved as often"),
         ({"channels": [2000, 2000]}, "channels: the weights would take"),
         ({"options": {"architecture": "control-points", "pools": 3}}, "channels: 2 numbers for 3 pools"),
+        ({"task": "modes", "shares": {"subjects": 1}}, "shares: subjects: its pairs have no known displ"),
+        ({"task": "modes", "side": 18, "channels": [4, 4]}, "side: 18 cannot be halved for each of the chan"),
         ({"task": "momenta", "channels": [4, 4, 4]}, "channels: 3 numbers; give two for the task momenta"),
     ],
 )
