@@ -107,10 +107,10 @@ class ControlPointNetwork(nn.Module):
             seen = layer(seen)
             if number < self.pools:
                 seen = pool(seen, 2)
-        return evaluate_spline(self.head(seen), self.multiple)
+        return sample_spline(self.head(seen), self.multiple)
 
 
-def evaluate_spline(control: Tensor, spacing: int) -> Tensor:
+def sample_spline(control: Tensor, spacing: int) -> Tensor:
     """Evaluate a uniform cubic B-spline that goes on at its border as it ends.
 
     Args:

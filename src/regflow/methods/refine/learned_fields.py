@@ -116,14 +116,14 @@ def predict_displacement(network: Any, pair: WorkingPair, passes: Sequence[float
         if total is not None:
             moved = sample_channels(moved, resize_field(total, moved.shape[2:]))
         with torch.inference_mode():
-            step = ask_network(network, torch.cat([still, moved], dim=1))
+            step = predict_step(network, torch.cat([still, moved], dim=1))
         log.debug("pass at %g: steps of %.2f samples", shrink, float(step.square().sum(dim=1).mean().sqrt()))
         total = follow_displacement(step, total)
     assert total is not None
     return np.asarray(resize_field(total, pair.fixed.grid.shape)[0].numpy(), np.float32)
 
 
-def ask_network(network: Any, images: Tensor) -> Tensor:
+def predict_step(network: Any, images: Tensor) -> Tensor:
     """Ask a network about images ``(N, 2, *shape)`` of any size, continued as they end at their border."""
     extra = [-count % network.multiple for count in images.shape[2:]]
     before = [count // 2 for count in extra]

@@ -86,7 +86,7 @@ def list_steps(modes: int) -> Tensor:
     return torch.cat([ahead, -ahead])
 
 
-def value_steps(missing: Tensor) -> Tensor:
+def compute_step_values(missing: Tensor) -> Tensor:
     """Return by how much each step comes nearer, in lengths of a step, -1 to 1.
 
     Args:

@@ -45,7 +45,7 @@ def _smooth_axis(field: Tensor, axis: int, sigma: float) -> Tensor:
     return torch.tensordot(field.movedim(axis, -1), weights, dims=([-1], [0])).movedim(-1, axis)
 
 
-def shoot_momentum(momentum: Tensor) -> tuple[Tensor, Tensor]:
+def integrate_momentum(momentum: Tensor) -> tuple[Tensor, Tensor]:
     """Follow the geodesic that begins with a momentum, for unit time.
 
     The momentum is carried along by the flow: ``m(t) = |D psi| (D psi)^T m(0) o psi`` with ``psi`` the
@@ -130,10 +130,12 @@ class MomentumPair(nn.Module):
         """
         predicted = predict_by_patches(self.prediction, images)
         with torch.no_grad():
-            field = resize_field(shoot_momentum(predicted)[0], images.shape[2:])
+            field = resize_field(integrate_momentum(predicted)[0], images.shape[2:])
             warped = torch.cat([images[:, :1], sample_channels(images[:, 1:], field)], dim=1)
         momenta = torch.stack([predicted, predict_by_patches(self.correction, warped)])
-        return momenta if unshot else resize_field(shoot_momentum(momenta.sum(dim=0))[0], images.shape[2:])
+        return (
+            momenta if unshot else resize_field(integrate_momentum(momenta.sum(dim=0))[0], images.shape[2:])
+        )
 
 
 def predict_by_patches(network: nn.Module, images: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from regflow.core.errors import InputError
 from regflow.methods.learned_models import ModelDescription, build_model, save_model
-from regflow.methods.refine.mode_agent import fit_modes, project_on_modes, value_steps
+from regflow.methods.refine.mode_agent import compute_step_values, fit_modes, project_on_modes
 from regflow.methods.refine.velocity_torch import resize_field, sample_channels
 from regflow.training.deformations import draw_related_deformations
 from regflow.training.pairs import PairMixture
@@ -95,7 +95,7 @@ class DrawSteps:
         return {
             "images": torch.cat([pair.fixed, pair.moving]),
             "begun": torch.cat([pair.fixed, warped]),
-            "values": value_steps(wanted - begun),
+            "values": compute_step_values(wanted - begun),
             "truth": pair.truth,
         }
 

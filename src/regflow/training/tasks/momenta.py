@@ -11,7 +11,7 @@ from torch import Tensor
 
 from regflow.core.errors import InputError
 from regflow.methods.learned_models import ModelDescription, build_model, save_model
-from regflow.methods.refine.momentum_network import SHRINK, shoot_momentum, smooth_momentum
+from regflow.methods.refine.momentum_network import SHRINK, integrate_momentum, smooth_momentum
 from regflow.methods.refine.velocity_torch import resize_field, sample_channels
 from regflow.training.deformations import RelatedDeformations, draw_velocity
 from regflow.training.painted import PaintedPairs
@@ -41,7 +41,7 @@ def make_task(settings: Mapping[str, Any], seed: int) -> TrainingTask:
         "momenta", {name: settings[name] for name in ("ndim", "channels", "spacing", "passes")}
     )
     mixture = build_learned_mixture(settings, seed)
-    still = {name: leave_undeformed(name, source) for name, source in mixture.sources.items()}
+    still = {name: keep_undeformed(name, source) for name, source in mixture.sources.items()}
     return TrainingTask(
         description=description,
         build=partial(build_model, description),
@@ -91,7 +91,7 @@ class DrawMomenta:
         pair = self.mixture.pair(int(rng.integers(1 << 62)))
         shape = pair.fixed.shape[1:]
         momentum = draw_momentum([count // SHRINK for count in shape], rng)
-        forward, inverse = (resize_field(field, shape) for field in shoot_momentum(momentum))
+        forward, inverse = (resize_field(field, shape) for field in integrate_momentum(momentum))
         moved = sample_channels(pair.moving[None], inverse)[0]
         return {"images": torch.cat([pair.fixed, moved]), "momentum": momentum[0], "truth": forward[0]}
 
@@ -104,7 +104,7 @@ def draw_momentum(coarse: Sequence[int], rng: np.random.Generator) -> Tensor:
     return momentum * (wanted / max(longest, 1e-6))
 
 
-def leave_undeformed(name: str, source: Draw) -> Draw:
+def keep_undeformed(name: str, source: Draw) -> Draw:
     """Return a source of pairs that lie on each other.
 
     Raises:

@@ -17,10 +17,10 @@ from regflow.datasets.modalities import read_bands
 from regflow.methods.context import RunContext
 from regflow.methods.learned_models import ModelDescription, build_model, save_model
 from regflow.methods.refine import METHODS, mode_agent
-from regflow.methods.refine.field_networks import evaluate_spline
+from regflow.methods.refine.field_networks import sample_spline
 from regflow.methods.refine.field_options import ARCHITECTURE_OF, NETWORKS
-from regflow.methods.refine.learned_fields import ask_network
-from regflow.methods.refine.momentum_network import predict_by_patches, shoot_momentum, smooth_momentum
+from regflow.methods.refine.learned_fields import predict_step
+from regflow.methods.refine.momentum_network import integrate_momentum, predict_by_patches, smooth_momentum
 from regflow.methods.refine.velocity_torch import compose_velocities, resize_channels
 from regflow.training.deformations import draw_velocity
 from regflow.training.images import count_learned_rows
@@ -96,13 +96,13 @@ def test_images_of_any_size_are_taken(architecture: str, shape: tuple[int, ...])
     arguments = {"ndim": len(shape), "spacing": 1.0, "passes": [1], **ARCHITECTURES[architecture]}
     network = build_model(ModelDescription(architecture, arguments))
     with torch.no_grad():
-        found = ask_network(network, torch.rand(1, 2, *shape))
+        found = predict_step(network, torch.rand(1, 2, *shape))
     assert found.shape == (1, len(shape), *shape)
 
 
 def test_a_spline_of_a_slope_is_that_slope() -> None:
     nodes = torch.arange(6.0).view(1, 1, 6, 1).expand(1, 1, 6, 5)
-    values = evaluate_spline(nodes, 4)
+    values = sample_spline(nodes, 4)
     places = (torch.arange(24.0) + 0.5) / 4 - 0.5
     assert values.shape == (1, 1, 24, 20)
     assert torch.allclose(values[0, 0, 10:14], places[10:14, None].expand(4, 20), atol=1e-5)
@@ -114,7 +114,7 @@ def test_shooting_makes_a_diffeomorphism_and_its_inverse(shape: tuple[int, ...])
     rough = torch.randn(1, len(shape), *[count // 5 for count in shape])
     momentum = resize_channels(rough, shape)
     momentum = momentum * (2.5 / smooth_momentum(momentum).norm(dim=1).max())
-    forward, inverse = shoot_momentum(momentum)
+    forward, inverse = integrate_momentum(momentum)
     assert float(forward.norm(dim=1).max()) > 1.5
     assert fields.compute_jacobian_determinant(forward[0].numpy()).min() > 0
     inner = (..., *(slice(5, -5) for _ in shape))
@@ -147,7 +147,7 @@ def test_coefficients_of_a_sum_of_modes_are_found() -> None:
 
 def test_the_step_towards_the_truth_is_worth_most() -> None:
     missing = torch.tensor([0.0, 2.0, -0.1])
-    worth = mode_agent.value_steps(missing)
+    worth = mode_agent.compute_step_values(missing)
     assert int(worth.argmax()) == 1
     assert float(worth[1]) == pytest.approx(1.0)
     assert torch.equal(mode_agent.list_steps(3)[4], torch.tensor([0.0, -mode_agent.STRIDE, 0.0]))

@@ -15,7 +15,7 @@ from regflow.training.images import AlignedImages
 from regflow.training.pairs import collate_pairs
 from regflow.training.tasks import TASKS
 from regflow.training.tasks.field import find_seen, make_task
-from regflow.training.tasks.momenta import leave_undeformed
+from regflow.training.tasks.momenta import keep_undeformed
 from regflow.training.warped_images import WarpedImages
 
 
@@ -122,7 +122,7 @@ def test_what_cannot_be_trained_is_refused(given: dict[str, Any], message: str) 
 
 def test_pairs_of_two_subjects_teach_no_momenta() -> None:
     with pytest.raises(InputError, match="shares: subjects: its pairs differ by what is not known"):
-        leave_undeformed("subjects", lambda shape, rng: None)  # type: ignore[arg-type,return-value]
+        keep_undeformed("subjects", lambda shape, rng: None)  # type: ignore[arg-type,return-value]
 
 
 def test_a_fresh_network_answers_next_to_nothing() -> None:
