@@ -321,7 +321,7 @@ def _warped(name: str, fixed: Image, shown: Image, size: float, seed: int) -> Ca
 
 def scene_field_cases(count: int) -> Iterator[tuple[str, list[Case]]]:
     """Yield windows of bands warped a little and far."""
-    planes = _read_planes()
+    planes = _read_unseen_planes()
     for size in (2.0, 8.0):
         for band in ("B04", "B08"):
             name = f"{size:g} px, B04 to {band}"
@@ -329,7 +329,7 @@ def scene_field_cases(count: int) -> Iterator[tuple[str, list[Case]]]:
 
 
 def _warped_window(
-    name: str, planes: Mapping[str, NDArray[Any]], band: str, size: float, seed: int, side: int = 384
+    name: str, planes: Mapping[str, NDArray[Any]], band: str, size: float, seed: int, side: int = 192
 ) -> Case:
     rng = np.random.default_rng(seed)
     row, column = (int(rng.integers(0, n - side)) for n in planes["B04"].shape)

@@ -23,6 +23,10 @@ ARCHITECTURES: dict[str, str] = {
     "stacked-corners": "regflow.methods.initialize.corner_networks:build_stacked",
     "twin-corners": "regflow.methods.initialize.corner_networks:build_twin",
     "aligning-features": "regflow.methods.initialize.aligning_features:build_aligning",
+    "field-unet": "regflow.methods.refine.field_networks:build_unet",
+    "control-points": "regflow.methods.refine.field_networks:build_control_points",
+    "momenta": "regflow.methods.refine.momentum_network:build_momentum_pair",
+    "mode-values": "regflow.methods.refine.mode_agent:build_mode_agent",
 }
 """By name, ``"package.module:function"`` that builds a network with fresh weights from keyword arguments."""
 

@@ -4,6 +4,7 @@ from regflow.methods.elastix_options import METRIC
 from regflow.methods.matching.landmark_options import SPLINE_LANDMARKS
 from regflow.methods.refine.demons_options import DEMONS
 from regflow.methods.refine.dense_options import DENSE
+from regflow.methods.refine.field_options import make_learned_row
 from regflow.methods.refine.flow_options import OPTICAL_FLOW
 from regflow.methods.refine.greedy_options import GREEDY
 from regflow.methods.refine.learning_options import INSTANCE_OPTIMIZATION, VOXELMORPH
@@ -113,6 +114,30 @@ METHODS: dict[str, Method] = {
         "Vercauteren et al., NeuroImage 45(1):S61-S72, 2009",
         DEMONS,
         kinds=("volumes", "rasters"),
+    ),
+    "unet": make_learned_row(
+        "unet",
+        "A U-Net answers with the displacement; one's own pairs teach it by similarity and smoothness alone, "
+        "without labels or truth.",
+        "Ronneberger et al., MICCAI 2015, 234-241; "
+        "Balakrishnan et al., IEEE Trans. Medical Imaging 38(8):1788-1800, 2019",
+    ),
+    "dirnet": make_learned_row(
+        "dirnet",
+        "A small network answers with the control points of a cubic B-spline; local correlation teaches it.",
+        "de Vos et al., DLMIA 2017, 204-212; de Vos et al., Medical Image Analysis 52:128-143, 2019",
+    ),
+    "quicksilver": make_learned_row(
+        "quicksilver",
+        "Networks predict initial momenta patch by patch, and correct them once; geodesic shooting makes a "
+        "diffeomorphism of them.",
+        "Yang et al., NeuroImage 158:378-396, 2017",
+    ),
+    "agent-modes": make_learned_row(
+        "agent-modes",
+        "An agent takes steps along the modes of a statistical deformation model, each time the one that a "
+        "trained network values most; for comparison.",
+        "Krebs et al., MICCAI 2017, 344-352",
     ),
     "elastix-bspline": Method(
         f"{_HERE}.elastix_bspline:elastix_bspline",

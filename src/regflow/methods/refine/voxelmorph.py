@@ -123,7 +123,7 @@ def predict_pairs(
         network, description = load_network(weights, device)
         spacing = options["spacing_mm"] or description.spacing
         if options["spacing_mm"] is None:
-            requests = [replace(each, unit=_unit(each.fixed, spacing)) for each in requests]
+            requests = [replace(each, unit=measure_world_unit(each.fixed, spacing)) for each in requests]
         for effort in _efforts(batch if device.type == "cuda" else 1, spacing, device):
             try:
                 return predict_in_passes(network.to(effort.device), description, requests, effort, options)
@@ -214,7 +214,7 @@ def predict_in_passes(
     ]
 
 
-def _unit(fixed: Image, spacing: float) -> float:
+def measure_world_unit(fixed: Image, spacing: float) -> float:
     """Return what counts as one world unit for an object, so that the network sees it at a size it knows.
 
     Scenes have no size of their own: a network sees their pixels.

@@ -162,4 +162,77 @@ TASKS: dict[str, TaskRow] = {
         title="alignment by learned features",
         limits=_OF_CROPS,
     ),
+    "field": TaskRow(
+        f"{_HERE}.field:make_task",
+        "A small network that is shown two images and answers with the displacement between them; similarity "
+        "and smoothness teach it, and the truth only where `weights` say so.",
+        "Balakrishnan et al., IEEE Trans. Medical Imaging 38(8):1788-1800, 2019; "
+        "de Vos et al., Medical Image Analysis 52:128-143, 2019",
+        options={
+            "architecture": {
+                "enum": ["field-unet", "control-points"],
+                "description": "a U-Net that answers for every other sample, or a network that answers with "
+                "the control points of a B-spline",
+                "default": "field-unet",
+            },
+            "pools": {
+                "type": "integer",
+                "minimum": 1,
+                "maximum": 6,
+                "description": "control points stand this power of 2 samples apart",
+                "default": 3,
+            },
+            "similarity": {
+                "enum": ["mse", "lncc", "mind"],
+                "description": "mse: squared difference, for one scale of brightness; lncc: local "
+                "correlation, squared, so that its sign does not matter; mind: descriptors, for any contrast",
+                "default": "lncc",
+            },
+        },
+        check=f"{_HERE}.field:complete_settings",
+        title="the displacement between images",
+        limits=(
+            "It is trained small, to be compared with other methods and to begin with on images of one's "
+            "own.",
+            "One channel per image, percentiles 1 and 99 shown as 0 and 1; aligned up to some samples of the "
+            "coarsest pass.",
+            _NO_DEVICE,
+        ),
+    ),
+    "momenta": TaskRow(
+        f"{_HERE}.momenta:make_task",
+        "Two networks that predict the initial momentum of a diffeomorphism between two images, and its "
+        "correction.",
+        "Yang et al., NeuroImage 158:378-396, 2017",
+        check=f"{_HERE}.momenta:complete_settings",
+        title="the momenta of deformations",
+        limits=(
+            "It is trained small, to be compared with other methods, on momenta that are drawn at random: "
+            "the paper takes those that an optimization finds between real brains.",
+            "It looks at patches of 32 samples a side: what has moved out of a patch is not found.",
+            _NO_DEVICE,
+        ),
+    ),
+    "modes": TaskRow(
+        f"{_HERE}.modes:make_task",
+        "A network that is shown two images and values steps along modes of deformation by how much nearer "
+        "each comes.",
+        "Krebs et al., MICCAI 2017, 344-352",
+        options={
+            "modes": {
+                "type": "integer",
+                "minimum": 2,
+                "maximum": 64,
+                "description": "principal modes of the displacements that are drawn",
+                "default": 16,
+            },
+        },
+        check=f"{_HERE}.modes:complete_settings",
+        title="an agent's steps along modes of deformation",
+        limits=(
+            "It is trained small, to be compared with other methods: some modes follow no detail.",
+            "It sees whole images, made as small as its side.",
+            _NO_DEVICE,
+        ),
+    ),
 }
