@@ -46,8 +46,8 @@ from regflow.methods.table import Method, list_methods_of_kind
 from regflow.methods.weight_files import find_weight_file, read_tensors
 from regflow.training.images import CLEAR_COLUMNS, count_learned_rows
 
-CROP, CORNERS = 128, 32
-"""Pixels of a crop, and by how much its corners move at most along each axis."""
+CROP, CORNERS, NEAR = 128, 32, 2
+"""Pixels of a crop, and by how much its corners move at most along each axis; and where they are near."""
 LIMITS = {"linear": 3.0, "bands": 0.5, "fields": 1.5, "scene-fields": 0.5, "rigid": 3.0}
 """Mean error beyond which an answer is wrong: pixels of scenes, samples of volumes."""
 SPACING_MM = 3.0
@@ -218,11 +218,14 @@ def _summarize(part: str, name: str, method: str, found: Sequence[Answer]) -> di
 def linear_cases(count: int) -> Iterator[tuple[str, list[Case]]]:
     """Yield crops of which the corners were moved, by what was done to the moving one."""
     plane = _read_unseen_planes()["B04"]
+    yield "near", [_crop_pair("near", plane, None, seed, NEAR) for seed in range(count)]
     for name, change in (("plain", None), ("illumination", _relight), ("no texture", _smooth_out)):
         yield name, [_crop_pair(name, plane, change, seed) for seed in range(count)]
 
 
-def _crop_pair(name: str, plane: NDArray[Any], change: Callable[..., Any] | None, seed: int) -> Case:
+def _crop_pair(
+    name: str, plane: NDArray[Any], change: Callable[..., Any] | None, seed: int, corners: float = CORNERS
+) -> Case:
     rng = np.random.default_rng(seed)
     grid = Grid((CROP, CROP), np.eye(3))
     start = rng.integers(CORNERS, np.array(plane.shape) - CROP - CORNERS)
@@ -230,7 +233,7 @@ def _crop_pair(name: str, plane: NDArray[Any], change: Callable[..., Any] | None
         np.stack(np.meshgrid(*(np.arange(CROP),) * 2, indexing="xy"), axis=-1).reshape(-1, 2).astype(float)
     )
     square = np.array([[0, 0], [CROP - 1, 0], [0, CROP - 1], [CROP - 1, CROP - 1]], dtype=float)
-    truth = _draw_view(square, rng)
+    truth = _draw_view(square, corners, rng)
     back = truth.inverse()
 
     def crop(points: Points) -> NDArray[np.float32]:
@@ -246,10 +249,10 @@ def _crop_pair(name: str, plane: NDArray[Any], change: Callable[..., Any] | None
     return Case(name, *images, (square, truth.apply(square)), 1.0)
 
 
-def _draw_view(square: Points, rng: np.random.Generator) -> Homography:
+def _draw_view(square: Points, corners: float, rng: np.random.Generator) -> Homography:
     """Move the corners of a square; views so steep that no gate would believe them are drawn anew."""
     while True:
-        truth = _fit_homography(square, square + rng.uniform(-CORNERS, CORNERS, square.shape))
+        truth = _fit_homography(square, square + rng.uniform(-corners, corners, square.shape))
         if preserves_orientation(find_matrix(truth), square):
             return truth
 
