@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 ARCHITECTURES: dict[str, str] = {
     "stacked-corners": "regflow.methods.initialize.corner_networks:build_stacked",
-    "twin-corners": "regflow.methods.initialize.corner_networks:build_twin",
+    "siamese-corners": "regflow.methods.initialize.corner_networks:build_siamese",
     "aligning-features": "regflow.methods.initialize.aligning_features:build_aligning",
 }
 """By name, ``"package.module:function"`` that builds a network with fresh weights from keyword arguments."""
