@@ -144,7 +144,8 @@ class SquareCrops:
             raise RegistrationError("the network's answer folds the scene; start nearer")
         change[2, :2][np.abs(change[2, :2]) < FLAT] = 0
         whole = matrix @ np.linalg.inv(inward) @ change @ inward
-        return np.asarray(whole / whole[2, 2])
+        # The origin of a CRS may lie behind the horizon of a view; the middle of the scene does not.
+        return np.asarray(whole / (whole[2] @ [*self.fixed.grid.center, 1.0]))
 
 
 def _center(image: Image) -> Plane:
