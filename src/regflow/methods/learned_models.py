@@ -21,7 +21,7 @@ ARCHITECTURES: dict[str, str] = {
     "landmark-network": "regflow.methods.initialize.landmark_network:build_landmark_network",
     "move-values": "regflow.methods.initialize.rigid_moves:build_move_values",
     "stacked-corners": "regflow.methods.initialize.corner_networks:build_stacked",
-    "twin-corners": "regflow.methods.initialize.corner_networks:build_twin",
+    "siamese-corners": "regflow.methods.initialize.corner_networks:build_siamese",
     "aligning-features": "regflow.methods.initialize.aligning_features:build_aligning",
     "field-unet": "regflow.methods.refine.field_networks:build_unet",
     "control-points": "regflow.methods.refine.field_networks:build_control_points",

@@ -81,7 +81,7 @@ def test_what_cannot_be_trained_is_refused_by_its_key(change):
     ("task", "options"),
     [
         ("corners", {}),
-        ("corners", {"sees": "twin", "answer": "box"}),
+        ("corners", {"sees": "siamese", "answer": "box"}),
         ("corners", {"taught_by": "brightness"}),
         ("alignment-features", {}),
     ],

@@ -487,7 +487,7 @@ METHODS: dict[str, Method] = {
     ),
     "goturn": Method(
         f"{_HERE}.learned_crops:goturn",
-        "Ask a small network of twin encoders for an affine map; a baseline for the other networks.",
+        "Ask a small network of siamese encoders for an affine map; a baseline for the other networks.",
         "Held et al., Learning to Track at 100 FPS with Deep Regression Networks, ECCV 2016",
         GOTURN,
         kinds=("rasters",),

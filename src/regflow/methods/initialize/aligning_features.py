@@ -15,7 +15,7 @@ from regflow.methods.initialize.plane_maps_torch import (
     list_pixels,
     look_up,
     move_points,
-    standardize_locally,
+    normalize_locally,
 )
 
 FOLD = 2
@@ -63,7 +63,7 @@ class AligningFeatures(nn.Module):
             model: of :data:`PARAMETERS`.
             start: maps to begin with; None for the identity.
         """
-        flat = standardize_locally(crops.flatten(0, 1)[:, None], valid.flatten(0, 1)[:, None], NEIGHBORHOOD)
+        flat = normalize_locally(crops.flatten(0, 1)[:, None], valid.flatten(0, 1)[:, None], NEIGHBORHOOD)
         described = self._describe(functional.pixel_unshuffle(flat, FOLD))
         with torch.autocast(crops.device.type, enabled=False):
             found = torch.eye(3).expand(len(crops), 3, 3).to(crops) if start is None else start

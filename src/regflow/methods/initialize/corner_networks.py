@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from regflow.methods.initialize.plane_maps_torch import fit_affine_shifts, standardize_locally
+from regflow.methods.initialize.plane_maps_torch import fit_affine_shifts, normalize_locally
 
 FOLD = 2
 """Pixels along each axis that become channels: next to nothing is lost, and much time is saved."""
@@ -40,7 +40,7 @@ class StackedCorners(nn.Module):
         return self.head(self.encoder(seen).flatten(1)).float().reshape(-1, 4, 2)
 
 
-class TwinCorners(nn.Module):
+class SiameseCorners(nn.Module):
     """Encodes each crop by itself with the same weights, and answers with an affine map or a box.
 
     Source: Held et al., Learning to Track at 100 FPS with Deep Regression Networks, ECCV 2016, at a reduced
@@ -66,7 +66,7 @@ def build_stacked(side: int, widths: Sequence[int], hidden: int) -> nn.Module:
     return StackedCorners(side, widths, hidden)
 
 
-def build_twin(side: int, widths: Sequence[int], hidden: int, answer: str) -> nn.Module:
+def build_siamese(side: int, widths: Sequence[int], hidden: int, answer: str) -> nn.Module:
     """Build a network of two encoders of the same weights.
 
     Args:
@@ -75,7 +75,7 @@ def build_twin(side: int, widths: Sequence[int], hidden: int, answer: str) -> nn
         hidden: numbers between the features and the answer.
         answer: ``affine`` or ``box``.
     """
-    return TwinCorners(side, widths, hidden, answer)
+    return SiameseCorners(side, widths, hidden, answer)
 
 
 def _build_encoder(channels: int, widths: Sequence[int]) -> nn.Module:
@@ -107,7 +107,7 @@ def _build_head(features: int, hidden: int, numbers: int) -> nn.Module:
 
 
 def _standardize(crops: Tensor, valid: Tensor) -> Tensor:
-    flat = standardize_locally(crops.flatten(0, 1)[:, None], valid.flatten(0, 1)[:, None], NEIGHBORHOOD)
+    flat = normalize_locally(crops.flatten(0, 1)[:, None], valid.flatten(0, 1)[:, None], NEIGHBORHOOD)
     return flat.reshape(crops.shape)
 
 

@@ -84,7 +84,7 @@ def _ask_again(
     """Return what a cascade comes to: the answer under which the crops fit best."""
     import torch
 
-    from regflow.methods.initialize.plane_maps_torch import correlate_moved
+    from regflow.methods.initialize.plane_maps_torch import measure_correlation
 
     answers: list[tuple[float, Matrix]] = []
     for _ in range(options["cascade"]):
@@ -92,7 +92,7 @@ def _ask_again(
         found = ask(network, seen, valid, options)
         matrix = crops.world(matrix, found)
         seen, valid = crops.look(matrix)
-        answers.append((float(correlate_moved(seen, valid, torch.eye(3)[None])), matrix))
+        answers.append((float(measure_correlation(seen, valid, torch.eye(3)[None])), matrix))
     return max(answers, key=lambda answer: answer[0])[1]
 
 
@@ -144,7 +144,8 @@ class SquareCrops:
             raise RegistrationError("the network's answer folds the scene; start nearer")
         change[2, :2][np.abs(change[2, :2]) < FLAT] = 0
         whole = matrix @ np.linalg.inv(inward) @ change @ inward
-        return np.asarray(whole / whole[2, 2])
+        # The origin of a CRS may lie behind the horizon of a view; the middle of the scene does not.
+        return np.asarray(whole / (whole[2] @ [*self.fixed.grid.center, 1.0]))
 
 
 def _center(image: Image) -> Plane:
@@ -209,12 +210,12 @@ def _ask_steps(
     network: "nn.Module", crops: "Tensor", valid: "Tensor", options: Mapping[str, Any]
 ) -> "Tensor":
     """Follow the steps from several starts, and return where the crops then fit best."""
-    from regflow.methods.initialize.plane_maps_torch import correlate_moved
+    from regflow.methods.initialize.plane_maps_torch import measure_correlation
 
     starts = _list_starts(options["starts"], crops)
     crops, valid = (part.expand(len(starts), -1, -1, -1) for part in (crops, valid))
     found = network(crops, valid, options["model"], starts)[-1]
-    best = int(correlate_moved(crops, valid, found).argmax())
+    best = int(measure_correlation(crops, valid, found).argmax())
     return cast("Tensor", found[best : best + 1])
 
 
@@ -237,5 +238,5 @@ homography_net = partial(align_crops, "stacked-corners", "homography-net", _ask_
 homography_net_unsupervised = partial(
     align_crops, "stacked-corners", "homography-net-unsupervised", _ask_corners
 )
-goturn = partial(align_crops, "twin-corners", "goturn", _ask_corners)
+goturn = partial(align_crops, "siamese-corners", "goturn", _ask_corners)
 deep_lk = partial(align_crops, "aligning-features", "deep-lk", _ask_steps)

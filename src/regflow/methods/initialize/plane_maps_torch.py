@@ -75,7 +75,7 @@ def look_up(images: Tensor, places: Tensor) -> Tensor:
     return found[:, :, 0]
 
 
-def correlate_moved(crops: Tensor, valid: Tensor, maps: Tensor) -> Tensor:
+def measure_correlation(crops: Tensor, valid: Tensor, maps: Tensor) -> Tensor:
     """Return how well the moving crop fits the fixed one under maps ``(N, 3, 3)``: ``(N,)``, -1 to 1.
 
     It is the correlation of local contrasts where the crops meet, at two resolutions; -1 where they hardly
@@ -86,7 +86,7 @@ def correlate_moved(crops: Tensor, valid: Tensor, maps: Tensor) -> Tensor:
         valid: of the same shape, 0 or 1.
         maps: from the fixed crop to the moving one.
     """
-    flat = standardize_locally(crops.flatten(0, 1)[:, None], valid.flatten(0, 1)[:, None], COMPARED_REACH)
+    flat = normalize_locally(crops.flatten(0, 1)[:, None], valid.flatten(0, 1)[:, None], COMPARED_REACH)
     both = torch.cat([flat.reshape(crops.shape), valid], dim=1)
     found = []
     for blur in COMPARED_BLURS:
@@ -104,7 +104,7 @@ def _pair_up(one: Tensor, other: Tensor) -> list[tuple[Tensor, Tensor]]:
     return [(one, one), (one, other), (other, other)]
 
 
-def standardize_locally(images: Tensor, valid: Tensor, reach: int) -> Tensor:
+def normalize_locally(images: Tensor, valid: Tensor, reach: int) -> Tensor:
     """Return local differences from the mean in units of the local spread; 0 where nothing is valid.
 
     Args:

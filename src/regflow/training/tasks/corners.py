@@ -15,8 +15,8 @@ from regflow.methods.initialize.plane_maps_torch import (
     look_up,
     measure_corner_distances,
     move_points,
+    normalize_locally,
     solve_corners,
-    standardize_locally,
 )
 from regflow.methods.learned_models import ModelDescription, build_model, save_model
 from regflow.training.images import read_aligned_images
@@ -70,7 +70,7 @@ def describe_network(settings: Mapping[str, Any]) -> ModelDescription:
     arguments = {name: options[name] for name in ("widths", "hidden")} | {"side": settings["side"]}
     if options["sees"] == "stacked":
         return ModelDescription("stacked-corners", arguments)
-    return ModelDescription("twin-corners", {**arguments, "answer": options["answer"]})
+    return ModelDescription("siamese-corners", {**arguments, "answer": options["answer"]})
 
 
 def show_moved(batch: TensorBatch, maps: Tensor) -> Sequence[NDArray[np.float32]]:
@@ -117,7 +117,7 @@ def _miss_brightness(shifts: Tensor, batch: TensorBatch) -> Tensor:
     Source: Nguyen et al., IEEE Robotics and Automation Letters 3(3):2346-2353, 2018, here at several blurs.
     """
     crops = batch["crops"]
-    flat = standardize_locally(
+    flat = normalize_locally(
         crops.flatten(0, 1)[:, None], torch.ones_like(crops).flatten(0, 1)[:, None], BRIGHTNESS_REACH
     ).reshape(crops.shape)
     maps = solve_corners(shifts)

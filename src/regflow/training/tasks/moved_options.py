@@ -21,7 +21,7 @@ _CROPS: dict[str, dict[str, Any]] = {
 
 CORNERS_OPTIONS: dict[str, dict[str, Any]] = {
     "sees": {
-        "enum": ["stacked", "twin"],
+        "enum": ["stacked", "siamese"],
         "description": "both crops at once, or each by itself, which answers with an affine map or a box",
         "default": "stacked",
     },

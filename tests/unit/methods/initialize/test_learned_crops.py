@@ -22,9 +22,7 @@ from regflow.methods.table import run_method
 from regflow.training.images import count_learned_rows
 
 SIDE = 128
-LEFT = {"homography-net": 0.7, "homography-net-unsupervised": 0.95, "goturn": 0.8, "deep-lk": 0.2}
-"""Part of the corners' distances that a network's own answer may leave."""
-NAMES = tuple(LEFT)
+NAMES = ("homography-net", "homography-net-unsupervised", "goturn", "deep-lk")
 CORNERS = np.array([[0, 0], [SIDE - 1, 0], [0, SIDE - 1], [SIDE - 1, SIDE - 1]], float)
 TILT = np.array([[1.06, 0.05, 4.0], [-0.04, 0.95, -5.0], [2e-4, -1e-4, 1.0]])
 
@@ -54,13 +52,12 @@ def ask(name: str, fixed: Image, moving: Image, threads: int = 1, **given: Any) 
     return run_method(row, fixed, moving, Affine.identity(2), row.complete(given), context).transform
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_corners_of_unseen_ground_are_found_and_refined(name, views):
+def test_corners_of_unseen_ground_are_found_whatever_the_threads(views):
     fixed, moving, truth = views
-    before = measure_error(Affine.identity(2), truth)
-    found = ask(name, fixed, moving, refine="none")
-    assert measure_error(found, truth) < LEFT[name] * before
-    assert np.array_equal(found.apply(CORNERS), ask(name, fixed, moving, 2, refine="none").apply(CORNERS))
+    found = ask("deep-lk", fixed, moving, refine="none")
+    assert measure_error(found, truth) < 1.5
+    again = ask("deep-lk", fixed, moving, 2, refine="none")
+    assert np.array_equal(found.apply(CORNERS), again.apply(CORNERS))
 
 
 def test_windows_refine_what_learned_features_find(views):
@@ -85,9 +82,10 @@ def test_an_affine_map_is_what_is_sought_where_it_is_asked_for(views):
 def test_networks_of_another_architecture_or_none_are_refused(name, views, tmp_path):
     with pytest.raises(RegistrationError, match="neither a file nor in resources/weights"):
         ask(name, *views[:2], weights="no such network")
-    other = "goturn" if name == "deep-lk" else "deep-lk"
+    description = ModelDescription("another", {})
+    save_model(tmp_path / "other.safetensors", torch.nn.Linear(2, 2), description)
     with pytest.raises(RegistrationError, match=r"is of the architecture .*correct the option 'weights'"):
-        ask(name, *views[:2], weights=other)
+        ask(name, *views[:2], weights=str(tmp_path / "other.safetensors"))
 
 
 def test_a_picture_of_one_value_is_refused(views):
@@ -124,7 +122,7 @@ def test_steps_follow_a_shift_exactly(parameters):
 
 def test_a_saved_network_answers_alike(tmp_path, views):
     description = ModelDescription(
-        "twin-corners", {"side": 32, "widths": [4, 4, 4, 4], "hidden": 4, "answer": "box"}
+        "siamese-corners", {"side": 32, "widths": [4, 4, 4, 4], "hidden": 4, "answer": "box"}
     )
     torch.manual_seed(0)
     save_model(tmp_path / "small.safetensors", build_model(description), description)
