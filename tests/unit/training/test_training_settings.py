@@ -45,7 +45,7 @@ def test_no_recipe_draws_from_data_of_unclear_terms(path: Path) -> None:
 
 
 def test_an_unknown_recipe_names_those_there_are() -> None:
-    with pytest.raises(InputError, match="scenes2d.*volumes3d"):
+    with pytest.raises(InputError, match=r"scenes2d.*volumes3d"):
         find_recipe("volumes4d")
 
 
