@@ -7,15 +7,13 @@ from regflow.methods.table import Method
 NETWORKS: dict[str, dict[int, str]] = {
     "unet": {2: "unet-2d"},
     "dirnet": {2: "dirnet-2d"},
-    "quicksilver": {2: "quicksilver-2d", 3: "quicksilver-3d"},
-    "agent-modes": {2: "agent-modes-2d"},
+    "quicksilver": {2: "quicksilver-2d"},
 }
 """By method and dimensions, the network in ``resources/weights``."""
 ARCHITECTURE_OF: dict[str, str] = {
     "unet": "field-unet",
     "dirnet": "control-points",
     "quicksilver": "momenta",
-    "agent-modes": "mode-values",
 }
 LEARNED_FIELD: dict[str, dict[str, Any]] = {
     "weights": {
