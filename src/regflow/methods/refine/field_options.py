@@ -5,23 +5,21 @@ from typing import Any
 from regflow.methods.table import Method
 
 NETWORKS: dict[str, dict[int, str]] = {
-    "unet": {2: "unet-2d", 3: "unet-3d"},
-    "dirnet": {2: "dirnet-2d", 3: "dirnet-3d"},
-    "quicksilver": {2: "quicksilver-2d", 3: "quicksilver-3d"},
-    "agent-modes": {2: "agent-modes-2d", 3: "agent-modes-3d"},
+    "unet": {2: "unet-2d"},
+    "dirnet": {2: "dirnet-2d"},
+    "quicksilver": {2: "quicksilver-2d"},
 }
 """By method and dimensions, the network in ``resources/weights``."""
 ARCHITECTURE_OF: dict[str, str] = {
     "unet": "field-unet",
     "dirnet": "control-points",
     "quicksilver": "momenta",
-    "agent-modes": "mode-values",
 }
 LEARNED_FIELD: dict[str, dict[str, Any]] = {
     "weights": {
         "type": ["string", "null"],
         "description": "trained network: a .safetensors file, or the name of one in resources/weights; null "
-        "takes the shipped one of the images' dimensions",
+        "takes the shipped one of the images' dimensions, where there is one",
         "default": None,
     },
 }

@@ -36,7 +36,7 @@ MOST_ACROSS = {2: 2048, 3: 256}
 def unet(
     fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any], context: RunContext
 ) -> Transform:
-    """Ask a plain U-Net for the displacement; options are ``field_options.LEARNED_FIELD``.
+    """Ask a U-Net for the displacement; options are ``field_options.LEARNED_FIELD``.
 
     Raises:
         RegistrationError: the network is missing, of another architecture or of other dimensions, or the
@@ -60,13 +60,6 @@ def quicksilver(
     return _register("quicksilver", fixed, moving, initial, options, context)
 
 
-def agent_modes(
-    fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any], context: RunContext
-) -> Transform:
-    """Let an agent step along modes of deformation; see :func:`unet` for options and errors."""
-    return _register("agent-modes", fixed, moving, initial, options, context)
-
-
 def _register(
     method: str,
     fixed: Image,
@@ -77,9 +70,13 @@ def _register(
 ) -> Composite:
     ndim = fixed.grid.ndim
     with open_torch_session(context.threads, context.seed):
-        network, description = load_model(
-            options["weights"] or NETWORKS[method][ndim], ARCHITECTURE_OF[method]
-        )
+        name = options["weights"] or NETWORKS[method].get(ndim)
+        if name is None:
+            raise RegistrationError(
+                f"{method}: no network of {ndim} dimensions comes along; train one and name it in the option "
+                "'weights'"
+            )
+        network, description = load_model(name, ARCHITECTURE_OF[method])
         arguments = description.arguments
         if arguments["ndim"] != ndim:
             raise RegistrationError(
