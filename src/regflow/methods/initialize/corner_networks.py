@@ -7,12 +7,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from regflow.methods.initialize.plane_maps_torch import fit_affine_shifts, normalize_locally
+from regflow.methods.matching.matching_torch import compute_coarse_descriptors, compute_matching_evidence
 
 FOLD = 2
 """Pixels along each axis that become channels: next to nothing is lost, and much time is saved."""
 GROUPS = 4
 SHRINK = 16
 """Pixels along each axis that share one of the last features."""
+COARSE, REACH, EVIDENCE = 8, 4, 5
+"""Pixels that are one where neighborhoods are compared, up to so many apart, and channels of what is found."""
 NEIGHBORHOOD = 12
 """Pixels either way whose brightness and contrast are taken away."""
 
@@ -20,6 +23,8 @@ NEIGHBORHOOD = 12
 class StackedCorners(nn.Module):
     """Sees both crops at once, and answers with the shifts of four corners.
 
+    Beside the crops it is shown where neighborhoods fit best, as far as the corners may have moved: from
+    brightness alone it has to learn that comparison from hundreds of thousands of pairs.
     Source: DeTone et al., Deep Image Homography Estimation, arXiv:1606.03798, 2016, at a reduced scale.
     """
 
@@ -27,7 +32,10 @@ class StackedCorners(nn.Module):
         super().__init__()
         self.side = side
         self.encoder = _build_encoder(2 * FOLD**2, widths)
-        self.head = _build_head(widths[-1] * (side // SHRINK) ** 2, hidden, 8)
+        self.compared = nn.Sequential(
+            *_block(EVIDENCE, widths[-1], 3, 1), *_block(widths[-1], widths[-1], 3, SHRINK // COARSE)
+        )
+        self.head = _build_head(2 * widths[-1] * (side // SHRINK) ** 2, hidden, 8)
 
     def forward(self, crops: Tensor, valid: Tensor) -> Tensor:
         """Return the shifts ``(N, 4, 2)`` of the corners, in normalized coordinates.
@@ -36,8 +44,9 @@ class StackedCorners(nn.Module):
             crops: ``(N, 2, side, side)``, fixed and moving.
             valid: of the same shape, 0 or 1.
         """
-        seen = functional.pixel_unshuffle(_standardize(crops, valid), FOLD)
-        return self.head(self.encoder(seen).flatten(1)).float().reshape(-1, 4, 2)
+        flat = _standardize(crops, valid)
+        found = [self.encoder(functional.pixel_unshuffle(flat, FOLD)), self.compared(_compare(flat))]
+        return self.head(torch.cat(found, dim=1).flatten(1)).float().reshape(-1, 4, 2)
 
 
 class SiameseCorners(nn.Module):
@@ -59,6 +68,17 @@ class SiameseCorners(nn.Module):
         seen = functional.pixel_unshuffle(_standardize(crops, valid).flatten(0, 1)[:, None], FOLD)
         shifts = self.head(self.encoder(seen).reshape(len(crops), -1)).float().reshape(-1, 4, 2)
         return fit_affine_shifts(shifts) if self.answer == "affine" else _fit_box_shifts(shifts)
+
+
+def _compare(crops: Tensor) -> Tensor:
+    """Return where neighborhoods fit best, ``(N, EVIDENCE, side / COARSE, side / COARSE)``."""
+    with torch.no_grad(), torch.autocast(crops.device.type, enabled=False):
+        fixed, moving = (compute_coarse_descriptors(part, COARSE) for part in crops.float().split(1, dim=1))
+        found = compute_matching_evidence(fixed, moving, REACH)
+        # Offsets in units of the reach, depths in units of the deepest.
+        offset, depth = found[:, :2] / REACH, found[:, 2:3]
+        weight = depth / depth.flatten(1).amax(dim=1).clamp(min=1e-6).view(-1, 1, 1, 1)
+        return torch.cat([offset, offset * weight, weight], dim=1)
 
 
 def build_stacked(side: int, widths: Sequence[int], hidden: int) -> nn.Module:
