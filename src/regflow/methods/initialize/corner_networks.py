@@ -15,7 +15,7 @@ GROUPS = 4
 SHRINK = 16
 """Pixels along each axis that share one of the last features."""
 COARSE, REACH, EVIDENCE = 8, 4, 5
-"""Pixels that are one where neighborhoods are compared, up to so many apart, and channels of what is found."""
+"""Pixels that are one where neighborhoods are compared, up to so many apart, and channels of the result."""
 NEIGHBORHOOD = 12
 """Pixels either way whose brightness and contrast are taken away."""
 
