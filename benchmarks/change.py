@@ -91,8 +91,8 @@ def beside_plain(rounds: int = 8) -> float:
     after = later(before, 0)
     valid = np.ones(before.shape[1:], bool)
     options = {"iterations": rounds, "tolerance": 1e-300, "regularization": 0.0, "calibrate": False}
-    model = ir_mad(HeldTiles.of(before, after, valid), options).model
-    mine = compute_statistic(model.difference(before, after)).ravel()
+    model = ir_mad(HeldTiles.from_arrays(before, after, valid), options).model
+    mine = compute_statistic(model.compute_difference(before, after)).ravel()
     theirs = plain_ir_mad(before.reshape(len(BANDS), -1), after.reshape(len(BANDS), -1), rounds)
     return float(np.abs(mine - theirs).max() / theirs.max())
 

@@ -157,7 +157,9 @@ def aligned_rmse(pair: MovedScene, aligned: Path) -> float | None:
     found = measure_check_points(
         open_scene(pair.fixed), open_scene(aligned), Affine.identity(2), 400, RunContext(threads=2)
     )
-    return compute_residual_figures(found.residuals_px(Affine.identity(2))[found.used], None)["rmse_px"]
+    return compute_residual_figures(found.compute_residuals_px(Affine.identity(2))[found.is_used], None)[
+        "rmse_px"
+    ]
 
 
 def lattice(grid: Grid, step: int) -> NDArray[np.float64]:

@@ -35,7 +35,7 @@ def real_volume(name: str, spacing_mm: float | None = None) -> Image:
         pytest.skip(f"{realdata.SOURCES[name].package} is not installed")
     full = load_volume(name)
     drawn = full.modality is None and not name.endswith(("-gm", "-wm"))
-    grid = full.grid if spacing_mm is None else full.grid.resampled(spacing_mm)
+    grid = full.grid if spacing_mm is None else full.grid.with_spacing(spacing_mm)
     if drawn:
         data = resample_array(full.channel.astype(np.int16), full.grid, grid, interpolation="nearest")
     else:

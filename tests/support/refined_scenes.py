@@ -23,7 +23,7 @@ def prepare(folder, image):
 
     def work(part):
         working = WorkingScene(view)
-        write_working(part, working, working.overview())
+        write_working(part, working, working.load_overview())
         return make_outcome(Verdict("pass", "fine"))
 
     run_stage_work("preprocess", "s", folder / "prepared", [], work)

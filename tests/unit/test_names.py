@@ -20,18 +20,18 @@ from regflow.methods.table import Method
 PACKAGE = Path(regflow.__file__).parent
 ROOT = Path(__file__).parents[2]
 VERB_LIST = """
-    accumulate add align append apply assess assign average blur build calibrate check choose close coarsen
-    collate collect compare compile complete compose compute copy count crop cut decimate define deform
-    degrade derive describe detect dilate draw drop enable encode erode estimate examine execute explain
-    export extend fetch fill filter find fit flatten fold follow forget format from gather grow halve has
-    ignore import ingest initialize integrate invert is join judge keep label lacks lay lease limit
-    linearize link list load locate log look make map mark match maximize measure merge mirror move multiply
-    name normalize note open optimize orient pad paint pair parse place plan pool predict prepare preprocess
-    preserves project publish pull rank read record redact refine refuse register relocate render report
-    represent require resample rescale resize resolve respace rotate round run sample save scale schedule
-    score search segment select shift show simplify simulate smooth solve spell split spread stack stamp
-    store subtract sum summarize take taper to trace train turn use validate verify view wants warp wrap
-    write
+    accumulate add align append apply assess assign average blur build calibrate check choose close
+    coarsen collate collect compare compile complete compose compute copy count crop cut decimate define
+    deform degrade derive describe detect dilate displace draw drop enable encode erode estimate evaluate
+    examine execute explain export extend extrapolate fetch fill filter find finish fit flatten fold
+    follow forget format from gather grow halve has ignore import ingest initialize integrate invert is
+    join judge keep label lacks lay lease limit linearize link list load locate log look make map mark
+    match matches maximize measure merge mirror move multiply name normalize note open optimize orient pad
+    paint pair parse place plan pool predict prepare preprocess preserves project publish pull rank read
+    record redact refine refuse register release relocate remove render report represent require resample
+    rescale resize resolve respace rotate round run sample save scale schedule score search segment select
+    send shift show simplify simulate smooth solve spell split spread stack stamp store subtract sum
+    summarize take taper to trace train turn use validate verify view wait wants warp whiten wrap write
 """
 VERBS = set(VERB_LIST.split())
 FIELD_TERMS = {
@@ -56,6 +56,24 @@ FIELD_TERMS = {
     "main": "where a program begins",
 }
 """Functions that may bear the name of what they return."""
+METHOD_TERMS = {
+    "identity": "a constructor, as of NumPy",
+    "inverse": "what a transform has",
+    "with_data": "a copy that differs in one thing",
+    "with_mask": "a copy that differs in one thing",
+    "with_spacing": "a copy that differs in one thing",
+}
+"""Methods that may bear the name of what they return, beside constructors that begin with ``from``."""
+TRAINING_METHODS = {
+    *("DrawnExamples.batch", "Examples.batch", "PairMixture.batch"),
+    *("NetworkLevel.gain", "NetworkLevel.warped", "TrainingRun.network"),
+    *("TrainingBoard.opened", "TrainingBoard.step", "TrainingBoard.validation"),
+}
+"""Methods of trainings and networks that have nouns and participles for names."""
+INTERFACE_METHODS = {"backward", "emit", "forward"}
+"""Names that torch and logging ask for."""
+PARTICIPLES = {"fixed", "moving", "spacing", "warped"}
+"""The field's words for images and their grids."""
 HOUSE_WORDS = {
     *("aftermath", "apart", "bold", "boldness", "brought", "journal", "likeness", "stiffness", "told"),
     *("polish", "polished", "polishes", "polishing", "twin", "twins"),
@@ -95,6 +113,32 @@ def public_functions() -> Iterator[tuple[str, str]]:
         for node in tree.body:
             if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
                 yield module, node.name
+
+
+def class_members(*, properties: bool) -> Iterator[tuple[str, ast.FunctionDef]]:
+    """Yield the public properties, or the other public methods, of public classes, each with its class."""
+    for tree in trees().values():
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.ClassDef) or node.name.startswith("_"):
+                continue
+            for member in node.body:
+                if isinstance(member, ast.FunctionDef) and not member.name.startswith("_"):
+                    decorators = {ast.unparse(each).rpartition(".")[2] for each in member.decorator_list}
+                    if bool(decorators & {"property", "cached_property", "setter"}) == properties:
+                        yield node.name, member
+
+
+def is_method_name(name: str) -> bool:
+    """Tell whether a method's name says what it does, or what it makes an instance from."""
+    return name.partition("_")[0] in VERBS | {"from"} or name in METHOD_TERMS
+
+
+def is_property_name(name: str, annotation: str) -> bool:
+    """Tell whether a property's name is a noun, or a question where the property is true or false."""
+    first = name.partition("_")[0]
+    if annotation == "bool":
+        return first in ("has", "is")
+    return not re.search("(ed|ing)$", first) or first in PARTICIPLES
 
 
 def public_names() -> Iterator[str]:
@@ -158,8 +202,37 @@ def test_functions_begin_with_a_verb() -> None:
     assert others == []
 
 
-def test_no_term_is_listed_that_no_function_bears() -> None:
+def test_methods_begin_with_a_verb() -> None:
+    members = [(name, member.name) for name, member in class_members(properties=False)]
+    assert len(members) > 100
+    others = {f"{name}.{member}" for name, member in members if not is_method_name(member)}
+    assert {each for each in others if each.partition(".")[2] not in INTERFACE_METHODS} == TRAINING_METHODS
+
+
+def test_properties_are_nouns_or_questions() -> None:
+    members = [
+        (name, member.name, ast.unparse(member.returns) if member.returns else "")
+        for name, member in class_members(properties=True)
+    ]
+    assert len(members) > 50
+    assert [f"{name}.{member}" for name, member, kind in members if not is_property_name(member, kind)] == []
+
+
+@pytest.mark.parametrize("name", ["averaged", "mine", "joined", "opened", "told", "of", "at"])
+def test_participles_and_pronouns_are_no_names_of_methods(name: str) -> None:
+    assert not is_method_name(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "annotation"), [("judged", "float"), ("deformed", "bool"), ("used", "NDArray[np.bool_]")]
+)
+def test_participles_are_no_names_of_properties(name: str, annotation: str) -> None:
+    assert not is_property_name(name, annotation)
+
+
+def test_no_term_is_listed_that_nothing_bears() -> None:
     assert set(FIELD_TERMS) - {name for _, name in public_functions()} == set()
+    assert set(METHOD_TERMS) - {member.name for _, member in class_members(properties=False)} == set()
 
 
 def test_public_names_are_no_house_words() -> None:

@@ -110,7 +110,7 @@ def story() -> PageStory:
 
 def cohort_page(kind: str) -> str:
     catalog = CATALOGS[kind]
-    columns = {catalog.final(name): 0.5 for name in catalog.watched}
+    columns = {catalog.name_final_column(name): 0.5 for name in catalog.watched}
     texts = dict.fromkeys(("sample", "group", "modality", "sensor", "reason", "fixed"), HOSTILE)
     rows = [
         {**texts, "state": state, "status": "warn", "outliers": "", **columns} for state in ("done", "error")

@@ -150,12 +150,12 @@ def watch_files(files):
 
 def fixed_files(wildcards):
     """Return the original files of a fixed image."""
-    return watch_files(fixed[wildcards.fixed].files())
+    return watch_files(fixed[wildcards.fixed].list_files())
 
 
 def moving_files(wildcards):
     """Return the original files of a sample."""
-    return watch_files(samples[wildcards.sample].files())
+    return watch_files(samples[wildcards.sample].list_files())
 
 
 def fixed_image(wildcards):
@@ -167,7 +167,7 @@ def fixed_image(wildcards):
 def original_files(wildcards):
     """Return the original files of a sample and of its fixed image."""
     sample = samples[wildcards.sample]
-    return watch_files(sample.files()) + watch_files(sample.fixed.files())
+    return watch_files(sample.list_files()) + watch_files(sample.fixed.list_files())
 
 
 def fixed_manifest(wildcards):
@@ -253,7 +253,7 @@ def batch_fixed(wildcards):
 def batch_files(wildcards):
     """Return the original files of a batch."""
     images = [*batch_samples(wildcards), *batch_fixed(wildcards)]
-    return [path for image in images for path in watch_files(image.files())]
+    return [path for image in images for path in watch_files(image.list_files())]
 
 
 def job_file(job, batch="{batch}"):

@@ -5,7 +5,7 @@ rule references:
         lambda wildcards: [
             path
             for name in shared[wildcards.batch]
-            for path in watch_files(fixed[name].files())
+            for path in watch_files(fixed[name].list_files())
         ],
     output:
         job_file("references"),

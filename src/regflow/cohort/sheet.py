@@ -96,7 +96,7 @@ class Sheet(Generic[Sampled, FixedImage]):
             InputError: as :meth:`read`.
         """
         self.read()
-        rows = [row for _, row in self.table.rows()]
+        rows = [row for _, row in self.table.read_rows()]
         columns = [name for name in self.table.columns if any(name in row for row in rows)]
         table = [[self._located_cell(name, row.get(name, "")) for name in columns] for row in rows]
         with write_whole(target) as part, part.open("w", encoding="utf-8", newline="") as stream:
@@ -107,23 +107,26 @@ class Sheet(Generic[Sampled, FixedImage]):
         if column in self.kind.path_columns:
             return redact_address(self._located.get(cell, cell))
         if self.kind.forms.get(column) == PAIRS:
-            pairs = self.table.pairs(0, cell).items()
+            pairs = self.table.parse_pairs(0, cell).items()
             return ";".join(f"{name}={redact_address(self._located.get(text, text))}" for name, text in pairs)
         return cell
 
-    def companions(self, line: int, cell: str) -> dict[str, str]:
+    def parse_companions(self, line: int, cell: str) -> dict[str, str]:
         """Return the paths of ``NAME=PATH;NAME=PATH``."""
-        paths = {name: self.path(line, text or None) for name, text in self.table.pairs(line, cell).items()}
+        paths = {
+            name: self.locate_cell(line, text or None)
+            for name, text in self.table.parse_pairs(line, cell).items()
+        }
         return {name: path for name, path in paths.items() if path is not None}
 
-    def path(self, line: int, text: str | None) -> str | None:
+    def locate_cell(self, line: int, text: str | None) -> str | None:
         """Return the path of a cell; None for an empty one, or one with a problem."""
         if text is None:
             return None
         try:
-            found = self.kind.locate(resolve_example(text), self.table.beside)
+            found = self.kind.locate(resolve_example(text), self.table.resolve_path)
         except InputError as error:
-            self.table.problem(line, str(error))
+            self.table.add_problem(line, str(error))
             return None
         self._located[text] = text if text.startswith(EXAMPLE) else found
         return found
@@ -144,12 +147,12 @@ class Sheet(Generic[Sampled, FixedImage]):
             self._fixed[cells] = self._new_fixed(line, *cells)
         found = self._fixed[cells]
         if found is None and not self.table.problems:
-            self.table.problem(line, f"its fixed {self.kind.image} is in error")
+            self.table.add_problem(line, f"its fixed {self.kind.image} is in error")
         return found
 
     def _new_fixed(self, line: int, image: str | None, *cells: str | None) -> FixedImage | None:
         if image is None:
-            self.table.problem(
+            self.table.add_problem(
                 line,
                 f"names no fixed {self.kind.image}; fill in the column or set 'fixed' in the configuration",
             )
@@ -161,7 +164,7 @@ class Sheet(Generic[Sampled, FixedImage]):
             near = (
                 f"; did you mean '{find_nearest_name(image, known)}'?" if known else f"; add it to '{named}'"
             )
-            self.table.problem(line, f"the configuration has no {noun} '{image}'{near}")
+            self.table.add_problem(line, f"the configuration has no {noun} '{image}'{near}")
             return None
         try:
             base = self.kind.named_fixed(self.config, image) if image in known else None
@@ -177,7 +180,7 @@ class Sheet(Generic[Sampled, FixedImage]):
 
     def _look_at_paths(self, line: int, row: SheetRow) -> None:
         """Note what is wrong with the cells of a row of which nothing can be made."""
-        self.path(line, row.get("moving"))
+        self.locate_cell(line, row.get("moving"))
         for name, form in self.kind.forms.items():
             if form == PAIRS:
-                self.companions(line, row.get(name, ""))
+                self.parse_companions(line, row.get(name, ""))

@@ -60,31 +60,31 @@ class Table:
         Raises:
             InputError: one sentence for each problem, one to a line.
         """
-        found = [self._made(line, row, make) for line, row in self.rows()]
+        found = [self._made(line, row, make) for line, row in self.read_rows()]
         if not found and not self.problems:
             self.problems.append(f"{self.path}: lists no samples; add one row per moving image")
         if self.problems:
             raise InputError("\n".join(self.problems))
         return [item for item in found if item is not None]
 
-    def problem(self, line: int, sentence: str) -> None:
+    def add_problem(self, line: int, sentence: str) -> None:
         """Note what is wrong with a line."""
         self.problems.append(f"{self.path}, line {line}: {sentence}")
 
-    def pairs(self, line: int, cell: str) -> dict[str, str]:
+    def parse_pairs(self, line: int, cell: str) -> dict[str, str]:
         """Return the parts of ``NAME=VALUE;NAME=VALUE``; names that cannot name a file are problems."""
         found: dict[str, str] = {}
         for part in filter(None, (part.strip() for part in cell.split(";"))):
             name, _, text = (piece.strip() for piece in part.partition("="))
             if not re.match(SAFE, name):
-                self.problem(line, f"companion '{name}' {_SAFE_WORDS}")
+                self.add_problem(line, f"companion '{name}' {_SAFE_WORDS}")
             elif name in found:
-                self.problem(line, f"companion '{name}' is named twice; rename one")
+                self.add_problem(line, f"companion '{name}' is named twice; rename one")
             else:
                 found[name] = text
         return found
 
-    def beside(self, text: str) -> str:
+    def resolve_path(self, text: str) -> str:
         """Return a path as looked up from the sheet's folder, where its first folder is there."""
         first = (*Path(text).parts, ".")[0]
         if first not in self._beside:
@@ -98,15 +98,15 @@ class Table:
         before = len(self.problems)
         for name in self.required:
             if name not in row:
-                self.problem(line, f"the cell '{name}' is empty; fill it in")
+                self.add_problem(line, f"the cell '{name}' is empty; fill it in")
         self._check_id(line, row.get("sample"))
         for name, form in self.forms.items():
             if name in row and not self.patterns[name].match(row[name]):
-                self.problem(line, f"{name} is '{row[name]}', but must be {form}")
+                self.add_problem(line, f"{name} is '{row[name]}', but must be {form}")
         made = make(line, row)
         return made if len(self.problems) == before else None
 
-    def rows(self) -> list[tuple[int, dict[str, str]]]:
+    def read_rows(self) -> list[tuple[int, dict[str, str]]]:
         """Return the filled cells of each row by column, with its line; malformed rows are problems.
 
         Raises:
@@ -145,7 +145,9 @@ class Table:
 
     def _row(self, line: int, header: list[str], cells: list[str]) -> dict[str, str] | None:
         if any(cells[len(header) :]):
-            self.problem(line, f"has {len(cells)} cells for {len(header)} columns; check the tabs or commas")
+            self.add_problem(
+                line, f"has {len(cells)} cells for {len(header)} columns; check the tabs or commas"
+            )
             return None
         pairs = zip(header, cells, strict=False)
         return {name: cell for name, cell in pairs if cell not in _EMPTY}
@@ -154,13 +156,13 @@ class Table:
         if sample is None:
             return
         if not self.patterns["sample"].match(sample):
-            self.problem(line, f"sample '{sample}' {_SAFE_WORDS}")
+            self.add_problem(line, f"sample '{sample}' {_SAFE_WORDS}")
         if sample.casefold() in RESERVED:
-            self.problem(line, f"sample '{sample}' is a name of the cohort's own files; rename it")
+            self.add_problem(line, f"sample '{sample}' is a name of the cohort's own files; rename it")
         # Without regard to capitals, because some file systems have none.
         first = self._lines.setdefault(sample.casefold(), line)
         if first != line:
-            self.problem(line, f"sample '{sample}' is already on line {first}; give each row its own id")
+            self.add_problem(line, f"sample '{sample}' is already on line {first}; give each row its own id")
 
 
 def _without_empty_end(cells: list[str]) -> list[str]:

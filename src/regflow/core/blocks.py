@@ -142,7 +142,7 @@ def _span(coarse: slice, factor: float, size: int) -> slice:
 
 
 def _read_inside(image: Image, rows: slice, cols: slice) -> Block:
-    if image.lazy:
+    if image.is_lazy:
         block = image.data.read(rows, cols)
         if image.mask is None:
             return Block(np.asarray(block.values, np.float32), block.valid)

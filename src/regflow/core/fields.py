@@ -79,7 +79,7 @@ def compute_jacobian_determinant(field: VoxelField) -> NDArray[np.float32]:
 def resize_displacement(field: VoxelField, shape: tuple[int, ...]) -> VoxelField:
     """Bring a voxel field onto a grid of the same extent with ``shape`` samples.
 
-    Borders, not centers, of the outer samples coincide (:meth:`Grid.resampled` up to rounding);
+    Borders, not centers, of the outer samples coincide (:meth:`Grid.with_spacing` up to rounding);
     displacements are converted to the new samples.
     """
     volume, target = view_as_volume(field), (1,) * (4 - field.ndim) + tuple(shape)

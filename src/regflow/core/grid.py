@@ -102,7 +102,7 @@ class Grid:
         inverse = np.linalg.inv(self.affine)
         return np.asarray(points, dtype=np.float64) @ inverse[:-1, :-1].T + inverse[:-1, -1]
 
-    def vectors_to_index(self, vectors: ArrayLike) -> NDArray[np.float64]:
+    def to_index_vectors(self, vectors: ArrayLike) -> NDArray[np.float64]:
         """Convert world displacements ``(..., d)`` to samples along the index axes, ``(x, y, z)`` order.
 
         A whole field of them, float32 and its components in front, goes by
@@ -112,9 +112,9 @@ class Grid:
 
     def matches(self, other: "Grid") -> bool:
         """Tell whether both grids sample the same points, to a thousandth of a voxel."""
-        return self.departure(other) < SAME_GRID_TOLERANCE
+        return self.measure_misalignment(other) < SAME_GRID_TOLERANCE
 
-    def departure(self, other: "Grid") -> float:
+    def measure_misalignment(self, other: "Grid") -> float:
         """Return how far the samples of another grid lie from this one's, at most, in voxels along an axis.
 
         Infinite for another shape or CRS.
@@ -124,7 +124,7 @@ class Grid:
         corners = _corners(self.size)
         return float(np.abs(self.to_index(other.to_world(corners)) - corners).max())
 
-    def resampled(self, spacing: float | Sequence[float]) -> "Grid":
+    def with_spacing(self, spacing: float | Sequence[float]) -> "Grid":
         """Return the grid of the same extent with another spacing (``(x, y, z)`` order).
 
         The outer borders of the first and last samples stay where they are as nearly as a whole

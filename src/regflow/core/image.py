@@ -40,7 +40,7 @@ class Image:
                 raise ValueError(f"{name} of shape {part.shape} does not lie on a grid of {self.grid.shape}")
 
     @property
-    def lazy(self) -> bool:
+    def is_lazy(self) -> bool:
         """Whether no sample is in memory."""
         return isinstance(self.data, BlockSource)
 
@@ -51,7 +51,7 @@ class Image:
         Raises:
             TypeError: the image is lazy.
         """
-        if self.lazy:
+        if self.is_lazy:
             raise TypeError(
                 "the samples of a lazy image are not in memory; read a window by read_block, or all by load"
             )

@@ -113,5 +113,5 @@ def measure_inverse_error_px(
 
 def _extended(transform: Transform, points: Points) -> Points:
     for part in flatten_transform([transform]):
-        points = part.extended(points) if isinstance(part, DisplacementField) else part.apply(points)
+        points = part.extrapolate(points) if isinstance(part, DisplacementField) else part.apply(points)
     return points

@@ -97,7 +97,7 @@ class WindowEvidence:
         )
         self._start = self._fit(start)
 
-    def figures(self, transform: Transform) -> dict[str, float]:
+    def measure_gain(self, transform: Transform) -> dict[str, float]:
         """Return ``gain_sigmas`` of an alignment; nothing where too few windows can tell."""
         gain = compute_gain_sigmas(self._start, self._fit(transform), self._region)
         return {} if math.isnan(gain) else {"gain_sigmas": gain}

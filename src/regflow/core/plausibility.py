@@ -101,7 +101,7 @@ def check_label_rounding(data: NDArray[Any], step: float) -> str | None:
 
 def grid_mismatch(part: Grid, image: Grid) -> str | None:
     """Tell whether a mask or label map lies on another grid than its image, whatever headers round."""
-    if image.departure(part) <= HEADER_ROUNDING:
+    if image.measure_misalignment(part) <= HEADER_ROUNDING:
         return None
     grids = f"{_described(part)}, its image {_described(image)}"
     return f"lies on another grid ({grids}); resample it onto the image's"
@@ -112,8 +112,8 @@ def check_grid_rounding(part: Grid, image: Grid) -> str | None:
     if image.matches(part):
         return None
     return (
-        f"lies {image.departure(part):.2g} voxels off its image, which the rounding of headers explains; the "
-        "image's grid is taken"
+        f"lies {image.measure_misalignment(part):.2g} voxels off its image, which the rounding of "
+        "headers explains; the image's grid is taken"
     )
 
 

@@ -213,7 +213,7 @@ def respace_image(image: Image, spacing: ArrayLike) -> Image:
 
     The mask keeps the samples of which half or more was inside, labels are the nearest.
     """
-    grid = image.grid.resampled(np.broadcast_to(spacing, (image.grid.ndim,)).tolist())
+    grid = image.grid.with_spacing(np.broadcast_to(spacing, (image.grid.ndim,)).tolist())
     mask = None if image.mask is None else resample_aligned(image.mask, image.grid, grid) >= 0.5
     labels = image.labels
     if labels is not None:

@@ -54,7 +54,7 @@ class Surroundings:
     air: tuple[float, float] | None
     bright: bool = False
 
-    def content(self, data: NDArray[Any]) -> Mask:
+    def find_content(self, data: NDArray[Any]) -> Mask:
         """Return the samples of ``data``, the image that was looked at, that are neither."""
         kept = np.ones(data.shape, dtype=bool) if self.padding is None else ~self.padding
         if self.air is not None:
@@ -149,7 +149,7 @@ def select_object_samples(data: NDArray[Any], mask: Mask | None) -> Mask:
     inside = np.ones(data.shape, dtype=bool) if mask is None else mask
     found = find_surroundings(data)
     measured = inside if found.padding is None else inside & ~found.padding
-    content = found.content(data) & inside
+    content = found.find_content(data) & inside
     kept = inside
     for fewer in (measured, content, erode_deeply(content)):
         width, before = _width(data[fewer]), _width(data[kept])

@@ -184,7 +184,7 @@ class DisplacementField:
         inside = np.all((index >= -0.5) & (index <= np.array(self.grid.size) - 0.5), axis=-1)
         return np.asarray(points + np.where(inside[..., None], self._sampled(index), 0.0))
 
-    def extended(self, points: ArrayLike) -> Points:
+    def extrapolate(self, points: ArrayLike) -> Points:
         """Map points as :meth:`apply` does, those outside the grid by the border's displacement."""
         points = np.asarray(points, dtype=np.float64)
         return np.asarray(points + self._sampled(self.grid.to_index(points)))

@@ -55,11 +55,11 @@ class PixelMap:
     kept: dict[tuple[int, int], NDArray[np.float64]] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def between(cls, target: Grid, source: Grid, transform: Transform | None = None) -> "PixelMap":
+    def from_grids(cls, target: Grid, source: Grid, transform: Transform | None = None) -> "PixelMap":
         """Return the map with the largest lattice step that is accurate enough."""
         for step in sorted({*LATTICE_STEPS, *_field_steps(target, transform)}, reverse=True):
             mapped = cls(target, source, transform, step)
-            if mapped.lattice_error() <= LATTICE_TOLERANCE:
+            if mapped.measure_lattice_error() <= LATTICE_TOLERANCE:
                 break
         return mapped
 
@@ -67,21 +67,21 @@ class PixelMap:
         # What a worker has at hand is its own affair.
         return {**self.__dict__, "kept": {}}
 
-    def at(self, pixels: NDArray[np.float64]) -> NDArray[np.float64]:
+    def map_pixels(self, pixels: NDArray[np.float64]) -> NDArray[np.float64]:
         """Map ``(N, 2)`` positions (column, row) in the result to those in the source, exactly."""
         points = self.target.to_world(pixels)
         if self.transform is not None:
             points = self.transform.apply(points)
         return self.source.to_index(points)
 
-    def lattice_error(self) -> float:
+    def measure_lattice_error(self) -> float:
         """Return the largest error of the interpolated lattice at probes all over the result, in samples.
 
         Probes without an answer (beyond a projection's limits) do not count.
         """
-        return self.halfway_error() if self.step > 1 else 0.0
+        return self.measure_interpolation_error() if self.step > 1 else 0.0
 
-    def halfway_error(self) -> float:
+    def measure_interpolation_error(self) -> float:
         """Return the largest error of linear interpolation between nodes, inside the cells probed."""
         size = np.array(self.target.size)
         cells = [np.unique(np.linspace(0, max(n - 2, 0) // self.step, _PROBES).astype(int)) for n in size]
@@ -94,11 +94,11 @@ class PixelMap:
             x, y = ((pixel - corner) / self.step).T[..., None]
             weights = ((1 - x) * (1 - y), x * (1 - y), (1 - x) * y, x * y)
             linear = sum(weight * node for weight, node in zip(weights, nodes, strict=True))
-            error = np.abs(linear - self.at(pixel))
+            error = np.abs(linear - self.map_pixels(pixel))
             worst = max(worst, float(np.max(error[np.isfinite(error)], initial=0.0)))
         return worst
 
-    def lattice(self, rows: slice, cols: slice) -> tuple[NDArray[np.float64], tuple[int, int]]:
+    def compute_lattice(self, rows: slice, cols: slice) -> tuple[NDArray[np.float64], tuple[int, int]]:
         """Return the nodes around a window of the result.
 
         Nodes are computed in tiles that do not depend on the window, so that the same node has the
@@ -139,7 +139,7 @@ class PixelMap:
         pixels towards its zero.
         """
         if axis == 2:
-            return self.at(pixels)
+            return self.map_pixels(pixels)
         last = self.target.size[axis] - 1.0
         inner = pixels.copy()
         inner[:, axis] = np.minimum(pixels[:, axis], last)
@@ -202,7 +202,7 @@ def warp_window(
 
     if resampling not in RESAMPLINGS:
         raise InputError(f"resampling {resampling!r} is unknown; choose from {', '.join(RESAMPLINGS)}")
-    nodes, first = mapped.lattice(rows, cols)
+    nodes, first = mapped.compute_lattice(rows, cols)
     shape = (rows.stop - rows.start, cols.stop - cols.start)
     height, width = mapped.source.shape
     widening = measure_source_step(mapped) if resampling != "nearest" else (1.0, 1.0)
@@ -244,7 +244,7 @@ def measure_source_step(mapped: PixelMap) -> tuple[float, float]:
     than one sample counts as one: small changes of scale need no filter.
     """
     middle = (np.array(mapped.target.size) - 1) / 2
-    around = mapped.at(middle + np.array([[0, 0], [1, 0], [0, 1]]))
+    around = mapped.map_pixels(middle + np.array([[0, 0], [1, 0], [0, 1]]))
     steps = np.abs(around[1:] - around[0]).max(axis=0)
     steps = np.where(np.isfinite(steps) & (steps > 1.1), steps, 1.0)
     return float(steps[0]), float(steps[1])

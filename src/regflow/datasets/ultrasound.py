@@ -88,7 +88,7 @@ class UltrasoundProbe:
     half_angle_degrees: float
     width_mm: float
 
-    def places(self) -> tuple[Array, Array]:
+    def compute_points(self) -> tuple[Array, Array]:
         """Return world points ``(planes, beams, depths, 3)`` and the distance of neighboring beams, mm."""
         along_z = _ticks(self.length_mm, PLANE_STEP_MM) - self.length_mm / 2
         depths = _ticks(self.depth_mm, DEPTH_STEP_MM)
@@ -106,8 +106,8 @@ class UltrasoundProbe:
         points = np.stack([np.broadcast_to(part, shape) for part in (x, y, along_z[:, None, None])], axis=-1)
         return points + self.apex, apart
 
-    def index(self, points: Array) -> Array:
-        """Return where world points ``(..., 3)`` lie on the lattice of :meth:`places`, ``(3, ...)``."""
+    def to_index(self, points: Array) -> Array:
+        """Return indices ``(3, ...)`` of world points ``(..., 3)`` in :meth:`compute_points`."""
         x, y, z = np.moveaxis(points - self.apex, -1, 0)
         if self.half_angle_degrees:
             ahead = self.width_mm - y
@@ -192,7 +192,7 @@ def simulate_ultrasound(
         field of view.
     """
     rng = np.random.default_rng(seed)
-    places, apart = probe.places()
+    places, apart = probe.compute_points()
     at = np.moveaxis(source.to_index(places.reshape(-1, 3)).reshape(places.shape), -1, 0)[::-1]
     seen = map_coordinates(labels, at, order=0, mode="nearest")
     scatter, impedance, absorption = (
@@ -206,7 +206,7 @@ def simulate_ultrasound(
     amplitude = left * (scatter * speckle + ECHO_OF_BORDERS * reflected * facing * (0.4 + 0.6 * speckle))
     decibels = 20 * np.log10(np.maximum(amplitude, 1e-6)) + DYNAMIC_RANGE_DB - 10
     shown = np.clip(decibels, 0, DYNAMIC_RANGE_DB)
-    index = probe.index(_points(target))
+    index = probe.to_index(_points(target))
     inside = np.all((index >= 0) & (index <= np.array(shown.shape)[:, None, None, None] - 1), axis=0)
     values = np.where(inside, map_coordinates(shown, index, order=1), 0).astype(np.float32)
     return Image(values[None], target, inside, modality="US")

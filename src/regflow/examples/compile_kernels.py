@@ -75,7 +75,7 @@ def write_texture(path: Path, shift: int, dtype: str, finer: int = 1) -> Path:
     bands = 128 + 200 * gaussian_filter(noise, (0, 1.5, 1.5))[:, :, shift : shift + PIXELS]
     first, second = (np.kron(band, np.ones((finer, finer))) for band in bands)
     grid = Grid((PIXELS, PIXELS), np.diag([1.0, -1.0, 1.0]), CRS.from_epsg(32633).to_wkt())
-    write_scene(path, {"a": first, "b": second}, grid.resampled(1 / finer), dtype=dtype)
+    write_scene(path, {"a": first, "b": second}, grid.with_spacing(1 / finer), dtype=dtype)
     return path
 
 

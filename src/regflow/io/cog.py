@@ -234,9 +234,9 @@ def describe_vrt(profile: CogProfile, samples: PlainFile, mask: PlainFile | None
 def _describe_samples(entry: Element, samples: PlainFile, index: int) -> None:
     entry.set("subClass", "VRTRawRasterBand")
     SubElement(entry, "SourceFilename", relativeToVRT="1").text = samples.path.name
-    _add(entry, "ImageOffset", samples.offset(index))
+    _add(entry, "ImageOffset", samples.compute_offset(index))
     _add(entry, "PixelOffset", samples.dtype.itemsize)
-    _add(entry, "LineOffset", samples.offset(0, 1))
+    _add(entry, "LineOffset", samples.compute_offset(0, 1))
     _add(entry, "ByteOrder", "LSB")
 
 

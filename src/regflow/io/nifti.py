@@ -137,14 +137,16 @@ def _header_bytes(dtype: np.dtype[Any], grid: Grid, timing: TimeAxis | None) -> 
 
 def _check_room(path: Path, layout: SampleLayout) -> None:
     """Refuse a volume whose stored bytes and values do not fit into memory together."""
-    check_room(layout.size * (1 + layout.value_type().itemsize / layout.dtype.itemsize), f"{path}: a volume")
+    check_room(
+        layout.size * (1 + layout.choose_value_type().itemsize / layout.dtype.itemsize), f"{path}: a volume"
+    )
 
 
 def _values(content: bytes, layout: SampleLayout) -> NDArray[Any]:
     """Return the values of a volume's stored bytes, in native byte order."""
-    dtype = layout.value_type()
+    dtype = layout.choose_value_type()
     values = np.frombuffer(content, layout.dtype).reshape(layout.shape).astype(dtype)
-    if layout.scaled:
+    if layout.is_scaled:
         values *= dtype.type(layout.slope)
         values += dtype.type(layout.intercept)
     return values

@@ -75,14 +75,14 @@ class SampleLayout(NamedTuple):
         return math.prod(self.shape) * self.dtype.itemsize
 
     @property
-    def scaled(self) -> bool:
+    def is_scaled(self) -> bool:
         """Whether the values are not the stored numbers."""
         return (self.slope, self.intercept) != (1.0, 0.0)
 
-    def value_type(self) -> np.dtype[Any]:
+    def choose_value_type(self) -> np.dtype[Any]:
         """Return the type that holds the values."""
         native = self.dtype.newbyteorder("=")
-        if not self.scaled or native.kind == "f":
+        if not self.is_scaled or native.kind == "f":
             return native
         # float32 holds every 16-bit integer; wider ones need float64.
         return np.dtype(np.float32 if native.itemsize <= 2 else np.float64)
@@ -104,9 +104,9 @@ def read_layout(path: Path) -> tuple[VolumeHeader, SampleLayout]:
     grid = make_volume_grid(path, layout.shape, RAS_TO_LPS @ affine)
     warnings += _unit_told(path, length, millimeters, grid.spacing)
     timing = TimeAxis(layout.volumes, float(np.nan_to_num(parsed["pixdim"][4])), _time_unit(parsed))
-    step = abs(layout.slope) if layout.scaled and layout.dtype.kind in "iu" else 0.0
+    step = abs(layout.slope) if layout.is_scaled and layout.dtype.kind in "iu" else 0.0
     header = VolumeHeader(
-        path, "NIfTI", grid, layout.value_type(), layout.volumes, tuple(warnings), timing, step
+        path, "NIfTI", grid, layout.choose_value_type(), layout.volumes, tuple(warnings), timing, step
     )
     return header, layout
 

@@ -33,7 +33,7 @@ class PlainFile:
     def __enter__(self) -> Self:
         self._stream = self.path.open("w+b", buffering=0)
         try:
-            self._stream.truncate(self.offset(self.shape[0]))
+            self._stream.truncate(self.compute_offset(self.shape[0]))
         except OSError:
             self._stream.close()
             raise
@@ -44,7 +44,7 @@ class PlainFile:
     ) -> None:
         self._stream.close()
 
-    def offset(self, band: int, row: int = 0, col: int = 0) -> int:
+    def compute_offset(self, band: int, row: int = 0, col: int = 0) -> int:
         """Return the place of a sample in the file, in bytes; bands count from 0."""
         _, rows, cols = self.shape
         return ((band * rows + row) * cols + col) * self.dtype.itemsize
@@ -61,7 +61,7 @@ class PlainFile:
             raise ValueError(f"a window of {height} x {width} cannot hold values of shape {samples.shape}")
         for band, channel in enumerate(samples):
             for row, line in enumerate(channel, start=rows.start):
-                self._put(line, self.offset(band, row, cols.start))
+                self._put(line, self.compute_offset(band, row, cols.start))
         self.pixels += height * width
 
     def read(self, rows: slice, cols: slice) -> NDArray[Any]:
@@ -70,7 +70,9 @@ class PlainFile:
         values = np.empty(shape, dtype=self.dtype)
         for band, channel in enumerate(values):
             for row, line in enumerate(channel, start=rows.start):
-                content = os.pread(self._stream.fileno(), line.nbytes, self.offset(band, row, cols.start))
+                content = os.pread(
+                    self._stream.fileno(), line.nbytes, self.compute_offset(band, row, cols.start)
+                )
                 line[:] = np.frombuffer(content, dtype=self.dtype)
         return values
 

@@ -70,7 +70,7 @@ class RasterHeader:
         """The file's pixels in pixel space: x = column, y = row, down; centers are whole numbers."""
         return Grid(self.shape, np.eye(3))
 
-    def band_number(self, band: int | str) -> int:
+    def find_band_number(self, band: int | str) -> int:
         """Return the number of a band given by number or by name (case does not matter).
 
         Raises:

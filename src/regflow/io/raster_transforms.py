@@ -111,11 +111,11 @@ def sample_displacement(transform: Transform, grid: Grid) -> DisplacementField:
     if isinstance(first, DisplacementField) and _covers(first.grid, grid):
         nodes = first.grid
         spread = float(np.max(np.abs(np.linalg.inv(grid.affine[:2, :2]) @ nodes.affine[:2, :2])))
-        if PixelMap(nodes, nodes, transform, 1).halfway_error() * spread <= SAMPLING_TOLERANCE:
+        if PixelMap(nodes, nodes, transform, 1).measure_interpolation_error() * spread <= SAMPLING_TOLERANCE:
             return _field(transform, nodes)
     for step in SAMPLING_STEPS:
         nodes = _nodes(grid, step)
-        if PixelMap(nodes, nodes, transform, 1).halfway_error() * step <= SAMPLING_TOLERANCE:
+        if PixelMap(nodes, nodes, transform, 1).measure_interpolation_error() * step <= SAMPLING_TOLERANCE:
             break
     return _field(transform, nodes)
 

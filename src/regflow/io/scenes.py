@@ -206,7 +206,7 @@ def describe_view(
     if bands is None:
         numbers = tuple(band.number for band in header.bands if band.color != "alpha")
     else:
-        numbers = tuple(header.band_number(band) for band in bands)
+        numbers = tuple(header.find_band_number(band) for band in bands)
     refuse_complex(header, numbers)
     if nodata is not None and nodata != "file":
         types = [band.dtype for band in header.bands]
@@ -293,7 +293,7 @@ def _pixel_map(view: SceneView) -> PixelMap | None:
     )
     if not change:
         return None
-    return PixelMap.between(view.grid, source, Composite(change))
+    return PixelMap.from_grids(view.grid, source, Composite(change))
 
 
 def _mask_steps(view: SceneView) -> tuple[tuple[float, float], tuple[float, float]]:
@@ -304,7 +304,7 @@ def _mask_steps(view: SceneView) -> tuple[tuple[float, float], tuple[float, floa
     """
     header = read_raster_header(str(view.mask))
     scene = read_raster_header(view.path)
-    header.band_number(view.mask_band)
+    header.find_band_number(view.mask_band)
     pixel_space = view.grid == scene.pixel_grid
     if header.shape == scene.shape and (pixel_space or header.grid is None or scene.grid is None):
         return (1.0, 0.0), (1.0, 0.0)

@@ -65,7 +65,7 @@ class SensorModel:
         """Return the map from pixel space to the ground."""
         return GroundModel(self)
 
-    def ground(self, pixels: Points) -> Points:
+    def map_to_ground(self, pixels: Points) -> Points:
         """Map pixel space ``(N, 2)`` to ground points by the model's own inverse."""
         x, y = self._model().xy(pixels[:, 1], pixels[:, 0], offset="center")
         return np.stack([x, y], axis=1)
@@ -118,8 +118,8 @@ class GroundModel:
         wanted = np.asarray(points, dtype=np.float64).reshape(-1, 2)
         aim = wanted
         for _ in range(_INVERSION_ROUNDS):
-            aim = aim + (wanted - self.sensor.apply(self.sensor.ground(aim)))
-        return self.sensor.ground(aim)
+            aim = aim + (wanted - self.sensor.apply(self.sensor.map_to_ground(aim)))
+        return self.sensor.map_to_ground(aim)
 
     def inverse(self) -> SensorModel:
         """Return the map from the ground to pixel space."""

@@ -27,7 +27,7 @@ class LandmarkErrors:
     outliers: tuple[str, ...] = ()
 
     @classmethod
-    def of(
+    def from_pairs(
         cls, pairs: LandmarkPairs, left_out: NDArray[np.float64], used: NDArray[np.bool_]
     ) -> "LandmarkErrors":
         """Name the errors ``(N,)`` of landmarks, and those that were not used."""

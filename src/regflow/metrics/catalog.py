@@ -27,7 +27,7 @@ class Figure:
     staged: bool
     meaning: str
 
-    def text(self, value: float | None) -> str:
+    def format_value(self, value: float | None) -> str:
         """Return a value with its unit, rounded as its kind deserves."""
         if value is None or value != value:
             return "n/a"
@@ -117,7 +117,7 @@ class Catalog:
     columns: tuple[str, ...]
     states: Mapping[str, str]
 
-    def final(self, name: str) -> str:
+    def name_final_column(self, name: str) -> str:
         """Return the column of a figure's value at the end of the registration."""
         return f"{name}_{STATES[-1]}" if self.figures[name].staged else name
 
@@ -133,4 +133,4 @@ VOLUMES = Catalog(
 
 def name_final_column(name: str) -> str:
     """Return the column of a volumes' figure's value at the end of the registration."""
-    return VOLUMES.final(name)
+    return VOLUMES.name_final_column(name)

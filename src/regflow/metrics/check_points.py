@@ -65,30 +65,30 @@ class CheckPoints:
     partners_again: Array
 
     @property
-    def used(self) -> NDArray[np.bool_]:
+    def is_used(self) -> NDArray[np.bool_]:
         """The points that count."""
-        return self.matched.used
+        return self.matched.is_used
 
-    def residuals(self, transform: Transform) -> Array:
+    def compute_residuals(self, transform: Transform) -> Array:
         """Return measured less mapped, ``(N, 2)`` world units."""
         return np.asarray(self.partners - transform.apply(self.points))
 
-    def residuals_px(self, transform: Transform) -> Array:
+    def compute_residuals_px(self, transform: Transform) -> Array:
         """Return measured less mapped, ``(N, 2)`` pixels of the fixed grid, x right and y down."""
-        return self.fixed.vectors_to_index(self.residuals(transform))
+        return self.fixed.to_index_vectors(self.compute_residuals(transform))
 
-    def contradiction(self, transform: Transform) -> tuple[float, tuple[float, float]] | None:
+    def find_contradiction(self, transform: Transform) -> tuple[float, tuple[float, float]] | None:
         """Return the largest residual of the second measure that many points share, and where.
 
         It is the length of a median over neighbors less what that may be by chance, in pixels of the
         fixed grid, and the place of the point in their middle, ``(x, y)`` in its pixels. None where the
         second measure found too few points.
         """
-        used = self.again.used
+        used = self.again.is_used
         if used.sum() < NEAR:
             return None
         here = self.again.points
-        left = self.fixed.vectors_to_index(self.partners_again - transform.apply(self.fixed.to_world(here)))
+        left = self.fixed.to_index_vectors(self.partners_again - transform.apply(self.fixed.to_world(here)))
         medians, errors, counts = compute_local_medians(here, left, used, here)
         told = counts >= NEAR // 2
         beyond = np.where(told, np.hypot(*medians.T) - SURE * errors, -np.inf)
@@ -127,7 +127,7 @@ def measure_check_points(
     settings = {**OPTIONS, **(options or {})}
     found = match_tie_points(fixed, moving, initial, places, settings, context)
     again = found
-    if found.used.any():
+    if found.is_used.any():
         again = measure_again(found, fixed, moving, initial, settings, context)
     return CheckPoints(
         fixed.grid.to_world(places),
@@ -243,7 +243,7 @@ def average_residuals(points: Array, residuals: Array, grid: Grid, along: int = 
     from scipy.spatial import cKDTree
 
     cell = max(grid.size) / along
-    coarse = grid.resampled([float(cell * step) for step in grid.spacing])
+    coarse = grid.with_spacing([float(cell * step) for step in grid.spacing])
     rows, cols = coarse.shape
     index = np.stack(np.meshgrid(np.arange(cols), np.arange(rows)), axis=-1).reshape(-1, 2)
     here = grid.to_index(coarse.to_world(index))

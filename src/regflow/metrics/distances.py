@@ -29,13 +29,13 @@ class ErrorScale:
     spacing_mm: float
 
     @classmethod
-    def of(cls, fixed: Image, moving: Image) -> "ErrorScale":
+    def from_images(cls, fixed: Image, moving: Image) -> "ErrorScale":
         """Measure a pair; without a mask, the whole fixed image is the object."""
         radius = measure_ball_diameter(fixed.mask, fixed.grid) / 2
         sides = [float(np.sqrt(np.mean(image.grid.spacing**2))) for image in (fixed, moving)]
         return cls(radius, max(sides))
 
-    def percent(self, error_mm: float) -> float:
+    def to_percent(self, error_mm: float) -> float:
         """Return an error beyond one sample's side, which placing may explain, in percent of the radius."""
         return 100 * max(error_mm - self.spacing_mm, 0.0) / self.radius_mm
 

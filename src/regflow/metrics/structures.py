@@ -97,7 +97,7 @@ class Structures:
     swapped: list[SwappedStructure]
     dice_mirrored: float
 
-    def notes(self) -> dict[str, Any]:
+    def summarize(self) -> dict[str, Any]:
         """Return all but the records, JSON-ready."""
         return {
             "only_fixed": list(self.only_fixed),
@@ -140,7 +140,7 @@ def measure_structures(
         moved = resample_array(map_of["moving"], moving.grid, fixed.grid, transform, "nearest", -1)
         _add_overlap(records, state, map_of["fixed"], np.maximum(moved, 0), spacing, surfaces, threads)
     unseen = count_labels(np.where(moved < 0, map_of["fixed"], 0))
-    extent = ErrorScale.of(fixed, moving)
+    extent = ErrorScale.from_images(fixed, moving)
     for record in records:
         label = record["label"]
         both = lying["fixed"][label], lying["moving"][label]
@@ -261,7 +261,7 @@ def _out_of_place(
     if fixed.cut or moving.cut:
         return overlap < NO_OVERLAP
     apart = float(np.linalg.norm(transform.apply(fixed.center[None])[0] - moving.center))
-    return extent.percent(apart) > PLACE_PERCENT and apart > OWN_RADIUS * fixed.radius_mm
+    return extent.to_percent(apart) > PLACE_PERCENT and apart > OWN_RADIUS * fixed.radius_mm
 
 
 def _dice_mirrored(

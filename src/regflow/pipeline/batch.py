@@ -54,11 +54,11 @@ class BatchJob:
     earlier: Mapping[str, str | None]
     threads: int
 
-    def at(self, place: str, name: str) -> Path:
+    def locate(self, place: str, name: str) -> Path:
         """Return where something of a sample or a fixed image lies."""
         return self.results.folder / place.format(sample=name, fixed=name)
 
-    def of_stage(self, stage: str) -> dict[str, Any]:
+    def describe_stage(self, stage: str) -> dict[str, Any]:
         """Return what :func:`~regflow.stages.shell.run_stage` wants of a stage, whatever the sample."""
         asked = self.networks.get(stage, {})
         return {"stage": stage, "kind": self.kind, "source": self.sources[stage], "networks": asked}
@@ -84,7 +84,7 @@ class Step:
     record: Path | None = None
     kept_record: Path | None = None
 
-    def products(self) -> list[Path]:
+    def list_products(self) -> list[Path]:
         """Return what it leaves in the folder of results."""
         made = [self.kept_record or self.output, self.record, self.log]
         made += [self.arguments["picture"]] if self.stage == REPORT else []
@@ -145,7 +145,7 @@ def _run_all(job: BatchJob, samples: Sequence[Any], fixed: Sequence[Any], progre
     """Prepare fixed images, then take the samples through the stages."""
     for name in {image.name for image in fixed} | {sample.fixed.name for sample in samples}:
         for place in (layout.FIXED_MANIFEST, layout.FIXED_WORKING):
-            job.results.fetch(job.at(place, name))
+            job.results.fetch(job.locate(place, name))
     for image in fixed:
         for step in _fixed_steps(job, image):
             _take(job, step, image.name, progress)
@@ -173,20 +173,20 @@ def _carry(job: BatchJob, samples: Sequence[Any], progress: BatchProgress) -> No
                 _take(job, step, name, progress, prediction=predictions.get(name))
     for sample in samples if _drops_images(job) else ():
         for part in WORKFLOWS[job.kind].passing:
-            job.results.remove(job.at(layout.MOVING_WORKING, sample.sample) / part)
-    drop_copies(file for sample in samples for file in sample.files().values())
+            job.results.remove(job.locate(layout.MOVING_WORKING, sample.sample) / part)
+    drop_copies(file for sample in samples for file in sample.list_files().values())
 
 
 def _fetch_products(job: BatchJob, samples: Sequence[Any]) -> None:
     """Fetch what is there of samples, and of the dates before them, where results lie on a server."""
     for sample in samples:
         # Where the first stage has left nothing no other one has.
-        if job.results.fetch(job.at(layout.MOVING_MANIFEST, sample.sample)):
+        if job.results.fetch(job.locate(layout.MOVING_MANIFEST, sample.sample)):
             for place in (*layout.OF_A_SAMPLE.values(), layout.SAMPLE_RECORD):
-                job.results.fetch(job.at(place, sample.sample))
+                job.results.fetch(job.locate(place, sample.sample))
         if before := job.earlier.get(sample.sample):
             for place in (layout.MOVING_MANIFEST, layout.APPLIED):
-                job.results.fetch(job.at(place, before))
+                job.results.fetch(job.locate(place, before))
 
 
 def _take(job: BatchJob, step: Step, name: str, progress: BatchProgress, **more: Any) -> None:
@@ -195,12 +195,12 @@ def _take(job: BatchJob, step: Step, name: str, progress: BatchProgress, **more:
         return
     try:
         with log_stage(step.log):
-            how = {**job.of_stage(step.stage), **step.arguments, **more}
+            how = {**job.describe_stage(step.stage), **step.arguments, **more}
             run_stage(output=step.output, record=step.record, **how)
         if step.kept_record is not None:
             with write_whole_directory(step.kept_record) as folder:
                 shutil.copy2(step.output / STAGE_FILE, folder / STAGE_FILE)
-        for product in step.products():
+        for product in step.list_products():
             job.results.send(product)
     except OSError:
         raise
@@ -214,7 +214,7 @@ def _take(job: BatchJob, step: Step, name: str, progress: BatchProgress, **more:
 
 def _is_current(job: BatchJob, step: Step) -> bool:
     """Tell whether a step's output is what it would make."""
-    key = compute_stage_key(**job.of_stage(step.stage), **step.arguments)
+    key = compute_stage_key(**job.describe_stage(step.stage), **step.arguments)
     return is_current(step.record or step.output, key)
 
 
@@ -224,7 +224,7 @@ def _working_folders(job: BatchJob, samples: Sequence[Any]) -> Iterator[dict[str
 
     A record of what was made once is put there, so that nothing is made that nobody needs.
     """
-    kept = {sample.sample: job.at(layout.MOVING_WORKING, sample.sample) for sample in samples}
+    kept = {sample.sample: job.locate(layout.MOVING_WORKING, sample.sample) for sample in samples}
     if not _drops_images(job) or PREPROCESS not in job.stages:
         yield kept
         return
@@ -253,7 +253,7 @@ def _lacks_images(job: BatchJob, working: Path) -> bool:
 
 def _fixed_steps(job: BatchJob, image: Any) -> Iterator[Step]:
     """Yield the steps of a fixed image that this job has to prepare and that are not done."""
-    manifest = job.at(layout.FIXED_MANIFEST, image.name)
+    manifest = job.locate(layout.FIXED_MANIFEST, image.name)
     arguments = {
         INGEST: {"subject": image},
         PREPROCESS: {"sample": image.name, "manifest": manifest, "settings": job.settings[PREPROCESS]},
@@ -261,7 +261,7 @@ def _fixed_steps(job: BatchJob, image: Any) -> Iterator[Step]:
     places = {INGEST: layout.FIXED_MANIFEST, PREPROCESS: layout.FIXED_WORKING}
     for stage, place in places.items():
         given = {**arguments[stage], "threads": job.threads}
-        step = Step(stage, job.at(place, image.name), _log(job, place, image.name), given)
+        step = Step(stage, job.locate(place, image.name), _log(job, place, image.name), given)
         if not _is_current(job, step):
             yield step
 
@@ -271,36 +271,36 @@ def _moving_step(job: BatchJob, stage: str, sample: Any, working: Path) -> Step:
     name, place = sample.sample, layout.OF_A_SAMPLE[stage]
     return Step(
         stage,
-        working if stage == PREPROCESS else job.at(place, name),
+        working if stage == PREPROCESS else job.locate(place, name),
         _log(job, place, name),
         _arguments(job, stage, sample, working),
-        job.at(layout.SAMPLE_RECORD, name) if stage == REPORT else None,
-        job.at(place, name) if stage == PREPROCESS and working != job.at(place, name) else None,
+        job.locate(layout.SAMPLE_RECORD, name) if stage == REPORT else None,
+        job.locate(place, name) if stage == PREPROCESS and working != job.locate(place, name) else None,
     )
 
 
 def _arguments(job: BatchJob, stage: str, sample: Any, working: Path) -> dict[str, Any]:
     """Return all that a stage of a sample may take."""
     name, fixed = sample.sample, sample.fixed.name
-    manifests = job.at(layout.FIXED_MANIFEST, fixed), job.at(layout.MOVING_MANIFEST, name)
-    reference, applied = job.at(layout.FIXED_WORKING, fixed), job.at(layout.APPLIED, name)
+    manifests = job.locate(layout.FIXED_MANIFEST, fixed), job.locate(layout.MOVING_MANIFEST, name)
+    reference, applied = job.locate(layout.FIXED_WORKING, fixed), job.locate(layout.APPLIED, name)
     before = job.earlier.get(name)
-    earlier = before and (job.at(layout.MOVING_MANIFEST, before), job.at(layout.APPLIED, before))
+    earlier = before and (job.locate(layout.MOVING_MANIFEST, before), job.locate(layout.APPLIED, before))
     return {
         **{"subject": sample, "sample": name, "settings": job.settings.get(stage)},
         **{"seed": job.settings["seed"], "threads": job.threads, "dask": job.settings.get("dask")},
         **{"manifests": manifests, "fixed": manifests[0], "manifest": manifests[1]},
         **{"reference": reference, "prepared": (reference, working)},
-        **{"initial": job.at(layout.INITIAL, name), "refined": job.at(layout.REFINED, name)},
-        **{"applied": applied, "warped": applied, "assessed": job.at(layout.ASSESSED, name)},
-        "detected": job.at(layout.DETECTED, name) if name in job.earlier else None,
+        **{"initial": job.locate(layout.INITIAL, name), "refined": job.locate(layout.REFINED, name)},
+        **{"applied": applied, "warped": applied, "assessed": job.locate(layout.ASSESSED, name)},
+        "detected": job.locate(layout.DETECTED, name) if name in job.earlier else None,
         "earlier": earlier,
-        "picture": job.at(layout.SAMPLE_PICTURE, name),
+        "picture": job.locate(layout.SAMPLE_PICTURE, name),
     }
 
 
 def _log(job: BatchJob, place: str, name: str) -> Path:
-    return job.at(layout.find_log(place), name)
+    return job.locate(layout.find_log(place), name)
 
 
 def _ask_network(job: BatchJob, steps: Iterable[Step]) -> dict[str, Any]:

@@ -77,7 +77,7 @@ def _compare(
     between = ChangeInterval((before.name, after.name), (before.date, after.date))
     recorder = RunRecorder(f"{before.name}_{after.name}")
     with write_whole_directory(output) as folder:
-        with recorder.stage("detect") as record:
+        with recorder.record_stage("detect") as record:
             found = detect_changes(pair, folder, settings, between, workers)
             record.update(verdict=found.verdict.to_dict(), steps=found.steps)
         files = f"before  {before.path}\nafter   {after.path}"

@@ -343,7 +343,7 @@ def _read_volume_picture(path: str) -> NDArray[np.float32]:
     from regflow.reporting.volumes.views import UprightOrientation
 
     image = read_volume(path)
-    upright = UprightOrientation.of(image.grid).turn(image.channel.astype(np.float32))
+    upright = UprightOrientation.from_grid(image.grid).turn(image.channel.astype(np.float32))
     middle = [n // 2 for n in upright.shape]
     slices = [upright[middle[0]], upright[::-1, middle[1]], upright[::-1, :, middle[2]]]
     height = max(part.shape[0] for part in slices)

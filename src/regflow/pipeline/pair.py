@@ -75,7 +75,7 @@ def register_pair(
             assessment = _assess(folder, steps, job, pair, preset)
             for part in (*stored, applied):
                 part.result()
-            seconds = recorder.seconds()
+            seconds = recorder.sum_seconds()
             made = {"sample": moving.sample, "seconds": seconds, "processor": read_processor()}
             source = {"transform_from": find_transform_source(recorder.stages)}
             quality = {**made, **source, **assessment.quality}
@@ -85,14 +85,14 @@ def register_pair(
 
 def _align(steps: PairSteps, job: PairJob) -> tuple[Any, Any, Any]:
     """Return the working images, what was found between them, and what the refine stage says of it."""
-    with job.recorder.stage("ingest"):
+    with job.recorder.record_stage("ingest"):
         refuse_unfit(job.pool.map(steps.examine, (job.moving.fixed, job.moving)))
         originals = steps.read(job)
     prepared = steps.prepare(job, originals)
-    with job.recorder.stage("initialize") as record:
+    with job.recorder.record_stage("initialize") as record:
         start = steps.initialize(job, prepared)
         record.update(verdict=start.verdict.to_dict(), steps=start.steps, details=start.details)
-    with job.recorder.stage("refine") as record:
+    with job.recorder.record_stage("refine") as record:
         refined = steps.refine(job, prepared, start)
         ladder = refined.ladder
         record.update(verdict=ladder.verdict.to_dict(), steps=ladder.steps, details=ladder.details)
@@ -109,7 +109,7 @@ def _apply(
     stored: Sequence[Future[Any]],
 ) -> None:
     """Write what follows the transform."""
-    with job.recorder.stage("apply") as record:
+    with job.recorder.record_stage("apply") as record:
         record["steps"] = steps.apply(folder, job, prepared, pair, stored)
 
 
@@ -117,12 +117,12 @@ def _assess(folder: Path, steps: PairSteps, job: PairJob, pair: Any, preset: str
     """Measure the result, while the products are written, and write its page."""
     from regflow.reporting.shared.story import describe_source
 
-    with job.recorder.stage("assess") as record:
+    with job.recorder.record_stage("assess") as record:
         assessment = steps.assess(folder, job, pair)
         record.update(verdict=assessment.verdict.to_dict(), steps=assessment.steps)
     fixed, moving = job.moving.fixed.image, job.moving.moving
     source = find_transform_source(job.recorder.stages)
-    with job.recorder.stage("report"):
+    with job.recorder.record_stage("report"):
         steps.report(
             folder,
             job,

@@ -78,15 +78,15 @@ def _prepare(job: PairJob, originals: tuple[Scene, Scene]) -> PreparedScenes:
     from regflow.stages.rasters import preprocess
 
     settings = job.settings["preprocess"]
-    with job.recorder.stage("preprocess", "fixed") as record:
+    with job.recorder.record_stage("preprocess", "fixed") as record:
         fixed, overview, record["steps"] = preprocess.prepare_scene(originals[0], settings)
-    with job.recorder.stage("preprocess", "moving") as record:
+    with job.recorder.record_stage("preprocess", "moving") as record:
         moving, other, record["steps"] = preprocess.prepare_scene(
             originals[1], settings, reference=(fixed, overview)
         )
     if job.inverse_image:
         _refuse_without_way_back(job.moving, fixed)
-    images = fixed.matched(moving).open(), moving.open()
+    images = fixed.match_spacing(moving).open(), moving.open()
     landmarks = preprocess.read_landmark_file(job.moving.landmarks, fixed, moving)
     return PreparedScenes((fixed, moving), (overview, other), images, landmarks)
 

@@ -83,8 +83,8 @@ def _read(job: PairJob) -> _Originals:
     headers = [read_header(fixed.image), read_header(moving.moving, moving.volume)]
     grids = [(str(header.path), header.grid) for header in headers]
     check_originals(grids, job.settings["preprocess"]["spacing_mm"], PAIR)
-    atlas = job.pool.submit(read_parts, fixed.files(), None, fixed.modality)
-    subject = job.pool.submit(read_parts, moving.files(), moving.volume, moving.modality)
+    atlas = job.pool.submit(read_parts, fixed.list_files(), None, fixed.modality)
+    subject = job.pool.submit(read_parts, moving.list_files(), moving.volume, moving.modality)
     return atlas.result(), subject.result()
 
 
@@ -94,7 +94,7 @@ def _prepare(job: PairJob, originals: _Originals) -> PreparedVolumes:
     from regflow.stages.volumes.refine import load_ahead
 
     loading = job.pool.submit(load_ahead, job.settings["refine"])
-    with job.recorder.stage("preprocess") as record:
+    with job.recorder.record_stage("preprocess") as record:
         both = prepare_pair(*originals, job.settings["preprocess"], threads=job.threads)
         named = zip(("fixed", "moving"), both, strict=True)
         record["steps"] = [{**step, "image": name} for name, made in named for step in made.steps]
@@ -222,7 +222,7 @@ def _report(
 def _read_landmark_pairs(moving: VolumeSample) -> "LandmarkPairs | None":
     from regflow.stages.volumes.originals import read_landmark_files
 
-    parts = moving.files()
+    parts = moving.list_files()
     if moving.fixed.landmarks is not None:
         parts.setdefault("fixed_landmarks", moving.fixed.landmarks)
     return read_landmark_files(parts)

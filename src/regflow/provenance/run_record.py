@@ -40,7 +40,7 @@ class RunRecorder:
     stages: list[dict[str, Any]] = field(default_factory=list)
 
     @contextmanager
-    def stage(self, name: str, image: str | None = None) -> Iterator[dict[str, Any]]:
+    def record_stage(self, name: str, image: str | None = None) -> Iterator[dict[str, Any]]:
         """Yield a stage's record to fill in; its seconds are those of the block."""
         record: dict[str, Any] = {
             "stage": name,
@@ -59,7 +59,7 @@ class RunRecorder:
         log.info("%s: %.1f s", record["title"], record["seconds"])
         self.progress(StageEvent(record["title"], "ended", record["seconds"]))
 
-    def seconds(self) -> dict[str, float]:
+    def sum_seconds(self) -> dict[str, float]:
         """Return the seconds by stage, and since the start in ``total``."""
         spent: dict[str, float] = {}
         for record in self.stages:

@@ -109,7 +109,7 @@ def _keys_of(value: Any) -> Any:
 def _stamps(subject: Any) -> Iterator[list[int]]:
     fixed = getattr(subject, "fixed", None)
     for part in filter(None, (subject, fixed)):
-        for name in part.files().values():
+        for name in part.list_files().values():
             path = find_local_file(name)
             yield [] if path is None else read_file_stamp(path)
 

@@ -90,7 +90,7 @@ def mark_outliers(rows: Sequence[Figures], catalog: Catalog = VOLUMES) -> None:
         comparable.setdefault(tuple(row.get(name) for name in COMPARABLE), []).append(row)
     for members in comparable.values():
         for name in catalog.watched:
-            column = catalog.final(name)
+            column = catalog.name_final_column(name)
             scores = compute_robust_scores([_number(row.get(column)) for row in members])
             sign = 1 if catalog.figures[name].better == "low" else -1
             for row, score in zip(members, scores, strict=True):

@@ -32,4 +32,4 @@ def list_left_out_figures(errors: LandmarkErrors | None, scale: ErrorScale) -> d
     if errors is None:
         return {}
     figures = errors.list_figures("mm")
-    return {**figures, "left_out_percent": scale.percent(figures["left_out_rms_mm"])}
+    return {**figures, "left_out_percent": scale.to_percent(figures["left_out_rms_mm"])}

@@ -82,7 +82,7 @@ def mirror_gain(fixed: Image, moving: Image, found: Affine) -> dict[str, float]:
         Affine(about_moving.matrix @ mirrored.matrix),
     )
     evidence = WindowEvidence(fixed, moving, mirrored, COMPARED_ACROSS)
-    losses = [loss for rival in rivals for loss in evidence.figures(rival).values()]
+    losses = [loss for rival in rivals for loss in evidence.measure_gain(rival).values()]
     return {FIGURE: -max(losses)} if losses else {}
 
 

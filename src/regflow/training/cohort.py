@@ -87,7 +87,7 @@ class CohortPairs:
     simulated: Sequence[Sequence[AlignedPair]] = ()
 
     @property
-    def judges(self) -> Sequence[Sequence[AlignedPair]]:
+    def validation_pairs(self) -> Sequence[Sequence[AlignedPair]]:
         """Pairs on which networks are compared: those of exact truth, if there are any."""
         return self.simulated or self.pairs
 
@@ -262,7 +262,7 @@ def _levels(pair: RegisteredPair, settings: Mapping[str, Any], start: Start | No
 def _displacement(grid: Grid, start: Transform, end: Transform) -> NDArray[np.float32]:
     """Return where ``end`` leads, seen through ``start``: ``(d, *shape)`` in samples, array order."""
     vectors = sample_displacement(compose_transforms(end, start.inverse()), grid)
-    samples = grid.vectors_to_index(np.moveaxis(vectors, 0, -1))
+    samples = grid.to_index_vectors(np.moveaxis(vectors, 0, -1))
     return np.asarray(np.moveaxis(samples, -1, 0)[::-1], np.float32)
 
 

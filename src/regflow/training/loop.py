@@ -95,7 +95,7 @@ def run_training(
         RegistrationError: the loss stopped being a number.
     """
     with (
-        TrainingProcesses.joined(device) as processes,
+        TrainingProcesses.join(device) as processes,
         open_torch_session(threads, seed, deterministic=False),
     ):
         where = processes.device or choose_torch_device(device)
@@ -108,9 +108,9 @@ def run_training(
             load_state(checkpoint, state, fixed_settings)
             log.info("going on from step %d", state.step)
         run = TrainingRun(settings, task, state, where, processes)
-        with TrainingBoard.opened(folder, processes.first) as board:
+        with TrainingBoard.opened(folder, processes.is_first) as board:
             _climb(run, board, checkpoint, fixed_settings, workers, stop_after)
-        if state.step < settings["steps"] or not processes.first:
+        if state.step < settings["steps"] or not processes.is_first:
             return None
         return _finished(run)
 
@@ -212,7 +212,7 @@ def _climb(
             )
             losses.clear()
             state.history = [*state.history, figures]
-            if run.processes.first:
+            if run.processes.is_first:
                 save_state(checkpoint, state, fixed_settings)
             run.processes.wait()
 
@@ -222,7 +222,7 @@ def _step(run: TrainingRun, batch: Batch) -> dict[str, float]:
     for group in state.adam.param_groups:
         group["lr"] = schedule_rate(state.step, settings)
     figures, gradients = _learn(run, batch)
-    figures = run.processes.averaged(figures)
+    figures = run.processes.average_figures(figures)
     if not math.isfinite(figures["loss"]):
         raise RegistrationError(
             f"train: the loss became {figures['loss']} at step {state.step}; lower 'rate'"
@@ -274,7 +274,9 @@ def _follow(average: dict[str, Tensor], weights: Mapping[str, Tensor], decay: fl
 def _batches(run: TrainingRun, first: int, last: int, workers: int) -> Iterable[Any]:
     """Return the batch of each step, drawn ahead by other processes, in order."""
     size = run.settings["batch"]
-    numbers = [run.processes.mine(range(step * size, (step + 1) * size)) for step in range(first, last)]
+    numbers = [
+        run.processes.select_share(range(step * size, (step + 1) * size)) for step in range(first, last)
+    ]
     return DataLoader(
         BatchDataset(run.task.examples, numbers),
         batch_size=None,

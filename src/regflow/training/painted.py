@@ -61,16 +61,16 @@ class PaintedPairs:
         deformed = self.deform(shape, LONGEST * rng.uniform(0.2, 1.0), rng)
         fixed, moving = (view.look(shape, field) for field in (deformed.fixed, deformed.moving))
         shown = draw_shown_numbers(one.codes, rng)
-        labels = shown[fixed.of(one.labels)], shown[moving.of(one.labels)]
-        images, alike = self.images(labels, (fixed.places, moving.places), rng)
+        labels = shown[fixed.sample_labels(one.labels)], shown[moving.sample_labels(one.labels)]
+        images, alike = self.paint_images(labels, (fixed.places, moving.places), rng)
         parts = split_labels(labels[0][0], labels[1][0], rng)
         known = deformed.truth.new_tensor(_weights(labels[0][0], fixed.inside))
         return TrainingPair(*images, deformed.truth[0], known, *parts, alike)
 
-    def images(
+    def paint_images(
         self, labels: tuple[Labels, Labels], places: tuple[Array, Array], rng: np.random.Generator
     ) -> tuple[tuple[Tensor, Tensor], bool]:
-        """Paint two patches of labels, as :meth:`PatchContent.of` returns them.
+        """Paint two patches of labels, as :meth:`PatchContent.sample_labels` returns them.
 
         Returns:
             The images, and whether their contrasts agree.
@@ -108,7 +108,7 @@ class PatchContent:
     inside: NDArray[np.bool_]
     places: Array
 
-    def of(self, labels: Labels) -> Labels:
+    def sample_labels(self, labels: Labels) -> Labels:
         """Look labels up: ``(places, *shape)``, the centers' first."""
         return np.stack([labels[tuple(index)] for index in self.indices])
 

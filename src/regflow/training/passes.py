@@ -85,13 +85,13 @@ def measure_best_relaxation(
         units.
     """
     ways = [PassProgress([level for level in pair for _ in level.relaxation]) for pair in pairs]
-    ways = [way.asked(network, description) for way in ways]
+    ways = [way.predict(network, description) for way in ways]
     relaxation = []
     for turn, (_, given) in enumerate(description.cascade):
         best = given
         if any(turn < len(way.levels) for way in ways):
             tried = {
-                factor: [way.followed(factor).asked(network, description) for way in ways]
+                factor: [way.follow(factor).predict(network, description) for way in ways]
                 for factor in {given: None, **dict.fromkeys(FACTORS)}
             }
             left = {factor: _reached(after) for factor, after in tried.items()}
@@ -99,7 +99,7 @@ def measure_best_relaxation(
             best = nearest if left[nearest] < (1 - MATTERS) * left[given] else given
             ways = tried[best]
         relaxation.append(best)
-    return tuple(relaxation), float(np.mean([way.distance() for way in ways]))
+    return tuple(relaxation), float(np.mean([way.measure_distance() for way in ways]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,14 +118,14 @@ class PassProgress:
     total: Tensor | None = None
     velocity: Tensor | None = None
 
-    def asked(self, network: Network, description: NetworkDescription) -> "PassProgress":
+    def predict(self, network: Network, description: NetworkDescription) -> "PassProgress":
         """Ask the network in the next pass; where there is none, nothing changes."""
         if self.turn == len(self.levels):
             return self
         velocity = _velocity(network, description, self.levels[self.turn], self.total)
         return replace(self, turn=self.turn + 1, velocity=velocity)
 
-    def followed(self, factor: float) -> "PassProgress":
+    def follow(self, factor: float) -> "PassProgress":
         """Follow what the network answered, so many times."""
         if self.velocity is None:
             return self
@@ -135,7 +135,7 @@ class PassProgress:
             velocity=None,
         )
 
-    def distance(self) -> float:
+    def measure_distance(self) -> float:
         """Return the mean distance to what the study found, world units."""
         assert self.total is not None
         level = self.levels[self.turn - 1]
@@ -147,7 +147,7 @@ class PassProgress:
 
 def _reached(ways: Sequence[PassProgress]) -> float:
     """Return the sum of distances that the pass under way leaves, going as far as is best."""
-    return min(sum(way.followed(factor).distance() for way in ways) for factor in FACTORS)
+    return min(sum(way.follow(factor).measure_distance() for way in ways) for factor in FACTORS)
 
 
 def _velocity(

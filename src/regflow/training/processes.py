@@ -27,7 +27,7 @@ class TrainingProcesses:
 
     @classmethod
     @contextmanager
-    def joined(cls, wanted: str) -> Iterator["TrainingProcesses"]:
+    def join(cls, wanted: str) -> Iterator["TrainingProcesses"]:
         """Join the processes that ``torchrun`` announces in the environment; alone without it."""
         count = int(os.environ.get("WORLD_SIZE", "1"))
         if count == 1:
@@ -46,11 +46,11 @@ class TrainingProcesses:
             distributed.destroy_process_group()
 
     @property
-    def first(self) -> bool:
+    def is_first(self) -> bool:
         """Whether this process writes files and progress."""
         return self.rank == 0
 
-    def mine(self, numbers: Sequence[int]) -> Sequence[int]:
+    def select_share(self, numbers: Sequence[int]) -> Sequence[int]:
         """Return this process's share of a batch's pairs.
 
         Raises:
@@ -73,7 +73,7 @@ class TrainingProcesses:
         for gradient, part in zip(gradients, flat.split([each.numel() for each in gradients]), strict=True):
             gradient.copy_(part.view(gradient.shape))
 
-    def averaged(self, figures: Mapping[str, float]) -> dict[str, float]:
+    def average_figures(self, figures: Mapping[str, float]) -> dict[str, float]:
         """Return the means of figures over the processes, all of which must give the same names."""
         if self.count == 1:
             return dict(figures)

@@ -77,8 +77,8 @@ def _rows(config: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [
         {
             "sample": each.sample,
-            "fixed": _parts(each.fixed.files()),
-            "moving": _parts(each.files()),
+            "fixed": _parts(each.fixed.list_files()),
+            "moving": _parts(each.list_files()),
             "volume": each.volume,
         }
         for each in samples

@@ -48,10 +48,10 @@ class SubjectPairs:
         moving = there.look(shape, misfit + draw_shift(len(shape), MISFIT, rng))
         shown = draw_shown_numbers(self.codes, rng)
         labels = (
-            shown[self.numbers[one]][fixed.of(maps[one].labels)],
-            shown[self.numbers[other]][moving.of(maps[other].labels)],
+            shown[self.numbers[one]][fixed.sample_labels(maps[one].labels)],
+            shown[self.numbers[other]][moving.sample_labels(maps[other].labels)],
         )
-        images, alike = self.painter.images(labels, (fixed.places, moving.places), rng)
+        images, alike = self.painter.paint_images(labels, (fixed.places, moving.places), rng)
         fixed_parts, moving_parts = split_labels(labels[0][0], labels[1][0], rng)
         return TrainingPair(*images, fixed_parts=fixed_parts, moving_parts=moving_parts, alike=alike)
 

@@ -100,7 +100,7 @@ def test_every_description_of_a_raster_takes_the_address_without_secrets():
         "a", scene, FixedScene("f", scene), companions={"b": SIGNED}, classes={"c": SIGNED}, truth=SIGNED
     )
     dated = DatedScene(SIGNED, "a", mask=SIGNED)
-    for described in (sample, sample.files(), sample.fixed.files(), dated, WarpInput(SIGNED)):
+    for described in (sample, sample.list_files(), sample.fixed.list_files(), dated, WarpInput(SIGNED)):
         assert "SECRET" not in repr(described)
         assert CLEAN in repr(described)
     assert resolve_address(sample.moving) == SIGNED

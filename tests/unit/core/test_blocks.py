@@ -32,8 +32,8 @@ def test_a_window_is_a_cut_of_the_whole_and_empty_outside(top, height, left, wid
 
 def test_a_lazy_image_has_no_channel_in_memory_and_says_how_to_read_it():
     lazy = decimate_data(IMAGE, 20.0)
-    assert lazy.lazy
-    assert not IMAGE.lazy
+    assert lazy.is_lazy
+    assert not IMAGE.is_lazy
     with pytest.raises(TypeError, match="read a window by read_block, or all by load"):
         _ = lazy.channel
     np.testing.assert_array_equal(load_block(lazy).channel, load_block(lazy).data[0])

@@ -92,7 +92,7 @@ def test_determinant_agrees_with_simpleitk_and_sees_folding():
 
 def test_resizing_keeps_the_movement_in_the_world():
     grid = Grid.from_geometry((16, 20, 24), (2, 2, 2), (0, 0, 0))
-    fine = grid.resampled(1.0)
+    fine = grid.with_spacing(1.0)
     coarse = smooth(grid.shape, 2.0)
     resized = fields.resize_displacement(coarse, fine.shape)
     points = grid.to_world([[8.0, 9.0, 7.0], [12.3, 10.1, 8.8]])

@@ -43,7 +43,7 @@ def test_geometry_agrees_with_simpleitk():
 @settings(max_examples=60, deadline=None)
 def test_resampled_grid_keeps_center_axes_and_covers_the_extent(spacing, size, native):
     grid = Grid.from_geometry(size[::-1], native, (1.0, 2.0, 3.0), OBLIQUE)
-    coarse = grid.resampled(spacing)
+    coarse = grid.with_spacing(spacing)
     assert np.allclose(coarse.center, grid.center)
     assert np.allclose(coarse.direction, grid.direction)
     assert np.allclose(coarse.spacing, spacing)
@@ -54,7 +54,7 @@ def test_resampled_grid_keeps_center_axes_and_covers_the_extent(spacing, size, n
 
 def test_resampling_to_the_same_spacing_changes_nothing():
     grid = oblique_grid()
-    assert grid.resampled(grid.spacing).matches(grid)
+    assert grid.with_spacing(grid.spacing).matches(grid)
 
 
 def test_matches_tolerates_header_rounding_but_not_half_a_voxel():
@@ -92,9 +92,9 @@ def test_vectors_in_samples_are_differences_of_indices():
     rng = np.random.default_rng(0)
     points, vectors = rng.normal(size=(2, 4, 5, 3))
     assert np.allclose(
-        grid.vectors_to_index(vectors), grid.to_index(points + vectors) - grid.to_index(points)
+        grid.to_index_vectors(vectors), grid.to_index(points + vectors) - grid.to_index(points)
     )
-    assert np.allclose(grid.vectors_to_index(grid.affine[:3, 1]), [0, 1, 0])
+    assert np.allclose(grid.to_index_vectors(grid.affine[:3, 1]), [0, 1, 0])
     field = np.moveaxis(vectors, -1, 0)[:, None]
-    there = np.moveaxis(grid.vectors_to_index(vectors)[None], -1, 0)[::-1]
+    there = np.moveaxis(grid.to_index_vectors(vectors)[None], -1, 0)[::-1]
     assert np.allclose(to_voxels(field, grid), there, atol=1e-6)

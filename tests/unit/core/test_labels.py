@@ -36,7 +36,7 @@ def test_equals_the_linear_label_interpolation_of_simpleitk(spacing):
     rng = np.random.default_rng(0)
     labels = np.repeat(np.repeat(rng.integers(0, 6, (10, 11, 48)), 4, axis=0), 4, axis=1).astype(np.int16)
     labels[labels == 5] = 300
-    target = SOURCE.resampled(spacing)
+    target = SOURCE.with_spacing(spacing)
     ours = resample_labels(labels, SOURCE, target, turn())
     theirs = sitk.Resample(
         to_sitk_image(labels, SOURCE),
@@ -56,7 +56,7 @@ def test_equals_the_linear_label_interpolation_of_simpleitk(spacing):
 @pytest.mark.parametrize("spacing", [0.6, 1.0])
 def test_a_turned_ball_is_rounder_than_by_the_nearest_sample(radius, spacing):
     ball = (distance(SOURCE, CENTER + 0.4) < radius).astype(np.uint8)
-    target = SOURCE.resampled(spacing)
+    target = SOURCE.with_spacing(spacing)
     truth = distance(target, turn().inverse().apply([CENTER + 0.4])[0]) < radius
     smooth = resample_labels(ball, SOURCE, target, turn()) > 0
     nearest = resample_array(ball, SOURCE, target, turn(), "nearest") > 0
@@ -86,7 +86,7 @@ def test_of_labels_with_equal_weight_the_lower_wins(drawn, winner):
 def test_two_dimensions():
     grid = Grid.from_geometry((30, 40), (1.0, 1.0), (0.0, 0.0))
     disc = (distance(grid, [20, 15]) < 9).astype(np.uint8) * 4
-    finer = grid.resampled(0.25)
+    finer = grid.with_spacing(0.25)
     drawn = resample_labels(disc, grid, finer)
     assert set(np.unique(drawn)) == {0, 4}
     assert dice(drawn > 0, distance(finer, [20, 15]) < 9) > 0.97

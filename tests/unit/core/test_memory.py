@@ -72,7 +72,7 @@ def test_a_volume_that_does_not_fit_is_not_read(tmp_path, monkeypatch, ending):
 
 def test_a_grid_that_does_not_fit_is_not_made(monkeypatch):
     small = Grid.from_geometry((10, 10, 10), (100, 100, 100), (0, 0, 0))
-    fine = small.resampled(0.05)
+    fine = small.with_spacing(0.05)
     told = "a grid of 20000 x 20000 x 20000 samples would take"
     monkeypatch.setattr(memory, "measure_free_bytes", lambda: 64 * 10**9)
     data = np.zeros(small.shape, np.float32)

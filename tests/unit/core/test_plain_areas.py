@@ -58,6 +58,6 @@ def test_outlines_in_common_do_not_make_scenes_alike():
     fixed, moving = picture(disc(texture())), picture(disc(texture(12)))
     truth = Affine.from_parts(np.eye(2), (-12.0, 0.0), np.zeros(2))
     probes = ComparisonWindows.read(fixed, moving, truth)
-    alike = [probes.similarity(each)["ncc"] for each in (Affine.identity(2), truth)]
+    alike = [probes.measure_similarity(each)["ncc"] for each in (Affine.identity(2), truth)]
     assert alike[0] < 0.2
     assert alike[1] > 0.9

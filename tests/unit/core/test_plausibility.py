@@ -53,7 +53,7 @@ def test_constant_and_empty_data_are_told():
 
 def test_another_grid_is_described():
     assert grid_mismatch(HEAD, Grid(HEAD.shape, HEAD.affine + 1e-7)) is None
-    told = grid_mismatch(HEAD.resampled(2.0), HEAD)
+    told = grid_mismatch(HEAD.with_spacing(2.0), HEAD)
     assert "90x120x102 of 2x2x2 mm" in told
     assert "180x240x170 of 1x1x1.2 mm" in told
 

@@ -44,7 +44,7 @@ def test_types_survive_and_outside_is_filled():
 def test_an_image_moves_with_mask_and_labels():
     data = ramp(FINE)
     image = Image(np.stack([data, -data]), FINE, data > 0, (data > 0).astype(np.uint8), "T1w")
-    half = FINE.resampled(2.0)
+    half = FINE.with_spacing(2.0)
     moved = resample_image(image, half)
     assert moved.data.shape == (2, *half.shape)
     assert moved.mask.dtype == bool
@@ -58,7 +58,7 @@ def test_sitk_geometry_round_trip():
 
 def test_antialiasing_removes_what_the_coarse_grid_cannot_carry():
     checkerboard = (np.indices(FINE.shape).sum(axis=0) % 2).astype(np.float32)
-    coarse = FINE.resampled(4.0)
+    coarse = FINE.with_spacing(4.0)
     naive = resample_array(checkerboard, FINE, coarse)
     clean = resample_array(filter_antialias(checkerboard, FINE, 4.0), FINE, coarse)
     assert clean.std() < 0.02
@@ -70,7 +70,7 @@ def test_antialiasing_removes_what_the_coarse_grid_cannot_carry():
 @pytest.mark.parametrize("spacing", [(4.0, 4.0, 4.0), (2.5, 1.0, 7.0), (0.6, 3.0, 1.0)])
 def test_thinning_is_the_filter_and_linear_samples_in_one(spacing):
     noise = np.random.default_rng(0).normal(size=FINE.shape).astype(np.float32)
-    coarse = FINE.resampled(spacing)
+    coarse = FINE.with_spacing(spacing)
     expected = resample_array(filter_antialias(noise, FINE, spacing), FINE, coarse, outside=np.nan)
     thin = resample_aligned(noise, FINE, coarse)
     assert thin.shape == coarse.shape

@@ -26,7 +26,7 @@ def field(grid: Grid) -> DisplacementField:
 
 
 def transforms(grid: Grid) -> dict[str, object]:
-    coarse = grid.resampled(2.5)
+    coarse = grid.with_spacing(2.5)
     return {
         "identity": Affine.identity(3),
         "affine": TURN,

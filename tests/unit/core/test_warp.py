@@ -59,7 +59,7 @@ def positions(transform: Transform | None, target: Grid = TARGET, source: Grid =
     return source.to_index(points)[:, ::-1].T.reshape(2, rows, cols)
 
 
-_MAPPED = PixelMap.between(TARGET, SOURCE, BENT)
+_MAPPED = PixelMap.from_grids(TARGET, SOURCE, BENT)
 _SEVEN = {"nodata": (7.0,), "fill": (7.0,)}
 _WHOLE = {name: whole(_MAPPED, reader(VALUES, HOLES), resampling=name, **_SEVEN) for name in RESAMPLINGS}
 
@@ -81,7 +81,7 @@ def test_any_window_has_the_bits_of_the_whole(resampling, data):
 
 def test_a_coarser_result_has_no_seams_either():
     coarse = Grid((60, 65), TARGET.affine @ np.diag([3.3, 3.3, 1.0]))
-    mapped = PixelMap.between(coarse, SOURCE, turned())
+    mapped = PixelMap.from_grids(coarse, SOURCE, turned())
     values, _ = whole(mapped, reader(VALUES, HOLES), resampling="lanczos")
     part, _ = warp_window(reader(VALUES, HOLES), mapped, slice(17, 44), slice(9, 60), resampling="lanczos")
     np.testing.assert_array_equal(part, values[:, 17:44, 9:60])
@@ -89,7 +89,7 @@ def test_a_coarser_result_has_no_seams_either():
 
 @pytest.mark.parametrize("resampling", RESAMPLINGS)
 def test_nothing_changes_where_nothing_moves(resampling):
-    values, valid = whole(PixelMap.between(TARGET, SOURCE), resampling=resampling)
+    values, valid = whole(PixelMap.from_grids(TARGET, SOURCE), resampling=resampling)
     np.testing.assert_array_equal(values[0], VALUES[13:213, 21:231])
     assert valid.all()
 
@@ -121,7 +121,7 @@ def test_cubic_and_lanczos_are_the_kernels_sums():
         return np.where(np.abs(d) < 3, np.sinc(d) * np.sinc(d / 3), 0)
 
     floats = VALUES.astype(np.float64)
-    shifted = PixelMap.between(TARGET, SOURCE, Affine.from_parts(np.eye(2), [3.7, 2.2]))
+    shifted = PixelMap.from_grids(TARGET, SOURCE, Affine.from_parts(np.eye(2), [3.7, 2.2]))
     down, across = 13 - 0.22, 21 + 0.37
     for name, kernel, normalized in (("cubic", keys, False), ("lanczos", lobes, True)):
         weights = []
@@ -142,7 +142,7 @@ def test_a_transform_of_the_plane_agrees_with_gdal():
     from regflow.io.rasters import compute_geotransform
 
     target = Grid(TARGET.shape, TARGET.affine @ np.array([[1, 0, 0.3], [0, 1, -0.4], [0, 0, 1.0]]))
-    ours, _ = whole(PixelMap.between(target, SOURCE), resampling="cubic")
+    ours, _ = whole(PixelMap.from_grids(target, SOURCE), resampling="cubic")
     theirs = np.zeros(target.shape, dtype=np.uint16)
     crs = {"src_crs": CRS.from_wkt(UTM33), "dst_crs": CRS.from_wkt(UTM33)}
     places = {"src_transform": compute_geotransform(SOURCE), "dst_transform": compute_geotransform(target)}
@@ -178,7 +178,7 @@ def test_types_are_kept_and_overshoot_is_cut(dtype):
     top = np.iinfo(dtype).max if np.dtype(dtype).kind in "iu" else 1e6
     steps = np.zeros(SOURCE.shape, dtype=dtype)
     steps[:, 130:] = top
-    shifted = PixelMap.between(TARGET, SOURCE, Affine.from_parts(np.eye(2), [4.0, 4.0]))
+    shifted = PixelMap.from_grids(TARGET, SOURCE, Affine.from_parts(np.eye(2), [4.0, 4.0]))
     values, _ = whole(shifted, reader(steps), resampling="lanczos")
     assert values.dtype == np.dtype(dtype)
     if np.dtype(dtype).kind in "iu":
@@ -193,7 +193,7 @@ def test_types_are_kept_and_overshoot_is_cut(dtype):
 def test_averaging_keeps_noise_from_aliasing():
     noise = np.random.default_rng(0).normal(0, 1, SOURCE.shape)
     coarse = Grid((28, 31), SOURCE.affine @ np.array([[8, 0, 3.5], [0, 8, 3.5], [0, 0, 1.0]]))
-    mapped = PixelMap.between(coarse, SOURCE)
+    mapped = PixelMap.from_grids(coarse, SOURCE)
     for name, least in (("bilinear", 6), ("cubic", 6), ("lanczos", 6)):
         values, _ = whole(mapped, reader(noise), resampling=name)
         assert values[0, 2:-2, 2:-2].std() < 1 / least
@@ -205,7 +205,7 @@ def test_averaging_keeps_noise_from_aliasing():
 
 def test_beyond_the_horizon_there_is_nothing():
     steep = Homography([[1, 0, 0], [0, 1, 0], [2e-3, 0, 1]], tuple(TARGET.center))
-    mapped = PixelMap.between(TARGET, SOURCE, steep)
+    mapped = PixelMap.from_grids(TARGET, SOURCE, steep)
     values, valid = whole(mapped, resampling="cubic", fill=(9.0,))
     where = positions(steep)
     assert np.isnan(where).any()
@@ -214,7 +214,7 @@ def test_beyond_the_horizon_there_is_nothing():
 
 
 def test_a_window_without_any_source_is_empty():
-    away = PixelMap.between(TARGET, SOURCE, Affine.from_parts(np.eye(2), [1e6, 0]))
+    away = PixelMap.from_grids(TARGET, SOURCE, Affine.from_parts(np.eye(2), [1e6, 0]))
     values, valid = whole(away, fill=(3.0,))
     assert values.dtype == np.uint16
     assert (values == 3).all()
@@ -226,8 +226,8 @@ def test_a_window_without_any_source_is_empty():
     [None, turned(), BENT, Homography([[1, 0, 5], [0, 1, 3], [1e-5, 2e-5, 1]], tuple(TARGET.center))],
 )
 def test_the_lattice_is_accurate_everywhere(transform):
-    mapped = PixelMap.between(TARGET, SOURCE, transform)
-    nodes, first = mapped.lattice(slice(0, 200), slice(0, 210))
+    mapped = PixelMap.from_grids(TARGET, SOURCE, transform)
+    nodes, first = mapped.compute_lattice(slice(0, 200), slice(0, 210))
     assert first == (0, 0)
     rows, cols = (np.arange(n) / mapped.step for n in TARGET.shape)
     where = np.stack(np.meshgrid(rows, cols, indexing="ij"))
@@ -243,16 +243,16 @@ def test_nodes_of_a_field_are_nodes_of_the_lattice():
         np.random.default_rng(0).normal(0, 30, (2, 30, 31)),
         Grid((30, 31), TARGET.affine @ np.diag([7, 7, 1.0])),
     )
-    mapped = PixelMap.between(TARGET, SOURCE, rough)
+    mapped = PixelMap.from_grids(TARGET, SOURCE, rough)
     assert mapped.step == 7
-    assert mapped.lattice_error() < 1e-6
+    assert mapped.measure_lattice_error() < 1e-6
 
 
 def test_a_field_that_ends_with_the_scene_pulls_no_pixel():
     """Outside its nodes a field is zero; the last pixels of a result must not feel it."""
     rows, cols = TARGET.shape
     constant = DisplacementField(np.full((2, rows, cols), 50.0), TARGET)
-    values, valid = whole(PixelMap.between(TARGET, SOURCE, constant), resampling="nearest")
+    values, valid = whole(PixelMap.from_grids(TARGET, SOURCE, constant), resampling="nearest")
     np.testing.assert_array_equal(values[0][valid[0]], VALUES[8:208, 26:236][valid[0]])
     assert valid.all()
 
@@ -265,7 +265,7 @@ def test_an_unknown_resampling_is_refused():
 @pytest.mark.parametrize("resampling", RESAMPLINGS)
 def test_a_mirrored_picture_gives_the_mirrored_result_up_to_its_borders(resampling):
     grid = Grid((40, 50), np.eye(3))
-    between = PixelMap.between(Grid((39, 49), np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1.0]])), grid)
+    between = PixelMap.from_grids(Grid((39, 49), np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1.0]])), grid)
     values = smooth_texture(grid.shape, sigma=1.2).astype(np.float32)
     expected, _ = whole(between, reader(values), resampling=resampling)
     for axes in (0, 1, (0, 1)):

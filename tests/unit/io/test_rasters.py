@@ -38,13 +38,13 @@ def test_bands_by_number_and_name(tmp_path):
     header = read_raster_header(
         write_raster(tmp_path / "a.tif", np.stack([TEXTURE] * 3), names=["B04", "x", "x"])
     )
-    assert [header.band_number(band) for band in (3, "1", "b04", " B04 ")] == [3, 1, 1, 1]
+    assert [header.find_band_number(band) for band in (3, "1", "b04", " B04 ")] == [3, 1, 1, 1]
     with pytest.raises(InputError, match=r"there is no band B05; choose from 1 \(B04\), 2 \(x\), 3 \(x\)"):
-        header.band_number("B05")
+        header.find_band_number("B05")
     with pytest.raises(InputError, match="several bands are named x"):
-        header.band_number("x")
+        header.find_band_number("x")
     with pytest.raises(InputError, match="there is no band 4"):
-        header.band_number(4)
+        header.find_band_number(4)
 
 
 def test_nan_and_nodata_mixed_are_both_invalid(tmp_path):

@@ -183,7 +183,7 @@ def test_affine_part_is_told_apart_and_left_out(oblique):
 
 
 def test_field_on_another_grid_is_sampled_first(oblique):
-    coarse = stretched(oblique.resampled(1.0), (1.2, 0.9, 1.1))
+    coarse = stretched(oblique.with_spacing(1.0), (1.2, 0.9, 1.1))
     sampled = sample_displacement(Composite((coarse,)), oblique)
     inside = (slice(None), slice(3, -3), slice(3, -3), slice(3, -3))
     wanted = stretched(oblique, (1.2, 0.9, 1.1)).vectors

@@ -115,7 +115,7 @@ def test_labels_of_one_map_are_named_and_not_compared():
 
 
 def test_out_of_place_is_beyond_a_voxel_the_structures_size_and_a_part_of_the_objects():
-    extent = ErrorScale.of(image(SIDES), image(SIDES))
+    extent = ErrorScale.from_images(image(SIDES), image(SIDES))
     assert extent.spacing_mm == 2.0
     assert extent.radius_mm == pytest.approx((26 * 36 * 46 * 8 * 0.75 / np.pi) ** (1 / 3))
     radius = label_places(SIDES, GRID)[1].radius_mm

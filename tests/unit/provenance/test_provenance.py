@@ -43,4 +43,4 @@ def test_a_sheet_reads_the_same_from_elsewhere(kind, rows, tmp_path, monkeypatch
     write_sheet(settings, tmp_path / "copy" / "s.tsv")
     (first,), (second,) = read_cohort(settings), read_cohort({**settings, "samples": "copy/s.tsv"})
     assert second == first
-    assert "config/data/a" in str(first.files())
+    assert "config/data/a" in str(first.list_files())

@@ -312,8 +312,8 @@ def test_a_network_that_learned_nothing_good_is_not_kept(
 def test_simulated_pairs_judge_networks(two: CohortPairs) -> None:
     """All but the moving image is the pair's own, in memory too."""
     assert len(two.simulated) == len(two.pairs) == 2
-    assert two.judges is two.simulated
-    assert replace(two, simulated=()).judges is two.pairs
+    assert two.validation_pairs is two.simulated
+    assert replace(two, simulated=()).validation_pairs is two.pairs
     for pair, simulated in zip(two.pairs, two.simulated, strict=True):
         for level, other in zip(pair, simulated, strict=True):
             assert other.fixed is level.fixed

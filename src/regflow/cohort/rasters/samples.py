@@ -71,7 +71,7 @@ class Scene:
         object.__setattr__(self, "image", redact_address(self.image))
         object.__setattr__(self, "mask", self.mask and redact_address(self.mask))
 
-    def files(self) -> dict[str, str]:
+    def list_files(self) -> dict[str, str]:
         """Return the files by their part: ``image`` and, where there is one, ``mask``."""
         return {"image": self.image, **({"mask": self.mask} if self.mask else {})}
 
@@ -106,9 +106,9 @@ class FixedScene:
         """The raster."""
         return self.scene.image
 
-    def files(self) -> dict[str, str]:
+    def list_files(self) -> dict[str, str]:
         """Return the files by their part."""
-        return self.scene.files()
+        return self.scene.list_files()
 
 
 @dataclass(frozen=True)
@@ -160,10 +160,10 @@ class RasterSample:
         """Of the moving scene."""
         return self.scene.sensor
 
-    def files(self) -> dict[str, str]:
+    def list_files(self) -> dict[str, str]:
         """Return the moving side's files by their part: ``image``, ``mask``, ``companions.NAME`` ..."""
         return {
-            **self.scene.files(),
+            **self.scene.list_files(),
             **{f"companions.{name}": path for name, path in self.companions.items()},
             **{f"classes.{name}": path for name, path in self.classes.items()},
             **({"truth": self.truth} if self.truth else {}),

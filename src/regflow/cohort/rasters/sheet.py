@@ -38,15 +38,17 @@ def open_sheet(config: Mapping[str, Any]) -> SceneSheet:
 
 def _make_sample(sheet: SceneSheet, line: int, row: Mapping[str, str], fixed: FixedScene) -> RasterSample:
     scene = Scene(
-        str(sheet.path(line, row.get("moving"))),
+        str(sheet.locate_cell(line, row.get("moving"))),
         bands=parse_bands(row.get("bands")),
         nodata=parse_nodata(row.get("nodata")),
-        mask=sheet.path(line, row.get("moving_mask")),
+        mask=sheet.locate_cell(line, row.get("moving_mask")),
         quality=parse_mask_values(row.get("mask_values")),
         date=row.get("date"),
         sensor=row.get("sensor"),
     )
-    companions, classes = (sheet.companions(line, row.get(part, "")) for part in ("companions", "classes"))
+    companions, classes = (
+        sheet.parse_companions(line, row.get(part, "")) for part in ("companions", "classes")
+    )
     return RasterSample(
         sample=row["sample"],
         scene=scene,
@@ -54,21 +56,21 @@ def _make_sample(sheet: SceneSheet, line: int, row: Mapping[str, str], fixed: Fi
         companions=companions,
         classes=classes,
         group=row.get("group"),
-        truth=sheet.path(line, row.get("truth")),
-        landmarks=sheet.path(line, row.get("landmarks")),
+        truth=sheet.locate_cell(line, row.get("truth")),
+        landmarks=sheet.locate_cell(line, row.get("landmarks")),
     )
 
 
 def _make_fixed(
     sheet: SceneSheet, line: int, name: str, base: FixedScene | str, cells: Sequence[str | None]
 ) -> FixedScene:
-    scene = Scene(str(sheet.path(line, base))) if isinstance(base, str) else base.scene
+    scene = Scene(str(sheet.locate_cell(line, base))) if isinstance(base, str) else base.scene
     bands, nodata, mask, mask_values = cells
     overlaid = Scene(
         scene.image,
         bands=parse_bands(bands) or scene.bands,
         nodata=scene.nodata if nodata is None else parse_nodata(nodata),
-        mask=sheet.path(line, mask) or scene.mask,
+        mask=sheet.locate_cell(line, mask) or scene.mask,
         quality=scene.quality if mask_values is None else parse_mask_values(mask_values),
         date=scene.date,
         sensor=scene.sensor,

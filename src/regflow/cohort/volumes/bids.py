@@ -163,7 +163,7 @@ def _in_several_spaces(root: Path, chosen: Iterable[BidsFile]) -> Iterator[str]:
 def _in_two_formats(sample: VolumeSample, folder: Iterable[BidsFile]) -> Iterator[str]:
     """Tell of files that are there compressed and uncompressed: which of them holds is unknown."""
     there = {file.path for file in folder}
-    for path in sample.files().values():
+    for path in sample.list_files().values():
         plain = path.removesuffix(".gz")
         if {plain, f"{plain}.gz"} <= there:
             yield f"{plain}: is there as {Path(plain).name}.gz, too; remove one of the two"

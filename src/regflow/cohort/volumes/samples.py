@@ -27,7 +27,7 @@ class FixedVolume:
     landmarks: str | None = None
     modality: str | None = None
 
-    def files(self) -> dict[str, str]:
+    def list_files(self) -> dict[str, str]:
         """Return the files by their part: ``image``, ``mask`` ..."""
         return _given({name: getattr(self, name) for name in ("image", "mask", "labels", "landmarks")})
 
@@ -72,7 +72,7 @@ class VolumeSample:
     entities: dict[str, str] = field(default_factory=dict)
     derived: frozenset[str] = frozenset()
 
-    def files(self) -> dict[str, str]:
+    def list_files(self) -> dict[str, str]:
         """Return the moving side's files by their part: ``image``, ``mask``, ``companions.NAME`` ..."""
         parts = {
             "image": self.moving,

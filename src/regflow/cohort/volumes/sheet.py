@@ -28,7 +28,7 @@ def open_sheet(config: Mapping[str, Any]) -> VolumeSheet:
 
 
 def _make_sample(sheet: VolumeSheet, line: int, row: Mapping[str, str], fixed: FixedVolume) -> VolumeSample:
-    paths = {name: sheet.path(line, row.get(name)) for name in _PATH_COLUMNS}
+    paths = {name: sheet.locate_cell(line, row.get(name)) for name in _PATH_COLUMNS}
     volume = row.get("volume")
     return VolumeSample(
         sample=row["sample"],
@@ -38,7 +38,7 @@ def _make_sample(sheet: VolumeSheet, line: int, row: Mapping[str, str], fixed: F
         moving_labels=paths["moving_labels"],
         moving_landmarks=paths["moving_landmarks"],
         fixed_landmarks=paths["fixed_landmarks"] or fixed.landmarks,
-        companions=sheet.companions(line, row.get("companions", "")),
+        companions=sheet.parse_companions(line, row.get("companions", "")),
         modality=row.get("modality"),
         volume=int(volume) if volume is not None and volume.isdigit() else volume,
         group=row.get("group"),
@@ -50,9 +50,9 @@ def _make_sample(sheet: VolumeSheet, line: int, row: Mapping[str, str], fixed: F
 def _make_fixed(
     sheet: VolumeSheet, line: int, name: str, base: FixedVolume | str, cells: Sequence[str | None]
 ) -> FixedVolume:
-    mask, labels = (sheet.path(line, cell) for cell in cells)
+    mask, labels = (sheet.locate_cell(line, cell) for cell in cells)
     if isinstance(base, str):
-        return FixedVolume(name, str(sheet.path(line, base)), mask, labels)
+        return FixedVolume(name, str(sheet.locate_cell(line, base)), mask, labels)
     own = {"mask": mask or base.mask, "labels": labels or base.labels}
     return FixedVolume(name, base.image, **own, landmarks=base.landmarks, modality=base.modality)
 

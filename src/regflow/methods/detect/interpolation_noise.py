@@ -74,7 +74,7 @@ def _shift(values: NDArray[Any], axis: int, tap: int) -> NDArray[Any]:
 def _sample(window: Window, pair: DatedScenePair, model: ChangeModel) -> tuple[Array, Array]:
     """Return the lost detail and the statistic of some pixels of a window."""
     block = pair.read(*window, HALO)
-    variates = model.variates(block.before, block.after)
+    variates = model.compute_variates(block.before, block.after)
     lost = compute_lost_detail(variates, block.valid)[:, ::THINNING, ::THINNING]
     inner = (slice(HALO, -HALO, THINNING),) * 2
     chosen = block.valid[inner]

@@ -58,7 +58,7 @@ class CanonicalVariates:
     variance: Array
     mean: Array
 
-    def model(self) -> ChangeModel:
+    def derive_model(self) -> ChangeModel:
         """Return the MAD variates, divided by their standard deviations."""
         spread = np.sqrt(self.variance)[:, None]
         before, after = self.before / spread, self.after / spread
@@ -89,7 +89,7 @@ def ir_mad(tiles: ChangeTiles, options: Mapping[str, Any]) -> ChangeModelFit:
     found, history, converged = _settled(tiles, options)
     if not converged:
         log.warning("ir-mad: correlations still move after %d rounds; allow more iterations", len(history))
-    model = found.model()
+    model = found.derive_model()
     if options["calibrate"]:
         model = replace(calibrate_model(tiles, model), back=model.back)
     figures = {"iterations": float(len(history)), "converged": float(converged), **history[-1]}
@@ -116,10 +116,10 @@ def _settled(
     narrowing = measure_weight_narrowing(freedom) if options["calibrate"] else 1.0
     history = [_record(found, 1.0)]
     converged = rounds == 1
-    if tiles.few is not None and not converged:
-        found, _, _ = _settled(tiles.few, options)
+    if tiles.subsample is not None and not converged:
+        found, _, _ = _settled(tiles.subsample, options)
     while len(history) < rounds and not converged:
-        weighted = merge_moments(tiles.map(partial(_no_change_moments, model=found.model())))
+        weighted = merge_moments(tiles.map(partial(_no_change_moments, model=found.derive_model())))
         previous, found = (
             found,
             solve_canonical_correlation(weighted, bands, float(options["regularization"])),
@@ -195,14 +195,16 @@ def _constant(position: int, bands: int) -> str:
 
 
 def _pair_moments(tile: PairTile) -> tuple[Moments, int]:
-    before, after = tile.pixels()
-    return Moments.of(np.ascontiguousarray(np.vstack([before, after]).T)), len(before)
+    before, after = tile.gather_pixels()
+    return Moments.from_rows(np.ascontiguousarray(np.vstack([before, after]).T)), len(before)
 
 
 def _no_change_moments(tile: PairTile, model: ChangeModel) -> Moments:
-    before, after = tile.pixels()
-    weights = compute_no_change_probability(compute_statistic(model.difference(before, after)), model.freedom)
-    return Moments.of(np.ascontiguousarray(np.vstack([before, after]).T), weights)
+    before, after = tile.gather_pixels()
+    weights = compute_no_change_probability(
+        compute_statistic(model.compute_difference(before, after)), model.degrees_of_freedom
+    )
+    return Moments.from_rows(np.ascontiguousarray(np.vstack([before, after]).T), weights)
 
 
 def _record(found: CanonicalVariates, share: float) -> dict[str, float]:

@@ -66,7 +66,7 @@ def measure_change(window: Window, pair: DatedScenePair, rule: ChangeRule) -> Ch
     classes = np.empty(shape, np.uint8)
     for r, c in list_tile_windows(*shape):
         wide = (slice(r.start, r.stop + 2 * HALO), slice(c.start, c.stop + 2 * HALO))
-        magnitude[r, c], probability[r, c], classes[r, c] = _tile_maps(block.window(*wide), rule)
+        magnitude[r, c], probability[r, c], classes[r, c] = _tile_maps(block.cut_window(*wide), rule)
     origin = (rows.start, cols.start)
     regions = find_regions(
         classes == CHANGED, origin, pair.shape[1], (magnitude, probability), (rule.quantum, 2.0**-24)
@@ -78,7 +78,7 @@ def _tile_maps(
     tile: PairTile, rule: ChangeRule
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint8]]:
     """Return the maps of a tile that has a halo, without it."""
-    variates = rule.model.variates(tile.before, tile.after)
+    variates = rule.model.compute_variates(tile.before, tile.after)
     inner = (slice(HALO, -HALO), slice(HALO, -HALO))
     valid = tile.valid[inner]
     difference = variates[0][:, *inner] - variates[1][:, *inner]
@@ -99,7 +99,7 @@ def _tile_maps(
             None if noise is None else noise[:, changed],
         )
         classes[changed] = np.where(left > rule.limit, CHANGED, EXPLAINED)
-    magnitude = rule.model.magnitude(difference).astype(np.float32)
-    probability = compute_no_change_probability(values, rule.model.freedom).astype(np.float32)
+    magnitude = rule.model.compute_magnitude(difference).astype(np.float32)
+    probability = compute_no_change_probability(values, rule.model.degrees_of_freedom).astype(np.float32)
     magnitude[~valid] = probability[~valid] = np.nan
     return magnitude, probability, classes

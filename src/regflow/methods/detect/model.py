@@ -35,28 +35,28 @@ class ChangeModel:
     unit: str = "standard deviations"
 
     @property
-    def freedom(self) -> int:
+    def degrees_of_freedom(self) -> int:
         """Degrees of freedom of the statistic."""
         return len(self.offset)
 
-    def variates(self, before: NDArray[Any], after: NDArray[Any]) -> tuple[Array, Array]:
+    def compute_variates(self, before: NDArray[Any], after: NDArray[Any]) -> tuple[Array, Array]:
         """Return the variates of both dates, ``(p, *S)`` each, from bands ``(c, *S)`` and ``(d, *S)``."""
         return (
             _projected(self._features(before), self.before, self.offset),
             _projected(self._features(after), self.after, np.zeros_like(self.offset)),
         )
 
-    def difference(self, before: NDArray[Any], after: NDArray[Any]) -> Array:
+    def compute_difference(self, before: NDArray[Any], after: NDArray[Any]) -> Array:
         """Return the difference of the variates, ``(p, *S)``."""
-        first, second = self.variates(before, after)
+        first, second = self.compute_variates(before, after)
         return np.subtract(first, second, out=first)
 
-    def magnitude(self, difference: Array) -> Array:
+    def compute_magnitude(self, difference: Array) -> Array:
         """Return how large a change is, ``(*S)`` in :attr:`unit`."""
         units = _projected(difference, self.back, np.zeros_like(self.offset))
         return np.sqrt(compute_statistic(units))
 
-    def whitened(self, mean: Array, root: Array) -> "ChangeModel":
+    def whiten(self, mean: Array, root: Array) -> "ChangeModel":
         """Return the model whose difference has no mean and unit covariance.
 
         Args:

@@ -22,7 +22,7 @@ class Moments:
     scatter: NDArray[np.float64]
 
     @classmethod
-    def of(cls, rows: NDArray[np.float64], weights: NDArray[np.float64] | None = None) -> "Moments":
+    def from_rows(cls, rows: NDArray[np.float64], weights: NDArray[np.float64] | None = None) -> "Moments":
         """Take the moments of ``rows (n, m)`` with ``weights (n,)``, all 1 when not given."""
         from regflow.methods.detect.kernels import sum_weighted_moments
 

@@ -43,21 +43,21 @@ def calibrate_model(tiles: ChangeTiles, model: ChangeModel) -> ChangeModel:
     Raises:
         RegistrationError: a variate is constant at both dates, or hardly a pixel is valid.
     """
-    limit = find_chi_square_limit(CENTRAL_SHARE, model.freedom)
-    scale = _consistency(model.freedom, limit)
-    if tiles.few is not None:
-        model = calibrate_model(tiles.few, model)
+    limit = find_chi_square_limit(CENTRAL_SHARE, model.degrees_of_freedom)
+    scale = _consistency(model.degrees_of_freedom, limit)
+    if tiles.subsample is not None:
+        model = calibrate_model(tiles.subsample, model)
     every = merge_moments(tiles.map(partial(_variate_moments, model=model)))
-    _enough(every, model.freedom)
-    split = np.hstack([np.eye(model.freedom), -np.eye(model.freedom)])
+    _enough(every, model.degrees_of_freedom)
+    split = np.hstack([np.eye(model.degrees_of_freedom), -np.eye(model.degrees_of_freedom)])
     floor = SMALLEST_VARIANCE * np.diag(np.abs(split) @ np.diag(every.covariance))
-    if tiles.few is None:
+    if tiles.subsample is None:
         model, floor = _whitened(model, split @ every.mean, split @ every.covariance @ split.T, floor)
     for _ in range(ITERATIONS):
         found = merge_moments(tiles.map(partial(_central_moments, model=model, limit=limit)))
-        _enough(found, model.freedom)
+        _enough(found, model.degrees_of_freedom)
         covariance = found.covariance * scale
-        step = np.abs(covariance + floor - np.eye(model.freedom)).max()
+        step = np.abs(covariance + floor - np.eye(model.degrees_of_freedom)).max()
         model, floor = _whitened(model, found.mean, covariance, floor)
         if max(float(step), float(np.abs(found.mean).max())) < TOLERANCE:
             break
@@ -65,13 +65,13 @@ def calibrate_model(tiles: ChangeTiles, model: ChangeModel) -> ChangeModel:
 
 
 def _variate_moments(tile: PairTile, model: ChangeModel) -> Moments:
-    return Moments.of(np.ascontiguousarray(np.vstack(model.variates(*tile.pixels())).T))
+    return Moments.from_rows(np.ascontiguousarray(np.vstack(model.compute_variates(*tile.gather_pixels())).T))
 
 
 def _central_moments(tile: PairTile, model: ChangeModel, limit: float) -> Moments:
-    difference = model.difference(*tile.pixels())
+    difference = model.compute_difference(*tile.gather_pixels())
     weights = (compute_statistic(difference) <= limit).astype(np.float64)
-    return Moments.of(np.ascontiguousarray(difference.T), weights)
+    return Moments.from_rows(np.ascontiguousarray(difference.T), weights)
 
 
 def _enough(moments: Moments, freedom: int) -> None:
@@ -88,7 +88,7 @@ def _whitened(model: ChangeModel, mean: Array, covariance: Array, floor: Array) 
             "detect: a band or index is constant at both dates, or a combination of others; leave it out"
         ) from error
     whiten = np.linalg.inv(root)
-    return model.whitened(mean, root), whiten @ floor @ whiten.T
+    return model.whiten(mean, root), whiten @ floor @ whiten.T
 
 
 def _consistency(freedom: int, limit: float) -> float:

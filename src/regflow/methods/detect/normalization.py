@@ -80,12 +80,14 @@ def fit_normalization(tiles: ChangeTiles, model: ChangeModel, probability: float
 
 
 def _unchanged_moments(tile: PairTile, model: ChangeModel, probability: float) -> Moments:
-    before, after = tile.pixels()
+    before, after = tile.gather_pixels()
     if len(before) != len(after):
         raise InputError(
             f"normalization: the scenes have {len(before)} and {len(after)} bands; "
             "name the same bands of both"
         )
-    chance = compute_no_change_probability(compute_statistic(model.difference(before, after)), model.freedom)
+    chance = compute_no_change_probability(
+        compute_statistic(model.compute_difference(before, after)), model.degrees_of_freedom
+    )
     rows = np.ascontiguousarray(np.vstack([before, after]).T)
-    return Moments.of(rows, (chance > probability).astype(np.float64))
+    return Moments.from_rows(rows, (chance > probability).astype(np.float64))

@@ -46,7 +46,7 @@ def _slopes(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the squared gradient and the statistic of some pixels of a window."""
     block = pair.read(*window, HALO)
-    variates = model.variates(block.before, block.after)
+    variates = model.compute_variates(block.before, block.after)
     inside = block.valid.copy()
     for axis in (0, 1):
         for step in (-1, 1):

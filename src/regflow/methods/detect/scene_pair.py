@@ -50,7 +50,7 @@ class DatedScenePair:
         if self.margin:
             valid = self._without_margin(valid, *wide)
             inner = (slice(self.margin, -self.margin),) * 2
-            return PairTile(first.values, second.values, valid).window(*inner)
+            return PairTile(first.values, second.values, valid).cut_window(*inner)
         return PairTile(first.values, second.values, valid)
 
     def _without_margin(self, valid: NDArray[np.bool_], rows: slice, cols: slice) -> NDArray[np.bool_]:
@@ -75,7 +75,7 @@ class SceneTiles:
 
     pair: DatedScenePair
     workers: Workers
-    few: ChangeTiles | None = None
+    subsample: ChangeTiles | None = None
     describe: str = "statistics"
 
     def map(self, function: Callable[[PairTile], Result]) -> list[Result]:
@@ -127,7 +127,7 @@ def _over_tiles(
     rows, cols = window
     block = pair.read(rows, cols)
     return [
-        ((rows.start + r.start, cols.start + c.start), function(block.window(r, c)))
+        ((rows.start + r.start, cols.start + c.start), function(block.cut_window(r, c)))
         for r, c in list_tile_windows(*block.valid.shape)
     ]
 
@@ -138,5 +138,5 @@ def _thinned_tiles(window: Window, pair: DatedScenePair, step: int) -> list[tupl
     found = []
     for r, c in list_tile_windows(*block.valid.shape):
         place = (rows.start + r.start, cols.start + c.start)
-        found.append((place, block.window(r, c).thinned(step, *place)))
+        found.append((place, block.cut_window(r, c).decimate(step, *place)))
     return found

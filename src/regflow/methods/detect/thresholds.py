@@ -26,9 +26,9 @@ def find_change_limit(tiles: ChangeTiles, model: ChangeModel, threshold: str, le
         level: share of the unchanged pixels that stay unmarked, for ``chi-square``.
     """
     if threshold == "chi-square":
-        return find_chi_square_limit(level, model.freedom)
+        return find_chi_square_limit(level, model.degrees_of_freedom)
     counts = np.sum(tiles.map(partial(_histogram, model=model)), axis=0)
-    return float(model.freedom * find_otsu_limit(counts, LARGEST) ** 2)
+    return float(model.degrees_of_freedom * find_otsu_limit(counts, LARGEST) ** 2)
 
 
 def find_otsu_limit(counts: NDArray[Any], end: float) -> float:
@@ -53,7 +53,7 @@ def find_otsu_limit(counts: NDArray[Any], end: float) -> float:
 
 
 def _histogram(tile: PairTile, model: ChangeModel) -> NDArray[np.int64]:
-    values = compute_statistic(model.difference(*tile.pixels()))
-    root = np.sqrt(values / model.freedom) * (BINS / LARGEST)
+    values = compute_statistic(model.compute_difference(*tile.gather_pixels()))
+    root = np.sqrt(values / model.degrees_of_freedom) * (BINS / LARGEST)
     places = np.minimum(root, BINS - 1).astype(np.int64)
     return np.bincount(places, minlength=BINS).astype(np.int64)

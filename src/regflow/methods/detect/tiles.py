@@ -32,7 +32,7 @@ class PairTile:
     after: NDArray[Any]
     valid: NDArray[np.bool_]
 
-    def pixels(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def gather_pixels(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the valid pixels of both dates, ``(C, n)`` and ``(D, n)`` float64."""
         every = bool(self.valid.all())
         before, after = (
@@ -41,11 +41,11 @@ class PairTile:
         )
         return np.ascontiguousarray(before, np.float64), np.ascontiguousarray(after, np.float64)
 
-    def window(self, rows: slice, cols: slice) -> "PairTile":
+    def cut_window(self, rows: slice, cols: slice) -> "PairTile":
         """Return a part of the tile."""
         return PairTile(self.before[:, rows, cols], self.after[:, rows, cols], self.valid[rows, cols])
 
-    def thinned(self, step: int, row: int, col: int) -> "PairTile":
+    def decimate(self, step: int, row: int, col: int) -> "PairTile":
         """Return a copy with the pixels whose scene row and column are multiples of ``step``.
 
         Args:
@@ -53,7 +53,7 @@ class PairTile:
             row: scene row of the tile's first pixel.
             col: scene column of the tile's first pixel.
         """
-        part = self.window(slice(-row % step, None, step), slice(-col % step, None, step))
+        part = self.cut_window(slice(-row % step, None, step), slice(-col % step, None, step))
         return PairTile(part.before.copy(), part.after.copy(), part.valid.copy())
 
 
@@ -61,7 +61,7 @@ class ChangeTiles(Protocol):
     """A scene pair as its tiles, which can be gone through any number of times."""
 
     @property
-    def few(self) -> "ChangeTiles | None":
+    def subsample(self) -> "ChangeTiles | None":
         """Some of the pixels, quick to go through: rounds over all of them begin where these end."""
 
     def map(self, function: Callable[[PairTile], Result]) -> list[Result]:
@@ -76,12 +76,12 @@ class HeldTiles:
     Attributes:
         tiles: in row-major order of the scene.
         threads: tiles worked on together; no result depends on it.
-        few: see :class:`ChangeTiles`.
+        subsample: see :class:`ChangeTiles`.
     """
 
     tiles: list[PairTile]
     threads: int = 1
-    few: ChangeTiles | None = None
+    subsample: ChangeTiles | None = None
 
     def map(self, function: Callable[[PairTile], Result]) -> list[Result]:
         """Return ``function`` of every tile, in order."""
@@ -91,12 +91,12 @@ class HeldTiles:
             return list(pool.map(function, self.tiles))
 
     @classmethod
-    def of(
+    def from_arrays(
         cls, before: NDArray[Any], after: NDArray[Any], valid: NDArray[np.bool_], threads: int = 1
     ) -> "HeldTiles":
         """Cut a pair of arrays, ``(C, rows, cols)`` and ``(D, rows, cols)``, into tiles."""
         whole = PairTile(before, after, valid)
-        return cls([whole.window(*place) for place in list_tile_windows(*valid.shape)], threads)
+        return cls([whole.cut_window(*place) for place in list_tile_windows(*valid.shape)], threads)
 
 
 def list_tile_windows(rows: int, cols: int) -> Iterator[tuple[slice, slice]]:

@@ -56,7 +56,7 @@ def ecc(
     with limit_opencv_to_one_thread():
         for step in reversed(steps):
             pair = make_pixel_pair(first, second, matrix, step)
-            matrix = pair.world(_climbed(pair, options["model"], options["iterations"]))
+            matrix = pair.to_world(_climbed(pair, options["model"], options["iterations"]))
     return make_transform(matrix, fixed.grid.center)
 
 

@@ -37,4 +37,4 @@ def elastix(
     )
     if not isinstance(found, Affine):
         raise RegistrationError("elastix: the parameter files gave a transform that is not affine")
-    return make_transform(pair.world(found.matrix), fixed.grid.center)
+    return make_transform(pair.to_world(found.matrix), fixed.grid.center)

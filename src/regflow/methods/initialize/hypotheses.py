@@ -158,7 +158,7 @@ def _proposed(
     )
     for origin, matrix in _from_features(pair, options, projective, seed):
         if _sane(pair, matrix):
-            yield origin, pair.world(matrix)
+            yield origin, pair.to_world(matrix)
     poses = (pose.matrix for pose in find_information_poses(fixed, moving, start))
     if _is_still(options):
         poses = (matrix for matrix in poses if np.allclose(matrix[:2, :2], start[:2, :2]))
@@ -263,7 +263,7 @@ def _climbed(
             climbed = maximize_information(pair, pair.start, model, options["bins"], seed)
             if climbed is None or not _sane(pair, climbed[1]):
                 return
-            matrix = pair.world(climbed[1])
+            matrix = pair.to_world(climbed[1])
             yield f"{found.origin}, information of a {model} map", matrix
 
 

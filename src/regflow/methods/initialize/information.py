@@ -70,7 +70,7 @@ class InformationLevel:
     spacing: float
     possible: float
 
-    def matrices(self, poses: NDArray[np.float64]) -> NDArray[np.float64]:
+    def compute_matrices(self, poses: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return ``(K, 3, 4)`` maps from centered points to moving indices of poses ``(K, 4, 4)``."""
         return np.ascontiguousarray((self.to_index @ poses)[:, :3])
 
@@ -83,7 +83,7 @@ def score_poses(
 
     def score(block: NDArray[np.float64]) -> list[float]:
         joints = parzen.compute_histograms(
-            points, rows, level.moving, level.closed, level.matrices(block), level.shape
+            points, rows, level.moving, level.closed, level.compute_matrices(block), level.shape
         )
         return [_information(joint, level.possible * len(points) / len(level.points))[0] for joint in joints]
 
@@ -108,7 +108,7 @@ class InformationMetric:
     def __call__(self, pose: Matrix) -> tuple[float, NDArray[np.float64]]:
         """Return the mutual information in nats and its derivative by the pose's ``(3, 4)`` entries."""
         level = self.level
-        matrix = level.matrices(pose[None])[0]
+        matrix = level.compute_matrices(pose[None])[0]
 
         def fill(part: slice) -> NDArray[np.float64]:
             points, rows, probes = level.points[part], level.rows[part], self._probes[part]
@@ -214,7 +214,7 @@ def _shrunk(part: _PyramidImage, spacing: float) -> _PyramidImage:
     target = np.maximum(part.grid.spacing, spacing)
     if part.grid.shape[0] == 1:
         target[2] = part.grid.spacing[2]
-    grid = part.grid.resampled(target.tolist())
+    grid = part.grid.with_spacing(target.tolist())
     inside = np.ones(grid.shape, np.float32)
     if part.masked:
         # Rounding can make a weighted mean of ones a hair more than one.

@@ -47,7 +47,7 @@ def keypoint_graph(
     first, second = masked_image(fixed, "fixed"), masked_image(moving, "moving")
     pair = make_pixel_pair(first, second, find_matrix(initial), options["across"])
     found = _match(pair.fixed, pair.moving, Affine(pair.start), options)
-    return make_transform(pair.world(found.matrix), fixed.grid.center)
+    return make_transform(pair.to_world(found.matrix), fixed.grid.center)
 
 
 def _match(fixed: Image, moving: Image, initial: Affine, options: Mapping[str, Any]) -> Affine:

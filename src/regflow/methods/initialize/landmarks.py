@@ -66,7 +66,7 @@ def landmarks(
     log.info("%d of %d landmarks, leave-one-out error %.3g", used.sum(), len(pairs), found.error)
     matrix = solve_map(model, pairs.fixed.points[used], pairs.moving.points[used], pairs.weights[used])
     transform = make_transform(matrix, fixed.grid.center) if ndim == 2 else Affine(matrix)
-    return MethodResult(transform, landmarks=LandmarkErrors.of(pairs, found.left_out, used))
+    return MethodResult(transform, landmarks=LandmarkErrors.from_pairs(pairs, found.left_out, used))
 
 
 def _fit_map(model: str, source: Array, target: Array, weights: Array) -> MapPoints:

@@ -156,7 +156,7 @@ def _by_windows(
 def _as_a_whole(fixed: Image, moving: Image, whole: GradientShift, reach: int) -> LinearRefinement:
     plane = coarsen_to(fixed, find_common_spacing(fixed.grid, moving.grid, whole.matrix))
     return LinearRefinement(
-        whole.matrix, WindowMatcher(plane, moving).edges(whole.matrix, reach), 0.0, plane.grid
+        whole.matrix, WindowMatcher(plane, moving).match_edges(whole.matrix, reach), 0.0, plane.grid
     )
 
 
@@ -173,14 +173,14 @@ class WindowMatcher:
     moving: Image
     _known: dict[bytes, WindowMatches | None] = field(default_factory=dict, init=False)
 
-    def edges(self, matrix: Matrix, reach: int) -> WindowMatches:
+    def match_edges(self, matrix: Matrix, reach: int) -> WindowMatches:
         """Ask, by directions of edges, where they belong; in the fixed pixels."""
         there = resample_to(self.moving, self.fixed.grid, matrix)
         return match_windows(
             self._structure, compute_structure(there), _side(self.fixed.grid), reach, WINDOWS
         )
 
-    def phases(self, matrix: Matrix) -> WindowMatches | None:
+    def match_phases(self, matrix: Matrix) -> WindowMatches | None:
         """Ask by the phases of their spectra; None where few agree."""
         key = np.asarray(matrix, np.float64).tobytes()
         if key not in self._known:
@@ -203,14 +203,14 @@ def measure_correction(
         The matches by directions of edges; a map of the fixed picture's pixels, None where too few
         windows agree; and the windows' median distance from it in pixels.
     """
-    matches = windows.edges(matrix, reach)
+    matches = windows.match_edges(matrix, reach)
     try:
         model = FREE if lacks_georeference(windows.fixed) else "auto"
         step, scatter = estimate_correction(matches, model, seed)
     except RegistrationError as error:
         log.info("too few windows to ask: %s", error)
         return matches, None, 0.0
-    sharp = windows.phases(matrix)
+    sharp = windows.match_phases(matrix)
     # A coherent picture has side peaks; what the edges say tells them from the right one.
     if sharp is not None and _measure_distance(sharp, matches) < FINE_REACH:
         finer, less = estimate_correction(sharp, model, seed)
@@ -225,7 +225,9 @@ def measure_remaining_error(windows: WindowMatcher, maps: Sequence[Matrix], reac
     ground they do not, else by directions of edges. None where too few agree under all.
     """
     for by_phases in (True, False):
-        found = [windows.phases(each) if by_phases else windows.edges(each, reach) for each in maps]
+        found = [
+            windows.match_phases(each) if by_phases else windows.match_edges(each, reach) for each in maps
+        ]
         known = [matches for matches in found if matches is not None]
         if len(known) < len(maps) or (by_phases and min(part.share for part in known) < NEARLY_ALL):
             continue
@@ -281,7 +283,7 @@ def _settled(
 ) -> LinearRefinement:
     windows = WindowMatcher(fixed, moving)
     for _ in range(ROUNDS):
-        matches = windows.edges(matrix, reach)
+        matches = windows.match_edges(matrix, reach)
         step, scatter = estimate_correction(matches, model, seed)
         before, matrix = matrix, _after(fixed.grid, matrix, step)
         if _moved(fixed.grid, before, matrix) < SETTLED:

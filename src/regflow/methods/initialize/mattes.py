@@ -63,7 +63,7 @@ def mutual_information(
                 best = found
         if best is None:
             raise RegistrationError("mutual-information: the images overlap from none of the starts")
-        matrix = pair.world(best[1])
+        matrix = pair.to_world(best[1])
         bent = options["model"] == "homography"
         for across in (2 * COARSE_ACROSS, options["across"]):
             pair = make_pixel_pair(first, second, matrix, across)
@@ -72,7 +72,7 @@ def mutual_information(
             if finer is None:
                 raise RegistrationError("mutual-information: the images lost each other")
             log.info("mutual information %.4f at %d pixels across", -finer[0], across)
-            matrix = pair.world(finer[1])
+            matrix = pair.to_world(finer[1])
     if options["refine"]:
         freedom = "auto" if options["model"] == "affine" else options["model"]
         matrix = refine_linear(first, second, matrix, freedom, seed=context.seed).matrix

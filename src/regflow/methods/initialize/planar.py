@@ -183,7 +183,7 @@ class PixelPair:
     after: Matrix
     start: Matrix
 
-    def world(self, pixels: Matrix) -> Matrix:
+    def to_world(self, pixels: Matrix) -> Matrix:
         """Return the map of world points that a map of pixels means."""
         return np.asarray(self.after @ pixels @ self.before)
 
@@ -307,7 +307,7 @@ def coarsen_to(image: Image, spacing: float) -> Image:
     """Return a picture with pixels at least ``spacing`` world units apart, the same otherwise."""
     if float(image.grid.spacing.max()) * 1.001 >= spacing:
         return image
-    return resample_to(image, image.grid.resampled(np.maximum(image.grid.spacing, spacing).tolist()))
+    return resample_to(image, image.grid.with_spacing(np.maximum(image.grid.spacing, spacing).tolist()))
 
 
 def find_common_spacing(fixed: Grid, moving: Grid, matrix: Matrix) -> float:

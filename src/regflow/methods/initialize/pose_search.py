@@ -138,7 +138,7 @@ def refine_best(
     ranked = []
     for number, pose in enumerate(poses):
         spacing = max(find_common_spacing(grid, moving.grid, pose.matrix), longest / COARSE_ACROSS)
-        matches = WindowMatcher(coarsen_to(fixed, spacing), moving).edges(pose.matrix, REACH)
+        matches = WindowMatcher(coarsen_to(fixed, spacing), moving).match_edges(pose.matrix, REACH)
         ranked.append((-matches.neg_log10_p, number))
     ranked.sort()
     log.info(

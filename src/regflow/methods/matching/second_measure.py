@@ -77,14 +77,14 @@ def measure_again(
     from regflow.methods.matching.tie_points import match_tie_points
 
     points = found.points[_spread(found)]
-    longest = float(np.abs(found.shifts[found.used]).max(initial=0.0))
+    longest = float(np.abs(found.shifts[found.is_used]).max(initial=0.0))
     options = {**options, "search_px": min(options["search_px"], math.ceil(longest) + BEYOND_PX)}
     best: TiePoints | None = None
     for change in _others(found):
         again = match_tie_points(fixed, moving, initial, points, {**options, **change}, context)
-        if best is None or again.used.sum() > best.used.sum():
+        if best is None or again.is_used.sum() > best.is_used.sum():
             best = again
-        if best.used.sum() >= LEAST_SHARE * len(points):
+        if best.is_used.sum() >= LEAST_SHARE * len(points):
             break
     assert best is not None
     return best
@@ -107,22 +107,22 @@ def check_field(found: TiePoints, field: "SplineField", again: TiePoints) -> Cro
     from regflow.methods.matching.spline_field import SplineField, list_control_places
 
     nodes = list_control_places(field)
-    base = np.median(again.shifts[again.used], axis=0) if again.used.any() else np.zeros(2)
-    local = field.at(nodes) - base
+    base = np.median(again.shifts[again.is_used], axis=0) if again.is_used.any() else np.zeros(2)
+    local = field.evaluate(nodes) - base
     # A window measures the mean over its side, which in a field that curves is not the middle's.
     spread = (again.window_px**2 - 1) / 12.0
-    expected = field.at(again.points) + 0.5 * spread * field.laplacian(again.points)
+    expected = field.evaluate(again.points) + 0.5 * spread * field.compute_laplacian(again.points)
     differences, errors, counts = compute_local_medians(
-        again.points, again.shifts - expected, again.used, nodes
+        again.points, again.shifts - expected, again.is_used, nodes
     )
     second = np.where(counts[:, None] >= LEAST_NEAR, local + differences, 0.0)
-    share = float(again.used.mean())
+    share = float(again.is_used.mean())
     weight = _doubt(local, second, errors) if share >= LEAST_KNOWN else np.zeros(len(nodes))
     change = weight[:, None] * (_shortest(local, second) - local)
     shape = field.coefs.shape[1:]
     correction = SplineField(change.T.reshape(2, *shape), field.origin, field.spacing)
     inside = nodes[_within(nodes, found, field)]
-    lengths = np.hypot(*correction.at(inside).T)
+    lengths = np.hypot(*correction.evaluate(inside).T)
     at = inside[int(np.argmax(lengths))]
     return CrossCheck(
         describe_cross_check(again, found),
@@ -185,7 +185,7 @@ def _others(found: TiePoints) -> list[dict[str, Any]]:
 
 def _spread(found: TiePoints) -> NDArray[np.int64]:
     """Return the points to measure again: of those that count, where many, every second row and column."""
-    used = np.flatnonzero(found.used)
+    used = np.flatnonzero(found.is_used)
     if len(used) <= ENOUGH_POINTS:
         return used
     keep = np.ones(len(used), bool)

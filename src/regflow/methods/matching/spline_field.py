@@ -62,26 +62,26 @@ class SplineField:
     origin: tuple[float, float]
     spacing: float
 
-    def at(self, points: Array) -> Array:
+    def evaluate(self, points: Array) -> Array:
         """Return the displacements ``(N, 2)`` at points ``(N, 2)``; outside, those of the border."""
         places = (np.asarray(points, np.float64) - self.origin) / self.spacing
         out = np.empty((len(places), 2))
         _evaluate(self.coefs, np.ascontiguousarray(places), out)
         return out
 
-    def on_lattice(self, x: Array, y: Array) -> NDArray[np.float32]:
+    def evaluate_lattice(self, x: Array, y: Array) -> NDArray[np.float32]:
         """Return the displacements at every crossing of ``x`` and ``y``, ``(2, len(y), len(x))``."""
         places = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
-        return self.at(places).T.reshape(2, len(y), len(x)).astype(np.float32)
+        return self.evaluate(places).T.reshape(2, len(y), len(x)).astype(np.float32)
 
-    def laplacian(self, points: Array) -> Array:
+    def compute_laplacian(self, points: Array) -> Array:
         """Return the sum of the second derivatives along x and y, ``(N, 2)``, at points ``(N, 2)``."""
         places = np.ascontiguousarray((np.asarray(points, np.float64) - self.origin) / self.spacing)
         out = np.empty((len(places), 2))
         _laplacian(self.coefs, places, out)
         return out / self.spacing**2
 
-    def bending(self) -> float:
+    def measure_bending(self) -> float:
         """Return the largest second derivative's bound, per squared unit of length."""
         along = [np.abs(np.diff(self.coefs, 2, axis=axis)).max() for axis in (1, 2)]
         return float(max(along)) / self.spacing**2
@@ -119,10 +119,10 @@ class FittingProblem(Protocol):
     def solve(self, weights: Array, smoothing_weight: float) -> Array:
         """Return the coefficients for weights ``(N,)`` of the points and a weight of the penalty."""
 
-    def left(self, coefs: Array) -> Array:
+    def compute_residuals(self, coefs: Array) -> Array:
         """Return what a fit leaves of the displacements, ``(N, 2)``."""
 
-    def controls(self, coefs: Array) -> Array:
+    def to_bspline(self, coefs: Array) -> Array:
         """Return the field as coefficients ``(2, *shape)`` of the cubic B-spline."""
 
 
@@ -181,12 +181,12 @@ def fit_field(
             residuals = values
         else:
             solution = problem.solve(weights, held)
-            residuals = problem.left(solution)
+            residuals = problem.compute_residuals(solution)
         scale = max(_spread(residuals, prior), floor)
         weights = prior * _biweight(np.hypot(*residuals.T) / scale)
     coefs = np.zeros((2, *shape))
     if math.isfinite(held):
-        coefs = problem.controls(solution) + _plane_controls(plane, shape)
+        coefs = problem.to_bspline(solution) + _plane_controls(plane, shape)
     field = SplineField(coefs, (float(extent[0]), float(extent[1])), spacing)
     return SplineFit(field, weights, residuals, scale, held)
 
@@ -213,14 +213,14 @@ class _SplineProblem:
         coefs = right.T.reshape(2, rows, cols)
         return np.ascontiguousarray(coefs.transpose(0, 2, 1) if self._turned else coefs)
 
-    def left(self, coefs: Array) -> Array:
+    def compute_residuals(self, coefs: Array) -> Array:
         """Return what a fit leaves of the displacements."""
         out = np.empty((len(self._places), 2))
         places = np.ascontiguousarray(self._places[:, ::-1]) if self._turned else self._places
         _evaluate(coefs, places, out)
         return np.asarray(self._values - out)
 
-    def controls(self, coefs: Array) -> Array:
+    def to_bspline(self, coefs: Array) -> Array:
         """Return the coefficients: they are the B-spline's."""
         return coefs
 
@@ -265,7 +265,7 @@ def _best_stiffness(
         problem = build(places, level, shape)
         for row, smoothing_weight in enumerate(tried):
             left = (
-                problem.left(problem.solve(kept, smoothing_weight))
+                problem.compute_residuals(problem.solve(kept, smoothing_weight))
                 if math.isfinite(smoothing_weight)
                 else values
             )

@@ -68,13 +68,13 @@ class ThinPlateProblem:
         solve_band(band, right)
         return right
 
-    def left(self, coefs: Array) -> Array:
+    def compute_residuals(self, coefs: Array) -> Array:
         """Return what a fit leaves of the displacements."""
         out = self._values.copy()
         _subtract(self._rows, coefs, out)
         return out
 
-    def controls(self, coefs: Array) -> Array:
+    def to_bspline(self, coefs: Array) -> Array:
         """Return a cubic B-spline ``(2, *shape)`` through the field at the lattice's points."""
         from scipy.ndimage import spline_filter
 

@@ -64,7 +64,7 @@ class TiePoints:
         return len(self.points)
 
     @property
-    def used(self) -> NDArray[np.bool_]:
+    def is_used(self) -> NDArray[np.bool_]:
         """The points that count."""
         return np.asarray(self.reason == 0)
 
@@ -143,7 +143,7 @@ def list_table_columns(
     there = initial.apply(fixed.to_world(found.points + np.nan_to_num(found.shifts)))
     there[~np.isfinite(found.shifts).all(1)] = np.nan
     moved = there - here
-    pixels = fixed.vectors_to_index(moved)
+    pixels = fixed.to_index_vectors(moved)
     angle = np.degrees(np.arctan2(pixels[:, 1], pixels[:, 0]))
     table: dict[str, Array] = {"point_id": np.arange(len(found))}
     _pair(table, "x_im", "y_im", found.points)
@@ -164,7 +164,7 @@ def list_table_columns(
     table["error_px"], table["forward_backward_px"] = found.error_px, found.back_px
     table["valid_percent"] = 100.0 * found.measures["valid"]
     table["win_size_px"] = np.full(len(found), found.window_px)
-    table["outlier"] = ~found.used
+    table["outlier"] = ~found.is_used
     table["reason"] = np.array(REASONS)[found.reason]
     return table
 

@@ -123,7 +123,7 @@ def match_tie_points(
     best: TiePoints | None = None
     for name in names:
         found = _match_by(fixed, moving, initial, points, options, name, context)
-        if best is None or found.used.sum() > GRADIENTS_GAIN * best.used.sum():
+        if best is None or found.is_used.sum() > GRADIENTS_GAIN * best.is_used.sum():
             best = found
         if _convincing(best):
             break
@@ -136,7 +136,7 @@ def _convincing(found: TiePoints) -> bool:
     if not seen.any():
         return True
     correlation = float(np.median(np.nan_to_num(found.measures["zncc"][seen])))
-    share = float(found.used[seen].mean())
+    share = float(found.is_used[seen].mean())
     return correlation >= CONVINCING_CORRELATION and share >= CONVINCING_SHARE
 
 
@@ -177,7 +177,7 @@ def _match_by(
         channels,
     )
     reason = found.reason.copy()
-    kept = np.flatnonzero(found.used)
+    kept = np.flatnonzero(found.is_used)
     if len(kept):
         reason[kept[normalized_median_test(points[kept], found.shifts[kept])]] = REASONS.index("neighbors")
     return replace(found, reason=reason)

@@ -28,8 +28,8 @@ def solve_level(level: GreedyLevel, field: Array) -> LevelSolution:
     """Run a level's iterations from a voxel field ``(3, Z, Y, X)``, which is overwritten.
 
     Each iteration samples the moving image at the field, computes the force, smooths it, extends it
-    over the mask's border (:func:`compute_edge_factors`), scales it (:meth:`GreedyLevel.factor`), adds a
-    share of the iteration's before, composes the sum with the field and smooths the field.
+    over the mask's border (:func:`compute_edge_factors`), scales it (:meth:`GreedyLevel.compute_factor`),
+    adds a share of the iteration's before, composes the sum with the field and smooths the field.
     """
     spans = find_steered_spans(level)
     statistics = compute_local_statistics(level) if level.correlation else None
@@ -37,7 +37,7 @@ def solve_level(level: GreedyLevel, field: Array) -> LevelSolution:
     curvature = compute_mean_curvature(level, statistics.precision if statistics else None)
     reach = compute_edge_factors(level)
     lengths = level.spacing.astype(np.float32)
-    update_taps = level.gaussians(level.update_sigma)
+    update_taps = level.make_gaussians(level.update_sigma)
     update, spare, travel = np.empty_like(field), np.empty_like(field), np.zeros_like(field)
     # Windows reach samples that are never pulled.
     moved, seen = np.zeros_like(level.moving), level.weights.copy()
@@ -49,15 +49,15 @@ def solve_level(level: GreedyLevel, field: Array) -> LevelSolution:
         if level.valid is not None:
             kernels.keep_seen(level.valid, field, level.weights, spans, np.float32(WHOLLY), seen)
         force(moved, seen, spare, totals)
-        if progress.stalled(float(totals.sum()) / whole):
+        if progress.check_convergence(float(totals.sum()) / whole):
             break
         kernels.smooth_channels(spare, *update_taps, spans, update)
         kernels.scale_and_measure(update, reach, lengths, spans, longest)
-        scale = progress.step_scale * level.factor(float(np.sqrt(longest.max())), curvature)
+        scale = progress.step_scale * level.compute_factor(float(np.sqrt(longest.max())), curvature)
         kept = np.float32(progress.step_scale * level.momentum)
         kernels.accumulate_field(kept, np.float32(scale), update, spans, travel)
         kernels.compose_fields(field, travel, spans, spare)
-        kernels.smooth_channels(spare, *level.relaxation(scale * curvature), spans, field)
+        kernels.smooth_channels(spare, *level.make_relaxation_kernels(scale * curvature), spans, field)
     return LevelSolution(field, progress.history)
 
 
@@ -73,7 +73,7 @@ def compute_edge_factors(level: GreedyLevel) -> Array:
     Without it, the displacement would be held back along the mask's border.
     """
     smoothed = np.empty((1, *level.weights.shape), np.float32)
-    taps = level.gaussians(level.update_sigma)
+    taps = level.make_gaussians(level.update_sigma)
     kernels.smooth_channels(
         level.weights[None], *taps, kernels.make_full_spans(level.weights.shape), smoothed
     )

@@ -66,19 +66,19 @@ class GreedyLevel:
         a, b, c = (round(self.radius / width) for width in self.spacing)
         return a, b, c
 
-    def gaussians(self, sigma: float) -> tuple[NDArray[np.float32], ...]:
+    def make_gaussians(self, sigma: float) -> tuple[NDArray[np.float32], ...]:
         """Return half kernels along each axis, center first, for a Gaussian of ``sigma``."""
         return tuple(make_half_gaussian(sigma / width) for width in self.spacing)
 
-    def relaxation(self, gain: float) -> tuple[NDArray[np.float32], ...]:
+    def make_relaxation_kernels(self, gain: float) -> tuple[NDArray[np.float32], ...]:
         """Return the half kernels that smooth the field after an update of ``gain`` Newton steps.
 
         Smoothing in proportion to the step, repetitions included, keeps the balance between force and
         smoothness, to which the iterations converge, independent of the step.
         """
-        return self.gaussians(self.field_sigma * float(np.sqrt(gain / (1 - self.momentum))))
+        return self.make_gaussians(self.field_sigma * float(np.sqrt(gain / (1 - self.momentum))))
 
-    def factor(self, longest: float, curvature: float) -> float:
+    def compute_factor(self, longest: float, curvature: float) -> float:
         """Return what to multiply the smoothed force with.
 
         Args:
@@ -113,7 +113,7 @@ class StepControl:
     history: list[float] = field(default_factory=list)
     step_scale: float = 1.0
 
-    def stalled(self, similarity: float) -> bool:
+    def check_convergence(self, similarity: float) -> bool:
         """Note a similarity; return whether the last iterations gained less than the tolerance."""
         if self.history and similarity < self.history[-1]:
             self.step_scale = max(self.step_scale * BACKTRACKING_FACTOR, SMALLEST_STEP_SCALE)

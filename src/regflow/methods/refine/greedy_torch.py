@@ -51,20 +51,20 @@ def solve_torch_level(level: GreedyLevel, field: NDArray[np.float32], device: to
         weights = tensor(level.weights)
         valid = None if level.valid is None else tensor(level.valid)
         lengths = tensor(level.spacing).reshape(3, 1, 1, 1)
-        update_taps = [tensor(taps) for taps in level.gaussians(level.update_sigma)]
+        update_taps = [tensor(taps) for taps in level.make_gaussians(level.update_sigma)]
         progress, travel = StepControl(level.tolerance), torch.zeros_like(current)
         for _ in range(level.iterations):
             seen = weights
             if valid is not None:
                 seen = weights * (_sample(valid[None], current)[0] > WHOLLY)
             update, similarity = force(current, seen)
-            if progress.stalled(similarity / float(weights.sum())):
+            if progress.check_convergence(similarity / float(weights.sum())):
                 break
             update = _smooth(update, update_taps) * reach
             norm = float((update * lengths).square().sum(0).max().sqrt())
-            scale = progress.step_scale * level.factor(norm, curvature)
+            scale = progress.step_scale * level.compute_factor(norm, curvature)
             travel = progress.step_scale * level.momentum * travel + scale * update
-            field_taps = [tensor(taps) for taps in level.relaxation(scale * curvature)]
+            field_taps = [tensor(taps) for taps in level.make_relaxation_kernels(scale * curvature)]
             current = _smooth(travel + _sample(current, travel), field_taps)
         return LevelSolution(current.cpu().numpy(), progress.history)
 

@@ -194,7 +194,7 @@ def _descend(start: Tensor, level: OptimizationLevel, iterations: int, options: 
             )
         if value < lowest:
             best, lowest = velocity.detach(), value
-        if progress.stalled(value):
+        if progress.check_convergence(value):
             break
         objective.backward()
         adam.step()
@@ -238,7 +238,7 @@ class ConvergenceMonitor:
         self.patience = patience
         self.values: list[float] = []
 
-    def stalled(self, value: float) -> bool:
+    def check_convergence(self, value: float) -> bool:
         """Add a value; true when the last ``patience`` lowered the least one by too little."""
         self.values.append(value)
         if len(self.values) <= self.patience:

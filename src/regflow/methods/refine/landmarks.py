@@ -56,7 +56,7 @@ def landmarks(
     log.info("%d of %d landmarks, smoothing %g", used.sum(), len(pairs), spline.smoothing)
     field = _sample_spline(spline, fixed.grid)
     transform = compose_transforms(field, initial)
-    return MethodResult(transform, landmarks=LandmarkErrors.of(pairs, left_out, used))
+    return MethodResult(transform, landmarks=LandmarkErrors.from_pairs(pairs, left_out, used))
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +89,7 @@ def _sample_spline(spline: LandmarkSpline, grid: Grid) -> DisplacementField:
     """Return the displacements on a grid, of a coarser spacing where it has very many samples."""
     samples = float(np.prod([float(length) for length in grid.shape]))
     step = max((samples / MOST_SAMPLES) ** (1 / grid.ndim), 1.0)
-    lattice = grid if step == 1 else grid.resampled((grid.spacing * step).tolist())
+    lattice = grid if step == 1 else grid.with_spacing((grid.spacing * step).tolist())
     indices = np.indices(lattice.shape, dtype=np.float64).reshape(grid.ndim, -1)[::-1].T
     vectors = spline.displace(lattice.to_world(indices))
     return DisplacementField(vectors.T.reshape(grid.ndim, *lattice.shape).astype(np.float32), lattice)

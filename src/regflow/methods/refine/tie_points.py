@@ -45,13 +45,13 @@ def tie_points(
     fit, found = fit_points(found, fixed.grid, options, context.seed)
     log.info(
         "tie-points: %d of %d points count, %s, scatter about the field %.3f px",
-        int(found.used.sum()),
+        int(found.is_used.sum()),
         len(found),
         found.channels,
         fit.scale,
     )
     field = fit.field
-    if np.abs(field.at(found.points)).max() > TOLERANCE_PX:
+    if np.abs(field.evaluate(found.points)).max() > TOLERANCE_PX:
         check = check_field(found, field, measure_again(found, fixed, moving, initial, options, context))
         field = replace(field, coefs=field.coefs + check.correction.coefs)
         found = replace(found, check=check)
@@ -66,7 +66,7 @@ def fit_points(
     Raises:
         RegistrationError: too few points count.
     """
-    used = np.flatnonzero(found.used)
+    used = np.flatnonzero(found.is_used)
     if len(used) < 6:
         raise RegistrationError(
             f"tie-points: only {len(used)} of {len(found)} points could be matched ({_why(found)})"
@@ -86,26 +86,26 @@ def fit_points(
         basis, spacing = ThinPlateProblem, spacing / LATTICE_PER_POINT
     fit = fit_field(points, shifts, errors, extent, spacing, seed=seed, reach=reach, basis=basis)
     # An affine window follows slopes; where the field curves it measures its mean over the window.
-    straight = shifts - 0.5 * spread * fit.field.laplacian(points)
+    straight = shifts - 0.5 * spread * fit.field.compute_laplacian(points)
     fit = fit_field(
         points, straight, errors, extent, spacing, smoothing_weight=fit.smoothing_weight, basis=basis
     )
     reason = found.reason.copy()
     reason[used[fit.weights <= 0]] = REASONS.index("fit")
-    straight = found.shifts - 0.5 * spread * fit.field.laplacian(found.points)
+    straight = found.shifts - 0.5 * spread * fit.field.compute_laplacian(found.points)
     return fit, replace(
-        found, reason=reason, shifts=straight, residuals=straight - fit.field.at(found.points)
+        found, reason=reason, shifts=straight, residuals=straight - fit.field.evaluate(found.points)
     )
 
 
 def sample_spline_field(field: SplineField, grid: Grid) -> DisplacementField:
     """Return a field on a grid as coarse as reading it linearly allows, in world units."""
-    bending = field.bending()
+    bending = field.measure_bending()
     step = math.sqrt(8.0 * INTERPOLATION_PX / bending) if bending > 0 else math.inf
     step = max(1.0, math.floor(min(step, field.spacing)))
     counts = [math.ceil((n - 1) / step) + 1 for n in grid.size]
     axes = [np.arange(n) * step for n in counts]
-    pixels = field.on_lattice(*axes)
+    pixels = field.evaluate_lattice(*axes)
     vectors = np.einsum("ij,jhw->ihw", grid.affine[:2, :2], pixels)
     coarse = grid.affine @ np.diag([step, step, 1.0])
     return DisplacementField(vectors.astype(np.float32), Grid((counts[1], counts[0]), coarse, grid.crs))

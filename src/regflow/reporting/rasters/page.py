@@ -104,7 +104,7 @@ class ChangePageData:
     outlines: Sequence[Any]
 
     @property
-    def largest(self) -> NDArray[np.intp]:
+    def size_order(self) -> NDArray[np.intp]:
         """Positions of the polygons, the largest first."""
         return np.argsort(-np.asarray(self.columns["pixels"]), kind="stable")
 
@@ -129,7 +129,9 @@ def render_scene_page(
         "cards": list(_cards(figures))[:CARDS],
         "similarity": list(_staged(figures)),
         "field": [
-            (_meaning(name), FIGURES[name].text(figures[name])) for name in FIELD if _known(figures, name)
+            (_meaning(name), FIGURES[name].format_value(figures[name]))
+            for name in FIELD
+            if _known(figures, name)
         ],
         "stages": list(list_stage_rows(story.stages)),
         "clock": list_stage_seconds(story.stages),
@@ -149,11 +151,13 @@ def render_scene_page(
 def _cards(figures: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for name in KEYS:
         figure = FIGURES[name]
-        column = RASTERS.final(name)
+        column = RASTERS.name_final_column(name)
         if not _known(figures, column):
             continue
         whole = name == "check_points_used"
-        number, _, unit = (f"{figures[column]:.0f}" if whole else figure.text(figures[column])).partition(" ")
+        number, _, unit = (
+            f"{figures[column]:.0f}" if whole else figure.format_value(figures[column])
+        ).partition(" ")
         card: dict[str, Any] = {
             "title": figure.title,
             "number": number,
@@ -162,7 +166,7 @@ def _cards(figures: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             "meaning": figure.meaning,
         }
         if figure.staged:
-            before = [figure.text(figures.get(f"{name}_{stage}")).split()[0] for stage in STATES[:2]]
+            before = [figure.format_value(figures.get(f"{name}_{stage}")).split()[0] for stage in STATES[:2]]
             card["was"] = [f"start {before[0]}", f"initial {before[1]}"]
         yield card
 
@@ -170,7 +174,7 @@ def _cards(figures: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 def _staged(figures: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for name, figure in FIGURES.items():
         if figure.staged and _known(figures, f"{name}_refine"):
-            cells = [figure.text(figures.get(f"{name}_{stage}")) for stage in STATES]
+            cells = [figure.format_value(figures.get(f"{name}_{stage}")) for stage in STATES]
             yield {"title": figure.title, "meaning": figure.meaning, "better": figure.better, "cells": cells}
 
 
@@ -204,7 +208,7 @@ def _scene(scene: ScenePageData, change: ChangePageData | None, figures: Mapping
             )
     names = dict(LAYERS) if not aligned else {"fixed": "First date", "refine": "Second date"}
     short = SHORT_NAMES if not aligned else {"fixed": "First date", "refine": "Second date"}
-    outlines = [] if change is None else [change.outlines[k] for k in change.largest]
+    outlines = [] if change is None else [change.outlines[k] for k in change.size_order]
     return {
         "tiles": raster_pictures.render_tiles(
             scene.windows, outlines[: raster_pictures.MOST_OUTLINES], scene.overview.full
@@ -323,7 +327,7 @@ def _change_facts(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _change_rows(change: ChangePageData) -> Iterator[dict[str, str]]:
     columns = change.columns
     name = "area_m2" if "area_m2" in columns else "area_px"
-    for k in change.largest[:LARGEST_CHANGES]:
+    for k in change.size_order[:LARGEST_CHANGES]:
         middle = change.outlines[k].representative_point()
         yield {
             "id": str(columns["id"][k]),

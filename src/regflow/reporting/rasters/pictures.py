@@ -262,7 +262,7 @@ def _north(grid: Grid) -> float | None:
     """Return by how many degrees north is turned clockwise from up; None without a CRS."""
     if grid.crs is None:
         return None
-    x, y = grid.vectors_to_index([0.0, 1.0])
+    x, y = grid.to_index_vectors([0.0, 1.0])
     return round(math.degrees(math.atan2(x, -y)), 1)
 
 

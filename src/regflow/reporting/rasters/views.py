@@ -111,7 +111,7 @@ def read_layers(
 
 def list_maps(fixed: Image, moving: Image, transforms: Mapping[str, Transform]) -> dict[str, PixelMap]:
     """Return where each state has the pixels of the fixed scene in the moving one."""
-    return {name: PixelMap.between(fixed.grid, moving.grid, made) for name, made in transforms.items()}
+    return {name: PixelMap.from_grids(fixed.grid, moving.grid, made) for name, made in transforms.items()}
 
 
 def move_window(moving: Image, mapped: PixelMap, rows: slice, cols: slice) -> NDArray[np.float32]:

@@ -71,7 +71,7 @@ def _strip(dots: Sequence[StripDot], x: Any, middle: float, figure: Figure) -> l
         # The golden ratio spreads neighbors evenly without a random number.
         offset = ((number * 0.618034) % 1 - 0.5) * 16 if len(drawn) > 1 else 0.0
         kind, radius = ("dot out", 4) if dot.outlier else ("dot", 3)
-        title = f"<title>{escape(dot.sample)}: {escape(figure.text(dot.value))}</title>"
+        title = f"<title>{escape(dot.sample)}: {escape(figure.format_value(dot.value))}</title>"
         circle = f'<circle class="{kind}" cx="{x(dot.value):.1f}" cy="{middle + offset:.1f}" r="{radius}"'
         mark = f"{circle}>{title}</circle>"
         if dot.link:
@@ -101,7 +101,7 @@ def _described(rows: Mapping[str, Sequence[StripDot]], figure: Figure, names: Ma
     for name, dots in rows.items():
         values = [dot.value for dot in dots]
         if values:
-            median = figure.text(float(np.median(values)))
-            span = f"{figure.text(min(values))} to {figure.text(max(values))}"
+            median = figure.format_value(float(np.median(values)))
+            span = f"{figure.format_value(min(values))} to {figure.format_value(max(values))}"
             told.append(f"{names[name]} median {median}, {span}".strip())
     return f"{figure.title}: {'; '.join(told)}"

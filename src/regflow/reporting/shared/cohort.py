@@ -56,7 +56,9 @@ def render_cohort_page(
         (s for s in told if s["status"] != "pass" or s["outliers"]),
         key=lambda s: (ORDER.index(s["status"]), s["sample"]),
     )
-    columns = [name for name in catalog.columns if any(_known(row, catalog.final(name)) for row in rows)]
+    columns = [
+        name for name in catalog.columns if any(_known(row, catalog.name_final_column(name)) for row in rows)
+    ]
     figures = {name for row in rows for name, value in row.items() if value is not None}
     cohort = {
         "sentence": _summary(counts, len(rows)),
@@ -135,7 +137,7 @@ def _source(row: Record) -> str:
 
 def list_outlier_titles(row: Record, catalog: Catalog = VOLUMES) -> str:
     """Return in words the figures in which a sample stands apart from its cohort."""
-    columns = {catalog.final(name): catalog.figures[name].title for name in catalog.watched}
+    columns = {catalog.name_final_column(name): catalog.figures[name].title for name in catalog.watched}
     return ", ".join(columns[name] for name in (row.get("outliers") or "").split(",") if name)
 
 
@@ -153,9 +155,9 @@ def _cells(row: Record, columns: Sequence[str], catalog: Catalog) -> list[dict[s
     """Return a sample's figures as text, and as a number to sort by."""
     cells = []
     for name in columns:
-        column = catalog.final(name)
+        column = catalog.name_final_column(name)
         known = _known(row, column)
-        text = catalog.figures[name].text(row[column]) if known else ""
+        text = catalog.figures[name].format_value(row[column]) if known else ""
         outlier = column in (row.get("outliers") or "").split(",")
         cells.append({"text": text, "value": float(row[column]) if known else "", "outlier": outlier})
     return cells
@@ -198,9 +200,9 @@ def _groups(rows: Sequence[Record], columns: Sequence[str], catalog: Catalog) ->
         members = [row for row in rows if row.get("group") == name]
         cells = []
         for column in columns:
-            name_of = catalog.final(column)
+            name_of = catalog.name_final_column(column)
             values = [row[name_of] for row in members if _known(row, name_of)]
-            cells.append(catalog.figures[column].text(float(np.median(values))) if values else "")
+            cells.append(catalog.figures[column].format_value(float(np.median(values))) if values else "")
         passed = sum(find_status(row) == "pass" for row in members)
         table.append({"name": name, "count": len(members), "passed": passed, "cells": cells})
     return table
@@ -227,7 +229,7 @@ def _structures(rows: Sequence[Record]) -> list[dict[str, Any]]:
         for figure in ("hd95_mm", "asd_mm"):
             values = _values(members, f"{figure}_refine")
             entry[figure] = (
-                VOLUMES.figures["asd_mean_mm"].text(float(np.median(values))) if len(values) else ""
+                VOLUMES.figures["asd_mean_mm"].format_value(float(np.median(values))) if len(values) else ""
             )
         table.append(entry)
     return sorted(table, key=lambda entry: (entry["median"], entry["label"]))

@@ -81,7 +81,7 @@ def render_comparison_page(
         pictures: 2-D gray pictures: ``fixed``, and the moving image by the name of a method.
     """
     known = {name for method in methods for name in method.figures}
-    columns = [name for name in catalog.columns if catalog.final(name) in known]
+    columns = [name for name in catalog.columns if catalog.name_final_column(name) in known]
     window = choose_window(np.concatenate([picture.ravel() for picture in list(pictures.values())[1:2]]))
     story = {
         **{"sentence": sentence, "reasons": reasons, "config": config, "facts": facts, "how": how},
@@ -131,8 +131,8 @@ def _describe_error(method: ComparedMethod, motion: str, solved: float) -> dict[
 
 
 def _describe_figure(method: ComparedMethod, name: str, catalog: Catalog) -> dict[str, Any]:
-    value = method.figures.get(catalog.final(name))
-    return MISSING if value is None else {"text": catalog.figures[name].text(value), "value": value}
+    value = method.figures.get(catalog.name_final_column(name))
+    return MISSING if value is None else {"text": catalog.figures[name].format_value(value), "value": value}
 
 
 def _number(value: float | None, form: str) -> dict[str, Any]:

@@ -34,8 +34,12 @@ def write_multiqc_files(folder: str | Path, rows: Sequence[Record], catalog: Cat
         rows: of the cohort's table of samples.
         catalog: of the kind of image.
     """
-    known = [name for name in catalog.columns if any(_is_known(row, catalog.final(name)) for row in rows)]
-    finals = {catalog.final(name): catalog.figures[name] for name in known}
+    known = [
+        name
+        for name in catalog.columns
+        if any(_is_known(row, catalog.name_final_column(name)) for row in rows)
+    ]
+    finals = {catalog.name_final_column(name): catalog.figures[name] for name in known}
     general = dict(list(finals.items())[:GENERAL_FIGURES])
     contents = {
         "general": {

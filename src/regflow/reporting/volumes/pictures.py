@@ -72,7 +72,7 @@ class Rendering:
     memo: dict[tuple[str, int], dict[str, Any]] = field(default_factory=dict)
 
     @property
-    def deformed(self) -> bool:
+    def is_deformed(self) -> bool:
         """Tell whether anything moves but by the affine part."""
         return any(bool(part.any()) for part in self.displacement)
 
@@ -104,7 +104,7 @@ def make_rendering(
         neurological: the patient's left on the left of the picture.
     """
     unit = _unit_mm(fixed.grid)
-    standing = UprightOrientation.of(
+    standing = UprightOrientation.from_grid(
         Grid(fixed.grid.shape, np.diag([1 / unit] * 3 + [1.0]) @ fixed.grid.affine)
     )
     mask = np.ones(fixed.grid.shape, dtype=bool) if fixed.mask is None else fixed.mask
@@ -177,7 +177,7 @@ def _tile(rendering: Rendering, cut: SlicePlane, bound: float) -> dict[str, Any]
 
 def describe_frame(rendering: Rendering, cut: SlicePlane) -> dict[str, Any]:
     """Return the size, place and sides of a slice's picture, for the templates."""
-    rows, columns = cut.size(rendering.mask.shape)
+    rows, columns = cut.measure_size(rendering.mask.shape)
     height, width = rows * cut.pixel_mm[0], columns * cut.pixel_mm[1]
     return {
         "id": f"{cut.plane}-{cut.number}",
@@ -203,14 +203,14 @@ def draw_overlays(rendering: Rendering, cut: SlicePlane) -> dict[str, Any]:
 
 def trace_contour_lines(rendering: Rendering, cut: SlicePlane) -> dict[str, list[NDArray[np.float64]]]:
     """Return the fixed image's contours on a slice, in mm: its mask's outline and its structures."""
-    mask = cut.of(rendering.mask)
+    mask = cut.cut(rendering.mask)
     outline = [] if mask.all() else drawing.trace_contours(mask.astype(np.float32), 0.5, cut.pixel_mm)
     if rendering.labels is not None:
         return {
             "outline": outline,
-            "structures": drawing.trace_label_contours(cut.of(rendering.labels), cut.pixel_mm),
+            "structures": drawing.trace_label_contours(cut.cut(rendering.labels), cut.pixel_mm),
         }
-    values = np.where(mask, cut.of(rendering.layers["fixed"]), rendering.windows["fixed"][0])
+    values = np.where(mask, cut.cut(rendering.layers["fixed"]), rendering.windows["fixed"][0])
     return {"outline": outline, "structures": drawing.trace_contours(values, rendering.level, cut.pixel_mm)}
 
 
@@ -219,11 +219,11 @@ def _grid(rendering: Rendering, cut: SlicePlane) -> list[NDArray[np.float64]]:
     axes = [axis for axis in range(3) if PLANES[axis] != cut.plane]
     steps = [max(1, round(GRID_SAMPLING_MM / size)) for size in cut.pixel_mm]
     coarse = tuple(slice(step // 2, None, step) for step in steps)
-    shape = cut.size(rendering.mask.shape)
+    shape = cut.measure_size(rendering.mask.shape)
     coordinates = []
     for number, axis in enumerate(axes):
         index = np.arange(shape[number], dtype=np.float32) * cut.pixel_mm[number]
-        moved = cut.of(rendering.displacement[axis])
+        moved = cut.cut(rendering.displacement[axis])
         backward = (cut.rows, cut.columns)[number].step == -1
         values = moved * (-1 if backward else 1) + (index[:, None] if number == 0 else index[None])
         coordinates.append(values[coarse])
@@ -241,14 +241,14 @@ def find_jacobian_bound(rendering: Rendering) -> float:
 
 
 def _gray(rendering: Rendering, name: str, cut: SlicePlane) -> drawing.Bytes:
-    return drawing.draw_gray(cut.of(rendering.layers[name]), rendering.windows[name])
+    return drawing.draw_gray(cut.cut(rendering.layers[name]), rendering.windows[name])
 
 
 def _jacobian(rendering: Rendering, cut: SlicePlane, bound: float) -> drawing.Bytes:
-    determinant = cut.of(rendering.determinant)
+    determinant = cut.cut(rendering.determinant)
     color = drawing.draw_diverging(np.log2(np.maximum(determinant, 1e-6)), bound)
     color[determinant <= 0] = FOLD_COLOR
-    return drawing.add_alpha(color, cut.of(rendering.mask).astype(np.float32))
+    return drawing.add_alpha(color, cut.cut(rendering.mask).astype(np.float32))
 
 
 def _difference(rendering: Rendering, stage: str, cut: SlicePlane) -> drawing.Bytes:
@@ -256,9 +256,9 @@ def _difference(rendering: Rendering, stage: str, cut: SlicePlane) -> drawing.By
     gap = []
     for name in ("fixed", stage):
         low, high = rendering.windows[name]
-        gap.append(np.clip((cut.of(rendering.layers[name]) - low) / max(high - low, 1e-12), -0.2, 1.2))
+        gap.append(np.clip((cut.cut(rendering.layers[name]) - low) / max(high - low, 1e-12), -0.2, 1.2))
     return drawing.add_alpha(
-        drawing.draw_diverging(gap[0] - gap[1], 0.6), cut.of(rendering.mask).astype(np.float32)
+        drawing.draw_diverging(gap[0] - gap[1], 0.6), cut.cut(rendering.mask).astype(np.float32)
     )
 
 
@@ -293,7 +293,7 @@ def draw_product(rendering: Rendering, warped: NDArray[np.float32]) -> dict[str,
         rendering,
         "product",
         "The product, warped.nii.gz",
-        lambda cut: drawing.draw_gray(cut.of(upright), window),
+        lambda cut: drawing.draw_gray(cut.cut(upright), window),
     )
 
 
@@ -331,7 +331,7 @@ def draw_contact_sheet(rendering: Rendering) -> drawing.Bytes:
     from PIL import ImageDraw
 
     cuts = choose_middle_slices(rendering)
-    sizes = [cut.size(rendering.mask.shape) for cut in cuts]
+    sizes = [cut.measure_size(rendering.mask.shape) for cut in cuts]
     extents = [
         (rows * cut.pixel_mm[0], columns * cut.pixel_mm[1])
         for cut, (rows, columns) in zip(cuts, sizes, strict=True)

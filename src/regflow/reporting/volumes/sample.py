@@ -82,7 +82,7 @@ def _keys(figures: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         value = figures.get(f"{name}_refine" if figure.staged else name)
         if value is None:
             continue
-        number, _, unit = figure.text(value).partition(" ")
+        number, _, unit = figure.format_value(value).partition(" ")
         card: dict[str, Any] = {
             "was": [],
             "title": figure.title,
@@ -91,7 +91,7 @@ def _keys(figures: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             "meaning": figure.meaning,
         }
         if figure.staged:
-            before = [figure.text(figures.get(f"{name}_{stage}")).split()[0] for stage in STATES[:2]]
+            before = [figure.format_value(figures.get(f"{name}_{stage}")).split()[0] for stage in STATES[:2]]
             card["was"] = [f"start {before[0]}", f"affine {before[1]}"]
         yield card
 
@@ -99,7 +99,7 @@ def _keys(figures: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 def _similarity(figures: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for name, figure in FIGURES.items():
         if figure.staged and figures.get(f"{name}_refine") is not None:
-            cells = [figure.text(figures.get(f"{name}_{stage}")) for stage in STATES]
+            cells = [figure.format_value(figures.get(f"{name}_{stage}")) for stage in STATES]
             yield {"title": figure.title, "meaning": figure.meaning, "better": figure.better, "cells": cells}
 
 
@@ -108,13 +108,13 @@ def _deformation(quality: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for name in DEFORMATION:
         if found.get(name) is not None:
             figure = FIGURES[name]
-            yield f"{figure.title}: {figure.meaning}", figure.text(found[name])
+            yield f"{figure.title}: {figure.meaning}", figure.format_value(found[name])
     if found.get("affine_determinant") is not None:
         yield "Volume change of the affine part, left out above", f"{found['affine_determinant']:.3f}"
     inverse = quality.get("inverse")
     if inverse:
         told = ", ".join(
-            f"{name} {FIGURES['inverse_mean_mm'].text(inverse[f'{name}_mm'])}"
+            f"{name} {FIGURES['inverse_mean_mm'].format_value(inverse[f'{name}_mm'])}"
             for name in ("mean", "p95", "max")
         )
         yield "Inverse error: distance from the start after going there and back", told
@@ -153,12 +153,12 @@ def _sentences(phrases: Iterable[str | None]) -> list[str]:
 
 
 def _pair(of_stage: Mapping[str, Any] | None) -> list[str]:
-    return [FIGURES["asd_mean_mm"].text(of_stage[stage]) for stage in STATES[1:]] if of_stage else []
+    return [FIGURES["asd_mean_mm"].format_value(of_stage[stage]) for stage in STATES[1:]] if of_stage else []
 
 
 def _landmarks(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return the rows of the landmarks' table, the farthest apart at the end first."""
-    text = FIGURES["tre_mean_mm"].text
+    text = FIGURES["tre_mean_mm"].format_value
     ordered = sorted(records, key=lambda record: -record["tre_mm"]["refine"])
     return [{"name": r["name"], "cells": [text(r["tre_mm"][stage]) for stage in STATES]} for r in ordered]
 
@@ -181,7 +181,7 @@ def _render(rendering: pictures.Rendering, product: Any, differences: bool) -> d
         "choices": [(name, SHORT_NAMES[name]) for name in rendering.layers],
         "modes": [mode for mode in MODES if differences or mode[0] != "difference"],
         "differences": differences,
-        "deformed": rendering.deformed,
+        "deformed": rendering.is_deformed,
         "masked": not rendering.mask.all(),
         "structures": kind,
         "orientation": rendering.orientation,

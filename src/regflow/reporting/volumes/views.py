@@ -43,13 +43,13 @@ class SlicePlane:
     place: str
     sides: tuple[str, str, str, str]
 
-    def of(self, standing: NDArray[Any]) -> NDArray[Any]:
+    def cut(self, standing: NDArray[Any]) -> NDArray[Any]:
         """Return the slice of a standing volume, ``(rows, columns)``."""
         index: list[int | slice] = [self.rows, self.columns]
         index.insert(NORMAL[self.plane], self.number)
         return standing[tuple(index)]
 
-    def size(self, standing: tuple[int, ...]) -> tuple[int, int]:
+    def measure_size(self, standing: tuple[int, ...]) -> tuple[int, int]:
         """Return rows and columns of the picture of a standing volume of this shape."""
         shape = [n for axis, n in enumerate(standing) if axis != NORMAL[self.plane]]
         return (
@@ -58,7 +58,7 @@ class SlicePlane:
         )
 
     @property
-    def in_plane(self) -> tuple[int, int]:
+    def plane_axes(self) -> tuple[int, int]:
         """World axes (0 to 2) along the rows and the columns."""
         return {"axial": (1, 0), "coronal": (2, 0), "sagittal": (2, 1)}[self.plane]
 
@@ -78,7 +78,7 @@ class UprightOrientation:
     grid: Grid
 
     @classmethod
-    def of(cls, grid: Grid) -> "UprightOrientation":
+    def from_grid(cls, grid: Grid) -> "UprightOrientation":
         """Find the turn for a 3-D grid; oblique axes count as the nearest of the body's."""
         from itertools import permutations
 

@@ -265,7 +265,7 @@ def write_check_points(path: str | Path, points: CheckPoints, transforms: Mappin
     for name in ("residual_x_px", "residual_y_px"):
         del table[name]
     for stage, transform in transforms.items():
-        residuals = points.residuals_px(transform)
+        residuals = points.compute_residuals_px(transform)
         table[f"residual_x_px_{stage}"], table[f"residual_y_px_{stage}"] = residuals.T
         table[f"residual_px_{stage}"] = np.hypot(*residuals.T)
         if meters is not None:
@@ -277,8 +277,10 @@ def write_residuals(path: str | Path, points: CheckPoints, transform: Transform)
     """Write the residuals, averaged over their surroundings, as a three-band float32 GeoTIFF."""
     from regflow.io.raster_files import write_raster
 
-    used = points.used
-    values, grid = average_residuals(points.points[used], points.residuals_px(transform)[used], points.fixed)
+    used = points.is_used
+    values, grid = average_residuals(
+        points.points[used], points.compute_residuals_px(transform)[used], points.fixed
+    )
     names = ["residual_x_px", "residual_y_px", "residual_px"]
     write_raster(path, values.astype(np.float32), grid, names=names, nodata=float("nan"))
 
@@ -294,8 +296,8 @@ def measure_field_figures(pair: RegisteredScenes) -> dict[str, float]:
     low, high = find_overlap(grid, pair.moving.grid, pair.initial)
     axes = [np.linspace(low[k], high[k], 65) for k in (0, 1)]
     points = grid.to_world(np.stack(np.meshgrid(*axes), axis=-1).reshape(-1, 2))
-    whole = grid.vectors_to_index(pair.refined.apply(points) - points)
-    local = grid.vectors_to_index(pair.refined.apply(points) - pair.initial.apply(points))
+    whole = grid.to_index_vectors(pair.refined.apply(points) - points)
+    local = grid.to_index_vectors(pair.refined.apply(points) - pair.initial.apply(points))
     found = {
         **_lengths("shift", whole),
         "shift_x_mean_px": float(whole[:, 0].mean()),
@@ -319,24 +321,26 @@ def measure_truth_errors(pair: RegisteredScenes, points: CheckPoints) -> dict[st
     places = grid.to_world(np.stack(np.meshgrid(*axes), axis=-1).reshape(-1, 2))
     known = pair.truth.apply(places)
     errors = {stage: made.apply(places) - known for stage, made in pair.transforms.items()}
-    if points.used.any():
-        errors["check_points"] = points.partners[points.used] - pair.truth.apply(points.points[points.used])
-    return {stage: _summary(np.hypot(*grid.vectors_to_index(error).T)) for stage, error in errors.items()}
+    if points.is_used.any():
+        errors["check_points"] = points.partners[points.is_used] - pair.truth.apply(
+            points.points[points.is_used]
+        )
+    return {stage: _summary(np.hypot(*grid.to_index_vectors(error).T)) for stage, error in errors.items()}
 
 
 def _accuracy(points: CheckPoints, pair: RegisteredScenes) -> dict[str, Any]:
     meters = find_meters_per_pixel(pair.fixed.grid)
     seen = points.matched.measures["valid"] >= LEAST_VALID
-    used = points.used
+    used = points.is_used
     stated = points.matched.error_px[used]
-    residuals = points.residuals_px(pair.refined)[used]
+    residuals = points.compute_residuals_px(pair.refined)[used]
     own = measure_own_error_ce90(points.fixed.to_index(points.points[used]), residuals, stated)
-    contradiction = points.contradiction(pair.refined)
+    contradiction = points.find_contradiction(pair.refined)
     second: dict[str, Any] = {}
     if contradiction is not None:
         second["second_measure"] = {
             "compared": describe_cross_check(points.again, points.matched),
-            "used": int(points.again.used.sum()),
+            "used": int(points.again.is_used.sum()),
             "contradicted_px": contradiction[0],
             "where": describe_place(pair.fixed.grid, contradiction[1]),
         }
@@ -349,7 +353,7 @@ def _accuracy(points: CheckPoints, pair: RegisteredScenes) -> dict[str, Any]:
         "expected_error_px": float(np.median(stated)) if used.any() else np.nan,
         "own_error_ce90_px": own,
         **{
-            stage: compute_residual_figures(points.residuals_px(transform)[used], meters)
+            stage: compute_residual_figures(points.compute_residuals_px(transform)[used], meters)
             for stage, transform in pair.transforms.items()
         },
         **second,
@@ -363,7 +367,7 @@ def _similarity(pair: RegisteredScenes) -> dict[str, dict[str, float]]:
     except RegistrationError as error:
         log.warning("assess: %s", error)
         return {}
-    found = {stage: probes.similarity_figures(transform) for stage, transform in pair.transforms.items()}
+    found = {stage: probes.measure_figures(transform) for stage, transform in pair.transforms.items()}
     return {name: {stage: found[stage][name] for stage in found} for name in ("ncc", "mi", "ssim")}
 
 

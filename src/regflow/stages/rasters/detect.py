@@ -303,7 +303,7 @@ def _record(
         "threshold": settings["threshold"],
         "level": settings["level"],
         "statistic_limit": rule.limit,
-        "degrees_of_freedom": rule.model.freedom,
+        "degrees_of_freedom": rule.model.degrees_of_freedom,
         "magnitude_unit": rule.model.unit,
         "residual_px": rule.residual_px,
         "mapping_unit_px": settings["mapping_unit_px"],

@@ -74,7 +74,7 @@ def ingest(output: str | Path, *, subject: RasterSubject) -> dict[str, Any]:
     """
     found = examine_scene(subject, sums=True)
     details = _details(subject, found)
-    return write_manifest(output, subject, found, details, files=subject.files(), sums=found.sums)
+    return write_manifest(output, subject, found, details, files=subject.list_files(), sums=found.sums)
 
 
 def read_manifest(path: str | Path) -> dict[str, Any]:
@@ -125,7 +125,7 @@ def examine_scene(subject: RasterSubject, *, sums: bool = False) -> SceneFinding
         sums: also read all local files for their checksums.
     """
     found = SceneFindings()
-    files = subject.files()
+    files = subject.list_files()
     local = {part: path for part, name in files.items() if (path := find_local_file(name)) is not None}
     missing = {part: why for part, path in local.items() if (why := describe_absence(path)) is not None}
     found.problems += [f"{local[part]}: {why}" for part, why in missing.items()]

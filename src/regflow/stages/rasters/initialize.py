@@ -169,7 +169,7 @@ class SceneStartEvaluator:
         reason = f"not confirmed by windows: {verdict.reason} (agreement {sigmas:.1f} standard deviations)"
         return Verdict("warn", reason, verdict.figures)
 
-    def start_is_as_near(self, transform: Transform) -> bool:
+    def is_start_as_near(self, transform: Transform) -> bool:
         """Tell whether windows are, at the start, no farther from where they belong than under a map.
 
         Where the ground is bent the best linear map is a matter of taste, and the start's may be as good.
@@ -342,7 +342,7 @@ def _explain_mirrors(
 
 def _kept(start: Affine, found: LadderResult, examine: SceneStartEvaluator) -> LadderResult:
     """Return the start itself, as the method ``header``, where what was found is no better."""
-    if found.kept or not examine.start_is_as_near(found.transform):
+    if found.kept or not examine.is_start_as_near(found.transform):
         return found
     result = MethodResult(start)
     verdict, _ = examine(result)

@@ -62,7 +62,7 @@ def prepare_scene(
         working = _resolutions(view, settings, reference)
         record.update(spacing=working.spacing, coarse_spacing=working.coarse_spacing)
     with record_step(steps, "overview", representation=working.representation) as record:
-        overview = working.overview()
+        overview = working.load_overview()
         record["valid_share"] = _usable(scene, overview)
     return working, overview, steps
 

@@ -94,7 +94,7 @@ class ComparisonWindows:
             raise RegistrationError("the scenes have no valid pixels in common where they overlap")
         return cls(kept, fixed.grid, moving.grid)
 
-    def similarity(self, transform: Transform) -> dict[str, float]:
+    def measure_similarity(self, transform: Transform) -> dict[str, float]:
         """Return ``ncc``, the median over windows of its size, and ``nmi`` of all together."""
         found = list(self._pairs(transform))
         if not found:
@@ -102,8 +102,8 @@ class ComparisonWindows:
         nmi = normalized_mutual_information(*self._together(found))
         return {"ncc": self._correlation(found), "nmi": float(np.nan_to_num(nmi, nan=1.0))}
 
-    def similarity_figures(self, transform: Transform) -> dict[str, float]:
-        """Return ``ncc`` as :meth:`similarity`, ``mi`` in nats of all windows together, median ``ssim``.
+    def measure_figures(self, transform: Transform) -> dict[str, float]:
+        """Return ``ncc`` as :meth:`measure_similarity`, ``mi`` in nats of all together, median ``ssim``.
 
         For the latter each moving window gets the mean and the spread of the fixed one.
         """
@@ -119,7 +119,7 @@ class ComparisonWindows:
 
     def _pairs(self, transform: Transform) -> Iterator[WindowPair]:
         """Yield the windows that have enough valid samples in common."""
-        mapped = PixelMap.between(self.fixed, self.moving, transform)
+        mapped = PixelMap.from_grids(self.fixed, self.moving, transform)
         for probe in self.windows:
             values, known = warp_window(probe.read, mapped, probe.rows, probe.cols)
             moved, seen = values[0], known[0]

@@ -92,12 +92,12 @@ class SceneRefinementEvaluator:
 
     def __post_init__(self) -> None:
         self._probes = ComparisonWindows.read(self.fixed, self.moving, self.initial)
-        self._start = self._probes.similarity(self.initial)
+        self._start = self._probes.measure_similarity(self.initial)
 
     def __call__(self, candidate: MethodResult) -> tuple[Verdict, float]:
         """Return the verdict and the similarity of a candidate."""
         transform, points = candidate.transform, candidate.tie_points
-        found = self._probes.similarity(transform)
+        found = self._probes.measure_similarity(transform)
         limits = {**LIMITS, **self.limits}
         figures = {f"{name}_change": found[name] - self._start[name] for name in found}
         figures.update(_deformation(transform, self.fixed.grid))
@@ -232,7 +232,7 @@ def _deformation(transform: Transform, grid: Grid) -> dict[str, float]:
     parts = list_displacement_fields(transform)
     if not parts:
         return {}
-    pixels = [grid.vectors_to_index(np.moveaxis(part.vectors, 0, -1)) for part in parts]
+    pixels = [grid.to_index_vectors(np.moveaxis(part.vectors, 0, -1)) for part in parts]
     return {
         **compute_folding_figures(transform),
         "displacement_max_px": max(float(np.linalg.norm(part, axis=-1).max()) for part in pixels),
@@ -241,12 +241,12 @@ def _deformation(transform: Transform, grid: Grid) -> dict[str, float]:
 
 def _point_figures(points: TiePoints) -> dict[str, float]:
     seen = points.measures["valid"] >= LEAST_VALID
-    residuals = points.residuals[points.used]
+    residuals = points.residuals[points.is_used]
     return {
-        "points_used": float(points.used.sum()),
-        "points_used_percent": 100.0 * float(points.used.sum()) / max(float(seen.sum()), 1.0),
+        "points_used": float(points.is_used.sum()),
+        "points_used_percent": 100.0 * float(points.is_used.sum()) / max(float(seen.sum()), 1.0),
         "scatter_px": float(np.sqrt((residuals**2).sum(1).mean())),
-        "covered_percent": 100.0 * measure_covered_share(points.points[seen], points.points[points.used]),
+        "covered_percent": 100.0 * measure_covered_share(points.points[seen], points.points[points.is_used]),
         **_second_figures(points.check),
     }
 

@@ -218,7 +218,7 @@ def read_page_data(
     overview = read_overview(pair.fixed)
     small = read_overview(pair.moving)
     rows, cols = (slice(0, size) for size in overview.image.grid.shape)
-    mapped = PixelMap.between(overview.image.grid, small.image.grid, pair.refined)
+    mapped = PixelMap.from_grids(overview.image.grid, small.image.grid, pair.refined)
     moved = move_window(small.image, mapped, rows, cols)
     end = measured.checks.get("refine")
     places = end.places[end.used] if end else np.empty((0, 2))
@@ -237,7 +237,7 @@ def read_change_windows(
     """Return windows at full resolution on the largest changes."""
     found = []
     maps = list_maps(fixed, moving, transforms)
-    for number, k in enumerate(change.largest[:count], start=1):
+    for number, k in enumerate(change.size_order[:count], start=1):
         middle = change.outlines[k].representative_point()
         box = place_box(fixed.grid.shape, fixed.grid.to_index([middle.x, middle.y]))
         found.append(DetailWindow(f"Change {number}", *box, read_layers(fixed, moving, maps, *box)))
@@ -272,7 +272,9 @@ def _tie_points(path: Path) -> MeasuredPoints:
 def _checks(pair: "RegisteredScenes", assessment: "SceneAssessment") -> dict[str, MeasuredPoints]:
     points = assessment.points
     return {
-        state: MeasuredPoints(points.points, points.residuals_px(pair.transforms[state]), points.used)
+        state: MeasuredPoints(
+            points.points, points.compute_residuals_px(pair.transforms[state]), points.is_used
+        )
         for state in ("initialize", "refine")
     }
 

@@ -152,7 +152,7 @@ def make_product_grid(fixed: Grid, source: Grid, change: tuple[Transform, ...], 
         return fixed
     mapped = PixelMap(fixed, source, compose_transforms(*change) if change else None, 1)
     middle = (np.array(fixed.size) - 1) / 2
-    around = mapped.at(middle + np.array([[0, 0], [1, 0], [0, 1]]))
+    around = mapped.map_pixels(middle + np.array([[0, 0], [1, 0], [0, 1]]))
     spans = np.linalg.norm(around[1:] - around[0], axis=1)
     if not np.isfinite(spans).all() or not (spans > 0).all():
         return fixed
@@ -229,7 +229,7 @@ def _job(
         change=change,
         refined=str(refined),
         digest=digest,
-        step=PixelMap.between(target, grid, compose_transforms(correction, *change)).step,
+        step=PixelMap.from_grids(target, grid, compose_transforms(correction, *change)).step,
         resampling="nearest" if classes else settings["resampling"],
         nodata=source.nodata,
         fill=0.0 if declared is None else declared,

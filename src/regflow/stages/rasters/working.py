@@ -40,11 +40,11 @@ class WorkingScene:
         """Return the lazy image at working resolution, one float32 channel."""
         return self._opened(self.spacing)
 
-    def overview(self) -> Image:
+    def load_overview(self) -> Image:
         """Read the image as the initialize stage sees it: ``(1, H, W)`` float32 with its mask."""
         return load_block(self._opened(self.coarse_spacing))
 
-    def matched(self, moving: "WorkingScene") -> "WorkingScene":
+    def match_spacing(self, moving: "WorkingScene") -> "WorkingScene":
         """Return this fixed scene at the spacing of a coarser moving scene."""
         spacing = max((s for s in (self.spacing, moving.spacing) if s is not None), default=None)
         return replace(self, spacing=spacing)
@@ -82,7 +82,7 @@ def read_scene(folder: str | Path) -> WorkingScene:
 def read_pair(prepared: tuple[str | Path, str | Path]) -> tuple[Image, Image]:
     """Open the fixed and the moving scene lazily at the pair's working resolution."""
     fixed, moving = (read_scene(folder) for folder in prepared)
-    return fixed.matched(moving).open(), moving.open()
+    return fixed.match_spacing(moving).open(), moving.open()
 
 
 def read_overview(folder: str | Path) -> Image:

@@ -194,7 +194,7 @@ def assess_pair(
         displacement = sample_deformation(pair)
         determinant = jacobian.compute_determinant_map(displacement, pair.fixed.grid)
         quality.update(_transform(pair, determinant))
-    quality["figures"] = dict(_flat(quality, ErrorScale.of(pair.fixed, pair.moving)))
+    quality["figures"] = dict(_flat(quality, ErrorScale.from_images(pair.fixed, pair.moving)))
     verdict = _verdict(quality, {**LIMITS, **settings["limits"]}, pair.earlier)
     quality["verdict"] = verdict.to_dict()
     return VolumeAssessment(quality, verdict, steps, moved, displacement, determinant)

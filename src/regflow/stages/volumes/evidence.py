@@ -140,7 +140,7 @@ def list_evidence_figures(quality: Quality, extent: ErrorScale) -> Iterator[tupl
         mean = {stage: quality["truth"][stage]["mean_mm"] for stage in STATES}
         allowed = _QUARTER * extent.spacing_mm
         loss = max(mean[END] - min(mean[START], mean[AFFINE]) - allowed, 0.0)
-        yield "truth_percent", extent.percent(mean[END])
+        yield "truth_percent", extent.to_percent(mean[END])
         yield "truth_loss_percent", 100 * loss / extent.radius_mm
     gains = list(_gains(quality["similarity"]))
     if gains:
@@ -180,7 +180,7 @@ def note_labels(structures: Structures, driven: Sequence[str] = ()) -> dict[str,
         driven: stages that the label maps drove.
 
     Returns:
-        The notes of :meth:`Structures.notes`, and ``remarks``: sentences on what is not compared, and on
+        The notes of :meth:`Structures.summarize`, and ``remarks``: sentences on what is not compared, and on
         structures that another label covers.
     """
     records = structures.records
@@ -194,7 +194,7 @@ def note_labels(structures: Structures, driven: Sequence[str] = ()) -> dict[str,
         remarks.append(
             f"more than half outside the moving image's field of view, so not in the means: {_listed(unseen)}"
         )
-    notes = structures.notes()
+    notes = structures.summarize()
     if driven:
         remarks.append(
             f"the label maps drove {' and '.join(driven)}, so their overlap is no independent check of it"
@@ -238,8 +238,8 @@ def _landmark_figures(
     # Two standard errors; of few landmarks, whose spread is hardly known, what placing them explains.
     noise = max(2 * spread, extent.spacing_mm) / np.sqrt(len(rises))
     loss = max(float(rises.mean()) - noise, 0.0)
-    yield "tre_percent", extent.percent(mean[END])
-    yield "tre_max_percent", extent.percent(float(errors[END].max()))
+    yield "tre_percent", extent.to_percent(mean[END])
+    yield "tre_max_percent", extent.to_percent(float(errors[END].max()))
     yield "tre_loss_percent", 100 * loss / extent.radius_mm
     other = notes.get("other_order_mm")
     yield "landmarks_reorder_gain_percent", 0.0 if other is None else 100 * (1 - other / mean[END])

@@ -65,7 +65,7 @@ def ingest(output: str | Path, *, subject: VolumeSubject) -> dict[str, Any]:
         The manifest.
     """
     found = examine_volume(subject)
-    files = {part: path for part, path in subject.files().items() if part not in found.left_out}
+    files = {part: path for part, path in subject.list_files().items() if part not in found.left_out}
     here = {part: path for part, path in found.here.items() if part in files}
     sums = {part: compute_sha256(path) for part, path in here.items() if is_existing_path(path)}
     return write_manifest(output, subject, found, _details(subject, found), files=files, sums=sums)
@@ -104,14 +104,14 @@ def _look_at_volume(subject: VolumeSubject) -> VolumeFindings:
     """Look at one image's files, and keep no copy of a sample's; a fixed image's is needed again."""
     found = examine_volume(subject)
     if isinstance(subject, VolumeSample):
-        drop_copies(subject.files().values())
+        drop_copies(subject.list_files().values())
     return found
 
 
 def examine_volume(subject: VolumeSubject) -> VolumeFindings:
     """Look at one image's files; a sample's are also held against its fixed image's header."""
     found = VolumeFindings()
-    files = _fetch_files(subject.files(), found)
+    files = _fetch_files(subject.list_files(), found)
     missing = {part: why for part, path in files.items() if (why := describe_absence(path)) is not None}
     found.problems += [f"{files[part]}: {why}" for part, why in missing.items()]
     present = {part: Path(path) for part, path in files.items() if part not in missing}

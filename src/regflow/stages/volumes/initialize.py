@@ -88,7 +88,7 @@ class VolumeStartEvaluator:
         self._moving = coarsen_image(moving, spacing)
         self._limits = {**LIMITS, **limits}
         self._threads = threads
-        self._scale = ErrorScale.of(fixed, moving)
+        self._scale = ErrorScale.from_images(fixed, moving)
         self._start = self._similarity(start)
         self._windows = WindowEvidence(fixed, moving, start, EXAMINED_ACROSS)
 
@@ -108,7 +108,7 @@ class VolumeStartEvaluator:
         if math.isnan(similarity):
             raise RegistrationError("the images share no samples there, or one is constant where they do")
         figures |= compute_figure_changes({"nmi": similarity}, self._start)
-        figures.update(self._windows.figures(transform))
+        figures.update(self._windows.measure_gain(transform))
         figures.update(list_left_out_figures(candidate.landmarks, self._scale))
         if isinstance(transform, Affine):
             figures.update(self._sizes(transform.linear))

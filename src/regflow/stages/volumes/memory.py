@@ -40,7 +40,7 @@ def check_originals(
     working = []
     for name, grid in images:
         spacing = choose_working_spacing(grid, spacing_mm, reference)
-        working.append((name, grid if spacing is None else grid.resampled(spacing.tolist())))
+        working.append((name, grid if spacing is None else grid.with_spacing(spacing.tolist())))
         reference = reference or working[0][1]
     _check(working, job)
 

@@ -108,7 +108,7 @@ class VolumeRefinementEvaluator:
         self._fixed, self._moving = coarsen_image(fixed, spacing), coarsen_image(moving, spacing)
         self._limits = {**LIMITS, **INVERSE_LIMITS, **limits}
         self._origin, self._doubted = start, doubted
-        self._scale = ErrorScale.of(fixed, moving)
+        self._scale = ErrorScale.from_images(fixed, moving)
         self._mask, self._size = fixed.mask, measure_ball_diameter(fixed.mask, fixed.grid)
         self._start = self._similarity(start)
         self._windows = WindowEvidence(fixed, moving, start, EXPLAINED_ACROSS)
@@ -143,7 +143,7 @@ class VolumeRefinementEvaluator:
         sure = gain >= SURE_SIGMAS
         return {name: one for name, one in self._limits.items() if not (sure and name == "lncc_change")}
 
-    def inverse_of(self, transform: Transform) -> tuple[Transform, dict[str, Any]]:
+    def find_inverse(self, transform: Transform) -> tuple[Transform, dict[str, Any]]:
         """Return a candidate's inverse and the record of that step.
 
         Raises:
@@ -156,7 +156,7 @@ class VolumeRefinementEvaluator:
         return known[1], known[2]
 
     def _gain(self, transform: Transform) -> dict[str, float]:
-        found = self._windows.figures(transform)
+        found = self._windows.measure_gain(transform)
         return {"doubted_gain_sigmas": found.get("gain_sigmas", math.nan)} if self._doubted else found
 
     def _inverted(self, transform: Transform) -> tuple[Transform, dict[str, float]]:
@@ -223,7 +223,7 @@ def deform_volumes(
         RunContext(threads, seed, log_file=log_file, prediction=prediction, landmarks=landmarks),
         examine,
     )
-    inverse, record = examine.inverse_of(found.transform)
+    inverse, record = examine.find_inverse(found.transform)
     return VolumeRefinement(found.transform, inverse, replace(found, steps=[*found.steps, record]))
 
 

@@ -196,7 +196,7 @@ def _choose(
     if start_from:
         networks["its start"] = load_network(find_weights(start_from), torch.device("cpu"))[0]
     measured = {
-        name: measure_best_relaxation(each, description, cohort.judges[:MEASURED])
+        name: measure_best_relaxation(each, description, cohort.validation_pairs[:MEASURED])
         for name, each in networks.items()
     }
     for name, (relaxation, distance) in measured.items():

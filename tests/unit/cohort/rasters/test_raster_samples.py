@@ -71,7 +71,7 @@ def test_a_full_row_gives_everything_a_stage_needs(cohort):
     assert sample.scene.bands == ("B04", "B08")
     assert (sample.scene.nodata, sample.scene.quality) == (-9999.0, MaskValues((1,), (3, 4)))
     assert (sample.fixed.name, sample.fixed.scene.nodata) == ("ortho", "file")
-    assert sample.files() == {
+    assert sample.list_files() == {
         "image": "data/june.tif",
         "mask": "data/qa.tif",
         "companions.b11": "data/b11.jp2",

@@ -55,7 +55,7 @@ def test_a_full_row_gives_everything_a_stage_needs(cohort):
     assert (sample.sample, sample.moving, sample.fixed.name) == ("sub-01", "data/a.nii.gz", "colin")
     assert sample.companions == {"flair": "data/f.nii.gz", "pet": "data/p.nii.gz"}
     assert (sample.volume, sample.group, sample.session, sample.modality) == (3, "patients", None, "T1w")
-    assert sample.files() == {
+    assert sample.list_files() == {
         "image": "data/a.nii.gz",
         "mask": "data/m.nii.gz",
         "fixed_landmarks": "data/p.csv",
@@ -77,7 +77,7 @@ def test_commas_or_tabs_comments_and_a_byte_order_mark(cohort, name, mark):
 def test_rows_without_a_fixed_image_go_to_the_standard_atlas(cohort):
     samples = cohort("sample\tmoving\tfixed\na\tx.nii\t\nb\ty.nii\tcolin\n")
     assert [sample.fixed.name for sample in samples] == ["mni", "colin"]
-    assert samples[0].fixed.files() == {
+    assert samples[0].fixed.list_files() == {
         "image": "atlas/mni.nii.gz",
         "labels": "atlas/labels.nii.gz",
         "landmarks": "atlas/points.csv",

@@ -79,14 +79,14 @@ def test_ir_mad_is_the_papers(rounds, bands, penalty):
     valid = np.random.default_rng(3).random(before.shape[1:]) > 0.1
     found = fit(
         "ir-mad",
-        HeldTiles.of(before, after, valid),
+        HeldTiles.from_arrays(before, after, valid),
         iterations=rounds,
         tolerance=1e-300,
         regularization=penalty,
         calibrate=False,
     )
     rho, z, probability = plain_ir_mad(before, after, valid, rounds, penalty)
-    mine = compute_statistic(found.model.difference(before[:, valid], after[:, valid]))
+    mine = compute_statistic(found.model.compute_difference(before[:, valid], after[:, valid]))
     assert np.abs(mine - z).max() < 1e-6 * max(1.0, z.max())
     assert np.abs(compute_no_change_probability(mine, bands) - probability).max() < 1e-6
     assert found.figures["correlation_first"] == pytest.approx(rho[0], abs=1e-9)
@@ -96,9 +96,11 @@ def test_ir_mad_is_the_papers(rounds, bands, penalty):
 def test_ir_mad_is_the_papers_on_real_dates():
     (before, clear), (after, clear_after) = landsat("2009224"), landsat("2010227")
     valid = clear & clear_after
-    found = fit("ir-mad", HeldTiles.of(before, after, valid), iterations=4, tolerance=1e-300, calibrate=False)
+    found = fit(
+        "ir-mad", HeldTiles.from_arrays(before, after, valid), iterations=4, tolerance=1e-300, calibrate=False
+    )
     rho, z, _ = plain_ir_mad(before, after, valid, 4)
-    mine = compute_statistic(found.model.difference(before[:, valid], after[:, valid]))
+    mine = compute_statistic(found.model.compute_difference(before[:, valid], after[:, valid]))
     assert np.abs(mine / z - 1).max() < 1e-6
     assert found.figures["correlation_first"] == pytest.approx(rho[0], abs=1e-6)
 
@@ -117,11 +119,11 @@ class CountedTiles(HeldTiles):
 def test_rounds_over_all_pixels_begin_where_those_over_a_few_end(name, monkeypatch):
     before, after = sentinel(), later(sentinel(), 25)
     valid = np.random.default_rng(3).random(before.shape[1:]) > 0.1
-    whole = HeldTiles.of(before, after, valid)
+    whole = HeldTiles.from_arrays(before, after, valid)
     passes = []
     for few in (None, whole):
         monkeypatch.setattr(CountedTiles, "passes", 0)
-        fit(name, CountedTiles(whole.tiles, few=few))
+        fit(name, CountedTiles(whole.tiles, subsample=few))
         passes.append(CountedTiles.passes)
     assert passes[1] < 0.6 * passes[0]
 
@@ -129,11 +131,11 @@ def test_rounds_over_all_pixels_begin_where_those_over_a_few_end(name, monkeypat
 @pytest.mark.parametrize("name", ["ir-mad", "cva"])
 def test_where_the_rounds_begin_is_not_where_they_end(name):
     before, after = sentinel(), later(sentinel(), 25)
-    whole = HeldTiles.of(before, after, np.ones(before.shape[1:], bool))
-    few = HeldTiles([tile.thinned(5, 0, 0) for tile in whole.tiles])
+    whole = HeldTiles.from_arrays(before, after, np.ones(before.shape[1:], bool))
+    few = HeldTiles([tile.decimate(5, 0, 0) for tile in whole.tiles])
     plain, from_few, alone = (
-        compute_statistic(fit(name, tiles).model.difference(before, after))
-        for tiles in (whole, HeldTiles(whole.tiles, few=few), few)
+        compute_statistic(fit(name, tiles).model.compute_difference(before, after))
+        for tiles in (whole, HeldTiles(whole.tiles, subsample=few), few)
     )
     assert np.abs(from_few / plain - 1).mean() < 0.5 * np.abs(alone / plain - 1).mean()
     assert np.abs(from_few / plain - 1).mean() < 0.005
@@ -142,7 +144,7 @@ def test_where_the_rounds_begin_is_not_where_they_end(name):
 def test_a_fit_is_the_same_however_many_threads():
     before, after = sentinel(), later(sentinel(), 25)
     valid = np.ones(before.shape[1:], bool)
-    one, four = (fit("cva", HeldTiles.of(before, after, valid, threads)) for threads in (1, 4))
+    one, four = (fit("cva", HeldTiles.from_arrays(before, after, valid, threads)) for threads in (1, 4))
     assert one.model.before.tobytes() == four.model.before.tobytes()
     assert one.model.offset.tobytes() == four.model.offset.tobytes()
 
@@ -161,8 +163,8 @@ def test_noise_alone_gives_false_alarms_at_the_level(name):
     before = sentinel()
     after = later(before, 30)
     more = {"indices": [[4, 3], [2, 4]]} if name == "index-difference" else {}
-    found = fit(name, HeldTiles.of(before, after, np.ones(before.shape[1:], bool)), **more)
-    z = compute_statistic(found.model.difference(before, after))
+    found = fit(name, HeldTiles.from_arrays(before, after, np.ones(before.shape[1:], bool)), **more)
+    z = compute_statistic(found.model.compute_difference(before, after))
     alarms = (z > find_chi_square_limit(0.99, found.model.freedom)).mean()
     if name == "index-difference":  # noise of an index is larger where the ground is dark
         assert 0.001 < alarms < 0.08
@@ -175,9 +177,9 @@ def test_the_papers_statistic_calls_noise_a_change():
     """Why calibration is the default."""
     before = sentinel()
     after = later(before, 30)
-    tiles = HeldTiles.of(before, after, np.ones(before.shape[1:], bool))
+    tiles = HeldTiles.from_arrays(before, after, np.ones(before.shape[1:], bool))
     found = fit("ir-mad", tiles, calibrate=False, iterations=30)
-    z = compute_statistic(found.model.difference(before, after))
+    z = compute_statistic(found.model.compute_difference(before, after))
     assert (z > find_chi_square_limit(0.99, 4)).mean() > 0.05
 
 
@@ -188,8 +190,8 @@ def test_planted_changes_are_found_through_gain_and_offset(name):
     changed = np.zeros(before.shape[1:], bool)
     changed[40:80, 60:130] = changed[200:230, 300:420] = True
     after[:, changed] += np.array([300, 200, -150, 500], np.float32)[:, None]
-    found = fit(name, HeldTiles.of(before, after, np.ones(changed.shape, bool)))
-    hit = compute_statistic(found.model.difference(before, after)) > find_chi_square_limit(
+    found = fit(name, HeldTiles.from_arrays(before, after, np.ones(changed.shape, bool)))
+    hit = compute_statistic(found.model.compute_difference(before, after)) > find_chi_square_limit(
         0.9999, found.model.freedom
     )
     assert hit[changed].mean() > 0.99
@@ -202,13 +204,13 @@ def test_the_magnitude_of_cva_is_in_the_bands_units():
     after = later(before, 5)
     step = np.array([300, 200, -150, 500], np.float32)
     after[:, 10:30, 10:30] += step[:, None, None]
-    tiles = HeldTiles.of(before, after, np.ones(before.shape[1:], bool))
+    tiles = HeldTiles.from_arrays(before, after, np.ones(before.shape[1:], bool))
     found = fit("cva", tiles)
     model = found.model
     lines = fit_normalization(tiles, fit("ir-mad", tiles, **_SEARCH).model, options("cva")["no_change"])
     assert found.figures["normalization_correlation_min"] == pytest.approx(lines.correlation.min())
     assert lines.correlation.min() < lines.correlation.max()
-    magnitude = model.magnitude(model.difference(before, after))
+    magnitude = model.compute_magnitude(model.compute_difference(before, after))
     assert magnitude[10:30, 10:30].mean() == pytest.approx(np.linalg.norm(step / gain), rel=0.02)
 
 
@@ -216,7 +218,7 @@ def test_normalization_finds_gain_and_offset_where_nothing_changed():
     before = sentinel()
     after = later(before, 8)
     after[:, :, :120] *= 3
-    tiles = HeldTiles.of(before, after, np.ones(before.shape[1:], bool))
+    tiles = HeldTiles.from_arrays(before, after, np.ones(before.shape[1:], bool))
     lines = fit_normalization(tiles, fit("ir-mad", tiles).model, 0.9)
     assert lines.gain == pytest.approx(1 / np.array([0.8, 1.1, 1.3, 0.9]), rel=0.02)
     quiet = np.abs(lines.apply(after) - before)[:, :, 120:]
@@ -226,7 +228,7 @@ def test_normalization_finds_gain_and_offset_where_nothing_changed():
 def test_normalization_takes_neither_date_for_free_of_noise():
     before, after = (later(sentinel(), 200, seed) for seed in (1, 2))
     valid = np.ones(before.shape[1:], bool)
-    there, back = (HeldTiles.of(*dates, valid) for dates in ((before, after), (after, before)))
+    there, back = (HeldTiles.from_arrays(*dates, valid) for dates in ((before, after), (after, before)))
     model = fit("cva", there).model
     lines = [fit_normalization(tiles, model, -1.0) for tiles in (there, back)]
     assert lines[0].correlation.max() < 0.97
@@ -239,8 +241,8 @@ def test_copies_are_no_change():
     after = before.copy()
     after[:, 50:60, 50:60] += 500
     for name in ("ir-mad", "cva"):
-        model = fit(name, HeldTiles.of(before, after, np.ones(before.shape[1:], bool))).model
-        z = compute_statistic(model.difference(before, after))
+        model = fit(name, HeldTiles.from_arrays(before, after, np.ones(before.shape[1:], bool))).model
+        z = compute_statistic(model.compute_difference(before, after))
         hit = z > find_chi_square_limit(0.999, model.freedom)
         assert hit[50:60, 50:60].all()
         assert hit.sum() == 100
@@ -249,11 +251,11 @@ def test_copies_are_no_change():
 @pytest.mark.parametrize("bands", [1, 2])
 def test_few_bands_are_reweighted_only_with_calibration(bands):
     before, after = sentinel()[:bands], later(sentinel(), 30)[:bands]
-    tiles = HeldTiles.of(before, after, np.ones(before.shape[1:], bool))
+    tiles = HeldTiles.from_arrays(before, after, np.ones(before.shape[1:], bool))
     assert fit("ir-mad", tiles, calibrate=False).figures["iterations"] == 1
     found = fit("ir-mad", tiles)
     assert 1 < found.figures["iterations"] < 50
-    z = compute_statistic(found.model.difference(before, after))
+    z = compute_statistic(found.model.compute_difference(before, after))
     assert (z > find_chi_square_limit(0.99, bands)).mean() == pytest.approx(0.01, abs=0.004)
 
 
@@ -268,7 +270,7 @@ def test_weights_narrow_noise_by_the_known_factor(freedom):
 
 def test_real_dates_do_not_collapse_onto_a_few_pixels():
     (before, clear), (after, clear_after) = landsat("2010227"), landsat("2011214")
-    tiles = HeldTiles.of(before, after, clear & clear_after)
+    tiles = HeldTiles.from_arrays(before, after, clear & clear_after)
     papers, ours = fit("ir-mad", tiles, calibrate=False).figures, fit("ir-mad", tiles).figures
     assert papers["no_change_weight_share"] < 0.01
     assert papers["correlation_last"] > 0.9999
@@ -283,25 +285,27 @@ def test_bad_bands_are_named():
     valid = np.ones(before.shape[1:], bool)
     before[2] = 7
     with pytest.raises(RegistrationError, match="band 3 of the before scene is constant"):
-        fit("ir-mad", HeldTiles.of(before, after, valid))
+        fit("ir-mad", HeldTiles.from_arrays(before, after, valid))
     before[2] = before[0] + before[1]
     with pytest.raises(RegistrationError, match="bands of the before scene depend"):
-        fit("ir-mad", HeldTiles.of(before, after, valid))
+        fit("ir-mad", HeldTiles.from_arrays(before, after, valid))
     with pytest.raises(RegistrationError, match="hardly a pixel"):
-        fit("ir-mad", HeldTiles.of(before, after, ~valid))
+        fit("ir-mad", HeldTiles.from_arrays(before, after, ~valid))
     with pytest.raises(InputError, match="4 and 3 bands"):
-        fit("cva", HeldTiles.of(sentinel(), after[:3], valid))
+        fit("cva", HeldTiles.from_arrays(sentinel(), after[:3], valid))
     with pytest.raises(InputError, match="names band 9"):
-        fit("index-difference", HeldTiles.of(before, after, valid), indices=[[9, 1]])
+        fit("index-difference", HeldTiles.from_arrays(before, after, valid), indices=[[9, 1]])
     with pytest.raises(InputError, match="name bands"):
-        fit("index-difference", HeldTiles.of(before, after, valid))
+        fit("index-difference", HeldTiles.from_arrays(before, after, valid))
 
 
 def test_moments_of_parts_are_those_of_the_whole():
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(1000, 5)) + 1e7
     weights = rng.random(1000)
-    parts = merge_moments(Moments.of(rows[i : i + 137], weights[i : i + 137]) for i in range(0, 1000, 137))
+    parts = merge_moments(
+        Moments.from_rows(rows[i : i + 137], weights[i : i + 137]) for i in range(0, 1000, 137)
+    )
     assert parts.mean == pytest.approx(np.average(rows, axis=0, weights=weights), rel=1e-14)
     assert parts.covariance == pytest.approx(np.cov(rows.T, aweights=weights, ddof=0), rel=1e-8, abs=1e-8)
 
@@ -314,7 +318,7 @@ def test_thinned_tiles_hold_the_scenes_lattice(step):
     for row in range(0, rows, TILE):
         for col in range(0, cols, TILE):
             part = numbers[:, row : row + TILE, col : col + TILE]
-            tile = PairTile(part, part, np.ones(part.shape[1:], bool)).thinned(step, row, col)
+            tile = PairTile(part, part, np.ones(part.shape[1:], bool)).decimate(step, row, col)
             kept.append(tile.before.ravel())
     assert sorted(np.concatenate(kept)) == sorted(numbers[0, ::step, ::step].ravel())
 
@@ -330,15 +334,15 @@ def test_a_residual_shift_explains_edges_and_no_more():
     model = fit("ir-mad", HeldTiles([tile])).model
     inner = (slice(1, -1), slice(1, -1))
     limit = find_chi_square_limit(0.999, model.freedom)
-    hit = (compute_statistic(model.difference(before, after)) > limit)[inner]
+    hit = (compute_statistic(model.compute_difference(before, after)) > limit)[inner]
     left = np.zeros(hit.shape, bool)
-    variates = model.variates(before, after)
+    variates = model.compute_variates(before, after)
     left[hit] = measure_unexplained_statistic(variates, tile.valid, 0.3, hit) > limit
     planted = changed[inner]
     assert left[planted].mean() > 0.95
     assert left[~planted].sum() < 0.5 * hit[~planted].sum()
     nothing = measure_unexplained_statistic(variates, tile.valid, 0.0, hit)
-    assert nothing == pytest.approx(compute_statistic(model.difference(before, after))[inner][hit])
+    assert nothing == pytest.approx(compute_statistic(model.compute_difference(before, after))[inner][hit])
 
 
 def test_no_slope_is_measured_beside_pixels_without_data():
@@ -385,9 +389,11 @@ def test_otsu_finds_the_planted_change():
     before = sentinel()
     after = later(before, 25)
     after[:, 40:120, 60:180] += 900
-    tiles = HeldTiles.of(before, after, np.ones(before.shape[1:], bool))
+    tiles = HeldTiles.from_arrays(before, after, np.ones(before.shape[1:], bool))
     model = fit("ir-mad", tiles).model
-    hit = compute_statistic(model.difference(before, after)) > find_change_limit(tiles, model, "otsu", 0.99)
+    hit = compute_statistic(model.compute_difference(before, after)) > find_change_limit(
+        tiles, model, "otsu", 0.99
+    )
     truth = np.zeros(hit.shape, bool)
     truth[40:120, 60:180] = True
     assert (hit & truth).sum() / (hit | truth).sum() > 0.95

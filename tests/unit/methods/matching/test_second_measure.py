@@ -106,7 +106,7 @@ def test_a_field_gives_way_where_only_one_measure_has_it(constant):
     other = constant + rng.normal(0, 0.1, points.shape)
     field = field_of(points, one)
     check = check_field(measured(points, one), field, measured(points, other, "gradients"))
-    kept = field.at(points) + check.correction.at(points)
+    kept = field.evaluate(points) + check.correction.evaluate(points)
     assert np.abs(kept - constant).max() < 0.3
     assert check.largest_px > 2.5
     assert np.linalg.norm(np.array(check.at) - [850, 600]) < 100

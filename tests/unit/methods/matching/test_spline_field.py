@@ -27,7 +27,7 @@ def test_a_plane_is_kept_exactly_also_where_no_point_is_near():
     found = fit(points, points @ [[0.01, -0.02], [0.003, 0.004]] + [5.0, -7.0]).field
     everywhere = lattice(7.0)
     wanted = everywhere @ [[0.01, -0.02], [0.003, 0.004]] + [5.0, -7.0]
-    assert np.abs(found.at(everywhere) - wanted).max() < 0.02
+    assert np.abs(found.evaluate(everywhere) - wanted).max() < 0.02
 
 
 @pytest.mark.parametrize("turned", [False, True])
@@ -38,7 +38,7 @@ def test_a_smooth_field_comes_back_below_the_noise(turned):
     places = points[:, ::-1] if turned else points
     found = fit_field(places, bend(points) + noise, np.full(len(points), 0.1), extent, 50.0)
     inner = points[((points > 40) & (points < [959, 659])).all(axis=1)]
-    error = found.field.at(inner[:, ::-1] if turned else inner) - bend(inner)
+    error = found.field.evaluate(inner[:, ::-1] if turned else inner) - bend(inner)
     assert np.sqrt((error**2).mean()) < 0.045
 
 
@@ -51,14 +51,14 @@ def test_gross_errors_lose_their_weight():
     found = fit(points, values)
     assert (found.weights[wrong] == 0).mean() > 0.98
     assert (found.weights[~wrong] == 0).mean() < 0.02
-    assert np.sqrt(((found.field.at(points) - bend(points)) ** 2).mean()) < 0.05
+    assert np.sqrt(((found.field.evaluate(points) - bend(points)) ** 2).mean()) < 0.05
 
 
 def test_noise_alone_moves_nothing():
     points = lattice(25.0)
     found = fit(points, np.random.default_rng(3).normal(0, 0.3, points.shape))
     assert np.isinf(found.smoothing_weight)
-    assert not found.field.at(points).any()
+    assert not found.field.evaluate(points).any()
 
 
 def test_errors_that_neighbors_share_are_not_taken_for_a_field():
@@ -68,7 +68,9 @@ def test_errors_that_neighbors_share_are_not_taken_for_a_field():
     squares = np.floor(points / 100).astype(int)
     shared = rng.normal(0, 0.3, (squares.max() + 1, squares.max() + 1, 2))[squares[:, 0], squares[:, 1]]
     values = shared + rng.normal(0, 0.02, points.shape)
-    alone, together = (np.abs(fit(points, values, reach=r).field.at(points)).mean() for r in (0.0, 100.0))
+    alone, together = (
+        np.abs(fit(points, values, reach=r).field.evaluate(points)).mean() for r in (0.0, 100.0)
+    )
     assert together < 0.5 * alone
 
 
@@ -76,7 +78,7 @@ def test_points_of_one_place_alone_move_nothing():
     rng = np.random.default_rng(4)
     points = rng.uniform(10, 18, (9, 2))
     found = fit(points, rng.normal(0, 0.3, points.shape), reach=500.0)
-    assert not found.field.at(points).any()
+    assert not found.field.evaluate(points).any()
 
 
 def test_few_blocks_need_much_to_move_a_scene():
@@ -91,8 +93,8 @@ def test_few_blocks_need_much_to_move_a_scene():
         fit_field(points, values, np.full(len(points), 0.05), extent, 8.0, reach=21.0)
         for values in (changed, moved)
     ]
-    assert not fits[0].field.at(points).any()
-    error = fits[1].field.at(points) - 2.0 * np.sin(points / 14)
+    assert not fits[0].field.evaluate(points).any()
+    error = fits[1].field.evaluate(points) - 2.0 * np.sin(points / 14)
     assert np.sqrt((error**2).sum(axis=1).mean()) < 0.15
 
 
@@ -102,7 +104,7 @@ def test_the_points_decide_how_stiff_the_field_is():
     flat = fit(points, rng.normal(0, 0.3, points.shape))
     lively = fit(points, bend(points) + rng.normal(0, 0.01, points.shape))
     assert flat.smoothing_weight >= 100 * lively.smoothing_weight
-    assert np.abs(flat.field.at(points)).max() < 0.2
+    assert np.abs(flat.field.evaluate(points)).max() < 0.2
 
 
 def test_the_laplacian_is_that_of_the_field():
@@ -111,8 +113,8 @@ def test_the_laplacian_is_that_of_the_field():
     inner = points[((points > 100) & (points < [900, 600])).all(axis=1)]
     h = 1.0
     ways = [(h, 0), (-h, 0), (0, h), (0, -h)]
-    numeric = (sum(field.at(inner + way) for way in ways) - 4 * field.at(inner)) / h**2
-    np.testing.assert_allclose(field.laplacian(inner), numeric, atol=2e-6)
+    numeric = (sum(field.evaluate(inner + way) for way in ways) - 4 * field.evaluate(inner)) / h**2
+    np.testing.assert_allclose(field.compute_laplacian(inner), numeric, atol=2e-6)
 
 
 def test_bending_bounds_the_error_of_linear_reading():
@@ -121,16 +123,18 @@ def test_bending_bounds_the_error_of_linear_reading():
     step = 20.0
     x = np.arange(100, 900, step)
     ends, middles = (np.stack([x + offset, np.full_like(x, 333.0)], axis=1) for offset in (0.0, step / 2))
-    linear = (field.at(ends)[1:] + field.at(ends)[:-1]) / 2
-    error = np.abs(linear - field.at(middles)[:-1]).max()
-    assert 0 < error <= field.bending() * step**2 / 8 * 1.001
+    linear = (field.evaluate(ends)[1:] + field.evaluate(ends)[:-1]) / 2
+    error = np.abs(linear - field.evaluate(middles)[:-1]).max()
+    assert 0 < error <= field.measure_bending() * step**2 / 8 * 1.001
 
 
 def test_a_lattice_is_read_as_its_points():
     field = SplineField(np.random.default_rng(0).normal(size=(2, 8, 9)), (10.0, 20.0), 50.0)
     x, y = np.linspace(0, 300, 7), np.linspace(0, 280, 5)
     points = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
-    np.testing.assert_allclose(field.on_lattice(x, y).reshape(2, -1).T, field.at(points), rtol=1e-6)
+    np.testing.assert_allclose(
+        field.evaluate_lattice(x, y).reshape(2, -1).T, field.evaluate(points), rtol=1e-6
+    )
 
 
 def test_the_band_solver_solves():

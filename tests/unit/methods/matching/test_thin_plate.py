@@ -33,10 +33,10 @@ def test_few_points_are_met_exactly_with_the_thin_plate_between_them():
     points = scattered(20, 1)
     values = bend(points)
     field = fit(points, values, smoothing_weight=1e-7).field
-    assert np.abs(field.at(points) - values).max() < 0.01
+    assert np.abs(field.evaluate(points) - values).max() < 0.01
     between = scattered(200, 2)
     wanted = RBFInterpolator(points, values, kernel="thin_plate_spline")(between)
-    assert np.abs(field.at(between) - wanted).max() < 0.02
+    assert np.abs(field.evaluate(between) - wanted).max() < 0.02
 
 
 def test_a_plane_is_kept_exactly():
@@ -44,7 +44,7 @@ def test_a_plane_is_kept_exactly():
     values = points @ [[0.01, -0.02], [0.003, 0.004]] + [5.0, -7.0]
     between = scattered(200, 3)
     wanted = between @ [[0.01, -0.02], [0.003, 0.004]] + [5.0, -7.0]
-    assert np.abs(fit(points, values).field.at(between) - wanted).max() < 0.02
+    assert np.abs(fit(points, values).field.evaluate(between) - wanted).max() < 0.02
 
 
 def test_a_smooth_field_comes_back_below_the_noise_and_gross_errors_lose_their_weight():
@@ -55,7 +55,7 @@ def test_a_smooth_field_comes_back_below_the_noise_and_gross_errors_lose_their_w
     values[wrong] += rng.uniform(2, 8, (int(wrong.sum()), 2))
     found = fit(points, values)
     inner = scattered(400, 5) * 0.9 + [50, 35]
-    assert np.sqrt(((found.field.at(inner) - bend(inner)) ** 2).mean()) < 0.07
+    assert np.sqrt(((found.field.evaluate(inner) - bend(inner)) ** 2).mean()) < 0.07
     assert (found.weights[wrong] == 0).mean() > 0.95
 
 
@@ -93,5 +93,5 @@ def test_points_on_one_line_leave_the_field_calm(along):
     points[:, along] = np.linspace(20, 650, 30)
     values = 0.01 * points[:, [along, along]]
     field = fit(points, values).field
-    assert np.abs(field.at(points) - values).max() < 0.1
+    assert np.abs(field.evaluate(points) - values).max() < 0.1
     assert np.isfinite(field.coefs).all()

@@ -173,8 +173,8 @@ def test_windows_with_declared_gaps_count(widths, share):
     assert rmse(errors[used]) < TIE_RMSE_PX
     assert 0.3 < np.sqrt((points.error_px[used] ** 2).mean()) / rmse(errors[used]) < 3
     found = measure_check_points(*pair, IDENTITY, 200, RunContext(threads=2))
-    assert found.used.mean() > share
-    assert rmse(found.residuals_px(truth())[found.used]) < TIE_RMSE_PX
+    assert found.is_used.mean() > share
+    assert rmse(found.compute_residuals_px(truth())[found.is_used]) < TIE_RMSE_PX
 
 
 @dataclass(frozen=True)
@@ -224,7 +224,7 @@ def test_the_memory_that_is_given_bounds_what_is_read_at_once_and_changes_nothin
     assert most[0] <= workers.memory
     assert max(reads) * module.BYTES_PER_PIXEL <= workers.memory
     assert found.shifts.tobytes() == plain.shifts.tobytes()
-    assert found.used.any()
+    assert found.is_used.any()
 
 
 def test_clouds_do_not_bend_the_field():
@@ -361,12 +361,12 @@ def test_other_channels_are_tried_where_few_points_convince(monkeypatch):
         asked.clear()
         return match_tie_points(image, image, IDENTITY, points, {"channels": channels}, RunContext())
 
-    assert match("auto").used.sum() == 9
+    assert match("auto").is_used.sum() == 9
     assert asked == ["intensity", "inverted", "gradients"]
-    assert match("intensity").used.sum() == 2
+    assert match("intensity").is_used.sum() == 2
     assert asked == ["intensity"]
     answers["intensity"] = [0] * 10
-    assert match("auto").used.sum() == 10
+    assert match("auto").is_used.sum() == 10
     assert asked == ["intensity"]
     # Where no point has data nothing is gained by looking again.
     answers["intensity"] = [REASONS.index("no data")] * 10

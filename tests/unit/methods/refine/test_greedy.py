@@ -445,10 +445,10 @@ def test_unequal_levels_are_named():
 
 def test_the_next_step_is_judged_by_the_similarities_so_far():
     falling = StepControl(tolerance=0.0)
-    assert not any(falling.stalled(similarity) for similarity in np.linspace(1.0, 0.5, 40))
+    assert not any(falling.check_convergence(similarity) for similarity in np.linspace(1.0, 0.5, 40))
     assert falling.step_scale < 0.1
     rising = StepControl(tolerance=1e-3)
-    stalled = [rising.stalled(1 - 0.5**k) for k in range(40)]
+    stalled = [rising.check_convergence(1 - 0.5**k) for k in range(40)]
     assert not any(stalled[:8])
     assert all(stalled[25:])
     assert rising.step_scale == 1.0

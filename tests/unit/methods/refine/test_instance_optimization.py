@@ -196,9 +196,9 @@ def test_wrong_options_are_named(mni_4mm: Image) -> None:
 def test_progress_is_judged_over_several_iterations() -> None:
     progress = ConvergenceMonitor(tolerance=0.01, patience=3)
     falling = [1.0, 0.9, 0.8, 0.81, 0.7, 0.71]
-    assert not any(progress.stalled(value) for value in falling)
-    assert not progress.stalled(0.699)
-    assert progress.stalled(0.6999)
+    assert not any(progress.check_convergence(value) for value in falling)
+    assert not progress.check_convergence(0.699)
+    assert progress.check_convergence(0.6999)
 
 
 def _grown(mask: np.ndarray, samples: int) -> np.ndarray:

@@ -292,7 +292,7 @@ def test_every_figure_of_the_assessment_that_is_shown_is_there(cohort):
     figures = read_json(cohort.places["assessed"] / "quality.json")["figures"]
     optional = {name for name in FIGURES if name.startswith(("truth", "left_out"))}
     for name in set(FIGURES) - optional:
-        assert RASTERS.final(name) in figures, name
+        assert RASTERS.name_final_column(name) in figures, name
 
 
 def moved_by(x: float, y: float) -> Affine:
@@ -303,13 +303,13 @@ def test_a_moved_window_shows_what_the_transform_says():
     data = sentinel()[:1]
     grid = Grid(data.shape[1:], np.array([[10.0, 0, 5e5], [0, -10, 5e6], [0, 0, 1]]))
     shifted = moved_by(70.0, -40.0)  # 7 columns right, 4 rows down
-    mapped = PixelMap.between(grid, grid, shifted)
+    mapped = PixelMap.from_grids(grid, grid, shifted)
     found = move_window(Image(data, grid), mapped, slice(20, 60), slice(30, 90))
     assert found == pytest.approx(data[0, 24:64, 37:97], abs=1e-2)
     outside = move_window(Image(data, grid), mapped, slice(280, 300), slice(480, 500))
     assert np.isnan(outside[:, 13:]).all()
     assert np.isfinite(outside[:15, :12]).all()
-    away = PixelMap.between(grid, grid, moved_by(1e6, 0.0))
+    away = PixelMap.from_grids(grid, grid, moved_by(1e6, 0.0))
     assert np.isnan(move_window(Image(data, grid), away, slice(0, 9), slice(0, 9))).all()
 
 

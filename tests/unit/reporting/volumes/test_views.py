@@ -21,7 +21,7 @@ def oriented(shape, axes, signs, spacing=(1.0, 2.0, 3.0)) -> Grid:
 @pytest.mark.parametrize("signs", list(product((1, -1), repeat=3)))
 def test_every_orientation_stands_up(axes, signs):
     grid = oriented((4, 5, 6), axes, signs)
-    standing = UprightOrientation.of(grid)
+    standing = UprightOrientation.from_grid(grid)
     index = np.moveaxis(np.indices(grid.shape)[::-1], 0, -1)
     world = grid.to_world(index)
     for component in range(3):
@@ -34,7 +34,7 @@ def test_every_orientation_stands_up(axes, signs):
 
 
 def test_pictures_are_radiological_and_turn_neurological_on_request(mni_4mm):
-    standing = UprightOrientation.of(mni_4mm.grid)
+    standing = UprightOrientation.from_grid(mni_4mm.grid)
     mask = standing.turn(mni_4mm.mask)
     index = np.moveaxis(np.indices(mni_4mm.grid.shape)[::-1], 0, -1)
     left, posterior, superior = (
@@ -43,24 +43,24 @@ def test_pictures_are_radiological_and_turn_neurological_on_request(mni_4mm):
     for neurological, sign in ((False, 1), (True, -1)):
         cuts = choose_slices(standing, mask, 5, neurological=neurological)
         axial, coronal, sagittal = (cuts[plane][2] for plane in PLANES)
-        assert (sign * np.diff(axial.of(left), axis=1) > 0).all()
-        assert (np.diff(axial.of(posterior), axis=0) > 0).all()
-        assert (sign * np.diff(coronal.of(left), axis=1) > 0).all()
-        assert (np.diff(coronal.of(superior), axis=0) < 0).all()
-        assert (np.diff(sagittal.of(posterior), axis=1) > 0).all()
-        assert (np.diff(sagittal.of(superior), axis=0) < 0).all()
+        assert (sign * np.diff(axial.cut(left), axis=1) > 0).all()
+        assert (np.diff(axial.cut(posterior), axis=0) > 0).all()
+        assert (sign * np.diff(coronal.cut(left), axis=1) > 0).all()
+        assert (np.diff(coronal.cut(superior), axis=0) < 0).all()
+        assert (np.diff(sagittal.cut(posterior), axis=1) > 0).all()
+        assert (np.diff(sagittal.cut(superior), axis=0) < 0).all()
         assert axial.sides[:2] == (("L", "R") if neurological else ("R", "L"))
         assert sagittal.sides == ("A", "P", "S", "I")
 
 
 def test_slices_lie_within_the_mask_where_they_say(mni_4mm):
-    standing = UprightOrientation.of(mni_4mm.grid)
+    standing = UprightOrientation.from_grid(mni_4mm.grid)
     mask = standing.turn(mni_4mm.mask)
     cuts = choose_slices(standing, mask, 7)
     for plane, component in zip(PLANES, (2, 1, 0), strict=True):
         for cut in cuts[plane]:
-            assert cut.of(mask).any()
-            assert cut.of(mask).shape == cut.size(mask.shape)
+            assert cut.cut(mask).any()
+            assert cut.cut(mask).shape == cut.measure_size(mask.shape)
             index = [0.0, 0.0, 0.0]
             index[component] = cut.number
             position = standing.grid.to_world(np.array(index))[component]
@@ -128,7 +128,7 @@ def test_large_pictures_are_shrunk_to_a_web_picture(mni_2mm):
 
     from PIL import Image
 
-    fine = resample_array(mni_2mm.channel, mni_2mm.grid, mni_2mm.grid.resampled((0.4, 0.4, 4.0)))
+    fine = resample_array(mni_2mm.channel, mni_2mm.grid, mni_2mm.grid.with_spacing((0.4, 0.4, 4.0)))
     uri = drawing.encode_data_uri(drawing.draw_gray(fine[20], drawing.choose_window(fine[20])))
     picture = Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
     assert picture.format == "WEBP"

@@ -201,7 +201,7 @@ def test_fold_is_drawn_in_its_own_color_and_anisotropic_slices_keep_their_shape(
     color = _jacobian(scene, cut, 1.0)
     assert (color[color[..., 3] > 0][:, :3] == FOLD_COLOR).all()
     tile = pictures.describe_frame(scene, cut)
-    rows, columns = cut.size(scene.mask.shape)
+    rows, columns = cut.measure_size(scene.mask.shape)
     assert (tile["height_mm"], tile["width_mm"]) == (4 * rows, 4 * columns)
 
 

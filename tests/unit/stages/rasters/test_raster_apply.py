@@ -491,7 +491,7 @@ def test_the_product_is_resampled_once_from_the_original(cohort, tmp_path):
     grid = read_raster_header(realdata.locate_source("sentinel2-b08")).grid
     mapped = PixelMap(grid, grid, bent(grid), 1)
     rows, cols = np.indices((200, 300)) + np.array([400, 700])[:, None, None]
-    x, y = mapped.at(np.stack([cols, rows], axis=-1).reshape(-1, 2).astype(float)).T
+    x, y = mapped.map_pixels(np.stack([cols, rows], axis=-1).reshape(-1, 2).astype(float)).T
 
     def keys(d):
         d = np.abs(d)

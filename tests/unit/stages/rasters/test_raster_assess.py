@@ -40,17 +40,17 @@ def points():
 
 def test_check_points_measure_the_truth(points):
     assert points.used.sum() > 150
-    residuals = points.residuals_px(truth())[points.used]
+    residuals = points.compute_residuals_px(truth())[points.is_used]
     assert np.sqrt((residuals**2).sum(axis=1).mean()) < 0.05
     assert np.hypot(*residuals.mean(axis=0)) < 0.01
 
 
 def test_check_points_do_not_know_the_transform_they_judge(points):
     off = Affine.from_parts(np.eye(2), (3.0, -4.0))
-    shifted = points.residuals_px(truth())[points.used].mean(axis=0)
-    biased = points.residuals(off)[points.used].mean(axis=0) - points.residuals(IDENTITY)[points.used].mean(
-        axis=0
-    )
+    shifted = points.compute_residuals_px(truth())[points.is_used].mean(axis=0)
+    biased = points.compute_residuals(off)[points.is_used].mean(axis=0) - points.compute_residuals(IDENTITY)[
+        points.is_used
+    ].mean(axis=0)
     np.testing.assert_allclose(biased, [-3.0, 4.0], atol=1e-6)
     assert np.abs(shifted).max() < 0.01
 
@@ -263,5 +263,5 @@ def test_points_are_measured_again_where_only_some_can_be():
     part[:, COLS // 2 :] = False
     half = Image(moving().data, moving().grid, part)
     found = measure_check_points(fixed(), half, IDENTITY, 100, RunContext())
-    assert 0 < found.used.sum() < len(found.used)
+    assert 0 < found.is_used.sum() < len(found.is_used)
     assert found.again is not found.matched

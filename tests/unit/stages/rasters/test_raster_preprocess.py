@@ -52,7 +52,7 @@ def red():
 )
 def test_a_pair_meets_at_the_coarser_spacing(red, name, spacing):
     working, overview, _ = prepare_scene(real(name), settings(), reference=red)
-    fixed, moving = red[0].matched(working).open(), working.open()
+    fixed, moving = red[0].match_spacing(working).open(), working.open()
     assert fixed.grid.matches(moving.grid)
     assert tuple(moving.grid.spacing) == (spacing, spacing)
     shrink = math.ceil(max(moving.grid.shape) / settings()["overview"])
@@ -75,7 +75,7 @@ def test_a_finer_moving_scene_is_averaged_to_the_fixed_ones_spacing():
 def test_a_given_spacing_holds_for_both():
     fixed = prepare_scene(real("sentinel2-b04"), settings(spacing=30))[:2]
     working, _, _ = prepare_scene(real("sentinel2-b08"), settings(spacing=30), reference=fixed)
-    assert tuple(fixed[0].matched(working).open().grid.spacing) == (30, 30)
+    assert tuple(fixed[0].match_spacing(working).open().grid.spacing) == (30, 30)
     assert tuple(working.open().grid.spacing) == (30, 30)
 
 

@@ -44,7 +44,7 @@ def test_the_points_that_a_dense_field_starts_from_are_told_with_it():
     found = refine_scene(fixed(), moving(), IDENTITY, {"methods": ["dense"], "options": {"dense": quick}})
     assert found.ladder.method == "dense"
     assert found.points is not None
-    assert found.ladder.verdict.figures["points_used"] == found.points.used.sum()
+    assert found.ladder.verdict.figures["points_used"] == found.points.is_used.sum()
 
 
 def test_points_of_a_method_that_gave_up_count_for_nothing_else(monkeypatch):
@@ -92,7 +92,7 @@ def test_where_no_window_has_data_the_start_stands_unjudged():
 def test_a_scene_smaller_than_the_slack_around_windows_is_compared(rows, cols):
     texture = fixed().channel[:rows, :cols]
     small = Image(np.array(texture)[None], Grid((rows, cols), np.eye(3)), np.ones((rows, cols), bool))
-    likeness = ComparisonWindows.read(small, small, Affine.identity(2)).similarity_figures(Affine.identity(2))
+    likeness = ComparisonWindows.read(small, small, Affine.identity(2)).measure_figures(Affine.identity(2))
     assert likeness["ncc"] == pytest.approx(1, abs=1e-3)
 
 
@@ -148,7 +148,7 @@ def test_the_gate_holds_the_field_against_the_start():
 def test_probes_see_a_better_transform():
     probes = ComparisonWindows.read(fixed(), moving(), IDENTITY)
     found = refine_scene(fixed(), moving(), IDENTITY, SETTINGS).transform
-    before, after = probes.similarity_figures(IDENTITY), probes.similarity_figures(found)
+    before, after = probes.measure_figures(IDENTITY), probes.measure_figures(found)
     assert all(after[name] > before[name] for name in ("ncc", "mi", "ssim"))
     assert after["ncc"] > 0.95
 

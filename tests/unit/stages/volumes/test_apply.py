@@ -274,7 +274,7 @@ def test_landmarks_go_by_the_inverse_and_agree_with_simpleitk(pair):
 def test_a_landmark_stays_on_the_structure_it_marks(pair):
     """A ball drawn around a landmark, warped as a label map, must lie around the moved landmark."""
     transform = read_transform(pair.forward)
-    grid = pair.moving.grid.resampled(2.0)
+    grid = pair.moving.grid.with_spacing(2.0)
     point = pair.points.points[0]
     indices = np.moveaxis(np.indices(grid.shape), 0, -1)[..., ::-1]
     ball = (np.linalg.norm(grid.to_world(indices) - point, axis=-1) < 8).astype(np.uint8)

@@ -85,7 +85,7 @@ def test_a_right_fit_with_its_labels_landmarks_and_truth_passes(known):
     assert figures["dice_mean_loss"] == figures["tre_loss_percent"] == figures["truth_loss_percent"] == 0
     assert figures["dice_mean_change"] > 0.05
     assert figures["similarity_change_percent"] > 10
-    extent = ErrorScale.of(pair.fixed, pair.moving)
+    extent = ErrorScale.from_images(pair.fixed, pair.moving)
     expected = max(figures["truth_mean_mm_refine"] - 4.0, 0) / extent.radius_mm * 100
     assert figures["truth_percent"] == pytest.approx(expected)
 
@@ -211,7 +211,7 @@ def test_landmarks_and_truth_that_the_refinement_made_worse_contradict_it(known,
     errors = [
         measure_truth_error(t, known.truth.forward, places).mean() for t in (pair.initial, pair.forward)
     ]
-    loss = 100 * (errors[1] - errors[0] - 1.0) / ErrorScale.of(pair.fixed, pair.moving).radius_mm
+    loss = 100 * (errors[1] - errors[0] - 1.0) / ErrorScale.from_images(pair.fixed, pair.moving).radius_mm
     assert found.quality["figures"]["truth_loss_percent"] == pytest.approx(loss, rel=1e-4)
 
 

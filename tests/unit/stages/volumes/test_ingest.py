@@ -148,7 +148,7 @@ def test_a_mask_or_label_map_on_another_grid_is_told(sample, brain, tmp_path, pa
     write_volume(path, np.ones(brain.grid.shape, np.uint8), shifted(brain.grid, 2, 0, 0))
     told = only(replace(sample, **{part: str(path)}))
     assert "other.nii.gz: lies on another grid" in told
-    coarse = brain.grid.resampled(8)
+    coarse = brain.grid.with_spacing(8)
     write_volume(path, np.ones(coarse.shape, np.uint8), coarse)
     assert "lies on another grid" in only(replace(sample, **{part: str(path)}))
 
@@ -224,7 +224,7 @@ def test_a_mask_of_derivatives_on_another_grid_is_left_out_with_a_warning(sample
 
 
 def test_a_companion_may_have_its_own_grid_but_not_lie_elsewhere(sample, brain):
-    coarse = brain.grid.resampled(8)
+    coarse = brain.grid.with_spacing(8)
     write_volume(sample.companions["flair"], np.arange(np.prod(coarse.shape)).reshape(coarse.shape), coarse)
     assert examine_volume(sample).problems == []
     write_volume(sample.companions["flair"], brain.channel, shifted(brain.grid, 0, 900, 0))

@@ -88,7 +88,7 @@ def test_local_evidence_prefers_the_truth_and_no_place_farther_off(pair):
     evidence = WindowEvidence(pair.fixed, pair.moving, Affine.identity(3), EXAMINED_ACROSS)
 
     def gain(transform: Affine) -> float:
-        return evidence.figures(transform)["gain_sigmas"]
+        return evidence.measure_gain(transform)["gain_sigmas"]
 
     assert gain(pair.truth) > 0
     for way in np.concatenate([np.eye(3), -np.eye(3)]):

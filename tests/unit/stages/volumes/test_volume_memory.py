@@ -23,7 +23,7 @@ from regflow.stages.volumes.refine import refine
 from regflow.stages.volumes.working import write_working
 
 HEAD = Grid.from_geometry((256, 256, 256), (1.0, 1.0, 1.0), (0, 0, 0))
-FINE = HEAD.resampled(0.25)
+FINE = HEAD.with_spacing(0.25)
 
 
 @pytest.fixture

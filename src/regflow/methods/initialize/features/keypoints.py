@@ -31,7 +31,7 @@ class Keypoints:
     descriptors: NDArray[np.generic]
 
     @property
-    def binary(self) -> bool:
+    def is_binary(self) -> bool:
         """Whether descriptors are compared by their differing bits."""
         return self.descriptors.dtype == np.uint8
 

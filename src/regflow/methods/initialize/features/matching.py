@@ -71,7 +71,7 @@ def match_features(
             break
     if best is None or best.inliers.sum() < FEWEST:
         raise RegistrationError(f"too few of the {len(known.points)} keypoints have a partner that fits")
-    matrix = _refined(first, second, pair.world(best.matrix), options, context.seed)
+    matrix = _refined(first, second, pair.to_world(best.matrix), options, context.seed)
     return make_transform(matrix, fixed.grid.center)
 
 
@@ -112,7 +112,7 @@ def pair_keypoints(fixed: Keypoints, moving: Keypoints, ratio: float) -> NDArray
 
     if min(len(fixed.points), len(moving.points)) < 2:
         return np.zeros((0, 2), np.intp)
-    matcher = cv2.BFMatcher(cv2.NORM_HAMMING if fixed.binary else cv2.NORM_L2)
+    matcher = cv2.BFMatcher(cv2.NORM_HAMMING if fixed.is_binary else cv2.NORM_L2)
     there = matcher.knnMatch(fixed.descriptors, moving.descriptors, k=2)
     back = {m.queryIdx: m.trainIdx for m in matcher.match(moving.descriptors, fixed.descriptors)}
     kept = [
