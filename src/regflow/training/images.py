@@ -145,8 +145,8 @@ def _paint_shapes(seed: int) -> DrawImages:
         one = maps[int(rng.integers(len(maps)))]
         pose = draw_pose(one.labels.shape, one.spacing_mm, one.inside, rng)
         seen = pose.look((side, side), torch.zeros(1, 2, side, side))
-        labels = seen.of(one.labels)
-        images, _ = PaintedPairs([one], same).images((labels, labels), (seen.places, seen.places), rng)
+        labels = seen.sample_labels(one.labels)
+        images, _ = PaintedPairs([one], same).paint_images((labels, labels), (seen.places, seen.places), rng)
         first, second = (image[0].numpy() for image in images)
         return first, second
 
