@@ -36,7 +36,7 @@ class TrainingBoard:
 
     @classmethod
     @contextmanager
-    def opened(cls, folder: Path, first: bool) -> Iterator["TrainingBoard"]:
+    def open(cls, folder: Path, first: bool) -> Iterator["TrainingBoard"]:
         """Open the board of a training's folder; it is flushed and closed in the end."""
         if not first:
             yield cls()
@@ -52,7 +52,7 @@ class TrainingBoard:
             writer.close()
             bar.close()
 
-    def step(self, step: int, last: int, terms: Mapping[str, float]) -> None:
+    def record_step(self, step: int, last: int, terms: Mapping[str, float]) -> None:
         """Note a step's terms of the objective."""
         if self.writer is None or self.bar is None:
             return
@@ -62,7 +62,7 @@ class TrainingBoard:
             for name, value in terms.items():
                 self.writer.add_scalar(f"train/{name}", value, step)
 
-    def validation(self, figures: Mapping[str, float], images: Sequence[NDArray[np.float32]]) -> None:
+    def record_validation(self, figures: Mapping[str, float], images: Sequence[NDArray[np.float32]]) -> None:
         """Note a validation's figures, and show its first example.
 
         Args:

@@ -108,7 +108,7 @@ def run_training(
             load_state(checkpoint, state, fixed_settings)
             log.info("going on from step %d", state.step)
         run = TrainingRun(settings, task, state, where, processes)
-        with TrainingBoard.opened(folder, processes.is_first) as board:
+        with TrainingBoard.open(folder, processes.is_first) as board:
             _climb(run, board, checkpoint, fixed_settings, workers, stop_after)
         if state.step < settings["steps"] or not processes.is_first:
             return None
@@ -125,7 +125,7 @@ class TrainingRun:
     device: torch.device
     processes: TrainingProcesses
 
-    def network(self, *seen: Any) -> Any:
+    def predict(self, *seen: Any) -> Any:
         """Ask the network in training, in the precision of the settings."""
         with enable_half_precision(self.device, self.settings["precision"]):
             return self.state.network(*seen)
@@ -172,12 +172,12 @@ def validate_network(
         numbers = [VALIDATION_START + first + k for k in range(count)]
         batch = run.task.examples.batch(numbers).to(run.device)
         with torch.no_grad():
-            measured.append(run.task.measure(run.network, batch))
+            measured.append(run.task.measure(run.predict, batch))
     with torch.no_grad():
-        images = run.task.show(run.network, batch)
+        images = run.task.show(run.predict, batch)
     run.state.network.load_state_dict(trained)
     result = {**figures, **_means(measured)}
-    board.validation(result, images)
+    board.record_validation(result, images)
     return result
 
 
@@ -204,7 +204,7 @@ def _climb(
     for batch in _batches(run, state.step, last, workers):
         terms = _step(run, batch.to(run.device))
         state.seconds = before + time.perf_counter() - began
-        board.step(state.step, last, terms)
+        board.record_step(state.step, last, terms)
         losses.append(terms["loss"])
         if state.step % settings["validate_every"] == 0 or state.step == last:
             figures = validate_network(
@@ -249,13 +249,13 @@ def _learn(run: TrainingRun, batch: Batch) -> tuple[dict[str, float], list[Tenso
     parameters = list(run.state.network.parameters())
 
     def learn(part: Any) -> tuple[dict[str, Tensor], Sequence[Tensor]]:
-        loss, terms = run.task.compute_loss(run.network, part)
+        loss, terms = run.task.compute_loss(run.predict, part)
         # Displacements that are no numbers crash the gradient of sampling; the step ends in an error.
         finite = bool(loss.isfinite())
         gradients = torch.autograd.grad(loss, parameters) if finite else [p.detach() for p in parameters]
         return {"loss": loss.detach(), **terms}, gradients
 
-    parts = run.task.prepare(run.network, batch)
+    parts = run.task.prepare(run.predict, batch)
     learned = [learn(part) for part in parts] if run.device.type == "cuda" else map_over_threads(learn, parts)
     figures = {name: _mean([float(each[name]) for each, _ in learned]) for name in learned[0][0]}
     return figures, [_mean(each) for each in zip(*(gradients for _, gradients in learned), strict=True)]

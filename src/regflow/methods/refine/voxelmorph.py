@@ -207,7 +207,7 @@ def predict_in_passes(
     return [
         Prediction(
             Composite((to_displacement_field(total, request.fixed.grid, box), request.initial)),
-            level[_examined(level, request.fixed, spacing)].gain(total),
+            level[_examined(level, request.fixed, spacing)].measure_gain(total),
         )
         for request, box, total, level, spacing in zip(requests, boxes, totals, levels, spacings, strict=True)
         if total is not None
@@ -263,20 +263,20 @@ class NetworkLevel:
     padding: Padding
     pair: tuple[Image, Image]
 
-    def warped(self, total: Tensor | None) -> Tensor:
+    def warp_moving(self, total: Tensor | None) -> Tensor:
         """Return the moving image as a displacement ``(1, d, *)`` over the extent moves it."""
         if total is None:
             return self.moving
         return sample_channels(self.moving, resize_field(total, self.moving.shape[2:]))
 
-    def gain(self, total: Tensor) -> float:
+    def measure_gain(self, total: Tensor) -> float:
         """Return by how much a displacement raises local correlation and mutual information, together."""
         fixed, moving = self.pair
         assert moving.mask is not None
         seen = moving.mask if fixed.mask is None else fixed.mask & moving.mask
         alike = []
         for displacement in (None, total):
-            values = fixed.channel, self.warped(displacement)[0, 0].cpu().numpy(), seen
+            values = fixed.channel, self.warp_moving(displacement)[0, 0].cpu().numpy(), seen
             alike.append(lncc(*values) + normalized_mutual_information(*values))
         return alike[1] - alike[0]
 
@@ -305,7 +305,7 @@ def predict_velocities(
     """
     found: dict[int, Tensor] = {}
     for numbers in _alike([level.moving.shape for level in levels], effort.batch):
-        moved = [pad_image(levels[k].warped(totals[k]), levels[k].padding) for k in numbers]
+        moved = [pad_image(levels[k].warp_moving(totals[k]), levels[k].padding) for k in numbers]
         fixed = _stacked([levels[k].fixed for k in numbers])
         velocity = _both_orders(
             network, description, fixed, prepare_input(description, join_batches(moved)), options
