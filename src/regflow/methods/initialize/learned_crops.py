@@ -35,7 +35,7 @@ FLAT = 1e-5
 SHIFTS, TURNS, SCALES = (-0.25, 0.0, 0.25), (-0.3, 0.3), (0.8, 1.25)
 """Starts that steps are followed from: in half sides of the crop, radians, and factors."""
 
-AskNetwork = Callable[["nn.Module", "Tensor", "Tensor", Mapping[str, Any]], "Tensor"]
+AlignCrops = Callable[["nn.Module", "Tensor", "Tensor", Mapping[str, Any]], "Tensor"]
 """Of a network, crops and masks ``(1, 2, side, side)`` and a method's options, the map ``(1, 3, 3)`` of
 normalized coordinates from the fixed crop to the moving one."""
 
@@ -43,7 +43,7 @@ normalized coordinates from the fixed crop to the moving one."""
 def align_crops(
     architecture: str,
     shipped: str,
-    ask: AskNetwork,
+    ask: AlignCrops,
     fixed: Image,
     moving: Image,
     initial: Transform,
@@ -78,7 +78,7 @@ def _ask_again(
     network: "nn.Module",
     crops: "SquareCrops",
     matrix: Matrix,
-    ask: AskNetwork,
+    ask: AlignCrops,
     options: Mapping[str, Any],
 ) -> Matrix:
     """Return what a cascade comes to: the answer under which the crops fit best."""
@@ -90,7 +90,7 @@ def _ask_again(
     for _ in range(options["cascade"]):
         seen, valid = crops.look(matrix)
         found = ask(network, seen, valid, options)
-        matrix = crops.world(matrix, found)
+        matrix = crops.compose_world_map(matrix, found)
         seen, valid = crops.look(matrix)
         answers.append((float(measure_correlation(seen, valid, torch.eye(3)[None])), matrix))
     return max(answers, key=lambda answer: answer[0])[1]
@@ -130,7 +130,7 @@ class SquareCrops:
         masks = np.stack([np.asarray(part.mask, np.float32) for part in both])
         return torch.from_numpy(crops)[None], torch.from_numpy(masks)[None]
 
-    def world(self, matrix: Matrix, found: "Tensor") -> Matrix:
+    def compose_world_map(self, matrix: Matrix, found: "Tensor") -> Matrix:
         """Return a map of world points after one of normalized coordinates.
 
         Raises:
