@@ -39,9 +39,12 @@ from regflow.datasets.modalities import make_linear_truth, move_linearly, read_b
 from regflow.datasets.subjects import draw_affine, simulate_t2
 from regflow.datasets.volumes import load_volume
 from regflow.methods.initialize import METHODS as LINEAR
+from regflow.methods.initialize.planar import find_matrix
+from regflow.methods.initialize.projective import preserves_orientation
 from regflow.methods.refine import METHODS as DEFORMABLE
 from regflow.methods.table import Method, list_methods_of_kind
 from regflow.methods.weight_files import find_weight_file, read_tensors
+from regflow.training.images import CLEAR_COLUMNS, count_learned_rows
 
 CROP, CORNERS = 128, 32
 """Pixels of a crop, and by how much its corners move at most along each axis."""
@@ -214,7 +217,7 @@ def _summarize(part: str, name: str, method: str, found: Sequence[Answer]) -> di
 
 def linear_cases(count: int) -> Iterator[tuple[str, list[Case]]]:
     """Yield crops of which the corners were moved, by what was done to the moving one."""
-    plane = _read_planes()["B04"]
+    plane = _read_unseen_planes()["B04"]
     for name, change in (("plain", None), ("illumination", _relight), ("no texture", _smooth_out)):
         yield name, [_crop_pair(name, plane, change, seed) for seed in range(count)]
 
@@ -222,13 +225,12 @@ def linear_cases(count: int) -> Iterator[tuple[str, list[Case]]]:
 def _crop_pair(name: str, plane: NDArray[Any], change: Callable[..., Any] | None, seed: int) -> Case:
     rng = np.random.default_rng(seed)
     grid = Grid((CROP, CROP), np.eye(3))
-    start = rng.integers(2 * CORNERS, np.array(plane.shape) - CROP - 2 * CORNERS)
+    start = rng.integers(CORNERS, np.array(plane.shape) - CROP - CORNERS)
     window = (
         np.stack(np.meshgrid(*(np.arange(CROP),) * 2, indexing="xy"), axis=-1).reshape(-1, 2).astype(float)
     )
     square = np.array([[0, 0], [CROP - 1, 0], [0, CROP - 1], [CROP - 1, CROP - 1]], dtype=float)
-    moved = square + rng.uniform(-CORNERS, CORNERS, square.shape)
-    truth = _fit_homography(square, moved)
+    truth = _draw_view(square, rng)
     back = truth.inverse()
 
     def crop(points: Points) -> NDArray[np.float32]:
@@ -242,6 +244,14 @@ def _crop_pair(name: str, plane: NDArray[Any], change: Callable[..., Any] | None
         fixed, moving = change(fixed, moving, rng)
     images = (Image(part[None], grid) for part in (fixed, moving))
     return Case(name, *images, (square, truth.apply(square)), 1.0)
+
+
+def _draw_view(square: Points, rng: np.random.Generator) -> Homography:
+    """Move the corners of a square; views so steep that no gate would believe them are drawn anew."""
+    while True:
+        truth = _fit_homography(square, square + rng.uniform(-CORNERS, CORNERS, square.shape))
+        if preserves_orientation(find_matrix(truth), square):
+            return truth
 
 
 def _fit_homography(source: Points, target: Points) -> Homography:
@@ -273,13 +283,13 @@ def _smooth_out(fixed: NDArray[Any], moving: NDArray[Any], rng: np.random.Genera
 
 def band_cases(count: int) -> Iterator[tuple[str, list[Case]]]:
     """Yield windows of red and of near infrared, shifted, and scaled too."""
-    planes = _read_planes()
+    planes = _read_unseen_planes()
     for name, scales in (("shifted", (1.0, 1.0)), ("scaled", (0.9, 1.1))):
         yield name, [_band_pair(name, planes, scales, seed) for seed in range(count)]
 
 
 def _band_pair(
-    name: str, planes: Mapping[str, NDArray[Any]], scales: tuple[float, float], seed: int, side: int = 256
+    name: str, planes: Mapping[str, NDArray[Any]], scales: tuple[float, float], seed: int, side: int = 192
 ) -> Case:
     rng = np.random.default_rng(seed)
     row, column = (int(rng.integers(0, n - side)) for n in planes["B04"].shape)
@@ -400,7 +410,12 @@ def _label_tissues(
 def _read_planes() -> dict[str, NDArray[Any]]:
     """Return the cloudless part of real bands."""
     planes, _ = read_bands({name: realdata.require_source(f"sentinel2-{name.lower()}") for name in BANDS})
-    return {name: plane[:, :1000] for name, plane in planes.items()}
+    return {name: plane[:, :CLEAR_COLUMNS] for name, plane in planes.items()}
+
+
+def _read_unseen_planes() -> dict[str, NDArray[Any]]:
+    """Return their lower rows, from which no network of a single method has learned."""
+    return {name: plane[count_learned_rows(len(plane)) :] for name, plane in _read_planes().items()}
 
 
 PARTS: dict[str, tuple[Callable[[int], Iterator[tuple[str, list[Case]]]], str, str, str]] = {

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 ARCHITECTURES: dict[str, str] = {
     "move-values": "regflow.methods.initialize.rigid_moves:build_move_values",
+    "stacked-corners": "regflow.methods.initialize.corner_networks:build_stacked",
+    "twin-corners": "regflow.methods.initialize.corner_networks:build_twin",
+    "aligning-features": "regflow.methods.initialize.aligning_features:build_aligning",
 }
 """By name, ``"package.module:function"`` that builds a network with fresh weights from keyword arguments."""
 

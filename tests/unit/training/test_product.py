@@ -276,13 +276,13 @@ def test_weights_inherit_the_terms_of_what_they_learned_from(changes: dict, expe
 
 
 def test_the_networks_that_come_along_are_whole_and_have_cards() -> None:
-    from regflow.methods.weight_files import SUFFIX, WEIGHTS_FOLDER
+    from regflow.methods.weight_files import SUFFIX, WEIGHTS_FOLDER, read_tensors
 
     for path in WEIGHTS_FOLDER.glob(f"*{SUFFIX}"):
-        _, description = read_weights(path)
+        _, description = read_tensors(path)
         assert path.stat().st_size < MOST_BYTES, path
         assert path.with_suffix(".md").is_file(), path
-        assert description.notes["license"], path
-        if description.relaxation:
-            told = ", ".join(f"{each:g}" for each in description.relaxation)
+        assert description["notes"]["license"], path
+        if description.get("relaxation"):
+            told = ", ".join(f"{each:g}" for each in description["relaxation"])
             assert f"their velocities times {told}." in path.with_suffix(".md").read_text(encoding="utf-8")

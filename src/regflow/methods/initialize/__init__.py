@@ -3,6 +3,7 @@
 from typing import Any
 
 from regflow.methods.elastix_options import METRIC
+from regflow.methods.initialize.learned_crops_options import DEEP_LK, GOTURN, HOMOGRAPHY_NET
 from regflow.methods.initialize.lucas_kanade_options import LUCAS_KANADE, LUCAS_KANADE_SCENES
 from regflow.methods.initialize.robust import ESTIMATORS
 from regflow.methods.matching.graph_options import KEYPOINT_GRAPH
@@ -444,5 +445,42 @@ METHODS: dict[str, Method] = {
         "40(9):2246-2257, 2021",
         {**KEYPOINT_GRAPH, "across": {**ACROSS, "default": 512}},
         kinds=("rasters",),
+    ),
+    "homography-net": Method(
+        f"{_HERE}.learned_crops:homography_net",
+        "Ask a small network, taught by crops moved in known ways, where four corners have gone.",
+        "DeTone et al., Deep Image Homography Estimation, arXiv:1606.03798, 2016",
+        HOMOGRAPHY_NET,
+        kinds=("rasters",),
+        networks={2: "homography-net"},
+        libraries=("torch",),
+    ),
+    "homography-net-unsupervised": Method(
+        f"{_HERE}.learned_crops:homography_net_unsupervised",
+        "Ask the same network, taught by nothing but how well crops fit once they are moved.",
+        "Nguyen et al., IEEE Robotics and Automation Letters 3(3):2346-2353, 2018",
+        HOMOGRAPHY_NET,
+        kinds=("rasters",),
+        networks={2: "homography-net-unsupervised"},
+        libraries=("torch",),
+    ),
+    "goturn": Method(
+        f"{_HERE}.learned_crops:goturn",
+        "Ask a small network of twin encoders for an affine map; a baseline for the other networks.",
+        "Held et al., Learning to Track at 100 FPS with Deep Regression Networks, ECCV 2016",
+        GOTURN,
+        kinds=("rasters",),
+        networks={2: "goturn"},
+        libraries=("torch",),
+    ),
+    "deep-lk": Method(
+        f"{_HERE}.learned_crops:deep_lk",
+        "Gauss-Newton steps on learned features of both scenes, coarse to fine, from a start that overlaps.",
+        "Chang et al., CLKN, CVPR 2017; Wang et al., Deep-LK for Efficient Adaptive Object Tracking, ICRA "
+        "2018; Lv et al., CVPR 2019",
+        DEEP_LK,
+        kinds=("rasters",),
+        networks={2: "deep-lk"},
+        libraries=("torch",),
     ),
 }

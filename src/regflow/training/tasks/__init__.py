@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from regflow.core.errors import SettingError
 from regflow.core.json_schema import fill_defaults
+from regflow.training.tasks.moved_options import CORNERS_OPTIONS, FEATURES_OPTIONS
 
 if TYPE_CHECKING:
     from regflow.training.task import TrainingTask
@@ -67,6 +68,13 @@ def _imported(target: str) -> Any:
 
 _NO_DEVICE = "It is no medical device. The gates of regflow judge each of its answers, and so should you."
 
+_OF_CROPS = (
+    "One channel per image. It expects crops that overlap by more than half, and maps of a plane.",
+    "It has seen satellite bands of one place and painted shapes; of other pictures nothing is known.",
+    "It is small, and was trained in minutes where the papers took days: it is here to be compared.",
+    _NO_DEVICE,
+)
+
 TASKS: dict[str, TaskRow] = {
     "registration": TaskRow(
         f"{_HERE}.registration:make_task",
@@ -96,5 +104,26 @@ TASKS: dict[str, TaskRow] = {
             "It sees whole objects, and knows poses up to some 60 degrees and half an object's size.",
             _NO_DEVICE,
         ),
+    ),
+    "corners": TaskRow(
+        f"{_HERE}.corners:make_task",
+        "A network that is shown two crops and answers with how far the corners of the first were moved.",
+        "DeTone et al., Deep Image Homography Estimation, arXiv:1606.03798, 2016; "
+        "Nguyen et al., IEEE Robotics and Automation Letters 3(3):2346-2353, 2018; "
+        "Held et al., ECCV 2016",
+        options=CORNERS_OPTIONS,
+        check=f"{_HERE}.moved_settings:complete_settings",
+        title="alignment by corners",
+        limits=_OF_CROPS,
+    ),
+    "alignment-features": TaskRow(
+        f"{_HERE}.alignment_features:make_task",
+        "A network that describes two crops by features that lead Gauss-Newton steps from one to the other.",
+        "Chang et al., CLKN, CVPR 2017; Wang et al., Deep-LK for Efficient Adaptive Object Tracking, ICRA "
+        "2018; Lv et al., CVPR 2019",
+        options=FEATURES_OPTIONS,
+        check=f"{_HERE}.moved_settings:complete_settings",
+        title="alignment by learned features",
+        limits=_OF_CROPS,
     ),
 }
