@@ -22,6 +22,7 @@ ARCHITECTURES: dict[str, str] = {
     "stacked-corners": "regflow.methods.initialize.corner_networks:build_stacked",
     "twin-corners": "regflow.methods.initialize.corner_networks:build_twin",
     "aligning-features": "regflow.methods.initialize.aligning_features:build_aligning",
+    "patch-descriptor": "regflow.methods.initialize.features.patch_descriptor:build_patch_descriptor",
 }
 """By name, ``"package.module:function"`` that builds a network with fresh weights from keyword arguments."""
 
