@@ -11,7 +11,7 @@ from torch import Tensor
 
 from regflow.methods.initialize.plane_maps_torch import measure_corner_distances
 from regflow.methods.learned_models import ModelDescription, build_model, save_model
-from regflow.training.task import Network, Sums, TensorBatch, TrainingTask
+from regflow.training.task import AskNetwork, Sums, TensorBatch, TrainingTask
 from regflow.training.tasks.corners import draw_moved_crops, measure_corner_errors, show_moved
 
 PART = 8
@@ -43,12 +43,12 @@ def make_task(settings: Mapping[str, Any], seed: int) -> TrainingTask:
     )
 
 
-def _ask(network: Network, batch: TensorBatch) -> list[Tensor]:
+def _ask(network: AskNetwork, batch: TensorBatch) -> list[Tensor]:
     steps: list[Tensor] = network(batch["crops"], torch.ones_like(batch["crops"]), TRAINED_MODEL)
     return steps
 
 
-def _compute_loss(network: Network, batch: TensorBatch) -> tuple[Tensor, dict[str, Tensor]]:
+def _compute_loss(network: AskNetwork, batch: TensorBatch) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the mean distance of corners from where they belong after each step, the last most of all."""
     steps = _ask(network, batch)
     weights = batch["shifts"].new_tensor([GROWTH**number for number in range(len(steps))])
@@ -58,9 +58,9 @@ def _compute_loss(network: Network, batch: TensorBatch) -> tuple[Tensor, dict[st
     return (each * weights).sum() / weights.sum(), {"last": distances[-1].mean().detach()}
 
 
-def _measure(side: int, network: Network, batch: TensorBatch) -> Sums:
+def _measure(side: int, network: AskNetwork, batch: TensorBatch) -> Sums:
     return measure_corner_errors(side, _ask(network, batch)[-1], batch)
 
 
-def _show(network: Network, batch: TensorBatch) -> Sequence[NDArray[np.float32]]:
+def _show(network: AskNetwork, batch: TensorBatch) -> Sequence[NDArray[np.float32]]:
     return show_moved(batch, _ask(network, batch)[-1])

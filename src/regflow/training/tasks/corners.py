@@ -21,7 +21,7 @@ from regflow.methods.initialize.plane_maps_torch import (
 from regflow.methods.learned_models import ModelDescription, build_model, save_model
 from regflow.training.images import read_aligned_images
 from regflow.training.moved_crops import MovedCrops
-from regflow.training.task import DrawnExamples, Network, Sums, TensorBatch, TrainingTask
+from regflow.training.task import AskNetwork, DrawnExamples, Sums, TensorBatch, TrainingTask
 
 PART = 8
 """Examples that learn together on a CPU."""
@@ -96,12 +96,12 @@ def measure_corner_errors(side: int, maps: Tensor, batch: TensorBatch) -> Sums:
     }
 
 
-def _answer(network: Network, batch: TensorBatch) -> Tensor:
+def _answer(network: AskNetwork, batch: TensorBatch) -> Tensor:
     shifts: Tensor = network(batch["crops"], torch.ones_like(batch["crops"]))
     return shifts.float()
 
 
-def _compute_loss(teach: Any, network: Network, batch: TensorBatch) -> tuple[Tensor, dict[str, Tensor]]:
+def _compute_loss(teach: Any, network: AskNetwork, batch: TensorBatch) -> tuple[Tensor, dict[str, Tensor]]:
     loss = teach(_answer(network, batch), batch)
     return loss, {}
 
@@ -137,9 +137,9 @@ def _move(images: Tensor, maps: Tensor) -> Tensor:
     return look_up(images, move_points(maps, list_pixels(shape, images))).reshape(*images.shape[:2], *shape)
 
 
-def _measure(side: int, network: Network, batch: TensorBatch) -> Sums:
+def _measure(side: int, network: AskNetwork, batch: TensorBatch) -> Sums:
     return measure_corner_errors(side, solve_corners(_answer(network, batch)), batch)
 
 
-def _show(network: Network, batch: TensorBatch) -> Sequence[NDArray[np.float32]]:
+def _show(network: AskNetwork, batch: TensorBatch) -> Sequence[NDArray[np.float32]]:
     return show_moved(batch, solve_corners(_answer(network, batch)))

@@ -92,7 +92,7 @@ def harris(image: Image, count: int, inverted: bool) -> Keypoints:
 
 def find_harris_corners(
     plane: NDArray[Any], scale: float, allowed: NDArray[np.bool_]
-) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """Return the pixels ``(N, 2)``, ``(x, y)``, and the strengths ``(N,)`` of Harris corners of one scale.
 
     Args:
@@ -106,7 +106,7 @@ def find_harris_corners(
     strength = cv2.cornerHarris(blurred, 2 * round(1.5 * scale) + 1, 3, 0.04)
     top = (strength == cv2.dilate(strength, np.ones((5, 5)))) & allowed & (strength > 0)
     rows, columns = np.nonzero(top)
-    return np.stack([columns, rows], axis=-1), np.asarray(strength[rows, columns], np.float32)
+    return np.stack([columns, rows], axis=-1), np.asarray(strength[rows, columns], np.float64)
 
 
 def surf(image: Image, count: int, inverted: bool) -> Keypoints:
