@@ -27,6 +27,7 @@ ARCHITECTURES: dict[str, str] = {
     "control-points": "regflow.methods.refine.field_networks:build_control_points",
     "momenta": "regflow.methods.refine.momentum_network:build_momentum_pair",
     "mode-values": "regflow.methods.refine.mode_agent:build_mode_agent",
+    "patch-descriptor": "regflow.methods.initialize.features.patch_descriptor:build_patch_descriptor",
 }
 """By name, ``"package.module:function"`` that builds a network with fresh weights from keyword arguments."""
 

@@ -91,6 +91,17 @@ class BandImages:
         one = self._look(first, pose, side)
         return one, one if rng.random() < same else self._look(second, pose, side)
 
+    def draw_looks(self, groups: Sequence[Sequence[int]], side: int, rng: np.random.Generator) -> list[Array]:
+        """Draw pictures ``(side, side)``, 0 to 1, of one place, one from each group of bands.
+
+        Args:
+            groups: numbers of bands to choose from.
+            side: pixels along each axis.
+            rng: source of randomness.
+        """
+        pose = self._pose(side, rng)
+        return [self._look(int(rng.choice(group)), pose, side) for group in groups]
+
     def _pose(self, side: int, rng: np.random.Generator) -> Array:
         """Return the map ``(2, 3)`` from pixels of a picture to those of the bands, ``(x, y)``."""
         angle = rng.uniform(0, 2 * np.pi)
@@ -111,6 +122,13 @@ class BandImages:
             self.bands[number], pose, (side, side), flags=flags, borderMode=cv2.BORDER_REFLECT_101
         )
         return to_unit(np.asarray(seen, np.float32))
+
+
+def number_bands(names: Sequence[str]) -> list[int]:
+    """Return where bands, named as ``b04``, stand in :func:`read_learned_bands`."""
+    from regflow.training.bands import BANDS_10M, BANDS_20M
+
+    return [(*BANDS_10M, *BANDS_20M).index(name) for name in names]
 
 
 @cache

@@ -156,11 +156,15 @@ _FEATURE_OPTIONS: dict[str, dict[str, Any]] = {
 
 def _features(summary: str, citation: str, function: str, **defaults: float) -> Method:
     """Return a row of a keypoint method, with its own defaults."""
-    options = {
+    options = _list_feature_options(**defaults)
+    return Method(f"{_HERE}.features.matching:{function}", summary, citation, options, ("rasters",))
+
+
+def _list_feature_options(**defaults: float) -> dict[str, dict[str, Any]]:
+    return {
         name: {**schema, "default": defaults.get(name, schema["default"])}
         for name, schema in _FEATURE_OPTIONS.items()
     }
-    return Method(f"{_HERE}.features.matching:{function}", summary, citation, options, ("rasters",))
 
 
 METHODS: dict[str, Method] = {
@@ -285,6 +289,30 @@ METHODS: dict[str, Method] = {
         "Potje et al., XFeat, CVPR 2024",
         "xfeat",
         ratio=1.0,
+    ),
+    "spectral-descriptor": Method(
+        f"{_HERE}.features.patch_methods:spectral_descriptor",
+        "Match Harris corners of visible bands and of near infrared by two networks, of which the second was "
+        "taught the answers of the first.",
+        "Mishchuk et al., Working hard to know your neighbor's margins, NeurIPS 2017; "
+        "Hinton et al., Distilling the Knowledge in a Neural Network, arXiv:1503.02531, 2015",
+        {
+            "near_infrared": {
+                "enum": ["moving", "fixed", "neither", "both", "unknown"],
+                "description": "which image shows near infrared, the other one a visible band; unknown: the "
+                "moving one, the fixed one and neither are tried in this order",
+                "default": "unknown",
+            },
+            **_list_feature_options(ratio=1.0),
+            "sure_inliers": {
+                **_FEATURE_OPTIONS["sure_inliers"],
+                "description": "with fewer matches that fit, the next answer to `near_infrared` is tried",
+            },
+            "weights": WEIGHTS,
+        },
+        ("rasters",),
+        networks={2: "spectral-descriptor"},
+        libraries=("torch",),
     ),
     "landmarks": Method(
         f"{_HERE}.landmarks:landmarks",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from regflow.core.errors import SettingError
 from regflow.core.json_schema import fill_defaults
 from regflow.training.tasks.moved_options import CORNERS_OPTIONS, FEATURES_OPTIONS
+from regflow.training.tasks.patch_options import PATCH_OPTIONS
 
 if TYPE_CHECKING:
     from regflow.training.task import TrainingTask
@@ -232,6 +233,23 @@ TASKS: dict[str, TaskRow] = {
         limits=(
             "It is trained small, to be compared with other methods: some modes follow no detail.",
             "It sees whole images, made as small as its side.",
+            _NO_DEVICE,
+        ),
+    ),
+    "patch-descriptor": TaskRow(
+        f"{_HERE}.patches:make_task",
+        "Networks that describe patches of visible and of near infrared bands alike: the second is taught "
+        "the answers of the first.",
+        "Mishchuk et al., Working hard to know your neighbor's margins, NeurIPS 2017; "
+        "Hinton et al., Distilling the Knowledge in a Neural Network, arXiv:1503.02531, 2015",
+        options=PATCH_OPTIONS,
+        check=f"{_HERE}.patch_options:complete_patch_settings",
+        title="descriptors of patches across bands",
+        limits=(
+            "Patches are upright and of one size: scenes may differ by some 10 % in size and 10 degrees.",
+            "It has seen three visible bands and near infrared of one place; of other pictures nothing is "
+            "known.",
+            "It is small, and was trained in minutes where the papers took days: it is here to be compared.",
             _NO_DEVICE,
         ),
     ),

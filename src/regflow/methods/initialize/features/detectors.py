@@ -79,19 +79,34 @@ def harris(image: Image, count: int, inverted: bool) -> Keypoints:
     angles = np.degrees(np.arctan2(cv2.Sobel(smooth, cv2.CV_32F, 0, 1), cv2.Sobel(smooth, cv2.CV_32F, 1, 0)))
     found: list[Any] = []
     for scale in HARRIS_SCALES:
-        blurred = cv2.GaussianBlur(plane.astype(np.float32), (0, 0), scale)
-        strength = cv2.cornerHarris(blurred, 2 * round(1.5 * scale) + 1, 3, 0.04)
-        top = (strength == cv2.dilate(strength, np.ones((5, 5)))) & allowed & (strength > 0)
-        rows, columns = np.nonzero(top)
-        values = strength[rows, columns]
+        points, values = find_harris_corners(plane, scale, allowed)
         for k in np.argsort(-values, kind="stable")[: POOL * count]:
-            x, y = int(columns[k]), int(rows[k])
+            x, y = (int(part) for part in points[k])
             found.append(
                 cv2.KeyPoint(x, y, HARRIS_DIAMETER * scale, float(angles[y, x] % 360), float(values[k]))
             )
     chosen = _chosen(found, plane.shape, count)
     described, vectors = cv2.SIFT_create().compute(plane, chosen)
     return Keypoints(_points(described), _root(_filled(vectors, 128, np.float32)))
+
+
+def find_harris_corners(
+    plane: NDArray[Any], scale: float, allowed: NDArray[np.bool_]
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Return the pixels ``(N, 2)``, ``(x, y)``, and the strengths ``(N,)`` of Harris corners of one scale.
+
+    Args:
+        plane: a picture.
+        scale: by which it is blurred first, pixels.
+        allowed: where corners may be.
+    """
+    import cv2
+
+    blurred = cv2.GaussianBlur(plane.astype(np.float32), (0, 0), scale)
+    strength = cv2.cornerHarris(blurred, 2 * round(1.5 * scale) + 1, 3, 0.04)
+    top = (strength == cv2.dilate(strength, np.ones((5, 5)))) & allowed & (strength > 0)
+    rows, columns = np.nonzero(top)
+    return np.stack([columns, rows], axis=-1), np.asarray(strength[rows, columns], np.float64)
 
 
 def surf(image: Image, count: int, inverted: bool) -> Keypoints:

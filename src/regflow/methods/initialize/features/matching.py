@@ -1,7 +1,7 @@
 """Maps from keypoints: nearest neighbors both ways, the ratio test, and a robust fit."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -34,6 +34,12 @@ FEWEST = 6
 """Inliers below which a fit is not even looked at."""
 
 
+Describe = Callable[[Image, int], Keypoints]
+"""Of an image and the most keypoints, its keypoints."""
+Attempt = tuple[Describe, Describe]
+"""What describes the fixed and the moving image, so that keypoints of both can be compared."""
+
+
 def match_features(
     detect: detectors.Detect,
     fixed: Image,
@@ -42,7 +48,7 @@ def match_features(
     options: Mapping[str, Any],
     context: RunContext,
 ) -> Transform:
-    """Match keypoints, fit the map robustly, and let windows refine it.
+    """Match keypoints of one kind, see :func:`match_attempts`.
 
     Where keypoints of equal contrast do not agree, those of the inverted moving image are tried.
 
@@ -57,22 +63,57 @@ def match_features(
     Raises:
         RegistrationError: an image is constant or has no valid pixel, or too few matches agree.
     """
+    as_it_is = partial(_detect, detect, False)
+    attempts: list[Attempt] = [(as_it_is, as_it_is), (as_it_is, partial(_detect, detect, True))]
+    return match_attempts(attempts, fixed, moving, initial, options, context)
+
+
+def match_attempts(
+    attempts: Sequence[Attempt],
+    fixed: Image,
+    moving: Image,
+    initial: Transform,
+    options: Mapping[str, Any],
+    context: RunContext,
+) -> Transform:
+    """Match keypoints, fit the map robustly, and let windows refine it.
+
+    Args:
+        attempts: ways to describe both images, of which a further one is tried where those before find
+            fewer than ``sure_inliers`` matches that fit.
+        fixed: 2-D; its first channel and mask are used.
+        moving: likewise.
+        initial: affine or homography; where the georeference says the moving image is.
+        options: see the table in :mod:`regflow.methods.initialize`.
+        context: of the run.
+
+    Raises:
+        RegistrationError: an image is constant or has no valid pixel, or too few matches agree.
+    """
     first, second = masked_image(fixed, "fixed"), masked_image(moving, "moving")
     pair = make_pixel_pair(first, second, find_matrix(initial), options["across"])
-    known = detect(pair.fixed, options["count"], False)
     free = options["model"] == "auto" and lacks_georeference(first)
     frame = find_corners(pair.fixed.grid) if free else None
     best: RobustFit | None = None
-    for inverted in (False, True):
-        fit = _fit(known, detect(pair.moving, options["count"], inverted), options, context.seed, frame)
+    known: dict[Describe, Keypoints] = {}
+    for describe, describe_moving in attempts:
+        if describe not in known:
+            known[describe] = describe(pair.fixed, options["count"])
+        others = describe_moving(pair.moving, options["count"])
+        fit = _fit(known[describe], others, options, context.seed, frame)
         if fit is not None and (best is None or fit.inliers.sum() > best.inliers.sum()):
             best = fit
         if best is not None and best.inliers.sum() >= options["sure_inliers"]:
             break
     if best is None or best.inliers.sum() < FEWEST:
-        raise RegistrationError(f"too few of the {len(known.points)} keypoints have a partner that fits")
+        count = max(len(keypoints.points) for keypoints in known.values())
+        raise RegistrationError(f"too few of the {count} keypoints have a partner that fits")
     matrix = _refined(first, second, pair.to_world(best.matrix), options, context.seed)
     return make_transform(matrix, fixed.grid.center)
+
+
+def _detect(detect: detectors.Detect, inverted: bool, image: Image, count: int) -> Keypoints:
+    return detect(image, count, inverted)
 
 
 def is_mirrored(fixed: Image, moving: Image, seed: int) -> bool:
