@@ -72,7 +72,7 @@ _NO_DEVICE = "It is no medical device. The gates of regflow judge each of its an
 _OF_CROPS = (
     "One channel per image. It expects crops that overlap by more than half, and maps of a plane.",
     "It has seen satellite bands of one place and painted shapes; of other pictures nothing is known.",
-    "It is small, and was trained in minutes where the papers took days: it is here to be compared.",
+    "It is small, and was trained in minutes: it is here to be compared.",
     _NO_DEVICE,
 )
 
@@ -249,7 +249,7 @@ TASKS: dict[str, TaskRow] = {
             "Patches are upright and of one size: scenes may differ by some 10 % in size and 10 degrees.",
             "It has seen three visible bands and near infrared of one place; of other pictures nothing is "
             "known.",
-            "It is small, and was trained in minutes where the papers took days: it is here to be compared.",
+            "It is small, and was trained in minutes: it is here to be compared.",
             _NO_DEVICE,
         ),
     ),
