@@ -38,6 +38,20 @@ def find_weight_file(name: str) -> Path:
     return found
 
 
+def choose_weights(named: str | None, recipe: str) -> str:
+    """Return the network to ask: the one that is named, else the one that came along, made by its recipe.
+
+    Raises:
+        RegistrationError: none is named and none came along.
+    """
+    if named is None and not (WEIGHTS_FOLDER / f"{recipe}{SUFFIX}").is_file():
+        raise RegistrationError(
+            f"no network of this method comes along; make one (regflow train --recipe {recipe}) and name its "
+            "file in the option 'weights'"
+        )
+    return named or recipe
+
+
 def write_tensors(path: str | Path, tensors: Mapping[str, "Tensor"], description: Mapping[str, Any]) -> None:
     """Write numbers and what they are, whole or not at all; equal ones give equal bytes."""
     from safetensors.torch import save

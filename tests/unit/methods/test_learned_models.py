@@ -10,7 +10,7 @@ from torch import nn
 from regflow.core.errors import InputError, RegistrationError
 from regflow.methods import learned_models
 from regflow.methods.learned_models import ModelDescription, is_model, load_model, read_model, save_model
-from regflow.methods.weight_files import write_tensors
+from regflow.methods.weight_files import choose_weights, write_tensors
 
 
 def build_line(inputs: int, outputs: int = 1) -> nn.Module:
@@ -65,6 +65,13 @@ def test_a_network_of_another_architecture_lets_the_ladder_go_on(saved: tuple[Pa
         load_model(saved[0], "circle")
     with pytest.raises(RegistrationError, match="'nowhere' is neither a file nor in resources/weights"):
         load_model("nowhere", "line")
+
+
+def test_a_method_without_a_network_says_how_to_make_one() -> None:
+    with pytest.raises(RegistrationError, match="no network of this method comes along; make one"):
+        choose_weights(None, "homography-net-that-nobody-made")
+    assert choose_weights("mine.safetensors", "scenes2d") == "mine.safetensors"
+    assert choose_weights(None, "scenes2d") == "scenes2d"
 
 
 def test_a_description_that_lacks_something_is_refused(tmp_path: Path) -> None:

@@ -501,7 +501,6 @@ METHODS: dict[str, Method] = {
         "DeTone et al., Deep Image Homography Estimation, arXiv:1606.03798, 2016",
         HOMOGRAPHY_NET,
         kinds=("rasters",),
-        networks={2: "homography-net"},
         libraries=("torch",),
     ),
     "homography-net-unsupervised": Method(
@@ -510,7 +509,6 @@ METHODS: dict[str, Method] = {
         "Nguyen et al., IEEE Robotics and Automation Letters 3(3):2346-2353, 2018",
         HOMOGRAPHY_NET,
         kinds=("rasters",),
-        networks={2: "homography-net-unsupervised"},
         libraries=("torch",),
     ),
     "goturn": Method(
@@ -519,7 +517,6 @@ METHODS: dict[str, Method] = {
         "Held et al., Learning to Track at 100 FPS with Deep Regression Networks, ECCV 2016",
         GOTURN,
         kinds=("rasters",),
-        networks={2: "goturn"},
         libraries=("torch",),
     ),
     "deep-lk": Method(

@@ -25,6 +25,7 @@ from regflow.methods.initialize.planar import (
     resample_to,
 )
 from regflow.methods.learned_models import load_model
+from regflow.methods.weight_files import choose_weights
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -67,7 +68,7 @@ def align_crops(
             network is missing or another one.
     """
     first, second = masked_image(fixed, "fixed"), masked_image(moving, "moving")
-    network, _ = load_model(options["weights"] or shipped, architecture)
+    network, _ = load_model(choose_weights(options["weights"], shipped), architecture)
     crops = SquareCrops.cut(first, second, int(network.side))  # type: ignore[arg-type]
     with open_torch_session(context.threads, context.seed):
         matrix = _ask_again(network, crops, find_matrix(initial), ask, options)
