@@ -165,12 +165,12 @@ def test_noise_alone_gives_false_alarms_at_the_level(name):
     more = {"indices": [[4, 3], [2, 4]]} if name == "index-difference" else {}
     found = fit(name, HeldTiles.from_arrays(before, after, np.ones(before.shape[1:], bool)), **more)
     z = compute_statistic(found.model.compute_difference(before, after))
-    alarms = (z > find_chi_square_limit(0.99, found.model.freedom)).mean()
+    alarms = (z > find_chi_square_limit(0.99, found.model.degrees_of_freedom)).mean()
     if name == "index-difference":  # noise of an index is larger where the ground is dark
         assert 0.001 < alarms < 0.08
     else:
         assert alarms == pytest.approx(0.01, abs=0.003)
-        assert kstest(z.ravel()[::7], chi2(found.model.freedom).cdf).statistic < 0.02
+        assert kstest(z.ravel()[::7], chi2(found.model.degrees_of_freedom).cdf).statistic < 0.02
 
 
 def test_the_papers_statistic_calls_noise_a_change():
@@ -192,7 +192,7 @@ def test_planted_changes_are_found_through_gain_and_offset(name):
     after[:, changed] += np.array([300, 200, -150, 500], np.float32)[:, None]
     found = fit(name, HeldTiles.from_arrays(before, after, np.ones(changed.shape, bool)))
     hit = compute_statistic(found.model.compute_difference(before, after)) > find_chi_square_limit(
-        0.9999, found.model.freedom
+        0.9999, found.model.degrees_of_freedom
     )
     assert hit[changed].mean() > 0.99
     assert hit[~changed].mean() < 0.002
@@ -243,7 +243,7 @@ def test_copies_are_no_change():
     for name in ("ir-mad", "cva"):
         model = fit(name, HeldTiles.from_arrays(before, after, np.ones(before.shape[1:], bool))).model
         z = compute_statistic(model.compute_difference(before, after))
-        hit = z > find_chi_square_limit(0.999, model.freedom)
+        hit = z > find_chi_square_limit(0.999, model.degrees_of_freedom)
         assert hit[50:60, 50:60].all()
         assert hit.sum() == 100
 
@@ -333,7 +333,7 @@ def test_a_residual_shift_explains_edges_and_no_more():
     tile = PairTile(before, after, np.ones(changed.shape, bool))
     model = fit("ir-mad", HeldTiles([tile])).model
     inner = (slice(1, -1), slice(1, -1))
-    limit = find_chi_square_limit(0.999, model.freedom)
+    limit = find_chi_square_limit(0.999, model.degrees_of_freedom)
     hit = (compute_statistic(model.compute_difference(before, after)) > limit)[inner]
     left = np.zeros(hit.shape, bool)
     variates = model.compute_variates(before, after)

@@ -53,7 +53,7 @@ def rmse(vectors) -> float:
 
 def test_a_known_field_is_found_to_hundredths_of_a_pixel():
     transform, points = run()
-    used = points.used
+    used = points.is_used
     assert points.channels == "intensity"
     assert used.mean() > 0.95
     assert rmse((points.shifts - true_shifts(points.points))[used]) < TIE_RMSE_PX
@@ -74,7 +74,7 @@ def test_an_inverted_contrast_is_matched():
     inverted = replace(moving(), data=np.where(moving().mask, 9000 - moving().data, 0))
     transform, points = run(other=inverted)
     assert points.channels == "inverted"
-    assert points.used.mean() > 0.95
+    assert points.is_used.mean() > 0.95
     assert np.sqrt((error_px(transform) ** 2).mean()) < FIELD_RMSE_PX
 
 
@@ -91,7 +91,7 @@ def test_a_contrast_that_differs_from_place_to_place_is_matched_by_gradients():
 def test_speckle_is_borne_in_either_contrast(inverted):
     transform, points = run(other=speckled(inverted))
     assert points.channels == ("inverted" if inverted else "intensity")
-    assert points.used.mean() > 0.6
+    assert points.is_used.mean() > 0.6
     assert np.sqrt((error_px(transform, 20) ** 2).mean()) < 0.25
 
 
@@ -104,7 +104,7 @@ def test_a_turned_moving_scene_is_matched_through_the_initial_map(degrees):
     elsewhere = Grid(moving().grid.shape, about.matrix @ moving().grid.affine, moving().grid.crs)
     transform, points = run(other=replace(moving(), grid=elsewhere), initial=about)
     back = Composite((transform, about.inverse()))
-    assert points.used.mean() > 0.9
+    assert points.is_used.mean() > 0.9
     assert np.sqrt((error_px(back) ** 2).mean()) < FIELD_RMSE_PX
 
 
@@ -145,13 +145,13 @@ def test_masked_and_missing_parts_are_left_alone():
     holes = replace(moving(), data=np.where(mask, moving().data, 0), mask=mask)
     transform, points = run(other=holes)
     left = points.points[:, 0] < COLS // 2 - 30
-    assert not points.used[left].any()
+    assert not points.is_used[left].any()
     # Nearer than that the search may come upon the data, where nothing is alike.
     out_of_reach = points.points[:, 0] < COLS // 2 - 30 - SEARCH_PX
     assert out_of_reach.sum() > 20
     assert (points.reason[out_of_reach] == REASONS.index("no data")).all()
     assert (points.reason[left] == REASONS.index("no data")).mean() > 0.95
-    assert rmse((points.shifts - true_shifts(points.points))[points.used]) < TIE_RMSE_PX
+    assert rmse((points.shifts - true_shifts(points.points))[points.is_used]) < TIE_RMSE_PX
     right = error_px(transform, 40).reshape(-1)
     assert np.median(right) < 1.0
 
@@ -167,7 +167,7 @@ def striped(image: Image, width: int, phase: int) -> Image:
 def test_windows_with_declared_gaps_count(widths, share):
     pair = striped(fixed(), widths[0], 0), striped(moving(), widths[1], 9)
     _, points = run(*pair)
-    used = points.used
+    used = points.is_used
     assert used.mean() > share
     errors = points.shifts - true_shifts(points.points)
     assert rmse(errors[used]) < TIE_RMSE_PX
@@ -237,7 +237,7 @@ def test_clouds_do_not_bend_the_field():
     transform, points = run(other=replace(moving(), data=clouds))
     column, row = points.points.T.astype(int)
     assert covered[row, column].sum() >= 9
-    assert not points.used[covered[row, column]].any()
+    assert not points.is_used[covered[row, column]].any()
     assert np.median(error_px(transform)) < 0.03
 
 
@@ -263,7 +263,7 @@ def test_standard_errors_and_reliability_tell_good_from_bad():
     _, clean = run()
     _, bad = run(other=replace(moving(), data=noisy), channels="intensity")
     assert np.nanmedian(bad.error_px) > 3 * np.nanmedian(clean.error_px)
-    wrong = rmse((clean.shifts - true_shifts(clean.points))[clean.used])
+    wrong = rmse((clean.shifts - true_shifts(clean.points))[clean.is_used])
     assert 0.3 < np.sqrt(np.nanmean(clean.error_px**2)) / wrong < 3
     chances = compute_reliability(np.array([0.9, 0.9]), np.array([0.2, 0.88]), np.array([0.0, 0.0]), 30.0)
     assert chances[0] > 99

@@ -39,7 +39,7 @@ def points():
 
 
 def test_check_points_measure_the_truth(points):
-    assert points.used.sum() > 150
+    assert points.is_used.sum() > 150
     residuals = points.compute_residuals_px(truth())[points.is_used]
     assert np.sqrt((residuals**2).sum(axis=1).mean()) < 0.05
     assert np.hypot(*residuals.mean(axis=0)) < 0.01
