@@ -124,7 +124,7 @@ class BandImages:
         return to_unit(np.asarray(seen, np.float32))
 
 
-def number_bands(names: Sequence[str]) -> list[int]:
+def find_bands(names: Sequence[str]) -> list[int]:
     """Return where bands, named as ``b04``, stand in :func:`read_learned_bands`."""
     from regflow.training.bands import BANDS_10M, BANDS_20M
 

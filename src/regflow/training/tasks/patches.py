@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from regflow.methods.learned_models import ModelDescription, build_model, save_model
-from regflow.training.images import number_bands, read_learned_bands
+from regflow.training.images import find_bands, read_learned_bands
 from regflow.training.patch_views import PatchViews
 from regflow.training.task import AskNetwork, DrawnExamples, Sums, TensorBatch, TrainingTask
 
@@ -37,7 +37,7 @@ def make_task(settings: Mapping[str, Any], seed: int) -> TrainingTask:
     options = settings["options"]
     arguments = {name: options[name] for name in ("widths", "numbers")} | {"side": settings["side"]}
     description = ModelDescription("patch-descriptor", {**arguments, "branches": [VISIBLE, INFRARED]})
-    kinds = {kind: number_bands(names) for kind, names in KINDS.items()}
+    kinds = {kind: find_bands(names) for kind, names in KINDS.items()}
     drawn = {name: options[name] for name in ("points", "scale", "turn")}
     views = PatchViews(read_learned_bands(), kinds, settings["side"], **drawn)
     return TrainingTask(
@@ -58,7 +58,7 @@ def compare_descriptors(first: Tensor, second: Tensor) -> Tensor:
     return (2 - 2 * first @ second.T).clamp(min=0).add(ALIKE).sqrt()
 
 
-def miss_hardest(first: Tensor, second: Tensor, margin: float) -> Tensor:
+def compute_triplet_loss(first: Tensor, second: Tensor, margin: float) -> Tensor:
     """Return by how much partners, of one row, miss being nearer by a margin than the nearest others.
 
     Source: Mishchuk et al., Working hard to know your neighbor's margins, NeurIPS 2017.
@@ -69,7 +69,7 @@ def miss_hardest(first: Tensor, second: Tensor, margin: float) -> Tensor:
     return functional.relu(margin + distances.diagonal() - hardest).mean()
 
 
-def tell_same_from_different(same: Tensor, different: Tensor) -> float:
+def measure_distinction(same: Tensor, different: Tensor) -> float:
     """Return how often one threshold, the best, tells distances of same from those of different patches."""
     places = torch.cat([same, different]).sort().values
     below = [(each[:, None] <= places).float().mean(dim=0) for each in (same, different)]
@@ -79,10 +79,10 @@ def tell_same_from_different(same: Tensor, different: Tensor) -> float:
 def _compute_loss(margin: float, network: AskNetwork, batch: TensorBatch) -> tuple[Tensor, dict[str, Tensor]]:
     """The second network is taught the first's answer, which does not change for it."""
     teacher, again, pupil = _describe(network, batch)
-    learned = miss_hardest(teacher, again, margin)
+    learned = compute_triplet_loss(teacher, again, margin)
     answer = teacher.detach()
     taught = (pupil - answer).square().sum(dim=1).mean()
-    told_apart = miss_hardest(answer, pupil, margin)
+    told_apart = compute_triplet_loss(answer, pupil, margin)
     terms = {"teacher": learned.detach(), "distance": taught.detach(), "apart": told_apart.detach()}
     return learned + taught + told_apart, terms
 
@@ -104,7 +104,7 @@ def _measure(network: AskNetwork, batch: TensorBatch) -> Sums:
     distances = compare_descriptors(teacher, pupil)
     count = len(teacher)
     found = distances.argmin(dim=1) == torch.arange(count, device=distances.device)
-    told = tell_same_from_different(distances.diagonal(), distances.roll(count // 2, dims=1).diagonal())
+    told = measure_distinction(distances.diagonal(), distances.roll(count // 2, dims=1).diagonal())
     return {"found": (float(found.sum()), count), "told": (told * count, count)}
 
 

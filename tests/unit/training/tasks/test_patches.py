@@ -13,7 +13,7 @@ from regflow.training.loop import run_training
 from regflow.training.options import complete_training_options
 from regflow.training.patch_views import PatchViews
 from regflow.training.tasks import TASKS
-from regflow.training.tasks.patches import miss_hardest, tell_same_from_different
+from regflow.training.tasks.patches import compute_triplet_loss, measure_distinction
 
 ROW = TASKS["patch-descriptor"]
 
@@ -37,13 +37,13 @@ def test_views_of_one_band_from_one_place_are_equal(monkeypatch):
 
 def test_partners_that_are_nearest_by_the_margin_miss_nothing():
     apart = torch.eye(4)
-    assert float(miss_hardest(apart, apart, 1.0)) == 0
-    assert float(miss_hardest(apart, apart.roll(1, dims=0), 1.0)) > 2
+    assert float(compute_triplet_loss(apart, apart, 1.0)) == 0
+    assert float(compute_triplet_loss(apart, apart.roll(1, dims=0), 1.0)) > 2
 
 
 def test_same_is_told_from_different_by_one_threshold():
-    assert tell_same_from_different(torch.tensor([0.1, 0.2]), torch.tensor([0.3, 0.9])) == 1
-    assert tell_same_from_different(torch.tensor([0.1, 0.6]), torch.tensor([0.3, 0.9])) == 0.75
+    assert measure_distinction(torch.tensor([0.1, 0.2]), torch.tensor([0.3, 0.9])) == 1
+    assert measure_distinction(torch.tensor([0.1, 0.6]), torch.tensor([0.3, 0.9])) == 0.75
 
 
 @pytest.mark.parametrize(
