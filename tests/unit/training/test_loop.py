@@ -183,7 +183,7 @@ def test_the_average_keeps_the_share_that_its_decay_says() -> None:
 def test_gradients_longer_than_the_limit_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     network = torch.nn.Linear(2, 1, bias=False)
     state = TrainingState(network, {}, torch.optim.SGD(network.parameters(), lr=1.0))
-    alone = SimpleNamespace(averaged=lambda figures: figures, average_gradients=lambda gradients: None)
+    alone = SimpleNamespace(average_figures=lambda figures: figures, average_gradients=lambda gradients: None)
     for length, left in ((5.0, 0.5), (0.25, 0.25)):
         gradient = torch.tensor([[0.6, 0.8]]) * length
         monkeypatch.setattr(
