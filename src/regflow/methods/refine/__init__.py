@@ -133,6 +133,12 @@ METHODS: dict[str, Method] = {
         "diffeomorphism of them.",
         "Yang et al., NeuroImage 158:378-396, 2017",
     ),
+    "agent-modes": make_learned_row(
+        "agent-modes",
+        "An agent takes steps along the modes of a statistical deformation model, each time the one that a "
+        "trained network values most; for comparison.",
+        "Krebs et al., MICCAI 2017, 344-352",
+    ),
     "elastix-bspline": Method(
         f"{_HERE}.elastix_bspline:elastix_bspline",
         "Cubic B-splines and mutual information by elastix.",

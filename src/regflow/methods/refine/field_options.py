@@ -8,12 +8,14 @@ NETWORKS: dict[str, dict[int, str]] = {
     "unet": {2: "unet-2d"},
     "dirnet": {2: "dirnet-2d"},
     "quicksilver": {2: "quicksilver-2d"},
+    "agent-modes": {},
 }
-"""By method and dimensions, the network in ``resources/weights``."""
+"""By method and dimensions, the network in ``resources/weights``, where one comes along."""
 ARCHITECTURE_OF: dict[str, str] = {
     "unet": "field-unet",
     "dirnet": "control-points",
     "quicksilver": "momenta",
+    "agent-modes": "mode-values",
 }
 LEARNED_FIELD: dict[str, dict[str, Any]] = {
     "weights": {

@@ -60,6 +60,13 @@ def quicksilver(
     return _register("quicksilver", fixed, moving, initial, options, context)
 
 
+def agent_modes(
+    fixed: Image, moving: Image, initial: Transform, options: Mapping[str, Any], context: RunContext
+) -> Transform:
+    """Let an agent step along modes of deformation; see :func:`unet` for options and errors."""
+    return _register("agent-modes", fixed, moving, initial, options, context)
+
+
 def _register(
     method: str,
     fixed: Image,
