@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, device, nn
+
+from regflow.methods.learned_models import ModelDescription, build_model, save_model
 
 MOST_BYTES = 20_000_000
 """Of a network's file: what can be kept in a repository and sent around."""
@@ -119,3 +122,35 @@ class DrawnExamples:
         with limit_torch_to_one_thread():
             drawn = [self.draw(np.random.default_rng([self.seed, number])) for number in numbers]
         return TensorBatch({name: torch.stack([each[name] for each in drawn]) for name in drawn[0]})
+
+
+def make_model_task(
+    *,
+    description: ModelDescription,
+    examples: Examples,
+    prepare: Callable[[AskNetwork, Any], Sequence[Any]],
+    compute_loss: Callable[[AskNetwork, Any], tuple[Tensor, dict[str, Tensor]]],
+    measure: Callable[[AskNetwork, Any], Sums],
+    show: Callable[[AskNetwork, Any], Sequence[NDArray[np.float32]]],
+) -> TrainingTask:
+    """Return the task of the small network of a method: what is trained is kept.
+
+    Args:
+        description: of the network, without notes.
+        examples: see :class:`TrainingTask`, as for all others.
+        prepare: a batch's parts.
+        compute_loss: of a part.
+        measure: of a batch of the validation.
+        show: of its first example.
+    """
+    return TrainingTask(
+        description=description,
+        build=partial(build_model, description),
+        examples=examples,
+        prepare=prepare,
+        compute_loss=compute_loss,
+        measure=measure,
+        show=show,
+        choose=lambda trained: (trained, description),
+        save=save_model,
+    )

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from regflow.methods.initialize.plane_maps_torch import measure_corner_distances
-from regflow.methods.learned_models import ModelDescription, build_model, save_model
-from regflow.training.task import AskNetwork, Sums, TensorBatch, TrainingTask
+from regflow.methods.learned_models import ModelDescription
+from regflow.training.task import AskNetwork, Sums, TensorBatch, TrainingTask, make_model_task
 from regflow.training.tasks.corners import draw_moved_crops, measure_corner_errors, show_moved
 
 PART = 8
@@ -30,16 +30,13 @@ def make_task(settings: Mapping[str, Any], seed: int) -> TrainingTask:
     options = settings["options"]
     arguments = {name: options[name] for name in ("widths", "features", "iterations")}
     description = ModelDescription("aligning-features", {**arguments, "side": settings["side"]})
-    return TrainingTask(
+    return make_model_task(
         description=description,
-        build=partial(build_model, description),
         examples=draw_moved_crops(settings, seed),
         prepare=lambda network, batch: batch.split(PART),
         compute_loss=_compute_loss,
         measure=partial(_measure, settings["side"]),
         show=_show,
-        choose=lambda trained: (trained, description),
-        save=save_model,
     )
 
 

@@ -18,10 +18,10 @@ from regflow.methods.initialize.plane_maps_torch import (
     normalize_locally,
     solve_corners,
 )
-from regflow.methods.learned_models import ModelDescription, build_model, save_model
+from regflow.methods.learned_models import ModelDescription
 from regflow.training.images import read_aligned_images
 from regflow.training.moved_crops import MovedCrops
-from regflow.training.task import AskNetwork, DrawnExamples, Sums, TensorBatch, TrainingTask
+from regflow.training.task import AskNetwork, DrawnExamples, Sums, TensorBatch, TrainingTask, make_model_task
 
 PART = 8
 """Examples that learn together on a CPU."""
@@ -38,16 +38,13 @@ def make_task(settings: Mapping[str, Any], seed: int) -> TrainingTask:
     """
     description = describe_network(settings)
     teach = {"corners": _miss_corners, "brightness": _miss_brightness}[settings["options"]["taught_by"]]
-    return TrainingTask(
+    return make_model_task(
         description=description,
-        build=partial(build_model, description),
         examples=draw_moved_crops(settings, seed),
         prepare=lambda network, batch: batch.split(PART),
         compute_loss=partial(_compute_loss, teach),
         measure=partial(_measure, settings["side"]),
         show=_show,
-        choose=lambda trained: (trained, description),
-        save=save_model,
     )
 
 

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from regflow.core.errors import InputError
-from regflow.methods.learned_models import ModelDescription, build_model, save_model
+from regflow.methods.learned_models import ModelDescription, build_model
 from regflow.methods.refine import losses_torch as losses
 from regflow.methods.refine.velocity_torch import sample_channels
 from regflow.training.images import read_aligned_images
 from regflow.training.objective import measure_end_point_errors
 from regflow.training.pairs import PairMixture, TrainingBatch
 from regflow.training.sources import build_mixture
-from regflow.training.task import MOST_BYTES, AskNetwork, Sums, TrainingTask
+from regflow.training.task import MOST_BYTES, AskNetwork, Sums, TrainingTask, make_model_task
 from regflow.training.warped_images import WarpedImages
 
 SAME_CONTRAST = 0.7
@@ -38,16 +38,13 @@ def make_task(settings: Mapping[str, Any], seed: int) -> TrainingTask:
         InputError: training data are missing or wrong.
     """
     description = describe_network(settings)
-    return TrainingTask(
+    return make_model_task(
         description=description,
-        build=partial(build_model, description),
         examples=build_learned_mixture(settings, seed),
         prepare=lambda network, batch: batch.split(),
         compute_loss=partial(_compute_loss, settings["options"]["similarity"], settings["weights"]),
         measure=measure_displacement,
         show=show_displacement,
-        choose=lambda trained: (trained, description),
-        save=save_model,
     )
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +17,11 @@ from regflow.core.image import Image
 from regflow.core.landmarks import Landmarks
 from regflow.core.transform import Affine
 from regflow.methods.initialize.landmark_network import find_peaks
-from regflow.methods.learned_models import ModelDescription, build_model, save_model
+from regflow.methods.learned_models import ModelDescription
 from regflow.methods.matching.views import make_cube, prepare_view, sample_view
 from regflow.training.deformations import draw_smooth_noise
 from regflow.training.label_maps import SUFFIXES
-from regflow.training.task import AskNetwork, DrawnExamples, Sums, TensorBatch, TrainingTask
+from regflow.training.task import AskNetwork, DrawnExamples, Sums, TensorBatch, TrainingTask, make_model_task
 
 PICTURES = (".tif", ".tiff", ".png", ".jpg", ".jp2")
 POINTS = (".csv", ".tsv", ".fcsv", ".mrk.json", ".gpkg")
@@ -105,16 +104,13 @@ def make_task(settings: Mapping[str, Any], seed: int) -> TrainingTask:
     given = {"ndim": settings["ndim"], "side": settings["side"], "channels": settings["channels"]}
     description = ModelDescription("landmark-network", {**given, "landmarks": list(names)})
     draw = DrawAnnotated(images, options["sigma"], options["degrees"], options["invert"])
-    return TrainingTask(
+    return make_model_task(
         description=description,
-        build=partial(build_model, description),
         examples=DrawnExamples(draw, seed),
         prepare=lambda network, batch: batch.split(PART),
         compute_loss=_compute_loss,
         measure=_measure,
         show=_show,
-        choose=lambda trained: (trained, description),
-        save=save_model,
     )
 
 

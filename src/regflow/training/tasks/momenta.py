@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor
 
 from regflow.core.errors import InputError
-from regflow.methods.learned_models import ModelDescription, build_model, save_model
+from regflow.methods.learned_models import ModelDescription
 from regflow.methods.refine.momentum_network import SHRINK, integrate_momentum, smooth_momentum
 from regflow.methods.refine.velocity_torch import resize_field, sample_channels
 from regflow.training.deformations import RelatedDeformations, draw_velocity
@@ -23,6 +22,7 @@ from regflow.training.task import (
     Sums,
     TensorBatch,
     TrainingTask,
+    make_model_task,
 )
 from regflow.training.tasks.field import build_learned_mixture, check_small_network
 from regflow.training.warped_images import WarpedImages
@@ -42,16 +42,13 @@ def make_task(settings: Mapping[str, Any], seed: int) -> TrainingTask:
     )
     mixture = build_learned_mixture(settings, seed)
     still = {name: keep_undeformed(name, source) for name, source in mixture.sources.items()}
-    return TrainingTask(
+    return make_model_task(
         description=description,
-        build=partial(build_model, description),
         examples=DrawnExamples(DrawMomenta(replace(mixture, sources=still)), seed),
         prepare=lambda network, batch: batch.split(1),
         compute_loss=_compute_loss,
         measure=measure_known_displacement,
         show=show_known_displacement,
-        choose=lambda trained: (trained, description),
-        save=save_model,
     )
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,14 +12,14 @@ from torch import Tensor
 
 from regflow.core.errors import InputError
 from regflow.methods.initialize.rigid_moves import LEVER, list_moves, measure_gains, turn_in_plane
-from regflow.methods.learned_models import ModelDescription, build_model, save_model
+from regflow.methods.learned_models import ModelDescription
 from regflow.training.bands import BandPairs
 from regflow.training.deformations import RelatedDeformations
 from regflow.training.painted import PaintedPairs
 from regflow.training.pairs import Draw, PairMixture
 from regflow.training.scans import ScanPairs
 from regflow.training.sources import build_mixture
-from regflow.training.task import AskNetwork, DrawnExamples, Sums, TensorBatch, TrainingTask
+from regflow.training.task import AskNetwork, DrawnExamples, Sums, TensorBatch, TrainingTask, make_model_task
 
 LEAST, MOST = 0.01, 0.7
 """Root mean square displacement of a pose, in units of half the patch's side."""
@@ -42,16 +41,13 @@ def make_task(settings: Mapping[str, Any], seed: int) -> TrainingTask:
     mixture = build_mixture(settings, seed)
     sources = {name: _move_rigidly(name, source) for name, source in mixture.sources.items()}
     draw = DrawMoves(replace(mixture, sources=sources))
-    return TrainingTask(
+    return make_model_task(
         description=description,
-        build=partial(build_model, description),
         examples=DrawnExamples(draw, seed),
         prepare=lambda network, batch: batch.split(PART),
         compute_loss=_compute_loss,
         measure=_measure,
         show=_show,
-        choose=lambda trained: (trained, description),
-        save=save_model,
     )
 
 

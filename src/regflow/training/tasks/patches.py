@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from regflow.methods.learned_models import ModelDescription, build_model, save_model
+from regflow.methods.learned_models import ModelDescription
 from regflow.training.images import find_bands, read_learned_bands
 from regflow.training.patch_views import PatchViews
-from regflow.training.task import AskNetwork, DrawnExamples, Sums, TensorBatch, TrainingTask
+from regflow.training.task import AskNetwork, DrawnExamples, Sums, TensorBatch, TrainingTask, make_model_task
 
 PART = 8
 """Places that learn together: alike whatever the threads."""
@@ -40,16 +40,13 @@ def make_task(settings: Mapping[str, Any], seed: int) -> TrainingTask:
     kinds = {kind: find_bands(names) for kind, names in KINDS.items()}
     drawn = {name: options[name] for name in ("points", "scale", "turn")}
     views = PatchViews(read_learned_bands(), kinds, settings["side"], **drawn)
-    return TrainingTask(
+    return make_model_task(
         description=description,
-        build=partial(build_model, description),
         examples=DrawnExamples(views.draw, seed),
         prepare=lambda network, batch: batch.split(PART),
         compute_loss=partial(_compute_loss, options["margin"]),
         measure=_measure,
         show=_show,
-        choose=lambda trained: (trained, description),
-        save=save_model,
     )
 
 
