@@ -84,8 +84,17 @@ def run(
 
 
 def _unlock(command: Sequence[str]) -> None:
-    """Remove Snakemake's lock of a run that was killed."""
-    subprocess.run([*command, "--unlock"], check=True, capture_output=True)
+    """Remove Snakemake's lock of a run that was killed.
+
+    Raises:
+        LeftLockError: it is still there, because this was killed, too, or the workflow cannot be read.
+    """
+    from regflow.pipeline.run_lock import LeftLockError
+
+    ended = subprocess.run([*command, "--unlock"], capture_output=True, text=True)
+    if ended.returncode:
+        reason = (ended.stderr.strip().splitlines() or [f"it ended with {ended.returncode}"])[-1]
+        raise LeftLockError(f"Snakemake's lock of a killed run could not be removed ({reason}); run it again")
 
 
 def _forget(settings: Mapping[str, Any], stage: str, names: Sequence[str]) -> list[str]:

@@ -23,6 +23,10 @@ MARK = "REGFLOW_RUN"
 """Environment variable by which all processes of a run are known."""
 
 
+class LeftLockError(InputError):
+    """Snakemake's own lock is still there: the next run removes it, as after a kill."""
+
+
 @dataclass(frozen=True)
 class HeldRun:
     """A run that holds its folder.
@@ -50,6 +54,7 @@ def keep_results(results: str | Path) -> Iterator[HeldRun]:
     Raises:
         InputError: another run goes on in the folder, or one on another machine has not ended.
     """
+    left_locked = False
     record = Path(results) / layout.RUN
     before = read_json(record) if record.is_file() else None
     if before is not None:
@@ -65,11 +70,15 @@ def keep_results(results: str | Path) -> Iterator[HeldRun]:
     os.environ[MARK] = mark
     try:
         yield HeldRun(mark, before is not None)
+    except LeftLockError:
+        left_locked = True
+        raise
     finally:
         os.environ.pop(MARK)
         if outer is not None:
             os.environ[MARK] = outer
-        record.unlink(missing_ok=True)
+        if not left_locked:
+            record.unlink(missing_ok=True)
 
 
 def _refuse_living(results: Path, record: Path, before: dict[str, Any]) -> None:

@@ -8,8 +8,11 @@ import sys
 import time
 from pathlib import Path
 
-from regflow.commands.run import INTERRUPTED, _arguments
+import pytest
+
+from regflow.commands.run import INTERRUPTED, _arguments, _unlock
 from regflow.core.threads import count_cores
+from regflow.pipeline.run_lock import LeftLockError
 
 SNAKEFILE = """
 rule all:
@@ -65,3 +68,16 @@ def test_an_interrupt_waits_for_snakemake_to_cancel_its_jobs():
         os.killpg(run.pid, signal.SIGINT)
         assert run.stdout.read() == "cancelled\n"
     assert run.returncode == INTERRUPTED
+
+
+@pytest.mark.parametrize(
+    ("program", "reason"),
+    [
+        ("import os; os.kill(os.getpid(), 9)", "it ended with -9"),
+        ("import sys; sys.exit('no such workflow')", "no such workflow"),
+    ],
+)
+def test_a_lock_that_cannot_be_removed_is_told_in_a_sentence(program, reason):
+    with pytest.raises(LeftLockError, match=rf"could not be removed \({reason}\); run it again"):
+        _unlock([sys.executable, "-c", program])
+    _unlock([sys.executable, "-c", "pass"])

@@ -9,7 +9,7 @@ import pytest
 
 from regflow.core.errors import InputError
 from regflow.core.files import read_json, write_json
-from regflow.pipeline.run_lock import MARK, keep_results
+from regflow.pipeline.run_lock import MARK, LeftLockError, keep_results
 from regflow.stages import layout
 
 FOR_EVER = "import time\ntime.sleep(1000)"
@@ -29,6 +29,20 @@ def test_a_second_run_is_refused_in_a_sentence(tmp_path):
     assert not (tmp_path / layout.RUN).exists()
     with keep_results(tmp_path):
         pass
+
+
+def test_a_lock_that_is_left_is_for_the_next_run_to_remove(tmp_path):
+    with pytest.raises(LeftLockError), keep_results(tmp_path):
+        raise LeftLockError("killed")
+    # As if this process had ended.
+    record = read_json(tmp_path / layout.RUN)
+    write_json(tmp_path / layout.RUN, {**record, "started": record["started"] - 1})
+    with keep_results(tmp_path) as held:
+        assert held.after_kill
+    assert not (tmp_path / layout.RUN).exists()
+    with pytest.raises(RuntimeError), keep_results(tmp_path):
+        raise RuntimeError("anything else")
+    assert not (tmp_path / layout.RUN).exists()
 
 
 def test_a_run_on_another_machine_is_believed_to_live(tmp_path):

@@ -8,7 +8,7 @@ NETWORKS: dict[str, dict[int, str]] = {
     "unet": {2: "unet-2d"},
     "dirnet": {2: "dirnet-2d"},
     "quicksilver": {2: "quicksilver-2d"},
-    "agent-modes": {},
+    "agent-modes": {2: "agent-modes-2d"},
 }
 """By method and dimensions, the network in ``resources/weights``, where one comes along."""
 ARCHITECTURE_OF: dict[str, str] = {
