@@ -57,7 +57,7 @@ def test_near_infrared_of_unseen_ground_is_matched_to_red(views):
 def test_networks_of_another_architecture_or_none_are_refused(views, tmp_path):
     with pytest.raises(RegistrationError, match="neither a file nor in resources/weights"):
         ask(*views[:2], weights="no such network")
-    other = ModelDescription("twin-corners", {"side": 32, "widths": [4] * 4, "hidden": 4, "answer": "box"})
+    other = ModelDescription("siamese-corners", {"side": 32, "widths": [4] * 4, "hidden": 4, "answer": "box"})
     save_model(tmp_path / "other.safetensors", build_model(other), other)
     with pytest.raises(RegistrationError, match=r"is of the architecture .*correct the option 'weights'"):
         ask(*views[:2], weights=str(tmp_path / "other.safetensors"))
