@@ -306,7 +306,7 @@ def test_a_true_change_of_size_is_found_from_any_size(mni_4mm, mni6_4mm, volume_
     assert error_mm(found, Affine(change.matrix @ right.matrix), mni_4mm) < 0.5
 
 
-ASK_FOR_MORE = ("landmarks", "segmentation")
+ASK_FOR_MORE = ("landmark-net", "landmarks", "segmentation")
 """Methods that images alone do not serve."""
 
 
