@@ -87,7 +87,10 @@ def edit_of(stage):
         (edit_of("assess"), ["assess", "report"]),
         (edit_of("refine"), ["refine", "apply", "assess", "report"]),
         (edit_of("ingest"), ["ingest"]),
-        (lambda job: replace(job, networks={"other": "sum"}), ["refine", "apply", "assess", "report"]),
+        (
+            lambda job: replace(job, networks={"refine": {"own": "sum"}}),
+            ["refine", "apply", "assess", "report"],
+        ),
         (lambda job: replace(job, threads=2), []),
         (change_of("train", steps=7), []),
     ],
