@@ -14,7 +14,7 @@ from regflow.core.resample import coarsen_image
 from regflow.methods.context import RunContext
 from regflow.methods.preprocess import MASKS, load_filter
 from regflow.methods.preprocess.masks import foreground, measure_object_size
-from regflow.methods.refine.voxelmorph import USUAL_ACROSS, _unit
+from regflow.methods.refine.voxelmorph import USUAL_ACROSS, measure_world_unit
 from regflow.stages.volumes.preprocess import prepare_volume
 
 FACTORS = (1 / 40, 1.0, 30.0)
@@ -85,9 +85,9 @@ def test_landmarks_of_a_small_object_are_plausible(mni_4mm):
 
 
 def test_a_network_sees_objects_of_other_sizes_as_large_as_it_knows(mni_4mm):
-    assert _unit(mni_4mm, 2.0) == 1.0
+    assert measure_world_unit(mni_4mm, 2.0) == 1.0
     for factor in (1 / 40, 30.0):
         large = enlarged(mni_4mm, factor)
         sides = np.ptp(np.argwhere(large.mask), axis=0) + 1
-        seen = (sides[::-1] * large.grid.spacing).max() / (2.0 * _unit(large, 2.0))
+        seen = (sides[::-1] * large.grid.spacing).max() / (2.0 * measure_world_unit(large, 2.0))
         assert seen == pytest.approx(USUAL_ACROSS)
