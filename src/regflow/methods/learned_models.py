@@ -8,10 +8,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jsonschema
-
 from regflow.core.errors import InputError, RegistrationError
-from regflow.methods.weight_files import find_weight_file, read_tensors, write_tensors
+from regflow.methods.weight_files import (
+    check_description,
+    fill_network,
+    find_weight_file,
+    read_tensors,
+    write_tensors,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -101,12 +105,21 @@ def load_model(
             "correct the option 'weights'"
         )
     network = build_model(description)
-    try:
-        network.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise InputError(f"{path}: the weights do not fit the network that their header describes") from error
-    network.requires_grad_(False)
-    return network.eval().to(device), description
+    fill_network(path, network, tensors)
+    return network.to(device), description
+
+
+def require_dimensions(method: str, description: ModelDescription, ndim: int) -> None:
+    """Refuse a network for images of other dimensions.
+
+    Raises:
+        RegistrationError: it is one; begins with ``method``.
+    """
+    if description.arguments["ndim"] != ndim:
+        raise RegistrationError(
+            f"{method}: the network is for images of {description.arguments['ndim']} dimensions, not {ndim}; "
+            "correct the option 'weights'"
+        )
 
 
 def is_model(path: str | Path) -> bool:
@@ -125,10 +138,5 @@ def read_model(path: str | Path) -> tuple[dict[str, "torch.Tensor"], ModelDescri
         InputError: the file is none of ours, or damaged.
     """
     tensors, content = read_tensors(path)
-    try:
-        jsonschema.validate(content, _SCHEMA)
-    except jsonschema.ValidationError as error:
-        raise InputError(
-            f"{path}: the network's description is wrong at {error.json_path}: {error.message}"
-        ) from error
+    check_description(path, content, _SCHEMA)
     return tensors, ModelDescription(**content)

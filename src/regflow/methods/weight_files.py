@@ -14,7 +14,7 @@ from regflow.core.files import write_whole
 from regflow.core.resources import find_resources
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 SUFFIX = ".safetensors"
 WEIGHTS_FOLDER = find_resources() / "weights"
@@ -87,6 +87,35 @@ def read_tensors(path: str | Path) -> tuple[dict[str, "Tensor"], dict[str, Any]]
     if _checksum(tensors) != expected:
         raise InputError(f"{path}: the network is damaged (its checksum differs); copy the file again")
     return tensors, content
+
+
+def fill_network(path: str | Path, network: "nn.Module", tensors: Mapping[str, "Tensor"]) -> None:
+    """Give a network the numbers of its file, ready to answer on the CPU.
+
+    Raises:
+        InputError: they do not fit it.
+    """
+    try:
+        network.load_state_dict(dict(tensors))
+    except RuntimeError as error:
+        raise InputError(f"{path}: the weights do not fit the network that their header describes") from error
+    network.requires_grad_(False).eval()
+
+
+def check_description(path: str | Path, content: Any, schema: Mapping[str, Any]) -> None:
+    """Check what a file says of its network.
+
+    Raises:
+        InputError: it does not follow the JSON schema.
+    """
+    import jsonschema
+
+    try:
+        jsonschema.validate(content, schema)
+    except jsonschema.ValidationError as error:
+        raise InputError(
+            f"{path}: the network's description is wrong at {error.json_path}: {error.message}"
+        ) from error
 
 
 def _checksum(tensors: Mapping[str, "Tensor"]) -> str:

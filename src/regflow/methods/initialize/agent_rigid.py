@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from regflow.core.errors import RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Affine, Transform
@@ -46,15 +45,11 @@ def agent_rigid(
         RegistrationError: an image is empty or constant, or the network is missing or of other dimensions.
     """
     from regflow.core.devices import open_torch_session
-    from regflow.methods.learned_models import load_model
+    from regflow.methods.learned_models import load_model, require_dimensions
 
     ndim = fixed.grid.ndim
     network, description = load_model(options["weights"] or NETWORKS[ndim], ARCHITECTURE)
-    if description.arguments["ndim"] != ndim:
-        raise RegistrationError(
-            f"agent-rigid: the network is for images of {description.arguments['ndim']} dimensions, "
-            f"not {ndim}; correct the option 'weights'"
-        )
+    require_dimensions("agent-rigid", description, ndim)
     start, cube = find_linear_start(initial, ndim), make_cube(fixed, description.arguments["side"])
     still = sample_view(prepare_view(fixed, cube), cube, Affine.identity(ndim))
     coarse = prepare_view(moving, cube)

@@ -47,7 +47,7 @@ def landmark_net(
             found in both images.
     """
     from regflow.core.devices import open_torch_session
-    from regflow.methods.learned_models import load_model
+    from regflow.methods.learned_models import load_model, require_dimensions
 
     if options["weights"] is None:
         raise RegistrationError(
@@ -55,12 +55,8 @@ def landmark_net(
             "(regflow train, task landmarks), and name its file in the option 'weights'"
         )
     network, description = load_model(options["weights"], ARCHITECTURE)
-    names, ndim = description.arguments["landmarks"], description.arguments["ndim"]
-    if ndim != fixed.grid.ndim:
-        raise RegistrationError(
-            f"landmark-net: the network is for images of {ndim} dimensions, not {fixed.grid.ndim}; "
-            "correct the option 'weights'"
-        )
+    require_dimensions("landmark-net", description, fixed.grid.ndim)
+    names = description.arguments["landmarks"]
     with open_torch_session(context.threads, context.seed):
         found = [find_landmarks(network, image, description.arguments["side"]) for image in (fixed, moving)]
     sure = np.minimum(*(chance for _, chance in found))

@@ -15,7 +15,7 @@ from regflow.core.extent import measure_longest_side
 from regflow.core.image import Image
 from regflow.core.transform import Composite, Transform
 from regflow.methods.context import RunContext
-from regflow.methods.learned_models import load_model
+from regflow.methods.learned_models import load_model, require_dimensions
 from regflow.methods.refine.field_options import ARCHITECTURE_OF, NETWORKS
 from regflow.methods.refine.greedy import smooth_folds
 from regflow.methods.refine.loaded_pair import WorkingPair, coarsen_channels, load_working_pair
@@ -85,11 +85,7 @@ def _register(
             )
         network, description = load_model(name, ARCHITECTURE_OF[method])
         arguments = description.arguments
-        if arguments["ndim"] != ndim:
-            raise RegistrationError(
-                f"{method}: the network is for images of {arguments['ndim']} dimensions, not {ndim}; correct "
-                "the option 'weights'"
-            )
+        require_dimensions(method, description, ndim)
         own = float(fixed.grid.spacing.min())
         unit = own if ndim == 2 else measure_world_unit(fixed, arguments["spacing"])
         finest = max(own, unit * arguments["spacing"], measure_longest_side(fixed.grid) / MOST_ACROSS[ndim])

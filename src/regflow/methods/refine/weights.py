@@ -6,13 +6,12 @@ from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jsonschema
 import torch
 from torch import Tensor, nn
 
 from regflow.core.errors import InputError
 from regflow.methods.matching.matching_torch import count_evidence_channels
-from regflow.methods.weight_files import read_tensors, write_tensors
+from regflow.methods.weight_files import check_description, fill_network, read_tensors, write_tensors
 
 if TYPE_CHECKING:
     from monai.networks.nets import VoxelMorphUNet
@@ -131,12 +130,8 @@ def load_network(path: str | Path, device: torch.device) -> tuple["VoxelMorphUNe
     """
     tensors, description = read_weights(path)
     network = build_network(description)
-    try:
-        network.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise InputError(f"{path}: the weights do not fit the network that their header describes") from error
-    network.requires_grad_(False)
-    return use_channels_last(network.eval().to(device)), description
+    fill_network(path, network, tensors)
+    return use_channels_last(network.to(device)), description
 
 
 def use_channels_last(network: "VoxelMorphUNet") -> "VoxelMorphUNet":
@@ -160,12 +155,7 @@ def read_weights(path: str | Path) -> tuple[dict[str, Tensor], NetworkDescriptio
 
 
 def _description(path: Path, content: Any) -> NetworkDescription:
-    try:
-        jsonschema.validate(content, _SCHEMA)
-    except jsonschema.ValidationError as error:
-        raise InputError(
-            f"{path}: the network's description is wrong at {error.json_path}: {error.message}"
-        ) from error
+    check_description(path, content, _SCHEMA)
     lists = {key: tuple(value) for key, value in content.items() if isinstance(value, list)}
     description = NetworkDescription(**{**content, **lists})
     check_relaxation(description.passes, description.relaxation, str(path))

@@ -1,7 +1,7 @@
 """The task of an agent on modes: the value of each step, from pairs whose displacement is known."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from regflow.core.errors import InputError
-from regflow.methods.learned_models import ModelDescription, build_model, save_model
+from regflow.methods.learned_models import ModelDescription, build_model
 from regflow.methods.refine.mode_agent import compute_step_values, fit_modes, project_on_modes
 from regflow.methods.refine.velocity_torch import resize_field, sample_channels
 from regflow.training.deformations import draw_related_deformations
 from regflow.training.pairs import PairMixture
-from regflow.training.task import AskNetwork, DrawnExamples, Sums, TensorBatch, TrainingTask
+from regflow.training.task import AskNetwork, DrawnExamples, Sums, TensorBatch, TrainingTask, make_model_task
 from regflow.training.tasks.field import build_learned_mixture, check_small_network
 from regflow.training.tasks.momenta import show_known_displacement
 
@@ -41,17 +41,15 @@ def make_task(settings: Mapping[str, Any], seed: int) -> TrainingTask:
     rng = np.random.default_rng([seed, FITTED])
     drawn = [draw_related_deformations(shape, LONGEST * rng.uniform(0.2, 1.0), rng) for _ in range(FITTED)]
     modes = fit_modes(torch.cat([each.truth for each in drawn]), settings["options"]["modes"])
-    return TrainingTask(
+    task = make_model_task(
         description=description,
-        build=partial(_build, description, modes),
         examples=DrawnExamples(DrawSteps(build_learned_mixture(settings, seed), modes), seed),
         prepare=lambda network, batch: batch.split(PART),
         compute_loss=_compute_loss,
         measure=_measure,
         show=show_known_displacement,
-        choose=lambda trained: (trained, description),
-        save=save_model,
     )
+    return replace(task, build=partial(_build, description, modes))
 
 
 def complete_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
