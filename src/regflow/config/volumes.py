@@ -60,7 +60,7 @@ def define_config_schema() -> Schema:
             mirroring.MEANINGS,
         ),
         refine=define_ladder(
-            "deformable alignment", refine.METHODS, ["voxelmorph", "greedy"], refined, "volumes", batch=BATCH
+            "deformable alignment", refine.METHODS, ["greedy", "voxelmorph"], refined, "volumes", batch=BATCH
         ),
         apply=define_section("the products: resampled once, from the original files", **apply.OPTIONS),
         assess=define_section(
