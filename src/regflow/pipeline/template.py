@@ -16,13 +16,9 @@ from regflow.core.image import Image
 from regflow.core.progress import StageListener, ignore_events
 from regflow.core.transform import Transform, compose_transforms
 from regflow.pipeline.exchange import ResultFolder, load_product
-from regflow.pipeline.template_rounds import FinishedRound, TemplateJob, count_steps, run_rounds
-from regflow.pipeline.template_samples import (
-    TemplateSample,
-    check_template_samples,
-    sort_by_content,
-    split_subjects,
-)
+from regflow.pipeline.template_rounds import count_steps, plan_rounds, run_rounds
+from regflow.pipeline.template_samples import TemplateSample, check_template_samples, split_subjects
+from regflow.pipeline.template_steps import STEPS, TemplateJob, make_key, read_key
 from regflow.stages.volumes.template_images import read_channel
 from regflow.stages.volumes.template_mean import TRANSFORMS, read_mean
 
@@ -31,7 +27,7 @@ log = logging.getLogger(__name__)
 IMAGE, MASK, RECORD, TABLE, ROUNDS_TABLE, PAGE = (
     *("template.nii.gz", "template_mask.nii.gz", "template.json", "samples.tsv", "rounds.tsv", "report.html"),
 )
-STEPS, SUBJECTS = "steps", "subjects"
+SUBJECTS = "subjects"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -206,24 +202,30 @@ def _build(
     threads: int,
     progress: StageListener,
 ) -> dict[str, Any]:
-    ordered, keys = sort_by_content(samples)
-    job = TemplateJob(folder, ordered, keys, settings, threads, progress)
-    rounds, unread = run_rounds(job)
-    record = _gather(job, rounds, unread)
-    known = folder / RECORD
+    job = TemplateJob(folder, samples, settings, threads, progress)
+    run_rounds(job)
+    return write_template(job)
+
+
+def write_template(job: TemplateJob) -> dict[str, Any]:
+    """Write the products of the last round, where they are not there yet; return the record."""
+    record = _gather(job)
+    known = job.folder / RECORD
     if not (known.is_file() and read_json(known).get("key") == record["key"]):
         known.unlink(missing_ok=True)
-        _write_products(job, rounds[-1], record)
-        _write_tables(folder, record)
-        _write_page(job, rounds, record)
+        last = job.find_mean_folder(len(record["rounds"]))
+        _write_products(job.folder, last, record["channels"])
+        _write_tables(job.folder, record)
+        _write_page(job, record)
         write_json(known, record)
     return record
 
 
-def _gather(job: TemplateJob, rounds: Sequence[FinishedRound], unread: Mapping[str, str]) -> dict[str, Any]:
+def _gather(job: TemplateJob) -> dict[str, Any]:
     """Return the record of a template: its rounds, and each image with what the last round says of it."""
-    means = [read_mean(each.folder) for each in rounds]
-    samples = {}
+    rounds = plan_rounds(job.settings)
+    means = [read_mean(job.find_mean_folder(each.number)) for each in rounds]
+    unread, samples = job.list_unread(), {}
     for sample in sorted(job.samples, key=lambda sample: sample.name):
         if sample.name in unread:
             verdict = {"status": "error", "reason": unread[sample.name], "figures": {}}
@@ -236,26 +238,26 @@ def _gather(job: TemplateJob, rounds: Sequence[FinishedRound], unread: Mapping[s
         for each, mean in zip(rounds, means, strict=True)
     ]
     return {
-        "key": rounds[-1].key,
+        "key": make_key(read_key(job.find_mean_folder(len(rounds))), samples),
         "rounds": history,
         "samples": samples,
         "channels": sorted(job.samples[0].channels),
     }
 
 
-def _write_products(job: TemplateJob, last: FinishedRound, record: Mapping[str, Any]) -> None:
-    """Write the template and the transforms."""
+def _write_products(target: Path, last: Path, channels: Sequence[str]) -> None:
+    """Write the template and the transforms of a round's mean into a folder."""
     from regflow.io.transforms import read_transform, write_transform
     from regflow.io.volumes import write_volume
 
-    for channel in (None, *record["channels"]):
-        image = read_channel(last.folder, channel)
+    for channel in (None, *channels):
+        image = read_channel(last, channel)
         name = IMAGE if channel is None else f"template_{channel}.nii.gz"
-        write_volume(job.folder / name, image.channel, image.grid)
+        write_volume(target / name, image.channel, image.grid)
         if channel is None and image.mask is not None:
-            write_volume(job.folder / MASK, image.mask.astype(np.uint8), image.grid)
-    with write_whole_directory(job.folder / TRANSFORMS) as folder:
-        for path in sorted((last.folder / TRANSFORMS).glob("*.h5")):
+            write_volume(target / MASK, image.mask.astype(np.uint8), image.grid)
+    with write_whole_directory(target / TRANSFORMS) as folder:
+        for path in sorted((last / TRANSFORMS).glob("*.h5")):
             link_or_copy(path, folder / path.name)
             write_transform(folder / f"{path.stem}_inverse.h5", read_transform(path).inverse())
 
@@ -289,12 +291,12 @@ def _write_rows(path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]
         table.writerows([columns, *rows])
 
 
-def _write_page(job: TemplateJob, rounds: Sequence[FinishedRound], record: Mapping[str, Any]) -> None:
+def _write_page(job: TemplateJob, record: Mapping[str, Any]) -> None:
     from regflow.reporting.volumes.template import render_template_report
 
     images: dict[str, Image] = {
-        f"{each.number}: {told['kind']}": read_channel(each.folder, None)
-        for each, told in zip(rounds, record["rounds"], strict=True)
+        f"{each['round']}: {each['kind']}": read_channel(job.find_mean_folder(each["round"]), None)
+        for each in record["rounds"]
     }
     page = render_template_report(images, record["rounds"], record["samples"], job.settings["template"])
     with write_whole(job.folder / PAGE) as part:

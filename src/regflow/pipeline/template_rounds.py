@@ -1,14 +1,7 @@
-"""The rounds of a template, step by step in a folder: each step is whole or absent, and done once.
+"""The rounds of a template: working images, the start, registrations and means, one step after another."""
 
-A step is a folder with a stamp of all that it was made from: files, settings, the steps before, and the
-program's own sources. A step whose stamp is the wanted one is taken as it is, so that a build that was
-stopped goes on where it was, and comes to the same bytes.
-"""
-
-import hashlib
-import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,20 +9,22 @@ from typing import Any
 
 from regflow.config.presets import merge_settings
 from regflow.core.errors import InputError
-from regflow.core.files import compute_sha256, read_json, write_json, write_whole_directory
-from regflow.core.progress import StageEvent, StageListener, ignore_events
+from regflow.core.files import compute_sha256, write_json
 from regflow.pipeline.pair_options import make_linear_settings
 from regflow.pipeline.template_samples import FEWEST, TemplateSample
-from regflow.provenance.digests import compute_source_digest
+from regflow.pipeline.template_steps import (
+    ERROR,
+    TemplateJob,
+    compute_file_sums,
+    make_key,
+    read_key,
+    run_step,
+)
 from regflow.stages.volumes.template_fits import DEFORMABLE, KINDS, register_to_template
 from regflow.stages.volumes.template_images import choose_start, prepare_template_image, read_start_name
-from regflow.stages.volumes.template_mean import OPTIONS, TRANSFORMS, average_round
+from regflow.stages.volumes.template_mean import TRANSFORMS, average_round
 
 log = logging.getLogger(__name__)
-
-STAMP = "stamp.json"
-IMAGES, START, ROUNDS, FITS, MEAN = "images", "start", "rounds", "fits", "mean"
-_SOURCES = ("stages.volumes.template_mean", "stages.volumes.template_fits", "stages.volumes.template_images")
 
 
 @dataclass(frozen=True)
@@ -47,175 +42,73 @@ class TemplateRound:
     settings: Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class TemplateJob:
-    """What is built, where and how.
-
-    Attributes:
-        folder: of all steps.
-        samples: in the order of their sums.
-        keys: what identifies each sample's files, by name.
-        settings: the complete configuration of volumes.
-        threads: most threads to use.
-        progress: is told of each step.
-    """
-
-    folder: Path
-    samples: Sequence[TemplateSample]
-    keys: Mapping[str, str]
-    settings: Mapping[str, Any]
-    threads: int = 1
-    progress: StageListener = ignore_events
-
-    def find_step(self, *names: str) -> Path:
-        """Return the folder of a step."""
-        return self.folder.joinpath("steps", *names)
-
-    @property
-    def rounds(self) -> list[TemplateRound]:
-        """The rounds that the mode leaves."""
-        return list(plan_rounds(self.settings))
-
-
-@dataclass(frozen=True)
-class FinishedRound:
-    """A round that is done.
-
-    Attributes:
-        number: from 1.
-        folder: of its mean.
-        key: of the step.
-    """
-
-    number: int
-    folder: Path
-    key: str
-
-
-def plan_rounds(settings: Mapping[str, Any]) -> Iterator[TemplateRound]:
-    """Yield the rounds of a complete configuration, each with its settings.
+def plan_rounds(settings: Mapping[str, Any]) -> list[TemplateRound]:
+    """Return the rounds of a complete configuration that its mode leaves, each with its settings.
 
     Raises:
-        InputError: no round is left.
+        InputError: no round is left, or the first one is deformable.
     """
     chosen = settings["template"]
-    kept = [entry for entry in chosen["rounds"] if KINDS.index(entry["kind"]) <= KINDS.index(chosen["mode"])]
+    most = KINDS.index(chosen["mode"])
+    kept = [entry for entry in chosen["rounds"] if KINDS.index(entry["kind"]) <= most]
     if not kept:
         raise InputError(f"template.rounds: no round is left in the mode '{chosen['mode']}'; add one")
     if kept[0]["kind"] == DEFORMABLE:
         raise InputError("template.rounds: the first round is deformable; begin with a rigid or affine one")
-    for number, entry in enumerate(kept, start=1):
-        yield TemplateRound(number, entry["kind"], _settle(settings, entry))
-
-
-def _settle(settings: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the sections by which one round registers."""
-    own = entry.get("options", {})
-    if entry["kind"] == DEFORMABLE:
-        refine = {**settings["refine"], "methods": settings["template"]["methods"]}
-        return {"refine": merge_settings(refine, {"options": own})}
-    linear = make_linear_settings(
-        entry["kind"], settings, "volumes", ladder_is_given=False, name="template.rounds"
-    )
-    initialize = merge_settings(settings["initialize"], linear["initialize"])
-    return {"initialize": merge_settings(initialize, {"options": own})}
+    return [
+        TemplateRound(number, entry["kind"], _settle(settings, entry))
+        for number, entry in enumerate(kept, start=1)
+    ]
 
 
 def count_steps(settings: Mapping[str, Any], images: int) -> int:
     """Return how many steps a template of some images has."""
-    return images + 1 + len(list(plan_rounds(settings))) * (images + 1)
+    return images + 1 + len(plan_rounds(settings)) * (images + 1)
 
 
-def run_rounds(job: TemplateJob) -> tuple[list[FinishedRound], dict[str, str]]:
-    """Take all steps that are not done yet.
-
-    Returns:
-        The rounds, and sentences by the name of images that could not be read.
+def run_rounds(job: TemplateJob) -> None:
+    """Take all steps that are not done yet, one after another.
 
     Raises:
         InputError: fewer than two images can be used, or the given start cannot.
         RegistrationError: fewer than two images are left after a round.
     """
-    images, left_out = _prepare_images(job)
-    start, key = _prepare_start(job, images)
-    done: list[FinishedRound] = []
-    for each in job.rounds:
-        template, before = (start, None) if not done else (done[-1].folder, done[-1].folder / TRANSFORMS)
-        fits = _register_images(job, each, images, template, before, key)
-        done.append(_average(job, each, images, fits, template, key))
-        key = done[-1].key
-    return done, left_out
+    prepare_images(job, job.samples)
+    prepare_start(job)
+    for each in plan_rounds(job.settings):
+        register_images(job, each, job.list_prepared())
+        average_images(job, each)
 
 
-def run_step(
-    target: Path, key: str, title: str, progress: StageListener, work: Callable[[Path], Any]
-) -> None:
-    """Do a step, unless its folder says that it is done.
+def prepare_images(job: TemplateJob, samples: Sequence[TemplateSample]) -> None:
+    """Make the working images of samples; of one that cannot be read a sentence remains."""
+    settings = job.preprocess_settings
+    for sample in samples:
+        key = make_key(compute_file_sums(sample), settings, sample.modality)
+        prepare = partial(_prepare_image, sample=sample, settings=settings, threads=job.threads)
+        run_step(job.find_image_folder(sample.name), key, f"prepare {sample.name}", job.progress, prepare)
 
-    Args:
-        target: its folder.
-        key: of all that it is made from.
-        title: for the progress.
-        progress: is told.
-        work: fills the folder.
+
+def prepare_start(job: TemplateJob) -> None:
+    """Write what the first round registers to.
+
+    Raises:
+        InputError: fewer than two images could be read, or the given start cannot.
     """
-    progress(StageEvent(title, "begun"))
-    stamp = target / STAMP
-    if not stamp.is_file() or read_json(stamp) != {"key": key}:
-        log.info("template: %s", title)
-        with write_whole_directory(target) as folder:
-            work(folder)
-            write_json(folder / STAMP, {"key": key})
-    progress(StageEvent(title, "ended"))
-
-
-def make_key(*parts: Any) -> str:
-    """Return a digest of anything that JSON can hold."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def _prepare_images(job: TemplateJob) -> tuple[dict[str, tuple[Path, str]], dict[str, str]]:
-    """Make the working images; return folder and key of each, and sentences on those that failed."""
-    found: dict[str, tuple[Path, str]] = {}
-    left_out: dict[str, str] = {}
-    settings = _preprocess_settings(job.settings)
-    for sample in job.samples:
-        target = job.find_step(IMAGES, sample.name)
-        key = make_key(job.keys[sample.name], settings, sample.modality, _read_sources())
-        prepare = partial(
-            prepare_template_image,
-            files={"image": sample.image, **({"mask": sample.mask} if sample.mask else {})},
-            channels=sample.channels,
-            settings=settings,
-            modality=sample.modality,
-            threads=job.threads,
-        )
-        try:
-            run_step(target, key, f"prepare {sample.name}", job.progress, prepare)
-        except InputError as error:
-            log.warning("template: %s is left out: %s", sample.name, error)
-            left_out[sample.name] = str(error)
-        else:
-            found[sample.name] = (target, key)
-    if len(found) < FEWEST:
-        raise InputError(
-            "\n".join([f"a template needs {FEWEST} images that can be read", *left_out.values()])
-        )
-    return found, left_out
-
-
-def _prepare_start(job: TemplateJob, images: Mapping[str, tuple[Path, str]]) -> tuple[Path, str]:
-    """Write what the first round registers to; return its folder and key."""
-    given, target = job.settings["template"]["start"], job.find_step(START)
+    names = job.list_prepared()
+    if len(names) < FEWEST:
+        sentence = f"a template needs {FEWEST} images that can be read, and {len(names)} can"
+        raise InputError("\n".join([sentence, *job.list_unread().values()]))
+    given = job.settings["template"]["start"]
+    folders = {name: job.find_image_folder(name) for name in names}
     if given is None:
-        key = make_key("start", [key for _, key in images.values()])
-        folders = {name: path for name, (path, _) in images.items()}
-        run_step(target, key, "choose the start", job.progress, lambda folder: choose_start(folder, folders))
-        return target, key
+        key = make_key([read_key(path) for path in folders.values()])
+        choose = partial(choose_start, images=folders)
+        run_step(job.start_folder, key, "choose the start", job.progress, choose)
+        return
     if not Path(given).exists():
         raise InputError(f"{given}: this file does not exist; correct 'template.start'")
-    settings = _preprocess_settings(job.settings)
-    key = make_key("start", compute_sha256(given), settings, _read_sources())
+    settings = job.preprocess_settings
     prepare = partial(
         prepare_template_image,
         files={"image": given},
@@ -223,80 +116,90 @@ def _prepare_start(job: TemplateJob, images: Mapping[str, tuple[Path, str]]) -> 
         settings=settings,
         threads=job.threads,
     )
-    run_step(target, key, "prepare the start", job.progress, prepare)
-    return target, key
+    key = make_key(compute_sha256(given), settings)
+    run_step(job.start_folder, key, "prepare the start", job.progress, prepare)
 
 
-def _register_images(
-    job: TemplateJob,
-    each: TemplateRound,
-    images: Mapping[str, tuple[Path, str]],
-    template: Path,
-    before: Path | None,
-    template_key: str,
-) -> dict[str, tuple[Path, str]]:
-    """Register every image to the template of a round; return folder and key of each."""
-    first, sources = read_start_name(template), _read_sources()
-    found = {}
-    for name, (image, image_key) in images.items():
-        target = job.find_step(ROUNDS, f"{each.number:02d}", FITS, name)
-        key = make_key(image_key, template_key, each.kind, each.settings, job.settings["seed"], sources)
-        known = None if before is None else before / f"{name}.h5"
+def register_images(job: TemplateJob, each: TemplateRound, names: Sequence[str]) -> None:
+    """Register images to the template of a round."""
+    template, seed = job.find_mean_folder(each.number - 1), job.settings["seed"]
+    first, template_key = read_start_name(template), read_key(template)
+    for name in names:
+        image, known = job.find_image_folder(name), template / TRANSFORMS / f"{name}.h5"
         register = partial(
             register_to_template,
             image=image,
             template=template,
             kind=each.kind,
             settings=each.settings,
-            before=known if known is not None and known.is_file() else None,
+            before=known if known.is_file() else None,
             is_start=name == first,
-            seed=job.settings["seed"],
+            seed=seed,
             threads=job.threads,
         )
+        key = make_key(read_key(image), template_key, each.kind, each.settings, seed)
+        target = job.find_fit_folder(each.number, name)
         run_step(target, key, f"round {each.number}, {name}", job.progress, register)
-        found[name] = (target, key)
-    return found
 
 
-def _average(
-    job: TemplateJob,
-    each: TemplateRound,
-    images: Mapping[str, tuple[Path, str]],
-    fits: Mapping[str, tuple[Path, str]],
-    template: Path,
-    template_key: str,
-) -> FinishedRound:
-    """Average a round."""
-    chosen = job.settings["template"]
-    weights = {sample.name: sample.weight for sample in job.samples if sample.name in images}
-    options = {name: chosen[name] for name in OPTIONS}
-    keeps_pose = chosen["start"] is not None
-    key = make_key(
-        template_key, [fits[name][1] for name in images], weights, options, keeps_pose, chosen["spacing_mm"]
-    )
-    target = job.find_step(ROUNDS, f"{each.number:02d}", MEAN)
+def average_images(job: TemplateJob, each: TemplateRound) -> None:
+    """Average a round.
+
+    Raises:
+        RegistrationError: fewer than two images are left.
+    """
+    chosen, names = job.settings["template"], job.list_prepared()
+    template = job.find_mean_folder(each.number - 1)
+    fits = {name: job.find_fit_folder(each.number, name) for name in names}
+    given = {sample.name: sample.weight for sample in job.samples}
+    weights = {name: given[name] for name in names}
+    keeps_pose, spacing = chosen["start"] is not None, chosen["spacing_mm"]
     average = partial(
         average_round,
-        images={name: path for name, (path, _) in images.items()},
-        fits={name: path for name, (path, _) in fits.items()},
+        images={name: job.find_image_folder(name) for name in names},
+        fits=fits,
         template=template,
         kind=each.kind,
         weights=weights,
         channels=sorted(job.samples[0].channels),
-        settings=options,
+        settings=job.average_settings,
         keeps_pose=keeps_pose,
-        spacing_mm=chosen["spacing_mm"],
+        spacing_mm=spacing,
         threads=job.threads,
     )
-    run_step(target, key, f"round {each.number}, mean", job.progress, average)
-    return FinishedRound(each.number, target, key)
+    made_from = [[read_key(fits[name]), weights[name]] for name in names]
+    key = make_key(read_key(template), made_from, job.average_settings, keeps_pose, spacing)
+    run_step(job.find_mean_folder(each.number), key, f"round {each.number}, mean", job.progress, average)
 
 
-def _preprocess_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    spacing = settings["template"]["spacing_mm"]
-    own = {} if spacing is None else {"spacing_mm": spacing}
-    return {**settings["preprocess"], **own}
+def _prepare_image(folder: Path, sample: TemplateSample, settings: Mapping[str, Any], threads: int) -> None:
+    try:
+        prepare_template_image(
+            folder,
+            files={"image": sample.image, **({"mask": sample.mask} if sample.mask else {})},
+            channels=sample.channels,
+            settings=settings,
+            modality=sample.modality,
+            threads=threads,
+        )
+    except InputError as error:
+        log.warning("template: %s is left out: %s", sample.name, error)
+        for path in list(_list_files(folder)):
+            path.unlink()
+        write_json(folder / ERROR, {"reason": str(error)})
 
 
-def _read_sources() -> list[str]:
-    return [compute_source_digest(module, "volumes") for module in _SOURCES]
+def _list_files(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.rglob("*") if path.is_file())
+
+
+def _settle(settings: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the sections by which one round registers."""
+    own = {"options": entry.get("options", {})}
+    if entry["kind"] == DEFORMABLE:
+        refine = {**settings["refine"], "methods": settings["template"]["methods"]}
+        return {"refine": merge_settings(refine, own)}
+    linear = make_linear_settings(
+        entry["kind"], settings, "volumes", ladder_is_given=False, name="template.rounds"
+    )
+    return {"initialize": merge_settings(merge_settings(settings["initialize"], linear["initialize"]), own)}

@@ -9,7 +9,6 @@ from pathlib import Path
 from regflow.cohort.examples import resolve_example
 from regflow.cohort.table import Table
 from regflow.core.errors import InputError
-from regflow.core.files import compute_sha256
 from regflow.core.json_schema import define_table_row
 from regflow.core.names import SAFE
 
@@ -121,23 +120,9 @@ def check_template_samples(samples: Iterable[TemplateSample]) -> list[TemplateSa
         if set(sample.channels) != set(found[0].channels):
             told = [", ".join(sorted(each.channels)) or "no others" for each in (found[0], sample)]
             raise InputError(
-                f"{found[0].name} has the channels {told[0]} and {sample.name} {told[1]}; give all images the "
-                "same"
+                f"{found[0].name} has the channels {told[0]}, but {sample.name} {told[1]}; give all the same"
             )
     return found
-
-
-def sort_by_content(samples: Iterable[TemplateSample]) -> tuple[list[TemplateSample], dict[str, str]]:
-    """Return samples in an order that does not depend on how they were given, and what identifies each.
-
-    Returns:
-        The samples by the checksums of their files, and those checksums as one text by name.
-
-    Raises:
-        InputError: a file is missing.
-    """
-    keys = {sample.name: _identify(sample) for sample in samples}
-    return sorted(samples, key=lambda sample: (keys[sample.name], sample.name)), keys
 
 
 def split_subjects(samples: Iterable[TemplateSample]) -> dict[str, list[TemplateSample]]:
@@ -147,15 +132,6 @@ def split_subjects(samples: Iterable[TemplateSample]) -> dict[str, list[Template
         if sample.subject is not None:
             found.setdefault(sample.subject, []).append(replace(sample, subject=None))
     return {name: members for name, members in found.items() if len(members) > 1}
-
-
-def _identify(sample: TemplateSample) -> str:
-    sums = []
-    for part, path in sorted(sample.list_files().items()):
-        if not Path(path).exists():
-            raise InputError(f"{path}: this file does not exist; correct the path")
-        sums.append(f"{part}={compute_sha256(path)}")
-    return ";".join(sums)
 
 
 def _read_sheet(path: str) -> list[TemplateSample]:

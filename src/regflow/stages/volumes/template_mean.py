@@ -59,8 +59,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "sharpen": {
         "enum": list(SHARPENINGS),
-        "description": "edges of the mean restored: laplacian takes a part of the Laplacian off, unsharp adds "
-        "a part of the difference from a blurred copy",
+        "description": "edges of the mean restored: laplacian takes a part of the Laplacian off, unsharp "
+        "adds a part of the difference from a blurred copy",
         "default": "none",
     },
     "sharpen_amount": {
