@@ -49,7 +49,11 @@ def define_config_schema() -> Schema:
         seed=SEED,
         jobs=JOBS,
         keep=KEEP,
-        fixed=define_option(["string", "null"], None, "atlas of the rows that name no fixed image"),
+        fixed=define_option(
+            ["string", "null"],
+            None,
+            "atlas of the rows that name no fixed image; template: one made of the cohort itself",
+        ),
         atlases=_atlases(),
         preprocess=preprocess.define_preprocess_schema(),
         initialize=define_ladder(

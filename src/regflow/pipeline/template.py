@@ -102,6 +102,7 @@ def build_template_folder(
     *,
     threads: int = 1,
     progress: StageListener = ignore_events,
+    steps: Path | None = None,
 ) -> dict[str, Any]:
     """Build a template in a folder; what is done there already is not done again.
 
@@ -115,6 +116,7 @@ def build_template_folder(
         settings: the complete configuration of volumes.
         threads: most threads to use; no result depends on it.
         progress: is told of each step.
+        steps: the folder of the rounds; ``steps`` in the template's when None.
 
     Returns:
         The content of ``template.json``.
@@ -126,19 +128,18 @@ def build_template_folder(
     folder = require_template_folder(Path(output))
     of_subjects = split_subjects(samples)
     if not of_subjects:
-        return _build(folder, check_template_samples(samples), settings, threads, progress)
+        return _build(folder, check_template_samples(samples), settings, threads, progress, steps)
     single = [sample for sample in samples if sample.subject is None or sample.subject not in of_subjects]
     if len(of_subjects) == 1 and not single:
-        return _build(folder, [replace(each, subject=None) for each in samples], settings, threads, progress)
+        alone = [replace(each, subject=None) for each in samples]
+        return _build(folder, alone, settings, threads, progress, steps)
     made = list(single)
     for name, members in of_subjects.items():
         own = folder / SUBJECTS / name
-        _build(
-            own, check_template_samples(members), {**settings, **_without_start(settings)}, threads, progress
-        )
-        made.append(_describe_subject(name, own, members))
-    record = _build(folder, check_template_samples(made), settings, threads, progress)
-    _chain_sessions(folder, of_subjects)
+        _build(own, check_template_samples(members), _without_start(settings), threads, progress)
+        made.append(describe_subject(name, own, members))
+    record = _build(folder, check_template_samples(made), settings, threads, progress, steps)
+    write_sessions(folder, of_subjects)
     return record
 
 
@@ -168,10 +169,10 @@ def require_template_folder(folder: Path) -> Path:
 
 
 def _without_start(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {"template": {**settings["template"], "start": None}}
+    return {**settings, "template": {**settings["template"], "start": None}}
 
 
-def _describe_subject(name: str, folder: Path, members: Sequence[TemplateSample]) -> TemplateSample:
+def describe_subject(name: str, folder: Path, members: Sequence[TemplateSample]) -> TemplateSample:
     """Return a subject's own template as an image of the group's."""
     return TemplateSample(
         name,
@@ -182,7 +183,7 @@ def _describe_subject(name: str, folder: Path, members: Sequence[TemplateSample]
     )
 
 
-def _chain_sessions(folder: Path, of_subjects: Mapping[str, Sequence[TemplateSample]]) -> None:
+def write_sessions(folder: Path, of_subjects: Mapping[str, Sequence[TemplateSample]]) -> None:
     """Write the transforms from the group's template to every image of the subjects that have several."""
     from regflow.io.transforms import read_transform, write_transform
 
@@ -201,8 +202,9 @@ def _build(
     settings: Mapping[str, Any],
     threads: int,
     progress: StageListener,
+    steps: Path | None = None,
 ) -> dict[str, Any]:
-    job = TemplateJob(folder, samples, settings, threads, progress)
+    job = TemplateJob(folder, samples, settings, threads, progress, steps)
     run_rounds(job)
     return write_template(job)
 

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from regflow.cohort.examples import resolve_example
 from regflow.config.presets import merge_settings
 from regflow.core.errors import InputError
 from regflow.core.files import compute_sha256, write_json
@@ -99,13 +100,14 @@ def prepare_start(job: TemplateJob) -> None:
     if len(names) < FEWEST:
         sentence = f"a template needs {FEWEST} images that can be read, and {len(names)} can"
         raise InputError("\n".join([sentence, *job.list_unread().values()]))
-    given = job.settings["template"]["start"]
+    start = job.settings["template"]["start"]
     folders = {name: job.find_image_folder(name) for name in names}
-    if given is None:
+    if start is None:
         key = make_key([read_key(path) for path in folders.values()])
         choose = partial(choose_start, images=folders)
         run_step(job.start_folder, key, "choose the start", job.progress, choose)
         return
+    given = resolve_example(start)
     if not Path(given).exists():
         raise InputError(f"{given}: this file does not exist; correct 'template.start'")
     settings = job.preprocess_settings

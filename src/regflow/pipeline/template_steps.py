@@ -37,6 +37,7 @@ class TemplateJob:
         settings: the complete configuration of volumes.
         threads: most threads to use.
         progress: is told of each step.
+        steps: the folder of the steps; ``steps`` in the template's when None.
     """
 
     folder: Path
@@ -44,11 +45,17 @@ class TemplateJob:
     settings: Mapping[str, Any]
     threads: int = 1
     progress: StageListener = ignore_events
+    steps: Path | None = None
+
+    @property
+    def steps_folder(self) -> Path:
+        """The folder of the steps."""
+        return self.folder / STEPS if self.steps is None else self.steps
 
     @property
     def start_folder(self) -> Path:
         """The folder of what the first round registers to."""
-        return self.folder / STEPS / _START
+        return self.steps_folder / _START
 
     @property
     def preprocess_settings(self) -> dict[str, Any]:
@@ -63,17 +70,17 @@ class TemplateJob:
 
     def find_image_folder(self, name: str) -> Path:
         """Return the folder of an image's working images."""
-        return self.folder / STEPS / _IMAGES / name
+        return self.steps_folder / _IMAGES / name
 
     def find_fit_folder(self, number: int, name: str) -> Path:
         """Return the folder of an image's registration in a round."""
-        return self.folder / STEPS / _ROUNDS / f"{number:02d}" / _FITS / name
+        return self.steps_folder / _ROUNDS / f"{number:02d}" / _FITS / name
 
     def find_mean_folder(self, number: int) -> Path:
         """Return the folder of a round's mean; before the first round that of the start."""
         if number == 0:
             return self.start_folder
-        return self.folder / STEPS / _ROUNDS / f"{number:02d}" / _MEAN
+        return self.steps_folder / _ROUNDS / f"{number:02d}" / _MEAN
 
     def list_prepared(self) -> list[str]:
         """Return the names of the images that could be read, in the order of what they were made from.

@@ -48,7 +48,8 @@ def test_sharpening_raises_edges_within_the_range_and_leaves_flat_parts():
     edge[..., 6:] = 1
     for how in ("laplacian", "unsharp"):
         sharp = apply_sharpening(edge, how, 0.5)
-        assert sharp.min() == 0 and sharp.max() == 1
+        assert sharp.min() == 0
+        assert sharp.max() == 1
         assert (sharp[..., 5] < edge[..., 5]).all()
         assert (sharp[..., :2] == 0).all()
     assert apply_sharpening(edge, "none") is edge
