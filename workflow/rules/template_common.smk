@@ -32,9 +32,9 @@ def template_runtime(wildcards, attempt):
 def template_images(wildcards):
     """Return the original files of a batch of the template's images, and the templates of subjects."""
     return watch_files(template.list_files(template_batches[wildcards.batch])) + [
-        job_file("template-subject", name)
+        job_file("template-subject", name.removesuffix("_mirrored"))
         for name in template_batches[wildcards.batch]
-        if name in template.subjects
+        if name.removesuffix("_mirrored") in template.subjects
     ]
 
 

@@ -8,7 +8,7 @@ import click
 
 from regflow.commands.settings import Part, add_setting_options, read_assignments, read_settings
 
-_OPTIONS = ("start", "mode", "average", "sharpen", "spacing_mm")
+_OPTIONS = ("start", "mode", "average", "sharpen", "symmetric", "spacing_mm")
 
 
 class _Weights(click.ParamType):
@@ -42,6 +42,12 @@ class _Weights(click.ParamType):
     "--sharpen",
     type=click.Choice(["none", "laplacian", "unsharp"]),
     help="Restore the edges of the mean  [default: none].",
+)
+@click.option(
+    "--symmetric",
+    is_flag=True,
+    default=None,
+    help="Count each image a second time, mirrored: the template is its own mirror image.",
 )
 @click.option(
     "--spacing-mm",

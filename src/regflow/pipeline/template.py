@@ -17,7 +17,12 @@ from regflow.core.progress import StageListener, ignore_events
 from regflow.core.transform import Transform, compose_transforms
 from regflow.pipeline.exchange import ResultFolder, load_product
 from regflow.pipeline.template_rounds import count_steps, plan_rounds, run_rounds
-from regflow.pipeline.template_samples import TemplateSample, check_template_samples, split_subjects
+from regflow.pipeline.template_samples import (
+    TemplateSample,
+    add_mirrored,
+    check_template_samples,
+    split_subjects,
+)
 from regflow.pipeline.template_steps import STEPS, TemplateJob, make_key, read_key
 from regflow.stages.volumes.template_images import read_channel
 from regflow.stages.volumes.template_mean import TRANSFORMS, read_mean
@@ -136,7 +141,7 @@ def build_template_folder(
     made = list(single)
     for name, members in of_subjects.items():
         own = folder / SUBJECTS / name
-        _build(own, check_template_samples(members), _without_start(settings), threads, progress)
+        _build(own, check_template_samples(members), make_subject_settings(settings), threads, progress)
         made.append(describe_subject(name, own, members))
     record = _build(folder, check_template_samples(made), settings, threads, progress, steps)
     write_sessions(folder, of_subjects)
@@ -149,7 +154,8 @@ def count_template_steps(samples: Sequence[TemplateSample], settings: Mapping[st
     grouped = sum(len(members) for members in groups)
     top = len(samples) - grouped + len(groups)
     sizes = [len(members) for members in groups] + ([top] if top > 1 else [])
-    return sum(count_steps(settings, size) for size in sizes)
+    times = 2 if settings["template"]["symmetric"] else 1
+    return sum(count_steps(settings, times * size) for size in sizes)
 
 
 def require_template_folder(folder: Path) -> Path:
@@ -168,8 +174,9 @@ def require_template_folder(folder: Path) -> Path:
     return folder
 
 
-def _without_start(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {**settings, "template": {**settings["template"], "start": None}}
+def make_subject_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the configuration of a subject's own template, of that of the group's."""
+    return {**settings, "template": {**settings["template"], "start": None, "symmetric": False}}
 
 
 def describe_subject(name: str, folder: Path, members: Sequence[TemplateSample]) -> TemplateSample:
@@ -204,7 +211,8 @@ def _build(
     progress: StageListener,
     steps: Path | None = None,
 ) -> dict[str, Any]:
-    job = TemplateJob(folder, samples, settings, threads, progress, steps)
+    every = add_mirrored(samples, settings["template"])
+    job = TemplateJob(folder, every, settings, threads, progress, steps)
     run_rounds(job)
     return write_template(job)
 

@@ -14,6 +14,7 @@ from regflow.core.files import write_json
 from regflow.pipeline.template import (
     build_template_folder,
     describe_subject,
+    make_subject_settings,
     write_sessions,
     write_template,
 )
@@ -24,7 +25,7 @@ from regflow.pipeline.template_rounds import (
     prepare_start,
     register_images,
 )
-from regflow.pipeline.template_samples import TemplateSample, split_subjects
+from regflow.pipeline.template_samples import TemplateSample, add_mirrored, split_subjects
 from regflow.pipeline.template_steps import STEPS, TemplateJob
 from regflow.stages import layout
 
@@ -92,7 +93,8 @@ def plan_cohort_template(
     alone = [replace(image, subject=None) for image in images if image.subject not in subjects]
     home = Path(settings["output"]) / layout.TEMPLATE / "subjects"
     own = [describe_subject(name, home / name, members) for name, members in subjects.items()]
-    return CohortTemplate([*alone, *own], subjects, len(plan_rounds(settings)))
+    every = add_mirrored([*alone, *own], settings["template"])
+    return CohortTemplate(every, subjects, len(plan_rounds(settings)))
 
 
 def build_subject_template(
@@ -108,11 +110,10 @@ def build_subject_template(
         threads: most threads to use.
     """
     results = Path(settings["output"])
-    own = {**settings, "template": {**settings["template"], "start": None}}
     record = build_template_folder(
         results / layout.TEMPLATE / "subjects" / subject,
         template.subjects[subject],
-        own,
+        make_subject_settings(settings),
         threads=threads,
         steps=results / layout.TEMPLATE_STEPS / "subjects" / subject / STEPS,
     )

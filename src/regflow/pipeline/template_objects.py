@@ -23,7 +23,7 @@ from regflow.pipeline.template_samples import (
 
 SECTIONS = ("preprocess", "initialize", "refine", "template")
 """Of the configuration, that a template reads."""
-_OPTIONS = ("mode", "average", "trim", "sharpen", "sharpen_amount", "spacing_mm")
+_OPTIONS = ("mode", "average", "trim", "sharpen", "sharpen_amount", "symmetric", "spacing_mm")
 
 
 def build_template(
@@ -36,6 +36,7 @@ def build_template(
     trim: float | None = None,
     sharpen: str | None = None,
     sharpen_amount: float | None = None,
+    symmetric: bool | None = None,
     spacing_mm: float | None = None,
     weights: Sequence[float] | None = None,
     subjects: Sequence[str | None] | None = None,
@@ -67,6 +68,7 @@ def build_template(
         trim: part of the images that ``trimmed`` leaves out at either end.
         sharpen: ``none``, ``laplacian`` or ``unsharp``.
         sharpen_amount: how much.
+        symmetric: each image counts a second time, mirrored, and the template is its own mirror image.
         spacing_mm: of the template and of the working images.
         weights: one for each image, above 0.
         subjects: whose image each is: images of one subject first make a template of their own.

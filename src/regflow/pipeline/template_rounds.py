@@ -85,7 +85,7 @@ def prepare_images(job: TemplateJob, samples: Sequence[TemplateSample]) -> None:
     """Make the working images of samples; of one that cannot be read a sentence remains."""
     settings = job.preprocess_settings
     for sample in samples:
-        key = make_key(compute_file_sums(sample), settings, sample.modality)
+        key = make_key(compute_file_sums(sample), settings, sample.modality, sample.mirrored)
         prepare = partial(_prepare_image, sample=sample, settings=settings, threads=job.threads)
         run_step(job.find_image_folder(sample.name), key, f"prepare {sample.name}", job.progress, prepare)
 
@@ -182,6 +182,7 @@ def _prepare_image(folder: Path, sample: TemplateSample, settings: Mapping[str, 
             channels=sample.channels,
             settings=settings,
             modality=sample.modality,
+            mirrored=sample.mirrored,
             threads=threads,
         )
     except InputError as error:

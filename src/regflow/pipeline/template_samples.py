@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from regflow.cohort.examples import resolve_example
 from regflow.cohort.table import Table
@@ -25,6 +26,8 @@ SUFFIXES = (".tsv", ".csv")
 _NUMBER = r"^[0-9]*\.?[0-9]+([eE][-+]?[0-9]+)?$"
 _PAIRS = r"^[^=;]+=[^=;]+(;[^=;]+=[^=;]+)*;?$"
 FEWEST = 2
+MIRRORED = "_mirrored"
+"""What the names of mirrored images end in."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class TemplateSample:
         weight: in the mean, above 0.
         subject: whose image it is; None where that does not matter.
         modality: of the image.
+        mirrored: left and right are turned around.
     """
 
     name: str
@@ -48,6 +52,7 @@ class TemplateSample:
     weight: float = 1.0
     subject: str | None = None
     modality: str | None = None
+    mirrored: bool = False
 
     def list_files(self) -> dict[str, str]:
         """Return the files by their part: ``image``, ``mask``, ``channels.NAME``."""
@@ -123,6 +128,26 @@ def check_template_samples(samples: Iterable[TemplateSample]) -> list[TemplateSa
                 f"{found[0].name} has the channels {told[0]}, but {sample.name} {told[1]}; give all the same"
             )
     return found
+
+
+def add_mirrored(samples: Sequence[TemplateSample], settings: Mapping[str, Any]) -> list[TemplateSample]:
+    """Return samples, and where the template is to be symmetric each a second time, mirrored.
+
+    Args:
+        samples: the images.
+        settings: the section ``template`` of the configuration.
+
+    Raises:
+        InputError: a start is given, too, which is not symmetric.
+    """
+    if not settings["symmetric"]:
+        return list(samples)
+    if settings["start"] is not None:
+        raise InputError(
+            "template.start and template.symmetric: a given start is not symmetric; leave one out"
+        )
+    mirrored = [replace(sample, name=f"{sample.name}{MIRRORED}", mirrored=True) for sample in samples]
+    return [*samples, *mirrored]
 
 
 def split_subjects(samples: Iterable[TemplateSample]) -> dict[str, list[TemplateSample]]:

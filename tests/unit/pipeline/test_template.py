@@ -191,6 +191,16 @@ def test_sessions_of_a_subject_make_a_template_of_their_own_first(cohort, tmp_pa
     assert chained.apply(points) == pytest.approx(inner.apply(outer.apply(points)), abs=0.01)
 
 
+def test_a_symmetric_template_is_its_own_mirror_image(cohort):
+    files = list(cohort.files.values())[:2]
+    built = rf.build_template(files, symmetric=True, config=settings(LINEAR[:1]))
+    made = read_volume(built.image)
+    assert np.array_equal(made.channel, made.channel[..., ::-1])
+    assert made.grid.center[0] == pytest.approx(0.0, abs=1e-6)
+    assert sorted(built.samples) == ["back-0", "back-0_mirrored", "there-0", "there-0_mirrored"]
+    assert min(own["ncc"] for own in built.samples.values()) > 0.8
+
+
 def test_bad_input_gets_a_sentence(cohort, tmp_path):
     files = list(cohort.files.values())
     flat = tmp_path / "flat.png"
@@ -207,6 +217,7 @@ def test_bad_input_gets_a_sentence(cohort, tmp_path):
         (files, {"config": {"apply": {}}}, "a template reads preprocess.* but not 'apply'"),
         (files, {"config": settings([ROUNDS[-1]])}, "the first round is deformable"),
         (files, {"start": str(tmp_path / "none.nii")}, "this file does not exist"),
+        (files, {"start": files[0], "symmetric": True}, "a given start is not symmetric"),
         (str(files[0]), {}, "give a list of images, or a sheet"),
         (
             [str(tmp_path / "a.nii"), str(tmp_path / "b.nii")],

@@ -40,6 +40,7 @@ def prepare_template_image(
     settings: Mapping[str, Any],
     volume: int | str | None = None,
     modality: str | None = None,
+    mirrored: bool = False,
     threads: int = 1,
 ) -> None:
     """Make the working images of all channels of one image.
@@ -51,6 +52,7 @@ def prepare_template_image(
         settings: the ``preprocess`` section of the configuration.
         volume: which one of a file of several.
         modality: of the image.
+        mirrored: turn left and right around, about the world's middle plane.
         threads: most threads to use.
 
     Raises:
@@ -59,11 +61,29 @@ def prepare_template_image(
     with limit_itk_threads(threads):
         image = read_parts(files, volume, modality)
         prepared, _ = prepare_volume(image, settings, threads=threads)
-        write_working(folder, prepared)
+        write_working(folder, mirror_image(prepared) if mirrored else prepared)
         for name, path in sorted(channels.items()):
             other, _ = prepare_volume(read_volume(path), settings, threads=threads)
+            other = mirror_image(other) if mirrored else other
             data = np.asarray(other.channel, dtype=np.float32)
             write_volume(Path(folder) / name_channel_file(name), data, other.grid)
+
+
+def mirror_image(image: Image) -> Image:
+    """Return an image with left and right turned around about the plane ``x = 0`` of the world.
+
+    Args:
+        image: its last array axis runs nearest to the world's x axis.
+    """
+    reflection = np.diag([-1.0, *[1.0] * image.grid.ndim])
+    backwards = np.eye(image.grid.ndim + 1)
+    backwards[0, 0], backwards[0, -1] = -1.0, image.grid.size[0] - 1.0
+    grid = Grid(image.grid.shape, reflection @ image.grid.affine @ backwards, image.grid.crs)
+
+    def turn(part: Any) -> Any:
+        return None if part is None else np.ascontiguousarray(part[..., ::-1])
+
+    return Image(turn(image.data), grid, turn(image.mask), turn(image.labels), image.modality)
 
 
 def read_channel(folder: str | Path, channel: str | None) -> Image:
@@ -106,13 +126,17 @@ def read_start_name(folder: str | Path) -> str | None:
 
 
 def find_mean_grid(
-    images: Mapping[str, tuple[str | Path, Transform]], spacing_mm: float | None = None
+    images: Mapping[str, tuple[str | Path, Transform]],
+    spacing_mm: float | None = None,
+    *,
+    symmetric: bool = False,
 ) -> Grid:
     """Return a grid along the world's axes that holds the objects of all images.
 
     Args:
         images: folder of each image, and its map from template to image points.
         spacing_mm: of the samples; the middle one of the images' own when None.
+        symmetric: about the plane ``x = 0``.
     """
     corners, own = [], []
     for folder, transform in images.values():
@@ -121,6 +145,9 @@ def find_mean_grid(
         own.append(float(np.prod(image.grid.spacing) ** (1 / image.grid.ndim)))
     points = np.concatenate(corners)
     low, high = points.min(axis=0), points.max(axis=0)
+    if symmetric:
+        high[0] = max(-low[0], high[0])
+        low[0] = -high[0]
     spacing = sorted(own)[(len(own) - 1) // 2] if spacing_mm is None else float(spacing_mm)
     reach = MARGIN * float((high - low).max())
     size = np.ceil((high - low + 2 * reach) / spacing).astype(int) + 1

@@ -69,6 +69,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "description": "that part",
         "default": 0.5,
     },
+    "symmetric": {
+        "type": "boolean",
+        "description": "every image counts a second time, with left and right turned around, so that the "
+        "template is its own mirror image; takes twice as long",
+        "default": False,
+    },
 }
 
 FEWEST = 2
@@ -151,7 +157,9 @@ def average_round(
             middle = _average_maps(chosen, shares, last, keeps_pose)
             if read_start_name(template) is not None:
                 placed = {name: (images[name], one) for name, one in middle.transforms.items()}
-                middle = replace(middle, grid=find_mean_grid(placed, spacing_mm))
+                middle = replace(
+                    middle, grid=find_mean_grid(placed, spacing_mm, symmetric=settings["symmetric"])
+                )
         for name, transform in middle.transforms.items():
             write_transform(folder / TRANSFORMS / f"{name}.h5", transform)
         folders = {name: images[name] for name in used}
@@ -297,6 +305,9 @@ def _average_images(
             name: ncc(np.nan_to_num(stack[number]), mean, mask) for number, name in enumerate(folders)
         }
         del stack
+    if settings["symmetric"]:
+        # What is left of asymmetry is the registrations' own.
+        mean, mask = (mean + mean[..., ::-1]) / 2, mask | mask[..., ::-1]
     sharp = apply_sharpening(mean, settings["sharpen"], settings["sharpen_amount"])
     return Image(sharp[None], middle.grid, mask), agreement
 
