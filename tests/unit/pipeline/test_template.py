@@ -14,11 +14,12 @@ from regflow.core.progress import StageEvent
 from regflow.io.volumes import read_volume, write_volume
 from regflow.pipeline.template_samples import choose_names, read_template_samples
 
-SPACING_MM = 5.0
+SPACING_MM = 7.0
 LINEAR = [{"kind": "rigid"}, {"kind": "affine"}]
-QUICK_ENGINE = {"shrink": [2, 1], "iterations": [40, 20], "radius": [2, 2], "field_sigma": [0.27, 0.27]}
+QUICK_ENGINE = {"shrink": [2, 1], "iterations": [20, 12], "radius": [2, 2], "field_sigma": [0.27, 0.27]}
 ROUNDS = [{"kind": "rigid"}, *[{"kind": "deformable", "options": {"greedy": QUICK_ENGINE}}] * 2]
-PLAIN = {"preprocess": {"bias": {"method": "none"}}, "initialize": {"methods": ["mutual-information"]}}
+PLAIN = {"preprocess": {"bias": {"method": "none"}}, "initialize": {"methods": ["moments"]}}
+SEARCH = {"initialize": {"methods": ["mutual-information"]}}
 PRODUCTS = ("template.nii.gz", "template_mask.nii.gz", "rounds.tsv")
 
 
@@ -36,7 +37,7 @@ def cohort(volume: Callable[..., rf.Image], tmp_path_factory: pytest.TempPathFac
 def built(cohort: WarpedCohort, tmp_path_factory: pytest.TempPathFactory) -> rf.TemplateResult:
     """Their template."""
     folder = tmp_path_factory.mktemp("built") / "template"
-    return rf.build_template(list(cohort.files.values()), output=folder, config=settings(ROUNDS))
+    return rf.build_template(list(cohort.files.values()), output=folder, config=settings(ROUNDS), threads=1)
 
 
 def products(folder: Path) -> dict[str, str]:
@@ -60,7 +61,7 @@ def test_a_template_of_symmetric_warps_is_the_brain_they_were_made_of(built, coh
 def test_the_history_tells_of_a_sharper_image_and_of_drift_and_spread(built):
     kinds = [record["kind"] for record in built.history]
     assert kinds == ["rigid", "deformable", "deformable"]
-    assert built.history[-1]["gradient_energy"] > 1.2 * built.history[0]["gradient_energy"]
+    assert built.history[-1]["gradient_energy"] > 1.1 * built.history[0]["gradient_energy"]
     assert built.history[-1]["drift_mm"] < 0.2 * built.history[-1]["spread_mm"]
     assert all(record["used"] and record["ncc"] > 0.9 for record in built.samples.values())
     assert "4 images in 3 rounds" in repr(built)
@@ -127,11 +128,13 @@ def test_linear_rounds_stay_linear_and_keep_the_pose_of_a_given_start(cohort, tm
     moved = rf.Image(image.data, rf.Grid(image.grid.shape, shift.matrix @ image.grid.affine))
     images = {"one": moved, "two": rf.Image(read_volume(list(cohort.files.values())[1]).data, moved.grid)}
     given = rf.build_template(
-        images, start=str(turned), mode="affine", config=settings([*LINEAR, ROUNDS[-1]]), spacing=None
+        images, start=str(turned), mode="affine", config={**settings([*LINEAR, ROUNDS[-1]]), **SEARCH}
     )
     assert [record["kind"] for record in given.history] == ["rigid", "affine"]
     assert all(isinstance(each, rf.Affine) for each in given.transforms.values())
-    assert given.image.grid.matches(image.grid)
+    # Its axes run as the world's do.
+    assert given.image.grid.center == pytest.approx(image.grid.center)
+    assert given.image.grid.affine[:3, :3] == pytest.approx(SPACING_MM * np.eye(3))
     translation = np.mean([each.apply([[0.0, 0.0, 0.0]])[0] for each in given.transforms.values()], axis=0)
     assert translation == pytest.approx([12.0, -9.0, 6.0], abs=2.0)
     free = rf.build_template(images, mode="rigid", config=settings(LINEAR))

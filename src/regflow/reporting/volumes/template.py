@@ -39,7 +39,7 @@ def render_template_report(
         samples: ``used``, ``verdict``, ``weight`` and ``ncc`` of each image, by name.
         settings: the ``template`` section of the configuration.
     """
-    pictures = {name: draw_middle_slices(image) for name, image in reversed(images.items())}
+    pictures = {name: draw_middle_slices(image) for name, image in reversed(list(images.items()))}
     window = choose_window(next(iter(pictures.values())).ravel())
     names = [name for name in FIGURES if any(name in each for each in rounds)]
     used = sum(bool(own["used"]) for own in samples.values())

@@ -307,7 +307,8 @@ def _average_images(
         del stack
     if settings["symmetric"]:
         # What is left of asymmetry is the registrations' own.
-        mean, mask = (mean + mean[..., ::-1]) / 2, mask | mask[..., ::-1]
+        mean = (mean + mean[..., ::-1]) * np.float32(0.5)
+        mask = mask | mask[..., ::-1]
     sharp = apply_sharpening(mean, settings["sharpen"], settings["sharpen_amount"])
     return Image(sharp[None], middle.grid, mask), agreement
 
