@@ -33,11 +33,7 @@ class _Weights(click.ParamType):
     type=click.Choice(["rigid", "affine", "deformable"]),
     help="Leave rounds out that leave more free than this  [default: deformable].",
 )
-@click.option(
-    "--average",
-    type=click.Choice(["mean", "median", "trimmed"]),
-    help="Of the images  [default: mean].",
-)
+@click.option("--average", metavar="NAME", help="Of the images: mean, median or trimmed  [default: mean].")
 @click.option(
     "--sharpen",
     type=click.Choice(["none", "laplacian", "unsharp"]),
