@@ -19,7 +19,7 @@ __all__ = ["njit", "prange"]
 
 
 @contextmanager
-def hold_index(path: str) -> Iterator[None]:
+def open_index_alone(path: str) -> Iterator[None]:
     """Hold the lock of an index of compiled code, waiting for it; no lock where nothing can be written."""
     import fcntl
 
@@ -41,13 +41,13 @@ def take_turns(look: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(look)
     def look_alone(index: Any, *arguments: Any) -> Any:
-        with hold_index(index._index_path):
+        with open_index_alone(index._index_path):
             return look(index, *arguments)
 
     return look_alone
 
 
-def share_kernel_cache() -> None:
+def make_cache_safe() -> None:
     """Make numba's cache safe among processes; asked again, it changes nothing."""
     for name in ("load", "save"):
         look = getattr(IndexDataCacheFile, name)
@@ -55,4 +55,4 @@ def share_kernel_cache() -> None:
             setattr(IndexDataCacheFile, name, take_turns(look))
 
 
-share_kernel_cache()
+make_cache_safe()

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from regflow.core.kernels import hold_index
+from regflow.core.kernels import open_index_alone
 
 KERNEL = """
 from regflow.core.kernels import njit
@@ -52,14 +52,16 @@ def test_processes_that_compile_at_once_keep_every_form(tmp_path):
 
 
 def test_a_folder_that_cannot_be_written_is_read_without_a_lock(tmp_path):
-    with hold_index(str(tmp_path / "missing" / "kernel.nbi")):
+    with open_index_alone(str(tmp_path / "missing" / "kernel.nbi")):
         assert not (tmp_path / "missing").exists()
 
 
 def test_a_held_index_makes_the_next_one_wait(tmp_path):
     path = str(tmp_path / "kernel.nbi")
-    other = f"from regflow.core.kernels import hold_index\nwith hold_index({path!r}): print('held')"
-    with hold_index(path):
+    other = (
+        f"from regflow.core.kernels import open_index_alone\nwith open_index_alone({path!r}): print('held')"
+    )
+    with open_index_alone(path):
         waiting = subprocess.Popen([sys.executable, "-c", other], stdout=subprocess.PIPE, text=True)
         with pytest.raises(subprocess.TimeoutExpired):
             waiting.communicate(timeout=3)
