@@ -47,7 +47,11 @@ def built(cohort: WarpedCohort, tmp_path_factory: pytest.TempPathFactory) -> rf.
 def products(folder: Path) -> dict[str, str]:
     """Return the checksums of what does not name the images' folder."""
     sums = list_checksums(folder)
-    return {name: each for name, each in sums.items() if name in PRODUCTS or name.startswith("transforms/")}
+    return {
+        name: each
+        for name, each in sums.items()
+        if name in PRODUCTS or name.startswith(("transforms/", "inverses/"))
+    }
 
 
 def test_a_template_of_symmetric_warps_is_the_brain_they_were_made_of(built, cohort):
@@ -75,13 +79,21 @@ def test_the_folder_holds_what_others_read(built):
     import SimpleITK as sitk
 
     names = {path.name for path in built.folder.iterdir()}
-    assert names == {*PRODUCTS, "template.json", "samples.tsv", "report.html", "steps", "transforms"}
+    assert names == {
+        *PRODUCTS,
+        "template.json",
+        "samples.tsv",
+        "report.html",
+        "steps",
+        "transforms",
+        "inverses",
+    }
     page = (built.folder / "report.html").read_text(encoding="utf-8")
     assert page.count("After round") == 1
     assert "there-0" in page
     point = (10.0, 20.0, 30.0)
     there = sitk.ReadTransform(str(built.folder / "transforms/there-0.h5"))
-    back = sitk.ReadTransform(str(built.folder / "transforms/there-0_inverse.h5"))
+    back = sitk.ReadTransform(str(built.folder / "inverses/there-0.h5"))
     assert back.TransformPoint(there.TransformPoint(point)) == pytest.approx(point, abs=0.3)
     saved = built.save(built.folder.parent / "saved")
     assert not (saved / "steps").exists()
