@@ -111,8 +111,8 @@ def build_template_folder(
     """Build a template in a folder; what is done there already is not done again.
 
     Writes ``template.nii.gz``, its mask and further channels, ``transforms/NAME.h5`` (from template to image
-    points), ``inverses/NAME.h5``, ``rounds.tsv``, ``samples.tsv``, ``template.json`` and ``report.html``; below
-    ``steps`` lie the rounds, below ``subjects`` the templates of subjects with several images.
+    points), ``inverses/NAME.h5``, ``rounds.tsv``, ``samples.tsv``, ``template.json`` and ``report.html``;
+    below ``steps`` lie the rounds, below ``subjects`` the templates of subjects with several images.
 
     Args:
         output: the folder.
