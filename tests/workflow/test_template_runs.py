@@ -40,6 +40,16 @@ def test_a_cohort_with_an_atlas_has_no_template(make_study):
     assert not [name for name in jobs if name.startswith("template")]
 
 
+def test_inputs_are_checked_before_there_is_a_template(make_study):
+    study = make_study(NAMES, **OWN)
+    told = study.regflow("check")
+    assert told.returncode == 0, told.stdout
+    study.rows[0]["moving"] = "nowhere.nii.gz"
+    told = study.write().regflow("check")
+    assert "nowhere.nii.gz" in told.stdout
+    assert "1 problem:" in told.stdout
+
+
 def test_rounds_that_cannot_be_are_told_before_anything_runs(make_study):
     study = make_study(NAMES, **{**OWN, "template": {"rounds": ROUNDS[1:]}})
     told = study.snakemake("--dry-run")

@@ -75,8 +75,8 @@ def template(
 
     All images are registered to the last template, the mean of the maps is taken out of them, and the mean
     of the images is the next template. The folder gets template.nii.gz, template_mask.nii.gz,
-    transforms/NAME.h5 (from the template's to the image's points), rounds.tsv, samples.tsv and
-    report.html. Stopped at any time, the same command goes on where it was.
+    transforms/NAME.h5 (from the template's to the image's points), inverses/NAME.h5, rounds.tsv,
+    samples.tsv and report.html. Stopped at any time, the same command goes on where it was.
 
     \b
     regflow template scans/*.nii.gz -o template --spacing-mm 2

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 IMAGE, MASK, RECORD, TABLE, ROUNDS_TABLE, PAGE = (
     *("template.nii.gz", "template_mask.nii.gz", "template.json", "samples.tsv", "rounds.tsv", "report.html"),
 )
-SUBJECTS = "subjects"
+SUBJECTS, INVERSES = "subjects", "inverses"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -74,8 +74,7 @@ class TemplateResult:
         from regflow.io.transforms import read_transform
 
         found = sorted((self.folder / TRANSFORMS).glob("*.h5"))
-        kept = [path for path in found if not path.stem.endswith("_inverse")]
-        return {path.stem: read_transform(path) for path in kept}
+        return {path.stem: read_transform(path) for path in found}
 
     def save(self, folder: str | Path) -> Path:
         """Copy the products into a folder, whole or not at all.
@@ -112,8 +111,8 @@ def build_template_folder(
     """Build a template in a folder; what is done there already is not done again.
 
     Writes ``template.nii.gz``, its mask and further channels, ``transforms/NAME.h5`` (from template to image
-    points) and their inverses, ``rounds.tsv``, ``samples.tsv``, ``template.json`` and ``report.html``; below
-    ``steps`` lie the rounds, below ``subjects`` the templates of subjects with several images.
+    points), ``inverses/NAME.h5``, ``rounds.tsv``, ``samples.tsv``, ``template.json`` and ``report.html``;
+    below ``steps`` lie the rounds, below ``subjects`` the templates of subjects with several images.
 
     Args:
         output: the folder.
@@ -166,7 +165,7 @@ def require_template_folder(folder: Path) -> Path:
     """
     if folder.is_file():
         raise InputError(f"{folder}: this is a file; name a folder for the template")
-    ours = {IMAGE, MASK, RECORD, TABLE, ROUNDS_TABLE, PAGE, STEPS, SUBJECTS, TRANSFORMS}
+    ours = {IMAGE, MASK, RECORD, TABLE, ROUNDS_TABLE, PAGE, STEPS, SUBJECTS, TRANSFORMS, INVERSES}
     items = sorted(item.name for item in folder.iterdir()) if folder.is_dir() else []
     foreign = [name for name in items if name not in ours and not name.startswith((".", "template_"))]
     if foreign:
@@ -266,10 +265,13 @@ def _write_products(target: Path, last: Path, channels: Sequence[str]) -> None:
         write_volume(target / name, image.channel, image.grid)
         if channel is None and image.mask is not None:
             write_volume(target / MASK, image.mask.astype(np.uint8), image.grid)
+    found = sorted((last / TRANSFORMS).glob("*.h5"))
     with write_whole_directory(target / TRANSFORMS) as folder:
-        for path in sorted((last / TRANSFORMS).glob("*.h5")):
+        for path in found:
             link_or_copy(path, folder / path.name)
-            write_transform(folder / f"{path.stem}_inverse.h5", read_transform(path).inverse())
+    with write_whole_directory(target / INVERSES) as folder:
+        for path in found:
+            write_transform(folder / path.name, read_transform(path).inverse())
 
 
 def _write_tables(folder: Path, record: Mapping[str, Any]) -> None:

@@ -32,6 +32,7 @@ from regflow.io.header import Volume, VolumeHeader
 from regflow.io.landmarks import read_landmarks
 from regflow.io.object_store import drop_copies, find_copy
 from regflow.io.volumes import read_header, read_series, read_with_header, refuse_diffusion_series
+from regflow.stages import layout
 from regflow.stages.checks import Findings, Progress, check_cohort, read_done, write_manifest
 
 VolumeSubject = VolumeSample | FixedVolume
@@ -97,11 +98,17 @@ def check_inputs(
     config: Mapping[str, Any], *, threads: int = 1, progress: Progress | None = None
 ) -> list[str]:
     """Look at every input of a configuration; see :func:`~regflow.stages.checks.check_cohort`."""
-    return check_cohort(partial(read_samples, config), _look_at_volume, threads, progress)
+    look = partial(_look_at_volume, made=f"{config['output']}/{layout.TEMPLATE_IMAGE}")
+    return check_cohort(partial(read_samples, config), look, threads, progress)
 
 
-def _look_at_volume(subject: VolumeSubject) -> VolumeFindings:
-    """Look at one image's files, and keep no copy of a sample's; a fixed image's is needed again."""
+def _look_at_volume(subject: VolumeSubject, made: str) -> VolumeFindings:
+    """Look at one image's files, and keep no copy of a sample's; a fixed image's is needed again.
+
+    A template that the run makes of the cohort is not there before.
+    """
+    if isinstance(subject, FixedVolume) and subject.image == made and not is_existing_path(made):
+        return VolumeFindings()
     found = examine_volume(subject)
     if isinstance(subject, VolumeSample):
         drop_copies(subject.list_files().values())
