@@ -90,6 +90,7 @@ PAINTED: Mapping[str, PaintedPair] = {
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "default": {},
     "radius 2 2 3": {"radius": [2, 2, 3], "field_sigma": [0.27] * 3, "iterations": [50, 50, 10]},
+    "radius 4 4 6": {"radius": [4, 4, 6]},
     "radius 5 5 7": {"radius": [5, 5, 7]},
     "radius 7 9 12": {"radius": [7, 9, 12]},
     "field 0.35": {"field_sigma": [0.35] * 3},
