@@ -1,0 +1,1 @@
+"""Many images at once: graphs of pairwise transforms, made consistent."""
