@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from regflow.methods.groupwise.arrays import GraphArrays
 from regflow.methods.groupwise.models import list_generators, project_maps
-from regflow.methods.groupwise.normal_equations import NormalEquations
+from regflow.methods.groupwise.normal_equations import TOLERANCE, NormalEquations
 
 Array = NDArray[np.float64]
 
@@ -38,19 +38,20 @@ class GaussNewton:
             len(self._generators),
         )
 
-    def move(self, poses: Array, weights: Array) -> tuple[Array, float]:
+    def move(self, poses: Array, weights: Array, tolerance: float = TOLERANCE) -> tuple[Array, float]:
         """Take one step.
 
         Args:
             poses: ``(N, d + 1, d + 1)`` maps from the nodes to the common world.
             weights: ``(E,)`` of the squares of the links' residuals.
+            tolerance: of the step's equations.
 
         Returns:
             The poses after it, and the largest change of a number of them.
         """
         if len(self._free) == 0:
             return poses, 0.0
-        step = self._find_step(poses, weights)
+        step = self._find_step(poses, weights, tolerance)
         before = self.measure_cost(poses, weights)
         for _ in range(HALVINGS):
             moved = self._apply_step(poses, step)
@@ -64,7 +65,7 @@ class GaussNewton:
         own = float((weights * self.arrays.measure_residuals(poses) ** 2).sum())
         return own + float((self._compute_prior_errors(poses) ** 2).sum())
 
-    def _find_step(self, poses: Array, weights: Array) -> Array:
+    def _find_step(self, poses: Array, weights: Array, tolerance: float) -> Array:
         arrays, generators = self.arrays, self._generators
         ndim, count = arrays.ndim, len(self._generators)
         # The errors' derivatives by the steps of the first node and of the second, (E, d m, p).
@@ -89,7 +90,7 @@ class GaussNewton:
         blocks.append(np.matmul(slopes.transpose(0, 2, 1), slopes))
         pulled = np.einsum("kdp,kd->kp", slopes, self._compute_prior_errors(poses))
         np.add.at(right, arrays.prior_nodes, -pulled)
-        return self._equations.solve(np.concatenate(blocks), right[self._free])
+        return self._equations.solve(np.concatenate(blocks), right[self._free], tolerance)
 
     def _apply_step(self, poses: Array, step: Array) -> Array:
         moved = poses.copy()

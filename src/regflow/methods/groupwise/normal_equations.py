@@ -12,9 +12,11 @@ DAMPING = 1e-11
 """Added to the diagonal, as a part of it: what a graph leaves open, as where all of it lies, stays put."""
 FACTORABLE = 2e10
 """Multiplications up to which a factorization within the band costs less than iterating."""
-TOLERANCE = 1e-10
+TOLERANCE = 1e-9
 MOST_STEPS = 4000
 """When conjugate gradients end: the residual as a part of the right-hand side, and how many steps."""
+ROUGH = 1e-3
+"""The same residual where a step is followed by others anyhow."""
 
 
 class NormalEquations:
@@ -41,12 +43,13 @@ class NormalEquations:
         self._pointers = np.searchsorted(unique // count, np.arange(count + 1)).astype(np.int32)
         self._factorable = self._count_multiplications() <= FACTORABLE
 
-    def solve(self, blocks: Array, right: Array) -> Array:
+    def solve(self, blocks: Array, right: Array, tolerance: float = TOLERANCE) -> Array:
         """Solve for all nodes.
 
         Args:
             blocks: ``(B, p, p)`` contributions to the matrix.
             right: ``(count, p)``, or ``(count, p, k)`` for several right-hand sides.
+            tolerance: residual as a part of the right-hand side at which iterating ends.
 
         Returns:
             The unknowns, of the shape of ``right``.
@@ -61,10 +64,9 @@ class NormalEquations:
         diagonal = matrix.diagonal()
         damping = DAMPING * np.where(diagonal > 0, diagonal, float(diagonal.max(initial=1.0)) or 1.0)
         flat = right.reshape(shape[0], -1)
-        solved = (
-            self._factorize(matrix, damping, flat) if self._factorable else _iterate(matrix, damping, flat)
-        )
-        return solved.reshape(right.shape)
+        if self._factorable:
+            return self._factorize(matrix, damping, flat).reshape(right.shape)
+        return _iterate(matrix, damping, flat, tolerance).reshape(right.shape)
 
     def _factorize(self, matrix: Any, damping: Array, right: Array) -> Array:
         from scipy.sparse import csc_array, diags_array
@@ -96,18 +98,18 @@ class NormalEquations:
         return self.count * (width + 1) ** 2 * self.size**3
 
 
-def _iterate(matrix: Any, damping: Array, right: Array) -> Array:
+def _iterate(matrix: Any, damping: Array, right: Array, tolerance: float) -> Array:
     """Solve by conjugate gradients, preconditioned by the diagonal blocks, each right-hand side by itself."""
     inverses = np.asarray(np.linalg.inv(_read_diagonal_blocks(matrix, damping)), np.float64)
-    columns = [_descend(matrix, damping, inverses, column) for column in right.T]
+    columns = [_descend(matrix, damping, inverses, column, tolerance) for column in right.T]
     return np.stack(columns, axis=1)
 
 
-def _descend(matrix: Any, damping: Array, inverses: Array, right: Array) -> Array:
+def _descend(matrix: Any, damping: Array, inverses: Array, right: Array, tolerance: float) -> Array:
     solved = np.zeros_like(right)
     residual = right.copy()
     direction = np.zeros_like(right)
-    before, goal = 1.0, TOLERANCE**2 * _dot(right, right)
+    before, goal = 1.0, tolerance**2 * _dot(right, right)
     for step in range(MOST_STEPS):
         if _dot(residual, residual) <= goal:
             break

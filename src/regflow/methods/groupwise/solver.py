@@ -26,6 +26,8 @@ from regflow.methods.groupwise.closures import (
 from regflow.methods.groupwise.gauss_newton import GaussNewton
 from regflow.methods.groupwise.graph import TransformGraph, label_parts
 from regflow.methods.groupwise.models import average_maps
+from regflow.methods.groupwise.normal_equations import ROUGH
+from regflow.methods.groupwise.reseating import move_nodes_to_majorities
 from regflow.methods.groupwise.solution import GraphSolution, LinkResidual, LoopClosure
 from regflow.methods.groupwise.starts import list_starts
 
@@ -39,6 +41,7 @@ TYPICAL = 0.83
 SHRINKAGE = 0.5
 """By what factor the scale of residuals that count may shrink from one step to the next, squared."""
 MOST_STEPS = 60
+MOST_WEIGHINGS = 30
 MOST_SELECTIONS = 10
 STILL = 1e-9
 """Change of scaled poses that is as good as none."""
@@ -122,12 +125,12 @@ class _Search:
     def _weigh(self, poses: Array) -> Array:
         """Return poses found with weights that fall with the residual, on a scale that shrinks."""
         scale = math.inf
-        for _ in range(MOST_STEPS):
+        for _ in range(MOST_WEIGHINGS):
             residuals = self.arrays.measure_residuals(poses)
             floor = (self.cutoff * self._estimate_scale(residuals)) ** 2
             scale = max(floor, scale * SHRINKAGE) if math.isfinite(scale) else floor
             weights = (scale / (residuals**2 + scale)) ** 2
-            poses, change = self.steps.move(poses, weights)
+            poses, change = self.steps.move(poses, weights, ROUGH)
             if change < NEARLY_STILL and scale == floor:
                 break
         return poses
@@ -137,8 +140,9 @@ class _Search:
         kept = np.zeros(0, bool)
         scale = 1.0
         for _ in range(MOST_SELECTIONS):
+            scale = self._estimate_scale(self.arrays.measure_residuals(poses))
+            poses, _ = move_nodes_to_majorities(self.arrays, self.steps.held, poses, self.cutoff * scale)
             residuals = self.arrays.measure_residuals(poses)
-            scale = self._estimate_scale(residuals)
             found = residuals <= self.cutoff * scale
             if np.array_equal(found, kept):
                 break

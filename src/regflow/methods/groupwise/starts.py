@@ -7,10 +7,12 @@ from regflow.methods.groupwise.arrays import GraphArrays, Indices
 from regflow.methods.groupwise.closures import find_squares, find_triples
 from regflow.methods.groupwise.graph import label_parts
 from regflow.methods.groupwise.models import find_rotations, fit_common_map, measure_scales, project_maps
-from regflow.methods.groupwise.normal_equations import NormalEquations
+from regflow.methods.groupwise.normal_equations import ROUGH, NormalEquations
 
 Array = NDArray[np.float64]
 
+REWEIGHTINGS = 5
+"""How often links are weighed by their agreement with a start."""
 UNCHECKED = 30.0
 """Closure, in units of the uncertainty, that a link counts with that no short loop checks."""
 
@@ -28,7 +30,7 @@ def list_starts(arrays: GraphArrays, held: NDArray[np.bool_]) -> list[Array]:
     """
     starts = [_follow_tree(arrays, held)]
     if len(arrays.first):
-        starts.append(_relax_links(arrays, held))
+        starts.append(_relax_robustly(arrays, held))
     return [_place_parts(arrays, poses) for poses in starts]
 
 
@@ -87,7 +89,19 @@ def _pick_best_links(arrays: GraphArrays, costs: Array) -> tuple[Indices, Array]
     return taken, costs[taken]
 
 
-def _relax_links(arrays: GraphArrays, held: NDArray[np.bool_]) -> Array:
+def _relax_robustly(arrays: GraphArrays, held: NDArray[np.bool_]) -> Array:
+    """Return poses from all links together, those that disagree with the rest counting less each time."""
+    poses = _relax_links(arrays, held, np.ones(len(arrays.first)))
+    for _ in range(REWEIGHTINGS):
+        squares = arrays.measure_residuals(poses) ** 2
+        scale = float(np.median(squares))
+        if not scale > 1:
+            break
+        poses = _relax_links(arrays, held, (scale / (squares + scale)) ** 2)
+    return poses
+
+
+def _relax_links(arrays: GraphArrays, held: NDArray[np.bool_], weights: Array) -> Array:
     """Return poses from all links together: linear parts as plain numbers, then translations.
 
     Source: Martinec and Pajdla, IEEE Conf. Computer Vision and Pattern Recognition, 2007.
@@ -95,36 +109,36 @@ def _relax_links(arrays: GraphArrays, held: NDArray[np.bool_]) -> Array:
     ndim = arrays.ndim
     poses = arrays.anchors.copy()
     if arrays.model != "translation":
-        poses[:, :ndim, :ndim] = _relax_rotations(arrays, held)
+        poses[:, :ndim, :ndim] = _relax_rotations(arrays, held, weights)
         if arrays.model != "rigid":
-            scales = _relax_scales(arrays, held)
+            scales = _relax_scales(arrays, held, weights)
             poses[:, :ndim, :ndim] *= scales[:, None, None]
     poses = project_maps(arrays.model, poses)
     poses[held] = arrays.anchors[held]
-    return _relax_translations(arrays, held, poses)
+    return _relax_translations(arrays, held, poses, weights)
 
 
-def _relax_rotations(arrays: GraphArrays, held: NDArray[np.bool_]) -> Array:
+def _relax_rotations(arrays: GraphArrays, held: NDArray[np.bool_], weights: Array) -> Array:
     """Return ``(N, d, d)`` the rotations nearest to a solution of ``R_first = R_second R_link``."""
     ndim = arrays.ndim
     turns = find_rotations(arrays.maps)
     known = np.swapaxes(find_rotations(arrays.anchors), 1, 2)
     # Transposed, each row of unknowns stands for itself: X_first = R_link' X_second.
-    solved = _solve_relaxed(arrays, held, np.swapaxes(turns, 1, 2), np.zeros_like(turns), known)
+    solved = _solve_relaxed(arrays, held, np.swapaxes(turns, 1, 2), np.zeros_like(turns), known, weights)
     matrices = np.zeros((arrays.count, ndim + 1, ndim + 1))
     matrices[:, :ndim, :ndim] = np.swapaxes(solved, 1, 2)
     return find_rotations(matrices)
 
 
-def _relax_scales(arrays: GraphArrays, held: NDArray[np.bool_]) -> Array:
+def _relax_scales(arrays: GraphArrays, held: NDArray[np.bool_], weights: Array) -> Array:
     """Return ``(N,)`` the scales whose logarithms' differences are those of the links."""
     ones = np.ones((len(arrays.maps), 1, 1))
     shifts = np.log(measure_scales(arrays.maps))[:, None, None]
     known = np.log(measure_scales(arrays.anchors))[:, None, None]
-    return np.exp(_solve_relaxed(arrays, held, ones, shifts, known)[:, 0, 0])
+    return np.exp(_solve_relaxed(arrays, held, ones, shifts, known, weights)[:, 0, 0])
 
 
-def _relax_translations(arrays: GraphArrays, held: NDArray[np.bool_], poses: Array) -> Array:
+def _relax_translations(arrays: GraphArrays, held: NDArray[np.bool_], poses: Array, weights: Array) -> Array:
     """Return poses whose translations agree best with the links where their linear parts are given."""
     ndim = arrays.ndim
     middles = arrays.vectors[:, :, :1]
@@ -135,12 +149,12 @@ def _relax_translations(arrays: GraphArrays, held: NDArray[np.bool_], poses: Arr
     shifts -= poses[arrays.second][:, :ndim, ndim:]
     links = np.broadcast_to(np.eye(ndim), (len(arrays.maps), ndim, ndim))
     result = poses.copy()
-    result[:, :ndim, ndim:] = _solve_relaxed(arrays, held, links, shifts, poses[:, :ndim, ndim:])
+    result[:, :ndim, ndim:] = _solve_relaxed(arrays, held, links, shifts, poses[:, :ndim, ndim:], weights)
     return result
 
 
 def _solve_relaxed(
-    arrays: GraphArrays, held: NDArray[np.bool_], links: Array, shifts: Array, known: Array
+    arrays: GraphArrays, held: NDArray[np.bool_], links: Array, shifts: Array, known: Array, weights: Array
 ) -> Array:
     """Solve ``X_first = B_link X_second + C_link`` by least squares.
 
@@ -150,6 +164,7 @@ def _solve_relaxed(
         links: ``(E, d, d)`` orthogonal matrices B.
         shifts: ``(E, d, k)`` C.
         known: ``(N, d, k)`` the unknowns of held nodes.
+        weights: ``(E,)`` factors of the links' own.
 
     Returns:
         ``(N, d, k)``.
@@ -159,7 +174,7 @@ def _solve_relaxed(
     numbers[free] = np.arange(len(free))
     a, b = numbers[arrays.first], numbers[arrays.second]
     size = links.shape[1]
-    weights = 1 / np.maximum((np.linalg.inv(arrays.whitening) ** 2).sum(axis=(1, 2)), 1e-300)
+    weights = weights / np.maximum((np.linalg.inv(arrays.whitening) ** 2).sum(axis=(1, 2)), 1e-300)
     weights = weights / weights.max(initial=1e-300)
     identities = np.broadcast_to(np.eye(size), links.shape)
     back = np.swapaxes(links, 1, 2)
@@ -172,7 +187,7 @@ def _solve_relaxed(
     np.add.at(right, arrays.second, away)
     equations = NormalEquations(np.concatenate([a, b, a, b]), np.concatenate([a, b, b, a]), len(free), size)
     result = known.copy()
-    result[free] = equations.solve(blocks, right[free])
+    result[free] = equations.solve(blocks, right[free], ROUGH)
     return result
 
 
