@@ -4,6 +4,7 @@ from typing import Any
 
 from benchmarks.common import HERE, OUT, text_of
 from benchmarks.deformable import COLUMNS
+from benchmarks.template import COLUMNS as TEMPLATES
 from regflow.core.files import read_json, write_json, write_whole
 
 STARTS = ["case", "starts", "missed", "silent", "false_alarms", "tre_mm_mean", "tre_mm_max", "seconds_mean"]
@@ -92,6 +93,7 @@ TABLES = {
     "learning_scenes": lambda results: [(name, rows, LEARNING) for name, rows in results.items()],
     "fine_tuning": lambda results: [(name, rows, list(rows[0])) for name, rows in results.items()],
     "canon": lambda results: [(name, rows, CANON) for name, rows in results.items()],
+    "template": lambda results: [(name, rows, TEMPLATES) for name, rows in results.items()],
     "cohort": lambda results: [(name, rows, list(rows[0])) for name, rows in results.items()],
     "startup": lambda rows: [("median seconds", rows, ["job", "seconds", "added_s"])],
 }

@@ -5,6 +5,8 @@ from regflow.core.image import Image
 from regflow.core.transform import Affine, Composite, DisplacementField, Homography, Transform
 from regflow.pipeline.compare import ComparisonResult
 from regflow.pipeline.results import ChangeResult, RegistrationResult
+from regflow.pipeline.template import TemplateResult
+from regflow.pipeline.template_objects import build_template
 
 __all__ = [
     "Affine",
@@ -18,8 +20,10 @@ __all__ = [
     "InputError",
     "RegistrationError",
     "RegistrationResult",
+    "TemplateResult",
     "Transform",
     "apply_transform",
+    "build_template",
     "compare",
     "detect_changes",
     "read_transform",

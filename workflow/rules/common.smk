@@ -19,6 +19,7 @@ from regflow.config.workflow import ONE_ENV, WORKFLOWS, JobNeeds, plan_jobs, sca
 from regflow.core.errors import InputError
 from regflow.provenance.digests import compute_source_digest
 from regflow.pipeline.stored_results import export_storage, read_batches, write_batches
+from regflow.pipeline.template_jobs import plan_cohort_template
 from regflow.provenance.jobs import export_environment, export_gpu_counts
 from regflow.provenance.provenance import compute_environment_digest
 from regflow.methods.used_networks import find_used_networks
@@ -36,6 +37,11 @@ from regflow.training.settings import make_training_settings
 try:
     settings = load_config(config)
     samples = {sample.sample: sample for sample in read_cohort(settings)}
+    template = (
+        plan_cohort_template(settings, samples.values())
+        if settings["kind"] == "volumes"
+        else None
+    )
     export_storage(
         workflow.storage_settings,
         getattr(workflow.storage_registry.default_storage_provider, "settings", None),
@@ -46,6 +52,11 @@ except InputError as error:
 
 # Whether the results lie on a server.
 stored = workflow.storage_settings.default_storage_provider is not None
+if stored and template is not None:
+    raise WorkflowError(
+        "a template of the cohort is made on this machine's disk, but the results lie on a server; build it "
+        "first by 'regflow template', and name it among the atlases"
+    )
 kind = settings["kind"]
 needs = WORKFLOWS[kind].needs
 dimensions = WORKFLOWS[kind].dimensions
@@ -143,9 +154,24 @@ def scale_with_attempt(amount):
     return lambda wildcards, attempt: amount * attempt
 
 
+template_files = (
+    [
+        f"{settings['output']}/{layout.TEMPLATE_IMAGE}",
+        f"{settings['output']}/{layout.TEMPLATE_MASK}",
+    ]
+    if template is not None
+    else []
+)
+
+
 def watch_files(files):
-    """Return the files of this machine to watch, also where the results lie on a server."""
-    return [local(path) for path in existing_local_files(files)]
+    """Return the files of this machine to watch, also where the results lie on a server.
+
+    Those of a template of the cohort are made first.
+    """
+    made = [path for path in files.values() if path in template_files]
+    given = {part: path for part, path in files.items() if path not in made}
+    return [*made, *(local(path) for path in existing_local_files(given))]
 
 
 def fixed_files(wildcards):
@@ -386,6 +412,7 @@ def everything(wildcards):
     else:
         stages, made = [plan.stages[0] for plan in plans], []
     made += [path for stage in stages for path in when_done(stage)(wildcards)]
+    made += template_files
     made += [f"{table}.tsv" for table in tables.values()]
     made += [f"<results>/{layout.PROVENANCE}"]
     made += ["<results>/derivatives"] if settings.get("bids") else []

@@ -17,7 +17,10 @@ from regflow.core.errors import InputError
 Part = dict[str, Any]
 """Some sections of a configuration, each with some of its keys."""
 
-OF_A_STUDY = ("samples", "bids", "stac", "output", "fixed", "atlases", "references", "train", "compare")
+OF_A_STUDY = (
+    *("samples", "bids", "stac", "output", "fixed", "atlases", "references", "train", "compare"),
+    *("template",),
+)
 """What a cohort's configuration says beside the settings of its stages."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])

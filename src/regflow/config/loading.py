@@ -15,6 +15,7 @@ from regflow.core.errors import InputError
 from regflow.core.json_schema import Schema
 from regflow.core.names import find_nearest_name
 from regflow.io.text_files import read_text
+from regflow.stages import layout
 
 if TYPE_CHECKING:
     from jsonschema import ValidationError
@@ -59,13 +60,24 @@ def load_config(source: str | Path | Mapping[str, Any], *, with_samples: bool = 
     name = "configuration" if isinstance(source, Mapping) else str(source)
     given = dict(source) if isinstance(source, Mapping) else read_keys(Path(source))
     schema = _schema(_kind(name, given))
-    complete = _completed(given, schema)
+    complete = _name_template(_completed(given, schema), schema)
     problems = [f"{name}: {sentence}" for sentence in _problems(complete, schema)]
     if not problems:
         problems = [f"{name}: {sentence}" for sentence in _contradictions(complete, with_samples)]
     if problems:
         raise InputError("\n".join(problems))
     return dict(_without_secrets(complete))
+
+
+def _name_template(config: dict[str, Any], schema: Schema) -> dict[str, Any]:
+    """Return a configuration in which the cohort's own template is an atlas, where it is the fixed image."""
+    atlases = config.get("atlases")
+    if config.get("fixed") != layout.TEMPLATE or not isinstance(atlases, dict) or layout.TEMPLATE in atlases:
+        return config
+    entry = schema["properties"]["atlases"]["additionalProperties"]
+    places = {"image": layout.TEMPLATE_IMAGE, "mask": layout.TEMPLATE_MASK}
+    made = {part: f"{config['output']}/{place}" for part, place in places.items()}
+    return {**config, "atlases": {**atlases, layout.TEMPLATE: _completed(made, entry)}}
 
 
 def _without_secrets(content: Any) -> Any:

@@ -17,6 +17,7 @@ from regflow.config.keys import (
     define_named_entries,
     define_whole_config,
 )
+from regflow.config.template import define_template_schema
 from regflow.core.json_schema import Schema, define_limits, define_option, define_section
 
 _ATLAS = {
@@ -48,7 +49,11 @@ def define_config_schema() -> Schema:
         seed=SEED,
         jobs=JOBS,
         keep=KEEP,
-        fixed=define_option(["string", "null"], None, "atlas of the rows that name no fixed image"),
+        fixed=define_option(
+            ["string", "null"],
+            None,
+            "atlas of the rows that name no fixed image; template: one made of the cohort itself",
+        ),
         atlases=_atlases(),
         preprocess=preprocess.define_preprocess_schema(),
         initialize=define_ladder(
@@ -60,7 +65,7 @@ def define_config_schema() -> Schema:
             mirroring.MEANINGS,
         ),
         refine=define_ladder(
-            "deformable alignment", refine.METHODS, ["voxelmorph", "greedy"], refined, "volumes", batch=BATCH
+            "deformable alignment", refine.METHODS, ["greedy", "voxelmorph"], refined, "volumes", batch=BATCH
         ),
         apply=define_section("the products: resampled once, from the original files", **apply.OPTIONS),
         assess=define_section(
@@ -71,6 +76,7 @@ def define_config_schema() -> Schema:
             },
         ),
         report=define_section("the pages of figures and pictures", **report.OPTIONS),
+        template=define_template_schema(),
         compare=COMPARE,
         train=define_section(TRAIN, **define_options("volumes")),
     )

@@ -1,8 +1,9 @@
 """Averaging over areas: how a finer image is read at a coarser spacing."""
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from regflow.core.kernels import njit
 
 MIN_VALID_SHARE = 0.5
 """Share of a coarser sample's area that must be valid."""

@@ -9,10 +9,10 @@ threads.
 from typing import Any
 
 import numpy as np
-from numba import njit, prange
 from numpy.typing import NDArray
 
 from regflow.core.grid import Grid
+from regflow.core.kernels import njit, prange
 
 VoxelField = NDArray[np.float32]
 

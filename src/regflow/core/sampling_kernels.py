@@ -3,7 +3,8 @@
 from typing import Any
 
 import numpy as np
-from numba import njit, prange
+
+from regflow.core.kernels import njit, prange
 
 _ROW: dict[str, Any] = {"cache": True, "error_model": "numpy"}
 _PARALLEL: dict[str, Any] = {**_ROW, "parallel": True, "fastmath": {"contract"}}

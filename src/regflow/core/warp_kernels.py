@@ -7,8 +7,9 @@ window it is computed.
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from regflow.core.kernels import njit
 
 BILINEAR, CUBIC, LANCZOS = 1, 2, 3
 

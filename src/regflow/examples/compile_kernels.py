@@ -5,6 +5,8 @@ a large one, so that every kernel is compiled for the types it will meet.
 """
 
 from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -47,12 +49,23 @@ def make_blob(center: float) -> Image:
 def compile_kernels() -> None:
     """Run every method that has kernels of its own on a small pair of each kind."""
     compile_volume_kernels()
-    with TemporaryDirectory() as folder:
-        compile_raster_kernels(Path(folder))
+    compile_raster_kernels()
 
 
-def compile_raster_kernels(folder: Path) -> None:
+def compile_on_two_cores() -> None:
+    """Do as :func:`compile_kernels`, each kind in a process of its own beside the other's."""
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as processes:
+        for running in [processes.submit(run) for run in (compile_volume_kernels, compile_raster_kernels)]:
+            running.result()
+
+
+def compile_raster_kernels() -> None:
     """Register and compare small scenes of each type of samples, resampled in each way."""
+    with TemporaryDirectory() as folder:
+        _run_scenes(Path(folder))
+
+
+def _run_scenes(folder: Path) -> None:
     for dtype, resampling in (("uint8", "nearest"), ("uint16", "cubic"), ("float32", "lanczos")):
         paths = [write_texture(folder / f"{dtype}{shift}.tif", shift, dtype) for shift in (0, 1)]
         fixed, moving = (Scene(str(path)) for path in paths)
@@ -105,4 +118,4 @@ def _choose(section: Mapping[str, Any], name: str, options: Mapping[str, Any]) -
 
 
 if __name__ == "__main__":
-    compile_kernels()
+    compile_on_two_cores()

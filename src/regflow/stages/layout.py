@@ -68,7 +68,15 @@ BATCH = "jobs/{job}/{batch}.json"
 LOGS = "logs"
 """Folder of the jobs' logs."""
 
-WHOLE_COHORT = (CONFIGURATION, PROVENANCE, SHEET, COHORT_PAGE, WORKFLOW, MULTIQC, DERIVATIVES)
+TEMPLATE = "template"
+TEMPLATE_IMAGE = "template/template.nii.gz"
+TEMPLATE_MASK = "template/template_mask.nii.gz"
+TEMPLATE_OF_A_SUBJECT = "template/subjects/{subject}/template.nii.gz"
+"""Folder of a template of the cohort itself, and the template; of a subject's images, the subject's own."""
+TEMPLATE_STEPS = "jobs/template-steps"
+"""Folder of the rounds of a template, and of its images as they are registered."""
+
+WHOLE_COHORT = (CONFIGURATION, PROVENANCE, SHEET, COHORT_PAGE, WORKFLOW, MULTIQC, DERIVATIVES, TEMPLATE)
 """What a run leaves once, besides its tables."""
 COMPARED = "compare/{sample}/index.html"
 """The page on which methods are compared on a sample; its trials lie beside it."""

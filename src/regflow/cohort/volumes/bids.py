@@ -248,6 +248,7 @@ def _sample(
         volume=settings["volume"],
         group=groups.get(f"sub-{file.entities.get('sub')}"),
         session=file.entities.get("ses"),
+        subject=file.entities.get("sub"),
         entities={**file.entities, "suffix": file.suffix, "folder": file.folder},
         derived=frozenset(part for part, (_, derived) in overlays.items() if derived),
     )

@@ -51,6 +51,8 @@ class VolumeSample:
         volume: index in a 4-D file, or number or UID of a DICOM series.
         group: any word, for comparisons in the report.
         session: any word.
+        weight: in a template of the cohort.
+        subject: whose image it is; None when not stated.
         truth: a known transform from fixed to moving points.
         entities: BIDS entities, empty for a sheet.
         derived: ``mask`` and ``labels`` that were found in the derivatives of a data set, not named.
@@ -68,6 +70,8 @@ class VolumeSample:
     volume: int | str | None = None
     group: str | None = None
     session: str | None = None
+    weight: float = 1.0
+    subject: str | None = None
     truth: str | None = None
     entities: dict[str, str] = field(default_factory=dict)
     derived: frozenset[str] = frozenset()

@@ -43,6 +43,8 @@ def _make_sample(sheet: VolumeSheet, line: int, row: Mapping[str, str], fixed: F
         volume=int(volume) if volume is not None and volume.isdigit() else volume,
         group=row.get("group"),
         session=row.get("session"),
+        weight=float(row.get("weight", 1)),
+        subject=row.get("subject"),
         truth=paths["truth"],
     )
 
@@ -63,7 +65,12 @@ def _locate(text: str, beside: Callable[[str], str]) -> str:
 
 KIND: SheetKind[VolumeSample, FixedVolume] = SheetKind(
     schema=define_samples_schema(),
-    forms={"volume": "a number from 0, or the UID of a DICOM series", "companions": PAIRS},
+    forms={
+        "volume": "a number from 0, or the UID of a DICOM series",
+        "weight": "a number above 0",
+        "subject": "letters, digits, '.', '_', '+' and '-'",
+        "companions": PAIRS,
+    },
     image="image",
     named="atlases",
     noun="atlas",

@@ -8,7 +8,8 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from regflow.core.kernels import njit
 
 _OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
 

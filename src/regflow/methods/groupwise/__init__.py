@@ -1,1 +1,1 @@
-"""Many images at once: graphs of pairwise transforms, made consistent."""
+"""Many images at once: graphs of pairwise transforms made consistent, and means of transforms."""

@@ -6,7 +6,8 @@ Parallel over chunks of so many points, each added up by itself, so that no sum 
 from typing import Any
 
 import numpy as np
-from numba import njit, prange
+
+from regflow.core.kernels import njit, prange
 
 ROW: dict[str, Any] = {"cache": True, "error_model": "numpy", "fastmath": {"contract"}}
 PARALLEL: dict[str, Any] = {**ROW, "parallel": True}

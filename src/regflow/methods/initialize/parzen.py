@@ -10,7 +10,8 @@ its own samples or poses.
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from regflow.core.kernels import njit
 
 MARGIN = 2
 """Bins that the B-spline needs below and above the range of intensities."""

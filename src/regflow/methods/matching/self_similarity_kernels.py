@@ -7,7 +7,8 @@ depends on the number of threads. Images of two dimensions are volumes of one pl
 from typing import Any
 
 import numpy as np
-from numba import njit, prange
+
+from regflow.core.kernels import njit, prange
 
 _ROW: dict[str, Any] = {"cache": True, "error_model": "numpy", "fastmath": {"contract", "nsz", "arcp"}}
 _PARALLEL: dict[str, Any] = {**_ROW, "parallel": True}

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from regflow.core.errors import RegistrationError
+from regflow.core.kernels import njit
 
 Array = NDArray[Any]
 

@@ -14,9 +14,9 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from regflow.core.kernels import njit
 from regflow.methods.matching.spline_field import solve_band
 
 Array = NDArray[Any]

@@ -8,9 +8,9 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from regflow.core.kernels import njit
 from regflow.methods.matching.tie_point_kernels import align_window, search_offsets
 from regflow.methods.matching.tie_point_patches import (
     compute_features,

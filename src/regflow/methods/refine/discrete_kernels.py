@@ -7,8 +7,8 @@ threads.
 from typing import Any
 
 import numpy as np
-from numba import njit, prange
 
+from regflow.core.kernels import njit, prange
 from regflow.methods.refine import row_kernels as on_row
 
 

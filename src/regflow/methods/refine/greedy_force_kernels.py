@@ -6,8 +6,8 @@ Parallel as :mod:`greedy_kernels` is, and with spans of the same kind.
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit, prange
 
+from regflow.core.kernels import njit, prange
 from regflow.methods.refine import row_kernels as on_row
 
 

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numba import njit, prange
 from numpy.typing import NDArray
 
+from regflow.core.kernels import njit, prange
 from regflow.methods.refine import row_kernels as on_row
 
 

@@ -6,7 +6,7 @@ instructions.
 
 from typing import Any
 
-from numba import njit
+from regflow.core.kernels import njit
 
 MATH = {"contract", "nsz", "arcp"}
 """Sums keep their order: the compiler would put it otherwise in a process that compiles a kernel than in the
