@@ -3,11 +3,13 @@
 Specification: https://docs.openmicroscopy.org/ome-model/6.3.1/ome-tiff/
 """
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +32,7 @@ class OmeTiffWriter:
     def __init__(self, path: str | Path, profile: OmeProfile, *, threads: int = 1) -> None:
         self.path, self.profile, self.threads = Path(path), profile, threads
         self._stack = ExitStack()
+        self._digest = hashlib.blake2b(repr(profile).encode(), digest_size=16)
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -42,6 +45,7 @@ class OmeTiffWriter:
         self, values: NDArray[Any], rows: slice, cols: slice, valid: NDArray[np.bool_] | None = None
     ) -> None:
         """Write a window of all channels, ``(C, h, w)``; OME-TIFF has no word for what is not valid."""
+        self._digest.update(np.ascontiguousarray(values))
         self._levels[0].write(values, rows, cols)
 
     def __exit__(
@@ -67,7 +71,7 @@ class OmeTiffWriter:
             coarse = stack.enter_context(self._open_level(len(self._levels), shape))
             _fill_half(fine, coarse)
             self._levels.append(coarse)
-        options = {
+        options: dict[str, Any] = {
             **{"tile": (TILE, TILE), "compression": "zlib", "compressionargs": {"level": 1}},
             **{"predictor": True, "photometric": "minisblack", "maxworkers": self.threads},
         }
@@ -78,10 +82,11 @@ class OmeTiffWriter:
         if size:
             unit = {"PhysicalSizeXUnit": "µm", "PhysicalSizeYUnit": "µm"}
             metadata |= {"PhysicalSizeX": size, "PhysicalSizeY": size, **unit}
-        # No time is written: equal pixels give equal bytes.
+        # Neither time nor chance: equal pixels, written in one order, give equal bytes.
+        metadata["UUID"] = str(UUID(bytes=self._digest.digest()))
         with TiffWriter(self._part, bigtiff=True, ome=True) as tiff:
             for number, level in enumerate(self._levels):
-                more = (
+                more: dict[str, Any] = (
                     {"subifds": len(self._levels) - 1, "metadata": metadata}
                     if number == 0
                     else {"subfiletype": 1}

@@ -17,11 +17,13 @@ CELLS = 24
 """Cells along a side of the coarse grid on which tiles are summarized."""
 FEWEST_TILES = 8
 """Below, what tiles have in common may well be the scene."""
+LEAST_AGREEMENT = 0.8
+"""Correlation of the lights that either half of the tiles tells, below which there is none in common."""
 DARKEST = 0.2
 """Lowest light that is corrected for, as a part of the mean."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Illumination:
     """How bright a camera sees an even scene, over its field: 1 on average.
 
@@ -60,21 +62,30 @@ def summarize_tile(values: NDArray[np.generic]) -> Array:
 
 
 def estimate_illumination(summaries: Sequence[Array]) -> Illumination:
-    """Estimate the light from tiles' summaries; even light from too few of them, or where most are dark."""
+    """Estimate the light from tiles' summaries: even where they are few, dark, or have none in common."""
     usable = [each for each in summaries if float(np.median(each)) > 0]
     if len(usable) < FEWEST_TILES:
         return Illumination()
     floor = 1e-3 * float(np.median([np.median(each) for each in usable]))
     logs = np.log(np.maximum(np.stack(usable), floor))
     logs -= np.median(logs, axis=(1, 2), keepdims=True)
-    common = np.median(logs, axis=0)
     place = _scale(np.arange(CELLS, dtype=float), CELLS)
     x, y = np.meshgrid(place, place)
     design = np.stack([(x**i * y**j).ravel() for i, j in _list_powers()], axis=1)
-    found, *_ = np.linalg.lstsq(design, common.ravel(), rcond=None)
+    halves = [design @ _fit_common(design, logs[start::2]) for start in (0, 1)]
+    if float(np.corrcoef(*halves)[0, 1]) < LEAST_AGREEMENT:
+        return Illumination()
+    found = _fit_common(design, logs)
     light = np.exp(design @ found)
     found[0] -= np.log(light.mean())
     return Illumination(tuple(found.tolist()))
+
+
+def _fit_common(design: Array, logs: Array) -> Array:
+    """Return the coefficients of what tiles ``(N, CELLS, CELLS)`` have in common."""
+    common = np.median(logs, axis=0)
+    found, *_ = np.linalg.lstsq(design, common.ravel() - common.mean(), rcond=None)
+    return np.asarray(found)
 
 
 def _list_powers() -> list[tuple[int, int]]:

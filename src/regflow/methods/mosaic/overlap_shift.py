@@ -1,20 +1,19 @@
 """How two overlapping tiles lie to one another, to a part of a pixel, and how sure that is.
 
 Phase correlation of what may overlap gives a few candidates; normalized correlation over the pixels that
-each candidate makes overlap chooses among them, and the coherence of their spectra gives the part of a pixel
+each candidate makes overlap chooses among them, and least squares over these pixels give the part of a pixel
 and its uncertainty. Overlaps without texture give nothing.
 
 Source of the search: Preibisch, Saalfeld and Tomancak, Bioinformatics 25(11):1463-1465, 2009.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from regflow.core.grid import Grid
-from regflow.core.image import Image
-from regflow.methods.initialize.spectra import compute_spectra, measure_common_shift
+from regflow.methods.mosaic.blending import shift_pixels
 
 Array = NDArray[np.float64]
 Plane = NDArray[np.float32]
@@ -28,12 +27,14 @@ FINE, COARSE = 0.8, 6.0
 """Blurs in pixels between which texture is compared: noise lies below, illumination above."""
 NARROWEST = 8
 """Pixels across the narrowest overlap that is measured."""
-WINDOW_SIDES = (64, 32, 16)
-MOST_WINDOWS = 64
-"""Windows of the measurement of a part of a pixel: their sides, and how many."""
+PIXELS_EACH = 12.0
+"""Pixels of texture that make one independent sample, roughly: what the finer blur makes alike."""
+MOST_STEPS, STILL, FARTHEST, CLIMB_MARGIN = 8, 0.003, 1.5, 2
+"""Steps of the climb to a part of a pixel at most, one that is as good as none, the farthest from the whole
+pixel, and pixels left out at the border, all in pixels."""
 SURE = 5.0
 """Decimal logarithm of one over the chance of such agreement between unrelated tiles, to be taken for one."""
-LEAST_CORRELATION = 0.1
+LEAST_CORRELATION = 0.2
 MOST_RIVALRY = 0.9
 """Correlation below which, and a second candidate's share of it above which, a link is refused."""
 LEAST_SIGMA = 0.03
@@ -128,18 +129,18 @@ def measure_overlap_shift(
     best = found[0]
     offset = np.array(best.offset, np.float64)
     cut = _cut_overlap(first, second, best.offset)
-    measured = _measure_part(*cut)
-    if measured is None:
+    climbed = _climb(*_cut_overlap(*textures, best.offset))
+    if climbed is None:
         return None
-    shift, sigma, neg_log10_p = measured
+    shift, deviations = climbed
     rival = found[1].significance / best.significance if len(found) > 1 else 0.0
     means = [float(part.mean(dtype=np.float64)) for part in cut]
     positive = min(means) > 0
     return OverlapShift(
         offset - shift + origins[0] - origins[1],
-        sigma,
+        max(LEAST_SIGMA, float(np.sqrt(np.mean(deviations**2)))),
         best.correlation,
-        neg_log10_p,
+        _measure_improbability(best.correlation, int(cut[0].size), reach),
         max(rival, 0.0),
         float(np.log(means[0] / means[1])) if positive else 0.0,
         int(cut[0].size),
@@ -227,19 +228,51 @@ def _compare_overlap(first: Plane, second: Plane, offset: tuple[int, int]) -> _O
     return _OffsetCandidate(offset, correlation, correlation * one.size**0.5) if correlation > 0 else None
 
 
-def _measure_part(one: Plane, other: Plane) -> tuple[Array, float, float] | None:
-    """Return the shift ``(x, y)`` between overlapping parts, its deviation, and how unlikely chance is."""
-    side = next((side for side in WINDOW_SIDES if side <= min(one.shape)), None)
-    if side is None:
-        side = NARROWEST
-    grid = Grid(one.shape, np.eye(3))
-    mask = np.ones(one.shape, bool)
-    still, moving = (Image(np.ascontiguousarray(part)[None], grid, mask) for part in (one, other))
-    spectra = compute_spectra(still, moving, side, MOST_WINDOWS)
-    if spectra is None:
-        return None
-    found = measure_common_shift(spectra)
-    if float(np.abs(found.pixels).max()) > SAME_PEAK / 2:
-        return None
-    sigma = max(LEAST_SIGMA, float(np.sqrt(np.mean(found.sigma**2))))
-    return found.pixels, sigma, found.neg_log10_p
+def _climb(one: Plane, other: Plane) -> tuple[Array, Array] | None:
+    """Return the u, ``(x, y)``, for which ``one(x) = g other(x + u)`` holds best, and its deviations.
+
+    Source: Lucas and Kanade, Proc. Int. Joint Conf. Artificial Intelligence, 674-679, 1981.
+    """
+    shift = np.zeros(2)
+    inner = (slice(CLIMB_MARGIN, -CLIMB_MARGIN),) * 2
+    still = _center(one[inner])
+    for _ in range(MOST_STEPS):
+        moved = _move_plane(other, shift)
+        slopes = [slope[inner].ravel().astype(np.float64) for slope in np.gradient(moved)[::-1]]
+        moving = _center(moved[inner])
+        energy = float((moving**2).sum())
+        gain = float((still * moving).sum()) / max(energy, 1e-30)
+        residual = (still - gain * moving).ravel()
+        form = np.array([[float((a * b).sum()) for b in slopes] for a in slopes]) * gain**2
+        if not np.linalg.det(form) > 1e-9 * np.trace(form) ** 2:
+            return None
+        step = np.linalg.solve(form, gain * np.array([float((slope * residual).sum()) for slope in slopes]))
+        shift = shift + np.clip(step, -0.5, 0.5)
+        if np.abs(shift).max() > FARTHEST:
+            return None
+        if np.abs(step).max() < STILL:
+            break
+    variance = float((residual**2).mean()) * PIXELS_EACH
+    return shift, np.sqrt(np.diag(np.linalg.inv(form)) * variance)
+
+
+def _center(plane: Plane) -> Array:
+    values = plane.astype(np.float64)
+    return np.asarray(values - values.mean())
+
+
+def _move_plane(plane: Plane, shift: Array) -> Plane:
+    """Return ``plane(x + shift)``; the border's samples stand for those beyond it."""
+    whole = np.floor(shift).astype(int)
+    takes = [
+        np.clip(np.arange(-1, size + 2) + start, 0, size - 1)
+        for size, start in zip(plane.shape, whole[::-1], strict=True)
+    ]
+    part = shift - whole
+    return shift_pixels(plane[takes[0]][:, takes[1]][None], (float(part[1]), float(part[0])))[0]
+
+
+def _measure_improbability(correlation: float, pixels: int, reach: float) -> float:
+    """Return the decimal logarithm of one over the chance of such a correlation at some offset."""
+    deviations = math.atanh(min(correlation, 0.999999)) * math.sqrt(pixels / PIXELS_EACH)
+    return max(0.0, deviations**2 / 2 / math.log(10) - 2 * math.log10(2 * reach + 1))
