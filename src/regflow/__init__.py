@@ -19,6 +19,8 @@ _PLACES = {
     "detect_changes": "api",
     "build_template": "pipeline.template_objects",
     "read_transform": "api",
+    "stitch_mosaic": "pipeline.mosaic",
+    "MosaicResult": "pipeline.mosaic",
     "RegistrationResult": "pipeline.results",
     "ChangeResult": "pipeline.results",
     "ComparisonResult": "pipeline.compare",
@@ -45,6 +47,7 @@ __all__ = [
     "Homography",
     "Image",
     "InputError",
+    "MosaicResult",
     "RegistrationError",
     "RegistrationResult",
     "TemplateResult",
@@ -55,6 +58,7 @@ __all__ = [
     "detect_changes",
     "read_transform",
     "register",
+    "stitch_mosaic",
 ]
 
 

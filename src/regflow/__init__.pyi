@@ -4,6 +4,7 @@ from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.core.transform import Affine, Composite, DisplacementField, Homography, Transform
 from regflow.pipeline.compare import ComparisonResult
+from regflow.pipeline.mosaic import MosaicResult, stitch_mosaic
 from regflow.pipeline.results import ChangeResult, RegistrationResult
 from regflow.pipeline.template import TemplateResult
 from regflow.pipeline.template_objects import build_template
@@ -18,6 +19,7 @@ __all__ = [
     "Homography",
     "Image",
     "InputError",
+    "MosaicResult",
     "RegistrationError",
     "RegistrationResult",
     "TemplateResult",
@@ -28,6 +30,7 @@ __all__ = [
     "detect_changes",
     "read_transform",
     "register",
+    "stitch_mosaic",
 ]
 
 __version__: str

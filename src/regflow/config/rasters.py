@@ -14,6 +14,7 @@ from regflow.config.keys import (
     define_named_entries,
     define_whole_config,
 )
+from regflow.config.mosaic import define_mosaic_schema
 from regflow.core.json_schema import Schema, define_limits, define_option, define_section
 
 LADDER = (
@@ -135,6 +136,7 @@ def _stages() -> dict[str, Schema]:
         ),
         "detect": detect_options.define_detect_schema(),
         "report": define_section("the pages of figures and pictures", **report.OPTIONS),
+        "mosaic": define_mosaic_schema(),
         "dask": _dask(),
         "compare": COMPARE,
         "train": define_section(TRAIN, **define_options("rasters")),
