@@ -27,6 +27,7 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
     "learning": (),
     "learning_scenes": (),
     "fine_tuning": (),
+    "mosaic": ("--across", "4", "--cases", "overlap-10"),
     "template": ("--pairs", "2"),
 }
 """In the order in which they run, with what ``--quick`` asks of each."""

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from regflow.core.errors import InputError
 from regflow.core.files import list_visible_files
@@ -115,6 +116,15 @@ def find_tiles(
             if len({tuple(sorted(each.fields.items())) for each in named}) == len(named):
                 return _group_files(named, words)
     return TileSet(tuple(Tile(Path(file).name, (file,)) for file in files), (), "no positions")
+
+
+def list_tile_inputs(settings: Mapping[str, Any]) -> list[str]:
+    """Return the files that a mosaic of the section ``mosaic`` is made of; none where none are named."""
+    if settings["table"] is not None:
+        found = find_tiles(settings["tiles"], settings["pattern"], settings["table"])
+        files = [file for tile in found.tiles for file in tile.files if Path(file).exists()]
+        return [str(settings["table"]), *files]
+    return list_tile_files(settings["tiles"]) if settings["tiles"] else []
 
 
 def list_tile_files(sources: Sequence[str | Path]) -> list[str]:

@@ -21,7 +21,7 @@ from regflow.methods.mosaic.gains import estimate_gains
 from regflow.methods.mosaic.illumination import Illumination, estimate_illumination, summarize_tile
 from regflow.methods.mosaic.overlap_shift import OverlapShift
 from regflow.methods.mosaic.placement import Placement, find_doubles, place_tiles
-from regflow.pipeline.mosaic_links import LinkSearch, expect_positions, find_links, search_blindly
+from regflow.pipeline.mosaic_links import LinkSearch, predict_positions, find_links, search_blindly
 from regflow.pipeline.mosaic_render import FORMATS, MosaicPlan, write_mosaic
 from regflow.pipeline.mosaic_tiles import TileImages, find_stated_positions, open_tiles
 
@@ -32,7 +32,7 @@ TilePair = tuple[int, int]
 
 MOST_SAMPLED = 96
 """Tiles from which the light is estimated."""
-MOST_TOLD = 20
+MOST_LISTED = 20
 """Tiles or links that are named one by one in the log and on the page."""
 
 
@@ -157,7 +157,7 @@ def run_mosaic(
     with open_workers(threads=threads or count_cores()) as workers:
         linked = link_tiles(images, settings, workers)
         problems = (*images.problems, *describe_links(linked))
-        for problem in problems[:MOST_TOLD]:
+        for problem in problems[:MOST_LISTED]:
             log.warning("%s", problem)
         plan = plan_mosaic(linked, settings, workers)
         folder = Path(output)
@@ -208,7 +208,7 @@ def link_tiles(images: TileImages, settings: Mapping[str, Any], workers: Workers
     expected = find_stated_positions(images, settings)
     if expected is None and all(tile.place is not None for tile in images.tiles):
         percent = settings["overlap_percent"]
-        expected = expect_positions(search, None if percent is None else percent / 100)
+        expected = predict_positions(search, None if percent is None else percent / 100)
     if expected is None:
         expected, links = search_blindly(search)
         looked: Sequence[TilePair] = sorted(links)

@@ -51,7 +51,7 @@ class LinkSearch:
         return {pair: shift for pair, shift in zip(pairs, found, strict=True) if shift is not None}
 
 
-def expect_positions(search: LinkSearch, overlap: float | None) -> Array:
+def predict_positions(search: LinkSearch, overlap: float | None) -> Array:
     """Return ``(N, 2)`` positions in pixels by the rows and columns of names.
 
     Args:
