@@ -21,7 +21,7 @@ from regflow.methods.mosaic.gains import estimate_gains
 from regflow.methods.mosaic.illumination import Illumination, estimate_illumination, summarize_tile
 from regflow.methods.mosaic.overlap_shift import OverlapShift
 from regflow.methods.mosaic.placement import Placement, find_doubles, place_tiles
-from regflow.pipeline.mosaic_links import LinkSearch, predict_positions, find_links, search_blindly
+from regflow.pipeline.mosaic_links import LinkSearch, find_links, predict_positions, search_blindly
 from regflow.pipeline.mosaic_render import FORMATS, MosaicPlan, write_mosaic
 from regflow.pipeline.mosaic_tiles import TileImages, find_stated_positions, open_tiles
 
