@@ -74,7 +74,9 @@ def cut_tiles(
             lies = lies if fractions else np.rint(lies)
             whole = np.floor(lies).astype(int)
             window = [slice(start - MARGIN, start + side + MARGIN) for start in whole[::-1]]
-            values = shift(picture[window[0], window[1]], -(lies - whole)[::-1], order=5, mode="nearest")
+            values = picture[window[0], window[1]]
+            if fractions:
+                values = shift(values, -(lies - whole)[::-1], order=5, mode="nearest")
             values = values[MARGIN:-MARGIN, MARGIN:-MARGIN].astype(np.float64)
             is_empty = rng.uniform() < empty
             values = np.full_like(values, background) if is_empty else values

@@ -30,7 +30,7 @@ VERB_LIST = """
     paint pair parse place plan pool predict prepare preprocess preserves project publish pull rank read
     record redact refine refuse register release relocate remove render report represent require resample
     rescale resize resolve respace rotate round run sample save scale schedule score search segment select
-    send shift show simplify simulate smooth solve spell split spread stack stamp store subtract sum
+    send shift show simplify simulate smooth solve spell split spread stack stamp stitch store subtract sum
     summarize take taper to trace train turn use validate verify view wait wants warp whiten wrap write
 """
 VERBS = set(VERB_LIST.split())
