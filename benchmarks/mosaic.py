@@ -1,9 +1,9 @@
-"""Mosaics of tiles whose places are known, and graphs of transforms of known truth.
+"""Mosaics of tiles whose places are known.
 
 A real Sentinel-2 band is mirrored to a large picture and cut into tiles as a stage with errors would, with
 noise, vignetting and tiles of background. Positions are compared with the true ones up to a common shift, and
-every kept link with the true offset. Where the environment of the peers has ashlar or m2stitch, these get the
-same tiles and expected positions.
+every kept link with the true offset. Where the environment of the peers has m2stitch, it gets the same
+tiles and expected positions.
 """
 
 import json

@@ -110,7 +110,8 @@ def find_tiles(
         problems = tuple(line for line, file in zip(left, files, strict=True) if file not in taken)
         return _group_files(found, f"names as {pattern}", problems)
     for words, expression in KNOWN_NAMES.items():
-        matches = [list(expression.finditer(_stem(file))) for file in files]
+        # Micro-Manager names folders so, and the files in them all alike.
+        matches = [list(expression.finditer(f"{Path(file).parent.name}/{_stem(file)}")) for file in files]
         if len(files) > 1 and all(matches):
             named = [_File(file, each[-1].groupdict()) for file, each in zip(files, matches, strict=True)]
             if len({tuple(sorted(each.fields.items())) for each in named}) == len(named):
@@ -137,7 +138,7 @@ def list_tile_files(sources: Sequence[str | Path]) -> list[str]:
     for source in sources:
         path = Path(source)
         if path.is_dir():
-            found += [str(file) for file in list_visible_files(path) if file.suffix.lower() in SUFFIXES]
+            found += _list_folder(path)
         elif any(mark in str(source) for mark in "*?["):
             folder = Path(path.anchor) if path.is_absolute() else Path()
             relative = path.relative_to(path.anchor) if path.is_absolute() else path
@@ -151,6 +152,13 @@ def list_tile_files(sources: Sequence[str | Path]) -> list[str]:
             f"{', '.join(map(str, sources))}: no tiles are there; name files, folders or patterns"
         )
     return sorted(dict.fromkeys(found), key=_split_numbers)
+
+
+def _list_folder(folder: Path) -> list[str]:
+    """Return the pictures of a folder, or of the folders in it where it holds none itself."""
+    files = [file for file in list_visible_files(folder) if file.suffix.lower() in SUFFIXES]
+    own = [file for file in files if file.parent == folder]
+    return [str(file) for file in own or files]
 
 
 def compile_pattern(pattern: str) -> re.Pattern[str]:

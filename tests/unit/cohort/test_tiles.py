@@ -24,6 +24,15 @@ def test_known_names_tell_rows_and_columns(tmp_path, names, places):
     assert [tile.place for tile in found.tiles] == places
 
 
+def test_folders_of_folders_are_those_of_micro_manager(tmp_path):
+    for place in ("1-Pos_000_000", "1-Pos_001_000"):
+        (tmp_path / place).mkdir()
+        touch(tmp_path / place, "img_channel000.tif")
+    assert [tile.place for tile in find_tiles([tmp_path]).tiles] == [(0, 0), (0, 1)]
+    touch(tmp_path, "r1_c1.tif", "r1_c2.tif")
+    assert [tile.name for tile in find_tiles([tmp_path]).tiles] == ["r1_c1.tif", "r1_c2.tif"]
+
+
 def test_patterns_tell_places_and_channels(tmp_path):
     touch(tmp_path, "a-2.tif", *(f"s_x{x}_y-4.5_{name}.tif" for x in (0, 100) for name in ("dapi", "gfp")))
     found = find_tiles([tmp_path], "s_x{x}_y{y}_{channel}.tif")
