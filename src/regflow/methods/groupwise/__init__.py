@@ -1,1 +1,1 @@
-"""Many images at once: what their transforms have in common, and what contradicts it."""
+"""Many images at once: graphs of pairwise transforms made consistent, and means of transforms."""
