@@ -5,6 +5,7 @@ from regflow.core.image import Image
 from regflow.core.transform import Affine, Composite, DisplacementField, Homography, Transform
 from regflow.pipeline.compare import ComparisonResult
 from regflow.pipeline.results import ChangeResult, RegistrationResult
+from regflow.pipeline.series_objects import SeriesResult, align_series
 from regflow.pipeline.template import TemplateResult
 from regflow.pipeline.template_objects import build_template
 
@@ -20,8 +21,10 @@ __all__ = [
     "InputError",
     "RegistrationError",
     "RegistrationResult",
+    "SeriesResult",
     "TemplateResult",
     "Transform",
+    "align_series",
     "apply_transform",
     "build_template",
     "compare",
