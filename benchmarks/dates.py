@@ -198,6 +198,7 @@ def fill_masked(image: Image) -> Image:
 
 
 def draw_shift(rng: np.random.Generator) -> NDArray[np.float64]:
+    """Return a shift ``(x, y)`` in pixels, of any direction and up to :data:`LARGEST_SHIFT_PX` long."""
     way, far = rng.uniform(0, 2 * np.pi), rng.uniform(0, LARGEST_SHIFT_PX)
     return far * np.array([np.cos(way), np.sin(way)])
 

@@ -211,7 +211,9 @@ def average_dice(fixed: Labels, warped: Labels) -> float:
     return float(np.mean([value for key, value in overlap.items() if counts[key] >= SMALLEST_STRUCTURE]))
 
 
-def compare(chosen: Pair, labels: Path | None, settings: Sequence[str], threads: int) -> list[dict[str, Any]]:
+def compare(
+    chosen: Pair, labels: Path | None, settings: Sequence[str], threads: int
+) -> list[dict[str, Any]]:
     """Return one row per setting for a pair, the affine start first."""
     options = argparse.Namespace(threads=threads)
     folder = OUT / "regflow" / f"{chosen.name}-refine-none"

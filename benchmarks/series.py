@@ -8,8 +8,8 @@ random shift of up to 4 pixels. Two results are held against each other:
 - *series*: the map between the same two dates that follows from all links.
 
 ``repeatability`` is the error against the known shifts less what the same way finds without them, because
-nobody knows how exactly the archive registered two dates; ``own`` is that. ``closure`` is how far three measured
-registrations are from closing, before anything is solved.
+nobody knows how exactly the archive registered two dates; ``own`` is that. ``closure`` is how far three
+measured registrations are from closing, before anything is solved.
 """
 
 import logging

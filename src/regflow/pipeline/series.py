@@ -60,14 +60,14 @@ def align_series_folder(
     folder = require_writable(Path(output), list_series_products())
     job = SeriesJob(folder, kind, samples, settings, threads, progress)
     steps = find_series_kind_steps(kind)
-    reference = _prepare_images(job, steps)
-    pairs = _register_pairs(job, steps)
+    reference, keys = _prepare_images(job, steps)
+    pairs = _register_pairs(job, steps, keys)
     links = {pair: read_link(job.find_link_folder(*pair)) for pair in pairs}
     grid = steps.find_grid(
         _find_sample(job, reference), job.find_image_folder(reference), Affine.identity(_count(kind))
     )
     solution = solve_series(job, links, grid)
-    _apply_poses(job, steps, solution, reference)
+    _apply_poses(job, steps, solution, reference, keys)
     changes = _detect_changes(job, steps, solution) if detect else {}
     return write_series_record(job, steps, solution, links, changes)
 
@@ -95,8 +95,11 @@ def _find_sample(job: SeriesJob, name: str) -> SeriesSample:
     return next(sample for sample in job.samples if sample.name == name)
 
 
-def _prepare_images(job: SeriesJob, steps: SeriesKind) -> str:
-    """Make the working images; return the reference, in whose coordinates all scenes are read.
+def _prepare_images(job: SeriesJob, steps: SeriesKind) -> tuple[str, dict[str, str]]:
+    """Make the working images.
+
+    Returns:
+        The reference, in whose coordinates all scenes are read, and a key of what each image holds.
 
     Raises:
         InputError: the image that all go onto cannot be read, or fewer than two can.
@@ -104,11 +107,13 @@ def _prepare_images(job: SeriesJob, steps: SeriesKind) -> str:
     onto = job.options["onto"]
     waiting = sorted(job.samples, key=lambda sample: sample.name != onto)
     reference: str | None = None
+    keys: dict[str, str] = {}
     for sample in waiting:
-        known = None if reference is None else job.read_image_key(reference)
-        key = job.make_key(
-            compute_content_sums(sample), repr(sample.reading), job.settings["preprocess"], known
-        )
+        known = None if reference is None else keys[reference]
+        settings = job.settings["preprocess"]
+        keys[sample.name] = job.make_key(compute_content_sums(sample), repr(sample.reading), settings, known)
+        # A working scene names its file, which may have moved; what was measured of it still holds.
+        key = job.make_key(keys[sample.name], sample.list_files())
         place = None if reference is None else job.find_image_folder(reference)
         work = partial(_prepare, job, steps, sample, place)
         run_step(job.find_image_folder(sample.name), key, f"prepare {sample.name}", job.progress, work)
@@ -120,7 +125,7 @@ def _prepare_images(job: SeriesJob, steps: SeriesKind) -> str:
     if reference is None or len(job.list_prepared()) < 2:
         sentence = f"a series needs 2 images that can be read, and {len(job.list_prepared())} can"
         raise InputError("\n".join([sentence, *unread.values()]))
-    return reference
+    return reference, keys
 
 
 def _prepare(
@@ -132,7 +137,7 @@ def _prepare(
         write_json(folder / ERROR, {"reason": str(error)})
 
 
-def _register_pairs(job: SeriesJob, steps: SeriesKind) -> list[tuple[str, str]]:
+def _register_pairs(job: SeriesJob, steps: SeriesKind, keys: Mapping[str, str]) -> list[tuple[str, str]]:
     """Measure all links; return the pairs of names."""
     names = job.list_prepared()
     hub = names.index(steps.choose_hub(job, names)) if job.options["hub"] else None
@@ -140,8 +145,7 @@ def _register_pairs(job: SeriesJob, steps: SeriesKind) -> list[tuple[str, str]]:
     pairs = [(names[first], names[second]) for first, second in numbers]
     sections = {name: job.settings[name] for name in ("initialize", "refine", "seed")}
     for pair in pairs:
-        keys = [job.read_image_key(name) for name in pair]
-        key = job.make_key(keys, sections, job.options["model"])
+        key = job.make_key([keys[name] for name in pair], sections, job.options["model"])
         first, second = (job.find_image_folder(name) for name in pair)
         work: Callable[[Path], None] = partial(_register, job, steps, (first, second))
         run_step(job.find_link_folder(*pair), key, f"register {pair[1]} to {pair[0]}", job.progress, work)
@@ -152,7 +156,9 @@ def _register(job: SeriesJob, steps: SeriesKind, pair: tuple[Path, Path], folder
     steps.register(job, folder, pair)
 
 
-def _apply_poses(job: SeriesJob, steps: SeriesKind, solution: SeriesSolution, reference: str) -> None:
+def _apply_poses(
+    job: SeriesJob, steps: SeriesKind, solution: SeriesSolution, reference: str, keys: Mapping[str, str]
+) -> None:
     """Write the aligned images, each resampled once from its file."""
     shown = solution.poses.get(reference, Affine.identity(_count(job.kind)))
     grid = steps.find_grid(_find_sample(job, reference), job.find_image_folder(reference), shown)
@@ -161,9 +167,7 @@ def _apply_poses(job: SeriesJob, steps: SeriesKind, solution: SeriesSolution, re
             job.progress(StageEvent(f"apply {sample.name}", "ended"))
             continue
         pull = solution.poses[sample.name].inverse()
-        key = job.make_key(
-            job.read_image_key(sample.name), pull.matrix.tolist(), grid.to_dict(), job.settings["apply"]
-        )
+        key = job.make_key(keys[sample.name], pull.matrix.tolist(), grid.to_dict(), job.settings["apply"])
         work = partial(_apply, job, steps, sample, grid, pull)
         run_step(job.find_product_folder(sample.name), key, f"apply {sample.name}", job.progress, work)
 

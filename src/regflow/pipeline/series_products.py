@@ -99,7 +99,9 @@ def _describe_pose(job: SeriesJob, solution: SeriesSolution, name: str) -> dict[
     pull = solution.poses[name].inverse()
     middle = _find_middle(solution, name)
     # Where content goes is the opposite of where it is fetched.
-    moved = -(pull.apply(middle[None])[0] - middle) / solution.spacing
+    moved = middle - pull.apply(middle[None])[0]
+    if job.kind == "rasters":
+        moved = solution.grid.to_index_vectors(moved[None])[0]
     axes = "xyz"[: len(moved)]
     own = {
         f"shift_{axis}_{job.unit}": round(float(value), 6) for axis, value in zip(axes, moved, strict=True)

@@ -29,6 +29,7 @@ class SeriesSolution:
         main: names of the images of the largest part.
         verdicts: of each image of the series, by name in order.
         spacing: world units of a pixel, or of a millimeter.
+        grid: of the reference image.
     """
 
     graph: GraphSolution
@@ -36,6 +37,7 @@ class SeriesSolution:
     main: tuple[str, ...]
     verdicts: Mapping[str, Verdict]
     spacing: float
+    grid: Grid
 
 
 def solve_series(job: SeriesJob, links: Mapping[Pair, SeriesLink], grid: Grid) -> SeriesSolution:
@@ -65,7 +67,7 @@ def solve_series(job: SeriesJob, links: Mapping[Pair, SeriesLink], grid: Grid) -
         poses |= _keep_motion(job, {name: found.poses[name] for name in ordered}, grid)
     main = tuple(parts[0]) if parts else ()
     spacing = float(np.sqrt(np.prod(grid.spacing))) if job.kind == "rasters" else 1.0
-    return SeriesSolution(found, poses, main, _judge_images(job, found, links, parts), spacing)
+    return SeriesSolution(found, poses, main, _judge_images(job, found, links, parts), spacing, grid)
 
 
 def _keep_motion(job: SeriesJob, poses: dict[str, Affine], grid: Grid) -> dict[str, Affine]:

@@ -11,7 +11,7 @@ from regflow.core.files import read_json
 from regflow.core.progress import StageListener, ignore_events
 from regflow.io.raster_names import find_local_file
 from regflow.pipeline.series_samples import SeriesSample
-from regflow.pipeline.template_steps import ERROR, STEPS, read_key
+from regflow.pipeline.template_steps import ERROR, STEPS
 from regflow.provenance.digests import compute_source_digest
 
 ALIGNED = "aligned"
@@ -79,10 +79,6 @@ class SeriesJob:
         text = json.dumps([*parts, sources], sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()
 
-    def read_image_key(self, name: str) -> str:
-        """Return the key of an image's working image."""
-        return read_key(self.find_image_folder(name))
-
 
 def compute_content_sums(sample: SeriesSample) -> dict[str, str | None]:
     """Return the checksum of each of an image's files by part, or its address where it lies elsewhere.
@@ -98,6 +94,6 @@ def compute_content_sums(sample: SeriesSample) -> dict[str, str | None]:
             sums[part] = name
         else:
             # Pages of one file differ by their names alone.
-            page = name if str(file) != name else ""
+            page = name.replace(str(file), "") if str(file) != name else ""
             sums[part] = page + compute_sha256(file) if file.exists() else None
     return sums

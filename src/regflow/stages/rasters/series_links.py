@@ -11,6 +11,8 @@ from regflow.core.errors import InputError, RegistrationError, SettingError
 from regflow.core.gate import Verdict, find_worst_verdict
 from regflow.core.image import Image
 from regflow.core.transform import Affine, Points, Transform
+from regflow.io.rasters import read_raster_header
+from regflow.stages.rasters.footprints import check_footprints
 from regflow.stages.rasters.initialize import align_scenes
 from regflow.stages.rasters.preprocess import prepare_scene
 from regflow.stages.rasters.refine import SceneRefinement, refine_scene
@@ -90,6 +92,7 @@ def _measure_link(
     seed = settings["seed"]
     overviews = tuple(read_overview(folder) for folder in folders)
     first, second = (read_scene(folder) for folder in folders)
+    _require_common_ground(first.view.path, second.view.path)
     fixed, moving = first.match_spacing(second).open(), second.match_spacing(first).open()
     start = align_scenes(overviews[0], overviews[1], settings["initialize"], threads=threads, seed=seed)
     refined = refine_scene(
@@ -101,6 +104,17 @@ def _measure_link(
     transform = fit_linear_map(model, points, refined.transform.apply(points))
     sigma = estimate_sigma(refined, start.transform, transform, fixed, points)
     return SeriesLink(verdict, transform, sigma, summarize_points(points))
+
+
+def _require_common_ground(first: str, second: str) -> None:
+    """Refuse scenes that lie apart on the map, however alike they look.
+
+    Raises:
+        RegistrationError: they do.
+    """
+    problem, _ = check_footprints(read_raster_header(first), read_raster_header(second))
+    if problem:
+        raise RegistrationError(problem)
 
 
 def find_common_points(fixed: Image, moving: Image, transform: Transform) -> Points:
