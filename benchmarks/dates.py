@@ -121,9 +121,9 @@ def measured(
     for group, moving in cases.items():
         own = None if hopeless else run(fixed, moving, Affine.identity(2), settings).errors
         for _ in range(1 if hopeless else count):
-            shift = _random_shift(rng)
+            shift = draw_shift(rng)
             truth = make_linear_truth(moving.grid, shift)
-            found = run(fixed, move_linearly(_filled(moving), truth), truth, settings)
+            found = run(fixed, move_linearly(fill_masked(moving), truth), truth, settings)
             yield {
                 "date": date.name,
                 "group": group,
@@ -186,7 +186,7 @@ def read_date(name: str, band: str) -> Date:
     return Date(name, Image(values[None], grid, clear), recorded, share)
 
 
-def _filled(image: Image) -> Image:
+def fill_masked(image: Image) -> Image:
     """Continue what may steer over the rest, so that a spline does not ring where they meet."""
     from scipy.ndimage import distance_transform_edt
 
@@ -197,7 +197,8 @@ def _filled(image: Image) -> Image:
     return Image(image.channel[rows, cols][None], image.grid, image.mask)
 
 
-def _random_shift(rng: np.random.Generator) -> NDArray[np.float64]:
+def draw_shift(rng: np.random.Generator) -> NDArray[np.float64]:
+    """Return a shift ``(x, y)`` in pixels, of any direction and up to :data:`LARGEST_SHIFT_PX` long."""
     way, far = rng.uniform(0, 2 * np.pi), rng.uniform(0, LARGEST_SHIFT_PX)
     return far * np.array([np.cos(way), np.sin(way)])
 

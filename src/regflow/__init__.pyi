@@ -6,6 +6,7 @@ from regflow.core.transform import Affine, Composite, DisplacementField, Homogra
 from regflow.pipeline.compare import ComparisonResult
 from regflow.pipeline.mosaic import MosaicResult, stitch_mosaic
 from regflow.pipeline.results import ChangeResult, RegistrationResult
+from regflow.pipeline.series_objects import SeriesResult, align_series
 from regflow.pipeline.template import TemplateResult
 from regflow.pipeline.template_objects import build_template
 
@@ -22,8 +23,10 @@ __all__ = [
     "MosaicResult",
     "RegistrationError",
     "RegistrationResult",
+    "SeriesResult",
     "TemplateResult",
     "Transform",
+    "align_series",
     "apply_transform",
     "build_template",
     "compare",

@@ -19,7 +19,7 @@ Part = dict[str, Any]
 
 OF_A_STUDY = (
     *("samples", "bids", "stac", "output", "fixed", "atlases", "references", "train", "compare"),
-    *("template",),
+    *("template", "series"),
 )
 """What a cohort's configuration says beside the settings of its stages."""
 

@@ -15,6 +15,7 @@ from regflow.config.keys import (
     define_whole_config,
 )
 from regflow.config.mosaic import define_mosaic_schema
+from regflow.config.series import define_series_schema
 from regflow.core.json_schema import Schema, define_limits, define_option, define_section
 
 LADDER = (
@@ -135,6 +136,7 @@ def _stages() -> dict[str, Schema]:
             },
         ),
         "detect": detect_options.define_detect_schema(),
+        "series": define_series_schema("rasters"),
         "report": define_section("the pages of figures and pictures", **report.OPTIONS),
         "mosaic": define_mosaic_schema(),
         "dask": _dask(),

@@ -17,6 +17,7 @@ from regflow.config.keys import (
     define_named_entries,
     define_whole_config,
 )
+from regflow.config.series import define_series_schema
 from regflow.config.template import define_template_schema
 from regflow.core.json_schema import Schema, define_limits, define_option, define_section
 
@@ -77,6 +78,7 @@ def define_config_schema() -> Schema:
         ),
         report=define_section("the pages of figures and pictures", **report.OPTIONS),
         template=define_template_schema(),
+        series=define_series_schema("volumes"),
         compare=COMPARE,
         train=define_section(TRAIN, **define_options("volumes")),
     )

@@ -119,6 +119,19 @@ def read_window(
     return values, valid
 
 
+def list_tiff_pages(path: str) -> list[str]:
+    """Return the names by which GDAL opens the pages of a TIFF that holds several; none for other files.
+
+    Overviews and masks are no pages.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    dataset = open_raster(path)
+    pages = list(dataset.subdatasets) if dataset.driver == "GTiff" else []
+    return pages if len(pages) > 1 else []
+
+
 def compute_geotransform(grid: Grid) -> Any:
     """Return a raster grid's rasterio ``Affine``: from (column, row) of pixel CORNERS to world."""
     from affine import Affine

@@ -111,7 +111,7 @@ def run_step(
     """
     progress(StageEvent(title, "begun"))
     if read_key(target) != key:
-        log.info("template: %s", title)
+        log.info("%s", title)
         with write_whole_directory(target) as folder:
             work(folder)
             write_json(folder / STAMP, {"key": key})
