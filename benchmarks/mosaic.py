@@ -60,7 +60,8 @@ images = np.stack([tifffile.imread(name) for name in names])
 rows, cols = zip(*places)
 started, busy = time.perf_counter(), time.process_time()
 guess = [(int(y), int(x)) for x, y in positions]
-table, _ = m2stitch.stitch_images(images, rows, cols, position_initial_guess=guess)
+how = {"row_col_transpose": False, "ncc_threshold": 0.1}
+table, _ = m2stitch.stitch_images(images, rows, cols, position_initial_guess=guess, **how)
 spent = {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - busy}
 print(json.dumps({**spent, "positions": table[["x_pos", "y_pos"]].values.tolist()}))
 """
