@@ -97,7 +97,7 @@ def run_warps(options: argparse.Namespace) -> dict[str, Any]:
     files, back = make_warps(folder, options.pairs)
     built, seconds = build(list(files.values()), folder / "built", options)
     row = {
-        **describe("warps", built, seconds),
+        **describe("warps", built, seconds, options.threads),
         **measure_error(built, back),
         "registered_mm": register_atlas(built, folder / "atlas.nii.gz"),
     }
@@ -134,9 +134,7 @@ def run_anatomies(options: argparse.Namespace) -> dict[str, Any] | None:
         image = paint_brain(path, number)
         write_image(Path(files[-1]), image.channel, image.grid)
     built, seconds = build(files, folder / "built", options)
-    row = describe("anatomies", built, seconds)
-    # Processor seconds on as many cores: the clock counts what else ran on the machine, too.
-    return {**row, "extrapolated_50_min": seconds["cpu"] / options.threads / len(files) * 50 / 60}
+    return describe("anatomies", built, seconds, options.threads)
 
 
 def paint_brain(path: Path, seed: int) -> Image:
@@ -172,7 +170,7 @@ def build(
     return built, {"clock": time.perf_counter() - started, "cpu": time.process_time() - used}
 
 
-def describe(case: str, built: rf.TemplateResult, seconds: dict[str, float]) -> dict[str, Any]:
+def describe(case: str, built: rf.TemplateResult, seconds: dict[str, float], threads: int) -> dict[str, Any]:
     """Return a row of the table."""
     rounds = len(built.history)
     return {
@@ -183,6 +181,8 @@ def describe(case: str, built: rf.TemplateResult, seconds: dict[str, float]) -> 
         "per_registration_cpu_s": seconds["cpu"] / len(built.samples) / rounds,
         "sharper": built.history[-1]["gradient_energy"] / built.history[0]["gradient_energy"],
         "left_out": sum(not one["used"] for one in built.samples.values()),
+        # Processor seconds on as many cores: the clock counts what else ran on the machine, too.
+        "extrapolated_50_min": seconds["cpu"] / threads / len(built.samples) * 50 / 60,
         "history": [dict(each) for each in built.history],
     }
 
