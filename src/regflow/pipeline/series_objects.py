@@ -31,7 +31,7 @@ from regflow.pipeline.series_samples import (
     SceneReading,
     SeriesSample,
     find_series_kind,
-    order_series,
+    list_ordered_samples,
     read_series_samples,
 )
 from regflow.pipeline.series_steps import ALIGNED
@@ -258,4 +258,4 @@ def _store_images(images: Any, given: Mapping[str, Any], place: Path) -> tuple[l
         )
         date = None if given["dates"] is None else given["dates"][number]
         samples.append(SeriesSample(str(name), stored.path, date, path, reading))
-    return order_series(samples), listed[0]
+    return list_ordered_samples(samples), listed[0]

@@ -11,7 +11,7 @@ from regflow.core.files import write_json, write_whole
 from regflow.core.image import Image
 from regflow.core.transform import Affine
 from regflow.pipeline.series_kinds import SeriesKind
-from regflow.pipeline.series_solution import Pair, SeriesSolution
+from regflow.pipeline.series_solution import ImagePair, SeriesSolution
 from regflow.pipeline.series_steps import ALIGNED, SeriesJob
 from regflow.pipeline.template_steps import STEPS
 from regflow.stages.series_link import SeriesLink
@@ -32,7 +32,7 @@ def write_series_record(
     job: SeriesJob,
     steps: SeriesKind,
     solution: SeriesSolution,
-    links: Mapping[Pair, SeriesLink],
+    links: Mapping[ImagePair, SeriesLink],
     changes: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
     """Write tables, record and page.
@@ -123,7 +123,7 @@ def _find_middle(solution: SeriesSolution, name: str) -> Any:
 
 
 def _list_links(
-    job: SeriesJob, solution: SeriesSolution, links: Mapping[Pair, SeriesLink]
+    job: SeriesJob, solution: SeriesSolution, links: Mapping[ImagePair, SeriesLink]
 ) -> Iterator[dict[str, Any]]:
     found = {(each.link.first, each.link.second): each for each in solution.graph.residuals}
     for pair, link in links.items():

@@ -87,7 +87,7 @@ def read_series_samples(
         for name, given in (("dates", dates), ("masks", masks)):
             if given:
                 raise InputError(f"{images[0]}: {name} of a sheet stand in its columns")
-        return order_series([replace(each, reading=reading) for each in _read_sheet(images[0])])
+        return list_ordered_samples([replace(each, reading=reading) for each in _read_sheet(images[0])])
     paths = [resolve_example(path) for path in images]
     names = choose_names(images)
     if len(paths) == 1 and (pages := _list_pages(paths[0])):
@@ -96,13 +96,13 @@ def read_series_samples(
         if given and len(given) != len(paths):
             raise InputError(f"{name}: {len(given)} are given for {len(paths)} images; give one for each")
     columns = ([*given] if given else [None] * len(paths) for given in (dates, masks))
-    return order_series(
+    return list_ordered_samples(
         SeriesSample(name, path, date, mask and resolve_example(mask), reading)
         for name, path, date, mask in zip(names, paths, *columns, strict=True)
     )
 
 
-def order_series(samples: Iterable[SeriesSample]) -> list[SeriesSample]:
+def list_ordered_samples(samples: Iterable[SeriesSample]) -> list[SeriesSample]:
     """Return the images of a series by date, those of one date by name.
 
     Without dates names decide, numbers in them by their size: ``t9`` before ``t10``.

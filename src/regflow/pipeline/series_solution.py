@@ -16,7 +16,7 @@ from regflow.methods.groupwise.solver import MEAN, solve_graph
 from regflow.pipeline.series_steps import SeriesJob
 from regflow.stages.series_link import SeriesLink
 
-Pair = tuple[str, str]
+ImagePair = tuple[str, str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +40,7 @@ class SeriesSolution:
     grid: Grid
 
 
-def solve_series(job: SeriesJob, links: Mapping[Pair, SeriesLink], grid: Grid) -> SeriesSolution:
+def solve_series(job: SeriesJob, links: Mapping[ImagePair, SeriesLink], grid: Grid) -> SeriesSolution:
     """Make the links of a series consistent.
 
     Args:
@@ -84,7 +84,7 @@ def _keep_motion(job: SeriesJob, poses: dict[str, Affine], grid: Grid) -> dict[s
 
 
 def _judge_images(
-    job: SeriesJob, found: GraphSolution, links: Mapping[Pair, SeriesLink], parts: list[tuple[str, ...]]
+    job: SeriesJob, found: GraphSolution, links: Mapping[ImagePair, SeriesLink], parts: list[tuple[str, ...]]
 ) -> dict[str, Verdict]:
     """Return a verdict for each image: left out, in another part, unchecked, or well."""
     unread = job.list_unread()
@@ -101,7 +101,7 @@ def _judge_images(
     return verdicts
 
 
-def _explain_absence(name: str, found: GraphSolution, links: Mapping[Pair, SeriesLink]) -> str:
+def _explain_absence(name: str, found: GraphSolution, links: Mapping[ImagePair, SeriesLink]) -> str:
     own = [link for pair, link in links.items() if name in pair]
     failed = [link for link in own if not link.is_usable]
     if own and len(failed) == len(own):

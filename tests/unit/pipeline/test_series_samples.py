@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from regflow.core.errors import InputError
-from regflow.pipeline.series_samples import SeriesSample, order_series, read_series_samples
+from regflow.pipeline.series_samples import SeriesSample, list_ordered_samples, read_series_samples
 
 
 def list_names(samples):
@@ -13,19 +13,19 @@ def list_names(samples):
 
 def test_names_order_images_without_dates_by_their_numbers():
     samples = [SeriesSample(name, f"{name}.tif") for name in ("t10", "t9", "t1")]
-    assert list_names(order_series(samples)) == ["t1", "t9", "t10"]
+    assert list_names(list_ordered_samples(samples)) == ["t1", "t9", "t10"]
 
 
 def test_images_of_one_date_are_in_the_order_of_their_names():
     dates = {"b": "2020-01-02", "a": "2020-01-02", "c": "2020-01-01"}
     samples = [SeriesSample(name, f"{name}.tif", date) for name, date in dates.items()]
-    assert list_names(order_series(samples)) == ["c", "a", "b"]
+    assert list_names(list_ordered_samples(samples)) == ["c", "a", "b"]
 
 
 def test_some_images_without_dates_are_refused():
     samples = [SeriesSample("a", "a.tif", "2020-01-02"), SeriesSample("b", "b.tif")]
     with pytest.raises(InputError, match="b: has no date, and others have one"):
-        order_series(samples)
+        list_ordered_samples(samples)
 
 
 def test_a_sheet_names_images_dates_and_masks(tmp_path):
