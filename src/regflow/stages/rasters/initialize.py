@@ -133,22 +133,31 @@ class SceneStartEvaluator:
         figures["nmi_change"] = figures["nmi"] - self._start["nmi"]
         if not figures["overlap_share"] > 0:
             raise RegistrationError("the map leaves the scenes without valid pixels in common")
-        figures.update(self._agreement(windows, matrix))
-        figures["second_peak_ratio"] = self._rivals(matrix)
+        sigmas = self._agree(matrix).sigmas
+        figures["agreement_sigmas"] = sigmas
         whole = self._gradients(matrix)
+        matches = windows.match_edges(matrix, REACH)
+        figures.update(neg_log10_p=matches.neg_log10_p, agreeing_share=matches.share)
+        if whole is None and candidate.landmarks is None and self._is_hopeless(figures):
+            # What else could be measured would change neither the verdict nor the map's rank.
+            return self._judged(figures), _rank(figures)
+        figures.update(self._drift(windows, matrix))
+        figures["second_peak_ratio"] = self._rivals(matrix)
         if whole is not None and whole.neg_log10_p > figures["neg_log10_p"]:
             figures.pop("agreeing_share")
             figures["neg_log10_p"], figures["drift_px"] = whole.neg_log10_p, whole.pixels
             figures["second_peak_ratio"] = whole.second_peak_ratio
-        sigmas = self._agree(matrix).sigmas
-        figures["agreement_sigmas"] = sigmas
         if candidate.landmarks is not None:
             errors = candidate.landmarks.list_figures("px", float(self._moving.grid.spacing.max()))
             figures.update(errors)
             if "drift_px" in figures:
                 figures["drift_px"] = max(figures["drift_px"] - errors["left_out_rms_px"], 0.0)
-        likelihood = min(sigmas, OVERWHELMING_SIGMAS) + 1e-3 * figures["neg_log10_p"]
-        return self._judged(figures), likelihood
+        return self._judged(figures), _rank(figures)
+
+    def _is_hopeless(self, figures: Mapping[str, float]) -> bool:
+        """Tell whether neither windows nor the whole pictures say anything for a map."""
+        found = judge_figures(figures, {"neg_log10_p": self._limits["neg_log10_p"]})
+        return found.status == "fail" and figures["agreement_sigmas"] < CONFIRMED_SIGMAS
 
     def _judged(self, figures: Mapping[str, float]) -> Verdict:
         """Hold figures against limits; finding too little does not refute what the whole pictures confirm."""
@@ -234,21 +243,21 @@ class SceneStartEvaluator:
         pixel = float(np.prod(fixed.grid.spacing))
         return {"overlap_share": count * pixel / inside, "nmi": 1.0 if math.isnan(nmi) else nmi}
 
-    def _agreement(self, windows: "WindowMatcher", matrix: Matrix) -> dict[str, float]:
+    def _drift(self, windows: "WindowMatcher", matrix: Matrix) -> dict[str, float]:
+        """Return by how much windows ask to move a corner; nothing where too few of them agree."""
         from regflow.methods.initialize.linear_refinement import measure_correction
 
         fixed = windows.fixed
-        matches, step, scatter = measure_correction(windows, matrix, REACH, self._seed)
-        figures = {"neg_log10_p": matches.neg_log10_p, "agreeing_share": matches.share}
-        if step is not None:
-            ends = fixed.grid.to_index(find_corners(fixed.grid))
-            moved = float(np.linalg.norm(map_points(step, ends) - ends, axis=1).max())
-            # Where the ground itself is bent, windows scatter about every linear map, and as far as
-            # they do the best of them is a matter of taste: that is left to the refine stage.
-            beyond = max(0.0, moved - min(SCATTERS_ALLOWED * scatter, MOST_ALLOWED))
-            unit = find_common_spacing(self._fixed.grid, self._moving.grid, matrix)
-            figures["drift_px"] = beyond * float(fixed.grid.spacing.max()) / unit
-        return figures
+        _, step, scatter = measure_correction(windows, matrix, REACH, self._seed)
+        if step is None:
+            return {}
+        ends = fixed.grid.to_index(find_corners(fixed.grid))
+        moved = float(np.linalg.norm(map_points(step, ends) - ends, axis=1).max())
+        # Where the ground itself is bent, windows scatter about every linear map, and as far as
+        # they do the best of them is a matter of taste: that is left to the refine stage.
+        beyond = max(0.0, moved - min(SCATTERS_ALLOWED * scatter, MOST_ALLOWED))
+        unit = find_common_spacing(self._fixed.grid, self._moving.grid, matrix)
+        return {"drift_px": beyond * float(fixed.grid.spacing.max()) / unit}
 
     def _gradients(self, matrix: Matrix) -> "GradientShift | None":
         """Return where the gradients of a small scene belong; None where it is larger or they do not say."""
@@ -389,6 +398,11 @@ def initialize(
 def _surely_better(candidate: Verdict, header: Verdict) -> bool:
     """Tell whether a candidate has so much more evidence than the georeference that chance is ruled out."""
     return candidate.figures["neg_log10_p"] >= header.figures["neg_log10_p"] + SURE_NEG_LOG10_P
+
+
+def _rank(figures: Mapping[str, float]) -> float:
+    """Return how likely a map is beside others, higher is better."""
+    return min(figures["agreement_sigmas"], OVERWHELMING_SIGMAS) + 1e-3 * figures["neg_log10_p"]
 
 
 def _sane(figures: Mapping[str, float]) -> bool:
