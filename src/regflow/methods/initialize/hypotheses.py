@@ -104,18 +104,18 @@ def hypotheses(
     first, second = masked_image(fixed, "fixed"), masked_image(moving, "moving")
     start = find_matrix(initial)
     search = HypothesisSearch(first, second, AgreementJudge(first, second), options, context.seed)
-    search.consider("start", start)
+    search.add_map("start", start)
     for proposed in _propose(first, second, start, options, context.seed):
         for origin, matrix in proposed:
-            search.consider(origin, matrix)
+            search.add_map(origin, matrix)
         if search.is_certain:
             break
     else:
         ranked = _distinct(search.found, first.grid, options["kept"])
         log.info("best hypotheses: %s", ", ".join(f"{each.origin} {each.sigmas:.1f}" for each in ranked))
         for each in ranked:
-            search.climb(each)
-    search.refine(search.best)
+            search.optimize_map(each)
+    search.refine_map(search.best)
     best = search.best
     log.info("%s is taken, at %.1f standard deviations", best.origin, best.sigmas)
     matrix = _shifted(start, best.matrix, fixed.grid) if _is_still(options) else best.matrix
@@ -152,12 +152,12 @@ class HypothesisSearch:
         """Whether no further hypothesis need be sought."""
         return self.best.sigmas > CERTAIN
 
-    def consider(self, origin: str, matrix: Matrix) -> Hypothesis:
+    def add_map(self, origin: str, matrix: Matrix) -> Hypothesis:
         """Judge a map, and keep it."""
         self.found.append(Hypothesis(matrix, origin, self.judge(matrix).sigmas))
         return self.found[-1]
 
-    def climb(self, found: Hypothesis) -> None:
+    def optimize_map(self, found: Hypothesis) -> None:
         """Consider where mutual information leads from a map."""
         pair, pixels = self._climber.pair, self._climber.pair.to_pixels(found.matrix)
         if _is_still(self.options) or not np.allclose(pixels[2, :2], 0):
@@ -165,9 +165,9 @@ class HypothesisSearch:
         # More freedom than a turn and a shift is left to windows: information alone slips along it.
         climbed = self._climber(pixels / pixels[2, 2], "rigid")
         if climbed is not None and _sane(pair, climbed):
-            self.consider(f"{found.origin}, information of a rigid map", pair.to_world(climbed))
+            self.add_map(f"{found.origin}, information of a rigid map", pair.to_world(climbed))
 
-    def refine(self, found: Hypothesis) -> None:
+    def refine_map(self, found: Hypothesis) -> None:
         """Consider what windows ask for."""
         try:
             finer = refine_linear(
@@ -176,7 +176,7 @@ class HypothesisSearch:
         except RegistrationError as error:
             log.info("%s: not refined: %s", found.origin, error)
             return
-        self.consider(f"{found.origin}, windows", finer.matrix)
+        self.add_map(f"{found.origin}, windows", finer.matrix)
 
     @cached_property
     def _climber(self) -> InformationClimber:

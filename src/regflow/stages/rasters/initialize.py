@@ -75,6 +75,10 @@ LIMITS: dict[str, dict[str, float]] = {
 CONFIRMED_SIGMAS = 5.0
 """Agreement of the whole pictures from which windows that find too little, or another shift that is as
 good, leave a map unconfirmed and do not refute it."""
+SURE_SIGMAS = 9.0
+"""Agreement that finding too little leaves nothing to say against."""
+REFUTED = 0.8
+"""Windows are wrong where what they ask for leaves less than this part of the agreement."""
 OVERWHELMING_SIGMAS = 12.0
 """From where no more agreement makes a map any likelier, and windows tell which of two is more exact."""
 TOO_LITTLE = ("neg_log10_p", "agreeing_share", "second_peak_ratio", "nmi_change")
@@ -141,7 +145,7 @@ class SceneStartEvaluator:
         if whole is None and candidate.landmarks is None and self._is_hopeless(figures):
             # What else could be measured would change neither the verdict nor the map's rank.
             return self._judged(figures), _rank(figures)
-        figures.update(self._drift(windows, matrix))
+        figures.update(self._drift(windows, matrix, sigmas))
         figures["second_peak_ratio"] = self._rivals(matrix)
         if whole is not None and whole.neg_log10_p > figures["neg_log10_p"]:
             figures.pop("agreeing_share")
@@ -163,7 +167,7 @@ class SceneStartEvaluator:
         """Hold figures against limits; finding too little does not refute what the whole pictures confirm."""
         verdict = judge_figures(figures, self._limits)
         sigmas = figures["agreement_sigmas"]
-        if verdict.status != "fail" or sigmas < CONFIRMED_SIGMAS:
+        if verdict.status == "pass" or sigmas < CONFIRMED_SIGMAS:
             return verdict
         little = set(TOO_LITTLE)
         if figures["second_peak_ratio"] > 1 and not lacks_georeference(self._fixed):
@@ -173,7 +177,12 @@ class SceneStartEvaluator:
             # Windows that agree by chance ask for anything.
             little.add("drift_px")
         wrong = {name: bounds for name, bounds in self._limits.items() if name not in little}
-        if judge_figures(figures, wrong).status == "fail":
+        against = judge_figures(figures, wrong)
+        if against.status == "fail":
+            return verdict
+        if sigmas >= SURE_SIGMAS and not figures["second_peak_ratio"] > 1:
+            return against
+        if verdict.status == "warn":
             return verdict
         reason = f"not confirmed by windows: {verdict.reason} (agreement {sigmas:.1f} standard deviations)"
         return Verdict("warn", reason, verdict.figures)
@@ -243,8 +252,11 @@ class SceneStartEvaluator:
         pixel = float(np.prod(fixed.grid.spacing))
         return {"overlap_share": count * pixel / inside, "nmi": 1.0 if math.isnan(nmi) else nmi}
 
-    def _drift(self, windows: "WindowMatcher", matrix: Matrix) -> dict[str, float]:
-        """Return by how much windows ask to move a corner; nothing where too few of them agree."""
+    def _drift(self, windows: "WindowMatcher", matrix: Matrix, sigmas: float) -> dict[str, float]:
+        """Return by how much windows ask to move a corner.
+
+        Nothing where too few of them agree, or where the whole pictures agree less once it is moved so.
+        """
         from regflow.methods.initialize.linear_refinement import measure_correction
 
         fixed = windows.fixed
@@ -256,6 +268,11 @@ class SceneStartEvaluator:
         # Where the ground itself is bent, windows scatter about every linear map, and as far as
         # they do the best of them is a matter of taste: that is left to the refine stage.
         beyond = max(0.0, moved - min(SCATTERS_ALLOWED * scatter, MOST_ALLOWED))
+        if beyond and sigmas >= CONFIRMED_SIGMAS:
+            asked = matrix @ fixed.grid.affine @ step @ np.linalg.inv(fixed.grid.affine)
+            if self._agree(asked).sigmas < REFUTED * sigmas:
+                # Windows along outlines that both pictures share lead away from where the rest agrees.
+                return {}
         unit = find_common_spacing(self._fixed.grid, self._moving.grid, matrix)
         return {"drift_px": beyond * float(fixed.grid.spacing.max()) / unit}
 

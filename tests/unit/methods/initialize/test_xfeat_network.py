@@ -13,7 +13,7 @@ from regflow.core.errors import InputError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.methods.initialize.features.xfeat import PACKAGE, _interpolate_cubic, xfeat
-from regflow.methods.initialize.features.xfeat_network import enlarge_maps, read_xfeat_network
+from regflow.methods.initialize.features.xfeat_network import read_xfeat_network, resample_maps
 
 PICTURE = gaussian_filter(np.random.default_rng(3).random((96, 128), dtype=np.float32), 2)
 
@@ -55,7 +55,7 @@ def test_keypoints_of_a_shifted_picture_are_described_alike(folder):
 
 def test_maps_between_their_samples():
     ramp = np.tile(np.arange(6, dtype=np.float32), (1, 4, 1))
-    enlarged = enlarge_maps(ramp, (8, 12))
+    enlarged = resample_maps(ramp, (8, 12))
     assert np.allclose(enlarged[0, 3, 1:-1], np.arange(10) / 2 + 0.25)
     assert (enlarged[0, :, 0].max(), enlarged[0, :, -1].min()) == (0, 5)
     places = np.array([[2.5, 1.5], [3.0, 2.0]])

@@ -43,7 +43,7 @@ def xfeat(image: Image, count: int, inverted: bool) -> Keypoints:
     """
     import cv2
 
-    from regflow.methods.initialize.features.xfeat_network import CELL, enlarge_maps
+    from regflow.methods.initialize.features.xfeat_network import CELL, resample_maps
 
     plane = scale_to_eight_bit(image, inverted=inverted).astype(np.float32)
     rows, columns = plane.shape
@@ -52,7 +52,7 @@ def xfeat(image: Image, count: int, inverted: bool) -> Keypoints:
     maps = _load_network()(padded)
     heat = _spread_cells(maps.logits, CELL)
     highest = cv2.dilate(heat, np.ones((NEIGHBORHOOD, NEIGHBORHOOD), np.uint8))
-    score = (heat * enlarge_maps(maps.reliability[None], heat.shape)[0])[:rows, :columns]
+    score = (heat * resample_maps(maps.reliability[None], heat.shape)[0])[:rows, :columns]
     peaks = ((heat == highest) & (heat > LEAST_HEAT))[:rows, :columns]
     y, x = np.nonzero(peaks & find_usable_mask(image))
     points = np.stack([x, y], axis=-1).astype(np.float64)

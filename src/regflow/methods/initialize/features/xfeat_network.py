@@ -97,7 +97,7 @@ class XFeatNetwork:
         coarse = self._run("block4", fine)
         coarsest = self._run("block5", coarse)
         shape = fine.shape[1:]
-        pyramid = fine + enlarge_maps(coarse, shape) + enlarge_maps(coarsest, shape)
+        pyramid = fine + resample_maps(coarse, shape) + resample_maps(coarsest, shape)
         features = self._run("block_fusion", pyramid)
         logits = self._run("keypoint_head", _unfold_cells(image[0]))
         reliability = 1 / (1 + np.exp(-self._run("heatmap_head", features)[0]))
@@ -211,7 +211,7 @@ def _unfold_cells(plane: Maps) -> Maps:
     return np.ascontiguousarray(cells).reshape(CELL * CELL, rows, columns)
 
 
-def enlarge_maps(maps: Maps, shape: tuple[int, ...]) -> Maps:
+def resample_maps(maps: Maps, shape: tuple[int, ...]) -> Maps:
     """Return maps ``(C, H, W)`` with more samples, by lines between the middles of those there are."""
     down, right = (_interpolate_line(*sizes) for sizes in zip(maps.shape[1:], shape, strict=True))
     return np.asarray(down @ maps @ right.T)
