@@ -77,8 +77,9 @@ CONFIRMED_SIGMAS = 5.0
 good, leave a map unconfirmed and do not refute it."""
 SURE_SIGMAS = 9.0
 """Agreement that finding too little leaves nothing to say against."""
-REFUTED = 0.8
-"""Windows are wrong where what they ask for leaves less than this part of the agreement."""
+REFUTED, BACKED = 0.8, 1.1
+"""Windows are wrong where what they ask for leaves less than this part of the agreement. Where that is sure,
+they must raise it by as much: in bent pictures no linear map suits all of them."""
 OVERWHELMING_SIGMAS = 12.0
 """From where no more agreement makes a map any likelier, and windows tell which of two is more exact."""
 TOO_LITTLE = ("neg_log10_p", "agreeing_share", "second_peak_ratio", "nmi_change")
@@ -160,8 +161,7 @@ class SceneStartEvaluator:
 
     def _is_hopeless(self, figures: Mapping[str, float]) -> bool:
         """Tell whether neither windows nor the whole pictures say anything for a map."""
-        found = judge_figures(figures, {"neg_log10_p": self._limits["neg_log10_p"]})
-        return found.status == "fail" and figures["agreement_sigmas"] < CONFIRMED_SIGMAS
+        return self._breaks(figures, "neg_log10_p") and figures["agreement_sigmas"] < CONFIRMED_SIGMAS
 
     def _judged(self, figures: Mapping[str, float]) -> Verdict:
         """Hold figures against limits; finding too little does not refute what the whole pictures confirm."""
@@ -173,19 +173,26 @@ class SceneStartEvaluator:
         if figures["second_peak_ratio"] > 1 and not lacks_georeference(self._fixed):
             # Another shift is better, and the georeference does not speak for this one.
             little.remove("second_peak_ratio")
-        if judge_figures(figures, {"neg_log10_p": self._limits["neg_log10_p"]}).status == "fail":
-            # Windows that agree by chance ask for anything.
+        asked = figures.get("drift_agreement_ratio", 1.0)
+        if self._breaks(figures, "neg_log10_p") or asked < (BACKED if sigmas >= SURE_SIGMAS else REFUTED):
+            # Windows that agree by chance, or along outlines that both pictures share, ask for anything.
             little.add("drift_px")
-        wrong = {name: bounds for name, bounds in self._limits.items() if name not in little}
-        against = judge_figures(figures, wrong)
+        against = judge_figures(
+            figures, {name: bounds for name, bounds in self._limits.items() if name not in little}
+        )
         if against.status == "fail":
             return verdict
-        if sigmas >= SURE_SIGMAS and not figures["second_peak_ratio"] > 1:
+        drifts = "drift_px" in figures and self._breaks(figures, "drift_px")
+        if sigmas >= SURE_SIGMAS and figures["second_peak_ratio"] <= 1 and not drifts:
             return against
         if verdict.status == "warn":
             return verdict
         reason = f"not confirmed by windows: {verdict.reason} (agreement {sigmas:.1f} standard deviations)"
         return Verdict("warn", reason, verdict.figures)
+
+    def _breaks(self, figures: Mapping[str, float], name: str) -> bool:
+        """Tell whether a figure is beyond the limit at which a map fails."""
+        return judge_figures(figures, {name: self._limits.get(name, {})}).status == "fail"
 
     def is_start_as_near(self, transform: Transform) -> bool:
         """Tell whether windows are, at the start, no farther from where they belong than under a map.
@@ -253,9 +260,9 @@ class SceneStartEvaluator:
         return {"overlap_share": count * pixel / inside, "nmi": 1.0 if math.isnan(nmi) else nmi}
 
     def _drift(self, windows: "WindowMatcher", matrix: Matrix, sigmas: float) -> dict[str, float]:
-        """Return by how much windows ask to move a corner.
+        """Return by how much windows ask to move a corner, and what is left of the agreement once it is.
 
-        Nothing where too few of them agree, or where the whole pictures agree less once it is moved so.
+        Nothing where too few of them agree.
         """
         from regflow.methods.initialize.linear_refinement import measure_correction
 
@@ -268,13 +275,12 @@ class SceneStartEvaluator:
         # Where the ground itself is bent, windows scatter about every linear map, and as far as
         # they do the best of them is a matter of taste: that is left to the refine stage.
         beyond = max(0.0, moved - min(SCATTERS_ALLOWED * scatter, MOST_ALLOWED))
-        if beyond and sigmas >= CONFIRMED_SIGMAS:
-            asked = matrix @ fixed.grid.affine @ step @ np.linalg.inv(fixed.grid.affine)
-            if self._agree(asked).sigmas < REFUTED * sigmas:
-                # Windows along outlines that both pictures share lead away from where the rest agrees.
-                return {}
         unit = find_common_spacing(self._fixed.grid, self._moving.grid, matrix)
-        return {"drift_px": beyond * float(fixed.grid.spacing.max()) / unit}
+        figures = {"drift_px": beyond * float(fixed.grid.spacing.max()) / unit}
+        if beyond and sigmas > 0:
+            asked = matrix @ fixed.grid.affine @ step @ np.linalg.inv(fixed.grid.affine)
+            figures["drift_agreement_ratio"] = self._agree(asked).sigmas / sigmas
+        return figures
 
     def _gradients(self, matrix: Matrix) -> "GradientShift | None":
         """Return where the gradients of a small scene belong; None where it is larger or they do not say."""
