@@ -127,18 +127,6 @@ def stepping(threads: int) -> Bytes:
         return _bytes(solve(level, np.zeros((3, *level.weights.shape), np.float32)).field)
 
 
-def keypoints(threads: int) -> Bytes:
-    """XFeat's points and descriptors."""
-    from scipy.ndimage import gaussian_filter
-
-    from regflow.methods.initialize.features.xfeat import xfeat
-
-    picture = gaussian_filter(np.random.default_rng(3).random((260, 300), dtype=np.float32), 2)
-    grid = Grid(picture.shape, np.eye(3))
-    found = xfeat(Image(picture[None], grid, np.ones(picture.shape, bool)), 200, inverted=False)
-    return _bytes(found.points, np.asarray(found.descriptors, np.float32))
-
-
 def _pair() -> tuple[Image, Image]:
     """Smooth noise, and the same moved."""
     from scipy.ndimage import gaussian_filter, shift
@@ -155,7 +143,7 @@ def _bytes(*parts: torch.Tensor | NDArray[Any]) -> Bytes:
 
 
 PATHS: dict[str, Work] = {
-    work.__name__: work for work in (operations, drawing, training, asking, optimizing, stepping, keypoints)
+    work.__name__: work for work in (operations, drawing, training, asking, optimizing, stepping)
 }
 
 

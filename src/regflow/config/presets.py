@@ -66,7 +66,7 @@ PRESETS: dict[str, dict[str, Preset]] = {
             "radar, thermal, indices, maps, far-off bands: directions of edges are compared, in larger "
             "windows that need not be as alike",
             {
-                "initialize": {"methods": ["xfeat", "edge-correlation", "mutual-information", "hypotheses"]},
+                "initialize": {"methods": ["hypotheses", "edge-correlation", "mutual-information"]},
                 **_tie_points(
                     channels="gradients", window_px=81, min_correlation=0.2, max_forward_backward_px=1.0
                 ),

@@ -22,10 +22,9 @@ LADDER = (
     "phase-correlation",
     "gradient-correlation",
     "sift",
-    "edge-correlation",
-    "xfeat",
-    "mutual-information",
     "hypotheses",
+    "edge-correlation",
+    "mutual-information",
 )
 """The default: what is fastest and most exact comes first, what finds more later."""
 

@@ -72,10 +72,15 @@ NOTHING = Agreement(0.0, 0.0)
 
 @dataclass(frozen=True, eq=False)
 class ComparedImage:
-    """A picture as the judge compares it: its edges where it shows something, and its binned values."""
+    """A picture as the judge compares it.
 
-    structure: EdgeStructure
-    bins: NDArray[np.intp]
+    Attributes:
+        edges: ``(H, W)`` complex64 directions of edges.
+        bins: ``(H, W)`` int16 gray levels; -1 where the picture shows nothing.
+    """
+
+    edges: NDArray[np.complex64]
+    bins: NDArray[np.int16]
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +122,7 @@ def prepare_seen(image: Image) -> ComparedImage:
     scaled = np.clip((image.channel - low) * (BINS / max(high - low, 1e-12)), 0, BINS - 1)
     found = compute_dense_gradients(image, shown)
     edges = np.where(find_plain_surroundings(image), np.complex64(0), found.edges)
-    return ComparedImage(EdgeStructure(edges, found.valid), scaled.astype(np.intp))
+    return ComparedImage(edges, np.where(found.valid, scaled, -1).astype(np.int16))
 
 
 def find_content(image: Image) -> Mask:
@@ -151,16 +156,22 @@ def compute_dense_gradients(image: Image, shown: Mask) -> EdgeStructure:
 
 def measure_agreement(one: ComparedImage, other: ComparedImage) -> Agreement:
     """Return how much better two pictures on one grid agree as they lie than shifted against each other."""
-    shape = one.bins.shape
-    values = [_values(one, other, *_parts(down, right, shape)) for down, right in _shifts(shape)]
-    own, rest = values[0], [value for value in values[1:] if value is not None]
-    if own is None or len(rest) < SHIFTS // 2:
+    from regflow.methods.initialize.agreement_kernels import compare_at_shifts
+
+    shifts = np.array(_shifts(one.bins.shape), np.int64)
+    sums, joint = compare_at_shifts(one.edges, one.bins, other.edges, other.bins, shifts, BINS)
+    counts = joint.sum(axis=(1, 2))
+    enough = counts >= FEWEST
+    if not enough[0] or enough.sum() < 1 + SHIFTS // 2:
         return NOTHING
-    spread = np.std(rest, axis=0)
+    shares = joint[enough] / counts[enough, None, None]
+    information = np.array([_normalized_information(share) for share in shares])
+    values = np.stack([sums[enough] / counts[enough], information], axis=-1)
+    spread = values[1:].std(axis=0)
     if not spread.min() > 0:
         return NOTHING
-    edges, information = (np.array(own) - np.mean(rest, axis=0)) / spread
-    return Agreement(float(edges), float(information))
+    edges, known = (values[0] - values[1:].mean(axis=0)) / spread
+    return Agreement(float(edges), float(known))
 
 
 def _shifts(shape: tuple[int, ...]) -> list[tuple[int, int]]:
@@ -172,30 +183,6 @@ def _shifts(shape: tuple[int, ...]) -> list[tuple[int, int]]:
     lengths = near + (far - near) * ((np.arange(SHIFTS) * 0.6180339887) % 1)
     steps = np.rint(np.stack([lengths * np.sin(angles), lengths * np.cos(angles)], axis=-1)).astype(int)
     return [(0, 0), *((int(down), int(right)) for down, right in steps)]
-
-
-def _parts(down: int, right: int, shape: tuple[int, ...]) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """Return what two planes share when the second is moved down and right."""
-    rows, columns = shape
-    return (
-        (slice(max(down, 0), rows + min(down, 0)), slice(max(right, 0), columns + min(right, 0))),
-        (slice(max(-down, 0), rows + min(-down, 0)), slice(max(-right, 0), columns + min(-right, 0))),
-    )
-
-
-def _values(
-    one: ComparedImage, other: ComparedImage, here: tuple[slice, slice], there: tuple[slice, slice]
-) -> tuple[float, float] | None:
-    """Return the mean product of edges and the normalized mutual information; None where little is shared."""
-    a, b = one.structure, other.structure
-    both = a.valid[here] & b.valid[there]
-    count = int(both.sum())
-    if count < FEWEST:
-        return None
-    p, q = a.edges[here][both], b.edges[there][both]
-    product = float((p.real * q.real + p.imag * q.imag).sum(dtype=np.float64)) / count
-    joint = np.bincount(one.bins[here][both] * BINS + other.bins[there][both], minlength=BINS**2)
-    return product, _normalized_information(joint.reshape(BINS, BINS) / count)
 
 
 def _normalized_information(joint: NDArray[np.float64]) -> float:

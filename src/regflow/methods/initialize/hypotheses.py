@@ -11,7 +11,8 @@ MAGSAC++, CVPR 2020; Mattes et al., IEEE Trans. Medical Imaging 22(1):120-128, 2
 
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
@@ -21,17 +22,16 @@ from numpy.typing import NDArray
 from regflow.core.errors import RegistrationError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
-from regflow.core.itk_threads import limit_itk_threads
 from regflow.core.plain_areas import find_plain_surroundings
 from regflow.core.transform import Transform
 from regflow.methods.context import RunContext
-from regflow.methods.initialize.agreement import AgreementJudge, find_content
+from regflow.methods.initialize.agreement import AgreementJudge
 from regflow.methods.initialize.features.keypoints import Keypoints, scale_to_eight_bit
 from regflow.methods.initialize.features.matching import pair_keypoints
 from regflow.methods.initialize.features.xfeat import xfeat
+from regflow.methods.initialize.information_climb import InformationClimber
 from regflow.methods.initialize.information_search import find_information_poses
 from regflow.methods.initialize.linear_refinement import refine_linear
-from regflow.methods.initialize.mattes import maximize_information
 from regflow.methods.initialize.planar import (
     Matrix,
     PixelPair,
@@ -55,19 +55,19 @@ CLIP, TILES = 3.0, 8
 STRENGTH_SIGMA = 8.0
 """Pixels over which the strength of edges is averaged, to divide by."""
 REPRESENTATIONS = (
-    ("equalized", "equalized"),
-    ("plain", "plain"),
-    ("equalized", "inverted"),
     ("edges", "edges"),
+    ("plain", "plain"),
+    ("equalized", "equalized"),
+    ("equalized", "inverted"),
 )
 """What of the fixed and of the moving picture is compared, one after another."""
-FITTED = ("similarity", "affine")
+FITTED = ("affine", "similarity")
 SAMPLES = 2048
-CERTAIN = 14.0
+CERTAIN = 9.0
 """Standard deviations from which no further hypothesis is sought."""
 POSES = 4
 """Most promising rotations and shifts by mutual information that are judged."""
-INFORMATION_ACROSS = (192, 384)
+CLIMBED_ACROSS = 256
 """Pixels along the longest side at which mutual information is climbed."""
 SAME_SHARE = 0.01
 """Two maps are one hypothesis where no corner is farther apart than this part of the picture's diagonal."""
@@ -102,22 +102,86 @@ def hypotheses(
         RegistrationError: an image is constant or has no valid pixel.
     """
     first, second = masked_image(fixed, "fixed"), masked_image(moving, "moving")
-    judge = AgreementJudge(first, second)
     start = find_matrix(initial)
-    found = [Hypothesis(start, "start", judge(start).sigmas)]
-    for origin, matrix in _proposed(first, second, start, options, context.seed):
-        found.append(Hypothesis(matrix, origin, judge(matrix).sigmas))
-        if found[-1].sigmas > CERTAIN:
+    search = HypothesisSearch(first, second, AgreementJudge(first, second), options, context.seed)
+    search.add_map("start", start)
+    for proposed in _propose(first, second, start, options, context.seed):
+        for origin, matrix in proposed:
+            search.add_map(origin, matrix)
+        if search.is_certain:
             break
-    ranked = _distinct(found, first.grid, options["kept"])
-    log.info("best hypotheses: %s", ", ".join(f"{each.origin} {each.sigmas:.1f}" for each in ranked))
-    for each in ranked:
-        for origin, matrix in _improved(first, second, each, options, context.seed):
-            found.append(Hypothesis(matrix, origin, judge(matrix).sigmas))
-    best = max(found, key=lambda each: each.sigmas)
+    else:
+        ranked = _distinct(search.found, first.grid, options["kept"])
+        log.info("best hypotheses: %s", ", ".join(f"{each.origin} {each.sigmas:.1f}" for each in ranked))
+        for each in ranked:
+            search.optimize_map(each)
+    search.refine_map(search.best)
+    best = search.best
     log.info("%s is taken, at %.1f standard deviations", best.origin, best.sigmas)
     matrix = _shifted(start, best.matrix, fixed.grid) if _is_still(options) else best.matrix
     return make_transform(matrix, fixed.grid.center)
+
+
+@dataclass(frozen=True, eq=False)
+class HypothesisSearch:
+    """Maps between two pictures, each judged once.
+
+    Attributes:
+        fixed: a picture.
+        moving: a picture.
+        judge: of all maps.
+        options: of the method.
+        seed: of the random choices.
+        found: the maps so far.
+    """
+
+    fixed: Image
+    moving: Image
+    judge: AgreementJudge
+    options: Mapping[str, Any]
+    seed: int
+    found: list[Hypothesis] = field(default_factory=list)
+
+    @property
+    def best(self) -> Hypothesis:
+        """The map that the judge prefers."""
+        return max(self.found, key=lambda each: each.sigmas)
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether no further hypothesis need be sought."""
+        return self.best.sigmas > CERTAIN
+
+    def add_map(self, origin: str, matrix: Matrix) -> Hypothesis:
+        """Judge a map, and keep it."""
+        self.found.append(Hypothesis(matrix, origin, self.judge(matrix).sigmas))
+        return self.found[-1]
+
+    def optimize_map(self, found: Hypothesis) -> None:
+        """Consider where mutual information leads from a map."""
+        pair, pixels = self._climber.pair, self._climber.pair.to_pixels(found.matrix)
+        if _is_still(self.options) or not np.allclose(pixels[2, :2], 0):
+            return
+        # More freedom than a turn and a shift is left to windows: information alone slips along it.
+        climbed = self._climber(pixels / pixels[2, 2], "rigid")
+        if climbed is not None and _sane(pair, climbed):
+            self.add_map(f"{found.origin}, information of a rigid map", pair.to_world(climbed))
+
+    def refine_map(self, found: Hypothesis) -> None:
+        """Consider what windows ask for."""
+        try:
+            finer = refine_linear(
+                self.fixed, self.moving, found.matrix, self.options["model"], seed=self.seed
+            )
+        except RegistrationError as error:
+            log.info("%s: not refined: %s", found.origin, error)
+            return
+        self.add_map(f"{found.origin}, windows", finer.matrix)
+
+    @cached_property
+    def _climber(self) -> InformationClimber:
+        pair = make_pixel_pair(self.fixed, self.moving, self.found[0].matrix, CLIMBED_ACROSS)
+        return InformationClimber(pair, self.options["bins"])
 
 
 def _is_still(options: Mapping[str, Any]) -> bool:
@@ -148,40 +212,40 @@ def _distinct(found: list[Hypothesis], grid: Grid, count: int) -> list[Hypothesi
     return kept
 
 
-def _proposed(
+def _propose(
     fixed: Image, moving: Image, start: Matrix, options: Mapping[str, Any], seed: int
-) -> Iterator[tuple[str, Matrix]]:
-    """Yield maps and their origins: of keypoints in each representation, of all, of mutual information."""
+) -> Iterator[list[tuple[str, Matrix]]]:
+    """Yield maps and their origins, what needs least time and finds most first."""
     pair = make_pixel_pair(fixed, moving, start, options["across"])
-    projective = options["model"] == "homography" or (
-        options["model"] == "auto" and lacks_georeference(fixed)
-    )
-    for origin, matrix in _from_features(pair, options, projective, seed):
-        if _sane(pair, matrix):
-            yield origin, pair.to_world(matrix)
+    everything: list[NDArray[np.float64]] = []
+    for name, matches in _match_representations(pair, options["count"]):
+        everything.append(matches)
+        yield _fit_maps(name, matches, pair, options, seed)
+    together = np.concatenate(everything)
+    found = _fit_maps("all features", together, pair, options, seed)
+    if options["model"] == "homography" or (options["model"] == "auto" and lacks_georeference(fixed)):
+        bent = fit_needed_homography(together[:, :2], together[:, 2:], options["threshold_px"], seed)
+        if bent is not None and _sane(pair, bent.matrix):
+            found.append(("all features, homography", pair.to_world(bent.matrix)))
+    yield found
     poses = (pose.matrix for pose in find_information_poses(fixed, moving, start))
     if _is_still(options):
         poses = (matrix for matrix in poses if np.allclose(matrix[:2, :2], start[:2, :2]))
-    for matrix in islice(poses, POSES):
-        yield "information at all shifts", matrix
+    yield [("information at all shifts", matrix) for matrix in islice(poses, POSES)]
 
 
-def _from_features(
-    pair: PixelPair, options: Mapping[str, Any], projective: bool, seed: int
-) -> Iterator[tuple[str, Matrix]]:
+def _match_representations(pair: PixelPair, count: int) -> Iterator[tuple[str, NDArray[np.float64]]]:
+    """Yield names of representations and matches ``(N, 4)`` of keypoints in them, fixed ``(x, y)`` first."""
     known: dict[tuple[str, str], Keypoints] = {}
-    everything: list[NDArray[np.float64]] = []
     images = [_without_outline(image) for image in (pair.fixed, pair.moving)]
     for names in REPRESENTATIONS:
         for role, name, image in zip(("fixed", "moving"), names, images, strict=True):
             if (role, name) not in known:
-                known[role, name] = xfeat(represent_image(image, name), options["count"], False)
+                known[role, name] = xfeat(represent_image(image, name), count, False)
         one, other = known["fixed", names[0]], known["moving", names[1]]
         found = pair_keypoints(one, other, 1.0)
         matches = np.concatenate([one.points[found[:, 0]], other.points[found[:, 1]]], axis=1)
-        everything.append(matches)
-        yield from _fits(" to ".join(names), matches, options, projective, seed)
-    yield from _fits("all features", np.concatenate(everything), options, projective, seed)
+        yield " to ".join(names), matches
 
 
 def _without_outline(image: Image) -> Image:
@@ -191,24 +255,23 @@ def _without_outline(image: Image) -> Image:
     return image.with_mask(inner) if inner.any() else image
 
 
-def _fits(
-    origin: str, matches: NDArray[np.float64], options: Mapping[str, Any], projective: bool, seed: int
-) -> Iterator[tuple[str, Matrix]]:
-    source, target = matches[:, :2], matches[:, 2:]
-    if projective:
-        bent = fit_needed_homography(source, target, options["threshold_px"], seed)
-        if bent is not None:
-            yield f"{origin}, homography", bent.matrix
+def _fit_maps(
+    origin: str, matches: NDArray[np.float64], pair: PixelPair, options: Mapping[str, Any], seed: int
+) -> list[tuple[str, Matrix]]:
+    """Return the maps of world points that matches give, by what was fitted."""
+    found = []
     for model in _fitted(options["model"]):
         if len(matches) < 2 * MODELS[model]:
             continue
         chosen = {"threshold": options["threshold_px"], "samples": SAMPLES, "seed": seed}
         try:
-            fit = estimate_map(source, target, model, **chosen)
+            fit = estimate_map(matches[:, :2], matches[:, 2:], model, **chosen)
         except RegistrationError as error:
             log.info("%s: %s", origin, error)
             continue
-        yield f"{origin}, {model}", fit.matrix
+        if _sane(pair, fit.matrix):
+            found.append((f"{origin}, {model}", pair.to_world(fit.matrix)))
+    return found
 
 
 def _fitted(model: str) -> tuple[str, ...]:
@@ -232,52 +295,6 @@ def represent_image(image: Image, name: str) -> Image:
         plane = scale_to_eight_bit(image, inverted=name == "inverted")
         values = cv2.createCLAHE(CLIP, (TILES, TILES)).apply(plane)
     return image.with_data(np.asarray(values, np.float32)[None])
-
-
-def _improved(
-    fixed: Image, moving: Image, found: Hypothesis, options: Mapping[str, Any], seed: int
-) -> Iterator[tuple[str, Matrix]]:
-    """Yield what windows, and mutual information within the pictures' content, make of a hypothesis."""
-    for origin, matrix in ((found.origin, found.matrix), *_climbed(fixed, moving, found, options, seed)):
-        if origin != found.origin:
-            yield origin, matrix
-        try:
-            finer = refine_linear(fixed, moving, matrix, options["model"], seed=seed).matrix
-        except RegistrationError as error:
-            log.info("%s: not refined: %s", origin, error)
-            continue
-        yield f"{origin}, windows", finer
-
-
-def _climbed(
-    fixed: Image, moving: Image, found: Hypothesis, options: Mapping[str, Any], seed: int
-) -> Iterator[tuple[str, Matrix]]:
-    # Outlines lead from afar, and content alone tells where they end. More freedom than a size is left to
-    # windows: information alone slips along it.
-    model = "translation" if _is_still(options) else "rigid"
-    steps = (_whole, _shown)
-    matrix = found.matrix
-    with limit_itk_threads(1):
-        for across, masked in zip(INFORMATION_ACROSS, steps, strict=True):
-            pair = masked(make_pixel_pair(fixed, moving, matrix, across))
-            climbed = maximize_information(pair, pair.start, model, options["bins"], seed)
-            if climbed is None or not _sane(pair, climbed[1]):
-                return
-            matrix = pair.to_world(climbed[1])
-            yield f"{found.origin}, information of a {model} map", matrix
-
-
-def _whole(pair: PixelPair) -> PixelPair:
-    return pair
-
-
-def _shown(pair: PixelPair) -> PixelPair:
-    """Return a pair whose pictures are valid where they show something."""
-    parts = []
-    for image in (pair.fixed, pair.moving):
-        shown = find_content(image)
-        parts.append(image.with_mask(shown) if shown.any() else image)
-    return PixelPair(parts[0], parts[1], pair.before, pair.after, pair.start)
 
 
 def _sane(pair: PixelPair, pixels: Matrix) -> bool:

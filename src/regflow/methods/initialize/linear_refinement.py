@@ -172,13 +172,17 @@ class WindowMatcher:
     fixed: Image
     moving: Image
     _known: dict[bytes, WindowMatches | None] = field(default_factory=dict, init=False)
+    _edge_matches: dict[tuple[bytes, int], WindowMatches] = field(default_factory=dict, init=False)
 
     def match_edges(self, matrix: Matrix, reach: int) -> WindowMatches:
         """Ask, by directions of edges, where they belong; in the fixed pixels."""
-        there = resample_to(self.moving, self.fixed.grid, matrix)
-        return match_windows(
-            self._structure, compute_structure(there), _side(self.fixed.grid), reach, WINDOWS
-        )
+        key = np.asarray(matrix, np.float64).tobytes(), reach
+        if key not in self._edge_matches:
+            there = resample_to(self.moving, self.fixed.grid, matrix)
+            self._edge_matches[key] = match_windows(
+                self._structure, compute_structure(there), _side(self.fixed.grid), reach, WINDOWS
+            )
+        return self._edge_matches[key]
 
     def match_phases(self, matrix: Matrix) -> WindowMatches | None:
         """Ask by the phases of their spectra; None where few agree."""

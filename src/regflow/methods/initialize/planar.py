@@ -187,6 +187,10 @@ class PixelPair:
         """Return the map of world points that a map of pixels means."""
         return np.asarray(self.after @ pixels @ self.before)
 
+    def to_pixels(self, matrix: Matrix) -> Matrix:
+        """Return the map of pixels that a map of world points means."""
+        return np.asarray(np.linalg.inv(self.after) @ matrix @ np.linalg.inv(self.before))
+
 
 def make_pixel_pair(fixed: Image, moving: Image, matrix: Matrix, across: int) -> PixelPair:
     """Bring two pictures to one spacing, with at most ``across`` pixels along the fixed one's longest side.

@@ -75,6 +75,11 @@ LIMITS: dict[str, dict[str, float]] = {
 CONFIRMED_SIGMAS = 5.0
 """Agreement of the whole pictures from which windows that find too little, or another shift that is as
 good, leave a map unconfirmed and do not refute it."""
+SURE_SIGMAS = 9.0
+"""Agreement that finding too little leaves nothing to say against."""
+REFUTED, BACKED = 0.8, 1.1
+"""Windows are wrong where what they ask for leaves less than this part of the agreement. Where that is sure,
+they must raise it by as much: in bent pictures no linear map suits all of them."""
 OVERWHELMING_SIGMAS = 12.0
 """From where no more agreement makes a map any likelier, and windows tell which of two is more exact."""
 TOO_LITTLE = ("neg_log10_p", "agreeing_share", "second_peak_ratio", "nmi_change")
@@ -133,41 +138,61 @@ class SceneStartEvaluator:
         figures["nmi_change"] = figures["nmi"] - self._start["nmi"]
         if not figures["overlap_share"] > 0:
             raise RegistrationError("the map leaves the scenes without valid pixels in common")
-        figures.update(self._agreement(windows, matrix))
-        figures["second_peak_ratio"] = self._rivals(matrix)
+        sigmas = self._agree(matrix).sigmas
+        figures["agreement_sigmas"] = sigmas
         whole = self._gradients(matrix)
+        matches = windows.match_edges(matrix, REACH)
+        figures.update(neg_log10_p=matches.neg_log10_p, agreeing_share=matches.share)
+        if whole is None and candidate.landmarks is None and self._is_hopeless(figures):
+            # What else could be measured would change neither the verdict nor the map's rank.
+            return self._judged(figures), _rank(figures)
+        figures.update(self._drift(windows, matrix, sigmas))
+        figures["second_peak_ratio"] = self._rivals(matrix)
         if whole is not None and whole.neg_log10_p > figures["neg_log10_p"]:
             figures.pop("agreeing_share")
             figures["neg_log10_p"], figures["drift_px"] = whole.neg_log10_p, whole.pixels
             figures["second_peak_ratio"] = whole.second_peak_ratio
-        sigmas = self._agree(matrix).sigmas
-        figures["agreement_sigmas"] = sigmas
         if candidate.landmarks is not None:
             errors = candidate.landmarks.list_figures("px", float(self._moving.grid.spacing.max()))
             figures.update(errors)
             if "drift_px" in figures:
                 figures["drift_px"] = max(figures["drift_px"] - errors["left_out_rms_px"], 0.0)
-        likelihood = min(sigmas, OVERWHELMING_SIGMAS) + 1e-3 * figures["neg_log10_p"]
-        return self._judged(figures), likelihood
+        return self._judged(figures), _rank(figures)
+
+    def _is_hopeless(self, figures: Mapping[str, float]) -> bool:
+        """Tell whether neither windows nor the whole pictures say anything for a map."""
+        return self._breaks(figures, "neg_log10_p") and figures["agreement_sigmas"] < CONFIRMED_SIGMAS
 
     def _judged(self, figures: Mapping[str, float]) -> Verdict:
         """Hold figures against limits; finding too little does not refute what the whole pictures confirm."""
         verdict = judge_figures(figures, self._limits)
         sigmas = figures["agreement_sigmas"]
-        if verdict.status != "fail" or sigmas < CONFIRMED_SIGMAS:
+        if verdict.status == "pass" or sigmas < CONFIRMED_SIGMAS:
             return verdict
         little = set(TOO_LITTLE)
         if figures["second_peak_ratio"] > 1 and not lacks_georeference(self._fixed):
             # Another shift is better, and the georeference does not speak for this one.
             little.remove("second_peak_ratio")
-        if judge_figures(figures, {"neg_log10_p": self._limits["neg_log10_p"]}).status == "fail":
-            # Windows that agree by chance ask for anything.
+        asked = figures.get("drift_agreement_ratio", 1.0)
+        if self._breaks(figures, "neg_log10_p") or asked < (BACKED if sigmas >= SURE_SIGMAS else REFUTED):
+            # Windows that agree by chance, or along outlines that both pictures share, ask for anything.
             little.add("drift_px")
-        wrong = {name: bounds for name, bounds in self._limits.items() if name not in little}
-        if judge_figures(figures, wrong).status == "fail":
+        against = judge_figures(
+            figures, {name: bounds for name, bounds in self._limits.items() if name not in little}
+        )
+        if against.status == "fail":
+            return verdict
+        drifts = "drift_px" in figures and self._breaks(figures, "drift_px")
+        if sigmas >= SURE_SIGMAS and figures["second_peak_ratio"] <= 1 and not drifts:
+            return against
+        if verdict.status == "warn":
             return verdict
         reason = f"not confirmed by windows: {verdict.reason} (agreement {sigmas:.1f} standard deviations)"
         return Verdict("warn", reason, verdict.figures)
+
+    def _breaks(self, figures: Mapping[str, float], name: str) -> bool:
+        """Tell whether a figure is beyond the limit at which a map fails."""
+        return judge_figures(figures, {name: self._limits.get(name, {})}).status == "fail"
 
     def is_start_as_near(self, transform: Transform) -> bool:
         """Tell whether windows are, at the start, no farther from where they belong than under a map.
@@ -234,20 +259,27 @@ class SceneStartEvaluator:
         pixel = float(np.prod(fixed.grid.spacing))
         return {"overlap_share": count * pixel / inside, "nmi": 1.0 if math.isnan(nmi) else nmi}
 
-    def _agreement(self, windows: "WindowMatcher", matrix: Matrix) -> dict[str, float]:
+    def _drift(self, windows: "WindowMatcher", matrix: Matrix, sigmas: float) -> dict[str, float]:
+        """Return by how much windows ask to move a corner, and what is left of the agreement once it is.
+
+        Nothing where too few of them agree.
+        """
         from regflow.methods.initialize.linear_refinement import measure_correction
 
         fixed = windows.fixed
-        matches, step, scatter = measure_correction(windows, matrix, REACH, self._seed)
-        figures = {"neg_log10_p": matches.neg_log10_p, "agreeing_share": matches.share}
-        if step is not None:
-            ends = fixed.grid.to_index(find_corners(fixed.grid))
-            moved = float(np.linalg.norm(map_points(step, ends) - ends, axis=1).max())
-            # Where the ground itself is bent, windows scatter about every linear map, and as far as
-            # they do the best of them is a matter of taste: that is left to the refine stage.
-            beyond = max(0.0, moved - min(SCATTERS_ALLOWED * scatter, MOST_ALLOWED))
-            unit = find_common_spacing(self._fixed.grid, self._moving.grid, matrix)
-            figures["drift_px"] = beyond * float(fixed.grid.spacing.max()) / unit
+        _, step, scatter = measure_correction(windows, matrix, REACH, self._seed)
+        if step is None:
+            return {}
+        ends = fixed.grid.to_index(find_corners(fixed.grid))
+        moved = float(np.linalg.norm(map_points(step, ends) - ends, axis=1).max())
+        # Where the ground itself is bent, windows scatter about every linear map, and as far as
+        # they do the best of them is a matter of taste: that is left to the refine stage.
+        beyond = max(0.0, moved - min(SCATTERS_ALLOWED * scatter, MOST_ALLOWED))
+        unit = find_common_spacing(self._fixed.grid, self._moving.grid, matrix)
+        figures = {"drift_px": beyond * float(fixed.grid.spacing.max()) / unit}
+        if beyond and sigmas > 0:
+            asked = matrix @ fixed.grid.affine @ step @ np.linalg.inv(fixed.grid.affine)
+            figures["drift_agreement_ratio"] = self._agree(asked).sigmas / sigmas
         return figures
 
     def _gradients(self, matrix: Matrix) -> "GradientShift | None":
@@ -389,6 +421,11 @@ def initialize(
 def _surely_better(candidate: Verdict, header: Verdict) -> bool:
     """Tell whether a candidate has so much more evidence than the georeference that chance is ruled out."""
     return candidate.figures["neg_log10_p"] >= header.figures["neg_log10_p"] + SURE_NEG_LOG10_P
+
+
+def _rank(figures: Mapping[str, float]) -> float:
+    """Return how likely a map is beside others, higher is better."""
+    return min(figures["agreement_sigmas"], OVERWHELMING_SIGMAS) + 1e-3 * figures["neg_log10_p"]
 
 
 def _sane(figures: Mapping[str, float]) -> bool:

@@ -149,19 +149,30 @@ def pair_keypoints(fixed: Keypoints, moving: Keypoints, ratio: float) -> NDArray
         moving: keypoints described alike.
         ratio: a partner must be nearer than this part of the second nearest's distance (Lowe).
     """
-    import cv2
-
     if min(len(fixed.points), len(moving.points)) < 2:
         return np.zeros((0, 2), np.intp)
-    matcher = cv2.BFMatcher(cv2.NORM_HAMMING if fixed.is_binary else cv2.NORM_L2)
-    there = matcher.knnMatch(fixed.descriptors, moving.descriptors, k=2)
-    back = {m.queryIdx: m.trainIdx for m in matcher.match(moving.descriptors, fixed.descriptors)}
-    kept = [
-        (best.queryIdx, best.trainIdx)
-        for best, second in there
-        if best.distance < ratio * second.distance and back.get(best.trainIdx) == best.queryIdx
-    ]
-    return np.array(kept, dtype=np.intp).reshape(-1, 2)
+    measure = _measure_bits if fixed.is_binary else _measure_vectors
+    distances = measure(fixed.descriptors, moving.descriptors)
+    rows = np.arange(len(distances))
+    nearest = distances.argmin(axis=1)
+    mutual = distances.argmin(axis=0)[nearest] == rows
+    best = distances[rows, nearest]
+    distances[rows, nearest] = np.inf
+    kept = mutual & (best < ratio * distances.min(axis=1))
+    return np.stack([rows[kept], nearest[kept]], axis=-1)
+
+
+def _measure_vectors(fixed: NDArray[Any], moving: NDArray[Any]) -> NDArray[np.float32]:
+    """Return the distances of all vectors, ``(N, M)``."""
+    one, other = (np.asarray(part, np.float32) for part in (fixed, moving))
+    squared = (one * one).sum(axis=1)[:, None] + (other * other).sum(axis=1) - 2 * (one @ other.T)
+    return np.sqrt(np.maximum(squared, 0, out=squared), out=squared)
+
+
+def _measure_bits(fixed: NDArray[Any], moving: NDArray[Any]) -> NDArray[np.float32]:
+    """Return how many bits differ, ``(N, M)``."""
+    one, other = (np.unpackbits(part, axis=1).astype(np.float32) for part in (fixed, moving))
+    return np.asarray(one.sum(axis=1)[:, None] + other.sum(axis=1) - 2 * (one @ other.T))
 
 
 def _fit(
