@@ -45,7 +45,7 @@ class OmeTiffWriter:
         self, values: NDArray[Any], rows: slice, cols: slice, valid: NDArray[np.bool_] | None = None
     ) -> None:
         """Write a window of all channels, ``(C, h, w)``; OME-TIFF has no word for what is not valid."""
-        self._digest.update(np.ascontiguousarray(values).data)
+        self._digest.update(np.ascontiguousarray(values).tobytes())
         self._levels[0].write(values, rows, cols)
 
     def __exit__(

@@ -73,7 +73,7 @@ def estimate_illumination(summaries: Sequence[Array]) -> Illumination:
     x, y = np.meshgrid(place, place)
     design = np.stack([(x**i * y**j).ravel() for i, j in _list_powers()], axis=1)
     halves = [design @ _fit_common(design, logs[start::2]) for start in (0, 1)]
-    if np.atleast_2d(np.corrcoef(np.stack(halves)))[0, 1] < LEAST_AGREEMENT:
+    if np.asarray(np.corrcoef(np.stack(halves)))[0, 1] < LEAST_AGREEMENT:
         return Illumination()
     found = _fit_common(design, logs)
     light = np.exp(design @ found)
