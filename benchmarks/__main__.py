@@ -18,6 +18,8 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
     "deformable": (),
     "pair_cold": (),
     "raster_starts": ("--starts", "12", "--turns", "4", "--affines", "2"),
+    "multimodal_starts": (),
+    "start_confidence": ("--cases", "24"),
     "verdicts": ("--good", "24", "--bad", "24"),
     "canon": ("--pairs", "3"),
     "dates": ("--every", "6", "--shifts", "1"),

@@ -13,6 +13,7 @@ its own, so processor seconds include Python's start, the report and all product
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -30,15 +31,21 @@ FOLDER = "REGFLOW_MULTIMODAL_PAIRS"
 SOLVED_PX, SEASONS_PX = 5.0, 10.0
 SEASONS = "CrossSeason"
 """What the names of pairs between seasons hold."""
-COLUMNS = ["pair", "kind", "median_px", "solved", "status", "method", "cpu_seconds", "seconds"]
+COLUMNS = ["pair", "kind", "median_px", "solved", "status", "tried", "cpu_seconds", "seconds"]
+TRIED = re.compile(r"initialize: ([a-z-]+) (?:is )?(pass|warn|fail|gave up)")
+"""What the log says of each linear method."""
 TOTALS = ["kind", "pairs", "solved", "silent", "false_alarms", "median_px", "cpu_seconds"]
 
 
 def main() -> None:
     """Print a row per pair and a table per kind; end with 1 when a wrong result passed."""
     options = _options()
+    folders = _list_pairs(Path(options.pairs), options.only)
+    if not folders:
+        print(f"skipped: '{options.pairs}' has no pairs with landmarks.csv; name their folder by ${FOLDER}")
+        return
     rows = []
-    for folder in _list_pairs(Path(options.pairs), options.only):
+    for folder in folders:
         rows.append(_register(folder, options))
         print_table([rows[-1]], COLUMNS)
     totals = list(_totals(rows))
@@ -50,16 +57,9 @@ def main() -> None:
 
 
 def _list_pairs(folder: Path, only: Sequence[str]) -> list[Path]:
-    """Return the folders of pairs, of those with one of some words in their names.
-
-    Raises:
-        SystemExit: there is none.
-    """
+    """Return the folders of pairs, of those with one of some words in their names."""
     found = sorted(path.parent for path in folder.glob("*/landmarks.csv"))
-    kept = [path for path in found if not only or any(word in path.name for word in only)]
-    if not kept:
-        raise SystemExit(f"{folder}: no pairs with landmarks.csv; name their folder by --pairs or ${FOLDER}")
-    return kept
+    return [path for path in found if not only or any(word in path.name for word in only)]
 
 
 def _register(pair: Path, options: argparse.Namespace) -> dict[str, Any]:
@@ -74,18 +74,21 @@ def _register(pair: Path, options: argparse.Namespace) -> dict[str, Any]:
         "pair": pair.name,
         "kind": kind,
         **_measure(pair, out / "aligned", limit),
+        "tried": " ".join(
+            f"{name}:{status}" for name, status in TRIED.findall((out / "log.txt").read_text())
+        ),
         "cpu_seconds": spent["cpu_seconds"],
         "seconds": spent["seconds"],
     }
 
 
 def _measure(pair: Path, result: Path, limit: float) -> dict[str, Any]:
-    """Return the median distance of a result to the landmarks, its verdict and the method behind it."""
+    """Return the median distance of a result to the landmarks, and its verdict."""
     try:
         transform = read_raster_transform(result)
         quality = read_json(result / "quality.json")
     except InputError:
-        return {"median_px": np.inf, "solved": False, "status": "none", "method": None}
+        return {"median_px": np.inf, "solved": False, "status": "none"}
     # Without a georeference the world of a picture is its pixels.
     points = np.loadtxt(pair / "landmarks.csv", delimiter=",", skiprows=1)
     errors = np.linalg.norm(transform.apply(points[:, :2]) - points[:, 2:], axis=1)
@@ -94,7 +97,6 @@ def _measure(pair: Path, result: Path, limit: float) -> dict[str, Any]:
         "median_px": median,
         "solved": median < limit,
         "status": quality["verdict"]["status"],
-        "method": quality["transform_from"],
     }
 
 

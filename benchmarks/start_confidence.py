@@ -2,10 +2,10 @@
 
 Windows of Sentinel-2 bands, plain and made to look like other sensors', and slices of a head in the looks of
 T1, T2, CT and PET are moved by known similarities. What the judge of maps
-(:mod:`regflow.methods.initialize.agreement`) says of right maps is that of the truth moved by up to 2 pixels.
-Wrong maps are the best that ``hypotheses`` finds between pictures of different places or heights, and those
-that it finds from 6 to 30 pixels beside the truth, where they are wrong: each of them has been sought out
-for its agreement, as the wrong maps that a gate meets have.
+(:mod:`regflow.methods.initialize.agreement`) says of right maps is that of the truth moved by up to 2
+pixels, and of what climbs of mutual information find. Wrong maps are the best that they find from 6 to 30
+pixels beside the truth and between pictures of different places or heights: each was sought out for its
+agreement, as the wrong maps that a gate meets have.
 
 Printed are the coefficients of a logistic regression (ridge penalty 1), and how often maps of each
 probability are right. The coefficients stand in that module.
@@ -28,17 +28,20 @@ from regflow.core.transform import Affine
 from regflow.datasets import packaged as realdata
 from regflow.datasets.modalities import MODALITIES, make_linear_truth, move_linearly, read_bands
 from regflow.datasets.volumes import load_volume
-from regflow.methods.context import RunContext
 from regflow.methods.initialize import METHODS
 from regflow.methods.initialize.agreement import Agreement, AgreementJudge
-from regflow.methods.initialize.planar import find_matrix, masked_image
-from regflow.methods.table import list_methods_of_kind, run_method
+from regflow.methods.initialize.hypotheses import HypothesisSearch
+from regflow.methods.initialize.information_search import find_information_poses
+from regflow.methods.initialize.planar import Matrix, masked_image
+from regflow.methods.table import list_methods_of_kind
 
 SIDE_PX = 288
 CLOUDLESS_COLUMNS = 1000
 RIGHT_PX, WRONG_PX = 3.0, 5.0
 """Mean errors up to which a map is right, and from which it is wrong."""
 METHOD = "hypotheses"
+CLIMBED = 6
+"""Poses that are climbed from."""
 LOOKS = ("t2", "ct", "pet")
 
 
@@ -109,29 +112,34 @@ def fit_logistic(features: NDArray[np.float64], right: NDArray[np.float64]) -> N
 
 def _judge(case: Case, rng: np.random.Generator) -> Iterator[dict[str, Any]]:
     """Yield what is said of a right map, of those that are found, and of one between unlike things."""
-    judge = AgreementJudge(masked_image(case.fixed, "fixed"), masked_image(case.moving, "moving"))
+    fixed, moving, other = (masked_image(image, "moving") for image in (case.fixed, case.moving, case.other))
+    judge = AgreementJudge(fixed, moving)
     yield _row(case, "truth", judge(_beside(case, rng, 0, 2).matrix), right=True)
-    for origin, moving, start in (
-        ("own choice", case.moving, Affine.identity(2)),
-        ("beside the truth", case.moving, _beside(case, rng, 6, 30)),
-        ("another thing", case.other, Affine.identity(2)),
+    for origin, image, start in (
+        ("sought", moving, None),
+        ("beside the truth", moving, _beside(case, rng, 6, 30).matrix),
+        ("another thing", other, None),
     ):
-        found = _find(case.fixed, moving, start)
-        error = _measure(case, found) if moving is case.moving else np.inf
-        if RIGHT_PX < error < WRONG_PX:
-            continue
-        seen = AgreementJudge(masked_image(case.fixed, "fixed"), masked_image(moving, "moving"))
-        yield _row(case, origin, seen(find_matrix(found)), right=bool(error <= RIGHT_PX))
+        search = _search(fixed, image, start)
+        error = _measure(case, Affine(search.best.matrix)) if image is moving else np.inf
+        if not RIGHT_PX < error < WRONG_PX:
+            yield _row(case, origin, search.judge(search.best.matrix), right=bool(error <= RIGHT_PX))
+
+
+def _search(fixed: Image, moving: Image, start: Matrix | None) -> HypothesisSearch:
+    """Climb from a map, or from the most promising ones by mutual information."""
+    options = list_methods_of_kind(METHODS, "rasters")[METHOD].complete({})
+    search = HypothesisSearch(fixed, moving, AgreementJudge(fixed, moving), options, 0)
+    poses = [pose.matrix for pose in find_information_poses(fixed, moving, np.eye(3))[:CLIMBED]]
+    search.add_map("start", np.eye(3))
+    for matrix in poses if start is None else [start]:
+        search.optimize_map(search.add_map("climb", matrix))
+    return search
 
 
 def _row(case: Case, origin: str, agreement: Agreement, *, right: bool) -> dict[str, Any]:
     figures = {"edges": agreement.edges, "information": agreement.information}
     return {"case": case.name, "origin": origin, **figures, "right": right}
-
-
-def _find(fixed: Image, moving: Image, start: Affine) -> Any:
-    method = list_methods_of_kind(METHODS, "rasters")[METHOD]
-    return run_method(method, fixed, moving, start, method.complete({}), RunContext()).transform
 
 
 def _beside(case: Case, rng: np.random.Generator, near: float, far: float) -> Affine:

@@ -84,6 +84,7 @@ TABLES = {
         (f"{side} x {side} pixels", rows, TIE_POINTS) for side, rows in results.items()
     ],
     "raster_starts": lambda results: [(name, rows, list(rows[0])) for name, rows in results.items()],
+    "multimodal_starts": lambda results: [("by kind", results["kinds"], list(results["kinds"][0]))],
     "verdicts": lambda results: [("what regflow says of them", results["rows"], VERDICTS)],
     "dates": lambda results: [("by group", results["groups"], list(results["groups"][0]))],
     "scenes": lambda results: [("by side", results["rows"], SCENES)],

@@ -22,6 +22,7 @@ modules = (
     "methods.matching.self_similarity_kernels",
     "methods.matching.spline_field",
     "methods.initialize.parzen",
+    "methods.initialize.agreement_kernels",
     "methods.initialize.planar_kernels",
     "methods.detect.kernels",
 )

@@ -120,17 +120,37 @@ def discs(seed: int, inverted: bool) -> Image:
     return Image(values[None], Grid(values.shape, np.eye(3)), np.ones(values.shape, bool))
 
 
-def test_unlike_contrasts_in_a_dark_surround_are_found():
+def test_unlike_contrasts_in_a_dark_surround_are_found_with_any_number_of_threads():
+    import cv2
+
     from regflow.datasets.modalities import move_linearly
 
     fixed, other = discs(0, False), discs(1, True)
     truth = make_linear_truth(other.grid, (11.0, -14.0), 8.0)
+    moving = move_linearly(other, truth)
     method = list_methods_of_kind(METHODS, "rasters")["hypotheses"]
-    found = method.load()(
-        fixed, move_linearly(other, truth), Affine.identity(2), options("hypotheses"), RunContext()
-    )
+    found = []
+    before = cv2.getNumThreads()
+    for threads in (1, 2):
+        cv2.setNumThreads(threads)
+        context = RunContext(threads)
+        found.append(method.load()(fixed, moving, Affine.identity(2), options("hypotheses"), context))
+    cv2.setNumThreads(before)
     places = np.array([[60, 60], [160, 60], [110, 110], [60, 160], [160, 160.0]])
-    assert np.linalg.norm(found.apply(places) - truth.apply(places), axis=1).mean() < 2.0
+    assert np.linalg.norm(found[0].apply(places) - truth.apply(places), axis=1).mean() < 2.0
+    assert found[0].apply(places).tobytes() == found[1].apply(places).tobytes()
+
+
+def test_what_no_map_confirms_is_measured_no_further():
+    """Neither drift nor rivals are asked for where windows and whole pictures see nothing."""
+    fixed, moving = (masked_image(each, "fixed") for each in (discs(0, False), part("B04", 900, 208, 220)))
+    moving = Image(moving.data, fixed.grid, moving.mask)
+    verdict, _ = SceneStartEvaluator(fixed, moving, Affine.identity(2), {})(
+        MethodResult(Affine.from_parts(np.eye(2), (13.0, 8.0)))
+    )
+    assert verdict.status == "fail"
+    assert "agreement_sigmas" in verdict.figures
+    assert not {"drift_px", "second_peak_ratio"} & set(verdict.figures)
 
 
 def status_of(fixed, moving, methods):
