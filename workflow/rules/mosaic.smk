@@ -3,7 +3,7 @@ rule mosaic:
     input:
         lambda wildcards: list_tile_inputs(settings["mosaic"]),
     output:
-        directory("<results>/mosaic"),
+        directory(f"<results>/{layout.MOSAIC}"),
     log:
         "<logs>/mosaic.log",
     benchmark:

@@ -68,6 +68,8 @@ BATCH = "jobs/{job}/{batch}.json"
 LOGS = "logs"
 """Folder of the jobs' logs."""
 
+MOSAIC = "mosaic"
+"""Folder of the picture that tiles were stitched into."""
 TEMPLATE = "template"
 TEMPLATE_IMAGE = "template/template.nii.gz"
 TEMPLATE_MASK = "template/template_mask.nii.gz"

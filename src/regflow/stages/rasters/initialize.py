@@ -173,7 +173,8 @@ class SceneStartEvaluator:
         if figures["second_peak_ratio"] > 1 and not lacks_georeference(self._fixed):
             # Another shift is better, and the georeference does not speak for this one.
             little.remove("second_peak_ratio")
-        asked = figures.get("drift_agreement_ratio", 1.0)
+        # Where it is not measured, the gradients of a small scene ask for the drift, and they are no chance.
+        asked = figures.get("drift_agreement_ratio", math.inf)
         if self._breaks(figures, "neg_log10_p") or asked < (BACKED if sigmas >= SURE_SIGMAS else REFUTED):
             # Windows that agree by chance, or along outlines that both pictures share, ask for anything.
             little.add("drift_px")

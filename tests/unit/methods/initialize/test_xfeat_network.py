@@ -13,7 +13,11 @@ from regflow.core.errors import InputError
 from regflow.core.grid import Grid
 from regflow.core.image import Image
 from regflow.methods.initialize.features.xfeat import PACKAGE, _interpolate_cubic, xfeat
-from regflow.methods.initialize.features.xfeat_network import read_xfeat_network, resample_maps
+from regflow.methods.initialize.features.xfeat_network import (
+    _rebuild_array,
+    read_xfeat_network,
+    resample_maps,
+)
 
 PICTURE = gaussian_filter(np.random.default_rng(3).random((96, 128), dtype=np.float32), 2)
 
@@ -72,3 +76,13 @@ def test_a_file_of_anything_else_is_refused(tmp_path):
         archive.writestr("archive/data.pkl", pickle.dumps(Path("somewhere")))
     with pytest.raises(InputError, match="not XFeat's weights"):
         read_xfeat_network(harmful)
+
+
+def test_places_in_memory_that_a_file_names_are_not_believed():
+    samples = np.arange(6, dtype=np.float32)
+    assert _rebuild_array(samples, 2, (2, 2), (2, 1)).tolist() == [[2, 3], [4, 5]]
+    for offset, shape, strides in ((0, (2, 2), (1000, 1)), (-4, (2,), (1,)), (0, (2, 3), (1, 2))):
+        with pytest.raises(pickle.UnpicklingError):
+            _rebuild_array(samples, offset, shape, strides)
+    with pytest.raises(ValueError, match="reshape"):
+        _rebuild_array(samples, 4, (2, 2), (2, 1))

@@ -6,6 +6,7 @@ Source: Potje et al., XFeat, CVPR 2024.
 """
 
 import collections
+import math
 import pickle
 import zipfile
 from collections.abc import Sequence
@@ -170,8 +171,11 @@ class _ArrayReader(pickle.Unpickler):
 def _rebuild_array(
     samples: NDArray[Any], offset: int, shape: Sequence[int], strides: Sequence[int], *_: Any
 ) -> NDArray[Any]:
-    steps = [step * samples.itemsize for step in strides]
-    return np.array(np.lib.stride_tricks.as_strided(samples[offset:], tuple(shape), steps))
+    # What the file says of places in memory is not believed: samples lie one after another.
+    steps = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
+    if list(strides) != steps or offset < 0:
+        raise pickle.UnpicklingError("the samples of an array are out of order")
+    return np.array(samples[offset : offset + math.prod(shape)].reshape(tuple(shape)))
 
 
 def _make_layer(known: dict[str, NDArray[Any]], name: str, stride: int) -> ConvolutionLayer:
