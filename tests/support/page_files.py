@@ -9,6 +9,7 @@ import nibabel
 import numpy as np
 import rasterio
 from affine import Affine
+from cut_tiles import cut_tiles
 from rasterio.windows import Window
 
 from regflow.core.landmarks import Landmarks
@@ -53,6 +54,13 @@ def write_points(folder: Path) -> None:
             rows.append(f"{on_map[0]},{on_map[1]},{x + 3},{-(y - 2)},1")
     shutil.copyfile(folder / "reference.tif", folder / "map.tif")
     (folder / "photo.points").write_text("\n".join(rows) + "\n", encoding="utf-8")
+
+
+def write_tiles(folder: Path) -> None:
+    """Write overlapping tiles of the reference's first band into the folder ``scan``."""
+    with rasterio.open(folder / "reference.tif") as reference:
+        band = reference.read(1).astype(np.float32)
+    cut_tiles(folder / "scan", band, side=96, overlap=0.2, stage_px=1.5)
 
 
 def write_labels(folder: Path, name: str, source: Path) -> None:
