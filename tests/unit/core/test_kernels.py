@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from study import ROOT
 
 from regflow.core.kernels import open_index_alone
 
@@ -66,3 +67,13 @@ def test_a_held_index_makes_the_next_one_wait(tmp_path):
         with pytest.raises(subprocess.TimeoutExpired):
             waiting.communicate(timeout=3)
     assert waiting.communicate()[0] == "held\n"
+
+
+def test_every_kernel_is_compiled_by_the_guarded_compiler():
+    sources = {path.relative_to(ROOT / "src").as_posix(): path for path in (ROOT / "src").rglob("*.py")}
+    own = [
+        name
+        for name, path in sources.items()
+        if "from numba import" in path.read_text(encoding="utf-8") and name != "regflow/core/kernels.py"
+    ]
+    assert own == []
