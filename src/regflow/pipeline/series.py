@@ -16,7 +16,7 @@ from regflow.pipeline.series_products import list_series_products, write_series_
 from regflow.pipeline.series_samples import SeriesSample, find_series_kind
 from regflow.pipeline.series_solution import MEAN, SeriesSolution, solve_series
 from regflow.pipeline.series_steps import SeriesJob, compute_content_sums
-from regflow.pipeline.template_steps import ERROR, run_step
+from regflow.pipeline.step_folders import ERROR, run_step
 from regflow.provenance.run_record import require_writable
 from regflow.stages.series_link import read_link
 

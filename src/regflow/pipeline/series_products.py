@@ -13,7 +13,7 @@ from regflow.core.transform import Affine
 from regflow.pipeline.series_kinds import SeriesKind
 from regflow.pipeline.series_solution import ImagePair, SeriesSolution
 from regflow.pipeline.series_steps import ALIGNED, SeriesJob
-from regflow.pipeline.template_steps import STEPS
+from regflow.pipeline.step_folders import STEPS
 from regflow.stages.series_link import SeriesLink
 
 RECORD, IMAGES_TABLE, LINKS_TABLE, CLOSURES_TABLE, PAGE = (

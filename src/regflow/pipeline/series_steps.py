@@ -1,18 +1,14 @@
 """Steps of a series in a folder: working images and links, each whole or absent, and done once."""
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from regflow.core.files import read_json
 from regflow.core.progress import StageListener, ignore_events
 from regflow.io.raster_names import find_local_file
 from regflow.pipeline.series_samples import SeriesSample
-from regflow.pipeline.template_steps import ERROR, STEPS
-from regflow.provenance.digests import compute_source_digest
+from regflow.pipeline.step_folders import STEPS, compute_step_key, read_refusals
 
 ALIGNED = "aligned"
 _IMAGES, _LINKS = "images", "links"
@@ -64,20 +60,16 @@ class SeriesJob:
 
     def list_prepared(self) -> list[str]:
         """Return the names of the images that could be read, in order."""
-        return [s.name for s in self.samples if not (self.find_image_folder(s.name) / ERROR).is_file()]
+        unread = self.list_unread()
+        return [sample.name for sample in self.samples if sample.name not in unread]
 
     def list_unread(self) -> dict[str, str]:
         """Return a sentence for each image that could not be read, by name."""
-        paths = {sample.name: self.find_image_folder(sample.name) / ERROR for sample in self.samples}
-        return {name: str(read_json(path)["reason"]) for name, path in paths.items() if path.is_file()}
+        return read_refusals({sample.name: self.find_image_folder(sample.name) for sample in self.samples})
 
     def make_key(self, *parts: Any) -> str:
-        """Return a digest of anything that JSON can hold, and of the sources that a step is computed by."""
-        sources = [
-            compute_source_digest(f"stages.{self.kind}.{name}", self.kind) for name in _SOURCES[self.kind]
-        ]
-        text = json.dumps([*parts, sources], sort_keys=True, default=str)
-        return hashlib.sha256(text.encode()).hexdigest()
+        """Return a digest of what a step of the series is made from, and of the sources that compute it."""
+        return compute_step_key(parts, _SOURCES[self.kind], self.kind)
 
 
 def compute_content_sums(sample: SeriesSample) -> dict[str, str | None]:

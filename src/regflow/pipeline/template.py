@@ -16,6 +16,7 @@ from regflow.core.image import Image
 from regflow.core.progress import StageListener, ignore_events
 from regflow.core.transform import Transform, compose_transforms
 from regflow.pipeline.exchange import ResultFolder, load_product
+from regflow.pipeline.step_folders import STEPS, read_key
 from regflow.pipeline.template_rounds import count_steps, plan_rounds, run_rounds
 from regflow.pipeline.template_samples import (
     TemplateSample,
@@ -23,7 +24,7 @@ from regflow.pipeline.template_samples import (
     check_template_samples,
     split_subjects,
 )
-from regflow.pipeline.template_steps import STEPS, TemplateJob, make_key, read_key
+from regflow.pipeline.template_steps import TemplateJob, make_key
 from regflow.stages.volumes.template_images import read_channel
 from regflow.stages.volumes.template_mean import TRANSFORMS, read_mean
 

@@ -1,7 +1,7 @@
 """A template of a cohort as jobs of the workflow: which images it has, and what each job does of it.
 
 A job leaves a file that tells it is done; the steps themselves lie where Snakemake does not see them
-(:mod:`regflow.pipeline.template_steps`), so that a job that was killed goes on where it was.
+(:mod:`regflow.pipeline.step_folders`), so that a job that was killed goes on where it was.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,6 +11,7 @@ from typing import Any
 
 from regflow.cohort.volumes.samples import VolumeSample
 from regflow.core.files import write_json
+from regflow.pipeline.step_folders import STEPS
 from regflow.pipeline.template import (
     build_template_folder,
     describe_subject,
@@ -26,7 +27,7 @@ from regflow.pipeline.template_rounds import (
     register_images,
 )
 from regflow.pipeline.template_samples import TemplateSample, add_mirrored, split_subjects
-from regflow.pipeline.template_steps import STEPS, TemplateJob
+from regflow.pipeline.template_steps import TemplateJob
 from regflow.stages import layout
 
 

@@ -12,15 +12,9 @@ from regflow.config.presets import merge_settings
 from regflow.core.errors import InputError
 from regflow.core.files import compute_sha256, write_json
 from regflow.pipeline.pair_options import make_linear_settings
+from regflow.pipeline.step_folders import ERROR, read_key, run_step
 from regflow.pipeline.template_samples import FEWEST, TemplateSample
-from regflow.pipeline.template_steps import (
-    ERROR,
-    TemplateJob,
-    compute_file_sums,
-    make_key,
-    read_key,
-    run_step,
-)
+from regflow.pipeline.template_steps import TemplateJob, compute_file_sums, make_key
 from regflow.stages.volumes.template_fits import DEFORMABLE, KINDS, register_to_template
 from regflow.stages.volumes.template_images import choose_start, prepare_template_image, read_start_name
 from regflow.stages.volumes.template_mean import TRANSFORMS, average_round

@@ -1,28 +1,16 @@
-"""Steps of a template in a folder: each is whole or absent, and done once.
+"""Steps of a template in a folder: where its images, registrations and means lie."""
 
-A step is a folder with a stamp of all that it was made from: files, settings, the steps before, and the
-program's own sources. A step whose stamp is the wanted one is taken as it is, so that a build that was
-stopped goes on where it was, and comes to the same bytes.
-"""
-
-import hashlib
-import json
-import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from regflow.core.files import compute_sha256, read_json, write_json, write_whole_directory
-from regflow.core.progress import StageEvent, StageListener, ignore_events
+from regflow.core.files import compute_sha256
+from regflow.core.progress import StageListener, ignore_events
+from regflow.pipeline.step_folders import STEPS, compute_step_key, read_key, read_refusals
 from regflow.pipeline.template_samples import TemplateSample
-from regflow.provenance.digests import compute_source_digest
 from regflow.stages.volumes.template_mean import OPTIONS
 
-log = logging.getLogger(__name__)
-
-STAMP, ERROR = "stamp.json", "error.json"
-STEPS = "steps"
 _IMAGES, _START, _ROUNDS, _FITS, _MEAN = "images", "start", "rounds", "fits", "mean"
 _SOURCES = ("template_mean", "template_fits", "template_images")
 
@@ -87,48 +75,21 @@ class TemplateJob:
 
         The order does not depend on how the images were given.
         """
-        folders = {sample.name: self.find_image_folder(sample.name) for sample in self.samples}
-        found = {name: path for name, path in folders.items() if not (path / ERROR).is_file()}
-        return sorted(found, key=lambda name: (read_key(found[name]), name))
+        found = self._find_image_folders()
+        unread = read_refusals(found)
+        return sorted(found.keys() - unread.keys(), key=lambda name: (read_key(found[name]), name))
 
     def list_unread(self) -> dict[str, str]:
         """Return a sentence for each image that could not be read, by name."""
-        paths = {sample.name: self.find_image_folder(sample.name) / ERROR for sample in self.samples}
-        return {name: str(read_json(path)["reason"]) for name, path in paths.items() if path.is_file()}
+        return read_refusals(self._find_image_folders())
 
-
-def run_step(
-    target: Path, key: str, title: str, progress: StageListener, work: Callable[[Path], Any]
-) -> None:
-    """Do a step, unless its folder says that it is done.
-
-    Args:
-        target: its folder.
-        key: of all that it is made from.
-        title: for the progress.
-        progress: is told.
-        work: fills the folder.
-    """
-    progress(StageEvent(title, "begun"))
-    if read_key(target) != key:
-        log.info("%s", title)
-        with write_whole_directory(target) as folder:
-            work(folder)
-            write_json(folder / STAMP, {"key": key})
-    progress(StageEvent(title, "ended"))
-
-
-def read_key(folder: Path) -> str:
-    """Return the key of a step that is done, empty where it is not."""
-    stamp = folder / STAMP
-    return str(read_json(stamp)["key"]) if stamp.is_file() else ""
+    def _find_image_folders(self) -> dict[str, Path]:
+        return {sample.name: self.find_image_folder(sample.name) for sample in self.samples}
 
 
 def make_key(*parts: Any) -> str:
-    """Return a digest of anything that JSON can hold, and of the sources that a step is computed by."""
-    sources = [compute_source_digest(f"stages.volumes.{module}", "volumes") for module in _SOURCES]
-    text = json.dumps([*parts, sources], sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
+    """Return a digest of what a step of a template is made from, and of the sources that compute it."""
+    return compute_step_key(parts, _SOURCES, "volumes")
 
 
 def compute_file_sums(sample: TemplateSample) -> dict[str, str | None]:
