@@ -1,6 +1,5 @@
 """A sample sheet of any kind of image: a TSV or CSV table with one row per moving image."""
 
-import csv
 import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -12,9 +11,9 @@ from regflow.cohort.examples import EXAMPLE, resolve_example
 from regflow.cohort.table import Table
 from regflow.core.addresses import redact_address
 from regflow.core.errors import InputError
-from regflow.core.files import write_whole
 from regflow.core.json_schema import Schema
 from regflow.core.names import find_nearest_name
+from regflow.io.text_files import write_tsv
 
 Sampled = TypeVar("Sampled")
 FixedImage = TypeVar("FixedImage")
@@ -99,9 +98,7 @@ class Sheet(Generic[Sampled, FixedImage]):
         rows = [row for _, row in self.table.read_rows()]
         columns = [name for name in self.table.columns if any(name in row for row in rows)]
         table = [[self._located_cell(name, row.get(name, "")) for name in columns] for row in rows]
-        with write_whole(target) as part, part.open("w", encoding="utf-8", newline="") as stream:
-            writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
-            writer.writerows([columns, *table])
+        write_tsv(target, columns, table)
 
     def _located_cell(self, column: str, cell: str) -> str:
         if column in self.kind.path_columns:

@@ -5,12 +5,13 @@ import io
 import json
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from regflow.core.errors import InputError
+from regflow.core.files import write_whole
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +86,18 @@ def split_rows(path: str | Path, text: str, delimiter: str) -> Iterator[TableRow
             ) from error
         if any(cells):
             yield TableRow(number, cells)
+
+
+def write_tsv(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a table with tabs between its cells, whole or not at all; None is an empty cell.
+
+    Args:
+        path: the file.
+        columns: the first line.
+        rows: the others, each with a cell for every column.
+    """
+    with write_whole(path) as part, part.open("w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream, delimiter="\t", lineterminator="\n").writerows([columns, *rows])
 
 
 def find_delimiter(text: str) -> str:

@@ -1,6 +1,5 @@
 """``regflow compare``: every method on one pair, a table, a page, and a ladder to copy."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from regflow.core.image import Image
 from regflow.core.progress import StageListener, ignore_events
 from regflow.core.transform import Affine
 from regflow.datasets.known_pairs import draw_partners
+from regflow.io.text_files import write_tsv
 from regflow.methods.guideline import (
     Branch,
     PairFacts,
@@ -215,26 +215,15 @@ def _write(
 def _write_table(path: Path, rows: Sequence[MethodRow], motions: Sequence[str], kind: str) -> None:
     figures = sorted({name for row in rows for name in (row.own or {}).get("figures", {})})
     errors = {f"{name.replace(' ', '_')}_error_{UNITS[kind]}": name for name in motions}
-    with write_whole(path) as part, part.open("w", encoding="utf-8", newline="") as stream:
-        table = csv.writer(stream, delimiter="\t", lineterminator="\n")
-        table.writerow(
-            ["stage", "method", "status", "reason", *errors, "seconds", "cpu_seconds", "peak_mb", *figures]
-        )
-        for row in rows:
-            own = row.own or {}
-            known = [row.truth.get(name, {}).get("truth", {}).get("mean", "") for name in errors.values()]
-            spent = [row.seconds, row.cpu_seconds, row.peak_mb]
-            values = [own.get("figures", {}).get(name, "") for name in figures]
-            line = [
-                row.stage,
-                row.method,
-                own.get("status", ""),
-                own.get("reason", ""),
-                *known,
-                *spent,
-                *values,
-            ]
-            table.writerow(["" if cell is None else cell for cell in line])
+    columns = ["stage", "method", "status", "reason", *errors, "seconds", "cpu_seconds", "peak_mb", *figures]
+    lines = []
+    for row in rows:
+        own = row.own or {}
+        known = [row.truth.get(name, {}).get("truth", {}).get("mean") for name in errors.values()]
+        spent = [row.seconds, row.cpu_seconds, row.peak_mb]
+        values = [own.get("figures", {}).get(name) for name in figures]
+        lines.append([row.stage, row.method, own.get("status"), own.get("reason"), *known, *spent, *values])
+    write_tsv(path, columns, lines)
 
 
 def _render_page(

@@ -16,6 +16,7 @@ from regflow.core.errors import InputError
 from regflow.core.files import write_json, write_whole
 from regflow.core.grid import Grid
 from regflow.core.threads import count_cores
+from regflow.io.text_files import write_tsv
 from regflow.methods.mosaic.blending import measure_sharpness
 from regflow.methods.mosaic.gains import estimate_gains
 from regflow.methods.mosaic.illumination import Illumination, estimate_illumination, summarize_tile
@@ -360,28 +361,30 @@ def _locate_mosaic(images: TileImages, linked: LinkedTiles, plan: MosaicPlan) ->
 
 def _write_tables(folder: Path, linked: LinkedTiles, plan: MosaicPlan) -> None:
     names = linked.images.names
-    lines = ["tile\tx_px\ty_px\texpected_x_px\texpected_y_px\tlinked\tgain"]
-    for index, name in enumerate(names):
-        x, y = plan.positions[index]
-        ex, ey = linked.expected[index]
-        linked_word = "yes" if linked.placement.linked[index] else "no"
-        lines.append(f"{name}\t{x:.3f}\t{y:.3f}\t{ex:.3f}\t{ey:.3f}\t{linked_word}\t{plan.gains[index]:.4f}")
-    _write_lines(folder / "tiles.tsv", lines)
-    numbers = {name: index for index, name in enumerate(names)}
-    rows = ["first\tsecond\tdx_px\tdy_px\tsigma_px\tcorrelation\tneg_log10_p\tresidual_px\tkept\tchecked"]
-    for each in linked.placement.solution.residuals:
-        shift = linked.links[numbers[each.link.first], numbers[each.link.second]]
-        rows.append(
-            f"{each.link.first}\t{each.link.second}\t{shift.offset[0]:.3f}\t{shift.offset[1]:.3f}\t{shift.sigma:.3f}\t"
-            f"{shift.correlation:.3f}\t{shift.neg_log10_p:.1f}\t{each.distance:.3f}\t"
-            f"{'yes' if each.kept else 'no'}\t{'yes' if each.checked else 'no'}"
+    columns = ["tile", "x_px", "y_px", "expected_x_px", "expected_y_px", "linked", "gain"]
+    places = np.column_stack([plan.positions, linked.expected])
+    tiles = [
+        [name, *(f"{value:.3f}" for value in place), _spell_answer(has_link), f"{gain:.4f}"]
+        for name, place, has_link, gain in zip(
+            names, places, linked.placement.linked, plan.gains, strict=True
         )
-    _write_lines(folder / "links.tsv", rows)
+    ]
+    write_tsv(folder / "tiles.tsv", columns, tiles)
+    numbers = {name: index for index, name in enumerate(names)}
+    columns = ["first", "second", "dx_px", "dy_px", "sigma_px", "correlation", "neg_log10_p"]
+    columns += ["residual_px", "kept", "checked"]
+    links = []
+    for each in linked.placement.solution.residuals:
+        first, second = each.link.first, each.link.second
+        shift = linked.links[numbers[first], numbers[second]]
+        measured = [f"{value:.3f}" for value in (*shift.offset, shift.sigma, shift.correlation)]
+        judged = [f"{each.distance:.3f}", _spell_answer(each.kept), _spell_answer(each.checked)]
+        links.append([first, second, *measured, f"{shift.neg_log10_p:.1f}", *judged])
+    write_tsv(folder / "links.tsv", columns, links)
 
 
-def _write_lines(path: Path, lines: Sequence[str]) -> None:
-    with write_whole(path) as part:
-        part.write_text("\n".join(lines) + "\n", encoding="utf-8")
+def _spell_answer(value: bool) -> str:
+    return "yes" if value else "no"
 
 
 def _write_page(

@@ -1,6 +1,5 @@
 """What tells of a series in its folder: tables, the record and the page."""
 
-import csv
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import numpy as np
 from regflow.core.files import write_json, write_whole
 from regflow.core.image import Image
 from regflow.core.transform import Affine
+from regflow.io.text_files import write_tsv
 from regflow.pipeline.series_kinds import SeriesKind
 from regflow.pipeline.series_solution import ImagePair, SeriesSolution
 from regflow.pipeline.series_steps import ALIGNED, SeriesJob
@@ -153,10 +153,7 @@ def _write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     columns = list(dict.fromkeys(name for row in rows for name in row if name != "reason"))
     if any("reason" in row for row in rows):
         columns.append("reason")
-    with write_whole(path) as part, part.open("w", encoding="utf-8", newline="") as stream:
-        table = csv.writer(stream, delimiter="\t", lineterminator="\n")
-        table.writerow(columns)
-        table.writerows([row.get(name, "") for name in columns] for row in rows)
+    write_tsv(path, columns, [[row.get(name) for name in columns] for row in rows])
 
 
 def _write_page(job: SeriesJob, steps: SeriesKind, record: Mapping[str, Any]) -> None:

@@ -1,6 +1,5 @@
 """A template of images: all rounds, the products in a folder, and the result in memory."""
 
-import csv
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from regflow.core.files import link_or_copy, read_json, write_json, write_whole,
 from regflow.core.image import Image
 from regflow.core.progress import StageListener, ignore_events
 from regflow.core.transform import Transform, compose_transforms
+from regflow.io.text_files import write_tsv
 from regflow.pipeline.exchange import ResultFolder, load_product
 from regflow.pipeline.step_folders import STEPS, read_key
 from regflow.pipeline.template_rounds import count_steps, plan_rounds, run_rounds
@@ -278,10 +278,10 @@ def _write_products(target: Path, last: Path, channels: Sequence[str]) -> None:
 def _write_tables(folder: Path, record: Mapping[str, Any]) -> None:
     """Write a row for each round, and one for each image."""
     columns = list(dict.fromkeys(name for each in record["rounds"] for name in each))
-    _write_rows(
+    write_tsv(
         folder / ROUNDS_TABLE,
         columns,
-        [[each.get(name, "") for name in columns] for each in record["rounds"]],
+        [[each.get(name) for name in columns] for each in record["rounds"]],
     )
     rows = [
         [
@@ -290,18 +290,12 @@ def _write_tables(folder: Path, record: Mapping[str, Any]) -> None:
             own["weight"],
             "yes" if own["used"] else "no",
             own["verdict"]["status"],
-            own.get("ncc", ""),
+            own.get("ncc"),
             own["verdict"]["reason"],
         ]
         for name, own in record["samples"].items()
     ]
-    _write_rows(folder / TABLE, ["sample", "image", "weight", "used", "verdict", "ncc", "reason"], rows)
-
-
-def _write_rows(path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    with write_whole(path) as part, part.open("w", encoding="utf-8", newline="") as stream:
-        table = csv.writer(stream, delimiter="\t", lineterminator="\n")
-        table.writerows([columns, *rows])
+    write_tsv(folder / TABLE, ["sample", "image", "weight", "used", "verdict", "ncc", "reason"], rows)
 
 
 def _write_page(job: TemplateJob, record: Mapping[str, Any]) -> None:
