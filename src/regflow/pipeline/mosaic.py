@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +135,7 @@ def stitch_mosaic(
     below = dict(given.pop("config", {}))
     for name in ("tiles", "output", "threads"):
         given.pop(name, None)
-    settings = complete_mosaic_settings({**below, **given})
+    settings = {**below, **given}
     if sources:
         settings["tiles"] = [str(source) for source in sources]
     return run_mosaic(output, settings=settings, threads=threads)
@@ -214,7 +215,7 @@ def link_tiles(images: TileImages, settings: Mapping[str, Any], workers: Workers
         expected, links = search_blindly(search)
         looked: Sequence[TilePair] = sorted(links)
     else:
-        links, looked, _ = find_links(search, expected, settings["reach_px"])
+        links, looked = find_links(search, expected, settings["reach_px"])
     return LinkedTiles(images, expected, links, looked, place_tiles(images.names, expected, links), light)
 
 
@@ -230,7 +231,9 @@ def plan_mosaic(linked: LinkedTiles, settings: Mapping[str, Any], workers: Worke
         gains = estimate_gains(count, kept, [linked.links[pair].log_ratio for pair in kept])
     order = np.arange(count)
     if settings["blend"] == "sharpest":
-        sharpness = list(map_blocks(_SharpnessReader(images), range(count), workers, describe="sharpness"))
+        sharpness = list(
+            map_blocks(partial(_measure_sharpness, images), range(count), workers, describe="sharpness")
+        )
         order = np.lexsort((order, -np.array(sharpness)))
     overlaps = [_measure_overlap(linked, pair) for pair in kept]
     feather = float(np.median(overlaps)) if overlaps else 0.1 * float(images.sizes.min())
@@ -286,33 +289,25 @@ def describe_links(linked: LinkedTiles) -> list[str]:
     return told
 
 
-class _SharpnessReader:
-    """Reads tiles and tells how sharp each is."""
-
-    def __init__(self, images: TileImages) -> None:
-        self.images = images
-
-    def __call__(self, number: int) -> float:
-        rows, columns = (slice(0, int(size)) for size in self.images.shapes[number])
-        return measure_sharpness(self.images.read(number, rows, columns)[0])
+def _read_whole(images: TileImages, number: int) -> NDArray[np.float32]:
+    """Return all bands of a tile, ``(C, rows, columns)``."""
+    rows, columns = (slice(0, int(size)) for size in images.shapes[number])
+    return images.read(number, rows, columns)
 
 
-class _SummaryReader:
-    """Reads tiles and summarizes each band."""
+def _measure_sharpness(images: TileImages, number: int) -> float:
+    return measure_sharpness(_read_whole(images, number)[0])
 
-    def __init__(self, images: TileImages) -> None:
-        self.images = images
 
-    def __call__(self, number: int) -> list[Array]:
-        rows, columns = (slice(0, int(size)) for size in self.images.shapes[number])
-        return [summarize_tile(plane) for plane in self.images.read(number, rows, columns)]
+def _summarize_bands(images: TileImages, number: int) -> list[Array]:
+    return [summarize_tile(plane) for plane in _read_whole(images, number)]
 
 
 def _estimate_light(images: TileImages, workers: Workers) -> list[Illumination]:
     count = len(images.tiles)
     taken = min(count, MOST_SAMPLED)
     numbers = [index * count // taken for index in range(taken)]
-    found = list(map_blocks(_SummaryReader(images), numbers, workers, describe="light"))
+    found = list(map_blocks(partial(_summarize_bands, images), numbers, workers, describe="light"))
     return [estimate_illumination(summaries) for summaries in zip(*found, strict=True)]
 
 

@@ -1,6 +1,6 @@
 """Links between the tiles of a mosaic: from expected positions, or from nothing."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
@@ -126,7 +126,7 @@ def search_blindly(search: LinkSearch) -> tuple[Array, dict[TilePair, OverlapShi
 
 def find_links(
     search: LinkSearch, expected: Array, reach: float
-) -> tuple[dict[TilePair, OverlapShift], list[TilePair], Mapping[TilePair, OverlapShift]]:
+) -> tuple[dict[TilePair, OverlapShift], list[TilePair]]:
     """Measure the links of tiles that overlap as expected.
 
     Args:
@@ -135,12 +135,12 @@ def find_links(
         reach: by how much an expected offset may be wrong, in pixels.
 
     Returns:
-        Reliable links, the pairs that were looked at, and what was measured of all.
+        Reliable links, and the pairs that were looked at.
     """
     pairs = list_neighbors(expected, search.images.sizes, reach, 8.0)
     offsets = np.array([expected[b] - expected[a] for a, b in pairs]).reshape(-1, 2)
     found = search.measure(pairs, offsets, reach)
-    return {pair: shift for pair, shift in found.items() if shift.is_reliable}, pairs, found
+    return {pair: shift for pair, shift in found.items() if shift.is_reliable}, pairs
 
 
 def _measure_pair(search: LinkSearch, job: tuple[TilePair, Array], *, reach: float) -> OverlapShift | None:

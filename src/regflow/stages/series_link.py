@@ -1,6 +1,6 @@
 """A registration between two images of a series: its linear map, how sure it is, and its record."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from regflow.core.errors import InputError, RegistrationError, SettingError
 from regflow.core.files import read_json, write_json
 from regflow.core.gate import Verdict
 from regflow.core.transform import Affine, Points
@@ -45,6 +46,21 @@ class SeriesLink:
         assert self.transform is not None
         sigma = self.sigma * (DOUBTED if self.verdict.status == "warn" else 1.0)
         return Link(first, second, self.transform, sigma, points=self.points)
+
+
+def measure_link(folder: str | Path, measure: Callable[[], SeriesLink]) -> None:
+    """Measure a link and write it; one that cannot be measured fails, with the sentence that says why.
+
+    Raises:
+        SettingError: an unknown method or option, which concerns all links.
+    """
+    try:
+        link = measure()
+    except SettingError:
+        raise
+    except (InputError, RegistrationError) as error:
+        link = SeriesLink(Verdict("fail", str(error)))
+    write_link(folder, link)
 
 
 def write_link(folder: str | Path, link: SeriesLink) -> None:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from regflow.cohort.rasters.samples import Scene
-from regflow.core.errors import InputError, RegistrationError, SettingError
-from regflow.core.gate import Verdict, find_worst_verdict
+from regflow.core.errors import RegistrationError
+from regflow.core.gate import find_worst_verdict
 from regflow.core.image import Image
 from regflow.core.transform import Affine, Points, Transform
 from regflow.io.rasters import read_raster_header
@@ -18,7 +18,7 @@ from regflow.stages.rasters.preprocess import prepare_scene
 from regflow.stages.rasters.refine import SceneRefinement, refine_scene
 from regflow.stages.rasters.views import measure_spacing
 from regflow.stages.rasters.working import read_overview, read_scene, write_working
-from regflow.stages.series_link import SeriesLink, fit_linear_map, summarize_points, write_link
+from regflow.stages.series_link import SeriesLink, fit_linear_map, measure_link, summarize_points
 
 if TYPE_CHECKING:
     from regflow.core.chunks import Workers
@@ -73,16 +73,10 @@ def register_series_scenes(
     Raises:
         SettingError: an unknown method or option.
     """
-    try:
-        link = _measure_link(scenes, model, settings, workers, threads)
-    except SettingError:
-        raise
-    except (InputError, RegistrationError) as error:
-        link = SeriesLink(Verdict("fail", str(error)))
-    write_link(folder, link)
+    measure_link(folder, lambda: _register_scenes(scenes, model, settings, workers, threads))
 
 
-def _measure_link(
+def _register_scenes(
     folders: tuple[str | Path, str | Path],
     model: str,
     settings: Mapping[str, Any],

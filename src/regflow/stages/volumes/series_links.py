@@ -6,11 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from regflow.core.errors import InputError, RegistrationError, SettingError
-from regflow.core.gate import Verdict
 from regflow.core.image import Image
 from regflow.core.transform import Points
-from regflow.stages.series_link import SeriesLink, fit_linear_map, summarize_points, write_link
+from regflow.stages.series_link import SeriesLink, fit_linear_map, measure_link, summarize_points
 from regflow.stages.volumes.initialize import align_volumes
 from regflow.stages.volumes.working import read_working
 
@@ -41,18 +39,18 @@ def register_series_volumes(
     Raises:
         SettingError: an unknown method or option.
     """
-    try:
-        fixed, moving = (read_working(path) for path in images)
-        found = align_volumes(fixed, moving, settings["initialize"], threads=threads, seed=settings["seed"])
-        points = _find_inner_points(fixed)
-        transform = fit_linear_map(model, points, found.transform.apply(points))
-        sigma = SIGMA * float(np.prod(fixed.grid.spacing) ** (1 / fixed.grid.ndim))
-        link = SeriesLink(found.verdict, transform, sigma, summarize_points(points))
-    except SettingError:
-        raise
-    except (InputError, RegistrationError) as error:
-        link = SeriesLink(Verdict("fail", str(error)))
-    write_link(folder, link)
+    measure_link(folder, lambda: _register_volumes(images, model, settings, threads))
+
+
+def _register_volumes(
+    images: tuple[str | Path, str | Path], model: str, settings: Mapping[str, Any], threads: int
+) -> SeriesLink:
+    fixed, moving = (read_working(path) for path in images)
+    found = align_volumes(fixed, moving, settings["initialize"], threads=threads, seed=settings["seed"])
+    points = _find_inner_points(fixed)
+    transform = fit_linear_map(model, points, found.transform.apply(points))
+    sigma = SIGMA * float(np.prod(fixed.grid.spacing) ** (1 / fixed.grid.ndim))
+    return SeriesLink(found.verdict, transform, sigma, summarize_points(points))
 
 
 def _find_inner_points(image: Image) -> Points:
