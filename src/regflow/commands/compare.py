@@ -6,23 +6,18 @@ from typing import Any
 import click
 
 from regflow.commands.pair_settings import add_pair_options, parse_volume, read_pair_settings
-from regflow.commands.settings import add_setting_options
+from regflow.commands.settings import NumberList, add_setting_options
 
 _SETTINGS = ("config", "assignments")
 _NOT_GIVEN = ("initialize", "refine", "transform", "seed", "interpolation", "representation", "masks")
 
 
-class _Sizes(click.ParamType):
-    """Numbers with commas between them."""
-
-    name = "sizes"
+class _Sizes(NumberList):
+    """Numbers above 0 with commas between them."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[float]:
         """Return the numbers."""
-        try:
-            sizes = [float(part) for part in str(value).split(",")]
-        except ValueError:
-            self.fail(f"'{value}' is no list of numbers; write 5,20", param, ctx)
+        sizes = super().convert(value, param, ctx)
         if min(sizes) <= 0:
             self.fail(f"'{value}' holds a size that is not above 0", param, ctx)
         return sizes
@@ -39,13 +34,13 @@ class _Sizes(click.ParamType):
 @add_setting_options
 @click.option(
     "--moved",
-    type=_Sizes(),
+    type=_Sizes(float, "5,20"),
     metavar="SIZES",
     help="How far the fixed image is shifted and turned: mm and degrees, or pixels  [default: by its size].",
 )
 @click.option(
     "--warped",
-    type=_Sizes(),
+    type=_Sizes(float, "5,20"),
     metavar="SIZES",
     help="Longest displacements of its smooth deformations, mm or pixels  [default: by its size].",
 )

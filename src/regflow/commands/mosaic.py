@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from regflow.commands.settings import add_setting_options, read_assignments, read_settings
+from regflow.commands.settings import add_setting_options, read_command_settings
 
 
 @click.command(short_help="Stitch overlapping tiles into one picture.")
@@ -46,8 +46,6 @@ from regflow.commands.settings import add_setting_options, read_assignments, rea
 def mosaic(
     tiles: tuple[str, ...],
     output: Path,
-    config: Path | None,
-    assignments: tuple[str, ...],
     threads: int | None,
     **given: Any,
 ) -> None:
@@ -69,11 +67,8 @@ def mosaic(
     from regflow.core.logs import show_progress_log
     from regflow.pipeline.mosaic import stitch_mosaic
 
-    file = read_settings(config, "rasters", ("mosaic",), "mosaic") if config else {}
-    assigned = read_assignments(assignments, "rasters", ("mosaic",), "mosaic")
-    below = file.get("mosaic", {})
-    stated = {name: value for name, value in given.items() if value is not None}
-    settings = {**below, **stated, **assigned.get("mosaic", {})}
+    own = [name for name in given if name not in ("config", "assignments")]
+    settings = read_command_settings(given, "rasters", ("mosaic",), "mosaic", own).get("mosaic", {})
     sources = list(tiles) or settings.pop("tiles", [])
     with show_progress_log("mosaic", 1):
         found = stitch_mosaic(sources, output, config=settings, threads=threads)

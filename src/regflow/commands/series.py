@@ -1,27 +1,13 @@
 """``regflow series``: images over time, brought onto one another."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
-from regflow.commands.settings import Part, add_setting_options, read_assignments, read_settings
+from regflow.commands.settings import NumberList, add_setting_options, read_command_settings
 
 _OPTIONS = ("steps", "hub", "model", "onto", "motion")
-
-
-class _Steps(click.ParamType):
-    """Whole numbers with commas between them."""
-
-    name = "steps"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[int]:
-        """Return the numbers."""
-        try:
-            return [int(part) for part in str(value).split(",")]
-        except ValueError:
-            self.fail(f"'{value}' is no list of whole numbers; write 1,2,4", param, ctx)
 
 
 @click.command(short_help="Align images over time.")
@@ -36,7 +22,7 @@ class _Steps(click.ParamType):
 @click.option("--nodata", help="Of scenes: a number, nan or none  [default: as declared].")
 @click.option(
     "--steps",
-    type=_Steps(),
+    type=NumberList(int, "1,2,4"),
     metavar="NUMBERS",
     help="Places apart that images are registered over  [default: all pairs of up to 8 images, else 1,2,4].",
 )
@@ -98,13 +84,14 @@ def series(
     from regflow.core.logs import show_progress_log
     from regflow.core.threads import count_cores
     from regflow.pipeline.series import align_series_folder, count_series_steps
-    from regflow.pipeline.series_objects import make_scene_reading, make_series_settings
+    from regflow.pipeline.series_objects import SECTIONS, make_scene_reading, make_series_settings
     from regflow.pipeline.series_samples import find_series_kind, read_series_samples
 
     reading = make_scene_reading(given["bands"], given["nodata"], given["mask_values"])
     samples = read_series_samples(images, dates=dates, masks=masks, reading=reading)
     kind = find_series_kind(samples)
-    settings = make_series_settings(_read_settings(given, kind), kind, preset, seed)
+    chosen = read_command_settings(given, kind, SECTIONS[kind], "series", _OPTIONS)
+    settings = make_series_settings(chosen, kind, preset, seed)
     with show_progress_log("series", count_series_steps(samples, settings)) as progress:
         record = align_series_folder(
             output, samples, settings, threads=threads or count_cores(), detect=detect, progress=progress
@@ -117,15 +104,3 @@ def series(
             click.echo(f"{row['first']} to {row['second']}: {row['reason']}; dropped")
     used = sum(row["used"] == "yes" for row in record["images"])
     click.echo(f"{used} of {len(record['images'])} images aligned; see {output / 'report.html'}")
-
-
-def _read_settings(given: Mapping[str, Any], kind: str) -> Part:
-    """Return the sections that options say: the file's, the command's own on them, and on top what is set."""
-    from regflow.config.presets import merge_settings
-    from regflow.pipeline.series_objects import SECTIONS
-
-    sections = SECTIONS[kind]
-    file = read_settings(given["config"], kind, sections, "series") if given["config"] else {}
-    own = {name: given[name] for name in _OPTIONS if given[name] is not None}
-    assigned = read_assignments(given["assignments"], kind, sections, "series")
-    return merge_settings(merge_settings(file, {"series": own} if own else {}), assigned)

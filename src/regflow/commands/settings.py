@@ -5,7 +5,7 @@ what ``--set`` says lies on top. Each part is checked by the configuration's sch
 mistake is told with the file or the option that holds it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -47,6 +47,28 @@ set_option = click.option(
     metavar="KEY=VALUE",
     help="One setting: its key with dots, its value in YAML; repeat it. It overrides all else.",
 )
+
+
+class NumberList(click.ParamType):
+    """Numbers with commas between them.
+
+    Attributes:
+        parse: of one number: ``int`` or ``float``.
+        example: how such a list is written.
+    """
+
+    name = "numbers"
+
+    def __init__(self, parse: Callable[[str], float], example: str) -> None:
+        self.parse, self.example = parse, example
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[float]:
+        """Return the numbers."""
+        try:
+            return [self.parse(part) for part in str(value).split(",")]
+        except ValueError:
+            numbers = "whole numbers" if self.parse is int else "numbers"
+            self.fail(f"'{value}' is no list of {numbers}; write {self.example}", param, ctx)
 
 
 def add_setting_options(command: Command) -> Command:
@@ -103,6 +125,27 @@ def read_assignments(texts: Sequence[str], kind: str, sections: Sequence[str], c
         check_part(f"--set {text}", part, kind)
         together = merge_settings(together, part)
     return together
+
+
+def read_command_settings(
+    given: Mapping[str, Any], kind: str, sections: Sequence[str], command: str, options: Sequence[str]
+) -> Part:
+    """Return the sections that options say: a file's, the command's own on them, and on top what is set.
+
+    Args:
+        given: the options by their names in Python, ``config`` and ``assignments`` among them.
+        kind: ``volumes`` or ``rasters``.
+        sections: those that the command reads; one bears its name.
+        command: its name.
+        options: names of the options that are keys of the section of that name; None where not given.
+
+    Raises:
+        InputError: a key or a value is wrong; begins with the file or option that holds it.
+    """
+    file = read_settings(given["config"], kind, sections, command) if given["config"] else {}
+    own = {name: given[name] for name in options if given[name] is not None}
+    assigned = read_assignments(given["assignments"], kind, sections, command)
+    return merge_settings(merge_settings(file, {command: own} if own else {}), assigned)
 
 
 def spell_option(name: str) -> str:

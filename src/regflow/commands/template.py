@@ -1,27 +1,13 @@
 """``regflow template``: the unbiased mean of volumes, round by round."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
-from regflow.commands.settings import Part, add_setting_options, read_assignments, read_settings
+from regflow.commands.settings import NumberList, add_setting_options, read_command_settings
 
 _OPTIONS = ("start", "mode", "average", "sharpen", "symmetric", "spacing_mm")
-
-
-class _Weights(click.ParamType):
-    """Numbers with commas between them."""
-
-    name = "weights"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[float]:
-        """Return the numbers."""
-        try:
-            return [float(part) for part in str(value).split(",")]
-        except ValueError:
-            self.fail(f"'{value}' is no list of numbers; write 1,1,0.5", param, ctx)
 
 
 @click.command(short_help="Make a template of many volumes.")
@@ -51,7 +37,9 @@ class _Weights(click.ParamType):
     metavar="MM",
     help="Of the template and the working images  [default: the images' own].",
 )
-@click.option("--weights", type=_Weights(), metavar="NUMBERS", help="One for each image, with commas.")
+@click.option(
+    "--weights", type=NumberList(float, "1,1,0.5"), metavar="NUMBERS", help="One for each image, with commas."
+)
 @click.option(
     "--preset", metavar="NAME", default="default", show_default=True, help="As of regflow register."
 )
@@ -88,10 +76,11 @@ def template(
     from regflow.core.logs import show_progress_log
     from regflow.core.threads import count_cores
     from regflow.pipeline.template import build_template_folder, count_template_steps
-    from regflow.pipeline.template_objects import make_template_settings
+    from regflow.pipeline.template_objects import SECTIONS, make_template_settings
     from regflow.pipeline.template_samples import read_template_samples
 
-    settings = make_template_settings(_read_settings(given), preset, seed)
+    chosen = read_command_settings(given, "volumes", SECTIONS, "template", _OPTIONS)
+    settings = make_template_settings(chosen, preset, seed)
     samples = read_template_samples(images, weights)
     with show_progress_log("template", count_template_steps(samples, settings)) as progress:
         record = build_template_folder(
@@ -102,14 +91,3 @@ def template(
         click.echo(f"left out: {name}: {own['verdict']['reason']}")
     used = len(record["samples"]) - len(left_out)
     click.echo(f"the mean of {used} images in {len(record['rounds'])} rounds; see {output / 'report.html'}")
-
-
-def _read_settings(given: Mapping[str, Any]) -> Part:
-    """Return the sections that options say: the file's, the command's own on them, and on top what is set."""
-    from regflow.config.presets import merge_settings
-    from regflow.pipeline.template_objects import SECTIONS
-
-    file = read_settings(given["config"], "volumes", SECTIONS, "template") if given["config"] else {}
-    own = {name: given[name] for name in _OPTIONS if given[name] is not None}
-    assigned = read_assignments(given["assignments"], "volumes", SECTIONS, "template")
-    return merge_settings(merge_settings(file, {"template": own} if own else {}), assigned)

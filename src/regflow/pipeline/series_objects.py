@@ -8,9 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from regflow.cohort.rasters.samples import parse_bands, parse_mask_values, parse_nodata
-from regflow.config.loading import check_part, load_config
-from regflow.config.presets import load_preset, merge_settings
-from regflow.core.errors import InputError
+from regflow.config.presets import merge_settings
 from regflow.core.progress import StageListener, ignore_events
 from regflow.core.threads import count_cores
 from regflow.core.transform import Transform
@@ -22,6 +20,7 @@ from regflow.pipeline.exchange import (
     store_image,
     store_part,
 )
+from regflow.pipeline.group_options import check_count, check_group_sections, complete_group_settings
 from regflow.pipeline.image_types import Spacing
 from regflow.pipeline.pair_options import make_linear_settings
 from regflow.pipeline.series import align_series_folder
@@ -203,16 +202,11 @@ def make_series_settings(
     Raises:
         InputError: a section is not read, or a key or value is wrong.
     """
-    others = [name for name in chosen if name not in (*SECTIONS[kind], "seed", "kind")]
-    if others:
-        raise InputError(f"a series reads {', '.join(SECTIONS[kind])}, but not '{others[0]}'; leave that out")
-    check_part("the configuration", chosen, kind)
-    together = merge_settings(load_preset(preset, kind), chosen)
-    own = {} if seed is None else {"seed": seed}
-    complete = load_config({"kind": kind, "samples": "images", **together, **own})
+    check_group_sections("a series", SECTIONS[kind], chosen, kind)
+    complete, stated = complete_group_settings(chosen, kind, preset, seed)
     free = "methods" in chosen.get("initialize", {})
     linear = make_linear_settings(
-        complete["series"]["model"], together, kind, ladder_is_given=free, name="series.model"
+        complete["series"]["model"], stated, kind, ladder_is_given=free, name="series.model"
     )
     return merge_settings(complete, {"initialize": linear["initialize"]})
 
@@ -240,10 +234,7 @@ def _store_images(images: Any, given: Mapping[str, Any], place: Path) -> tuple[l
         paths = [str(path) for path in listed]
         return read_series_samples(paths, dates=given["dates"], reading=reading), paths[0] if paths else ""
     for name in ("dates", "masks"):
-        if given[name] is not None and len(given[name]) != len(listed):
-            raise InputError(
-                f"{name} has {len(given[name])} entries for {len(listed)} images; give one for each"
-            )
+        check_count(name, given[name], len(listed))
     names = (
         list(images) if isinstance(images, Mapping) else [f"image-{n:04d}" for n in range(1, len(listed) + 1)]
     )

@@ -5,12 +5,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from regflow.config.loading import check_part, load_config
-from regflow.config.presets import load_preset, merge_settings
+from regflow.config.presets import merge_settings
 from regflow.core.errors import InputError
 from regflow.core.progress import StageListener, ignore_events
 from regflow.core.threads import count_cores
 from regflow.pipeline.exchange import ResultFolder, StoredImage, is_path, name_images, store_image, store_part
+from regflow.pipeline.group_options import check_count, check_group_sections, complete_group_settings
 from regflow.pipeline.image_types import Spacing
 from regflow.pipeline.template import TemplateResult, build_template_folder
 from regflow.pipeline.template_samples import (
@@ -116,13 +116,9 @@ def make_template_settings(
     Raises:
         InputError: a section is not read, or a key or value is wrong.
     """
-    others = [name for name in chosen if name not in (*SECTIONS, "seed")]
-    if others:
-        raise InputError(f"a template reads {', '.join(SECTIONS)}, but not '{others[0]}'; leave that out")
-    check_part("the configuration", chosen, "volumes")
-    together = merge_settings(load_preset(preset, "volumes"), chosen)
-    own = {} if seed is None else {"seed": seed}
-    return load_config({"kind": "volumes", "samples": "images", **together, **own})
+    check_group_sections("a template", SECTIONS, chosen, "volumes")
+    complete, _ = complete_group_settings(chosen, "volumes", preset, seed)
+    return complete
 
 
 def _choose(given: Mapping[str, Any], place: Path) -> dict[str, Any]:
@@ -147,14 +143,14 @@ def _store_images(images: Any, given: Mapping[str, Any], place: Path) -> tuple[l
     if not listed:
         raise InputError("a template needs 2 images, and none is given; name more")
     for name in ("weights", "subjects", "masks"):
-        _check_count(name, given[name], len(listed))
+        check_count(name, given[name], len(listed))
     stored = [store_image(one, place, f"image_{n}", given["spacing"]) for n, one in enumerate(listed, 1)]
     _check_kinds(stored)
     names = names or choose_names([_name_image(one, n) for n, one in enumerate(stored, 1)])
     channels = _store_channels(given["channels"] or {}, stored, given["spacing"], place)
     modality = given["modality"]
     every = [modality] * len(listed) if modality is None or isinstance(modality, str) else list(modality)
-    _check_count("modality", every, len(listed))
+    check_count("modality", every, len(listed))
     samples = [
         TemplateSample(
             name,
@@ -180,18 +176,13 @@ def _store_channels(
     channels: Mapping[str, Sequence[Any]], stored: Sequence[StoredImage], spacing: Spacing, place: Path
 ) -> dict[str, list[str]]:
     for name, listed in channels.items():
-        _check_count(f"channels['{name}']", listed, len(stored))
+        check_count(f"channels['{name}']", listed, len(stored))
     return {
         name: [
             store_image(one, place, f"{name}_{number}", spacing).path for number, one in enumerate(listed, 1)
         ]
         for name, listed in channels.items()
     }
-
-
-def _check_count(name: str, given: Sequence[Any] | None, count: int) -> None:
-    if given is not None and len(given) != count:
-        raise InputError(f"{name} has {len(given)} entries for {count} images; give one for each")
 
 
 def _check_kinds(stored: Sequence[StoredImage]) -> None:

@@ -3,7 +3,14 @@
 import pytest
 
 from regflow.core.errors import InputError
-from regflow.io.text_files import find_delimiter, parse_json, parse_number, read_text, split_rows
+from regflow.io.text_files import (
+    find_delimiter,
+    parse_json,
+    parse_number,
+    read_text,
+    split_rows,
+    write_tsv,
+)
 
 TEXT = "name,group\nAC,contrôle\n"
 
@@ -88,3 +95,15 @@ def test_numbers_are_those_of_tables():
 def test_what_is_no_json_is_refused(text):
     with pytest.raises(InputError, match="not valid JSON"):
         parse_json("a.json", text, "save it again")
+
+
+def test_a_table_that_is_written_is_read_back(tmp_path):
+    path = tmp_path / "a.tsv"
+    write_tsv(path, ["name", "value"], [["contrôle\t1", None], ['a "b"', 0.5]])
+    text = path.read_text(encoding="utf-8")
+    assert text.splitlines()[0] == "name\tvalue"
+    assert [row.cells for row in split_rows(path, text, "\t")] == [
+        ["name", "value"],
+        ["contrôle\t1", ""],
+        ['a "b"', "0.5"],
+    ]
