@@ -19,10 +19,8 @@ from numpy.typing import NDArray
 
 from benchmarks.common import OUT, arguments, print_table, save, timed_process
 from regflow.datasets import packaged as realdata
+from regflow.datasets.tiles import CutTiles, cut_tiles, measure_position_error, write_stage_table
 from regflow.io.rasters import read_raster_header, read_window
-
-sys.path.append(str(Path(__file__).resolve().parents[1] / "tests" / "support"))
-from cut_tiles import CutTiles, cut_tiles, measure_position_error, write_stage_table
 
 COLUMNS = (
     *("case", "by", "tiles", "links", "wrong_links", "rms_px", "linked", "seconds", "cpu_seconds", "peak_mb"),

@@ -9,11 +9,11 @@ import nibabel
 import numpy as np
 import rasterio
 from affine import Affine
-from cut_tiles import cut_tiles
 from rasterio.windows import Window
 
 from regflow.core.landmarks import Landmarks
 from regflow.datasets.packaged import require_source
+from regflow.datasets.tiles import cut_tiles
 from regflow.io.landmarks import write_landmarks
 
 BANDS = ("02", "03", "04", "08")

@@ -18,8 +18,8 @@ Part = dict[str, Any]
 """Some sections of a configuration, each with some of its keys."""
 
 OF_A_STUDY = (
-    *("samples", "bids", "stac", "output", "fixed", "atlases", "references", "train", "compare"),
-    *("template", "series"),
+    *("samples", "bids", "stac", "output", "jobs", "keep", "fixed", "atlases", "references"),
+    *("template", "series", "mosaic", "compare", "train"),
 )
 """What a cohort's configuration says beside the settings of its stages."""
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regflow.cohort.tiles import TileSet, find_tiles
+from regflow.config.loading import check_part
 from regflow.config.mosaic import complete_mosaic_settings
 from regflow.core.chunks import Workers, map_blocks, open_workers
 from regflow.core.errors import InputError
@@ -136,6 +137,8 @@ def stitch_mosaic(
     for name in ("tiles", "output", "threads"):
         given.pop(name, None)
     settings = {**below, **given}
+    if isinstance(settings.get("table"), Path):
+        settings["table"] = str(settings["table"])
     if sources:
         settings["tiles"] = [str(source) for source in sources]
     return run_mosaic(output, settings=settings, threads=threads)
@@ -149,6 +152,7 @@ def run_mosaic(
     Raises:
         InputError: there are no two tiles that fit together, or a setting is wrong.
     """
+    check_part("the settings", {"mosaic": dict(settings)}, "rasters")
     settings = complete_mosaic_settings(settings)
     if not settings["tiles"] and settings["table"] is None:
         raise InputError("no tiles are named; name files, folders or patterns, or a table")

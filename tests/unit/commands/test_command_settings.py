@@ -9,8 +9,10 @@ from click.testing import CliRunner
 from regflow.commands.cli import main
 from regflow.commands.pair_settings import read_pair_settings
 from regflow.commands.register import register
-from regflow.config.loading import load_config
+from regflow.commands.settings import OF_A_STUDY
+from regflow.config.loading import list_sections, load_config
 from regflow.config.presets import load_preset, merge_settings
+from regflow.config.workflow import WORKFLOWS
 from regflow.core.errors import InputError
 from regflow.methods import initialize, refine
 from regflow.methods.table import list_methods_of_kind
@@ -88,6 +90,7 @@ def test_a_section_left_empty_in_a_file_takes_nothing_away(tmp_path):
         ("refine..methods=[none]", "must be KEY=VALUE"),
         ("output=results", "but not 'output'; leave that out"),
         ("atlases.mni.image=a.nii", "but not 'atlases'; leave that out"),
+        ("keep=[all]", "but not 'keep'; leave that out"),
     ],
 )
 def test_a_mistake_in_an_assignment_is_told_with_it(text, told):
@@ -96,6 +99,12 @@ def test_a_mistake_in_an_assignment_is_told_with_it(text, told):
     assert str(caught.value).startswith(f"--set {text}: ")
     assert told in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_pair_is_asked_nothing_that_belongs_to_a_study():
+    for kind, stages in WORKFLOWS.items():
+        others = set(list_sections(kind)) - set(stages.needs) - {"kind", "seed", "dask"}
+        assert others <= set(OF_A_STUDY)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@ import json
 
 import numpy as np
 import pytest
-from cut_tiles import cut_tiles, measure_position_error, write_stage_table
 from rasterio.crs import CRS
 from scipy.ndimage import gaussian_filter
 
@@ -10,6 +9,7 @@ import regflow as rf
 from regflow.core.errors import InputError
 from regflow.core.files import compute_sha256
 from regflow.core.grid import Grid
+from regflow.datasets.tiles import cut_tiles, measure_position_error, write_stage_table
 from regflow.io.raster_files import write_raster
 from regflow.io.rasters import read_raster_header, read_window
 
@@ -134,3 +134,13 @@ def test_mistakes_are_refused_in_a_sentence(tiles, tmp_path):
         rf.stitch_mosaic(tiles[0] / tiles[1].names[0], tmp_path)
     with pytest.raises(InputError, match="size of a pixel"):
         rf.stitch_mosaic([], tmp_path, table=tiles[0] / "stage.csv", position_unit="um")
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [({"format": "png"}, "format"), ({"config": {"blen": "first"}}, "blen"), ({"grid": "five"}, "grid")],
+)
+def test_settings_are_checked_as_those_of_a_file_are(tiles, tmp_path, given, told):
+    with pytest.raises(InputError, match=told):
+        stitch(tiles, tmp_path / "out", **given)
+    assert not (tmp_path / "out").exists()

@@ -77,12 +77,12 @@ def cut_tiles(
             values = picture[window[0], window[1]]
             if fractions:
                 values = shift(values, -(lies - whole)[::-1], order=5, mode="nearest")
-            values = values[MARGIN:-MARGIN, MARGIN:-MARGIN].astype(np.float64)
+            samples = values[MARGIN:-MARGIN, MARGIN:-MARGIN].astype(np.float64)
             is_empty = rng.uniform() < empty
-            values = np.full_like(values, background) if is_empty else values
-            values = values * light + rng.normal(0, noise, values.shape)
+            samples = np.full_like(samples, background) if is_empty else samples
+            samples = samples * light + rng.normal(0, noise, samples.shape)
             name = f"r{row:03d}_c{column:03d}.tif"
-            stored = np.clip(np.rint(values), 0, 65535).astype(np.uint16)
+            stored = np.clip(np.rint(samples), 0, 65535).astype(np.uint16)
             write_raster(folder / name, stored[None], Grid(stored.shape, np.eye(3)))
             names.append(name)
             true.append(lies)
