@@ -2,22 +2,22 @@
 
 A real Sentinel-2 band is mirrored to a large picture and cut into tiles as a stage with errors would, with
 noise, vignetting and tiles of background. Positions are compared with the true ones up to a common shift, and
-every kept link with the true offset. Where the environment of the peers has m2stitch, it gets the same
-tiles and expected positions.
+every kept link with the true offset. The peers get the same tiles and expected positions. All read the tiles
+and make the picture, but for m2stitch, which makes none.
 """
 
 import json
+import os
 import shutil
-import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.common import OUT, arguments, print_table, save, timed_process
+from benchmarks.common import HERE, OUT, arguments, print_table, save, timed_process
+from regflow.core.files import write_json
 from regflow.datasets import packaged as realdata
 from regflow.datasets.tiles import CutTiles, cut_tiles, measure_position_error, write_stage_table
 from regflow.io.rasters import read_raster_header, read_window
@@ -26,6 +26,7 @@ COLUMNS = (
     *("case", "by", "tiles", "links", "wrong_links", "rms_px", "linked", "seconds", "cpu_seconds", "peak_mb"),
     "within",
 )
+PEERS = ("multiview-stitcher", "m2stitch")
 CASES = {
     "overlap-15": {"overlap": 0.15, "noise": 20.0, "falloff": 0.2},
     "overlap-10": {"overlap": 0.10, "noise": 20.0, "falloff": 0.3, "empty": 0.05},
@@ -48,22 +49,6 @@ spent = {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_t
 print(json.dumps({**spent, "positions": found.positions}))
 """
 
-M2STITCH = """
-import json, sys, time
-import numpy as np, pandas, tifffile
-import m2stitch
-
-names, places, positions = json.load(open(sys.argv[1]))
-images = np.stack([tifffile.imread(name) for name in names])
-rows, cols = zip(*places)
-started, busy = time.perf_counter(), time.process_time()
-guess = [(int(y), int(x)) for x, y in positions]
-how = {"row_col_transpose": False, "ncc_threshold": 0.1}
-table, _ = m2stitch.stitch_images(images, rows, cols, position_initial_guess=guess, **how)
-spent = {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - busy}
-print(json.dumps({**spent, "positions": table[["x_pos", "y_pos"]].values.tolist()}))
-"""
-
 
 def main() -> None:
     """Print the figures; end with 1 when a limit is not kept."""
@@ -73,6 +58,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=SIDE, help="of a tile in pixels")
     parser.add_argument("--format", default="ome-zarr")
     options = parser.parse_args()
+    options.peers_python = os.environ.get("REGFLOW_MOSAIC_PEERS_PYTHON")
     rows: list[dict[str, Any]] = []
     for case in options.cases:
         folder = OUT / "mosaics" / case
@@ -81,9 +67,9 @@ def main() -> None:
         tiles = cut_tiles(folder / "tiles", mirror_band(size), side=options.side, **CASES[case])
         write_stage_table(folder / "tiles" / "stage.csv", tiles)
         rows.append({"case": case, **measure_own(folder, tiles, options)})
-        if options.peers_python:
-            rows += [{"case": case, **measure_m2stitch(folder, tiles, options)}]
-        print_table(rows[-2:], COLUMNS)
+        peers = PEERS if options.peers_python else ()
+        rows += [{"case": case, **measure_peer(name, folder, tiles, options)} for name in peers]
+        print_table(rows[-1 - len(peers) :], COLUMNS)
     save("mosaic", {"rows": rows}, options.threads)
     if not all(row["within"] for row in rows if row["by"] == "regflow"):
         sys.exit(1)
@@ -131,27 +117,19 @@ def count_wrong_links(path: Path, tiles: CutTiles) -> tuple[int, int]:
     return wrong, kept
 
 
-def measure_m2stitch(folder: Path, tiles: CutTiles, options: Any) -> dict[str, Any]:
-    """Return m2stitch's row; its positions are whole pixels, and it makes no picture."""
-    places = [(int(name[1:4]), int(name[6:9])) for name in tiles.names]
-    names = [str(folder / "tiles" / name) for name in tiles.names]
-    content = json.dumps([names, places, tiles.stated.tolist()])
-    (folder / "m2stitch.json").write_text(content, encoding="utf-8")
-    row = {
-        "by": "m2stitch",
-        "tiles": len(names),
-        "links": None,
-        "wrong_links": None,
-        "linked": None,
-        "within": None,
-    }
-    log = folder / "m2stitch.log"
-    started = time.perf_counter()
+def measure_peer(name: str, folder: Path, tiles: CutTiles, options: Any) -> dict[str, Any]:
+    """Return a peer's row; without figures where it ends in an error, which its log then holds."""
+    places = [(int(tile[1:4]), int(tile[6:9])) for tile in tiles.names]
+    paths = [str(folder / "tiles" / tile) for tile in tiles.names]
+    write_json(folder / "peer.json", [paths, places, tiles.stated.tolist()])
+    row = {"by": name, "tiles": len(paths), **dict.fromkeys(("links", "wrong_links", "linked", "within"))}
+    command = [options.peers_python, HERE / "mosaic_peers.py", name, folder / "peer.json", options.threads]
+    log = folder / f"{name}.log"
     try:
-        _, peak = timed_process([options.peers_python, "-c", M2STITCH, str(folder / "m2stitch.json")], log)
-    except (subprocess.CalledProcessError, RuntimeError):
-        seconds = time.perf_counter() - started
-        return {**row, "rms_px": float("nan"), "seconds": seconds, "cpu_seconds": None, "peak_mb": None}
+        _, peak = timed_process(list(map(str, command)), log)
+    except RuntimeError as error:
+        print(f"{name}: {error}")
+        return {**row, **dict.fromkeys(("rms_px", "seconds", "cpu_seconds", "peak_mb"))}
     found = json.loads(log.read_text(encoding="utf-8").splitlines()[-1])
     positions = dict(zip(tiles.names, map(tuple, found["positions"]), strict=True))
     rms = measure_position_error(tiles, positions, ~tiles.empty)
