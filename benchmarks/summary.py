@@ -1,4 +1,4 @@
-"""Publish the last run: JSON from ``out/`` into ``results/``, and its tables into README.md."""
+"""Publish the last runs: JSON from ``out/`` into ``results/``, and the tables of all results into README.md."""
 
 from typing import Any
 
@@ -33,14 +33,15 @@ START, END = "<!-- results -->", "<!-- end of results -->"
 
 
 def main() -> None:
-    """Copy every result there is and rewrite the README's section between its two marks."""
+    """Copy every new result and rewrite the README's section between its two marks."""
     sections = []
     for name, tables in TABLES.items():
-        path = OUT / f"{name}.json"
+        path = HERE / "results" / f"{name}.json"
+        if (OUT / path.name).is_file():
+            write_json(path, read_json(OUT / path.name))
         if not path.is_file():
             continue
         content = read_json(path)
-        write_json(HERE / "results" / path.name, content)
         machine = content["machine"]
         units = {True: " with AMX", False: " without AMX"}.get(machine.get("amx"), "")
         sections.append(f"### {name}\n\n{machine['cpu']}{units}, {machine['threads']} threads.")
