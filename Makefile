@@ -14,7 +14,7 @@ SNAKEFILES := Snakefile workflow/Snakefile workflow/rules
 # Snakemake calls python, snakemake and regflow by name.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help install demo demo-volumes demo-rasters test test-all lint format docs bench clean
+.PHONY: help install demo demo-volumes demo-rasters demo-groups test test-all lint format docs bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -39,6 +39,9 @@ demo-volumes: install ## Register real brains to the MNI atlas: demo/results/rep
 
 demo-rasters: install ## Register real scenes and map changes: demo-rasters/results/report/index.html
 	$(BIN)/regflow demo --rasters --cores $(CORES)
+
+demo-groups: install ## Make a template, a series and a mosaic from images of known truth
+	$(BIN)/regflow demo --groups
 
 test: install ## Run the tests (minutes)
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "not slow"
@@ -67,5 +70,5 @@ bench: install ## Measure regflow beside its peers
 	$(BIN)/python -m benchmarks
 
 clean: ## Remove results and caches; keep .venv
-	rm -rf results demo demo-rasters site .snakemake build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf results demo demo-rasters demo-groups site .snakemake build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find src tests workflow benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -4,6 +4,7 @@ import logging
 import os
 import re
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 FORMAT = "%(asctime)s %(levelname)-7s %(message)s"
 DATE_FORMAT = "%Y-%m-%d %H:%M:%S"
+UNPLACED = "Dataset has no geotransform"
+"""How a warning of rasterio's begins that says what regflow says in words of its own."""
 _STAMP = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [A-Z]+ +")
 
 log = logging.getLogger(__name__)
@@ -140,13 +143,16 @@ def _attached(handler: logging.Handler, level: int = logging.INFO) -> Iterator[N
     ours.addHandler(handler)
     ours.setLevel(level)
     logging.captureWarnings(True)
-    warnings = logging.getLogger("py.warnings")
-    warnings.addHandler(handler)
+    told = logging.getLogger("py.warnings")
+    told.addHandler(handler)
     try:
-        yield
+        with warnings.catch_warnings():
+            # Files are opened in several threads, whose own filters take one another's place.
+            warnings.filterwarnings("ignore", UNPLACED)
+            yield
     finally:
         logging.captureWarnings(False)
-        warnings.removeHandler(handler)
+        told.removeHandler(handler)
         ours.removeHandler(handler)
         ours.setLevel(before)
         handler.flush()

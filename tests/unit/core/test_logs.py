@@ -4,6 +4,8 @@ import errno
 import logging
 import subprocess
 import sys
+import threading
+import warnings
 
 import pytest
 
@@ -51,11 +53,23 @@ def test_the_error_that_ends_a_job_is_in_its_log_and_goes_on_up(tmp_path):
 
 
 def test_warnings_are_logged(tmp_path):
-    import warnings
-
     with log_stage(tmp_path / "log"):
         warnings.warn("the field has holes", UserWarning, stacklevel=1)
     assert "the field has holes" in (tmp_path / "log").read_text(encoding="utf-8")
+
+
+def test_files_without_georeference_are_no_matter_of_warnings_in_any_thread(tmp_path):
+    path = tmp_path / "job.log"
+    told = "Dataset has no geotransform, gcps, or rpcs. The identity matrix will be returned."
+    with log_stage(path):
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", ResourceWarning)
+            thread = threading.Thread(target=warnings.warn, args=(told,))
+            thread.start()
+            thread.join()
+        warnings.warn("another matter", stacklevel=1)
+    assert "geotransform" not in path.read_text(encoding="utf-8")
+    assert "another matter" in path.read_text(encoding="utf-8")
 
 
 def test_progress_is_plain_lines_in_a_log(capsys):
