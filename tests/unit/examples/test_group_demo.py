@@ -58,9 +58,8 @@ def test_brains_go_back_to_the_atlas_by_their_truth(folder, tmp_path):
     names = sorted(path.stem for path in (data / "truth").glob("*.h5"))
     assert len(names) == 2 * groups.TEMPLATE_PAIRS
     for name in names:
-        pair = name.removesuffix("there").removesuffix("back") + (
-            "back" if name.endswith("there") else "there"
-        )
+        seed, _, way = name.rpartition("-")
+        other = f"{seed}-{'back' if way == 'there' else 'there'}"
         (tmp_path / "transforms").mkdir(exist_ok=True)
         shutil.copyfile(data / "truth" / f"{other}.h5", tmp_path / "transforms" / f"{name}.h5")
     atlas = groups.load_example("mni2009c", groups.TEMPLATE_MM)
@@ -77,8 +76,5 @@ def test_each_group_ends_near_its_truth(tmp_path, capfd):
     errors = {line.split(":")[0]: error_in(line.replace("dates, ", "")) for line in told}
     assert errors.keys() == groups.GROUPS.keys()
     assert all(error < limit for error, limit in zip(errors.values(), (0.3, 0.3, 0.2), strict=True))
-    assert json.loads((tmp_path / "results" / "mosaic" / "mosaic.json").read_text(encoding="utf-8"))[
-        "figures"
-    ]
     for name in groups.GROUPS:
         assert (tmp_path / "results" / name / "report.html").is_file()
