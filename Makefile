@@ -29,6 +29,8 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-compile --no-deps -r requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	$(BIN)/python -c 'import torch' || $(BIN)/python -m pip install --quiet "$$(grep '^torch==' requirements.lock)"
+# Who builds or tests torch itself needs these: 0.2 GB.
+	rm -rf $(VENV)/lib/python3*/site-packages/torch/{include,test} $(VENV)/lib/python3*/site-packages/torch/bin/test_*
 	$(BIN)/python -m regflow.examples.compile_kernels
 	touch $@
 
