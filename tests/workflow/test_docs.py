@@ -28,7 +28,7 @@ from regflow.config.loading import load_config
 
 DOCS = ROOT / "docs"
 PAGES = sorted(str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md"))
-QUICK = {"index.md", "howto/verdicts.md"}
+QUICK = {"index.md"}
 """Pages whose commands take seconds; the others run workflows and many registrations."""
 ALIGNED = {"howto/transforms.md", "howto/verdicts.md"}
 """Pages that begin where the quickstarts end: with the folders ``aligned`` and ``aligned_scene``."""

@@ -74,6 +74,7 @@ def test_bad_samples_do_not_stop_the_others(make_study, tmp_path):
         assert study.results("report", f"{sample}.html").is_file()
 
 
+@pytest.mark.slow
 def test_a_crash_is_in_the_report_of_what_came_through(make_study):
     study = make_study(("mni6",))
     with running(study, [sys.executable, "-m", "regflow", "run"]) as run:

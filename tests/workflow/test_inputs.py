@@ -19,6 +19,7 @@ def plan(study) -> dict[str, int]:
     return planned(ended.stdout)
 
 
+@pytest.mark.slow
 def test_a_bare_sheet(make_study):
     jobs = plan(make_study(("mni6",)))
     assert jobs["register"] == 1
@@ -47,6 +48,7 @@ def test_a_fixed_image_for_each_row(make_study, volume_file):
     assert "references" not in jobs
 
 
+@pytest.mark.slow
 def test_a_comma_separated_sheet(make_study):
     study = make_study(("mni6",)).write()
     sheet = study.folder / "config" / "samples.tsv"

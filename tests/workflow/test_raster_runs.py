@@ -117,6 +117,7 @@ def test_a_sheet_plans_as_few_jobs_as_can_be(tmp_path, data):
     assert "detect" not in jobs
 
 
+@pytest.mark.slow
 def test_changes_from_date_to_date_wait_for_the_date_before(tmp_path, data):
     study = raster_study(tmp_path, data, detect={"pairs": "consecutive"})
     planned_to = study.snakemake("results/detect/second", "--dry-run").stdout

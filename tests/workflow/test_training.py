@@ -17,6 +17,7 @@ SETTINGS = {
 DEADLINE_SECONDS = 900
 
 
+@pytest.mark.slow
 def test_it_is_no_part_of_a_study_but_a_target(make_study):
     study = make_study(("mni6",), train=SETTINGS)
     assert "train" not in planned(study.snakemake("--dry-run").stdout)

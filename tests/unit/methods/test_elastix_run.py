@@ -43,7 +43,7 @@ def test_rigid_then_affine_finds_a_known_pose_and_keeps_its_log(mni_4mm, tmp_pat
     assert "AffineTransform" in (tmp_path / "elastix.log").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("metric", ["correlation", "mse"])
+@pytest.mark.parametrize("metric", [pytest.param("correlation", marks=pytest.mark.slow), "mse"])
 def test_one_contrast_is_found_by_other_metrics(mni_4mm, metric, tmp_path):
     truth = known_affine(mni_4mm, 8.0, 10.0)
     log = tmp_path / "elastix.log"

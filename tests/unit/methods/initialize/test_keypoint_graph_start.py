@@ -15,6 +15,7 @@ def run(one, other):
     return row.load()(one, other, Affine.identity(2), row.complete({"count": 500}), RunContext())
 
 
+@pytest.mark.slow
 def test_a_scene_is_found_but_for_what_bends():
     assert np.median(error_px(run(fixed(), moving()))) < 4.0
 
