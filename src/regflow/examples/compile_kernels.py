@@ -4,8 +4,9 @@ Numba keeps what it compiled beside the sources. The methods run here on a small
 a large one, so that every kernel is compiled for the types it will meet.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -47,16 +48,23 @@ def make_blob(center: float) -> Image:
 
 
 def compile_kernels() -> None:
-    """Run every method that has kernels of its own on a small pair of each kind."""
-    compile_volume_kernels()
-    compile_raster_kernels()
+    """Run every method that has kernels of its own on a small pair."""
+    for compile_some in list_tasks():
+        compile_some()
 
 
 def compile_on_two_cores() -> None:
-    """Do as :func:`compile_kernels`, each kind in a process of its own beside the other's."""
+    """Do as :func:`compile_kernels` in two processes that share the tasks out as they get on."""
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as processes:
-        for running in [processes.submit(run) for run in (compile_volume_kernels, compile_raster_kernels)]:
+        for running in [processes.submit(compile_some) for compile_some in list_tasks()]:
             running.result()
+
+
+def list_tasks() -> list[Callable[[], None]]:
+    """Return what compiles the kernels of scenes, and of each of the methods for volumes, longest first."""
+    refinements = [partial(compile_refinement, *run) for run in _list_runs(refine.METHODS)]
+    starts = [partial(compile_start, *run) for run in _list_runs(initialize.METHODS)]
+    return [compile_raster_kernels, *refinements, *starts]
 
 
 def compile_raster_kernels() -> None:
@@ -92,20 +100,28 @@ def write_texture(path: Path, shift: int, dtype: str, finer: int = 1) -> Path:
     return path
 
 
-def compile_volume_kernels() -> None:
-    """Run the methods whose rows say so, on volumes of which the moving one lacks a part."""
-    fixed = make_blob(0.0)
-    moving = crop_image(make_blob(1.0), (slice(0, SAMPLES - 4), slice(0, SAMPLES), slice(0, SAMPLES)))
-    settings, identity = load_defaults(), Affine.identity(3)
-    for name, options in _list_runs(initialize.METHODS):
-        align_volumes(fixed, moving, _choose(settings["initialize"], name, options), threads=2)
-    for name, options in _list_runs(refine.METHODS):
-        method = refine.METHODS[name]
-        predict = method.load_predict()
-        if predict is None:
-            deform_volumes(fixed, moving, identity, _choose(settings["refine"], name, options), threads=2)
-        else:
-            predict([Pair(fixed, moving, identity)], method.complete(options), RunContext(threads=2), 1)
+def compile_start(name: str, options: Mapping[str, Any]) -> None:
+    """Run a method of ``initialize`` on volumes of which the moving one lacks a part."""
+    align_volumes(*make_volumes(), _choose(load_defaults()["initialize"], name, options), threads=2)
+
+
+def compile_refinement(name: str, options: Mapping[str, Any]) -> None:
+    """Run a method of ``refine`` on the same, or let it predict."""
+    fixed, moving = make_volumes()
+    identity = Affine.identity(3)
+    method = refine.METHODS[name]
+    predict = method.load_predict()
+    if predict is None:
+        settings = _choose(load_defaults()["refine"], name, options)
+        deform_volumes(fixed, moving, identity, settings, threads=2)
+    else:
+        predict([Pair(fixed, moving, identity)], method.complete(options), RunContext(threads=2), 1)
+
+
+def make_volumes() -> tuple[Image, Image]:
+    """Return two bright spots, of which the second's image lacks a part."""
+    seen = (slice(0, SAMPLES - 4), slice(0, SAMPLES), slice(0, SAMPLES))
+    return make_blob(0.0), crop_image(make_blob(1.0), seen)
 
 
 def _list_runs(table: Mapping[str, Method]) -> list[tuple[str, Mapping[str, Any]]]:

@@ -67,6 +67,9 @@ LEAST_SEEN = 0.75
 ROUNDS = 12
 TOLERANCE = 0.01
 """Samples; an iteration that moves a window by less is its last."""
+MOVED, TURNED, FULL = np.int64(2), np.int64(6), np.int64(1)
+"""Parameters that are free where a window is moved alone and where its linear part follows; and the pixels
+per sample of full resolution. Numba compiles a function anew for each number that is written in a call."""
 
 _JIT: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
 
@@ -114,13 +117,14 @@ def _match(
     lattice, linear = (still, jacobian) if plain else (jacobian, still)
     here, aim = (fixed, point, still), (moving, guess, lattice)
     forth = np.full(9, np.nan)
-    _track(here, aim, linear, recipe, 6, forth)
+    _track(here, aim, linear, recipe, TURNED, forth)
     row[11] = forth[7]
     if not forth[2] > -2.0:
         return
     way = _product(lattice, forth[:2])
     back = np.full(9, np.nan)
-    _track((moving, guess + way, lattice), here, np.linalg.inv(linear), recipe, 2, back)
+    undone = np.ascontiguousarray(np.linalg.inv(linear))
+    _track((moving, guess + way, lattice), here, undone, recipe, MOVED, back)
     row[:2] = _product(np.linalg.inv(jacobian), way)
     row[2:7] = forth[2:7]
     row[7:9] = back[:2]
@@ -158,7 +162,7 @@ def _track(source: Spot, target: Spot, linear: Array, recipe: Recipe, free: int,
     shift = end - _product(linear, off) + float(step) * np.array([dx, dy])
     warp = np.zeros((2, 3))
     warp[:, :2] = linear
-    _level(source, target, warp, shift, plan[1, 1], plan[1, 0], recipe, 2, found)
+    _level(source, target, warp, shift, plan[1, 1], plan[1, 0], recipe, MOVED, found)
     if found[2] > -2.0:
         _level(source, target, warp, shift, plan[2, 1], plan[2, 0], recipe, free, found)
     found[:2] = shift
@@ -247,8 +251,8 @@ def _product(matrix: Array, vector: Array) -> Array:
 def _before(source: Spot, target: Spot, recipe: Recipe) -> float:
     """Return the SSIM of the windows where the initial transform puts them, to the nearest pixel."""
     radius = recipe[0][2, 0]
-    here, inside, _ = _window(source, 1, radius, recipe)
-    there, seen, _ = _window(target, 1, radius, recipe)
+    here, inside, _ = _window(source, FULL, radius, recipe)
+    there, seen, _ = _window(target, FULL, radius, recipe)
     return _ssim(here, there, (inside & seen).astype(np.float32))
 
 
