@@ -146,6 +146,7 @@ def settle_shift(fixed: Image, moving: Image, transform: Affine) -> tuple[Affine
         The map and the standard deviation of a coordinate under it in world units; None where gradients do
         not settle it.
     """
+    transform = _round_shift(fixed, moving, transform)
     try:
         windows = ComparisonWindows.read(fixed, moving, transform)
     except RegistrationError:
@@ -160,6 +161,13 @@ def settle_shift(fixed: Image, moving: Image, transform: Affine) -> tuple[Affine
     shift = Affine.from_parts(np.eye(2), vector)
     pixel = measure_spacing(fixed.grid)
     return Affine(transform.matrix @ shift.matrix), max(LEAST_SIGMA_PX, found.sigma) * pixel
+
+
+def _round_shift(fixed: Image, moving: Image, transform: Affine) -> Affine:
+    """Return a map that brings the fixed scene's first pixel onto a whole one, so that few are blended."""
+    first = moving.grid.to_index(transform.apply(fixed.grid.to_world(np.zeros((1, 2)))))[0]
+    vector = moving.grid.affine[:2, :2] @ (np.rint(first) - first)
+    return Affine(Affine.from_parts(np.eye(2), vector).matrix @ transform.matrix)
 
 
 def _scale_pairs(pairs: list[WindowPair]) -> list[WindowPair]:
