@@ -13,7 +13,7 @@ def define_series_schema(kind: str) -> Schema:
     deform = define_option(
         "boolean",
         False,
-        "also deform the first session to each other one, as the section refine says, and measure by how much "
+        "also deform the first session to each other one, as refine says, and measure by how much "
         "volume changed",
     )
     return define_section(

@@ -80,7 +80,17 @@ TEMPLATE_OF_A_SUBJECT = "template/subjects/{subject}/template.nii.gz"
 TEMPLATE_STEPS = "jobs/template-steps"
 """Folder of the rounds of a template, and of its images as they are registered."""
 
-WHOLE_COHORT = (CONFIGURATION, PROVENANCE, SHEET, COHORT_PAGE, WORKFLOW, MULTIQC, DERIVATIVES, TEMPLATE, SERIES)
+WHOLE_COHORT = (
+    CONFIGURATION,
+    PROVENANCE,
+    SHEET,
+    COHORT_PAGE,
+    WORKFLOW,
+    MULTIQC,
+    DERIVATIVES,
+    TEMPLATE,
+    SERIES,
+)
 """What a run leaves once, besides its tables."""
 COMPARED = "compare/{sample}/index.html"
 """The page on which methods are compared on a sample; its trials lie beside it."""

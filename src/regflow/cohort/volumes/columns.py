@@ -20,7 +20,7 @@ _COLUMNS = {
     "series",
     "group": "any word; the report compares groups",
     "session": "any word; the report shows it",
-    "series": "images over time that bear the same name here are also aligned to one another, below series/NAME",
+    "series": "rows with the same name here are also aligned to one another, below series/NAME",
     "weight": "in a template of the cohort, above 0; empty: 1",
     "subject": "whose image it is: in a template of the cohort, images of one subject first make their own",
     "truth": "a known transform from fixed to moving points, to measure the true error with",

@@ -34,7 +34,7 @@ STEPS, STILL = 10, 0.002
 SIGMA = 0.6
 """Blur in pixels before the gradient."""
 MARGIN, VALID_SHARE = 1, 0.95
-"""Pixels around one that is not valid whose gradients it spoils, and how valid a place between pixels must be."""
+"""Pixels that one which is not valid spoils around it, and how valid a place between pixels must be."""
 OFFSETS = tuple(np.ndindex(3, 3))
 
 
