@@ -14,7 +14,9 @@ measured registrations are from closing, before anything is solved.
 
 import logging
 import time
-from collections.abc import Mapping
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -34,6 +36,7 @@ from regflow.stages.series_link import read_link
 log = logging.getLogger(__name__)
 
 CLOSURE_PX = 0.05
+BANDS = ("b3", "b4", "b5")
 Array = NDArray[np.float64]
 
 
@@ -41,19 +44,17 @@ def main() -> None:
     """Print both ways beside each other; end with 1 where the series is no better, or loops stay open."""
     parser = arguments(__doc__)
     parser.add_argument("--every", type=int, default=1, help="only every so many-th clear date")
-    parser.add_argument("--band", default="b4", choices=("b3", "b4", "b5"), help="what is matched on")
+    parser.add_argument("--bands", default=["b4"], nargs="+", choices=BANDS, help="what is matched on")
     parser.add_argument("--steps", type=int, nargs="+", help="places apart that dates are linked over")
     options = parser.parse_args()
-    dates = [read_date(name, options.band) for name in realdata.find_landsat_series()]
+    dates = [_read_bands(name, options.bands) for name in realdata.find_landsat_series()]
     dates = [date for date in dates if date.group == GROUPS[0]][:: options.every]
     truth = {date.name: _draw_truth(date, number) for number, date in enumerate(dates)}
-    still = {
-        date.name: Image(fill_masked(date.image).data, date.image.grid, date.image.mask) for date in dates
-    }
-    moved = {name: move_linearly(image, truth[name]) for name, image in still.items()}
+    still = {date.name: _fill_bands(date.image) for date in dates}
+    moved = {name: _move_bands(image, truth[name]) for name, image in still.items()}
     with TemporaryDirectory() as place:
         runs = [
-            run(images, Path(place) / name, options.steps, options.threads)
+            run(images, Path(place) / name, options, options.threads)
             for name, images in (("still", still), ("moved", moved))
         ]
         hub = find_hub(runs[0][0])
@@ -69,11 +70,12 @@ def main() -> None:
 
 
 def run(
-    images: Mapping[str, Image], folder: Path, steps: list[int] | None, threads: int
+    images: Mapping[str, Image], folder: Path, options: Namespace, threads: int
 ) -> tuple[SeriesResult, float]:
     """Align a series; also return the seconds it took."""
     began = time.perf_counter()
-    found = align_series(images, output=folder, steps=steps, threads=threads)
+    bands = list(range(1, len(options.bands) + 1))
+    found = align_series(images, output=folder, steps=options.steps, bands=bands, threads=threads)
     seconds = time.perf_counter() - began
     log.info("%s: %s", folder.name, found.figures)
     return found, seconds
@@ -143,6 +145,27 @@ def _find_shifts(way: str, result: SeriesResult, hub: str) -> dict[str, Array]:
 def _measure_shift(transform: Transform) -> Array:
     middle = np.zeros((1, 2))
     return np.asarray((transform.apply(middle) - middle)[0] / PIXEL_M)
+
+
+def _read_bands(name: str, bands: Sequence[str]) -> Date:
+    """Read a date with all its bands as channels."""
+    dates = [read_date(name, band) for band in bands]
+    data = np.concatenate([date.image.data for date in dates])
+    return replace(dates[0], image=Image(data, dates[0].image.grid, dates[0].image.mask))
+
+
+def _fill_bands(image: Image) -> Image:
+    filled = [fill_masked(band).data for band in _split_bands(image)]
+    return Image(np.concatenate(filled), image.grid, image.mask)
+
+
+def _move_bands(image: Image, truth: Transform) -> Image:
+    moved = [move_linearly(band, truth) for band in _split_bands(image)]
+    return Image(np.concatenate([band.data for band in moved]), moved[0].grid, moved[0].mask)
+
+
+def _split_bands(image: Image) -> list[Image]:
+    return [Image(band[None], image.grid, image.mask) for band in image.data]
 
 
 def _draw_truth(date: Date, seed: int) -> Transform:

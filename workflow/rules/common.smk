@@ -19,6 +19,7 @@ from regflow.config.workflow import ONE_ENV, WORKFLOWS, JobNeeds, plan_jobs, sca
 from regflow.core.errors import InputError
 from regflow.provenance.digests import compute_source_digest
 from regflow.pipeline.stored_results import export_storage, read_batches, write_batches
+from regflow.pipeline.series_jobs import list_cohort_series
 from regflow.pipeline.template_jobs import plan_cohort_template
 from regflow.provenance.jobs import export_environment, export_gpu_counts
 from regflow.provenance.provenance import compute_environment_digest
@@ -43,6 +44,7 @@ try:
         if settings["kind"] == "volumes"
         else None
     )
+    series = list_cohort_series(settings, samples.values())
     export_storage(
         workflow.storage_settings,
         getattr(workflow.storage_registry.default_storage_provider, "settings", None),
@@ -57,6 +59,11 @@ if stored and template is not None:
     raise WorkflowError(
         "a template of the cohort is made on this machine's disk, but the results lie on a server; build it "
         "first by 'regflow template', and name it among the atlases"
+    )
+if stored and series:
+    raise WorkflowError(
+        "a series is aligned on this machine's disk, but the results lie on a server; align it by "
+        "'regflow series', and leave the column series out of the sheet"
     )
 kind = settings["kind"]
 needs = WORKFLOWS[kind].needs
@@ -414,6 +421,7 @@ def everything(wildcards):
         stages, made = [plan.stages[0] for plan in plans], []
     made += [path for stage in stages for path in when_done(stage)(wildcards)]
     made += template_files
+    made += [job_file("series", name) for name in series]
     made += [f"{table}.tsv" for table in tables.values()]
     made += [f"<results>/{layout.PROVENANCE}"]
     made += ["<results>/derivatives"] if settings.get("bids") else []

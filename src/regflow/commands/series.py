@@ -7,7 +7,7 @@ import click
 
 from regflow.commands.settings import NumberList, add_setting_options, read_command_settings
 
-_OPTIONS = ("steps", "hub", "model", "onto", "motion")
+_OPTIONS = ("steps", "hub", "model", "onto", "motion", "deform")
 
 
 @click.command(short_help="Align images over time.")
@@ -42,6 +42,11 @@ _OPTIONS = ("steps", "hub", "model", "onto", "motion")
     type=click.Choice(["remove", "smooth"]),
     help="smooth: remove jitter, keep slow motion  [default: remove].",
 )
+@click.option(
+    "--deform/--no-deform",
+    default=None,
+    help="Of volumes: measure how volume changed since the first  [default: no-deform].",
+)
 @click.option("--detect", is_flag=True, help="Map changes along the series; the section detect says how.")
 @click.option(
     "--preset", metavar="NAME", default="default", show_default=True, help="As of regflow register."
@@ -70,7 +75,7 @@ def series(
     those links one map for each image is found, and links that contradict the others are dropped and named.
     Every image is then resampled once, onto one grid. The folder gets aligned/NAME with the image and its
     transform, series.tsv, links.tsv, closures.tsv and report.html. Stopped at any time, the same command
-    goes on where it was.
+    goes on where it was. With --deform it also gets volumes.tsv and jacobian/NAME of each session.
 
     \b
     regflow series dates/*.tif -o aligned --onto 2009-07-27 --detect

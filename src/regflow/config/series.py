@@ -10,6 +10,12 @@ MOTIONS = ("remove", "smooth")
 
 def define_series_schema(kind: str) -> Schema:
     """Return the JSON schema of the section for a kind of images."""
+    deform = define_option(
+        "boolean",
+        False,
+        "also deform the first session to each other one, as refine says, and measure by how much "
+        "volume changed",
+    )
     return define_section(
         "images of one place or subject over time: regflow series",
         steps={
@@ -53,4 +59,5 @@ def define_series_schema(kind: str) -> Schema:
             "residual in units of its uncertainty from which a link contradicts the others and is dropped",
             exclusiveMinimum=0,
         ),
+        **({"deform": deform} if kind == "volumes" else {}),
     )

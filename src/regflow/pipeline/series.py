@@ -8,6 +8,7 @@ from typing import Any
 
 from regflow.core.errors import InputError, RegistrationError
 from regflow.core.files import write_json
+from regflow.core.grid import Grid
 from regflow.core.progress import StageEvent, StageListener, ignore_events
 from regflow.core.transform import Affine
 from regflow.methods.groupwise.schedule import list_series_pairs
@@ -16,6 +17,7 @@ from regflow.pipeline.series_products import list_series_products, write_series_
 from regflow.pipeline.series_samples import SeriesSample, find_series_kind
 from regflow.pipeline.series_solution import MEAN, SeriesSolution, solve_series
 from regflow.pipeline.series_steps import SeriesJob, compute_content_sums
+from regflow.pipeline.series_volumes import measure_volumes
 from regflow.pipeline.step_folders import ERROR, run_step
 from regflow.provenance.run_record import require_writable
 from regflow.stages.series_link import read_link
@@ -35,7 +37,8 @@ def align_series_folder(
     """Align the images of a series in a folder; what is done there already is not done again.
 
     Writes ``aligned/NAME`` with the image and its transform (from common to image points), ``series.tsv``,
-    ``links.tsv``, ``closures.tsv``, ``series.json`` and ``report.html``; with ``detect`` also ``changes``.
+    ``links.tsv``, ``closures.tsv``, ``series.json`` and ``report.html``; with ``detect`` also ``changes``,
+    and with the option ``deform`` ``volumes.tsv`` and ``jacobian/NAME``.
     Below ``steps`` lie the working images and the links.
 
     Args:
@@ -67,9 +70,10 @@ def align_series_folder(
         _find_sample(job, reference), job.find_image_folder(reference), Affine.identity(_count(kind))
     )
     solution = solve_series(job, links, grid)
-    _apply_poses(job, steps, solution, reference, keys)
+    common = _apply_poses(job, steps, solution, reference, keys)
     changes = _detect_changes(job, steps, solution) if detect else {}
-    return write_series_record(job, steps, solution, links, changes)
+    volumes = measure_volumes(job, solution, common, keys) if job.options.get("deform") else []
+    return write_series_record(job, steps, solution, links, changes, volumes)
 
 
 def count_series_steps(samples: Sequence[SeriesSample], settings: Mapping[str, Any]) -> int:
@@ -158,8 +162,8 @@ def _register(job: SeriesJob, steps: SeriesKind, pair: tuple[Path, Path], folder
 
 def _apply_poses(
     job: SeriesJob, steps: SeriesKind, solution: SeriesSolution, reference: str, keys: Mapping[str, str]
-) -> None:
-    """Write the aligned images, each resampled once from its file."""
+) -> Grid:
+    """Write the aligned images, each resampled once from its file; return their grid."""
     shown = solution.poses.get(reference, Affine.identity(_count(job.kind)))
     grid = steps.find_grid(_find_sample(job, reference), job.find_image_folder(reference), shown)
     for sample in job.samples:
@@ -170,6 +174,7 @@ def _apply_poses(
         key = job.make_key(keys[sample.name], pull.matrix.tolist(), grid.to_dict(), job.settings["apply"])
         work = partial(_apply, job, steps, sample, grid, pull)
         run_step(job.find_product_folder(sample.name), key, f"apply {sample.name}", job.progress, work)
+    return grid
 
 
 def _apply(

@@ -37,10 +37,10 @@ from regflow.pipeline.series_steps import ALIGNED
 
 SECTIONS: Mapping[str, tuple[str, ...]] = {
     "rasters": ("preprocess", "initialize", "refine", "apply", "detect", "dask", "series"),
-    "volumes": ("preprocess", "initialize", "apply", "series"),
+    "volumes": ("preprocess", "initialize", "refine", "apply", "series"),
 }
 """Of the configuration, that a series reads, by kind."""
-OPTIONS = ("steps", "hub", "model", "onto", "motion", "motion_width", "cutoff")
+OPTIONS = ("steps", "hub", "model", "onto", "motion", "motion_width", "cutoff", "deform")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -119,6 +119,7 @@ def align_series(
     motion: str | None = None,
     motion_width: float | None = None,
     cutoff: float | None = None,
+    deform: bool | None = None,
     detect: bool = False,
     spacing: Spacing = None,
     preset: str = "default",
@@ -152,6 +153,7 @@ def align_series(
         motion: ``remove``, or ``smooth`` to remove jitter and keep slow motion.
         motion_width: of smooth motion, in images.
         cutoff: from which residual a link is dropped, in units of its uncertainty.
+        deform: of volumes: also measure how volume changed since the first one, as ``refine`` says.
         detect: also map changes between scenes, as :func:`regflow.detect_changes` does.
         spacing: of arrays that are volumes, ``(x, y, z)`` in mm.
         preset: as for :func:`regflow.register`.

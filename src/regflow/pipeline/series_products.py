@@ -12,12 +12,12 @@ from regflow.core.transform import Affine
 from regflow.io.text_files import write_tsv
 from regflow.pipeline.series_kinds import SeriesKind
 from regflow.pipeline.series_solution import ImagePair, SeriesSolution
-from regflow.pipeline.series_steps import ALIGNED, SeriesJob
+from regflow.pipeline.series_steps import ALIGNED, JACOBIAN, SeriesJob
 from regflow.pipeline.step_folders import STEPS
 from regflow.stages.series_link import SeriesLink
 
-RECORD, IMAGES_TABLE, LINKS_TABLE, CLOSURES_TABLE, PAGE = (
-    *("series.json", "series.tsv", "links.tsv", "closures.tsv", "report.html"),
+RECORD, IMAGES_TABLE, LINKS_TABLE, CLOSURES_TABLE, VOLUMES_TABLE, PAGE = (
+    *("series.json", "series.tsv", "links.tsv", "closures.tsv", "volumes.tsv", "report.html"),
 )
 CHANGES = "changes"
 MOST_PICTURES = 40
@@ -25,7 +25,9 @@ MOST_PICTURES = 40
 
 def list_series_products() -> set[str]:
     """Return what a folder of a series may hold."""
-    return {RECORD, IMAGES_TABLE, LINKS_TABLE, CLOSURES_TABLE, PAGE, CHANGES, ALIGNED, STEPS}
+    return {RECORD, IMAGES_TABLE, LINKS_TABLE, CLOSURES_TABLE, VOLUMES_TABLE, PAGE} | {
+        *(CHANGES, ALIGNED, JACOBIAN, STEPS)
+    }
 
 
 def write_series_record(
@@ -34,6 +36,7 @@ def write_series_record(
     solution: SeriesSolution,
     links: Mapping[ImagePair, SeriesLink],
     changes: Mapping[str, Mapping[str, Any]],
+    volumes: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Write tables, record and page.
 
@@ -43,6 +46,7 @@ def write_series_record(
         solution: where its images lie.
         links: by the names of both images.
         changes: verdict of each comparison by name.
+        volumes: a row for each session whose change of volume was measured.
 
     Returns:
         The record: ``figures``, ``parts``, and ``images``, ``links``, ``closures`` as lists of rows.
@@ -56,7 +60,10 @@ def write_series_record(
         "links": list(_list_links(job, solution, links)),
         "closures": list(_list_closures(job, solution)),
         "changes": {name: dict(verdict) for name, verdict in changes.items()},
+        "volumes": [dict(row) for row in volumes],
     }
+    if volumes:
+        _write_rows(job.folder / VOLUMES_TABLE, record["volumes"])
     for name, rows in ((IMAGES_TABLE, "images"), (LINKS_TABLE, "links"), (CLOSURES_TABLE, "closures")):
         _write_rows(job.folder / name, record[rows])
     write_json(job.folder / RECORD, record)

@@ -10,9 +10,9 @@ from regflow.io.raster_names import find_local_file
 from regflow.pipeline.series_samples import SeriesSample
 from regflow.pipeline.step_folders import STEPS, compute_step_key, read_refusals
 
-ALIGNED = "aligned"
+ALIGNED, JACOBIAN = "aligned", "jacobian"
 _IMAGES, _LINKS = "images", "links"
-_SOURCES = {"rasters": ("series_links", "warping"), "volumes": ("series_links", "apply")}
+_SOURCES = {"rasters": ("series_links", "warping"), "volumes": ("series_links", "apply", "series_change")}
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,10 @@ class SeriesJob:
     def find_product_folder(self, name: str) -> Path:
         """Return the folder of an aligned image."""
         return self.folder / ALIGNED / name
+
+    def find_change_folder(self, name: str) -> Path:
+        """Return the folder of how volume changed between the first session and another one."""
+        return self.folder / JACOBIAN / name
 
     def list_prepared(self) -> list[str]:
         """Return the names of the images that could be read, in order."""

@@ -70,6 +70,8 @@ LOGS = "logs"
 
 MOSAIC = "mosaic"
 """Folder of the picture that tiles were stitched into."""
+SERIES = "series"
+"""Folder of the series of the cohort, each in a folder of its name."""
 TEMPLATE = "template"
 TEMPLATE_IMAGE = "template/template.nii.gz"
 TEMPLATE_MASK = "template/template_mask.nii.gz"
@@ -78,7 +80,17 @@ TEMPLATE_OF_A_SUBJECT = "template/subjects/{subject}/template.nii.gz"
 TEMPLATE_STEPS = "jobs/template-steps"
 """Folder of the rounds of a template, and of its images as they are registered."""
 
-WHOLE_COHORT = (CONFIGURATION, PROVENANCE, SHEET, COHORT_PAGE, WORKFLOW, MULTIQC, DERIVATIVES, TEMPLATE)
+WHOLE_COHORT = (
+    CONFIGURATION,
+    PROVENANCE,
+    SHEET,
+    COHORT_PAGE,
+    WORKFLOW,
+    MULTIQC,
+    DERIVATIVES,
+    TEMPLATE,
+    SERIES,
+)
 """What a run leaves once, besides its tables."""
 COMPARED = "compare/{sample}/index.html"
 """The page on which methods are compared on a sample; its trials lie beside it."""

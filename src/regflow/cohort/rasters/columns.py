@@ -43,6 +43,7 @@ _COLUMNS = {
     "date": "of the moving scene: 2024-06-30, with a time or without",
     "sensor": "any words; for the report",
     "group": "any word; the report compares groups",
+    "series": "rows with the same name here are also aligned to one another, below series/NAME",
     "landmarks": "pairs of points, for methods that they drive: .points of QGIS' georeferencer, or CSV "
     "(fixed_x,fixed_y,moving_x,moving_y)",
     "truth": "a known correction to measure the true error with: displacement.tif (dx, dy in CRS units)",
@@ -61,5 +62,6 @@ def define_samples_schema() -> Schema:
         "companions": pairs,
         "classes": pairs,
         "date": DATE,
+        "series": SAFE,
     }
     return define_table_row("one row of a sample sheet of scenes", _COLUMNS, REQUIRED_COLUMNS, patterns)

@@ -125,6 +125,7 @@ class RasterSample:
         group: any word, for comparisons in the report.
         truth: a known correction from fixed to moving points, as ``displacement.tif``.
         landmarks: pairs of points of the fixed and the moving scene.
+        series: name of the series over time that the scene belongs to.
     """
 
     sample: str
@@ -136,6 +137,7 @@ class RasterSample:
     group: str | None = None
     truth: str | None = None
     landmarks: str | None = None
+    series: str | None = None
 
     def __post_init__(self) -> None:
         for part in ("companions", "classes"):

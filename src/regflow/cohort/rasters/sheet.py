@@ -58,6 +58,7 @@ def _make_sample(sheet: SceneSheet, line: int, row: Mapping[str, str], fixed: Fi
         group=row.get("group"),
         truth=sheet.locate_cell(line, row.get("truth")),
         landmarks=sheet.locate_cell(line, row.get("landmarks")),
+        series=row.get("series"),
     )
 
 

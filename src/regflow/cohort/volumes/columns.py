@@ -20,6 +20,7 @@ _COLUMNS = {
     "series",
     "group": "any word; the report compares groups",
     "session": "any word; the report shows it",
+    "series": "rows with the same name here are also aligned to one another, below series/NAME",
     "weight": "in a template of the cohort, above 0; empty: 1",
     "subject": "whose image it is: in a template of the cohort, images of one subject first make their own",
     "truth": "a known transform from fixed to moving points, to measure the true error with",
@@ -33,6 +34,7 @@ def define_samples_schema() -> Schema:
         "volume": r"^[0-9.]+$",
         "weight": r"^(?!0*\.?0*$)[0-9]*\.?[0-9]+$",
         "subject": SAFE,
+        "series": SAFE,
         "companions": r"^[^=;]+=[^=;]+(;[^=;]+=[^=;]+)*;?$",
     }
     return define_table_row("one row of a sample sheet", _COLUMNS, REQUIRED_COLUMNS, patterns)

@@ -55,6 +55,7 @@ class VolumeSample:
         subject: whose image it is; None when not stated.
         truth: a known transform from fixed to moving points.
         entities: BIDS entities, empty for a sheet.
+        series: name of the series over time that the image belongs to.
         derived: ``mask`` and ``labels`` that were found in the derivatives of a data set, not named.
     """
 
@@ -74,6 +75,7 @@ class VolumeSample:
     subject: str | None = None
     truth: str | None = None
     entities: dict[str, str] = field(default_factory=dict)
+    series: str | None = None
     derived: frozenset[str] = frozenset()
 
     def list_files(self) -> dict[str, str]:

@@ -46,6 +46,7 @@ def _make_sample(sheet: VolumeSheet, line: int, row: Mapping[str, str], fixed: F
         weight=float(row.get("weight", 1)),
         subject=row.get("subject"),
         truth=paths["truth"],
+        series=row.get("series"),
     )
 
 

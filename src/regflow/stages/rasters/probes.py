@@ -96,7 +96,7 @@ class ComparisonWindows:
 
     def measure_similarity(self, transform: Transform) -> dict[str, float]:
         """Return ``ncc``, the median over windows of its size, and ``nmi`` of all together."""
-        found = list(self._pairs(transform))
+        found = list(self.read_pairs(transform))
         if not found:
             return {"ncc": 0.0, "nmi": 1.0}
         nmi = normalized_mutual_information(*self._together(found))
@@ -107,7 +107,7 @@ class ComparisonWindows:
 
         For the latter each moving window gets the mean and the spread of the fixed one.
         """
-        found = list(self._pairs(transform))
+        found = list(self.read_pairs(transform))
         if not found:
             return {"ncc": 0.0, "mi": 0.0, "ssim": 0.0}
         structural = [ssim(fixed, _like(fixed, moved, mask), mask) for fixed, moved, mask in found]
@@ -117,15 +117,15 @@ class ComparisonWindows:
             "ssim": float(np.nan_to_num(np.nanmedian(structural))),
         }
 
-    def _pairs(self, transform: Transform) -> Iterator[WindowPair]:
-        """Yield the windows that have enough valid samples in common."""
+    def read_pairs(self, transform: Transform, channel: int = 0) -> Iterator[WindowPair]:
+        """Yield the windows of a channel that have enough valid samples in common."""
         mapped = PixelMap.from_grids(self.fixed, self.moving, transform)
         for probe in self.windows:
             values, known = warp_window(probe.read, mapped, probe.rows, probe.cols)
-            moved, seen = values[0], known[0]
+            moved, seen = values[channel], known[0]
             mask = probe.fixed.valid & seen
             if mask.mean() >= LEAST_VALID:
-                yield probe.fixed.values[0], moved, mask
+                yield probe.fixed.values[channel], moved, mask
 
     @staticmethod
     def _correlation(found: list[WindowPair]) -> float:

@@ -12,9 +12,11 @@ from regflow.core.gate import find_worst_verdict
 from regflow.core.image import Image
 from regflow.core.transform import Affine, Points, Transform
 from regflow.io.rasters import read_raster_header
+from regflow.methods.groupwise.link_shift import measure_link_shift
 from regflow.stages.rasters.footprints import check_footprints
 from regflow.stages.rasters.initialize import align_scenes
 from regflow.stages.rasters.preprocess import prepare_scene
+from regflow.stages.rasters.probes import ComparisonWindows, WindowPair
 from regflow.stages.rasters.refine import SceneRefinement, refine_scene
 from regflow.stages.rasters.views import measure_spacing
 from regflow.stages.rasters.working import read_overview, read_scene, write_working
@@ -97,6 +99,9 @@ def _register_scenes(
     points = find_common_points(overviews[0], overviews[1], refined.transform)
     transform = fit_linear_map(model, points, refined.transform.apply(points))
     sigma = estimate_sigma(refined, start.transform, transform, fixed, points)
+    settled = settle_shift(fixed, moving, transform)
+    if settled is not None:
+        transform, sigma = settled
     return SeriesLink(verdict, transform, sigma, summarize_points(points))
 
 
@@ -129,6 +134,49 @@ def find_common_points(fixed: Image, moving: Image, transform: Transform) -> Poi
     if len(found) < 3:
         raise RegistrationError("the scenes share no ground that is valid in both")
     return np.asarray(found[:: -(-len(found) // MOST_POINTS)])
+
+
+def settle_shift(fixed: Image, moving: Image, transform: Affine) -> tuple[Affine, float] | None:
+    """Bring a link's map to the shift at which the gradients of both scenes agree best.
+
+    Methods of a ladder stop where one of them is good enough for a pair. Loops of links tell a
+    few hundredths of a pixel, and all links of a series must err alike.
+
+    Returns:
+        The map and the standard deviation of a coordinate under it in world units; None where gradients do
+        not settle it.
+    """
+    transform = _round_shift(fixed, moving, transform)
+    try:
+        windows = ComparisonWindows.read(fixed, moving, transform)
+    except RegistrationError:
+        return None
+    channels = range(min(fixed.data.shape[0], moving.data.shape[0]))
+    found = measure_link_shift(
+        [pair for number in channels for pair in _scale_pairs(list(windows.read_pairs(transform, number)))]
+    )
+    if found is None:
+        return None
+    vector = fixed.grid.affine[:2, :2] @ found.pixels
+    shift = Affine.from_parts(np.eye(2), vector)
+    pixel = measure_spacing(fixed.grid)
+    return Affine(transform.matrix @ shift.matrix), max(LEAST_SIGMA_PX, found.sigma) * pixel
+
+
+def _round_shift(fixed: Image, moving: Image, transform: Affine) -> Affine:
+    """Return a map that brings the fixed scene's first pixel onto a whole one, so that few are blended."""
+    first = moving.grid.to_index(transform.apply(fixed.grid.to_world(np.zeros((1, 2)))))[0]
+    vector = moving.grid.affine[:2, :2] @ (np.rint(first) - first)
+    return Affine(Affine.from_parts(np.eye(2), vector).matrix @ transform.matrix)
+
+
+def _scale_pairs(pairs: list[WindowPair]) -> list[WindowPair]:
+    """Return windows of a band in units of its spread over all of them, so that no band outweighs another."""
+    fixed, moving = (
+        max(float(np.concatenate([pair[end][pair[2]] for pair in pairs] or [np.ones(1)]).std()), 1e-12)
+        for end in (0, 1)
+    )
+    return [(here / fixed, there / moving, mask) for here, there, mask in pairs]
 
 
 def estimate_sigma(
