@@ -65,8 +65,8 @@ METHOD_TERMS = {
     "with_spacing": "a copy that differs in one thing",
 }
 """Methods that may bear the name of what they return, beside constructors that begin with ``from``."""
-INTERFACE_METHODS = {"backward", "emit", "forward"}
-"""Names that torch and logging ask for."""
+INTERFACE_METHODS = {"backward", "convert", "emit", "forward"}
+"""Names that torch, logging and click ask for."""
 PARTICIPLES = {"fixed", "moving", "spacing", "warped"}
 """The field's words for images and their grids."""
 HOUSE_WORDS = {
