@@ -82,7 +82,9 @@ class CutSections:
         return np.stack([columns, rows], axis=1)[::step].astype(np.float64)
 
 
-def cut_sections(volume: Plane, faults: SectionFaults, *, seed: int = 0, threshold: float = 0.1) -> CutSections:
+def cut_sections(
+    volume: Plane, faults: SectionFaults, *, seed: int = 0, threshold: float = 0.1
+) -> CutSections:
     """Cut a volume into sections along its first axis.
 
     Args:

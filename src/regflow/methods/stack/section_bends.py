@@ -148,9 +148,7 @@ def _bend_section(
         return start
     own = {**options, "metric": "mapped" if section.stained else options["metric"]}
     try:
-        return refine_field(
-            target[0], section.values, mask=mask, start=start, options=own, context=context
-        )
+        return refine_field(target[0], section.values, mask=mask, start=start, options=own, context=context)
     except RegistrationError:
         # What is constant where it counts has nothing to be bent by.
         return start

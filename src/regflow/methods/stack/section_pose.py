@@ -101,9 +101,7 @@ def mirror_picture(picture: SectionPicture) -> SectionPicture:
     return SectionPicture(*(np.ascontiguousarray(part[:, ::-1]) for part in parts))
 
 
-def estimate_pose(
-    fixed: PosedSection, moving: PosedSection, reach_deg: float = 180.0
-) -> SectionPose | None:
+def estimate_pose(fixed: PosedSection, moving: PosedSection, reach_deg: float = 180.0) -> SectionPose | None:
     """Return the best pose of a section on another; None where they have nothing in common.
 
     Args:
@@ -228,7 +226,9 @@ def _refine_pose(fixed: _Level, moving: _Level, start: Array) -> Array:
     for _ in range(STEPS):
         values, tissue, valid = _look_up(moving, matrix, fixed.values.shape)
         inside = (fixed.tissue | tissue) & valid & fixed.valid
-        if (fixed.tissue & tissue).sum() < LEAST_OVERLAP * min(fixed.tissue.sum(), moving.tissue.sum()) or inside.sum() < 16:
+        if (fixed.tissue & tissue).sum() < LEAST_OVERLAP * min(
+            fixed.tissue.sum(), moving.tissue.sum()
+        ) or inside.sum() < 16:
             break
         means = average_by_intensity(values[inside], fixed.values[inside])
         mapped = map_intensities(means, values)
