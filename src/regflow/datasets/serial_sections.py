@@ -1,8 +1,8 @@
 """Serial sections of known truth: a real volume cut into planes, each moved, bent, torn or stained by itself.
 
 Truth maps a point of the block's plane, ``(x, y)`` in pixels of the volume's own plane, to the point of the
-section's picture where that tissue lies. Fields are smooth noise, drawn anew for each section, so that no bend
-goes on from one section to the next; the block's own shape, however bent, is what the volume has.
+section's picture where that tissue lies. Fields are smooth noise, drawn anew for each section, so that no
+bend goes on from one section to the next; the block's own shape, however bent, is what the volume has.
 """
 
 import math

@@ -14,7 +14,7 @@ from regflow.core.errors import InputError
 from regflow.methods.stack.section_bends import PlacedSection, bend_sections
 from regflow.methods.stack.section_chain import SectionPlaces, make_mirror, place_sections
 from regflow.methods.stack.section_links import JudgedSections, SectionLink, SectionPair, judge_sections
-from regflow.methods.stack.section_order import compare_all, find_misplaced, move_misplaced
+from regflow.methods.stack.section_order import find_misplaced, move_misplaced
 from regflow.methods.stack.section_pose import (
     PosedSection,
     estimate_pose,
@@ -171,7 +171,7 @@ def list_bend_options() -> dict[str, Any]:
 
 
 def describe_stack(stack: PlacedStack) -> list[str]:
-    """Return sentences on sections that are missing, damaged, mirrored, stained or out of order, and on parts."""
+    """Return sentences on sections that are missing, damaged, mirrored or out of order, and on parts."""
     names, judged = stack.images.names, stack.judged
     told = list(stack.images.problems)
     told += [
@@ -199,8 +199,8 @@ def describe_stack(stack: PlacedStack) -> list[str]:
     if len(parts) > 1:
         sizes = ", ".join(str(len(part)) for part in parts)
         told.append(
-            f"the sections form {len(parts)} parts that no link joins, of {sizes} sections; each was solved by "
-            "itself, and how they lie to one another is as scanned"
+            f"the sections form {len(parts)} parts that no link joins, of {sizes} sections; each was solved "
+            "by itself, and how they lie to one another is as scanned"
         )
     return told
 
@@ -214,39 +214,20 @@ def _place_in_order(
 ) -> tuple[list[int], JudgedSections, SectionPlaces, dict[int, str]]:
     """Return the order of all sections, what links say, where they lie, and which are out of order."""
     count = len(images.names)
-    order = list(range(count))
     judged = judge_sections(count, seen, comparison)
-    places = _place(images, working, seen, judged)
-    misplaced = _find_out_of_order(images, working, seen, judged, places)
-    if not misplaced:
-        return order, judged, places, {}
-    if wanted == "sort":
+    found = find_misplaced(seen, judged, comparison)
+    # Places among those seen, as numbers of all; behind the last one is none.
+    ends = [*seen, count]
+    misplaced = {seen[place]: ends[before] for place, before in found.items()}
+    order = list(range(count))
+    if misplaced and wanted == "sort":
         order = move_misplaced(order, misplaced)
-        along = [number for number in order if working.pictures[number] is not None]
-        judged = judge_sections(count, along, comparison)
-    else:
-        along = list(seen)
-        judged = judge_sections(count, along, comparison, suspects=set(misplaced))
+    along = [number for number in order if working.pictures[number] is not None]
+    if misplaced:
+        suspects = set(misplaced) if wanted == "keep" else set()
+        judged = judge_sections(count, along, comparison, suspects)
     named = {number: images.names[place] if place < count else "" for number, place in misplaced.items()}
     return order, judged, _place(images, working, along, judged), named
-
-
-def _find_out_of_order(
-    images: SectionImages,
-    working: WorkingSections,
-    seen: Sequence[int],
-    judged: JudgedSections,
-    places: SectionPlaces,
-) -> dict[int, int]:
-    """Return the number of the section before which one belongs, by the number of each out of order."""
-    sizes = _measure_sizes(images, working)
-    origin, shape = _find_canvas(working, seen, judged, places, sizes)
-    none = np.zeros((0, 2, *shape), np.float32)
-    stack = PlacedStack(images, working, tuple(seen), judged, places, {}, origin, shape, none)
-    plain = [number for number in seen if not judged.stained[number]]
-    shown = [show_section(stack, number).values for number in plain]
-    ends = [*plain, len(images.names)]
-    return {plain[place]: ends[before] for place, before in find_misplaced(compare_all(shown)).items()}
 
 
 def _place(

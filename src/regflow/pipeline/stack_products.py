@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -100,7 +101,7 @@ def share_sections(stack: PlacedStack, rank: int, fill: str) -> SectionShares:
 
 
 def render_section(stack: PlacedStack, number: int) -> NDArray[np.float32]:
-    """Return a section on the block's plane at the files' pixels, ``(C, rows, columns)``, interpolated once."""
+    """Return a section on the block's plane, at the files' pixels and interpolated once, ``(C, h, w)``."""
     import cv2
 
     factor = stack.working.factor
@@ -228,7 +229,7 @@ def lay_as_scanned(stack: PlacedStack, number: int) -> NDArray[np.float32]:
 
 def _correlate(planes: Sequence[NDArray[np.float32]]) -> float:
     found = []
-    for one, other in zip(planes, planes[1:], strict=False):
+    for one, other in pairwise(planes):
         a, b = (part.astype(np.float64) - part.mean(dtype=np.float64) for part in (one, other))
         size = math.sqrt(float((a * a).sum()) * float((b * b).sum()))
         found.append(float((a * b).sum()) / size if size > 0 else 0.0)

@@ -1,4 +1,4 @@
-"""The sections of a stack as they are read: their order, their headers held against one another, and pixels."""
+"""The sections of a stack as they are read: order, headers held against one another, and pixels."""
 
 import math
 import re
@@ -74,7 +74,8 @@ class WorkingSections:
 
 
 EMPTY_SHARE = 0.15
-"""Part of the usual area of tissue below which a section is empty."""
+EMPTY_CONTRAST = 0.1
+"""Part of the usual area of tissue, or of its usual contrast, below which a section is empty."""
 
 
 def open_sections(sources: Sequence[str]) -> SectionImages:
@@ -111,8 +112,8 @@ def open_sections(sources: Sequence[str]) -> SectionImages:
     common, _ = Counter(sizes.values()).most_common(1)[0]
     others = [name for name in kept if sizes[name] != common]
     problems += [
-        f"{name}: is {sizes[name][1]} x {sizes[name][0]} px where most sections are {common[1]} x {common[0]}; "
-        "it was laid center on center"
+        f"{name}: is {sizes[name][1]} x {sizes[name][0]} px where most sections are {common[1]} x "
+        f"{common[0]}; it was laid center on center"
         for name in others
     ]
     first = headers[kept[0]]
@@ -189,10 +190,13 @@ def shrink_sections(images: SectionImages, across: int) -> WorkingSections:
             continue
         grounds[number] = [_measure_ground(channel) for channel in values]
         pictures.append(normalize_section(shrink_plane(_average_channels(values), factor)))
-    shares = [picture.tissue_share for picture in pictures if picture is not None]
-    usual = float(np.median(shares)) if shares else 0.0
+    known = [picture for picture in pictures if picture is not None]
+    share = float(np.median([picture.tissue_share for picture in known] or [0.0]))
+    contrast = float(np.median([picture.contrast for picture in known] or [0.0]))
     for number, picture in enumerate(pictures):
-        if picture is not None and not picture.tissue_share > EMPTY_SHARE * usual:
+        if picture is not None and not (
+            picture.tissue_share > EMPTY_SHARE * share and picture.contrast > EMPTY_CONTRAST * contrast
+        ):
             reasons[number] = "shows no tissue"
             pictures[number] = None
     return WorkingSections(tuple(pictures), factor, grounds, reasons)

@@ -1,1 +1,1 @@
-"""Sections of one block: how neighbors lie to one another, what the block's shape is, and how each is bent."""
+"""Sections of one block: how neighbors lie to one another, the block's shape, and how each is bent."""

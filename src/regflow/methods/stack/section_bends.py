@@ -1,9 +1,9 @@
-"""How each section is bent: towards the mean of its neighbors, round by round, and the block's slow shape kept.
+"""How each section is bent: towards the mean of its neighbors, round by round, the block's slow shape kept.
 
-Every other section is refined at a time, so that a section never chases one that chases it. What the fields have
-in common along the block, over the width that tells slow from fast, is taken out of them after each
-round: neighbors tell how sections are bent against one another, not how the block is. A field is smooth, as
-what tissue does on its way to a slide is: folds that neighbors do not share are anatomy, not a bend.
+Every other section is refined at a time, so that a section never chases one that chases it. What the fields
+have in common along the block, over some sections, is taken out of them after each round: neighbors tell how
+sections are bent against one another, not how the block is. A field is smooth, as what tissue does on its way
+to a slide is: folds that neighbors do not share are anatomy, not a bend.
 """
 
 from collections.abc import Mapping, Sequence
@@ -64,7 +64,7 @@ def bend_sections(
         seed: of the engine.
 
     Returns:
-        ``(N, 2, h, w)`` voxel fields ``(row, column)``: where each pixel of the block's plane looks a section up.
+        ``(N, 2, h, w)`` voxel fields ``(row, column)``: where each pixel of the block looks a section up.
     """
     context = RunContext(threads=threads, seed=seed)
     found = np.zeros((len(sections), 2, *sections[0].values.shape), np.float32)

@@ -189,7 +189,7 @@ def _make_move(x: float, y: float, angle: float, middle: Array) -> Array:
     turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
     matrix = np.eye(3)
     matrix[:2, :2] = turn
-    matrix[:2, 2] = middle + [x, y] - turn @ middle
+    matrix[:2, 2] = middle - turn @ middle + np.array([x, y])
     return matrix
 
 

@@ -18,8 +18,8 @@ STEPS = (1, 2)
 """How many places apart sections are compared."""
 MIRROR_TRUST = 0.8
 MIRROR_COST = 0.02
-"""What a score counts for between two sections of which one lies the wrong side up, and what each such section
-costs: organs are nearly symmetric, and few sections are mirrored."""
+"""What a score counts for between two sections of which one lies the wrong side up, and what each such
+section costs: organs are nearly symmetric, and few sections are mirrored."""
 MOST_REACH = 6
 """Places over which a link has a say in which side is up."""
 LOCAL = 4

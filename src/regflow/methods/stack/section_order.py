@@ -1,76 +1,109 @@
-"""Which sections lie out of order: those that look like sections elsewhere, and not like their neighbors."""
+"""Which sections lie out of order: those that fit sections elsewhere better than their own neighbors."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from statistics import median
 
-import numpy as np
-from numpy.typing import NDArray
+from regflow.methods.stack.section_links import (
+    MIRROR_TRUST,
+    JudgedSections,
+    Measure,
+    SectionLink,
+    SectionPair,
+)
 
-from regflow.methods.stack.section_picture import Plane
-
-Array = NDArray[np.float64]
-
-ACROSS = 40
-"""Pixels along the longer side at which all sections are compared with all."""
+SUSPECT = 0.75
+"""Part of the usual score below which a section's best link makes it one to look for elsewhere."""
+MOST_LOOKS = 40
+"""Sections with which one is compared at first, evenly chosen; then all around the best of them."""
 NEAR = 2
-"""Places within which a section may lie off unseen."""
-CLEARLY = 0.04
-DEVIATIONS = 4.0
-"""By how much more alike, in correlation, the sections around another place must be, and by how many times the
-usual scatter a section must be less alike to its neighbors than others are to theirs."""
+"""Places by which a section may be off: neighbors look too much alike to tell."""
+CLEARLY = 1.25
+LEAST = 0.5
+"""By how much better a section must fit elsewhere, and at least which part of the usual score it must have."""
 
 
-def compare_all(planes: Sequence[Plane]) -> Array:
-    """Return the correlation of all sections on the block's plane with one another, ``(N, N)``."""
-    import cv2
-
-    rows, columns = planes[0].shape
-    scale = min(1.0, ACROSS / max(rows, columns))
-    size = (max(1, round(columns * scale)), max(1, round(rows * scale)))
-    small = [cv2.resize(plane, size, interpolation=cv2.INTER_AREA).ravel() for plane in planes]
-    values = np.array(small, np.float64)
-    values -= values.mean(axis=1, keepdims=True)
-    values /= np.maximum(np.sqrt((values**2).sum(axis=1, keepdims=True)), 1e-12)
-    # Not by a product of matrices, whose last bits depend on the threads.
-    return np.array([(values * row).sum(axis=1) for row in values])
-
-
-def find_misplaced(alike: Array) -> dict[int, int]:
-    """Return the places of sections out of order, and the place before which each belongs.
+def find_misplaced(order: Sequence[int], judged: JudgedSections, measure: Measure) -> dict[int, int]:
+    """Return the sections out of order, and the place in the order before which each belongs.
 
     Args:
-        alike: of all sections with all, ``(N, N)``.
+        order: numbers of the sections that were compared, as they follow one another.
+        judged: what their links say.
+        measure: compares pairs.
     """
-    count = len(alike)
-    if count < 2 * NEAR + 3:
+    suspects = [place for place, number in enumerate(order) if judged.qualities[number] < SUSPECT]
+    sound = [place for place in range(len(order)) if place not in set(suspects)]
+    if len(sound) < 2 * NEAR + 2:
         return {}
-    own = np.array([max(alike[i, j] for j in (i - 1, i + 1) if 0 <= j < count) for i in range(count)])
-    middle = float(np.median(own))
-    scatter = max(1.4826 * float(np.median(np.abs(own - middle))), 0.01)
-    suspects = [i for i in range(count) if own[i] < middle - DEVIATIONS * scatter]
+    least = LEAST * _find_usual_score(order, judged)
     found = {}
     for suspect in suspects:
-        others = [i for i in range(count) if i != suspect and i not in suspects]
-        best, place = _find_gap(alike[suspect], others)
-        if best > own[suspect] + CLEARLY and not suspect - NEAR <= place <= suspect + NEAR + 1:
+        scores = _score_elsewhere(order, suspect, sound, measure)
+        gaps = {
+            behind: min(scores[before], scores[behind])
+            for before, behind in pairwise(sound)
+            if before in scores and behind in scores
+        }
+        ends = {sound[0]: scores.get(sound[0], 0.0), sound[-1] + 1: scores.get(sound[-1], 0.0)}
+        best = max(gaps.values(), default=0.0)
+        # At an end one neighbor speaks for two, and must do so more clearly.
+        beyond = {place: score for place, score in ends.items() if score > CLEARLY * best}
+        place, score = max(
+            (beyond or gaps).items(), key=lambda each: (each[1], -each[0]), default=(suspect, 0.0)
+        )
+        own = _score_at_home(suspect, sound, scores)
+        if score > max(CLEARLY * own, least) and not suspect - NEAR <= place <= suspect + NEAR + 1:
             found[suspect] = place
     return found
 
 
-def _find_gap(alike: Array, others: Sequence[int]) -> tuple[float, int]:
-    """Return how alike a section is to those around the gap that suits it best, and the place after it."""
-    gaps = [(float(alike[a] + alike[b]) / 2, b) for a, b in zip(others, others[1:], strict=False)]
-    ends = [(float(alike[others[0]]), others[0]), (float(alike[others[-1]]), others[-1] + 1)]
-    # At an end one neighbor speaks for two.
-    ends = [(value - CLEARLY / 2, place) for value, place in ends]
-    return max(gaps + ends, key=lambda each: (each[0], -each[1]))
-
-
-def move_misplaced(order: Sequence[int], found: dict[int, int]) -> list[int]:
+def move_misplaced(order: Sequence[int], found: Mapping[int, int]) -> list[int]:
     """Return an order in which misplaced sections stand where they belong.
 
     Args:
         order: numbers of sections.
-        found: of :func:`find_misplaced`, by place in the order.
+        found: the place before which a section belongs, by its own.
     """
     keys = [(found[place] - 0.5 if place in found else float(place), place) for place in range(len(order))]
     return [order[place] for _, place in sorted(keys)]
+
+
+def _find_usual_score(order: Sequence[int], judged: JudgedSections) -> float:
+    """Return the median score of sections that follow one another."""
+    poses = [judged.find_pose(pair) for pair in pairwise(order) if pair in judged.links]
+    return median([0.0 if pose is None else pose.score for pose in poses] or [0.0])
+
+
+def _score_elsewhere(
+    order: Sequence[int], suspect: int, sound: Sequence[int], measure: Measure
+) -> dict[int, float]:
+    """Return the scores of a section with others by their places: some all over, and all around the best."""
+    step = max(1, -(-len(sound) // MOST_LOOKS))
+    looks = set(sound[::step]) | set(_list_nearest(suspect, sound))
+    scores = _score_links(order, suspect, sorted(looks), measure)
+    best = sound.index(max(scores, key=lambda place: (scores[place], -place)))
+    around = [place for place in sound[max(0, best - step) : best + step + 1] if place not in scores]
+    return scores | _score_links(order, suspect, around, measure)
+
+
+def _score_links(
+    order: Sequence[int], suspect: int, places: Sequence[int], measure: Measure
+) -> dict[int, float]:
+    pairs: list[SectionPair] = [(order[suspect], order[place]) for place in places]
+    return {place: _score_link(link) for place, link in zip(places, measure(pairs), strict=True)}
+
+
+def _score_link(link: SectionLink) -> float:
+    upright = 0.0 if link.upright is None else link.upright.score
+    mirrored = 0.0 if link.mirrored is None else MIRROR_TRUST * link.mirrored.score
+    return max(upright, mirrored)
+
+
+def _list_nearest(suspect: int, sound: Sequence[int]) -> list[int]:
+    before = [place for place in sound if place < suspect][-1:]
+    return before + [place for place in sound if place > suspect][:1]
+
+
+def _score_at_home(suspect: int, sound: Sequence[int], scores: Mapping[int, float]) -> float:
+    """Return how well a section fits its own neighbors: the better one, as the other may be damaged."""
+    return max(scores[place] for place in _list_nearest(suspect, sound))

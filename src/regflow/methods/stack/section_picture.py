@@ -27,11 +27,13 @@ class SectionPicture:
         values: ``(h, w)`` float32, background about 0 and bright tissue about 1.
         tissue: ``(h, w)`` where there is some.
         valid: ``(h, w)`` where the picture has samples.
+        contrast: of bright tissue and background, in the file's units.
     """
 
     values: Plane
     tissue: Mask
     valid: Mask
+    contrast: float
 
     @property
     def tissue_share(self) -> float:
@@ -55,13 +57,13 @@ def normalize_section(plane: Plane, valid: Mask | None = None) -> SectionPicture
     frame[width:-width, width:-width] = False
     ring = plane[frame & valid]
     if ring.size == 0:
-        return SectionPicture(np.zeros(plane.shape, np.float32), np.zeros(plane.shape, bool), valid)
+        return SectionPicture(np.zeros(plane.shape, np.float32), np.zeros(plane.shape, bool), valid, 0.0)
     ground = float(np.median(ring))
     away = np.where(valid, plane - ground, 0)
     spread = float(np.median(np.abs(ring - ground)))
     far = np.abs(away) > max(6 * spread, 1e-6 * float(np.abs(away).max()))
     if not far.any():
-        return SectionPicture(np.zeros(plane.shape, np.float32), np.zeros(plane.shape, bool), valid)
+        return SectionPicture(np.zeros(plane.shape, np.float32), np.zeros(plane.shape, bool), valid, 0.0)
     if float(away[far].sum(dtype=np.float64)) < 0:
         away = -away
     top = float(np.percentile(np.abs(away[far]), BRIGHTEST))
@@ -70,7 +72,7 @@ def normalize_section(plane: Plane, valid: Mask | None = None) -> SectionPicture
     tissue = (np.abs(smooth) > FAINTEST) & valid
     if tissue.mean() > FILLED:
         tissue = valid.copy()
-    return SectionPicture(values, tissue, valid)
+    return SectionPicture(values, tissue, valid, top)
 
 
 def shrink_plane(plane: Plane, factor: int) -> Plane:

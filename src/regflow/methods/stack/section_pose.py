@@ -1,8 +1,8 @@
 """How one section lies to another: turned by any angle, perhaps mirrored, in whatever stain.
 
-All turns are compared at few pixels by correlation of tissue and of its edges at all shifts. The best are refined from
-coarse to fine by least squares, the moving section's intensities mapped to what the fixed one has there, so
-that no stain is a matter, and pixels that do not fit, as of a tear, counting nothing.
+All turns are compared at few pixels by correlation of tissue and of its edges at all shifts. The best are
+refined from coarse to fine by least squares, the moving section's intensities mapped to what the fixed one
+has there, so that no stain is a matter, and pixels that do not fit, as of a tear, counting nothing.
 
 Sources: Roche et al., MICCAI 1998, LNCS 1496:1115-1124 (the correlation ratio); Beaton and Tukey,
 Technometrics 16(2):147-185, 1974 (the weights).
@@ -98,7 +98,8 @@ def prepare_sections(pictures: Sequence[SectionPicture]) -> list[PosedSection]:
 def mirror_picture(picture: SectionPicture) -> SectionPicture:
     """Return a section turned over, left to right."""
     parts = (picture.values, picture.tissue, picture.valid)
-    return SectionPicture(*(np.ascontiguousarray(part[:, ::-1]) for part in parts))
+    turned = [np.ascontiguousarray(part[:, ::-1]) for part in parts]
+    return SectionPicture(turned[0], turned[1], turned[2], picture.contrast)
 
 
 def estimate_pose(fixed: PosedSection, moving: PosedSection, reach_deg: float = 180.0) -> SectionPose | None:

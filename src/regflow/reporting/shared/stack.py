@@ -1,4 +1,4 @@
-"""The page of a stack: cuts across the sections before and after, every section, figures and what to look at."""
+"""The page of a stack: cuts across the sections before and after, sections, figures and what to look at."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
