@@ -11,6 +11,7 @@ from regflow.commands.settings import add_setting_options, read_command_settings
 @click.command(short_help="Assemble serial sections into one volume.")
 @click.argument("sections", nargs=-1, metavar="SECTIONS...")
 @click.option("--output", "-o", type=click.Path(path_type=Path), required=True, help="The folder to make.")
+@click.option("--table", metavar="FILE", help="CSV or TSV with the columns section and perhaps number.")
 @click.option("--reference", metavar="FILE", help="Volume whose shape the stack is given.")
 @click.option("--pixel-size-um", type=click.FloatRange(0, min_open=True), help="Width and height of a pixel.")
 @click.option("--section-um", type=click.FloatRange(0, min_open=True), help="Distance of sections.")

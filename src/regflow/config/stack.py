@@ -15,6 +15,11 @@ OPTIONS: dict[str, Schema] = {
         "order is that of the numbers in the names; paths count from the working directory",
         "default": [],
     },
+    "table": define_option(
+        ["string", "null"],
+        None,
+        "CSV or TSV with the columns section, a file, and perhaps number, in place of names",
+    ),
     "reference": define_option(
         ["string", "null"],
         None,

@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter, map_coordinates
+from scipy.ndimage import gaussian_filter, gaussian_filter1d, map_coordinates
+
+from regflow.core.transform import Transform
 
 Array = NDArray[np.float64]
 Plane = NDArray[np.float32]
@@ -22,6 +24,8 @@ another contrast."""
 TEAR_SHARE = 0.08
 """How wide a crack opens, as a part of the diagonal."""
 INVERSE_STEPS = 8
+SLOW_WIDTH = 4.0
+"""Sections over which displacements are averaged to show the block's shape."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +124,46 @@ def cut_sections(
     places = _swap_places(len(values), faults.swaps)
     made = [np.stack([part[place] for place in places]) for part in (pictures, matrices, bends, tissue)]
     return CutSections(made[0], places, made[1], made[2], made[3])
+
+
+def measure_stack_error(cut: CutSections, found: Sequence[Transform | None]) -> dict[str, float]:
+    """Return how far tissue lies in a volume from where it lies in the block, in percent of the diagonal.
+
+    One turn and shift of the whole volume is free.
+
+    Args:
+        cut: the sections.
+        found: of each section, from pixels of the volume's plane to those of its picture; None for those that
+            do not count.
+
+    Returns:
+        ``mean_percent`` and ``worst_percent`` of the sections' mean distances, and ``shape_percent`` and
+        ``shape_worst_percent`` of the slow part of their mean displacements: the block's own shape.
+    """
+    true, measured = [], []
+    for number, transform in enumerate(found):
+        if transform is not None:
+            points = cut.list_tissue_points(number, 300)
+            true.append(points)
+            measured.append(transform.inverse().apply(cut.map_points(number, points)))
+    here, there = np.concatenate(measured), np.concatenate(true)
+    cross = (there - there.mean(axis=0)).T @ (here - here.mean(axis=0))
+    u, _, vt = np.linalg.svd(cross)
+    turn = u @ np.diag([1, np.sign(np.linalg.det(u @ vt))]) @ vt
+    shift = there.mean(axis=0) - turn @ here.mean(axis=0)
+    errors = [part @ turn.T + shift - points for part, points in zip(measured, true, strict=True)]
+    diagonal = math.hypot(*cut.pictures.shape[1:])
+    lengths = np.array([np.linalg.norm(part, axis=1).mean() for part in errors]) * 100 / diagonal
+    slow = gaussian_filter1d(
+        np.array([part.mean(axis=0) for part in errors]), SLOW_WIDTH, axis=0, mode="nearest"
+    )
+    bends = np.linalg.norm(slow, axis=1) * 100 / diagonal
+    return {
+        "mean_percent": float(lengths.mean()),
+        "worst_percent": float(lengths.max()),
+        "shape_percent": float(bends.mean()),
+        "shape_worst_percent": float(bends.max()),
+    }
 
 
 def _swap_places(count: int, swaps: Sequence[tuple[int, int]]) -> NDArray[np.intp]:

@@ -26,6 +26,7 @@ def assemble_stack(
     sections: Any,
     output: str | Path,
     *,
+    table: str | Path | None = None,
     reference: str | Path | None = None,
     pixel_size_um: float | None = None,
     section_um: float | None = None,
@@ -47,6 +48,7 @@ def assemble_stack(
         sections: files, folders, patterns such as ``slides/*.tif``, one TIFF with pages, or an array
             ``(N, rows, columns)``.
         output: folder to make.
+        table: CSV or TSV with the columns section, a file, and perhaps number; ``sections`` is then empty.
         reference: volume whose shape the stack is given.
         pixel_size_um: width and height of a pixel.
         section_um: distance of sections.
@@ -73,8 +75,7 @@ def assemble_stack(
     settings = {**given.pop("config", {}), **given}
     for name in ("sections", "output", "threads"):
         settings.pop(name, None)
-    if reference is not None:
-        settings["reference"] = str(reference)
+    settings |= {name: str(settings[name]) for name in ("table", "reference") if name in settings}
     with TemporaryDirectory(prefix="regflow-") as folder:
         settings["sections"] = _store_sections(sections, Path(folder))
         return run_stack(output, settings=settings, threads=threads)
@@ -90,9 +91,9 @@ def run_stack(output: str | Path, *, settings: Mapping[str, Any], threads: int |
 
     check_part("the configuration", {"stack": dict(settings)}, "rasters")
     settings = complete_stack_settings(settings)
-    if not settings["sections"]:
+    if not settings["sections"] and settings["table"] is None:
         raise InputError("no sections are named; name files, folders, patterns or a TIFF with pages")
-    images = open_sections(settings["sections"])
+    images = open_sections(settings["sections"], settings["table"])
     count = threads or count_cores()
     with open_workers(threads=count) as workers:
         stack = place_stack(images, settings, workers, count)

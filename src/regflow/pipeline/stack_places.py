@@ -1,8 +1,9 @@
 """The sections of a stack on the block's plane: order, links, places and bends, and what to say of them."""
 
+import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from regflow.core.chunks import Workers, map_blocks
 from regflow.core.errors import InputError
+from regflow.methods.context import RunContext
 from regflow.methods.stack.section_bends import PlacedSection, bend_sections
 from regflow.methods.stack.section_chain import SectionPlaces, make_mirror, place_sections
 from regflow.methods.stack.section_links import JudgedSections, SectionLink, SectionPair, judge_sections
@@ -21,9 +23,21 @@ from regflow.methods.stack.section_pose import (
     mirror_picture,
     prepare_sections,
 )
+from regflow.pipeline.stack_reference import (
+    ReferenceFit,
+    StackGeometry,
+    correct_poses,
+    locate_stack,
+    read_reference,
+)
 from regflow.pipeline.stack_sections import SectionImages, WorkingSections, shrink_sections
 
+log = logging.getLogger(__name__)
+
 Array = NDArray[np.float64]
+
+REFERENCE_ROUNDS = 3
+"""How often the stack is laid on its reference, and its sections on their planes there."""
 
 MARGIN_SHARE = 0.02
 """Border around the tissue of all sections, as a part of the diagonal."""
@@ -45,6 +59,7 @@ class PlacedStack:
         origin: ``(x, y)`` of the volume's first pixel on the block's plane, in working pixels.
         shape: rows and columns of the volume in working pixels.
         bends: ``(N, 2, rows, columns)`` fields, by the section's number.
+        fit: how the stack lies in its reference, None without one.
     """
 
     images: SectionImages
@@ -56,6 +71,7 @@ class PlacedStack:
     origin: Array
     shape: tuple[int, int]
     bends: NDArray[np.float32]
+    fit: ReferenceFit | None = None
 
     @property
     def is_seen(self) -> NDArray[np.bool_]:
@@ -93,15 +109,50 @@ def place_stack(
     )
     bends = np.zeros((len(images.names), 2, *shape), np.float32)
     stack = PlacedStack(images, working, tuple(order), judged, places, misplaced, origin, shape, bends)
+    if settings["reference"] is not None:
+        stack = take_reference_shape(stack, settings, threads)
     if settings["deform"]:
         along = [number for number in order if working.pictures[number] is not None]
-        bends[along] = bend_sections(
+        stack.bends[along] = bend_sections(
             [show_section(stack, number) for number in along],
             list_bend_options(),
             rounds=settings["rounds"],
             smoothness=settings["bend_percent"] / 100 * math.hypot(*np.median(sizes, axis=0)),
             threads=threads,
         )
+    return stack
+
+
+def take_reference_shape(stack: PlacedStack, settings: Mapping[str, Any], threads: int) -> PlacedStack:
+    """Return a stack whose slow shape is that of its reference.
+
+    Raises:
+        InputError: the reference cannot be read, sizes are not given, or the stack does not fit it.
+    """
+    if not settings["pixel_size_um"] or not settings["section_um"]:
+        raise InputError("a reference needs sizes; give pixel_size_um and section_um as well")
+    reference = read_reference(settings["reference"])
+    pixel_mm = settings["pixel_size_um"] / 1000 * stack.working.factor
+    context = RunContext(threads=threads)
+    sizes = _measure_sizes(stack.images, stack.working)
+    for _ in range(REFERENCE_ROUNDS):
+        blank = PlacedSection(np.zeros(stack.shape, np.float32), np.zeros(stack.shape, bool), False, False)
+        shown = [show_section(stack, n) if stack.is_seen[n] else blank for n in stack.order]
+        geometry = StackGeometry(
+            pixel_mm, settings["section_um"] / 1000, (float(stack.origin[0]), float(stack.origin[1]))
+        )
+        planes = np.array([section.values for section in shown])
+        holds = np.array([section.holds for section in shown])
+        fit = locate_stack(planes, holds, reference, geometry, stack.fit, context)
+        poses = stack.places.poses.copy()
+        order = list(stack.order)
+        poses[order], told = correct_poses(shown, poses[order], reference, geometry, fit)
+        log.info("%d sections tell the shape by the reference, which explains %.3f", told, fit.explained)
+        places = replace(stack.places, poses=poses)
+        numbers = [n for n in order if stack.judged.fitting[n] and stack.is_seen[n]]
+        origin, shape = _find_canvas(stack.working, numbers, stack.judged, places, sizes)
+        bends = np.zeros((len(stack.images.names), 2, *shape), np.float32)
+        stack = replace(stack, places=places, origin=origin, shape=shape, bends=bends, fit=fit)
     return stack
 
 

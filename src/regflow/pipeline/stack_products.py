@@ -27,8 +27,11 @@ from regflow.io.volumes import choose_portable_type, make_portable
 from regflow.methods.mosaic.blending import represent_samples
 from regflow.methods.stack.section_pose import rescale_map
 from regflow.pipeline.stack_places import PlacedStack, describe_stack, show_section
+from regflow.pipeline.stack_reference import StackGeometry
 
 NIFTI, OME_TIFF, TRANSFORMS = "stack.nii.gz", "stack.ome.tif", "transforms"
+TO_REFERENCE = "to_reference.h5"
+"""The transform from the volume's world to its reference's."""
 SectionShares = tuple[tuple[int, float], ...]
 """Numbers of sections, and the weights with which they stand for one."""
 
@@ -66,6 +69,8 @@ def write_stack(
         if stack.is_seen[number]:
             path = folder / TRANSFORMS / f"{Path(stack.images.names[number]).name}.h5"
             write_transform(path, make_section_transform(stack, number))
+    if stack.fit is not None:
+        write_transform(folder / TO_REFERENCE, stack.fit.transform)
     rows = list_section_rows(stack, shares)
     columns = list(rows[0])
     write_tsv(folder / "sections.tsv", columns, [[row[name] for name in columns] for row in rows])
@@ -79,6 +84,17 @@ def write_stack(
     _write_page(folder / "report.html", stack, rows, content)
     return StackResult(
         folder / NIFTI, folder, tuple(rows), (len(rows), int(shape[0]), int(shape[1])), figures, problems
+    )
+
+
+def make_volume_grid(stack: PlacedStack, depth: int, pixel_mm: float, section_mm: float) -> Grid:
+    """Return the grid of the volume, whose world is the block's plane and the number of a section."""
+    factor = stack.working.factor
+    start = stack.origin * factor - (factor - 1) / 2
+    is_reversed = stack.fit is not None and stack.fit.is_reversed
+    shape = (depth, *(size * factor for size in stack.shape))
+    return StackGeometry(pixel_mm, section_mm, (float(start[0]), float(start[1]))).make_grid(
+        shape, is_reversed
     )
 
 
@@ -184,13 +200,19 @@ def list_figures(stack: PlacedStack) -> dict[str, float]:
     found["sections"] = found.pop("images")
     seen = stack.is_seen
     found["sections_missing"] = float((~seen).sum())
-    found["sections_fitting_none"] = float((seen & ~stack.judged.fitting).sum())
+    found["parts"] = float(max(1, sum(len(part) > 1 for part in stack.places.solution.parts)))
+    unfit = [
+        number for number in np.flatnonzero(seen & ~stack.judged.fitting) if number not in stack.misplaced
+    ]
+    found["sections_fitting_none"] = float(len(unfit))
     found["sections_mirrored"] = float(stack.judged.mirrored.sum())
     found["sections_stained"] = float(stack.judged.stained.sum())
     found["sections_out_of_order"] = float(len(stack.misplaced))
     found["jitter_px"] = stack.places.jitter_px * factor
     for axis, width in zip(("x", "y", "turn"), stack.places.widths, strict=True):
         found[f"shape_width_{axis}_sections"] = width if math.isfinite(width) else float(len(stack.order))
+    if stack.fit is not None:
+        found["reference_explained"] = stack.fit.explained
     scanned, linear, bent = measure_continuity(stack)
     found |= {
         "continuity_scanned": scanned,
@@ -296,8 +318,7 @@ def _write_volumes(
             threads=workers.count,
         )
         # A stack without sizes counts pixels and sections as millimeters.
-        spacing = [(pixel or 1000.0) / 1000] * 2 + [(section or 1000.0) / 1000]
-        grid = Grid.from_geometry((depth, rows, columns), spacing, (0.0, 0.0, 0.0))
+        grid = make_volume_grid(stack, depth, (pixel or 1000.0) / 1000, (section or 1000.0) / 1000)
         write_nifti_planes(folder / NIFTI, _list_gray(read, depth), choose_portable_type(dtype), grid)
 
 

@@ -1,24 +1,19 @@
 """The sections of a stack as they are read: order, headers held against one another, and pixels."""
 
 import math
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from regflow.cohort.tiles import list_tile_files
+from regflow.cohort.sections import list_section_files
 from regflow.core.errors import InputError
 from regflow.io.raster_header import RasterHeader
-from regflow.io.rasters import list_tiff_pages, read_raster_header, read_window
+from regflow.io.rasters import read_raster_header, read_window
 from regflow.methods.stack.section_picture import Plane, SectionPicture, normalize_section, shrink_plane
-
-MOST_GAP = 50
-"""Sections in a row that a name's number may skip; more are another numbering."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,13 +73,13 @@ EMPTY_CONTRAST = 0.1
 """Part of the usual area of tissue, or of its usual contrast, below which a section is empty."""
 
 
-def open_sections(sources: Sequence[str]) -> SectionImages:
+def open_sections(sources: Sequence[str], table: str | None = None) -> SectionImages:
     """Read the headers of sections; those of another kind than most, or that cannot be read, are left out.
 
     Raises:
         InputError: fewer than two sections are left.
     """
-    listed = list_section_files(sources)
+    listed = list_section_files(sources, table)
     headers: dict[str, RasterHeader] = {}
     reasons: dict[str, str] = {}
     for name, file in listed.items():
@@ -127,49 +122,6 @@ def open_sections(sources: Sequence[str]) -> SectionImages:
         {number: reasons[name] for number, name in enumerate(names) if name in reasons},
         tuple(problems),
     )
-
-
-def list_section_files(sources: Sequence[str]) -> dict[str, str | None]:
-    """Return the file of each section by its name, in order; None for numbers that names skip.
-
-    Raises:
-        InputError: nothing is there, or a TIFF with several pages stands beside other files.
-    """
-    files = list_tile_files(sources)
-    if len(files) == 1:
-        pages = list_tiff_pages(files[0])
-        if not pages:
-            raise InputError(
-                f"{files[0]}: a single section is no stack; name two or more, or a TIFF with pages"
-            )
-        width = len(str(len(pages)))
-        return {f"page{number:0{width}d}": page for number, page in enumerate(pages, start=1)}
-    names = [Path(file).stem for file in files]
-    if len(set(names)) < len(names):
-        names = [str(Path(file)) for file in files]
-    return _add_skipped(names, files)
-
-
-def _add_skipped(names: Sequence[str], files: Sequence[str]) -> dict[str, str | None]:
-    """Return files by name with None for each number that is skipped in an even numbering."""
-    found: dict[str, str | None] = dict(zip(names, files, strict=True))
-    parts = [re.fullmatch(r"(.*?)(\d+)(\D*)", name) for name in names]
-    if not all(parts):
-        return found
-    heads = {(part[1], part[3]) for part in parts if part}
-    numbers = [int(part[2]) for part in parts if part]
-    steps = np.diff(numbers)
-    if len(heads) > 1 or not (steps > 0).all():
-        return found
-    step, _ = Counter(steps.tolist()).most_common(1)[0]
-    if (steps % step).any() or steps.max() > MOST_GAP * step:
-        return found
-    (head, tail), digits = heads.pop(), parts[0][2] if parts[0] else ""
-    width = len(digits) if digits.startswith("0") else 0
-    by_number = dict(zip(numbers, names, strict=True))
-    whole = range(numbers[0], numbers[-1] + 1, step)
-    listed = [by_number.get(number, f"{head}{number:0{width}d}{tail}") for number in whole]
-    return {name: found.get(name) for name in listed}
 
 
 def shrink_sections(images: SectionImages, across: int) -> WorkingSections:

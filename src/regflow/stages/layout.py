@@ -70,6 +70,8 @@ LOGS = "logs"
 
 MOSAIC = "mosaic"
 """Folder of the picture that tiles were stitched into."""
+STACK = "stack"
+"""Folder of the volume that sections were assembled into."""
 TEMPLATE = "template"
 TEMPLATE_IMAGE = "template/template.nii.gz"
 TEMPLATE_MASK = "template/template_mask.nii.gz"

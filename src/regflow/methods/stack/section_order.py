@@ -20,7 +20,7 @@ NEAR = 2
 """Places by which a section may be off: neighbors look too much alike to tell."""
 CLEARLY = 1.25
 LEAST = 0.5
-"""By how much better a section must fit elsewhere, and at least which part of the usual score it must have."""
+"""By how much better a section must fit elsewhere, and which part of the usual score it must have there."""
 
 
 def find_misplaced(order: Sequence[int], judged: JudgedSections, measure: Measure) -> dict[int, int]:
