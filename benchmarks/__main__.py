@@ -30,6 +30,7 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
     "learning_scenes": (),
     "fine_tuning": (),
     "mosaic": ("--across", "4", "--cases", "overlap-10"),
+    "stack": ("--step", "4", "--cases", "steady"),
     "template": ("--pairs", "2"),
 }
 """In the order in which they run, with what ``--quick`` asks of each."""

@@ -5,6 +5,7 @@ from typing import Any
 from benchmarks.common import HERE, OUT, text_of
 from benchmarks.deformable import COLUMNS
 from benchmarks.mosaic import COLUMNS as MOSAICS
+from benchmarks.stack import COLUMNS as STACKS
 from benchmarks.template import COLUMNS as TEMPLATES
 from regflow.core.files import read_json, write_json, write_whole
 
@@ -97,6 +98,7 @@ TABLES = {
     "fine_tuning": lambda results: [(name, rows, list(rows[0])) for name, rows in results.items()],
     "canon": lambda results: [(name, rows, CANON) for name, rows in results.items()],
     "mosaic": lambda results: [("mosaics", results["rows"], MOSAICS)],
+    "stack": lambda results: [("stacks of sections", results["rows"], STACKS)],
     "template": lambda results: [(name, rows, TEMPLATES) for name, rows in results.items()],
     "cohort": lambda results: [(name, rows, list(rows[0])) for name, rows in results.items()],
     "startup": lambda rows: [("median seconds", rows, ["job", "seconds", "added_s"])],

@@ -7,6 +7,8 @@ from regflow.pipeline.compare import ComparisonResult
 from regflow.pipeline.mosaic import MosaicResult, stitch_mosaic
 from regflow.pipeline.results import ChangeResult, RegistrationResult
 from regflow.pipeline.series_objects import SeriesResult, align_series
+from regflow.pipeline.stack import assemble_stack
+from regflow.pipeline.stack_products import StackResult
 from regflow.pipeline.template import TemplateResult
 from regflow.pipeline.template_objects import build_template
 
@@ -24,10 +26,12 @@ __all__ = [
     "RegistrationError",
     "RegistrationResult",
     "SeriesResult",
+    "StackResult",
     "TemplateResult",
     "Transform",
     "align_series",
     "apply_transform",
+    "assemble_stack",
     "build_template",
     "compare",
     "detect_changes",

@@ -31,6 +31,7 @@ from regflow.cohort.samples import (
     list_fixed_images,
 )
 from regflow.cohort.reading import find_earlier_dates, read_cohort
+from regflow.cohort.sections import list_stack_inputs
 from regflow.cohort.tiles import list_tile_inputs
 from regflow.pipeline.run_lock import MARK
 from regflow.stages import layout

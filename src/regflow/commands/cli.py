@@ -11,7 +11,7 @@ from regflow.core.threads import limit_sums_to_one_thread
 
 COMMANDS = (
     *("init", "check", "run", "status", "verify", "reproduce", "demo"),
-    *("register", "compare", "apply", "detect", "template", "series", "mosaic"),
+    *("register", "compare", "apply", "detect", "template", "series", "mosaic", "stack"),
     *("train", "weights", "completion"),
 )
 

@@ -19,7 +19,7 @@ Part = dict[str, Any]
 
 OF_A_STUDY = (
     *("samples", "bids", "stac", "output", "jobs", "keep", "fixed", "atlases", "references"),
-    *("template", "series", "mosaic", "compare", "train"),
+    *("template", "series", "mosaic", "stack", "compare", "train"),
 )
 """What a cohort's configuration says beside the settings of its stages."""
 

@@ -16,6 +16,7 @@ from regflow.config.keys import (
 )
 from regflow.config.mosaic import define_mosaic_schema
 from regflow.config.series import define_series_schema
+from regflow.config.stack import define_stack_schema
 from regflow.core.json_schema import Schema, define_limits, define_option, define_section
 
 LADDER = (
@@ -138,6 +139,7 @@ def _stages() -> dict[str, Schema]:
         "series": define_series_schema("rasters"),
         "report": define_section("the pages of figures and pictures", **report.OPTIONS),
         "mosaic": define_mosaic_schema(),
+        "stack": define_stack_schema(),
         "dask": _dask(),
         "compare": COMPARE,
         "train": define_section(TRAIN, **define_options("rasters")),

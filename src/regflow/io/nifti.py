@@ -91,6 +91,11 @@ def write_nifti(path: Path, data: NDArray[Any], grid: Grid) -> None:
     _write(path, [data], data.dtype, grid)
 
 
+def write_nifti_planes(path: Path, planes: Iterable[NDArray[Any]], dtype: np.dtype[Any], grid: Grid) -> None:
+    """Write the planes ``(y, x)`` of a volume, as :func:`write_nifti`; one is in memory at a time."""
+    _write(path, planes, dtype, grid)
+
+
 def write_nifti_series(
     path: Path, volumes: Iterable[NDArray[Any]], dtype: np.dtype[Any], grid: Grid, timing: TimeAxis
 ) -> None:

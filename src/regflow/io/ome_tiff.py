@@ -4,7 +4,7 @@ Specification: https://docs.openmicroscopy.org/ome-model/6.3.1/ome-tiff/
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -92,6 +92,68 @@ class OmeTiffWriter:
                     else {"subfiletype": 1}
                 )
                 tiff.write(_list_tiles(level), shape=level.shape, dtype=level.dtype, **options, **more)
+
+
+def write_ome_volume(
+    path: str | Path,
+    read: Callable[[int, int], NDArray[Any]],
+    depth: int,
+    profile: OmeProfile,
+    *,
+    section_um: float | None = None,
+    threads: int = 1,
+) -> None:
+    """Write a volume as OME-TIFF, plane by plane, whole or not at all.
+
+    Args:
+        path: of the file.
+        read: returns the plane ``(rows, columns)`` of a channel and a section, both from 0; each is asked for
+            twice.
+        depth: number of sections.
+        profile: of each section.
+        section_um: distance of sections in micrometers, None where it is not known.
+        threads: most threads to use.
+    """
+    from tifffile import TiffWriter
+
+    channels, rows, cols = profile.shape
+    digest = hashlib.blake2b(repr((profile, depth, section_um)).encode(), digest_size=16)
+    for channel in range(channels):
+        for section in range(depth):
+            digest.update(np.ascontiguousarray(read(channel, section)).tobytes())
+    metadata: dict[str, Any] = {
+        "axes": "CZYX",
+        "Name": profile.name,
+        "UUID": str(UUID(bytes=digest.digest())),
+    }
+    if profile.channels:
+        metadata["Channel"] = {"Name": list(profile.channels)}
+    sizes = {"X": profile.pixel_size_um, "Y": profile.pixel_size_um, "Z": section_um}
+    for axis, size in sizes.items():
+        if size:
+            metadata |= {f"PhysicalSize{axis}": size, f"PhysicalSize{axis}Unit": "µm"}
+
+    def list_tiles() -> Iterator[NDArray[Any]]:
+        for channel in range(channels):
+            for section in range(depth):
+                plane = read(channel, section)
+                for row in range(0, rows, TILE):
+                    for col in range(0, cols, TILE):
+                        yield np.ascontiguousarray(plane[row : row + TILE, col : col + TILE])
+
+    with write_whole(path) as part, TiffWriter(part, bigtiff=True, ome=True) as tiff:
+        tiff.write(
+            list_tiles(),
+            shape=(channels, depth, rows, cols),
+            dtype=profile.dtype,
+            tile=(TILE, TILE),
+            compression="zlib",
+            compressionargs={"level": 1},
+            predictor=profile.dtype[0] in "iu",
+            photometric="minisblack",
+            maxworkers=threads,
+            metadata=metadata,
+        )
 
 
 def _list_tiles(level: PlainFile) -> Iterator[NDArray[Any]]:

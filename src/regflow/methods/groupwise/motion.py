@@ -36,7 +36,7 @@ def smooth_poses(
     shift[:-1, -1] = middle
     back = np.linalg.inv(shift)
     maps = np.array([back @ poses[name].matrix @ shift for name in order])
-    smooth = project_maps(model, _fit_lines(maps, width))
+    smooth = project_maps(model, fit_local_lines(maps, width))
     return {name: Affine(shift @ one @ back) for name, one in zip(order, smooth, strict=True)}
 
 
@@ -45,8 +45,13 @@ def remove_jitter(poses: Mapping[str, Affine], smooth: Mapping[str, Affine]) -> 
     return {name: Affine(np.linalg.inv(smooth[name].matrix) @ poses[name].matrix) for name in poses}
 
 
-def _fit_lines(values: Array, width: float) -> Array:
-    """Return ``(N, ...)`` values of the lines that fit best about each place, weighed by their distance."""
+def fit_local_lines(values: Array, width: float) -> Array:
+    """Return ``(N, ...)`` values of the lines that fit best about each place, weighed by their distance.
+
+    Args:
+        values: ``(N, ...)`` at places that follow one another.
+        width: standard deviation of the weights, in places.
+    """
     places = np.arange(len(values), dtype=np.float64)
     flat = values.reshape(len(values), -1)
     result = np.empty_like(flat)
