@@ -60,14 +60,12 @@ def test_the_table_and_the_maps_tell_how_a_place_shrank(measured):
     with (found.folder / "volumes.tsv").open(encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream, delimiter="\t"))
     assert [row["image"] for row in rows] == ["s1", "s2", "s3"]
-    print(rows, found.figures)
     changes = [float(row["change_percent"]) for row in rows]
     assert changes == sorted(changes, reverse=True)
     for row, truth in zip(rows, truths[1:], strict=True):
         jacobian = read_volume(found.folder / "jacobian" / row["image"] / "jacobian.nii.gz")
         points = jacobian.grid.to_world(np.indices(jacobian.grid.shape)[::-1].reshape(3, -1).T)
         near = (np.linalg.norm(points - center, axis=1) < WIDTH_MM / 2).reshape(jacobian.grid.shape)
-        print(jacobian.channel[near].mean(), truth[near].mean(), truth.mean())
         assert abs(jacobian.channel[near].mean() - truth[near].mean()) < 0.3 * (1 - truth[near].mean())
 
 

@@ -99,9 +99,9 @@ def _register_scenes(
     points = find_common_points(overviews[0], overviews[1], refined.transform)
     transform = fit_linear_map(model, points, refined.transform.apply(points))
     sigma = estimate_sigma(refined, start.transform, transform, fixed, points)
-    settled = settle_shift(fixed, moving, transform)
-    if settled is not None:
-        transform, sigma = settled
+    found = refine_link_shift(fixed, moving, transform)
+    if found is not None:
+        transform, sigma = found
     return SeriesLink(verdict, transform, sigma, summarize_points(points))
 
 
@@ -136,7 +136,7 @@ def find_common_points(fixed: Image, moving: Image, transform: Transform) -> Poi
     return np.asarray(found[:: -(-len(found) // MOST_POINTS)])
 
 
-def settle_shift(fixed: Image, moving: Image, transform: Affine) -> tuple[Affine, float] | None:
+def refine_link_shift(fixed: Image, moving: Image, transform: Affine) -> tuple[Affine, float] | None:
     """Bring a link's map to the shift at which the gradients of both scenes agree best.
 
     Methods of a ladder stop where one of them is good enough for a pair. Loops of links tell a
