@@ -1,4 +1,4 @@
-"""Publish the last runs: JSON from ``out/`` into ``results/``, and the tables of all results into README.md."""
+"""Publish the last runs: JSON from ``out/`` into ``results/``, the tables of all results into README.md."""
 
 from typing import Any
 
