@@ -21,7 +21,9 @@ def make_move(x, y, degrees, middle=(49.5, 39.5)):
 
 def draw_moves(count, *, jitter=3.0, seed=0):
     rng = np.random.default_rng(seed)
-    return [make_move(*(jitter * rng.standard_normal(2)), jitter * rng.standard_normal()) for _ in range(count)]
+    return [
+        make_move(*(jitter * rng.standard_normal(2)), jitter * rng.standard_normal()) for _ in range(count)
+    ]
 
 
 def measure_with(moves, scores=None, mirrored=()):
