@@ -1,9 +1,10 @@
 """Stacks of serial sections whose places are known.
 
-A real brain is cut into coronal sections, each turned, shifted, bent, brightened and noised by itself, some torn,
-missing, mirrored, stained or out of order. Where tissue lies in the volume is compared with where it lies in the brain,
-up to one turn and shift of the whole, in percent of the sections' diagonal: over all sound sections, and for
-the slow part along the block, its shape.
+A real brain is cut into sections, each turned, shifted, bent, brightened and noised by itself, some torn,
+missing, mirrored, stained or out of order. Where tissue lies in the volume is compared with where it lies in
+the brain, up to one turn and shift of the whole, in percent of the sections' diagonal: over all sound
+sections, and for the slow part along the block, its shape. Coronal sections are nearly the same the wrong
+side up; mirrored ones are therefore sagittal.
 """
 
 import shutil
@@ -26,17 +27,27 @@ COLUMNS = (
     *("case", "sections", "jitter_px", "warp_px", "mean_percent", "worst_percent", "shape_percent"),
     *("shape_worst_percent", "fitting_none", "misplaced", "mirrored", "stained", "seconds", "within"),
 )
-DAMAGES = {14: "torn", 27: "missing", 28: "missing", 40: "mirrored", 52: "stained", 61: "torn"}
+DAMAGES = {14: "torn", 27: "missing", 28: "missing", 52: "stained", 61: "torn"}
+MIRRORED = {9: "mirrored", 20: "mirrored", 21: "mirrored", 40: "mirrored"}
 CASES: dict[str, dict[str, Any]] = {
     "steady": {"rotation_deg": 1.0, "shift_px": 1.5, "warp_px": 1.0},
     "jittered": {"rotation_deg": 4.0, "shift_px": 4.0, "warp_px": 1.5},
-    "damaged": {"rotation_deg": 1.0, "shift_px": 1.5, "warp_px": 1.0, "damages": DAMAGES, "swaps": ((33, 45),)},
+    "damaged": {
+        "rotation_deg": 1.0,
+        "shift_px": 1.5,
+        "warp_px": 1.0,
+        "damages": DAMAGES,
+        "swaps": ((33, 45),),
+    },
+    "mirrored": {"rotation_deg": 1.0, "shift_px": 1.5, "warp_px": 1.0, "damages": MIRRORED},
     "referenced": {"rotation_deg": 10.0, "shift_px": 10.0, "warp_px": 1.5},
 }
 REFERENCED = ("referenced",)
 """Cases in which the brain's own shape is given as a reference volume, coarser and turned."""
 SOURCE = "mni6"
-FIRST, LAST, STEP = 32, 192, 2
+STEP = 2
+CORONAL, SAGITTAL = (1, 32, 192), (2, 36, 146)
+"""The axis of the volume along which it is cut, first and last millimeter."""
 LIMIT_PERCENT, SHAPE_LIMIT_PERCENT = 0.5, 1.0
 
 
@@ -60,7 +71,7 @@ def main() -> None:
 def measure_case(case: str, options: Any) -> dict[str, Any]:
     """Return the row of a case."""
     faults = SectionFaults(**CASES[case])
-    brain = load_brain(options.step)
+    brain = load_brain(options.step, *(SAGITTAL if case == "mirrored" else CORONAL))
     cut = cut_sections(brain, faults, seed=options.seed)
     folder = OUT / "stacks" / case
     shutil.rmtree(folder, ignore_errors=True)
@@ -98,11 +109,11 @@ def measure_case(case: str, options: Any) -> dict[str, Any]:
     }
 
 
-def load_brain(step: int) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Return coronal planes of a real brain, ``(N, rows, columns)``, the top of the head up."""
+def load_brain(step: int, axis: int, first: int, last: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Return planes of a real brain along an axis, ``(N, rows, columns)``, the top of the head up."""
     volume = np.asarray(load_volume(SOURCE).channel, np.float32)
-    planes = np.moveaxis(volume, 1, 0)[:, ::-1]
-    return np.ascontiguousarray(planes[FIRST:LAST:step])
+    planes = np.moveaxis(volume, axis, 0)[:, ::-1]
+    return np.ascontiguousarray(planes[first:last:step])
 
 
 def write_sections(folder: Path, cut: CutSections) -> list[str]:
@@ -120,7 +131,9 @@ def write_reference(path: Path, brain: np.ndarray[Any, np.dtype[np.float32]], st
     angle = np.deg2rad(5.0)
     turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1.0]])
     small = np.ascontiguousarray(brain[:, ::2, ::2])
-    write_nifti(path, small, Grid.from_geometry(small.shape, (2.0, 2.0, float(step)), (5.0, -8.0, 12.0), turn))
+    write_nifti(
+        path, small, Grid.from_geometry(small.shape, (2.0, 2.0, float(step)), (5.0, -8.0, 12.0), turn)
+    )
     return path
 
 

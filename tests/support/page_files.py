@@ -11,10 +11,13 @@ import rasterio
 from affine import Affine
 from rasterio.windows import Window
 
+from regflow.core.grid import Grid
 from regflow.core.landmarks import Landmarks
 from regflow.datasets.packaged import require_source
+from regflow.datasets.serial_sections import SectionFaults, cut_sections
 from regflow.datasets.tiles import cut_tiles
 from regflow.io.landmarks import write_landmarks
+from regflow.io.raster_files import write_raster
 
 BANDS = ("02", "03", "04", "08")
 SIDE = 320
@@ -61,6 +64,19 @@ def write_tiles(folder: Path) -> None:
     with rasterio.open(folder / "reference.tif") as reference:
         band = reference.read(1).astype(np.float32)
     cut_tiles(folder / "scan", band, side=96, overlap=0.2, stage_px=1.5)
+
+
+def write_slides(folder: Path, volume_file: Callable[..., Path]) -> None:
+    """Write serial sections of a brain into the folder ``slides``."""
+    brain = nibabel.load(volume_file("icbm2009a", 4.0)).get_fdata().astype(np.float32)
+    planes = np.ascontiguousarray(np.moveaxis(brain, 1, 0)[16:34])
+    faults = SectionFaults(rotation_deg=2.0, shift_px=1.0, warp_px=0.3, warp_width_px=8.0)
+    (folder / "slides").mkdir()
+    for number, picture in enumerate(cut_sections(planes, faults).pictures):
+        values = np.clip(200 * picture + 10, 0, 255).astype(np.uint8)
+        write_raster(
+            folder / "slides" / f"slide{number:02d}.tif", values[None], Grid(values.shape, np.eye(3))
+        )
 
 
 def write_labels(folder: Path, name: str, source: Path) -> None:

@@ -95,6 +95,7 @@ def files(tmp_path_factory, volume_file) -> Path:
     page_files.write_scene_parts(folder)
     page_files.write_points(folder)
     page_files.write_tiles(folder)
+    page_files.write_slides(folder, volume_file)
     return folder
 
 

@@ -40,7 +40,7 @@ def list_section_files(sources: Sequence[str], table: str | None = None) -> dict
     if table is not None:
         rows = _read_table(Path(table))
         files = [file for _, file in rows]
-        return _add_skipped(_name_files(files), files, [number for number, _ in rows])
+        return _add_skipped(_name_files(files), files, [number for number, _ in rows], "number ")
     files = list_tile_files(sources)
     if len(files) == 1:
         pages = list_tiff_pages(files[0])
@@ -50,9 +50,12 @@ def list_section_files(sources: Sequence[str], table: str | None = None) -> dict
         return {f"page{number:0{width}d}": page for number, page in enumerate(pages, start=1)}
     names = _name_files(files)
     parts = [re.fullmatch(r"(.*?)(\d+)(\D*)", name) for name in names]
-    heads = {(part[1], part[3]) for part in parts if part}
-    numbered = all(parts) and len(heads) == 1
-    return _add_skipped(names, files, [int(part[2]) if part and numbered else None for part in parts])
+    known = [part for part in parts if part is not None]
+    if len(known) < len(names) or len({(part[1], part[3]) for part in known}) > 1:
+        return dict(zip(names, files, strict=True))
+    first = known[0]
+    width = len(first[2]) if first[2].startswith("0") else 0
+    return _add_skipped(names, files, [int(part[2]) for part in known], first[1], width, first[3])
 
 
 def _name_files(files: Sequence[str]) -> list[str]:
@@ -61,9 +64,17 @@ def _name_files(files: Sequence[str]) -> list[str]:
 
 
 def _add_skipped(
-    names: Sequence[str], files: Sequence[str], numbers: Sequence[int | None]
+    names: Sequence[str],
+    files: Sequence[str],
+    numbers: Sequence[int | None],
+    head: str,
+    width: int = 0,
+    tail: str = "",
 ) -> dict[str, str | None]:
-    """Return files by name with None for each number that is skipped in an even numbering."""
+    """Return files by name with None for each number that is skipped in an even numbering.
+
+    A skipped section is named by ``head``, its number with at least ``width`` digits, and ``tail``.
+    """
     found: dict[str, str | None] = dict(zip(names, files, strict=True))
     known = [number for number in numbers if number is not None]
     steps = np.diff(known)
@@ -74,17 +85,8 @@ def _add_skipped(
         return found
     by_number = dict(zip(known, names, strict=True))
     whole = range(known[0], known[-1] + 1, step)
-    listed = [by_number.get(number, _name_skipped(names[0], number)) for number in whole]
+    listed = [by_number.get(number, f"{head}{number:0{width}d}{tail}") for number in whole]
     return {name: found.get(name) for name in listed}
-
-
-def _name_skipped(name: str, number: int) -> str:
-    """Return the name that a section of a number would have beside another one."""
-    part = re.fullmatch(r"(.*?)(\d+)(\D*)", name)
-    if part is None:
-        return f"number {number}"
-    width = len(part[2]) if part[2].startswith("0") else 0
-    return f"{part[1]}{number:0{width}d}{part[3]}"
 
 
 def _read_table(path: Path) -> list[tuple[int | None, str]]:

@@ -218,7 +218,8 @@ def _damage_picture(picture: Plane, damage: str, rng: np.random.Generator) -> Pl
 
 def _tear_picture(picture: Plane, rng: np.random.Generator) -> Plane:
     """Open a crack across the tissue: one side moves away, and turns a little."""
-    rows, columns = np.indices(picture.shape, dtype=np.float64)
+    places = np.indices(picture.shape, dtype=np.float64)
+    rows, columns = places[0], places[1]
     inside = picture > 0.1
     middle = np.array([columns[inside].mean(), rows[inside].mean()])
     angle = rng.uniform(0, 2 * math.pi)

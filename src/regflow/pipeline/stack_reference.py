@@ -158,9 +158,10 @@ def correct_poses(
     told = np.flatnonzero(scores > FITTING * usual)
     if len(told) < FEWEST:
         raise InputError("too few sections fit the reference; leave it out, or check the sizes")
-    middle = (np.array(shape[:0:-1]) - 1) / 2
+    middle = (np.array(shape[:0:-1], np.float64) - 1) / 2
     spread = float(np.sqrt(np.mean([_measure_spread(section.tissue) for section in sections])))
-    slow, _, _ = find_slow_path(np.linalg.inv(changes[told]), middle, spread)
+    poses = np.asarray(np.linalg.inv(changes[told]), np.float64)
+    slow, _, _ = find_slow_path(poses, middle, spread)
     shift = np.eye(3)
     shift[:2, 2] = geometry.origin
     whole = _interpolate_maps(slow, told, len(sections))

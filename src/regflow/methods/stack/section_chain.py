@@ -22,7 +22,9 @@ that changes, which no rigid map explains, not the precision of the comparison."
 WIDTHS = (2.0, 3.0, 4.5, 7.0, 10.0, 15.0, 22.0, 33.0, 50.0)
 """Standard deviations in sections of the weights that tell slow from fast, of which the best is chosen."""
 CLIPPED = 3.0
-"""Residuals count as no more than so many times their median when widths are compared."""
+BETTER = 0.95
+"""Residuals count as no more than so many times their median when widths are compared, and a narrower width
+must leave no more than this part of the mean square of a wider one: chance alone prefers one by percents."""
 FEWEST = 6
 """Sections from which a slow path is looked for."""
 TURNED = 0.9
@@ -211,6 +213,6 @@ def _choose_width(values: Array) -> float:
         residuals = np.abs((values - hat @ values) / np.maximum(1 - np.diag(hat), 1e-6))
         limit = CLIPPED * float(np.median(residuals)) if limit is None else limit
         cost = float((np.minimum(residuals, limit) ** 2).mean())
-        if cost < least * (1 - 1e-9):
+        if cost < least * BETTER:
             best, least = width, cost
     return best

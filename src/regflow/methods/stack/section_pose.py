@@ -37,8 +37,8 @@ TUKEY = 4.685
 LEAST_SCALE = 0.02
 """Residuals count nothing from so many standard deviations, which are at least a fiftieth of the tissue's
 brightness."""
-LEAST_OVERLAP = 0.1
-"""Part of the smaller section's tissue that must lie on the other's."""
+LEAST_OVERLAP, FEWEST_PIXELS = 0.1, 16
+"""Part of the smaller section's tissue that must lie on the other's, and its pixels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,9 +97,12 @@ def prepare_sections(pictures: Sequence[SectionPicture]) -> list[PosedSection]:
 
 def mirror_picture(picture: SectionPicture) -> SectionPicture:
     """Return a section turned over, left to right."""
-    parts = (picture.values, picture.tissue, picture.valid)
-    turned = [np.ascontiguousarray(part[:, ::-1]) for part in parts]
-    return SectionPicture(turned[0], turned[1], turned[2], picture.contrast)
+    return SectionPicture(
+        np.ascontiguousarray(picture.values[:, ::-1]),
+        np.ascontiguousarray(picture.tissue[:, ::-1]),
+        np.ascontiguousarray(picture.valid[:, ::-1]),
+        picture.contrast,
+    )
 
 
 def estimate_pose(fixed: PosedSection, moving: PosedSection, reach_deg: float = 180.0) -> SectionPose | None:
@@ -223,18 +226,18 @@ def _look_up(level: _Level, matrix: Array, shape: tuple[int, ...]) -> tuple[Plan
 def _refine_pose(fixed: _Level, moving: _Level, start: Array) -> Array:
     """Return the turn and shift that make robust squared differences least, in full pixels."""
     matrix = rescale_map(start, 1 / fixed.factor, 1 / moving.factor)
-    rows, columns = np.indices(fixed.values.shape, dtype=np.float64)
+    places = np.indices(fixed.values.shape, dtype=np.float64)
+    rows, columns = places[0], places[1]
     for _ in range(STEPS):
         values, tissue, valid = _look_up(moving, matrix, fixed.values.shape)
         inside = (fixed.tissue | tissue) & valid & fixed.valid
-        if (fixed.tissue & tissue).sum() < LEAST_OVERLAP * min(
-            fixed.tissue.sum(), moving.tissue.sum()
-        ) or inside.sum() < 16:
+        if not _has_overlap(fixed, moving, fixed.tissue & tissue):
             break
         means = average_by_intensity(values[inside], fixed.values[inside])
         mapped = map_intensities(means, values)
         residual = (fixed.values - mapped)[inside].astype(np.float64)
-        slope_y, slope_x = (part[inside].astype(np.float64) for part in np.gradient(mapped))
+        slopes = np.asarray(np.gradient(mapped), np.float64)
+        slope_y, slope_x = slopes[0][inside], slopes[1][inside]
         x, y = columns[inside], rows[inside]
         middle = np.array([x.mean(), y.mean()])
         x, y = x - middle[0], y - middle[1]
@@ -261,7 +264,7 @@ def _score_pose(fixed: _Level, moving: _Level, matrix: Array) -> tuple[float, fl
     values, tissue, valid = _look_up(moving, matrix, fixed.values.shape)
     seen = valid & fixed.valid
     both, either = fixed.tissue & tissue & seen, (fixed.tissue | tissue) & seen
-    if both.sum() < LEAST_OVERLAP * min(fixed.tissue.sum(), moving.tissue.sum()) or both.sum() < 16:
+    if not _has_overlap(fixed, moving, both):
         return 0.0, 0.0
     ours, theirs = fixed.values[both], values[both]
     means = average_by_intensity(theirs, ours)
@@ -272,3 +275,9 @@ def _score_pose(fixed: _Level, moving: _Level, matrix: Array) -> tuple[float, fl
     cross = float(((ours - ours.mean()) * (theirs - theirs.mean())).mean(dtype=np.float64))
     share = float(both.sum()) / max(float(either.sum()), 1.0)
     return max(explained, 0.0) * share, cross / spread if spread > 0 else 0.0
+
+
+def _has_overlap(fixed: _Level, moving: _Level, both: Mask) -> bool:
+    """Tell whether enough tissue of two sections lies on one another."""
+    smaller = min(int(fixed.tissue.sum()), int(moving.tissue.sum()))
+    return int(both.sum()) >= max(LEAST_OVERLAP * smaller, FEWEST_PIXELS)
