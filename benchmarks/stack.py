@@ -3,8 +3,8 @@
 A real brain is cut into sections, each turned, shifted, bent, brightened and noised by itself, some torn,
 missing, mirrored, stained or out of order. Where tissue lies in the volume is compared with where it lies in
 the brain, up to one turn and shift of the whole, in percent of the sections' diagonal: over all sound
-sections, and for the slow part along the block, its shape. Coronal sections are nearly the same the wrong side up;
-mirrored ones are therefore sagittal.
+sections, and for the slow part along the block, its shape. Coronal sections are nearly the same the wrong
+side up; mirrored ones are therefore sagittal.
 """
 
 import shutil

@@ -97,9 +97,12 @@ def prepare_sections(pictures: Sequence[SectionPicture]) -> list[PosedSection]:
 
 def mirror_picture(picture: SectionPicture) -> SectionPicture:
     """Return a section turned over, left to right."""
-    parts = (picture.values, picture.tissue, picture.valid)
-    turned = [np.ascontiguousarray(part[:, ::-1]) for part in parts]
-    return SectionPicture(turned[0], turned[1], turned[2], picture.contrast)
+    return SectionPicture(
+        np.ascontiguousarray(picture.values[:, ::-1]),
+        np.ascontiguousarray(picture.tissue[:, ::-1]),
+        np.ascontiguousarray(picture.valid[:, ::-1]),
+        picture.contrast,
+    )
 
 
 def estimate_pose(fixed: PosedSection, moving: PosedSection, reach_deg: float = 180.0) -> SectionPose | None:
@@ -223,7 +226,8 @@ def _look_up(level: _Level, matrix: Array, shape: tuple[int, ...]) -> tuple[Plan
 def _refine_pose(fixed: _Level, moving: _Level, start: Array) -> Array:
     """Return the turn and shift that make robust squared differences least, in full pixels."""
     matrix = rescale_map(start, 1 / fixed.factor, 1 / moving.factor)
-    rows, columns = np.indices(fixed.values.shape, dtype=np.float64)
+    places: Array = np.indices(fixed.values.shape).astype(np.float64)
+    rows, columns = places[0], places[1]
     for _ in range(STEPS):
         values, tissue, valid = _look_up(moving, matrix, fixed.values.shape)
         inside = (fixed.tissue | tissue) & valid & fixed.valid
