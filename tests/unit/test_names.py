@@ -20,7 +20,7 @@ from regflow.methods.table import Method
 PACKAGE = Path(regflow.__file__).parent
 ROOT = Path(__file__).parents[2]
 VERB_LIST = """
-    accumulate add align append apply assess assign average blur build calibrate check choose close
+    accumulate add align append apply assemble assess assign average blur build calibrate check choose close
     coarsen collate collect compare compile complete compose compute copy count crop cut decimate define
     deform degrade derive describe detect dilate displace draw drop enable encode erode estimate evaluate
     examine execute explain export extend extrapolate fetch fill filter find finish fit flatten fold

@@ -86,7 +86,7 @@ class CutSections:
         return np.stack([columns, rows], axis=1)[::step].astype(np.float64)
 
 
-def cut_sections(
+def simulate_sections(
     volume: Plane, faults: SectionFaults, *, seed: int = 0, threshold: float = 0.1
 ) -> CutSections:
     """Cut a volume into sections along its first axis.

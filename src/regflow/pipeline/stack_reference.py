@@ -20,7 +20,7 @@ from regflow.io.volumes import read_volume
 from regflow.methods.context import RunContext
 from regflow.methods.initialize import METHODS
 from regflow.methods.stack.section_bends import PlacedSection
-from regflow.methods.stack.section_chain import find_slow_path, interpolate_maps
+from regflow.methods.stack.section_chain import fill_maps, find_slow_path
 from regflow.methods.stack.section_picture import SectionPicture, normalize_section
 from regflow.methods.stack.section_pose import estimate_pose, prepare_sections
 
@@ -125,7 +125,7 @@ def locate_stack(
     return max(found, key=lambda each: each.explained)
 
 
-def correct_poses(
+def refine_poses(
     sections: Sequence[PlacedSection],
     poses: Array,
     reference: Image,
@@ -160,10 +160,10 @@ def correct_poses(
         raise InputError("too few sections fit the reference; leave it out, or check the sizes")
     middle: Array = (np.array(shape[:0:-1], np.float64) - 1) / 2
     spread = float(np.sqrt(np.mean([_measure_spread(section.tissue) for section in sections])))
-    slow, _, _ = find_slow_path(np.linalg.inv(changes[told]), middle, spread)
+    slow, _, _ = find_slow_path(np.asarray(np.linalg.inv(changes[told]), np.float64), middle, spread)
     shift = np.eye(3)
     shift[:2, 2] = geometry.origin
-    whole = interpolate_maps(slow, told, len(sections))
+    whole = fill_maps(slow, told, len(sections))
     return np.asarray(shift @ whole @ np.linalg.inv(shift) @ poses), len(told)
 
 

@@ -149,7 +149,7 @@ def _keep_shape(
         # Where a section that fits none was scanned is known no better than where it belongs.
         told = np.flatnonzero(fitting[numbers]) if fitting[numbers].any() else np.arange(len(numbers))
         slow, widths, jitter = find_slow_path(changes[told], middle, spread, width)
-        whole = interpolate_maps(slow, told, len(numbers))
+        whole = fill_maps(slow, told, len(numbers))
         poses[numbers] = np.linalg.inv(whole) @ changes @ poses[numbers]
         found.append((widths, jitter))
     return poses, *(found[0] if found else ((math.inf,) * 3, 0.0))
@@ -195,7 +195,7 @@ def find_slow_path(
     return np.array(maps), (widths[0], widths[1], widths[2]), jitter
 
 
-def interpolate_maps(maps: Array, places: NDArray[np.intp], count: int) -> Array:
+def fill_maps(maps: Array, places: NDArray[np.intp], count: int) -> Array:
     """Return rigid maps at all places from those at some, linearly between and constant beyond them."""
     angles = np.unwrap(np.arctan2(maps[:, 1, 0], maps[:, 0, 0]))
     every = np.arange(count)
