@@ -18,7 +18,12 @@ import numpy as np
 import regflow as rf
 from benchmarks.common import OUT, arguments, print_table, save
 from regflow.core.grid import Grid
-from regflow.datasets.serial_sections import CutSections, SectionFaults, cut_sections, measure_stack_error
+from regflow.datasets.serial_sections import (
+    CutSections,
+    SectionFaults,
+    measure_stack_error,
+    simulate_sections,
+)
 from regflow.datasets.volumes import load_volume
 from regflow.io.nifti import write_nifti
 from regflow.io.raster_files import write_raster
@@ -72,7 +77,7 @@ def measure_case(case: str, options: Any) -> dict[str, Any]:
     """Return the row of a case."""
     faults = SectionFaults(**CASES[case])
     brain = load_brain(options.step, *(SAGITTAL if case == "mirrored" else CORONAL))
-    cut = cut_sections(brain, faults, seed=options.seed)
+    cut = simulate_sections(brain, faults, seed=options.seed)
     folder = OUT / "stacks" / case
     shutil.rmtree(folder, ignore_errors=True)
     names = write_sections(folder / "sections", cut)

@@ -14,7 +14,7 @@ from rasterio.windows import Window
 from regflow.core.grid import Grid
 from regflow.core.landmarks import Landmarks
 from regflow.datasets.packaged import require_source
-from regflow.datasets.serial_sections import SectionFaults, cut_sections
+from regflow.datasets.serial_sections import SectionFaults, simulate_sections
 from regflow.datasets.tiles import cut_tiles
 from regflow.io.landmarks import write_landmarks
 from regflow.io.raster_files import write_raster
@@ -72,7 +72,7 @@ def write_slides(folder: Path, volume_file: Callable[..., Path]) -> None:
     planes = np.ascontiguousarray(np.moveaxis(brain, 1, 0)[16:34])
     faults = SectionFaults(rotation_deg=2.0, shift_px=1.0, warp_px=0.3, warp_width_px=8.0)
     (folder / "slides").mkdir()
-    for number, picture in enumerate(cut_sections(planes, faults).pictures):
+    for number, picture in enumerate(simulate_sections(planes, faults).pictures):
         values = np.clip(200 * picture + 10, 0, 255).astype(np.uint8)
         write_raster(
             folder / "slides" / f"slide{number:02d}.tif", values[None], Grid(values.shape, np.eye(3))

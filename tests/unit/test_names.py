@@ -20,19 +20,19 @@ from regflow.methods.table import Method
 PACKAGE = Path(regflow.__file__).parent
 ROOT = Path(__file__).parents[2]
 VERB_LIST = """
-    accumulate add align append apply assemble assess assign average bend blur build calibrate check
-    choose close coarsen collate collect compare compile complete compose compute copy correct count crop
-    cut decimate define deform degrade derive describe detect dilate displace draw drop enable encode
-    erode estimate evaluate examine execute explain export extend extrapolate fetch fill filter find
-    finish fit flatten fold follow forget format from gather grow halve has ignore import ingest
-    initialize integrate invert is join judge keep label lacks lay lease limit linearize link list load
-    locate log look make map mark match matches maximize measure merge mirror move multiply name normalize
-    note open optimize orient pad paint pair parse place plan pool predict prepare preprocess preserves
-    project publish pull rank read record redact refine refuse register release relocate remove render
-    report represent require resample rescale resize resolve respace rotate round run sample save scale
-    schedule score search segment select send share shift show shrink simplify simulate smooth solve spell
-    split spread stack stamp stitch store subtract sum summarize take taper to trace train turn use
-    validate verify view wait wants warp whiten wrap write
+    accumulate add align append apply assemble assess assign average blur build calibrate check choose
+    close coarsen collate collect compare compile complete compose compute copy count crop cut decimate
+    define deform degrade derive describe detect dilate displace draw drop enable encode erode estimate
+    evaluate examine execute explain export extend extrapolate fetch fill filter find finish fit flatten
+    fold follow forget format from gather grow halve has ignore import ingest initialize integrate invert
+    is join judge keep label lacks lay lease limit linearize link list load locate log look make map mark
+    match matches maximize measure merge mirror move multiply name normalize note open optimize orient pad
+    paint pair parse place plan pool predict prepare preprocess preserves project publish pull rank read
+    record redact refine refuse register release relocate remove render report represent require resample
+    rescale resize resolve respace rotate round run sample save scale schedule score search segment select
+    send shift show simplify simulate smooth solve spell split spread stack stamp stitch store subtract
+    sum summarize take taper to trace train turn use validate verify view wait wants warp whiten wrap
+    write
 """
 VERBS = set(VERB_LIST.split())
 FIELD_TERMS = {

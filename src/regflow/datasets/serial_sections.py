@@ -86,7 +86,7 @@ class CutSections:
         return np.stack([columns, rows], axis=1)[::step].astype(np.float64)
 
 
-def cut_sections(
+def simulate_sections(
     volume: Plane, faults: SectionFaults, *, seed: int = 0, threshold: float = 0.1
 ) -> CutSections:
     """Cut a volume into sections along its first axis.
@@ -192,7 +192,8 @@ def _draw_move(
 
 def _render_picture(plane: Plane, matrix: Array, bend: Plane) -> Plane:
     """Return the picture: each of its pixels looks up where its tissue came from."""
-    rows, columns = np.indices(plane.shape, dtype=np.float64)
+    places: Array = np.indices(plane.shape).astype(np.float64)
+    rows, columns = places[0], places[1]
     back = np.linalg.inv(matrix)
     moved = np.stack([columns, rows], axis=-1) @ back[:2, :2].T + back[:2, 2]
     place = moved.copy()
@@ -218,7 +219,7 @@ def _damage_picture(picture: Plane, damage: str, rng: np.random.Generator) -> Pl
 
 def _tear_picture(picture: Plane, rng: np.random.Generator) -> Plane:
     """Open a crack across the tissue: one side moves away, and turns a little."""
-    places = np.indices(picture.shape, dtype=np.float64)
+    places: Array = np.indices(picture.shape).astype(np.float64)
     rows, columns = places[0], places[1]
     inside = picture > 0.1
     middle = np.array([columns[inside].mean(), rows[inside].mean()])

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from regflow.core.chunks import Workers, map_blocks
 from regflow.core.errors import InputError
 from regflow.methods.context import RunContext
-from regflow.methods.stack.section_bends import PlacedSection, bend_sections
+from regflow.methods.stack.section_bends import PlacedSection, deform_sections
 from regflow.methods.stack.section_chain import SectionPlaces, make_mirror, place_sections
 from regflow.methods.stack.section_links import JudgedSections, SectionLink, SectionPair, judge_sections
 from regflow.methods.stack.section_order import find_misplaced, move_misplaced
@@ -26,11 +26,11 @@ from regflow.methods.stack.section_pose import (
 from regflow.pipeline.stack_reference import (
     ReferenceFit,
     StackGeometry,
-    correct_poses,
     locate_stack,
     read_reference,
+    refine_poses,
 )
-from regflow.pipeline.stack_sections import SectionImages, WorkingSections, shrink_sections
+from regflow.pipeline.stack_sections import SectionImages, WorkingSections, coarsen_sections
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ def place_stack(
     Raises:
         InputError: fewer than two sections show tissue.
     """
-    working = shrink_sections(images, settings["across"])
+    working = coarsen_sections(images, settings["across"])
     seen = [number for number, picture in enumerate(working.pictures) if picture is not None]
     if len(seen) < 2:
         raise InputError("fewer than two sections show tissue; a stack needs two or more")
@@ -113,7 +113,7 @@ def place_stack(
         stack = take_reference_shape(stack, settings, threads)
     if settings["deform"]:
         along = [number for number in order if working.pictures[number] is not None]
-        stack.bends[along] = bend_sections(
+        stack.bends[along] = deform_sections(
             [show_section(stack, number) for number in along],
             list_bend_options(),
             rounds=settings["rounds"],
@@ -146,7 +146,7 @@ def take_reference_shape(stack: PlacedStack, settings: Mapping[str, Any], thread
         fit = locate_stack(planes, holds, reference, geometry, stack.fit, context)
         poses = stack.places.poses.copy()
         order = list(stack.order)
-        poses[order], told = correct_poses(shown, poses[order], reference, geometry, fit)
+        poses[order], told = refine_poses(shown, poses[order], reference, geometry, fit)
         log.info("%d sections tell the shape by the reference, which explains %.3f", told, fit.explained)
         places = replace(stack.places, poses=poses)
         numbers = [n for n in order if stack.judged.fitting[n] and stack.is_seen[n]]

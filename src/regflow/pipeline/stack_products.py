@@ -61,7 +61,7 @@ def write_stack(
     folder: Path, stack: PlacedStack, settings: Mapping[str, Any], workers: Workers
 ) -> StackResult:
     """Write all products of a stack into a folder, and return what it came to."""
-    shares = [share_sections(stack, rank, settings["fill"]) for rank in range(len(stack.order))]
+    shares = [assign_sections(stack, rank, settings["fill"]) for rank in range(len(stack.order))]
     shape = tuple(size * stack.working.factor for size in stack.shape)
     folder.mkdir(parents=True, exist_ok=True)
     _write_volumes(folder, stack, shares, settings, workers)
@@ -98,7 +98,7 @@ def make_volume_grid(stack: PlacedStack, depth: int, pixel_mm: float, section_mm
     )
 
 
-def share_sections(stack: PlacedStack, rank: int, fill: str) -> SectionShares:
+def assign_sections(stack: PlacedStack, rank: int, fill: str) -> SectionShares:
     """Return which sections stand at a place of the volume, by weight; none where nothing does."""
     number = stack.order[rank]
     sound = stack.judged.fitting & stack.is_seen

@@ -20,7 +20,7 @@ from regflow.io.volumes import read_volume
 from regflow.methods.context import RunContext
 from regflow.methods.initialize import METHODS
 from regflow.methods.stack.section_bends import PlacedSection
-from regflow.methods.stack.section_chain import find_slow_path
+from regflow.methods.stack.section_chain import fill_maps, find_slow_path
 from regflow.methods.stack.section_picture import SectionPicture, normalize_section
 from regflow.methods.stack.section_pose import estimate_pose, prepare_sections
 
@@ -125,7 +125,7 @@ def locate_stack(
     return max(found, key=lambda each: each.explained)
 
 
-def correct_poses(
+def refine_poses(
     sections: Sequence[PlacedSection],
     poses: Array,
     reference: Image,
@@ -158,13 +158,12 @@ def correct_poses(
     told = np.flatnonzero(scores > FITTING * usual)
     if len(told) < FEWEST:
         raise InputError("too few sections fit the reference; leave it out, or check the sizes")
-    middle = (np.array(shape[:0:-1], np.float64) - 1) / 2
+    middle: Array = (np.array(shape[:0:-1], np.float64) - 1) / 2
     spread = float(np.sqrt(np.mean([_measure_spread(section.tissue) for section in sections])))
-    poses = np.asarray(np.linalg.inv(changes[told]), np.float64)
-    slow, _, _ = find_slow_path(poses, middle, spread)
+    slow, _, _ = find_slow_path(np.asarray(np.linalg.inv(changes[told]), np.float64), middle, spread)
     shift = np.eye(3)
     shift[:2, 2] = geometry.origin
-    whole = _interpolate_maps(slow, told, len(sections))
+    whole = fill_maps(slow, told, len(sections))
     return np.asarray(shift @ whole @ np.linalg.inv(shift) @ poses), len(told)
 
 
@@ -191,17 +190,3 @@ def _measure_explained(
     residual = wanted - map_intensities(average_by_intensity(given, wanted), given)
     variance = float(wanted.var(dtype=np.float64))
     return 1 - float((residual**2).mean(dtype=np.float64)) / variance if variance > 0 else 0.0
-
-
-def _interpolate_maps(maps: Array, places: NDArray[np.intp], count: int) -> Array:
-    """Return rigid maps at all places from those at some, linearly between and constant beyond them."""
-    angles = np.unwrap(np.arctan2(maps[:, 1, 0], maps[:, 0, 0]))
-    every = np.arange(count)
-    angle = np.interp(every, places, angles)
-    result = np.tile(np.eye(3), (count, 1, 1))
-    result[:, 0, 0] = result[:, 1, 1] = np.cos(angle)
-    result[:, 1, 0] = np.sin(angle)
-    result[:, 0, 1] = -result[:, 1, 0]
-    for axis in (0, 1):
-        result[:, axis, 2] = np.interp(every, places, maps[:, axis, 2])
-    return result

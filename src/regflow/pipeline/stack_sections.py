@@ -13,7 +13,7 @@ from regflow.cohort.sections import list_section_files
 from regflow.core.errors import InputError
 from regflow.io.raster_header import RasterHeader
 from regflow.io.rasters import read_raster_header, read_window
-from regflow.methods.stack.section_picture import Plane, SectionPicture, normalize_section, shrink_plane
+from regflow.methods.stack.section_picture import Plane, SectionPicture, coarsen_plane, normalize_section
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +124,7 @@ def open_sections(sources: Sequence[str], table: str | None = None) -> SectionIm
     )
 
 
-def shrink_sections(images: SectionImages, across: int) -> WorkingSections:
+def coarsen_sections(images: SectionImages, across: int) -> WorkingSections:
     """Read all sections once, and return them at the pixels at which they are compared."""
     factor = max(1, math.ceil(int(images.shapes.max()) / across))
     pictures: list[SectionPicture | None] = []
@@ -141,7 +141,7 @@ def shrink_sections(images: SectionImages, across: int) -> WorkingSections:
             pictures.append(None)
             continue
         grounds[number] = [_measure_ground(channel) for channel in values]
-        pictures.append(normalize_section(shrink_plane(_average_channels(values), factor)))
+        pictures.append(normalize_section(coarsen_plane(_average_channels(values), factor)))
     known = [picture for picture in pictures if picture is not None]
     share = float(np.median([picture.tissue_share for picture in known] or [0.0]))
     contrast = float(np.median([picture.contrast for picture in known] or [0.0]))

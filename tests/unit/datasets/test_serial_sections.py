@@ -3,7 +3,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from regflow.core.transform import Affine
-from regflow.datasets.serial_sections import SectionFaults, cut_sections, measure_stack_error
+from regflow.datasets.serial_sections import SectionFaults, measure_stack_error, simulate_sections
 
 
 def make_block():
@@ -16,7 +16,7 @@ def make_block():
 
 def test_pictures_show_the_tissue_where_truth_says():
     block = make_block()
-    cut = cut_sections(block, SectionFaults(noise=0, gain=0, warp_width_px=12))
+    cut = simulate_sections(block, SectionFaults(noise=0, gain=0, warp_width_px=12))
     top = np.percentile(block[block > 0], 99)
     for number in range(len(block)):
         points = cut.list_tissue_points(number, 200)
@@ -28,7 +28,7 @@ def test_pictures_show_the_tissue_where_truth_says():
 
 
 def test_the_error_is_that_of_the_maps_up_to_one_move_of_all():
-    cut = cut_sections(make_block(), SectionFaults(warp_px=0, noise=0))
+    cut = simulate_sections(make_block(), SectionFaults(warp_px=0, noise=0))
     turn = np.deg2rad(20)
     move = np.array(
         [[np.cos(turn), -np.sin(turn), 9], [np.sin(turn), np.cos(turn), -4], [0, 0, 1]], np.float64
@@ -46,8 +46,8 @@ def test_the_error_is_that_of_the_maps_up_to_one_move_of_all():
 
 def test_damages_are_what_they_are_called():
     damages = {1: "missing", 2: "mirrored", 3: "stained", 4: "torn"}
-    plain = cut_sections(make_block(), SectionFaults(noise=0, gain=0))
-    cut = cut_sections(make_block(), SectionFaults(noise=0, gain=0, damages=damages, swaps=((5, 6),)))
+    plain = simulate_sections(make_block(), SectionFaults(noise=0, gain=0))
+    cut = simulate_sections(make_block(), SectionFaults(noise=0, gain=0, damages=damages, swaps=((5, 6),)))
     assert not cut.pictures[1].any()
     assert cut.places.tolist() == [0, 1, 2, 3, 4, 6, 5, 7]
     # The cubic spline sees the other side of a pixel's neighborhood.
@@ -56,4 +56,4 @@ def test_damages_are_what_they_are_called():
     assert np.corrcoef(cut.pictures[3][inside], plain.pictures[3][inside])[0, 1] < -0.8
     assert np.abs(cut.pictures[4] - plain.pictures[4]).mean() > 0.05
     with pytest.raises(ValueError, match="no such damage: eaten"):
-        cut_sections(make_block(), SectionFaults(damages={0: "eaten"}))
+        simulate_sections(make_block(), SectionFaults(damages={0: "eaten"}))

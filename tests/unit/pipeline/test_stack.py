@@ -11,7 +11,7 @@ from regflow.commands.cli import main
 from regflow.core.errors import InputError
 from regflow.core.files import compute_sha256
 from regflow.core.grid import Grid
-from regflow.datasets.serial_sections import SectionFaults, cut_sections, measure_stack_error
+from regflow.datasets.serial_sections import SectionFaults, measure_stack_error, simulate_sections
 from regflow.datasets.volumes import load_volume
 from regflow.io.nifti import write_nifti
 from regflow.io.raster_files import write_raster
@@ -53,7 +53,7 @@ def read_maps(found, left_out=()):
 def damaged(brain, tmp_path_factory):
     """Return sections of which one each is torn, missing, stained and blank, and the stack of them."""
     damages = {6: "torn", 10: "missing", 16: "stained"}
-    cut = cut_sections(brain, SectionFaults(**SMALL, damages=damages), seed=1)
+    cut = simulate_sections(brain, SectionFaults(**SMALL, damages=damages), seed=1)
     folder = tmp_path_factory.mktemp("damaged")
     write_pictures(folder / "in", cut.pictures)
     (folder / "in" / "s013.tif").unlink()
@@ -110,13 +110,13 @@ def test_transforms_lead_to_the_pixels_of_the_sections(damaged):
 
 @pytest.mark.slow
 def test_no_result_depends_on_threads(brain, tmp_path):
-    pictures = cut_sections(brain[:8], SectionFaults(**SMALL)).pictures
+    pictures = simulate_sections(brain[:8], SectionFaults(**SMALL)).pictures
     made = [rf.assemble_stack(pictures, tmp_path / str(count), threads=count).folder for count in (1, 2)]
     assert compute_sha256(made[0]) == compute_sha256(made[1])
 
 
 def test_swapped_sections_are_sorted_if_asked(brain, tmp_path):
-    cut = cut_sections(brain, SectionFaults(**SMALL, swaps=((5, 17),)))
+    cut = simulate_sections(brain, SectionFaults(**SMALL, swaps=((5, 17),)))
     write_pictures(tmp_path / "in", cut.pictures)
     given = {"deform": False, "mirrored": False, "turn_deg": 30}
     kept = rf.assemble_stack(tmp_path / "in", tmp_path / "kept", **given)
@@ -130,7 +130,7 @@ def test_swapped_sections_are_sorted_if_asked(brain, tmp_path):
 def test_a_reference_gives_the_block_its_shape(brain, tmp_path):
     # Sections far off their places say nothing; a block that is bent as a banana is told by its volume.
     bent = np.stack([np.roll(plane, round(6 * np.sin(n / 7)), axis=1) for n, plane in enumerate(brain)])
-    cut = cut_sections(bent, SectionFaults(**{**SMALL, "shift_px": 5.0}))
+    cut = simulate_sections(bent, SectionFaults(**{**SMALL, "shift_px": 5.0}))
     write_pictures(tmp_path / "in", cut.pictures)
     turn = np.deg2rad(8)
     direction = [[np.cos(turn), -np.sin(turn), 0], [np.sin(turn), np.cos(turn), 0], [0, 0, 1]]
@@ -148,7 +148,7 @@ def test_a_reference_gives_the_block_its_shape(brain, tmp_path):
 
 
 def test_other_kinds_and_sizes_are_said(brain, tmp_path):
-    pictures = cut_sections(brain[8:14], SectionFaults(**SMALL)).pictures
+    pictures = simulate_sections(brain[8:14], SectionFaults(**SMALL)).pictures
     folder = write_pictures(tmp_path / "in", pictures)
     wide = np.pad(pictures[2], ((4, 4), (5, 5)))
     write_pictures(tmp_path / "wide", [wide], "w.tif").joinpath("w.tif").replace(folder / "s002.tif")
@@ -180,7 +180,7 @@ def test_too_few_sections_are_refused(brain, tmp_path):
 
 
 def test_the_command_reads_a_table(brain, tmp_path):
-    pictures = cut_sections(brain[8:13], SectionFaults(**SMALL)).pictures
+    pictures = simulate_sections(brain[8:13], SectionFaults(**SMALL)).pictures
     write_pictures(tmp_path / "in", pictures, "slide-{}x.tif")
     lines = ["section,number", *(f"in/slide-{n}x.tif,{30 - 2 * n}" for n in (4, 0, 1, 3))]
     (tmp_path / "slides.csv").write_text("\n".join(lines), encoding="utf-8")

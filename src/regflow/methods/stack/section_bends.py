@@ -44,7 +44,7 @@ class PlacedSection:
     stained: bool
 
 
-def bend_sections(
+def deform_sections(
     sections: Sequence[PlacedSection],
     options: Mapping[str, Any],
     *,

@@ -25,6 +25,8 @@ CLIPPED = 3.0
 BETTER = 0.95
 """Residuals count as no more than so many times their median when widths are compared, and a narrower width
 must leave no more than this part of the mean square of a wider one: chance alone prefers one by percents."""
+AROUND, OUTLYING = 9, 6.0
+"""Sections around each whose median is its usual place, and standard deviations from which one lies askew."""
 FEWEST = 6
 """Sections from which a slow path is looked for."""
 TURNED = 0.9
@@ -75,7 +77,7 @@ def place_sections(
     ]
     solution = solve_graph(TransformGraph(tuple(names), tuple(links)), "rigid")
     spread = _measure_spread([upright[n] for n in order])
-    poses, widths, jitter = _keep_shape(names, order, solution, (sizes, spread), width)
+    poses, widths, jitter = _keep_shape(names, order, solution, (sizes, spread), width, judged.fitting)
     return SectionPlaces(poses, solution, widths, jitter)
 
 
@@ -128,6 +130,7 @@ def _keep_shape(
     solution: GraphSolution,
     scale: tuple[Array, float],
     width: float | None,
+    fitting: NDArray[np.bool_],
 ) -> tuple[Array, tuple[float, float, float], float]:
     """Return poses without what the links' own slow path adds to the places of scanning."""
     sizes, spread = scale
@@ -143,8 +146,11 @@ def _keep_shape(
             continue
         numbers = [names.index(name) for name in along]
         changes = np.array([solution.poses[name].matrix for name in along]) @ np.linalg.inv(poses[numbers])
-        slow, widths, jitter = find_slow_path(changes, middle, spread, width)
-        poses[numbers] = np.linalg.inv(slow) @ changes @ poses[numbers]
+        # Where a section that fits none was scanned is known no better than where it belongs.
+        told = np.flatnonzero(fitting[numbers]) if fitting[numbers].any() else np.arange(len(numbers))
+        slow, widths, jitter = find_slow_path(changes[told], middle, spread, width)
+        whole = fill_maps(slow, told, len(numbers))
+        poses[numbers] = np.linalg.inv(whole) @ changes @ poses[numbers]
         found.append((widths, jitter))
     return poses, *(found[0] if found else ((math.inf,) * 3, 0.0))
 
@@ -176,6 +182,8 @@ def find_slow_path(
     turns = (turns + math.pi) % (2 * math.pi) - math.pi
     tells = float(np.linalg.norm(mean)) > TURNED
     coordinates = np.column_stack([moved, turns * spread])
+    if tells:
+        coordinates = _replace_outliers(coordinates)
     smooth = np.empty_like(coordinates)
     widths = []
     for axis, values in enumerate(coordinates.T):
@@ -187,12 +195,36 @@ def find_slow_path(
     return np.array(maps), (widths[0], widths[1], widths[2]), jitter
 
 
+def fill_maps(maps: Array, places: NDArray[np.intp], count: int) -> Array:
+    """Return rigid maps at all places from those at some, linearly between and constant beyond them."""
+    angles = np.unwrap(np.arctan2(maps[:, 1, 0], maps[:, 0, 0]))
+    every = np.arange(count)
+    angle = np.interp(every, places, angles)
+    result = np.tile(np.eye(3), (count, 1, 1))
+    result[:, 0, 0] = result[:, 1, 1] = np.cos(angle)
+    result[:, 1, 0] = np.sin(angle)
+    result[:, 0, 1] = -result[:, 1, 0]
+    for axis in (0, 1):
+        result[:, axis, 2] = np.interp(every, places, maps[:, axis, 2])
+    return result
+
+
 def _make_move(x: float, y: float, angle: float, middle: Array) -> Array:
     turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
     matrix = np.eye(3)
     matrix[:2, :2] = turn
     matrix[:2, 2] = middle - turn @ middle + np.array([x, y])
     return matrix
+
+
+def _replace_outliers(values: Array) -> Array:
+    """Return values ``(N, k)`` with those far from the median around them put there: slides askew."""
+    from scipy.ndimage import median_filter
+
+    middle = median_filter(values, (AROUND, 1), mode="nearest")
+    away = np.abs(values - middle)
+    usual = 1.4826 * np.median(away, axis=0)
+    return np.where(away > OUTLYING * np.maximum(usual, 1e-9), middle, values)
 
 
 def _smooth_values(values: Array, width: float) -> Array:

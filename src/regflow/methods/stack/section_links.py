@@ -99,14 +99,18 @@ def judge_sections(
 def list_usable_links(judged: JudgedSections, order: Sequence[int]) -> dict[SectionPair, float]:
     """Return the links that count, each with its score in units of the usual one.
 
-    Sections that fit no neighbor keep their links to sound ones, however weak.
+    A section that fits no neighbor keeps the best link to a sound one, however weak: it holds no other.
     """
     relative = _compare_scores(judged.links, judged.mirrored, order)
-    kept = {}
-    for pair, (score, share) in relative.items():
-        sound = bool(judged.fitting[list(pair)].all())
-        if score >= LEAST_SCORE and (share >= USABLE if sound else judged.fitting[list(pair)].any()):
+    kept: dict[SectionPair, float] = {}
+    best: dict[int, tuple[float, SectionPair]] = {}
+    for pair, (score, share) in sorted(relative.items()):
+        unfit = [number for number in pair if not judged.fitting[number]]
+        if not unfit and score >= LEAST_SCORE and share >= USABLE:
             kept[pair] = share
+        elif len(unfit) == 1 and score >= LEAST_SCORE and share > best.get(unfit[0], (0.0, pair))[0]:
+            best[unfit[0]] = share, pair
+    kept |= {pair: share for share, pair in best.values()}
     return kept
 
 

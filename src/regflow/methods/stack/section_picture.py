@@ -75,7 +75,7 @@ def normalize_section(plane: Plane, valid: Mask | None = None) -> SectionPicture
     return SectionPicture(values, tissue, valid, top)
 
 
-def shrink_plane(plane: Plane, factor: int) -> Plane:
+def coarsen_plane(plane: Plane, factor: int) -> Plane:
     """Return the means of squares of ``factor`` pixels, ``(ceil(h / factor), ceil(w / factor))``.
 
     The border's samples stand for those beyond it.

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regflow.core.contrast import average_by_intensity, map_intensities
-from regflow.methods.stack.section_picture import Mask, Plane, SectionPicture, shrink_plane
+from regflow.methods.stack.section_picture import Mask, Plane, SectionPicture, coarsen_plane
 
 Array = NDArray[np.float64]
 Complex = NDArray[np.complex64]
@@ -142,9 +142,9 @@ def _prepare_section(
 def _shrink_picture(picture: SectionPicture, factor: int) -> _Level:
     import cv2
 
-    values = shrink_plane(picture.values, factor)
+    values = coarsen_plane(picture.values, factor)
     values = np.asarray(cv2.GaussianBlur(values, (0, 0), 0.8, borderType=cv2.BORDER_REFLECT_101))
-    masks = [shrink_plane(np.asarray(m, np.float32), factor) > 0.5 for m in (picture.tissue, picture.valid)]
+    masks = [coarsen_plane(np.asarray(m, np.float32), factor) > 0.5 for m in (picture.tissue, picture.valid)]
     return _Level(factor, values, masks[0], masks[1])
 
 
@@ -226,7 +226,7 @@ def _look_up(level: _Level, matrix: Array, shape: tuple[int, ...]) -> tuple[Plan
 def _refine_pose(fixed: _Level, moving: _Level, start: Array) -> Array:
     """Return the turn and shift that make robust squared differences least, in full pixels."""
     matrix = rescale_map(start, 1 / fixed.factor, 1 / moving.factor)
-    places = np.indices(fixed.values.shape, dtype=np.float64)
+    places: Array = np.indices(fixed.values.shape).astype(np.float64)
     rows, columns = places[0], places[1]
     for _ in range(STEPS):
         values, tissue, valid = _look_up(moving, matrix, fixed.values.shape)
@@ -236,8 +236,8 @@ def _refine_pose(fixed: _Level, moving: _Level, start: Array) -> Array:
         means = average_by_intensity(values[inside], fixed.values[inside])
         mapped = map_intensities(means, values)
         residual = (fixed.values - mapped)[inside].astype(np.float64)
-        slopes = np.asarray(np.gradient(mapped), np.float64)
-        slope_y, slope_x = slopes[0][inside], slopes[1][inside]
+        gradient = np.asarray(np.gradient(mapped), np.float64)
+        slope_y, slope_x = gradient[0][inside], gradient[1][inside]
         x, y = columns[inside], rows[inside]
         middle = np.array([x.mean(), y.mean()])
         x, y = x - middle[0], y - middle[1]

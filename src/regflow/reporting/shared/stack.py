@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from regflow.reporting.shared.drawing import choose_window, draw_gray, encode_data_uri
 from regflow.reporting.shared.render import render_template
 
-Cut = NDArray[np.float32]
+Planes = NDArray[np.float32]
 
 CUT_SIDE, SECTION_SIDE = 620, 150
 """Longest side in pixels of a cut, and of a picture of one section."""
@@ -50,8 +50,8 @@ class StackStory:
         problems: sentences.
     """
 
-    before: Cut
-    after: Cut
+    before: Planes
+    after: Planes
     thickness: float
     rows: Sequence[Mapping[str, Any]]
     figures: Mapping[str, float]
@@ -97,7 +97,7 @@ def _summarize(figures: Mapping[str, float]) -> str:
     )
 
 
-def _draw_cut(volume: Cut, axis: int, story: StackStory, window: tuple[float, float]) -> str:
+def _draw_cut(volume: Planes, axis: int, story: StackStory, window: tuple[float, float]) -> str:
     """Return a cut through the middle of the tissue, sections from the top down, in true proportions."""
     import cv2
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import affine_transform, gaussian_filter
 
-from regflow.methods.stack.section_bends import PlacedSection, bend_sections, smooth_along
-from regflow.methods.stack.section_picture import normalize_section, shrink_plane
+from regflow.methods.stack.section_bends import PlacedSection, deform_sections, smooth_along
+from regflow.methods.stack.section_picture import coarsen_plane, normalize_section
 from regflow.methods.stack.section_pose import (
     estimate_pose,
     mirror_picture,
@@ -80,7 +80,7 @@ def test_dark_tissue_on_bright_ground_is_the_same():
 
 def test_pixels_of_shrunk_planes_lie_in_the_middle_of_theirs():
     ramp = np.tile(np.arange(12, dtype=np.float32), (9, 1))
-    small = shrink_plane(ramp, 3)
+    small = coarsen_plane(ramp, 3)
     assert small.shape == (3, 4)
     np.testing.assert_allclose(small[0], [1, 4, 7, 10])
     np.testing.assert_allclose(rescale_map(np.eye(3), 3, 3), np.eye(3), atol=1e-12)
@@ -102,7 +102,7 @@ def test_bends_are_taken_out_and_the_slow_shape_is_kept():
         values = map_coordinates(plane, at, order=1).astype(np.float32)
         sections.append(PlacedSection(values, values > 0.2, True, False))
         bends.append(bend)
-    found = bend_sections(sections, list_bend_options(), rounds=2, smoothness=9.0)
+    found = deform_sections(sections, list_bend_options(), rounds=2, smoothness=9.0)
     inside = sections[4].tissue
     before = np.std(np.array(bends), axis=0)[:, inside].mean()
     after = np.std(np.array(bends) + found, axis=0)[:, inside].mean()
