@@ -77,7 +77,9 @@ def write_stack(
     _write_links(folder / "links.tsv", stack)
     figures = list_figures(stack)
     problems = tuple(describe_stack(stack))
-    content = {"figures": figures, "problems": problems, "settings": dict(settings)}
+    # Where arrays were stored on the way is no part of what was made.
+    chosen = {name: value for name, value in settings.items() if name != "sections"}
+    content = {"figures": figures, "problems": problems, "settings": chosen}
     write_json(
         folder / "stack.json", {"stack": NIFTI, "shape": (len(rows), *shape), "sections": rows, **content}
     )

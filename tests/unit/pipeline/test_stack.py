@@ -57,7 +57,7 @@ def damaged(brain, tmp_path_factory):
     folder = tmp_path_factory.mktemp("damaged")
     write_pictures(folder / "in", cut.pictures)
     (folder / "in" / "s013.tif").unlink()
-    given = {"fill": "interpolate", "deform": False, "mirrored": False, "pixel_size_um": 3000}
+    given = {"fill": "interpolate", "deform": False, "mirrored": False, "pixel_size_um": 3000, "turn_deg": 40}
     return cut, rf.assemble_stack(folder / "in", folder / "out", section_um=3000, **given)
 
 
@@ -115,6 +115,7 @@ def test_no_result_depends_on_threads(brain, tmp_path):
     assert compute_sha256(made[0]) == compute_sha256(made[1])
 
 
+@pytest.mark.slow
 def test_swapped_sections_are_sorted_if_asked(brain, tmp_path):
     cut = simulate_sections(brain, SectionFaults(**SMALL, swaps=((5, 17),)))
     write_pictures(tmp_path / "in", cut.pictures)
