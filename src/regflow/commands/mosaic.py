@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from regflow.commands.settings import add_setting_options, read_command_settings
+from regflow.commands.settings import add_setting_options, read_section_options
 
 
 @click.command(short_help="Stitch overlapping tiles into one picture.")
@@ -67,8 +67,7 @@ def mosaic(
     from regflow.core.logs import show_progress_log
     from regflow.pipeline.mosaic import stitch_mosaic
 
-    own = [name for name in given if name not in ("config", "assignments")]
-    settings = read_command_settings(given, "rasters", ("mosaic",), "mosaic", own).get("mosaic", {})
+    settings = read_section_options(given, "rasters", "mosaic")
     sources = list(tiles) or settings.pop("tiles", [])
     with show_progress_log("mosaic", 1):
         found = stitch_mosaic(sources, output, config=settings, threads=threads)

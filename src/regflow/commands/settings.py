@@ -148,6 +148,16 @@ def read_command_settings(
     return merge_settings(merge_settings(file, {command: own} if own else {}), assigned)
 
 
+def read_section_options(given: Mapping[str, Any], kind: str, command: str) -> Part:
+    """Return the section of a command's name, all of whose options but the settings' own are keys of it.
+
+    Raises:
+        InputError: as :func:`read_command_settings`.
+    """
+    own = [name for name in given if name not in ("config", "assignments")]
+    return dict(read_command_settings(given, kind, (command,), command, own).get(command, {}))
+
+
 def spell_option(name: str) -> str:
     """Return an option as it is written on the command line, of its name in Python."""
     return f"--{name.replace('_', '-')}"

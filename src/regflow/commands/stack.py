@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from regflow.commands.settings import add_setting_options, read_command_settings
+from regflow.commands.settings import add_setting_options, read_section_options
 
 
 @click.command(short_help="Assemble serial sections into one volume.")
@@ -74,8 +74,7 @@ def stack(sections: tuple[str, ...], output: Path, threads: int | None, **given:
     from regflow.core.logs import show_progress_log
     from regflow.pipeline.stack import assemble_stack
 
-    own = [name for name in given if name not in ("config", "assignments")]
-    settings = read_command_settings(given, "rasters", ("stack",), "stack", own).get("stack", {})
+    settings = read_section_options(given, "rasters", "stack")
     sources = list(sections) or settings.pop("sections", [])
     with show_progress_log("stack", 1):
         found = assemble_stack(sources, output, config=settings, threads=threads)

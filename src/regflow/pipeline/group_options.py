@@ -1,6 +1,7 @@
 """What a user says of a group of images: sections of the configuration, and lists of one entry for each."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from regflow.config.loading import check_part, load_config
@@ -40,6 +41,22 @@ def complete_group_settings(
     stated = merge_settings(load_preset(preset, kind), chosen)
     own = {} if seed is None else {"seed": seed}
     return load_config({"kind": kind, "samples": "images", **stated, **own}), stated
+
+
+def lay_arguments(
+    config: Mapping[str, Any] | None, arguments: Mapping[str, Any], others: Sequence[str]
+) -> dict[str, Any]:
+    """Return a section of the configuration with a function's arguments laid on it; paths become text.
+
+    Args:
+        config: the section; None for nothing.
+        arguments: of the function by name, ``config`` among them; those that are None say nothing.
+        others: names of those that are no keys of the section.
+    """
+    own = {name: value for name, value in arguments.items() if value is not None and name not in others}
+    own.pop("config", None)
+    settings = {**(config or {}), **own}
+    return {name: str(value) if isinstance(value, Path) else value for name, value in settings.items()}
 
 
 def check_count(name: str, given: Sequence[Any] | None, count: int) -> None:

@@ -24,6 +24,7 @@ from regflow.methods.mosaic.gains import estimate_gains
 from regflow.methods.mosaic.illumination import Illumination, estimate_illumination, summarize_tile
 from regflow.methods.mosaic.overlap_shift import OverlapShift
 from regflow.methods.mosaic.placement import Placement, find_doubles, place_tiles
+from regflow.pipeline.group_options import lay_arguments
 from regflow.pipeline.mosaic_links import LinkSearch, find_links, predict_positions, search_blindly
 from regflow.pipeline.mosaic_render import FORMATS, MosaicPlan, write_mosaic
 from regflow.pipeline.mosaic_tiles import TileImages, find_stated_positions, open_tiles
@@ -131,14 +132,8 @@ def stitch_mosaic(
     Raises:
         InputError: there are no two tiles that fit together, or a setting is wrong.
     """
-    given = {name: value for name, value in locals().items() if value is not None}
+    settings = lay_arguments(config, locals(), ("tiles", "output", "threads"))
     sources = [tiles] if isinstance(tiles, str | Path) else list(tiles)
-    below = dict(given.pop("config", {}))
-    for name in ("tiles", "output", "threads"):
-        given.pop(name, None)
-    settings = {**below, **given}
-    if isinstance(settings.get("table"), Path):
-        settings["table"] = str(settings["table"])
     if sources:
         settings["tiles"] = [str(source) for source in sources]
     return run_mosaic(output, settings=settings, threads=threads)

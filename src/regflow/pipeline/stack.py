@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from regflow.config.loading import check_part
 from regflow.config.stack import complete_stack_settings
 from regflow.core.chunks import open_workers
 from regflow.core.errors import InputError
 from regflow.core.threads import count_cores
+from regflow.pipeline.group_options import lay_arguments
 from regflow.pipeline.stack_places import describe_stack, place_stack
 from regflow.pipeline.stack_products import StackResult, write_stack
 from regflow.pipeline.stack_sections import open_sections
@@ -71,11 +73,7 @@ def assemble_stack(
     Raises:
         InputError: there are no two sections that can be compared, or a setting is wrong.
     """
-    given = {name: value for name, value in locals().items() if value is not None}
-    settings = {**given.pop("config", {}), **given}
-    for name in ("sections", "output", "threads"):
-        settings.pop(name, None)
-    settings |= {name: str(settings[name]) for name in ("table", "reference") if name in settings}
+    settings = lay_arguments(config, locals(), ("sections", "output", "threads"))
     with TemporaryDirectory(prefix="regflow-") as folder:
         settings["sections"] = _store_sections(sections, Path(folder))
         return run_stack(output, settings=settings, threads=threads)
@@ -87,8 +85,6 @@ def run_stack(output: str | Path, *, settings: Mapping[str, Any], threads: int |
     Raises:
         InputError: there are no two sections that can be compared, or a setting is wrong.
     """
-    from regflow.config.loading import check_part
-
     check_part("the configuration", {"stack": dict(settings)}, "rasters")
     settings = complete_stack_settings(settings)
     if not settings["sections"] and settings["table"] is None:
