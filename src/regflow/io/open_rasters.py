@@ -3,7 +3,10 @@
 import os
 import re
 import threading
+import warnings
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -75,6 +78,16 @@ def import_gdal() -> "rasterio":
     return rasterio
 
 
+@contextmanager
+def ignore_missing_georeference() -> Iterator[None]:
+    """Keep rasterio from warning of a raster without georeference: what that means is said elsewhere."""
+    from rasterio.errors import NotGeoreferencedWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield
+
+
 def _describe_endpoint() -> dict[str, str]:
     """Return how GDAL is told of the S3 that other programs are told of by a URL."""
     url = next((os.environ[name] for name in _ENDPOINTS if os.environ.get(name)), None)
@@ -102,19 +115,14 @@ _local = threading.local()
 
 
 def _open(name: str) -> "DatasetReader":
-    import warnings
-
     rasterio = import_gdal()
-    from rasterio.errors import NotGeoreferencedWarning
-
     file = find_local_file(name)
     if not name:
         raise InputError("an empty name: this file does not exist; name one")
     if file is not None and (why := describe_absence(file)) is not None:
         raise InputError(f"{name}: {why}")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with ignore_missing_georeference():
             return rasterio.open(format_gdal_name(resolve_address(name)), sharing=False)
     except explain_gdal_errors() as error:
         reason = str(error).rstrip(".")

@@ -1,7 +1,6 @@
 """Small rasters from memory to disk: overviews, known corrections, scenes made for tests."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 
 from regflow.core.files import write_whole
 from regflow.core.grid import Grid
-from regflow.io.open_rasters import import_gdal
+from regflow.io.open_rasters import ignore_missing_georeference, import_gdal
 from regflow.io.rasters import compute_geotransform
 
 
@@ -38,7 +37,7 @@ def write_raster(
     profile = {"dtype": bands.dtype.name, "nodata": nodata, **_place(grid), **layout}
     with (
         write_whole(path) as part,
-        _without_georeference_warnings(),
+        ignore_missing_georeference(),
         rasterio.open(
             part, "w", driver="GTiff", count=count, height=height, width=width, **profile
         ) as target,
@@ -53,7 +52,7 @@ def write_blank_raster(path: str | Path, grid: Grid) -> None:
     rasterio = import_gdal()
     height, width = grid.shape
     profile = {"dtype": "uint8", "sparse_ok": True, "tiled": True, **_place(grid)}
-    with write_whole(path) as part, _without_georeference_warnings():
+    with write_whole(path) as part, ignore_missing_georeference():
         rasterio.open(part, "w", driver="GTiff", count=1, height=height, width=width, **profile).close()
 
 
@@ -62,14 +61,3 @@ def _place(grid: Grid) -> dict[str, Any]:
     if grid.crs is None and np.array_equal(grid.affine, np.eye(3)):
         return {}
     return {"crs": grid.crs, "transform": compute_geotransform(grid)}
-
-
-@contextmanager
-def _without_georeference_warnings() -> Iterator[None]:
-    import warnings
-
-    from rasterio.errors import NotGeoreferencedWarning
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        yield

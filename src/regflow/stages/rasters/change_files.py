@@ -2,7 +2,6 @@
 
 import shutil
 import tempfile
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from regflow.core.chunks import Window
 from regflow.core.grid import Grid
 from regflow.io.cog import CogProfile, CogWriter, describe_gray_bands
-from regflow.io.open_rasters import import_gdal
+from regflow.io.open_rasters import ignore_missing_georeference, import_gdal
 from regflow.io.plain_file import PlainFile
 from regflow.io.rasters import compute_geotransform
 from regflow.methods.detect.maps import CHANGED, EXPLAINED, NODATA, UNCHANGED, ChangeMaps
@@ -169,14 +168,11 @@ def _classes(grid: Grid, tags: dict[str, str]) -> CogProfile:
 def _create(path: Path, grid: Grid, dtype: str) -> "DatasetWriter":
     """Open a file of one band for whole tiles."""
     rasterio = import_gdal()
-    from rasterio.errors import NotGeoreferencedWarning
-
     rows, cols = grid.shape
     layout = {"tiled": True, "blockxsize": TILE, "blockysize": TILE, "bigtiff": "if_safer"}
     size = {"count": 1, "height": rows, "width": cols, "dtype": dtype}
     place = {"crs": grid.crs, "transform": compute_geotransform(grid), "compress": "deflate", "zlevel": 1}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+    with ignore_missing_georeference():
         return rasterio.open(path, "w", driver="GTiff", **layout, **size, **place)
 
 
