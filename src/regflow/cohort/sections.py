@@ -11,7 +11,7 @@ import numpy as np
 from regflow.cohort.tiles import list_tile_files
 from regflow.core.errors import InputError
 from regflow.io.rasters import list_tiff_pages
-from regflow.io.text_files import find_delimiter, read_text, split_rows
+from regflow.io.text_files import find_beside, read_named_cells
 
 COLUMNS = ("section", "number")
 MOST_GAP = 50
@@ -91,23 +91,17 @@ def _add_skipped(
 
 def _read_table(path: Path) -> list[tuple[int | None, str]]:
     """Return the number, None without one, and the file of each row, by number."""
-    if not path.is_file():
-        raise InputError(f"{path}: this table of sections does not exist; correct the path")
-    text = read_text(path, "save the table as TSV or CSV in UTF-8")
-    rows = list(split_rows(path, text, find_delimiter(text)))
-    header = [cell.strip().lower() for cell in rows[0].cells] if rows else []
-    if "section" not in header or len(rows) < 3:
+    header, rows = read_named_cells(path, "table of sections")
+    if "section" not in header or len(rows) < 2:
         raise InputError(f"{path}: needs the column section, perhaps number, and two rows or more")
     found: list[tuple[int | None, str]] = []
-    for line, cells in rows[1:]:
-        row = {name: cell.strip() for name, cell in zip(header, cells, strict=False)}
+    for line, row in rows:
         file, number = row.get("section", ""), row.get("number", "")
         if not file:
             raise InputError(f"{path}, line {line}: the cell 'section' is empty; fill it in")
         if number and not re.fullmatch(r"\d+", number):
             raise InputError(f"{path}, line {line}: number is '{number}', but must be a whole number")
-        beside = path.parent / file
-        found.append((int(number) if number else None, str(beside if beside.exists() else file)))
+        found.append((int(number) if number else None, find_beside(path, file)))
     numbers = [number for number, _ in found if number is not None]
     if numbers and (len(numbers) < len(found) or len(set(numbers)) < len(numbers)):
         raise InputError(f"{path}: numbers are missing or stand twice; give each section one of its own")

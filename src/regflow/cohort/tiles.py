@@ -8,7 +8,7 @@ from typing import Any
 
 from regflow.core.errors import InputError
 from regflow.core.files import list_visible_files
-from regflow.io.text_files import find_delimiter, read_text, split_rows
+from regflow.io.text_files import find_beside, read_named_cells
 
 SUFFIXES = frozenset((".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2", ".bmp", ".vrt", ".img"))
 """What is taken from a folder."""
@@ -231,22 +231,18 @@ def _name_apart(tiles: Sequence[Tile]) -> list[Tile]:
 
 
 def _read_table(path: Path) -> list[_File]:
-    if not path.is_file():
-        raise InputError(f"{path}: this table of tiles does not exist; correct the path")
-    text = read_text(path, "save the table as TSV or CSV in UTF-8")
-    rows = list(split_rows(path, text, find_delimiter(text)))
-    if len(rows) < 2:
+    header, rows = read_named_cells(path, "table of tiles")
+    if not rows:
         raise InputError(f"{path}: lists no tiles; its first line names the columns tile, x and y")
-    header = [cell.strip().lower() for cell in rows[0].cells]
     missing = [name for name in COLUMNS[:3] if name not in header]
     if missing:
         raise InputError(f"{path}: the column '{missing[0]}' is missing; it needs tile, x and y")
-    return [_read_row(path, line, dict(zip(header, cells, strict=False))) for line, cells in rows[1:]]
+    return [_read_row(path, line, cells) for line, cells in rows]
 
 
 def _read_row(path: Path, line: int, cells: Mapping[str, str]) -> _File:
     for name in COLUMNS[:3]:
-        if not cells.get(name, "").strip():
+        if not cells.get(name):
             raise InputError(f"{path}, line {line}: the cell '{name}' is empty; fill it in")
     for name in ("x", "y"):
         try:
@@ -255,10 +251,8 @@ def _read_row(path: Path, line: int, cells: Mapping[str, str]) -> _File:
             raise InputError(
                 f"{path}, line {line}: {name} is '{cells[name]}', but must be a number"
             ) from None
-    file = cells["tile"].strip()
-    beside = path.parent / file
-    fields = {name: cells[name].strip() for name in ("x", "y", "channel") if cells.get(name, "").strip()}
-    return _File(str(beside if beside.exists() else file), fields)
+    fields = {name: cells[name] for name in ("x", "y", "channel") if cells.get(name)}
+    return _File(find_beside(path, cells["tile"]), fields)
 
 
 def _stem(path: str | Path) -> str:

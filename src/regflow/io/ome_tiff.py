@@ -20,6 +20,10 @@ from regflow.io.plain_file import PlainFile
 
 TILE = 512
 """Side of a tile in pixels."""
+_LAYOUT: dict[str, Any] = {
+    **{"tile": (TILE, TILE), "compression": "zlib", "compressionargs": {"level": 1}},
+    "photometric": "minisblack",
+}
 
 
 class OmeTiffWriter:
@@ -71,19 +75,8 @@ class OmeTiffWriter:
             coarse = stack.enter_context(self._open_level(len(self._levels), shape))
             _fill_half(fine, coarse)
             self._levels.append(coarse)
-        options: dict[str, Any] = {
-            **{"tile": (TILE, TILE), "compression": "zlib", "compressionargs": {"level": 1}},
-            **{"predictor": True, "photometric": "minisblack", "maxworkers": self.threads},
-        }
-        size = self.profile.pixel_size_um
-        metadata: dict[str, Any] = {"axes": "CYX", "Name": self.profile.name}
-        if self.profile.channels:
-            metadata["Channel"] = {"Name": list(self.profile.channels)}
-        if size:
-            unit = {"PhysicalSizeXUnit": "µm", "PhysicalSizeYUnit": "µm"}
-            metadata |= {"PhysicalSizeX": size, "PhysicalSizeY": size, **unit}
-        # Neither time nor chance: equal pixels, written in one order, give equal bytes.
-        metadata["UUID"] = str(UUID(bytes=self._digest.digest()))
+        options = {**_LAYOUT, "predictor": True, "maxworkers": self.threads}
+        metadata = _describe("CYX", self.profile, self._digest.digest())
         with TiffWriter(self._part, bigtiff=True, ome=True) as tiff:
             for number, level in enumerate(self._levels):
                 more: dict[str, Any] = (
@@ -121,39 +114,39 @@ def write_ome_volume(
     for channel in range(channels):
         for section in range(depth):
             digest.update(np.ascontiguousarray(read(channel, section)).tobytes())
-    metadata: dict[str, Any] = {
-        "axes": "CZYX",
-        "Name": profile.name,
-        "UUID": str(UUID(bytes=digest.digest())),
-    }
+    tiles = (
+        tile
+        for channel in range(channels)
+        for section in range(depth)
+        for tile in _cut_tiles(read(channel, section))
+    )
+    with write_whole(path) as part, TiffWriter(part, bigtiff=True, ome=True) as tiff:
+        tiff.write(
+            tiles,
+            shape=(channels, depth, rows, cols),
+            dtype=profile.dtype,
+            predictor=profile.dtype[0] in "iu",
+            maxworkers=threads,
+            metadata=_describe("CZYX", profile, digest.digest(), section_um),
+            **_LAYOUT,
+        )
+
+
+def _describe(
+    axes: str, profile: OmeProfile, digest: bytes, section_um: float | None = None
+) -> dict[str, Any]:
+    """Return what tifffile makes OME-XML of.
+
+    Neither time nor chance is in it: equal pixels, written in one order, give equal bytes.
+    """
+    metadata: dict[str, Any] = {"axes": axes, "Name": profile.name, "UUID": str(UUID(bytes=digest))}
     if profile.channels:
         metadata["Channel"] = {"Name": list(profile.channels)}
     sizes = {"X": profile.pixel_size_um, "Y": profile.pixel_size_um, "Z": section_um}
     for axis, size in sizes.items():
         if size:
             metadata |= {f"PhysicalSize{axis}": size, f"PhysicalSize{axis}Unit": "µm"}
-
-    def list_tiles() -> Iterator[NDArray[Any]]:
-        for channel in range(channels):
-            for section in range(depth):
-                plane = read(channel, section)
-                for row in range(0, rows, TILE):
-                    for col in range(0, cols, TILE):
-                        yield np.ascontiguousarray(plane[row : row + TILE, col : col + TILE])
-
-    with write_whole(path) as part, TiffWriter(part, bigtiff=True, ome=True) as tiff:
-        tiff.write(
-            list_tiles(),
-            shape=(channels, depth, rows, cols),
-            dtype=profile.dtype,
-            tile=(TILE, TILE),
-            compression="zlib",
-            compressionargs={"level": 1},
-            predictor=profile.dtype[0] in "iu",
-            photometric="minisblack",
-            maxworkers=threads,
-            metadata=metadata,
-        )
+    return metadata
 
 
 def _list_tiles(level: PlainFile) -> Iterator[NDArray[Any]]:
@@ -161,9 +154,15 @@ def _list_tiles(level: PlainFile) -> Iterator[NDArray[Any]]:
     channels, rows, cols = level.shape
     for channel in range(channels):
         for row in range(0, rows, TILE):
-            strip = level.read(slice(row, min(row + TILE, rows)), slice(0, cols))[channel]
-            for col in range(0, cols, TILE):
-                yield np.ascontiguousarray(strip[:, col : col + TILE])
+            yield from _cut_tiles(level.read(slice(row, min(row + TILE, rows)), slice(0, cols))[channel])
+
+
+def _cut_tiles(plane: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """Yield the tiles of a plane, row by row; those at the border are cut."""
+    rows, cols = plane.shape
+    for row in range(0, rows, TILE):
+        for col in range(0, cols, TILE):
+            yield np.ascontiguousarray(plane[row : row + TILE, col : col + TILE])
 
 
 def _fill_half(fine: PlainFile, coarse: PlainFile) -> None:

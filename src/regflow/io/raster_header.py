@@ -70,6 +70,11 @@ class RasterHeader:
         """The file's pixels in pixel space: x = column, y = row, down; centers are whole numbers."""
         return Grid(self.shape, np.eye(3))
 
+    def describe_bands(self) -> str:
+        """Return how many bands there are, of which type: ``3 bands of uint8``."""
+        count = len(self.bands)
+        return f"{count} band{'s' * (count > 1)} of {self.bands[0].dtype}"
+
     def find_band_number(self, band: int | str) -> int:
         """Return the number of a band given by number or by name (case does not matter).
 

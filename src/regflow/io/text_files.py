@@ -88,6 +88,30 @@ def split_rows(path: str | Path, text: str, delimiter: str) -> Iterator[TableRow
             yield TableRow(number, cells)
 
 
+def read_named_cells(path: Path, what: str) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """Return a table's columns, in lower case, and of each row below them its line and its cells by column.
+
+    Args:
+        path: the file.
+        what: it is, for messages: ``table of tiles``.
+
+    Raises:
+        InputError: it is not there, or no text, or a quotation mark is misplaced.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: this {what} does not exist; correct the path")
+    text = read_text(path, "save the table as TSV or CSV in UTF-8")
+    rows = list(split_rows(path, text, find_delimiter(text)))
+    header = [cell.lower() for cell in rows[0].cells] if rows else []
+    return header, [(line, dict(zip(header, cells, strict=False))) for line, cells in rows[1:]]
+
+
+def find_beside(path: Path, file: str) -> str:
+    """Return a file that a table names: beside the table where it is there, else as it is named."""
+    beside = path.parent / file
+    return str(beside if beside.exists() else file)
+
+
 def write_tsv(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Write a table with tabs between its cells, whole or not at all; None is an empty cell.
 

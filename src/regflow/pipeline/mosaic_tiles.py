@@ -89,7 +89,7 @@ def open_tiles(found: TileSet) -> TileImages:
             headers[tile] = tuple(read_raster_header(file) for file in tile.files)
         except InputError as error:
             problems.append(f"{error}; the tile was left out")
-    kinds = {tile: _describe_kind(parts) for tile, parts in headers.items()}
+    kinds = {tile: ", ".join(header.describe_bands() for header in parts) for tile, parts in headers.items()}
     if not kinds:
         raise InputError("\n".join(problems) or "no tile can be read")
     usual, _ = Counter(kinds.values()).most_common(1)[0]
@@ -115,13 +115,6 @@ def open_tiles(found: TileSet) -> TileImages:
         whole if len(whole) == len(grids) else None,
         tuple(problems),
     )
-
-
-def _describe_kind(headers: Sequence[RasterHeader]) -> str:
-    kinds = [
-        f"{len(each.bands)} band{'s' * (len(each.bands) > 1)} of {each.bands[0].dtype}" for each in headers
-    ]
-    return ", ".join(kinds)
 
 
 def _name_channels(found: TileSet, headers: Sequence[RasterHeader]) -> tuple[str, ...]:

@@ -92,7 +92,7 @@ def open_sections(sources: Sequence[str], table: str | None = None) -> SectionIm
             reasons[name] = f"cannot be read: {error}"
     if not headers:
         raise InputError("\n".join(reasons.values()) or "no section can be read")
-    kinds = {name: _describe_kind(header) for name, header in headers.items()}
+    kinds = {name: header.describe_bands() for name, header in headers.items()}
     usual, _ = Counter(kinds.values()).most_common(1)[0]
     for name, kind in kinds.items():
         if kind != usual:
@@ -164,8 +164,3 @@ def _measure_ground(channel: NDArray[Any]) -> float:
     ring = np.concatenate([channel[0], channel[-1], channel[:, 0], channel[:, -1]]).astype(np.float64)
     ring = ring[np.isfinite(ring)]
     return float(np.median(ring)) if ring.size else 0.0
-
-
-def _describe_kind(header: RasterHeader) -> str:
-    count = len(header.bands)
-    return f"{count} band{'s' * (count > 1)} of {header.bands[0].dtype}"
