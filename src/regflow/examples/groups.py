@@ -62,6 +62,8 @@ class GroupDemo:
 def make_brains(folder: Path) -> None:
     """Write brains that known warps made of an atlas, and ``truth/NAME.h5`` from a brain's to its points."""
     atlas = load_example("mni2009c", TEMPLATE_MM)
+    sheet = []
+    (folder / "truth").mkdir()
     for seed in range(TEMPLATE_PAIRS):
         pose = draw_affine(atlas.grid.center, seed, 5.0, 5.0, 0.04, 0.02)
         drawn = draw_truth(atlas.grid, seed, 6.0, 18.0, pose)
@@ -70,8 +72,9 @@ def make_brains(folder: Path) -> None:
             brain = make_subject(atlas, truth, grid, seed=10 * seed + len(way))
             name = f"brain-{seed}-{way}"
             write_volume(folder / f"{name}.nii.gz", np.rint(brain.channel).astype(np.int16), brain.grid)
-            (folder / "truth").mkdir(exist_ok=True)
             write_transform(folder / "truth" / f"{name}.h5", truth.backward)
+            sheet.append([name, _spell_path(folder, f"{name}.nii.gz")])
+    write_tsv(folder / "brains.tsv", ["sample", "moving"], sheet)
 
 
 def measure_template(data: Path, results: Path) -> str:
@@ -103,9 +106,9 @@ def make_dates(folder: Path) -> None:
         moved, _ = displace_grid(grid, (move[0], move[1]))
         write_scene(folder / f"{name}.tif", {"nir": near_infrared}, moved, nodata=-9999, dtype="int16")
         write_scene(folder / f"{name}_fmask.tif", {"fmask": fmask}, moved, dtype="uint8")
-        place = Path("data") / folder.name
         day = np.datetime64(f"{scene[9:13]}-01-01") + int(scene[13:16]) - 1
-        sheet.append([name, f"{place}/{name}.tif", f"{place}/{name}_fmask.tif", str(day)])
+        files = [_spell_path(folder, f"{name}{part}.tif") for part in ("", "_fmask")]
+        sheet.append([name, *files, str(day)])
         truth.append([name, *move])
     write_tsv(folder / "dates.tsv", ["sample", "moving", "moving_mask", "date"], sheet)
     write_tsv(folder / "truth.tsv", ["sample", "east_m", "north_m"], truth)
@@ -147,9 +150,9 @@ def measure_mosaic(data: Path, results: Path) -> str:
     return f"{len(linked)} of {len(true)} tiles with texture in common, {told}"
 
 
-def _expand(word: str, folder: Path) -> list[str]:
-    """Return what a shell makes of a pattern; a word that is none stays."""
-    return sorted(str(path.relative_to(folder)) for path in folder.glob(word)) if "*" in word else [word]
+def _spell_path(folder: Path, name: str) -> str:
+    """Return a file of a group as it is typed where the commands run, above ``data``."""
+    return f"data/{folder.name}/{name}"
 
 
 def _read_rows(path: Path) -> list[dict[str, str]]:
@@ -163,7 +166,7 @@ def _read_place(row: dict[str, str]) -> NDArray[np.float64]:
 
 GROUPS = {
     "template": GroupDemo(
-        make_brains, ("data/template/*.nii.gz", "--spacing-mm", f"{TEMPLATE_MM:g}"), measure_template
+        make_brains, ("data/template/brains.tsv", "--spacing-mm", f"{TEMPLATE_MM:g}"), measure_template
     ),
     "series": GroupDemo(
         make_dates, ("data/series/dates.tsv", "--bands", "nir", "--mask-values", "2-4,255"), measure_series
@@ -193,7 +196,6 @@ def run_groups(folder: Path) -> int:
         results = folder / "results" / name
         command = ["regflow", name, *group.words, "-o", f"results/{name}"]
         click.echo(f"$ {' '.join(command)}")
-        command[2:3] = _expand(group.words[0], folder)
         ended = subprocess.run([sys.executable, "-m", *command], cwd=folder, check=False).returncode
         code = code or ended
         if not ended:
