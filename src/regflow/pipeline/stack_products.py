@@ -16,6 +16,7 @@ from regflow.core import fields
 from regflow.core.chunks import Workers, map_blocks
 from regflow.core.files import write_json, write_whole
 from regflow.core.grid import Grid
+from regflow.core.similarity import ncc
 from regflow.core.transform import Affine, Composite, DisplacementField
 from regflow.io.nifti import write_nifti_planes
 from regflow.io.ome_tiff import write_ome_volume
@@ -57,6 +58,21 @@ class StackResult:
     problems: tuple[str, ...]
 
 
+@dataclass(frozen=True, eq=False)
+class SectionStates:
+    """Sections on the block's plane at working pixels, each ``(N, h, w)`` in the volume's order.
+
+    Attributes:
+        scanned: as they were scanned, center on center.
+        linear: by their linear maps alone.
+        bent: as they lie in the volume.
+    """
+
+    scanned: NDArray[np.float32]
+    linear: NDArray[np.float32]
+    bent: NDArray[np.float32]
+
+
 def write_stack(
     folder: Path, stack: PlacedStack, settings: Mapping[str, Any], workers: Workers
 ) -> StackResult:
@@ -75,7 +91,8 @@ def write_stack(
     columns = list(rows[0])
     write_tsv(folder / "sections.tsv", columns, [[row[name] for name in columns] for row in rows])
     _write_links(folder / "links.tsv", stack)
-    figures = list_figures(stack)
+    states = show_states(stack)
+    figures = list_figures(stack, states)
     problems = tuple(describe_stack(stack))
     # Where arrays were stored on the way is no part of what was made.
     chosen = {name: value for name, value in settings.items() if name != "sections"}
@@ -83,7 +100,7 @@ def write_stack(
     write_json(
         folder / "stack.json", {"stack": NIFTI, "shape": (len(rows), *shape), "sections": rows, **content}
     )
-    _write_page(folder / "report.html", stack, rows, content)
+    _write_page(folder / "report.html", stack, states, rows, content)
     return StackResult(
         folder / NIFTI, folder, tuple(rows), (len(rows), int(shape[0]), int(shape[1])), figures, problems
     )
@@ -192,7 +209,7 @@ def list_section_rows(stack: PlacedStack, shares: Sequence[SectionShares]) -> li
     return rows
 
 
-def list_figures(stack: PlacedStack) -> dict[str, float]:
+def list_figures(stack: PlacedStack, states: SectionStates) -> dict[str, float]:
     """Return the figures of a stack."""
     factor = stack.working.factor
     found = {
@@ -215,24 +232,26 @@ def list_figures(stack: PlacedStack) -> dict[str, float]:
         found[f"shape_width_{axis}_sections"] = width if math.isfinite(width) else float(len(stack.order))
     if stack.fit is not None:
         found["reference_explained"] = stack.fit.explained
-    scanned, linear, bent = measure_continuity(stack)
-    found |= {
-        "continuity_scanned": scanned,
-        "continuity_linear": linear,
-        "continuity_bent": bent,
-    }
+    order = list(stack.order)
+    sound = (stack.is_seen & stack.judged.fitting)[order]
+    for name, planes in (("scanned", states.scanned), ("linear", states.linear), ("bent", states.bent)):
+        found[f"continuity_{name}"] = measure_continuity(planes[sound])
     return found
 
 
-def measure_continuity(stack: PlacedStack) -> tuple[float, float, float]:
-    """Return the median correlation of neighbors as scanned, by linear maps, and bent."""
-    numbers = [n for n in stack.order if stack.is_seen[n] and stack.judged.fitting[n]]
-    if len(numbers) < 2:
-        return 0.0, 0.0, 0.0
-    shown = [show_section(stack, number).values for number in numbers]
-    bent = [fields.warp_channels(v, stack.bends[n]) for v, n in zip(shown, numbers, strict=True)]
-    scanned = [lay_as_scanned(stack, number) for number in numbers]
-    return _correlate(scanned), _correlate(shown), _correlate(bent)
+def show_states(stack: PlacedStack) -> SectionStates:
+    """Return all sections as they were scanned, as they were moved, and as they were bent."""
+    scanned = np.array([lay_as_scanned(stack, number) for number in stack.order])
+    blank = np.zeros(stack.shape, np.float32)
+    linear = [show_section(stack, n).values if stack.is_seen[n] else blank for n in stack.order]
+    bent = [fields.warp_channels(plane, stack.bends[n]) for plane, n in zip(linear, stack.order, strict=True)]
+    return SectionStates(scanned, np.array(linear), np.array(bent))
+
+
+def measure_continuity(planes: NDArray[np.float32]) -> float:
+    """Return the median correlation of planes ``(N, h, w)`` that follow one another; 0 without two."""
+    found = [ncc(one, other) for one, other in pairwise(planes)]
+    return float(np.median(np.nan_to_num(found))) if found else 0.0
 
 
 def lay_as_scanned(stack: PlacedStack, number: int) -> NDArray[np.float32]:
@@ -249,15 +268,6 @@ def lay_as_scanned(stack: PlacedStack, number: int) -> NDArray[np.float32]:
     theirs = [slice(part.start - s, part.stop - s) for part, s in zip(ours, starts, strict=True)]
     result[ours[0], ours[1]] = picture.values[theirs[0], theirs[1]]
     return result
-
-
-def _correlate(planes: Sequence[NDArray[np.float32]]) -> float:
-    found = []
-    for one, other in pairwise(planes):
-        a, b = (part.astype(np.float64) - part.mean(dtype=np.float64) for part in (one, other))
-        size = math.sqrt(float((a * a).sum()) * float((b * b).sum()))
-        found.append(float((a * b).sum()) / size if size > 0 else 0.0)
-    return float(np.median(found))
 
 
 def _name_state(stack: PlacedStack, number: int) -> str:
@@ -349,21 +359,18 @@ def _write_links(path: Path, stack: PlacedStack) -> None:
 
 
 def _write_page(
-    path: Path, stack: PlacedStack, rows: Sequence[Mapping[str, Any]], content: Mapping[str, Any]
+    path: Path,
+    stack: PlacedStack,
+    states: SectionStates,
+    rows: Sequence[Mapping[str, Any]],
+    content: Mapping[str, Any],
 ) -> None:
     from regflow.reporting.shared.stack import StackStory, render_stack_page
 
-    before, after = [], []
-    for number in stack.order:
-        before.append(lay_as_scanned(stack, number))
-        seen = bool(stack.is_seen[number])
-        shown = show_section(stack, number).values if seen else np.zeros(stack.shape, np.float32)
-        after.append(fields.warp_channels(shown, stack.bends[number]))
     settings = content["settings"]
     pixel = (settings["pixel_size_um"] or 1.0) * stack.working.factor
-    thickness = settings["section_um"] or (settings["pixel_size_um"] or 1.0) * stack.working.factor
-    story = StackStory(
-        np.array(before), np.array(after), thickness / pixel, rows, content["figures"], content["problems"]
-    )
+    thickness = settings["section_um"] or pixel
+    told = content["figures"], content["problems"]
+    story = StackStory(states.scanned, states.bent, thickness / pixel, rows, *told)
     with write_whole(path) as part:
         part.write_text(render_stack_page(story), encoding="utf-8")

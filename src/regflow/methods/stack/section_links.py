@@ -51,6 +51,10 @@ class SectionLink:
         """Return the pose that holds where one of both sections is mirrored, or where none or both are."""
         return self.mirrored if differs else self.upright
 
+    def find_pose_among(self, mirrored: NDArray[np.bool_]) -> SectionPose | None:
+        """Return the pose that holds where those sections lie the wrong side up, ``(N,)``."""
+        return self.find_pose(bool(mirrored[self.pair[0]] != mirrored[self.pair[1]]))
+
 
 @dataclass(frozen=True, eq=False)
 class JudgedSections:
@@ -72,7 +76,7 @@ class JudgedSections:
 
     def find_pose(self, pair: SectionPair) -> SectionPose | None:
         """Return the pose between two sections, each as it lies."""
-        return self.links[pair].find_pose(bool(self.mirrored[pair[0]] != self.mirrored[pair[1]]))
+        return self.links[pair].find_pose_among(self.mirrored)
 
 
 def judge_sections(
@@ -186,7 +190,7 @@ def _compare_scores(
     places = {number: place for place, number in enumerate(order)}
     scores: dict[int, list[tuple[int, SectionPair, float]]] = {}
     for pair, link in links.items():
-        pose = link.find_pose(bool(mirrored[pair[0]] != mirrored[pair[1]]))
+        pose = link.find_pose_among(mirrored)
         score = 0.0 if pose is None else pose.score
         first, second = places[pair[0]], places[pair[1]]
         # Bridges are few: they are held against links over two places.
@@ -210,7 +214,7 @@ def _find_stained(
 ) -> NDArray[np.bool_]:
     own: list[list[float]] = [[] for _ in range(count)]
     for pair, link in links.items():
-        pose = link.find_pose(bool(mirrored[pair[0]] != mirrored[pair[1]]))
+        pose = link.find_pose_among(mirrored)
         if pose is not None and fitting[list(pair)].all():
             for number in pair:
                 own[number].append(pose.correlation)

@@ -38,7 +38,7 @@ def render_series_report(pictures: Mapping[str, Image], record: Mapping[str, Any
         "links": _pick_worst(record["links"], f"residual_{unit}"),
         "closures": _pick_worst(record["closures"], f"closure_{unit}"),
         "changes": record["changes"],
-        "volumes": record.get("volumes", []),
+        "volumes": record["volumes"],
     }
     return render_template("series.html", scripts=("table.js", "flip.js"), title="Series", story=story)
 
