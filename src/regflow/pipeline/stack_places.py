@@ -13,6 +13,13 @@ from numpy.typing import NDArray
 from regflow.core.chunks import Workers, map_blocks
 from regflow.core.errors import InputError
 from regflow.methods.context import RunContext
+from regflow.methods.stack.reference_shape import (
+    ReferenceFit,
+    StackGeometry,
+    locate_stack,
+    read_reference,
+    refine_poses,
+)
 from regflow.methods.stack.section_bends import PlacedSection, deform_sections
 from regflow.methods.stack.section_chain import SectionPlaces, make_mirror, place_sections
 from regflow.methods.stack.section_links import JudgedSections, SectionLink, SectionPair, judge_sections
@@ -22,13 +29,6 @@ from regflow.methods.stack.section_pose import (
     estimate_pose,
     mirror_picture,
     prepare_sections,
-)
-from regflow.pipeline.stack_reference import (
-    ReferenceFit,
-    StackGeometry,
-    locate_stack,
-    read_reference,
-    refine_poses,
 )
 from regflow.pipeline.stack_sections import SectionImages, WorkingSections, coarsen_sections
 

@@ -26,9 +26,9 @@ from regflow.io.text_files import write_tsv
 from regflow.io.transforms import write_transform
 from regflow.io.volumes import choose_portable_type, make_portable
 from regflow.methods.mosaic.blending import represent_samples
+from regflow.methods.stack.reference_shape import StackGeometry
 from regflow.methods.stack.section_pose import rescale_map
 from regflow.pipeline.stack_places import PlacedStack, describe_stack, show_section
-from regflow.pipeline.stack_reference import StackGeometry
 
 NIFTI, OME_TIFF, TRANSFORMS = "stack.nii.gz", "stack.ome.tif", "transforms"
 TO_REFERENCE = "to_reference.h5"
